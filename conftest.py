@@ -1,0 +1,34 @@
+"""Run the Python code of README.md as tests: one namespace from top to bottom, in a directory of its own.
+
+A plain block is executed; a block with ``>>>`` prompts is a doctest, its output compared.  A block that only
+shows (it needs a GPU, a model, a gigabyte) has ``<!-- skip: next -->`` above it, which no reader sees.
+"""
+
+import os
+import tempfile
+from doctest import ELLIPSIS, NORMALIZE_WHITESPACE
+from typing import Any
+
+from sybil import Sybil
+from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
+
+_home = os.getcwd()
+_scratch: list[tempfile.TemporaryDirectory[str]] = []
+
+
+def _enter(namespace: dict[str, Any]) -> None:
+    _scratch.append(tempfile.TemporaryDirectory(prefix="conformask-readme-"))
+    os.chdir(_scratch[-1].name)
+
+
+def _leave(namespace: dict[str, Any]) -> None:
+    os.chdir(_home)
+    _scratch.pop().cleanup()
+
+
+pytest_collect_file = Sybil(
+    parsers=[SkipParser(), PythonCodeBlockParser(doctest_optionflags=ELLIPSIS | NORMALIZE_WHITESPACE)],
+    patterns=["README.md"],
+    setup=_enter,
+    teardown=_leave,
+).pytest()

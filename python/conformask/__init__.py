@@ -1,0 +1,65 @@
+"""Segmentation masks with a statistical guarantee.
+
+Any trained segmentation model gives softmax scores. conformask turns them, after the fact, into multi-labeled masks
+whose expected error is at most an ``alpha`` that you choose, and shows where the model is unsure.
+
+>>> import numpy as np
+>>> import conformask as cm
+>>> rng = np.random.default_rng(0)
+>>> X = rng.dirichlet(np.ones(3), size=(40, 8, 8)).transpose(0, 3, 1, 2)  # softmax scores (n, K, H, W)
+>>> y = X.argmax(axis=1)  # labels (n, H, W): here the model is right where it is sure
+>>> y = np.where(X.max(axis=1) > 0.6, y, rng.integers(0, 3, y.shape))
+>>> calibrator = cm.ConformalRiskCalibrator(alpha=0.1).fit(X[:30], y[:30])
+>>> masks = calibrator.predict(X[30:])  # bool (n, K, H, W)
+>>> calibrator.risk_bound_ <= 0.1
+True
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from conformask import kernels, metrics
+from conformask._core import __version__, get_num_threads, set_num_threads
+from conformask.exceptions import DroppedImagesWarning, InfeasibleRiskError, InfeasibleRiskWarning
+from conformask.losses import BinaryLoss, MiscoverageLoss
+from conformask.profiles import ScoreProfiles, profile
+from conformask.report import RiskReport
+from conformask.risk_control import CRC, ConformalRiskCalibrator
+from conformask.scores import LAC
+
+if TYPE_CHECKING:
+    from conformask import datasets, plotting
+
+__all__ = [
+    "CRC",
+    "LAC",
+    "BinaryLoss",
+    "ConformalRiskCalibrator",
+    "DroppedImagesWarning",
+    "InfeasibleRiskError",
+    "InfeasibleRiskWarning",
+    "MiscoverageLoss",
+    "RiskReport",
+    "ScoreProfiles",
+    "__version__",
+    "datasets",
+    "get_num_threads",
+    "kernels",
+    "metrics",
+    "plotting",
+    "profile",
+    "set_num_threads",
+]
+
+_LAZY = {"datasets", "plotting"}  # what they import (Matplotlib, SciPy) is not everyone's
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        import importlib
+
+        return importlib.import_module(f"conformask.{name}")
+    raise AttributeError(f"module 'conformask' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

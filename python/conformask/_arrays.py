@@ -1,0 +1,149 @@
+"""What callers hand over, as arrays that the kernels take. Nothing is copied that does not have to be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from typing import Any, TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm.auto import tqdm
+
+__all__ = ["Batch", "Scores", "label_array", "map_images", "mask_array", "pairs", "score_array", "track"]
+
+Scores: TypeAlias = NDArray[np.floating[Any]]
+Labels: TypeAlias = NDArray[np.integer[Any]]
+Batch: TypeAlias = tuple[Scores, Labels, int]  # scores (n, K, ...), labels (n, ...), index of the first image
+
+T = TypeVar("T")
+R = TypeVar("R", bound=np.generic)
+
+_SECONDS_BEFORE_BAR = 1.0
+
+
+def is_array(value: object) -> bool:
+    """Whether `value` is an array or becomes one by itself (tensors do)."""
+    return isinstance(value, np.ndarray) or hasattr(value, "__array__")
+
+
+def score_array(X: object, name: str = "X") -> Scores:
+    """`X` as float16, float32 or float64 in native byte order, aligned. Copied only if it is not."""
+    array = np.asanyarray(X)
+    if array.dtype == object:
+        raise TypeError(f"{name} is an object array; pass float16, float32 or float64 (a list of images is fine)")
+    if array.dtype not in (np.float16, np.float32, np.float64):
+        raise TypeError(f"{name} must be float16, float32 or float64, got {array.dtype}")
+    return _usable(array)
+
+
+def label_array(y: object, name: str = "y") -> Labels:
+    """`y` as integers in native byte order, aligned. Copied only if it is not."""
+    array = np.asanyarray(y)
+    if array.dtype == bool:
+        array = array.view(np.uint8)
+    if not np.issubdtype(array.dtype, np.integer):
+        raise TypeError(f"{name} must hold integer labels, got dtype {array.dtype}")
+    return _usable(array)
+
+
+def mask_array(masks: object, name: str = "masks") -> NDArray[np.bool_]:
+    """`masks` as booleans."""
+    array = np.asanyarray(masks)
+    if array.dtype != bool:
+        raise TypeError(f"{name} must be boolean multi-labeled masks (n, K, H, W), got dtype {array.dtype}")
+    return array
+
+
+def _usable(array: NDArray[R]) -> NDArray[R]:
+    native = array.dtype.newbyteorder("=")
+    # Fields of structured arrays may start anywhere, also where the hardware allows it but the kernels do not.
+    whole_strides = all(stride % array.itemsize == 0 for stride in array.strides)
+    if array.dtype.isnative and array.flags.aligned and whole_strides:
+        return array
+    return np.ascontiguousarray(array, dtype=native)
+
+
+def check_ignore_index(ignore_index: object) -> int | None:
+    """`ignore_index` as an int64 or None."""
+    if ignore_index is None:
+        return None
+    if isinstance(ignore_index, bool) or not isinstance(ignore_index, int | np.integer):
+        raise TypeError(f"ignore_index must be an int or None, got {ignore_index!r}")
+    if not -(2**63) <= int(ignore_index) < 2**63:
+        raise ValueError(f"ignore_index must fit int64, got {ignore_index}")
+    return int(ignore_index)
+
+
+def pairs(X: object, y: object, progress: bool | str) -> Iterator[Batch]:
+    """All input as batches of scores and labels: one batch for an array, one per image for anything else."""
+    if is_array(X):
+        if y is None:
+            raise TypeError("y is missing: give labels (n, H, W), or as X an iterable of (scores, labels) pairs")
+        scores, labels = score_array(X), label_array(y)
+        if scores.ndim in (4, 5) and labels.shape != scores.shape[:1] + scores.shape[2:]:
+            raise ValueError(
+                f"y must have shape {scores.shape[:1] + scores.shape[2:]} to match X {scores.shape}, got {labels.shape}"
+            )
+        yield scores, labels, 0
+        return
+    if not isinstance(X, Iterable) or isinstance(X, str | bytes | dict):
+        raise TypeError(f"X must be an array, a list of images or an iterable of (scores, labels), got {type(X).__name__}")
+    images: Iterable[Any] = X if y is None else _zip_strict(X, y)
+    for index, pair in enumerate(track(images, progress, _length(X))):
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise TypeError(f"without y, X must yield (scores, labels) pairs; image {index} is {type(pair).__name__}")
+        yield _one(score_array(pair[0]), index), label_array(pair[1])[np.newaxis], index
+
+
+def _zip_strict(X: Iterable[Any], y: object) -> Iterator[tuple[Any, Any]]:
+    if not isinstance(y, Iterable):
+        raise TypeError(f"y must hold one label map for each image of X, got {type(y).__name__}")
+    n, m = _length(X), _length(y)
+    if n is not None and m is not None and n != m:
+        raise ValueError(f"X has {n} images, y has {m}")
+    try:
+        yield from zip(X, y, strict=True)
+    except ValueError as error:
+        if "zip()" not in str(error):
+            raise
+        raise ValueError("X and y must hold the same number of images") from None
+
+
+def _one(image: Scores, index: int) -> Scores:
+    if image.ndim not in (3, 4):
+        raise ValueError(f"each image of X must have shape (K, H, W) or (K, D, H, W); image {index} has {image.shape}")
+    return image[np.newaxis]
+
+
+def _length(images: object) -> int | None:
+    return len(images) if hasattr(images, "__len__") else None
+
+
+def map_images(
+    X: object, kernel: Callable[[Scores, int], NDArray[R]], progress: bool | str
+) -> NDArray[R] | list[NDArray[R]] | Generator[NDArray[R], None, None]:
+    """`kernel(scores, first_image)` of an array; a list of results for a list of images, a generator for a generator."""
+    if is_array(X):
+        return kernel(score_array(X), 0)
+    if not isinstance(X, Iterable) or isinstance(X, str | bytes | dict):
+        raise TypeError(f"X must be an array, a list of images or an iterable of images, got {type(X).__name__}")
+
+    def images(source: Iterable[Any]) -> Generator[NDArray[R], None, None]:
+        for index, image in enumerate(source):
+            yield kernel(_one(score_array(image), index), index)[0]
+
+    return list(images(track(X, progress, len(X)))) if isinstance(X, Sequence) else images(X)
+
+
+def track(images: Iterable[T], progress: bool | str, total: int | None) -> Iterable[T]:
+    """`images` with a progress bar; "auto" shows one on a terminal or in a notebook if it takes a while."""
+    if progress not in (True, False, "auto"):
+        raise ValueError(f"progress must be True, False or 'auto', got {progress!r}")
+    auto = progress == "auto"
+    return tqdm(
+        images,
+        total=total,
+        unit="image",
+        disable=None if auto else not progress,
+        delay=_SECONDS_BEFORE_BAR if auto else 0,
+    )

@@ -1,0 +1,29 @@
+"""Parameters as the decimals that people write."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from numbers import Rational, Real
+
+import numpy as np
+
+__all__ = ["as_fraction", "check_alpha"]
+
+
+def as_fraction(value: object, name: str) -> Fraction:
+    """The number that the shortest decimal of `value` means: 0.7 is 7/10, not the float64 next to it."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, Real | np.floating):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    if isinstance(value, Rational):
+        return Fraction(value)
+    if not np.isfinite(value):
+        raise ValueError(f"{name} must be finite, got {value!r}")
+    return Fraction(str(value))
+
+
+def check_alpha(alpha: object) -> Fraction:
+    """`alpha` as a fraction in (0, 1)."""
+    fraction = as_fraction(alpha, "alpha")
+    if not 0 < fraction < 1:
+        raise ValueError(f"alpha must be in (0, 1), got {alpha!r}")
+    return fraction

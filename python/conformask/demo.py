@@ -1,0 +1,374 @@
+"""The main job from end to end, in less than a minute and without a download.
+
+``python -m conformask demo`` renders street scenes, trains a small pixel classifier, calibrates it
+by conformal risk control, prints what was promised beside what was measured, and draws where the
+model is unsure. ``--data FOLDER`` does the same with the predictions of a model of one's own.
+"""
+
+# ruff: noqa: T201 -- printing is what a demo does
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import conformask as cm
+from conformask import plotting
+from conformask.datasets import PixelClassifier, load_predictions, make_scenes
+
+__all__ = ["main"]
+
+SUMMARY = "calibrate a segmentation model and print lambda-hat, risk and activation ratio against alpha"
+IGNORE = 255
+LOSSES: tuple[tuple[str, cm.MiscoverageLoss | cm.BinaryLoss, float | None], ...] = (
+    ("miscoverage", cm.MiscoverageLoss(), None),
+    ("binary, 90 %", cm.BinaryLoss(min_coverage=0.9), 0.9),
+    ("binary, 95 %", cm.BinaryLoss(min_coverage=0.95), 0.95),
+)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Some images: scores, true labels, and what else is known of them."""
+
+    probs: NDArray[Any]
+    labels: NDArray[Any]
+    images: NDArray[np.uint8] | None = None
+    group: NDArray[Any] | None = None
+
+    def __getitem__(self, index: Any) -> _Part:
+        def pick(array: NDArray[Any] | None) -> NDArray[Any] | None:
+            return None if array is None else array[index]
+
+        return _Part(self.probs[index], self.labels[index], pick(self.images), pick(self.group))
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What to calibrate on, what to test on, and how to speak of it."""
+
+    calibration: _Part
+    test: _Part
+    story: str
+    promise: str
+    class_names: tuple[str, ...] | None = None
+    palette: NDArray[np.uint8] | None = None
+    background: int | None = None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the demo.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Command-line arguments, without the program's name; by default those of the process.
+
+    Returns
+    -------
+    int
+        Exit status: 0, or 2 if ``--data`` cannot be used.
+    """
+    parser = argparse.ArgumentParser(prog="python -m conformask demo", description=SUMMARY)
+    add_arguments(parser)
+    return run(parser.parse_args(argv))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the demo to a parser."""
+    parser.add_argument("--out", type=Path, default=Path("demo-output"), help="folder for the pictures")
+    parser.add_argument("--seed", type=int, default=0, help="seed of all that is random")
+    parser.add_argument(
+        "--alphas", type=_level, nargs="+", default=[0.1, 0.05, 0.02, 0.01, 0.005], help="risk levels"
+    )
+    data = parser.add_argument_group("predictions of a model of your own")
+    data.add_argument("--data", type=Path, help="folder with predictions.npz: arrays probs and labels")
+    data.add_argument("--by-group", action="store_true", help="keep the images of a group together")
+    data.add_argument("--class-names", nargs="+", metavar="NAME", help="one name per class")
+    data.add_argument("--background", type=int, metavar="K", help="a class to leave bare in pictures")
+    scenes = parser.add_argument_group("rendered street scenes")
+    scenes.add_argument("--size", type=int, nargs=2, default=[96, 160], metavar=("H", "W"), help="pixels")
+    scenes.add_argument("--train", type=int, default=40, metavar="N", help="images that train the model")
+    scenes.add_argument("--calibrate", type=int, default=100, metavar="N", help="images that calibrate")
+    scenes.add_argument("--test", type=int, default=100, metavar="N", help="images that test")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the demo with parsed arguments, and return the exit status."""
+    start = time.perf_counter()
+    try:
+        job = _stored(args) if args.data is not None else _rendered(args)
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(job.story)
+    errors = _argmax_errors(job.test)
+    mean, least, most = (_percent(float(f(errors))) for f in (np.nanmean, np.nanmin, np.nanmax))
+    print(
+        f"Its most probable class is wrong on {mean} of the pixels of an image:\n"
+        f"{least} in the easiest test image, {most} in the hardest.\n"
+    )
+    print(job.promise, end="\n\n")
+    calibrator = _fit(job.calibration, args.alphas[0])
+    _print_table(job, calibrator, args.alphas)
+    _write_pictures(job, calibrator, _telling_alpha(args.alphas, float(np.nanmean(errors))), args.out)
+    print(f"\nDone in {time.perf_counter() - start:.0f} s.")
+    return 0
+
+
+# --- the data -------------------------------------------------------------------------------
+
+
+def _rendered(args: argparse.Namespace) -> _Job:
+    n_train, n_calibrate, n_test = args.train, args.calibrate, args.test
+    if min(n_train, n_calibrate, n_test) < 1:
+        raise ValueError("--train, --calibrate and --test must be at least 1")
+    height, width = args.size
+    print(f"Rendering {n_train + n_calibrate + n_test} street scenes and training a pixel classifier ...\n")
+    scenes = make_scenes(n_train + n_calibrate + n_test, size=(height, width), random_state=args.seed)
+    model = PixelClassifier(random_state=args.seed).fit(scenes.images[:n_train], scenes.labels[:n_train])
+    images, labels = scenes.images[n_train:], scenes.labels[n_train:]
+    rest = _Part(model.predict_proba(images), labels, images)
+    story = (
+        f"Street scenes of {height} x {width} pixels, {rest.probs.shape[1]} classes, seed {args.seed}: "
+        f"{n_train} images trained the model,\n{n_calibrate} calibrate it, {n_test} test the result."
+    )
+    promise = (
+        "The guarantee: with alpha chosen beforehand, the expected loss of a new scene of this kind is at\n"
+        "most alpha. For that, lambda-hat keeps the calibration risk (1 - alpha) / n below alpha, n images;\n"
+        "the measured test risk scatters around its expectation."
+    )
+    return _Job(rest[:n_calibrate], rest[n_calibrate:], story, promise, scenes.class_names, scenes.palette)
+
+
+def _stored(args: argparse.Namespace) -> _Job:
+    found = load_predictions(args.data)
+    part = _Part(found.probs, found.labels, found.images, found.group)
+    n, k, height, width = part.probs.shape
+    if args.class_names is not None and len(args.class_names) != k:
+        raise ValueError(f"--class-names must name {k} classes, got {len(args.class_names)}")
+    if args.background is not None and not 0 <= args.background < k:
+        raise ValueError(f"--background must be from 0 to {k - 1}, got {args.background}")
+    rng = np.random.default_rng(args.seed)
+    if args.by_group:
+        if part.group is None:
+            raise ValueError("--by-group needs an array 'group' in predictions.npz")
+        calibrates = _split_groups(part.group, rng)
+        promise = (
+            "Whole groups went to one side, and a group counts once, by the mean loss of its images. The\n"
+            "guarantee speaks of a new group like these: the expected loss of its images is at most alpha."
+        )
+    else:
+        part = _Part(part.probs, part.labels, part.images)
+        calibrates = np.zeros(n, bool)
+        calibrates[rng.permutation(n)[: n // 2]] = True
+        promise = (
+            "The images were split at random. The guarantee speaks of images drawn from this very\n"
+            "collection, not of new patients or places: --by-group is the stricter test of that."
+        )
+    calibration, test = part[calibrates], part[~calibrates]
+    if min(len(calibration.probs), len(test.probs)) == 0:
+        raise ValueError(f"{args.data} holds too few images to split: {n}")
+    story = (
+        f"Predictions from {args.data}: {n} images of {height} x {width} pixels, {k} classes, "
+        f"{part.probs.dtype}.\n{len(calibration.probs)} images calibrate, {len(test.probs)} test the result "
+        f"(seed {args.seed})."
+    )
+    names = None if args.class_names is None else tuple(args.class_names)
+    return _Job(calibration, test, story, promise, names, background=args.background)
+
+
+def _split_groups(group: NDArray[Any], rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Return which images calibrate: those of a random half of the groups."""
+    groups = rng.permutation(np.unique(group))
+    return np.isin(group, groups[: len(groups) // 2])
+
+
+def _level(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"must lie in (0, 1), got {text}")
+    return value
+
+
+# --- the table ------------------------------------------------------------------------------
+
+
+def _fit(part: _Part, alpha: float) -> cm.ConformalRiskCalibrator:
+    """Fit once; every other loss and alpha is a question to the profiles that this leaves."""
+    calibrator = cm.ConformalRiskCalibrator(
+        "lac", loss=cm.MiscoverageLoss(), alpha=alpha, ignore_index=IGNORE
+    )
+    # An alpha that needs more images keeps what was collected, and the table says what is missing.
+    with contextlib.suppress(cm.InfeasibleRiskError):
+        calibrator.fit(part.probs, part.labels, groups=part.group)
+    return calibrator
+
+
+def _print_table(job: _Job, calibrator: cm.ConformalRiskCalibrator, alphas: Sequence[float]) -> None:
+    unit = "groups" if job.test.group is not None else "images"
+    print("loss           alpha   lambda-hat   test risk   activation ratio")
+    recalibrations = 0
+    spent = 0.0
+    for name, loss, min_coverage in LOSSES:
+        argmax_risk = _mean(_argmax_losses(job.test, min_coverage), job.test.group)
+        print(f"{name:<13}  argmax           -  {argmax_risk:>10.4f}  {1:>17.3f}")
+        for alpha in alphas:
+            start = time.perf_counter()
+            try:
+                asked = calibrator.recalibrate(alpha=alpha, loss=loss)
+                lam = asked.lambda_hat_
+            except cm.InfeasibleRiskError as error:
+                print(f"{'':<13}  {alpha:<6g}  needs {error.n_needed} {unit}, has {error.n_images}")
+                continue
+            finally:
+                spent += time.perf_counter() - start
+                recalibrations += 1
+            report = asked.evaluate(job.test.probs, job.test.labels)
+            risk, ratio = (
+                _mean(values, job.test.group) for values in (report.losses, report.activation_ratios)
+            )
+            print(f"{'':<13}  {alpha:<6g}  {_lambda(lam):>10}  {risk:>10.4f}  {ratio:>17.3f}")
+    print(
+        f"\nmiscoverage: the share of an image's pixels whose true class the mask leaves out.\n"
+        f"binary, 90 %: 1 for an image of which the mask covers less than 90 % of the pixels, else 0.\n"
+        f"activation ratio: the classes that the mask keeps per pixel, on average; argmax keeps one.\n"
+        f"One fit, then {recalibrations} recalibrations in {1000 * spent:.0f} ms without the maps."
+    )
+
+
+def _argmax_errors(part: _Part) -> NDArray[np.float64]:
+    """Return the share of wrong labelled pixels of each image; NaN where none is labelled."""
+    valid = part.labels != IGNORE
+    wrong = ((part.probs.argmax(1) != part.labels) & valid).sum((1, 2))
+    labelled = valid.sum((1, 2))
+    return np.where(labelled > 0, wrong / np.maximum(labelled, 1), np.nan)
+
+
+def _argmax_losses(part: _Part, min_coverage: float | None) -> NDArray[np.float64]:
+    errors = _argmax_errors(part)
+    if min_coverage is None:
+        return errors
+    return np.where(np.isnan(errors), np.nan, 1 - errors < min_coverage)
+
+
+def _mean(values: NDArray[np.float64], group: NDArray[Any] | None) -> float:
+    """Return the mean over images, or over groups of the mean over their images."""
+    known = ~np.isnan(values)
+    if group is None:
+        return float(values[known].mean())
+    _, index = np.unique(group[known], return_inverse=True)
+    return float((np.bincount(index, values[known]) / np.bincount(index)).mean())
+
+
+def _lambda(lam: float) -> str:
+    """Return lambda with six decimals, or its distance from 1 where they would read 1."""
+    return f"{lam:.6f}" if not 1 - 5e-7 <= lam < 1 else f"1-{1 - lam:.1e}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+# --- the pictures ---------------------------------------------------------------------------
+
+
+def _telling_alpha(alphas: Sequence[float], argmax_risk: float) -> float:
+    """Return a level well below the argmax's risk: above it, no pixel needs a second class."""
+    telling = [alpha for alpha in alphas if alpha <= 0.6 * argmax_risk]
+    return max(telling, default=min(alphas))
+
+
+def _write_pictures(job: _Job, calibrator: cm.ConformalRiskCalibrator, alpha: float, out: Path) -> None:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        print("\nNo pictures: they need Matplotlib (pip install conformask[plot]).")
+        return
+    try:
+        asked = calibrator.recalibrate(alpha=alpha, loss=cm.MiscoverageLoss())
+        lam = asked.lambda_hat_
+    except cm.InfeasibleRiskError as error:
+        print(f"\nNo pictures: {error}.")
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    print(f"\nPictures (miscoverage at alpha = {alpha:g}, lambda-hat = {_lambda(lam)}):")
+    for name, figure in _figures(Figure, job, asked):
+        path = out / name
+        figure.savefig(path, dpi=110, bbox_inches="tight", pad_inches=0.1)
+        print(f"  {path}")
+
+
+def _figures(
+    new: Callable[..., Any], job: _Job, calibrator: cm.ConformalRiskCalibrator
+) -> Iterator[tuple[str, Any]]:
+    """Yield file names and figures; made without pyplot, they leave its state alone."""
+    test = job.test
+    order = np.argsort(calibrator.set_size(test.probs).mean((1, 2)), kind="stable")
+    chosen = order[[int(q * (len(order) - 1)) for q in (0.2, 0.6, 0.95)]]
+    yield "varisco.png", _varisco_figure(new, job, calibrator, test[chosen])
+
+    one = test[chosen[1:2]]
+    mask, image = calibrator.predict(one.probs)[0], None if one.images is None else one.images[0]
+    look: dict[str, Any] = {"class_names": job.class_names, "palette": job.palette}
+    height, width = one.labels.shape[1:]
+    figure = new(figsize=(9.5, 7.4 * height / width + 0.5), layout="constrained")
+    plotting.plot_masks(
+        mask, image, labels=one.labels[0], background=job.background, ax=figure.subplots(), **look
+    )
+    yield "mask.png", figure
+
+    present = [k for k in np.flatnonzero(mask.any((1, 2))).tolist() if k != job.background] or [0]
+    columns = min(4, len(present))
+    rows = -(-len(present) // columns)
+    figure = new(figsize=(3.2 * columns, (3.2 * height / width + 0.35) * rows + 0.3), layout="constrained")
+    figure.suptitle("full colour: this class alone; light: one of several")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    plotting.plot_mask_panels(mask, image, classes=present, axes=axes, **look)
+    yield "mask_panels.png", figure
+
+    figure = new(figsize=(7.5, 4.6), layout="constrained")
+    ax = plotting.plot_risk_curve(calibrator, ax=figure.subplots())
+    ax.set_title("Miscoverage on the calibration images")
+    yield "risk_curve.png", figure
+
+
+def _varisco_figure(
+    new: Callable[..., Any], job: _Job, calibrator: cm.ConformalRiskCalibrator, part: _Part
+) -> Any:
+    """Draw a row per image: the image, the truth, the argmax, and where the model is unsure."""
+    n, k, height, width = part.probs.shape
+    sizes = calibrator.set_size(part.probs)
+    scale = max(3, int(sizes[part.labels != IGNORE].max(initial=2)))
+    figure = new(figsize=(14, 3.35 * n * height / width + 0.7), layout="constrained")
+    grid = figure.subplots(n, 4, squeeze=False)
+    for i, axes in enumerate(grid):
+        image = None if part.images is None else part.images[i]
+        truth, valid = part.labels[i], part.labels[i] != IGNORE
+        look: dict[str, Any] = {"palette": job.palette, "background": job.background, "labels": truth}
+        axes[0].imshow(np.zeros((height, width)) if image is None else image, cmap="gray")
+        axes[0].axis("off")
+        plotting.plot_masks(_one_hot(truth, k) & valid, image, legend=False, ax=axes[1], **look)
+        plotting.plot_masks(_one_hot(part.probs[i].argmax(0), k), image, legend=False, ax=axes[2], **look)
+        plotting.plot_varisco(sizes[i], image, n_classes=k, vmax=scale, labels=truth, ax=axes[3])
+        for ax in axes:
+            ax.set_title("")
+    for ax, title in zip(grid[0], ("image", "truth", "most probable class", "varisco"), strict=True):
+        ax.set_title(title)
+    patches = plotting.class_patches(k, job.class_names, job.palette)
+    if job.background is not None:
+        del patches[job.background]
+    figure.legend(handles=patches, loc="outside lower center", ncols=10, frameon=False)
+    return figure
+
+
+def _one_hot(labels: NDArray[Any], k: int) -> NDArray[np.bool_]:
+    return np.asarray(labels[None] == np.arange(k)[:, None, None])

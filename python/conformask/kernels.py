@@ -1,0 +1,248 @@
+"""The zero-copy functions, one per Rust kernel: arrays in, arrays out.
+
+Scores `X` are softmax probabilities ``(n, K, H, W)`` or ``(n, K, D, H, W)``, float16, float32 or float64, with any strides:
+C order and channel-last views are read where they lie. Labels `y` are ``(n, H, W)`` or ``(n, D, H, W)`` of any integer type.
+All kernels release the GIL, use ``conformask.get_num_threads()`` threads, give the same bits for any number of them, and stop
+on Ctrl-C.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from conformask import _core
+from conformask._arrays import check_ignore_index, label_array, score_array
+from conformask._exact import as_fraction
+from conformask.losses import Loss, as_loss, loss_values
+from conformask.scores import ConformityScore, as_score
+
+__all__ = ["lambda_hat", "losses", "set_size", "threshold", "true_label_scores"]
+
+
+def threshold(
+    X: Any, lam: float, conformity_score: ConformityScore | str = "lac", *, first_image: int = 0
+) -> NDArray[np.bool_]:
+    r"""Multi-labeled masks: the classes of each pixel whose score is at most lambda.
+
+    .. math:: C_\lambda(p) = \{k : s_k(p) \le \lambda\}
+
+    Parameters
+    ----------
+    X : array (n, K, H, W) or (n, K, D, H, W), float16, float32 or float64
+        Softmax probabilities.
+    lam : float
+        Lambda. At the score's ``lambda_max`` and above, all sets are full.
+    conformity_score : LAC or "lac", default="lac"
+        The score.
+    first_image : int, default=0
+        What errors call the first image.
+
+    Returns
+    -------
+    bool array like X, C-contiguous
+        Whether the class is in the pixel's set.
+
+    Raises
+    ------
+    TypeError
+        If `X` is no array of floats.
+    ValueError
+        If `X` has another rank, is empty, has one class, or holds what is no probability vector.
+
+    References
+    ----------
+    Mossina, Dalmau, Andéol, "Conformal Semantic Image Segmentation", CVPR Workshops 2024, section 4.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> X = np.array([0.5, 0.3, 0.2], np.float32).reshape(1, 3, 1, 1)
+    >>> cm.kernels.threshold(X, 0.75).ravel()
+    array([ True,  True, False])
+    """
+    scores = score_array(X)
+    out = np.empty(scores.shape, np.bool_)
+    _core.threshold(scores, _lambda(lam), as_score(conformity_score)._kernel(), out.view(np.uint8), first_image)
+    return out
+
+
+def set_size(
+    X: Any, lam: float, conformity_score: ConformityScore | str = "lac", *, first_image: int = 0
+) -> NDArray[np.uint16]:
+    """Number of classes in each pixel's set, without building the masks.
+
+    Parameters
+    ----------
+    X, lam, conformity_score, first_image
+        As for :func:`threshold`.
+
+    Returns
+    -------
+    uint16 array (n, H, W) or (n, D, H, W)
+        Set sizes, from 0 (1 if the score includes the top-1) to K.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`threshold`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> X = np.array([0.5, 0.3, 0.2], np.float32).reshape(1, 3, 1, 1)
+    >>> int(cm.kernels.set_size(X, 0.75)[0, 0, 0])
+    2
+    """
+    scores = score_array(X)
+    out = np.empty(scores.shape[:1] + scores.shape[2:], np.uint16)
+    _core.set_size(scores, _lambda(lam), as_score(conformity_score)._kernel(), out, first_image)
+    return out
+
+
+def true_label_scores(
+    X: Any, y: ArrayLike, conformity_score: ConformityScore | str = "lac", ignore_index: int | None = 255
+) -> NDArray[np.float64]:
+    """The critical value of each pixel: the lambda at which its true label enters its set.
+
+    Parameters
+    ----------
+    X : array (n, K, H, W) or (n, K, D, H, W), float16, float32 or float64
+        Softmax probabilities.
+    y : integer array (n, H, W) or (n, D, H, W)
+        Labels.
+    conformity_score : LAC or "lac", default="lac"
+        The score.
+    ignore_index : int or None, default=255
+        The label of void pixels.
+
+    Returns
+    -------
+    float64 array like y
+        For LAC ``1.0 - float64(p)``, and 0 where the label is included as top-1; NaN at void pixels.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`threshold`, and for labels that are no integers, of another shape, or neither a class nor void. What `X`
+        holds at void pixels is not looked at.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> X = np.array([[0.5, 0.75, 0.5], [0.5, 0.25, 0.5]]).reshape(1, 2, 1, 3)
+    >>> cm.kernels.true_label_scores(X, np.array([[[0, 1, 255]]]))
+    array([[[0.  , 0.75,  nan]]])
+    """
+    scores, labels = score_array(X), label_array(y)
+    out = np.empty(scores.shape[:1] + scores.shape[2:], np.float64)
+    index = check_ignore_index(ignore_index)
+    _core.true_label_scores(scores, labels, as_score(conformity_score)._kernel(), index, out, 0)
+    return out
+
+
+def losses(
+    X: Any,
+    y: ArrayLike,
+    lam: float,
+    loss: Loss | str = "miscoverage",
+    conformity_score: ConformityScore | str = "lac",
+    ignore_index: int | None = 255,
+) -> NDArray[np.float64]:
+    """The loss of each image at lambda, without building the masks.
+
+    Parameters
+    ----------
+    X : array (n, K, H, W) or (n, K, D, H, W), float16, float32 or float64
+        Softmax probabilities.
+    y : integer array (n, H, W) or (n, D, H, W)
+        Labels.
+    lam : float
+        Lambda.
+    loss : MiscoverageLoss, BinaryLoss, "miscoverage" or "binary", default="miscoverage"
+        The loss.
+    conformity_score : LAC or "lac", default="lac"
+        The score.
+    ignore_index : int or None, default=255
+        The label of void pixels.
+
+    Returns
+    -------
+    float64 array (n,)
+        Losses in [0, 1]; NaN where the loss is undefined (an image without labelled pixels).
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`true_label_scores`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> X = np.array([[0.5, 0.75, 0.5], [0.5, 0.25, 0.5]]).reshape(1, 2, 1, 3)
+    >>> y = np.array([[[0, 1, 255]]])
+    >>> cm.kernels.losses(X, y, 0.5), cm.kernels.losses(X, y, 0.75)
+    (array([0.5]), array([0.]))
+    """
+    scores, labels = score_array(X), label_array(y)
+    index = check_ignore_index(ignore_index)
+    missed, totals, _ = _core.coverage(scores, labels, _lambda(lam), as_score(conformity_score)._kernel(), index, 0)
+    return loss_values(as_loss(loss), missed, totals)
+
+
+def lambda_hat(values: ArrayLike, weights: ArrayLike | None, budget: float) -> float | None:
+    r"""The weighted quantile behind every lambda-hat, exact and without a sort.
+
+    .. math:: \inf \Big\{ t \ge 0 : \sum_i w_i \, 1[v_i > t] \le b \Big\}
+
+    Conformal risk control takes critical values :math:`v`, what each adds to the summed loss as :math:`w`, and the budget
+    :math:`b = \alpha (n + 1) - 1`.
+
+    Parameters
+    ----------
+    values : array (m,), finite and >= 0
+        The values, taken as float64.
+    weights : array (m,), finite and >= 0, or None
+        Their weights, exactly the float64 numbers given; None: all 1.
+    budget : float or fractions.Fraction
+        The budget, as the decimal that it prints as.
+
+    Returns
+    -------
+    float or None
+        The quantile: 0 or one of `values`. None if the budget is negative.
+
+    Raises
+    ------
+    ValueError
+        If the arrays are not of one length, or hold NaN, infinite or negative numbers.
+
+    References
+    ----------
+    Angelopoulos, Bates, Fisch, Lei, Schuster, "Conformal Risk Control", ICLR 2024.
+
+    Examples
+    --------
+    >>> import conformask as cm
+    >>> critical_values = [0.1, 0.2, 0.2, 0.3, 0.5, 0.7, 0.9, 1.0, 2.0]
+    >>> cm.kernels.lambda_hat(critical_values, None, 0.2 * (9 + 1) - 1)
+    1.0
+    """
+    flat = np.ascontiguousarray(values, np.float64)
+    ones = np.ones(flat.shape) if weights is None else np.ascontiguousarray(weights, np.float64)
+    if flat.ndim != 1 or ones.ndim != 1:
+        raise ValueError(f"values and weights must have one axis, got shapes {flat.shape} and {ones.shape}")
+    return _core.weighted_quantile(flat, ones, as_fraction(budget, "budget"))
+
+
+def _lambda(lam: float) -> float:
+    lam = float(lam)
+    if np.isnan(lam):
+        raise ValueError("lam must be a number, got nan")
+    return lam

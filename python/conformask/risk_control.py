@@ -1,0 +1,679 @@
+"""Risk-controlled multi-labeled masks: the calibrator of family 1."""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import NotFittedError
+
+
+from conformask import _core, kernels
+from conformask._arrays import Scores, check_ignore_index, map_images, pairs
+from conformask._exact import check_alpha
+from conformask.exceptions import DroppedImagesWarning, InfeasibleRiskError, InfeasibleRiskWarning
+from conformask.losses import Loss, as_loss, loss_from_json, loss_to_json, loss_values
+from conformask.metrics import covered_share, exact_mean, per_pixel
+from conformask.profiles import OnEmpty, ScoreProfiles, profile
+from conformask.report import RiskReport
+from conformask.scores import ConformityScore, as_score, score_from_json, score_to_json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Self
+
+    from numpy.typing import NDArray
+
+__all__ = ["CRC", "ConformalRiskCalibrator"]
+
+_FORMAT = "conformask.ConformalRiskCalibrator"
+_FORMAT_VERSION = 1
+_LOSS_BOUND = 1  # B: every loss here is at most 1
+
+
+@dataclass(frozen=True)
+class CRC:
+    r"""Conformal risk control: the expected loss of a new image is at most alpha.
+
+    .. math:: \hat\lambda = \inf \Big\{ \lambda : \frac{\sum_i L_i(\lambda) + B}{n + 1} \le \alpha \Big\}, \quad B = 1
+
+    References
+    ----------
+    Angelopoulos, Bates, Fisch, Lei, Schuster, "Conformal Risk Control", ICLR 2024, theorem 1.
+    """
+
+
+@dataclass(frozen=True)
+class _Solution:
+    """What calibration found."""
+
+    lambda_hat: float
+    risk: float
+    risk_bound: float
+    n_images: int
+    n_skipped: int
+    n_classes: int
+
+
+class ConformalRiskCalibrator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    r"""Multi-labeled masks whose expected loss on a new image is at most alpha.
+
+    From softmax scores and labels of calibration images, that the model was not trained on, :meth:`fit` finds the
+    smallest :math:`\lambda` such that
+
+    .. math:: \frac{\sum_{i=1}^n L_i(\lambda) + 1}{n + 1} \le \alpha
+
+    where :math:`L_i` is the loss of image :math:`i` when every pixel's set holds the classes of score at most
+    :math:`\lambda`. If calibration images and new images are exchangeable, the expected loss of a new image is then at
+    most alpha, whatever the model. The unit is the image: n counts images, not pixels. Choose alpha, loss and score
+    before looking at the calibration labels.
+
+    Lambda-hat is exact (the infimum itself: no grid, no tolerance) and is found in one pass over the maps.
+
+    Parameters
+    ----------
+    conformity_score : LAC or "lac", default="lac"
+        How strange a label is at a pixel.
+    loss : MiscoverageLoss, BinaryLoss, "miscoverage" or "binary", default="miscoverage"
+        What a mask misses.
+    alpha : float in (0, 1), default=0.1
+        The risk level, as the decimal that it prints as. At least ``ceil(1 / alpha) - 1`` images are needed.
+    method : CRC or "crc", default="crc"
+        How the risk is controlled.
+    inputs : {"probabilities"}, default="probabilities"
+        What the scores are. The probabilities of a pixel sum to 1 within 1e-3; they are never renormalised.
+    ignore_index : int or None, default=255
+        The label of void pixels, which count nowhere. It must not be a class.
+    profile : {"exact"}, default="exact"
+        How profiles are kept: "exact" keeps the critical value of each mispredicted pixel (6 bytes; float64: 10).
+    on_empty : {"skip", "raise", "zero_loss"}, default="skip"
+        What becomes of images on which the loss is undefined (all void, or no pixel of the loss's classes). "skip" leaves
+        them out: n gets smaller, a warning says so, and the guarantee speaks of images on which the loss is defined.
+        "raise" refuses them. "zero_loss" counts them with loss 0.
+    on_infeasible : {"raise", "full"}, default="raise"
+        What happens with too few images: "raise" raises :class:`InfeasibleRiskError`, "full" takes the full sets
+        (``lambda_max``), whose loss is 0, and warns.
+    progress : bool or "auto", default="auto"
+        Whether to show a progress bar over lists and generators of images.
+
+    Attributes
+    ----------
+    lambda_hat_ : float
+        The calibrated lambda.
+    risk_ : float
+        The empirical risk at `lambda_hat_`: the mean loss of the calibration images.
+    risk_bound_ : float
+        What is controlled: ``(n * risk_ + 1) / (n + 1)``, at most alpha.
+    profiles_ : ScoreProfiles
+        What was kept of the images.
+    n_images_ : int
+        Number of images (groups, if given) that counted.
+    n_skipped_ : int
+        Number of images left out.
+    n_classes_ : int
+        K.
+
+    Notes
+    -----
+    With ``groups``, the images of a group count once, by the mean of their losses, and n is the number of groups: give the
+    patient or the sequence of each image where images of one are alike.
+
+    With ``sample_weight`` :math:`w_i \in [0, 1]`, fixed beforehand, the weighted rule
+    :math:`(\sum_i w_i L_i + 1) / (\sum_i w_i + 1) \le \alpha` of non-exchangeable conformal risk control applies: the
+    risk exceeds alpha by at most a term that weighs how far each image is from exchangeable.
+
+    References
+    ----------
+    Mossina, Dalmau, Andéol, "Conformal Semantic Image Segmentation: Post-hoc Quantification of Predictive Uncertainty",
+    CVPR Workshops 2024. Angelopoulos, Bates, Fisch, Lei, Schuster, "Conformal Risk Control", ICLR 2024. For weights:
+    Farinhas, Zerva, Ulmer, Martins, "Non-Exchangeable Conformal Risk Control", ICLR 2024.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.dirichlet(np.ones(4), size=(80, 16, 16)).transpose(0, 3, 1, 2)
+    >>> draw = rng.random((80, 1, 16, 16))
+    >>> y = (X.cumsum(axis=1) < draw).sum(axis=1)  # labels drawn from the probabilities
+    >>> y[:, :2] = 255  # void
+    >>> calibrator = cm.ConformalRiskCalibrator(alpha=0.1).fit(X[:40], y[:40])
+    >>> calibrator.predict(X[40:]).shape
+    (40, 4, 16, 16)
+    >>> report = calibrator.evaluate(X[40:], y[40:])
+    >>> report.empirical_risk < 0.12 and 1 < report.activation_ratio < 4
+    True
+    >>> stricter = calibrator.recalibrate(alpha=0.05)  # from the profiles: no maps needed
+    >>> stricter.lambda_hat_ > calibrator.lambda_hat_
+    True
+    """
+
+    def __init__(
+        self,
+        conformity_score: ConformityScore | str = "lac",
+        *,
+        loss: Loss | str = "miscoverage",
+        alpha: float = 0.1,
+        method: CRC | str = "crc",
+        inputs: str = "probabilities",
+        ignore_index: int | None = 255,
+        profile: str = "exact",
+        on_empty: OnEmpty = "skip",
+        on_infeasible: str = "raise",
+        progress: bool | str = "auto",
+    ) -> None:
+        self.conformity_score = conformity_score
+        self.loss = loss
+        self.alpha = alpha
+        self.method = method
+        self.inputs = inputs
+        self.ignore_index = ignore_index
+        self.profile = profile
+        self.on_empty = on_empty
+        self.on_infeasible = on_infeasible
+        self.progress = progress
+
+    # Calibration
+
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        groups: Sequence[int | str] | None = None,
+        sample_weight: Sequence[float] | None = None,
+    ) -> Self:
+        """Calibrates on images, and forgets what it knew.
+
+        Parameters
+        ----------
+        X : array (n, K, H, W) or (n, K, D, H, W), float16, float32 or float64; or a list of (K, H, W); or an iterable
+            Softmax probabilities. Without `y`: an iterable of ``(scores, labels)`` pairs, one image each.
+        y : integer array (n, H, W) or (n, D, H, W), or a list or iterable of arrays, one per image
+            Labels.
+        groups : sequence of n ints or strings, or None
+            What each image belongs to: a group counts once.
+        sample_weight : sequence of n floats in [0, 1], or None
+            How relevant each image is to those to come.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        InfeasibleRiskError
+            If there are too few images. They are kept: ``recalibrate(alpha=...)`` works.
+        TypeError, ValueError
+            If the input is not as described; the message names argument, image and value. The object stays as it was.
+        """
+        self._adopt(self._profile(X, y, groups, sample_weight))
+        self._solved()
+        return self
+
+    def partial_fit(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        groups: Sequence[int | str] | None = None,
+        sample_weight: Sequence[float] | None = None,
+    ) -> Self:
+        """Adds images. Lambda-hat is computed when it is asked for.
+
+        Parameters
+        ----------
+        X, y, groups, sample_weight
+            As for :meth:`fit`.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError, ValueError
+            As :meth:`fit`; what was collected before is kept.
+        """
+        added = self._profile(X, y, groups, sample_weight)
+        self._adopt(added if not self._has_images() else self.profiles_.merge(added))
+        return self
+
+    def merge(self, other: ConformalRiskCalibrator) -> Self:
+        """Adds the images of another calibrator, say of another worker.
+
+        Parameters
+        ----------
+        other : ConformalRiskCalibrator
+            A calibrator that has seen images, with the same score.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `other` is something else, has seen nothing, or its score, ignore index or K differ.
+        """
+        if not isinstance(other, ConformalRiskCalibrator):
+            raise TypeError(f"other must be a ConformalRiskCalibrator, got {type(other).__name__}")
+        if self.ignore_index != other.ignore_index:
+            raise ValueError(f"ignore_index differs: {self.ignore_index} here, {other.ignore_index} there")
+        if as_score(self.conformity_score) != as_score(other.conformity_score):
+            raise ValueError(f"conformity_score differs: {self.conformity_score} here, {other.conformity_score} there")
+        theirs = other.profiles_
+        self._adopt(theirs if not self._has_images() else self.profiles_.merge(theirs))
+        return self
+
+    def recalibrate(
+        self, alpha: float | None = None, loss: Loss | str | None = None, method: CRC | str | None = None
+    ) -> ConformalRiskCalibrator:
+        """A new fitted calibrator with another alpha, loss or method, from the profiles: no maps needed, milliseconds.
+
+        Parameters
+        ----------
+        alpha, loss, method
+            The new parameters; None keeps what is.
+
+        Returns
+        -------
+        ConformalRiskCalibrator
+
+        Raises
+        ------
+        InfeasibleRiskError
+            If there are too few images.
+        ValueError
+            If a parameter is out of range, or the profiles are not there because they were not saved.
+
+        Notes
+        -----
+        The guarantee holds for a choice that was made before looking at the calibration labels.
+        """
+        changes = {"alpha": alpha, "loss": loss, "method": method}
+        parameters = self.get_params(deep=False)
+        parameters.update({name: value for name, value in changes.items() if value is not None})
+        fresh = type(self)(**parameters)
+        fresh._check_parameters()
+        fresh._adopt(self.profiles_)
+        fresh._solved()
+        return fresh
+
+    # Results
+
+    @property
+    def lambda_hat_(self) -> float:
+        """The calibrated lambda."""
+        return self._solved().lambda_hat
+
+    @property
+    def risk_(self) -> float:
+        """The empirical risk at ``lambda_hat_``."""
+        return self._solved().risk
+
+    @property
+    def risk_bound_(self) -> float:
+        """``(n * risk_ + 1) / (n + 1)``, at most alpha."""
+        return self._solved().risk_bound
+
+    @property
+    def n_images_(self) -> int:
+        """Number of images (or groups) that counted."""
+        return self._solved().n_images
+
+    @property
+    def n_skipped_(self) -> int:
+        """Number of images left out because the loss is undefined on them."""
+        return self._solved().n_skipped
+
+    @property
+    def n_classes_(self) -> int:
+        """K."""
+        return self._solved().n_classes if not self._has_images() else self.profiles_.n_classes
+
+    @property
+    def profiles_(self) -> ScoreProfiles:
+        """What was kept of the images."""
+        profiles: ScoreProfiles | None = self.__dict__.get("_profiles")
+        if profiles is None:
+            if self.__dict__.get("_solution") is not None:
+                raise ValueError("this calibrator was loaded without profiles; save it with profiles=True to keep them")
+            raise self._not_fitted()
+        return profiles
+
+    def risk_curve(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The empirical risk on the calibration images as a function of lambda.
+
+        Returns
+        -------
+        lambdas : float64 array (m,)
+            Ascending, from 0 to ``lambda_max``; ``lambda_hat_`` is among them, and about 1000 of the jumps.
+        risks : float64 array (m,)
+            The risk at each lambda, exactly.
+        """
+        solution = self._solved()
+        return self.profiles_.risk_curve(self.loss, at=solution.lambda_hat, on_empty=self.on_empty)
+
+    # Prediction
+
+    def predict(self, X: Any) -> Any:
+        """Multi-labeled masks at ``lambda_hat_``.
+
+        Parameters
+        ----------
+        X : array (n, K, H, W) or (n, K, D, H, W), a list of (K, H, W), or an iterable of them
+            Softmax probabilities.
+
+        Returns
+        -------
+        bool array like X; a list for a list, a generator for a generator
+            Whether the class is in the pixel's set.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before :meth:`fit`.
+        TypeError, ValueError
+            If X is not as described, or K is not that of calibration.
+        """
+        lam, score = self.lambda_hat_, as_score(self.conformity_score)
+
+        def masks(scores: Scores, first: int) -> NDArray[np.bool_]:
+            return kernels.threshold(self._check_classes(scores), lam, score, first_image=first)
+
+        return map_images(X, masks, self.progress)
+
+    def set_size(self, X: Any) -> Any:
+        """Number of classes in each pixel's set, without building the masks.
+
+        Parameters
+        ----------
+        X
+            As for :meth:`predict`.
+
+        Returns
+        -------
+        uint16 array (n, H, W) or (n, D, H, W); a list for a list, a generator for a generator
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError, TypeError, ValueError
+            As :meth:`predict`.
+        """
+        return map_images(X, self._set_sizes, self.progress)
+
+    def varisco(self, X: Any, normalize: str = "classes") -> Any:
+        r"""Heatmap of uncertainty: set size over the number of classes.
+
+        Parameters
+        ----------
+        X
+            As for :meth:`predict`.
+        normalize : {"classes", "max"}, default="classes"
+            Divide by K, or by the largest set of the image.
+
+        Returns
+        -------
+        float32 array (n, H, W) or (n, D, H, W) in [0, 1]; a list for a list, a generator for a generator
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError, TypeError, ValueError
+            As :meth:`predict`.
+
+        References
+        ----------
+        Mossina, Dalmau, Andéol, "Conformal Semantic Image Segmentation", CVPR Workshops 2024, section 4.3.
+        """
+        if normalize not in ("classes", "max"):
+            raise ValueError(f"normalize must be 'classes' or 'max', got {normalize!r}")
+
+        def heatmaps(scores: Scores, first: int) -> NDArray[np.float32]:
+            sizes = self._set_sizes(scores, first)
+            if normalize == "classes":
+                return np.divide(sizes, np.float32(scores.shape[1]), dtype=np.float32)
+            largest = sizes.max(axis=tuple(range(1, sizes.ndim)), keepdims=True)
+            return np.divide(sizes, np.maximum(largest, 1), dtype=np.float32)
+
+        return map_images(X, heatmaps, self.progress)
+
+    def evaluate(self, X: Any, y: Any = None) -> RiskReport:
+        """Risk, activation ratio and coverage on labelled images.
+
+        Parameters
+        ----------
+        X, y
+            As for :meth:`fit`; images that did not calibrate.
+
+        Returns
+        -------
+        RiskReport
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError, TypeError, ValueError
+            As :meth:`predict`, and for labels that do not fit.
+        """
+        lam, kernel, loss = self.lambda_hat_, as_score(self.conformity_score)._kernel(), as_loss(self.loss)
+        index = check_ignore_index(self.ignore_index)
+        counts = [
+            _core.coverage(self._check_classes(scores), labels, lam, kernel, index, first)
+            for scores, labels, first in pairs(X, y, self.progress)
+        ]
+        if not counts:
+            raise ValueError("X is empty: it holds no image")
+        missed, totals, sizes = (np.concatenate(parts) for parts in zip(*counts, strict=True))
+        losses = loss_values(loss, missed, totals)
+        undefined = np.isnan(losses)
+        if undefined.any() and self.on_empty == "raise":
+            raise ValueError(f"the loss is undefined on image {int(undefined.argmax())}: no labelled pixel of it counts")
+        if self.on_empty == "zero_loss":
+            losses[undefined] = 0.0
+        activation_ratios, coverages = per_pixel(sizes, totals), covered_share(missed, totals)
+        return RiskReport(
+            empirical_risk=exact_mean(losses),
+            activation_ratio=exact_mean(activation_ratios),
+            coverage=exact_mean(coverages),
+            n_images=int((~np.isnan(losses)).sum()),
+            n_skipped=int(np.isnan(losses).sum()),
+            alpha=float(self.alpha),
+            lambda_hat=lam,
+            loss=str(loss),
+            losses=losses,
+            activation_ratios=activation_ratios,
+            coverages=coverages,
+        )
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """One minus the empirical risk.
+
+        Parameters
+        ----------
+        X, y
+            As for :meth:`evaluate`.
+
+        Returns
+        -------
+        float in [0, 1]
+        """
+        return 1.0 - self.evaluate(X, y).empirical_risk
+
+    # Files
+
+    def save(self, path: str | Path, profiles: bool = False) -> None:
+        """Writes configuration and results to a JSON file.
+
+        Parameters
+        ----------
+        path : path
+            The file.
+        profiles : bool, default=False
+            Whether to write the profiles too, to a sibling ``.npz``, so that :meth:`recalibrate` and :meth:`partial_fit` work
+            after :meth:`load`.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before :meth:`fit`.
+        """
+        path = Path(path)
+        sibling = path.with_suffix(".npz") if profiles else None
+        document = {
+            "format": _FORMAT,
+            "format_version": _FORMAT_VERSION,
+            "conformask_version": _core.__version__,
+            "parameters": {
+                **{name: value for name, value in self.get_params(deep=False).items() if name != "method"},
+                "conformity_score": json.loads(score_to_json(as_score(self.conformity_score))),
+                "loss": json.loads(loss_to_json(as_loss(self.loss))),
+                "method": {"name": "crc"},
+                "alpha": str(check_alpha(self.alpha)),
+            },
+            "results": {name: _number_to_json(value) for name, value in asdict(self._solved()).items()},
+            "profiles": sibling.name if sibling else None,
+        }
+        if sibling:
+            self.profiles_.save(sibling)
+        path.write_text(json.dumps(document, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | Path) -> ConformalRiskCalibrator:
+        """Reads what :meth:`save` wrote. Nothing in the file is executed.
+
+        Parameters
+        ----------
+        path : path
+            The JSON file.
+
+        Returns
+        -------
+        ConformalRiskCalibrator
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file, or not the profiles it names.
+        ValueError
+            If the file is damaged, foreign, or of a newer version.
+        """
+        path = Path(path)
+        text = path.read_text(encoding="utf-8")
+        try:
+            document = json.loads(text)
+            if not isinstance(document, dict) or document.get("format") != _FORMAT:
+                raise ValueError("it is not one of conformask's")
+            if document["format_version"] > _FORMAT_VERSION:
+                raise ValueError(f"format version {document['format_version']} is newer; update conformask")
+            parameters = dict(document["parameters"])
+            parameters["conformity_score"] = score_from_json(json.dumps(parameters["conformity_score"]))
+            parameters["loss"] = loss_from_json(json.dumps(parameters["loss"]))
+            parameters["method"] = parameters["method"]["name"]
+            parameters["alpha"] = float(_fraction(parameters["alpha"]))
+            calibrator = cls(**parameters)
+            calibrator._check_parameters()
+            results = {name: _number_from_json(value) for name, value in document["results"].items()}
+            calibrator._solution = _checked(_Solution(**results), as_score(calibrator.conformity_score))
+            sibling = document["profiles"]
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(f"{path} is damaged or holds no calibrator: {error}") from error
+        if sibling is not None:
+            calibrator._profiles = ScoreProfiles.load(path.with_name(Path(sibling).name))
+        return calibrator
+
+    # Inside
+
+    def _check_parameters(self) -> None:
+        check_alpha(self.alpha)
+        as_score(self.conformity_score)
+        as_loss(self.loss)
+        check_ignore_index(self.ignore_index)
+        if self.method != "crc" and not isinstance(self.method, CRC):
+            raise ValueError(f"method must be 'crc' or CRC(), got {self.method!r}")
+        allowed = {
+            "inputs": ("probabilities",),
+            "profile": ("exact",),
+            "on_empty": ("skip", "raise", "zero_loss"),
+            "on_infeasible": ("raise", "full"),
+            "progress": (True, False, "auto"),
+        }
+        for name, values in allowed.items():
+            if getattr(self, name) not in values:
+                raise ValueError(f"{name} must be one of {list(values)}, got {getattr(self, name)!r}")
+
+    def _profile(self, X: Any, y: Any, groups: Any, sample_weight: Any) -> ScoreProfiles:
+        self._check_parameters()
+        profiles = profile(
+            X,
+            y,
+            self.conformity_score,
+            ignore_index=self.ignore_index,
+            groups=groups,
+            sample_weight=sample_weight,
+            progress=self.progress,
+        )
+        profiles.units(as_loss(self.loss), self.on_empty)  # refuses now what it would refuse later
+        return profiles
+
+    def _adopt(self, profiles: ScoreProfiles) -> None:
+        self._profiles: ScoreProfiles | None = profiles
+        self._solution: _Solution | None = None
+
+    def _has_images(self) -> bool:
+        return self.__dict__.get("_profiles") is not None
+
+    def _solved(self) -> _Solution:
+        solution: _Solution | None = self.__dict__.get("_solution")
+        if solution is None:
+            if not self._has_images():
+                raise self._not_fitted()
+            solution = self._solution = self._solve()
+        return solution
+
+    def _solve(self) -> _Solution:
+        profiles, loss = self.profiles_, as_loss(self.loss)
+        units = profiles.units(loss, self.on_empty)
+        try:
+            lam = profiles.lambda_hat(loss, self.alpha, on_empty=self.on_empty)
+        except InfeasibleRiskError as error:
+            if self.on_infeasible != "full":
+                raise
+            lam = as_score(self.conformity_score).lambda_max
+            warnings.warn(f"{error}: the sets are full", InfeasibleRiskWarning, stacklevel=3)
+            bound = math.inf
+        else:
+            bound = float(self.alpha)
+        n_skipped = int((~units.counted).sum())
+        if n_skipped:
+            warnings.warn(
+                f"the loss is undefined on {n_skipped} of {len(profiles)} images (no labelled pixel that counts): "
+                f"they are left out, n = {units.n}",
+                DroppedImagesWarning,
+                stacklevel=3,
+            )
+        risk = profiles.risk(loss, lam, on_empty=self.on_empty)
+        total = float(units.total)
+        corrected = (total * (0.0 if math.isnan(risk) else risk) + _LOSS_BOUND) / (total + 1)
+        # The exact bound is at most alpha, as was decided exactly; rounding must not lift it above.
+        return _Solution(lam, risk, min(corrected, bound), units.n, n_skipped, profiles.n_classes)
+
+    def _set_sizes(self, scores: Scores, first: int) -> NDArray[np.uint16]:
+        lam, score = self.lambda_hat_, as_score(self.conformity_score)
+        return kernels.set_size(self._check_classes(scores), lam, score, first_image=first)
+
+    def _check_classes(self, scores: Scores) -> Scores:
+        if scores.ndim > 1 and scores.shape[1] != self.n_classes_:
+            raise ValueError(f"X has K = {scores.shape[1]} classes, but calibration had K = {self.n_classes_}")
+        return scores
+
+    def _not_fitted(self) -> NotFittedError:
+        return NotFittedError(f"this {type(self).__name__} has seen no images yet: call fit or partial_fit first")
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return self._has_images() or self.__dict__.get("_solution") is not None

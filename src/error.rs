@@ -1,0 +1,139 @@
+//! The one error of the crate: every variant carries the numbers that explain it.
+
+use thiserror::Error;
+
+/// A result whose error is [`enum@Error`].
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What can be wrong with the input of a kernel.
+#[derive(Debug, Clone, PartialEq, Error)]
+pub enum Error {
+    /// Not `(n, K, H, W)` or `(n, K, D, H, W)`.
+    #[error("X must have shape (n, K, H, W) or (n, K, D, H, W), got {shape:?}; one image is X[None]")]
+    ScoreRank {
+        /// The shape received.
+        shape: Vec<usize>,
+    },
+    /// No image, no class or no pixel.
+    #[error("X is empty: its shape is {shape:?}")]
+    Empty {
+        /// The shape received.
+        shape: Vec<usize>,
+    },
+    /// A single plane cannot hold a set of classes.
+    #[error(
+        "X has one class (K = 1); for a binary model stack both classes first: \
+         np.concatenate([1 - p, p], axis=1)"
+    )]
+    OneClass,
+    /// More classes than a set size of 16 bits can count.
+    #[error("X has K = {n_classes} classes, at most {max} are supported")]
+    TooManyClasses {
+        /// K.
+        n_classes: usize,
+        /// The largest K.
+        max: usize,
+    },
+    /// Labels or masks that do not fit the scores.
+    #[error("{name} must have shape {expected:?} to match X, got {actual:?}")]
+    Shape {
+        /// The argument as the caller wrote it.
+        name: &'static str,
+        /// The shape that would fit.
+        expected: Vec<usize>,
+        /// The shape received.
+        actual: Vec<usize>,
+    },
+    /// The ignore index is also a class.
+    #[error("ignore_index={ignore_index} is one of the K = {n_classes} classes; choose an index outside [0, {n_classes})")]
+    IgnoreIndexIsClass {
+        /// The index.
+        ignore_index: i64,
+        /// K.
+        n_classes: usize,
+    },
+    /// A label that is neither a class nor void.
+    #[error("y holds label {value} in image {image}, outside [0, {n_classes}) and not the ignore index ({ignore})")]
+    Label {
+        /// Index of the image.
+        image: usize,
+        /// The label.
+        value: i128,
+        /// K.
+        n_classes: usize,
+        /// The ignore index, as text.
+        ignore: String,
+    },
+    /// NaN or infinite.
+    #[error("X is not finite in image {image}: class {class} is {value} at pixel {pixel}")]
+    NotFinite {
+        /// Index of the image.
+        image: usize,
+        /// Index of the class.
+        class: usize,
+        /// Row-major index of the pixel.
+        pixel: usize,
+        /// The value.
+        value: f64,
+    },
+    /// A negative probability.
+    #[error(
+        "X holds a negative probability in image {image}: class {class} is {value} at pixel {pixel}; \
+         these look like logits: pass softmax probabilities"
+    )]
+    Negative {
+        /// Index of the image.
+        image: usize,
+        /// Index of the class.
+        class: usize,
+        /// Row-major index of the pixel.
+        pixel: usize,
+        /// The value.
+        value: f64,
+    },
+    /// Probabilities that do not sum to 1.
+    #[error(
+        "the probabilities of image {image} sum to {sum} at pixel {pixel}, not to 1 within {tolerance}; \
+         pass softmax probabilities, summed over the class axis (axis 1)"
+    )]
+    NotNormalised {
+        /// Index of the image.
+        image: usize,
+        /// Row-major index of the pixel.
+        pixel: usize,
+        /// The sum over the classes.
+        sum: f64,
+        /// The largest allowed distance from 1.
+        tolerance: f64,
+    },
+    /// Profiles or counts of different class counts.
+    #[error("X has K = {actual} classes, but earlier images have K = {expected}")]
+    ClassCount {
+        /// K of what is there.
+        expected: usize,
+        /// K of what came.
+        actual: usize,
+    },
+    /// Critical values of different scores cannot be joined.
+    #[error("profiles of different conformity scores cannot be merged")]
+    ScoreMismatch,
+    /// A loss that does not fit the class count.
+    #[error("{name} has {actual} entries, but there are K = {n_classes} classes")]
+    LossClasses {
+        /// The argument as the caller wrote it.
+        name: &'static str,
+        /// What it needs K to be.
+        actual: usize,
+        /// K.
+        n_classes: usize,
+    },
+    /// Values and weights of a quantile that do not fit.
+    #[error("{0}")]
+    Quantile(String),
+    /// Arrays that are no profile.
+    #[error("not a profile: {0}")]
+    Profile(String),
+    /// The caller asked to stop.
+    #[error("interrupted")]
+    Interrupted,
+}

@@ -1,0 +1,28 @@
+//! The kernels of conformask: risk-controlled segmentation masks.
+//!
+//! One idea carries everything. The loss of an image is a step function of one number, lambda; its jumps sit at the
+//! *critical values* of the image's labelled pixels, the lambda at which a pixel's true label enters its set. Those values
+//! are the image's *profile*, and profiles answer every loss, every alpha and every split, without the maps:
+//!
+//! ```text
+//! maps -> score -> profile -> loss -> risk -> lambda-hat -> sets -> metric
+//! ```
+//!
+//! Modules import to the left only. [`maps`] checks arrays once and hands out tiles; [`score`] says what a critical value
+//! is; [`profile`] keeps those of the true labels; [`loss`] weighs them; [`risk`] finds lambda-hat; [`sets`] thresholds
+//! the maps with it. Python is a feature (`python`), not a premise.
+
+pub mod error;
+pub mod loss;
+pub mod maps;
+pub mod metric;
+pub mod normalisation;
+pub mod profile;
+pub mod real;
+pub mod risk;
+pub mod score;
+pub mod sets;
+pub mod threads;
+
+#[cfg(feature = "python")]
+mod python;

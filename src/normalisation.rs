@@ -1,0 +1,85 @@
+//! Are these softmax probabilities? Checked while the maps stream by, at the cost of two operations per value.
+//!
+//! A kernel collects, per pixel, the float sum of its probabilities, and over a tile the union of their sign bits.
+//! That is a filter: it may raise a false alarm, never miss a fault. An alarm sends the tile to the exact check.
+
+use std::ops::Range;
+
+use multiversion::multiversion;
+
+use crate::error::{Error, Result};
+use crate::maps::{Tile, VOID};
+use crate::real::Real;
+
+/// How far a pixel's sum may be from 1. Nothing is ever renormalised.
+pub const TOLERANCE: f64 = 1e-3;
+
+/// What float32 summation of many classes may add to the distance, with a wide margin.
+const ROUNDING: f64 = 5e-4;
+
+/// Where a tile lies, for error messages.
+pub struct Place {
+    /// What the caller calls the image.
+    pub image: usize,
+    /// Its pixels.
+    pub pixels: Range<usize>,
+}
+
+/// Fails at the first labelled pixel that is no probability vector. `codes`, if any, tells the void pixels: nobody
+/// knows what a model says there, and padding is often zero.
+pub fn check<R: Real>(
+    tile: &Tile<'_, R>,
+    sums: &[R],
+    signs: R::Bits,
+    codes: Option<&[i32]>,
+    place: &Place,
+) -> Result<()> {
+    let alarm = R::sign_bit(signs)
+        || match codes {
+            None => any_off(sums, R::round_from(TOLERANCE - ROUNDING)),
+            Some(codes) => any_labelled_off(sums, codes, R::round_from(TOLERANCE - ROUNDING)),
+        };
+    if alarm { check_exactly(tile, codes, place) } else { Ok(()) }
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+fn any_off<R: Real>(sums: &[R], tolerance: R) -> bool {
+    let mut off = false;
+    for &sum in sums {
+        // Written so that NaN is off.
+        off |= !((sum - R::one()).abs() <= tolerance);
+    }
+    off
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+fn any_labelled_off<R: Real>(sums: &[R], codes: &[i32], tolerance: R) -> bool {
+    let mut off = false;
+    for (&sum, &code) in sums.iter().zip(codes) {
+        off |= !((sum - R::one()).abs() <= tolerance) & (code != VOID);
+    }
+    off
+}
+
+#[cold]
+fn check_exactly<R: Real>(tile: &Tile<'_, R>, codes: Option<&[i32]>, place: &Place) -> Result<()> {
+    let image = place.image;
+    for j in (0..tile.len()).filter(|&j| codes.is_none_or(|codes| codes[j] != VOID)) {
+        let pixel = place.pixels.start + j;
+        let mut sum = 0.0;
+        for class in 0..tile.n_classes() {
+            let value: f64 = tile.plane(class)[j].into();
+            if !value.is_finite() {
+                return Err(Error::NotFinite { image, class, pixel, value });
+            }
+            if value < 0.0 {
+                return Err(Error::Negative { image, class, pixel, value });
+            }
+            sum += value;
+        }
+        if (sum - 1.0).abs() > TOLERANCE {
+            return Err(Error::NotNormalised { image, pixel, sum, tolerance: TOLERANCE });
+        }
+    }
+    Ok(())
+}

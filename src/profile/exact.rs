@@ -1,0 +1,271 @@
+//! The exact profile: every critical value above 0, lossless for the input's type.
+//!
+//! A pixel whose true label is in its set from the start (critical value 0) is only counted: the profile of a good model
+//! holds its errors alone, at 6 bytes each (float64 input: 10).
+
+use std::sync::Arc;
+
+use ndarray::Array2;
+use rayon::prelude::*;
+
+
+use crate::error::{Error, Result};
+use crate::loss::Loss;
+use crate::maps::{Band, LabelMaps, ScoreMaps, VOID, map_bands};
+use crate::normalisation::Place;
+use crate::real::{Element, Real, Stored};
+use crate::score::{Coding, Score, TrueLabels};
+use crate::threads::Cancel;
+
+/// The critical values above 0 of one run of an image's pixels, and their labels.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Block {
+    /// One stored value per pixel.
+    pub values: Stored,
+    /// The pixels' labels.
+    pub labels: Box<[u16]>,
+}
+
+/// The profile of one image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImageProfile {
+    /// Labelled pixels of each class.
+    pub totals: Box<[u64]>,
+    /// Runs of pixels as they were read. They stay apart: joining them would need their memory twice.
+    pub blocks: Vec<Block>,
+}
+
+impl ImageProfile {
+    /// Number of labelled pixels.
+    pub fn n_valid(&self) -> u64 {
+        self.totals.iter().sum()
+    }
+
+    /// Number of critical values above 0.
+    pub fn n_values(&self) -> usize {
+        self.blocks.iter().map(|block| block.labels.len()).sum()
+    }
+
+    /// Labelled pixels of each class that no set holds at lambda = 0.
+    pub fn missed_at_zero(&self) -> Vec<u64> {
+        let mut missed = vec![0; self.totals.len()];
+        for &label in self.blocks.iter().flat_map(|block| &block.labels) {
+            missed[usize::from(label)] += 1;
+        }
+        missed
+    }
+
+    /// Calls `visit(critical value, label)` for every critical value above 0.
+    #[inline]
+    pub fn for_each(&self, coding: Coding, mut visit: impl FnMut(f64, u16)) {
+        for Block { values, labels } in &self.blocks {
+            match values {
+                Stored::Single(values) => {
+                    values.iter().zip(labels).for_each(|(&v, &label)| visit(coding.decode(v.into()), label));
+                }
+                Stored::Double(values) => {
+                    values.iter().zip(labels).for_each(|(&v, &label)| visit(coding.decode(v), label));
+                }
+            }
+        }
+    }
+
+    /// The losses at lambdas that do not descend; NaN where the loss is undefined.
+    pub fn losses(&self, coding: Coding, loss: &Loss, lambdas: &[f64]) -> Vec<f64> {
+        let n_classes = self.totals.len();
+        // How many pixels of each class are missed at the first j lambdas and no more.
+        let mut missed_until = vec![0_u64; (lambdas.len() + 1) * n_classes];
+        self.for_each(coding, |critical, label| {
+            let j = lambdas.partition_point(|&lambda| lambda < critical);
+            missed_until[j * n_classes + usize::from(label)] += 1;
+        });
+        let mut missed = vec![0; n_classes];
+        let mut losses: Vec<f64> = missed_until
+            .chunks_exact(n_classes)
+            .skip(1)
+            .rev()
+            .map(|ending| {
+                missed.iter_mut().zip(ending).for_each(|(sum, count)| *sum += count);
+                loss.value(&missed, &self.totals).unwrap_or(f64::NAN)
+            })
+            .collect();
+        losses.reverse();
+        losses
+    }
+}
+
+/// The profiles of many images under one score. Images are shared, not copied, by splits and merges.
+#[derive(Debug, Clone)]
+pub struct ExactProfile {
+    coding: Coding,
+    n_classes: usize,
+    images: Vec<Arc<ImageProfile>>,
+}
+
+impl ExactProfile {
+    /// Joins images that were profiled by one score.
+    pub fn new(coding: Coding, n_classes: usize, images: Vec<Arc<ImageProfile>>) -> Self {
+        Self { coding, n_classes, images }
+    }
+
+    /// How values are stored.
+    pub fn coding(&self) -> Coding {
+        self.coding
+    }
+
+    /// K.
+    pub fn n_classes(&self) -> usize {
+        self.n_classes
+    }
+
+    /// The images, in the order in which they came.
+    pub fn images(&self) -> &[Arc<ImageProfile>] {
+        &self.images
+    }
+
+    /// The images of all, in order.
+    pub fn concatenate(first: &Self, rest: &[&Self]) -> Result<Self> {
+        let mut images = first.images.clone();
+        for other in rest {
+            if first.n_classes != other.n_classes {
+                return Err(Error::ClassCount { expected: first.n_classes, actual: other.n_classes });
+            }
+            if first.coding != other.coding {
+                return Err(Error::ScoreMismatch);
+            }
+            images.extend_from_slice(&other.images);
+        }
+        Ok(Self { images, ..*first })
+    }
+
+    /// The losses `(n, L)` at lambdas that do not descend; NaN where undefined.
+    pub fn losses(&self, loss: &Loss, lambdas: &[f64]) -> Array2<f64> {
+        let rows: Vec<Vec<f64>> =
+            self.images.par_iter().map(|image| image.losses(self.coding, loss, lambdas)).collect();
+        Array2::from_shape_vec((self.images.len(), lambdas.len()), rows.concat()).expect("L losses each")
+    }
+
+    /// The images at the given places.
+    pub fn take(&self, indices: &[usize]) -> Self {
+        let images = indices.iter().map(|&index| Arc::clone(&self.images[index])).collect();
+        Self { images, ..*self }
+    }
+}
+
+/// Profiles images in one pass over their maps.
+pub fn build<E: Element, S: Score>(
+    maps: &ScoreMaps<'_, E>,
+    labels: &LabelMaps<'_>,
+    score: &S,
+    cancel: &Cancel,
+) -> Result<ExactProfile> {
+    let tasks = vec![(); maps.bands().len()];
+    let bands = map_bands(maps, tasks, cancel, |work, band, ()| profile_band(maps, labels, score, band, work))?;
+    let mut bands = bands.into_iter();
+    let images = (0..maps.n_images())
+        .map(|_| {
+            let mut totals = vec![0; maps.n_classes()];
+            let mut blocks = Vec::with_capacity(maps.bands_per_image());
+            for (counts, block) in bands.by_ref().take(maps.bands_per_image()) {
+                totals.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+                blocks.push(block);
+            }
+            Arc::new(ImageProfile { totals: totals.into(), blocks })
+        })
+        .collect();
+    Ok(ExactProfile::new(score.coding(), maps.n_classes(), images))
+}
+
+/// The buffers of one thread.
+struct Work<R> {
+    scratch: Vec<R>,
+    codes: Vec<i32>,
+    truth: TrueLabels<R>,
+    values: Vec<R>,
+    labels: Vec<u16>,
+}
+
+impl<R: Real> Default for Work<R> {
+    fn default() -> Self {
+        Self {
+            scratch: Vec::new(),
+            codes: Vec::new(),
+            truth: TrueLabels::default(),
+            values: Vec::new(),
+            labels: Vec::new(),
+        }
+    }
+}
+
+fn profile_band<E: Element, S: Score>(
+    maps: &ScoreMaps<'_, E>,
+    labels: &LabelMaps<'_>,
+    score: &S,
+    band: &Band,
+    work: &mut Work<E::Real>,
+) -> Result<(Vec<u64>, Block)> {
+    let Work { scratch, codes, truth, values, labels: missed_labels } = work;
+    values.clear();
+    missed_labels.clear();
+    let mut totals = ClassCounter::new(maps.n_classes());
+    let mut reader = maps.tiles(band.image, scratch);
+    for pixels in band.tiles::<E::Real>(maps.n_classes()) {
+        labels.read(band.image, pixels.clone(), codes)?;
+        totals.add(codes);
+        let place = Place { image: maps.name(band.image), pixels: pixels.clone() };
+        score.true_labels(&reader.read(pixels), codes, &place, truth)?;
+        collect_missed(&truth.missed, &truth.values, codes, values, missed_labels);
+    }
+    let block = Block { values: E::Real::store(values), labels: missed_labels.as_slice().into() };
+    Ok((totals.finish(), block))
+}
+
+/// Appends value and label of the missed pixels.
+fn collect_missed<R: Real>(missed: &[u8], values: &[R], codes: &[i32], out: &mut Vec<R>, labels: &mut Vec<u16>) {
+    let (words, rest) = missed.as_chunks::<8>();
+    for (index, word) in words.iter().enumerate() {
+        // One bit per byte: most words of a good model are 0, and the others are walked bit by bit.
+        let mut bits = u64::from_le_bytes(*word);
+        while bits != 0 {
+            let j = index * 8 + bits.trailing_zeros() as usize / 8;
+            out.push(values[j]);
+            labels.push(codes[j] as u16);
+            bits &= bits - 1;
+        }
+    }
+    for j in missed.len() - rest.len()..missed.len() {
+        if missed[j] != 0 {
+            out.push(values[j]);
+            labels.push(codes[j] as u16);
+        }
+    }
+}
+
+/// Counts class codes. Four counters per class, because neighbouring pixels share their class and a counter that was just
+/// written is slow to read.
+struct ClassCounter {
+    counts: Vec<[u32; 4]>,
+}
+
+impl ClassCounter {
+    fn new(n_classes: usize) -> Self {
+        Self { counts: vec![[0; 4]; n_classes + 1] }
+    }
+
+    fn add(&mut self, codes: &[i32]) {
+        let (quads, rest) = codes.as_chunks::<4>();
+        for quad in quads {
+            for (lane, &code) in quad.iter().enumerate() {
+                self.counts[(code - VOID) as usize][lane] += 1;
+            }
+        }
+        for &code in rest {
+            self.counts[(code - VOID) as usize][0] += 1;
+        }
+    }
+
+    fn finish(self) -> Vec<u64> {
+        // The first counter is that of void pixels.
+        self.counts[1..].iter().map(|lanes| lanes.iter().map(|&count| u64::from(count)).sum()).collect()
+    }
+}

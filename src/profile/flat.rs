@@ -1,0 +1,88 @@
+//! A profile as four plain arrays, to be stored and sent.
+
+use std::sync::Arc;
+
+use ndarray::Array2;
+
+use super::exact::{Block, ExactProfile, ImageProfile};
+use crate::error::{Error, Result};
+use crate::real::Stored;
+use crate::score::Coding;
+
+/// All images of a profile, one after the other.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Flat {
+    /// Labelled pixels of each class, `(n, K)`.
+    pub totals: Array2<u64>,
+    /// Stored values of each image.
+    pub lengths: Vec<u64>,
+    /// The stored values of all images; in float64 if any image has such.
+    pub values: Stored,
+    /// Their labels.
+    pub labels: Vec<u16>,
+}
+
+impl ExactProfile {
+    /// Labelled pixels of each class, `(n, K)`.
+    pub fn totals(&self) -> Array2<u64> {
+        let mut totals = Array2::zeros((self.images().len(), self.n_classes()));
+        for (mut row, image) in totals.outer_iter_mut().zip(self.images()) {
+            row.iter_mut().zip(&image.totals).for_each(|(out, &total)| *out = total);
+        }
+        totals
+    }
+
+    /// The profile as arrays.
+    pub fn to_flat(&self) -> Flat {
+        let blocks = || self.images().iter().flat_map(|image| &image.blocks);
+        let all_single: Option<Vec<&[f32]>> = blocks()
+            .map(|block| match &block.values {
+                Stored::Single(values) => Some(&**values),
+                Stored::Double(_) => None,
+            })
+            .collect();
+        let values = match all_single {
+            Some(blocks) => Stored::Single(blocks.concat().into()),
+            None => Stored::Double(blocks().flat_map(|block| block.values.to_doubles()).collect()),
+        };
+        Flat {
+            totals: self.totals(),
+            lengths: self.images().iter().map(|image| image.n_values() as u64).collect(),
+            values,
+            labels: blocks().flat_map(|block| block.labels.iter().copied()).collect(),
+        }
+    }
+
+    /// The profile of the arrays, if they are one.
+    pub fn from_flat(coding: Coding, flat: Flat) -> Result<Self> {
+        let Flat { totals, lengths, values, labels } = flat;
+        let (n, n_classes) = totals.dim();
+        let broken = |what: &str| Err(Error::Profile(what.into()));
+        if lengths.len() != n {
+            return broken("as many lengths as images are needed");
+        }
+        let n_values = lengths.iter().try_fold(0_u64, |sum, &length| sum.checked_add(length));
+        if n_values != Some(values.len() as u64) || values.len() != labels.len() {
+            return broken("values, labels and lengths do not agree");
+        }
+        if !values.to_doubles().all(|value| (f64::MIN_POSITIVE..=f64::MAX).contains(&coding.decode(value))) {
+            return broken("a critical value is not positive and finite");
+        }
+        let mut images = Vec::with_capacity(n);
+        let mut start = 0;
+        for (totals, length) in totals.outer_iter().zip(lengths) {
+            let run = start..start + length as usize;
+            let block = Block { values: values.slice(run.clone()), labels: labels[run.clone()].into() };
+            if block.labels.iter().any(|&label| usize::from(label) >= n_classes) {
+                return broken("a label is no class");
+            }
+            let image = ImageProfile { totals: totals.iter().copied().collect(), blocks: vec![block] };
+            if image.missed_at_zero().iter().zip(&image.totals).any(|(missed, total)| missed > total) {
+                return broken("an image misses more pixels than it has");
+            }
+            images.push(Arc::new(image));
+            start = run.end;
+        }
+        Ok(Self::new(coding, n_classes, images))
+    }
+}

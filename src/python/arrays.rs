@@ -1,0 +1,130 @@
+//! NumPy arrays as checked views, by dtype.
+
+use half::f16;
+use ndarray::{ArrayViewD, ArrayViewMut2, ArrayViewMut3};
+use numpy::{Element, PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn, PyReadwriteArrayDyn, PyUntypedArrayMethods};
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+
+use crate::error::Result;
+use crate::maps::{LabelMaps, ScoreMaps};
+use crate::real;
+
+/// An array of scores, borrowed.
+pub enum Scores<'py> {
+    Half(PyReadonlyArrayDyn<'py, f16>),
+    Single(PyReadonlyArrayDyn<'py, f32>),
+    Double(PyReadonlyArrayDyn<'py, f64>),
+}
+
+impl<'py> Scores<'py> {
+    /// Takes float16, float32 or float64.
+    pub fn new(array: &Bound<'py, PyAny>) -> PyResult<Self> {
+        if let Ok(array) = array.cast() {
+            return Ok(Self::Half(borrow(array)?));
+        }
+        if let Ok(array) = array.cast() {
+            return Ok(Self::Single(borrow(array)?));
+        }
+        if let Ok(array) = array.cast() {
+            return Ok(Self::Double(borrow(array)?));
+        }
+        Err(PyTypeError::new_err("X must be a float16, float32 or float64 array in native byte order"))
+    }
+}
+
+/// Calls `$body` with `$view` bound to the view of the scores, once per dtype.
+macro_rules! with_scores {
+    ($scores:expr, |$view:ident| $body:expr) => {
+        match &$scores {
+            $crate::python::arrays::Scores::Half(array) => {
+                let $view = array.as_array();
+                $body
+            }
+            $crate::python::arrays::Scores::Single(array) => {
+                let $view = array.as_array();
+                $body
+            }
+            $crate::python::arrays::Scores::Double(array) => {
+                let $view = array.as_array();
+                $body
+            }
+        }
+    };
+}
+pub(super) use with_scores;
+
+/// An array of labels, borrowed.
+pub enum Labels<'py> {
+    I8(PyReadonlyArrayDyn<'py, i8>),
+    I16(PyReadonlyArrayDyn<'py, i16>),
+    I32(PyReadonlyArrayDyn<'py, i32>),
+    I64(PyReadonlyArrayDyn<'py, i64>),
+    U8(PyReadonlyArrayDyn<'py, u8>),
+    U16(PyReadonlyArrayDyn<'py, u16>),
+    U32(PyReadonlyArrayDyn<'py, u32>),
+    U64(PyReadonlyArrayDyn<'py, u64>),
+}
+
+impl<'py> Labels<'py> {
+    /// Takes any integer type.
+    pub fn new(array: &Bound<'py, PyAny>) -> PyResult<Self> {
+        macro_rules! try_each {
+            ($($variant:ident),*) => {
+                $(if let Ok(array) = array.cast() {
+                    return Ok(Self::$variant(borrow(array)?));
+                })*
+            };
+        }
+        try_each!(I8, I16, I32, I64, U8, U16, U32, U64);
+        Err(PyTypeError::new_err("y must be an integer array in native byte order"))
+    }
+
+    /// The labels that go with `maps`.
+    pub fn maps<E: real::Element>(&self, ignore_index: Option<i64>, maps: &ScoreMaps<'_, E>) -> Result<LabelMaps<'_>> {
+        macro_rules! match_each {
+            ($($variant:ident),*) => {
+                match self {
+                    $(Self::$variant(array) => LabelMaps::new(array.as_array(), ignore_index, maps),)*
+                }
+            };
+        }
+        match_each!(I8, I16, I32, I64, U8, U16, U32, U64)
+    }
+}
+
+/// Borrows an array for reading. An array whose elements are not where their type may be is refused: NumPy allows it,
+/// Rust does not.
+pub fn borrow<'py, T: Element>(array: &Bound<'py, PyArrayDyn<T>>) -> PyResult<PyReadonlyArrayDyn<'py, T>> {
+    let aligned = array.data().is_aligned() && array.strides().iter().all(|stride| stride % size_of::<T>() as isize == 0);
+    if !aligned {
+        return Err(PyValueError::new_err("the array is not aligned; copy it: np.require(X, requirements='A')"));
+    }
+    Ok(array.readonly())
+}
+
+/// The whole of a C-contiguous output as `(n, K, pixels)`.
+pub fn masks_mut<'a>(out: &'a mut PyReadwriteArrayDyn<'_, u8>) -> PyResult<ArrayViewMut3<'a, u8>> {
+    let shape = out.shape().to_vec();
+    let pixels = shape[2..].iter().product();
+    let view = out.as_slice_mut().map_err(|_| PyValueError::new_err("out must be C-contiguous"))?;
+    Ok(ArrayViewMut3::from_shape((shape[0], shape[1], pixels), view).expect("as many elements"))
+}
+
+/// The whole of a C-contiguous output as `(n, pixels)`.
+pub fn pixels_mut<'a, T: Element>(out: &'a mut PyReadwriteArrayDyn<'_, T>) -> PyResult<ArrayViewMut2<'a, T>> {
+    let shape = out.shape().to_vec();
+    let pixels = shape[1..].iter().product();
+    let view = out.as_slice_mut().map_err(|_| PyValueError::new_err("out must be C-contiguous"))?;
+    Ok(ArrayViewMut2::from_shape((shape[0], pixels), view).expect("as many elements"))
+}
+
+/// Fails unless the shapes agree.
+pub fn check_shape<T>(view: &ArrayViewD<'_, T>, axes: impl Fn(usize) -> bool, out: &[usize]) -> PyResult<()> {
+    let expected: Vec<usize> =
+        view.shape().iter().enumerate().filter(|(axis, _)| axes(*axis)).map(|(_, &len)| len).collect();
+    if expected == out {
+        return Ok(());
+    }
+    Err(PyValueError::new_err(format!("out must have shape {expected:?}, got {out:?}")))
+}

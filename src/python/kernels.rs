@@ -1,0 +1,157 @@
+//! One function per kernel.
+
+use num_bigint::BigInt;
+use num_rational::BigRational;
+use numpy::{PyArray1, PyArray2, PyArrayDyn, PyArrayMethods, PyReadonlyArray1, PyReadwriteArrayDyn, PyUntypedArrayMethods};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+use super::arrays::{Labels, Scores, borrow, check_shape, masks_mut, pixels_mut, with_scores};
+use super::objects::Lac;
+use super::run::run;
+use crate::maps::ScoreMaps;
+use crate::metric;
+use crate::risk::crc;
+use crate::risk::quantile::{WeightedValues, weighted_quantile as quantile};
+use crate::sets;
+
+/// Writes the multi-labeled masks at `lam` into `out`, uint8 like X.
+#[pyfunction]
+pub fn threshold<'py>(
+    x: &Bound<'py, PyAny>,
+    lam: f64,
+    score: &Bound<'py, Lac>,
+    mut out: PyReadwriteArrayDyn<'py, u8>,
+    first_image: usize,
+) -> PyResult<()> {
+    let (scores, score) = (Scores::new(x)?, score.get().0);
+    with_scores!(scores, |view| {
+        check_shape(&view, |_| true, out.shape())?;
+        let maps = ScoreMaps::new(view, first_image)?;
+        let out = masks_mut(&mut out)?;
+        run(x.py(), |cancel| sets::threshold(&maps, lam, &score, out, cancel))
+    })
+}
+
+/// Writes the set sizes at `lam` into `out`, uint16 (n, ...).
+#[pyfunction]
+pub fn set_size<'py>(
+    x: &Bound<'py, PyAny>,
+    lam: f64,
+    score: &Bound<'py, Lac>,
+    mut out: PyReadwriteArrayDyn<'py, u16>,
+    first_image: usize,
+) -> PyResult<()> {
+    let (scores, score) = (Scores::new(x)?, score.get().0);
+    with_scores!(scores, |view| {
+        check_shape(&view, |axis| axis != 1, out.shape())?;
+        let maps = ScoreMaps::new(view, first_image)?;
+        let out = pixels_mut(&mut out)?;
+        run(x.py(), |cancel| sets::set_size(&maps, lam, &score, out, cancel))
+    })
+}
+
+/// Writes the critical values of the true labels into `out`, float64 (n, ...), NaN where void.
+#[pyfunction]
+pub fn true_label_scores<'py>(
+    x: &Bound<'py, PyAny>,
+    y: &Bound<'py, PyAny>,
+    score: &Bound<'py, Lac>,
+    ignore_index: Option<i64>,
+    mut out: PyReadwriteArrayDyn<'py, f64>,
+    first_image: usize,
+) -> PyResult<()> {
+    let (scores, labels, score) = (Scores::new(x)?, Labels::new(y)?, score.get().0);
+    with_scores!(scores, |view| {
+        check_shape(&view, |axis| axis != 1, out.shape())?;
+        let maps = ScoreMaps::new(view, first_image)?;
+        let labels = labels.maps(ignore_index, &maps)?;
+        let out = pixels_mut(&mut out)?;
+        run(x.py(), |cancel| sets::true_label_scores(&maps, &labels, &score, out, cancel))
+    })
+}
+
+/// Missed and labelled pixels of each class, `(n, K)`, and the summed set sizes `(n,)`, over the labelled pixels.
+type Counts<'py> = (Bound<'py, PyArray2<u64>>, Bound<'py, PyArray2<u64>>, Bound<'py, PyArray1<u64>>);
+
+fn counts<'py>(py: Python<'py>, images: &[sets::Coverage]) -> PyResult<Counts<'py>> {
+    let rows = |row: fn(&sets::Coverage) -> &Vec<u64>| -> Vec<Vec<u64>> { images.iter().map(|i| row(i).clone()).collect() };
+    Ok((
+        PyArray2::from_vec2(py, &rows(|image| &image.missed)).expect("K columns each"),
+        PyArray2::from_vec2(py, &rows(|image| &image.totals)).expect("K columns each"),
+        PyArray1::from_iter(py, images.iter().map(|image| image.size_sum)),
+    ))
+}
+
+/// How the sets at `lam` cover the truth.
+#[pyfunction]
+pub fn coverage<'py>(
+    x: &Bound<'py, PyAny>,
+    y: &Bound<'py, PyAny>,
+    lam: f64,
+    score: &Bound<'py, Lac>,
+    ignore_index: Option<i64>,
+    first_image: usize,
+) -> PyResult<Counts<'py>> {
+    let (scores, labels, score) = (Scores::new(x)?, Labels::new(y)?, score.get().0);
+    let images = with_scores!(scores, |view| {
+        let maps = ScoreMaps::new(view, first_image)?;
+        let labels = labels.maps(ignore_index, &maps)?;
+        run(x.py(), |cancel| sets::coverage(&maps, &labels, lam, &score, cancel))
+    })?;
+    counts(x.py(), &images)
+}
+
+/// How given masks cover the truth.
+#[pyfunction]
+pub fn mask_coverage<'py>(
+    masks: &Bound<'py, PyArrayDyn<bool>>,
+    y: &Bound<'py, PyAny>,
+    ignore_index: Option<i64>,
+    first_image: usize,
+) -> PyResult<Counts<'py>> {
+    let (array, labels) = (borrow(masks)?, Labels::new(y)?);
+    let maps = ScoreMaps::new(array.as_array(), first_image)?;
+    let labels = labels.maps(ignore_index, &maps)?;
+    let images = run(masks.py(), |cancel| metric::coverage::mask_coverage(&maps, &labels, cancel))?;
+    counts(masks.py(), &images)
+}
+
+/// `inf { t >= 0 : the weight of the values above t is at most the budget }`; `None` if the budget is negative.
+#[pyfunction]
+pub fn weighted_quantile(
+    py: Python<'_>,
+    values: PyReadonlyArray1<'_, f64>,
+    weights: PyReadonlyArray1<'_, f64>,
+    budget: BigRational,
+) -> PyResult<Option<f64>> {
+    let (values, weights) = (values.as_array(), weights.as_array());
+    if values.len() != weights.len() {
+        let (n, m) = (values.len(), weights.len());
+        return Err(PyValueError::new_err(format!("values and weights must be as long as each other, got {n} and {m}")));
+    }
+    let is_bad = |x: &&f64| !(x.is_finite() && **x >= 0.0);
+    for (name, array) in [("values", &values), ("weights", &weights)] {
+        if let Some(bad) = array.iter().find(is_bad) {
+            return Err(PyValueError::new_err(format!("{name} must be finite and not negative, got {bad}")));
+        }
+    }
+    let (values, weights) = (values.to_vec(), weights.to_vec());
+    run(py, |_| {
+        let weights = weights.iter().map(|&weight| BigRational::from_float(weight).expect("finite"));
+        Ok(quantile(&WeightedValues::new(&values, weights), &budget))
+    })
+}
+
+/// The smallest number of images with which `alpha` can be met.
+#[pyfunction]
+pub fn n_needed(alpha: BigRational) -> BigInt {
+    crc::n_needed(&alpha)
+}
+
+/// Where a kernel finds the first element of X: proof that nothing was copied.
+#[pyfunction]
+pub fn data_pointer(x: &Bound<'_, PyAny>) -> PyResult<usize> {
+    let scores = Scores::new(x)?;
+    Ok(with_scores!(scores, |view| view.as_ptr() as usize))
+}

@@ -1,0 +1,45 @@
+//! The Python binding, and the only place that knows PyO3: view the arrays, release the GIL, call the kernel, return.
+//!
+//! There is no public API here. `python/conformask` wraps these functions and documents them for users.
+
+mod arrays;
+mod kernels;
+mod objects;
+mod profile;
+mod run;
+
+use pyo3::exceptions::{PyKeyboardInterrupt, PyValueError};
+use pyo3::prelude::*;
+
+use crate::error::Error;
+
+impl From<Error> for PyErr {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Interrupted => PyKeyboardInterrupt::new_err(()),
+            error => PyValueError::new_err(error.to_string()),
+        }
+    }
+}
+
+/// The kernels of conformask. Private: use `conformask.kernels`.
+#[pymodule]
+mod _core {
+    #[pymodule_export]
+    use super::kernels::{
+        coverage, data_pointer, mask_coverage, n_needed, set_size, threshold, true_label_scores, weighted_quantile,
+    };
+    #[pymodule_export]
+    use super::objects::{Lac, Loss};
+    #[pymodule_export]
+    use super::profile::ExactProfile;
+    #[pymodule_export]
+    use super::run::{get_num_threads, set_num_threads};
+
+    use pyo3::prelude::*;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))
+    }
+}

@@ -1,0 +1,167 @@
+//! The exact profile as a Python object.
+
+use num_rational::BigRational;
+use numpy::{PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
+use pyo3::exceptions::{PyIndexError, PyValueError};
+use pyo3::prelude::*;
+
+use super::arrays::{Labels, Scores, with_scores};
+use super::objects::{Lac, Loss};
+use super::run::run;
+use crate::maps::ScoreMaps;
+use crate::profile::{self, Flat};
+use crate::real::Stored;
+use crate::risk;
+use crate::score::Score;
+
+/// The critical values of the labelled pixels of many images.
+#[pyclass(frozen, module = "conformask._core")]
+pub struct ExactProfile(profile::ExactProfile);
+
+#[pymethods]
+impl ExactProfile {
+    /// Profiles images in one pass.
+    #[staticmethod]
+    fn build<'py>(
+        x: &Bound<'py, PyAny>,
+        y: &Bound<'py, PyAny>,
+        score: &Bound<'py, Lac>,
+        ignore_index: Option<i64>,
+        first_image: usize,
+    ) -> PyResult<Self> {
+        let (scores, labels, score) = (Scores::new(x)?, Labels::new(y)?, score.get().0);
+        with_scores!(scores, |view| {
+            let maps = ScoreMaps::new(view, first_image)?;
+            let labels = labels.maps(ignore_index, &maps)?;
+            run(x.py(), |cancel| profile::build(&maps, &labels, &score, cancel)).map(Self)
+        })
+    }
+
+    fn __len__(&self) -> usize {
+        self.0.images().len()
+    }
+
+    #[getter]
+    fn n_classes(&self) -> usize {
+        self.0.n_classes()
+    }
+
+    /// Number of stored critical values.
+    #[getter]
+    fn n_values(&self) -> usize {
+        self.0.images().iter().map(|image| image.n_values()).sum()
+    }
+
+    /// Labelled pixels of each class, `(n, K)`.
+    fn totals<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray2<u64>> {
+        PyArray2::from_owned_array(py, self.0.totals())
+    }
+
+    /// The images of all profiles, in order.
+    #[staticmethod]
+    fn concatenate(profiles: Vec<Bound<'_, Self>>) -> PyResult<Self> {
+        let profiles: Vec<_> = profiles.iter().map(|profile| &profile.get().0).collect();
+        let Some((first, rest)) = profiles.split_first() else {
+            return Err(PyValueError::new_err("nothing to concatenate"));
+        };
+        Ok(Self(profile::ExactProfile::concatenate(first, rest)?))
+    }
+
+    /// The images at the given places.
+    fn take(&self, indices: Vec<usize>) -> PyResult<Self> {
+        let n = self.0.images().len();
+        match indices.iter().find(|&&index| index >= n) {
+            Some(index) => Err(PyIndexError::new_err(format!("image {index} of {n}"))),
+            None => Ok(Self(self.0.take(&indices))),
+        }
+    }
+
+    /// The losses `(n, L)` at L lambdas, which must not descend; NaN where undefined.
+    fn losses<'py>(
+        &self,
+        py: Python<'py>,
+        loss: &Bound<'py, Loss>,
+        lambdas: PyReadonlyArray1<'py, f64>,
+    ) -> PyResult<Bound<'py, PyArray2<f64>>> {
+        let (lambdas, loss) = (lambdas.as_array().to_vec(), &loss.get().0);
+        loss.check_classes(self.0.n_classes())?;
+        let losses = run(py, |_| Ok(self.0.losses(loss, &lambdas)))?;
+        Ok(PyArray2::from_owned_array(py, losses))
+    }
+
+    /// The smallest lambda at which `sum(share * loss) <= alpha (total + 1) - 1`; `None` if there is none.
+    #[pyo3(signature = (loss, alpha, total, shares=None))]
+    fn lambda_hat(
+        &self,
+        py: Python<'_>,
+        loss: &Bound<'_, Loss>,
+        alpha: BigRational,
+        total: BigRational,
+        shares: Option<Vec<BigRational>>,
+    ) -> PyResult<Option<f64>> {
+        let loss = &loss.get().0;
+        loss.check_classes(self.0.n_classes())?;
+        let n = self.0.images().len();
+        let shares = shares.unwrap_or_else(|| vec![BigRational::from_integer(1.into()); n]);
+        if shares.len() != n {
+            return Err(PyValueError::new_err(format!("{} shares for {n} images", shares.len())));
+        }
+        let budget = risk::crc::budget(&alpha, &total);
+        run(py, |_| Ok(risk::lambda_hat(&self.0, loss, &shares, &budget)))
+    }
+
+    /// At most `limit` of the lambdas at which the risk jumps, unsorted, spread evenly over the pixels or images.
+    fn jumps<'py>(
+        &self,
+        py: Python<'py>,
+        loss: &Bound<'py, Loss>,
+        limit: usize,
+    ) -> PyResult<Bound<'py, PyArray1<f64>>> {
+        let loss = &loss.get().0;
+        loss.check_classes(self.0.n_classes())?;
+        let jumps = run(py, |_| Ok(risk::crc::jumps(&self.0, loss, limit)))?;
+        Ok(PyArray1::from_vec(py, jumps))
+    }
+
+    /// `(totals (n, K), lengths (n,), stored values, labels)`: all of the profile, as arrays.
+    fn to_arrays<'py>(&self, py: Python<'py>) -> PyResult<Arrays<'py>> {
+        let flat = self.0.to_flat();
+        let values = match flat.values {
+            Stored::Single(values) => PyArray1::from_vec(py, values.into_vec()).into_any(),
+            Stored::Double(values) => PyArray1::from_vec(py, values.into_vec()).into_any(),
+        };
+        Ok((
+            PyArray2::from_owned_array(py, flat.totals),
+            PyArray1::from_vec(py, flat.lengths),
+            values,
+            PyArray1::from_vec(py, flat.labels),
+        ))
+    }
+
+    /// The inverse of `to_arrays`, for the score that made the profile.
+    #[staticmethod]
+    fn from_arrays<'py>(
+        score: &Bound<'py, Lac>,
+        totals: PyReadonlyArray2<'py, u64>,
+        lengths: PyReadonlyArray1<'py, u64>,
+        values: &Bound<'py, PyAny>,
+        labels: PyReadonlyArray1<'py, u16>,
+    ) -> PyResult<Self> {
+        let values = if let Ok(values) = values.cast::<PyArray1<f32>>() {
+            Stored::Single(values.readonly().as_array().iter().copied().collect())
+        } else {
+            let values: PyReadonlyArray1<'py, f64> = values.extract()?;
+            Stored::Double(values.as_array().iter().copied().collect())
+        };
+        let flat = Flat {
+            totals: totals.as_array().to_owned(),
+            lengths: lengths.as_array().to_vec(),
+            values,
+            labels: labels.as_array().to_vec(),
+        };
+        Ok(Self(profile::ExactProfile::from_flat(score.get().0.coding(), flat)?))
+    }
+}
+
+type Arrays<'py> =
+    (Bound<'py, PyArray2<u64>>, Bound<'py, PyArray1<u64>>, Bound<'py, PyAny>, Bound<'py, PyArray1<u16>>);

@@ -1,0 +1,73 @@
+//! Long work without the GIL, on our own threads, that stops on Ctrl-C.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
+
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+
+use crate::error::Result;
+use crate::threads::{self, Cancel};
+
+/// How often a running kernel lets Python look for signals.
+const POLL: Duration = Duration::from_millis(50);
+
+/// Runs a job on the pool without the GIL. The calling thread waits and looks for signals meanwhile; on Ctrl-C it asks the
+/// job to stop and raises. A panic, which is a fault of ours, becomes a `RuntimeError`.
+pub fn run<T: Send>(py: Python<'_>, job: impl FnOnce(&Cancel) -> Result<T> + Send) -> PyResult<T> {
+    // With the GIL held, as `threads::pool` asks.
+    let pool = threads::pool();
+    let cancel = Cancel::default();
+    py.detach(|| {
+        pool.in_place_scope(|scope| {
+            let (sender, receiver) = channel();
+            let cancel = &cancel;
+            scope.spawn(move |_| {
+                let result = catch_unwind(AssertUnwindSafe(|| job(cancel)));
+                // The receiver may have left on a signal: then nobody wants the result.
+                let _ = sender.send(result);
+            });
+            loop {
+                match receiver.recv_timeout(POLL) {
+                    Ok(Ok(result)) => return result.map_err(PyErr::from),
+                    Ok(Err(panic)) => return Err(internal_error(panic.as_ref())),
+                    Err(RecvTimeoutError::Timeout) => {
+                        if let Err(signal) = Python::attach(|py| py.check_signals()) {
+                            cancel.set();
+                            return Err(signal);
+                        }
+                    }
+                    Err(RecvTimeoutError::Disconnected) => unreachable!("the job sends before it ends"),
+                }
+            }
+        })
+    })
+}
+
+fn internal_error(panic: &(dyn Any + Send)) -> PyErr {
+    let message = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("unknown");
+    PyRuntimeError::new_err(format!("internal error in conformask, please report it: {message}"))
+}
+
+/// Number of threads that the kernels use.
+#[pyfunction]
+pub fn get_num_threads() -> usize {
+    threads::num_threads()
+}
+
+/// Sets the number of threads that the kernels use; `None` returns to the default.
+#[pyfunction]
+#[pyo3(signature = (n_threads=None))]
+pub fn set_num_threads(n_threads: Option<usize>) -> PyResult<()> {
+    if n_threads == Some(0) {
+        return Err(PyValueError::new_err("n_threads must be at least 1, got 0"));
+    }
+    threads::set_num_threads(n_threads);
+    Ok(())
+}

@@ -1,0 +1,207 @@
+//! Number types: what arrays hold ([`Element`]) and what kernels compute with ([`Real`]).
+
+use std::ops::Range;
+
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+use num_traits::Float;
+
+/// The float a kernel computes with: `f32`, or `f64` for `f64` input.
+pub trait Real: Float + Into<f64> + std::ops::AddAssign + Default + Send + Sync + std::fmt::Debug + 'static {
+    /// The bit pattern, as an integer of the same width.
+    type Bits: Copy + std::ops::BitOrAssign + Default;
+
+    /// The bit pattern.
+    fn bits(self) -> Self::Bits;
+
+    /// Whether the sign bit is set.
+    fn sign_bit(bits: Self::Bits) -> bool;
+
+    /// The nearest value to `x`.
+    fn round_from(x: f64) -> Self;
+
+    /// A copy of the values, in a box that knows their width.
+    fn store(values: &[Self]) -> Stored;
+
+    /// The smallest `p` in `[0, inf]` for which `holds(p)`, where `holds` is false below some point and true above.
+    /// `inf` if it holds nowhere.
+    fn smallest(holds: impl Fn(f64) -> bool) -> Self;
+}
+
+/// Values kept as wide as the input was.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Stored {
+    /// From float16 and float32 input.
+    Single(Box<[f32]>),
+    /// From float64 input.
+    Double(Box<[f64]>),
+}
+
+impl Stored {
+    /// Number of values.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Single(values) => values.len(),
+            Self::Double(values) => values.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The values, widened.
+    pub fn to_doubles(&self) -> Box<dyn Iterator<Item = f64> + '_> {
+        match self {
+            Self::Single(values) => Box::new(values.iter().map(|&value| value.into())),
+            Self::Double(values) => Box::new(values.iter().copied()),
+        }
+    }
+
+    /// A copy of a run of values.
+    pub fn slice(&self, run: Range<usize>) -> Self {
+        match self {
+            Self::Single(values) => Self::Single(values[run].into()),
+            Self::Double(values) => Self::Double(values[run].into()),
+        }
+    }
+}
+
+macro_rules! impl_real {
+    ($real:ty, $bits:ty, $stored:path) => {
+        impl Real for $real {
+            type Bits = $bits;
+
+            #[inline(always)]
+            fn bits(self) -> $bits {
+                self.to_bits()
+            }
+
+            #[inline(always)]
+            fn sign_bit(bits: $bits) -> bool {
+                bits >> (<$bits>::BITS - 1) != 0
+            }
+
+            fn round_from(x: f64) -> Self {
+                x as $real
+            }
+
+            fn store(values: &[$real]) -> Stored {
+                $stored(values.into())
+            }
+
+            fn smallest(holds: impl Fn(f64) -> bool) -> Self {
+                // Non-negative floats are ordered as their bit patterns: bisect on those.
+                let (mut low, mut high) = (0, <$real>::INFINITY.to_bits());
+                while low < high {
+                    let middle = low + (high - low) / 2;
+                    if holds(f64::from(<$real>::from_bits(middle))) {
+                        high = middle;
+                    } else {
+                        low = middle + 1;
+                    }
+                }
+                <$real>::from_bits(high)
+            }
+        }
+    };
+}
+
+impl_real!(f32, u32, Stored::Single);
+impl_real!(f64, u64, Stored::Double);
+
+/// A float that arrays of scores may hold.
+pub trait Element: Copy + Send + Sync + 'static {
+    /// The float its kernels compute with; widening loses nothing.
+    type Real: Real;
+
+    /// One value, widened.
+    fn widen(self) -> Self::Real;
+
+    /// Fills `out` with widened values.
+    fn widen_slice(values: &[Self], out: &mut [Self::Real]);
+
+    /// The slice itself where nothing needs widening.
+    fn as_real(values: &[Self]) -> Option<&[Self::Real]>;
+}
+
+macro_rules! impl_element {
+    ($real:ty) => {
+        impl Element for $real {
+            type Real = $real;
+
+            #[inline(always)]
+            fn widen(self) -> $real {
+                self
+            }
+
+            fn widen_slice(values: &[$real], out: &mut [$real]) {
+                out.copy_from_slice(values);
+            }
+
+            fn as_real(values: &[$real]) -> Option<&[$real]> {
+                Some(values)
+            }
+        }
+    };
+}
+
+impl_element!(f32);
+impl_element!(f64);
+
+impl Element for f16 {
+    type Real = f32;
+
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        self.to_f32()
+    }
+
+    fn widen_slice(values: &[f16], out: &mut [f32]) {
+        values.convert_to_f32_slice(out);
+    }
+
+    fn as_real(_: &[f16]) -> Option<&[f32]> {
+        None
+    }
+}
+
+/// Masks: 0 and 1.
+impl Element for bool {
+    type Real = f32;
+
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        f32::from(u8::from(self))
+    }
+
+    fn widen_slice(values: &[bool], out: &mut [f32]) {
+        out.iter_mut().zip(values).for_each(|(out, value)| *out = value.widen());
+    }
+
+    fn as_real(_: &[bool]) -> Option<&[f32]> {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn smallest_finds_the_boundary() {
+        assert_eq!(f32::smallest(|p| p >= 0.25), 0.25);
+        assert_eq!(f32::smallest(|p| p > 0.25), f32::from_bits(0.25_f32.to_bits() + 1));
+        assert_eq!(f64::smallest(|_| true), 0.0);
+        assert_eq!(f64::smallest(|_| false), f64::INFINITY);
+    }
+
+    #[test]
+    fn half_widens_exactly() {
+        let values: Vec<f16> = (0..=u16::MAX).map(f16::from_bits).filter(|v| v.is_finite()).collect();
+        let mut out = vec![0.0; values.len()];
+        f16::widen_slice(&values, &mut out);
+        assert!(values.iter().zip(&out).all(|(v, &o)| f16::from_f32(o).to_bits() == v.to_bits() && v.widen() == o));
+    }
+}

@@ -1,0 +1,202 @@
+//! Conformal risk control: the smallest lambda whose empirical risk, corrected for the image to come, is at most alpha.
+//!
+//! With losses `L_i` in `[0, B]`, `B = 1`, that do not increase in lambda:
+//!
+//! ```text
+//! lambda_hat = inf { lambda : (sum_i L_i(lambda) + B) / (n + 1) <= alpha }
+//! ```
+//!
+//! Angelopoulos, Bates, Fisch, Lei, Schuster, "Conformal Risk Control", ICLR 2024, theorem 1. The sum is a step function
+//! whose jumps are critical values, so the infimum is a weighted quantile with the budget `alpha (n + 1) - B`.
+
+use num_bigint::BigInt;
+use num_rational::BigRational;
+use num_traits::{One, Zero};
+use rayon::prelude::*;
+
+use super::quantile::{Atoms, WeightedValues, weighted_quantile};
+use crate::loss::Loss;
+use crate::profile::{ExactProfile, ImageProfile};
+use crate::score::Coding;
+
+/// What the losses may sum to when `total` images (or groups, or summed weights) calibrate.
+pub fn budget(alpha: &BigRational, total: &BigRational) -> BigRational {
+    alpha * (total + BigRational::one()) - BigRational::one()
+}
+
+/// The smallest number of images with which `alpha` can be met: `ceil(1 / alpha) - 1`.
+pub fn n_needed(alpha: &BigRational) -> BigInt {
+    alpha.recip().ceil().to_integer() - 1
+}
+
+/// The smallest lambda at which the losses, image `i` counting `shares[i]` times, sum to at most the budget. Images on which
+/// the loss is undefined lose nothing. `None` if the budget is negative.
+pub fn lambda_hat(
+    profile: &ExactProfile,
+    loss: &Loss,
+    shares: &[BigRational],
+    budget: &BigRational,
+) -> Option<f64> {
+    match loss.tolerance() {
+        None => weighted_quantile(&PixelAtoms::new(profile, loss, shares), budget),
+        Some(_) => {
+            let (criticals, shares): (Vec<f64>, Vec<BigRational>) = image_critical_values(profile, loss)
+                .into_iter()
+                .zip(shares)
+                .filter_map(|(critical, share)| Some((critical?, share.clone())))
+                .unzip();
+            weighted_quantile(&WeightedValues::new(&criticals, shares), budget)
+        }
+    }
+}
+
+/// For a loss that is 0 or 1: the lambda of each image from which on it is 0; `None` where it is undefined.
+pub fn image_critical_values(profile: &ExactProfile, loss: &Loss) -> Vec<Option<f64>> {
+    let tolerance = loss.tolerance().expect("a loss with a tolerance");
+    profile
+        .images()
+        .par_iter()
+        .map(|image| {
+            let atoms = ImageAtoms::new(image, profile.coding(), loss)?;
+            weighted_quantile(&atoms, tolerance)
+        })
+        .collect()
+}
+
+/// At most `limit` of the lambdas at which the risk jumps, spread evenly over the pixels (or images), in no order.
+pub fn jumps(profile: &ExactProfile, loss: &Loss, limit: usize) -> Vec<f64> {
+    let all: Box<dyn Iterator<Item = f64>> = if loss.tolerance().is_some() {
+        Box::new(image_critical_values(profile, loss).into_iter().flatten())
+    } else {
+        let blocks = profile.images().iter().flat_map(|image| &image.blocks);
+        let coding = profile.coding();
+        Box::new(blocks.flat_map(|block| block.values.to_doubles()).map(move |value| coding.decode(value)))
+    };
+    let n_all = match loss.tolerance() {
+        Some(_) => profile.images().len(),
+        None => profile.images().iter().map(|image| image.n_values()).sum(),
+    };
+    all.step_by(n_all.div_ceil(limit).max(1)).collect()
+}
+
+/// Marks a label that a loss does not look at.
+const UNUSED: u32 = u32::MAX;
+
+/// The critical values of all images, each weighing what its pixel adds to the summed loss.
+struct PixelAtoms<'a> {
+    profile: &'a ExactProfile,
+    weights: Vec<BigRational>,
+    /// `(image, class)` to the index of the weight.
+    index: Vec<u32>,
+}
+
+impl<'a> PixelAtoms<'a> {
+    fn new(profile: &'a ExactProfile, loss: &Loss, shares: &[BigRational]) -> Self {
+        let mut weights = Vec::new();
+        let mut index = Vec::with_capacity(profile.images().len() * profile.n_classes());
+        for (image, share) in profile.images().iter().zip(shares) {
+            let of_classes = loss.class_weights(&image.totals);
+            push_weights(of_classes.as_deref(), profile.n_classes(), share, &mut weights, &mut index);
+        }
+        Self { profile, weights, index }
+    }
+}
+
+impl Atoms for PixelAtoms<'_> {
+    fn weights(&self) -> &[BigRational] {
+        &self.weights
+    }
+
+    fn n_parts(&self) -> usize {
+        self.profile.images().len()
+    }
+
+    fn visit(&self, part: usize, visit: impl FnMut(f64, usize)) {
+        let n_classes = self.profile.n_classes();
+        let index = &self.index[part * n_classes..][..n_classes];
+        visit_image(&self.profile.images()[part], self.profile.coding(), index, visit);
+    }
+}
+
+/// The critical values of one image.
+struct ImageAtoms<'a> {
+    image: &'a ImageProfile,
+    coding: Coding,
+    weights: Vec<BigRational>,
+    index: Vec<u32>,
+}
+
+impl<'a> ImageAtoms<'a> {
+    fn new(image: &'a ImageProfile, coding: Coding, loss: &Loss) -> Option<Self> {
+        let of_classes = loss.class_weights(&image.totals)?;
+        let (mut weights, mut index) = (Vec::new(), Vec::new());
+        let n_classes = image.totals.len();
+        push_weights(Some(&of_classes), n_classes, &BigRational::one(), &mut weights, &mut index);
+        Some(Self { image, coding, weights, index })
+    }
+}
+
+impl Atoms for ImageAtoms<'_> {
+    fn weights(&self) -> &[BigRational] {
+        &self.weights
+    }
+
+    fn n_parts(&self) -> usize {
+        1
+    }
+
+    fn visit(&self, _part: usize, visit: impl FnMut(f64, usize)) {
+        visit_image(self.image, self.coding, &self.index, visit);
+    }
+}
+
+/// Appends one image's weights and its row of the index. Equal weights share an entry.
+fn push_weights(
+    of_classes: Option<&[BigRational]>,
+    n_classes: usize,
+    share: &BigRational,
+    weights: &mut Vec<BigRational>,
+    index: &mut Vec<u32>,
+) {
+    let first = weights.len();
+    for class in 0..n_classes {
+        let weight = of_classes.map_or_else(BigRational::zero, |of| &of[class] * share);
+        if weight.is_zero() {
+            index.push(UNUSED);
+            continue;
+        }
+        let known = weights[first..].iter().position(|w| *w == weight);
+        index.push((first + known.unwrap_or(weights.len() - first)) as u32);
+        if known.is_none() {
+            weights.push(weight);
+        }
+    }
+}
+
+fn visit_image(image: &ImageProfile, coding: Coding, index: &[u32], mut visit: impl FnMut(f64, usize)) {
+    image.for_each(coding, |critical, label| {
+        let weight = index[usize::from(label)];
+        if weight != UNUSED {
+            visit(critical, weight as usize);
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decimal(numer: i64, denom: i64) -> BigRational {
+        BigRational::new(numer.into(), denom.into())
+    }
+
+    #[test]
+    fn images_needed() {
+        for (alpha, n) in [((1, 10), 9), ((1, 20), 19), ((1, 100), 99), ((7, 10), 1), ((3, 10), 3)] {
+            let alpha = decimal(alpha.0, alpha.1);
+            assert_eq!(n_needed(&alpha), n.into());
+            assert!(budget(&alpha, &decimal(n, 1)) >= BigRational::zero());
+            assert!(budget(&alpha, &decimal(n - 1, 1)) < BigRational::zero());
+        }
+    }
+}

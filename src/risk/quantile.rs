@@ -1,0 +1,354 @@
+//! The weighted quantile behind every lambda-hat: exact, and without a sort.
+//!
+//! Given *atoms*, each a value and a weight (a rational number, one of few), and a budget, it finds
+//!
+//! ```text
+//! inf { t >= 0 : the weight of the atoms above t is at most the budget }
+//! ```
+//!
+//! Weights are rounded down to fixed point, so that sums are integers: the same bits in any order, and too small by less
+//! than one unit per atom. A radix selection over those sums narrows the values down to the few that rounding cannot tell
+//! apart, most often none or one. Those are decided in exact rational arithmetic.
+
+use std::collections::HashMap;
+use std::ops::RangeInclusive;
+
+use num_bigint::BigInt;
+use num_rational::BigRational;
+use num_traits::{Signed, ToPrimitive, Zero};
+use rayon::prelude::*;
+
+/// Digits of one round of the selection, as a power of two.
+const DIGIT_BITS: u32 = 12;
+const DIGITS: usize = 1 << DIGIT_BITS;
+
+/// Below so many atoms a sort is as good.
+const FEW: u64 = 2048;
+
+/// Bits of a fixed-point sum.
+const SUM_BITS: i64 = 62;
+
+/// A weighted multiset, in parts that can be walked in parallel.
+pub trait Atoms: Sync {
+    /// The weights that atoms refer to; none is negative.
+    fn weights(&self) -> &[BigRational];
+
+    /// Number of parts.
+    fn n_parts(&self) -> usize;
+
+    /// Calls `visit(value, index of its weight)` for each atom of a part. Values are positive and finite.
+    fn visit(&self, part: usize, visit: impl FnMut(f64, usize));
+
+    /// The number of atoms above `t` with each weight.
+    fn counts_above(&self, t: f64) -> Vec<u64> {
+        let zeros = || vec![0_u64; self.weights().len()];
+        (0..self.n_parts())
+            .into_par_iter()
+            .fold(zeros, |mut counts, part| {
+                self.visit(part, |value, weight| counts[weight] += u64::from(value > t));
+                counts
+            })
+            .reduce(zeros, |mut left, right| {
+                left.iter_mut().zip(right).for_each(|(l, r)| *l += r);
+                left
+            })
+    }
+}
+
+/// The quantile; `None` if the budget is negative.
+pub fn weighted_quantile<A: Atoms>(atoms: &A, budget: &BigRational) -> Option<f64> {
+    if budget.is_negative() {
+        return None;
+    }
+    let counts = atoms.counts_above(0.0);
+    let fixed = FixedPoint::new(atoms.weights(), &counts, budget);
+    if fixed.fits(fixed.total(&counts)).unwrap_or_else(|| sum_fits(atoms.weights(), &counts, budget)) {
+        return Some(0.0);
+    }
+    Some(Selection { atoms, budget, fixed }.smallest_fitting())
+}
+
+/// Weights and budget in units of `2^-shift`, rounded down.
+struct FixedPoint {
+    weights: Vec<u64>,
+    budget: u64,
+    /// No sum is too small by as much.
+    error: u64,
+}
+
+impl FixedPoint {
+    fn new(weights: &[BigRational], counts: &[u64], budget: &BigRational) -> Self {
+        let n_atoms: u64 = counts.iter().sum();
+        let total: f64 = weights.iter().zip(counts).map(|(w, &c)| w.to_f64().unwrap_or(f64::MAX) * c as f64).sum();
+        // One bit of slack covers the rounding of `total`.
+        let shift = SUM_BITS - (total.log2().ceil().clamp(-1e3, 2e3) as i64).max(0) - 1;
+        let floor = |x: &BigRational| {
+            let (numer, denom) = (x.numer(), x.denom());
+            let scaled = if shift >= 0 { (numer << shift) / denom } else { numer / (denom << -shift) };
+            scaled.to_u64().unwrap_or(u64::MAX)
+        };
+        // What exceeds any sum need not be told apart.
+        let budget = floor(budget).min(1 << 63);
+        Self { weights: weights.iter().map(floor).collect(), budget, error: n_atoms }
+    }
+
+    fn total(&self, counts: &[u64]) -> u64 {
+        self.weights.iter().zip(counts).map(|(w, c)| w * c).sum()
+    }
+
+    /// Whether a true weight whose rounded sum is `sum` is within the budget; `None` if rounding hides it.
+    fn fits(&self, sum: u64) -> Option<bool> {
+        if sum > self.budget {
+            Some(false)
+        } else if sum + self.error <= self.budget {
+            Some(true)
+        } else {
+            None
+        }
+    }
+}
+
+/// Rounded weight and number of the atoms of each digit.
+struct Digits {
+    weights: Vec<u64>,
+    counts: Vec<u64>,
+}
+
+impl Digits {
+    fn new() -> Self {
+        Self { weights: vec![0; DIGITS], counts: vec![0; DIGITS] }
+    }
+
+    fn joined(mut self, other: Self) -> Self {
+        self.weights.iter_mut().zip(other.weights).for_each(|(l, r)| *l += r);
+        self.counts.iter_mut().zip(other.counts).for_each(|(l, r)| *l += r);
+        self
+    }
+}
+
+/// Atoms whose values are close to each other.
+struct Cluster {
+    /// Their keys. Positive floats are ordered as their bit patterns: those are the keys.
+    keys: RangeInclusive<u64>,
+    n_atoms: u64,
+    /// Rounded weight of all atoms above.
+    above: u64,
+}
+
+/// The search for the smallest value of an atom that fits the budget, when 0 does not.
+struct Selection<'a, A> {
+    atoms: &'a A,
+    budget: &'a BigRational,
+    fixed: FixedPoint,
+}
+
+impl<A: Atoms> Selection<'_, A> {
+    fn smallest_fitting(&self) -> f64 {
+        let mut cluster = Cluster { keys: 1..=f64::MAX.to_bits(), n_atoms: u64::MAX, above: 0 };
+        while cluster.keys.start() < cluster.keys.end() {
+            let parts = if cluster.n_atoms <= FEW { self.values(&cluster) } else { self.digits(&cluster) };
+            cluster = self.last_fitting(parts);
+        }
+        f64::from_bits(*cluster.keys.start())
+    }
+
+    /// The last of the clusters, which descend, whose largest value fits the budget: the quantile is in there.
+    fn last_fitting(&self, mut clusters: Vec<Cluster>) -> Cluster {
+        // From the top: surely within the budget, then too close to tell, then surely beyond it.
+        let first_unsure = clusters.partition_point(|c| self.fixed.fits(c.above) == Some(true));
+        let first_beyond = clusters.partition_point(|c| self.fixed.fits(c.above) != Some(false));
+        let n_fitting = clusters[first_unsure..first_beyond].partition_point(|c| {
+            let counts = self.atoms.counts_above(f64::from_bits(*c.keys.end()));
+            sum_fits(self.atoms.weights(), &counts, self.budget)
+        });
+        clusters.swap_remove(first_unsure + n_fitting - 1)
+    }
+
+    /// Splits a cluster by the next digit of its keys.
+    fn digits(&self, cluster: &Cluster) -> Vec<Cluster> {
+        let (start, end) = (*cluster.keys.start(), *cluster.keys.end());
+        let shift = (u64::BITS - (end - start).leading_zeros()).saturating_sub(DIGIT_BITS);
+        let digits = self.visit_all(cluster, Digits::new, Digits::joined, |digits, key, weight| {
+            let digit = ((key - start) >> shift) as usize;
+            digits.weights[digit] += weight;
+            digits.counts[digit] += 1;
+        });
+        let mut above = cluster.above;
+        let occupied = (0..DIGITS as u64).rev().filter(|&digit| digits.counts[digit as usize] > 0);
+        occupied
+            .map(|digit| {
+                let keys = start + (digit << shift)..=(start + ((digit + 1) << shift) - 1).min(end);
+                let part = Cluster { keys, n_atoms: digits.counts[digit as usize], above };
+                above += digits.weights[digit as usize];
+                part
+            })
+            .collect()
+    }
+
+    /// Splits a cluster into its values.
+    fn values(&self, cluster: &Cluster) -> Vec<Cluster> {
+        let join = |mut left: Vec<_>, mut right: Vec<_>| {
+            left.append(&mut right);
+            left
+        };
+        let mut atoms = self.visit_all(cluster, Vec::new, join, |atoms, key, weight| atoms.push((key, weight)));
+        atoms.sort_unstable_by(|left, right| right.cmp(left));
+        let mut above = cluster.above;
+        atoms
+            .chunk_by(|left, right| left.0 == right.0)
+            .map(|equals| {
+                let key = equals[0].0;
+                let part = Cluster { keys: key..=key, n_atoms: equals.len() as u64, above };
+                above += equals.iter().map(|(_, weight)| weight).sum::<u64>();
+                part
+            })
+            .collect()
+    }
+
+    /// Folds `add(key, rounded weight)` over the atoms of a cluster.
+    fn visit_all<T: Send>(
+        &self,
+        cluster: &Cluster,
+        new: impl Fn() -> T + Sync + Send,
+        join: impl Fn(T, T) -> T + Sync + Send,
+        add: impl Fn(&mut T, u64, u64) + Sync,
+    ) -> T {
+        let (start, span) = (*cluster.keys.start(), cluster.keys.end() - cluster.keys.start());
+        (0..self.atoms.n_parts())
+            .into_par_iter()
+            .fold(&new, |mut folded, part| {
+                self.atoms.visit(part, |value, weight| {
+                    let key = value.to_bits();
+                    if key.wrapping_sub(start) <= span {
+                        add(&mut folded, key, self.fixed.weights[weight]);
+                    }
+                });
+                folded
+            })
+            .reduce(&new, join)
+    }
+}
+
+/// Whether `sum(count * weight) <= limit`, exactly.
+pub fn sum_fits(weights: &[BigRational], counts: &[u64], limit: &BigRational) -> bool {
+    let (numer, denom) = exact_sum(weights, counts);
+    // No reduction to lowest terms on the way: with many images the terms are long.
+    numer * limit.denom() <= limit.numer() * denom
+}
+
+/// `sum(count * weight)` as a fraction, not in lowest terms.
+fn exact_sum(weights: &[BigRational], counts: &[u64]) -> (BigInt, BigInt) {
+    let mut by_denominator: HashMap<&BigInt, BigInt> = HashMap::new();
+    for (weight, &count) in weights.iter().zip(counts).filter(|(_, count)| **count > 0) {
+        *by_denominator.entry(weight.denom()).or_default() += weight.numer() * count;
+    }
+    let mut terms: Vec<(BigInt, BigInt)> =
+        by_denominator.into_iter().map(|(denom, numer)| (numer, denom.clone())).collect();
+    while terms.len() > 1 {
+        terms = terms
+            .chunks(2)
+            .map(|pair| match pair {
+                [(n1, d1), (n2, d2)] => (n1 * d2 + n2 * d1, d1 * d2),
+                rest => rest[0].clone(),
+            })
+            .collect();
+    }
+    terms.pop().unwrap_or_else(|| (BigInt::zero(), BigInt::from(1)))
+}
+
+/// Plain values with a weight each, as atoms.
+pub struct WeightedValues<'a> {
+    values: &'a [f64],
+    weights: Vec<BigRational>,
+    index: Vec<usize>,
+}
+
+impl<'a> WeightedValues<'a> {
+    /// Values must be finite and at least 0. Equal weights are kept once.
+    pub fn new(values: &'a [f64], weights: impl IntoIterator<Item = BigRational>) -> Self {
+        let mut places: HashMap<BigRational, usize> = HashMap::new();
+        let index = weights
+            .into_iter()
+            .map(|weight| {
+                let next = places.len();
+                *places.entry(weight).or_insert(next)
+            })
+            .collect();
+        let mut weights = vec![BigRational::zero(); places.len()];
+        places.into_iter().for_each(|(weight, place)| weights[place] = weight);
+        Self { values, weights, index }
+    }
+}
+
+/// Values of one part of [`WeightedValues`].
+const PART: usize = 1 << 16;
+
+impl Atoms for WeightedValues<'_> {
+    fn weights(&self) -> &[BigRational] {
+        &self.weights
+    }
+
+    fn n_parts(&self) -> usize {
+        self.values.len().div_ceil(PART)
+    }
+
+    fn visit(&self, part: usize, mut visit: impl FnMut(f64, usize)) {
+        let first = part * PART;
+        let last = (first + PART).min(self.values.len());
+        // A value of 0 is never above anything.
+        (first..last).filter(|&i| self.values[i] > 0.0).for_each(|i| visit(self.values[i], self.index[i]));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ratio(numer: i64, denom: i64) -> BigRational {
+        BigRational::new(numer.into(), denom.into())
+    }
+
+    fn quantile(values: &[f64], weights: &[(i64, i64)], budget: (i64, i64)) -> Option<f64> {
+        let weights = weights.iter().map(|&(n, d)| ratio(n, d));
+        weighted_quantile(&WeightedValues::new(values, weights), &ratio(budget.0, budget.1))
+    }
+
+    #[test]
+    fn order_statistic_by_hand() {
+        let values = [0.1, 0.2, 0.2, 0.3, 0.5, 0.7, 0.9, 1.0, 2.0];
+        let ones = [(1, 1); 9];
+        // k = ceil(10 * 0.8) = 8: the budget is 0.2 * 10 - 1 = 1.
+        assert_eq!(quantile(&values, &ones, (1, 1)), Some(1.0));
+        assert_eq!(quantile(&values, &ones, (0, 1)), Some(2.0));
+        assert_eq!(quantile(&values, &ones, (9, 1)), Some(0.0));
+        assert_eq!(quantile(&values, &ones, (-1, 2)), None);
+        assert_eq!(quantile(&[], &[], (0, 1)), Some(0.0));
+    }
+
+    #[test]
+    fn equality_is_exact_where_floats_are_not() {
+        // Three times a tenth is 3/10, and 0.1 + 0.1 + 0.1 > 0.3 in float64.
+        let values = [0.5, 0.6, 0.7, 0.4];
+        let tenths = [(1, 10); 4];
+        assert_eq!(quantile(&values, &tenths, (3, 10)), Some(0.4));
+        assert_eq!(quantile(&values, &tenths, (299_999_999_999_999, 1_000_000_000_000_000)), Some(0.5));
+    }
+
+    #[test]
+    fn ties_and_many_equal_values() {
+        let mut values = vec![0.25; 10_000];
+        values.extend([0.75; 10_000]);
+        let weights = vec![(1, 3); 20_000];
+        assert_eq!(quantile(&values, &weights, (10_000, 3)), Some(0.25));
+        assert_eq!(quantile(&values, &weights, (9_999, 3)), Some(0.75));
+        assert_eq!(quantile(&values, &weights, (20_000, 3)), Some(0.0));
+    }
+
+    #[test]
+    fn weights_of_any_size() {
+        let values = [1e-300, 1.0, 1e300];
+        let huge = (i64::MAX, 1);
+        assert_eq!(quantile(&values, &[huge, (1, i64::MAX), huge], (i64::MAX, 1)), Some(1.0));
+        assert_eq!(quantile(&values, &[(0, 1), (1, i64::MAX), (0, 1)], (0, 1)), Some(1.0));
+    }
+}

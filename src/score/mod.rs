@@ -1,0 +1,93 @@
+//! Conformity scores: how strange is a label at a pixel?
+//!
+//! A score gives every label of every pixel a *critical value*: the lambda at which the label enters the pixel's set.
+//! Calibration reads the critical values of the true labels ([`Score::true_labels`]); prediction compares all of them
+//! with lambda ([`Score::masks`], [`Score::sizes`]). Both go by the same definition, so that thresholding the maps at a
+//! calibrated lambda gives exactly the risk that calibration promised.
+
+pub mod lac;
+
+pub use lac::Lac;
+
+use ndarray::ArrayViewMut2;
+
+use crate::error::Result;
+use crate::maps::Tile;
+use crate::normalisation::Place;
+use crate::real::Real;
+
+/// How critical values are stored: exactly, in the width of the input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Coding {
+    /// As the true label's probability `p`; the critical value is `1.0 - f64(p)`.
+    Complement,
+}
+
+impl Coding {
+    /// The critical value.
+    #[inline(always)]
+    pub fn decode(self, stored: f64) -> f64 {
+        match self {
+            Self::Complement => 1.0 - stored,
+        }
+    }
+}
+
+/// A conformity score, as kernels over tiles.
+pub trait Score: Sync {
+    /// The smallest lambda at which every set is full.
+    fn lambda_max(&self, n_classes: usize) -> f64;
+
+    /// How [`TrueLabels::values`] hold critical values.
+    fn coding(&self) -> Coding;
+
+    /// Reads the true labels of a tile; `codes` are their classes, void pixels excepted.
+    fn true_labels<R: Real>(
+        &self,
+        tile: &Tile<'_, R>,
+        codes: &[i32],
+        place: &Place,
+        out: &mut TrueLabels<R>,
+    ) -> Result<()>;
+
+    /// Writes the sets at `lambda`: `out[k, j]` is 1 if the set of pixel `j` holds class `k`, else 0. Rows are contiguous.
+    fn masks<R: Real>(
+        &self,
+        tile: &Tile<'_, R>,
+        lambda: f64,
+        place: &Place,
+        work: &mut SetWork<R>,
+        out: &mut ArrayViewMut2<'_, u8>,
+    ) -> Result<()>;
+
+    /// Writes the number of classes in each pixel's set at `lambda`. With `codes`, void pixels are not looked at.
+    fn sizes<R: Real>(
+        &self,
+        tile: &Tile<'_, R>,
+        lambda: f64,
+        codes: Option<&[i32]>,
+        place: &Place,
+        work: &mut SetWork<R>,
+    ) -> Result<()>;
+}
+
+/// What a score says of the true labels of a tile. The buffers are reused from tile to tile.
+#[derive(Default)]
+pub struct TrueLabels<R> {
+    /// The critical value of each pixel that is missed, as [`Score::coding`] says.
+    pub values: Vec<R>,
+    /// 1 where the critical value is above 0: the pixel is not covered from the start. 0 elsewhere and at void pixels.
+    pub missed: Vec<u8>,
+    pub(crate) sums: Vec<R>,
+    pub(crate) best_values: Vec<R>,
+    pub(crate) best: Vec<i32>,
+}
+
+/// Buffers for building sets.
+#[derive(Default)]
+pub struct SetWork<R> {
+    /// Number of classes in each pixel's set.
+    pub sizes: Vec<i32>,
+    pub(crate) sums: Vec<R>,
+    pub(crate) best_values: Vec<R>,
+}

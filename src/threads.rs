@@ -1,0 +1,77 @@
+//! One thread pool of our own, rebuilt in a process that was forked, and the flag that stops long work.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rayon::{ThreadPool, ThreadPoolBuilder};
+
+use crate::error::{Error, Result};
+
+/// The environment variable that sets the number of threads.
+pub const THREADS_VARIABLE: &str = "CONFORMASK_NUM_THREADS";
+
+struct Pool {
+    process: u32,
+    pool: Arc<ThreadPool>,
+}
+
+static POOL: Mutex<Option<Pool>> = Mutex::new(None);
+static REQUESTED: Mutex<Option<usize>> = Mutex::new(None);
+
+/// The pool of this process.
+///
+/// A fork copies the pool but not its threads: a child builds its own. The child must not find the lock taken, so
+/// callers that can be forked take it only where no fork can happen (Python: while holding the GIL, as `os.fork` does).
+pub fn pool() -> Arc<ThreadPool> {
+    let mut slot = POOL.lock().unwrap_or_else(PoisonError::into_inner);
+    let (process, n_threads) = (std::process::id(), num_threads());
+    if let Some(current) = slot.as_ref()
+        && current.process == process
+        && current.pool.current_num_threads() == n_threads
+    {
+        return Arc::clone(&current.pool);
+    }
+    let pool = ThreadPoolBuilder::new()
+        .num_threads(n_threads)
+        .thread_name(|index| format!("conformask-{index}"))
+        .build()
+        .expect("the system starts threads");
+    let fresh = Pool { process, pool: Arc::new(pool) };
+    let pool = Arc::clone(&fresh.pool);
+    if let Some(stale) = slot.replace(fresh)
+        && stale.process != process
+    {
+        // Its threads are the parent's: there is nothing to stop, and stopping would wake whoever is not there.
+        std::mem::forget(stale);
+    }
+    pool
+}
+
+/// The number of threads: as set, else as the environment says, else what affinity and cgroup allow.
+pub fn num_threads() -> usize {
+    let requested = *REQUESTED.lock().unwrap_or_else(PoisonError::into_inner);
+    requested
+        .or_else(|| std::env::var(THREADS_VARIABLE).ok()?.trim().parse().ok().filter(|&n| n > 0))
+        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+}
+
+/// Sets the number of threads of all kernels; `None` returns to the default.
+pub fn set_num_threads(n_threads: Option<usize>) {
+    *REQUESTED.lock().unwrap_or_else(PoisonError::into_inner) = n_threads;
+}
+
+/// A flag that long work looks at between tasks.
+#[derive(Default)]
+pub struct Cancel(AtomicBool);
+
+impl Cancel {
+    /// Asks the work to stop.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Fails once the work was asked to stop.
+    pub fn check(&self) -> Result<()> {
+        if self.0.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(()) }
+    }
+}
