@@ -115,7 +115,7 @@ docs: $(EXTENSION) ## the reference as HTML: Python (pdoc) and Rust (rustdoc)
 
 # maturin patches the library in target/ itself, for `develop` and for `build`; neither may take the other's.
 .PHONY: wheel
-wheel: $(INSTALLED) | system ## a wheel in dist/ with OpenBLAS inside, tried in a fresh environment
+wheel: $(INSTALLED) | system ## a self-contained wheel in dist/, tried in a fresh environment
 	@rm -f dist/*.whl; $(CARGO) clean --quiet --release -p conformask
 	@trap '$(CARGO) clean --quiet --release -p conformask' EXIT; \
 	  $(MATURIN) build --release --auditwheel repair --out dist

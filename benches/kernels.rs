@@ -1,1 +1,2 @@
+//! Criterion benches.
 fn main() {}

@@ -45,7 +45,9 @@ pub enum Error {
         actual: Vec<usize>,
     },
     /// The ignore index is also a class.
-    #[error("ignore_index={ignore_index} is one of the K = {n_classes} classes; choose an index outside [0, {n_classes})")]
+    #[error(
+        "ignore_index={ignore_index} is one of the K = {n_classes} classes; choose an index outside [0, {n_classes})"
+    )]
     IgnoreIndexIsClass {
         /// The index.
         ignore_index: i64,
@@ -53,7 +55,9 @@ pub enum Error {
         n_classes: usize,
     },
     /// A label that is neither a class nor void.
-    #[error("y holds label {value} in image {image}, outside [0, {n_classes}) and not the ignore index ({ignore})")]
+    #[error(
+        "y holds label {value} in image {image}, outside [0, {n_classes}) and not the ignore index ({ignore})"
+    )]
     Label {
         /// Index of the image.
         image: usize,

@@ -133,7 +133,8 @@ mod tests {
     #[test]
     fn the_binary_loss_counts_pixels_exactly() {
         // 7 of 10 covered is not below 0.7, although 1 - 0.7 > 0.3 and 3 / 10 < 0.3 + eps in float64.
-        let loss = |numer, denom| Loss::new(Weighting::Pooled(vec![true]), Some(ratio(1, 1) - ratio(numer, denom)));
+        let loss =
+            |numer, denom| Loss::new(Weighting::Pooled(vec![true]), Some(ratio(1, 1) - ratio(numer, denom)));
         assert_eq!(loss(7, 10).value(&[3], &[10]), Some(0.0));
         assert_eq!(loss(7, 10).value(&[4], &[10]), Some(1.0));
         assert_eq!(loss(1, 1).value(&[1], &[1_000_000_007]), Some(1.0));

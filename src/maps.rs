@@ -99,8 +99,13 @@ impl<'a, E: Element> ScoreMaps<'a, E> {
 
     /// A reader of one image's tiles.
     pub fn tiles<'s>(&self, image: usize, scratch: &'s mut Vec<E::Real>) -> TileReader<'a, 's, E> {
-        let image = self.view.clone().index_axis_move(Axis(0), image);
-        TileReader { layout: Layout::of(image), n_classes: self.n_classes(), n_pixels: self.n_pixels(), scratch }
+        let image = self.view.index_axis_move(Axis(0), image);
+        TileReader {
+            layout: Layout::of(&image),
+            n_classes: self.n_classes(),
+            n_pixels: self.n_pixels(),
+            scratch,
+        }
     }
 }
 
@@ -173,7 +178,11 @@ pub fn bands_mut<A, D: RemoveAxis>(out: ArrayViewMut<'_, A, D>) -> Vec<ArrayView
 }
 
 /// Cuts an axis into pieces of `len`; the last may be shorter.
-fn pieces<A, D: Dimension>(mut rest: ArrayViewMut<'_, A, D>, axis: Axis, len: usize) -> Vec<ArrayViewMut<'_, A, D>> {
+fn pieces<A, D: Dimension>(
+    mut rest: ArrayViewMut<'_, A, D>,
+    axis: Axis,
+    len: usize,
+) -> Vec<ArrayViewMut<'_, A, D>> {
     let mut pieces = Vec::new();
     while rest.len_of(axis) > len {
         let (piece, tail) = rest.split_at(axis, len);
@@ -225,13 +234,13 @@ enum Layout<'a, E> {
 }
 
 impl<'a, E> Layout<'a, E> {
-    fn of(image: ArrayView4<'a, E>) -> Self {
+    fn of(image: &ArrayView4<'a, E>) -> Self {
         if let Some(slice) = image.to_slice() {
             return Self::Planar(slice);
         }
-        match image.clone().permuted_axes([1, 2, 3, 0]).to_slice() {
+        match image.permuted_axes([1, 2, 3, 0]).to_slice() {
             Some(slice) => Self::Interleaved(slice),
-            None => Self::Strided(image),
+            None => Self::Strided(*image),
         }
     }
 }
@@ -281,7 +290,7 @@ fn transpose<E: Element>(values: &[E], n_classes: usize, stride: usize, out: &mu
     for (index, block) in blocks.enumerate() {
         for class in 0..n_classes {
             let run = &mut out[class * stride + index * BLOCK..][..BLOCK];
-            let column = &block[class..class + (BLOCK - 1) * n_classes + 1];
+            let column = &block[class..=class + (BLOCK - 1) * n_classes];
             for (j, value) in run.iter_mut().enumerate() {
                 *value = column[j * n_classes].widen();
             }
@@ -384,11 +393,13 @@ impl<'a> LabelMaps<'a> {
     /// Writes the class of each pixel, [`VOID`] where it is ignored.
     pub fn read(&self, image: usize, pixels: Range<usize>, codes: &mut Vec<i32>) -> Result<()> {
         codes.resize(pixels.len(), VOID);
-        self.reader.read(image, pixels, self.n_classes, self.ignore_index, codes).map_err(|value| Error::Label {
-            image: self.first_image + image,
-            value,
-            n_classes: self.n_classes,
-            ignore: self.ignore_index.map_or_else(|| "None".into(), |index| index.to_string()),
+        self.reader.read(image, pixels, self.n_classes, self.ignore_index, codes).map_err(|value| {
+            Error::Label {
+                image: self.first_image + image,
+                value,
+                n_classes: self.n_classes,
+                ignore: self.ignore_index.map_or_else(|| "None".into(), |index| index.to_string()),
+            }
         })
     }
 }
@@ -433,7 +444,12 @@ impl<L: Label> ReadLabels for ArrayView4<'_, L> {
 }
 
 /// Labels to class codes.
-fn encode<L: Label>(values: &[L], n_classes: usize, void: Option<L>, codes: &mut [i32]) -> std::result::Result<(), i128> {
+fn encode<L: Label>(
+    values: &[L],
+    n_classes: usize,
+    void: Option<L>,
+    codes: &mut [i32],
+) -> std::result::Result<(), i128> {
     let is_bad = |&value: &L| value.extended() >= n_classes as u64 && Some(value) != void;
     let any_bad = encode_run(values, n_classes as u64, void.map(L::extended), codes);
     if !any_bad {

@@ -7,7 +7,9 @@ use half::slice::HalfFloatSliceExt;
 use num_traits::Float;
 
 /// The float a kernel computes with: `f32`, or `f64` for `f64` input.
-pub trait Real: Float + Into<f64> + std::ops::AddAssign + Default + Send + Sync + std::fmt::Debug + 'static {
+pub trait Real:
+    Float + Into<f64> + std::ops::AddAssign + Default + Send + Sync + std::fmt::Debug + 'static
+{
     /// The bit pattern, as an integer of the same width.
     type Bits: Copy + std::ops::BitOrAssign + Default;
 
@@ -60,6 +62,7 @@ impl Stored {
     }
 
     /// A copy of a run of values.
+    #[must_use]
     pub fn slice(&self, run: Range<usize>) -> Self {
         match self {
             Self::Single(values) => Self::Single(values[run].into()),
@@ -202,6 +205,11 @@ mod tests {
         let values: Vec<f16> = (0..=u16::MAX).map(f16::from_bits).filter(|v| v.is_finite()).collect();
         let mut out = vec![0.0; values.len()];
         f16::widen_slice(&values, &mut out);
-        assert!(values.iter().zip(&out).all(|(v, &o)| f16::from_f32(o).to_bits() == v.to_bits() && v.widen() == o));
+        assert!(
+            values
+                .iter()
+                .zip(&out)
+                .all(|(v, &o)| f16::from_f32(o).to_bits() == v.to_bits() && v.widen() == o)
+        );
     }
 }

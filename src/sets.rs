@@ -44,7 +44,9 @@ pub fn set_size<E: Element, S: Score>(
             let mut out = out.slice_mut(s![band.offset_of(&pixels)]);
             let place = Place { image: maps.name(band.image), pixels: pixels.clone() };
             score.sizes(&reader.read(pixels), lambda, None, &place, &mut work.sets)?;
-            out.iter_mut().zip(&work.sets.sizes).for_each(|(out, &size)| *out = size as u16);
+            for (out, &size) in out.iter_mut().zip(&work.sets.sizes) {
+                *out = size as u16;
+            }
         }
         Ok(())
     })?;
@@ -109,7 +111,9 @@ impl Coverage {
 pub fn join_bands<E: Element>(maps: &ScoreMaps<'_, E>, bands: &[Coverage]) -> Vec<Coverage> {
     let join = |bands: &[Coverage]| {
         let mut image = Coverage::new(maps.n_classes());
-        bands.iter().for_each(|band| image.add(band));
+        for band in bands {
+            image.add(band);
+        }
         image
     };
     bands.chunks(maps.bands_per_image()).map(join).collect()
@@ -135,7 +139,10 @@ pub fn coverage<E: Element, S: Score>(
             let tile = reader.read(pixels);
             score.true_labels(&tile, codes, &place, truth)?;
             score.sizes(&tile, lambda, Some(codes), &place, sets)?;
-            for (j, &code) in codes.iter().enumerate().filter(|(_, code)| **code != VOID) {
+            for (j, &code) in codes.iter().enumerate() {
+                if code == VOID {
+                    continue;
+                }
                 let is_missed = truth.missed[j] != 0 && coding.decode(truth.values[j].into()) > lambda;
                 found.missed[code as usize] += u64::from(is_missed);
                 found.totals[code as usize] += 1;

@@ -30,7 +30,9 @@ def score_array(X: object, name: str = "X") -> Scores:
     """`X` as float16, float32 or float64 in native byte order, aligned. Copied only if it is not."""
     array = np.asanyarray(X)
     if array.dtype == object:
-        raise TypeError(f"{name} is an object array; pass float16, float32 or float64 (a list of images is fine)")
+        raise TypeError(
+            f"{name} is an object array; pass float16, float32 or float64 (a list of images is fine)"
+        )
     if array.dtype not in (np.float16, np.float32, np.float64):
         raise TypeError(f"{name} must be float16, float32 or float64, got {array.dtype}")
     return _usable(array)
@@ -78,7 +80,9 @@ def pairs(X: object, y: object, progress: bool | str) -> Iterator[Batch]:
     """All input as batches of scores and labels: one batch for an array, one per image for anything else."""
     if is_array(X):
         if y is None:
-            raise TypeError("y is missing: give labels (n, H, W), or as X an iterable of (scores, labels) pairs")
+            raise TypeError(
+                "y is missing: give labels (n, H, W), or as X an iterable of (scores, labels) pairs"
+            )
         scores, labels = score_array(X), label_array(y)
         if scores.ndim in (4, 5) and labels.shape != scores.shape[:1] + scores.shape[2:]:
             raise ValueError(
@@ -87,11 +91,15 @@ def pairs(X: object, y: object, progress: bool | str) -> Iterator[Batch]:
         yield scores, labels, 0
         return
     if not isinstance(X, Iterable) or isinstance(X, str | bytes | dict):
-        raise TypeError(f"X must be an array, a list of images or an iterable of (scores, labels), got {type(X).__name__}")
+        raise TypeError(
+            f"X must be an array, a list of images or an iterable of (scores, labels), got {type(X).__name__}"
+        )
     images: Iterable[Any] = X if y is None else _zip_strict(X, y)
     for index, pair in enumerate(track(images, progress, _length(X))):
         if not isinstance(pair, tuple | list) or len(pair) != 2:
-            raise TypeError(f"without y, X must yield (scores, labels) pairs; image {index} is {type(pair).__name__}")
+            raise TypeError(
+                f"without y, X must yield (scores, labels) pairs; image {index} is {type(pair).__name__}"
+            )
         yield _one(score_array(pair[0]), index), label_array(pair[1])[np.newaxis], index
 
 
@@ -111,7 +119,9 @@ def _zip_strict(X: Iterable[Any], y: object) -> Iterator[tuple[Any, Any]]:
 
 def _one(image: Scores, index: int) -> Scores:
     if image.ndim not in (3, 4):
-        raise ValueError(f"each image of X must have shape (K, H, W) or (K, D, H, W); image {index} has {image.shape}")
+        raise ValueError(
+            f"each image of X must have shape (K, H, W) or (K, D, H, W); image {index} has {image.shape}"
+        )
     return image[np.newaxis]
 
 
@@ -122,11 +132,13 @@ def _length(images: object) -> int | None:
 def map_images(
     X: object, kernel: Callable[[Scores, int], NDArray[R]], progress: bool | str
 ) -> NDArray[R] | list[NDArray[R]] | Generator[NDArray[R], None, None]:
-    """`kernel(scores, first_image)` of an array; a list of results for a list of images, a generator for a generator."""
+    """`kernel(scores, first_image)` of an array; of images a list for a list, a generator for a generator."""
     if is_array(X):
         return kernel(score_array(X), 0)
     if not isinstance(X, Iterable) or isinstance(X, str | bytes | dict):
-        raise TypeError(f"X must be an array, a list of images or an iterable of images, got {type(X).__name__}")
+        raise TypeError(
+            f"X must be an array, a list of images or an iterable of images, got {type(X).__name__}"
+        )
 
     def images(source: Iterable[Any]) -> Generator[NDArray[R], None, None]:
         for index, image in enumerate(source):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from numbers import Rational, Real
 
@@ -16,7 +17,7 @@ def as_fraction(value: object, name: str) -> Fraction:
         raise TypeError(f"{name} must be a number, got {value!r}")
     if isinstance(value, Rational):
         return Fraction(value)
-    if not np.isfinite(value):
+    if not math.isfinite(value):
         raise ValueError(f"{name} must be finite, got {value!r}")
     return Fraction(str(value))
 

@@ -1,9 +1,9 @@
 """The zero-copy functions, one per Rust kernel: arrays in, arrays out.
 
-Scores `X` are softmax probabilities ``(n, K, H, W)`` or ``(n, K, D, H, W)``, float16, float32 or float64, with any strides:
-C order and channel-last views are read where they lie. Labels `y` are ``(n, H, W)`` or ``(n, D, H, W)`` of any integer type.
-All kernels release the GIL, use ``conformask.get_num_threads()`` threads, give the same bits for any number of them, and stop
-on Ctrl-C.
+Scores `X` are softmax probabilities ``(n, K, H, W)`` or ``(n, K, D, H, W)``, float16, float32 or float64, with any
+strides: C order and channel-last views are read where they lie. Labels `y` are ``(n, H, W)`` or ``(n, D, H, W)`` of any
+integer type. All kernels release the GIL, use ``conformask.get_num_threads()`` threads, give the same bits for any
+number of them, and stop on Ctrl-C.
 """
 
 from __future__ import annotations
@@ -66,7 +66,9 @@ def threshold(
     """
     scores = score_array(X)
     out = np.empty(scores.shape, np.bool_)
-    _core.threshold(scores, _lambda(lam), as_score(conformity_score)._kernel(), out.view(np.uint8), first_image)
+    _core.threshold(
+        scores, _lambda(lam), as_score(conformity_score)._kernel(), out.view(np.uint8), first_image
+    )
     return out
 
 
@@ -128,8 +130,8 @@ def true_label_scores(
     Raises
     ------
     TypeError, ValueError
-        As :func:`threshold`, and for labels that are no integers, of another shape, or neither a class nor void. What `X`
-        holds at void pixels is not looked at.
+        As :func:`threshold`, and for labels that are no integers, of another shape, or neither a class nor void. What
+        `X` holds at void pixels is not looked at.
 
     Examples
     --------
@@ -192,7 +194,9 @@ def losses(
     """
     scores, labels = score_array(X), label_array(y)
     index = check_ignore_index(ignore_index)
-    missed, totals, _ = _core.coverage(scores, labels, _lambda(lam), as_score(conformity_score)._kernel(), index, 0)
+    missed, totals, _ = _core.coverage(
+        scores, labels, _lambda(lam), as_score(conformity_score)._kernel(), index, 0
+    )
     return loss_values(as_loss(loss), missed, totals)
 
 
@@ -201,8 +205,8 @@ def lambda_hat(values: ArrayLike, weights: ArrayLike | None, budget: float) -> f
 
     .. math:: \inf \Big\{ t \ge 0 : \sum_i w_i \, 1[v_i > t] \le b \Big\}
 
-    Conformal risk control takes critical values :math:`v`, what each adds to the summed loss as :math:`w`, and the budget
-    :math:`b = \alpha (n + 1) - 1`.
+    Conformal risk control takes critical values :math:`v`, what each adds to the summed loss as :math:`w`, and the
+    budget :math:`b = \alpha (n + 1) - 1`.
 
     Parameters
     ----------

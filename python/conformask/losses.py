@@ -34,8 +34,8 @@ class MiscoverageLoss:
     Parameters
     ----------
     class_weights : sequence of K floats >= 0, "balanced" or None, default=None
-        Weight of each class; ``"balanced"`` weighs all alike. Classes absent from an image drop out of both sums; an image
-        whose classes all have weight 0 has no loss (see ``on_empty``). None: every pixel counts alike.
+        Weight of each class; ``"balanced"`` weighs all alike. Classes absent from an image drop out of both sums; an
+        image whose classes all have weight 0 has no loss (see ``on_empty``). None: every pixel counts alike.
     classes : sequence of int or None, default=None
         Only the pixels of these (priority) classes count. An image without any has no loss.
 
@@ -66,7 +66,9 @@ class MiscoverageLoss:
         weights = self.class_weights
         if isinstance(weights, str):
             if weights != "balanced":
-                raise ValueError(f"class_weights must be 'balanced', None or a sequence of floats, got {weights!r}")
+                raise ValueError(
+                    f"class_weights must be 'balanced', None or a sequence of floats, got {weights!r}"
+                )
         elif weights is not None:
             fractions = [as_fraction(weight, "class_weights") for weight in weights]
             if min(fractions, default=0) < 0 or not any(fractions):
@@ -75,7 +77,9 @@ class MiscoverageLoss:
         if self.classes is not None:
             classes = tuple(int(label) for label in self.classes)
             if not classes or min(classes) < 0 or len(set(classes)) < len(classes):
-                raise ValueError(f"classes must be distinct class indices, at least one, got {self.classes!r}")
+                raise ValueError(
+                    f"classes must be distinct class indices, at least one, got {self.classes!r}"
+                )
             object.__setattr__(self, "classes", classes)
 
     def _kernel(self, n_classes: int) -> _core.Loss:
@@ -87,7 +91,9 @@ class MiscoverageLoss:
         else:
             weights = [as_fraction(weight, "class_weights") for weight in self.class_weights]
             if len(weights) != n_classes:
-                raise ValueError(f"class_weights has {len(weights)} entries, but there are K = {n_classes} classes")
+                raise ValueError(
+                    f"class_weights has {len(weights)} entries, but there are K = {n_classes} classes"
+                )
         return _core.Loss.per_class([weight * flag for weight, flag in zip(weights, chosen, strict=True)])
 
 
@@ -146,7 +152,9 @@ def as_loss(loss: object) -> Loss:
         return loss
     if isinstance(loss, str) and loss.lower() in _BY_NAME:
         return _BY_NAME[loss.lower()]()
-    raise ValueError(f"loss must be one of {sorted(_BY_NAME)} or a loss such as BinaryLoss(0.9), got {loss!r}")
+    raise ValueError(
+        f"loss must be one of {sorted(_BY_NAME)} or a loss such as BinaryLoss(0.9), got {loss!r}"
+    )
 
 
 def loss_values(loss: Loss, missed: NDArray[np.uint64], totals: NDArray[np.uint64]) -> NDArray[np.float64]:
@@ -158,7 +166,9 @@ def _flags(classes: Sequence[int] | None, n_classes: int) -> list[bool]:
     if classes is None:
         return [True] * n_classes
     if max(classes) >= n_classes:
-        raise ValueError(f"classes={list(classes)} names class {max(classes)}, but there are K = {n_classes} classes")
+        raise ValueError(
+            f"classes={list(classes)} names class {max(classes)}, but there are K = {n_classes} classes"
+        )
     return [label in classes for label in range(n_classes)]
 
 

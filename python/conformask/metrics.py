@@ -1,4 +1,4 @@
-"""Metrics of multi-labeled masks, in scikit-learn's argument order. The unit is the image: all are means over images."""
+"""Metrics of multi-labeled masks, in scikit-learn's argument order: all are means over images."""
 
 from __future__ import annotations
 
@@ -61,7 +61,9 @@ def empirical_risk(
     0.5
     """
     loss = as_loss(loss)
-    return _over_images(y_true, masks, ignore_index, average, lambda missed, totals, _: loss_values(loss, missed, totals))
+    return _over_images(
+        y_true, masks, ignore_index, average, lambda missed, totals, _: loss_values(loss, missed, totals)
+    )
 
 
 def activation_ratio(
@@ -98,7 +100,9 @@ def activation_ratio(
     >>> cm.metrics.activation_ratio(np.array([[[0, 0]]]), masks)
     1.5
     """
-    return _over_images(y_true, masks, ignore_index, average, lambda _, totals, sizes: per_pixel(sizes, totals))
+    return _over_images(
+        y_true, masks, ignore_index, average, lambda _, totals, sizes: per_pixel(sizes, totals)
+    )
 
 
 def marginal_coverage(
@@ -131,13 +135,17 @@ def marginal_coverage(
     >>> cm.metrics.marginal_coverage(np.array([[[0, 1]]]), masks)
     0.5
     """
-    return _over_images(y_true, masks, ignore_index, average, lambda missed, totals, _: covered_share(missed, totals))
+    return _over_images(
+        y_true, masks, ignore_index, average, lambda missed, totals, _: covered_share(missed, totals)
+    )
 
 
 def per_pixel(sums: NDArray[np.uint64], totals: NDArray[np.uint64]) -> NDArray[np.float64]:
     """Sums (n,) per labelled pixel; NaN where there is none."""
-    valid = totals.sum(axis=1).astype(float)
-    return np.divide(sums, valid, out=np.full(len(valid), np.nan), where=valid > 0)
+    valid = totals.sum(axis=1).astype(np.float64)
+    shares = np.full(len(valid), np.nan)
+    np.divide(sums, valid, out=shares, where=valid > 0)
+    return shares
 
 
 def covered_share(missed: NDArray[np.uint64], totals: NDArray[np.uint64]) -> NDArray[np.float64]:
@@ -159,7 +167,7 @@ def _over_images(
     metric: Callable[[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint64]], NDArray[np.float64]],
 ) -> float | NDArray[np.float64]:
     index = check_ignore_index(ignore_index)
-    values = np.concatenate(
+    values: NDArray[np.float64] = np.concatenate(
         [
             metric(*_core.mask_coverage(batch, labels, index, first))
             for batch, labels, first in _mask_batches(y_true, masks)
@@ -168,7 +176,9 @@ def _over_images(
     return exact_mean(values) if average else values
 
 
-def _mask_batches(y_true: Any, masks: Any) -> Iterable[tuple[NDArray[np.bool_], NDArray[np.integer[Any]], int]]:
+def _mask_batches(
+    y_true: Any, masks: Any
+) -> Iterable[tuple[NDArray[np.bool_], NDArray[np.integer[Any]], int]]:
     if is_array(masks):
         return [(mask_array(masks), label_array(y_true, "y_true"), 0)]
     images = list(zip(masks, y_true, strict=True))

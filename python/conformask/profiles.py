@@ -1,4 +1,4 @@
-"""Profiles: what calibration needs to know of the images, so that every loss, alpha and split is answered without maps."""
+"""Profiles: all that calibration needs to know of the images. They answer every loss, alpha and split without maps."""
 
 from __future__ import annotations
 
@@ -43,16 +43,19 @@ class Units:
         if self.shares is None:
             return exact_mean(losses[self.counted])
         # Shares are exact and losses are floats, so the weighted sum can be exact too.
-        total = sum((share * Fraction(float(loss)) for share, loss in zip(self.shares, losses, strict=True) if share), Fraction())
+        terms = (
+            share * Fraction(float(loss)) for share, loss in zip(self.shares, losses, strict=True) if share
+        )
+        total = sum(terms, Fraction())
         return float(total / self.total) if self.total else math.nan
 
 
 class ScoreProfiles:
     """The critical values of the labelled pixels of many images.
 
-    Made by :func:`profile`, or found as ``profiles_`` of a fitted :class:`~conformask.ConformalRiskCalibrator`. Indexing gives the
-    profiles of some images (an array of indices, a boolean mask or a slice); images are shared, not copied, so random
-    splits cost nothing.
+    Made by :func:`profile`, or found as ``profiles_`` of a fitted :class:`~conformask.ConformalRiskCalibrator`.
+    Indexing gives the profiles of some images (an array of indices, a boolean mask or a slice); images are shared, not
+    copied, so random splits cost nothing.
 
     Examples
     --------
@@ -95,13 +98,11 @@ class ScoreProfiles:
         """K."""
         return self._core.n_classes
 
-    def __getitem__(self, index: ArrayLike | slice) -> ScoreProfiles:
+    def __getitem__(self, index: Any) -> ScoreProfiles:
         """The profiles of some images."""
-        if isinstance(index, int | np.integer):
-            index = [index]  # a single image is still a collection
-        chosen = np.arange(len(self))[index if isinstance(index, slice) else np.asarray(index)]
-        if not isinstance(index, slice) and np.size(index) == 0:
-            chosen = np.arange(0)
+        everything = np.arange(len(self))
+        # An empty list is an array of floats, which is no index.
+        chosen = everything[index] if isinstance(index, slice) or np.size(index) else everything[:0]
         indices = [int(i) for i in np.atleast_1d(chosen)]
         return ScoreProfiles(
             self._core.take(indices),
@@ -128,7 +129,9 @@ class ScoreProfiles:
             If K, the scores, or the presence of groups or weights differ.
         """
         if self.conformity_score != other.conformity_score:
-            raise ValueError(f"profiles by {self.conformity_score} and by {other.conformity_score} cannot be merged")
+            raise ValueError(
+                f"profiles by {self.conformity_score} and by {other.conformity_score} cannot be merged"
+            )
         if (self._groups is None) != (other._groups is None):
             raise ValueError("groups must be given for all images or for none")
         if (self._sample_weight is None) != (other._sample_weight is None):
@@ -262,7 +265,8 @@ class ScoreProfiles:
                 if counts:
                     sizes[group] = sizes.get(group, 0) + 1
             shares = [
-                Fraction(int(counts), sizes.get(group, 1)) for group, counts in zip(self._groups, counted, strict=True)
+                Fraction(int(counts), sizes.get(group, 1))
+                for group, counts in zip(self._groups, counted, strict=True)
             ]
             return Units(counted, shares, Fraction(len(sizes)), len(sizes))
         n = int(counted.sum())
@@ -323,7 +327,9 @@ class ScoreProfiles:
                 arrays = {name: file[name] for name in file.files}
             version = int(arrays["format_version"])
             if version > FORMAT_VERSION:
-                raise ValueError(f"format version {version} is newer than {FORMAT_VERSION}; update conformask")
+                raise ValueError(
+                    f"format version {version} is newer than {FORMAT_VERSION}; update conformask"
+                )
             score = score_from_json(str(arrays["conformity_score"]))
             core = _core.ExactProfile.from_arrays(
                 score._kernel(), arrays["totals"], arrays["lengths"], arrays["values"], arrays["labels"]
@@ -374,7 +380,8 @@ def profile(
     groups : sequence of n ints or strings, or None, default=None
         What each image belongs to (patient, sequence): a group counts once, with the mean of its losses.
     sample_weight : sequence of n floats in [0, 1], or None, default=None
-        How relevant each image is to those to come, fixed beforehand (see :class:`~conformask.ConformalRiskCalibrator`).
+        How relevant each image is to those to come, fixed beforehand (see
+        :class:`~conformask.ConformalRiskCalibrator`).
     progress : bool or "auto", default="auto"
         Whether to show a progress bar over images.
 
@@ -400,7 +407,8 @@ def profile(
     score, index = as_score(conformity_score), check_ignore_index(ignore_index)
     kernel = score._kernel()
     parts = [
-        _core.ExactProfile.build(scores, labels, kernel, index, first) for scores, labels, first in pairs(X, y, progress)
+        _core.ExactProfile.build(scores, labels, kernel, index, first)
+        for scores, labels, first in pairs(X, y, progress)
     ]
     if not parts:
         raise ValueError("X is empty: it holds no image")
@@ -415,7 +423,9 @@ def _check_groups(groups: Any, n: int) -> list[int | str] | None:
         return None
     array = np.asarray(groups)
     if array.shape != (n,) or array.dtype.kind not in "iuU":
-        raise ValueError(f"groups must hold an int or string for each of {n} images, got {array.dtype} {array.shape}")
+        raise ValueError(
+            f"groups must hold an int or string for each of {n} images, got {array.dtype} {array.shape}"
+        )
     values: list[int | str] = array.tolist()
     return values
 

@@ -30,8 +30,8 @@ class RiskReport:
     n_skipped : int
         Number of images left out because it is not.
     alpha : float
-        The risk level that was calibrated for. The guarantee is about the expected loss of a new image: the risk of one test
-        set lies around its expectation, sometimes above.
+        The risk level that was calibrated for. The guarantee is about the expected loss of a new image: the risk of one
+        test set lies around its expectation, sometimes above.
     lambda_hat : float
         Where the sets were cut.
     loss : str

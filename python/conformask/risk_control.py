@@ -13,7 +13,6 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
-
 from conformask import _core, kernels
 from conformask._arrays import Scores, check_ignore_index, map_images, pairs
 from conformask._exact import check_alpha
@@ -61,7 +60,7 @@ class _Solution:
     n_classes: int
 
 
-class ConformalRiskCalibrator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+class ConformalRiskCalibrator(BaseEstimator):
     r"""Multi-labeled masks whose expected loss on a new image is at most alpha.
 
     From softmax scores and labels of calibration images, that the model was not trained on, :meth:`fit` finds the
@@ -93,9 +92,9 @@ class ConformalRiskCalibrator(BaseEstimator):  # type: ignore[misc]  # scikit-le
     profile : {"exact"}, default="exact"
         How profiles are kept: "exact" keeps the critical value of each mispredicted pixel (6 bytes; float64: 10).
     on_empty : {"skip", "raise", "zero_loss"}, default="skip"
-        What becomes of images on which the loss is undefined (all void, or no pixel of the loss's classes). "skip" leaves
-        them out: n gets smaller, a warning says so, and the guarantee speaks of images on which the loss is defined.
-        "raise" refuses them. "zero_loss" counts them with loss 0.
+        What becomes of images on which the loss is undefined (all void, or no pixel of the loss's classes). "skip"
+        leaves them out: n gets smaller, a warning says so, and the guarantee speaks of images on which the loss is
+        defined. "raise" refuses them. "zero_loss" counts them with loss 0.
     on_infeasible : {"raise", "full"}, default="raise"
         What happens with too few images: "raise" raises :class:`InfeasibleRiskError`, "full" takes the full sets
         (``lambda_max``), whose loss is 0, and warns.
@@ -121,8 +120,8 @@ class ConformalRiskCalibrator(BaseEstimator):  # type: ignore[misc]  # scikit-le
 
     Notes
     -----
-    With ``groups``, the images of a group count once, by the mean of their losses, and n is the number of groups: give the
-    patient or the sequence of each image where images of one are alike.
+    With ``groups``, the images of a group count once, by the mean of their losses, and n is the number of groups: give
+    the patient or the sequence of each image where images of one are alike.
 
     With ``sample_weight`` :math:`w_i \in [0, 1]`, fixed beforehand, the weighted rule
     :math:`(\sum_i w_i L_i + 1) / (\sum_i w_i + 1) \le \alpha` of non-exchangeable conformal risk control applies: the
@@ -267,7 +266,9 @@ class ConformalRiskCalibrator(BaseEstimator):  # type: ignore[misc]  # scikit-le
         if self.ignore_index != other.ignore_index:
             raise ValueError(f"ignore_index differs: {self.ignore_index} here, {other.ignore_index} there")
         if as_score(self.conformity_score) != as_score(other.conformity_score):
-            raise ValueError(f"conformity_score differs: {self.conformity_score} here, {other.conformity_score} there")
+            raise ValueError(
+                f"conformity_score differs: {self.conformity_score} here, {other.conformity_score} there"
+            )
         theirs = other.profiles_
         self._adopt(theirs if not self._has_images() else self.profiles_.merge(theirs))
         return self
@@ -344,7 +345,9 @@ class ConformalRiskCalibrator(BaseEstimator):  # type: ignore[misc]  # scikit-le
         profiles: ScoreProfiles | None = self.__dict__.get("_profiles")
         if profiles is None:
             if self.__dict__.get("_solution") is not None:
-                raise ValueError("this calibrator was loaded without profiles; save it with profiles=True to keep them")
+                raise ValueError(
+                    "this calibrator was loaded without profiles; save it with profiles=True to keep them"
+                )
             raise self._not_fitted()
         return profiles
 
@@ -437,10 +440,11 @@ class ConformalRiskCalibrator(BaseEstimator):  # type: ignore[misc]  # scikit-le
 
         def heatmaps(scores: Scores, first: int) -> NDArray[np.float32]:
             sizes = self._set_sizes(scores, first)
-            if normalize == "classes":
-                return np.divide(sizes, np.float32(scores.shape[1]), dtype=np.float32)
-            largest = sizes.max(axis=tuple(range(1, sizes.ndim)), keepdims=True)
-            return np.divide(sizes, np.maximum(largest, 1), dtype=np.float32)
+            largest: Any = np.float32(scores.shape[1])
+            if normalize == "max":
+                largest = sizes.max(axis=tuple(range(1, sizes.ndim)), keepdims=True).clip(min=1)
+            heatmap: NDArray[np.float32] = np.divide(sizes, largest, dtype=np.float32)
+            return heatmap
 
         return map_images(X, heatmaps, self.progress)
 
@@ -473,7 +477,9 @@ class ConformalRiskCalibrator(BaseEstimator):  # type: ignore[misc]  # scikit-le
         losses = loss_values(loss, missed, totals)
         undefined = np.isnan(losses)
         if undefined.any() and self.on_empty == "raise":
-            raise ValueError(f"the loss is undefined on image {int(undefined.argmax())}: no labelled pixel of it counts")
+            raise ValueError(
+                f"the loss is undefined on image {int(undefined.argmax())}: no labelled pixel of it counts"
+            )
         if self.on_empty == "zero_loss":
             losses[undefined] = 0.0
         activation_ratios, coverages = per_pixel(sizes, totals), covered_share(missed, totals)
@@ -515,8 +521,8 @@ class ConformalRiskCalibrator(BaseEstimator):  # type: ignore[misc]  # scikit-le
         path : path
             The file.
         profiles : bool, default=False
-            Whether to write the profiles too, to a sibling ``.npz``, so that :meth:`recalibrate` and :meth:`partial_fit` work
-            after :meth:`load`.
+            Whether to write the profiles too, to a sibling ``.npz``, so that :meth:`recalibrate` and
+            :meth:`partial_fit` work after :meth:`load`.
 
         Raises
         ------
@@ -534,7 +540,7 @@ class ConformalRiskCalibrator(BaseEstimator):  # type: ignore[misc]  # scikit-le
                 "conformity_score": json.loads(score_to_json(as_score(self.conformity_score))),
                 "loss": json.loads(loss_to_json(as_loss(self.loss))),
                 "method": {"name": "crc"},
-                "alpha": str(check_alpha(self.alpha)),
+                "alpha": float(self.alpha),
             },
             "results": {name: _number_to_json(value) for name, value in asdict(self._solved()).items()},
             "profiles": sibling.name if sibling else None,
@@ -575,11 +581,12 @@ class ConformalRiskCalibrator(BaseEstimator):  # type: ignore[misc]  # scikit-le
             parameters["conformity_score"] = score_from_json(json.dumps(parameters["conformity_score"]))
             parameters["loss"] = loss_from_json(json.dumps(parameters["loss"]))
             parameters["method"] = parameters["method"]["name"]
-            parameters["alpha"] = float(_fraction(parameters["alpha"]))
+            parameters["alpha"] = float(parameters["alpha"])
             calibrator = cls(**parameters)
             calibrator._check_parameters()
-            results = {name: _number_from_json(value) for name, value in document["results"].items()}
-            calibrator._solution = _checked(_Solution(**results), as_score(calibrator.conformity_score))
+            calibrator._solution = _solution_from_json(
+                document["results"], as_score(calibrator.conformity_score)
+            )
             sibling = document["profiles"]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"{path} is damaged or holds no calibrator: {error}") from error
@@ -669,11 +676,38 @@ class ConformalRiskCalibrator(BaseEstimator):  # type: ignore[misc]  # scikit-le
 
     def _check_classes(self, scores: Scores) -> Scores:
         if scores.ndim > 1 and scores.shape[1] != self.n_classes_:
-            raise ValueError(f"X has K = {scores.shape[1]} classes, but calibration had K = {self.n_classes_}")
+            raise ValueError(
+                f"X has K = {scores.shape[1]} classes, but calibration had K = {self.n_classes_}"
+            )
         return scores
 
     def _not_fitted(self) -> NotFittedError:
-        return NotFittedError(f"this {type(self).__name__} has seen no images yet: call fit or partial_fit first")
+        return NotFittedError(
+            f"this {type(self).__name__} has seen no images yet: call fit or partial_fit first"
+        )
 
     def __sklearn_is_fitted__(self) -> bool:
         return self._has_images() or self.__dict__.get("_solution") is not None
+
+
+def _number_to_json(value: float) -> float | str:
+    """JSON has no infinities and no NaN: they are strings."""
+    return value if math.isfinite(value) else str(value)
+
+
+def _solution_from_json(results: dict[str, Any], score: ConformityScore) -> _Solution:
+    """Results of a file; refuses what no calibration gives."""
+    for name in ("n_images", "n_skipped", "n_classes"):
+        if type(results[name]) is not int or results[name] < 0:
+            raise ValueError(f"{name} is {results[name]!r}")
+    solution = _Solution(
+        lambda_hat=float(results["lambda_hat"]),
+        risk=float(results["risk"]),
+        risk_bound=float(results["risk_bound"]),
+        n_images=results["n_images"],
+        n_skipped=results["n_skipped"],
+        n_classes=results["n_classes"],
+    )
+    if not 0 <= solution.lambda_hat <= score.lambda_max:
+        raise ValueError(f"lambda_hat is {solution.lambda_hat!r}")
+    return solution

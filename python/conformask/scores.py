@@ -15,8 +15,8 @@ __all__ = ["LAC", "ConformityScore"]
 class LAC:
     r"""Least ambiguous set-valued classifier: one minus the label's probability.
 
-    The score of label :math:`k` is :math:`s_k = 1 - p_k`, computed as the float64 value ``1.0 - float64(p)``. The set of
-    a pixel at :math:`\lambda` is :math:`\{k : s_k \le \lambda\}`, and the most probable label if `include_top1`. At
+    The score of label :math:`k` is :math:`s_k = 1 - p_k`, computed as the float64 value ``1.0 - float64(p)``. The set
+    of a pixel at :math:`\lambda` is :math:`\{k : s_k \le \lambda\}`, and the most probable label if `include_top1`. At
     :math:`\lambda = 1` every set is full.
 
     Parameters

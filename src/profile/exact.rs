@@ -8,7 +8,6 @@ use std::sync::Arc;
 use ndarray::Array2;
 use rayon::prelude::*;
 
-
 use crate::error::{Error, Result};
 use crate::loss::Loss;
 use crate::maps::{Band, LabelMaps, ScoreMaps, VOID, map_bands};
@@ -31,6 +30,8 @@ pub struct Block {
 pub struct ImageProfile {
     /// Labelled pixels of each class.
     pub totals: Box<[u64]>,
+    /// Those of them that no set holds at lambda = 0: one critical value each.
+    pub missed: Box<[u64]>,
     /// Runs of pixels as they were read. They stay apart: joining them would need their memory twice.
     pub blocks: Vec<Block>,
 }
@@ -46,13 +47,13 @@ impl ImageProfile {
         self.blocks.iter().map(|block| block.labels.len()).sum()
     }
 
-    /// Labelled pixels of each class that no set holds at lambda = 0.
-    pub fn missed_at_zero(&self) -> Vec<u64> {
-        let mut missed = vec![0; self.totals.len()];
-        for &label in self.blocks.iter().flat_map(|block| &block.labels) {
+    /// An image of given blocks.
+    pub fn new(totals: Vec<u64>, blocks: Vec<Block>) -> Self {
+        let mut missed = vec![0; totals.len()];
+        for &label in blocks.iter().flat_map(|block| &block.labels) {
             missed[usize::from(label)] += 1;
         }
-        missed
+        Self { totals: totals.into(), missed: missed.into(), blocks }
     }
 
     /// Calls `visit(critical value, label)` for every critical value above 0.
@@ -123,6 +124,11 @@ impl ExactProfile {
         &self.images
     }
 
+    /// Number of critical values above 0.
+    pub fn n_values(&self) -> usize {
+        self.images.iter().map(|image| image.n_values()).sum()
+    }
+
     /// The images of all, in order.
     pub fn concatenate(first: &Self, rest: &[&Self]) -> Result<Self> {
         let mut images = first.images.clone();
@@ -146,6 +152,7 @@ impl ExactProfile {
     }
 
     /// The images at the given places.
+    #[must_use]
     pub fn take(&self, indices: &[usize]) -> Self {
         let images = indices.iter().map(|&index| Arc::clone(&self.images[index])).collect();
         Self { images, ..*self }
@@ -160,7 +167,8 @@ pub fn build<E: Element, S: Score>(
     cancel: &Cancel,
 ) -> Result<ExactProfile> {
     let tasks = vec![(); maps.bands().len()];
-    let bands = map_bands(maps, tasks, cancel, |work, band, ()| profile_band(maps, labels, score, band, work))?;
+    let bands =
+        map_bands(maps, tasks, cancel, |work, band, ()| profile_band(maps, labels, score, band, work))?;
     let mut bands = bands.into_iter();
     let images = (0..maps.n_images())
         .map(|_| {
@@ -170,7 +178,7 @@ pub fn build<E: Element, S: Score>(
                 totals.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
                 blocks.push(block);
             }
-            Arc::new(ImageProfile { totals: totals.into(), blocks })
+            Arc::new(ImageProfile::new(totals, blocks))
         })
         .collect();
     Ok(ExactProfile::new(score.coding(), maps.n_classes(), images))
@@ -221,7 +229,13 @@ fn profile_band<E: Element, S: Score>(
 }
 
 /// Appends value and label of the missed pixels.
-fn collect_missed<R: Real>(missed: &[u8], values: &[R], codes: &[i32], out: &mut Vec<R>, labels: &mut Vec<u16>) {
+fn collect_missed<R: Real>(
+    missed: &[u8],
+    values: &[R],
+    codes: &[i32],
+    out: &mut Vec<R>,
+    labels: &mut Vec<u16>,
+) {
     let (words, rest) = missed.as_chunks::<8>();
     for (index, word) in words.iter().enumerate() {
         // One bit per byte: most words of a good model are 0, and the others are walked bit by bit.

@@ -76,8 +76,8 @@ impl ExactProfile {
             if block.labels.iter().any(|&label| usize::from(label) >= n_classes) {
                 return broken("a label is no class");
             }
-            let image = ImageProfile { totals: totals.iter().copied().collect(), blocks: vec![block] };
-            if image.missed_at_zero().iter().zip(&image.totals).any(|(missed, total)| missed > total) {
+            let image = ImageProfile::new(totals.to_vec(), vec![block]);
+            if image.missed.iter().zip(&image.totals).any(|(missed, total)| missed > total) {
                 return broken("an image misses more pixels than it has");
             }
             images.push(Arc::new(image));

@@ -1,8 +1,10 @@
-//! NumPy arrays as checked views, by dtype.
+//! `NumPy` arrays as checked views, by dtype.
 
 use half::f16;
 use ndarray::{ArrayViewD, ArrayViewMut2, ArrayViewMut3};
-use numpy::{Element, PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn, PyReadwriteArrayDyn, PyUntypedArrayMethods};
+use numpy::{
+    Element, PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn, PyReadwriteArrayDyn, PyUntypedArrayMethods,
+};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 
@@ -81,7 +83,11 @@ impl<'py> Labels<'py> {
     }
 
     /// The labels that go with `maps`.
-    pub fn maps<E: real::Element>(&self, ignore_index: Option<i64>, maps: &ScoreMaps<'_, E>) -> Result<LabelMaps<'_>> {
+    pub fn maps<E: real::Element>(
+        &self,
+        ignore_index: Option<i64>,
+        maps: &ScoreMaps<'_, E>,
+    ) -> Result<LabelMaps<'_>> {
         macro_rules! match_each {
             ($($variant:ident),*) => {
                 match self {
@@ -93,12 +99,15 @@ impl<'py> Labels<'py> {
     }
 }
 
-/// Borrows an array for reading. An array whose elements are not where their type may be is refused: NumPy allows it,
+/// Borrows an array for reading. An array whose elements are not where their type may be is refused: `NumPy` allows it,
 /// Rust does not.
 pub fn borrow<'py, T: Element>(array: &Bound<'py, PyArrayDyn<T>>) -> PyResult<PyReadonlyArrayDyn<'py, T>> {
-    let aligned = array.data().is_aligned() && array.strides().iter().all(|stride| stride % size_of::<T>() as isize == 0);
+    let aligned = array.data().is_aligned()
+        && array.strides().iter().all(|stride| stride % size_of::<T>() as isize == 0);
     if !aligned {
-        return Err(PyValueError::new_err("the array is not aligned; copy it: np.require(X, requirements='A')"));
+        return Err(PyValueError::new_err(
+            "the array is not aligned; copy it: np.require(X, requirements='A')",
+        ));
     }
     Ok(array.readonly())
 }

@@ -2,7 +2,7 @@
 
 use num_bigint::BigInt;
 use num_rational::BigRational;
-use numpy::{PyArray1, PyArray2, PyArrayDyn, PyArrayMethods, PyReadonlyArray1, PyReadwriteArrayDyn, PyUntypedArrayMethods};
+use numpy::{PyArray1, PyArray2, PyArrayDyn, PyReadonlyArray1, PyReadwriteArrayDyn, PyUntypedArrayMethods};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
@@ -74,13 +74,15 @@ pub fn true_label_scores<'py>(
 /// Missed and labelled pixels of each class, `(n, K)`, and the summed set sizes `(n,)`, over the labelled pixels.
 type Counts<'py> = (Bound<'py, PyArray2<u64>>, Bound<'py, PyArray2<u64>>, Bound<'py, PyArray1<u64>>);
 
-fn counts<'py>(py: Python<'py>, images: &[sets::Coverage]) -> PyResult<Counts<'py>> {
-    let rows = |row: fn(&sets::Coverage) -> &Vec<u64>| -> Vec<Vec<u64>> { images.iter().map(|i| row(i).clone()).collect() };
-    Ok((
+fn counts<'py>(py: Python<'py>, images: &[sets::Coverage]) -> Counts<'py> {
+    let rows = |row: fn(&sets::Coverage) -> &Vec<u64>| -> Vec<Vec<u64>> {
+        images.iter().map(|i| row(i).clone()).collect()
+    };
+    (
         PyArray2::from_vec2(py, &rows(|image| &image.missed)).expect("K columns each"),
         PyArray2::from_vec2(py, &rows(|image| &image.totals)).expect("K columns each"),
         PyArray1::from_iter(py, images.iter().map(|image| image.size_sum)),
-    ))
+    )
 }
 
 /// How the sets at `lam` cover the truth.
@@ -99,7 +101,7 @@ pub fn coverage<'py>(
         let labels = labels.maps(ignore_index, &maps)?;
         run(x.py(), |cancel| sets::coverage(&maps, &labels, lam, &score, cancel))
     })?;
-    counts(x.py(), &images)
+    Ok(counts(x.py(), &images))
 }
 
 /// How given masks cover the truth.
@@ -114,7 +116,7 @@ pub fn mask_coverage<'py>(
     let maps = ScoreMaps::new(array.as_array(), first_image)?;
     let labels = labels.maps(ignore_index, &maps)?;
     let images = run(masks.py(), |cancel| metric::coverage::mask_coverage(&maps, &labels, cancel))?;
-    counts(masks.py(), &images)
+    Ok(counts(masks.py(), &images))
 }
 
 /// `inf { t >= 0 : the weight of the values above t is at most the budget }`; `None` if the budget is negative.
@@ -128,7 +130,9 @@ pub fn weighted_quantile(
     let (values, weights) = (values.as_array(), weights.as_array());
     if values.len() != weights.len() {
         let (n, m) = (values.len(), weights.len());
-        return Err(PyValueError::new_err(format!("values and weights must be as long as each other, got {n} and {m}")));
+        return Err(PyValueError::new_err(format!(
+            "values and weights must be as long as each other, got {n} and {m}"
+        )));
     }
     let is_bad = |x: &&f64| !(x.is_finite() && **x >= 0.0);
     for (name, array) in [("values", &values), ("weights", &weights)] {

@@ -1,6 +1,9 @@
-//! The Python binding, and the only place that knows PyO3: view the arrays, release the GIL, call the kernel, return.
+//! The Python binding, and the only place that knows `PyO3`: view the arrays, release the GIL, call the kernel, return.
 //!
 //! There is no public API here. `python/conformask` wraps these functions and documents them for users.
+
+// PyO3 hands arguments over by value.
+#![allow(clippy::needless_pass_by_value)]
 
 mod arrays;
 mod kernels;
@@ -27,7 +30,8 @@ impl From<Error> for PyErr {
 mod _core {
     #[pymodule_export]
     use super::kernels::{
-        coverage, data_pointer, mask_coverage, n_needed, set_size, threshold, true_label_scores, weighted_quantile,
+        coverage, data_pointer, mask_coverage, n_needed, set_size, threshold, true_label_scores,
+        weighted_quantile,
     };
     #[pymodule_export]
     use super::objects::{Lac, Loss};

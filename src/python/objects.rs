@@ -1,6 +1,8 @@
 //! Scores and losses as Python hands them over.
 
 use num_rational::BigRational;
+use num_traits::Signed;
+use numpy::{PyArray1, PyReadonlyArray2};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
@@ -37,7 +39,7 @@ impl Loss {
     #[staticmethod]
     #[pyo3(signature = (class_weights, tolerance=None))]
     fn per_class(class_weights: Vec<BigRational>, tolerance: Option<BigRational>) -> PyResult<Self> {
-        if class_weights.iter().any(num_traits::Signed::is_negative) {
+        if class_weights.iter().any(Signed::is_negative) {
             return Err(PyValueError::new_err("class_weights must not be negative"));
         }
         Ok(Self(loss::Loss::new(Weighting::PerClass(class_weights), tolerance)))
@@ -46,15 +48,16 @@ impl Loss {
     /// The losses of images `(n,)` from their missed and labelled pixels of each class, both `(n, K)`; NaN where undefined.
     fn values<'py>(
         &self,
-        missed: numpy::PyReadonlyArray2<'py, u64>,
-        totals: numpy::PyReadonlyArray2<'py, u64>,
-    ) -> PyResult<Bound<'py, numpy::PyArray1<f64>>> {
+        missed: PyReadonlyArray2<'py, u64>,
+        totals: PyReadonlyArray2<'py, u64>,
+    ) -> PyResult<Bound<'py, PyArray1<f64>>> {
         let py = missed.py();
         let (missed, totals) = (missed.as_array(), totals.as_array());
         self.0.check_classes(totals.ncols())?;
-        let values = missed.outer_iter().zip(totals.outer_iter()).map(|(missed, totals)| {
-            self.0.value(&missed.to_vec(), &totals.to_vec()).unwrap_or(f64::NAN)
-        });
-        Ok(numpy::PyArray1::from_iter(py, values))
+        let values = missed
+            .outer_iter()
+            .zip(totals.outer_iter())
+            .map(|(missed, totals)| self.0.value(&missed.to_vec(), &totals.to_vec()).unwrap_or(f64::NAN));
+        Ok(PyArray1::from_iter(py, values))
     }
 }

@@ -1,7 +1,7 @@
 //! The exact profile as a Python object.
 
 use num_rational::BigRational;
-use numpy::{PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
+use numpy::{PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::exceptions::{PyIndexError, PyValueError};
 use pyo3::prelude::*;
 
@@ -49,7 +49,7 @@ impl ExactProfile {
     /// Number of stored critical values.
     #[getter]
     fn n_values(&self) -> usize {
-        self.0.images().iter().map(|image| image.n_values()).sum()
+        self.0.n_values()
     }
 
     /// Labelled pixels of each class, `(n, K)`.
@@ -124,18 +124,18 @@ impl ExactProfile {
     }
 
     /// `(totals (n, K), lengths (n,), stored values, labels)`: all of the profile, as arrays.
-    fn to_arrays<'py>(&self, py: Python<'py>) -> PyResult<Arrays<'py>> {
+    fn to_arrays<'py>(&self, py: Python<'py>) -> Arrays<'py> {
         let flat = self.0.to_flat();
         let values = match flat.values {
             Stored::Single(values) => PyArray1::from_vec(py, values.into_vec()).into_any(),
             Stored::Double(values) => PyArray1::from_vec(py, values.into_vec()).into_any(),
         };
-        Ok((
+        (
             PyArray2::from_owned_array(py, flat.totals),
             PyArray1::from_vec(py, flat.lengths),
             values,
             PyArray1::from_vec(py, flat.labels),
-        ))
+        )
     }
 
     /// The inverse of `to_arrays`, for the score that made the profile.

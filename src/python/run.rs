@@ -31,10 +31,12 @@ pub fn run<T: Send>(py: Python<'_>, job: impl FnOnce(&Cancel) -> Result<T> + Sen
             });
             loop {
                 match receiver.recv_timeout(POLL) {
-                    Ok(Ok(result)) => return result.map_err(PyErr::from),
+                    Ok(Ok(result)) => return Ok(result?),
                     Ok(Err(panic)) => return Err(internal_error(panic.as_ref())),
                     Err(RecvTimeoutError::Timeout) => {
-                        if let Err(signal) = Python::attach(|py| py.check_signals()) {
+                        #[allow(clippy::redundant_closure_for_method_calls)] // the method alone is not general enough
+                        let signals = Python::attach(|py| py.check_signals());
+                        if let Err(signal) = signals {
                             cancel.set();
                             return Err(signal);
                         }

@@ -9,6 +9,8 @@
 //! Angelopoulos, Bates, Fisch, Lei, Schuster, "Conformal Risk Control", ICLR 2024, theorem 1. The sum is a step function
 //! whose jumps are critical values, so the infimum is a weighted quantile with the budget `alpha (n + 1) - B`.
 
+use std::ops::RangeInclusive;
+
 use num_bigint::BigInt;
 use num_rational::BigRational;
 use num_traits::{One, Zero};
@@ -37,17 +39,15 @@ pub fn lambda_hat(
     shares: &[BigRational],
     budget: &BigRational,
 ) -> Option<f64> {
-    match loss.tolerance() {
-        None => weighted_quantile(&PixelAtoms::new(profile, loss, shares), budget),
-        Some(_) => {
-            let (criticals, shares): (Vec<f64>, Vec<BigRational>) = image_critical_values(profile, loss)
-                .into_iter()
-                .zip(shares)
-                .filter_map(|(critical, share)| Some((critical?, share.clone())))
-                .unzip();
-            weighted_quantile(&WeightedValues::new(&criticals, shares), budget)
-        }
+    if loss.tolerance().is_none() {
+        return weighted_quantile(&PixelAtoms::new(profile, loss, shares), budget);
     }
+    let (criticals, shares): (Vec<f64>, Vec<BigRational>) = image_critical_values(profile, loss)
+        .into_iter()
+        .zip(shares)
+        .filter_map(|(critical, share)| Some((critical?, share.clone())))
+        .unzip();
+    weighted_quantile(&WeightedValues::new(&criticals, shares), budget)
 }
 
 /// For a loss that is 0 or 1: the lambda of each image from which on it is 0; `None` where it is undefined.
@@ -65,18 +65,15 @@ pub fn image_critical_values(profile: &ExactProfile, loss: &Loss) -> Vec<Option<
 
 /// At most `limit` of the lambdas at which the risk jumps, spread evenly over the pixels (or images), in no order.
 pub fn jumps(profile: &ExactProfile, loss: &Loss, limit: usize) -> Vec<f64> {
-    let all: Box<dyn Iterator<Item = f64>> = if loss.tolerance().is_some() {
-        Box::new(image_critical_values(profile, loss).into_iter().flatten())
-    } else {
-        let blocks = profile.images().iter().flat_map(|image| &image.blocks);
-        let coding = profile.coding();
-        Box::new(blocks.flat_map(|block| block.values.to_doubles()).map(move |value| coding.decode(value)))
-    };
-    let n_all = match loss.tolerance() {
-        Some(_) => profile.images().len(),
-        None => profile.images().iter().map(|image| image.n_values()).sum(),
-    };
-    all.step_by(n_all.div_ceil(limit).max(1)).collect()
+    let spread = |n: usize| n.div_ceil(limit).max(1);
+    if loss.tolerance().is_some() {
+        let jumps = image_critical_values(profile, loss);
+        return jumps.into_iter().flatten().step_by(spread(profile.images().len())).collect();
+    }
+    let coding = profile.coding();
+    let blocks = profile.images().iter().flat_map(|image| &image.blocks);
+    let values = blocks.flat_map(|block| block.values.to_doubles());
+    values.step_by(spread(profile.n_values())).map(|value| coding.decode(value)).collect()
 }
 
 /// Marks a label that a loss does not look at.
@@ -116,6 +113,19 @@ impl Atoms for PixelAtoms<'_> {
         let index = &self.index[part * n_classes..][..n_classes];
         visit_image(&self.profile.images()[part], self.profile.coding(), index, visit);
     }
+
+    fn keys(&self) -> RangeInclusive<u64> {
+        self.profile.coding().keys()
+    }
+
+    fn counts(&self) -> Vec<u64> {
+        let mut counts = vec![0; self.weights.len()];
+        let missed = self.profile.images().iter().flat_map(|image| &image.missed);
+        for (&weight, missed) in self.index.iter().zip(missed).filter(|(weight, _)| **weight != UNUSED) {
+            counts[weight as usize] += missed;
+        }
+        counts
+    }
 }
 
 /// The critical values of one image.
@@ -147,6 +157,10 @@ impl Atoms for ImageAtoms<'_> {
 
     fn visit(&self, _part: usize, visit: impl FnMut(f64, usize)) {
         visit_image(self.image, self.coding, &self.index, visit);
+    }
+
+    fn keys(&self) -> RangeInclusive<u64> {
+        self.coding.keys()
     }
 }
 

@@ -19,11 +19,11 @@ use num_traits::{Signed, ToPrimitive, Zero};
 use rayon::prelude::*;
 
 /// Digits of one round of the selection, as a power of two.
-const DIGIT_BITS: u32 = 12;
+const DIGIT_BITS: u32 = 14;
 const DIGITS: usize = 1 << DIGIT_BITS;
 
 /// Below so many atoms a sort is as good.
-const FEW: u64 = 2048;
+const FEW: u64 = 8192;
 
 /// Bits of a fixed-point sum.
 const SUM_BITS: i64 = 62;
@@ -38,6 +38,16 @@ pub trait Atoms: Sync {
 
     /// Calls `visit(value, index of its weight)` for each atom of a part. Values are positive and finite.
     fn visit(&self, part: usize, visit: impl FnMut(f64, usize));
+
+    /// A range that holds the bit patterns of all values.
+    fn keys(&self) -> RangeInclusive<u64> {
+        1..=f64::MAX.to_bits()
+    }
+
+    /// The number of atoms with each weight.
+    fn counts(&self) -> Vec<u64> {
+        self.counts_above(0.0)
+    }
 
     /// The number of atoms above `t` with each weight.
     fn counts_above(&self, t: f64) -> Vec<u64> {
@@ -60,7 +70,7 @@ pub fn weighted_quantile<A: Atoms>(atoms: &A, budget: &BigRational) -> Option<f6
     if budget.is_negative() {
         return None;
     }
-    let counts = atoms.counts_above(0.0);
+    let counts = atoms.counts();
     let fixed = FixedPoint::new(atoms.weights(), &counts, budget);
     if fixed.fits(fixed.total(&counts)).unwrap_or_else(|| sum_fits(atoms.weights(), &counts, budget)) {
         return Some(0.0);
@@ -79,7 +89,8 @@ struct FixedPoint {
 impl FixedPoint {
     fn new(weights: &[BigRational], counts: &[u64], budget: &BigRational) -> Self {
         let n_atoms: u64 = counts.iter().sum();
-        let total: f64 = weights.iter().zip(counts).map(|(w, &c)| w.to_f64().unwrap_or(f64::MAX) * c as f64).sum();
+        let total: f64 =
+            weights.iter().zip(counts).map(|(w, &c)| w.to_f64().unwrap_or(f64::MAX) * c as f64).sum();
         // One bit of slack covers the rounding of `total`.
         let shift = SUM_BITS - (total.log2().ceil().clamp(-1e3, 2e3) as i64).max(0) - 1;
         let floor = |x: &BigRational| {
@@ -144,7 +155,7 @@ struct Selection<'a, A> {
 
 impl<A: Atoms> Selection<'_, A> {
     fn smallest_fitting(&self) -> f64 {
-        let mut cluster = Cluster { keys: 1..=f64::MAX.to_bits(), n_atoms: u64::MAX, above: 0 };
+        let mut cluster = Cluster { keys: self.atoms.keys(), n_atoms: u64::MAX, above: 0 };
         while cluster.keys.start() < cluster.keys.end() {
             let parts = if cluster.n_atoms <= FEW { self.values(&cluster) } else { self.digits(&cluster) };
             cluster = self.last_fitting(parts);
@@ -191,7 +202,8 @@ impl<A: Atoms> Selection<'_, A> {
             left.append(&mut right);
             left
         };
-        let mut atoms = self.visit_all(cluster, Vec::new, join, |atoms, key, weight| atoms.push((key, weight)));
+        let mut atoms =
+            self.visit_all(cluster, Vec::new, join, |atoms, key, weight| atoms.push((key, weight)));
         atoms.sort_unstable_by(|left, right| right.cmp(left));
         let mut above = cluster.above;
         atoms
@@ -214,8 +226,11 @@ impl<A: Atoms> Selection<'_, A> {
         add: impl Fn(&mut T, u64, u64) + Sync,
     ) -> T {
         let (start, span) = (*cluster.keys.start(), cluster.keys.end() - cluster.keys.start());
-        (0..self.atoms.n_parts())
+        let n_parts = self.atoms.n_parts();
+        (0..n_parts)
             .into_par_iter()
+            // A tally per thread, more or less, not one per part: they are large.
+            .with_min_len(n_parts.div_ceil(2 * rayon::current_num_threads()))
             .fold(&new, |mut folded, part| {
                 self.atoms.visit(part, |value, weight| {
                     let key = value.to_bits();
@@ -275,7 +290,9 @@ impl<'a> WeightedValues<'a> {
             })
             .collect();
         let mut weights = vec![BigRational::zero(); places.len()];
-        places.into_iter().for_each(|(weight, place)| weights[place] = weight);
+        for (weight, place) in places {
+            weights[place] = weight;
+        }
         Self { values, weights, index }
     }
 }
@@ -337,7 +354,7 @@ mod tests {
     #[test]
     fn ties_and_many_equal_values() {
         let mut values = vec![0.25; 10_000];
-        values.extend([0.75; 10_000]);
+        values.resize(20_000, 0.75);
         let weights = vec![(1, 3); 20_000];
         assert_eq!(quantile(&values, &weights, (10_000, 3)), Some(0.25));
         assert_eq!(quantile(&values, &weights, (9_999, 3)), Some(0.75));

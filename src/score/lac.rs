@@ -94,28 +94,18 @@ impl Score for Lac {
         work: &mut SetWork<R>,
         out: &mut ArrayViewMut2<'_, u8>,
     ) -> Result<()> {
-        let SetWork { sizes, sums, best_values } = work;
+        let SetWork { sums, best_values, .. } = work;
         top(tile, place, sums, best_values)?;
         let cutoff = cutoff::<R>(lambda);
-        if self.include_top1 {
-            lower_to(best_values, cutoff);
-        } else {
-            best_values.fill(cutoff);
-        }
-        restart(sizes, tile.len(), 0);
+        let any_below = self.include_top1 && any_below(best_values, cutoff);
         for (k, row) in out.outer_iter_mut().enumerate() {
             let row = row.into_slice().expect("the pixels of a class are contiguous");
-            include(tile.plane(k), best_values, row, sizes);
+            include(tile.plane(k), cutoff, row);
         }
-        // Where lambda alone leaves a set empty, the threshold was the maximum itself, and equals came in together:
-        // only the lowest stays.
-        if self.include_top1 {
-            for j in 0..tile.len() {
-                if sizes[j] > 1 && best_values[j] < cutoff {
-                    let lowest = (0..tile.n_classes()).find(|&k| tile.plane(k)[j] == best_values[j]);
-                    (0..tile.n_classes()).filter(|&k| Some(k) != lowest).for_each(|k| out[[k, j]] = 0);
-                    sizes[j] = 1;
-                }
+        if any_below {
+            for j in (0..tile.len()).filter(|&j| best_values[j] < cutoff) {
+                let lowest = (0..tile.n_classes()).find(|&k| tile.plane(k)[j] == best_values[j]);
+                out[[lowest.expect("the largest is one of them"), j]] = 1;
             }
         }
         Ok(())
@@ -168,8 +158,8 @@ fn scan<R: Real, const N: usize>(planes: [&[R]; N], first: i32, state: &mut Stat
     for j in 0..len {
         let code = codes[j];
         let (mut value, mut sum, mut best_value, mut class) = (values[j], sums[j], best_values[j], best[j]);
-        for i in 0..N {
-            let (k, p) = (first + i as i32, planes[i][j]);
+        for (k, plane) in (first..).zip(&planes) {
+            let p = plane[j];
             signs |= p.bits();
             sum += p;
             let better = p > best_value;
@@ -229,25 +219,24 @@ fn maximum<R: Real, const N: usize>(planes: [&[R]; N], sums: &mut [R], best_valu
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
-fn lower_to<R: Real>(values: &mut [R], limit: R) {
-    for value in values {
-        *value = if *value < limit { *value } else { limit };
+fn any_below<R: Real>(values: &[R], limit: R) -> bool {
+    values.iter().fold(false, |any, &value| any | (value < limit))
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+fn include<R: Real>(plane: &[R], cutoff: R, mask: &mut [u8]) {
+    for (mask, &p) in mask.iter_mut().zip(plane) {
+        *mask = u8::from(p >= cutoff);
     }
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
-fn include<R: Real>(plane: &[R], thresholds: &[R], mask: &mut [u8], sizes: &mut [i32]) {
-    let len = plane.len();
-    let (thresholds, mask, sizes) = (&thresholds[..len], &mut mask[..len], &mut sizes[..len]);
-    for j in 0..len {
-        let inside = plane[j] >= thresholds[j];
-        mask[j] = u8::from(inside);
-        sizes[j] += i32::from(inside);
-    }
-}
-
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
-fn count<R: Real, const N: usize>(planes: [&[R]; N], cutoff: R, sums: &mut [R], sizes: &mut [i32]) -> R::Bits {
+fn count<R: Real, const N: usize>(
+    planes: [&[R]; N],
+    cutoff: R,
+    sums: &mut [R],
+    sizes: &mut [i32],
+) -> R::Bits {
     let len = sums.len();
     let planes = planes.map(|plane| &plane[..len]);
     let sizes = &mut sizes[..len];

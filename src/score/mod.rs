@@ -9,6 +9,8 @@ pub mod lac;
 
 pub use lac::Lac;
 
+use std::ops::RangeInclusive;
+
 use ndarray::ArrayViewMut2;
 
 use crate::error::Result;
@@ -29,6 +31,14 @@ impl Coding {
     pub fn decode(self, stored: f64) -> f64 {
         match self {
             Self::Complement => 1.0 - stored,
+        }
+    }
+
+    /// A range that holds the bit patterns of all positive critical values.
+    pub fn keys(self) -> RangeInclusive<u64> {
+        match self {
+            // The float64 next to 1 is 2^-53 away.
+            Self::Complement => (f64::EPSILON / 2.0).to_bits()..=1.0_f64.to_bits(),
         }
     }
 }

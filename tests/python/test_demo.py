@@ -203,7 +203,7 @@ def test_wrong_arguments_are_refused(arguments: list[str], capsys: pytest.Captur
 
 
 def test_the_module_is_a_program(folder: Path) -> None:
-    command = [sys.executable, "-m", "conformask", "demo", "--data", str(folder), "--out", str(folder / "o")]
-    done = subprocess.run([*command, "--alphas", "0.1"], capture_output=True, text=True)
+    command = [sys.executable, "-m", "conformask", "demo", "--data", str(folder), "--alphas", "0.01"]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert (folder / "o" / "varisco.png").is_file()
+    assert "needs 99 images, has 25" in done.stdout
