@@ -24,7 +24,7 @@ pub const MAX_CLASSES: usize = u16::MAX as usize;
 pub const BAND: usize = 1 << 15;
 
 /// What a tile of scores should fit in: a part of a second-level cache.
-const TILE_BYTES: usize = 256 << 10;
+const TILE_BYTES: usize = 512 << 10;
 
 /// Pixels of a tile of `n_classes` planes. Long runs please the prefetcher, short ones keep the tile and its per-pixel
 /// state in cache for a second pass.
@@ -469,4 +469,37 @@ fn encode_run<L: Label>(values: &[L], n_classes: u64, void: Option<u64>, codes: 
         *code = if is_void { VOID } else { value as i32 };
     }
     any_bad
+}
+
+/// Counts class codes. Four counters per class, because neighbouring pixels share their class and a counter that was just
+/// written is slow to read.
+#[derive(Debug)]
+pub struct ClassCounter {
+    counts: Vec<[u32; 4]>,
+}
+
+impl ClassCounter {
+    /// Nothing counted yet.
+    pub fn new(n_classes: usize) -> Self {
+        Self { counts: vec![[0; 4]; n_classes + 1] }
+    }
+
+    /// Counts the codes of some pixels.
+    pub fn add(&mut self, codes: &[i32]) {
+        let (quads, rest) = codes.as_chunks::<4>();
+        for quad in quads {
+            for (lane, &code) in quad.iter().enumerate() {
+                self.counts[(code - VOID) as usize][lane] += 1;
+            }
+        }
+        for &code in rest {
+            self.counts[(code - VOID) as usize][0] += 1;
+        }
+    }
+
+    /// The number of pixels of each class, void ones excepted.
+    pub fn finish(self) -> Vec<u64> {
+        // The first counter is that of void pixels.
+        self.counts[1..].iter().map(|lanes| lanes.iter().map(|&count| u64::from(count)).sum()).collect()
+    }
 }

@@ -14,9 +14,6 @@ use crate::real::Real;
 /// How far a pixel's sum may be from 1. Nothing is ever renormalised.
 pub const TOLERANCE: f64 = 1e-3;
 
-/// What float32 summation of many classes may add to the distance, with a wide margin.
-const ROUNDING: f64 = 5e-4;
-
 /// Where a tile lies, for error messages.
 pub struct Place {
     /// What the caller calls the image.
@@ -34,10 +31,13 @@ pub fn check<R: Real>(
     codes: Option<&[i32]>,
     place: &Place,
 ) -> Result<()> {
+    // Twice what summing K numbers one by one may be off.
+    let rounding = 2.0 * tile.n_classes() as f64 * R::epsilon().into();
+    let tolerance = R::round_from(TOLERANCE - rounding);
     let alarm = R::sign_bit(signs)
         || match codes {
-            None => any_off(sums, R::round_from(TOLERANCE - ROUNDING)),
-            Some(codes) => any_labelled_off(sums, codes, R::round_from(TOLERANCE - ROUNDING)),
+            None => any_off(sums, tolerance),
+            Some(codes) => any_labelled_off(sums, codes, tolerance),
         };
     if alarm { check_exactly(tile, codes, place) } else { Ok(()) }
 }

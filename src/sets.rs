@@ -1,9 +1,10 @@
 //! From lambda to sets: masks, set sizes, and how much of the truth the sets hold.
 
+use multiversion::multiversion;
 use ndarray::{ArrayViewMut2, ArrayViewMut3, s};
 
 use crate::error::Result;
-use crate::maps::{LabelMaps, ScoreMaps, VOID, bands_mut, map_bands};
+use crate::maps::{ClassCounter, LabelMaps, ScoreMaps, VOID, bands_mut, map_bands};
 use crate::normalisation::Place;
 use crate::real::{Element, Real};
 use crate::score::{Score, SetWork, TrueLabels};
@@ -70,12 +71,12 @@ pub fn true_label_scores<E: Element, S: Score>(
             labels.read(band.image, pixels.clone(), codes)?;
             let place = Place { image: maps.name(band.image), pixels: pixels.clone() };
             score.true_labels(&reader.read(pixels), codes, &place, truth)?;
-            for (j, out) in out.iter_mut().enumerate() {
-                *out = match (codes[j], truth.missed[j]) {
-                    (VOID, _) => f64::NAN,
-                    (_, 0) => 0.0,
-                    _ => coding.decode(truth.values[j].into()),
-                };
+            let out = out.as_slice_mut().expect("the pixels of an image are contiguous");
+            for ((out, &code), (&value, &missed)) in
+                out.iter_mut().zip(&*codes).zip(truth.values.iter().zip(&truth.missed))
+            {
+                let critical = if missed == 0 { 0.0 } else { coding.decode(value.into()) };
+                *out = if code == VOID { f64::NAN } else { critical };
             }
         }
         Ok(())
@@ -131,7 +132,7 @@ pub fn coverage<E: Element, S: Score>(
     let tasks = vec![(); maps.bands().len()];
     let bands = map_bands(maps, tasks, cancel, |work: &mut Work<E::Real>, band, ()| {
         let Work { scratch, codes, truth, sets } = work;
-        let mut found = Coverage::new(maps.n_classes());
+        let (mut found, mut totals) = (Coverage::new(maps.n_classes()), ClassCounter::new(maps.n_classes()));
         let mut reader = maps.tiles(band.image, scratch);
         for pixels in band.tiles::<E::Real>(maps.n_classes()) {
             labels.read(band.image, pixels.clone(), codes)?;
@@ -139,19 +140,24 @@ pub fn coverage<E: Element, S: Score>(
             let tile = reader.read(pixels);
             score.true_labels(&tile, codes, &place, truth)?;
             score.sizes(&tile, lambda, Some(codes), &place, sets)?;
-            for (j, &code) in codes.iter().enumerate() {
-                if code == VOID {
-                    continue;
-                }
-                let is_missed = truth.missed[j] != 0 && coding.decode(truth.values[j].into()) > lambda;
-                found.missed[code as usize] += u64::from(is_missed);
-                found.totals[code as usize] += 1;
-                found.size_sum += sets.sizes[j] as u64;
-            }
+            totals.add(codes);
+            truth.for_each_missed(codes, |value, code| {
+                found.missed[code as usize] += u64::from(coding.decode(value.into()) > lambda);
+            });
+            found.size_sum += sum_labelled(&sets.sizes, codes);
         }
+        found.totals = totals.finish();
         Ok(found)
     })?;
     Ok(join_bands(maps, &bands))
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+fn sum_labelled(sizes: &[i32], codes: &[i32]) -> u64 {
+    // A tile is short enough for 32 bits.
+    let sum: u32 =
+        sizes.iter().zip(codes).map(|(&size, &code)| if code == VOID { 0 } else { size as u32 }).sum();
+    u64::from(sum)
 }
 
 /// The buffers of one thread.

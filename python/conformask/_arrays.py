@@ -84,10 +84,7 @@ def pairs(X: object, y: object, progress: bool | str) -> Iterator[Batch]:
                 "y is missing: give labels (n, H, W), or as X an iterable of (scores, labels) pairs"
             )
         scores, labels = score_array(X), label_array(y)
-        if scores.ndim in (4, 5) and labels.shape != scores.shape[:1] + scores.shape[2:]:
-            raise ValueError(
-                f"y must have shape {scores.shape[:1] + scores.shape[2:]} to match X {scores.shape}, got {labels.shape}"
-            )
+        _check_labels(scores, labels, "")
         yield scores, labels, 0
         return
     if not isinstance(X, Iterable) or isinstance(X, str | bytes | dict):
@@ -100,7 +97,15 @@ def pairs(X: object, y: object, progress: bool | str) -> Iterator[Batch]:
             raise TypeError(
                 f"without y, X must yield (scores, labels) pairs; image {index} is {type(pair).__name__}"
             )
-        yield _one(score_array(pair[0]), index), label_array(pair[1])[np.newaxis], index
+        scores, labels = _one(score_array(pair[0]), index), label_array(pair[1])[np.newaxis]
+        _check_labels(scores, labels, f" in image {index}")
+        yield scores, labels, index
+
+
+def _check_labels(scores: Scores, labels: Labels, where: str) -> None:
+    expected = scores.shape[:1] + scores.shape[2:]
+    if scores.ndim in (4, 5) and labels.shape != expected:
+        raise ValueError(f"y must have shape {expected} to match X {scores.shape}{where}, got {labels.shape}")
 
 
 def _zip_strict(X: Iterable[Any], y: object) -> Iterator[tuple[Any, Any]]:

@@ -1,7 +1,9 @@
 //! How given multi-labeled masks cover the truth.
 
+use multiversion::multiversion;
+
 use crate::error::Result;
-use crate::maps::{LabelMaps, ScoreMaps, VOID, map_bands};
+use crate::maps::{ClassCounter, LabelMaps, ScoreMaps, VOID, map_bands};
 use crate::sets::{Coverage, join_bands};
 use crate::threads::Cancel;
 
@@ -14,21 +16,34 @@ pub fn mask_coverage(
     let tasks = vec![(); masks.bands().len()];
     let bands = map_bands(masks, tasks, cancel, |work: &mut (Vec<f32>, Vec<i32>), band, ()| {
         let (scratch, codes) = work;
-        let mut found = Coverage::new(masks.n_classes());
+        let (mut found, mut totals) =
+            (Coverage::new(masks.n_classes()), ClassCounter::new(masks.n_classes()));
+        let mut covered = vec![0; masks.n_classes()];
         let mut reader = masks.tiles(band.image, scratch);
         for pixels in band.tiles::<f32>(masks.n_classes()) {
             labels.read(band.image, pixels.clone(), codes)?;
             let tile = reader.read(pixels);
+            totals.add(codes);
             for class in 0..masks.n_classes() {
-                for (&inside, &code) in tile.plane(class).iter().zip(codes.iter()) {
-                    let is_inside = inside != 0.0;
-                    found.size_sum += u64::from(is_inside & (code != VOID));
-                    found.totals[class] += u64::from(code == class as i32);
-                    found.missed[class] += u64::from((code == class as i32) & !is_inside);
-                }
+                let (inside, hits) = tally(tile.plane(class), codes, class as i32);
+                found.size_sum += u64::from(inside);
+                covered[class] += u64::from(hits);
             }
         }
+        found.totals = totals.finish();
+        found.missed = found.totals.iter().zip(covered).map(|(total, covered)| total - covered).collect();
         Ok(found)
     })?;
     Ok(join_bands(masks, &bands))
+}
+
+/// How many labelled pixels of a tile hold a class, and how many of those are of it.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+fn tally(plane: &[f32], codes: &[i32], class: i32) -> (u32, u32) {
+    let (mut inside, mut hits) = (0, 0);
+    for (&is_inside, &code) in plane.iter().zip(codes) {
+        inside += u32::from((is_inside != 0.0) & (code != VOID));
+        hits += u32::from((is_inside != 0.0) & (code == class));
+    }
+    (inside, hits)
 }

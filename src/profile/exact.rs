@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::loss::Loss;
-use crate::maps::{Band, LabelMaps, ScoreMaps, VOID, map_bands};
+use crate::maps::{Band, ClassCounter, LabelMaps, ScoreMaps, map_bands};
 use crate::normalisation::Place;
 use crate::real::{Element, Real, Stored};
 use crate::score::{Coding, Score, TrueLabels};
@@ -56,16 +56,16 @@ impl ImageProfile {
         Self { totals: totals.into(), missed: missed.into(), blocks }
     }
 
-    /// Calls `visit(critical value, label)` for every critical value above 0.
+    /// Calls `visit(stored value, label)` for every critical value above 0.
     #[inline]
-    pub fn for_each(&self, coding: Coding, mut visit: impl FnMut(f64, u16)) {
+    pub fn for_each(&self, mut visit: impl FnMut(f64, u16)) {
         for Block { values, labels } in &self.blocks {
             match values {
                 Stored::Single(values) => {
-                    values.iter().zip(labels).for_each(|(&v, &label)| visit(coding.decode(v.into()), label));
+                    values.iter().zip(labels).for_each(|(&value, &label)| visit(value.into(), label));
                 }
                 Stored::Double(values) => {
-                    values.iter().zip(labels).for_each(|(&v, &label)| visit(coding.decode(v), label));
+                    values.iter().zip(labels).for_each(|(&value, &label)| visit(value, label));
                 }
             }
         }
@@ -76,7 +76,8 @@ impl ImageProfile {
         let n_classes = self.totals.len();
         // How many pixels of each class are missed at the first j lambdas and no more.
         let mut missed_until = vec![0_u64; (lambdas.len() + 1) * n_classes];
-        self.for_each(coding, |critical, label| {
+        self.for_each(|stored, label| {
+            let critical = coding.decode(stored);
             let j = lambdas.partition_point(|&lambda| lambda < critical);
             missed_until[j * n_classes + usize::from(label)] += 1;
         });
@@ -222,64 +223,11 @@ fn profile_band<E: Element, S: Score>(
         totals.add(codes);
         let place = Place { image: maps.name(band.image), pixels: pixels.clone() };
         score.true_labels(&reader.read(pixels), codes, &place, truth)?;
-        collect_missed(&truth.missed, &truth.values, codes, values, missed_labels);
+        truth.for_each_missed(codes, |value, code| {
+            values.push(value);
+            missed_labels.push(code as u16);
+        });
     }
     let block = Block { values: E::Real::store(values), labels: missed_labels.as_slice().into() };
     Ok((totals.finish(), block))
-}
-
-/// Appends value and label of the missed pixels.
-fn collect_missed<R: Real>(
-    missed: &[u8],
-    values: &[R],
-    codes: &[i32],
-    out: &mut Vec<R>,
-    labels: &mut Vec<u16>,
-) {
-    let (words, rest) = missed.as_chunks::<8>();
-    for (index, word) in words.iter().enumerate() {
-        // One bit per byte: most words of a good model are 0, and the others are walked bit by bit.
-        let mut bits = u64::from_le_bytes(*word);
-        while bits != 0 {
-            let j = index * 8 + bits.trailing_zeros() as usize / 8;
-            out.push(values[j]);
-            labels.push(codes[j] as u16);
-            bits &= bits - 1;
-        }
-    }
-    for j in missed.len() - rest.len()..missed.len() {
-        if missed[j] != 0 {
-            out.push(values[j]);
-            labels.push(codes[j] as u16);
-        }
-    }
-}
-
-/// Counts class codes. Four counters per class, because neighbouring pixels share their class and a counter that was just
-/// written is slow to read.
-struct ClassCounter {
-    counts: Vec<[u32; 4]>,
-}
-
-impl ClassCounter {
-    fn new(n_classes: usize) -> Self {
-        Self { counts: vec![[0; 4]; n_classes + 1] }
-    }
-
-    fn add(&mut self, codes: &[i32]) {
-        let (quads, rest) = codes.as_chunks::<4>();
-        for quad in quads {
-            for (lane, &code) in quad.iter().enumerate() {
-                self.counts[(code - VOID) as usize][lane] += 1;
-            }
-        }
-        for &code in rest {
-            self.counts[(code - VOID) as usize][0] += 1;
-        }
-    }
-
-    fn finish(self) -> Vec<u64> {
-        // The first counter is that of void pixels.
-        self.counts[1..].iter().map(|lanes| lanes.iter().map(|&count| u64::from(count)).sum()).collect()
-    }
 }

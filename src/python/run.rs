@@ -34,7 +34,8 @@ pub fn run<T: Send>(py: Python<'_>, job: impl FnOnce(&Cancel) -> Result<T> + Sen
                     Ok(Ok(result)) => return Ok(result?),
                     Ok(Err(panic)) => return Err(internal_error(panic.as_ref())),
                     Err(RecvTimeoutError::Timeout) => {
-                        #[allow(clippy::redundant_closure_for_method_calls)] // the method alone is not general enough
+                        #[allow(clippy::redundant_closure_for_method_calls)]
+                        // the method alone is not general enough
                         let signals = Python::attach(|py| py.check_signals());
                         if let Err(signal) = signals {
                             cancel.set();

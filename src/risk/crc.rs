@@ -108,7 +108,7 @@ impl Atoms for PixelAtoms<'_> {
         self.profile.images().len()
     }
 
-    fn visit(&self, part: usize, visit: impl FnMut(f64, usize)) {
+    fn visit(&self, part: usize, visit: impl FnMut(u64, usize)) {
         let n_classes = self.profile.n_classes();
         let index = &self.index[part * n_classes..][..n_classes];
         visit_image(&self.profile.images()[part], self.profile.coding(), index, visit);
@@ -116,6 +116,10 @@ impl Atoms for PixelAtoms<'_> {
 
     fn keys(&self) -> RangeInclusive<u64> {
         self.profile.coding().keys()
+    }
+
+    fn value(&self, key: u64) -> f64 {
+        self.profile.coding().decode_key(key)
     }
 
     fn counts(&self) -> Vec<u64> {
@@ -155,12 +159,16 @@ impl Atoms for ImageAtoms<'_> {
         1
     }
 
-    fn visit(&self, _part: usize, visit: impl FnMut(f64, usize)) {
+    fn visit(&self, _part: usize, visit: impl FnMut(u64, usize)) {
         visit_image(self.image, self.coding, &self.index, visit);
     }
 
     fn keys(&self) -> RangeInclusive<u64> {
         self.coding.keys()
+    }
+
+    fn value(&self, key: u64) -> f64 {
+        self.coding.decode_key(key)
     }
 }
 
@@ -187,11 +195,11 @@ fn push_weights(
     }
 }
 
-fn visit_image(image: &ImageProfile, coding: Coding, index: &[u32], mut visit: impl FnMut(f64, usize)) {
-    image.for_each(coding, |critical, label| {
+fn visit_image(image: &ImageProfile, coding: Coding, index: &[u32], mut visit: impl FnMut(u64, usize)) {
+    image.for_each(|stored, label| {
         let weight = index[usize::from(label)];
         if weight != UNUSED {
-            visit(critical, weight as usize);
+            visit(coding.key(stored), weight as usize);
         }
     });
 }

@@ -19,16 +19,18 @@ use num_traits::{Signed, ToPrimitive, Zero};
 use rayon::prelude::*;
 
 /// Digits of one round of the selection, as a power of two.
-const DIGIT_BITS: u32 = 14;
+const DIGIT_BITS: u32 = 13;
 const DIGITS: usize = 1 << DIGIT_BITS;
 
-/// Below so many atoms a sort is as good.
-const FEW: u64 = 8192;
+/// Below so many atoms, and where this share of all is left, a sort is as good.
+const FEW: u64 = 4096;
+const SMALL_SHARE: u64 = 64;
 
 /// Bits of a fixed-point sum.
 const SUM_BITS: i64 = 62;
 
-/// A weighted multiset, in parts that can be walked in parallel.
+/// A weighted multiset, in parts that can be walked in parallel. Values are known by keys: whole numbers in the order of
+/// the values, from 1 (0 is the key of the value 0, which no atom has).
 pub trait Atoms: Sync {
     /// The weights that atoms refer to; none is negative.
     fn weights(&self) -> &[BigRational];
@@ -36,32 +38,33 @@ pub trait Atoms: Sync {
     /// Number of parts.
     fn n_parts(&self) -> usize;
 
-    /// Calls `visit(value, index of its weight)` for each atom of a part. Values are positive and finite.
-    fn visit(&self, part: usize, visit: impl FnMut(f64, usize));
+    /// Calls `visit(key, index of its weight)` for each atom of a part.
+    fn visit(&self, part: usize, visit: impl FnMut(u64, usize));
 
-    /// A range that holds the bit patterns of all values.
-    fn keys(&self) -> RangeInclusive<u64> {
-        1..=f64::MAX.to_bits()
-    }
+    /// A range that holds all keys.
+    fn keys(&self) -> RangeInclusive<u64>;
 
-    /// The number of atoms with each weight.
-    fn counts(&self) -> Vec<u64> {
-        self.counts_above(0.0)
-    }
+    /// The value behind a key.
+    fn value(&self, key: u64) -> f64;
 
-    /// The number of atoms above `t` with each weight.
-    fn counts_above(&self, t: f64) -> Vec<u64> {
+    /// The number of atoms above a key with each weight.
+    fn counts_above(&self, limit: u64) -> Vec<u64> {
         let zeros = || vec![0_u64; self.weights().len()];
         (0..self.n_parts())
             .into_par_iter()
             .fold(zeros, |mut counts, part| {
-                self.visit(part, |value, weight| counts[weight] += u64::from(value > t));
+                self.visit(part, |key, weight| counts[weight] += u64::from(key > limit));
                 counts
             })
             .reduce(zeros, |mut left, right| {
                 left.iter_mut().zip(right).for_each(|(l, r)| *l += r);
                 left
             })
+    }
+
+    /// The number of atoms with each weight.
+    fn counts(&self) -> Vec<u64> {
+        self.counts_above(0)
     }
 }
 
@@ -119,27 +122,15 @@ impl FixedPoint {
     }
 }
 
-/// Rounded weight and number of the atoms of each digit.
-struct Digits {
-    weights: Vec<u64>,
-    counts: Vec<u64>,
-}
-
-impl Digits {
-    fn new() -> Self {
-        Self { weights: vec![0; DIGITS], counts: vec![0; DIGITS] }
-    }
-
-    fn joined(mut self, other: Self) -> Self {
-        self.weights.iter_mut().zip(other.weights).for_each(|(l, r)| *l += r);
-        self.counts.iter_mut().zip(other.counts).for_each(|(l, r)| *l += r);
-        self
-    }
+/// Rounded weight and number of the atoms of one digit.
+#[derive(Clone, Copy, Default)]
+struct Digit {
+    weight: u64,
+    count: u64,
 }
 
 /// Atoms whose values are close to each other.
 struct Cluster {
-    /// Their keys. Positive floats are ordered as their bit patterns: those are the keys.
     keys: RangeInclusive<u64>,
     n_atoms: u64,
     /// Rounded weight of all atoms above.
@@ -157,10 +148,11 @@ impl<A: Atoms> Selection<'_, A> {
     fn smallest_fitting(&self) -> f64 {
         let mut cluster = Cluster { keys: self.atoms.keys(), n_atoms: u64::MAX, above: 0 };
         while cluster.keys.start() < cluster.keys.end() {
-            let parts = if cluster.n_atoms <= FEW { self.values(&cluster) } else { self.digits(&cluster) };
+            let is_small = cluster.n_atoms <= FEW.max(self.fixed.error / SMALL_SHARE);
+            let parts = if is_small { self.values(&cluster) } else { self.digits(&cluster) };
             cluster = self.last_fitting(parts);
         }
-        f64::from_bits(*cluster.keys.start())
+        self.atoms.value(*cluster.keys.start())
     }
 
     /// The last of the clusters, which descend, whose largest value fits the budget: the quantile is in there.
@@ -169,7 +161,7 @@ impl<A: Atoms> Selection<'_, A> {
         let first_unsure = clusters.partition_point(|c| self.fixed.fits(c.above) == Some(true));
         let first_beyond = clusters.partition_point(|c| self.fixed.fits(c.above) != Some(false));
         let n_fitting = clusters[first_unsure..first_beyond].partition_point(|c| {
-            let counts = self.atoms.counts_above(f64::from_bits(*c.keys.end()));
+            let counts = self.atoms.counts_above(*c.keys.end());
             sum_fits(self.atoms.weights(), &counts, self.budget)
         });
         clusters.swap_remove(first_unsure + n_fitting - 1)
@@ -179,18 +171,30 @@ impl<A: Atoms> Selection<'_, A> {
     fn digits(&self, cluster: &Cluster) -> Vec<Cluster> {
         let (start, end) = (*cluster.keys.start(), *cluster.keys.end());
         let shift = (u64::BITS - (end - start).leading_zeros()).saturating_sub(DIGIT_BITS);
-        let digits = self.visit_all(cluster, Digits::new, Digits::joined, |digits, key, weight| {
-            let digit = ((key - start) >> shift) as usize;
-            digits.weights[digit] += weight;
-            digits.counts[digit] += 1;
-        });
+        let join = |mut left: Vec<Digit>, right: Vec<Digit>| {
+            for (l, r) in left.iter_mut().zip(right) {
+                *l = Digit { weight: l.weight + r.weight, count: l.count + r.count };
+            }
+            left
+        };
+        let digits = self.visit_all(
+            cluster,
+            || vec![Digit::default(); DIGITS],
+            join,
+            |digits, key, weight| {
+                let digit = &mut digits[((key - start) >> shift) as usize];
+                digit.weight += weight;
+                digit.count += 1;
+            },
+        );
         let mut above = cluster.above;
-        let occupied = (0..DIGITS as u64).rev().filter(|&digit| digits.counts[digit as usize] > 0);
+        let occupied = digits.iter().enumerate().rev().filter(|(_, digit)| digit.count > 0);
         occupied
-            .map(|digit| {
-                let keys = start + (digit << shift)..=(start + ((digit + 1) << shift) - 1).min(end);
-                let part = Cluster { keys, n_atoms: digits.counts[digit as usize], above };
-                above += digits.weights[digit as usize];
+            .map(|(index, digit)| {
+                let first = start + ((index as u64) << shift);
+                let keys = first..=(first + ((1 << shift) - 1)).min(end);
+                let part = Cluster { keys, n_atoms: digit.count, above };
+                above += digit.weight;
                 part
             })
             .collect()
@@ -232,8 +236,7 @@ impl<A: Atoms> Selection<'_, A> {
             // A tally per thread, more or less, not one per part: they are large.
             .with_min_len(n_parts.div_ceil(2 * rayon::current_num_threads()))
             .fold(&new, |mut folded, part| {
-                self.atoms.visit(part, |value, weight| {
-                    let key = value.to_bits();
+                self.atoms.visit(part, |key, weight| {
                     if key.wrapping_sub(start) <= span {
                         add(&mut folded, key, self.fixed.weights[weight]);
                     }
@@ -309,11 +312,21 @@ impl Atoms for WeightedValues<'_> {
         self.values.len().div_ceil(PART)
     }
 
-    fn visit(&self, part: usize, mut visit: impl FnMut(f64, usize)) {
+    fn visit(&self, part: usize, mut visit: impl FnMut(u64, usize)) {
         let first = part * PART;
         let last = (first + PART).min(self.values.len());
         // A value of 0 is never above anything.
-        (first..last).filter(|&i| self.values[i] > 0.0).for_each(|i| visit(self.values[i], self.index[i]));
+        (first..last)
+            .filter(|&i| self.values[i] > 0.0)
+            .for_each(|i| visit(self.values[i].to_bits(), self.index[i]));
+    }
+
+    fn keys(&self) -> RangeInclusive<u64> {
+        1..=f64::MAX.to_bits()
+    }
+
+    fn value(&self, key: u64) -> f64 {
+        f64::from_bits(key)
     }
 }
 

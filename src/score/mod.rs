@@ -34,11 +34,27 @@ impl Coding {
         }
     }
 
-    /// A range that holds the bit patterns of all positive critical values.
+    /// A whole number that orders stored values by their critical values, and as finely as they are stored: near lambda = 1
+    /// critical values crowd, the probabilities behind them do not.
+    #[inline(always)]
+    pub fn key(self, stored: f64) -> u64 {
+        match self {
+            // Non-negative floats are ordered as their bit patterns; adding 0 turns -0 into 0.
+            Self::Complement => 1.0_f64.to_bits() - (stored + 0.0).to_bits(),
+        }
+    }
+
+    /// The critical value behind a key.
+    pub fn decode_key(self, key: u64) -> f64 {
+        match self {
+            Self::Complement => self.decode(f64::from_bits(1.0_f64.to_bits() - key)),
+        }
+    }
+
+    /// The keys of all positive critical values.
     pub fn keys(self) -> RangeInclusive<u64> {
         match self {
-            // The float64 next to 1 is 2^-53 away.
-            Self::Complement => (f64::EPSILON / 2.0).to_bits()..=1.0_f64.to_bits(),
+            Self::Complement => 1..=1.0_f64.to_bits(),
         }
     }
 }
@@ -91,6 +107,26 @@ pub struct TrueLabels<R> {
     pub(crate) sums: Vec<R>,
     pub(crate) best_values: Vec<R>,
     pub(crate) best: Vec<i32>,
+}
+
+impl<R: Real> TrueLabels<R> {
+    /// Calls `visit(value, code)` for the missed pixels.
+    pub fn for_each_missed(&self, codes: &[i32], mut visit: impl FnMut(R, i32)) {
+        let (words, rest) = self.missed.as_chunks::<8>();
+        for (index, word) in words.iter().enumerate() {
+            // One bit per byte: most words of a good model are 0, and the others are walked bit by bit.
+            let mut bits = u64::from_le_bytes(*word);
+            while bits != 0 {
+                let j = index * 8 + bits.trailing_zeros() as usize / 8;
+                visit(self.values[j], codes[j]);
+                bits &= bits - 1;
+            }
+        }
+        let first = self.missed.len() - rest.len();
+        (first..self.missed.len())
+            .filter(|&j| self.missed[j] != 0)
+            .for_each(|j| visit(self.values[j], codes[j]));
+    }
 }
 
 /// Buffers for building sets.

@@ -1,0 +1,253 @@
+"""Threads, forks, Ctrl-C: the kernels are good neighbours in a Python process."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import conformask as cm
+from problems import wide
+
+PROBLEM = wide(n=16, size=(50, 60))
+
+
+def python(code: str, *arguments: str, **environment: str) -> str:
+    """What a fresh interpreter prints."""
+    run = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    return run.stdout.strip()
+
+
+# Processes
+
+
+def predict(calibrator: cm.ConformalRiskCalibrator) -> bytes:
+    return calibrator.predict(PROBLEM.X).tobytes()
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_processes_made_after_use(method: str) -> None:
+    """As the workers of a data loader are. A pool of threads does not survive a fork: each process needs its own."""
+    calibrator = cm.ConformalRiskCalibrator().fit(PROBLEM.X, PROBLEM.y)
+    expected = predict(calibrator)
+    context = multiprocessing.get_context(method)
+    with ProcessPoolExecutor(4 if method == "fork" else 2, mp_context=context) as workers:
+        results = [workers.submit(predict, calibrator) for _ in range(8)]
+        assert all(result.result(timeout=50) == expected for result in results)
+    assert predict(calibrator) == expected  # the parent's pool is as it was
+
+
+_FORK_WHILE_BUSY = """
+import os, sys, threading
+import numpy as np
+import conformask as cm
+
+X = np.full((64, 4, 128, 128), np.float32(0.25))
+y = np.ones((64, 128, 128), np.uint8)
+stop = threading.Event()
+
+def busy():
+    while not stop.is_set():
+        cm.profile(X, y)
+
+thread = threading.Thread(target=busy)
+thread.start()
+for _ in range(10):
+    child = os.fork()
+    if child == 0:
+        ok = cm.profile(X[:9], y[:9]).lambda_hat("miscoverage", 0.1) == 0.75
+        os._exit(0 if ok else 1)
+    _, status = os.waitpid(child, 0)
+    assert status == 0, status
+stop.set()
+thread.join()
+print("done")
+"""
+
+
+@pytest.mark.timeout(60)
+def test_a_fork_while_another_thread_calibrates() -> None:
+    assert python(_FORK_WHILE_BUSY) == "done"
+
+
+# Threads
+
+
+def test_many_python_threads_at_once() -> None:
+    calibrator = cm.ConformalRiskCalibrator().fit(PROBLEM.X, PROBLEM.y)
+    expected = predict(calibrator)
+    with ThreadPoolExecutor(8) as threads:
+        assert all(result == expected for result in threads.map(predict, [calibrator] * 32))
+
+
+def test_other_threads_run_during_a_fit() -> None:
+    """The kernels release the GIL: a thread that ticks every millisecond goes on ticking."""
+    X = np.broadcast_to(np.float32(0.125), (40, 8, 512, 512))
+    y = np.broadcast_to(np.uint8(1), (40, 512, 512))
+    ticks: list[float] = []
+    stop = threading.Event()
+
+    def tick() -> None:
+        while not stop.wait(0.001):
+            ticks.append(time.perf_counter())
+
+    thread = threading.Thread(target=tick)
+    thread.start()
+    try:
+        start = time.perf_counter()
+        cm.profile(X, y)
+        end = time.perf_counter()
+    finally:
+        stop.set()
+        thread.join()
+    during = [t for t in ticks if start < t < end]
+    assert end - start > 0.05  # long enough to tell
+    assert len(during) > 10
+
+
+_POOL = """
+import sys, time
+from pathlib import Path
+import numpy as np
+import conformask as cm
+
+def threads():
+    tasks = Path("/proc/self/task")
+    return sum((task / "comm").read_text().startswith("conformask-") for task in tasks.iterdir())
+
+X, y = np.full((9, 2, 4, 4), 0.5), np.ones((9, 4, 4), int)
+print(threads(), end=" ")
+for n in [None, *map(int, sys.argv[1:])]:
+    if n:
+        cm.set_num_threads(n)
+    cm.profile(X, y)
+    patience = time.monotonic() + 5  # threads name themselves once they run, and end when they have seen that they should
+    while threads() != cm.get_num_threads() and time.monotonic() < patience:
+        time.sleep(0.01)
+    print(f"{cm.get_num_threads()}:{threads()}", end=" ")
+"""
+
+linux = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="thread names are read from /proc")
+
+
+@linux
+def test_the_pool_is_ours_and_as_large_as_it_says() -> None:
+    """No thread at import; then as many as get_num_threads says, named after us."""
+    available = len(os.sched_getaffinity(0))
+    none, default, *others = python(_POOL, "3", "1", "5", CONFORMASK_NUM_THREADS="").split()
+    assert none == "0"
+    n_default, n_threads = map(int, default.split(":"))
+    assert n_default == n_threads <= available
+    assert others == ["3:3", "1:1", "5:5"]
+
+
+@linux
+def test_the_environment_sets_the_number_of_threads() -> None:
+    assert python(_POOL, CONFORMASK_NUM_THREADS="3") == "0 3:3"
+    assert python(_POOL, "2", CONFORMASK_NUM_THREADS="3") == "0 3:3 2:2"
+    assert python(_POOL, RAYON_NUM_THREADS="7", CONFORMASK_NUM_THREADS="2") == "0 2:2"
+
+
+@pytest.mark.parametrize("nonsense", ["0", "-1", "many", " ", "1.5"])
+def test_nonsense_in_the_environment_is_no_setting(nonsense: str) -> None:
+    code = "import conformask as cm; print(cm.get_num_threads())"
+    assert python(code, CONFORMASK_NUM_THREADS=nonsense) == python(code, CONFORMASK_NUM_THREADS="")
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="affinity is set by sched_setaffinity")
+def test_affinity_is_respected() -> None:
+    code = """
+import os
+os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
+import conformask as cm
+print(cm.get_num_threads())
+"""
+    assert python(code, CONFORMASK_NUM_THREADS="") == "1"
+
+
+@pytest.mark.usefixtures("threads")
+def test_the_default_comes_back() -> None:
+    default = cm.get_num_threads()
+    cm.set_num_threads(default + 3)
+    assert cm.get_num_threads() == default + 3
+    cm.set_num_threads(None)
+    assert cm.get_num_threads() == default
+
+
+# Ctrl-C
+
+_LONG_FIT = """
+import sys, time
+import numpy as np
+import conformask as cm
+
+K, n, side = 32, 3000, 1024
+X = np.broadcast_to(np.float32(1 / K), (n, K, side, side))  # 400 GB, of which 4 bytes exist
+y = np.broadcast_to(np.uint8(0), (n, side, side))
+cm.profile(X[:1, :, :9, :9], y[:1, :9, :9])
+calibrator = cm.ConformalRiskCalibrator(progress=False).fit(X[:9, :, :9, :9], y[:9, :9, :9])
+work = {
+    "array": lambda: calibrator.fit(X, y),
+    "generator": lambda: calibrator.fit((image, labels) for image, labels in zip(X, y)),
+    "predict": lambda: calibrator.set_size(X[:300]),
+}[sys.argv[1]]
+print("ready", flush=True)
+try:
+    work()
+except KeyboardInterrupt:
+    print(time.monotonic(), flush=True)
+else:
+    print("finished", flush=True)
+assert len(calibrator.profiles_) == 9  # as it was
+# The pool still works.
+assert cm.profile(X[:9, :, :9, :9], y[:9, :9, :9]).lambda_hat("miscoverage", 0.1) == 0
+"""
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("work", ["array", "generator", "predict"])
+def test_ctrl_c_stops_long_work(work: str) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", _LONG_FIT, work], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(1.0)
+        process.send_signal(signal.SIGINT)
+        sent = time.monotonic()
+        caught = process.stdout.readline()
+    assert caught != "finished\n"
+    assert float(caught) - sent < 1.0
+    assert process.returncode == 0
+
+
+# Imports
+
+HEAVY = ["torch", "matplotlib", "tensorflow", "jax", "pandas", "mmseg"]
+_IMPORTED = "import sys; import conformask{also}; print([name for name in {heavy} if name in sys.modules])"
+
+
+def test_import_brings_nothing_heavy() -> None:
+    assert python(_IMPORTED.format(also="", heavy=HEAVY)) == "[]"
+
+
+def test_the_check_of_imports_can_fail() -> None:
+    assert python(_IMPORTED.format(also=", matplotlib", heavy=HEAVY)) == "['matplotlib']"
