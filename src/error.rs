@@ -111,8 +111,10 @@ pub enum Error {
         tolerance: f64,
     },
     /// Profiles or counts of different class counts.
-    #[error("X has K = {actual} classes, but earlier images have K = {expected}")]
+    #[error("X has K = {actual} classes from image {image} on, but earlier images have K = {expected}")]
     ClassCount {
+        /// Number of the earlier images.
+        image: usize,
         /// K of what is there.
         expected: usize,
         /// K of what came.

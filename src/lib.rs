@@ -12,6 +12,8 @@
 //! is; [`profile`] keeps those of the true labels; [`loss`] weighs them; [`risk`] finds lambda-hat; [`sets`] thresholds
 //! the maps with it. Python is a feature (`python`), not a premise.
 
+#[cfg(feature = "openblas-system")]
+pub mod blas;
 pub mod error;
 pub mod loss;
 pub mod maps;

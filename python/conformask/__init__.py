@@ -18,13 +18,14 @@ True
 from typing import TYPE_CHECKING, Any
 
 from conformask import kernels, metrics
-from conformask._core import __version__, get_num_threads, set_num_threads
+from conformask._core import __version__
 from conformask.exceptions import DroppedImagesWarning, InfeasibleRiskError, InfeasibleRiskWarning
 from conformask.losses import BinaryLoss, MiscoverageLoss
 from conformask.profiles import ScoreProfiles, profile
 from conformask.report import RiskReport
 from conformask.risk_control import CRC, ConformalRiskCalibrator
 from conformask.scores import LAC
+from conformask.threads import get_num_threads, set_num_threads
 
 if TYPE_CHECKING:
     from conformask import datasets, plotting

@@ -26,25 +26,25 @@ def is_array(value: object) -> bool:
     return isinstance(value, np.ndarray) or hasattr(value, "__array__")
 
 
-def score_array(X: object, name: str = "X") -> Scores:
+def score_array(X: object, where: str = "") -> Scores:
     """`X` as float16, float32 or float64 in native byte order, aligned. Copied only if it is not."""
     array = np.asanyarray(X)
     if array.dtype == object:
         raise TypeError(
-            f"{name} is an object array; pass float16, float32 or float64 (a list of images is fine)"
+            f"X is an object array{where}; pass float16, float32 or float64 (a list of images is fine)"
         )
-    if array.dtype not in (np.float16, np.float32, np.float64):
-        raise TypeError(f"{name} must be float16, float32 or float64, got {array.dtype}")
+    if array.dtype.newbyteorder("=") not in (np.float16, np.float32, np.float64):
+        raise TypeError(f"X must be float16, float32 or float64{where}, got {array.dtype}")
     return _usable(array)
 
 
-def label_array(y: object, name: str = "y") -> Labels:
+def label_array(y: object, name: str = "y", where: str = "") -> Labels:
     """`y` as integers in native byte order, aligned. Copied only if it is not."""
     array = np.asanyarray(y)
     if array.dtype == bool:
         array = array.view(np.uint8)
     if not np.issubdtype(array.dtype, np.integer):
-        raise TypeError(f"{name} must hold integer labels, got dtype {array.dtype}")
+        raise TypeError(f"{name} must hold integer labels{where}, got dtype {array.dtype}")
     return _usable(array)
 
 
@@ -62,7 +62,7 @@ def _usable(array: NDArray[R]) -> NDArray[R]:
     whole_strides = all(stride % array.itemsize == 0 for stride in array.strides)
     if array.dtype.isnative and array.flags.aligned and whole_strides:
         return array
-    return np.ascontiguousarray(array, dtype=native)
+    return np.array(array, dtype=native, order="C")
 
 
 def check_ignore_index(ignore_index: object) -> int | None:
@@ -97,8 +97,10 @@ def pairs(X: object, y: object, progress: bool | str) -> Iterator[Batch]:
             raise TypeError(
                 f"without y, X must yield (scores, labels) pairs; image {index} is {type(pair).__name__}"
             )
-        scores, labels = _one(score_array(pair[0]), index), label_array(pair[1])[np.newaxis]
-        _check_labels(scores, labels, f" in image {index}")
+        where = f" in image {index}"
+        scores = _one(score_array(pair[0], where), index)
+        labels = label_array(pair[1], where=where)[np.newaxis]
+        _check_labels(scores, labels, where)
         yield scores, labels, index
 
 
@@ -147,7 +149,7 @@ def map_images(
 
     def images(source: Iterable[Any]) -> Generator[NDArray[R], None, None]:
         for index, image in enumerate(source):
-            yield kernel(_one(score_array(image), index), index)[0]
+            yield kernel(_one(score_array(image, f" in image {index}"), index), index)[0]
 
     return list(images(track(X, progress, len(X)))) if isinstance(X, Sequence) else images(X)
 

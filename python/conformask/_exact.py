@@ -8,7 +8,7 @@ from numbers import Rational, Real
 
 import numpy as np
 
-__all__ = ["as_fraction", "check_alpha"]
+__all__ = ["as_fraction", "as_plain", "check_alpha"]
 
 
 def as_fraction(value: object, name: str) -> Fraction:
@@ -20,6 +20,12 @@ def as_fraction(value: object, name: str) -> Fraction:
     if not math.isfinite(value):
         raise ValueError(f"{name} must be finite, got {value!r}")
     return Fraction(str(value))
+
+
+def as_plain(value: object, name: str) -> float | Fraction:
+    """A number as Python's own float of the same decimal; a fraction stays what it is."""
+    fraction = as_fraction(value, name)
+    return fraction if isinstance(value, Fraction) else float(fraction)
 
 
 def check_alpha(alpha: object) -> Fraction:

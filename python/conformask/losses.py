@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from conformask import _core
-from conformask._exact import as_fraction
+from conformask._exact import as_fraction, as_plain
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -73,7 +73,8 @@ class MiscoverageLoss:
             fractions = [as_fraction(weight, "class_weights") for weight in weights]
             if min(fractions, default=0) < 0 or not any(fractions):
                 raise ValueError(f"class_weights must be at least 0, and one above it, got {weights!r}")
-            object.__setattr__(self, "class_weights", tuple(float(weight) for weight in weights))
+            plain = tuple(as_plain(weight, "class_weights") for weight in weights)
+            object.__setattr__(self, "class_weights", plain)
         if self.classes is not None:
             classes = tuple(int(label) for label in self.classes)
             if not classes or min(classes) < 0 or len(set(classes)) < len(classes):
@@ -135,6 +136,7 @@ class BinaryLoss:
     def __post_init__(self) -> None:
         if not 0 < as_fraction(self.min_coverage, "min_coverage") <= 1:
             raise ValueError(f"min_coverage must be in (0, 1], got {self.min_coverage!r}")
+        object.__setattr__(self, "min_coverage", as_plain(self.min_coverage, "min_coverage"))
 
     def _kernel(self, n_classes: int) -> _core.Loss:
         tolerance = 1 - as_fraction(self.min_coverage, "min_coverage")

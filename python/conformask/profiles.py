@@ -171,7 +171,7 @@ class ScoreProfiles:
             If a parameter is out of range.
         """
         level = check_alpha(alpha)
-        kernel, units = as_loss(loss)._kernel(self.n_classes), self.units(as_loss(loss), on_empty)
+        kernel, units = as_loss(loss)._kernel(self.n_classes), self._units(as_loss(loss), on_empty)
         lam = self._core.lambda_hat(kernel, level, units.total, units.shares)
         if lam is None:
             raise InfeasibleRiskError(units.n, float(alpha), _core.n_needed(level))
@@ -216,7 +216,7 @@ class ScoreProfiles:
         float
             In [0, 1]; NaN if no image counts.
         """
-        units = self.units(as_loss(loss), on_empty)
+        units = self._units(as_loss(loss), on_empty)
         return units.mean(np.nan_to_num(self.losses(loss, float(lam)), nan=0.0))
 
     def risk_curve(
@@ -246,10 +246,10 @@ class ScoreProfiles:
         jumps = self._core.jumps(loss._kernel(self.n_classes), n_points)
         ends = [0.0, self.conformity_score.lambda_max, *([] if at is None else [at])]
         lambdas = np.unique(np.concatenate([jumps, ends]))
-        units, losses = self.units(loss, on_empty), np.nan_to_num(self.losses(loss, lambdas), nan=0.0)
+        units, losses = self._units(loss, on_empty), np.nan_to_num(self.losses(loss, lambdas), nan=0.0)
         return lambdas, np.array([units.mean(column) for column in losses.T])
 
-    def units(self, loss: Loss, on_empty: OnEmpty) -> Units:
+    def _units(self, loss: Loss, on_empty: OnEmpty) -> Units:
         """Who counts under a loss."""
         totals = self._core.totals()
         undefined = np.isnan(loss_values(loss, np.zeros_like(totals), totals))
@@ -323,8 +323,8 @@ class ScoreProfiles:
             If the file is damaged, foreign, or of a newer version.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
+            with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as archive:
+                arrays = {name: archive[name] for name in archive.files}
             version = int(arrays["format_version"])
             if version > FORMAT_VERSION:
                 raise ValueError(
@@ -361,8 +361,8 @@ def profile(
     conformity_score: ConformityScore | str = "lac",
     *,
     ignore_index: int | None = 255,
-    groups: Sequence[int | str] | None = None,
-    sample_weight: Sequence[float] | None = None,
+    groups: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
     progress: bool | str = "auto",
 ) -> ScoreProfiles:
     """Profiles images in one pass over their maps.

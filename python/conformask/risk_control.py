@@ -15,7 +15,7 @@ from sklearn.exceptions import NotFittedError
 
 from conformask import _core, kernels
 from conformask._arrays import Scores, check_ignore_index, map_images, pairs
-from conformask._exact import check_alpha
+from conformask._exact import as_plain, check_alpha
 from conformask.exceptions import DroppedImagesWarning, InfeasibleRiskError, InfeasibleRiskWarning
 from conformask.losses import Loss, as_loss, loss_from_json, loss_to_json, loss_values
 from conformask.metrics import covered_share, exact_mean, per_pixel
@@ -24,10 +24,9 @@ from conformask.report import RiskReport
 from conformask.scores import ConformityScore, as_score, score_from_json, score_to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from typing import Self
 
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["CRC", "ConformalRiskCalibrator"]
 
@@ -185,8 +184,8 @@ class ConformalRiskCalibrator(BaseEstimator):
         X: Any,
         y: Any = None,
         *,
-        groups: Sequence[int | str] | None = None,
-        sample_weight: Sequence[float] | None = None,
+        groups: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
     ) -> Self:
         """Calibrates on images, and forgets what it knew.
 
@@ -221,8 +220,8 @@ class ConformalRiskCalibrator(BaseEstimator):
         X: Any,
         y: Any = None,
         *,
-        groups: Sequence[int | str] | None = None,
-        sample_weight: Sequence[float] | None = None,
+        groups: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
     ) -> Self:
         """Adds images. Lambda-hat is computed when it is asked for.
 
@@ -240,8 +239,9 @@ class ConformalRiskCalibrator(BaseEstimator):
         TypeError, ValueError
             As :meth:`fit`; what was collected before is kept.
         """
+        known = self.profiles_ if self.__sklearn_is_fitted__() else None
         added = self._profile(X, y, groups, sample_weight)
-        self._adopt(added if not self._has_images() else self.profiles_.merge(added))
+        self._adopt(added if known is None else known.merge(added))
         return self
 
     def merge(self, other: ConformalRiskCalibrator) -> Self:
@@ -269,8 +269,9 @@ class ConformalRiskCalibrator(BaseEstimator):
             raise ValueError(
                 f"conformity_score differs: {self.conformity_score} here, {other.conformity_score} there"
             )
+        known = self.profiles_ if self.__sklearn_is_fitted__() else None
         theirs = other.profiles_
-        self._adopt(theirs if not self._has_images() else self.profiles_.merge(theirs))
+        self._adopt(theirs if known is None else known.merge(theirs))
         return self
 
     def recalibrate(
@@ -540,7 +541,8 @@ class ConformalRiskCalibrator(BaseEstimator):
                 "conformity_score": json.loads(score_to_json(as_score(self.conformity_score))),
                 "loss": json.loads(loss_to_json(as_loss(self.loss))),
                 "method": {"name": "crc"},
-                "alpha": float(self.alpha),
+                "alpha": as_plain(self.alpha, "alpha"),
+                "ignore_index": check_ignore_index(self.ignore_index),
             },
             "results": {name: _number_to_json(value) for name, value in asdict(self._solved()).items()},
             "profiles": sibling.name if sibling else None,
@@ -570,9 +572,9 @@ class ConformalRiskCalibrator(BaseEstimator):
             If the file is damaged, foreign, or of a newer version.
         """
         path = Path(path)
-        text = path.read_text(encoding="utf-8")
+        content = path.read_bytes()
         try:
-            document = json.loads(text)
+            document = json.loads(content.decode("utf-8"))
             if not isinstance(document, dict) or document.get("format") != _FORMAT:
                 raise ValueError("it is not one of conformask's")
             if document["format_version"] > _FORMAT_VERSION:
@@ -588,10 +590,16 @@ class ConformalRiskCalibrator(BaseEstimator):
                 document["results"], as_score(calibrator.conformity_score)
             )
             sibling = document["profiles"]
+            if sibling is not None and not isinstance(sibling, str):
+                raise TypeError(f"profiles is {sibling!r}")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"{path} is damaged or holds no calibrator: {error}") from error
         if sibling is not None:
-            calibrator._profiles = ScoreProfiles.load(path.with_name(Path(sibling).name))
+            profiles = ScoreProfiles.load(path.with_name(Path(sibling).name))
+            score = as_score(calibrator.conformity_score)
+            if (profiles.n_classes, profiles.conformity_score) != (calibrator.n_classes_, score):
+                raise ValueError(f"the profiles in {sibling} are not those of {path}: {profiles}")
+            calibrator._profiles = profiles
         return calibrator
 
     # Inside
@@ -625,7 +633,7 @@ class ConformalRiskCalibrator(BaseEstimator):
             sample_weight=sample_weight,
             progress=self.progress,
         )
-        profiles.units(as_loss(self.loss), self.on_empty)  # refuses now what it would refuse later
+        profiles._units(as_loss(self.loss), self.on_empty)  # refuses now what it would refuse later
         return profiles
 
     def _adopt(self, profiles: ScoreProfiles) -> None:
@@ -645,7 +653,7 @@ class ConformalRiskCalibrator(BaseEstimator):
 
     def _solve(self) -> _Solution:
         profiles, loss = self.profiles_, as_loss(self.loss)
-        units = profiles.units(loss, self.on_empty)
+        units = profiles._units(loss, self.on_empty)
         try:
             lam = profiles.lambda_hat(loss, self.alpha, on_empty=self.on_empty)
         except InfeasibleRiskError as error:
@@ -697,8 +705,8 @@ def _number_to_json(value: float) -> float | str:
 
 def _solution_from_json(results: dict[str, Any], score: ConformityScore) -> _Solution:
     """Results of a file; refuses what no calibration gives."""
-    for name in ("n_images", "n_skipped", "n_classes"):
-        if type(results[name]) is not int or results[name] < 0:
+    for name, least in {"n_images": 0, "n_skipped": 0, "n_classes": 2}.items():
+        if type(results[name]) is not int or results[name] < least:
             raise ValueError(f"{name} is {results[name]!r}")
     solution = _Solution(
         lambda_hat=float(results["lambda_hat"]),
@@ -710,4 +718,7 @@ def _solution_from_json(results: dict[str, Any], score: ConformityScore) -> _Sol
     )
     if not 0 <= solution.lambda_hat <= score.lambda_max:
         raise ValueError(f"lambda_hat is {solution.lambda_hat!r}")
+    for name in ("risk", "risk_bound"):  # NaN, the risk of no image, is not beyond either
+        if getattr(solution, name) < 0 or getattr(solution, name) > 1:
+            raise ValueError(f"{name} is {getattr(solution, name)!r}")
     return solution

@@ -6,6 +6,8 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TypeAlias
 
+import numpy as np
+
 from conformask import _core
 
 __all__ = ["LAC", "ConformityScore"]
@@ -46,13 +48,18 @@ class LAC:
 
     include_top1: bool = True
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.include_top1, bool | np.bool_):
+            raise TypeError(f"include_top1 must be True or False, got {self.include_top1!r}")
+        object.__setattr__(self, "include_top1", bool(self.include_top1))
+
     @property
     def lambda_max(self) -> float:
         """The smallest lambda at which every set is full."""
         return 1.0
 
     def _kernel(self) -> _core.Lac:
-        return _core.Lac(bool(self.include_top1))
+        return _core.Lac(self.include_top1)
 
 
 ConformityScore: TypeAlias = LAC

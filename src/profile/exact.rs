@@ -135,7 +135,8 @@ impl ExactProfile {
         let mut images = first.images.clone();
         for other in rest {
             if first.n_classes != other.n_classes {
-                return Err(Error::ClassCount { expected: first.n_classes, actual: other.n_classes });
+                let (image, expected, actual) = (images.len(), first.n_classes, other.n_classes);
+                return Err(Error::ClassCount { image, expected, actual });
             }
             if first.coding != other.coding {
                 return Err(Error::ScoreMismatch);

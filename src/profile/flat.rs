@@ -65,8 +65,8 @@ impl ExactProfile {
         if n_values != Some(values.len() as u64) || values.len() != labels.len() {
             return broken("values, labels and lengths do not agree");
         }
-        if !values.to_doubles().all(|value| (f64::MIN_POSITIVE..=f64::MAX).contains(&coding.decode(value))) {
-            return broken("a critical value is not positive and finite");
+        if !values.to_doubles().all(|value| coding.holds(value)) {
+            return broken("a value is no critical value of the score");
         }
         let mut images = Vec::with_capacity(n);
         let mut start = 0;

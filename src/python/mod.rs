@@ -40,10 +40,16 @@ mod _core {
     #[pymodule_export]
     use super::run::{get_num_threads, set_num_threads};
 
+    use numpy::{PyArray1, PyArrayMethods};
     use pyo3::prelude::*;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        // NumPy's C API is looked up at its first use, under a lock. Use it now: a process forked while another thread
+        // looks it up would find that lock taken for ever.
+        drop(PyArray1::<f32>::zeros(module.py(), 1, false).readonly());
+        #[cfg(feature = "openblas-system")]
+        crate::blas::use_one_thread();
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

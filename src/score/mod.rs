@@ -34,6 +34,13 @@ impl Coding {
         }
     }
 
+    /// Whether the value is one that stands for a positive critical value.
+    pub fn holds(self, stored: f64) -> bool {
+        match self {
+            Self::Complement => (0.0..1.0).contains(&stored),
+        }
+    }
+
     /// A whole number that orders stored values by their critical values, and as finely as they are stored: near lambda = 1
     /// critical values crowd, the probabilities behind them do not.
     #[inline(always)]

@@ -477,9 +477,9 @@ def test_bad_names_of_other_arguments() -> None:
 def test_the_number_of_classes_must_not_change() -> None:
     fitted = Calibrator().fit(GOOD.X, GOOD.y)
     before, other = state(fitted), wide(n_classes=4, size=(4, 5))
-    with pytest.raises(ValueError, match=r"K = 4 classes, but earlier images have K = 3"):
+    with pytest.raises(ValueError, match=r"K = 4 classes.* but earlier images have K = 3"):
         fitted.partial_fit(other.X, other.y)
-    with pytest.raises(ValueError, match=r"K = 4 classes, but earlier images have K = 3"):
+    with pytest.raises(ValueError, match=r"K = 4 classes.* but earlier images have K = 3"):
         fitted.merge(Calibrator().partial_fit(other.X, other.y))
     assert state(fitted) == before
 
