@@ -67,7 +67,10 @@ fn kernels(criterion: &mut Criterion) {
         let mut group = criterion.benchmark_group("maps");
         group.throughput(Throughput::Bytes(4 * (n * k * h * w) as u64)).sample_size(20);
         group.bench_function(id("profile"), |b| {
-            b.iter(|| pool.install(|| build(&maps(), &labels(), &LAC, &cancel)).unwrap());
+            b.iter(|| pool.install(|| build(&maps(), &labels(), &LAC, false, &cancel)).unwrap());
+        });
+        group.bench_function(id("profile/activations"), |b| {
+            b.iter(|| pool.install(|| build(&maps(), &labels(), &LAC, true, &cancel)).unwrap());
         });
         let mut masks = Array3::zeros((n, k, h * w));
         group.bench_function(id("threshold"), |b| {
@@ -98,7 +101,7 @@ fn kernels(criterion: &mut Criterion) {
         });
         group.finish();
 
-        let profile = pool.install(|| build(&maps(), &labels(), &LAC, &cancel)).unwrap();
+        let profile = pool.install(|| build(&maps(), &labels(), &LAC, false, &cancel)).unwrap();
         let shares = vec![BigRational::from_integer(1.into()); n];
         let budget = crc::budget(&alpha, &BigRational::from_integer(n.into()));
         let budget = if n < 4 { BigRational::new(1.into(), 20.into()) } else { budget };

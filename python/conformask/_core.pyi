@@ -6,12 +6,35 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+__all__ = [
+    "ExactProfile",
+    "Lac",
+    "Loss",
+    "__version__",
+    "coverage",
+    "data_pointer",
+    "get_num_threads",
+    "mask_coverage",
+    "n_needed",
+    "set_num_threads",
+    "set_size",
+    "threshold",
+    "true_label_scores",
+    "weighted_quantile",
+]
+
 __version__: str
 
 _Scores = NDArray[np.floating[Any]]
 _Labels = NDArray[np.integer[Any]]
 _Counts = tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint64]]
-_Arrays = tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.floating[Any]], NDArray[np.uint16]]
+_Arrays = tuple[
+    NDArray[np.uint64],
+    NDArray[np.uint64],
+    NDArray[np.floating[Any]],
+    NDArray[np.uint16],
+    NDArray[np.uint32] | None,
+]
 
 @final
 class Lac:
@@ -29,7 +52,7 @@ class Loss:
 class ExactProfile:
     @staticmethod
     def build(
-        x: _Scores, y: _Labels, score: Lac, ignore_index: int | None, first_image: int
+        x: _Scores, y: _Labels, score: Lac, ignore_index: int | None, with_activations: bool, first_image: int
     ) -> ExactProfile: ...
     @staticmethod
     def concatenate(profiles: list[ExactProfile]) -> ExactProfile: ...
@@ -40,6 +63,7 @@ class ExactProfile:
         lengths: NDArray[np.uint64],
         values: NDArray[np.floating[Any]],
         labels: NDArray[np.uint16],
+        activations: NDArray[np.uint32] | None = None,
     ) -> ExactProfile: ...
     def __len__(self) -> int: ...
     @property
@@ -53,6 +77,7 @@ class ExactProfile:
         self, loss: Loss, alpha: Fraction, total: Fraction, shares: list[Fraction] | None = None
     ) -> float | None: ...
     def jumps(self, loss: Loss, limit: int) -> NDArray[np.float64]: ...
+    def activation(self, lam: float) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None: ...
     def to_arrays(self) -> _Arrays: ...
 
 def threshold(x: _Scores, lam: float, score: Lac, out: NDArray[np.uint8], first_image: int) -> None: ...

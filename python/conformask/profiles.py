@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -48,6 +48,13 @@ class Units:
         )
         total = sum(terms, Fraction())
         return float(total / self.total) if self.total else math.nan
+
+
+class Activation(NamedTuple):
+    """An activation ratio that is known to lie between two numbers."""
+
+    lower: float
+    upper: float
 
 
 class ScoreProfiles:
@@ -219,6 +226,32 @@ class ScoreProfiles:
         units = self._units(as_loss(loss), on_empty)
         return units.mean(np.nan_to_num(self.losses(loss, float(lam)), nan=0.0))
 
+    def activation(self, lam: float) -> Activation:
+        """The activation ratio at lambda, to within a bracket, without the maps.
+
+        Parameters
+        ----------
+        lam : float
+            Lambda.
+
+        Returns
+        -------
+        Activation
+            ``lower <= activation ratio <= upper``: the mean over images of the mean set size on labelled pixels. The
+            cells of the grid are 1/128 of a halving of the probability wide.
+
+        Raises
+        ------
+        ValueError
+            If activations were not counted: ``cm.profile(..., activation=True)`` does.
+        """
+        bracket = self._core.activation(float(lam))
+        if bracket is None:
+            raise ValueError(
+                "activations were not counted; make the profiles with cm.profile(..., activation=True)"
+            )
+        return Activation(*(exact_mean(ends) for ends in bracket))
+
     def risk_curve(
         self, loss: Loss | str, *, at: float | None = None, on_empty: OnEmpty = "skip", n_points: int = 1000
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -286,8 +319,8 @@ class ScoreProfiles:
         path : path
             The file.
         """
-        totals, lengths, values, labels = self._core.to_arrays()
-        extra: dict[str, Any] = {}
+        totals, lengths, values, labels, activations = self._core.to_arrays()
+        extra: dict[str, Any] = {} if activations is None else {"activations": activations}
         if self._groups is not None:
             extra["groups"] = np.asarray(self._groups)
         if self._sample_weight is not None:
@@ -332,7 +365,12 @@ class ScoreProfiles:
                 )
             score = score_from_json(str(arrays["conformity_score"]))
             core = _core.ExactProfile.from_arrays(
-                score._kernel(), arrays["totals"], arrays["lengths"], arrays["values"], arrays["labels"]
+                score._kernel(),
+                arrays["totals"],
+                arrays["lengths"],
+                arrays["values"],
+                arrays["labels"],
+                arrays.get("activations"),
             )
         except FileNotFoundError:
             raise
@@ -363,6 +401,7 @@ def profile(
     ignore_index: int | None = 255,
     groups: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
+    activation: bool = False,
     progress: bool | str = "auto",
 ) -> ScoreProfiles:
     """Profiles images in one pass over their maps.
@@ -382,6 +421,9 @@ def profile(
     sample_weight : sequence of n floats in [0, 1], or None, default=None
         How relevant each image is to those to come, fixed beforehand (see
         :class:`~conformask.ConformalRiskCalibrator`).
+    activation : bool, default=False
+        Whether to count all classes' critical values in the same pass (20 kB per image, and about five times the time), so
+        that :meth:`ScoreProfiles.activation` works.
     progress : bool or "auto", default="auto"
         Whether to show a progress bar over images.
 
@@ -407,7 +449,7 @@ def profile(
     score, index = as_score(conformity_score), check_ignore_index(ignore_index)
     kernel = score._kernel()
     parts = [
-        _core.ExactProfile.build(scores, labels, kernel, index, first)
+        _core.ExactProfile.build(scores, labels, kernel, index, bool(activation), first)
         for scores, labels, first in pairs(X, y, progress)
     ]
     if not parts:

@@ -24,10 +24,10 @@ pub fn mask_coverage(
             labels.read(band.image, pixels.clone(), codes)?;
             let tile = reader.read(pixels);
             totals.add(codes);
-            for class in 0..masks.n_classes() {
+            for (class, covered) in covered.iter_mut().enumerate() {
                 let (inside, hits) = tally(tile.plane(class), codes, class as i32);
                 found.size_sum += u64::from(inside);
-                covered[class] += u64::from(hits);
+                *covered += u64::from(hits);
             }
         }
         found.totals = totals.finish();

@@ -13,7 +13,7 @@ use crate::loss::Loss;
 use crate::maps::{Band, ClassCounter, LabelMaps, ScoreMaps, map_bands};
 use crate::normalisation::Place;
 use crate::real::{Element, Real, Stored};
-use crate::score::{Coding, Score, TrueLabels};
+use crate::score::{Activations, Coding, Score, TrueLabels};
 use crate::threads::Cancel;
 
 /// The critical values above 0 of one run of an image's pixels, and their labels.
@@ -32,6 +32,8 @@ pub struct ImageProfile {
     pub totals: Box<[u64]>,
     /// Those of them that no set holds at lambda = 0: one critical value each.
     pub missed: Box<[u64]>,
+    /// Counts of all labels by critical value, if they were asked for.
+    pub activations: Option<Activations>,
     /// Runs of pixels as they were read. They stay apart: joining them would need their memory twice.
     pub blocks: Vec<Block>,
 }
@@ -48,12 +50,12 @@ impl ImageProfile {
     }
 
     /// An image of given blocks.
-    pub fn new(totals: Vec<u64>, blocks: Vec<Block>) -> Self {
+    pub fn new(totals: Vec<u64>, activations: Option<Activations>, blocks: Vec<Block>) -> Self {
         let mut missed = vec![0; totals.len()];
         for &label in blocks.iter().flat_map(|block| &block.labels) {
             missed[usize::from(label)] += 1;
         }
-        Self { totals: totals.into(), missed: missed.into(), blocks }
+        Self { totals: totals.into(), missed: missed.into(), activations, blocks }
     }
 
     /// Calls `visit(stored value, label)` for every critical value above 0.
@@ -153,6 +155,17 @@ impl ExactProfile {
         Array2::from_shape_vec((self.images.len(), lambdas.len()), rows.concat()).expect("L losses each")
     }
 
+    /// At least and at most so many labels are in the mean set of each image at `lambda`; NaN where no pixel is labelled. `None`
+    /// if activations were not counted.
+    pub fn activation(&self, lambda: f64) -> Option<Vec<(f64, f64)>> {
+        let per_pixel = |image: &Arc<ImageProfile>| {
+            let (lower, upper) = image.activations.as_ref()?.bracket(self.coding, lambda);
+            let n_valid = image.n_valid() as f64;
+            Some((lower as f64 / n_valid, upper as f64 / n_valid))
+        };
+        self.images.iter().map(per_pixel).collect()
+    }
+
     /// The images at the given places.
     #[must_use]
     pub fn take(&self, indices: &[usize]) -> Self {
@@ -161,26 +174,33 @@ impl ExactProfile {
     }
 }
 
-/// Profiles images in one pass over their maps.
+/// Profiles images in one pass over their maps, counting activations if asked to.
 pub fn build<E: Element, S: Score>(
     maps: &ScoreMaps<'_, E>,
     labels: &LabelMaps<'_>,
     score: &S,
+    with_activations: bool,
     cancel: &Cancel,
 ) -> Result<ExactProfile> {
     let tasks = vec![(); maps.bands().len()];
-    let bands =
-        map_bands(maps, tasks, cancel, |work, band, ()| profile_band(maps, labels, score, band, work))?;
+    let bands = map_bands(maps, tasks, cancel, |work, band, ()| {
+        profile_band(maps, labels, score, with_activations, band, work)
+    })?;
     let mut bands = bands.into_iter();
     let images = (0..maps.n_images())
         .map(|_| {
             let mut totals = vec![0; maps.n_classes()];
             let mut blocks = Vec::with_capacity(maps.bands_per_image());
-            for (counts, block) in bands.by_ref().take(maps.bands_per_image()) {
+            let mut activations: Option<Activations> = None;
+            for (counts, found, block) in bands.by_ref().take(maps.bands_per_image()) {
                 totals.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+                match (&mut activations, found) {
+                    (Some(sum), Some(found)) => sum.merge(&found),
+                    (sum, found) => *sum = found,
+                }
                 blocks.push(block);
             }
-            Arc::new(ImageProfile::new(totals, blocks))
+            Arc::new(ImageProfile::new(totals, activations, blocks))
         })
         .collect();
     Ok(ExactProfile::new(score.coding(), maps.n_classes(), images))
@@ -211,24 +231,30 @@ fn profile_band<E: Element, S: Score>(
     maps: &ScoreMaps<'_, E>,
     labels: &LabelMaps<'_>,
     score: &S,
+    with_activations: bool,
     band: &Band,
     work: &mut Work<E::Real>,
-) -> Result<(Vec<u64>, Block)> {
+) -> Result<(Vec<u64>, Option<Activations>, Block)> {
     let Work { scratch, codes, truth, values, labels: missed_labels } = work;
     values.clear();
     missed_labels.clear();
     let mut totals = ClassCounter::new(maps.n_classes());
+    let mut activations = with_activations.then(Activations::default);
     let mut reader = maps.tiles(band.image, scratch);
     for pixels in band.tiles::<E::Real>(maps.n_classes()) {
         labels.read(band.image, pixels.clone(), codes)?;
         totals.add(codes);
         let place = Place { image: maps.name(band.image), pixels: pixels.clone() };
-        score.true_labels(&reader.read(pixels), codes, &place, truth)?;
+        let tile = reader.read(pixels);
+        score.true_labels(&tile, codes, &place, truth)?;
+        if let Some(activations) = &mut activations {
+            score.count_activations(&tile, codes, truth, activations);
+        }
         truth.for_each_missed(codes, |value, code| {
             values.push(value);
             missed_labels.push(code as u16);
         });
     }
     let block = Block { values: E::Real::store(values), labels: missed_labels.as_slice().into() };
-    Ok((totals.finish(), block))
+    Ok((totals.finish(), activations, block))
 }

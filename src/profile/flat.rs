@@ -7,7 +7,7 @@ use ndarray::Array2;
 use super::exact::{Block, ExactProfile, ImageProfile};
 use crate::error::{Error, Result};
 use crate::real::Stored;
-use crate::score::Coding;
+use crate::score::{Activations, Coding};
 
 /// All images of a profile, one after the other.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,6 +20,8 @@ pub struct Flat {
     pub values: Stored,
     /// Their labels.
     pub labels: Vec<u16>,
+    /// Labels by critical value, `(n, cells)`, those that are always in first; if they were counted.
+    pub activations: Option<Array2<u32>>,
 }
 
 impl ExactProfile {
@@ -50,12 +52,21 @@ impl ExactProfile {
             lengths: self.images().iter().map(|image| image.n_values() as u64).collect(),
             values,
             labels: blocks().flat_map(|block| block.labels.iter().copied()).collect(),
+            activations: self.flat_activations(),
         }
+    }
+
+    fn flat_activations(&self) -> Option<Array2<u32>> {
+        let rows: Vec<_> =
+            self.images().iter().map(|image| image.activations.as_ref()).collect::<Option<_>>()?;
+        let columns = Activations::default().cells.len() + 1;
+        let cells = rows.iter().flat_map(|row| std::iter::once(row.always).chain(row.cells.iter().copied()));
+        Some(Array2::from_shape_vec((rows.len(), columns), cells.collect()).expect("as many cells each"))
     }
 
     /// The profile of the arrays, if they are one.
     pub fn from_flat(coding: Coding, flat: Flat) -> Result<Self> {
-        let Flat { totals, lengths, values, labels } = flat;
+        let Flat { totals, lengths, values, labels, activations } = flat;
         let (n, n_classes) = totals.dim();
         let broken = |what: &str| Err(Error::Profile(what.into()));
         if lengths.len() != n {
@@ -68,6 +79,14 @@ impl ExactProfile {
         if !values.to_doubles().all(|value| coding.holds(value)) {
             return broken("a value is no critical value of the score");
         }
+        let columns = Activations::default().cells.len() + 1;
+        if activations.as_ref().is_some_and(|counts| counts.dim() != (n, columns)) {
+            return broken("the activations do not fit");
+        }
+        let activations_of = |image: usize| {
+            let row = activations.as_ref()?.row(image).to_vec();
+            Some(Activations { always: row[0], cells: row[1..].into() })
+        };
         let mut images = Vec::with_capacity(n);
         let mut start = 0;
         for (totals, length) in totals.outer_iter().zip(lengths) {
@@ -76,7 +95,7 @@ impl ExactProfile {
             if block.labels.iter().any(|&label| usize::from(label) >= n_classes) {
                 return broken("a label is no class");
             }
-            let image = ImageProfile::new(totals.to_vec(), vec![block]);
+            let image = ImageProfile::new(totals.to_vec(), activations_of(images.len()), vec![block]);
             if image.missed.iter().zip(&image.totals).any(|(missed, total)| missed > total) {
                 return broken("an image misses more pixels than it has");
             }

@@ -1,4 +1,4 @@
-//! `NumPy` arrays as checked views, by dtype.
+//! NumPy arrays as checked views, by dtype.
 
 use half::f16;
 use ndarray::{ArrayViewD, ArrayViewMut2, ArrayViewMut3};
@@ -99,7 +99,7 @@ impl<'py> Labels<'py> {
     }
 }
 
-/// Borrows an array for reading. An array whose elements are not where their type may be is refused: `NumPy` allows it,
+/// Borrows an array for reading. An array whose elements are not where their type may be is refused: NumPy allows it,
 /// Rust does not.
 pub fn borrow<'py, T: Element>(array: &Bound<'py, PyArrayDyn<T>>) -> PyResult<PyReadonlyArrayDyn<'py, T>> {
     let aligned = array.data().is_aligned()

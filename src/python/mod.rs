@@ -1,4 +1,4 @@
-//! The Python binding, and the only place that knows `PyO3`: view the arrays, release the GIL, call the kernel, return.
+//! The Python binding, and the only place that knows PyO3: view the arrays, release the GIL, call the kernel, return.
 //!
 //! There is no public API here. `python/conformask` wraps these functions and documents them for users.
 

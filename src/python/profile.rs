@@ -27,13 +27,14 @@ impl ExactProfile {
         y: &Bound<'py, PyAny>,
         score: &Bound<'py, Lac>,
         ignore_index: Option<i64>,
+        with_activations: bool,
         first_image: usize,
     ) -> PyResult<Self> {
         let (scores, labels, score) = (Scores::new(x)?, Labels::new(y)?, score.get().0);
         with_scores!(scores, |view| {
             let maps = ScoreMaps::new(view, first_image)?;
             let labels = labels.maps(ignore_index, &maps)?;
-            run(x.py(), |cancel| profile::build(&maps, &labels, &score, cancel)).map(Self)
+            run(x.py(), |cancel| profile::build(&maps, &labels, &score, with_activations, cancel)).map(Self)
         })
     }
 
@@ -123,7 +124,13 @@ impl ExactProfile {
         Ok(PyArray1::from_vec(py, jumps))
     }
 
-    /// `(totals (n, K), lengths (n,), stored values, labels)`: all of the profile, as arrays.
+    /// At least and at most so many labels are in the mean set of each image at `lam`, both `(n,)`; `None` if not counted.
+    fn activation<'py>(&self, py: Python<'py>, lam: f64) -> Option<Bracket<'py>> {
+        let (lower, upper): (Vec<f64>, Vec<f64>) = self.0.activation(lam)?.into_iter().unzip();
+        Some((PyArray1::from_vec(py, lower), PyArray1::from_vec(py, upper)))
+    }
+
+    /// `(totals (n, K), lengths (n,), stored values, labels, activations or None)`: all of the profile, as arrays.
     fn to_arrays<'py>(&self, py: Python<'py>) -> Arrays<'py> {
         let flat = self.0.to_flat();
         let values = match flat.values {
@@ -135,17 +142,20 @@ impl ExactProfile {
             PyArray1::from_vec(py, flat.lengths),
             values,
             PyArray1::from_vec(py, flat.labels),
+            flat.activations.map(|counts| PyArray2::from_owned_array(py, counts)),
         )
     }
 
     /// The inverse of `to_arrays`, for the score that made the profile.
     #[staticmethod]
+    #[pyo3(signature = (score, totals, lengths, values, labels, activations=None))]
     fn from_arrays<'py>(
         score: &Bound<'py, Lac>,
         totals: PyReadonlyArray2<'py, u64>,
         lengths: PyReadonlyArray1<'py, u64>,
         values: &Bound<'py, PyAny>,
         labels: PyReadonlyArray1<'py, u16>,
+        activations: Option<PyReadonlyArray2<'py, u32>>,
     ) -> PyResult<Self> {
         let values = if let Ok(values) = values.cast::<PyArray1<f32>>() {
             Stored::Single(values.readonly().as_array().iter().copied().collect())
@@ -158,10 +168,18 @@ impl ExactProfile {
             lengths: lengths.as_array().to_vec(),
             values,
             labels: labels.as_array().to_vec(),
+            activations: activations.map(|counts| counts.as_array().to_owned()),
         };
         Ok(Self(profile::ExactProfile::from_flat(score.get().0.coding(), flat)?))
     }
 }
 
-type Arrays<'py> =
-    (Bound<'py, PyArray2<u64>>, Bound<'py, PyArray1<u64>>, Bound<'py, PyAny>, Bound<'py, PyArray1<u16>>);
+type Bracket<'py> = (Bound<'py, PyArray1<f64>>, Bound<'py, PyArray1<f64>>);
+
+type Arrays<'py> = (
+    Bound<'py, PyArray2<u64>>,
+    Bound<'py, PyArray1<u64>>,
+    Bound<'py, PyAny>,
+    Bound<'py, PyArray1<u16>>,
+    Option<Bound<'py, PyArray2<u32>>>,
+);

@@ -8,12 +8,12 @@
 //! segmentation: Mossina, Dalmau, Andéol, "Conformal Semantic Image Segmentation", CVPR Workshops 2024, section 4.
 //!
 //! Thresholding needs no arithmetic per value: `1.0 - f64(p) <= lambda` is monotone in `p`, so there is a smallest `p` of
-//! the input's own type for which it holds ([`cutoff`]), and the kernels compare with that.
+//! the input's own type for which it holds ([`Coding::cutoff`]), and the kernels compare with that.
 
 use multiversion::multiversion;
 use ndarray::ArrayViewMut2;
 
-use super::{Coding, Score, SetWork, TrueLabels};
+use super::{Activations, Coding, Score, SetWork, TrueLabels};
 use crate::error::Result;
 use crate::maps::{Tile, VOID};
 use crate::normalisation::{Place, check};
@@ -44,11 +44,6 @@ pub struct Lac {
     pub include_top1: bool,
 }
 
-/// The smallest probability of type `R` that is in the set at `lambda`.
-pub fn cutoff<R: Real>(lambda: f64) -> R {
-    R::smallest(|p| 1.0 - p <= lambda)
-}
-
 impl Score for Lac {
     fn lambda_max(&self, _n_classes: usize) -> f64 {
         1.0
@@ -57,6 +52,28 @@ impl Score for Lac {
     /// Probabilities are stored: `1 - p` of a float32 would not fit a float32.
     fn coding(&self) -> Coding {
         Coding::Complement
+    }
+
+    fn count_activations<R: Real>(
+        &self,
+        tile: &Tile<'_, R>,
+        codes: &[i32],
+        truth: &TrueLabels<R>,
+        counts: &mut Activations,
+    ) {
+        let coding = self.coding();
+        for k in 0..tile.n_classes() {
+            for (&p, &code) in tile.plane(k).iter().zip(codes) {
+                if code != VOID {
+                    counts.add(coding, p.into());
+                }
+            }
+        }
+        if self.include_top1 {
+            for (&best_value, _) in truth.best_values.iter().zip(codes).filter(|(_, code)| **code != VOID) {
+                counts.promote(coding, best_value.into());
+            }
+        }
     }
 
     fn true_labels<R: Real>(
@@ -96,7 +113,7 @@ impl Score for Lac {
     ) -> Result<()> {
         let SetWork { sums, best_values, .. } = work;
         top(tile, place, sums, best_values)?;
-        let cutoff = cutoff::<R>(lambda);
+        let cutoff = self.coding().cutoff::<R>(lambda);
         let any_below = self.include_top1 && any_below(best_values, cutoff);
         for (k, row) in out.outer_iter_mut().enumerate() {
             let row = row.into_slice().expect("the pixels of a class are contiguous");
@@ -122,7 +139,7 @@ impl Score for Lac {
         let SetWork { sizes, sums, .. } = work;
         restart(sizes, tile.len(), 0);
         restart(sums, tile.len(), R::zero());
-        let cutoff = cutoff::<R>(lambda);
+        let cutoff = self.coding().cutoff::<R>(lambda);
         let signs = stream!(tile, |planes, _k| count(planes, cutoff, sums, sizes));
         if self.include_top1 {
             // If any label passes, the most probable one does.
@@ -268,14 +285,14 @@ mod tests {
     #[test]
     fn cutoff_is_the_float64_definition() {
         for lambda in [0.0, 1e-9, 0.3, 0.5, 0.7, 0.999_999_999, 1.0, 0.1 + 0.2] {
-            let p = cutoff::<f32>(lambda);
+            let p = Coding::Complement.cutoff::<f32>(lambda);
             let below = f32::from_bits(p.to_bits().saturating_sub(1));
             assert!(1.0 - f64::from(p) <= lambda, "{lambda}");
             assert!(p == 0.0 || 1.0 - f64::from(below) > lambda, "{lambda}");
         }
-        assert_eq!(cutoff::<f32>(1.0), 0.0);
-        assert_eq!(cutoff::<f64>(0.0), 1.0);
-        assert_eq!(cutoff::<f32>(-0.5), 1.5);
-        assert_eq!(cutoff::<f32>(f64::NEG_INFINITY), f32::INFINITY);
+        assert_eq!(Coding::Complement.cutoff::<f32>(1.0), 0.0);
+        assert_eq!(Coding::Complement.cutoff::<f64>(0.0), 1.0);
+        assert_eq!(Coding::Complement.cutoff::<f32>(-0.5), 1.5);
+        assert_eq!(Coding::Complement.cutoff::<f32>(f64::NEG_INFINITY), f32::INFINITY);
     }
 }

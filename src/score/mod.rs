@@ -5,8 +5,10 @@
 //! with lambda ([`Score::masks`], [`Score::sizes`]). Both go by the same definition, so that thresholding the maps at a
 //! calibrated lambda gives exactly the risk that calibration promised.
 
+mod activation;
 pub mod lac;
 
+pub use activation::Activations;
 pub use lac::Lac;
 
 use std::ops::RangeInclusive;
@@ -47,7 +49,14 @@ impl Coding {
     pub fn key(self, stored: f64) -> u64 {
         match self {
             // Non-negative floats are ordered as their bit patterns; adding 0 turns -0 into 0.
-            Self::Complement => 1.0_f64.to_bits() - (stored + 0.0).to_bits(),
+            Self::Complement => 1.0_f64.to_bits() - (stored.min(1.0) + 0.0).to_bits(),
+        }
+    }
+
+    /// The last stored value that is in at `lambda`: for probabilities the smallest of the type `R`.
+    pub fn cutoff<R: Real>(self, lambda: f64) -> R {
+        match self {
+            Self::Complement => R::smallest(|p| self.decode(p) <= lambda),
         }
     }
 
@@ -73,6 +82,15 @@ pub trait Score: Sync {
 
     /// How [`TrueLabels::values`] hold critical values.
     fn coding(&self) -> Coding;
+
+    /// Counts the critical values of all labels at the labelled pixels. `truth` is what [`Score::true_labels`] found there.
+    fn count_activations<R: Real>(
+        &self,
+        tile: &Tile<'_, R>,
+        codes: &[i32],
+        truth: &TrueLabels<R>,
+        counts: &mut Activations,
+    );
 
     /// Reads the true labels of a tile; `codes` are their classes, void pixels excepted.
     fn true_labels<R: Real>(

@@ -64,6 +64,7 @@ import conformask as cm
 X = np.full((64, 4, 128, 128), np.float32(0.25))
 y = np.ones((64, 128, 128), np.uint8)
 stop = threading.Event()
+cm.profile(X[:1], y[:1])
 
 def busy():
     while not stop.is_set():
@@ -87,6 +88,41 @@ print("done")
 @pytest.mark.timeout(60)
 def test_a_fork_while_another_thread_calibrates() -> None:
     assert python(_FORK_WHILE_BUSY) == "done"
+
+
+_FORK_AT_FIRST_USE = """
+import builtins, os, signal, threading, time
+import numpy as np
+import conformask as cm
+
+X, y = np.full((9, 2, 4, 4), 0.5), np.ones((9, 4, 4), int)
+importing, original = threading.Event(), builtins.__import__
+
+def slow_import(*arguments, **options):
+    importing.set()
+    time.sleep(0.3)
+    return original(*arguments, **options)
+
+builtins.__import__ = slow_import
+thread = threading.Thread(target=cm.profile, args=(X, y))
+thread.start()
+importing.wait(1.0)
+builtins.__import__ = original
+child = os.fork()
+if child == 0:
+    signal.alarm(5)
+    cm.profile(X, y)
+    os._exit(0)
+print(os.waitpid(child, 0)[1])
+thread.join()
+"""
+
+
+@pytest.mark.timeout(60)
+def test_a_fork_during_the_first_use() -> None:
+    """What is set up at the first use must not be under way in a thread that the child does not have. An import there would
+    let the other thread run: it is slowed down here, so that the fork always falls into it."""
+    assert python(_FORK_AT_FIRST_USE) == "0"
 
 
 # Threads
@@ -140,7 +176,8 @@ for n in [None, *map(int, sys.argv[1:])]:
     if n:
         cm.set_num_threads(n)
     cm.profile(X, y)
-    patience = time.monotonic() + 5  # threads name themselves once they run, and end when they have seen that they should
+    # Threads name themselves once they run, and end once they have seen that they should.
+    patience = time.monotonic() + 5
     while threads() != cm.get_num_threads() and time.monotonic() < patience:
         time.sleep(0.01)
     print(f"{cm.get_num_threads()}:{threads()}", end=" ")
@@ -167,10 +204,14 @@ def test_the_environment_sets_the_number_of_threads() -> None:
     assert python(_POOL, RAYON_NUM_THREADS="7", CONFORMASK_NUM_THREADS="2") == "0 2:2"
 
 
-@pytest.mark.parametrize("nonsense", ["0", "-1", "many", " ", "1.5"])
-def test_nonsense_in_the_environment_is_no_setting(nonsense: str) -> None:
-    code = "import conformask as cm; print(cm.get_num_threads())"
-    assert python(code, CONFORMASK_NUM_THREADS=nonsense) == python(code, CONFORMASK_NUM_THREADS="")
+@pytest.mark.parametrize("nonsense", ["", "0", "-1", "many", " ", "1.5"])
+def test_nonsense_in_the_environment_is_no_setting(nonsense: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONFORMASK_NUM_THREADS", "7")
+    assert cm.get_num_threads() == 7
+    monkeypatch.delenv("CONFORMASK_NUM_THREADS")
+    default = cm.get_num_threads()
+    monkeypatch.setenv("CONFORMASK_NUM_THREADS", nonsense)
+    assert cm.get_num_threads() == default
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="affinity is set by sched_setaffinity")

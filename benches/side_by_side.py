@@ -1,0 +1,469 @@
+"""conformask beside NumPy (and MAPIE) on one machine, in one run.
+
+Every repeat runs every contestant once, in turn, so that all meet the same weather; the table shows medians. Ratios are
+to `np.max(X)` over the same memory: what it costs to read the maps once. The first round only warms up.
+
+    python benches/side_by_side.py --images 64 --threads 2 --repeats 7 --markdown
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import multiprocessing
+import os
+import platform
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+import conformask as cm
+
+VOID = 255
+AGREEMENT = 0.85  # share of labelled pixels whose label is the argmax
+VOID_SHARE = 0.05
+MIB = 2**20
+
+READ = "np.max(X)"
+EXACT_NUMPY = "exact NumPy lambda-hat"
+NUMPY_MASKS = "NumPy masks X >= 1 - lam"
+
+Scores: TypeAlias = NDArray[np.floating[Any]]
+Labels: TypeAlias = NDArray[np.int64]
+
+
+# Data
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Maps, labels, and the level at which they are calibrated."""
+
+    name: str
+    X: Scores
+    y: Labels
+    alpha: float
+
+
+def softmax_maps(rng: np.random.Generator, shape: tuple[int, ...], dtype: DTypeLike) -> Scores:
+    """Probabilities of confident pixels and of doubtful ones."""
+    X = np.empty(shape, dtype)
+    for image in X:
+        rng.standard_exponential(out=image, dtype=X.dtype)
+        np.square(image, out=image)
+        image /= image.sum(axis=0)
+    return X
+
+
+def labels_for(rng: np.random.Generator, X: Scores, agreement: float) -> Labels:
+    """Labels that are the argmax on a share of the pixels, another class elsewhere, and void here and there."""
+    n_classes, size = X.shape[1], X.shape[2:]
+    y = np.empty((len(X), *size), np.int64)
+    for image, labels in zip(X, y, strict=True):
+        shift = rng.integers(1, n_classes, size) * (rng.random(size) >= agreement)
+        labels[...] = (image.argmax(axis=0) + shift) % n_classes
+        labels[rng.random(size) < VOID_SHARE] = VOID
+    return y
+
+
+def workload(
+    name: str, shape: tuple[int, ...], dtype: DTypeLike = np.float32, alpha: float = 0.1
+) -> Workload:
+    rng = np.random.default_rng(0)
+    X = softmax_maps(rng, shape, dtype)
+    return Workload(name, X, labels_for(rng, X, AGREEMENT), alpha)
+
+
+def channel_last(X: Scores) -> Scores:
+    """The same maps as a view of memory in which a pixel's classes are neighbours."""
+    memory = np.empty((len(X), *X.shape[2:], X.shape[1]), X.dtype)
+    for image, target in zip(X, memory, strict=True):
+        target[...] = np.moveaxis(image, 0, -1)
+    return np.moveaxis(memory, -1, 1)
+
+
+# What must hold
+
+
+class Key(NamedTuple):
+    workload: str
+    name: str
+
+
+Medians: TypeAlias = dict[Key, float]
+
+
+@dataclass(frozen=True)
+class AtMost:
+    """At most so many times the time of another."""
+
+    times: float
+    of: Key
+
+    def verdict(self, own: Key, medians: Medians) -> str:
+        ratio = medians[own] / medians[self.of]
+        place = "" if own.workload == self.of.workload else f" of {self.of.workload}"
+        return f"<= {self.times:g}x {self.of.name}{place}: {ratio:.2f}x, {holds(ratio <= self.times)}"
+
+
+@dataclass(frozen=True)
+class Faster:
+    """So many times as fast as another, at least."""
+
+    times: float
+    of: Key
+
+    def verdict(self, own: Key, medians: Medians) -> str:
+        ratio = medians[self.of] / medians[own]
+        return f">= {self.times:g}x faster than {self.of.name}: {ratio:.1f}x, {holds(ratio >= self.times)}"
+
+
+def holds(truth: bool) -> str:
+    return "holds" if truth else "DOES NOT HOLD"
+
+
+@dataclass(frozen=True)
+class Contestant:
+    key: Key
+    call: Callable[[], object]
+    bounds: tuple[AtMost | Faster, ...] = ()
+
+
+# Contestants
+
+
+def level(n: int, share: float) -> float:
+    """The alpha at which n images may keep about a share of the loss that they have at lambda = 0."""
+    return round((1 + share * (1 - AGREEMENT) * n) / (n + 1), 4)
+
+
+def lambda_hats(profiles: cm.ScoreProfiles, halves: Sequence[NDArray[np.intp]]) -> list[float]:
+    """Five levels on each of the splits."""
+    shares = (0.1, 0.3, 0.5, 0.7, 0.9)
+    found = []
+    for half in halves:
+        split = profiles[half]
+        found += [split.lambda_hat("miscoverage", level(len(half), share)) for share in shares]
+    return found
+
+
+def ours(work: Workload) -> Iterator[Contestant]:
+    """Everything a user calls, and the pass over the memory that it is measured by."""
+    X, y, n = work.X, work.y, len(work.X)
+    fitted = cm.ConformalRiskCalibrator(alpha=work.alpha).fit(X, y)
+    rng = np.random.default_rng(1)
+    halves = [rng.permutation(n)[: n // 2] for _ in range(10)]
+    calls: dict[str, Callable[[], object]] = {
+        READ: lambda: np.max(X),
+        "fit": lambda: cm.ConformalRiskCalibrator(alpha=work.alpha).fit(X, y),
+        "predict": lambda: fitted.predict(X),
+        "set_size": lambda: fitted.set_size(X),
+        "varisco": lambda: fitted.varisco(X),
+        "evaluate": lambda: fitted.evaluate(X, y),
+        "recalibrate(alpha)": lambda: fitted.recalibrate(alpha=level(n, 0.4)),
+        "recalibrate(loss=BinaryLoss(.9))": lambda: fitted.recalibrate(loss=cm.BinaryLoss(0.9)),
+        "50 lambda-hats of random halves": lambda: lambda_hats(fitted.profiles_, halves),
+    }
+    bounds = bounds_of(work.name)
+    for name, call in calls.items():
+        yield Contestant(Key(work.name, name), call, bounds.get(name, ()))
+
+
+MAIN = "float32"
+MULTIPLES = {"fit": 2.0, "predict": 2.5, "set_size": 2.0, "varisco": 2.0}
+RELATIVE_TO_MAIN = {"float16": 1.0, "channel-last": 2.0}
+
+
+def bounds_of(work: str) -> dict[str, tuple[AtMost | Faster, ...]]:
+    if work in RELATIVE_TO_MAIN:
+        return {name: (AtMost(RELATIVE_TO_MAIN[work], Key(MAIN, name)),) for name in MULTIPLES}
+    bounds: dict[str, tuple[AtMost | Faster, ...]] = {
+        name: (AtMost(times, Key(work, READ)),) for name, times in MULTIPLES.items()
+    }
+    if work == MAIN:
+        bounds["fit"] += (Faster(40, Key(work, EXACT_NUMPY)),)
+        bounds["predict"] += (Faster(10, Key(work, NUMPY_MASKS)),)
+    return bounds
+
+
+def numpy_lambda_hat(X: Scores, y: Labels, alpha: float) -> float:
+    """Lambda-hat for the miscoverage loss, exact but for rounding."""
+    valid = y != VOID
+    labels = np.where(valid, y, 0)
+    scores = 1 - np.take_along_axis(X, labels[:, np.newaxis], axis=1)[:, 0].astype(np.float64)
+    scores[labels == X.argmax(axis=1)] = 0  # the most probable class is always in the set
+    weights = np.broadcast_to(1 / valid.sum(axis=(1, 2), keepdims=True), y.shape)
+    scores, weights = scores[valid], weights[valid]
+    descending = np.argsort(-scores)
+    # The loss at any lambda just below each score, the largest first.
+    losses = np.cumsum(weights[descending])
+    budget = alpha * (len(X) + 1) - 1
+    first_too_many = np.searchsorted(losses, budget, side="right")
+    return float(scores[descending[first_too_many]])
+
+
+def numpy_masks(X: Scores, lam: float) -> NDArray[np.bool_]:
+    masks = 1 - lam <= X
+    np.put_along_axis(masks, X.argmax(axis=1)[:, np.newaxis], True, axis=1)
+    return masks
+
+
+def numpy_contestants(work: Workload) -> Iterator[Contestant]:
+    """What one would write without us, once it is certain that it finds the same."""
+    fitted = cm.ConformalRiskCalibrator(alpha=work.alpha).fit(work.X, work.y)
+    lam = fitted.lambda_hat_
+    theirs = numpy_lambda_hat(work.X, work.y, work.alpha)
+    assert abs(theirs - lam) <= 1e-12, (theirs, lam)
+    # Scores that equal lambda may fall to either side by rounding.
+    assert np.mean(numpy_masks(work.X[:4], lam) != fitted.predict(work.X[:4])) < 1e-6
+    calls: dict[str, Callable[[], object]] = {
+        EXACT_NUMPY: lambda: numpy_lambda_hat(work.X, work.y, work.alpha),
+        NUMPY_MASKS: lambda: numpy_masks(work.X, lam),
+    }
+    for name, call in calls.items():
+        yield Contestant(Key(work.name, name), call)
+
+
+# Measuring
+
+
+def race(contestants: Sequence[Contestant], repeats: int) -> dict[Key, list[float]]:
+    """Seconds of each contestant in each repeat."""
+    seconds: dict[Key, list[float]] = {contestant.key: [] for contestant in contestants}
+    for repeat in range(repeats + 1):
+        for contestant in contestants:
+            start = time.perf_counter()
+            result = contestant.call()
+            elapsed = time.perf_counter() - start
+            del result  # so that the next one gets its memory back while it is warm
+            if repeat:
+                seconds[contestant.key].append(elapsed)
+    return seconds
+
+
+def time_rows(contestants: Sequence[Contestant], repeats: int) -> Iterator[list[str]]:
+    seconds = race(contestants, repeats)
+    medians = {key: statistics.median(times) for key, times in seconds.items()}
+    for contestant in contestants:
+        key = contestant.key
+        ratio = medians[key] / medians[Key(key.workload, READ)]
+        verdicts = "; ".join(bound.verdict(key, medians) for bound in contestant.bounds)
+        yield [
+            key.workload,
+            key.name,
+            milliseconds(medians[key]),
+            milliseconds(min(seconds[key])),
+            f"{ratio:.2f}" if ratio >= 0.1 else f"{ratio:.4f}",
+            verdicts,
+        ]
+
+
+def milliseconds(seconds: float) -> str:
+    return f"{1e3 * seconds:,.1f}" if seconds >= 0.01 else f"{1e3 * seconds:.3f}"
+
+
+def race_of_one_size(images: int, repeats: int) -> list[list[str]]:
+    """The main workload, its other layouts, and NumPy: together, for they are compared with each other."""
+    main = workload(MAIN, (images, 19, 256, 512))
+    half = Workload("float16", main.X.astype(np.float16), main.y, main.alpha)
+    last = Workload("channel-last", channel_last(main.X), main.y, main.alpha)
+    contestants = [*ours(main), *numpy_contestants(main), *ours(half), *ours(last)]
+    return list(time_rows(contestants, repeats))
+
+
+def race_of(
+    name: str, shape: tuple[int, ...], dtype: DTypeLike, alpha: float, repeats: int
+) -> list[list[str]]:
+    return list(time_rows([*ours(workload(name, shape, dtype, alpha))], repeats))
+
+
+# Memory
+
+
+class Growth(NamedTuple):
+    """How far the peak of resident memory rose, and for how many mispredicted pixels."""
+
+    n_bytes: int
+    n_pixels: int
+
+
+def resident(field: str) -> int:
+    """A field of /proc/self/status, in bytes."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
+
+
+def growth_by_fit(images: int, agreement: float, threads: int) -> Growth:
+    """Growth of the peak by one fit. To be called in a process of its own."""
+    cm.set_num_threads(threads)
+    rng = np.random.default_rng(2)
+    X = softmax_maps(rng, (images, 19, 256, 512), np.float32)
+    y = labels_for(rng, X, agreement)
+    n_pixels = sum(
+        np.count_nonzero((labels != VOID) & (labels != image.argmax(axis=0)))
+        for image, labels in zip(X, y, strict=True)
+    )
+    cm.ConformalRiskCalibrator(alpha=0.1).fit(X[:, :, :8, :8], y[:, :8, :8])  # code and threads
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is what is resident now
+    before = resident("VmRSS")
+    fitted = cm.ConformalRiskCalibrator(alpha=0.1).fit(X, y)
+    growth = resident("VmHWM") - before
+    assert fitted.n_images_ == images
+    return Growth(growth, int(n_pixels))
+
+
+def memory_lines(images: int, threads: int) -> Iterator[str]:
+    """Two fits of the same maps that differ in the number of mispredicted pixels: a slope and a constant."""
+    yield f"Peak memory of fit, {images} images ({images * 19 * 256 * 512 * 4 / MIB:,.0f} MiB of maps):"
+    growths = []
+    for agreement in (AGREEMENT, 0.0):
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+            growth = process.submit(growth_by_fit, images, agreement, threads).result()
+        growths.append(growth)
+        per_pixel = growth.n_bytes / growth.n_pixels
+        yield (
+            f"  {agreement:4.0%} agreement: +{growth.n_bytes / MIB:.1f} MiB for {growth.n_pixels:,} mispredicted "
+            f"pixels ({per_pixel:.2f} bytes each, all told)"
+        )
+    few, many = growths
+    slope = (many.n_bytes - few.n_bytes) / (many.n_pixels - few.n_pixels)
+    constant = few.n_bytes - slope * few.n_pixels
+    yield (
+        f"  <= 8 bytes per mispredicted pixel + constant: {slope:.2f} bytes + {constant / MIB:.1f} MiB, "
+        f"{holds(slope <= 8)}"
+    )
+
+
+# Peers
+
+
+def mapie_lines(images: int) -> Iterator[str]:
+    """MAPIE on crops, for it holds every map at every threshold in memory; the rest is extrapolated."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from mapie.risk_control import SemanticSegmentationController
+    except ImportError:
+        yield "MAPIE is not installed."
+        return
+    crop = workload("MAPIE", (10, 19, 32, 64))
+    one_hot = np.stack([crop.y == k for k in range(crop.X.shape[1])], axis=1).astype(int)
+
+    def theirs() -> object:
+        controller = SemanticSegmentationController(
+            predict_function=lambda X: X, risk="recall", method="crc", target_level=1 - crop.alpha
+        )
+        return controller.calibrate(crop.X, one_hot)
+
+    contestants = [
+        Contestant(Key("MAPIE", "theirs"), theirs),
+        Contestant(
+            Key("MAPIE", "ours"), lambda: cm.ConformalRiskCalibrator(alpha=crop.alpha).fit(crop.X, crop.y)
+        ),
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        seconds = {key.name: statistics.median(times) for key, times in race(contestants, 3).items()}
+    scale = images * 256 * 512 / crop.y.size
+    version = importlib.metadata.version("mapie")
+    yield f"MAPIE {version}, SemanticSegmentationController at its 100 thresholds, on 10 crops of 19 x 32 x 64:"
+    yield f"  measured: {milliseconds(seconds['theirs'])} ms; our fit: {milliseconds(seconds['ours'])} ms"
+    yield (
+        f"  EXTRAPOLATED in proportion to the pixels (x {scale:,.0f}) to {images} images of 256 x 512: "
+        f"{seconds['theirs'] * scale:,.0f} s"
+    )
+
+
+# The report
+
+HEADER = ["maps", "what", "median ms", "fastest ms", "x np.max", "must hold"]
+NUMERIC = range(2, 5)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [
+            cell.rjust(width) if column in NUMERIC else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        yield "  ".join(cells).rstrip()
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    header, *body = rows
+    rule = ["--:" if column in NUMERIC else ":--" for column in range(len(header))]
+    for row in (header, rule, *body):
+        yield "| " + " | ".join(row) + " |"
+
+
+def cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
+
+
+def machine_lines(images: int, repeats: int) -> Iterator[str]:
+    yield f"{cpu_model()}, {os.cpu_count()} cores; conformask uses {cm.get_num_threads()} threads, NumPy one"
+    yield f"Python {platform.python_version()}, numpy {np.__version__}, conformask {cm.__version__}"
+    yield (
+        f"{images} images of 19 x 256 x 512 unless stated, int64 labels, {AGREEMENT:.0%} agree with the argmax, "
+        f"{VOID_SHARE:.0%} void; medians of {repeats} interleaved repeats"
+    )
+
+
+def show(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(line, flush=True)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="conformask beside NumPy and its peers.")
+    parser.add_argument("--images", type=int, default=64, help="images of the main workload, at least 16")
+    parser.add_argument("--threads", type=int, default=2, help="threads that conformask uses")
+    parser.add_argument("--repeats", type=int, default=7, help="repeats that count; one more warms up")
+    parser.add_argument("--quick", action="store_true", help="at most 16 images and 3 repeats")
+    parser.add_argument("--markdown", action="store_true", help="print the table as Markdown too")
+    parser.add_argument("--peers", action="store_true", help="measure MAPIE too, on crops")
+    chosen = parser.parse_args()
+    if chosen.images < 16 or chosen.threads < 1 or chosen.repeats < 1:
+        parser.error("at least 16 images, 1 thread and 1 repeat are needed")
+    if chosen.quick:
+        chosen.images, chosen.repeats = 16, min(chosen.repeats, 3)
+    return chosen
+
+
+def main() -> None:
+    chosen = arguments()
+    images, repeats = chosen.images, chosen.repeats
+    cm.set_num_threads(chosen.threads)
+    show(machine_lines(images, repeats))
+    print()
+    few, half = max(6, images // 8), images // 2
+    rows = [HEADER, *race_of_one_size(images, repeats)]
+    rows += race_of(f"float64, {half} images", (half, 19, 256, 512), np.float64, level(half, 0.6), repeats)
+    rows += race_of(f"K = 150, {few} x 512 x 683", (few, 150, 512, 683), np.float32, level(few, 0.6), repeats)
+    show(aligned(rows))
+    if chosen.markdown:
+        print()
+        show(markdown(rows))
+    print()
+    show(memory_lines(min(images, 32), chosen.threads))
+    if chosen.peers:
+        print()
+        show(mapie_lines(images))
+
+
+if __name__ == "__main__":
+    main()
