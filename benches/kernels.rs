@@ -75,13 +75,13 @@ fn kernels(criterion: &mut Criterion) {
         let mut masks = Array3::zeros((n, k, h * w));
         group.bench_function(id("threshold"), |b| {
             b.iter(|| {
-                pool.install(|| sets::threshold(&maps(), 0.9, &LAC, masks.view_mut(), &cancel)).unwrap()
+                pool.install(|| sets::threshold(&maps(), 0.9, &LAC, masks.view_mut(), &cancel)).unwrap();
             });
         });
         let mut sizes = Array2::zeros((n, h * w));
         group.bench_function(id("set_size"), |b| {
             b.iter(|| {
-                pool.install(|| sets::set_size(&maps(), 0.9, &LAC, sizes.view_mut(), &cancel)).unwrap()
+                pool.install(|| sets::set_size(&maps(), 0.9, &LAC, sizes.view_mut(), &cancel)).unwrap();
             });
         });
         let mut scores = Array2::zeros((n, h * w));

@@ -454,6 +454,7 @@ def main() -> None:
     rows = [HEADER, *race_of_one_size(images, repeats)]
     rows += race_of(f"float64, {half} images", (half, 19, 256, 512), np.float64, level(half, 0.6), repeats)
     rows += race_of(f"K = 150, {few} x 512 x 683", (few, 150, 512, 683), np.float32, level(few, 0.6), repeats)
+    print(f"load average of the last minute: {os.getloadavg()[0]:.1f} (about 1 to 2 is our own)\n")
     show(aligned(rows))
     if chosen.markdown:
         print()

@@ -422,8 +422,8 @@ def profile(
         How relevant each image is to those to come, fixed beforehand (see
         :class:`~conformask.ConformalRiskCalibrator`).
     activation : bool, default=False
-        Whether to count all classes' critical values in the same pass (20 kB per image, and about five times the time), so
-        that :meth:`ScoreProfiles.activation` works.
+        Whether to count all classes' critical values in the same pass (20 kB per image, and about five times the time),
+        so that :meth:`ScoreProfiles.activation` works.
     progress : bool or "auto", default="auto"
         Whether to show a progress bar over images.
 

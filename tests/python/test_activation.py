@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from problems import wide
 
 import conformask as cm
+from problems import wide
 
 PROBLEM = wide(n=12, size=(20, 30))
 LAMBDAS = [0.0, 0.2, 0.5, 0.75, 0.9, 0.97, 0.999, 1.0]

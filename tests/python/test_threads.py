@@ -120,8 +120,8 @@ thread.join()
 
 @pytest.mark.timeout(60)
 def test_a_fork_during_the_first_use() -> None:
-    """What is set up at the first use must not be under way in a thread that the child does not have. An import there would
-    let the other thread run: it is slowed down here, so that the fork always falls into it."""
+    """What is set up at the first use must not be under way in a thread that the child does not have. An import there
+    would let the other thread run: it is slowed down here, so that the fork always falls into it."""
     assert python(_FORK_AT_FIRST_USE) == "0"
 
 

@@ -1,0 +1,190 @@
+//! Label maps of any integer type, as class codes.
+
+use std::ops::Range;
+
+use multiversion::multiversion;
+use ndarray::{ArrayView4, ArrayViewD, Axis, Ix4, s};
+
+use super::{ScoreMaps, rows};
+use crate::error::{Error, Result};
+use crate::real::Element;
+
+/// The code of a void pixel where labels are class codes.
+pub const VOID: i32 = -1;
+
+/// An integer that label maps may hold.
+pub trait Label: Copy + Send + Sync + Into<i128> + PartialEq + 'static {
+    /// The value sign-extended to 64 bits: a class in `[0, K)` is a small number, anything else is not.
+    fn extended(self) -> u64;
+
+    /// The value, if it fits.
+    fn from_i64(value: i64) -> Option<Self>;
+}
+
+macro_rules! impl_label {
+    ($($int:ty),*) => {$(
+        impl Label for $int {
+            #[inline(always)]
+            #[allow(clippy::cast_lossless)]
+            fn extended(self) -> u64 {
+                self as u64
+            }
+
+            fn from_i64(value: i64) -> Option<Self> {
+                value.try_into().ok()
+            }
+        }
+    )*};
+}
+
+impl_label!(i8, i16, i32, i64, u8, u16, u32, u64);
+
+/// Labels of `n` images, `(n, D, H, W)`, with an ignore index that wins over any class.
+pub struct LabelMaps<'a> {
+    reader: Box<dyn ReadLabels + 'a>,
+    n_classes: usize,
+    ignore_index: Option<i64>,
+    first_image: usize,
+}
+
+impl<'a> LabelMaps<'a> {
+    /// Takes `(n, H, W)` or `(n, D, H, W)` to go with `maps`.
+    pub fn new<L: Label, E: Element>(
+        view: ArrayViewD<'a, L>,
+        ignore_index: Option<i64>,
+        maps: &ScoreMaps<'_, E>,
+    ) -> Result<Self> {
+        let expected = maps.label_shape();
+        let is_flat = view.ndim() == 3 && expected[1] == 1;
+        let actual = view.shape().to_vec();
+        let view = if is_flat { view.insert_axis(Axis(1)) } else { view };
+        if view.shape() != expected {
+            let mut expected = expected.to_vec();
+            if expected[1] == 1 && actual.len() != 4 {
+                expected.remove(1);
+            }
+            return Err(Error::Shape { name: "y", expected, actual });
+        }
+        let n_classes = maps.n_classes();
+        if let Some(ignore_index) = ignore_index
+            && (0..n_classes as i64).contains(&ignore_index)
+        {
+            return Err(Error::IgnoreIndexIsClass { ignore_index, n_classes });
+        }
+        let view = view.into_dimensionality::<Ix4>().expect("rank 4 by the check above");
+        Ok(Self { reader: Box::new(view), n_classes, ignore_index, first_image: maps.first_image })
+    }
+
+    /// Writes the class of each pixel, [`VOID`] where it is ignored.
+    pub fn read(&self, image: usize, pixels: Range<usize>, codes: &mut Vec<i32>) -> Result<()> {
+        codes.resize(pixels.len(), VOID);
+        self.reader.read(image, pixels, self.n_classes, self.ignore_index, codes).map_err(|value| {
+            Error::Label {
+                image: self.first_image + image,
+                value,
+                n_classes: self.n_classes,
+                ignore: self.ignore_index.map_or_else(|| "None".into(), |index| index.to_string()),
+            }
+        })
+    }
+}
+
+/// Label maps of any integer type: one virtual call per tile keeps the kernels free of it.
+trait ReadLabels: Sync {
+    /// Writes class codes; the first bad label is the error.
+    fn read(
+        &self,
+        image: usize,
+        pixels: Range<usize>,
+        n_classes: usize,
+        ignore_index: Option<i64>,
+        codes: &mut [i32],
+    ) -> std::result::Result<(), i128>;
+}
+
+impl<L: Label> ReadLabels for ArrayView4<'_, L> {
+    fn read(
+        &self,
+        image: usize,
+        pixels: Range<usize>,
+        n_classes: usize,
+        ignore_index: Option<i64>,
+        codes: &mut [i32],
+    ) -> std::result::Result<(), i128> {
+        let void = ignore_index.and_then(L::from_i64);
+        let image = self.index_axis(Axis(0), image);
+        if let Some(values) = image.to_slice() {
+            return encode(&values[pixels], n_classes, void, codes);
+        }
+        let (_, height, width) = image.dim();
+        let mut row_values = Vec::with_capacity(width);
+        for (row, columns, offset) in rows(&pixels, width) {
+            let run = &mut codes[offset..][..columns.len()];
+            row_values.clear();
+            row_values.extend(image.slice(s![row / height, row % height, columns]).iter().copied());
+            encode(&row_values, n_classes, void, run)?;
+        }
+        Ok(())
+    }
+}
+
+/// Labels to class codes.
+fn encode<L: Label>(
+    values: &[L],
+    n_classes: usize,
+    void: Option<L>,
+    codes: &mut [i32],
+) -> std::result::Result<(), i128> {
+    let is_bad = |&value: &L| value.extended() >= n_classes as u64 && Some(value) != void;
+    let any_bad = encode_run(values, n_classes as u64, void.map(L::extended), codes);
+    if !any_bad {
+        return Ok(());
+    }
+    Err((*values.iter().find(|value| is_bad(value)).expect("one is bad")).into())
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+fn encode_run<L: Label>(values: &[L], n_classes: u64, void: Option<u64>, codes: &mut [i32]) -> bool {
+    let (has_void, void) = (void.is_some(), void.unwrap_or_default());
+    let mut any_bad = false;
+    for (code, &value) in codes.iter_mut().zip(values) {
+        let value = value.extended();
+        let is_void = has_void & (value == void);
+        any_bad |= (value >= n_classes) & !is_void;
+        *code = if is_void { VOID } else { value as i32 };
+    }
+    any_bad
+}
+
+/// Counts class codes. Four counters per class, because neighbouring pixels share their class and a counter that was just
+/// written is slow to read.
+#[derive(Debug)]
+pub struct ClassCounter {
+    counts: Vec<[u32; 4]>,
+}
+
+impl ClassCounter {
+    /// Nothing counted yet.
+    pub fn new(n_classes: usize) -> Self {
+        Self { counts: vec![[0; 4]; n_classes + 1] }
+    }
+
+    /// Counts the codes of some pixels.
+    pub fn add(&mut self, codes: &[i32]) {
+        let (quads, rest) = codes.as_chunks::<4>();
+        for quad in quads {
+            for (lane, &code) in quad.iter().enumerate() {
+                self.counts[(code - VOID) as usize][lane] += 1;
+            }
+        }
+        for &code in rest {
+            self.counts[(code - VOID) as usize][0] += 1;
+        }
+    }
+
+    /// The number of pixels of each class, void ones excepted.
+    pub fn finish(self) -> Vec<u64> {
+        // The first counter is that of void pixels.
+        self.counts[1..].iter().map(|lanes| lanes.iter().map(|&count| u64::from(count)).sum()).collect()
+    }
+}

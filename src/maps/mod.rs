@@ -1,0 +1,200 @@
+//! Score maps and label maps: checked once here, trusted everywhere after.
+//!
+//! Kernels never see an array: they see a [`Tile`], some hundreds of pixels with all their classes, one run per class.
+//! Contiguous float32 and float64 maps are borrowed as they lie in memory; anything else (float16, channel-last,
+//! strided) is gathered tile by tile into a scratch buffer that stays in cache.
+
+mod labels;
+mod tile;
+
+use std::ops::Range;
+
+use ndarray::{ArrayView5, ArrayViewD, ArrayViewMut, Axis, Dimension, Ix5, RemoveAxis};
+use rayon::prelude::*;
+
+pub use self::labels::{ClassCounter, Label, LabelMaps, VOID};
+pub use self::tile::{Tile, TileReader};
+use crate::error::{Error, Result};
+use crate::real::{Element, Real};
+use crate::threads::Cancel;
+
+/// The largest K: a set size must fit 16 bits.
+pub const MAX_CLASSES: usize = u16::MAX as usize;
+
+/// Pixels of one parallel task.
+pub const BAND: usize = 1 << 15;
+
+/// What a tile of scores should fit in: a part of a second-level cache.
+const TILE_BYTES: usize = 512 << 10;
+
+/// Pixels of a tile of `n_classes` planes. Long runs please the prefetcher, short ones keep the tile and its per-pixel
+/// state in cache for a second pass.
+fn tile_len<R: Real>(n_classes: usize) -> usize {
+    let pixels = TILE_BYTES / (n_classes * size_of::<R>());
+    (pixels / 64 * 64).clamp(64, 1024)
+}
+
+/// Scores of `n` images: `(n, K, D, H, W)`, with `D = 1` for flat images.
+pub struct ScoreMaps<'a, E> {
+    view: ArrayView5<'a, E>,
+    first_image: usize,
+}
+
+impl<'a, E: Element> ScoreMaps<'a, E> {
+    /// Takes `(n, K, H, W)` or `(n, K, D, H, W)`; `first_image` is what errors call image 0.
+    pub fn new(view: ArrayViewD<'a, E>, first_image: usize) -> Result<Self> {
+        let view = with_depth(view)?;
+        let n_classes = view.dim().1;
+        if n_classes == 1 {
+            return Err(Error::OneClass);
+        }
+        if n_classes > MAX_CLASSES {
+            return Err(Error::TooManyClasses { n_classes, max: MAX_CLASSES });
+        }
+        Ok(Self { view, first_image })
+    }
+
+    /// Number of images.
+    pub fn n_images(&self) -> usize {
+        self.view.dim().0
+    }
+
+    /// K.
+    pub fn n_classes(&self) -> usize {
+        self.view.dim().1
+    }
+
+    /// Pixels of one image.
+    pub fn n_pixels(&self) -> usize {
+        let (_, _, d, h, w) = self.view.dim();
+        d * h * w
+    }
+
+    /// What errors call image `image`.
+    pub fn name(&self, image: usize) -> usize {
+        self.first_image + image
+    }
+
+    /// `[n, D, H, W]`, as the label maps must have it.
+    fn label_shape(&self) -> [usize; 4] {
+        let (n, _, d, h, w) = self.view.dim();
+        [n, d, h, w]
+    }
+
+    /// Number of bands that an image is cut into.
+    pub fn bands_per_image(&self) -> usize {
+        self.n_pixels().div_ceil(BAND)
+    }
+
+    /// The pieces of work: a piece of at most [`BAND`] pixels of one image each, in order.
+    pub fn bands(&self) -> Vec<Band> {
+        let n_pixels = self.n_pixels();
+        (0..self.n_images())
+            .flat_map(|image| {
+                (0..n_pixels)
+                    .step_by(BAND)
+                    .map(move |start| Band { image, pixels: start..(start + BAND).min(n_pixels) })
+            })
+            .collect()
+    }
+
+    /// A reader of one image's tiles.
+    pub fn tiles<'s>(&self, image: usize, scratch: &'s mut Vec<E::Real>) -> TileReader<'a, 's, E> {
+        let image = self.view.index_axis_move(Axis(0), image);
+        TileReader::new(&image, scratch)
+    }
+}
+
+/// `(n, K, H, W)` or `(n, K, D, H, W)` as `(n, K, D, H, W)`; nothing may be empty.
+fn with_depth<T>(view: ArrayViewD<'_, T>) -> Result<ArrayView5<'_, T>> {
+    let shape = view.shape().to_vec();
+    if shape.len() != 4 && shape.len() != 5 {
+        return Err(Error::ScoreRank { shape });
+    }
+    if view.is_empty() {
+        return Err(Error::Empty { shape });
+    }
+    let view = if shape.len() == 4 { view.insert_axis(Axis(2)) } else { view };
+    Ok(view.into_dimensionality::<Ix5>().expect("rank 5 by construction"))
+}
+
+/// Does a task for every band in parallel: with the buffers of its thread, the band and its input (see [`bands_mut`]). The
+/// results come in the order of the bands, and so does the error, if several tasks fail.
+pub fn map_bands<E: Element, W: Default, I: Send, O: Send>(
+    maps: &ScoreMaps<'_, E>,
+    inputs: Vec<I>,
+    cancel: &Cancel,
+    task: impl Fn(&mut W, &Band, I) -> Result<O> + Sync,
+) -> Result<Vec<O>> {
+    let results: Vec<Result<O>> = maps
+        .bands()
+        .into_par_iter()
+        .zip_eq(inputs)
+        .map_init(W::default, |work, (band, input)| {
+            cancel.check()?;
+            task(work, &band, input)
+        })
+        .collect();
+    results.into_iter().collect()
+}
+
+/// A run of pixels (row-major) of one image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Band {
+    /// Index of the image.
+    pub image: usize,
+    /// Row-major pixel indices.
+    pub pixels: Range<usize>,
+}
+
+impl Band {
+    /// Where `pixels` lie in the band.
+    pub fn offset_of(&self, pixels: &Range<usize>) -> Range<usize> {
+        pixels.start - self.pixels.start..pixels.end - self.pixels.start
+    }
+
+    /// The pixels of the band's tiles, for maps of `n_classes` planes of `R`.
+    pub fn tiles<R: Real>(&self, n_classes: usize) -> impl Iterator<Item = Range<usize>> + use<R> {
+        let Range { start, end } = self.pixels;
+        let tile_len = tile_len::<R>(n_classes);
+        (start..end).step_by(tile_len).map(move |first| first..(first + tile_len).min(end))
+    }
+}
+
+/// Cuts an `(n, ..., P)` output into the bands of [`ScoreMaps::bands`], in the same order.
+pub fn bands_mut<A, D: RemoveAxis>(out: ArrayViewMut<'_, A, D>) -> Vec<ArrayViewMut<'_, A, D::Smaller>> {
+    pieces(out, Axis(0), 1)
+        .into_iter()
+        .map(|image| image.index_axis_move(Axis(0), 0))
+        .flat_map(|image| {
+            let pixels = Axis(image.ndim() - 1);
+            pieces(image, pixels, BAND)
+        })
+        .collect()
+}
+
+/// Cuts an axis into pieces of `len`; the last may be shorter.
+fn pieces<A, D: Dimension>(
+    mut rest: ArrayViewMut<'_, A, D>,
+    axis: Axis,
+    len: usize,
+) -> Vec<ArrayViewMut<'_, A, D>> {
+    let mut pieces = Vec::new();
+    while rest.len_of(axis) > len {
+        let (piece, tail) = rest.split_at(axis, len);
+        pieces.push(piece);
+        rest = tail;
+    }
+    pieces.push(rest);
+    pieces
+}
+
+/// Cuts a run of pixels at the ends of rows: (row, columns, offset in the run).
+fn rows(pixels: &Range<usize>, width: usize) -> impl Iterator<Item = (usize, Range<usize>, usize)> + use<> {
+    let Range { start, end } = *pixels;
+    (start / width..end.div_ceil(width)).map(move |row| {
+        let first = start.max(row * width);
+        let last = end.min((row + 1) * width);
+        (row, first - row * width..last - row * width, first - start)
+    })
+}
