@@ -111,19 +111,28 @@ impl Score for Lac {
         work: &mut SetWork<R>,
         out: &mut ArrayViewMut2<'_, u8>,
     ) -> Result<()> {
-        let SetWork { sums, best_values, .. } = work;
+        let SetWork { sizes, sums, best_values } = work;
         top(tile, place, sums, best_values)?;
         let cutoff = self.coding().cutoff::<R>(lambda);
-        let any_below = self.include_top1 && any_below(best_values, cutoff);
-        for (k, row) in out.outer_iter_mut().enumerate() {
-            let row = row.into_slice().expect("the pixels of a class are contiguous");
-            include(tile.plane(k), cutoff, row);
-        }
-        if any_below {
-            for j in (0..tile.len()).filter(|&j| best_values[j] < cutoff) {
-                let lowest = (0..tile.n_classes()).find(|&k| tile.plane(k)[j] == best_values[j]);
-                out[[lowest.expect("the largest is one of them"), j]] = 1;
+        let rows =
+            out.outer_iter_mut().map(|row| row.into_slice().expect("the pixels of a class are contiguous"));
+        if !(self.include_top1 && any_below(best_values, cutoff)) {
+            for (k, row) in rows.enumerate() {
+                include(tile.plane(k), cutoff, row);
             }
+            return Ok(());
+        }
+        // Where lambda alone leaves a set empty, the largest probability is the threshold.
+        let thresholds = best_values;
+        lower_to(thresholds, cutoff);
+        restart(sizes, tile.len(), 0);
+        for (k, row) in rows.enumerate() {
+            include_each(tile.plane(k), thresholds, row, sizes);
+        }
+        // Its equals came in too: only the lowest stays.
+        for j in (0..tile.len()).filter(|&j| thresholds[j] < cutoff && sizes[j] > 1) {
+            let equals = (0..tile.n_classes()).filter(|&k| tile.plane(k)[j] == thresholds[j]);
+            equals.skip(1).for_each(|k| out[[k, j]] = 0);
         }
         Ok(())
     }
@@ -244,6 +253,24 @@ fn any_below<R: Real>(values: &[R], limit: R) -> bool {
 fn include<R: Real>(plane: &[R], cutoff: R, mask: &mut [u8]) {
     for (mask, &p) in mask.iter_mut().zip(plane) {
         *mask = u8::from(p >= cutoff);
+    }
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+fn lower_to<R: Real>(values: &mut [R], limit: R) {
+    for value in values {
+        *value = if *value < limit { *value } else { limit };
+    }
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+fn include_each<R: Real>(plane: &[R], thresholds: &[R], mask: &mut [u8], sizes: &mut [i32]) {
+    let len = plane.len();
+    let (thresholds, mask, sizes) = (&thresholds[..len], &mut mask[..len], &mut sizes[..len]);
+    for j in 0..len {
+        let inside = plane[j] >= thresholds[j];
+        mask[j] = u8::from(inside);
+        sizes[j] += i32::from(inside);
     }
 }
 
