@@ -55,7 +55,7 @@ fn data((n, k, h, w): (usize, usize, usize, usize)) -> Data {
 }
 
 fn kernels(criterion: &mut Criterion) {
-    let pool = pool();
+    let pool = pool().unwrap();
     let (cancel, alpha) = (Cancel::default(), BigRational::new(1.into(), 5.into()));
     for size in SIZES {
         let (n, k, h, w) = size;

@@ -56,9 +56,11 @@ pub enum Error {
     },
     /// A label that is neither a class nor void.
     #[error(
-        "y holds label {value} in image {image}, outside [0, {n_classes}) and not the ignore index ({ignore})"
+        "{name} holds label {value} in image {image}, outside [0, {n_classes}) and not the ignore index ({ignore})"
     )]
     Label {
+        /// The argument as the caller wrote it.
+        name: &'static str,
         /// Index of the image.
         image: usize,
         /// The label.
@@ -133,9 +135,14 @@ pub enum Error {
         /// K.
         n_classes: usize,
     },
-    /// Values and weights of a quantile that do not fit.
-    #[error("{0}")]
-    Quantile(String),
+    /// The system starts no threads.
+    #[error("cannot start {n_threads} threads ({reason}); set fewer with conformask.set_num_threads")]
+    Threads {
+        /// How many were asked for.
+        n_threads: usize,
+        /// What the system says.
+        reason: String,
+    },
     /// Arrays that are no profile.
     #[error("not a profile: {0}")]
     Profile(String),

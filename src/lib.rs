@@ -15,6 +15,7 @@
 #[cfg(feature = "openblas-system")]
 pub mod blas;
 pub mod error;
+pub mod exact;
 pub mod loss;
 pub mod maps;
 pub mod metric;

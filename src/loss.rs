@@ -5,9 +5,10 @@
 //! increases in lambda.
 
 use num_rational::BigRational;
-use num_traits::{ToPrimitive, Zero};
+use num_traits::{One, ToPrimitive, Zero};
 
 use crate::error::{Error, Result};
+use crate::exact::{exact_sum, sum_fits};
 
 /// Which pixels weigh how much in the miss rate.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,6 +29,15 @@ pub struct Loss {
 impl Loss {
     /// The miss rate itself, or with a tolerance whether it exceeds that.
     pub fn new(weighting: Weighting, tolerance: Option<BigRational>) -> Self {
+        let weighting = match weighting {
+            // Relative to the largest, weights of any size are floats.
+            Weighting::PerClass(weights) => {
+                let largest = weights.iter().max().filter(|max| !max.is_zero()).cloned();
+                let largest = largest.unwrap_or_else(BigRational::one);
+                Weighting::PerClass(weights.iter().map(|weight| weight / &largest).collect())
+            }
+            pooled @ Weighting::Pooled(_) => pooled,
+        };
         Self { weighting, tolerance }
     }
 
@@ -76,7 +86,7 @@ impl Loss {
             return Some(f64::from(u8::from(rate > near)));
         }
         let weights = self.class_weights(totals)?;
-        Some(f64::from(u8::from(!crate::risk::quantile::sum_fits(&weights, missed, tolerance))))
+        Some(f64::from(u8::from(!sum_fits(&weights, missed, tolerance))))
     }
 
     fn miss_rate(&self, missed: &[u64], totals: &[u64]) -> Option<f64> {
@@ -94,7 +104,12 @@ impl Loss {
                         sum += weight;
                     }
                 }
-                (sum > 0.0).then(|| rate / sum)
+                if sum.is_normal() {
+                    return Some(rate / sum);
+                }
+                // Weights so far apart that floats lose those of the classes at hand.
+                let (numer, denom) = exact_sum(&self.class_weights(totals)?, missed);
+                BigRational::new(numer, denom).to_f64()
             }
         }
     }

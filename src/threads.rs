@@ -10,33 +10,34 @@ use crate::error::{Error, Result};
 /// The environment variable that sets the number of threads.
 pub const THREADS_VARIABLE: &str = "CONFORMASK_NUM_THREADS";
 
-struct Pool {
+struct Current {
     process: u32,
+    n_threads: usize,
     pool: Arc<ThreadPool>,
 }
 
-static POOL: Mutex<Option<Pool>> = Mutex::new(None);
+static POOL: Mutex<Option<Current>> = Mutex::new(None);
 static REQUESTED: Mutex<Option<usize>> = Mutex::new(None);
 
 /// The pool of this process.
 ///
 /// A fork copies the pool but not its threads: a child builds its own. The child must not find the lock taken, so
 /// callers that can be forked take it only where no fork can happen (Python: while holding the GIL, as `os.fork` does).
-pub fn pool() -> Arc<ThreadPool> {
+pub fn pool() -> Result<Arc<ThreadPool>> {
     let mut slot = POOL.lock().unwrap_or_else(PoisonError::into_inner);
     let (process, n_threads) = (std::process::id(), num_threads());
     if let Some(current) = slot.as_ref()
         && current.process == process
-        && current.pool.current_num_threads() == n_threads
+        && current.n_threads == n_threads
     {
-        return Arc::clone(&current.pool);
+        return Ok(Arc::clone(&current.pool));
     }
     let pool = ThreadPoolBuilder::new()
         .num_threads(n_threads)
         .thread_name(|index| format!("conformask-{index}"))
         .build()
-        .expect("the system starts threads");
-    let fresh = Pool { process, pool: Arc::new(pool) };
+        .map_err(|error| Error::Threads { n_threads, reason: error.to_string() })?;
+    let fresh = Current { process, n_threads, pool: Arc::new(pool) };
     let pool = Arc::clone(&fresh.pool);
     if let Some(stale) = slot.replace(fresh)
         && stale.process != process
@@ -44,7 +45,7 @@ pub fn pool() -> Arc<ThreadPool> {
         // Its threads are the parent's: there is nothing to stop, and stopping would wake whoever is not there.
         std::mem::forget(stale);
     }
-    pool
+    Ok(pool)
 }
 
 /// The number of threads: as set, else as the environment says, else what affinity and cgroup allow.

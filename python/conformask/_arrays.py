@@ -29,6 +29,7 @@ def is_array(value: object) -> bool:
 def score_array(X: object, where: str = "") -> Scores:
     """`X` as float16, float32 or float64 in native byte order, aligned. Copied only if it is not."""
     array = np.asanyarray(X)
+    _refuse_mask(array, "X")
     if array.dtype == object:
         raise TypeError(
             f"X is an object array{where}; pass float16, float32 or float64 (a list of images is fine)"
@@ -41,6 +42,7 @@ def score_array(X: object, where: str = "") -> Scores:
 def label_array(y: object, name: str = "y", where: str = "") -> Labels:
     """`y` as integers in native byte order, aligned. Copied only if it is not."""
     array = np.asanyarray(y)
+    _refuse_mask(array, name)
     if array.dtype == bool:
         array = array.view(np.uint8)
     if not np.issubdtype(array.dtype, np.integer):
@@ -54,6 +56,13 @@ def mask_array(masks: object, name: str = "masks") -> NDArray[np.bool_]:
     if array.dtype != bool:
         raise TypeError(f"{name} must be boolean multi-labeled masks (n, K, H, W), got dtype {array.dtype}")
     return array
+
+
+def _refuse_mask(array: object, name: str) -> None:
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError(
+            f"{name} is a masked array, whose mask would be lost: mark void pixels by the ignore index"
+        )
 
 
 def _usable(array: NDArray[R]) -> NDArray[R]:
@@ -132,8 +141,11 @@ def _one(image: Scores, index: int) -> Scores:
     return image[np.newaxis]
 
 
-def _length(images: object) -> int | None:
-    return len(images) if hasattr(images, "__len__") else None
+def _length(images: Any) -> int | None:
+    try:
+        return len(images)
+    except TypeError:  # a generator, or a loader that cannot tell
+        return None
 
 
 def map_images(
@@ -151,7 +163,7 @@ def map_images(
         for index, image in enumerate(source):
             yield kernel(_one(score_array(image, f" in image {index}"), index), index)[0]
 
-    return list(images(track(X, progress, len(X)))) if isinstance(X, Sequence) else images(X)
+    return list(images(track(X, progress, _length(X)))) if isinstance(X, Sequence) else images(X)
 
 
 def track(images: Iterable[T], progress: bool | str, total: int | None) -> Iterable[T]:

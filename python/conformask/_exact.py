@@ -8,7 +8,7 @@ from numbers import Rational, Real
 
 import numpy as np
 
-__all__ = ["as_fraction", "as_plain", "check_alpha"]
+__all__ = ["as_fraction", "as_plain", "check_alpha", "check_lambda"]
 
 
 def as_fraction(value: object, name: str) -> Fraction:
@@ -25,7 +25,12 @@ def as_fraction(value: object, name: str) -> Fraction:
 def as_plain(value: object, name: str) -> float | Fraction:
     """A number as Python's own float of the same decimal; a fraction stays what it is."""
     fraction = as_fraction(value, name)
-    return fraction if isinstance(value, Fraction) else float(fraction)
+    if isinstance(value, Fraction):
+        return value
+    try:
+        return float(fraction)
+    except OverflowError:
+        raise ValueError(f"{name} is too large for a float: {value!r}") from None
 
 
 def check_alpha(alpha: object) -> Fraction:
@@ -34,3 +39,11 @@ def check_alpha(alpha: object) -> Fraction:
     if not 0 < fraction < 1:
         raise ValueError(f"alpha must be in (0, 1), got {alpha!r}")
     return fraction
+
+
+def check_lambda(lam: object) -> float:
+    """`lam` as a float, at least 0."""
+    value = float(lam)  # type: ignore[arg-type]  # its TypeError is the one to raise
+    if not value >= 0:
+        raise ValueError(f"lam must be at least 0, got {lam!r}")
+    return value

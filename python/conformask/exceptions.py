@@ -13,23 +13,28 @@ class InfeasibleRiskError(ValueError):
 
     Parameters
     ----------
-    n_images : int
-        Number of images (or groups) on which the loss is defined.
+    n_images : int or float
+        Number of images on which the loss is defined (of groups, or the sum of their weights, where given).
     alpha : float
         The risk level asked for.
     n_needed : int
         The smallest number of images with which `alpha` can be met, ``ceil(1 / alpha) - 1``.
+    unit : str
+        What `n_images` counts, as text.
     """
 
-    def __init__(self, n_images: int, alpha: float, n_needed: int) -> None:
+    def __init__(
+        self, n_images: float, alpha: float, n_needed: int, unit: str = "calibration images"
+    ) -> None:
         self.n_images = n_images
         self.alpha = alpha
         self.n_needed = n_needed
-        super().__init__(n_images, alpha, n_needed)
+        self.unit = unit
+        super().__init__(n_images, alpha, n_needed, unit)
 
     def __str__(self) -> str:
         return (
-            f"no lambda controls the risk at alpha={self.alpha} with {self.n_images} calibration images: "
+            f"no lambda controls the risk at alpha={self.alpha} with {self.n_images:g} {self.unit}: "
             f"at least {self.n_needed} are needed. Add images, take a larger alpha, "
             "or accept full sets with on_infeasible='full'"
         )

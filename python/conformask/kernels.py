@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from conformask import _core
 from conformask._arrays import check_ignore_index, label_array, score_array
-from conformask._exact import as_fraction
+from conformask._exact import as_fraction, check_lambda
 from conformask.losses import Loss, as_loss, loss_values
 from conformask.scores import ConformityScore, as_score
 
@@ -34,7 +34,7 @@ def threshold(
     X : array (n, K, H, W) or (n, K, D, H, W), float16, float32 or float64
         Softmax probabilities.
     lam : float
-        Lambda. At the score's ``lambda_max`` and above, all sets are full.
+        Lambda, at least 0. At the score's ``lambda_max`` and above, all sets are full.
     conformity_score : LAC or "lac", default="lac"
         The score.
     first_image : int, default=0
@@ -67,7 +67,7 @@ def threshold(
     scores = score_array(X)
     out = np.empty(scores.shape, np.bool_)
     _core.threshold(
-        scores, _lambda(lam), as_score(conformity_score)._kernel(), out.view(np.uint8), first_image
+        scores, check_lambda(lam), as_score(conformity_score)._kernel(), out.view(np.uint8), first_image
     )
     return out
 
@@ -102,7 +102,7 @@ def set_size(
     """
     scores = score_array(X)
     out = np.empty(scores.shape[:1] + scores.shape[2:], np.uint16)
-    _core.set_size(scores, _lambda(lam), as_score(conformity_score)._kernel(), out, first_image)
+    _core.set_size(scores, check_lambda(lam), as_score(conformity_score)._kernel(), out, first_image)
     return out
 
 
@@ -195,7 +195,7 @@ def losses(
     scores, labels = score_array(X), label_array(y)
     index = check_ignore_index(ignore_index)
     missed, totals, _ = _core.coverage(
-        scores, labels, _lambda(lam), as_score(conformity_score)._kernel(), index, 0
+        scores, labels, check_lambda(lam), as_score(conformity_score)._kernel(), index, 0
     )
     return loss_values(as_loss(loss), missed, totals)
 
@@ -243,10 +243,3 @@ def lambda_hat(values: ArrayLike, weights: ArrayLike | None, budget: float) -> f
     if flat.ndim != 1 or ones.ndim != 1:
         raise ValueError(f"values and weights must have one axis, got shapes {flat.shape} and {ones.shape}")
     return _core.weighted_quantile(flat, ones, as_fraction(budget, "budget"))
-
-
-def _lambda(lam: float) -> float:
-    lam = float(lam)
-    if np.isnan(lam):
-        raise ValueError("lam must be a number, got nan")
-    return lam

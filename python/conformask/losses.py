@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -70,13 +70,20 @@ class MiscoverageLoss:
                     f"class_weights must be 'balanced', None or a sequence of floats, got {weights!r}"
                 )
         elif weights is not None:
+            weights = _as_list(weights, "class_weights")
             fractions = [as_fraction(weight, "class_weights") for weight in weights]
             if min(fractions, default=0) < 0 or not any(fractions):
                 raise ValueError(f"class_weights must be at least 0, and one above it, got {weights!r}")
             plain = tuple(as_plain(weight, "class_weights") for weight in weights)
             object.__setattr__(self, "class_weights", plain)
         if self.classes is not None:
-            classes = tuple(int(label) for label in self.classes)
+            listed = _as_list(self.classes, "classes")
+            if any(
+                isinstance(label, bool | np.bool_) or not isinstance(label, int | np.integer)
+                for label in listed
+            ):
+                raise TypeError(f"classes must hold class indices (ints), got {self.classes!r}")
+            classes = tuple(int(label) for label in listed)
             if not classes or min(classes) < 0 or len(set(classes)) < len(classes):
                 raise ValueError(
                     f"classes must be distinct class indices, at least one, got {self.classes!r}"
@@ -162,6 +169,12 @@ def as_loss(loss: object) -> Loss:
 def loss_values(loss: Loss, missed: NDArray[np.uint64], totals: NDArray[np.uint64]) -> NDArray[np.float64]:
     """Losses (n,) from missed and labelled pixels of each class, both (n, K); NaN where undefined."""
     return loss._kernel(totals.shape[1]).values(missed, totals)
+
+
+def _as_list(values: Any, name: str) -> list[Any]:
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise TypeError(f"{name} must be a sequence, got {values!r}")
+    return list(values)
 
 
 def _flags(classes: Sequence[int] | None, n_classes: int) -> list[bool]:

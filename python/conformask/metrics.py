@@ -180,11 +180,24 @@ def _mask_batches(
     y_true: Any, masks: Any
 ) -> Iterable[tuple[NDArray[np.bool_], NDArray[np.integer[Any]], int]]:
     if is_array(masks):
-        return [(mask_array(masks), label_array(y_true, "y_true"), 0)]
-    images = list(zip(masks, y_true, strict=True))
-    if not images:
-        raise ValueError("masks is empty")
-    return [
-        (mask_array(mask)[np.newaxis], label_array(labels, "y_true")[np.newaxis], index)
-        for index, (mask, labels) in enumerate(images)
-    ]
+        batches = [(mask_array(masks), label_array(y_true, "y_true"), 0)]
+    else:
+        images, labels = list(masks), list(y_true)
+        if not images:
+            raise ValueError("masks is empty: it holds no image")
+        if len(images) != len(labels):
+            raise ValueError(f"masks has {len(images)} images, y_true has {len(labels)}")
+        batches = [
+            (mask_array(mask)[np.newaxis], label_array(label, "y_true")[np.newaxis], index)
+            for index, (mask, label) in enumerate(zip(images, labels, strict=True))
+        ]
+    for batch, label, first in batches:
+        where = "" if is_array(masks) else f" in image {first}"
+        if batch.ndim not in (4, 5) or batch.shape[1] < 2:
+            raise ValueError(
+                f"masks must be (n, K, H, W) or (n, K, D, H, W) with K >= 2, got {batch.shape}{where}"
+            )
+        expected = batch.shape[:1] + batch.shape[2:]
+        if label.shape != expected:
+            raise ValueError(f"y_true must have shape {expected} to match masks{where}, got {label.shape}")
+    return batches

@@ -13,7 +13,7 @@ import numpy as np
 
 from conformask import _core
 from conformask._arrays import check_ignore_index, pairs
-from conformask._exact import as_fraction, check_alpha
+from conformask._exact import as_fraction, check_alpha, check_lambda
 from conformask.exceptions import InfeasibleRiskError
 from conformask.losses import Loss, as_loss, loss_values
 from conformask.metrics import exact_mean
@@ -37,6 +37,12 @@ class Units:
     shares: list[Fraction] | None  # of each image; None: 1 each
     total: Fraction
     n: int
+    name: str = "calibration images"
+
+    def infeasible(self, alpha: float) -> InfeasibleRiskError:
+        """What to say if no lambda controls the risk."""
+        size = self.n if self.total == self.n else float(self.total)
+        return InfeasibleRiskError(size, float(alpha), _core.n_needed(check_alpha(alpha)), self.name)
 
     def mean(self, losses: NDArray[np.float64]) -> float:
         """The mean loss, from correctly rounded sums."""
@@ -141,6 +147,8 @@ class ScoreProfiles:
             )
         if (self._groups is None) != (other._groups is None):
             raise ValueError("groups must be given for all images or for none")
+        if self._groups and other._groups and type(self._groups[0]) is not type(other._groups[0]):
+            raise ValueError("groups must all be ints or all be strings")
         if (self._sample_weight is None) != (other._sample_weight is None):
             raise ValueError("sample_weight must be given for all images or for none")
         return ScoreProfiles(
@@ -173,7 +181,7 @@ class ScoreProfiles:
         Raises
         ------
         InfeasibleRiskError
-            If there are fewer than ``ceil(1 / alpha) - 1`` images.
+            If there are fewer than ``ceil(1 / alpha) - 1`` images (groups; summed weights).
         ValueError
             If a parameter is out of range.
         """
@@ -181,7 +189,7 @@ class ScoreProfiles:
         kernel, units = as_loss(loss)._kernel(self.n_classes), self._units(as_loss(loss), on_empty)
         lam = self._core.lambda_hat(kernel, level, units.total, units.shares)
         if lam is None:
-            raise InfeasibleRiskError(units.n, float(alpha), _core.n_needed(level))
+            raise units.infeasible(alpha)
         return lam
 
     def losses(self, loss: Loss | str, lam: float | ArrayLike) -> NDArray[np.float64]:
@@ -200,6 +208,8 @@ class ScoreProfiles:
             NaN where the loss is undefined.
         """
         lambdas = np.asarray(lam, np.float64)
+        if not (lambdas >= 0).all():
+            raise ValueError(f"lam must be at least 0, got {lam!r}")
         order = np.argsort(lambdas.ravel(), kind="stable")
         losses = np.empty((len(self), lambdas.size))
         kernel = as_loss(loss)._kernel(self.n_classes)
@@ -245,7 +255,7 @@ class ScoreProfiles:
         ValueError
             If activations were not counted: ``cm.profile(..., activation=True)`` does.
         """
-        bracket = self._core.activation(float(lam))
+        bracket = self._core.activation(check_lambda(lam))
         if bracket is None:
             raise ValueError(
                 "activations were not counted; make the profiles with cm.profile(..., activation=True)"
@@ -276,6 +286,8 @@ class ScoreProfiles:
             The risk from each lambda on, up to the next jump.
         """
         loss = as_loss(loss)
+        if n_points < 1:
+            raise ValueError(f"n_points must be at least 1, got {n_points}")
         jumps = self._core.jumps(loss._kernel(self.n_classes), n_points)
         ends = [0.0, self.conformity_score.lambda_max, *([] if at is None else [at])]
         lambdas = np.unique(np.concatenate([jumps, ends]))
@@ -301,14 +313,14 @@ class ScoreProfiles:
                 Fraction(int(counts), sizes.get(group, 1))
                 for group, counts in zip(self._groups, counted, strict=True)
             ]
-            return Units(counted, shares, Fraction(len(sizes)), len(sizes))
+            return Units(counted, shares, Fraction(len(sizes)), len(sizes), "groups of calibration images")
         n = int(counted.sum())
         if self._sample_weight is not None:
             shares = [
                 as_fraction(weight, "sample_weight") * int(counts)
                 for weight, counts in zip(self._sample_weight, counted, strict=True)
             ]
-            return Units(counted, shares, sum(shares, Fraction()), n)
+            return Units(counted, shares, sum(shares, Fraction()), n, "calibration images by weight")
         return Units(counted, None, Fraction(n), n)
 
     def save(self, path: str | Path) -> None:
@@ -372,17 +384,13 @@ class ScoreProfiles:
                 arrays["labels"],
                 arrays.get("activations"),
             )
+            groups = _check_groups(arrays.get("groups"), len(core))
+            weights = _check_sample_weight(arrays.get("sample_weight"), groups, len(core))
         except FileNotFoundError:
             raise
         except Exception as error:
             raise ValueError(f"{path} holds no profiles of conformask: {error}") from error
-        groups, weights = arrays.get("groups"), arrays.get("sample_weight")
-        return cls(
-            core,
-            score,
-            None if groups is None else groups.tolist(),
-            None if weights is None else weights.tolist(),
-        )
+        return cls(core, score, groups, weights)
 
     def __reduce__(self) -> tuple[Any, ...]:
         arrays = self._core.to_arrays()
@@ -464,7 +472,8 @@ def _check_groups(groups: Any, n: int) -> list[int | str] | None:
     if groups is None:
         return None
     array = np.asarray(groups)
-    if array.shape != (n,) or array.dtype.kind not in "iuU":
+    mixed = array.dtype.kind == "U" and not all(isinstance(group, str) for group in groups)
+    if array.shape != (n,) or array.dtype.kind not in "iuU" or mixed:
         raise ValueError(
             f"groups must hold an int or string for each of {n} images, got {array.dtype} {array.shape}"
         )

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["RiskReport"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays do not compare to one truth value
 class RiskReport:
     """How the calibrated masks fare on labelled images. Means are over images.
 

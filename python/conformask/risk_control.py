@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,7 @@ __all__ = ["CRC", "ConformalRiskCalibrator"]
 _FORMAT = "conformask.ConformalRiskCalibrator"
 _FORMAT_VERSION = 1
 _LOSS_BOUND = 1  # B: every loss here is at most 1
+_RESULTS = ("lambda_hat", "risk", "risk_bound", "n_images", "n_skipped", "n_classes")
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class _Solution:
     n_images: int
     n_skipped: int
     n_classes: int
+    of: tuple[Any, ...]  # the parameters it was found for
 
 
 class ConformalRiskCalibrator(BaseEstimator):
@@ -107,7 +109,8 @@ class ConformalRiskCalibrator(BaseEstimator):
     risk_ : float
         The empirical risk at `lambda_hat_`: the mean loss of the calibration images.
     risk_bound_ : float
-        What is controlled: ``(n * risk_ + 1) / (n + 1)``, at most alpha.
+        What is controlled: ``(n * risk_ + 1) / (n + 1)``, with n images (groups; summed weights). At most alpha, except
+        for full sets by ``on_infeasible="full"``.
     profiles_ : ScoreProfiles
         What was kept of the images.
     n_images_ : int
@@ -211,8 +214,13 @@ class ConformalRiskCalibrator(BaseEstimator):
         TypeError, ValueError
             If the input is not as described; the message names argument, image and value. The object stays as it was.
         """
-        self._adopt(self._profile(X, y, groups, sample_weight))
-        self._solved()
+        profiles = self._profile(X, y, groups, sample_weight)
+        try:
+            solution = self._solve(profiles)
+        except InfeasibleRiskError:
+            self._adopt(profiles)
+            raise
+        self._adopt(profiles, solution)
         return self
 
     def partial_fit(
@@ -271,7 +279,10 @@ class ConformalRiskCalibrator(BaseEstimator):
             )
         known = self.profiles_ if self.__sklearn_is_fitted__() else None
         theirs = other.profiles_
-        self._adopt(theirs if known is None else known.merge(theirs))
+        merged = theirs if known is None else known.merge(theirs)
+        self._check_parameters()
+        merged._units(as_loss(self.loss), self.on_empty)  # refuses now what it would refuse later
+        self._adopt(merged)
         return self
 
     def recalibrate(
@@ -531,7 +542,12 @@ class ConformalRiskCalibrator(BaseEstimator):
             Before :meth:`fit`.
         """
         path = Path(path)
-        sibling = path.with_suffix(".npz") if profiles else None
+        # Names that differ keep profiles that differ, whatever their endings.
+        sibling = (
+            path.with_name((path.stem if path.suffix == ".json" else path.name) + ".npz")
+            if profiles
+            else None
+        )
         document = {
             "format": _FORMAT,
             "format_version": _FORMAT_VERSION,
@@ -544,12 +560,13 @@ class ConformalRiskCalibrator(BaseEstimator):
                 "alpha": as_plain(self.alpha, "alpha"),
                 "ignore_index": check_ignore_index(self.ignore_index),
             },
-            "results": {name: _number_to_json(value) for name, value in asdict(self._solved()).items()},
+            "results": {name: _number_to_json(getattr(self._solved(), name)) for name in _RESULTS},
             "profiles": sibling.name if sibling else None,
         }
+        text = json.dumps(document, indent=2, allow_nan=False) + "\n"
         if sibling:
             self.profiles_.save(sibling)
-        path.write_text(json.dumps(document, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | Path) -> ConformalRiskCalibrator:
@@ -586,19 +603,26 @@ class ConformalRiskCalibrator(BaseEstimator):
             parameters["alpha"] = float(parameters["alpha"])
             calibrator = cls(**parameters)
             calibrator._check_parameters()
-            calibrator._solution = _solution_from_json(
-                document["results"], as_score(calibrator.conformity_score)
-            )
+            calibrator._solution = _solution_from_json(document["results"], calibrator._question())
             sibling = document["profiles"]
             if sibling is not None and not isinstance(sibling, str):
                 raise TypeError(f"profiles is {sibling!r}")
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
             raise ValueError(f"{path} is damaged or holds no calibrator: {error}") from error
         if sibling is not None:
             profiles = ScoreProfiles.load(path.with_name(Path(sibling).name))
-            score = as_score(calibrator.conformity_score)
-            if (profiles.n_classes, profiles.conformity_score) != (calibrator.n_classes_, score):
-                raise ValueError(f"the profiles in {sibling} are not those of {path}: {profiles}")
+            try:
+                found = calibrator._solve(profiles)
+            except ValueError as error:
+                raise ValueError(f"the profiles in {sibling} are not those of {path}: {error}") from error
+            known = calibrator._solution
+            if any(
+                getattr(found, name) != getattr(known, name)
+                for name in ("lambda_hat", "n_images", "n_classes")
+            ):
+                raise ValueError(
+                    f"the profiles in {sibling} are not those of {path}: they give another result"
+                )
             calibrator._profiles = profiles
         return calibrator
 
@@ -636,47 +660,69 @@ class ConformalRiskCalibrator(BaseEstimator):
         profiles._units(as_loss(self.loss), self.on_empty)  # refuses now what it would refuse later
         return profiles
 
-    def _adopt(self, profiles: ScoreProfiles) -> None:
+    def _adopt(self, profiles: ScoreProfiles, solution: _Solution | None = None) -> None:
         self._profiles: ScoreProfiles | None = profiles
-        self._solution: _Solution | None = None
+        self._solution = solution
+        if solution is not None:
+            self._warn(solution)
 
     def _has_images(self) -> bool:
         return self.__dict__.get("_profiles") is not None
 
     def _solved(self) -> _Solution:
         solution: _Solution | None = self.__dict__.get("_solution")
-        if solution is None:
-            if not self._has_images():
-                raise self._not_fitted()
-            solution = self._solution = self._solve()
+        if solution is None and not self._has_images():
+            raise self._not_fitted()
+        if solution is None or solution.of != self._question():
+            # Not asked before, or by set_params for something else since.
+            solution = self._solution = self._solve(self.profiles_)
+            self._warn(solution)
         return solution
 
-    def _solve(self) -> _Solution:
-        profiles, loss = self.profiles_, as_loss(self.loss)
-        units = profiles._units(loss, self.on_empty)
+    def _question(self) -> tuple[Any, ...]:
+        """What a solution is the answer to, besides the images."""
+        score, loss = as_score(self.conformity_score), as_loss(self.loss)
+        return score, loss, check_alpha(self.alpha), self.on_empty, self.on_infeasible
+
+    def _solve(self, profiles: ScoreProfiles) -> _Solution:
+        loss = as_loss(self.loss)
+        if profiles.conformity_score != as_score(self.conformity_score):
+            raise ValueError(
+                f"the images were profiled by {profiles.conformity_score}: fit again to change the score"
+            )
+        units, bound = profiles._units(loss, self.on_empty), float(check_alpha(self.alpha))
         try:
             lam = profiles.lambda_hat(loss, self.alpha, on_empty=self.on_empty)
-        except InfeasibleRiskError as error:
+        except InfeasibleRiskError:
             if self.on_infeasible != "full":
                 raise
-            lam = as_score(self.conformity_score).lambda_max
-            warnings.warn(f"{error}: the sets are full", InfeasibleRiskWarning, stacklevel=3)
-            bound = math.inf
-        else:
-            bound = float(self.alpha)
-        n_skipped = int((~units.counted).sum())
-        if n_skipped:
-            warnings.warn(
-                f"the loss is undefined on {n_skipped} of {len(profiles)} images (no labelled pixel that counts): "
-                f"they are left out, n = {units.n}",
-                DroppedImagesWarning,
-                stacklevel=3,
-            )
+            lam, bound = as_score(self.conformity_score).lambda_max, math.inf
         risk = profiles.risk(loss, lam, on_empty=self.on_empty)
         total = float(units.total)
         corrected = (total * (0.0 if math.isnan(risk) else risk) + _LOSS_BOUND) / (total + 1)
         # The exact bound is at most alpha, as was decided exactly; rounding must not lift it above.
-        return _Solution(lam, risk, min(corrected, bound), units.n, n_skipped, profiles.n_classes)
+        return _Solution(
+            lambda_hat=lam,
+            risk=risk,
+            risk_bound=min(corrected, bound),
+            n_images=units.n,
+            n_skipped=int((~units.counted).sum()),
+            n_classes=profiles.n_classes,
+            of=self._question(),
+        )
+
+    def _warn(self, solution: _Solution) -> None:
+        if solution.risk_bound > float(check_alpha(self.alpha)):
+            error = self.profiles_._units(as_loss(self.loss), self.on_empty).infeasible(self.alpha)
+            warnings.warn(f"{error}: the sets are full", InfeasibleRiskWarning, stacklevel=4)
+        if solution.n_skipped:
+            of = f"{solution.n_skipped} of {len(self.profiles_)} images"
+            warnings.warn(
+                f"the loss is undefined on {of} (no labelled pixel that counts): they are left out, "
+                f"n = {solution.n_images}",
+                DroppedImagesWarning,
+                stacklevel=4,
+            )
 
     def _set_sizes(self, scores: Scores, first: int) -> NDArray[np.uint16]:
         lam, score = self.lambda_hat_, as_score(self.conformity_score)
@@ -703,7 +749,7 @@ def _number_to_json(value: float) -> float | str:
     return value if math.isfinite(value) else str(value)
 
 
-def _solution_from_json(results: dict[str, Any], score: ConformityScore) -> _Solution:
+def _solution_from_json(results: dict[str, Any], of: tuple[Any, ...]) -> _Solution:
     """Results of a file; refuses what no calibration gives."""
     for name, least in {"n_images": 0, "n_skipped": 0, "n_classes": 2}.items():
         if type(results[name]) is not int or results[name] < least:
@@ -715,8 +761,9 @@ def _solution_from_json(results: dict[str, Any], score: ConformityScore) -> _Sol
         n_images=results["n_images"],
         n_skipped=results["n_skipped"],
         n_classes=results["n_classes"],
+        of=of,
     )
-    if not 0 <= solution.lambda_hat <= score.lambda_max:
+    if not 0 <= solution.lambda_hat <= of[0].lambda_max:
         raise ValueError(f"lambda_hat is {solution.lambda_hat!r}")
     for name in ("risk", "risk_bound"):  # NaN, the risk of no image, is not beyond either
         if getattr(solution, name) < 0 or getattr(solution, name) > 1:

@@ -42,6 +42,7 @@ impl_label!(i8, i16, i32, i64, u8, u16, u32, u64);
 /// Labels of `n` images, `(n, D, H, W)`, with an ignore index that wins over any class.
 pub struct LabelMaps<'a> {
     reader: Box<dyn ReadLabels + 'a>,
+    name: &'static str,
     n_classes: usize,
     ignore_index: Option<i64>,
     first_image: usize,
@@ -72,7 +73,13 @@ impl<'a> LabelMaps<'a> {
             return Err(Error::IgnoreIndexIsClass { ignore_index, n_classes });
         }
         let view = view.into_dimensionality::<Ix4>().expect("rank 4 by the check above");
-        Ok(Self { reader: Box::new(view), n_classes, ignore_index, first_image: maps.first_image })
+        Ok(Self { reader: Box::new(view), name: "y", n_classes, ignore_index, first_image: maps.first_image })
+    }
+
+    /// The same under another name, for error messages.
+    #[must_use]
+    pub fn named(self, name: &'static str) -> Self {
+        Self { name, ..self }
     }
 
     /// Writes the class of each pixel, [`VOID`] where it is ignored.
@@ -80,6 +87,7 @@ impl<'a> LabelMaps<'a> {
         codes.resize(pixels.len(), VOID);
         self.reader.read(image, pixels, self.n_classes, self.ignore_index, codes).map_err(|value| {
             Error::Label {
+                name: self.name,
                 image: self.first_image + image,
                 value,
                 n_classes: self.n_classes,

@@ -114,7 +114,7 @@ pub fn mask_coverage<'py>(
 ) -> PyResult<Counts<'py>> {
     let (array, labels) = (borrow(masks)?, Labels::new(y)?);
     let maps = ScoreMaps::new(array.as_array(), first_image)?;
-    let labels = labels.maps(ignore_index, &maps)?;
+    let labels = labels.maps(ignore_index, &maps)?.named("y_true");
     let images = run(masks.py(), |cancel| metric::coverage::mask_coverage(&maps, &labels, cancel))?;
     Ok(counts(masks.py(), &images))
 }

@@ -11,7 +11,7 @@ mod objects;
 mod profile;
 mod run;
 
-use pyo3::exceptions::{PyKeyboardInterrupt, PyValueError};
+use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
 use crate::error::Error;
@@ -20,6 +20,7 @@ impl From<Error> for PyErr {
     fn from(error: Error) -> Self {
         match error {
             Error::Interrupted => PyKeyboardInterrupt::new_err(()),
+            Error::Threads { .. } => PyRuntimeError::new_err(error.to_string()),
             error => PyValueError::new_err(error.to_string()),
         }
     }

@@ -18,7 +18,7 @@ const POLL: Duration = Duration::from_millis(50);
 /// job to stop and raises. A panic, which is a fault of ours, becomes a `RuntimeError`.
 pub fn run<T: Send>(py: Python<'_>, job: impl FnOnce(&Cancel) -> Result<T> + Send) -> PyResult<T> {
     // With the GIL held, as `threads::pool` asks.
-    let pool = threads::pool();
+    let pool = threads::pool()?;
     let cancel = Cancel::default();
     py.detach(|| {
         pool.in_place_scope(|scope| {

@@ -45,10 +45,6 @@ pub struct Lac {
 }
 
 impl Score for Lac {
-    fn lambda_max(&self, _n_classes: usize) -> f64 {
-        1.0
-    }
-
     /// Probabilities are stored: `1 - p` of a float32 would not fit a float32.
     fn coding(&self) -> Coding {
         Coding::Complement

@@ -77,9 +77,6 @@ impl Coding {
 
 /// A conformity score, as kernels over tiles.
 pub trait Score: Sync {
-    /// The smallest lambda at which every set is full.
-    fn lambda_max(&self, n_classes: usize) -> f64;
-
     /// How [`TrueLabels::values`] hold critical values.
     fn coding(&self) -> Coding;
 

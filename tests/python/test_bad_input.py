@@ -449,7 +449,7 @@ def test_bad_names_of_other_arguments() -> None:
     fitted = Calibrator().fit(GOOD.X, GOOD.y)
     with pytest.raises(ValueError, match=r"normalize must be 'classes' or 'max', got 'sum'"):
         fitted.varisco(GOOD.X, "sum")
-    with pytest.raises(ValueError, match="lam must be a number, got nan"):
+    with pytest.raises(ValueError, match="lam must be at least 0, got nan"):
         cm.kernels.threshold(GOOD.X, np.nan)
     with pytest.raises(ValueError, match=r"conformity_score must be one of .*'softmax'"):
         cm.kernels.threshold(GOOD.X, 0.5, "softmax")

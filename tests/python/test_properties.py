@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
 from itertools import pairwise
 
 import numpy as np
@@ -363,3 +364,28 @@ def test_varisco_is_set_size_over_classes_or_over_the_largest() -> None:
     largest = sizes.max(axis=(1, 2), keepdims=True)
     assert np.array_equal(fitted.varisco(problem.X, "max"), (sizes / largest).astype(np.float32))
     assert len(np.unique(largest)) > 1 or largest[0] < 4  # the two differ here
+
+
+@pytest.mark.parametrize("scale", [1e308, 5e-324, Fraction(10**400), Fraction(1, 10**400)])
+def test_class_weights_of_any_size_are_relative(scale: float | Fraction) -> None:
+    problem = wide()
+    fitted = Calibrator(loss=cm.MiscoverageLoss([scale] * 4)).fit(problem.X, problem.y)
+    balanced = Calibrator(loss=cm.MiscoverageLoss("balanced")).fit(problem.X, problem.y)
+    assert bits(fitted) == bits(balanced)
+
+
+def test_a_class_that_weighs_almost_nothing_still_has_a_loss() -> None:
+    y, masks = np.zeros((1, 1, 2), int), np.ones((1, 2, 1, 2), bool)
+    masks[0, 0, 0, 0] = False
+    weights = [Fraction(1, 10**400), 1]
+    assert cm.metrics.empirical_risk(y, masks, cm.MiscoverageLoss(weights)) == 0.5
+
+
+def test_parameters_set_after_fit_are_answered_for() -> None:
+    problem = wide()
+    fitted = Calibrator(alpha=0.3).fit(problem.X, problem.y)
+    fitted.set_params(alpha=0.2)
+    assert fitted.lambda_hat_ == Calibrator(alpha=0.2).fit(problem.X, problem.y).lambda_hat_
+    fitted.set_params(conformity_score=cm.LAC(include_top1=False))
+    with pytest.raises(ValueError, match="fit again to change the score"):
+        fitted.predict(problem.X)

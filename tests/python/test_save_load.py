@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -381,3 +382,19 @@ def test_profiles_of_others_are_refused(saved: Path) -> None:
     cm.profile(other.X, other.y).save(saved.with_suffix(".npz"))
     with pytest.raises(ValueError, match="profiles"):
         Calibrator.load(saved).recalibrate(alpha=0.2)
+
+
+def test_names_that_differ_keep_profiles_that_differ(tmp_path: Path) -> None:
+    few = Calibrator(alpha=0.3).fit(PROBLEM.X[:12], PROBLEM.y[:12])
+    many = Calibrator(alpha=0.3).fit(PROBLEM.X, PROBLEM.y)
+    for name in ("alpha_0.1", "a.json", "a.txt", "x.npz"):
+        few.save(tmp_path / name, profiles=True)
+        many.save(tmp_path / f"{name}0", profiles=True)
+        assert len(Calibrator.load(tmp_path / name).profiles_) == 12
+
+
+def test_a_save_that_fails_writes_nothing(tmp_path: Path) -> None:
+    fitted = Calibrator(alpha=Fraction(3, 10)).fit(PROBLEM.X, PROBLEM.y)
+    with pytest.raises(TypeError):
+        fitted.save(tmp_path / "c.json", profiles=True)
+    assert not list(tmp_path.iterdir())

@@ -65,9 +65,29 @@ fn tiny() -> BigRational {
     BigRational::new(1.into(), num_bigint::BigInt::from(10).pow(60))
 }
 
-trait Scores: Element + num_traits::NumCast + Debug {}
+trait Scores: Element + Debug {
+    fn of(x: f64) -> Self;
 
-impl<E: Element + num_traits::NumCast + Debug> Scores for E {}
+    fn double(self) -> f64;
+}
+
+macro_rules! impl_scores {
+    ($float:ty, $of:expr) => {
+        impl Scores for $float {
+            fn of(x: f64) -> Self {
+                $of(x)
+            }
+
+            fn double(self) -> f64 {
+                self.into()
+            }
+        }
+    };
+}
+
+impl_scores!(f16, f16::from_f64);
+impl_scores!(f32, |x| x as f32);
+impl_scores!(f64, |x| x);
 
 /// Score maps `(n, K, D, H, W)` and label maps `(n, D, H, W)`.
 #[derive(Clone)]
@@ -79,7 +99,7 @@ struct Images<E> {
 impl<E: Scores> Images<E> {
     /// Probabilities with few distinct values, some certain, some next to 0 or 1; a fifth of the pixels is void.
     fn random((n, k, d, h, w): Shape, random: &mut Random) -> Self {
-        let mut scores = Array5::from_elem((n, k, d, h, w), E::from(0.0).unwrap());
+        let mut scores = Array5::from_elem((n, k, d, h, w), E::of(0.0));
         for (i, z, r, c) in ndarray::indices((n, d, h, w)) {
             let mut weights: Vec<f64> = (0..k)
                 .map(|_| {
@@ -90,7 +110,7 @@ impl<E: Scores> Images<E> {
             weights[random.below(k)] += random.pick(&[1.0, 5.0, 100.0, 1e18]);
             let sum: f64 = weights.iter().sum();
             for (class, weight) in weights.iter().enumerate() {
-                scores[[i, class, z, r, c]] = E::from(weight / sum).unwrap();
+                scores[[i, class, z, r, c]] = E::of(weight / sum);
             }
         }
         let labels = Array4::from_shape_simple_fn((n, d, h, w), || {
@@ -119,7 +139,7 @@ impl<E: Scores> Images<E> {
             labels
                 .indexed_iter()
                 .map(|((z, r, c), &label)| {
-                    (scores.slice(s![.., z, r, c]).iter().map(|p| p.to_f64().unwrap()).collect(), label)
+                    (scores.slice(s![.., z, r, c]).iter().map(|p| p.double()).collect(), label)
                 })
                 .collect()
         };
@@ -601,8 +621,8 @@ impl Fault {
         let (_, _, _, h, w) = images.scores.dim();
         let (z, r, c) = (pixel / (h * w), pixel / w % h, pixel % w);
         match self {
-            Self::Value(value) => images.scores[[image, class, z, r, c]] = E::from(value).unwrap(),
-            Self::Zeros => images.scores.slice_mut(s![image, .., z, r, c]).fill(E::from(0.0).unwrap()),
+            Self::Value(value) => images.scores[[image, class, z, r, c]] = E::of(value),
+            Self::Zeros => images.scores.slice_mut(s![image, .., z, r, c]).fill(E::of(0.0)),
             Self::Label(label) => images.labels[[image, z, r, c]] = label,
         }
     }
@@ -614,7 +634,7 @@ impl Fault {
             Self::Value(value) => Error::NotFinite { image, class, pixel, value },
             Self::Zeros => Error::NotNormalised { image, pixel, sum: 0.0, tolerance: TOLERANCE },
             Self::Label(value) => {
-                Error::Label { image, value: value.into(), n_classes, ignore: VOID.to_string() }
+                Error::Label { name: "y", image, value: value.into(), n_classes, ignore: VOID.to_string() }
             }
         }
     }
