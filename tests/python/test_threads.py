@@ -242,9 +242,12 @@ def test_the_default_comes_back() -> None:
 # Ctrl-C
 
 _LONG_FIT = """
-import sys, time
+import signal, sys, time
 import numpy as np
 import conformask as cm
+
+# What a shell starts in the background inherits that Ctrl-C is ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 K, n, side = 32, 3000, 1024
 X = np.broadcast_to(np.float32(1 / K), (n, K, side, side))  # 400 GB, of which 4 bytes exist
