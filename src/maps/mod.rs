@@ -31,7 +31,7 @@ const TILE_BYTES: usize = 512 << 10;
 /// state in cache for a second pass.
 fn tile_len<R: Real>(n_classes: usize) -> usize {
     let pixels = TILE_BYTES / (n_classes * size_of::<R>());
-    (pixels / 64 * 64).clamp(64, 1024)
+    (pixels / 64 * 64).clamp(64, 512)
 }
 
 /// Scores of `n` images: `(n, K, D, H, W)`, with `D = 1` for flat images.
