@@ -4,7 +4,7 @@
 use std::hint::black_box;
 
 use _core::loss::{Loss, Weighting};
-use _core::maps::{LabelMaps, ScoreMaps};
+use _core::maps::{Inputs, LabelMaps, ScoreMaps};
 use _core::metric::coverage::mask_coverage;
 use _core::profile::build;
 use _core::risk::{crc, lambda_hat};
@@ -60,7 +60,7 @@ fn kernels(criterion: &mut Criterion) {
     for size in SIZES {
         let (n, k, h, w) = size;
         let data = data(size);
-        let maps = || ScoreMaps::new(data.scores.view(), 0).unwrap();
+        let maps = || ScoreMaps::new(data.scores.view(), Inputs::Probabilities, 0).unwrap();
         let labels = || LabelMaps::new(data.labels.view(), Some(255), &maps()).unwrap();
         let id = |kernel: &str| BenchmarkId::new(kernel, format!("{n}x{k}x{h}x{w}"));
 
@@ -96,7 +96,7 @@ fn kernels(criterion: &mut Criterion) {
         });
         let masks = masks.mapv(|inside| inside != 0).into_shape_with_order(IxDyn(&[n, k, h, w])).unwrap();
         group.bench_function(id("mask_coverage"), |b| {
-            let masks = ScoreMaps::new(masks.view(), 0).unwrap();
+            let masks = ScoreMaps::new(masks.view(), Inputs::Probabilities, 0).unwrap();
             b.iter(|| pool.install(|| mask_coverage(&masks, &labels(), &cancel)).unwrap());
         });
         group.finish();

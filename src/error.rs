@@ -97,6 +97,23 @@ pub enum Error {
         /// The value.
         value: f64,
     },
+    /// A score that is not ours gave what is no critical value.
+    #[error(
+        "the conformity score gives {value} to class {class} at pixel {pixel} of image {image}: critical values must be in \
+         [0, {max}]; set the score's attribute lambda_max if they may be larger"
+    )]
+    CriticalValue {
+        /// Index of the image.
+        image: usize,
+        /// Index of the class.
+        class: usize,
+        /// Row-major index of the pixel.
+        pixel: usize,
+        /// The value.
+        value: f64,
+        /// The largest critical value.
+        max: f64,
+    },
     /// Probabilities that do not sum to 1.
     #[error(
         "the probabilities of image {image} sum to {sum} at pixel {pixel}, not to 1 within {tolerance}; \

@@ -22,12 +22,16 @@ pub trait Real:
     /// The nearest value to `x`.
     fn round_from(x: f64) -> Self;
 
-    /// A copy of the values, in a box that knows their width.
-    fn store(values: &[Self]) -> Stored;
+    /// The values, which are of this type, in a box that knows its width.
+    fn store(values: &[f64]) -> Stored;
 
     /// The smallest `p` in `[0, inf]` for which `holds(p)`, where `holds` is false below some point and true above.
     /// `inf` if it holds nowhere.
     fn smallest(holds: impl Fn(f64) -> bool) -> Self;
+
+    /// The largest finite `s >= 0` for which `holds(s)`, where `holds` is true up to some point and false above.
+    /// `-inf` if it holds nowhere.
+    fn largest(holds: impl Fn(f64) -> bool) -> Self;
 }
 
 /// Values kept as wide as the input was.
@@ -90,8 +94,8 @@ macro_rules! impl_real {
                 x as $real
             }
 
-            fn store(values: &[$real]) -> Stored {
-                $stored(values.into())
+            fn store(values: &[f64]) -> Stored {
+                $stored(values.iter().map(|&value| value as $real).collect())
             }
 
             fn smallest(holds: impl Fn(f64) -> bool) -> Self {
@@ -106,6 +110,11 @@ macro_rules! impl_real {
                     }
                 }
                 <$real>::from_bits(high)
+            }
+
+            fn largest(holds: impl Fn(f64) -> bool) -> Self {
+                let first_out = Self::smallest(|s| !holds(s));
+                if first_out > 0.0 { first_out.next_down() } else { Self::NEG_INFINITY }
             }
         }
     };
@@ -218,6 +227,11 @@ mod tests {
         assert_eq!(f32::smallest(|p| p > 0.25), f32::from_bits(0.25_f32.to_bits() + 1));
         assert_eq!(f64::smallest(|_| true), 0.0);
         assert_eq!(f64::smallest(|_| false), f64::INFINITY);
+        assert_eq!(f32::largest(|s| s <= 0.25), 0.25);
+        assert_eq!(f32::largest(|s| s <= 0.1), 0.1_f32.next_down());
+        assert_eq!(f64::largest(|s| s <= 0.0), 0.0);
+        assert_eq!(f64::largest(|_| true), f64::MAX);
+        assert_eq!(f64::largest(|_| false), f64::NEG_INFINITY);
     }
 
     #[test]

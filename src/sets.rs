@@ -5,81 +5,68 @@ use ndarray::{ArrayViewMut2, ArrayViewMut3, s};
 
 use crate::error::Result;
 use crate::maps::{ClassCounter, LabelMaps, ScoreMaps, VOID, bands_mut, map_bands};
-use crate::normalisation::Place;
-use crate::real::{Element, Real};
-use crate::score::{Score, SetWork, TrueLabels};
+use crate::real::Real;
+use crate::score::{Score, for_each_tile};
 use crate::threads::Cancel;
 
 /// Multi-labeled masks: `out` is `(n, K, pixels)` and takes 1 where the class is in the pixel's set at `lambda`, else 0.
-pub fn threshold<E: Element, S: Score>(
-    maps: &ScoreMaps<'_, E>,
+pub fn threshold<R: Real>(
+    maps: &ScoreMaps<'_, R>,
     lambda: f64,
-    score: &S,
+    score: &dyn Score<R>,
     out: ArrayViewMut3<'_, u8>,
     cancel: &Cancel,
 ) -> Result<()> {
-    map_bands(maps, bands_mut(out), cancel, |work: &mut Work<E::Real>, band, mut out| {
-        let mut reader = maps.tiles(band.image, &mut work.scratch);
-        for pixels in band.tiles::<E::Real>(maps.n_classes()) {
-            let columns = band.offset_of(&pixels);
-            let place = Place { image: maps.name(band.image), pixels: pixels.clone() };
-            let mut out = out.slice_mut(s![.., columns]);
-            score.masks(&reader.read(pixels), lambda, &place, &mut work.sets, &mut out)?;
-        }
-        Ok(())
+    map_bands(maps, bands_mut(out), cancel, |buffers, band, mut out| {
+        for_each_tile(maps, None, score, band, buffers, |spot, tile, work| {
+            let mut out = out.slice_mut(s![.., spot.columns.clone()]);
+            score.masks(tile, lambda, &spot.place, work, &mut out)
+        })
     })?;
     Ok(())
 }
 
 /// Number of classes in each pixel's set at `lambda`; `out` is `(n, pixels)`.
-pub fn set_size<E: Element, S: Score>(
-    maps: &ScoreMaps<'_, E>,
+pub fn set_size<R: Real>(
+    maps: &ScoreMaps<'_, R>,
     lambda: f64,
-    score: &S,
+    score: &dyn Score<R>,
     out: ArrayViewMut2<'_, u16>,
     cancel: &Cancel,
 ) -> Result<()> {
-    map_bands(maps, bands_mut(out), cancel, |work: &mut Work<E::Real>, band, mut out| {
-        let mut reader = maps.tiles(band.image, &mut work.scratch);
-        for pixels in band.tiles::<E::Real>(maps.n_classes()) {
-            let mut out = out.slice_mut(s![band.offset_of(&pixels)]);
-            let place = Place { image: maps.name(band.image), pixels: pixels.clone() };
-            score.sizes(&reader.read(pixels), lambda, None, &place, &mut work.sets)?;
-            for (out, &size) in out.iter_mut().zip(&work.sets.sizes) {
+    map_bands(maps, bands_mut(out), cancel, |buffers, band, mut out| {
+        for_each_tile(maps, None, score, band, buffers, |spot, tile, work| {
+            score.sizes(tile, lambda, None, &spot.place, work)?;
+            for (out, &size) in out.slice_mut(s![spot.columns.clone()]).iter_mut().zip(&work.sizes) {
                 *out = size as u16;
             }
-        }
-        Ok(())
+            Ok(())
+        })
     })?;
     Ok(())
 }
 
 /// The critical value of each pixel's true label, NaN where void; `out` is `(n, pixels)`.
-pub fn true_label_scores<E: Element, S: Score>(
-    maps: &ScoreMaps<'_, E>,
+pub fn true_label_scores<R: Real>(
+    maps: &ScoreMaps<'_, R>,
     labels: &LabelMaps<'_>,
-    score: &S,
+    score: &dyn Score<R>,
     out: ArrayViewMut2<'_, f64>,
     cancel: &Cancel,
 ) -> Result<()> {
     let coding = score.coding();
-    map_bands(maps, bands_mut(out), cancel, |work: &mut Work<E::Real>, band, mut out| {
-        let Work { scratch, codes, truth, .. } = work;
-        let mut reader = maps.tiles(band.image, scratch);
-        for pixels in band.tiles::<E::Real>(maps.n_classes()) {
-            let mut out = out.slice_mut(s![band.offset_of(&pixels)]);
-            labels.read(band.image, pixels.clone(), codes)?;
-            let place = Place { image: maps.name(band.image), pixels: pixels.clone() };
-            score.true_labels(&reader.read(pixels), codes, &place, truth)?;
-            let out = out.as_slice_mut().expect("the pixels of an image are contiguous");
-            for ((out, &code), (&value, &missed)) in
-                out.iter_mut().zip(&*codes).zip(truth.values.iter().zip(&truth.missed))
-            {
-                let critical = if missed == 0 { 0.0 } else { coding.decode(value.into()) };
-                *out = if code == VOID { f64::NAN } else { critical };
+    map_bands(maps, bands_mut(out), cancel, |buffers, band, mut out| {
+        for_each_tile(maps, Some(labels), score, band, buffers, |spot, tile, work| {
+            score.true_labels(tile, spot.codes, &spot.place, work)?;
+            let mut out = out.slice_mut(s![spot.columns.clone()]);
+            for (out, &code) in out.iter_mut().zip(spot.codes) {
+                *out = if code == VOID { f64::NAN } else { 0.0 };
             }
-        }
-        Ok(())
+            for (j, value) in work.missed.iter() {
+                out[j] = coding.decode(value);
+            }
+            Ok(())
+        })
     })?;
     Ok(())
 }
@@ -109,7 +96,7 @@ impl Coverage {
 }
 
 /// Joins what was found band by band, in the order of [`ScoreMaps::bands`], to one result per image.
-pub fn join_bands<E: Element>(maps: &ScoreMaps<'_, E>, bands: &[Coverage]) -> Vec<Coverage> {
+pub fn join_bands<R: Real>(maps: &ScoreMaps<'_, R>, bands: &[Coverage]) -> Vec<Coverage> {
     let join = |bands: &[Coverage]| {
         let mut image = Coverage::new(maps.n_classes());
         for band in bands {
@@ -121,31 +108,27 @@ pub fn join_bands<E: Element>(maps: &ScoreMaps<'_, E>, bands: &[Coverage]) -> Ve
 }
 
 /// How the sets at `lambda` cover the truth, image by image, without building masks.
-pub fn coverage<E: Element, S: Score>(
-    maps: &ScoreMaps<'_, E>,
+pub fn coverage<R: Real>(
+    maps: &ScoreMaps<'_, R>,
     labels: &LabelMaps<'_>,
     lambda: f64,
-    score: &S,
+    score: &dyn Score<R>,
     cancel: &Cancel,
 ) -> Result<Vec<Coverage>> {
     let coding = score.coding();
     let tasks = vec![(); maps.bands().len()];
-    let bands = map_bands(maps, tasks, cancel, |work: &mut Work<E::Real>, band, ()| {
-        let Work { scratch, codes, truth, sets } = work;
+    let bands = map_bands(maps, tasks, cancel, |buffers, band, ()| {
         let (mut found, mut totals) = (Coverage::new(maps.n_classes()), ClassCounter::new(maps.n_classes()));
-        let mut reader = maps.tiles(band.image, scratch);
-        for pixels in band.tiles::<E::Real>(maps.n_classes()) {
-            labels.read(band.image, pixels.clone(), codes)?;
-            let place = Place { image: maps.name(band.image), pixels: pixels.clone() };
-            let tile = reader.read(pixels);
-            score.true_labels(&tile, codes, &place, truth)?;
-            score.sizes(&tile, lambda, Some(codes), &place, sets)?;
-            totals.add(codes);
-            truth.for_each_missed(codes, |value, code| {
-                found.missed[code as usize] += u64::from(coding.decode(value.into()) > lambda);
-            });
-            found.size_sum += sum_labelled(&sets.sizes, codes);
-        }
+        for_each_tile(maps, Some(labels), score, band, buffers, |spot, tile, work| {
+            score.true_labels(tile, spot.codes, &spot.place, work)?;
+            score.sizes(tile, lambda, Some(spot.codes), &spot.place, work)?;
+            totals.add(spot.codes);
+            for (j, value) in work.missed.iter() {
+                found.missed[spot.codes[j] as usize] += u64::from(coding.decode(value) > lambda);
+            }
+            found.size_sum += sum_labelled(&work.sizes, spot.codes);
+            Ok(())
+        })?;
         found.totals = totals.finish();
         Ok(found)
     })?;
@@ -158,23 +141,4 @@ fn sum_labelled(sizes: &[i32], codes: &[i32]) -> u64 {
     let sum: u32 =
         sizes.iter().zip(codes).map(|(&size, &code)| if code == VOID { 0 } else { size as u32 }).sum();
     u64::from(sum)
-}
-
-/// The buffers of one thread.
-struct Work<R> {
-    scratch: Vec<R>,
-    codes: Vec<i32>,
-    truth: TrueLabels<R>,
-    sets: SetWork<R>,
-}
-
-impl<R: Real> Default for Work<R> {
-    fn default() -> Self {
-        Self {
-            scratch: Vec::new(),
-            codes: Vec::new(),
-            truth: TrueLabels::default(),
-            sets: SetWork::default(),
-        }
-    }
 }

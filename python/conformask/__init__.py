@@ -24,15 +24,18 @@ from conformask.losses import BinaryLoss, MiscoverageLoss
 from conformask.profiles import ScoreProfiles, profile
 from conformask.report import RiskReport
 from conformask.risk_control import CRC, ConformalRiskCalibrator
-from conformask.scores import LAC
+from conformask.scores import APS, LAC, RAPS, SACP
 from conformask.threads import get_num_threads, set_num_threads
 
 if TYPE_CHECKING:
     from conformask import datasets, plotting
 
 __all__ = [
+    "APS",
     "CRC",
     "LAC",
+    "RAPS",
+    "SACP",
     "BinaryLoss",
     "ConformalRiskCalibrator",
     "DroppedImagesWarning",

@@ -9,7 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-__all__ = ["Batch", "Scores", "label_array", "map_images", "mask_array", "pairs", "score_array", "track"]
+__all__ = [
+    "INPUTS",
+    "Batch",
+    "Scores",
+    "check_inputs",
+    "label_array",
+    "map_images",
+    "mask_array",
+    "pairs",
+    "score_array",
+    "track",
+]
 
 Scores: TypeAlias = NDArray[np.floating[Any]]
 Labels: TypeAlias = NDArray[np.integer[Any]]
@@ -17,6 +28,8 @@ Batch: TypeAlias = tuple[Scores, Labels, int]  # scores (n, K, ...), labels (n, 
 
 T = TypeVar("T")
 R = TypeVar("R", bound=np.generic)
+
+INPUTS = ("probabilities",)
 
 _SECONDS_BEFORE_BAR = 1.0
 
@@ -72,6 +85,13 @@ def _usable(array: NDArray[R]) -> NDArray[R]:
     if array.dtype.isnative and array.flags.aligned and whole_strides:
         return array
     return np.array(array, dtype=native, order="C")
+
+
+def check_inputs(inputs: object) -> str:
+    """What the numbers of X are: one of the names that the kernels know."""
+    if inputs not in INPUTS:
+        raise ValueError(f"inputs must be one of {list(INPUTS)}, got {inputs!r}")
+    return str(inputs)
 
 
 def check_ignore_index(ignore_index: object) -> int | None:

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 __all__ = [
     "ExactProfile",
-    "Lac",
     "Loss",
+    "Score",
     "__version__",
     "coverage",
     "data_pointer",
@@ -37,8 +37,16 @@ _Arrays = tuple[
 ]
 
 @final
-class Lac:
-    def __new__(cls, include_top1: bool) -> Lac: ...
+class Score:
+    @staticmethod
+    def lac(include_top1: bool) -> Score: ...
+    @staticmethod
+    def raps(penalty: float, k_reg: int | None = None) -> Score: ...
+    @staticmethod
+    def given(lambda_max: float) -> Score: ...
+    @staticmethod
+    def sacp(base: Score, weight: float, window: int, include_top1: bool, probabilities: bool) -> Score: ...
+    def lambda_max(self, n_classes: int) -> float: ...
 
 @final
 class Loss:
@@ -52,13 +60,19 @@ class Loss:
 class ExactProfile:
     @staticmethod
     def build(
-        x: _Scores, y: _Labels, score: Lac, ignore_index: int | None, with_activations: bool, first_image: int
+        x: _Scores,
+        y: _Labels,
+        score: Score,
+        inputs: str,
+        ignore_index: int | None,
+        with_activations: bool,
+        first_image: int,
     ) -> ExactProfile: ...
     @staticmethod
     def concatenate(profiles: list[ExactProfile]) -> ExactProfile: ...
     @staticmethod
     def from_arrays(
-        score: Lac,
+        score: Score,
         totals: NDArray[np.uint64],
         lengths: NDArray[np.uint64],
         values: NDArray[np.floating[Any]],
@@ -80,18 +94,29 @@ class ExactProfile:
     def activation(self, lam: float) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None: ...
     def to_arrays(self) -> _Arrays: ...
 
-def threshold(x: _Scores, lam: float, score: Lac, out: NDArray[np.uint8], first_image: int) -> None: ...
-def set_size(x: _Scores, lam: float, score: Lac, out: NDArray[np.uint16], first_image: int) -> None: ...
+def threshold(
+    x: _Scores, lam: float, score: Score, inputs: str, out: NDArray[np.uint8], first_image: int
+) -> None: ...
+def set_size(
+    x: _Scores, lam: float, score: Score, inputs: str, out: NDArray[np.uint16], first_image: int
+) -> None: ...
 def true_label_scores(
     x: _Scores,
     y: _Labels,
-    score: Lac,
+    score: Score,
+    inputs: str,
     ignore_index: int | None,
     out: NDArray[np.float64],
     first_image: int,
 ) -> None: ...
 def coverage(
-    x: _Scores, y: _Labels, lam: float, score: Lac, ignore_index: int | None, first_image: int
+    x: _Scores,
+    y: _Labels,
+    lam: float,
+    score: Score,
+    inputs: str,
+    ignore_index: int | None,
+    first_image: int,
 ) -> _Counts: ...
 def mask_coverage(
     masks: NDArray[np.bool_], y: _Labels, ignore_index: int | None, first_image: int

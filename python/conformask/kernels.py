@@ -14,16 +14,21 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from conformask import _core
-from conformask._arrays import check_ignore_index, label_array, score_array
+from conformask._arrays import check_ignore_index, check_inputs, label_array, score_array
 from conformask._exact import as_fraction, check_lambda
 from conformask.losses import Loss, as_loss, loss_values
-from conformask.scores import ConformityScore, as_score
+from conformask.scores import ScoreLike, as_score, scored
 
 __all__ = ["lambda_hat", "losses", "set_size", "threshold", "true_label_scores"]
 
 
 def threshold(
-    X: Any, lam: float, conformity_score: ConformityScore | str = "lac", *, first_image: int = 0
+    X: Any,
+    lam: float,
+    conformity_score: ScoreLike = "lac",
+    *,
+    inputs: str = "probabilities",
+    first_image: int = 0,
 ) -> NDArray[np.bool_]:
     r"""Multi-labeled masks: the classes of each pixel whose score is at most lambda.
 
@@ -35,8 +40,11 @@ def threshold(
         Softmax probabilities.
     lam : float
         Lambda, at least 0. At the score's ``lambda_max`` and above, all sets are full.
-    conformity_score : LAC or "lac", default="lac"
-        The score.
+    conformity_score : LAC, APS, RAPS, SACP, their names in lower case or a callable, default="lac"
+        The score. A callable takes X and returns the critical values of all labels, an array like X in
+        ``[0, lambda_max]`` (its attribute of that name, 1 if it has none).
+    inputs : {"probabilities"}, default="probabilities"
+        What the numbers of X are.
     first_image : int, default=0
         What errors call the first image.
 
@@ -64,22 +72,25 @@ def threshold(
     >>> cm.kernels.threshold(X, 0.75).ravel()
     array([ True,  True, False])
     """
-    scores = score_array(X)
-    out = np.empty(scores.shape, np.bool_)
-    _core.threshold(
-        scores, check_lambda(lam), as_score(conformity_score)._kernel(), out.view(np.uint8), first_image
-    )
+    maps, score, inputs = scored(as_score(conformity_score), score_array(X), check_inputs(inputs))
+    out = np.empty(maps.shape, np.bool_)
+    _core.threshold(maps, check_lambda(lam), score, inputs, out.view(np.uint8), first_image)
     return out
 
 
 def set_size(
-    X: Any, lam: float, conformity_score: ConformityScore | str = "lac", *, first_image: int = 0
+    X: Any,
+    lam: float,
+    conformity_score: ScoreLike = "lac",
+    *,
+    inputs: str = "probabilities",
+    first_image: int = 0,
 ) -> NDArray[np.uint16]:
     """Number of classes in each pixel's set, without building the masks.
 
     Parameters
     ----------
-    X, lam, conformity_score, first_image
+    X, lam, conformity_score, inputs, first_image
         As for :func:`threshold`.
 
     Returns
@@ -100,14 +111,19 @@ def set_size(
     >>> int(cm.kernels.set_size(X, 0.75)[0, 0, 0])
     2
     """
-    scores = score_array(X)
-    out = np.empty(scores.shape[:1] + scores.shape[2:], np.uint16)
-    _core.set_size(scores, check_lambda(lam), as_score(conformity_score)._kernel(), out, first_image)
+    maps, score, inputs = scored(as_score(conformity_score), score_array(X), check_inputs(inputs))
+    out = np.empty(maps.shape[:1] + maps.shape[2:], np.uint16)
+    _core.set_size(maps, check_lambda(lam), score, inputs, out, first_image)
     return out
 
 
 def true_label_scores(
-    X: Any, y: ArrayLike, conformity_score: ConformityScore | str = "lac", ignore_index: int | None = 255
+    X: Any,
+    y: ArrayLike,
+    conformity_score: ScoreLike = "lac",
+    ignore_index: int | None = 255,
+    *,
+    inputs: str = "probabilities",
 ) -> NDArray[np.float64]:
     """The critical value of each pixel: the lambda at which its true label enters its set.
 
@@ -117,10 +133,12 @@ def true_label_scores(
         Softmax probabilities.
     y : integer array (n, H, W) or (n, D, H, W)
         Labels.
-    conformity_score : LAC or "lac", default="lac"
+    conformity_score : LAC, APS, RAPS, SACP, their names in lower case or a callable, default="lac"
         The score.
     ignore_index : int or None, default=255
         The label of void pixels.
+    inputs : {"probabilities"}, default="probabilities"
+        What the numbers of X are.
 
     Returns
     -------
@@ -141,10 +159,9 @@ def true_label_scores(
     >>> cm.kernels.true_label_scores(X, np.array([[[0, 1, 255]]]))
     array([[[0.  , 0.75,  nan]]])
     """
-    scores, labels = score_array(X), label_array(y)
-    out = np.empty(scores.shape[:1] + scores.shape[2:], np.float64)
-    index = check_ignore_index(ignore_index)
-    _core.true_label_scores(scores, labels, as_score(conformity_score)._kernel(), index, out, 0)
+    maps, score, inputs = scored(as_score(conformity_score), score_array(X), check_inputs(inputs))
+    out = np.empty(maps.shape[:1] + maps.shape[2:], np.float64)
+    _core.true_label_scores(maps, label_array(y), score, inputs, check_ignore_index(ignore_index), out, 0)
     return out
 
 
@@ -153,8 +170,10 @@ def losses(
     y: ArrayLike,
     lam: float,
     loss: Loss | str = "miscoverage",
-    conformity_score: ConformityScore | str = "lac",
+    conformity_score: ScoreLike = "lac",
     ignore_index: int | None = 255,
+    *,
+    inputs: str = "probabilities",
 ) -> NDArray[np.float64]:
     """The loss of each image at lambda, without building the masks.
 
@@ -168,10 +187,12 @@ def losses(
         Lambda.
     loss : MiscoverageLoss, BinaryLoss, "miscoverage" or "binary", default="miscoverage"
         The loss.
-    conformity_score : LAC or "lac", default="lac"
+    conformity_score : LAC, APS, RAPS, SACP, their names in lower case or a callable, default="lac"
         The score.
     ignore_index : int or None, default=255
         The label of void pixels.
+    inputs : {"probabilities"}, default="probabilities"
+        What the numbers of X are.
 
     Returns
     -------
@@ -192,11 +213,9 @@ def losses(
     >>> cm.kernels.losses(X, y, 0.5), cm.kernels.losses(X, y, 0.75)
     (array([0.5]), array([0.]))
     """
-    scores, labels = score_array(X), label_array(y)
+    maps, score, inputs = scored(as_score(conformity_score), score_array(X), check_inputs(inputs))
     index = check_ignore_index(ignore_index)
-    missed, totals, _ = _core.coverage(
-        scores, labels, check_lambda(lam), as_score(conformity_score)._kernel(), index, 0
-    )
+    missed, totals, _ = _core.coverage(maps, label_array(y), check_lambda(lam), score, inputs, index, 0)
     return loss_values(as_loss(loss), missed, totals)
 
 

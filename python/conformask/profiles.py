@@ -12,12 +12,20 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from conformask import _core
-from conformask._arrays import check_ignore_index, pairs
+from conformask._arrays import check_ignore_index, check_inputs, pairs
 from conformask._exact import as_fraction, check_alpha, check_lambda
 from conformask.exceptions import InfeasibleRiskError
 from conformask.losses import Loss, as_loss, loss_values
 from conformask.metrics import exact_mean
-from conformask.scores import ConformityScore, as_score, score_from_json, score_to_json
+from conformask.scores import (
+    ConformityScore,
+    ScoreLike,
+    as_score,
+    lambda_max,
+    score_from_json,
+    score_to_json,
+    scored,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -289,7 +297,7 @@ class ScoreProfiles:
         if n_points < 1:
             raise ValueError(f"n_points must be at least 1, got {n_points}")
         jumps = self._core.jumps(loss._kernel(self.n_classes), n_points)
-        ends = [0.0, self.conformity_score.lambda_max, *([] if at is None else [at])]
+        ends = [0.0, lambda_max(self.conformity_score, self.n_classes), *([] if at is None else [at])]
         lambdas = np.unique(np.concatenate([jumps, ends]))
         units, losses = self._units(loss, on_empty), np.nan_to_num(self.losses(loss, lambdas), nan=0.0)
         return lambdas, np.array([units.mean(column) for column in losses.T])
@@ -404,8 +412,9 @@ def _rebuild(score: ConformityScore, arrays: tuple[Any, ...], groups: Any, weigh
 def profile(
     X: Any,
     y: Any = None,
-    conformity_score: ConformityScore | str = "lac",
+    conformity_score: ScoreLike = "lac",
     *,
+    inputs: str = "probabilities",
     ignore_index: int | None = 255,
     groups: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
@@ -420,8 +429,10 @@ def profile(
         Softmax probabilities. Without `y`: an iterable of ``(scores, labels)`` pairs, one image each.
     y : integer array (n, H, W) or (n, D, H, W), or a list or iterable of arrays, one per image
         Labels.
-    conformity_score : LAC or "lac", default="lac"
-        The score.
+    conformity_score : LAC, APS, RAPS, SACP, their names in lower case or a callable, default="lac"
+        The score (a callable: see :class:`~conformask.ConformalRiskCalibrator`).
+    inputs : {"probabilities"}, default="probabilities"
+        What the scores are.
     ignore_index : int or None, default=255
         The label of void pixels; an error if it is a class.
     groups : sequence of n ints or strings, or None, default=None
@@ -455,11 +466,10 @@ def profile(
     0.5
     """
     score, index = as_score(conformity_score), check_ignore_index(ignore_index)
-    kernel = score._kernel()
-    parts = [
-        _core.ExactProfile.build(scores, labels, kernel, index, bool(activation), first)
-        for scores, labels, first in pairs(X, y, progress)
-    ]
+    parts = []
+    for scores, labels, first in pairs(X, y, progress):
+        maps, kernel, of = scored(score, scores, check_inputs(inputs))
+        parts.append(_core.ExactProfile.build(maps, labels, kernel, of, index, bool(activation), first))
     if not parts:
         raise ValueError("X is empty: it holds no image")
     core = parts[0] if len(parts) == 1 else _core.ExactProfile.concatenate(parts)

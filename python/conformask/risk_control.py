@@ -14,14 +14,14 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
 from conformask import _core, kernels
-from conformask._arrays import Scores, check_ignore_index, map_images, pairs
+from conformask._arrays import INPUTS, Scores, check_ignore_index, map_images, pairs
 from conformask._exact import as_plain, check_alpha
 from conformask.exceptions import DroppedImagesWarning, InfeasibleRiskError, InfeasibleRiskWarning
 from conformask.losses import Loss, as_loss, loss_from_json, loss_to_json, loss_values
 from conformask.metrics import covered_share, exact_mean, per_pixel
 from conformask.profiles import OnEmpty, ScoreProfiles, profile
 from conformask.report import RiskReport
-from conformask.scores import ConformityScore, as_score, score_from_json, score_to_json
+from conformask.scores import ScoreLike, as_score, lambda_max, score_from_json, score_to_json, scored
 
 if TYPE_CHECKING:
     from typing import Self
@@ -78,8 +78,10 @@ class ConformalRiskCalibrator(BaseEstimator):
 
     Parameters
     ----------
-    conformity_score : LAC or "lac", default="lac"
-        How strange a label is at a pixel.
+    conformity_score : LAC, APS, RAPS, SACP, their names in lower case or a callable, default="lac"
+        How strange a label is at a pixel. A callable is a score of your own: it takes an array of score maps
+        (n, K, H, W) and returns the critical values of all labels, the lambda at which each enters its pixel's set, as
+        an array of that shape in ``[0, lambda_max]``, where `lambda_max` is its attribute of that name, or 1.
     loss : MiscoverageLoss, BinaryLoss, "miscoverage" or "binary", default="miscoverage"
         What a mask misses.
     alpha : float in (0, 1), default=0.1
@@ -157,7 +159,7 @@ class ConformalRiskCalibrator(BaseEstimator):
 
     def __init__(
         self,
-        conformity_score: ConformityScore | str = "lac",
+        conformity_score: ScoreLike = "lac",
         *,
         loss: Loss | str = "miscoverage",
         alpha: float = 0.1,
@@ -401,7 +403,8 @@ class ConformalRiskCalibrator(BaseEstimator):
         lam, score = self.lambda_hat_, as_score(self.conformity_score)
 
         def masks(scores: Scores, first: int) -> NDArray[np.bool_]:
-            return kernels.threshold(self._check_classes(scores), lam, score, first_image=first)
+            checked = self._check_classes(scores)
+            return kernels.threshold(checked, lam, score, inputs=self.inputs, first_image=first)
 
         return map_images(X, masks, self.progress)
 
@@ -477,12 +480,13 @@ class ConformalRiskCalibrator(BaseEstimator):
         sklearn.exceptions.NotFittedError, TypeError, ValueError
             As :meth:`predict`, and for labels that do not fit.
         """
-        lam, kernel, loss = self.lambda_hat_, as_score(self.conformity_score)._kernel(), as_loss(self.loss)
-        index = check_ignore_index(self.ignore_index)
-        counts = [
-            _core.coverage(self._check_classes(scores), labels, lam, kernel, index, first)
-            for scores, labels, first in pairs(X, y, self.progress)
-        ]
+        lam, loss, index = self.lambda_hat_, as_loss(self.loss), check_ignore_index(self.ignore_index)
+        counts = []
+        for scores, labels, first in pairs(X, y, self.progress):
+            maps, score, of = scored(
+                as_score(self.conformity_score), self._check_classes(scores), self.inputs
+            )
+            counts.append(_core.coverage(maps, labels, lam, score, of, index, first))
         if not counts:
             raise ValueError("X is empty: it holds no image")
         missed, totals, sizes = (np.concatenate(parts) for parts in zip(*counts, strict=True))
@@ -636,7 +640,7 @@ class ConformalRiskCalibrator(BaseEstimator):
         if self.method != "crc" and not isinstance(self.method, CRC):
             raise ValueError(f"method must be 'crc' or CRC(), got {self.method!r}")
         allowed = {
-            "inputs": ("probabilities",),
+            "inputs": INPUTS,
             "profile": ("exact",),
             "on_empty": ("skip", "raise", "zero_loss"),
             "on_infeasible": ("raise", "full"),
@@ -652,6 +656,7 @@ class ConformalRiskCalibrator(BaseEstimator):
             X,
             y,
             self.conformity_score,
+            inputs=self.inputs,
             ignore_index=self.ignore_index,
             groups=groups,
             sample_weight=sample_weight,
@@ -696,7 +701,7 @@ class ConformalRiskCalibrator(BaseEstimator):
         except InfeasibleRiskError:
             if self.on_infeasible != "full":
                 raise
-            lam, bound = as_score(self.conformity_score).lambda_max, math.inf
+            lam, bound = lambda_max(as_score(self.conformity_score), profiles.n_classes), math.inf
         risk = profiles.risk(loss, lam, on_empty=self.on_empty)
         total = float(units.total)
         corrected = (total * (0.0 if math.isnan(risk) else risk) + _LOSS_BOUND) / (total + 1)
@@ -726,7 +731,9 @@ class ConformalRiskCalibrator(BaseEstimator):
 
     def _set_sizes(self, scores: Scores, first: int) -> NDArray[np.uint16]:
         lam, score = self.lambda_hat_, as_score(self.conformity_score)
-        return kernels.set_size(self._check_classes(scores), lam, score, first_image=first)
+        return kernels.set_size(
+            self._check_classes(scores), lam, score, inputs=self.inputs, first_image=first
+        )
 
     def _check_classes(self, scores: Scores) -> Scores:
         if scores.ndim > 1 and scores.shape[1] != self.n_classes_:
@@ -763,7 +770,7 @@ def _solution_from_json(results: dict[str, Any], of: tuple[Any, ...]) -> _Soluti
         n_classes=results["n_classes"],
         of=of,
     )
-    if not 0 <= solution.lambda_hat <= of[0].lambda_max:
+    if not 0 <= solution.lambda_hat <= lambda_max(of[0], solution.n_classes):
         raise ValueError(f"lambda_hat is {solution.lambda_hat!r}")
     for name in ("risk", "risk_bound"):  # NaN, the risk of no image, is not beyond either
         if getattr(solution, name) < 0 or getattr(solution, name) > 1:

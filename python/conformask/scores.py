@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
-from typing import TypeAlias
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from conformask import _core
+from conformask._arrays import Scores, score_array
+from conformask._exact import as_fraction
 
-__all__ = ["LAC", "ConformityScore"]
+__all__ = ["APS", "LAC", "RAPS", "SACP", "ConformityScore", "ScoreLike"]
 
 
 @dataclass(frozen=True)
@@ -49,44 +53,255 @@ class LAC:
     include_top1: bool = True
 
     def __post_init__(self) -> None:
-        if not isinstance(self.include_top1, bool | np.bool_):
-            raise TypeError(f"include_top1 must be True or False, got {self.include_top1!r}")
-        object.__setattr__(self, "include_top1", bool(self.include_top1))
+        _set_flag(self, "include_top1")
 
-    @property
-    def lambda_max(self) -> float:
-        """The smallest lambda at which every set is full."""
-        return 1.0
-
-    def _kernel(self) -> _core.Lac:
-        return _core.Lac(self.include_top1)
+    def _kernel(self) -> _core.Score:
+        return _core.Score.lac(self.include_top1)
 
 
-ConformityScore: TypeAlias = LAC
+@dataclass(frozen=True)
+class APS:
+    r"""Adaptive prediction sets: the probability of all labels that are more probable.
 
-_BY_NAME: dict[str, type[ConformityScore]] = {"lac": LAC}
+    .. math:: s_k = \sum_j p_j \, 1[j \text{ before } k]
+
+    where :math:`j` is before :math:`k` if :math:`p_j > p_k`, or if they are equal and :math:`j < k`. The most probable
+    label has score 0 and is in every set; at :math:`\lambda = 1` every set is full. Each probability counts as the
+    nearest multiple of :math:`2^{-53}`, and sums beyond 1 as 1, so that sums are exact and the same in any order.
+
+    References
+    ----------
+    Romano, Sesia, Candès, "Classification with Valid and Adaptive Coverage", NeurIPS 2020; without randomisation.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> X = np.array([0.6, 0.3, 0.1]).reshape(1, 3, 1, 1)
+    >>> cm.kernels.threshold(X, 0.6, cm.APS())[0, :, 0, 0]
+    array([ True,  True, False])
+    >>> cm.kernels.threshold(X, 0.59, cm.APS())[0, :, 0, 0]
+    array([ True, False, False])
+    """
+
+    def _kernel(self) -> _core.Score:
+        return _core.Score.raps(0.0, 1)
+
+
+@dataclass(frozen=True)
+class RAPS:
+    r"""Regularised adaptive prediction sets: APS and a penalty for labels far down the ranking.
+
+    .. math:: s_k = \min(m_k + \theta \max(0, r_k - k_\text{reg}), \; \lambda_\max), \quad
+              \lambda_\max = 1 + \theta \max(0, K - k_\text{reg})
+
+    with the score :math:`m_k` of :class:`APS` and the rank :math:`r_k` of the label, 1 for the most probable.
+
+    Parameters
+    ----------
+    penalty : float >= 0, default=0.05
+        The penalty :math:`\theta` of each rank beyond `k_reg`.
+    k_reg : int >= 1 or None, default=None
+        The rank up to which labels are free; None is ``max(1, K // 2)``.
+
+    References
+    ----------
+    Angelopoulos, Bates, Malik, Jordan, "Uncertainty Sets for Image Classifiers using Conformal Prediction", ICLR 2021;
+    without randomisation. A baseline of Viti, Karabelas, Holler, "CONSIGN", ICLR 2026.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> X = np.array([0.6, 0.3, 0.1]).reshape(1, 3, 1, 1)
+    >>> float(cm.kernels.true_label_scores(X, np.array([[[1]]]), cm.RAPS(0.05, k_reg=1))[0, 0, 0])
+    0.65
+    """
+
+    penalty: float = 0.05
+    k_reg: int | None = None
+
+    def __post_init__(self) -> None:
+        if as_fraction(self.penalty, "penalty") < 0:
+            raise ValueError(f"penalty must be at least 0, got {self.penalty!r}")
+        object.__setattr__(self, "penalty", float(self.penalty))
+        if self.k_reg is not None:
+            _set_int(self, "k_reg", 1)
+
+    def _kernel(self) -> _core.Score:
+        return _core.Score.raps(self.penalty, self.k_reg)
+
+
+@dataclass(frozen=True)
+class CallableScore:
+    """A score that is not ours: a function of maps (n, K, H, W) that returns the critical values of all labels."""
+
+    function: Callable[[Scores], object]
+    lambda_max: float = 1.0
+
+    def __str__(self) -> str:
+        return str(getattr(self.function, "__name__", self.function))
+
+    def _kernel(self) -> _core.Score:
+        return _core.Score.given(self.lambda_max)
+
+
+@dataclass(frozen=True)
+class SACP:
+    r"""Spatially aware conformal prediction: a score blended with its mean in a window around the pixel.
+
+    .. math:: s'_k = (1 - w) \, s_k + w \, \operatorname{mean}_{N} s_k
+
+    label by label, over the `window` x `window` pixels :math:`N` around the pixel, itself included. Beyond the border
+    the image is mirrored, the border pixel first (SciPy's ``"reflect"``, NumPy's ``"symmetric"``). Void pixels
+    count as the model saw them, as at prediction. In volumes the window lies in the slice.
+
+    Parameters
+    ----------
+    base : LAC, APS, RAPS or a callable, default=APS()
+        The score :math:`s`.
+    weight : float in [0, 1], default=0.3
+        The share :math:`w` of the window.
+    window : odd int >= 1, default=7
+        The width of the window in pixels.
+    include_top1 : bool, default=True
+        Whether the label that the base score ranks first at the pixel is always in the set.
+    mode : {"label_scores", "probabilities"}, default="label_scores"
+        What is blended: the scores, or the probabilities, of which `base` then makes scores (what it includes then
+        decides; for LAC `include_top1` does).
+
+    References
+    ----------
+    Liu, Zhou, Luo et al., "Spatial-Aware Conformal Prediction for Trustworthy Hyperspectral Image Classification",
+    2024. A baseline of Viti, Karabelas, Holler, "CONSIGN", ICLR 2026.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> X = np.full((1, 2, 1, 3), 0.5)
+    >>> X[0, :, 0, 1] = 0.8, 0.2
+    >>> score = cm.SACP(cm.LAC(), weight=0.5, window=3)
+    >>> round(float(cm.kernels.true_label_scores(X, np.array([[[1, 1, 1]]]), score)[0, 0, 1]), 6)
+    0.7
+    """
+
+    base: LAC | APS | RAPS | CallableScore = field(default_factory=APS)
+    weight: float = 0.3
+    window: int = 7
+    include_top1: bool = True
+    mode: str = "label_scores"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "base", as_score(self.base))
+        if isinstance(self.base, SACP):
+            raise TypeError("base must be a score of single pixels, not SACP")
+        if not 0 <= as_fraction(self.weight, "weight") <= 1:
+            raise ValueError(f"weight must be in [0, 1], got {self.weight!r}")
+        object.__setattr__(self, "weight", float(self.weight))
+        _set_int(self, "window", 1)
+        if self.window % 2 == 0:
+            raise ValueError(f"window must be odd, got {self.window}")
+        _set_flag(self, "include_top1")
+        if self.mode not in ("label_scores", "probabilities"):
+            raise ValueError(f"mode must be 'label_scores' or 'probabilities', got {self.mode!r}")
+        if self.mode == "probabilities" and isinstance(self.base, CallableScore):
+            raise ValueError("mode='probabilities' needs a built-in base: blend in your own score instead")
+
+    def _kernel(self) -> _core.Score:
+        blends_probabilities = self.mode == "probabilities"
+        base = LAC(self.include_top1) if blends_probabilities and isinstance(self.base, LAC) else self.base
+        return _core.Score.sacp(
+            base._kernel(), self.weight, self.window, self.include_top1, blends_probabilities
+        )
+
+
+ConformityScore: TypeAlias = LAC | APS | RAPS | SACP | CallableScore
+ScoreLike: TypeAlias = ConformityScore | str | Callable[[Scores], object]
+
+_BY_NAME: dict[str, type[LAC | APS | RAPS | SACP]] = {"lac": LAC, "aps": APS, "raps": RAPS, "sacp": SACP}
 
 
 def as_score(conformity_score: object) -> ConformityScore:
-    """The score of a name, or the score itself."""
+    """The score of a name, the score itself, or what makes a score of a function."""
     if isinstance(conformity_score, ConformityScore):
         return conformity_score
     if isinstance(conformity_score, str) and conformity_score.lower() in _BY_NAME:
         return _BY_NAME[conformity_score.lower()]()
+    if callable(conformity_score) and not isinstance(conformity_score, type):
+        lambda_max = float(getattr(conformity_score, "lambda_max", 1.0))
+        if not (math.isfinite(lambda_max) and lambda_max > 0):
+            raise ValueError(f"the score's lambda_max must be finite and above 0, got {lambda_max!r}")
+        return CallableScore(conformity_score, lambda_max)
     raise ValueError(
-        f"conformity_score must be one of {sorted(_BY_NAME)} or a score such as LAC(), got {conformity_score!r}"
+        f"conformity_score must be one of {sorted(_BY_NAME)}, a score such as LAC(), or a function, "
+        f"got {conformity_score!r}"
     )
+
+
+class Scored(NamedTuple):
+    """What a kernel takes: maps, the score, and what the numbers of the maps are."""
+
+    maps: Scores
+    kernel: _core.Score
+    inputs: str
+
+
+def scored(conformity_score: ConformityScore, maps: Scores, inputs: str) -> Scored:
+    """Maps as the kernel of a score wants them: as they are, or what a function makes of them."""
+    kernel = conformity_score._kernel()
+    base = conformity_score.base if isinstance(conformity_score, SACP) else conformity_score
+    if not isinstance(base, CallableScore):
+        return Scored(maps, kernel, inputs)
+    criticals = score_array(base.function(maps), f" from the conformity score {base}")
+    if criticals.shape != maps.shape:
+        raise ValueError(
+            f"the conformity score {base} must return an array like X {maps.shape}, got {criticals.shape}"
+        )
+    return Scored(criticals, kernel, "critical values")
+
+
+def lambda_max(conformity_score: ConformityScore, n_classes: int) -> float:
+    """The smallest lambda at which every set is full."""
+    return conformity_score._kernel().lambda_max(n_classes)
 
 
 def score_to_json(score: ConformityScore) -> str:
     """A score as JSON."""
-    if type(score) not in _BY_NAME.values():
+    return json.dumps(_to_plain(score))
+
+
+def _to_plain(score: ConformityScore) -> dict[str, Any]:
+    if isinstance(score, CallableScore) or type(score) not in _BY_NAME.values():
         raise TypeError(f"only built-in scores can be saved, got {score!r}")
     name = next(name for name, kind in _BY_NAME.items() if kind is type(score))
-    return json.dumps({"name": name, **asdict(score)})
+    values = {each.name: getattr(score, each.name) for each in fields(score)}
+    if isinstance(score, SACP):
+        values["base"] = _to_plain(score.base)
+    return {"name": name, **values}
 
 
 def score_from_json(text: str) -> ConformityScore:
     """The inverse of :func:`score_to_json`."""
-    fields = json.loads(text)
-    return _BY_NAME[fields.pop("name")](**fields)
+    return _from_plain(json.loads(text))
+
+
+def _from_plain(values: dict[str, Any]) -> ConformityScore:
+    values = {name: _from_plain(value) if name == "base" else value for name, value in values.items()}
+    return _BY_NAME[values.pop("name")](**values)
+
+
+def _set_flag(score: object, name: str) -> None:
+    value = getattr(score, name)
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+    object.__setattr__(score, name, bool(value))
+
+
+def _set_int(score: object, name: str, least: int) -> None:
+    value = getattr(score, name)
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{name} must be an int, got {value!r}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}")
+    object.__setattr__(score, name, int(value))

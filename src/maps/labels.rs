@@ -7,7 +7,7 @@ use ndarray::{ArrayView4, ArrayViewD, Axis, Ix4, s};
 
 use super::{ScoreMaps, rows};
 use crate::error::{Error, Result};
-use crate::real::Element;
+use crate::real::Real;
 
 /// The code of a void pixel where labels are class codes.
 pub const VOID: i32 = -1;
@@ -50,10 +50,10 @@ pub struct LabelMaps<'a> {
 
 impl<'a> LabelMaps<'a> {
     /// Takes `(n, H, W)` or `(n, D, H, W)` to go with `maps`.
-    pub fn new<L: Label, E: Element>(
+    pub fn new<L: Label, R: Real>(
         view: ArrayViewD<'a, L>,
         ignore_index: Option<i64>,
-        maps: &ScoreMaps<'_, E>,
+        maps: &ScoreMaps<'_, R>,
     ) -> Result<Self> {
         let expected = maps.label_shape();
         let is_flat = view.ndim() == 3 && expected[1] == 1;

@@ -4,16 +4,18 @@
 //! Contiguous float32 and float64 maps are borrowed as they lie in memory; anything else (float16, channel-last,
 //! strided) is gathered tile by tile into a scratch buffer that stays in cache.
 
+mod inputs;
 mod labels;
 mod tile;
 
 use std::ops::Range;
 
-use ndarray::{ArrayView5, ArrayViewD, ArrayViewMut, Axis, Dimension, Ix5, RemoveAxis};
+use ndarray::{ArrayView4, ArrayView5, ArrayViewD, ArrayViewMut, Axis, Dimension, Ix5, RemoveAxis};
 use rayon::prelude::*;
 
+pub use self::inputs::Inputs;
 pub use self::labels::{ClassCounter, Label, LabelMaps, VOID};
-pub use self::tile::{Tile, TileReader};
+pub use self::tile::{Scratch, Tile, TileReader};
 use crate::error::{Error, Result};
 use crate::real::{Element, Real};
 use crate::threads::Cancel;
@@ -34,40 +36,50 @@ fn tile_len<R: Real>(n_classes: usize) -> usize {
     (pixels / 64 * 64).clamp(64, 512)
 }
 
-/// Scores of `n` images: `(n, K, D, H, W)`, with `D = 1` for flat images.
-pub struct ScoreMaps<'a, E> {
-    view: ArrayView5<'a, E>,
+/// Scores of `n` images: `(n, K, D, H, W)`, with `D = 1` for flat images. Kernels compute with `R`, whatever the array holds.
+pub struct ScoreMaps<'a, R> {
+    source: Box<dyn Source<R> + 'a>,
+    shape: [usize; 5],
+    inputs: Inputs,
     first_image: usize,
 }
 
-impl<'a, E: Element> ScoreMaps<'a, E> {
+impl<'a, R: Real> ScoreMaps<'a, R> {
     /// Takes `(n, K, H, W)` or `(n, K, D, H, W)`; `first_image` is what errors call image 0.
-    pub fn new(view: ArrayViewD<'a, E>, first_image: usize) -> Result<Self> {
+    pub fn new<E: Element<Real = R>>(
+        view: ArrayViewD<'a, E>,
+        inputs: Inputs,
+        first_image: usize,
+    ) -> Result<Self> {
         let view = with_depth(view)?;
-        let n_classes = view.dim().1;
+        let (n, n_classes, d, h, w) = view.dim();
         if n_classes == 1 {
             return Err(Error::OneClass);
         }
         if n_classes > MAX_CLASSES {
             return Err(Error::TooManyClasses { n_classes, max: MAX_CLASSES });
         }
-        Ok(Self { view, first_image })
+        Ok(Self { source: Box::new(view), shape: [n, n_classes, d, h, w], inputs, first_image })
     }
 
     /// Number of images.
     pub fn n_images(&self) -> usize {
-        self.view.dim().0
+        self.shape[0]
     }
 
     /// K.
     pub fn n_classes(&self) -> usize {
-        self.view.dim().1
+        self.shape[1]
     }
 
     /// Pixels of one image.
     pub fn n_pixels(&self) -> usize {
-        let (_, _, d, h, w) = self.view.dim();
-        d * h * w
+        self.shape[2..].iter().product()
+    }
+
+    /// `(H, W)` of an image, or of each slice of a volume.
+    pub fn plane_shape(&self) -> (usize, usize) {
+        (self.shape[3], self.shape[4])
     }
 
     /// What errors call image `image`.
@@ -77,7 +89,7 @@ impl<'a, E: Element> ScoreMaps<'a, E> {
 
     /// `[n, D, H, W]`, as the label maps must have it.
     fn label_shape(&self) -> [usize; 4] {
-        let (n, _, d, h, w) = self.view.dim();
+        let [n, _, d, h, w] = self.shape;
         [n, d, h, w]
     }
 
@@ -99,9 +111,26 @@ impl<'a, E: Element> ScoreMaps<'a, E> {
     }
 
     /// A reader of one image's tiles.
-    pub fn tiles<'s>(&self, image: usize, scratch: &'s mut Vec<E::Real>) -> TileReader<'a, 's, E> {
-        let image = self.view.index_axis_move(Axis(0), image);
-        TileReader::new(&image, scratch)
+    pub fn tiles<'m>(&'m self, image: usize, scratch: &'m mut Scratch<R>) -> TileReader<'m, R> {
+        TileReader::new(self, image, scratch)
+    }
+}
+
+/// Score maps of any element type: one virtual call per tile keeps the kernels free of it.
+trait Source<R>: Send + Sync {
+    /// The tile of the given pixels of an image: borrowed if it can be, else gathered into `scratch`.
+    fn tile<'s>(&'s self, image: usize, pixels: Range<usize>, scratch: &'s mut Vec<R>) -> Tile<'s, R>;
+}
+
+impl<E: Element> Source<E::Real> for ArrayView5<'_, E> {
+    fn tile<'s>(
+        &'s self,
+        image: usize,
+        pixels: Range<usize>,
+        scratch: &'s mut Vec<E::Real>,
+    ) -> Tile<'s, E::Real> {
+        let image: ArrayView4<'s, E> = self.index_axis(Axis(0), image);
+        tile::read(&image, pixels, scratch)
     }
 }
 
@@ -120,8 +149,8 @@ fn with_depth<T>(view: ArrayViewD<'_, T>) -> Result<ArrayView5<'_, T>> {
 
 /// Does a task for every band in parallel: with the buffers of its thread, the band and its input (see [`bands_mut`]). The
 /// results come in the order of the bands, and so does the error, if several tasks fail.
-pub fn map_bands<E: Element, W: Default, I: Send, O: Send>(
-    maps: &ScoreMaps<'_, E>,
+pub fn map_bands<R: Real, W: Default, I: Send, O: Send>(
+    maps: &ScoreMaps<'_, R>,
     inputs: Vec<I>,
     cancel: &Cancel,
     task: impl Fn(&mut W, &Band, I) -> Result<O> + Sync,

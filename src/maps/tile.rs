@@ -5,8 +5,8 @@ use std::ops::Range;
 use multiversion::multiversion;
 use ndarray::{ArrayView4, s};
 
-use super::rows;
-use crate::real::Element;
+use super::{ScoreMaps, rows};
+use crate::real::{Element, Real};
 
 /// Some pixels of one image with all their classes: class `k` is the run `k * stride .. k * stride + len`.
 pub struct Tile<'a, R> {
@@ -17,6 +17,12 @@ pub struct Tile<'a, R> {
 }
 
 impl<'a, R> Tile<'a, R> {
+    /// A tile of planes that start `stride` values apart.
+    pub fn new(data: &'a [R], stride: usize, len: usize, n_classes: usize) -> Self {
+        debug_assert!(len <= stride && data.len() >= (n_classes - 1) * stride + len);
+        Self { data, stride, len, n_classes }
+    }
+
     /// The values of class `class`, one per pixel.
     pub fn plane(&self, class: usize) -> &'a [R] {
         &self.data[class * self.stride..][..self.len]
@@ -60,46 +66,83 @@ impl<'a, E> Layout<'a, E> {
     }
 }
 
-/// Reads the tiles of one image.
-pub struct TileReader<'a, 's, E: Element> {
-    layout: Layout<'a, E>,
-    n_classes: usize,
-    n_pixels: usize,
-    scratch: &'s mut Vec<E::Real>,
+/// Buffers for tiles that are not borrowed.
+#[derive(Default)]
+pub struct Scratch<R> {
+    gathered: Vec<R>,
+    converted: Vec<R>,
 }
 
-impl<'a, 's, E: Element> TileReader<'a, 's, E> {
-    /// A reader of an image `(K, D, H, W)`.
-    pub fn new(image: &ArrayView4<'a, E>, scratch: &'s mut Vec<E::Real>) -> Self {
-        let n_classes = image.dim().0;
-        Self { layout: Layout::of(image), n_classes, n_pixels: image.len() / n_classes, scratch }
+/// Reads the tiles of one image.
+pub struct TileReader<'m, R> {
+    maps: &'m ScoreMaps<'m, R>,
+    image: usize,
+    scratch: &'m mut Scratch<R>,
+}
+
+impl<'m, R: Real> TileReader<'m, R> {
+    /// A reader of one image.
+    pub(super) fn new(maps: &'m ScoreMaps<'m, R>, image: usize, scratch: &'m mut Scratch<R>) -> Self {
+        Self { maps, image, scratch }
     }
 
-    /// The tile of the given pixels: borrowed if it can be, else gathered.
-    pub fn read(&mut self, pixels: Range<usize>) -> Tile<'_, E::Real> {
-        let (len, n_classes) = (pixels.len(), self.n_classes);
-        if let Layout::Planar(values) = &self.layout
-            && let Some(values) = E::as_real(values)
-        {
-            return Tile { data: &values[pixels.start..], stride: self.n_pixels, len, n_classes };
-        }
-        // An odd number of cache lines apart, so that the runs of the classes do not share cache sets.
-        let stride = len.next_multiple_of(16) + 16;
-        self.scratch.resize(n_classes * stride, E::Real::default());
-        let out = self.scratch.as_mut_slice();
-        match &self.layout {
-            Layout::Planar(values) => {
-                for (class, run) in out.chunks_exact_mut(stride).enumerate() {
-                    E::widen_slice(&values[class * self.n_pixels + pixels.start..][..len], &mut run[..len]);
-                }
-            }
-            Layout::Interleaved(values) => {
-                transpose(&values[pixels.start * n_classes..pixels.end * n_classes], n_classes, stride, out);
-            }
-            Layout::Strided(view) => gather(view, &pixels, stride, out),
-        }
-        Tile { data: out, stride, len, n_classes }
+    /// The tile of the given pixels, as probabilities.
+    pub fn read(&mut self, pixels: Range<usize>) -> Tile<'_, R> {
+        let Scratch { gathered, converted } = &mut *self.scratch;
+        let tile = self.maps.source.tile(self.image, pixels, gathered);
+        self.maps.inputs.convert(tile, converted)
     }
+
+    /// What errors call the image.
+    pub fn image_name(&self) -> usize {
+        self.maps.name(self.image)
+    }
+
+    /// `(H, W)` of the image, or of each slice of a volume.
+    pub fn plane_shape(&self) -> (usize, usize) {
+        self.maps.plane_shape()
+    }
+
+    /// K.
+    pub fn n_classes(&self) -> usize {
+        self.maps.n_classes()
+    }
+}
+
+/// The tile of the given pixels of an image `(K, D, H, W)`: borrowed if it can be, else gathered.
+pub(super) fn read<'s, E: Element>(
+    image: &ArrayView4<'s, E>,
+    pixels: Range<usize>,
+    scratch: &'s mut Vec<E::Real>,
+) -> Tile<'s, E::Real> {
+    let (len, n_classes) = (pixels.len(), image.dim().0);
+    let n_pixels = image.len() / n_classes;
+    let layout = Layout::of(image);
+    if let Layout::Planar(values) = &layout
+        && let Some(values) = E::as_real(values)
+    {
+        return Tile { data: &values[pixels.start..], stride: n_pixels, len, n_classes };
+    }
+    let stride = padded(len);
+    scratch.resize(n_classes * stride, E::Real::default());
+    let out = scratch.as_mut_slice();
+    match &layout {
+        Layout::Planar(values) => {
+            for (class, run) in out.chunks_exact_mut(stride).enumerate() {
+                E::widen_slice(&values[class * n_pixels + pixels.start..][..len], &mut run[..len]);
+            }
+        }
+        Layout::Interleaved(values) => {
+            transpose(&values[pixels.start * n_classes..pixels.end * n_classes], n_classes, stride, out);
+        }
+        Layout::Strided(view) => gather(view, &pixels, stride, out),
+    }
+    Tile { data: out, stride, len, n_classes }
+}
+
+/// An odd number of cache lines (of float32) apart, so that the runs of the classes do not share cache sets.
+fn padded(len: usize) -> usize {
+    len.next_multiple_of(16) + 16
 }
 
 /// Channel-last to class by class.

@@ -3,18 +3,18 @@
 use multiversion::multiversion;
 
 use crate::error::Result;
-use crate::maps::{ClassCounter, LabelMaps, ScoreMaps, VOID, map_bands};
+use crate::maps::{ClassCounter, LabelMaps, ScoreMaps, Scratch, VOID, map_bands};
 use crate::sets::{Coverage, join_bands};
 use crate::threads::Cancel;
 
-/// Counts, image by image, what boolean masks `(n, K, ...)` hold of the labelled pixels.
+/// Counts, image by image, what boolean masks `(n, K, ...)`, 1 where a class is in, hold of the labelled pixels.
 pub fn mask_coverage(
-    masks: &ScoreMaps<'_, bool>,
+    masks: &ScoreMaps<'_, f32>,
     labels: &LabelMaps<'_>,
     cancel: &Cancel,
 ) -> Result<Vec<Coverage>> {
     let tasks = vec![(); masks.bands().len()];
-    let bands = map_bands(masks, tasks, cancel, |work: &mut (Vec<f32>, Vec<i32>), band, ()| {
+    let bands = map_bands(masks, tasks, cancel, |work: &mut (Scratch<f32>, Vec<i32>), band, ()| {
         let (scratch, codes) = work;
         let (mut found, mut totals) =
             (Coverage::new(masks.n_classes()), ClassCounter::new(masks.n_classes()));

@@ -11,9 +11,8 @@ use rayon::prelude::*;
 use crate::error::{Error, Result};
 use crate::loss::Loss;
 use crate::maps::{Band, ClassCounter, LabelMaps, ScoreMaps, map_bands};
-use crate::normalisation::Place;
-use crate::real::{Element, Real, Stored};
-use crate::score::{Activations, Coding, Score, TrueLabels};
+use crate::real::{Real, Stored};
+use crate::score::{Activations, Buffers, Coding, Score, for_each_tile};
 use crate::threads::Cancel;
 
 /// The critical values above 0 of one run of an image's pixels, and their labels.
@@ -175,10 +174,10 @@ impl ExactProfile {
 }
 
 /// Profiles images in one pass over their maps, counting activations if asked to.
-pub fn build<E: Element, S: Score>(
-    maps: &ScoreMaps<'_, E>,
+pub fn build<R: Real>(
+    maps: &ScoreMaps<'_, R>,
     labels: &LabelMaps<'_>,
-    score: &S,
+    score: &dyn Score<R>,
     with_activations: bool,
     cancel: &Cancel,
 ) -> Result<ExactProfile> {
@@ -207,54 +206,38 @@ pub fn build<E: Element, S: Score>(
 }
 
 /// The buffers of one thread.
-struct Work<R> {
-    scratch: Vec<R>,
-    codes: Vec<i32>,
-    truth: TrueLabels<R>,
-    values: Vec<R>,
+#[derive(Default)]
+struct Work<R: Real> {
+    tiles: Buffers<R>,
+    values: Vec<f64>,
     labels: Vec<u16>,
 }
 
-impl<R: Real> Default for Work<R> {
-    fn default() -> Self {
-        Self {
-            scratch: Vec::new(),
-            codes: Vec::new(),
-            truth: TrueLabels::default(),
-            values: Vec::new(),
-            labels: Vec::new(),
-        }
-    }
-}
-
-fn profile_band<E: Element, S: Score>(
-    maps: &ScoreMaps<'_, E>,
+fn profile_band<R: Real>(
+    maps: &ScoreMaps<'_, R>,
     labels: &LabelMaps<'_>,
-    score: &S,
+    score: &dyn Score<R>,
     with_activations: bool,
     band: &Band,
-    work: &mut Work<E::Real>,
+    buffers: &mut Work<R>,
 ) -> Result<(Vec<u64>, Option<Activations>, Block)> {
-    let Work { scratch, codes, truth, values, labels: missed_labels } = work;
+    let Work { tiles, values, labels: missed_labels } = buffers;
     values.clear();
     missed_labels.clear();
     let mut totals = ClassCounter::new(maps.n_classes());
     let mut activations = with_activations.then(Activations::default);
-    let mut reader = maps.tiles(band.image, scratch);
-    for pixels in band.tiles::<E::Real>(maps.n_classes()) {
-        labels.read(band.image, pixels.clone(), codes)?;
-        totals.add(codes);
-        let place = Place { image: maps.name(band.image), pixels: pixels.clone() };
-        let tile = reader.read(pixels);
-        score.true_labels(&tile, codes, &place, truth)?;
+    for_each_tile(maps, Some(labels), score, band, tiles, |spot, tile, work| {
+        totals.add(spot.codes);
+        score.true_labels(tile, spot.codes, &spot.place, work)?;
         if let Some(activations) = &mut activations {
-            score.count_activations(&tile, codes, truth, activations);
+            score.count_activations(tile, spot.codes, work, activations);
         }
-        truth.for_each_missed(codes, |value, code| {
-            values.push(value);
-            missed_labels.push(code as u16);
-        });
-    }
-    let block = Block { values: E::Real::store(values), labels: missed_labels.as_slice().into() };
+        values.extend_from_slice(&work.missed.values);
+        missed_labels.extend(work.missed.at.iter().map(|&j| spot.codes[j as usize] as u16));
+        Ok(())
+    })?;
+    let values =
+        if score.needs_double() { Stored::Double(values.as_slice().into()) } else { R::store(values) };
+    let block = Block { values, labels: missed_labels.as_slice().into() };
     Ok((totals.finish(), activations, block))
 }

@@ -1,7 +1,7 @@
 //! NumPy arrays as checked views, by dtype.
 
 use half::f16;
-use ndarray::{ArrayViewD, ArrayViewMut2, ArrayViewMut3};
+use ndarray::{ArrayViewMut2, ArrayViewMut3};
 use numpy::{
     Element, PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn, PyReadwriteArrayDyn, PyUntypedArrayMethods,
 };
@@ -9,8 +9,8 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 
 use crate::error::Result;
-use crate::maps::{LabelMaps, ScoreMaps};
-use crate::real;
+use crate::maps::{Inputs, LabelMaps, ScoreMaps};
+use crate::real::Real;
 
 /// An array of scores, borrowed.
 pub enum Scores<'py> {
@@ -35,26 +35,51 @@ impl<'py> Scores<'py> {
     }
 }
 
-/// Calls `$body` with `$view` bound to the view of the scores, once per dtype.
-macro_rules! with_scores {
-    ($scores:expr, |$view:ident| $body:expr) => {
-        match &$scores {
-            $crate::python::arrays::Scores::Half(array) => {
-                let $view = array.as_array();
-                $body
-            }
-            $crate::python::arrays::Scores::Single(array) => {
-                let $view = array.as_array();
-                $body
-            }
-            $crate::python::arrays::Scores::Double(array) => {
-                let $view = array.as_array();
-                $body
-            }
+impl Scores<'_> {
+    /// What its length along each axis is.
+    pub fn shape(&self) -> &[usize] {
+        match self {
+            Self::Half(array) => array.shape(),
+            Self::Single(array) => array.shape(),
+            Self::Double(array) => array.shape(),
+        }
+    }
+
+    /// Checked maps, by the float that kernels compute with.
+    pub fn maps(&self, inputs: Inputs, first_image: usize) -> Result<Maps<'_>> {
+        Ok(match self {
+            Self::Half(array) => Maps::Single(ScoreMaps::new(array.as_array(), inputs, first_image)?),
+            Self::Single(array) => Maps::Single(ScoreMaps::new(array.as_array(), inputs, first_image)?),
+            Self::Double(array) => Maps::Double(ScoreMaps::new(array.as_array(), inputs, first_image)?),
+        })
+    }
+}
+
+/// Score maps, by the float that kernels compute with.
+pub enum Maps<'a> {
+    Single(ScoreMaps<'a, f32>),
+    Double(ScoreMaps<'a, f64>),
+}
+
+/// Calls `$body` with `$maps` bound to the score maps, once per float type.
+macro_rules! with_maps {
+    ($either:expr, |$maps:ident| $body:expr) => {
+        match &$either {
+            $crate::python::arrays::Maps::Single($maps) => $body,
+            $crate::python::arrays::Maps::Double($maps) => $body,
         }
     };
 }
-pub(super) use with_scores;
+pub(super) use with_maps;
+
+/// What the numbers of X are, by name.
+pub fn inputs_of(name: &str) -> PyResult<Inputs> {
+    match name {
+        "probabilities" => Ok(Inputs::Probabilities),
+        "critical values" => Ok(Inputs::CriticalValues),
+        _ => Err(PyValueError::new_err(format!("inputs must be 'probabilities', got '{name}'"))),
+    }
+}
 
 /// An array of labels, borrowed.
 pub enum Labels<'py> {
@@ -83,11 +108,7 @@ impl<'py> Labels<'py> {
     }
 
     /// The labels that go with `maps`.
-    pub fn maps<E: real::Element>(
-        &self,
-        ignore_index: Option<i64>,
-        maps: &ScoreMaps<'_, E>,
-    ) -> Result<LabelMaps<'_>> {
+    pub fn maps<R: Real>(&self, ignore_index: Option<i64>, maps: &ScoreMaps<'_, R>) -> Result<LabelMaps<'_>> {
         macro_rules! match_each {
             ($($variant:ident),*) => {
                 match self {
@@ -128,10 +149,10 @@ pub fn pixels_mut<'a, T: Element>(out: &'a mut PyReadwriteArrayDyn<'_, T>) -> Py
     Ok(ArrayViewMut2::from_shape((shape[0], pixels), view).expect("as many elements"))
 }
 
-/// Fails unless the shapes agree.
-pub fn check_shape<T>(view: &ArrayViewD<'_, T>, axes: impl Fn(usize) -> bool, out: &[usize]) -> PyResult<()> {
+/// Fails unless the chosen axes of X have the lengths of `out`.
+pub fn check_shape(scores: &Scores<'_>, axes: impl Fn(usize) -> bool, out: &[usize]) -> PyResult<()> {
     let expected: Vec<usize> =
-        view.shape().iter().enumerate().filter(|(axis, _)| axes(*axis)).map(|(_, &len)| len).collect();
+        scores.shape().iter().enumerate().filter(|(axis, _)| axes(*axis)).map(|(_, &len)| len).collect();
     if expected == out {
         return Ok(());
     }

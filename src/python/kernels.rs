@@ -6,10 +6,10 @@ use numpy::{PyArray1, PyArray2, PyArrayDyn, PyReadonlyArray1, PyReadwriteArrayDy
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use super::arrays::{Labels, Scores, borrow, check_shape, masks_mut, pixels_mut, with_scores};
-use super::objects::Lac;
+use super::arrays::{Labels, Scores, borrow, check_shape, inputs_of, masks_mut, pixels_mut, with_maps};
+use super::objects::Score;
 use super::run::run;
-use crate::maps::ScoreMaps;
+use crate::maps::{Inputs, ScoreMaps};
 use crate::metric;
 use crate::risk::crc;
 use crate::risk::quantile::{WeightedValues, weighted_quantile as quantile};
@@ -20,16 +20,17 @@ use crate::sets;
 pub fn threshold<'py>(
     x: &Bound<'py, PyAny>,
     lam: f64,
-    score: &Bound<'py, Lac>,
+    score: &Bound<'py, Score>,
+    inputs: &str,
     mut out: PyReadwriteArrayDyn<'py, u8>,
     first_image: usize,
 ) -> PyResult<()> {
-    let (scores, score) = (Scores::new(x)?, score.get().0);
-    with_scores!(scores, |view| {
-        check_shape(&view, |_| true, out.shape())?;
-        let maps = ScoreMaps::new(view, first_image)?;
+    let scores = Scores::new(x)?;
+    check_shape(&scores, |_| true, out.shape())?;
+    with_maps!(scores.maps(inputs_of(inputs)?, first_image)?, |maps| {
+        let score = score.get().0.build(maps.n_classes());
         let out = masks_mut(&mut out)?;
-        run(x.py(), |cancel| sets::threshold(&maps, lam, &score, out, cancel))
+        run(x.py(), |cancel| sets::threshold(maps, lam, &*score, out, cancel))
     })
 }
 
@@ -38,16 +39,17 @@ pub fn threshold<'py>(
 pub fn set_size<'py>(
     x: &Bound<'py, PyAny>,
     lam: f64,
-    score: &Bound<'py, Lac>,
+    score: &Bound<'py, Score>,
+    inputs: &str,
     mut out: PyReadwriteArrayDyn<'py, u16>,
     first_image: usize,
 ) -> PyResult<()> {
-    let (scores, score) = (Scores::new(x)?, score.get().0);
-    with_scores!(scores, |view| {
-        check_shape(&view, |axis| axis != 1, out.shape())?;
-        let maps = ScoreMaps::new(view, first_image)?;
+    let scores = Scores::new(x)?;
+    check_shape(&scores, |axis| axis != 1, out.shape())?;
+    with_maps!(scores.maps(inputs_of(inputs)?, first_image)?, |maps| {
+        let score = score.get().0.build(maps.n_classes());
         let out = pixels_mut(&mut out)?;
-        run(x.py(), |cancel| sets::set_size(&maps, lam, &score, out, cancel))
+        run(x.py(), |cancel| sets::set_size(maps, lam, &*score, out, cancel))
     })
 }
 
@@ -56,18 +58,19 @@ pub fn set_size<'py>(
 pub fn true_label_scores<'py>(
     x: &Bound<'py, PyAny>,
     y: &Bound<'py, PyAny>,
-    score: &Bound<'py, Lac>,
+    score: &Bound<'py, Score>,
+    inputs: &str,
     ignore_index: Option<i64>,
     mut out: PyReadwriteArrayDyn<'py, f64>,
     first_image: usize,
 ) -> PyResult<()> {
-    let (scores, labels, score) = (Scores::new(x)?, Labels::new(y)?, score.get().0);
-    with_scores!(scores, |view| {
-        check_shape(&view, |axis| axis != 1, out.shape())?;
-        let maps = ScoreMaps::new(view, first_image)?;
-        let labels = labels.maps(ignore_index, &maps)?;
+    let (scores, labels) = (Scores::new(x)?, Labels::new(y)?);
+    check_shape(&scores, |axis| axis != 1, out.shape())?;
+    with_maps!(scores.maps(inputs_of(inputs)?, first_image)?, |maps| {
+        let labels = labels.maps(ignore_index, maps)?;
+        let score = score.get().0.build(maps.n_classes());
         let out = pixels_mut(&mut out)?;
-        run(x.py(), |cancel| sets::true_label_scores(&maps, &labels, &score, out, cancel))
+        run(x.py(), |cancel| sets::true_label_scores(maps, &labels, &*score, out, cancel))
     })
 }
 
@@ -91,15 +94,16 @@ pub fn coverage<'py>(
     x: &Bound<'py, PyAny>,
     y: &Bound<'py, PyAny>,
     lam: f64,
-    score: &Bound<'py, Lac>,
+    score: &Bound<'py, Score>,
+    inputs: &str,
     ignore_index: Option<i64>,
     first_image: usize,
 ) -> PyResult<Counts<'py>> {
-    let (scores, labels, score) = (Scores::new(x)?, Labels::new(y)?, score.get().0);
-    let images = with_scores!(scores, |view| {
-        let maps = ScoreMaps::new(view, first_image)?;
-        let labels = labels.maps(ignore_index, &maps)?;
-        run(x.py(), |cancel| sets::coverage(&maps, &labels, lam, &score, cancel))
+    let (scores, labels) = (Scores::new(x)?, Labels::new(y)?);
+    let images = with_maps!(scores.maps(inputs_of(inputs)?, first_image)?, |maps| {
+        let labels = labels.maps(ignore_index, maps)?;
+        let score = score.get().0.build(maps.n_classes());
+        run(x.py(), |cancel| sets::coverage(maps, &labels, lam, &*score, cancel))
     })?;
     Ok(counts(x.py(), &images))
 }
@@ -113,7 +117,7 @@ pub fn mask_coverage<'py>(
     first_image: usize,
 ) -> PyResult<Counts<'py>> {
     let (array, labels) = (borrow(masks)?, Labels::new(y)?);
-    let maps = ScoreMaps::new(array.as_array(), first_image)?;
+    let maps = ScoreMaps::new(array.as_array(), Inputs::Probabilities, first_image)?;
     let labels = labels.maps(ignore_index, &maps)?.named("y_true");
     let images = run(masks.py(), |cancel| metric::coverage::mask_coverage(&maps, &labels, cancel))?;
     Ok(counts(masks.py(), &images))
@@ -156,6 +160,9 @@ pub fn n_needed(alpha: BigRational) -> BigInt {
 /// Where a kernel finds the first element of X: proof that nothing was copied.
 #[pyfunction]
 pub fn data_pointer(x: &Bound<'_, PyAny>) -> PyResult<usize> {
-    let scores = Scores::new(x)?;
-    Ok(with_scores!(scores, |view| view.as_ptr() as usize))
+    Ok(match Scores::new(x)? {
+        Scores::Half(array) => array.as_array().as_ptr() as usize,
+        Scores::Single(array) => array.as_array().as_ptr() as usize,
+        Scores::Double(array) => array.as_array().as_ptr() as usize,
+    })
 }

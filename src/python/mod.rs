@@ -35,7 +35,7 @@ mod _core {
         weighted_quantile,
     };
     #[pymodule_export]
-    use super::objects::{Lac, Loss};
+    use super::objects::{Loss, Score};
     #[pymodule_export]
     use super::profile::ExactProfile;
     #[pymodule_export]

@@ -7,17 +7,56 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::loss::{self, Weighting};
-use crate::score;
+use crate::score::{BaseSpec, Settings, Spec};
 
-/// The LAC score.
+/// A conformity score, for any number of classes.
 #[pyclass(frozen, module = "conformask._core")]
-pub struct Lac(pub score::Lac);
+pub struct Score(pub Spec);
 
 #[pymethods]
-impl Lac {
-    #[new]
-    fn new(include_top1: bool) -> Self {
-        Self(score::Lac { include_top1 })
+impl Score {
+    #[staticmethod]
+    fn lac(include_top1: bool) -> Self {
+        Self(Spec::Pixelwise(BaseSpec::Lac { include_top1 }))
+    }
+
+    #[staticmethod]
+    #[pyo3(signature = (penalty, k_reg=None))]
+    fn raps(penalty: f64, k_reg: Option<usize>) -> PyResult<Self> {
+        if !(penalty.is_finite() && penalty >= 0.0) || k_reg == Some(0) {
+            return Err(PyValueError::new_err("penalty must be finite and at least 0, k_reg at least 1"));
+        }
+        Ok(Self(Spec::Pixelwise(BaseSpec::Raps { penalty, k_reg })))
+    }
+
+    #[staticmethod]
+    fn given(lambda_max: f64) -> PyResult<Self> {
+        if !(lambda_max.is_finite() && lambda_max > 0.0) {
+            return Err(PyValueError::new_err("lambda_max must be finite and above 0"));
+        }
+        Ok(Self(Spec::Pixelwise(BaseSpec::Given { max: lambda_max })))
+    }
+
+    #[staticmethod]
+    fn sacp(
+        base: &Bound<'_, Self>,
+        weight: f64,
+        window: usize,
+        include_top1: bool,
+        probabilities: bool,
+    ) -> PyResult<Self> {
+        let Spec::Pixelwise(base) = base.get().0 else {
+            return Err(PyValueError::new_err("the base of a SACP score cannot be one itself"));
+        };
+        if !(0.0..=1.0).contains(&weight) || window.is_multiple_of(2) {
+            return Err(PyValueError::new_err("weight must be in [0, 1], window odd"));
+        }
+        Ok(Self(Spec::Sacp(base, Settings { weight, window, include_top1, probabilities })))
+    }
+
+    /// The smallest lambda at which every set is full.
+    fn lambda_max(&self, n_classes: usize) -> f64 {
+        self.0.coding(n_classes).lambda_max()
     }
 }
 

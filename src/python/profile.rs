@@ -5,14 +5,12 @@ use numpy::{PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArra
 use pyo3::exceptions::{PyIndexError, PyValueError};
 use pyo3::prelude::*;
 
-use super::arrays::{Labels, Scores, with_scores};
-use super::objects::{Lac, Loss};
+use super::arrays::{Labels, Scores, inputs_of, with_maps};
+use super::objects::{Loss, Score};
 use super::run::run;
-use crate::maps::ScoreMaps;
 use crate::profile::{self, Flat};
 use crate::real::Stored;
 use crate::risk;
-use crate::score::Score;
 
 /// The critical values of the labelled pixels of many images.
 #[pyclass(frozen, module = "conformask._core")]
@@ -25,16 +23,17 @@ impl ExactProfile {
     fn build<'py>(
         x: &Bound<'py, PyAny>,
         y: &Bound<'py, PyAny>,
-        score: &Bound<'py, Lac>,
+        score: &Bound<'py, Score>,
+        inputs: &str,
         ignore_index: Option<i64>,
         with_activations: bool,
         first_image: usize,
     ) -> PyResult<Self> {
-        let (scores, labels, score) = (Scores::new(x)?, Labels::new(y)?, score.get().0);
-        with_scores!(scores, |view| {
-            let maps = ScoreMaps::new(view, first_image)?;
-            let labels = labels.maps(ignore_index, &maps)?;
-            run(x.py(), |cancel| profile::build(&maps, &labels, &score, with_activations, cancel)).map(Self)
+        let (scores, labels) = (Scores::new(x)?, Labels::new(y)?);
+        with_maps!(scores.maps(inputs_of(inputs)?, first_image)?, |maps| {
+            let labels = labels.maps(ignore_index, maps)?;
+            let score = score.get().0.build(maps.n_classes());
+            run(x.py(), |cancel| profile::build(maps, &labels, &*score, with_activations, cancel)).map(Self)
         })
     }
 
@@ -150,7 +149,7 @@ impl ExactProfile {
     #[staticmethod]
     #[pyo3(signature = (score, totals, lengths, values, labels, activations=None))]
     fn from_arrays<'py>(
-        score: &Bound<'py, Lac>,
+        score: &Bound<'py, Score>,
         totals: PyReadonlyArray2<'py, u64>,
         lengths: PyReadonlyArray1<'py, u64>,
         values: &Bound<'py, PyAny>,
@@ -163,6 +162,7 @@ impl ExactProfile {
             let values: PyReadonlyArray1<'py, f64> = values.extract()?;
             Stored::Double(values.as_array().iter().copied().collect())
         };
+        let coding = score.get().0.coding(totals.as_array().ncols());
         let flat = Flat {
             totals: totals.as_array().to_owned(),
             lengths: lengths.as_array().to_vec(),
@@ -170,7 +170,7 @@ impl ExactProfile {
             labels: labels.as_array().to_vec(),
             activations: activations.map(|counts| counts.as_array().to_owned()),
         };
-        Ok(Self(profile::ExactProfile::from_flat(score.get().0.coding(), flat)?))
+        Ok(Self(profile::ExactProfile::from_flat(coding, flat)?))
     }
 }
 

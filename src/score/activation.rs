@@ -15,7 +15,7 @@ const N_CELLS: usize = 40 * 128 + 1;
 /// Counts for one image.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Activations {
-    /// Pixels whose most probable label is always in.
+    /// Labels that are always in.
     pub always: u32,
     /// Labels by critical value.
     pub cells: Box<[u32]>,
@@ -31,14 +31,20 @@ impl Activations {
     /// Counts a label.
     #[inline(always)]
     pub fn add(&mut self, coding: Coding, stored: f64) {
-        self.cells[cell(coding, stored)] += 1;
+        if coding.decode(stored) > 0.0 {
+            self.cells[cell(coding, stored)] += 1;
+        } else {
+            self.always += 1;
+        }
     }
 
     /// Moves a counted label to those that are always in.
     #[inline(always)]
     pub fn promote(&mut self, coding: Coding, stored: f64) {
-        self.cells[cell(coding, stored)] -= 1;
-        self.always += 1;
+        if coding.decode(stored) > 0.0 {
+            self.cells[cell(coding, stored)] -= 1;
+            self.always += 1;
+        }
     }
 
     /// Adds the counts of other pixels.
@@ -50,7 +56,7 @@ impl Activations {
     /// At least and at most so many labels are in the sets at `lambda`.
     pub fn bracket(&self, coding: Coding, lambda: f64) -> (u64, u64) {
         let sum = |cells: &[u32]| cells.iter().map(|&count| u64::from(count)).sum::<u64>();
-        if lambda >= coding.decode_key(*coding.keys().end()) {
+        if lambda >= coding.lambda_max() {
             let all = u64::from(self.always) + sum(&self.cells);
             return (all, all);
         }
@@ -60,10 +66,14 @@ impl Activations {
     }
 }
 
-/// The cell of a stored value.
+/// The cell of a stored value: by what is missing to the largest critical value, as a share of it.
 #[inline(always)]
 fn cell(coding: Coding, stored: f64) -> usize {
-    ((coding.key(stored) >> CELL_BITS) as usize).min(N_CELLS - 1)
+    let missing = match coding {
+        Coding::Complement => stored,
+        Coding::Direct { max } => (1.0 - stored / max).max(0.0),
+    };
+    ((Coding::Complement.key(missing) >> CELL_BITS) as usize).min(N_CELLS - 1)
 }
 
 #[cfg(test)]
@@ -86,6 +96,22 @@ mod tests {
         }
         assert_eq!(counts.bracket(coding, 1.0), (11, 11));
         counts.promote(coding, 0.003);
-        assert_eq!(counts.bracket(coding, -1.0).0, 1);
+        assert_eq!(counts.always, 3);
+    }
+
+    #[test]
+    fn brackets_of_critical_values() {
+        let coding = Coding::Direct { max: 1.5 };
+        let criticals = [0.0, 1e-9, 0.3, 0.75, 1.0, 1.2, 1.499_999_9, 1.5];
+        let mut counts = Activations::default();
+        for critical in criticals {
+            counts.add(coding, critical);
+        }
+        for lambda in [0.0, 1e-10, 0.3, 0.74, 0.75, 1.1, 1.499_999_9, 1.5] {
+            let truth = criticals.iter().filter(|&&critical| critical <= lambda).count() as u64;
+            let (lower, upper) = counts.bracket(coding, lambda);
+            assert!(lower <= truth && truth <= upper && upper - lower <= 1, "{lambda}");
+        }
+        assert_eq!(counts.bracket(coding, 1.5), (8, 8));
     }
 }

@@ -13,29 +13,13 @@
 use multiversion::multiversion;
 use ndarray::ArrayViewMut2;
 
-use super::{Activations, Coding, Score, SetWork, TrueLabels};
+use super::given::include_from;
+use super::scan::stream;
+use super::{Activations, Base, BaseWork, Coding, Score, Work, restart};
 use crate::error::Result;
 use crate::maps::{Tile, VOID};
 use crate::normalisation::{Place, check};
 use crate::real::Real;
-
-/// Streams the planes of a tile through a kernel, four at a time (the per-pixel state is then loaded and stored a
-/// quarter as often), and joins their sign bits.
-macro_rules! stream {
-    ($tile:expr, |$planes:ident, $k:ident| $call:expr) => {{
-        let mut signs = R::Bits::default();
-        let quads = $tile.n_classes() / 4 * 4;
-        for $k in (0..quads).step_by(4) {
-            let $planes = [0, 1, 2, 3].map(|i| $tile.plane($k + i));
-            signs |= $call;
-        }
-        for $k in quads..$tile.n_classes() {
-            let $planes = [$tile.plane($k)];
-            signs |= $call;
-        }
-        signs
-    }};
-}
 
 /// The score `1 - p`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,20 +28,39 @@ pub struct Lac {
     pub include_top1: bool,
 }
 
-impl Score for Lac {
+impl<R: Real> Score<R> for Lac {
     /// Probabilities are stored: `1 - p` of a float32 would not fit a float32.
     fn coding(&self) -> Coding {
         Coding::Complement
     }
 
-    fn count_activations<R: Real>(
+    fn true_labels(
         &self,
         tile: &Tile<'_, R>,
         codes: &[i32],
-        truth: &TrueLabels<R>,
+        place: &Place,
+        work: &mut Work<R>,
+    ) -> Result<()> {
+        let Work { scan, missed, .. } = work;
+        scan.truth(tile, codes, place)?;
+        if self.include_top1 {
+            scan.flag_not_best(codes);
+        } else {
+            scan.flags.resize(tile.len(), 0);
+            not_certain(codes, &scan.values, &mut scan.flags);
+        }
+        missed.note(&scan.flags, |j| scan.values[j].into());
+        Ok(())
+    }
+
+    fn count_activations(
+        &self,
+        tile: &Tile<'_, R>,
+        codes: &[i32],
+        work: &mut Work<R>,
         counts: &mut Activations,
     ) {
-        let coding = self.coding();
+        let coding = Coding::Complement;
         for k in 0..tile.n_classes() {
             for (&p, &code) in tile.plane(k).iter().zip(codes) {
                 if code != VOID {
@@ -66,60 +69,34 @@ impl Score for Lac {
             }
         }
         if self.include_top1 {
-            for (&best_value, _) in truth.best_values.iter().zip(codes).filter(|(_, code)| **code != VOID) {
+            for (&best_value, _) in work.scan.best_values.iter().zip(codes).filter(|(_, code)| **code != VOID)
+            {
                 counts.promote(coding, best_value.into());
             }
         }
     }
 
-    fn true_labels<R: Real>(
-        &self,
-        tile: &Tile<'_, R>,
-        codes: &[i32],
-        place: &Place,
-        out: &mut TrueLabels<R>,
-    ) -> Result<()> {
-        let len = tile.len();
-        let TrueLabels { values, missed, sums, best_values, best } = out;
-        restart(values, len, R::zero());
-        restart(sums, len, R::zero());
-        restart(best_values, len, R::neg_infinity());
-        restart(best, len, VOID);
-        missed.resize(len, 0);
-
-        let mut state = State { codes, values, sums, best_values, best };
-        let signs = stream!(tile, |planes, k| scan(planes, k as i32, &mut state));
-        check(tile, sums, signs, Some(codes), place)?;
-
-        if self.include_top1 {
-            not_best(codes, best, missed);
-        } else {
-            not_certain(codes, values, missed);
-        }
-        Ok(())
-    }
-
-    fn masks<R: Real>(
+    fn masks(
         &self,
         tile: &Tile<'_, R>,
         lambda: f64,
         place: &Place,
-        work: &mut SetWork<R>,
+        work: &mut Work<R>,
         out: &mut ArrayViewMut2<'_, u8>,
     ) -> Result<()> {
-        let SetWork { sizes, sums, best_values } = work;
-        top(tile, place, sums, best_values)?;
-        let cutoff = self.coding().cutoff::<R>(lambda);
+        let Work { scan, sizes, .. } = work;
+        scan.top(tile, None, place)?;
+        let cutoff = Coding::Complement.cutoff(lambda);
         let rows =
             out.outer_iter_mut().map(|row| row.into_slice().expect("the pixels of a class are contiguous"));
-        if !(self.include_top1 && any_below(best_values, cutoff)) {
+        if !(self.include_top1 && any_below(&scan.best_values, cutoff)) {
             for (k, row) in rows.enumerate() {
-                include(tile.plane(k), cutoff, row);
+                include_from(tile.plane(k), cutoff, row);
             }
             return Ok(());
         }
         // Where lambda alone leaves a set empty, the largest probability is the threshold.
-        let thresholds = best_values;
+        let thresholds = &mut scan.best_values;
         lower_to(thresholds, cutoff);
         restart(sizes, tile.len(), 0);
         for (k, row) in rows.enumerate() {
@@ -133,71 +110,41 @@ impl Score for Lac {
         Ok(())
     }
 
-    fn sizes<R: Real>(
+    fn sizes(
         &self,
         tile: &Tile<'_, R>,
         lambda: f64,
         codes: Option<&[i32]>,
         place: &Place,
-        work: &mut SetWork<R>,
+        work: &mut Work<R>,
     ) -> Result<()> {
-        let SetWork { sizes, sums, .. } = work;
+        let Work { scan, sizes, .. } = work;
         restart(sizes, tile.len(), 0);
-        restart(sums, tile.len(), R::zero());
-        let cutoff = self.coding().cutoff::<R>(lambda);
-        let signs = stream!(tile, |planes, _k| count(planes, cutoff, sums, sizes));
+        restart(&mut scan.sums, tile.len(), R::zero());
+        let cutoff = Coding::Complement.cutoff(lambda);
+        let signs = stream!(tile, |planes, _k| count(planes, cutoff, &mut scan.sums, sizes));
         if self.include_top1 {
             // If any label passes, the most probable one does.
             at_least_one(sizes);
         }
-        check(tile, sums, signs, codes, place)
+        check(tile, &scan.sums, signs, codes, place)
     }
 }
 
-fn restart<T: Copy>(buffer: &mut Vec<T>, len: usize, value: T) {
-    buffer.clear();
-    buffer.resize(len, value);
-}
-
-/// Per-pixel state of [`scan`].
-struct State<'a, R> {
-    codes: &'a [i32],
-    values: &'a mut [R],
-    sums: &'a mut [R],
-    best_values: &'a mut [R],
-    best: &'a mut [i32],
-}
-
-/// Passes over `N` planes at once: sum, running argmax (the first of equals stays) and the true label's probability, which
-/// is blended in as its plane streams by. A gather would wait for memory at every pixel.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
-fn scan<R: Real, const N: usize>(planes: [&[R]; N], first: i32, state: &mut State<'_, R>) -> R::Bits {
-    let len = state.codes.len();
-    let planes = planes.map(|plane| &plane[..len]);
-    let (codes, values, sums) = (&state.codes[..len], &mut state.values[..len], &mut state.sums[..len]);
-    let (best_values, best) = (&mut state.best_values[..len], &mut state.best[..len]);
-    let mut signs = R::Bits::default();
-    for j in 0..len {
-        let code = codes[j];
-        let (mut value, mut sum, mut best_value, mut class) = (values[j], sums[j], best_values[j], best[j]);
-        for (k, plane) in (first..).zip(&planes) {
-            let p = plane[j];
-            signs |= p.bits();
-            sum += p;
-            let better = p > best_value;
-            best_value = if better { p } else { best_value };
-            class = if better { k } else { class };
-            value = if code == k { p } else { value };
+impl<R: Real> Base<R> for Lac {
+    fn load(
+        &self,
+        tile: &Tile<'_, R>,
+        place: &Place,
+        work: &mut BaseWork<R>,
+        out: &mut [R],
+        stride: usize,
+    ) -> Result<()> {
+        work.scan.top(tile, None, place)?;
+        for (k, run) in out.chunks_exact_mut(stride).enumerate() {
+            run[..tile.len()].copy_from_slice(tile.plane(k));
         }
-        (values[j], sums[j], best_values[j], best[j]) = (value, sum, best_value, class);
-    }
-    signs
-}
-
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
-fn not_best(codes: &[i32], best: &[i32], missed: &mut [u8]) {
-    for ((&code, &best), missed) in codes.iter().zip(best).zip(missed) {
-        *missed = u8::from((code != best) & (code != VOID));
+        Ok(())
     }
 }
 
@@ -208,48 +155,9 @@ fn not_certain<R: Real>(codes: &[i32], values: &[R], missed: &mut [u8]) {
     }
 }
 
-/// The largest probability of each pixel, and the check of all.
-fn top<R: Real>(
-    tile: &Tile<'_, R>,
-    place: &Place,
-    sums: &mut Vec<R>,
-    best_values: &mut Vec<R>,
-) -> Result<()> {
-    restart(sums, tile.len(), R::zero());
-    restart(best_values, tile.len(), R::neg_infinity());
-    let signs = stream!(tile, |planes, _k| maximum(planes, sums, best_values));
-    check(tile, sums, signs, None, place)
-}
-
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
-fn maximum<R: Real, const N: usize>(planes: [&[R]; N], sums: &mut [R], best_values: &mut [R]) -> R::Bits {
-    let len = sums.len();
-    let planes = planes.map(|plane| &plane[..len]);
-    let best_values = &mut best_values[..len];
-    let mut signs = R::Bits::default();
-    for j in 0..len {
-        let (mut sum, mut best_value) = (sums[j], best_values[j]);
-        for plane in &planes {
-            let p = plane[j];
-            signs |= p.bits();
-            sum += p;
-            best_value = if p > best_value { p } else { best_value };
-        }
-        (sums[j], best_values[j]) = (sum, best_value);
-    }
-    signs
-}
-
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
 fn any_below<R: Real>(values: &[R], limit: R) -> bool {
     values.iter().fold(false, |any, &value| any | (value < limit))
-}
-
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
-fn include<R: Real>(plane: &[R], cutoff: R, mask: &mut [u8]) {
-    for (mask, &p) in mask.iter_mut().zip(plane) {
-        *mask = u8::from(p >= cutoff);
-    }
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
@@ -298,24 +206,5 @@ fn count<R: Real, const N: usize>(
 fn at_least_one(sizes: &mut [i32]) {
     for size in sizes {
         *size = (*size).max(1);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cutoff_is_the_float64_definition() {
-        for lambda in [0.0, 1e-9, 0.3, 0.5, 0.7, 0.999_999_999, 1.0, 0.1 + 0.2] {
-            let p = Coding::Complement.cutoff::<f32>(lambda);
-            let below = f32::from_bits(p.to_bits().saturating_sub(1));
-            assert!(1.0 - f64::from(p) <= lambda, "{lambda}");
-            assert!(p == 0.0 || 1.0 - f64::from(below) > lambda, "{lambda}");
-        }
-        assert_eq!(Coding::Complement.cutoff::<f32>(1.0), 0.0);
-        assert_eq!(Coding::Complement.cutoff::<f64>(0.0), 1.0);
-        assert_eq!(Coding::Complement.cutoff::<f32>(-0.5), 1.5);
-        assert_eq!(Coding::Complement.cutoff::<f32>(f64::NEG_INFINITY), f32::INFINITY);
     }
 }

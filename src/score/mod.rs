@@ -6,156 +6,221 @@
 //! calibrated lambda gives exactly the risk that calibration promised.
 
 mod activation;
-pub mod lac;
+mod aps;
+mod coding;
+mod given;
+mod lac;
+mod raps;
+mod sacp;
+mod scan;
+mod spec;
 
-pub use activation::Activations;
-pub use lac::Lac;
-
-use std::ops::RangeInclusive;
+use std::ops::Range;
 
 use ndarray::ArrayViewMut2;
 
+pub use self::activation::Activations;
+use self::aps::Criticals;
+pub use self::coding::Coding;
+pub use self::given::Given;
+pub use self::lac::Lac;
+pub use self::raps::Raps;
+pub use self::sacp::{Sacp, Settings};
+use self::scan::Scan;
+pub use self::spec::{BaseSpec, Spec};
 use crate::error::Result;
-use crate::maps::Tile;
+use crate::maps::{Band, LabelMaps, ScoreMaps, Scratch, Tile, TileReader};
 use crate::normalisation::Place;
 use crate::real::Real;
 
-/// How critical values are stored: exactly, in the width of the input.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Coding {
-    /// As the true label's probability `p`; the critical value is `1.0 - f64(p)`.
-    Complement,
-}
-
-impl Coding {
-    /// The critical value.
-    #[inline(always)]
-    pub fn decode(self, stored: f64) -> f64 {
-        match self {
-            Self::Complement => 1.0 - stored,
-        }
-    }
-
-    /// Whether the value is one that stands for a positive critical value.
-    pub fn holds(self, stored: f64) -> bool {
-        match self {
-            Self::Complement => (0.0..1.0).contains(&stored),
-        }
-    }
-
-    /// A whole number that orders stored values by their critical values, and as finely as they are stored: near lambda = 1
-    /// critical values crowd, the probabilities behind them do not.
-    #[inline(always)]
-    pub fn key(self, stored: f64) -> u64 {
-        match self {
-            // Non-negative floats are ordered as their bit patterns; adding 0 turns -0 into 0.
-            Self::Complement => 1.0_f64.to_bits() - (stored.min(1.0) + 0.0).to_bits(),
-        }
-    }
-
-    /// The last stored value that is in at `lambda`: for probabilities the smallest of the type `R`.
-    pub fn cutoff<R: Real>(self, lambda: f64) -> R {
-        match self {
-            Self::Complement => R::smallest(|p| self.decode(p) <= lambda),
-        }
-    }
-
-    /// The critical value behind a key.
-    pub fn decode_key(self, key: u64) -> f64 {
-        match self {
-            Self::Complement => self.decode(f64::from_bits(1.0_f64.to_bits() - key)),
-        }
-    }
-
-    /// The keys of all positive critical values.
-    pub fn keys(self) -> RangeInclusive<u64> {
-        match self {
-            Self::Complement => 1..=1.0_f64.to_bits(),
-        }
-    }
-}
-
-/// A conformity score, as kernels over tiles.
-pub trait Score: Sync {
-    /// How [`TrueLabels::values`] hold critical values.
+/// A conformity score, as kernels over tiles. Tiles come as [`Score::stream`] makes them.
+pub trait Score<R: Real>: Send + Sync {
+    /// How critical values are stored.
     fn coding(&self) -> Coding;
 
-    /// Counts the critical values of all labels at the labelled pixels. `truth` is what [`Score::true_labels`] found there.
-    fn count_activations<R: Real>(
+    /// Whether critical values need float64 where the maps are narrower.
+    fn needs_double(&self) -> bool {
+        false
+    }
+
+    /// Calls `visit` with tiles that cover the band. Those of a score that looks at each pixel alone are the maps as they are.
+    fn stream(
+        &self,
+        reader: &mut TileReader<'_, R>,
+        band: &Band,
+        _work: &mut StreamWork<R>,
+        visit: &mut Visit<'_, R>,
+    ) -> Result<()> {
+        for pixels in band.tiles::<R>(reader.n_classes()) {
+            visit(pixels.clone(), &reader.read(pixels))?;
+        }
+        Ok(())
+    }
+
+    /// Finds the labelled pixels whose critical value is above 0: those that are not covered from the start. `codes` are the
+    /// classes of the tile's labels, void ones marked.
+    fn true_labels(&self, tile: &Tile<'_, R>, codes: &[i32], place: &Place, work: &mut Work<R>)
+    -> Result<()>;
+
+    /// Counts the critical values of all labels at the labelled pixels, after [`Score::true_labels`] of the same tile.
+    fn count_activations(
         &self,
         tile: &Tile<'_, R>,
         codes: &[i32],
-        truth: &TrueLabels<R>,
+        work: &mut Work<R>,
         counts: &mut Activations,
     );
 
-    /// Reads the true labels of a tile; `codes` are their classes, void pixels excepted.
-    fn true_labels<R: Real>(
-        &self,
-        tile: &Tile<'_, R>,
-        codes: &[i32],
-        place: &Place,
-        out: &mut TrueLabels<R>,
-    ) -> Result<()>;
-
     /// Writes the sets at `lambda`: `out[k, j]` is 1 if the set of pixel `j` holds class `k`, else 0. Rows are contiguous.
-    fn masks<R: Real>(
+    fn masks(
         &self,
         tile: &Tile<'_, R>,
         lambda: f64,
         place: &Place,
-        work: &mut SetWork<R>,
+        work: &mut Work<R>,
         out: &mut ArrayViewMut2<'_, u8>,
     ) -> Result<()>;
 
-    /// Writes the number of classes in each pixel's set at `lambda`. With `codes`, void pixels are not looked at.
-    fn sizes<R: Real>(
+    /// Writes the number of classes in each pixel's set at `lambda` into [`Work::sizes`]. With `codes`, void pixels are not
+    /// looked at.
+    fn sizes(
         &self,
         tile: &Tile<'_, R>,
         lambda: f64,
         codes: Option<&[i32]>,
         place: &Place,
-        work: &mut SetWork<R>,
+        work: &mut Work<R>,
     ) -> Result<()>;
 }
 
-/// What a score says of the true labels of a tile. The buffers are reused from tile to tile.
-#[derive(Default)]
-pub struct TrueLabels<R> {
-    /// The critical value of each pixel that is missed, as [`Score::coding`] says.
-    pub values: Vec<R>,
-    /// 1 where the critical value is above 0: the pixel is not covered from the start. 0 elsewhere and at void pixels.
-    pub missed: Vec<u8>,
-    pub(crate) sums: Vec<R>,
-    pub(crate) best_values: Vec<R>,
-    pub(crate) best: Vec<i32>,
+/// What [`Score::stream`] calls: the pixels of a tile, and the tile.
+pub type Visit<'v, R> = dyn FnMut(Range<usize>, &Tile<'_, R>) -> Result<()> + 'v;
+
+/// What [`for_each_tile`] says of a tile besides its scores.
+pub struct Spot<'s> {
+    /// Where the tile lies.
+    pub place: Place,
+    /// Where it lies in its band.
+    pub columns: Range<usize>,
+    /// Classes of its labels, [`VOID`] where there is none; empty without labels.
+    pub codes: &'s [i32],
 }
 
-impl<R: Real> TrueLabels<R> {
-    /// Calls `visit(value, code)` for the missed pixels.
-    pub fn for_each_missed(&self, codes: &[i32], mut visit: impl FnMut(R, i32)) {
-        let (words, rest) = self.missed.as_chunks::<8>();
+/// Walks the tiles of a band as `score` wants them, with their labels if any are given.
+pub fn for_each_tile<R: Real>(
+    maps: &ScoreMaps<'_, R>,
+    labels: Option<&LabelMaps<'_>>,
+    score: &dyn Score<R>,
+    band: &Band,
+    buffers: &mut Buffers<R>,
+    mut visit: impl FnMut(&Spot<'_>, &Tile<'_, R>, &mut Work<R>) -> Result<()>,
+) -> Result<()> {
+    let Buffers { scratch, codes, stream, work } = buffers;
+    codes.clear();
+    let mut reader = maps.tiles(band.image, scratch);
+    score.stream(&mut reader, band, stream, &mut |pixels, tile| {
+        if let Some(labels) = labels {
+            labels.read(band.image, pixels.clone(), codes)?;
+        }
+        let columns = band.offset_of(&pixels);
+        let place = Place { image: maps.name(band.image), pixels };
+        visit(&Spot { place, columns, codes }, tile, work)
+    })
+}
+
+/// The buffers of one thread, reused from band to band.
+pub struct Buffers<R> {
+    scratch: Scratch<R>,
+    codes: Vec<i32>,
+    stream: StreamWork<R>,
+    work: Work<R>,
+}
+
+impl<R: Real> Default for Buffers<R> {
+    fn default() -> Self {
+        Self {
+            scratch: Scratch::default(),
+            codes: Vec::new(),
+            stream: StreamWork::default(),
+            work: Work::default(),
+        }
+    }
+}
+
+/// What a score finds in a tile, and buffers on the way there.
+#[derive(Default)]
+pub struct Work<R> {
+    /// From [`Score::true_labels`].
+    pub missed: Missed,
+    /// Number of classes in each pixel's set, from [`Score::sizes`].
+    pub sizes: Vec<i32>,
+    scan: Scan<R>,
+    criticals: Criticals<R>,
+}
+
+/// Buffers of [`Score::stream`].
+pub type StreamWork<R> = sacp::Rows<R>;
+
+/// Labelled pixels of a tile that are not covered from the start.
+#[derive(Default)]
+pub struct Missed {
+    /// Their places in the tile, ascending.
+    pub at: Vec<u32>,
+    /// Their critical values, as [`Score::coding`] says.
+    pub values: Vec<f64>,
+}
+
+impl Missed {
+    /// Notes the pixels whose flag is set and the values that `value` gives them.
+    fn note(&mut self, flags: &[u8], mut value: impl FnMut(usize) -> f64) {
+        let Self { at, values } = self;
+        at.clear();
+        values.clear();
+        let mut note = |j: usize| {
+            at.push(j as u32);
+            values.push(value(j));
+        };
+        let (words, rest) = flags.as_chunks::<8>();
         for (index, word) in words.iter().enumerate() {
             // One bit per byte: most words of a good model are 0, and the others are walked bit by bit.
             let mut bits = u64::from_le_bytes(*word);
             while bits != 0 {
-                let j = index * 8 + bits.trailing_zeros() as usize / 8;
-                visit(self.values[j], codes[j]);
+                note(index * 8 + bits.trailing_zeros() as usize / 8);
                 bits &= bits - 1;
             }
         }
-        let first = self.missed.len() - rest.len();
-        (first..self.missed.len())
-            .filter(|&j| self.missed[j] != 0)
-            .for_each(|j| visit(self.values[j], codes[j]));
+        let first = flags.len() - rest.len();
+        (first..flags.len()).filter(|&j| flags[j] != 0).for_each(note);
+    }
+
+    /// The pixels and their values.
+    pub fn iter(&self) -> impl Iterator<Item = (usize, f64)> + '_ {
+        self.at.iter().zip(&self.values).map(|(&j, &value)| (j as usize, value))
     }
 }
 
-/// Buffers for building sets.
+/// A score that looks at each pixel alone: what a window can be laid over.
+pub trait Base<R: Real>: Score<R> {
+    /// Checks a tile and writes the stored values of all its labels: class `k` to the run at `k * stride` of `out`.
+    fn load(
+        &self,
+        tile: &Tile<'_, R>,
+        place: &Place,
+        work: &mut BaseWork<R>,
+        out: &mut [R],
+        stride: usize,
+    ) -> Result<()>;
+}
+
+/// Buffers of [`Base::load`].
 #[derive(Default)]
-pub struct SetWork<R> {
-    /// Number of classes in each pixel's set.
-    pub sizes: Vec<i32>,
-    pub(crate) sums: Vec<R>,
-    pub(crate) best_values: Vec<R>,
+pub struct BaseWork<R> {
+    scan: Scan<R>,
+    criticals: Criticals<R>,
+}
+
+/// Fills a buffer anew.
+fn restart<T: Copy>(buffer: &mut Vec<T>, len: usize, value: T) {
+    buffer.clear();
+    buffer.resize(len, value);
 }

@@ -5,14 +5,14 @@ use std::fmt::Debug;
 
 use _core::error::Error;
 use _core::loss::{Loss, Weighting};
-use _core::maps::{BAND, LabelMaps, ScoreMaps};
+use _core::maps::{BAND, Inputs, LabelMaps, ScoreMaps};
 use _core::metric::coverage::mask_coverage;
 use _core::normalisation::TOLERANCE;
 use _core::profile::{ExactProfile, build};
 use _core::real::Element;
 use _core::risk::lambda_hat;
 use _core::risk::quantile::{WeightedValues, weighted_quantile};
-use _core::score::Lac;
+use _core::score::{BaseSpec, Score, Settings, Spec};
 use _core::sets::{coverage, set_size, threshold, true_label_scores};
 use _core::threads::Cancel;
 use half::f16;
@@ -157,35 +157,41 @@ struct Views<'a, E> {
 impl<E: Scores> Views<'_, E> {
     fn with<T>(
         &self,
-        use_maps: impl FnOnce(&ScoreMaps<'_, E>, &LabelMaps<'_>) -> Result<T, Error>,
+        use_maps: impl FnOnce(&ScoreMaps<'_, E::Real>, &LabelMaps<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let maps = ScoreMaps::new(self.scores.view().into_dyn(), FIRST_IMAGE)?;
+        let maps = ScoreMaps::new(self.scores.view().into_dyn(), Inputs::Probabilities, FIRST_IMAGE)?;
         let labels = LabelMaps::new(self.labels.view().into_dyn(), Some(VOID.into()), &maps)?;
         use_maps(&maps, &labels)
     }
 
-    fn profile(&self, lac: Lac) -> Result<ExactProfile, Error> {
-        self.with(|maps, labels| build(maps, labels, &lac, true, &Cancel::default()))
+    fn score(&self, spec: Spec) -> Box<dyn Score<E::Real>> {
+        spec.build(self.scores.dim().1)
     }
 
-    fn masks(&self, lac: Lac, lambda: f64) -> Result<Array3<u8>, Error> {
+    fn profile(&self, spec: Spec) -> Result<ExactProfile, Error> {
+        self.with(|maps, labels| build(maps, labels, &*self.score(spec), true, &Cancel::default()))
+    }
+
+    fn masks(&self, spec: Spec, lambda: f64) -> Result<Array3<u8>, Error> {
         let (n, k, d, h, w) = self.scores.dim();
         let mut out = Array3::from_elem((n, k, d * h * w), 9);
-        self.with(|maps, _| threshold(maps, lambda, &lac, out.view_mut(), &Cancel::default()))?;
+        self.with(|maps, _| threshold(maps, lambda, &*self.score(spec), out.view_mut(), &Cancel::default()))?;
         Ok(out)
     }
 
-    fn sizes(&self, lac: Lac, lambda: f64) -> Result<Array2<u16>, Error> {
+    fn sizes(&self, spec: Spec, lambda: f64) -> Result<Array2<u16>, Error> {
         let (n, _, d, h, w) = self.scores.dim();
         let mut out = Array2::from_elem((n, d * h * w), 999);
-        self.with(|maps, _| set_size(maps, lambda, &lac, out.view_mut(), &Cancel::default()))?;
+        self.with(|maps, _| set_size(maps, lambda, &*self.score(spec), out.view_mut(), &Cancel::default()))?;
         Ok(out)
     }
 
-    fn true_label_scores(&self, lac: Lac) -> Result<Array2<f64>, Error> {
+    fn true_label_scores(&self, spec: Spec) -> Result<Array2<f64>, Error> {
         let (n, _, d, h, w) = self.scores.dim();
         let mut out = Array2::from_elem((n, d * h * w), -9.0);
-        self.with(|maps, labels| true_label_scores(maps, labels, &lac, out.view_mut(), &Cancel::default()))?;
+        self.with(|maps, labels| {
+            true_label_scores(maps, labels, &*self.score(spec), out.view_mut(), &Cancel::default())
+        })?;
         Ok(out)
     }
 }
@@ -263,16 +269,60 @@ fn top1(probabilities: &[f64]) -> usize {
 }
 
 /// The lambda from which on the set of a pixel holds `class`.
-fn critical(probabilities: &[f64], class: usize, lac: Lac) -> f64 {
-    let always = lac.include_top1 && class == top1(probabilities);
-    if always { 0.0 } else { (1.0 - probabilities[class]).max(0.0) }
+fn critical(probabilities: &[f64], class: usize, spec: Spec) -> f64 {
+    let p = probabilities[class];
+    match spec {
+        Spec::Pixelwise(BaseSpec::Lac { include_top1 }) => {
+            let always = include_top1 && class == top1(probabilities);
+            if always { 0.0 } else { (1.0 - p).max(0.0) }
+        }
+        Spec::Pixelwise(BaseSpec::Raps { penalty, k_reg }) => {
+            let n_classes = probabilities.len();
+            let before = |k: &usize| probabilities[*k] > p || (probabilities[*k] == p && *k < class);
+            // In units of 2^-53: integers know no order of summation.
+            let unit = 2_f64.powi(-53);
+            let (mut mass, mut rank) = (0_u64, 1);
+            for k in (0..n_classes).filter(before) {
+                mass += (probabilities[k] / unit).round_ties_even() as u64;
+                rank += 1;
+            }
+            let k_reg = k_reg.unwrap_or((n_classes / 2).max(1));
+            let excess = |rank: usize| penalty * rank.saturating_sub(k_reg) as f64;
+            ((mass as f64 * unit).min(1.0) + excess(rank)).min(1.0 + excess(n_classes))
+        }
+        _ => panic!("no twin of {spec:?}"),
+    }
+}
+
+fn pixelwise() -> impl Strategy<Value = Spec> {
+    let lac = any::<bool>().prop_map(|include_top1| BaseSpec::Lac { include_top1 });
+    let raps = (
+        prop::sample::select(&[0.0, 0.0, 0.05, 1.0][..]),
+        prop::sample::select(&[None, Some(1), Some(2)][..]),
+    )
+        .prop_map(|(penalty, k_reg)| BaseSpec::Raps { penalty, k_reg });
+    prop_oneof![lac, raps].prop_map(Spec::Pixelwise)
+}
+
+fn any_score() -> impl Strategy<Value = Spec> {
+    let settings = (
+        prop::sample::select(&[0.0, 0.3, 1.0][..]),
+        prop::sample::select(&[1_usize, 3, 7][..]),
+        any::<bool>(),
+        any::<bool>(),
+    );
+    let sacp = (pixelwise(), settings).prop_map(|(base, (weight, window, include_top1, probabilities))| {
+        let Spec::Pixelwise(base) = base else { unreachable!() };
+        Spec::Sacp(base, Settings { weight, window, include_top1, probabilities })
+    });
+    prop_oneof![pixelwise(), sacp]
 }
 
 /// The classes and critical values of the labelled pixels, image by image.
-fn criticals<E: Scores>(images: &Images<E>, lac: Lac) -> Vec<Vec<(usize, f64)>> {
+fn criticals<E: Scores>(images: &Images<E>, spec: Spec) -> Vec<Vec<(usize, f64)>> {
     let of_image = |pixels: Vec<(Vec<f64>, i16)>| {
         let labelled = pixels.into_iter().filter(|(_, label)| *label != VOID);
-        labelled.map(|(p, label)| (label as usize, critical(&p, label as usize, lac))).collect()
+        labelled.map(|(p, label)| (label as usize, critical(&p, label as usize, spec))).collect()
     };
     images.pixels().into_iter().map(of_image).collect()
 }
@@ -434,11 +484,11 @@ proptest! {
 
 // ------------------------------------------------------------------------------------------ profiles and lambda-hat
 
-fn check_lambda_hat<E: Scores>(shape: Shape, seed: u64, lac: Lac) -> Result<(), TestCaseError> {
+fn check_lambda_hat<E: Scores>(shape: Shape, seed: u64, spec: Spec) -> Result<(), TestCaseError> {
     let mut random = Random(seed);
     let images = Images::<E>::random(shape, &mut random);
-    let profile = images.view().profile(lac).unwrap();
-    let criticals = criticals(&images, lac);
+    let profile = images.view().profile(spec).unwrap();
+    let criticals = criticals(&images, spec);
     for (found, pixels) in profile.images().iter().zip(&criticals) {
         for class in 0..images.n_classes() {
             let of_class = pixels.iter().filter(|(label, _)| *label == class);
@@ -466,26 +516,26 @@ fn check_lambda_hat<E: Scores>(shape: Shape, seed: u64, lac: Lac) -> Result<(), 
     Ok(())
 }
 
-fn check_invariance<E: Scores>(shape: Shape, seed: u64, lac: Lac) -> Result<(), TestCaseError> {
+fn check_invariance<E: Scores>(shape: Shape, seed: u64, spec: Spec) -> Result<(), TestCaseError> {
     let mut random = Random(seed);
     let images = Images::<E>::random(shape, &mut random);
     let (twin, n) = (LossTwin::random(images.n_classes(), &mut random), shape.0);
     let (shares, budget) = (vec![ratio(1, 1); n], ratio(random.below(100) as i64, 100));
-    let profile = images.view().profile(lac).unwrap();
+    let profile = images.view().profile(spec).unwrap();
     let expected = lambda_hat(&profile, &twin.loss(), &shares, &budget);
     let lambda = expected.unwrap();
     let (masks, sizes) =
-        (images.view().masks(lac, lambda).unwrap(), images.view().sizes(lac, lambda).unwrap());
+        (images.view().masks(spec, lambda).unwrap(), images.view().sizes(spec, lambda).unwrap());
 
     for n_threads in [1, 3] {
         let mut differing = Vec::new();
         for_each_layout(&images, |layout, views| {
             let same = on_threads(n_threads, || {
-                let found = views.profile(lac).unwrap();
+                let found = views.profile(spec).unwrap();
                 found.images() == profile.images()
                     && lambda_hat(&found, &twin.loss(), &shares, &budget) == expected
-                    && views.masks(lac, lambda).unwrap() == masks
-                    && views.sizes(lac, lambda).unwrap() == sizes
+                    && views.masks(spec, lambda).unwrap() == masks
+                    && views.sizes(spec, lambda).unwrap() == sizes
             });
             if !same {
                 differing.push(layout.to_owned());
@@ -498,7 +548,7 @@ fn check_invariance<E: Scores>(shape: Shape, seed: u64, lac: Lac) -> Result<(), 
         .map(|i| {
             let (scores, labels) =
                 (images.scores.slice(s![i..=i, .., .., .., ..]), images.labels.slice(s![i..=i, .., .., ..]));
-            Views { scores, labels }.profile(lac).unwrap()
+            Views { scores, labels }.profile(spec).unwrap()
         })
         .collect();
     let joined = ExactProfile::concatenate(&parts[0], &parts[1..].iter().collect::<Vec<_>>()).unwrap();
@@ -507,10 +557,10 @@ fn check_invariance<E: Scores>(shape: Shape, seed: u64, lac: Lac) -> Result<(), 
     Ok(())
 }
 
-fn check_flat<E: Scores>(shape: Shape, seed: u64, lac: Lac) -> Result<(), TestCaseError> {
+fn check_flat<E: Scores>(shape: Shape, seed: u64, spec: Spec) -> Result<(), TestCaseError> {
     let mut random = Random(seed);
     let images = Images::<E>::random(shape, &mut random);
-    let profile = images.view().profile(lac).unwrap();
+    let profile = images.view().profile(spec).unwrap();
     let flat = profile.to_flat();
     let back = ExactProfile::from_flat(profile.coding(), flat.clone()).unwrap();
     prop_assert_eq!(back.to_flat(), flat);
@@ -529,41 +579,34 @@ fn check_flat<E: Scores>(shape: Shape, seed: u64, lac: Lac) -> Result<(), TestCa
 
 // ------------------------------------------------------------------------------------------------------------ sets
 
-fn check_sets<E: Scores>(shape: Shape, seed: u64, lac: Lac) -> Result<(), TestCaseError> {
+fn check_sets<E: Scores>(shape: Shape, seed: u64, spec: Spec) -> Result<(), TestCaseError> {
     let mut random = Random(seed);
     let images = Images::<E>::random(shape, &mut random);
     let (pixels, views, (_, n_classes, n_pixels)) = (images.pixels(), images.view(), images.flat_shape());
 
     // Lambdas at, just below and just above critical values, and both ends.
-    let mut lambdas = vec![0.0, 1.0, random.unit()];
+    let last = spec.coding(n_classes).lambda_max();
+    let mut lambdas = vec![0.0, last, random.unit()];
     for _ in 0..3 {
         let image = &pixels[random.below(pixels.len())];
-        let lambda = 1.0 - image[random.below(n_pixels)].0[random.below(n_classes)];
-        lambdas.extend([lambda, lambda.next_down(), lambda.next_up()].map(|lambda| lambda.clamp(0.0, 1.0)));
+        let lambda = critical(&image[random.below(n_pixels)].0, random.below(n_classes), spec);
+        lambdas.extend([lambda, lambda.next_down(), lambda.next_up()].map(|lambda| lambda.clamp(0.0, last)));
     }
     lambdas.sort_by(f64::total_cmp);
 
     let twin = LossTwin::random(n_classes, &mut random);
-    let profile = views.profile(lac).unwrap();
+    let profile = views.profile(spec).unwrap();
     let losses = profile.losses(&twin.loss(), &lambdas);
-    let criticals = criticals(&images, lac);
+    let criticals = criticals(&images, spec);
+    let all = Array3::from_shape_fn((pixels.len(), n_classes, n_pixels), |(i, class, j)| {
+        critical(&pixels[i][j].0, class, spec)
+    });
     let mut smaller: Option<Array3<u8>> = None;
     for (index, &lambda) in lambdas.iter().enumerate() {
-        let masks = views.masks(lac, lambda).unwrap();
-        for ((i, class, j), &inside) in masks.indexed_iter() {
-            let p = &pixels[i][j].0;
-            let expected = 1.0 - p[class] <= lambda || lac.include_top1 && class == top1(p);
-            prop_assert_eq!(
-                inside,
-                u8::from(expected),
-                "image {} class {} pixel {} at {}",
-                i,
-                class,
-                j,
-                lambda
-            );
-        }
-        let sizes = views.sizes(lac, lambda).unwrap();
+        let masks = views.masks(spec, lambda).unwrap();
+        let expected = all.mapv(|critical| u8::from(critical <= lambda));
+        prop_assert_eq!(&masks, &expected, "at {}", lambda);
+        let sizes = views.sizes(spec, lambda).unwrap();
         prop_assert_eq!(sizes, masks.mapv(u16::from).sum_axis(Axis(1)));
         if let Some(smaller) = &smaller {
             prop_assert!(
@@ -573,11 +616,12 @@ fn check_sets<E: Scores>(shape: Shape, seed: u64, lac: Lac) -> Result<(), TestCa
             );
         }
 
-        let found =
-            views.with(|maps, labels| coverage(maps, labels, lambda, &lac, &Cancel::default())).unwrap();
+        let found = views
+            .with(|maps, labels| coverage(maps, labels, lambda, &*views.score(spec), &Cancel::default()))
+            .unwrap();
         let as_bool = masks.mapv(|inside| inside == 1).into_shape_with_order(images.scores.dim()).unwrap();
         let of_masks = views.with(|maps, labels| {
-            let masks = ScoreMaps::new(as_bool.view().into_dyn(), FIRST_IMAGE)?;
+            let masks = ScoreMaps::new(as_bool.view().into_dyn(), Inputs::Probabilities, FIRST_IMAGE)?;
             assert_eq!(masks.n_pixels(), maps.n_pixels());
             mask_coverage(&masks, labels, &Cancel::default())
         });
@@ -597,10 +641,10 @@ fn check_sets<E: Scores>(shape: Shape, seed: u64, lac: Lac) -> Result<(), TestCa
     }
     prop_assert!(smaller.unwrap().iter().all(|&inside| inside == 1), "full at 1");
 
-    let scores = views.true_label_scores(lac).unwrap();
+    let scores = views.true_label_scores(spec).unwrap();
     for ((i, j), score) in scores.indexed_iter() {
         let (p, label) = &pixels[i][j];
-        let expected = if *label == VOID { f64::NAN } else { critical(p, *label as usize, lac) };
+        let expected = if *label == VOID { f64::NAN } else { critical(p, *label as usize, spec) };
         prop_assert!(*score == expected || score.is_nan() && expected.is_nan(), "{} != {}", score, expected);
     }
     Ok(())
@@ -640,7 +684,7 @@ impl Fault {
     }
 }
 
-fn check_fault<E: Scores>(shape: Shape, seed: u64, lac: Lac, fault: Fault) -> Result<(), TestCaseError> {
+fn check_fault<E: Scores>(shape: Shape, seed: u64, spec: Spec, fault: Fault) -> Result<(), TestCaseError> {
     let mut random = Random(seed);
     let clean = Images::<E>::random(shape, &mut random);
     let (n, n_classes, n_pixels) = clean.flat_shape();
@@ -658,15 +702,15 @@ fn check_fault<E: Scores>(shape: Shape, seed: u64, lac: Lac, fault: Fault) -> Re
     let expected = format!("{:?}", fault.error(image, pixel, class, n_classes));
     let text = |error: Option<Error>| error.map_or_else(String::new, |error| format!("{error:?}"));
     let cover = |views: &Views<'_, E>| {
-        views.with(|maps, labels| coverage(maps, labels, 0.5, &lac, &Cancel::default()))
+        views.with(|maps, labels| coverage(maps, labels, 0.5, &*views.score(spec), &Cancel::default()))
     };
     let views = faulty.view();
-    prop_assert_eq!(&text(views.profile(lac).err()), &expected);
-    prop_assert_eq!(&text(views.true_label_scores(lac).err()), &expected);
+    prop_assert_eq!(&text(views.profile(spec).err()), &expected);
+    prop_assert_eq!(&text(views.true_label_scores(spec).err()), &expected);
     prop_assert_eq!(&text(cover(&views).err()), &expected);
     if !is_label {
-        prop_assert_eq!(&text(views.masks(lac, 0.5).err()), &expected);
-        prop_assert_eq!(&text(views.sizes(lac, 0.5).err()), &expected);
+        prop_assert_eq!(&text(views.masks(spec, 0.5).err()), &expected);
+        prop_assert_eq!(&text(views.sizes(spec, 0.5).err()), &expected);
 
         // Nobody knows what a model says at void pixels: the fault may be at all of them.
         let mut void = clean.clone();
@@ -675,7 +719,7 @@ fn check_fault<E: Scores>(shape: Shape, seed: u64, lac: Lac, fault: Fault) -> Re
             pixels.for_each(|(pixel, _)| fault.plant(&mut void, image, pixel, class));
         }
         let (void, clean) = (void.view(), clean.view());
-        let profile = |views: &Views<'_, E>| views.profile(lac).unwrap().images().to_vec();
+        let profile = |views: &Views<'_, E>| views.profile(spec).unwrap().images().to_vec();
         prop_assert_eq!(profile(&void), profile(&clean));
         prop_assert_eq!(cover(&void).unwrap(), cover(&clean).unwrap());
     }
@@ -696,28 +740,28 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
-    fn lambda_hat_is_the_infimum(shape in shapes(), seed: u64, include_top1: bool) {
-        for_each_type!(check_lambda_hat(shape, seed, Lac { include_top1 }));
+    fn lambda_hat_is_the_infimum(shape in shapes(), seed: u64, spec in pixelwise()) {
+        for_each_type!(check_lambda_hat(shape, seed, spec));
     }
 
     #[test]
-    fn layout_threads_and_splits_change_nothing(shape in shapes(), seed: u64, include_top1: bool) {
-        for_each_type!(check_invariance(shape, seed, Lac { include_top1 }));
+    fn layout_threads_and_splits_change_nothing(shape in shapes(), seed: u64, spec in any_score()) {
+        for_each_type!(check_invariance(shape, seed, spec));
     }
 
     #[test]
-    fn flat_arrays_give_the_profile_back(shape in shapes(), seed: u64, include_top1: bool) {
-        for_each_type!(check_flat(shape, seed, Lac { include_top1 }));
+    fn flat_arrays_give_the_profile_back(shape in shapes(), seed: u64, spec in any_score()) {
+        for_each_type!(check_flat(shape, seed, spec));
     }
 
     #[test]
-    fn sets_are_those_of_the_definition(shape in shapes(), seed: u64, include_top1: bool) {
-        for_each_type!(check_sets(shape, seed, Lac { include_top1 }));
+    fn sets_are_those_of_the_definition(shape in shapes(), seed: u64, spec in pixelwise()) {
+        for_each_type!(check_sets(shape, seed, spec));
     }
 
     #[test]
-    fn a_fault_is_reported_where_it_is(shape in shapes(), seed: u64, include_top1: bool, fault in faults()) {
-        for_each_type!(check_fault(shape, seed, Lac { include_top1 }, fault));
+    fn a_fault_is_reported_where_it_is(shape in shapes(), seed: u64, spec in pixelwise(), fault in faults()) {
+        for_each_type!(check_fault(shape, seed, spec, fault));
     }
 }
 
@@ -726,12 +770,11 @@ proptest! {
 
     /// Images of more than one band.
     #[test]
-    fn all_of_it_holds_of_large_images(seed: u64, include_top1: bool, fault in faults()) {
-        let lac = Lac { include_top1 };
-        check_lambda_hat::<f32>(LARGE, seed, lac)?;
-        for_each_type!(check_invariance(LARGE, seed, lac));
-        check_flat::<f16>(LARGE, seed, lac)?;
-        check_sets::<f64>(LARGE, seed, lac)?;
-        for_each_type!(check_fault(LARGE, seed, lac, fault));
+    fn all_of_it_holds_of_large_images(seed: u64, spec in pixelwise(), fault in faults()) {
+        check_lambda_hat::<f32>(LARGE, seed, spec)?;
+        for_each_type!(check_invariance(LARGE, seed, spec));
+        check_flat::<f16>(LARGE, seed, spec)?;
+        check_sets::<f64>(LARGE, seed, spec)?;
+        for_each_type!(check_fault(LARGE, seed, spec, fault));
     }
 }

@@ -1,0 +1,113 @@
+//! How critical values are stored, ordered and compared.
+
+use std::ops::RangeInclusive;
+
+use crate::real::Real;
+
+/// How critical values are stored: without loss.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Coding {
+    /// As a probability `p`; the critical value is `1.0 - f64(p)`.
+    Complement,
+    /// As they are.
+    Direct {
+        /// The largest: the smallest lambda at which every set is full.
+        max: f64,
+    },
+}
+
+impl Coding {
+    /// The critical value.
+    #[inline(always)]
+    pub fn decode(self, stored: f64) -> f64 {
+        match self {
+            Self::Complement => 1.0 - stored,
+            Self::Direct { .. } => stored,
+        }
+    }
+
+    /// The smallest lambda at which every set is full.
+    pub fn lambda_max(self) -> f64 {
+        match self {
+            Self::Complement => 1.0,
+            Self::Direct { max } => max,
+        }
+    }
+
+    /// Whether the value is one that stands for a positive critical value.
+    pub fn holds(self, stored: f64) -> bool {
+        match self {
+            Self::Complement => (0.0..1.0).contains(&stored),
+            Self::Direct { max } => 0.0 < stored && stored <= max,
+        }
+    }
+
+    /// A whole number that orders stored values by their critical values, and as finely as they are stored: near lambda = 1
+    /// critical values crowd, the probabilities behind them do not.
+    #[inline(always)]
+    pub fn key(self, stored: f64) -> u64 {
+        // Non-negative floats are ordered as their bit patterns; adding 0 turns -0 into 0.
+        match self {
+            Self::Complement => 1.0_f64.to_bits() - (stored.min(1.0) + 0.0).to_bits(),
+            Self::Direct { .. } => (stored + 0.0).to_bits(),
+        }
+    }
+
+    /// The critical value behind a key.
+    pub fn decode_key(self, key: u64) -> f64 {
+        match self {
+            Self::Complement => self.decode(f64::from_bits(1.0_f64.to_bits() - key)),
+            Self::Direct { .. } => f64::from_bits(key),
+        }
+    }
+
+    /// The keys of all positive critical values.
+    pub fn keys(self) -> RangeInclusive<u64> {
+        match self {
+            Self::Complement => 1..=1.0_f64.to_bits(),
+            Self::Direct { max } => 1..=max.to_bits(),
+        }
+    }
+
+    /// The last stored value that is in at `lambda`: of probabilities the smallest of the type `R`, of critical values the
+    /// largest.
+    pub fn cutoff<R: Real>(self, lambda: f64) -> R {
+        match self {
+            Self::Complement => R::smallest(|p| self.decode(p) <= lambda),
+            Self::Direct { .. } => R::largest(|s| s <= lambda),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cutoff_is_the_float64_definition() {
+        let cutoff = |lambda| Coding::Complement.cutoff::<f32>(lambda);
+        for lambda in [0.0, 1e-9, 0.3, 0.5, 0.7, 0.999_999_999, 1.0, 0.1 + 0.2] {
+            let p = cutoff(lambda);
+            let below = f32::from_bits(p.to_bits().saturating_sub(1));
+            assert!(1.0 - f64::from(p) <= lambda, "{lambda}");
+            assert!(p == 0.0 || 1.0 - f64::from(below) > lambda, "{lambda}");
+        }
+        assert_eq!(cutoff(1.0), 0.0);
+        assert_eq!(Coding::Complement.cutoff::<f64>(0.0), 1.0);
+        assert_eq!(cutoff(-0.5), 1.5);
+        assert_eq!(cutoff(f64::NEG_INFINITY), f32::INFINITY);
+    }
+
+    #[test]
+    fn direct_values_are_in_up_to_lambda() {
+        let coding = Coding::Direct { max: 1.25 };
+        for lambda in [0.0, 0.1, 0.5, 1.0, 1.25, 2.0] {
+            let last = coding.cutoff::<f32>(lambda);
+            assert!(f64::from(last) <= lambda && f64::from(last.next_up()) > lambda, "{lambda}");
+        }
+        assert_eq!(coding.cutoff::<f32>(-0.5), f32::NEG_INFINITY);
+        assert_eq!(coding.decode_key(coding.key(0.7)), 0.7);
+        assert!(coding.key(0.7) < coding.key(0.700_000_1) && coding.keys().contains(&coding.key(1.25)));
+        assert!(coding.holds(1.25) && !coding.holds(1.26) && !coding.holds(0.0));
+    }
+}

@@ -1,0 +1,147 @@
+//! One pass over the probabilities of a tile: the sum check, the most probable label, the true label's probability.
+
+use multiversion::multiversion;
+
+use super::restart;
+use crate::error::Result;
+use crate::maps::{Tile, VOID};
+use crate::normalisation::{Place, check};
+use crate::real::Real;
+
+/// Streams the planes of a tile through a kernel, four at a time (the per-pixel state is then loaded and stored a
+/// quarter as often), and joins their sign bits.
+macro_rules! stream {
+    ($tile:expr, |$planes:ident, $k:ident| $call:expr) => {{
+        let mut signs = R::Bits::default();
+        let mut $k = 0;
+        macro_rules! step {
+            ($n:literal) => {{
+                let $planes: [&[R]; $n] = std::array::from_fn(|i| $tile.plane($k + i));
+                signs |= $call;
+                $k += $n;
+            }};
+        }
+        while $k + 8 <= $tile.n_classes() {
+            step!(8);
+        }
+        match $tile.n_classes() - $k {
+            1 => step!(1),
+            2 => step!(2),
+            3 => step!(3),
+            4 => step!(4),
+            5 => step!(5),
+            6 => step!(6),
+            7 => step!(7),
+            _ => {}
+        }
+        let _ = $k;
+        signs
+    }};
+}
+pub(super) use stream;
+
+/// What the pass finds, pixel by pixel.
+#[derive(Default)]
+pub struct Scan<R> {
+    /// The true label's probability, from [`Scan::truth`].
+    pub values: Vec<R>,
+    /// The sum of the probabilities.
+    pub sums: Vec<R>,
+    /// The largest probability.
+    pub best_values: Vec<R>,
+    /// The lowest class that has it, from [`Scan::truth`].
+    pub best: Vec<i32>,
+    /// Marks of [`Scan::flag`].
+    pub flags: Vec<u8>,
+}
+
+impl<R: Real> Scan<R> {
+    /// Finds all and checks the labelled pixels.
+    pub fn truth(&mut self, tile: &Tile<'_, R>, codes: &[i32], place: &Place) -> Result<()> {
+        let Self { values, sums, best_values, best, .. } = self;
+        restart(values, tile.len(), R::zero());
+        restart(sums, tile.len(), R::zero());
+        restart(best_values, tile.len(), R::neg_infinity());
+        restart(best, tile.len(), VOID);
+        let mut state = State { codes, values, sums, best_values, best };
+        let signs = stream!(tile, |planes, k| scan(planes, k as i32, &mut state));
+        check(tile, sums, signs, Some(codes), place)
+    }
+
+    /// Finds the largest probabilities and checks the pixels, with `codes` only the labelled ones.
+    pub fn top(&mut self, tile: &Tile<'_, R>, codes: Option<&[i32]>, place: &Place) -> Result<()> {
+        let Self { sums, best_values, .. } = self;
+        restart(sums, tile.len(), R::zero());
+        restart(best_values, tile.len(), R::neg_infinity());
+        let signs = stream!(tile, |planes, _k| maximum(planes, sums, best_values));
+        check(tile, sums, signs, codes, place)
+    }
+
+    /// Marks the labelled pixels whose label is not the most probable one, after [`Scan::truth`].
+    pub fn flag_not_best(&mut self, codes: &[i32]) -> &[u8] {
+        self.flags.resize(codes.len(), 0);
+        not_best(codes, &self.best, &mut self.flags);
+        &self.flags
+    }
+}
+
+/// Per-pixel state of [`scan`].
+struct State<'a, R> {
+    codes: &'a [i32],
+    values: &'a mut [R],
+    sums: &'a mut [R],
+    best_values: &'a mut [R],
+    best: &'a mut [i32],
+}
+
+/// Passes over `N` planes at once: sum, running argmax (the first of equals stays) and the true label's probability, which
+/// is blended in as its plane streams by. A gather would wait for memory at every pixel.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+fn scan<R: Real, const N: usize>(planes: [&[R]; N], first: i32, state: &mut State<'_, R>) -> R::Bits {
+    let len = state.codes.len();
+    let planes = planes.map(|plane| &plane[..len]);
+    let (codes, values, sums) = (&state.codes[..len], &mut state.values[..len], &mut state.sums[..len]);
+    let (best_values, best) = (&mut state.best_values[..len], &mut state.best[..len]);
+    let mut signs = R::Bits::default();
+    for j in 0..len {
+        let code = codes[j];
+        let (mut value, mut sum, mut best_value, mut class) = (values[j], sums[j], best_values[j], best[j]);
+        for (k, plane) in (first..).zip(&planes) {
+            let p = plane[j];
+            signs |= p.bits();
+            sum += p;
+            let better = p > best_value;
+            best_value = if better { p } else { best_value };
+            class = if better { k } else { class };
+            value = if code == k { p } else { value };
+        }
+        (values[j], sums[j], best_values[j], best[j]) = (value, sum, best_value, class);
+    }
+    signs
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+fn not_best(codes: &[i32], best: &[i32], missed: &mut [u8]) {
+    for ((&code, &best), missed) in codes.iter().zip(best).zip(missed) {
+        *missed = u8::from((code != best) & (code != VOID));
+    }
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+fn maximum<R: Real, const N: usize>(planes: [&[R]; N], sums: &mut [R], best_values: &mut [R]) -> R::Bits {
+    let len = sums.len();
+    let planes = planes.map(|plane| &plane[..len]);
+    let best_values = &mut best_values[..len];
+    let mut signs = R::Bits::default();
+    for j in 0..len {
+        let (mut sum, mut best_value) = (sums[j], best_values[j]);
+        for plane in &planes {
+            let p = plane[j];
+            signs |= p.bits();
+            sum += p;
+            best_value = if p > best_value { p } else { best_value };
+        }
+        (sums[j], best_values[j]) = (sum, best_value);
+    }
+    signs
+}
