@@ -1,6 +1,9 @@
 //! Every kernel alone, on maps like those of a street scene: K = 19, labels that agree with the argmax on 85 % of the pixels,
 //! 5 % void. Sizes are in the ids, data are made outside the timer, seeds are fixed.
 
+#[path = "../tests/rust/random.rs"]
+mod random;
+
 use std::hint::black_box;
 
 use _core::loss::{Loss, Weighting};
@@ -15,24 +18,10 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use ndarray::{Array2, Array3, Array4, ArrayD, Axis, IxDyn};
 use num_rational::BigRational;
 
+use self::random::Random;
+
 const SIZES: [(usize, usize, usize, usize); 2] = [(8, 19, 256, 512), (2, 150, 512, 683)];
 const LAC: Lac = Lac { include_top1: true };
-
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn unit(&mut self) -> f32 {
-        (self.next() >> 40) as f32 / (1_u64 << 24) as f32
-    }
-}
 
 struct Data {
     scores: ArrayD<f32>,
@@ -41,7 +30,7 @@ struct Data {
 
 fn data((n, k, h, w): (usize, usize, usize, usize)) -> Data {
     let mut random = Random(1);
-    let mut scores = Array4::from_shape_simple_fn((n, k, h, w), || random.unit().powi(8) + 1e-6);
+    let mut scores = Array4::from_shape_simple_fn((n, k, h, w), || random.unit().powi(8) as f32 + 1e-6);
     let sums = scores.sum_axis(Axis(1)).insert_axis(Axis(1));
     scores /= &sums;
     let labels = Array3::from_shape_fn((n, h, w), |(i, r, c)| match random.next() % 100 {

@@ -142,6 +142,11 @@ pub enum Error {
     /// Critical values of different scores cannot be joined.
     #[error("profiles of different conformity scores cannot be merged")]
     ScoreMismatch,
+    /// Some images have counts that others lack.
+    #[error(
+        "activations were counted in one of the profiles only: give activation=True for both or for none"
+    )]
+    ActivationMismatch,
     /// A loss that does not fit the class count.
     #[error("{name} has {actual} entries, but there are K = {n_classes} classes")]
     LossClasses {

@@ -19,6 +19,28 @@ pub enum Weighting {
     PerClass(Vec<BigRational>),
 }
 
+/// What a missed pixel adds to the miss rate of an image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PixelWeights {
+    /// The weights there are.
+    pub weights: Vec<BigRational>,
+    /// The index of each class's weight; `None` if its pixels add nothing.
+    pub of_class: Vec<Option<usize>>,
+}
+
+impl PixelWeights {
+    /// From the number of pixels of each class, the number with each weight.
+    pub fn counts(&self, of_classes: &[u64]) -> Vec<u64> {
+        let mut counts = vec![0; self.weights.len()];
+        for (index, count) in self.of_class.iter().zip(of_classes) {
+            if let Some(index) = index {
+                counts[*index] += count;
+            }
+        }
+        counts
+    }
+}
+
 /// A loss.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Loss {
@@ -55,23 +77,33 @@ impl Loss {
         if actual == n_classes { Ok(()) } else { Err(Error::LossClasses { name: "loss", actual, n_classes }) }
     }
 
-    /// What one missed pixel of each class adds to the miss rate of an image with these class totals; `None` if the rate
-    /// is undefined because no pixel counts.
-    pub fn class_weights(&self, totals: &[u64]) -> Option<Vec<BigRational>> {
-        let ratio = |numer: BigRational, denom: u64| {
-            if denom == 0 { BigRational::zero() } else { numer / BigRational::from_integer(denom.into()) }
-        };
+    /// What missed pixels add to the miss rate of an image with these class totals; `None` if the rate is undefined because
+    /// no pixel counts.
+    pub fn pixel_weights(&self, totals: &[u64]) -> Option<PixelWeights> {
         match &self.weighting {
             Weighting::Pooled(flags) => {
                 let total = pooled(flags, totals);
-                let of_class = |&flag: &bool| ratio(BigRational::from_integer(u8::from(flag).into()), total);
-                (total > 0).then(|| flags.iter().map(of_class).collect())
+                let weight = (total > 0).then(|| BigRational::new(1.into(), total.into()))?;
+                let of_class = flags.iter().map(|&flag| flag.then_some(0)).collect();
+                Some(PixelWeights { weights: vec![weight], of_class })
             }
-            Weighting::PerClass(weights) => {
-                let present = weights.iter().zip(totals).filter(|(_, total)| **total > 0).map(|(w, _)| w);
-                let sum: BigRational = present.sum();
-                let of_class = |(w, &total): (&BigRational, &u64)| ratio(w / &sum, total);
-                (!sum.is_zero()).then(|| weights.iter().zip(totals).map(of_class).collect())
+            Weighting::PerClass(class_weights) => {
+                let counts = |(weight, total): (&BigRational, &u64)| *total > 0 && !weight.is_zero();
+                let pairs = || class_weights.iter().zip(totals);
+                let sum: BigRational = pairs().filter(|&pair| counts(pair)).map(|(weight, _)| weight).sum();
+                if sum.is_zero() {
+                    return None;
+                }
+                let mut weights = Vec::new();
+                let of_class = pairs()
+                    .map(|(weight, &total)| {
+                        counts((weight, &total)).then(|| {
+                            weights.push(weight / &sum / BigRational::from_integer(total.into()));
+                            weights.len() - 1
+                        })
+                    })
+                    .collect();
+                Some(PixelWeights { weights, of_class })
             }
         }
     }
@@ -85,8 +117,8 @@ impl Loss {
         if (rate - near).abs() > 1e-9 {
             return Some(f64::from(u8::from(rate > near)));
         }
-        let weights = self.class_weights(totals)?;
-        Some(f64::from(u8::from(!sum_fits(&weights, missed, tolerance))))
+        let weights = self.pixel_weights(totals)?;
+        Some(f64::from(u8::from(!sum_fits(&weights.weights, &weights.counts(missed), tolerance))))
     }
 
     fn miss_rate(&self, missed: &[u64], totals: &[u64]) -> Option<f64> {
@@ -108,7 +140,8 @@ impl Loss {
                     return Some(rate / sum);
                 }
                 // Weights so far apart that floats lose those of the classes at hand.
-                let (numer, denom) = exact_sum(&self.class_weights(totals)?, missed);
+                let weights = self.pixel_weights(totals)?;
+                let (numer, denom) = exact_sum(&weights.weights, &weights.counts(missed));
                 BigRational::new(numer, denom).to_f64()
             }
         }
@@ -141,8 +174,10 @@ mod tests {
     fn absent_classes_drop_out_of_both_sums() {
         let loss = Loss::new(Weighting::PerClass(vec![ratio(1, 1), ratio(3, 1), ratio(5, 1)]), None);
         assert_eq!(loss.value(&[1, 1, 0], &[2, 4, 0]), Some((0.5 + 3.0 * 0.25) / 4.0));
-        let weights = loss.class_weights(&[2, 4, 0]).unwrap();
-        assert_eq!(weights, [ratio(1, 8), ratio(3, 16), ratio(0, 1)]);
+        let found = loss.pixel_weights(&[2, 4, 0]).unwrap();
+        assert_eq!(found.weights, [ratio(1, 8), ratio(3, 16)]);
+        assert_eq!(found.of_class, [Some(0), Some(1), None]);
+        assert_eq!(found.counts(&[1, 3, 0]), [1, 3]);
     }
 
     #[test]

@@ -3,8 +3,10 @@
 use std::ops::Range;
 
 use half::f16;
-use multiversion::multiversion;
+use half::slice::HalfFloatSliceExt;
 use num_traits::Float;
+
+use crate::maps::transpose;
 
 /// The float a kernel computes with: `f32`, or `f64` for `f64` input.
 pub trait Real:
@@ -21,6 +23,9 @@ pub trait Real:
 
     /// The nearest value to `x`.
     fn round_from(x: f64) -> Self;
+
+    /// Channel-last to class by class: see [`transpose::by_columns`].
+    fn transpose(values: &[Self], n_classes: usize, stride: usize, out: &mut [Self]);
 
     /// The values, which are of this type, in a box that knows its width.
     fn store(values: &[f64]) -> Stored;
@@ -76,7 +81,7 @@ impl Stored {
 }
 
 macro_rules! impl_real {
-    ($real:ty, $bits:ty, $stored:path) => {
+    ($real:ty, $bits:ty, $stored:path, $transpose:path) => {
         impl Real for $real {
             type Bits = $bits;
 
@@ -92,6 +97,10 @@ macro_rules! impl_real {
 
             fn round_from(x: f64) -> Self {
                 x as $real
+            }
+
+            fn transpose(values: &[Self], n_classes: usize, stride: usize, out: &mut [Self]) {
+                $transpose(values, n_classes, stride, out);
             }
 
             fn store(values: &[f64]) -> Stored {
@@ -120,8 +129,8 @@ macro_rules! impl_real {
     };
 }
 
-impl_real!(f32, u32, Stored::Single);
-impl_real!(f64, u64, Stored::Double);
+impl_real!(f32, u32, Stored::Single, transpose::by_blocks);
+impl_real!(f64, u64, Stored::Double, transpose::by_columns);
 
 /// A float that arrays of scores may hold.
 pub trait Element: Copy + Send + Sync + 'static {
@@ -171,7 +180,7 @@ impl Element for f16 {
     }
 
     fn widen_slice(values: &[f16], out: &mut [f32]) {
-        widen_halves(values, out);
+        widen_halves(values.reinterpret_cast(), out);
     }
 
     fn as_real(_: &[f16]) -> Option<&[f32]> {
@@ -179,14 +188,43 @@ impl Element for f16 {
     }
 }
 
-/// Half to single precision by integer arithmetic, which the compiler turns into vectors of any width; the conversions of
-/// `half` ask at each call what the processor can do.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
-fn widen_halves(values: &[f16], out: &mut [f32]) {
+/// Half to single precision, by the processor's own instruction where it has one. The conversions of `half` ask at each
+/// eight values what the processor can do.
+fn widen_halves(values: &[u16], out: &mut [f32]) {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("f16c") {
+        // SAFETY: the processor has what the function is compiled for. It is safe apart from that.
+        #[allow(unsafe_code)]
+        return unsafe { half_instruction::widen(values, out) };
+    }
+    widen_halves_portably(values, out);
+}
+
+#[cfg(target_arch = "x86_64")]
+mod half_instruction {
+    use std::arch::x86_64::{__m128i, _mm256_cvtph_ps};
+
+    use zerocopy::transmute;
+
+    use super::widen_halves_portably;
+
+    #[target_feature(enable = "avx2,f16c")]
+    pub fn widen(values: &[u16], out: &mut [f32]) {
+        let ((eights, rest), (out_eights, out_rest)) = (values.as_chunks::<8>(), out.as_chunks_mut::<8>());
+        for (&eight, out) in eights.iter().zip(out_eights) {
+            let eight: __m128i = transmute!(eight);
+            *out = transmute!(_mm256_cvtph_ps(eight));
+        }
+        widen_halves_portably(rest, out_rest);
+    }
+}
+
+/// Half to single precision by integer arithmetic, without a branch.
+fn widen_halves_portably(values: &[u16], out: &mut [f32]) {
     const EXPONENT: u32 = 0x7c00 << 13;
     const REBIAS: u32 = (127 - 15) << 23;
-    for (value, out) in values.iter().zip(out) {
-        let bits = u32::from(value.to_bits());
+    for (&value, out) in values.iter().zip(out) {
+        let bits = u32::from(value);
         let magnitude = (bits & 0x7fff) << 13;
         let exponent = magnitude & EXPONENT;
         let normal = magnitude + REBIAS;
@@ -236,14 +274,18 @@ mod tests {
 
     #[test]
     fn half_widens_exactly() {
-        let values: Vec<f16> = (0..=u16::MAX).map(f16::from_bits).collect();
-        let mut out = vec![0.0; values.len()];
-        f16::widen_slice(&values, &mut out);
-        for (value, out) in values.iter().zip(out) {
-            assert!(
-                value.is_nan() && out.is_nan() || value.to_f32().to_bits() == out.to_bits(),
-                "{value} as {out}"
-            );
+        let values: Vec<u16> = (0..=u16::MAX).collect();
+        for widen in [widen_halves, widen_halves_portably] {
+            // Not a whole number of vectors.
+            let mut out = vec![0.0; values.len() - 3];
+            widen(&values[3..], &mut out);
+            for (&value, out) in values[3..].iter().zip(out) {
+                let value = f16::from_bits(value);
+                assert!(
+                    value.is_nan() && out.is_nan() || value.to_f32().to_bits() == out.to_bits(),
+                    "{value} as {out}"
+                );
+            }
         }
     }
 }

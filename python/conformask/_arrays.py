@@ -14,6 +14,7 @@ __all__ = [
     "Batch",
     "Scores",
     "check_inputs",
+    "check_labels",
     "label_array",
     "map_images",
     "mask_array",
@@ -113,7 +114,7 @@ def pairs(X: object, y: object, progress: bool | str) -> Iterator[Batch]:
                 "y is missing: give labels (n, H, W), or as X an iterable of (scores, labels) pairs"
             )
         scores, labels = score_array(X), label_array(y)
-        _check_labels(scores, labels, "")
+        check_labels(scores, labels)
         yield scores, labels, 0
         return
     if not isinstance(X, Iterable) or isinstance(X, str | bytes | dict):
@@ -129,14 +130,19 @@ def pairs(X: object, y: object, progress: bool | str) -> Iterator[Batch]:
         where = f" in image {index}"
         scores = _one(score_array(pair[0], where), index)
         labels = label_array(pair[1], where=where)[np.newaxis]
-        _check_labels(scores, labels, where)
+        check_labels(scores, labels, where)
         yield scores, labels, index
 
 
-def _check_labels(scores: Scores, labels: Labels, where: str) -> None:
-    expected = scores.shape[:1] + scores.shape[2:]
-    if scores.ndim in (4, 5) and labels.shape != expected:
-        raise ValueError(f"y must have shape {expected} to match X {scores.shape}{where}, got {labels.shape}")
+def check_labels(
+    maps: NDArray[Any], labels: Labels, where: str = "", *, names: tuple[str, str] = ("X", "y")
+) -> None:
+    """Refuses labels that do not fit maps (n, K, ...); maps of another rank are the kernels' to refuse."""
+    expected = maps.shape[:1] + maps.shape[2:]
+    if maps.ndim in (4, 5) and labels.shape != expected:
+        raise ValueError(
+            f"{names[1]} must have shape {expected} to match {names[0]} {maps.shape}{where}, got {labels.shape}"
+        )
 
 
 def _zip_strict(X: Iterable[Any], y: object) -> Iterator[tuple[Any, Any]]:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from conformask import _core
-from conformask._arrays import check_ignore_index, check_inputs, label_array, score_array
+from conformask._arrays import check_ignore_index, check_inputs, check_labels, label_array, score_array
 from conformask._exact import as_fraction, check_lambda
 from conformask.losses import Loss, as_loss, loss_values
 from conformask.scores import ScoreLike, as_score, scored
@@ -160,8 +160,10 @@ def true_label_scores(
     array([[[0.  , 0.75,  nan]]])
     """
     maps, score, inputs = scored(as_score(conformity_score), score_array(X), check_inputs(inputs))
+    labels, index = label_array(y), check_ignore_index(ignore_index)
+    check_labels(maps, labels)
     out = np.empty(maps.shape[:1] + maps.shape[2:], np.float64)
-    _core.true_label_scores(maps, label_array(y), score, inputs, check_ignore_index(ignore_index), out, 0)
+    _core.true_label_scores(maps, labels, score, inputs, index, out, 0)
     return out
 
 
@@ -214,8 +216,9 @@ def losses(
     (array([0.5]), array([0.]))
     """
     maps, score, inputs = scored(as_score(conformity_score), score_array(X), check_inputs(inputs))
-    index = check_ignore_index(ignore_index)
-    missed, totals, _ = _core.coverage(maps, label_array(y), check_lambda(lam), score, inputs, index, 0)
+    labels, index = label_array(y), check_ignore_index(ignore_index)
+    check_labels(maps, labels)
+    missed, totals, _ = _core.coverage(maps, labels, check_lambda(lam), score, inputs, index, 0)
     return loss_values(as_loss(loss), missed, totals)
 
 

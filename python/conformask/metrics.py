@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conformask import _core
-from conformask._arrays import check_ignore_index, is_array, label_array, mask_array
+from conformask._arrays import check_ignore_index, check_labels, is_array, label_array, mask_array
 from conformask.losses import Loss, as_loss, loss_values
 
 __all__ = ["activation_ratio", "empirical_risk", "marginal_coverage"]
@@ -197,7 +197,5 @@ def _mask_batches(
             raise ValueError(
                 f"masks must be (n, K, H, W) or (n, K, D, H, W) with K >= 2, got {batch.shape}{where}"
             )
-        expected = batch.shape[:1] + batch.shape[2:]
-        if label.shape != expected:
-            raise ValueError(f"y_true must have shape {expected} to match masks{where}, got {label.shape}")
+        check_labels(batch, label, where, names=("masks", "y_true"))
     return batches

@@ -36,6 +36,8 @@ OnEmpty = Literal["skip", "raise", "zero_loss"]
 
 FORMAT_VERSION = 1
 
+_SMALLEST_EXPONENT = 1074  # floats are whole multiples of 2^-1074
+
 
 @dataclass(frozen=True)
 class Units:
@@ -53,15 +55,29 @@ class Units:
         return InfeasibleRiskError(size, float(alpha), _core.n_needed(check_alpha(alpha)), self.name)
 
     def mean(self, losses: NDArray[np.float64]) -> float:
-        """The mean loss, from correctly rounded sums."""
+        """The mean loss, from exact sums; undefined losses that count are 0."""
+        losses = np.nan_to_num(losses, nan=0.0)
         if self.shares is None:
             return exact_mean(losses[self.counted])
-        # Shares are exact and losses are floats, so the weighted sum can be exact too.
-        terms = (
-            share * Fraction(float(loss)) for share, loss in zip(self.shares, losses, strict=True) if share
-        )
-        total = sum(terms, Fraction())
-        return float(total / self.total) if self.total else math.nan
+        # Few shares differ. Sums of floats are exact as whole numbers of the smallest float.
+        sums: dict[Fraction, int] = {}
+        for share, loss in zip(self.shares, losses.tolist(), strict=True):
+            numerator, denominator = loss.as_integer_ratio()
+            whole = numerator << _SMALLEST_EXPONENT + 1 - denominator.bit_length()
+            sums[share] = sums.get(share, 0) + whole
+        total = sum((share * whole for share, whole in sums.items()), Fraction())
+        return float(total / self.total / 2**_SMALLEST_EXPONENT) if self.total else math.nan
+
+
+def counted_images(losses: NDArray[np.float64], on_empty: OnEmpty) -> NDArray[np.bool_]:
+    """Which images count, by `on_empty`, where the loss may be undefined (NaN)."""
+    undefined = np.isnan(losses)
+    if on_empty == "raise" and undefined.any():
+        index = int(undefined.argmax())
+        raise ValueError(f"the loss is undefined on image {index}: it has no labelled pixel that counts")
+    if on_empty not in ("skip", "raise", "zero_loss"):
+        raise ValueError(f"on_empty must be 'skip', 'raise' or 'zero_loss', got {on_empty!r}")
+    return ~undefined if on_empty == "skip" else np.ones(len(losses), bool)
 
 
 class Activation(NamedTuple):
@@ -193,9 +209,11 @@ class ScoreProfiles:
         ValueError
             If a parameter is out of range.
         """
+        return self._lambda_hat(as_loss(loss), alpha, self._units(as_loss(loss), on_empty))
+
+    def _lambda_hat(self, loss: Loss, alpha: float, units: Units) -> float:
         level = check_alpha(alpha)
-        kernel, units = as_loss(loss)._kernel(self.n_classes), self._units(as_loss(loss), on_empty)
-        lam = self._core.lambda_hat(kernel, level, units.total, units.shares)
+        lam = self._core.lambda_hat(loss._kernel(self.n_classes), level, units.total, units.shares)
         if lam is None:
             raise units.infeasible(alpha)
         return lam
@@ -241,8 +259,7 @@ class ScoreProfiles:
         float
             In [0, 1]; NaN if no image counts.
         """
-        units = self._units(as_loss(loss), on_empty)
-        return units.mean(np.nan_to_num(self.losses(loss, float(lam)), nan=0.0))
+        return self._units(as_loss(loss), on_empty).mean(self.losses(loss, float(lam)))
 
     def activation(self, lam: float) -> Activation:
         """The activation ratio at lambda, to within a bracket, without the maps.
@@ -299,19 +316,13 @@ class ScoreProfiles:
         jumps = self._core.jumps(loss._kernel(self.n_classes), n_points)
         ends = [0.0, lambda_max(self.conformity_score, self.n_classes), *([] if at is None else [at])]
         lambdas = np.unique(np.concatenate([jumps, ends]))
-        units, losses = self._units(loss, on_empty), np.nan_to_num(self.losses(loss, lambdas), nan=0.0)
+        units, losses = self._units(loss, on_empty), self.losses(loss, lambdas)
         return lambdas, np.array([units.mean(column) for column in losses.T])
 
     def _units(self, loss: Loss, on_empty: OnEmpty) -> Units:
         """Who counts under a loss."""
         totals = self._core.totals()
-        undefined = np.isnan(loss_values(loss, np.zeros_like(totals), totals))
-        if on_empty == "raise" and undefined.any():
-            index = int(undefined.argmax())
-            raise ValueError(f"the loss is undefined on image {index}: it has no labelled pixel that counts")
-        if on_empty not in ("skip", "raise", "zero_loss"):
-            raise ValueError(f"on_empty must be 'skip', 'raise' or 'zero_loss', got {on_empty!r}")
-        counted = ~undefined if on_empty == "skip" else np.ones(len(self), bool)
+        counted = counted_images(loss_values(loss, np.zeros_like(totals), totals), on_empty)
         if self._groups is not None:
             sizes: dict[int | str, int] = {}
             for group, counts in zip(self._groups, counted, strict=True):

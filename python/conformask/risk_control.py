@@ -19,7 +19,7 @@ from conformask._exact import as_plain, check_alpha
 from conformask.exceptions import DroppedImagesWarning, InfeasibleRiskError, InfeasibleRiskWarning
 from conformask.losses import Loss, as_loss, loss_from_json, loss_to_json, loss_values
 from conformask.metrics import covered_share, exact_mean, per_pixel
-from conformask.profiles import OnEmpty, ScoreProfiles, profile
+from conformask.profiles import OnEmpty, ScoreProfiles, counted_images, profile
 from conformask.report import RiskReport
 from conformask.scores import ScoreLike, as_score, lambda_max, score_from_json, score_to_json, scored
 
@@ -491,13 +491,7 @@ class ConformalRiskCalibrator(BaseEstimator):
             raise ValueError("X is empty: it holds no image")
         missed, totals, sizes = (np.concatenate(parts) for parts in zip(*counts, strict=True))
         losses = loss_values(loss, missed, totals)
-        undefined = np.isnan(losses)
-        if undefined.any() and self.on_empty == "raise":
-            raise ValueError(
-                f"the loss is undefined on image {int(undefined.argmax())}: no labelled pixel of it counts"
-            )
-        if self.on_empty == "zero_loss":
-            losses[undefined] = 0.0
+        losses[np.isnan(losses) & counted_images(losses, self.on_empty)] = 0.0
         activation_ratios, coverages = per_pixel(sizes, totals), covered_share(missed, totals)
         return RiskReport(
             empirical_risk=exact_mean(losses),
@@ -697,12 +691,12 @@ class ConformalRiskCalibrator(BaseEstimator):
             )
         units, bound = profiles._units(loss, self.on_empty), float(check_alpha(self.alpha))
         try:
-            lam = profiles.lambda_hat(loss, self.alpha, on_empty=self.on_empty)
+            lam = profiles._lambda_hat(loss, self.alpha, units)
         except InfeasibleRiskError:
             if self.on_infeasible != "full":
                 raise
             lam, bound = lambda_max(as_score(self.conformity_score), profiles.n_classes), math.inf
-        risk = profiles.risk(loss, lam, on_empty=self.on_empty)
+        risk = units.mean(profiles.losses(loss, lam))
         total = float(units.total)
         corrected = (total * (0.0 if math.isnan(risk) else risk) + _LOSS_BOUND) / (total + 1)
         # The exact bound is at most alpha, as was decided exactly; rounding must not lift it above.

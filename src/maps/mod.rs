@@ -6,7 +6,9 @@
 
 mod inputs;
 mod labels;
+mod prefetch;
 mod tile;
+pub(crate) mod transpose;
 
 use std::ops::Range;
 
@@ -15,6 +17,8 @@ use rayon::prelude::*;
 
 pub use self::inputs::Inputs;
 pub use self::labels::{ClassCounter, Label, LabelMaps, VOID};
+pub use self::prefetch::prefetch;
+use self::tile::Gathered;
 pub use self::tile::{Scratch, Tile, TileReader};
 use crate::error::{Error, Result};
 use crate::real::{Element, Real};
@@ -25,16 +29,6 @@ pub const MAX_CLASSES: usize = u16::MAX as usize;
 
 /// Pixels of one parallel task.
 pub const BAND: usize = 1 << 15;
-
-/// What a tile of scores should fit in: a part of a second-level cache.
-const TILE_BYTES: usize = 512 << 10;
-
-/// Pixels of a tile of `n_classes` planes. Long runs please the prefetcher, short ones keep the tile and its per-pixel
-/// state in cache for a second pass.
-fn tile_len<R: Real>(n_classes: usize) -> usize {
-    let pixels = TILE_BYTES / (n_classes * size_of::<R>());
-    (pixels / 64 * 64).clamp(64, 512)
-}
 
 /// Scores of `n` images: `(n, K, D, H, W)`, with `D = 1` for flat images. Kernels compute with `R`, whatever the array holds.
 pub struct ScoreMaps<'a, R> {
@@ -118,16 +112,23 @@ impl<'a, R: Real> ScoreMaps<'a, R> {
 
 /// Score maps of any element type: one virtual call per tile keeps the kernels free of it.
 trait Source<R>: Send + Sync {
+    /// How many pixels a tile should have.
+    fn tile_len(&self) -> usize;
+
     /// The tile of the given pixels of an image: borrowed if it can be, else gathered into `scratch`.
-    fn tile<'s>(&'s self, image: usize, pixels: Range<usize>, scratch: &'s mut Vec<R>) -> Tile<'s, R>;
+    fn tile<'s>(&'s self, image: usize, pixels: Range<usize>, scratch: &'s mut Gathered<R>) -> Tile<'s, R>;
 }
 
 impl<E: Element> Source<E::Real> for ArrayView5<'_, E> {
+    fn tile_len(&self) -> usize {
+        tile::len(&self.index_axis(Axis(0), 0))
+    }
+
     fn tile<'s>(
         &'s self,
         image: usize,
         pixels: Range<usize>,
-        scratch: &'s mut Vec<E::Real>,
+        scratch: &'s mut Gathered<E::Real>,
     ) -> Tile<'s, E::Real> {
         let image: ArrayView4<'s, E> = self.index_axis(Axis(0), image);
         tile::read(&image, pixels, scratch)
@@ -182,11 +183,10 @@ impl Band {
         pixels.start - self.pixels.start..pixels.end - self.pixels.start
     }
 
-    /// The pixels of the band's tiles, for maps of `n_classes` planes of `R`.
-    pub fn tiles<R: Real>(&self, n_classes: usize) -> impl Iterator<Item = Range<usize>> + use<R> {
+    /// The band's pixels in runs of `len`; the last may be shorter.
+    pub fn runs(&self, len: usize) -> impl Iterator<Item = Range<usize>> + use<> {
         let Range { start, end } = self.pixels;
-        let tile_len = tile_len::<R>(n_classes);
-        (start..end).step_by(tile_len).map(move |first| first..(first + tile_len).min(end))
+        (start..end).step_by(len).map(move |first| first..(first + len).min(end))
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use multiversion::multiversion;
 use ndarray::{ArrayView4, s};
 
+use super::prefetch::prefetch;
 use super::{ScoreMaps, rows};
 use crate::real::{Element, Real};
 
@@ -69,8 +69,15 @@ impl<'a, E> Layout<'a, E> {
 /// Buffers for tiles that are not borrowed.
 #[derive(Default)]
 pub struct Scratch<R> {
-    gathered: Vec<R>,
+    gathered: Gathered<R>,
     converted: Vec<R>,
+}
+
+/// Buffers of [`read`].
+#[derive(Default)]
+pub(super) struct Gathered<R> {
+    planes: Vec<R>,
+    pixels: Vec<R>,
 }
 
 /// Reads the tiles of one image.
@@ -84,6 +91,11 @@ impl<'m, R: Real> TileReader<'m, R> {
     /// A reader of one image.
     pub(super) fn new(maps: &'m ScoreMaps<'m, R>, image: usize, scratch: &'m mut Scratch<R>) -> Self {
         Self { maps, image, scratch }
+    }
+
+    /// How many pixels a tile should have.
+    pub fn tile_len(&self) -> usize {
+        self.maps.source.tile_len()
     }
 
     /// The tile of the given pixels, as probabilities.
@@ -109,11 +121,30 @@ impl<'m, R: Real> TileReader<'m, R> {
     }
 }
 
+/// What a tile should fit in: a part of a second-level cache.
+const TILE_BYTES: usize = 512 << 10;
+
+/// Pixels of a tile that is borrowed: long runs please the prefetcher.
+const BORROWED: usize = 4096;
+
+/// Pixels of a tile that is gathered: it is read again at once, from a first-level cache.
+const GATHERED: usize = 512;
+
+/// How many pixels a tile of an image `(K, D, H, W)` should have.
+pub(super) fn len<E: Element>(image: &ArrayView4<'_, E>) -> usize {
+    let longest = match Layout::of(image) {
+        Layout::Planar(values) if E::as_real(values).is_some() => BORROWED,
+        _ => GATHERED,
+    };
+    let pixels = TILE_BYTES / (image.dim().0 * size_of::<E::Real>());
+    (pixels / 64 * 64).clamp(64, longest)
+}
+
 /// The tile of the given pixels of an image `(K, D, H, W)`: borrowed if it can be, else gathered.
 pub(super) fn read<'s, E: Element>(
     image: &ArrayView4<'s, E>,
     pixels: Range<usize>,
-    scratch: &'s mut Vec<E::Real>,
+    scratch: &'s mut Gathered<E::Real>,
 ) -> Tile<'s, E::Real> {
     let (len, n_classes) = (pixels.len(), image.dim().0);
     let n_pixels = image.len() / n_classes;
@@ -124,47 +155,49 @@ pub(super) fn read<'s, E: Element>(
         return Tile { data: &values[pixels.start..], stride: n_pixels, len, n_classes };
     }
     let stride = padded(len);
-    scratch.resize(n_classes * stride, E::Real::default());
-    let out = scratch.as_mut_slice();
+    scratch.planes.resize(n_classes * stride, E::Real::default());
+    let out = scratch.planes.as_mut_slice();
     match &layout {
         Layout::Planar(values) => {
             for (class, run) in out.chunks_exact_mut(stride).enumerate() {
-                E::widen_slice(&values[class * n_pixels + pixels.start..][..len], &mut run[..len]);
+                let plane = &values[class * n_pixels + pixels.start..(class + 1) * n_pixels];
+                for start in (0..len).step_by(AHEAD) {
+                    let end = (start + AHEAD).min(len);
+                    E::widen_slice(&plane[start..end], &mut run[start..end]);
+                    // Runs are too short for the processor to guess where the next ones begin.
+                    prefetch(plane, start + len..end + len);
+                }
             }
         }
         Layout::Interleaved(values) => {
-            transpose(&values[pixels.start * n_classes..pixels.end * n_classes], n_classes, stride, out);
+            for start in (0..len).step_by(SPAN) {
+                let end = (start + SPAN).min(len);
+                let first = (pixels.start + start) * n_classes;
+                let span = &values[first..(pixels.start + end) * n_classes];
+                let span = E::as_real(span).unwrap_or_else(|| {
+                    scratch.pixels.resize(span.len(), E::Real::default());
+                    E::widen_slice(span, &mut scratch.pixels);
+                    &scratch.pixels
+                });
+                E::Real::transpose(span, n_classes, stride, &mut out[start..]);
+                let ahead = first + len * n_classes;
+                prefetch(values, ahead..ahead + span.len());
+            }
         }
         Layout::Strided(view) => gather(view, &pixels, stride, out),
     }
     Tile { data: out, stride, len, n_classes }
 }
 
+/// Pixels that are transposed at once: they are read class by class, from a first-level cache.
+const SPAN: usize = 32;
+
+/// Values that are widened at once.
+const AHEAD: usize = 128;
+
 /// An odd number of cache lines (of float32) apart, so that the runs of the classes do not share cache sets.
 fn padded(len: usize) -> usize {
     len.next_multiple_of(16) + 16
-}
-
-/// Channel-last to class by class.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
-fn transpose<E: Element>(values: &[E], n_classes: usize, stride: usize, out: &mut [E::Real]) {
-    const BLOCK: usize = 16;
-    let blocks = values.chunks_exact(BLOCK * n_classes);
-    let (rest, done) = (blocks.remainder(), blocks.len() * BLOCK);
-    for (index, block) in blocks.enumerate() {
-        for class in 0..n_classes {
-            let run = &mut out[class * stride + index * BLOCK..][..BLOCK];
-            let column = &block[class..=class + (BLOCK - 1) * n_classes];
-            for (j, value) in run.iter_mut().enumerate() {
-                *value = column[j * n_classes].widen();
-            }
-        }
-    }
-    for (j, pixel) in rest.chunks_exact(n_classes).enumerate() {
-        for (class, value) in pixel.iter().enumerate() {
-            out[class * stride + done + j] = value.widen();
-        }
-    }
 }
 
 /// Any strides to class by class, row by row.

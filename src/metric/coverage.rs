@@ -20,7 +20,7 @@ pub fn mask_coverage(
             (Coverage::new(masks.n_classes()), ClassCounter::new(masks.n_classes()));
         let mut covered = vec![0; masks.n_classes()];
         let mut reader = masks.tiles(band.image, scratch);
-        for pixels in band.tiles::<f32>(masks.n_classes()) {
+        for pixels in band.runs(reader.tile_len()) {
             labels.read(band.image, pixels.clone(), codes)?;
             let tile = reader.read(pixels);
             totals.add(codes);

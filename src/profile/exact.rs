@@ -142,6 +142,12 @@ impl ExactProfile {
             if first.coding != other.coding {
                 return Err(Error::ScoreMismatch);
             }
+            let counted = |profile: &Self| profile.images.first().map(|image| image.activations.is_some());
+            if let (Some(here), Some(there)) = (counted(first), counted(other))
+                && here != there
+            {
+                return Err(Error::ActivationMismatch);
+            }
             images.extend_from_slice(&other.images);
         }
         Ok(Self { images, ..*first })

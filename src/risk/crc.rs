@@ -17,7 +17,7 @@ use num_traits::{One, Zero};
 use rayon::prelude::*;
 
 use super::quantile::{Atoms, WeightedValues, weighted_quantile};
-use crate::loss::Loss;
+use crate::loss::{Loss, PixelWeights};
 use crate::profile::{ExactProfile, ImageProfile};
 use crate::score::Coding;
 
@@ -92,8 +92,8 @@ impl<'a> PixelAtoms<'a> {
         let mut weights = Vec::new();
         let mut index = Vec::with_capacity(profile.images().len() * profile.n_classes());
         for (image, share) in profile.images().iter().zip(shares) {
-            let of_classes = loss.class_weights(&image.totals);
-            push_weights(of_classes.as_deref(), profile.n_classes(), share, &mut weights, &mut index);
+            let of_image = loss.pixel_weights(&image.totals);
+            push_weights(of_image.as_ref(), profile.n_classes(), share, &mut weights, &mut index);
         }
         Self { profile, weights, index }
     }
@@ -116,6 +116,10 @@ impl Atoms for PixelAtoms<'_> {
 
     fn keys(&self) -> RangeInclusive<u64> {
         self.profile.coding().keys()
+    }
+
+    fn usual_keys(&self) -> RangeInclusive<u64> {
+        self.profile.coding().usual_keys()
     }
 
     fn value(&self, key: u64) -> f64 {
@@ -142,10 +146,10 @@ struct ImageAtoms<'a> {
 
 impl<'a> ImageAtoms<'a> {
     fn new(image: &'a ImageProfile, coding: Coding, loss: &Loss) -> Option<Self> {
-        let of_classes = loss.class_weights(&image.totals)?;
+        let of_image = loss.pixel_weights(&image.totals)?;
         let (mut weights, mut index) = (Vec::new(), Vec::new());
         let n_classes = image.totals.len();
-        push_weights(Some(&of_classes), n_classes, &BigRational::one(), &mut weights, &mut index);
+        push_weights(Some(&of_image), n_classes, &BigRational::one(), &mut weights, &mut index);
         Some(Self { image, coding, weights, index })
     }
 }
@@ -167,32 +171,30 @@ impl Atoms for ImageAtoms<'_> {
         self.coding.keys()
     }
 
+    fn usual_keys(&self) -> RangeInclusive<u64> {
+        self.coding.usual_keys()
+    }
+
     fn value(&self, key: u64) -> f64 {
         self.coding.decode_key(key)
     }
 }
 
-/// Appends one image's weights and its row of the index. Equal weights share an entry.
+/// Appends one image's weights, each times the image's share, and its row of the index.
 fn push_weights(
-    of_classes: Option<&[BigRational]>,
+    of_image: Option<&PixelWeights>,
     n_classes: usize,
     share: &BigRational,
     weights: &mut Vec<BigRational>,
     index: &mut Vec<u32>,
 ) {
+    let Some(of_image) = of_image.filter(|_| !share.is_zero()) else {
+        index.resize(index.len() + n_classes, UNUSED);
+        return;
+    };
     let first = weights.len();
-    for class in 0..n_classes {
-        let weight = of_classes.map_or_else(BigRational::zero, |of| &of[class] * share);
-        if weight.is_zero() {
-            index.push(UNUSED);
-            continue;
-        }
-        let known = weights[first..].iter().position(|w| *w == weight);
-        index.push((first + known.unwrap_or(weights.len() - first)) as u32);
-        if known.is_none() {
-            weights.push(weight);
-        }
-    }
+    weights.extend(of_image.weights.iter().map(|weight| weight * share));
+    index.extend(of_image.of_class.iter().map(|of| of.map_or(UNUSED, |of| (first + of) as u32)));
 }
 
 fn visit_image(image: &ImageProfile, coding: Coding, index: &[u32], mut visit: impl FnMut(u64, usize)) {

@@ -45,6 +45,11 @@ pub trait Atoms: Sync {
     /// A range that holds all keys.
     fn keys(&self) -> RangeInclusive<u64>;
 
+    /// A part of it in which to expect most of them: there the first round of a selection looks closely.
+    fn usual_keys(&self) -> RangeInclusive<u64> {
+        self.keys()
+    }
+
     /// The value behind a key.
     fn value(&self, key: u64) -> f64;
 
@@ -147,11 +152,14 @@ struct Selection<'a, A> {
 
 impl<A: Atoms> Selection<'_, A> {
     fn smallest_fitting(&self) -> f64 {
-        let mut cluster = Cluster { keys: self.atoms.keys(), n_atoms: u64::MAX, above: 0 };
+        let n_atoms = self.fixed.error;
+        let mut cluster = Cluster { keys: self.atoms.keys(), n_atoms, above: 0 };
+        let mut scale = self.atoms.usual_keys();
         while cluster.keys.start() < cluster.keys.end() {
-            let is_small = cluster.n_atoms <= FEW.max(self.fixed.error / SMALL_SHARE);
-            let parts = if is_small { self.values(&cluster) } else { self.digits(&cluster) };
+            let is_small = cluster.n_atoms <= FEW.max(n_atoms / SMALL_SHARE);
+            let parts = if is_small { self.values(&cluster) } else { self.digits(&cluster, &scale) };
             cluster = self.last_fitting(parts);
+            scale = cluster.keys.clone();
         }
         self.atoms.value(*cluster.keys.start())
     }
@@ -168,9 +176,9 @@ impl<A: Atoms> Selection<'_, A> {
         clusters.swap_remove(first_unsure + n_fitting - 1)
     }
 
-    /// Splits a cluster by the next digit of its keys.
-    fn digits(&self, cluster: &Cluster) -> Vec<Cluster> {
-        let (start, end) = (*cluster.keys.start(), *cluster.keys.end());
+    /// Splits a cluster by the next digit of its keys on a scale; what is off the scale has its first or last digit.
+    fn digits(&self, cluster: &Cluster, scale: &RangeInclusive<u64>) -> Vec<Cluster> {
+        let (start, end) = (*scale.start(), *scale.end());
         let shift = (u64::BITS - (end - start).leading_zeros()).saturating_sub(DIGIT_BITS);
         let join = |mut left: Vec<Digit>, right: Vec<Digit>| {
             for (l, r) in left.iter_mut().zip(right) {
@@ -183,7 +191,7 @@ impl<A: Atoms> Selection<'_, A> {
             || vec![Digit::default(); DIGITS],
             join,
             |digits, key, weight| {
-                let digit = &mut digits[((key - start) >> shift) as usize];
+                let digit = &mut digits[((key.clamp(start, end) - start) >> shift) as usize];
                 digit.weight += weight;
                 digit.count += 1;
             },
@@ -192,9 +200,11 @@ impl<A: Atoms> Selection<'_, A> {
         let occupied = digits.iter().enumerate().rev().filter(|(_, digit)| digit.count > 0);
         occupied
             .map(|(index, digit)| {
-                let first = start + ((index as u64) << shift);
-                let keys = first..=(first + ((1 << shift) - 1)).min(end);
-                let part = Cluster { keys, n_atoms: digit.count, above };
+                let index = index as u64;
+                let first = if index == 0 { *cluster.keys.start() } else { start + (index << shift) };
+                let is_last = index == (end - start) >> shift;
+                let last = if is_last { *cluster.keys.end() } else { start + ((index + 1) << shift) - 1 };
+                let part = Cluster { keys: first..=last, n_atoms: digit.count, above };
                 above += digit.weight;
                 part
             })

@@ -69,6 +69,15 @@ impl Coding {
         }
     }
 
+    /// The keys of probabilities, or of critical values as a share of the largest, down to 2^-16.
+    pub fn usual_keys(self) -> RangeInclusive<u64> {
+        const SPAN: u64 = 16 << 52;
+        match self {
+            Self::Complement => 1..=SPAN,
+            Self::Direct { max } => max.to_bits().saturating_sub(SPAN).max(1)..=max.to_bits(),
+        }
+    }
+
     /// The last stored value that is in at `lambda`: of probabilities the smallest of the type `R`, of critical values the
     /// largest.
     pub fn cutoff<R: Real>(self, lambda: f64) -> R {

@@ -51,7 +51,7 @@ pub trait Score<R: Real>: Send + Sync {
         _work: &mut StreamWork<R>,
         visit: &mut Visit<'_, R>,
     ) -> Result<()> {
-        for pixels in band.tiles::<R>(reader.n_classes()) {
+        for pixels in band.runs(reader.tile_len()) {
             visit(pixels.clone(), &reader.read(pixels))?;
         }
         Ok(())
@@ -174,23 +174,16 @@ impl Missed {
     /// Notes the pixels whose flag is set and the values that `value` gives them.
     fn note(&mut self, flags: &[u8], mut value: impl FnMut(usize) -> f64) {
         let Self { at, values } = self;
-        at.clear();
-        values.clear();
-        let mut note = |j: usize| {
-            at.push(j as u32);
-            values.push(value(j));
-        };
-        let (words, rest) = flags.as_chunks::<8>();
-        for (index, word) in words.iter().enumerate() {
-            // One bit per byte: most words of a good model are 0, and the others are walked bit by bit.
-            let mut bits = u64::from_le_bytes(*word);
-            while bits != 0 {
-                note(index * 8 + bits.trailing_zeros() as usize / 8);
-                bits &= bits - 1;
-            }
+        at.resize(flags.len(), 0);
+        let mut n = 0;
+        for (j, &flag) in flags.iter().enumerate() {
+            // Without a branch, which nobody could predict: what is not noted is written over.
+            at[n] = j as u32;
+            n += usize::from(flag);
         }
-        let first = flags.len() - rest.len();
-        (first..flags.len()).filter(|&j| flags[j] != 0).for_each(note);
+        at.truncate(n);
+        values.clear();
+        values.extend(at.iter().map(|&j| value(j as usize)));
     }
 
     /// The pixels and their values.

@@ -48,7 +48,10 @@ def test_void_pixels_do_not_count() -> None:
 
 
 def test_what_was_not_counted_is_not_guessed() -> None:
-    counted = cm.profile(PROBLEM.X, PROBLEM.y, activation=True)
-    for profiles in (cm.profile(PROBLEM.X, PROBLEM.y), counted.merge(cm.profile(PROBLEM.X, PROBLEM.y))):
-        with pytest.raises(ValueError, match="activation=True"):
-            profiles.activation(0.5)
+    plain, counted = (cm.profile(PROBLEM.X, PROBLEM.y, activation=activation) for activation in (False, True))
+    with pytest.raises(ValueError, match="activation=True"):
+        plain.activation(0.5)
+    for first, second in [(plain, counted), (counted, plain)]:
+        with pytest.raises(ValueError, match="one of the profiles only"):
+            first.merge(second)
+    assert len(plain[:0].merge(counted)) == len(counted)

@@ -1,6 +1,8 @@
 //! Kernels against slow twins that say in a few lines what is meant: on random maps with many ties, in every layout, for
 //! every float type, and on any number of threads.
 
+mod random;
+
 use std::fmt::Debug;
 
 use _core::error::Error;
@@ -22,6 +24,8 @@ use num_traits::{One, Signed, ToPrimitive, Zero};
 use proptest::prelude::*;
 use rayon::ThreadPoolBuilder;
 
+use self::random::Random;
+
 /// The ignore index.
 const VOID: i16 = 255;
 
@@ -31,30 +35,6 @@ const FIRST_IMAGE: usize = 10;
 type Shape = (usize, usize, usize, usize, usize);
 
 // ---------------------------------------------------------------------------------------------------- random input
-
-/// `SplitMix64`: grows a case from the seed that proptest draws.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        (self.next() % n as u64) as usize
-    }
-
-    fn pick<T: Clone>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len())].clone()
-    }
-
-    fn unit(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
-    }
-}
 
 fn ratio(numer: i64, denom: i64) -> BigRational {
     BigRational::new(numer.into(), denom.into())
