@@ -17,65 +17,115 @@ use super::restart;
 use crate::maps::Tile;
 use crate::real::Real;
 
-/// Pixels whose sums are in registers at once.
-const LANES: usize = 16;
-
 /// A probability as a multiple of 2^-53, which one of at least 1/2 is anyway.
 #[inline(always)]
-fn grain<R: Real>(p: R) -> f64 {
-    let p: f64 = p.into();
-    if p < 0.5 { (p + 0.5) - 0.5 } else { p }
+fn grain(p: f64) -> f64 {
+    let rounded = (p + 0.5) - 0.5;
+    if p < 0.5 { rounded } else { p }
 }
 
 /// The mass and the number of the labels before one.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Before {
     pub mass: f64,
-    pub count: u32,
+    pub count: f64,
 }
 
-/// What is before the label `class`, of probability `value`, at pixel `j`.
-pub fn before<R: Real>(tile: &Tile<'_, R>, j: usize, class: usize, value: R) -> Before {
-    let mut found = Before { mass: 0.0, count: 0 };
-    for k in 0..tile.n_classes() {
-        let p = tile.plane(k)[j];
-        if p > value || (p == value && k < class) {
-            found.mass += grain(p);
-            found.count += 1;
+/// What is before some labels of a tile, one at a pixel.
+#[derive(Default)]
+pub struct BeforeSome<R> {
+    values: Vec<R>,
+    codes: Vec<i32>,
+    masses: Vec<f64>,
+    counts: Vec<f64>,
+}
+
+impl<R: Real> BeforeSome<R> {
+    /// Computes it for the labels of the pixels `at`, given label and probability of every pixel.
+    pub fn compute(&mut self, tile: &Tile<'_, R>, at: &[u32], codes: &[i32], values: &[R]) {
+        self.values.clear();
+        self.values.extend(at.iter().map(|&j| values[j as usize]));
+        self.codes.clear();
+        self.codes.extend(at.iter().map(|&j| codes[j as usize]));
+        let Self { values, codes, masses, counts } = self;
+        restart(masses, at.len(), 0.0);
+        restart(counts, at.len(), 0.0);
+        for k in 0..tile.n_classes() {
+            add_before(tile.plane(k), k as i32, at, codes, values, masses, counts);
         }
     }
-    found
+
+    /// What is before each.
+    pub fn iter(&self) -> impl Iterator<Item = Before> + '_ {
+        self.masses.iter().zip(&self.counts).map(|(&mass, &count)| Before { mass, count })
+    }
 }
+
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+fn add_before<R: Real>(
+    plane: &[R],
+    k: i32,
+    at: &[u32],
+    codes: &[i32],
+    values: &[R],
+    masses: &mut [f64],
+    counts: &mut [f64],
+) {
+    let len = at.len();
+    let (codes, values) = (&codes[..len], &values[..len]);
+    let (masses, counts) = (&mut masses[..len], &mut counts[..len]);
+    for i in 0..len {
+        let (p, value) = (plane[at[i] as usize], values[i]);
+        let is_before = (p > value) | ((p == value) & (k < codes[i]));
+        masses[i] += only_if(is_before, grain(p.into()));
+        counts[i] += only_if(is_before, 1.0);
+    }
+}
+
+/// `x` or 0. Bits, for a compiler that sees a choice may make it a branch.
+#[inline(always)]
+fn only_if(condition: bool, x: f64) -> f64 {
+    f64::from_bits(x.to_bits() & u64::from(condition).wrapping_neg())
+}
+
+/// Pixels whose sums are in registers at once.
+const LANES: usize = 16;
+
+/// A number for each of some pixels.
+type Lanes = [f64; LANES];
 
 /// The scores of all labels of a tile.
 #[derive(Default)]
-pub struct Criticals<R> {
+pub struct Criticals {
     values: Vec<f64>,
     stride: usize,
     len: usize,
     n_classes: usize,
-    block: Vec<Block<R>>,
+    probabilities: Vec<Lanes>,
+    grains: Vec<Lanes>,
 }
 
-impl<R: Real> Criticals<R> {
+impl Criticals {
     /// Computes them: `score` of what is before each label.
-    pub fn compute(&mut self, tile: &Tile<'_, R>, score: impl Fn(Before) -> f64) -> Tile<'_, f64> {
+    pub fn compute<R: Real>(&mut self, tile: &Tile<'_, R>, score: impl Fn(Before) -> f64) -> Tile<'_, f64> {
         (self.len, self.n_classes) = (tile.len(), tile.n_classes());
         self.stride = tile.len().next_multiple_of(LANES);
         self.values.resize(self.n_classes * self.stride, 0.0);
-        restart(&mut self.block, self.n_classes, Block::default());
+        self.probabilities.resize(self.n_classes, Lanes::default());
+        self.grains.resize(self.n_classes, Lanes::default());
         for first in (0..tile.len()).step_by(LANES) {
             let lanes = LANES.min(tile.len() - first);
-            for (k, block) in self.block.iter_mut().enumerate() {
+            for k in 0..self.n_classes {
                 for (l, &p) in tile.plane(k)[first..][..lanes].iter().enumerate() {
-                    (block.p[l], block.grains[l]) = (p, grain(p));
+                    self.probabilities[k][l] = p.into();
+                    self.grains[k][l] = grain(p.into());
                 }
             }
-            sum_before(&mut self.block);
-            for (k, block) in self.block.iter().enumerate() {
+            for k in 0..self.n_classes {
+                let (masses, counts) = sum_before(k, &self.probabilities, &self.grains);
                 let run = &mut self.values[k * self.stride + first..][..LANES];
                 for (l, value) in run.iter_mut().enumerate() {
-                    *value = score(Before { mass: block.masses[l], count: block.counts[l] });
+                    *value = score(Before { mass: masses[l], count: counts[l] });
                 }
             }
         }
@@ -83,37 +133,24 @@ impl<R: Real> Criticals<R> {
     }
 }
 
-/// One label at some pixels.
-#[derive(Clone, Copy, Default)]
-struct Block<R> {
-    p: [R; LANES],
-    grains: [f64; LANES],
-    masses: [f64; LANES],
-    counts: [u32; LANES],
-}
-
-/// Compares every label with every other: for some tens of classes faster than a sort, as all pixels do the same.
+/// Compares a label with every other: for some tens of classes faster than a sort, as all pixels do the same.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
-fn sum_before<R: Real>(labels: &mut [Block<R>]) {
-    for k in 0..labels.len() {
-        let own = labels[k].p;
-        let (mut masses, mut counts) = ([0.0; LANES], [0; LANES]);
-        for other in &labels[..k] {
-            for l in 0..LANES {
-                let is_before = other.p[l] >= own[l];
-                masses[l] += if is_before { other.grains[l] } else { 0.0 };
-                counts[l] += u32::from(is_before);
-            }
+fn sum_before(class: usize, probabilities: &[Lanes], grains: &[Lanes]) -> (Lanes, Lanes) {
+    let own = probabilities[class];
+    let (mut masses, mut counts) = (Lanes::default(), Lanes::default());
+    for (p, grain) in probabilities[..class].iter().zip(&grains[..class]) {
+        for l in 0..LANES {
+            masses[l] += only_if(p[l] >= own[l], grain[l]);
+            counts[l] += only_if(p[l] >= own[l], 1.0);
         }
-        for other in &labels[k + 1..] {
-            for l in 0..LANES {
-                let is_before = other.p[l] > own[l];
-                masses[l] += if is_before { other.grains[l] } else { 0.0 };
-                counts[l] += u32::from(is_before);
-            }
-        }
-        (labels[k].masses, labels[k].counts) = (masses, counts);
     }
+    for (p, grain) in probabilities[class + 1..].iter().zip(&grains[class + 1..]) {
+        for l in 0..LANES {
+            masses[l] += only_if(p[l] > own[l], grain[l]);
+            counts[l] += only_if(p[l] > own[l], 1.0);
+        }
+    }
+    (masses, counts)
 }
 
 #[cfg(test)]
@@ -125,8 +162,10 @@ mod tests {
         let mut criticals = Criticals::default();
         let all = criticals.compute(&tile, |before| before.mass);
         let found: Vec<f64> = (0..p.len()).map(|k| all.plane(k)[0]).collect();
+        let mut some = BeforeSome::default();
         for (k, &mass) in found.iter().enumerate() {
-            assert_eq!(before(&tile, 0, k, p[k]).mass, mass);
+            some.compute(&tile, &[0], &[k as i32], &p[k..=k]);
+            assert_eq!(some.iter().map(|before| before.mass).collect::<Vec<_>>(), [mass]);
         }
         found
     }

@@ -49,7 +49,8 @@ impl<R: Real> Score<R> for Lac {
             scan.flags.resize(tile.len(), 0);
             not_certain(codes, &scan.values, &mut scan.flags);
         }
-        missed.note(&scan.flags, |j| scan.values[j].into());
+        missed.note(&scan.flags);
+        missed.values.extend(missed.at.iter().map(|&j| scan.values[j as usize].into()));
         Ok(())
     }
 

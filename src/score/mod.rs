@@ -20,7 +20,7 @@ use std::ops::Range;
 use ndarray::ArrayViewMut2;
 
 pub use self::activation::Activations;
-use self::aps::Criticals;
+use self::aps::{BeforeSome, Criticals};
 pub use self::coding::Coding;
 pub use self::given::Given;
 pub use self::lac::Lac;
@@ -155,7 +155,8 @@ pub struct Work<R> {
     /// Number of classes in each pixel's set, from [`Score::sizes`].
     pub sizes: Vec<i32>,
     scan: Scan<R>,
-    criticals: Criticals<R>,
+    before: BeforeSome<R>,
+    criticals: Criticals,
 }
 
 /// Buffers of [`Score::stream`].
@@ -171,8 +172,8 @@ pub struct Missed {
 }
 
 impl Missed {
-    /// Notes the pixels whose flag is set and the values that `value` gives them.
-    fn note(&mut self, flags: &[u8], mut value: impl FnMut(usize) -> f64) {
+    /// Notes the pixels whose flag is set. Their values are still to come.
+    fn note(&mut self, flags: &[u8]) {
         let Self { at, values } = self;
         at.resize(flags.len(), 0);
         let mut n = 0;
@@ -183,7 +184,6 @@ impl Missed {
         }
         at.truncate(n);
         values.clear();
-        values.extend(at.iter().map(|&j| value(j as usize)));
     }
 
     /// The pixels and their values.
@@ -209,7 +209,7 @@ pub trait Base<R: Real>: Score<R> {
 #[derive(Default)]
 pub struct BaseWork<R> {
     scan: Scan<R>,
-    criticals: Criticals<R>,
+    criticals: Criticals,
 }
 
 /// Fills a buffer anew.

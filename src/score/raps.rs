@@ -9,7 +9,7 @@
 
 use ndarray::ArrayViewMut2;
 
-use super::aps::{Before, before};
+use super::aps::Before;
 use super::{Activations, Base, BaseWork, Coding, Score, Work, given};
 use crate::error::Result;
 use crate::maps::Tile;
@@ -20,7 +20,7 @@ use crate::real::Real;
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Raps {
     penalty: f64,
-    k_reg: u32,
+    k_reg: f64,
     lambda_max: f64,
 }
 
@@ -28,13 +28,13 @@ impl Raps {
     /// The score for K classes, `k_reg >= 1`.
     pub fn new(penalty: f64, k_reg: usize, n_classes: usize) -> Self {
         let lambda_max = 1.0 + penalty * n_classes.saturating_sub(k_reg) as f64;
-        Self { penalty, k_reg: k_reg as u32, lambda_max }
+        Self { penalty, k_reg: k_reg as f64, lambda_max }
     }
 
     #[inline(always)]
     fn critical(self, before: Before) -> f64 {
-        let excess = (before.count + 1).saturating_sub(self.k_reg);
-        (before.mass.min(1.0) + self.penalty * f64::from(excess)).min(self.lambda_max)
+        let excess = (before.count + 1.0 - self.k_reg).max(0.0);
+        (before.mass.min(1.0) + self.penalty * excess).min(self.lambda_max)
     }
 }
 
@@ -54,11 +54,12 @@ impl<R: Real> Score<R> for Raps {
         place: &Place,
         work: &mut Work<R>,
     ) -> Result<()> {
-        let Work { scan, missed, .. } = work;
+        let Work { scan, missed, before, .. } = work;
         scan.truth(tile, codes, place)?;
         scan.flag_not_best(codes);
-        let values = &scan.values;
-        missed.note(&scan.flags, |j| self.critical(before(tile, j, codes[j] as usize, values[j])));
+        missed.note(&scan.flags);
+        before.compute(tile, &missed.at, codes, &scan.values);
+        missed.values.extend(before.iter().map(|before| self.critical(before)));
         Ok(())
     }
 
