@@ -6,7 +6,7 @@
 use multiversion::multiversion;
 use ndarray::ArrayViewMut2;
 
-use super::{Activations, Base, BaseWork, Coding, Missed, Score, Work, restart};
+use super::{Activations, Base, BaseWork, Coding, Loaded, Missed, Score, Work, restart};
 use crate::error::{Error, Result};
 use crate::maps::{Tile, VOID};
 use crate::normalisation::Place;
@@ -110,28 +110,42 @@ impl<R: Real> Base<R> for Given {
         tile: &Tile<'_, R>,
         place: &Place,
         _: &mut BaseWork<R>,
-        out: &mut [R],
-        stride: usize,
+        out: &mut Loaded<'_, R>,
     ) -> Result<()> {
         self.check(tile, None, place)?;
-        for (k, run) in out.chunks_exact_mut(stride).enumerate() {
-            run[..tile.len()].copy_from_slice(tile.plane(k));
+        let mut least = tile.plane(0).to_vec();
+        out.first.fill(0);
+        for k in 1..tile.n_classes() {
+            keep_least(tile.plane(k), k as i32, &mut least, out.first);
         }
+        out.copy(tile);
         Ok(())
+    }
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+fn keep_least<R: Real>(plane: &[R], class: i32, least: &mut [R], first: &mut [i32]) {
+    for ((least, first), &value) in least.iter_mut().zip(first).zip(plane) {
+        let is_less = value < *least;
+        *least = if is_less { value } else { *least };
+        *first = if is_less { class } else { *first };
     }
 }
 
 /// [`Score::true_labels`] for stored values of all labels.
 pub fn true_labels<V: Real>(tile: &Tile<'_, V>, coding: Coding, codes: &[i32], missed: &mut Missed) {
-    missed.at.clear();
-    missed.values.clear();
-    for (j, &code) in codes.iter().enumerate().filter(|(_, code)| **code != VOID) {
-        let value = tile.plane(code as usize)[j].into();
-        if coding.decode(value) > 0.0 {
-            missed.at.push(j as u32);
-            missed.values.push(value);
-        }
+    let (at, values) = (&mut missed.at, &mut missed.values);
+    at.resize(codes.len(), 0);
+    values.resize(codes.len(), 0.0);
+    let mut n = 0;
+    for (j, &code) in codes.iter().enumerate() {
+        // Without a branch: what is not noted is written over.
+        let value = tile.plane(code.max(0) as usize)[j].into();
+        (at[n], values[n]) = (j as u32, value);
+        n += usize::from((code != VOID) & (coding.decode(value) > 0.0));
     }
+    at.truncate(n);
+    values.truncate(n);
 }
 
 /// [`Score::count_activations`] for stored values of all labels.

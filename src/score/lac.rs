@@ -15,7 +15,7 @@ use ndarray::ArrayViewMut2;
 
 use super::given::include_from;
 use super::scan::stream;
-use super::{Activations, Base, BaseWork, Coding, Score, Work, restart};
+use super::{Activations, Base, BaseWork, Coding, Loaded, Score, Work, restart};
 use crate::error::Result;
 use crate::maps::{Tile, VOID};
 use crate::normalisation::{Place, check};
@@ -138,13 +138,10 @@ impl<R: Real> Base<R> for Lac {
         tile: &Tile<'_, R>,
         place: &Place,
         work: &mut BaseWork<R>,
-        out: &mut [R],
-        stride: usize,
+        out: &mut Loaded<'_, R>,
     ) -> Result<()> {
-        work.scan.top(tile, None, place)?;
-        for (k, run) in out.chunks_exact_mut(stride).enumerate() {
-            run[..tile.len()].copy_from_slice(tile.plane(k));
-        }
+        out.first.copy_from_slice(work.scan.first(tile, place)?);
+        out.copy(tile);
         Ok(())
     }
 }

@@ -194,15 +194,38 @@ impl Missed {
 
 /// A score that looks at each pixel alone: what a window can be laid over.
 pub trait Base<R: Real>: Score<R> {
-    /// Checks a tile and writes the stored values of all its labels: class `k` to the run at `k * stride` of `out`.
+    /// Checks a tile and writes the stored values of all its labels, and which label ranks first.
     fn load(
         &self,
         tile: &Tile<'_, R>,
         place: &Place,
         work: &mut BaseWork<R>,
-        out: &mut [R],
-        stride: usize,
+        out: &mut Loaded<'_, R>,
     ) -> Result<()>;
+}
+
+/// Where [`Base::load`] writes.
+pub struct Loaded<'a, R> {
+    /// The stored values of class `k` go to the run at `k * stride`.
+    planes: &'a mut [R],
+    stride: usize,
+    /// The label that ranks first at each pixel.
+    first: &'a mut [i32],
+}
+
+impl<R: Copy> Loaded<'_, R> {
+    /// One run for each class, as long as there are pixels.
+    fn runs(&mut self) -> impl Iterator<Item = &mut [R]> {
+        let len = self.first.len();
+        self.planes.chunks_mut(self.stride).map(move |run| &mut run[..len])
+    }
+
+    /// Takes the planes of a tile as they are.
+    fn copy(&mut self, tile: &Tile<'_, R>) {
+        for (k, run) in self.runs().enumerate() {
+            run.copy_from_slice(tile.plane(k));
+        }
+    }
 }
 
 /// Buffers of [`Base::load`].

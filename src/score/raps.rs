@@ -10,7 +10,7 @@
 use ndarray::ArrayViewMut2;
 
 use super::aps::Before;
-use super::{Activations, Base, BaseWork, Coding, Score, Work, given};
+use super::{Activations, Base, BaseWork, Coding, Loaded, Score, Work, given};
 use crate::error::Result;
 use crate::maps::Tile;
 use crate::normalisation::Place;
@@ -110,12 +110,11 @@ impl<R: Real> Base<R> for Raps {
         tile: &Tile<'_, R>,
         place: &Place,
         work: &mut BaseWork<R>,
-        out: &mut [R],
-        stride: usize,
+        out: &mut Loaded<'_, R>,
     ) -> Result<()> {
-        work.scan.top(tile, None, place)?;
+        out.first.copy_from_slice(work.scan.first(tile, place)?);
         let criticals = work.criticals.compute(tile, |before| self.critical(before));
-        for (k, run) in out.chunks_exact_mut(stride).enumerate() {
+        for (k, run) in out.runs().enumerate() {
             for (out, &critical) in run.iter_mut().zip(criticals.plane(k)) {
                 *out = R::round_from(critical);
             }

@@ -5,8 +5,8 @@
 //! With `include_top1` the label that the base score ranks first is in every set. Optionally the probabilities are blended
 //! instead, and the base score is applied to those.
 //!
-//! Row by row: a ring holds the base scores of as many rows as the window has; their sum down the columns, then along the
-//! row, costs two times the window's width, not its area. Both sums start afresh at each pixel and add in one order, so
+//! Some rows at a time: a ring holds the base scores of the rows that their windows reach; their sum down the columns, then
+//! along the row, costs two times the window's width, not its area. Both sums start afresh at each pixel and add in one order, so
 //! that the score of a pixel does not depend on the band that it was computed in.
 //!
 //! Where the base score is LAC, `1 - p'` with blended probabilities `p'` is the same and keeps small probabilities apart.
@@ -14,10 +14,12 @@
 //! Liu, Zhou, Luo et al., "Spatial-Aware Conformal Prediction for Trustworthy Hyperspectral Image Classification", 2024; for
 //! segmentation: Viti, Karabelas, Holler, "CONSIGN", ICLR 2026.
 
+use std::ops::Range;
+
 use multiversion::multiversion;
 use ndarray::ArrayViewMut2;
 
-use super::{Activations, Base, BaseWork, Coding, Lac, Score, Visit, Work, given};
+use super::{Activations, Base, BaseWork, Coding, Lac, Loaded, Score, Visit, Work, given};
 use crate::error::Result;
 use crate::maps::{Band, Tile, TileReader};
 use crate::normalisation::Place;
@@ -53,13 +55,12 @@ impl<R: Real> Sacp<R> {
         tile: &Tile<'_, R>,
         place: &Place,
         work: &mut BaseWork<R>,
-        out: &mut [R],
-        stride: usize,
+        out: &mut Loaded<'_, R>,
     ) -> Result<()> {
         if self.settings.probabilities {
-            Lac { include_top1: false }.load(tile, place, work, out, stride)
+            Lac { include_top1: false }.load(tile, place, work, out)
         } else {
-            self.base.load(tile, place, work, out, stride)
+            self.base.load(tile, place, work, out)
         }
     }
 }
@@ -81,40 +82,34 @@ impl<R: Real> Score<R> for Sacp<R> {
         visit: &mut Visit<'_, R>,
     ) -> Result<()> {
         let (height, width) = reader.plane_shape();
-        let Settings { weight, window, include_top1, probabilities } = self.settings;
-        let include_top1 = include_top1 && !probabilities;
-        let coding = self.base.coding();
-        let limit = match coding {
-            Coding::Direct { max } if !probabilities => R::largest(|s| s <= max),
-            _ => R::infinity(),
-        };
-        let blend = Blend::new(weight, window, limit);
+        let window = self.settings.window;
+        let blend = Blend::new(self.settings, self.base.coding());
         rows.reset(reader.n_classes(), width, window);
+        let (first_row, last_row) = (band.pixels.start / width, band.pixels.end.div_ceil(width));
+        let mut row = first_row;
         let mut next = (usize::MAX, 0); // slice, and its first row that is not in the ring
-        for row in band.pixels.start / width..band.pixels.end.div_ceil(width) {
+        while row < last_row {
             let (slice, y) = (row / height, row % height);
+            let block = BLOCK.min(height - y).min(last_row - row);
             if next.0 != slice {
                 next = (slice, y.saturating_sub(window / 2));
             }
-            let last = (y + window / 2).min(height - 1);
-            for y in next.1..=last {
-                let first = (slice * height + y) * width;
-                let place = Place { image: reader.image_name(), pixels: first..first + width };
+            let end = (y + block + window / 2).min(height);
+            while next.1 < end {
+                let new = rows.contiguous(next.1..end);
+                let first = slice * height * width;
+                let pixels = first + new.start * width..first + new.end * width;
+                let place = Place { image: reader.image_name(), pixels };
                 let tile = reader.read(place.pixels.clone());
-                let (planes, work) = rows.slot(y);
-                self.load(&tile, &place, work, planes, rows_stride(width))?;
-                if include_top1 {
-                    rows.find_best(y, coding);
-                }
+                let (mut slot, work) = rows.slot(new.clone());
+                self.load(&tile, &place, work, &mut slot)?;
+                next.1 = new.end;
             }
-            next.1 = last + 1;
-            rows.blend(y, height, &blend);
-            if include_top1 {
-                rows.put_best_first(y, coding);
-            }
-            let pixels = band.pixels.start.max(row * width)..band.pixels.end.min((row + 1) * width);
+            rows.blend(y..y + block, height, &blend);
+            let pixels = band.pixels.start.max(row * width)..band.pixels.end.min((row + block) * width);
             let tile = rows.tile(pixels.start - row * width, pixels.len());
             visit(pixels, &tile)?;
+            row += block;
         }
         Ok(())
     }
@@ -177,104 +172,105 @@ impl<R: Real> Score<R> for Sacp<R> {
     }
 }
 
-/// The base scores of some rows, and one blended row.
+/// Rows that are blended at once.
+const BLOCK: usize = 8;
+
+/// The base scores of some rows, and some blended rows.
 #[derive(Default)]
 pub struct Rows<R> {
     n_classes: usize,
     width: usize,
     window: usize,
-    /// `(window, K, stride)`; row `y` of a slice is at `y % window`.
+    /// Rows of the ring: row `y` of a slice is at `y` modulo that.
+    ring_len: usize,
+    /// `(K, ring_len, width)`, padded.
     ring: Vec<R>,
-    /// `(window, width)`: the label ranked first.
-    best: Vec<i32>,
+    /// `(ring_len, width)`: the label that the base score ranks first.
+    first: Vec<i32>,
     /// A row summed down the columns, with margins.
     line: Vec<R>,
-    /// `(K, stride)`: the blended row.
+    /// `(K, BLOCK, width)`, padded: the blended rows.
     blended: Vec<R>,
-    best_values: Vec<R>,
     work: BaseWork<R>,
 }
 
 /// An odd number of cache lines (of float32) for each class, so that the rows of the classes do not share cache sets.
-fn rows_stride(width: usize) -> usize {
-    width.next_multiple_of(32) + 16
+fn padded(len: usize) -> usize {
+    len.next_multiple_of(32) + 16
 }
 
 impl<R: Real> Rows<R> {
     fn reset(&mut self, n_classes: usize, width: usize, window: usize) {
         (self.n_classes, self.width, self.window) = (n_classes, width, window);
-        let plane = n_classes * rows_stride(width);
-        self.ring.resize(window * plane, R::zero());
-        self.blended.resize(plane, R::zero());
-        self.best.resize(window * width, 0);
+        self.ring_len = BLOCK + window - 1;
+        self.ring.resize(n_classes * self.ring_stride(), R::zero());
+        self.first.resize(self.ring_len * width, 0);
         self.line.resize(width + window - 1, R::zero());
+        self.blended.resize(n_classes * padded(BLOCK * width), R::zero());
     }
 
-    /// Where the base scores of row `y` go, and buffers to compute them with.
-    fn slot(&mut self, y: usize) -> (&mut [R], &mut BaseWork<R>) {
-        let plane = self.n_classes * rows_stride(self.width);
-        (&mut self.ring[y % self.window * plane..][..plane], &mut self.work)
+    /// From one class to the next in the ring.
+    fn ring_stride(&self) -> usize {
+        padded(self.ring_len * self.width)
+    }
+
+    /// The first of some rows that are neighbours in the ring.
+    fn contiguous(&self, rows: Range<usize>) -> Range<usize> {
+        rows.start..rows.end.min(rows.start + self.ring_len - rows.start % self.ring_len)
+    }
+
+    /// Where rows that are neighbours in the ring are loaded to, and buffers.
+    fn slot(&mut self, rows: Range<usize>) -> (Loaded<'_, R>, &mut BaseWork<R>) {
+        let (start, stride) = (rows.start % self.ring_len * self.width, self.ring_stride());
+        let first = &mut self.first[start..][..rows.len() * self.width];
+        (Loaded { planes: &mut self.ring[start..], stride, first }, &mut self.work)
     }
 
     /// The base scores of label `class` in row `y`.
     fn run(&self, y: usize, class: usize) -> &[R] {
-        let first = (y % self.window * self.n_classes + class) * rows_stride(self.width);
-        &self.ring[first..][..self.width]
+        &self.ring[class * self.ring_stride() + y % self.ring_len * self.width..][..self.width]
     }
 
-    fn find_best(&mut self, y: usize, coding: Coding) {
-        let mut best = std::mem::take(&mut self.best);
-        let mut values = std::mem::take(&mut self.best_values);
-        let row = &mut best[y % self.window * self.width..][..self.width];
-        row.fill(0);
-        values.clear();
-        values.extend_from_slice(self.run(y, 0));
-        for class in 1..self.n_classes {
-            match coding {
-                Coding::Complement => keep_larger(self.run(y, class), class as i32, &mut values, row),
-                Coding::Direct { .. } => keep_smaller(self.run(y, class), class as i32, &mut values, row),
-            }
-        }
-        (self.best, self.best_values) = (best, values);
-    }
-
-    fn put_best_first(&mut self, y: usize, coding: Coding) {
-        let first = match coding {
-            Coding::Complement => R::one(),
-            Coding::Direct { .. } => R::zero(),
-        };
-        let stride = rows_stride(self.width);
-        for (x, &class) in self.best[y % self.window * self.width..][..self.width].iter().enumerate() {
-            self.blended[class as usize * stride + x] = first;
+    fn blend(&mut self, rows: Range<usize>, height: usize, blend: &Blend<R>) {
+        match self.window {
+            3 => self.blend_window::<3>(rows, height, blend),
+            5 => self.blend_window::<5>(rows, height, blend),
+            7 => self.blend_window::<7>(rows, height, blend),
+            _ => self.blend_window::<ANY>(rows, height, blend),
         }
     }
 
-    fn blend(&mut self, y: usize, height: usize, blend: &Blend<R>) {
-        let (half, stride) = (self.window / 2, rows_stride(self.width));
+    fn blend_window<const W: usize>(&mut self, rows: Range<usize>, height: usize, blend: &Blend<R>) {
+        let (half, width, stride) = (self.window / 2, self.width, padded(BLOCK * self.width));
         let mut line = std::mem::take(&mut self.line);
         let mut blended = std::mem::take(&mut self.blended);
-        let sources: Vec<usize> =
-            (0..self.window).map(|i| mirrored(y as isize + i as isize - half as isize, height)).collect();
+        let mut sources: Vec<&[R]> = Vec::with_capacity(self.window);
+        // Label by label: the rows of one label stay in a first-level cache.
         for class in 0..self.n_classes {
-            let middle = &mut line[half..half + self.width];
-            middle.copy_from_slice(self.run(sources[0], class));
-            for &source in &sources[1..] {
-                add(self.run(source, class), middle);
+            for (i, y) in rows.clone().enumerate() {
+                sources.clear();
+                sources.extend((0..self.window).map(|i| {
+                    let source = mirrored(y as isize + i as isize - half as isize, height);
+                    self.run(source, class)
+                }));
+                sum_rows::<R, W>(&sources, &mut line[half..half + width]);
+                for i in 0..half {
+                    let (before, after) = (-1 - i as isize, (width + i) as isize);
+                    line[half - 1 - i] = line[half + mirrored(before, width)];
+                    line[half + width + i] = line[half + mirrored(after, width)];
+                }
+                let out = &mut blended[class * stride + i * width..][..width];
+                let first = &self.first[y % self.ring_len * width..][..width];
+                let line = Line { own: self.run(y, class), sums: &line, first, class: class as i32 };
+                mix::<R, W>(&line, blend, out);
             }
-            for i in 0..half {
-                let (before, after) = (-1 - i as isize, (self.width + i) as isize);
-                line[half - 1 - i] = line[half + mirrored(before, self.width)];
-                line[half + self.width + i] = line[half + mirrored(after, self.width)];
-            }
-            let out = &mut blended[class * stride..][..self.width];
-            mix(&line, self.run(y, class), blend, out);
         }
         (self.line, self.blended) = (line, blended);
     }
 
-    /// Pixels of the blended row.
+    /// Pixels of the blended rows.
     fn tile(&self, first: usize, len: usize) -> Tile<'_, R> {
-        Tile::new(&self.blended[first..], rows_stride(self.width), len, self.n_classes)
+        Tile::new(&self.blended[first..], padded(BLOCK * self.width), len, self.n_classes)
     }
 }
 
@@ -291,59 +287,97 @@ struct Blend<R> {
     mean: R,
     window: usize,
     limit: R,
+    /// What the label ranked first gets instead.
+    first: Option<R>,
 }
 
 impl<R: Real> Blend<R> {
-    fn new(weight: f64, window: usize, limit: R) -> Self {
-        let mean = weight / (window * window) as f64;
-        Self { own: R::round_from(1.0 - weight), mean: R::round_from(mean), window, limit }
+    fn new(settings: Settings, coding: Coding) -> Self {
+        let Settings { weight, window, include_top1, probabilities } = settings;
+        let (own, mean) = (1.0 - weight, weight / (window * window) as f64);
+        let (limit, first) = match coding {
+            Coding::Direct { max } if !probabilities => (R::largest(|s| s <= max), R::zero()),
+            _ => (R::infinity(), R::one()),
+        };
+        let first = (include_top1 && !probabilities).then_some(first);
+        Self { own: R::round_from(own), mean: R::round_from(mean), window, limit, first }
     }
 }
 
+/// Not a label.
+const NONE: i32 = -1;
+
+/// Not one of the windows for which loops are unrolled.
+const ANY: usize = 0;
+
+/// Pixels whose sums are in registers at once.
+const LANES: usize = 64;
+
+/// Sums rows, in their order.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
-fn add<R: Real>(row: &[R], sums: &mut [R]) {
-    for (sum, &value) in sums.iter_mut().zip(row) {
-        *sum += value;
+fn sum_rows<R: Real, const W: usize>(rows: &[&[R]], out: &mut [R]) {
+    let rows = if W == ANY { rows } else { &rows[..W] };
+    let (chunks, rest) = out.as_chunks_mut::<LANES>();
+    let first_of_rest = chunks.len() * LANES;
+    for (index, out) in chunks.iter_mut().enumerate() {
+        let mut sums = [R::zero(); LANES];
+        for row in rows {
+            let row = &row[index * LANES..][..LANES];
+            for l in 0..LANES {
+                sums[l] += row[l];
+            }
+        }
+        *out = sums;
+    }
+    for (x, out) in rest.iter_mut().enumerate() {
+        *out = rows.iter().fold(R::zero(), |sum, row| sum + row[first_of_rest + x]);
     }
 }
 
-/// Sums `line` along the row and mixes.
+/// One label in one row.
+struct Line<'a, R> {
+    /// The base scores.
+    own: &'a [R],
+    /// The sums down the columns, with margins.
+    sums: &'a [R],
+    /// The labels ranked first.
+    first: &'a [i32],
+    /// The label.
+    class: i32,
+}
+
+/// Sums along the row and mixes.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
-fn mix<R: Real>(line: &[R], own: &[R], blend: &Blend<R>, out: &mut [R]) {
-    let len = out.len();
-    let own = &own[..len];
-    out.copy_from_slice(&line[..len]);
-    for i in 1..blend.window {
-        let shifted = &line[i..i + len];
-        for x in 0..len {
-            out[x] += shifted[x];
+fn mix<R: Real, const W: usize>(line: &Line<'_, R>, blend: &Blend<R>, out: &mut [R]) {
+    let window = if W == ANY { blend.window } else { W };
+    let Line { own, sums: line, first, class } = *line;
+    // No label is ranked first where that makes no difference.
+    let class = if blend.first.is_some() { class } else { NONE };
+    let of_first = blend.first.unwrap_or_default();
+    let mixed = |own: R, sum: R, first: i32| {
+        let mixed = blend.own * own + blend.mean * sum;
+        let mixed = if mixed < blend.limit { mixed } else { blend.limit };
+        if first == class { of_first } else { mixed }
+    };
+    let (chunks, rest) = out.as_chunks_mut::<LANES>();
+    let first_of_rest = chunks.len() * LANES;
+    for (index, out) in chunks.iter_mut().enumerate() {
+        let mut sums = [R::zero(); LANES];
+        let reached = &line[index * LANES..][..LANES + window - 1];
+        for i in 0..window {
+            for l in 0..LANES {
+                sums[l] += reached[i + l];
+            }
+        }
+        let (own, first) = (&own[index * LANES..][..LANES], &first[index * LANES..][..LANES]);
+        for l in 0..LANES {
+            out[l] = mixed(own[l], sums[l], first[l]);
         }
     }
-    for x in 0..len {
-        let mixed = blend.own * own[x] + blend.mean * out[x];
-        out[x] = if mixed < blend.limit { mixed } else { blend.limit };
-    }
-}
-
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
-fn keep_larger<R: Real>(row: &[R], class: i32, values: &mut [R], best: &mut [i32]) {
-    let len = row.len();
-    let (values, best) = (&mut values[..len], &mut best[..len]);
-    for x in 0..len {
-        let better = row[x] > values[x];
-        values[x] = if better { row[x] } else { values[x] };
-        best[x] = if better { class } else { best[x] };
-    }
-}
-
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
-fn keep_smaller<R: Real>(row: &[R], class: i32, values: &mut [R], best: &mut [i32]) {
-    let len = row.len();
-    let (values, best) = (&mut values[..len], &mut best[..len]);
-    for x in 0..len {
-        let better = row[x] < values[x];
-        values[x] = if better { row[x] } else { values[x] };
-        best[x] = if better { class } else { best[x] };
+    for (x, out) in rest.iter_mut().enumerate() {
+        let x = first_of_rest + x;
+        let sum = line[x..x + window].iter().fold(R::zero(), |sum, &value| sum + value);
+        *out = mixed(own[x], sum, first[x]);
     }
 }
 

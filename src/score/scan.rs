@@ -77,6 +77,17 @@ impl<R: Real> Scan<R> {
         check(tile, sums, signs, codes, place)
     }
 
+    /// The most probable label of each pixel, the lowest of equals; checks the pixels.
+    pub fn first(&mut self, tile: &Tile<'_, R>, place: &Place) -> Result<&[i32]> {
+        let Self { sums, best_values, best, .. } = self;
+        restart(sums, tile.len(), R::zero());
+        restart(best_values, tile.len(), R::neg_infinity());
+        restart(best, tile.len(), VOID);
+        let signs = stream!(tile, |planes, k| rank(planes, k as i32, sums, best_values, best));
+        check(tile, sums, signs, None, place)?;
+        Ok(best)
+    }
+
     /// Marks the labelled pixels whose label is not the most probable one, after [`Scan::truth`].
     pub fn flag_not_best(&mut self, codes: &[i32]) -> &[u8] {
         self.flags.resize(codes.len(), 0);
@@ -125,6 +136,33 @@ fn not_best(codes: &[i32], best: &[i32], missed: &mut [u8]) {
     for ((&code, &best), missed) in codes.iter().zip(best).zip(missed) {
         *missed = u8::from((code != best) & (code != VOID));
     }
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+fn rank<R: Real, const N: usize>(
+    planes: [&[R]; N],
+    first: i32,
+    sums: &mut [R],
+    best_values: &mut [R],
+    best: &mut [i32],
+) -> R::Bits {
+    let len = sums.len();
+    let planes = planes.map(|plane| &plane[..len]);
+    let (best_values, best) = (&mut best_values[..len], &mut best[..len]);
+    let mut signs = R::Bits::default();
+    for j in 0..len {
+        let (mut sum, mut best_value, mut class) = (sums[j], best_values[j], best[j]);
+        for (k, plane) in (first..).zip(&planes) {
+            let p = plane[j];
+            signs |= p.bits();
+            sum += p;
+            let better = p > best_value;
+            best_value = if better { p } else { best_value };
+            class = if better { k } else { class };
+        }
+        (sums[j], best_values[j], best[j]) = (sum, best_value, class);
+    }
+    signs
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
