@@ -127,6 +127,10 @@ def pairs(X: object, y: object, progress: bool | str) -> Iterator[Batch]:
             raise TypeError(
                 f"without y, X must yield (scores, labels) pairs; image {index} is {type(pair).__name__}"
             )
+        if isinstance(pair[0], tuple):
+            raise TypeError(
+                f"X must yield arrays where y is given, image {index} is a tuple: leave out y if X yields pairs"
+            )
         where = f" in image {index}"
         scores = _one(score_array(pair[0], where), index)
         labels = label_array(pair[1], where=where)[np.newaxis]
@@ -140,8 +144,15 @@ def check_labels(
     """Refuses labels that do not fit maps (n, K, ...); maps of another rank are the kernels' to refuse."""
     expected = maps.shape[:1] + maps.shape[2:]
     if maps.ndim in (4, 5) and labels.shape != expected:
+        hint = ""
+        if labels.shape == maps.shape[:-1]:
+            hint = f"; is {names[0]} channel-last? Pass np.moveaxis({names[0]}, -1, 1), which copies nothing"
+        elif where and labels.shape[1:] == maps.shape[1:2] + maps.shape[3:]:
+            hint = "; an iterable yields one image at a time: give batches to partial_fit, one by one"
+        first = 1 if where else 0  # the images of a list have no axis n
         raise ValueError(
-            f"{names[1]} must have shape {expected} to match {names[0]} {maps.shape}{where}, got {labels.shape}"
+            f"{names[1]} must have shape {expected[first:]} to match {names[0]} {maps.shape[first:]}{where}, "
+            f"got {labels.shape[first:]}{hint}"
         )
 
 

@@ -43,7 +43,10 @@ def check_alpha(alpha: object) -> Fraction:
 
 def check_lambda(lam: object) -> float:
     """`lam` as a float, at least 0."""
-    value = float(lam)  # type: ignore[arg-type]  # its TypeError is the one to raise
+    try:
+        value = float(lam)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise TypeError(f"lam must be a number, got {lam!r}") from None
     if not value >= 0:
         raise ValueError(f"lam must be at least 0, got {lam!r}")
     return value

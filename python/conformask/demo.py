@@ -101,10 +101,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     scenes.add_argument("--test", type=int, default=100, metavar="N", help="images that test")
 
 
+_SCATTER = (
+    "It is a guarantee on average over calibration and test images: the risk of one split scatters around\n"
+    "its expectation, and may lie above alpha."
+)
+
+
 def run(args: argparse.Namespace) -> int:
     """Run the demo with parsed arguments, and return the exit status."""
     start = time.perf_counter()
     try:
+        if args.by_group and args.data is None:
+            raise ValueError("--by-group goes with --data")
         job = _stored(args) if args.data is not None else _rendered(args)
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -116,7 +124,7 @@ def run(args: argparse.Namespace) -> int:
         f"Its most probable class is wrong on {mean} of the pixels of an image:\n"
         f"{least} in the easiest test image, {most} in the hardest.\n"
     )
-    print(job.promise, end="\n\n")
+    print(f"{job.promise}\n{_SCATTER}", end="\n\n")
     before = time.perf_counter()
     calibrator = _fit(job.calibration, args.alphas[0])
     _print_table(job, calibrator, args.alphas, time.perf_counter() - before)
@@ -144,8 +152,7 @@ def _rendered(args: argparse.Namespace) -> _Job:
     )
     promise = (
         "The guarantee: with alpha chosen beforehand, the expected loss of a new scene of this kind is at\n"
-        "most alpha. For that, lambda-hat keeps the calibration risk (1 - alpha) / n below alpha, n images;\n"
-        "the measured test risk scatters around its expectation."
+        "most alpha. For that, lambda-hat keeps the calibration risk (1 - alpha) / n below alpha, n images."
     )
     return _Job(rest[:n_calibrate], rest[n_calibrate:], story, promise, scenes.class_names, scenes.palette)
 

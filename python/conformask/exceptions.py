@@ -21,22 +21,31 @@ class InfeasibleRiskError(ValueError):
         The smallest number of images with which `alpha` can be met, ``ceil(1 / alpha) - 1``.
     unit : str
         What `n_images` counts, as text.
+    n_skipped : int
+        Number of images left out because the loss is undefined on them.
     """
 
     def __init__(
-        self, n_images: float, alpha: float, n_needed: int, unit: str = "calibration images"
+        self,
+        n_images: float,
+        alpha: float,
+        n_needed: int,
+        unit: str = "calibration images",
+        n_skipped: int = 0,
     ) -> None:
         self.n_images = n_images
         self.alpha = alpha
         self.n_needed = n_needed
         self.unit = unit
-        super().__init__(n_images, alpha, n_needed, unit)
+        self.n_skipped = n_skipped
+        super().__init__(n_images, alpha, n_needed, unit, n_skipped)
 
     def __str__(self) -> str:
+        skipped = f" ({self.n_skipped} images without a labelled pixel that counts are left out)"
         return (
-            f"no lambda controls the risk at alpha={self.alpha} with {self.n_images:g} {self.unit}: "
-            f"at least {self.n_needed} are needed. Add images, take a larger alpha, "
-            "or accept full sets with on_infeasible='full'"
+            f"no lambda controls the risk at alpha={self.alpha} with {self.n_images:g} {self.unit}"
+            f"{skipped if self.n_skipped else ''}: at least {self.n_needed} are needed. "
+            "Add images, take a larger alpha, or accept full sets with on_infeasible='full'"
         )
 
 

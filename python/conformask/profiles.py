@@ -52,7 +52,8 @@ class Units:
     def infeasible(self, alpha: float) -> InfeasibleRiskError:
         """What to say if no lambda controls the risk."""
         size = self.n if self.total == self.n else float(self.total)
-        return InfeasibleRiskError(size, float(alpha), _core.n_needed(check_alpha(alpha)), self.name)
+        n_needed, n_skipped = _core.n_needed(check_alpha(alpha)), int((~self.counted).sum())
+        return InfeasibleRiskError(size, float(alpha), n_needed, self.name, n_skipped)
 
     def mean(self, losses: NDArray[np.float64]) -> float:
         """The mean loss, from exact sums; undefined losses that count are 0."""
@@ -259,7 +260,7 @@ class ScoreProfiles:
         float
             In [0, 1]; NaN if no image counts.
         """
-        return self._units(as_loss(loss), on_empty).mean(self.losses(loss, float(lam)))
+        return self._units(as_loss(loss), on_empty).mean(self.losses(loss, check_lambda(lam)))
 
     def activation(self, lam: float) -> Activation:
         """The activation ratio at lambda, to within a bracket, without the maps.
@@ -477,8 +478,12 @@ def profile(
     0.5
     """
     score, index = as_score(conformity_score), check_ignore_index(ignore_index)
-    parts = []
+    parts: list[_core.ExactProfile] = []
     for scores, labels, first in pairs(X, y, progress):
+        if parts and scores.shape[1] != parts[0].n_classes:
+            raise ValueError(
+                f"X has K = {scores.shape[1]} classes in image {first}, but K = {parts[0].n_classes} before"
+            )
         maps, kernel, of = scored(score, scores, check_inputs(inputs))
         parts.append(_core.ExactProfile.build(maps, labels, kernel, of, index, bool(activation), first))
     if not parts:

@@ -19,7 +19,7 @@ from conformask._exact import as_plain, check_alpha
 from conformask.exceptions import DroppedImagesWarning, InfeasibleRiskError, InfeasibleRiskWarning
 from conformask.losses import Loss, as_loss, loss_from_json, loss_to_json, loss_values
 from conformask.metrics import covered_share, exact_mean, per_pixel
-from conformask.profiles import OnEmpty, ScoreProfiles, counted_images, profile
+from conformask.profiles import OnEmpty, ScoreProfiles, Units, counted_images, profile
 from conformask.report import RiskReport
 from conformask.scores import ScoreLike, as_score, lambda_max, score_from_json, score_to_json, scored
 
@@ -340,13 +340,13 @@ class ConformalRiskCalibrator(BaseEstimator):
 
     @property
     def n_images_(self) -> int:
-        """Number of images (or groups) that counted."""
-        return self._solved().n_images
+        """Number of images (or groups) that count."""
+        return self._units().n if self._has_images() else self._solved().n_images
 
     @property
     def n_skipped_(self) -> int:
         """Number of images left out because the loss is undefined on them."""
-        return self._solved().n_skipped
+        return int((~self._units().counted).sum()) if self._has_images() else self._solved().n_skipped
 
     @property
     def n_classes_(self) -> int:
@@ -592,6 +592,8 @@ class ConformalRiskCalibrator(BaseEstimator):
             document = json.loads(content.decode("utf-8"))
             if not isinstance(document, dict) or document.get("format") != _FORMAT:
                 raise ValueError("it is not one of conformask's")
+            if type(document["format_version"]) is not int:
+                raise ValueError(f"format_version is {document['format_version']!r}")
             if document["format_version"] > _FORMAT_VERSION:
                 raise ValueError(f"format version {document['format_version']} is newer; update conformask")
             parameters = dict(document["parameters"])
@@ -606,9 +608,16 @@ class ConformalRiskCalibrator(BaseEstimator):
             if sibling is not None and not isinstance(sibling, str):
                 raise TypeError(f"profiles is {sibling!r}")
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
-            raise ValueError(f"{path} is damaged or holds no calibrator: {error}") from error
+            reason = f"it lacks {error}" if isinstance(error, KeyError) else error
+            raise ValueError(f"{path} is damaged or holds no calibrator: {reason}") from error
         if sibling is not None:
-            profiles = ScoreProfiles.load(path.with_name(Path(sibling).name))
+            try:
+                profiles = ScoreProfiles.load(path.with_name(Path(sibling).name))
+            except FileNotFoundError as error:
+                raise FileNotFoundError(
+                    f"{sibling}, the profiles of {path}, is not beside it; to do without them, "
+                    'set "profiles" to null in the JSON file'
+                ) from error
             try:
                 found = calibrator._solve(profiles)
             except ValueError as error:
@@ -665,6 +674,9 @@ class ConformalRiskCalibrator(BaseEstimator):
         if solution is not None:
             self._warn(solution)
 
+    def _units(self) -> Units:
+        return self.profiles_._units(as_loss(self.loss), self.on_empty)
+
     def _has_images(self) -> bool:
         return self.__dict__.get("_profiles") is not None
 
@@ -712,7 +724,7 @@ class ConformalRiskCalibrator(BaseEstimator):
 
     def _warn(self, solution: _Solution) -> None:
         if solution.risk_bound > float(check_alpha(self.alpha)):
-            error = self.profiles_._units(as_loss(self.loss), self.on_empty).infeasible(self.alpha)
+            error = self._units().infeasible(self.alpha)
             warnings.warn(f"{error}: the sets are full", InfeasibleRiskWarning, stacklevel=4)
         if solution.n_skipped:
             of = f"{solution.n_skipped} of {len(self.profiles_)} images"
@@ -730,7 +742,7 @@ class ConformalRiskCalibrator(BaseEstimator):
         )
 
     def _check_classes(self, scores: Scores) -> Scores:
-        if scores.ndim > 1 and scores.shape[1] != self.n_classes_:
+        if scores.ndim in (4, 5) and scores.shape[1] != self.n_classes_:
             raise ValueError(
                 f"X has K = {scores.shape[1]} classes, but calibration had K = {self.n_classes_}"
             )

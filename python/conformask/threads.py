@@ -37,8 +37,8 @@ def set_num_threads(n_threads: int | None = None) -> None:
 
     Raises
     ------
-    ValueError
-        If the number is 0.
+    TypeError, ValueError
+        If it is no int, or below 1.
 
     Examples
     --------
@@ -48,6 +48,8 @@ def set_num_threads(n_threads: int | None = None) -> None:
     1
     >>> cm.set_num_threads(None)
     """
+    if n_threads is not None and (isinstance(n_threads, bool) or not isinstance(n_threads, int)):
+        raise TypeError(f"n_threads must be an int or None, got {n_threads!r}")
     if n_threads is not None and n_threads < 1:
         raise ValueError(f"n_threads must be at least 1, got {n_threads}")
     _core.set_num_threads(n_threads)

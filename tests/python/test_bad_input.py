@@ -84,7 +84,7 @@ INPUT = [
     Bad(
         "class axis last",
         ValueError,
-        r"y must have shape \(12, 5, 3\) to match X \(12, 4, 5, 3\)",
+        r"y must have shape \(12, 5, 3\) to match X \(12, 4, 5, 3\).*channel-last\? Pass np\.moveaxis\(X, -1, 1\)",
         X=np.moveaxis(GOOD.X, 1, -1),
     ),
     Bad(
@@ -201,6 +201,27 @@ INPUT = [
         r"(?=.*\bimage 1\b)y must have shape",
         X=[GOOD.X[0], GOOD.X[1, :, :2]],
         y=list(GOOD.y[:2]),
+    ),
+    Bad(
+        "batches where images belong",
+        ValueError,
+        r"got \(4, 4, 5\); an iterable yields one image at a time: give batches to partial_fit",
+        X=[GOOD.X[:4], GOOD.X[4:8]],
+        y=[GOOD.y[:4], GOOD.y[4:8]],
+    ),
+    Bad(
+        "pairs and y",
+        TypeError,
+        r"image 0 is a tuple: leave out y if X yields pairs",
+        X=zip(GOOD.X, labelled(), strict=True),
+        y=GOOD.y,
+    ),
+    Bad(
+        "K and labels differ in a list",
+        ValueError,
+        r"X has K = 2 classes in image 1, but K = 3 before",
+        X=[GOOD.X[0], GOOD.X[1, :2]],
+        y=[labelled()[0], np.full((4, 5), 2)],
     ),
     Bad(
         "dtype in a list",
@@ -443,6 +464,32 @@ def test_bad_input_of_evaluate() -> None:
     ]:
         with pytest.raises(error, match=says):
             fitted.evaluate(*arguments)
+
+
+def test_one_image_without_n_at_prediction() -> None:
+    with pytest.raises(ValueError, match=r"got \[3, 4, 5\]; one image is X\[None\]"):
+        Calibrator().fit(GOOD.X, GOOD.y).predict(GOOD.X[0])
+
+
+def test_void_images_are_counted_in_the_error() -> None:
+    y = labelled()
+    y[:5] = 255
+    with pytest.raises(cm.InfeasibleRiskError, match=r"7 calibration images \(5 images without a labelled"):
+        Calibrator(alpha=0.1).fit(GOOD.X, y)
+
+
+@pytest.mark.parametrize("lam", ["x", None, [0.1, 0.2]])
+def test_lambda_is_a_number(lam: object) -> None:
+    profiles = cm.profile(GOOD.X, GOOD.y)
+    for call in (lambda: profiles.risk("miscoverage", lam), lambda: cm.kernels.threshold(GOOD.X, lam)):
+        with pytest.raises(TypeError, match="lam must be a number"):
+            call()
+
+
+@pytest.mark.parametrize("n_threads", ["x", 1.5, True])
+def test_number_of_threads_is_an_int(n_threads: object) -> None:
+    with pytest.raises(TypeError, match="n_threads must be an int or None"):
+        cm.set_num_threads(n_threads)
 
 
 def test_bad_names_of_other_arguments() -> None:

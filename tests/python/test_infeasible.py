@@ -58,11 +58,10 @@ def test_partial_fit_and_merge_only_collect() -> None:
     for image in range(4):
         calibrator.partial_fit(PROBLEM.X[image : image + 1], PROBLEM.y[image : image + 1])
     calibrator.merge(Calibrator(alpha=0.1).partial_fit(PROBLEM.X[4:8], PROBLEM.y[4:8]))
-    assert calibrator.n_classes_ == 3
+    assert (calibrator.n_classes_, calibrator.n_images_, calibrator.n_skipped_) == (3, 8, 0)
     for ask in (
         lambda: calibrator.lambda_hat_,
         lambda: calibrator.risk_,
-        lambda: calibrator.n_images_,
         lambda: calibrator.predict(PROBLEM.X),
         lambda: calibrator.set_size(PROBLEM.X),
         lambda: calibrator.evaluate(PROBLEM.X, PROBLEM.y),
