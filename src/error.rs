@@ -85,7 +85,7 @@ pub enum Error {
     /// A negative probability.
     #[error(
         "X holds a negative probability in image {image}: class {class} is {value} at pixel {pixel}; \
-         these look like logits: pass softmax probabilities"
+         if these are logits, say inputs='logits'"
     )]
     Negative {
         /// Index of the image.
@@ -117,7 +117,7 @@ pub enum Error {
     /// Probabilities that do not sum to 1.
     #[error(
         "the probabilities of image {image} sum to {sum} at pixel {pixel}, not to 1 within {tolerance}; \
-         pass softmax probabilities, summed over the class axis (axis 1)"
+         pass softmax probabilities over the class axis (axis 1), or say inputs='logits' or 'scores'"
     )]
     NotNormalised {
         /// Index of the image.
@@ -128,6 +128,14 @@ pub enum Error {
         sum: f64,
         /// The largest allowed distance from 1.
         tolerance: f64,
+    },
+    /// Scores that cannot be normalised.
+    #[error("the scores of image {image} sum to 0 at pixel {pixel}: there is nothing to normalise")]
+    NoScore {
+        /// Index of the image.
+        image: usize,
+        /// Row-major index of the pixel.
+        pixel: usize,
     },
     /// Profiles or counts of different class counts.
     #[error("X has K = {actual} classes from image {image} on, but earlier images have K = {expected}")]

@@ -16,6 +16,7 @@
 pub mod blas;
 pub mod error;
 pub mod exact;
+pub mod exp;
 pub mod loss;
 pub mod maps;
 pub mod metric;

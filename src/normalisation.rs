@@ -8,7 +8,7 @@ use std::ops::Range;
 use multiversion::multiversion;
 
 use crate::error::{Error, Result};
-use crate::maps::{Tile, VOID};
+use crate::maps::{Inputs, Tile, VOID};
 use crate::real::Real;
 
 /// How far a pixel's sum may be from 1. Nothing is ever renormalised.
@@ -68,17 +68,21 @@ fn check_exactly<R: Real>(tile: &Tile<'_, R>, codes: Option<&[i32]>, place: &Pla
         let pixel = place.pixels.start + j;
         let mut sum = 0.0;
         for class in 0..tile.n_classes() {
-            let value: f64 = tile.plane(class)[j].into();
+            let value: f64 = tile.given(class, j).into();
             if !value.is_finite() {
                 return Err(Error::NotFinite { image, class, pixel, value });
             }
-            if value < 0.0 {
+            if value < 0.0 && tile.inputs() != Inputs::Logits {
                 return Err(Error::Negative { image, class, pixel, value });
             }
             sum += value;
         }
-        if (sum - 1.0).abs() > TOLERANCE {
-            return Err(Error::NotNormalised { image, pixel, sum, tolerance: TOLERANCE });
+        match tile.inputs() {
+            Inputs::Probabilities if (sum - 1.0).abs() > TOLERANCE => {
+                return Err(Error::NotNormalised { image, pixel, sum, tolerance: TOLERANCE });
+            }
+            Inputs::Scores if sum == 0.0 => return Err(Error::NoScore { image, pixel }),
+            _ => {}
         }
     }
     Ok(())

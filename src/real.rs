@@ -6,6 +6,7 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 use num_traits::Float;
 
+use crate::exp;
 use crate::maps::transpose;
 
 /// The float a kernel computes with: `f32`, or `f64` for `f64` input.
@@ -20,6 +21,10 @@ pub trait Real:
 
     /// Whether the sign bit is set.
     fn sign_bit(bits: Self::Bits) -> bool;
+
+    /// `e^x` for `x <= 0`.
+    #[must_use]
+    fn exp_of_nonpositive(self) -> Self;
 
     /// The nearest value to `x`.
     fn round_from(x: f64) -> Self;
@@ -81,7 +86,7 @@ impl Stored {
 }
 
 macro_rules! impl_real {
-    ($real:ty, $bits:ty, $stored:path, $transpose:path) => {
+    ($real:ty, $bits:ty, $stored:path, $transpose:path, $exp:path) => {
         impl Real for $real {
             type Bits = $bits;
 
@@ -93,6 +98,11 @@ macro_rules! impl_real {
             #[inline(always)]
             fn sign_bit(bits: $bits) -> bool {
                 bits >> (<$bits>::BITS - 1) != 0
+            }
+
+            #[inline(always)]
+            fn exp_of_nonpositive(self) -> Self {
+                $exp(self)
             }
 
             fn round_from(x: f64) -> Self {
@@ -129,8 +139,8 @@ macro_rules! impl_real {
     };
 }
 
-impl_real!(f32, u32, Stored::Single, transpose::by_blocks);
-impl_real!(f64, u64, Stored::Double, transpose::by_columns);
+impl_real!(f32, u32, Stored::Single, transpose::by_blocks, exp::single);
+impl_real!(f64, u64, Stored::Double, transpose::by_columns, exp::double);
 
 /// A float that arrays of scores may hold.
 pub trait Element: Copy + Send + Sync + 'static {

@@ -30,7 +30,7 @@ Batch: TypeAlias = tuple[Scores, Labels, int]  # scores (n, K, ...), labels (n, 
 T = TypeVar("T")
 R = TypeVar("R", bound=np.generic)
 
-INPUTS = ("probabilities",)
+INPUTS = ("probabilities", "logits", "scores")
 
 _SECONDS_BEFORE_BAR = 1.0
 

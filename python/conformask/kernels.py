@@ -37,14 +37,14 @@ def threshold(
     Parameters
     ----------
     X : array (n, K, H, W) or (n, K, D, H, W), float16, float32 or float64
-        Softmax probabilities.
+        Softmax probabilities, or what `inputs` says.
     lam : float
         Lambda, at least 0. At the score's ``lambda_max`` and above, all sets are full.
     conformity_score : LAC, APS, RAPS, SACP, their names in lower case or a callable, default="lac"
         The score. A callable takes X and returns the critical values of all labels, an array like X in
         ``[0, lambda_max]`` (its attribute of that name, 1 if it has none).
-    inputs : {"probabilities"}, default="probabilities"
-        What the numbers of X are.
+    inputs : {"probabilities", "logits", "scores"}, default="probabilities"
+        What the numbers of X are: see :class:`~conformask.ConformalRiskCalibrator`.
     first_image : int, default=0
         What errors call the first image.
 
@@ -130,15 +130,15 @@ def true_label_scores(
     Parameters
     ----------
     X : array (n, K, H, W) or (n, K, D, H, W), float16, float32 or float64
-        Softmax probabilities.
+        Softmax probabilities, or what `inputs` says.
     y : integer array (n, H, W) or (n, D, H, W)
         Labels.
     conformity_score : LAC, APS, RAPS, SACP, their names in lower case or a callable, default="lac"
         The score.
     ignore_index : int or None, default=255
         The label of void pixels.
-    inputs : {"probabilities"}, default="probabilities"
-        What the numbers of X are.
+    inputs : {"probabilities", "logits", "scores"}, default="probabilities"
+        What the numbers of X are: see :class:`~conformask.ConformalRiskCalibrator`.
 
     Returns
     -------
@@ -182,7 +182,7 @@ def losses(
     Parameters
     ----------
     X : array (n, K, H, W) or (n, K, D, H, W), float16, float32 or float64
-        Softmax probabilities.
+        Softmax probabilities, or what `inputs` says.
     y : integer array (n, H, W) or (n, D, H, W)
         Labels.
     lam : float
@@ -193,8 +193,8 @@ def losses(
         The score.
     ignore_index : int or None, default=255
         The label of void pixels.
-    inputs : {"probabilities"}, default="probabilities"
-        What the numbers of X are.
+    inputs : {"probabilities", "logits", "scores"}, default="probabilities"
+        What the numbers of X are: see :class:`~conformask.ConformalRiskCalibrator`.
 
     Returns
     -------

@@ -438,13 +438,14 @@ def profile(
     Parameters
     ----------
     X : array (n, K, H, W) or (n, K, D, H, W), float16, float32 or float64; or a list of (K, H, W); or an iterable
-        Softmax probabilities. Without `y`: an iterable of ``(scores, labels)`` pairs, one image each.
+        Softmax probabilities, or what `inputs` says. Without `y`: an iterable of ``(scores, labels)`` pairs, one image
+        each.
     y : integer array (n, H, W) or (n, D, H, W), or a list or iterable of arrays, one per image
         Labels.
     conformity_score : LAC, APS, RAPS, SACP, their names in lower case or a callable, default="lac"
         The score (a callable: see :class:`~conformask.ConformalRiskCalibrator`).
-    inputs : {"probabilities"}, default="probabilities"
-        What the scores are.
+    inputs : {"probabilities", "logits", "scores"}, default="probabilities"
+        What the scores are: see :class:`~conformask.ConformalRiskCalibrator`.
     ignore_index : int or None, default=255
         The label of void pixels; an error if it is a class.
     groups : sequence of n ints or strings, or None, default=None

@@ -88,8 +88,10 @@ class ConformalRiskCalibrator(BaseEstimator):
         The risk level, as the decimal that it prints as. At least ``ceil(1 / alpha) - 1`` images are needed.
     method : CRC or "crc", default="crc"
         How the risk is controlled.
-    inputs : {"probabilities"}, default="probabilities"
-        What the scores are. The probabilities of a pixel sum to 1 within 1e-3; they are never renormalised.
+    inputs : {"probabilities", "logits", "scores"}, default="probabilities"
+        What the scores are. "probabilities" of a pixel sum to 1 within 1e-3; they are never renormalised. Of "logits"
+        the kernels take the softmax as they read them, in the float that they compute with (float32, or float64 for
+        float64), within 1e-6 of float64. "scores" are at least 0 and are divided by their sum.
     ignore_index : int or None, default=255
         The label of void pixels, which count nowhere. It must not be a class.
     profile : {"exact"}, default="exact"
@@ -197,7 +199,8 @@ class ConformalRiskCalibrator(BaseEstimator):
         Parameters
         ----------
         X : array (n, K, H, W) or (n, K, D, H, W), float16, float32 or float64; or a list of (K, H, W); or an iterable
-            Softmax probabilities. Without `y`: an iterable of ``(scores, labels)`` pairs, one image each.
+            Softmax probabilities, or what `inputs` says. Without `y`: an iterable of ``(scores, labels)`` pairs, one
+            image each.
         y : integer array (n, H, W) or (n, D, H, W), or a list or iterable of arrays, one per image
             Labels.
         groups : sequence of n ints or strings, or None
@@ -386,7 +389,7 @@ class ConformalRiskCalibrator(BaseEstimator):
         Parameters
         ----------
         X : array (n, K, H, W) or (n, K, D, H, W), a list of (K, H, W), or an iterable of them
-            Softmax probabilities.
+            As for :meth:`fit`, without labels.
 
         Returns
         -------

@@ -7,6 +7,8 @@
 mod inputs;
 mod labels;
 mod prefetch;
+mod softmax;
+mod stream;
 mod tile;
 pub(crate) mod transpose;
 
@@ -18,6 +20,7 @@ use rayon::prelude::*;
 pub use self::inputs::Inputs;
 pub use self::labels::{ClassCounter, Label, LabelMaps, VOID};
 pub use self::prefetch::prefetch;
+pub(crate) use self::stream::stream;
 use self::tile::Gathered;
 pub use self::tile::{Scratch, Tile, TileReader};
 use crate::error::{Error, Result};

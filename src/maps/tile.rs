@@ -5,7 +5,8 @@ use std::ops::Range;
 use ndarray::{ArrayView4, s};
 
 use super::prefetch::prefetch;
-use super::{ScoreMaps, rows};
+use super::softmax::Softmax;
+use super::{Inputs, ScoreMaps, rows};
 use crate::real::{Element, Real};
 
 /// Some pixels of one image with all their classes: class `k` is the run `k * stride .. k * stride + len`.
@@ -14,13 +15,41 @@ pub struct Tile<'a, R> {
     stride: usize,
     len: usize,
     n_classes: usize,
+    given: Given<'a, R>,
+}
+
+/// What the caller gave, for error messages.
+#[derive(Clone, Copy)]
+struct Given<'a, R> {
+    inputs: Inputs,
+    data: &'a [R],
+    stride: usize,
 }
 
 impl<'a, R> Tile<'a, R> {
     /// A tile of planes that start `stride` values apart.
     pub fn new(data: &'a [R], stride: usize, len: usize, n_classes: usize) -> Self {
         debug_assert!(len <= stride && data.len() >= (n_classes - 1) * stride + len);
-        Self { data, stride, len, n_classes }
+        Self { data, stride, len, n_classes, given: Given { inputs: Inputs::Probabilities, data, stride } }
+    }
+
+    /// The tile with the probabilities that were made of what it held.
+    pub(super) fn converted(self, inputs: Inputs, data: &'a [R], stride: usize) -> Self {
+        let given = Given { inputs, data: self.data, stride: self.stride };
+        Self { given, ..Self::new(data, stride, self.len, self.n_classes) }
+    }
+
+    /// What the numbers were that the caller gave.
+    pub fn inputs(&self) -> Inputs {
+        self.given.inputs
+    }
+
+    /// The number that the caller gave for a class and a pixel.
+    pub fn given(&self, class: usize, j: usize) -> R
+    where
+        R: Copy,
+    {
+        self.given.data[class * self.given.stride + j]
     }
 
     /// The values of class `class`, one per pixel.
@@ -70,7 +99,7 @@ impl<'a, E> Layout<'a, E> {
 #[derive(Default)]
 pub struct Scratch<R> {
     gathered: Gathered<R>,
-    converted: Vec<R>,
+    converted: Softmax<R>,
 }
 
 /// Buffers of [`read`].
@@ -95,7 +124,8 @@ impl<'m, R: Real> TileReader<'m, R> {
 
     /// How many pixels a tile should have.
     pub fn tile_len(&self) -> usize {
-        self.maps.source.tile_len()
+        let len = self.maps.source.tile_len();
+        if self.maps.inputs.converts() { len.min(GATHERED) } else { len }
     }
 
     /// The tile of the given pixels, as probabilities.
@@ -152,7 +182,7 @@ pub(super) fn read<'s, E: Element>(
     if let Layout::Planar(values) = &layout
         && let Some(values) = E::as_real(values)
     {
-        return Tile { data: &values[pixels.start..], stride: n_pixels, len, n_classes };
+        return Tile::new(&values[pixels.start..], n_pixels, len, n_classes);
     }
     let stride = padded(len);
     scratch.planes.resize(n_classes * stride, E::Real::default());
@@ -186,7 +216,7 @@ pub(super) fn read<'s, E: Element>(
         }
         Layout::Strided(view) => gather(view, &pixels, stride, out),
     }
-    Tile { data: out, stride, len, n_classes }
+    Tile::new(out, stride, len, n_classes)
 }
 
 /// Pixels that are transposed at once: they are read class by class, from a first-level cache.
@@ -196,7 +226,7 @@ const SPAN: usize = 32;
 const AHEAD: usize = 128;
 
 /// An odd number of cache lines (of float32) apart, so that the runs of the classes do not share cache sets.
-fn padded(len: usize) -> usize {
+pub(super) fn padded(len: usize) -> usize {
     len.next_multiple_of(16) + 16
 }
 

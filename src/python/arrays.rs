@@ -76,8 +76,10 @@ pub(super) use with_maps;
 pub fn inputs_of(name: &str) -> PyResult<Inputs> {
     match name {
         "probabilities" => Ok(Inputs::Probabilities),
+        "logits" => Ok(Inputs::Logits),
+        "scores" => Ok(Inputs::Scores),
         "critical values" => Ok(Inputs::CriticalValues),
-        _ => Err(PyValueError::new_err(format!("inputs must be 'probabilities', got '{name}'"))),
+        _ => Err(PyValueError::new_err(format!("unknown inputs '{name}'"))),
     }
 }
 

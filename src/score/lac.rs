@@ -14,10 +14,9 @@ use multiversion::multiversion;
 use ndarray::ArrayViewMut2;
 
 use super::given::include_from;
-use super::scan::stream;
 use super::{Activations, Base, BaseWork, Coding, Loaded, Score, Work, restart};
 use crate::error::Result;
-use crate::maps::{Tile, VOID};
+use crate::maps::{Tile, VOID, stream};
 use crate::normalisation::{Place, check};
 use crate::real::Real;
 
@@ -123,7 +122,8 @@ impl<R: Real> Score<R> for Lac {
         restart(sizes, tile.len(), 0);
         restart(&mut scan.sums, tile.len(), R::zero());
         let cutoff = Coding::Complement.cutoff(lambda);
-        let signs = stream!(tile, |planes, _k| count(planes, cutoff, &mut scan.sums, sizes));
+        let mut signs = R::Bits::default();
+        stream!(tile, |planes, _k| signs |= count(planes, cutoff, &mut scan.sums, sizes));
         if self.include_top1 {
             // If any label passes, the most probable one does.
             at_least_one(sizes);

@@ -4,41 +4,9 @@ use multiversion::multiversion;
 
 use super::restart;
 use crate::error::Result;
-use crate::maps::{Tile, VOID};
+use crate::maps::{Tile, VOID, stream};
 use crate::normalisation::{Place, check};
 use crate::real::Real;
-
-/// Streams the planes of a tile through a kernel, four at a time (the per-pixel state is then loaded and stored a
-/// quarter as often), and joins their sign bits.
-macro_rules! stream {
-    ($tile:expr, |$planes:ident, $k:ident| $call:expr) => {{
-        let mut signs = R::Bits::default();
-        let mut $k = 0;
-        macro_rules! step {
-            ($n:literal) => {{
-                let $planes: [&[R]; $n] = std::array::from_fn(|i| $tile.plane($k + i));
-                signs |= $call;
-                $k += $n;
-            }};
-        }
-        while $k + 8 <= $tile.n_classes() {
-            step!(8);
-        }
-        match $tile.n_classes() - $k {
-            1 => step!(1),
-            2 => step!(2),
-            3 => step!(3),
-            4 => step!(4),
-            5 => step!(5),
-            6 => step!(6),
-            7 => step!(7),
-            _ => {}
-        }
-        let _ = $k;
-        signs
-    }};
-}
-pub(super) use stream;
 
 /// What the pass finds, pixel by pixel.
 #[derive(Default)]
@@ -64,7 +32,8 @@ impl<R: Real> Scan<R> {
         restart(best_values, tile.len(), R::neg_infinity());
         restart(best, tile.len(), VOID);
         let mut state = State { codes, values, sums, best_values, best };
-        let signs = stream!(tile, |planes, k| scan(planes, k as i32, &mut state));
+        let mut signs = R::Bits::default();
+        stream!(tile, |planes, k| signs |= scan(planes, k as i32, &mut state));
         check(tile, sums, signs, Some(codes), place)
     }
 
@@ -73,7 +42,8 @@ impl<R: Real> Scan<R> {
         let Self { sums, best_values, .. } = self;
         restart(sums, tile.len(), R::zero());
         restart(best_values, tile.len(), R::neg_infinity());
-        let signs = stream!(tile, |planes, _k| maximum(planes, sums, best_values));
+        let mut signs = R::Bits::default();
+        stream!(tile, |planes, _k| signs |= maximum(planes, sums, best_values));
         check(tile, sums, signs, codes, place)
     }
 
@@ -83,7 +53,8 @@ impl<R: Real> Scan<R> {
         restart(sums, tile.len(), R::zero());
         restart(best_values, tile.len(), R::neg_infinity());
         restart(best, tile.len(), VOID);
-        let signs = stream!(tile, |planes, k| rank(planes, k as i32, sums, best_values, best));
+        let mut signs = R::Bits::default();
+        stream!(tile, |planes, k| signs |= rank(planes, k as i32, sums, best_values, best));
         check(tile, sums, signs, None, place)?;
         Ok(best)
     }

@@ -1,0 +1,155 @@
+//! From logits, or from scores of any sum, to probabilities, tile by tile.
+//!
+//! `p_k = e^(x_k - m) / sum_j e^(x_j - m)` with `m` the largest logit, or `p_k = x_k / sum_j x_j`. Sums are compensated (Kahan): of
+//! 150 classes the float32 result is within some units in its last place. A pixel with a number that is not finite
+//! becomes NaN in all classes, and so does one whose scores sum to 0.
+
+use multiversion::multiversion;
+
+use super::{Tile, stream};
+use crate::real::Real;
+
+/// Buffers of a conversion.
+#[derive(Default)]
+pub struct Softmax<R> {
+    planes: Vec<R>,
+    largest: Vec<R>,
+    sums: Vec<R>,
+    lost: Vec<R>,
+}
+
+impl<R: Real> Softmax<R> {
+    /// Softmax of logits. Class `k` is the run at `k * stride` of the result.
+    pub fn of_logits(&mut self, tile: &Tile<'_, R>, stride: usize) -> &[R] {
+        self.reset(tile, stride);
+        let Self { planes, largest, sums, lost } = self;
+        stream!(tile, |planes, _k| maximum(planes, largest));
+        for (k, run) in planes.chunks_exact_mut(stride).enumerate() {
+            exponentials(tile.plane(k), largest, sums, lost, run);
+        }
+        invert(sums);
+        for run in planes.chunks_exact_mut(stride) {
+            scale(run, sums);
+        }
+        planes
+    }
+
+    /// Scores over their sum, likewise.
+    pub fn of_scores(&mut self, tile: &Tile<'_, R>, stride: usize) -> &[R] {
+        self.reset(tile, stride);
+        let Self { planes, sums, lost, .. } = self;
+        for k in 0..tile.n_classes() {
+            add(tile.plane(k), sums, lost);
+        }
+        invert(sums);
+        for (k, run) in planes.chunks_exact_mut(stride).enumerate() {
+            run[..tile.len()].copy_from_slice(tile.plane(k));
+            scale(run, sums);
+        }
+        planes
+    }
+
+    fn reset(&mut self, tile: &Tile<'_, R>, stride: usize) {
+        self.planes.resize(tile.n_classes() * stride, R::zero());
+        for (buffer, start) in
+            [(&mut self.largest, R::neg_infinity()), (&mut self.sums, R::zero()), (&mut self.lost, R::zero())]
+        {
+            buffer.clear();
+            buffer.resize(tile.len(), start);
+        }
+    }
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+fn maximum<R: Real, const N: usize>(planes: [&[R]; N], largest: &mut [R]) {
+    let planes = planes.map(|plane| &plane[..largest.len()]);
+    for (j, largest) in largest.iter_mut().enumerate() {
+        for plane in &planes {
+            *largest = if plane[j] > *largest { plane[j] } else { *largest };
+        }
+    }
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+fn exponentials<R: Real>(plane: &[R], largest: &[R], sums: &mut [R], lost: &mut [R], out: &mut [R]) {
+    let len = plane.len();
+    let (largest, out) = (&largest[..len], &mut out[..len]);
+    let (sums, lost) = (&mut sums[..len], &mut lost[..len]);
+    for j in 0..len {
+        let x = plane[j] - largest[j];
+        out[j] = x.exp_of_nonpositive();
+        // Minus infinity has an exponential, but is no logit: 0 times it is NaN.
+        (sums[j], lost[j]) = compensated(sums[j], lost[j], out[j] + x * R::zero());
+    }
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+fn add<R: Real>(plane: &[R], sums: &mut [R], lost: &mut [R]) {
+    let len = plane.len();
+    let (sums, lost) = (&mut sums[..len], &mut lost[..len]);
+    for j in 0..len {
+        (sums[j], lost[j]) = compensated(sums[j], lost[j], plane[j]);
+    }
+}
+
+/// A sum and what rounding has taken from it, after one more number.
+#[inline(always)]
+fn compensated<R: Real>(sum: R, lost: R, x: R) -> (R, R) {
+    let x = x - lost;
+    let total = sum + x;
+    (total, (total - sum) - x)
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+fn invert<R: Real>(sums: &mut [R]) {
+    for sum in sums {
+        *sum = R::one() / *sum;
+    }
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+fn scale<R: Real>(run: &mut [R], factors: &[R]) {
+    for (value, &factor) in run.iter_mut().zip(factors) {
+        *value = *value * factor;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn softmax(logits: &[f32]) -> Vec<f32> {
+        Softmax::default().of_logits(&Tile::new(logits, 1, 1, logits.len()), 1).to_vec()
+    }
+
+    #[test]
+    fn softmax_is_within_a_millionth() {
+        // Equal ones, and a sum of which a plain float32 sum would lose everything but the first term.
+        let mut long = vec![0.0_f32; 150];
+        long[1..].fill(-16.7);
+        for logits in [vec![2.0, 1.0, 0.0, -3.0], vec![0.3; 150], vec![-1e4, 1e4, 88.0], long] {
+            let largest = logits.iter().copied().fold(f32::MIN, f32::max);
+            let odds: Vec<f64> = logits.iter().map(|x| (f64::from(*x) - f64::from(largest)).exp()).collect();
+            let sum: f64 = odds.iter().sum();
+            for (found, odds) in softmax(&logits).into_iter().zip(odds) {
+                assert!((f64::from(found) - odds / sum).abs() < 2e-7, "{found} for {}", odds / sum);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_logit_makes_the_pixel_nan() {
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            assert!(softmax(&[0.0, bad, 1.0]).iter().all(|p| p.is_nan()), "{bad}");
+        }
+    }
+
+    #[test]
+    fn scores_over_their_sum() {
+        let scores = [1.0_f64, 0.0, 3.0];
+        let tile = Tile::new(&scores, 1, 1, 3);
+        assert_eq!(Softmax::default().of_scores(&tile, 1), [0.25, 0.0, 0.75]);
+        let none = [0.0_f64; 3];
+        assert!(Softmax::default().of_scores(&Tile::new(&none, 1, 1, 3), 1).iter().all(|p| p.is_nan()));
+    }
+}

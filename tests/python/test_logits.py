@@ -1,0 +1,137 @@
+"""Logits and unnormalised scores: the kernels make probabilities of them as they read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.special import softmax
+
+import conformask as cm
+import twin
+from problems import wide
+
+Calibrator = cm.ConformalRiskCalibrator
+PROBLEM = wide(size=(9, 70))
+LOGITS = np.log(PROBLEM.X.astype(np.float64)) + np.random.default_rng(1).normal(size=(40, 1, 9, 70)) * 30
+
+
+def exact(logits: NDArray) -> NDArray[np.float64]:
+    return softmax(logits.astype(np.float64), axis=1)
+
+
+def scores_of(X: NDArray, inputs: str) -> NDArray[np.float64]:
+    """One minus the probability that the kernels see, of all labels."""
+    score = cm.LAC(include_top1=False)
+    labels = [np.full((len(X), *X.shape[2:]), k) for k in range(X.shape[1])]
+    return np.stack([cm.kernels.true_label_scores(X, y, score, None, inputs=inputs) for y in labels], axis=1)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_softmax_is_within_a_millionth(dtype: str) -> None:
+    logits = LOGITS.astype(dtype)
+    tolerance = 1e-15 if dtype == "float64" else 5e-7
+    assert np.abs(1 - scores_of(logits, "logits") - exact(logits)).max() < tolerance
+
+
+def test_softmax_of_many_classes() -> None:
+    """Where a plain float32 sum would lose all but the first term."""
+    logits = np.full((1, 150, 1, 40), -16.7, np.float32)
+    logits[0, 0] = 0
+    logits[..., 20:] = np.random.default_rng(0).normal(size=(150, 1, 20)) * 5
+    assert np.abs(1 - scores_of(logits, "logits") - exact(logits)).max() < 5e-7
+
+
+@pytest.mark.parametrize("score", [cm.LAC(), cm.APS(), cm.RAPS(), cm.SACP(), cm.SACP(cm.LAC())], ids=str)
+@pytest.mark.parametrize("inputs", ["logits", "scores"])
+def test_all_that_a_calibrator_does(inputs: str, score: object) -> None:
+    """In float64, as from the probabilities but for rounding."""
+    X = LOGITS if inputs == "logits" else PROBLEM.X * np.float64(7)
+    P = exact(LOGITS) if inputs == "logits" else X / X.sum(axis=1, keepdims=True)
+    fitted = Calibrator(score, inputs=inputs, alpha=0.1).fit(X, PROBLEM.y)
+    expected = Calibrator(score, alpha=0.1).fit(P, PROBLEM.y)
+    assert fitted.lambda_hat_ == pytest.approx(expected.lambda_hat_, abs=1e-12)
+    same = np.mean(fitted.predict(X) == expected.predict(P))
+    assert same > 0.9999
+    assert np.mean(fitted.set_size(X) == expected.set_size(P)) > 0.999
+    report = fitted.evaluate(X, PROBLEM.y)
+    assert report.empirical_risk == fitted.risk_ == pytest.approx(expected.risk_, abs=1e-3)
+    assert np.array_equal(
+        cm.kernels.threshold(X, fitted.lambda_hat_, score, inputs=inputs), fitted.predict(X)
+    )
+
+
+@pytest.mark.parametrize("inputs", ["logits", "scores"])
+def test_layouts_lists_and_threads_change_nothing(inputs: str) -> None:
+    X = (LOGITS if inputs == "logits" else 3 * PROBLEM.X).astype(np.float32)
+    last = np.moveaxis(np.ascontiguousarray(np.moveaxis(X, 1, -1)), -1, 1)
+    expected = Calibrator(inputs=inputs).fit(X, PROBLEM.y)
+    masks = expected.predict(X)
+    for other in (last, np.repeat(X, 2, axis=3)[..., ::2], list(X)):
+        fitted = Calibrator(inputs=inputs).fit(other, PROBLEM.y)
+        assert fitted.lambda_hat_ == expected.lambda_hat_
+        assert np.array_equal(np.stack(list(fitted.predict(other))), masks)
+    try:
+        cm.set_num_threads(1)
+        assert Calibrator(inputs=inputs).fit(X, PROBLEM.y).lambda_hat_ == expected.lambda_hat_
+    finally:
+        cm.set_num_threads(None)
+
+
+def test_logits_of_any_size() -> None:
+    X = np.zeros((20, 3, 2, 2), np.float32)
+    X[:, 0], X[:, 1] = 1e30, -3e38
+    y = np.zeros((20, 2, 2), int)
+    assert Calibrator(inputs="logits").fit(X, y).set_size(X).max() == 1
+    assert Calibrator(inputs="logits").fit(X, y + 1).lambda_hat_ == 1.0
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_is_no_logit_is_named(bad: float) -> None:
+    X = LOGITS.astype(np.float32)
+    X[7, 2, 1, 5] = bad
+    y = PROBLEM.y.copy()
+    y[7, 1, 5] = 0
+    for call in (
+        lambda: Calibrator(inputs="logits").fit(X, y),
+        lambda: Calibrator("sacp", inputs="logits").fit(X, y),
+        lambda: Calibrator(inputs="logits").fit(LOGITS, y).predict(X),
+    ):
+        says = f"X is not finite in image 7: class 2 is {str(bad).replace('nan', 'NaN')} at pixel 75"
+        with pytest.raises(ValueError, match=says):
+            call()
+    y[7, 1, 5] = 255  # nobody looks at void pixels
+    Calibrator(inputs="logits").fit(X, y)
+
+
+def test_what_is_no_score_is_named() -> None:
+    X = PROBLEM.X.copy()
+    y = PROBLEM.y.copy()
+    y[3, 0, 4] = 1
+    X[3, :, 0, 4] = 0
+    with pytest.raises(ValueError, match="the scores of image 3 sum to 0 at pixel 4"):
+        Calibrator(inputs="scores").fit(X, y)
+    X[3, :, 0, 4] = [0.5, -0.5, 1, 1]
+    with pytest.raises(ValueError, match=r"negative probability in image 3: class 1 is -0\.5"):
+        Calibrator(inputs="scores").fit(X, y)
+
+
+def test_a_score_of_ones_own_gets_what_the_model_gave() -> None:
+    def complement(X: NDArray) -> NDArray:
+        return 1 - exact(X)
+
+    own = Calibrator(complement, inputs="logits").fit(LOGITS, PROBLEM.y)
+    ours = Calibrator(cm.LAC(include_top1=False), inputs="logits").fit(LOGITS, PROBLEM.y)
+    assert own.lambda_hat_ == pytest.approx(ours.lambda_hat_, abs=1e-14)
+
+
+def test_files_keep_what_the_inputs_are(tmp_path: Path) -> None:
+    fitted = Calibrator("aps", inputs="logits").fit(LOGITS, PROBLEM.y)
+    fitted.save(tmp_path / "c.json", profiles=True)
+    again = Calibrator.load(tmp_path / "c.json")
+    assert again.inputs == "logits"
+    assert again.lambda_hat_ == fitted.lambda_hat_
+    assert np.array_equal(again.predict(LOGITS), fitted.predict(LOGITS))
+    assert twin.top1(LOGITS).any()
