@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from conformask import kernels, metrics
 from conformask._core import __version__
 from conformask.exceptions import DroppedImagesWarning, InfeasibleRiskError, InfeasibleRiskWarning
-from conformask.losses import BinaryLoss, MiscoverageLoss
+from conformask.losses import BinaryLoss, FalseNegativeLoss, LabelAccuracyLoss, MiscoverageLoss
 from conformask.profiles import ScoreProfiles, profile
 from conformask.report import RiskReport
 from conformask.risk_control import CRC, ConformalRiskCalibrator
@@ -39,8 +39,10 @@ __all__ = [
     "BinaryLoss",
     "ConformalRiskCalibrator",
     "DroppedImagesWarning",
+    "FalseNegativeLoss",
     "InfeasibleRiskError",
     "InfeasibleRiskWarning",
+    "LabelAccuracyLoss",
     "MiscoverageLoss",
     "RiskReport",
     "ScoreProfiles",

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from conformask import _core
 from conformask._arrays import check_ignore_index, check_inputs, check_labels, label_array, score_array
 from conformask._exact import as_fraction, check_lambda
-from conformask.losses import Loss, as_loss, loss_values
+from conformask.losses import LossLike, as_loss, loss_values
 from conformask.scores import ScoreLike, as_score, scored
 
 __all__ = ["lambda_hat", "losses", "set_size", "threshold", "true_label_scores"]
@@ -171,7 +171,7 @@ def losses(
     X: Any,
     y: ArrayLike,
     lam: float,
-    loss: Loss | str = "miscoverage",
+    loss: LossLike = "miscoverage",
     conformity_score: ScoreLike = "lac",
     ignore_index: int | None = 255,
     *,
@@ -187,7 +187,7 @@ def losses(
         Labels.
     lam : float
         Lambda.
-    loss : MiscoverageLoss, BinaryLoss, "miscoverage" or "binary", default="miscoverage"
+    loss : MiscoverageLoss or another loss, "miscoverage", "binary" or a function, default="miscoverage"
         The loss.
     conformity_score : LAC, APS, RAPS, SACP, their names in lower case or a callable, default="lac"
         The score.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+import struct
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -16,11 +18,50 @@ from conformask._exact import as_fraction, as_plain
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["BinaryLoss", "Loss", "MiscoverageLoss"]
+__all__ = [
+    "BinaryLoss",
+    "CallableLoss",
+    "FalseNegativeLoss",
+    "LabelAccuracyLoss",
+    "Loss",
+    "LossLike",
+    "MiscoverageLoss",
+]
+
+
+class Loss(ABC):
+    """What the losses have in common: how they are asked. Those of ours know a kernel that answers."""
+
+    @abstractmethod
+    def _kernel(self, n_classes: int) -> _core.Loss:
+        """The kernel for K classes."""
+
+    def _values(self, missed: NDArray[np.uint64], totals: NDArray[np.uint64]) -> NDArray[np.float64]:
+        """Losses (n,) from missed and labelled pixels of each class, both (n, K); NaN where undefined."""
+        return self._kernel(totals.shape[1]).values(missed, totals)
+
+    def _of_profile(self, profile: _core.ExactProfile, lambdas: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Losses (n, L) at lambdas that do not descend."""
+        return profile.losses(self._kernel(profile.n_classes), lambdas)
+
+    def _jumps(self, profile: _core.ExactProfile, limit: int) -> NDArray[np.float64]:
+        """At most so many of the lambdas at which the risk jumps."""
+        return profile.jumps(self._kernel(profile.n_classes), limit)
+
+    def _lambda_hat(
+        self,
+        profile: _core.ExactProfile,
+        alpha: Fraction,
+        total: Fraction,
+        shares: list[Fraction] | None,
+        lambda_max: float,
+    ) -> float | None:
+        """The smallest lambda at which ``sum(share * loss) <= alpha * (total + 1) - 1``; None if there is none."""
+        return profile.lambda_hat(self._kernel(profile.n_classes), alpha, total, shares)
 
 
 @dataclass(frozen=True)
-class MiscoverageLoss:
+class MiscoverageLoss(Loss):
     r"""The share of labelled pixels whose set misses their label.
 
     Over the labelled pixels :math:`V` of an image (COSE, eq. 15),
@@ -77,18 +118,7 @@ class MiscoverageLoss:
             plain = tuple(as_plain(weight, "class_weights") for weight in weights)
             object.__setattr__(self, "class_weights", plain)
         if self.classes is not None:
-            listed = _as_list(self.classes, "classes")
-            if any(
-                isinstance(label, bool | np.bool_) or not isinstance(label, int | np.integer)
-                for label in listed
-            ):
-                raise TypeError(f"classes must hold class indices (ints), got {self.classes!r}")
-            classes = tuple(int(label) for label in listed)
-            if not classes or min(classes) < 0 or len(set(classes)) < len(classes):
-                raise ValueError(
-                    f"classes must be distinct class indices, at least one, got {self.classes!r}"
-                )
-            object.__setattr__(self, "classes", classes)
+            object.__setattr__(self, "classes", _class_indices(self.classes))
 
     def _kernel(self, n_classes: int) -> _core.Loss:
         chosen = _flags(self.classes, n_classes)
@@ -106,7 +136,7 @@ class MiscoverageLoss:
 
 
 @dataclass(frozen=True)
-class BinaryLoss:
+class BinaryLoss(Loss):
     r"""1 if too few labelled pixels are covered, else 0.
 
     With the minimum coverage :math:`\tau` (COSE, eq. 14; for :math:`\tau = 1` eq. 13),
@@ -141,34 +171,252 @@ class BinaryLoss:
     min_coverage: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 < as_fraction(self.min_coverage, "min_coverage") <= 1:
-            raise ValueError(f"min_coverage must be in (0, 1], got {self.min_coverage!r}")
-        object.__setattr__(self, "min_coverage", as_plain(self.min_coverage, "min_coverage"))
+        _check_share(self, "min_coverage")
 
     def _kernel(self, n_classes: int) -> _core.Loss:
         tolerance = 1 - as_fraction(self.min_coverage, "min_coverage")
         return _core.Loss.pooled([True] * n_classes, tolerance)
 
 
-Loss: TypeAlias = MiscoverageLoss | BinaryLoss
+@dataclass(frozen=True)
+class FalseNegativeLoss(Loss):
+    r"""The mean, over the chosen classes that the image has, of the share of their pixels that is missed.
 
-_BY_NAME: dict[str, type[Loss]] = {"miscoverage": MiscoverageLoss, "binary": BinaryLoss}
+    .. math:: L = \frac{1}{|\Lambda|} \sum_{k \in \Lambda} \frac{\text{missed pixels of } k}{\text{pixels of } k}
+
+    where :math:`\Lambda` are the chosen classes with labelled pixels. An image without any has no loss (see
+    ``on_empty``). ``MiscoverageLoss(classes=)`` pools the pixels of the classes instead. For one class this is the
+    false negative rate.
+
+    Parameters
+    ----------
+    classes : sequence of int
+        The classes whose pixels must not be missed.
+
+    References
+    ----------
+    Angelopoulos, Bates, Fisch, Lei, Schuster, "Conformal Risk Control", ICLR 2024.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> y = np.array([[[0, 1, 1, 2]]])
+    >>> masks = np.ones((1, 3, 1, 4), bool)
+    >>> masks[0, 1, 0, 1] = False  # one of two pixels of class 1 is missed
+    >>> cm.metrics.empirical_risk(y, masks, cm.FalseNegativeLoss([1]))
+    0.5
+    >>> cm.metrics.empirical_risk(y, masks, cm.FalseNegativeLoss([1, 2]))
+    0.25
+    """
+
+    classes: Sequence[int]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", _class_indices(self.classes))
+
+    def _kernel(self, n_classes: int) -> _core.Loss:
+        return _core.Loss.per_class([Fraction(flag) for flag in _flags(self.classes, n_classes)])
+
+
+@dataclass(frozen=True)
+class LabelAccuracyLoss(Loss):
+    r"""1 if the label-wise accuracy is too low, else 0.
+
+    The label-wise accuracy is the mean, over the labels :math:`\Lambda` that the image has, of the share of their
+    pixels that is covered. With the minimum :math:`\beta`,
+
+    .. math:: L = 1\Big[\frac{1}{|\Lambda|} \sum_{k \in \Lambda} \frac{\text{covered pixels of } k}{\text{pixels of } k}
+              < \beta\Big].
+
+    The loss under which CONSIGN compares itself with RAPS and SACP; equality is decided exactly and counts as covered.
+
+    Parameters
+    ----------
+    min_accuracy : float in (0, 1]
+        The accuracy :math:`\beta` that the set must reach.
+
+    References
+    ----------
+    Viti, Karabelas, Holler, "CONSIGN: Conformal Segmentation Informed by Spatial Groupings via Decomposition",
+    ICLR 2026.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> y = np.array([[[0, 0, 0, 1]]])
+    >>> masks = np.ones((1, 2, 1, 4), bool)
+    >>> masks[0, 0, 0, 0] = False  # a third of class 0 is missed: accuracy 5/6
+    >>> [cm.metrics.empirical_risk(y, masks, cm.LabelAccuracyLoss(beta)) for beta in (0.8, 0.9)]
+    [0.0, 1.0]
+    """
+
+    min_accuracy: float
+
+    def __post_init__(self) -> None:
+        _check_share(self, "min_accuracy")
+
+    def _kernel(self, n_classes: int) -> _core.Loss:
+        return _core.Loss.per_class(
+            [Fraction(1)] * n_classes, 1 - as_fraction(self.min_accuracy, "min_accuracy")
+        )
+
+
+@dataclass(frozen=True)
+class CallableLoss(Loss):
+    """A loss that is not ours: a function of the share of labelled pixels that is covered."""
+
+    function: Callable[[NDArray[np.float64]], object]
+
+    def __post_init__(self) -> None:
+        losses = self._of_coverage(np.linspace(0.0, 1.0, _N_TRIED))
+        if losses[-1] > 0:
+            raise ValueError(f"the loss {self} must be 0 where all is covered, got {losses[-1]}")
+
+    def __str__(self) -> str:
+        return str(getattr(self.function, "__name__", self.function))
+
+    def _kernel(self, n_classes: int) -> _core.Loss:
+        """The kernel of what the function is applied to."""
+        return _core.Loss.pooled([True] * n_classes)
+
+    def _of_coverage(self, coverages: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The losses of coverages, NaN of NaN; refused unless they lie in [0, 1] and do not rise with the coverage."""
+        known = np.unique(coverages[~np.isnan(coverages)])
+        losses = np.asarray(self.function(known.copy()))
+        if losses.shape != known.shape or losses.dtype.kind not in "biuf":
+            raise TypeError(
+                f"the loss {self} must return an array of floats like the coverages it gets, (n,), "
+                f"got {losses.dtype} {losses.shape}"
+            )
+        losses = losses.astype(np.float64)
+        if not ((losses >= 0) & (losses <= 1)).all():
+            bad = int(np.argmin((losses >= 0) & (losses <= 1)))
+            raise ValueError(
+                f"the loss {self} must lie in [0, 1], got {losses[bad]} at the coverage {known[bad]}: scale it"
+            )
+        if (rises := np.diff(losses) > 0).any():
+            i = int(rises.argmax())
+            raise ValueError(
+                f"the loss {self} must not rise with the coverage, but it is {losses[i]} at {known[i]} and "
+                f"{losses[i + 1]} at {known[i + 1]}"
+            )
+        found = np.full(coverages.shape, np.nan)
+        found[~np.isnan(coverages)] = losses[np.searchsorted(known, coverages[~np.isnan(coverages)])]
+        return found
+
+    def _values(self, missed: NDArray[np.uint64], totals: NDArray[np.uint64]) -> NDArray[np.float64]:
+        return self._of_coverage(_share(missed.sum(axis=1), totals.sum(axis=1)))
+
+    def _of_profile(self, profile: _core.ExactProfile, lambdas: NDArray[np.float64]) -> NDArray[np.float64]:
+        totals = profile.totals().sum(axis=1)[:, np.newaxis]
+        return self._of_coverage(_share(profile.missed(lambdas), totals))
+
+    def _lambda_hat(
+        self,
+        profile: _core.ExactProfile,
+        alpha: Fraction,
+        total: Fraction,
+        shares: list[Fraction] | None,
+        lambda_max: float,
+    ) -> float | None:
+        budget = alpha * (total + 1) - 1
+
+        def fits(lam: float) -> bool:
+            losses = np.nan_to_num(self._of_profile(profile, np.array([lam]))[:, 0], nan=0.0)
+            return exact_sum(losses, shares) <= budget
+
+        if not fits(lambda_max):
+            return None
+        # Floats from 0 up are ordered as their bits: the smallest that fits is found exactly.
+        low, high = 0, _bits(lambda_max)
+        while low < high:
+            middle = (low + high) // 2
+            low, high = (low, middle) if fits(_float(middle)) else (middle + 1, high)
+        return _float(high)
+
+
+_N_TRIED = 1001  # coverages at which a function is tried first
+
+LossLike: TypeAlias = Loss | str | Callable[[Any], object]
+
+_BY_NAME: dict[str, type[Loss]] = {
+    "miscoverage": MiscoverageLoss,
+    "binary": BinaryLoss,
+    "false_negative": FalseNegativeLoss,
+    "label_accuracy": LabelAccuracyLoss,
+}
+_WITH_DEFAULTS = ("miscoverage", "binary")
 
 
 def as_loss(loss: object) -> Loss:
-    """The loss of a name, or the loss itself."""
+    """The loss of a name, the loss itself, or what makes a loss of a function."""
     if isinstance(loss, Loss):
         return loss
-    if isinstance(loss, str) and loss.lower() in _BY_NAME:
+    if isinstance(loss, str) and loss.lower() in _WITH_DEFAULTS:
         return _BY_NAME[loss.lower()]()
+    if callable(loss) and not isinstance(loss, type):
+        return CallableLoss(loss)
     raise ValueError(
-        f"loss must be one of {sorted(_BY_NAME)} or a loss such as BinaryLoss(0.9), got {loss!r}"
+        f"loss must be one of {sorted(_WITH_DEFAULTS)}, a loss such as BinaryLoss(0.9), or a function of the coverage, "
+        f"got {loss!r}"
     )
 
 
 def loss_values(loss: Loss, missed: NDArray[np.uint64], totals: NDArray[np.uint64]) -> NDArray[np.float64]:
     """Losses (n,) from missed and labelled pixels of each class, both (n, K); NaN where undefined."""
-    return loss._kernel(totals.shape[1]).values(missed, totals)
+    return loss._values(missed, totals)
+
+
+_SMALLEST_EXPONENT = 1074  # floats are whole multiples of 2^-1074
+
+
+def exact_sum(losses: NDArray[np.float64], shares: Sequence[Fraction] | None) -> Fraction:
+    """``sum(share * loss)``, exactly; a share of 1 each by default."""
+    # Few shares differ. Sums of floats are exact as whole numbers of the smallest float.
+    sums: dict[Fraction, int] = {}
+    for share, loss in zip(
+        [Fraction(1)] * len(losses) if shares is None else shares, losses.tolist(), strict=True
+    ):
+        numerator, denominator = loss.as_integer_ratio()
+        whole = numerator << _SMALLEST_EXPONENT + 1 - denominator.bit_length()
+        sums[share] = sums.get(share, 0) + whole
+    total = sum((share * whole for share, whole in sums.items()), Fraction())
+    return Fraction(total, 2**_SMALLEST_EXPONENT)
+
+
+def _share(missed: NDArray[np.uint64], totals: NDArray[np.uint64]) -> NDArray[np.float64]:
+    """What is covered, as a share; NaN of nothing."""
+    covered, valid = np.broadcast_arrays((totals - missed).astype(np.float64), totals.astype(np.float64))
+    shares = np.full(covered.shape, np.nan)
+    np.divide(covered, valid, out=shares, where=valid > 0)
+    return shares
+
+
+def _bits(value: float) -> int:
+    return int(struct.unpack("<q", struct.pack("<d", value))[0])
+
+
+def _float(bits: int) -> float:
+    return float(struct.unpack("<d", struct.pack("<q", bits))[0])
+
+
+def _check_share(loss: Loss, name: str) -> None:
+    value = getattr(loss, name)
+    if not 0 < as_fraction(value, name) <= 1:
+        raise ValueError(f"{name} must be in (0, 1], got {value!r}")
+    object.__setattr__(loss, name, as_plain(value, name))
+
+
+def _class_indices(classes: Any) -> tuple[int, ...]:
+    listed = _as_list(classes, "classes")
+    if any(isinstance(label, bool | np.bool_) or not isinstance(label, int | np.integer) for label in listed):
+        raise TypeError(f"classes must hold class indices (ints), got {classes!r}")
+    indices = tuple(int(label) for label in listed)
+    if not indices or min(indices) < 0 or len(set(indices)) < len(indices):
+        raise ValueError(f"classes must be distinct class indices, at least one, got {classes!r}")
+    return indices
 
 
 def _as_list(values: Any, name: str) -> list[Any]:
@@ -192,7 +440,8 @@ def loss_to_json(loss: Loss) -> str:
     if type(loss) not in _BY_NAME.values():
         raise TypeError(f"only built-in losses can be saved, got {loss!r}")
     name = next(name for name, kind in _BY_NAME.items() if kind is type(loss))
-    return json.dumps({"name": name, **asdict(loss)})
+    fields: dict[str, Any] = asdict(loss)  # type: ignore[call-overload]  # losses are dataclasses
+    return json.dumps({"name": name, **fields})
 
 
 def loss_from_json(text: str) -> Loss:

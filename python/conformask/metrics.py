@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from conformask import _core
 from conformask._arrays import check_ignore_index, check_labels, is_array, label_array, mask_array
-from conformask.losses import Loss, as_loss, loss_values
+from conformask.losses import LossLike, as_loss, loss_values
 
 __all__ = ["activation_ratio", "empirical_risk", "marginal_coverage"]
 
@@ -19,7 +19,7 @@ __all__ = ["activation_ratio", "empirical_risk", "marginal_coverage"]
 def empirical_risk(
     y_true: Any,
     masks: Any,
-    loss: Loss | str = "miscoverage",
+    loss: LossLike = "miscoverage",
     *,
     ignore_index: int | None = 255,
     average: bool = True,
@@ -32,7 +32,7 @@ def empirical_risk(
         Labels.
     masks : bool array (n, K, H, W) or (n, K, D, H, W), or a list of arrays, one per image
         Multi-labeled masks.
-    loss : MiscoverageLoss, BinaryLoss, "miscoverage" or "binary", default="miscoverage"
+    loss : MiscoverageLoss or another loss, "miscoverage", "binary" or a function, default="miscoverage"
         The loss.
     ignore_index : int or None, default=255
         The label of void pixels, which do not count.

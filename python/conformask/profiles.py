@@ -15,7 +15,7 @@ from conformask import _core
 from conformask._arrays import check_ignore_index, check_inputs, pairs
 from conformask._exact import as_fraction, check_alpha, check_lambda
 from conformask.exceptions import InfeasibleRiskError
-from conformask.losses import Loss, as_loss, loss_values
+from conformask.losses import Loss, LossLike, as_loss, exact_sum, loss_values
 from conformask.metrics import exact_mean
 from conformask.scores import (
     ConformityScore,
@@ -35,8 +35,6 @@ __all__ = ["OnEmpty", "ScoreProfiles", "profile"]
 OnEmpty = Literal["skip", "raise", "zero_loss"]
 
 FORMAT_VERSION = 1
-
-_SMALLEST_EXPONENT = 1074  # floats are whole multiples of 2^-1074
 
 
 @dataclass(frozen=True)
@@ -60,14 +58,7 @@ class Units:
         losses = np.nan_to_num(losses, nan=0.0)
         if self.shares is None:
             return exact_mean(losses[self.counted])
-        # Few shares differ. Sums of floats are exact as whole numbers of the smallest float.
-        sums: dict[Fraction, int] = {}
-        for share, loss in zip(self.shares, losses.tolist(), strict=True):
-            numerator, denominator = loss.as_integer_ratio()
-            whole = numerator << _SMALLEST_EXPONENT + 1 - denominator.bit_length()
-            sums[share] = sums.get(share, 0) + whole
-        total = sum((share * whole for share, whole in sums.items()), Fraction())
-        return float(total / self.total / 2**_SMALLEST_EXPONENT) if self.total else math.nan
+        return float(exact_sum(losses, self.shares) / self.total) if self.total else math.nan
 
 
 def counted_images(losses: NDArray[np.float64], on_empty: OnEmpty) -> NDArray[np.bool_]:
@@ -183,7 +174,7 @@ class ScoreProfiles:
             None if self._sample_weight is None else self._sample_weight + (other._sample_weight or []),
         )
 
-    def lambda_hat(self, loss: Loss | str, alpha: float, *, on_empty: OnEmpty = "skip") -> float:
+    def lambda_hat(self, loss: LossLike, alpha: float, *, on_empty: OnEmpty = "skip") -> float:
         r"""The smallest lambda whose corrected empirical risk is at most alpha.
 
         .. math:: \hat\lambda = \inf \Big\{ \lambda : \frac{\sum_i L_i(\lambda) + 1}{n + 1} \le \alpha \Big\}
@@ -192,7 +183,7 @@ class ScoreProfiles:
 
         Parameters
         ----------
-        loss : MiscoverageLoss, BinaryLoss, "miscoverage" or "binary"
+        loss : MiscoverageLoss or another loss, "miscoverage", "binary" or a function
             The loss.
         alpha : float in (0, 1)
             The risk level.
@@ -213,18 +204,18 @@ class ScoreProfiles:
         return self._lambda_hat(as_loss(loss), alpha, self._units(as_loss(loss), on_empty))
 
     def _lambda_hat(self, loss: Loss, alpha: float, units: Units) -> float:
-        level = check_alpha(alpha)
-        lam = self._core.lambda_hat(loss._kernel(self.n_classes), level, units.total, units.shares)
+        largest = lambda_max(self.conformity_score, self.n_classes)
+        lam = loss._lambda_hat(self._core, check_alpha(alpha), units.total, units.shares, largest)
         if lam is None:
             raise units.infeasible(alpha)
         return lam
 
-    def losses(self, loss: Loss | str, lam: float | ArrayLike) -> NDArray[np.float64]:
+    def losses(self, loss: LossLike, lam: float | ArrayLike) -> NDArray[np.float64]:
         """The loss of each image at one or more lambdas.
 
         Parameters
         ----------
-        loss : MiscoverageLoss, BinaryLoss, "miscoverage" or "binary"
+        loss : MiscoverageLoss or another loss, "miscoverage", "binary" or a function
             The loss.
         lam : float or array (L,)
             Lambda.
@@ -239,16 +230,15 @@ class ScoreProfiles:
             raise ValueError(f"lam must be at least 0, got {lam!r}")
         order = np.argsort(lambdas.ravel(), kind="stable")
         losses = np.empty((len(self), lambdas.size))
-        kernel = as_loss(loss)._kernel(self.n_classes)
-        losses[:, order] = self._core.losses(kernel, np.ascontiguousarray(lambdas.ravel()[order]))
+        losses[:, order] = as_loss(loss)._of_profile(self._core, np.ascontiguousarray(lambdas.ravel()[order]))
         return losses.reshape((len(self), *lambdas.shape))
 
-    def risk(self, loss: Loss | str, lam: float, *, on_empty: OnEmpty = "skip") -> float:
+    def risk(self, loss: LossLike, lam: float, *, on_empty: OnEmpty = "skip") -> float:
         """The empirical risk at lambda: the mean of the losses.
 
         Parameters
         ----------
-        loss : MiscoverageLoss, BinaryLoss, "miscoverage" or "binary"
+        loss : MiscoverageLoss or another loss, "miscoverage", "binary" or a function
             The loss.
         lam : float
             Lambda.
@@ -289,13 +279,13 @@ class ScoreProfiles:
         return Activation(*(exact_mean(ends) for ends in bracket))
 
     def risk_curve(
-        self, loss: Loss | str, *, at: float | None = None, on_empty: OnEmpty = "skip", n_points: int = 1000
+        self, loss: LossLike, *, at: float | None = None, on_empty: OnEmpty = "skip", n_points: int = 1000
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The empirical risk as a function of lambda.
 
         Parameters
         ----------
-        loss : MiscoverageLoss, BinaryLoss, "miscoverage" or "binary"
+        loss : MiscoverageLoss or another loss, "miscoverage", "binary" or a function
             The loss.
         at : float or None, default=None
             A lambda to be among the points.
@@ -314,7 +304,7 @@ class ScoreProfiles:
         loss = as_loss(loss)
         if n_points < 1:
             raise ValueError(f"n_points must be at least 1, got {n_points}")
-        jumps = self._core.jumps(loss._kernel(self.n_classes), n_points)
+        jumps = loss._jumps(self._core, n_points)
         ends = [0.0, lambda_max(self.conformity_score, self.n_classes), *([] if at is None else [at])]
         lambdas = np.unique(np.concatenate([jumps, ends]))
         units, losses = self._units(loss, on_empty), self.losses(loss, lambdas)

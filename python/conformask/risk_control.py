@@ -17,7 +17,7 @@ from conformask import _core, kernels
 from conformask._arrays import INPUTS, Scores, check_ignore_index, map_images, pairs
 from conformask._exact import as_plain, check_alpha
 from conformask.exceptions import DroppedImagesWarning, InfeasibleRiskError, InfeasibleRiskWarning
-from conformask.losses import Loss, as_loss, loss_from_json, loss_to_json, loss_values
+from conformask.losses import LossLike, as_loss, loss_from_json, loss_to_json, loss_values
 from conformask.metrics import covered_share, exact_mean, per_pixel
 from conformask.profiles import OnEmpty, ScoreProfiles, Units, counted_images, profile
 from conformask.report import RiskReport
@@ -82,8 +82,9 @@ class ConformalRiskCalibrator(BaseEstimator):
         How strange a label is at a pixel. A callable is a score of your own: it takes an array of score maps
         (n, K, H, W) and returns the critical values of all labels, the lambda at which each enters its pixel's set, as
         an array of that shape in ``[0, lambda_max]``, where `lambda_max` is its attribute of that name, or 1.
-    loss : MiscoverageLoss, BinaryLoss, "miscoverage" or "binary", default="miscoverage"
-        What a mask misses.
+    loss : MiscoverageLoss or another loss, "miscoverage", "binary" or a function, default="miscoverage"
+        What a mask misses. A function is a loss of your own: it takes the shares of labelled pixels that are covered, a
+        float64 array in [0, 1], and returns losses in [0, 1] that do not rise with the coverage.
     alpha : float in (0, 1), default=0.1
         The risk level, as the decimal that it prints as. At least ``ceil(1 / alpha) - 1`` images are needed.
     method : CRC or "crc", default="crc"
@@ -163,7 +164,7 @@ class ConformalRiskCalibrator(BaseEstimator):
         self,
         conformity_score: ScoreLike = "lac",
         *,
-        loss: Loss | str = "miscoverage",
+        loss: LossLike = "miscoverage",
         alpha: float = 0.1,
         method: CRC | str = "crc",
         inputs: str = "probabilities",
@@ -291,7 +292,7 @@ class ConformalRiskCalibrator(BaseEstimator):
         return self
 
     def recalibrate(
-        self, alpha: float | None = None, loss: Loss | str | None = None, method: CRC | str | None = None
+        self, alpha: float | None = None, loss: LossLike | None = None, method: CRC | str | None = None
     ) -> ConformalRiskCalibrator:
         """A new fitted calibrator with another alpha, loss or method, from the profiles: no maps needed, milliseconds.
 

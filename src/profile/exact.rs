@@ -72,6 +72,20 @@ impl ImageProfile {
         }
     }
 
+    /// The number of labelled pixels that the sets at each of some lambdas, which do not descend, miss.
+    pub fn missed_at(&self, coding: Coding, lambdas: &[f64]) -> Vec<u64> {
+        let mut missed = vec![0; lambdas.len() + 1];
+        self.for_each(|stored, _| {
+            let critical = coding.decode(stored);
+            missed[lambdas.partition_point(|&lambda| lambda < critical)] += 1;
+        });
+        // A pixel is missed at all lambdas before that.
+        for j in (1..missed.len()).rev() {
+            missed[j - 1] += missed[j];
+        }
+        missed.split_off(1)
+    }
+
     /// The losses at lambdas that do not descend; NaN where the loss is undefined.
     pub fn losses(&self, coding: Coding, loss: &Loss, lambdas: &[f64]) -> Vec<f64> {
         let n_classes = self.totals.len();
@@ -151,6 +165,13 @@ impl ExactProfile {
             images.extend_from_slice(&other.images);
         }
         Ok(Self { images, ..*first })
+    }
+
+    /// The number of missed pixels, `(n, L)`, at lambdas that do not descend.
+    pub fn missed_at(&self, lambdas: &[f64]) -> Array2<u64> {
+        let rows: Vec<Vec<u64>> =
+            self.images.par_iter().map(|image| image.missed_at(self.coding, lambdas)).collect();
+        Array2::from_shape_vec((self.images.len(), lambdas.len()), rows.concat()).expect("L counts each")
     }
 
     /// The losses `(n, L)` at lambdas that do not descend; NaN where undefined.

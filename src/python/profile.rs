@@ -89,6 +89,17 @@ impl ExactProfile {
         Ok(PyArray2::from_owned_array(py, losses))
     }
 
+    /// The number of missed pixels `(n, L)` at L lambdas, which must not descend.
+    fn missed<'py>(
+        &self,
+        py: Python<'py>,
+        lambdas: PyReadonlyArray1<'py, f64>,
+    ) -> PyResult<Bound<'py, PyArray2<u64>>> {
+        let lambdas = lambdas.as_array().to_vec();
+        let missed = run(py, |_| Ok(self.0.missed_at(&lambdas)))?;
+        Ok(PyArray2::from_owned_array(py, missed))
+    }
+
     /// The smallest lambda at which `sum(share * loss) <= alpha (total + 1) - 1`; `None` if there is none.
     #[pyo3(signature = (loss, alpha, total, shares=None))]
     fn lambda_hat(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 import conformask as cm
 import twin
+from conformask.losses import Loss
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def problems(draw: st.DrawFn, min_images: int = 1, max_images: int = 12) -> Prob
 
 
 # Losses of every kind, from K.
-LOSSES: dict[str, Callable[[int], tuple[cm.MiscoverageLoss | cm.BinaryLoss, twin.Loss]]] = {
+LOSSES: dict[str, Callable[[int], tuple[Loss, twin.Loss]]] = {
     "miscoverage": lambda K: (cm.MiscoverageLoss(), twin.miscoverage()),
     "one class": lambda K: (cm.MiscoverageLoss(classes=[K - 1]), twin.miscoverage([K - 1])),
     "two classes": lambda K: (cm.MiscoverageLoss(classes=[0, 1]), twin.miscoverage([0, 1])),
@@ -78,6 +79,10 @@ LOSSES: dict[str, Callable[[int], tuple[cm.MiscoverageLoss | cm.BinaryLoss, twin
     "binary": lambda K: (cm.BinaryLoss(), twin.binary()),
     "binary 0.7": lambda K: (cm.BinaryLoss(0.7), twin.binary(0.7)),
     "binary 0.9": lambda K: (cm.BinaryLoss(min_coverage=0.9), twin.binary(0.9)),
+    "false negatives of one": lambda K: (cm.FalseNegativeLoss([K - 1]), twin.weighted(None, [K - 1])),
+    "false negatives of two": lambda K: (cm.FalseNegativeLoss([0, 1]), twin.weighted(None, [0, 1])),
+    "label accuracy 0.7": lambda K: (cm.LabelAccuracyLoss(0.7), twin.label_accuracy(0.7)),
+    "label accuracy 1": lambda K: (cm.LabelAccuracyLoss(1.0), twin.label_accuracy(1.0)),
     "binary 1/3": lambda K: (cm.BinaryLoss(min_coverage=1 / 3), twin.binary(1 / 3)),
 }
 

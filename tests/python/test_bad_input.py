@@ -305,7 +305,7 @@ PARAMETERS = [
     *parameters("ignore_index", [2**63, -(2**63) - 1], "must fit int64, got VALUE"),
     *parameters("conformity_score", ["apples", None, cm.LAC, 3], r"must be one of.*, got VALUE"),
     *parameters(
-        "loss", ["apples", None, cm.BinaryLoss, len], "must be one of .*'binary', 'miscoverage'.*, got VALUE"
+        "loss", ["apples", None, cm.BinaryLoss, 0.9], "must be one of .*'binary', 'miscoverage'.*, got VALUE"
     ),
     *parameters("method", ["apples", None, cm.CRC], r"must be 'crc' or CRC\(\), got VALUE"),
     *parameters("inputs", ["apples", None], "must be one of .*'probabilities'.*, got VALUE"),

@@ -102,6 +102,28 @@ def binary(min_coverage: float = 1.0) -> Loss:
     return loss
 
 
+def label_accuracy(min_accuracy: float) -> Loss:
+    """1 if the mean over the image's labels of the share of their pixels that is covered is too low."""
+
+    def loss(missed: Sequence[int], present: Sequence[int]) -> Fraction | None:
+        miss_rate = weighted()(missed, present)
+        return None if miss_rate is None else Fraction(int(1 - miss_rate < decimal(min_accuracy)))
+
+    return loss
+
+
+def of_coverage(function: Callable[[NDArray], NDArray]) -> Loss:
+    """A function of the float64 share of covered pixels."""
+
+    def loss(missed: Sequence[int], present: Sequence[int]) -> Fraction | None:
+        if not present:
+            return None
+        coverage = np.array([(len(present) - len(missed)) / len(present)])
+        return Fraction(float(function(coverage)[0]))
+
+    return loss
+
+
 def loss_at(image: Image, loss: Loss, lam: float) -> Fraction | None:
     return loss([label for label, value in image if value > lam], [label for label, _ in image])
 
