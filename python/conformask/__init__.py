@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from conformask import kernels, metrics
 from conformask._core import __version__
+from conformask.binned import BinnedProfiles
 from conformask.exceptions import DroppedImagesWarning, InfeasibleRiskError, InfeasibleRiskWarning
 from conformask.losses import BinaryLoss, FalseNegativeLoss, LabelAccuracyLoss, MiscoverageLoss
 from conformask.profiles import ScoreProfiles, profile
@@ -37,6 +38,7 @@ __all__ = [
     "RAPS",
     "SACP",
     "BinaryLoss",
+    "BinnedProfiles",
     "ConformalRiskCalibrator",
     "DroppedImagesWarning",
     "FalseNegativeLoss",

@@ -106,8 +106,8 @@ def check_ignore_index(ignore_index: object) -> int | None:
     return int(ignore_index)
 
 
-def pairs(X: object, y: object, progress: bool | str) -> Iterator[Batch]:
-    """All input as batches of scores and labels: one batch for an array, one per image for anything else."""
+def pairs(X: object, y: object, progress: bool | str, at_once: int | None = None) -> Iterator[Batch]:
+    """All input as batches of scores and labels: one per image, and for an array one, or `at_once` images at a time."""
     if is_array(X):
         if y is None:
             raise TypeError(
@@ -115,7 +115,11 @@ def pairs(X: object, y: object, progress: bool | str) -> Iterator[Batch]:
             )
         scores, labels = score_array(X), label_array(y)
         check_labels(scores, labels)
-        yield scores, labels, 0
+        if at_once is None or scores.ndim not in (4, 5) or not len(scores):
+            yield scores, labels, 0  # the kernels refuse other ranks
+            return
+        for first in track(range(0, len(scores), at_once), progress, None):
+            yield scores[first : first + at_once], labels[first : first + at_once], first
         return
     if not isinstance(X, Iterable) or isinstance(X, str | bytes | dict):
         raise TypeError(

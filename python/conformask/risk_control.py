@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,10 +17,11 @@ from sklearn.exceptions import NotFittedError
 from conformask import _core, kernels
 from conformask._arrays import INPUTS, Scores, check_ignore_index, map_images, pairs
 from conformask._exact import as_plain, check_alpha
+from conformask.binned import BinnedProfiles, check_collect
 from conformask.exceptions import DroppedImagesWarning, InfeasibleRiskError, InfeasibleRiskWarning
 from conformask.losses import LossLike, as_loss, loss_from_json, loss_to_json, loss_values
 from conformask.metrics import covered_share, exact_mean, per_pixel
-from conformask.profiles import OnEmpty, ScoreProfiles, Units, counted_images, profile
+from conformask.profiles import OnEmpty, Profiles, ScoreProfiles, Units, counted_images, profile, read_archive
 from conformask.report import RiskReport
 from conformask.scores import ScoreLike, as_score, lambda_max, score_from_json, score_to_json, scored
 
@@ -95,8 +97,13 @@ class ConformalRiskCalibrator(BaseEstimator):
         float64), within 1e-6 of float64. "scores" are at least 0 and are divided by their sum.
     ignore_index : int or None, default=255
         The label of void pixels, which count nowhere. It must not be a class.
-    profile : {"exact"}, default="exact"
-        How profiles are kept: "exact" keeps the critical value of each mispredicted pixel (6 bytes; float64: 10).
+    profile : {"exact", "binned"}, default="exact"
+        How profiles are kept. "exact" keeps the critical value of each mispredicted pixel (6 bytes; float64: 10).
+        "binned" keeps a few MB however many images, for `loss` and the losses in `collect` alone; lambda-hat is then
+        never too small, and too large by at most 0.1 % of its distance to the largest lambda (see
+        :class:`~conformask.BinnedProfiles`).
+    collect : sequence of losses, default=()
+        With ``profile="binned"``: the losses besides `loss` for which :meth:`recalibrate` shall work.
     on_empty : {"skip", "raise", "zero_loss"}, default="skip"
         What becomes of images on which the loss is undefined (all void, or no pixel of the loss's classes). "skip"
         leaves them out: n gets smaller, a warning says so, and the guarantee speaks of images on which the loss is
@@ -116,7 +123,7 @@ class ConformalRiskCalibrator(BaseEstimator):
     risk_bound_ : float
         What is controlled: ``(n * risk_ + 1) / (n + 1)``, with n images (groups; summed weights). At most alpha, except
         for full sets by ``on_infeasible="full"``.
-    profiles_ : ScoreProfiles
+    profiles_ : ScoreProfiles or BinnedProfiles
         What was kept of the images.
     n_images_ : int
         Number of images (groups, if given) that counted.
@@ -170,6 +177,7 @@ class ConformalRiskCalibrator(BaseEstimator):
         inputs: str = "probabilities",
         ignore_index: int | None = 255,
         profile: str = "exact",
+        collect: Sequence[LossLike] = (),
         on_empty: OnEmpty = "skip",
         on_infeasible: str = "raise",
         progress: bool | str = "auto",
@@ -181,6 +189,7 @@ class ConformalRiskCalibrator(BaseEstimator):
         self.inputs = inputs
         self.ignore_index = ignore_index
         self.profile = profile
+        self.collect = collect
         self.on_empty = on_empty
         self.on_infeasible = on_infeasible
         self.progress = progress
@@ -350,7 +359,7 @@ class ConformalRiskCalibrator(BaseEstimator):
     @property
     def n_skipped_(self) -> int:
         """Number of images left out because the loss is undefined on them."""
-        return int((~self._units().counted).sum()) if self._has_images() else self._solved().n_skipped
+        return self._units().n_skipped if self._has_images() else self._solved().n_skipped
 
     @property
     def n_classes_(self) -> int:
@@ -358,9 +367,9 @@ class ConformalRiskCalibrator(BaseEstimator):
         return self._solved().n_classes if not self._has_images() else self.profiles_.n_classes
 
     @property
-    def profiles_(self) -> ScoreProfiles:
+    def profiles_(self) -> Profiles:
         """What was kept of the images."""
-        profiles: ScoreProfiles | None = self.__dict__.get("_profiles")
+        profiles: Profiles | None = self.__dict__.get("_profiles")
         if profiles is None:
             if self.__dict__.get("_solution") is not None:
                 raise ValueError(
@@ -558,6 +567,7 @@ class ConformalRiskCalibrator(BaseEstimator):
                 **{name: value for name, value in self.get_params(deep=False).items() if name != "method"},
                 "conformity_score": json.loads(score_to_json(as_score(self.conformity_score))),
                 "loss": json.loads(loss_to_json(as_loss(self.loss))),
+                "collect": [json.loads(loss_to_json(as_loss(loss))) for loss in self.collect],
                 "method": {"name": "crc"},
                 "alpha": as_plain(self.alpha, "alpha"),
                 "ignore_index": check_ignore_index(self.ignore_index),
@@ -603,6 +613,9 @@ class ConformalRiskCalibrator(BaseEstimator):
             parameters = dict(document["parameters"])
             parameters["conformity_score"] = score_from_json(json.dumps(parameters["conformity_score"]))
             parameters["loss"] = loss_from_json(json.dumps(parameters["loss"]))
+            parameters["collect"] = tuple(
+                loss_from_json(json.dumps(loss)) for loss in parameters.get("collect", [])
+            )
             parameters["method"] = parameters["method"]["name"]
             parameters["alpha"] = float(parameters["alpha"])
             calibrator = cls(**parameters)
@@ -616,7 +629,7 @@ class ConformalRiskCalibrator(BaseEstimator):
             raise ValueError(f"{path} is damaged or holds no calibrator: {reason}") from error
         if sibling is not None:
             try:
-                profiles = ScoreProfiles.load(path.with_name(Path(sibling).name))
+                profiles = load_profiles(path.with_name(Path(sibling).name))
             except FileNotFoundError as error:
                 raise FileNotFoundError(
                     f"{sibling}, the profiles of {path}, is not beside it; to do without them, "
@@ -643,12 +656,14 @@ class ConformalRiskCalibrator(BaseEstimator):
         check_alpha(self.alpha)
         as_score(self.conformity_score)
         as_loss(self.loss)
+        if self.profile == "binned":
+            check_collect([self.loss, *self.collect])
         check_ignore_index(self.ignore_index)
         if self.method != "crc" and not isinstance(self.method, CRC):
             raise ValueError(f"method must be 'crc' or CRC(), got {self.method!r}")
         allowed = {
             "inputs": INPUTS,
-            "profile": ("exact",),
+            "profile": ("exact", "binned"),
             "on_empty": ("skip", "raise", "zero_loss"),
             "on_infeasible": ("raise", "full"),
             "progress": (True, False, "auto"),
@@ -657,7 +672,7 @@ class ConformalRiskCalibrator(BaseEstimator):
             if getattr(self, name) not in values:
                 raise ValueError(f"{name} must be one of {list(values)}, got {getattr(self, name)!r}")
 
-    def _profile(self, X: Any, y: Any, groups: Any, sample_weight: Any) -> ScoreProfiles:
+    def _profile(self, X: Any, y: Any, groups: Any, sample_weight: Any) -> Profiles:
         self._check_parameters()
         profiles = profile(
             X,
@@ -667,13 +682,14 @@ class ConformalRiskCalibrator(BaseEstimator):
             ignore_index=self.ignore_index,
             groups=groups,
             sample_weight=sample_weight,
+            collect=[self.loss, *self.collect] if self.profile == "binned" else None,
             progress=self.progress,
         )
         profiles._units(as_loss(self.loss), self.on_empty)  # refuses now what it would refuse later
         return profiles
 
-    def _adopt(self, profiles: ScoreProfiles, solution: _Solution | None = None) -> None:
-        self._profiles: ScoreProfiles | None = profiles
+    def _adopt(self, profiles: Profiles, solution: _Solution | None = None) -> None:
+        self._profiles: Profiles | None = profiles
         self._solution = solution
         if solution is not None:
             self._warn(solution)
@@ -699,7 +715,7 @@ class ConformalRiskCalibrator(BaseEstimator):
         score, loss = as_score(self.conformity_score), as_loss(self.loss)
         return score, loss, check_alpha(self.alpha), self.on_empty, self.on_infeasible
 
-    def _solve(self, profiles: ScoreProfiles) -> _Solution:
+    def _solve(self, profiles: Profiles) -> _Solution:
         loss = as_loss(self.loss)
         if profiles.conformity_score != as_score(self.conformity_score):
             raise ValueError(
@@ -712,7 +728,7 @@ class ConformalRiskCalibrator(BaseEstimator):
             if self.on_infeasible != "full":
                 raise
             lam, bound = lambda_max(as_score(self.conformity_score), profiles.n_classes), math.inf
-        risk = units.mean(profiles.losses(loss, lam))
+        risk = profiles._risk(loss, lam, units)
         total = float(units.total)
         corrected = (total * (0.0 if math.isnan(risk) else risk) + _LOSS_BOUND) / (total + 1)
         # The exact bound is at most alpha, as was decided exactly; rounding must not lift it above.
@@ -721,7 +737,7 @@ class ConformalRiskCalibrator(BaseEstimator):
             risk=risk,
             risk_bound=min(corrected, bound),
             n_images=units.n,
-            n_skipped=int((~units.counted).sum()),
+            n_skipped=units.n_skipped,
             n_classes=profiles.n_classes,
             of=self._question(),
         )
@@ -759,6 +775,16 @@ class ConformalRiskCalibrator(BaseEstimator):
 
     def __sklearn_is_fitted__(self) -> bool:
         return self._has_images() or self.__dict__.get("_solution") is not None
+
+
+def load_profiles(path: Path) -> Profiles:
+    """Profiles of either kind."""
+
+    def make(arrays: dict[str, Any]) -> Profiles:
+        kind = BinnedProfiles if "kind" in arrays else ScoreProfiles
+        return kind._from_arrays(arrays)
+
+    return read_archive(path, make)
 
 
 def _number_to_json(value: float) -> float | str:

@@ -6,6 +6,7 @@
 #![allow(clippy::needless_pass_by_value)]
 
 mod arrays;
+mod binned;
 mod kernels;
 mod objects;
 mod profile;
@@ -29,6 +30,8 @@ impl From<Error> for PyErr {
 /// The kernels of conformask. Private: use `conformask.kernels`.
 #[pymodule]
 mod _core {
+    #[pymodule_export]
+    use super::binned::BinnedProfile;
     #[pymodule_export]
     use super::kernels::{
         coverage, data_pointer, mask_coverage, n_needed, set_size, threshold, true_label_scores,

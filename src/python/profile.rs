@@ -14,7 +14,7 @@ use crate::risk;
 
 /// The critical values of the labelled pixels of many images.
 #[pyclass(frozen, module = "conformask._core")]
-pub struct ExactProfile(profile::ExactProfile);
+pub struct ExactProfile(pub profile::ExactProfile);
 
 #[pymethods]
 impl ExactProfile {

@@ -30,7 +30,8 @@ OTHER = {
     "method": cm.CRC(),
     "inputs": "probabilities",
     "ignore_index": -1,
-    "profile": "exact",
+    "profile": "binned",
+    "collect": ("binary",),
     "on_empty": "zero_loss",
     "on_infeasible": "full",
     "progress": False,
@@ -124,7 +125,7 @@ COPIES = {
 @pytest.mark.parametrize("way", COPIES)
 @pytest.mark.parametrize("fitted_by", ["fit", "partial_fit"])
 def test_copies_of_a_fitted_calibrator(way: str, fitted_by: str) -> None:
-    fitted = getattr(Calibrator(**{**OTHER, "ignore_index": 255}), fitted_by)(
+    fitted = getattr(Calibrator(**{**OTHER, "ignore_index": 255, "profile": "exact"}), fitted_by)(
         PROBLEM.X, PROBLEM.y, groups=list(range(40))
     )
     twin = COPIES[way](fitted)
@@ -137,6 +138,16 @@ def test_copies_of_a_fitted_calibrator(way: str, fitted_by: str) -> None:
     assert np.array_equal(twin.predict(PROBLEM.X), fitted.predict(PROBLEM.X))
     assert twin.recalibrate(alpha=0.1).lambda_hat_ == fitted.recalibrate(alpha=0.1).lambda_hat_
     twin.partial_fit(PROBLEM.X, PROBLEM.y, groups=list(range(40, 80)))
+    assert (len(twin.profiles_), len(fitted.profiles_)) == (80, 40)
+
+
+@pytest.mark.parametrize("way", COPIES)
+def test_copies_of_a_binned_calibrator(way: str) -> None:
+    fitted = Calibrator(**{**OTHER, "ignore_index": 255}).fit(PROBLEM.X, PROBLEM.y)
+    twin = COPIES[way](fitted)
+    assert (twin.lambda_hat_, twin.risk_) == (fitted.lambda_hat_, fitted.risk_)
+    assert twin.recalibrate(loss="binary").lambda_hat_ == fitted.recalibrate(loss="binary").lambda_hat_
+    twin.partial_fit(PROBLEM.X, PROBLEM.y)
     assert (len(twin.profiles_), len(fitted.profiles_)) == (80, 40)
 
 

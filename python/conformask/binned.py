@@ -1,0 +1,280 @@
+"""Binned profiles: a few MB however many images, for losses that are named beforehand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+
+from conformask import _core
+from conformask._exact import check_alpha
+from conformask.losses import CallableLoss, Loss, LossLike, as_loss, loss_from_json, loss_to_json
+from conformask.profiles import (
+    OnEmpty,
+    Profiles,
+    Units,
+    check_on_empty,
+    read_archive,
+    write_archive,
+)
+from conformask.scores import ConformityScore, lambda_max, score_from_json, score_to_json
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["BinnedProfiles"]
+
+
+class BinnedProfiles(Profiles):
+    r"""Sums of the losses of many images on a grid of critical values, merged by addition.
+
+    Made by ``cm.profile(..., collect=[...])``, or found as ``profiles_`` of a
+    :class:`~conformask.ConformalRiskCalibrator` with ``profile="binned"``.
+
+    For a loss that is a miss rate (miscoverage, weighted or of some classes; false negatives) the critical values fall
+    into bins, 1024 for each halving of the distance to the largest lambda, and a bin holds the sum over images of what
+    its pixels add to the rate, rounded up to a multiple of :math:`2^{-44}`: an integer of 1 MB in all, the same in any
+    order of images, batches and merges. Lambda-hat is the end of a bin: never too small, and too large by at most 0.1 %
+    of its distance to the largest lambda. For a loss that is 0 or 1 (binary, label accuracy) one critical value of each
+    image is kept (8 bytes), and lambda-hat is exact.
+
+    Risks are known from above: of the bin that a lambda falls into, all is taken to be missed.
+
+    Images are not known one by one: there are no losses of single images, no splits, no groups and no weights.
+
+    Attributes
+    ----------
+    conformity_score : LAC, APS, RAPS or SACP
+        The score.
+    losses : tuple of losses
+        What was collected.
+    exact : bool
+        False: risks are known from above.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.dirichlet(np.ones(4), size=(60, 8, 8)).transpose(0, 3, 1, 2)
+    >>> y = rng.integers(0, 4, (60, 8, 8))
+    >>> binned = cm.profile(X, y, collect=["miscoverage"])
+    >>> exact = cm.profile(X, y).lambda_hat("miscoverage", alpha=0.2)
+    >>> 0 <= binned.lambda_hat("miscoverage", alpha=0.2) - exact <= 0.001 * (1 - exact)
+    True
+    """
+
+    exact = False
+
+    def __init__(
+        self, core: _core.BinnedProfile, conformity_score: ConformityScore, losses: Iterable[Loss]
+    ) -> None:
+        self._core = core
+        self.conformity_score = conformity_score
+        self.losses = tuple(losses)
+
+    @classmethod
+    def _empty(
+        cls, conformity_score: ConformityScore, n_classes: int, losses: Sequence[Loss]
+    ) -> BinnedProfiles:
+        kernels = [loss._kernel(n_classes) for loss in losses]
+        return cls(
+            _core.BinnedProfile(conformity_score._kernel(), n_classes, kernels), conformity_score, losses
+        )
+
+    def __len__(self) -> int:
+        return len(self._core)
+
+    def __repr__(self) -> str:
+        losses = ", ".join(map(str, self.losses))
+        return (
+            f"<BinnedProfiles of {len(self)} images, K = {self.n_classes}, {self.conformity_score}: {losses}>"
+        )
+
+    @property
+    def n_classes(self) -> int:
+        """K."""
+        return self._core.n_classes
+
+    def merge(self, other: BinnedProfiles) -> BinnedProfiles:
+        """The images of both: sums are added.
+
+        Parameters
+        ----------
+        other : BinnedProfiles
+            Made by the same score, for the same K and losses.
+
+        Returns
+        -------
+        BinnedProfiles
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `other` is something else, or K, scores or losses differ.
+        """
+        self._check_merge(other)
+        if self.losses != other.losses:
+            raise ValueError(
+                f"binned profiles of {_names(self.losses)} and of {_names(other.losses)} cannot be merged"
+            )
+        return BinnedProfiles(self._core.merged(other._core), self.conformity_score, self.losses)
+
+    def risk_curve(
+        self, loss: LossLike, *, at: float | None = None, on_empty: OnEmpty = "skip", n_points: int = 1000
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The empirical risk, from above, as a function of lambda.
+
+        Parameters
+        ----------
+        loss : MiscoverageLoss or another loss, "miscoverage" or "binary"
+            One of the losses that were collected.
+        at : float or None, default=None
+            A lambda to be among the points.
+        on_empty : {"skip", "raise", "zero_loss"}, default="skip"
+            What becomes of images on which the loss is undefined.
+        n_points : int, default=1000
+            About how many of the bins to return.
+
+        Returns
+        -------
+        lambdas : float64 array (m,)
+            Ascending, from 0 to ``lambda_max``.
+        risks : float64 array (m,)
+            The risk from each lambda on, up to the next.
+        """
+        loss, units = as_loss(loss), self._units(as_loss(loss), on_empty)
+        if n_points < 1:
+            raise ValueError(f"n_points must be at least 1, got {n_points}")
+        jumps = self._core.jumps(self._index(loss))
+        chosen = jumps[:: max(1, -(-len(jumps) // n_points))]
+        ends = [0.0, lambda_max(self.conformity_score, self.n_classes), *([] if at is None else [at])]
+        lambdas = np.unique(np.concatenate([chosen, ends]))
+        return lambdas, np.array([self._risk(loss, float(lam), units) for lam in lambdas])
+
+    def __getitem__(self, index: Any) -> NoReturn:
+        raise ValueError("binned profiles do not know single images: splits need profile='exact'")
+
+    def _index(self, loss: Loss) -> int:
+        if loss not in self.losses:
+            raise ValueError(
+                f"the binned profile collected {_names(self.losses)}, not {loss}: name it in collect=[...], "
+                "or take profile='exact'"
+            )
+        return self.losses.index(loss)
+
+    def _units(self, loss: Loss, on_empty: OnEmpty) -> Units:
+        check_on_empty(on_empty)
+        n_defined = self._core.n_defined(self._index(loss))
+        n_undefined = len(self) - n_defined
+        if on_empty == "raise" and n_undefined:
+            raise ValueError(
+                f"the loss is undefined on {n_undefined} images: they have no labelled pixel that counts"
+            )
+        n = len(self) if on_empty == "zero_loss" else n_defined
+        return Units(Fraction(n), n, len(self) - n)
+
+    def _lambda_hat(self, loss: Loss, alpha: float, units: Units) -> float:
+        lam = self._core.lambda_hat(self._index(loss), check_alpha(alpha), units.total)
+        if lam is None:
+            raise units.infeasible(alpha)
+        return lam
+
+    def _risk(self, loss: Loss, lam: float, units: Units) -> float:
+        return self._core.loss_sum(self._index(loss), lam) / units.n if units.n else float("nan")
+
+    def save(self, path: str | Path) -> None:
+        """Writes the profiles to an ``.npz`` file, without pickle.
+
+        Parameters
+        ----------
+        path : path
+            The file.
+        """
+        losses = [json.loads(loss_to_json(loss)) for loss in self.losses]
+        parts = [self._core.part(i) for i in range(len(losses))]
+        write_archive(
+            path,
+            kind=np.str_("binned"),
+            conformity_score=np.str_(score_to_json(self.conformity_score)),
+            losses=np.str_(json.dumps(losses)),
+            n_classes=np.int64(self.n_classes),
+            n_images=np.uint64(len(self)),
+            n_defined=np.array([n_defined for n_defined, _ in parts], np.uint64),
+            **{f"part_{i}": array for i, (_, array) in enumerate(parts)},
+        )
+
+    @classmethod
+    def load(cls, path: str | Path) -> BinnedProfiles:
+        """Reads what :meth:`save` wrote.
+
+        Parameters
+        ----------
+        path : path
+            The file.
+
+        Returns
+        -------
+        BinnedProfiles
+
+        Raises
+        ------
+        ValueError
+            If the file is damaged, foreign, or of a newer version.
+        """
+        return read_archive(path, cls._from_arrays)
+
+    @classmethod
+    def _from_arrays(cls, arrays: dict[str, Any]) -> BinnedProfiles:
+        if str(arrays["kind"]) != "binned":
+            raise ValueError("it holds exact profiles: read them with ScoreProfiles.load")
+        score = score_from_json(str(arrays["conformity_score"]))
+        losses = [loss_from_json(json.dumps(loss)) for loss in json.loads(str(arrays["losses"]))]
+        n_defined, n_classes = arrays["n_defined"].tolist(), int(arrays["n_classes"])
+        parts = [(n, arrays[f"part_{i}"]) for i, n in enumerate(n_defined)]
+        if len(parts) != len(losses):
+            raise ValueError("as many losses as parts are needed")
+        return _rebuild(score, losses, n_classes, int(arrays["n_images"]), parts)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        parts = [self._core.part(i) for i in range(len(self.losses))]
+        return _rebuild, (self.conformity_score, self.losses, self.n_classes, len(self), parts)
+
+
+def _rebuild(
+    score: ConformityScore,
+    losses: Sequence[Loss],
+    n_classes: int,
+    n_images: int,
+    parts: list[tuple[int, NDArray[Any]]],
+) -> BinnedProfiles:
+    kernels = [
+        (loss._kernel(n_classes), n_defined, array)
+        for loss, (n_defined, array) in zip(losses, parts, strict=True)
+    ]
+    core = _core.BinnedProfile.from_parts(score._kernel(), n_classes, n_images, kernels)
+    return BinnedProfiles(core, score, losses)
+
+
+def _names(losses: Sequence[Loss]) -> str:
+    return "[" + ", ".join(map(str, losses)) + "]"
+
+
+def check_collect(losses: Iterable[LossLike]) -> tuple[Loss, ...]:
+    """Losses that bins can hold, each once."""
+    if isinstance(losses, str) or not isinstance(losses, Iterable):
+        raise TypeError(f"collect must be a sequence of losses, got {losses!r}")
+    found = tuple(dict.fromkeys(as_loss(loss) for loss in losses))
+    if not found:
+        raise ValueError("collect must name at least one loss")
+    for loss in found:
+        if isinstance(loss, CallableLoss):
+            raise ValueError(
+                f"bins cannot hold the loss {loss}, a function: the losses of single images are needed, "
+                "profile='exact'"
+            )
+    return found

@@ -1,0 +1,308 @@
+//! The binned profile: as large for a million images as for one, and merged by addition.
+//!
+//! Critical values fall into bins on a grid of float bits: 1024 for each halving of the distance to the largest one. For a
+//! loss that is a miss rate, a bin holds the sum over images of the rate that its pixels add, rounded up for each image to
+//! a multiple of 2^-44: an integer, so that sums are the same in any order, and no loss is understated. Lambda-hat is then
+//! the end of a bin: never too small, and too large by at most 1/1024 of its distance to the largest lambda. For a loss that
+//! is 0 or 1 the lambda of each image from which on it is 0 is kept as it is: lambda-hat is exact.
+
+use num_bigint::BigInt;
+use num_rational::BigRational;
+use num_traits::{One, Signed, ToPrimitive};
+use rayon::prelude::*;
+
+use super::crc::image_critical_values;
+use super::quantile::{WeightedValues, weighted_quantile};
+use crate::error::{Error, Result};
+use crate::loss::{Loss, PixelWeights};
+use crate::profile::{ExactProfile, ImageProfile};
+use crate::real::Real;
+use crate::score::Coding;
+
+/// Bits of a mantissa that tell bins apart.
+const MANTISSA_BITS: u32 = 10;
+
+/// Halvings of the distance to the largest critical value; what is nearer shares the last bin.
+const HALVINGS: usize = 64;
+
+/// Number of bins.
+pub const N_BINS: usize = (HALVINGS << MANTISSA_BITS) + 1;
+
+/// A rate of 1, as an integer.
+const UNIT_BITS: u32 = 44;
+
+/// The bits that pixel weights have more than that, before they are summed and rounded.
+const SPARE_BITS: u32 = 16;
+
+/// What is kept for one loss.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Collected {
+    /// Of a miss rate: what the pixels of each bin add to it, over all images, in units of `2^-44`.
+    Rate(Vec<u128>),
+    /// Of a loss that is 0 or 1: the lambda from which on it is 0, for each image on which it is defined.
+    Steps(Vec<f64>),
+}
+
+/// What is kept of many images, for some losses.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BinnedProfile {
+    coding: Coding,
+    n_classes: usize,
+    n_images: u64,
+    parts: Vec<Part>,
+}
+
+/// One loss.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Part {
+    /// The loss.
+    pub loss: Loss,
+    /// Number of images on which it is defined.
+    pub n_defined: u64,
+    /// What is kept.
+    pub collected: Collected,
+}
+
+impl Part {
+    /// Nothing seen yet.
+    pub fn new(loss: Loss) -> Self {
+        let collected = match loss.tolerance() {
+            None => Collected::Rate(vec![0; N_BINS]),
+            Some(_) => Collected::Steps(Vec::new()),
+        };
+        Self { loss, n_defined: 0, collected }
+    }
+}
+
+impl BinnedProfile {
+    /// No images yet.
+    pub fn new(coding: Coding, n_classes: usize, losses: Vec<Loss>) -> Result<Self> {
+        losses.iter().try_for_each(|loss| loss.check_classes(n_classes))?;
+        let parts = losses.into_iter().map(Part::new).collect();
+        Ok(Self { coding, n_classes, n_images: 0, parts })
+    }
+
+    /// What was kept elsewhere.
+    pub fn from_parts(coding: Coding, n_classes: usize, n_images: u64, parts: Vec<Part>) -> Result<Self> {
+        if n_classes < 2 {
+            return Err(Error::Profile(format!("K = {n_classes}")));
+        }
+        for Part { loss, n_defined, collected } in &parts {
+            loss.check_classes(n_classes)?;
+            let fits = match collected {
+                Collected::Rate(bins) => bins.len() == N_BINS,
+                Collected::Steps(steps) => {
+                    let within = 0.0..=coding.lambda_max();
+                    steps.len() as u64 == *n_defined && steps.iter().all(|step| within.contains(step))
+                }
+            };
+            if !fits || *n_defined > n_images {
+                return Err(Error::Profile("the bins do not fit the images".into()));
+            }
+        }
+        Ok(Self { coding, n_classes, n_images, parts })
+    }
+
+    /// K.
+    pub fn n_classes(&self) -> usize {
+        self.n_classes
+    }
+
+    /// Number of images.
+    pub fn n_images(&self) -> u64 {
+        self.n_images
+    }
+
+    /// What is kept for each loss.
+    pub fn parts(&self) -> &[Part] {
+        &self.parts
+    }
+
+    /// The images of both.
+    pub fn merged(&self, other: &Self) -> Result<Self> {
+        if self.n_classes != other.n_classes {
+            let (expected, actual) = (self.n_classes, other.n_classes);
+            return Err(Error::ClassCount { image: self.n_images as usize, expected, actual });
+        }
+        let same_losses = self.parts.iter().map(|part| &part.loss).eq(other.parts.iter().map(|p| &p.loss));
+        if self.coding != other.coding || !same_losses {
+            return Err(Error::ScoreMismatch);
+        }
+        let mut merged = self.clone();
+        merged.n_images += other.n_images;
+        for (part, theirs) in merged.parts.iter_mut().zip(&other.parts) {
+            part.n_defined += theirs.n_defined;
+            match (&mut part.collected, &theirs.collected) {
+                (Collected::Rate(bins), Collected::Rate(others)) => {
+                    bins.iter_mut().zip(others).for_each(|(bin, other)| *bin += other);
+                }
+                (Collected::Steps(steps), Collected::Steps(others)) => steps.extend_from_slice(others),
+                _ => unreachable!("a loss has one kind"),
+            }
+        }
+        Ok(merged)
+    }
+
+    /// Adds images that were profiled exactly.
+    pub fn add(&mut self, profile: &ExactProfile) -> Result<()> {
+        if self.n_classes != profile.n_classes() {
+            let (expected, actual) = (self.n_classes, profile.n_classes());
+            return Err(Error::ClassCount { image: self.n_images as usize, expected, actual });
+        }
+        if self.coding != profile.coding() {
+            return Err(Error::ScoreMismatch);
+        }
+        self.n_images += profile.images().len() as u64;
+        for Part { loss, n_defined, collected } in &mut self.parts {
+            match collected {
+                Collected::Steps(steps) => {
+                    let known = steps.len();
+                    steps.extend(image_critical_values(profile, loss).into_iter().flatten());
+                    *n_defined += (steps.len() - known) as u64;
+                }
+                Collected::Rate(bins) => {
+                    let images: Vec<Option<Vec<(u32, u64)>>> = profile
+                        .images()
+                        .par_iter()
+                        .map_init(
+                            || vec![0; N_BINS],
+                            |table, image| {
+                                let weights = loss.pixel_weights(&image.totals)?;
+                                Some(rates(image, profile.coding(), &weights, table))
+                            },
+                        )
+                        .collect();
+                    for image in images.into_iter().flatten() {
+                        *n_defined += 1;
+                        for (bin, rate) in image {
+                            bins[bin as usize] += u128::from(rate);
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A lambda at which the losses, known from above, sum to at most the budget: of a binned rate the smallest end of a bin
+    /// (or 0), of a loss that is 0 or 1 the smallest of all. `None` if the budget is negative.
+    pub fn lambda_hat(&self, part: usize, budget: &BigRational) -> Option<f64> {
+        match &self.parts[part].collected {
+            Collected::Steps(steps) => {
+                let ones = steps.iter().map(|_| BigRational::one());
+                weighted_quantile(&WeightedValues::new(steps, ones), budget)
+            }
+            Collected::Rate(bins) => {
+                if budget.is_negative() {
+                    return None;
+                }
+                let limit: BigInt =
+                    (budget * BigRational::from_integer(BigInt::one() << UNIT_BITS)).to_integer();
+                let mut above = 0_u128;
+                for (bin, rate) in bins.iter().enumerate().rev() {
+                    above += rate;
+                    if BigInt::from(above) > limit {
+                        return Some(end_of(bin, self.coding));
+                    }
+                }
+                Some(0.0)
+            }
+        }
+    }
+
+    /// The sum of the losses at lambda, at most: of a binned rate as if all of a bin were at its end. For a loss that is 0 or 1
+    /// it is exact.
+    pub fn loss_sum(&self, part: usize, lambda: f64) -> f64 {
+        match &self.parts[part].collected {
+            Collected::Steps(steps) => steps.iter().filter(|&&step| step > lambda).count() as f64,
+            Collected::Rate(bins) => {
+                let (mut first, mut last) = (0, N_BINS); // the first bin that ends above lambda
+                while first < last {
+                    let middle = usize::midpoint(first, last);
+                    if end_of(middle, self.coding) <= lambda { first = middle + 1 } else { last = middle }
+                }
+                let sum: u128 = bins[first..].iter().sum();
+                let exact = BigRational::new(sum.into(), BigInt::one() << UNIT_BITS);
+                exact.to_f64().expect("a float")
+            }
+        }
+    }
+
+    /// The ends of the bins that hold anything, ascending; or the steps.
+    pub fn jumps(&self, part: usize) -> Vec<f64> {
+        match &self.parts[part].collected {
+            Collected::Steps(steps) => steps.clone(),
+            Collected::Rate(bins) => {
+                let held = bins.iter().enumerate().filter(|(_, rate)| **rate > 0);
+                held.map(|(bin, _)| end_of(bin, self.coding)).collect()
+            }
+        }
+    }
+}
+
+/// What the pixels of an image add to the miss rate, bin by bin, rounded up. The table is all 0 before and after.
+fn rates(image: &ImageProfile, coding: Coding, weights: &PixelWeights, table: &mut [u64]) -> Vec<(u32, u64)> {
+    let scale = BigRational::from_integer(BigInt::one() << (UNIT_BITS + SPARE_BITS));
+    // All of them together weigh at most 1, and rounding adds less than one unit to each: the sum fits 64 bits.
+    let weights_up: Vec<u64> = weights
+        .weights
+        .iter()
+        .map(|w| (w * &scale).ceil().to_integer().to_u64().expect("at most 1"))
+        .collect();
+    let of_label: Vec<u64> = weights.of_class.iter().map(|of| of.map_or(0, |of| weights_up[of])).collect();
+    image.for_each(|stored, label| table[bin_of(coding, stored)] += of_label[usize::from(label)]);
+    let mut rates = Vec::new();
+    for (bin, sum) in table.iter_mut().enumerate().filter(|(_, sum)| **sum > 0) {
+        rates.push((bin as u32, sum.div_ceil(1 << SPARE_BITS)));
+        *sum = 0;
+    }
+    rates
+}
+
+/// The bin of a stored value: by what is missing to the largest critical value, as a share of it. Larger critical values
+/// never have a smaller bin.
+#[inline(always)]
+fn bin_of(coding: Coding, stored: f64) -> usize {
+    let missing = match coding {
+        Coding::Complement => stored,
+        Coding::Direct { max } => (1.0 - stored / max).max(0.0),
+    };
+    // Keys begin with 1: a probability next to 1 is in the first bin.
+    ((Coding::Complement.key(missing).saturating_sub(1) >> (52 - MANTISSA_BITS)) as usize).min(N_BINS - 1)
+}
+
+/// The largest critical value in the bins up to one.
+fn end_of(bin: usize, coding: Coding) -> f64 {
+    if bin == N_BINS - 1 {
+        return coding.lambda_max();
+    }
+    match coding {
+        Coding::Complement => coding.decode_key((bin as u64 + 1) << (52 - MANTISSA_BITS)),
+        Coding::Direct { max } => f64::largest(|s| s <= max && bin_of(coding, s) <= bin),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_are_the_largest_of_their_bins() {
+        for coding in [Coding::Complement, Coding::Direct { max: 1.0 }, Coding::Direct { max: 1.35 }] {
+            let max = coding.lambda_max();
+            for lambda in [1e-9, 0.1, 0.3, 0.5, 0.9, 0.999, 0.999_999_9, 1.0].map(|share| share * max) {
+                let stored = match coding {
+                    Coding::Complement => 1.0 - lambda,
+                    Coding::Direct { .. } => lambda,
+                };
+                let bin = bin_of(coding, stored);
+                let end = end_of(bin, coding);
+                assert!(end >= coding.decode(stored), "{coding:?} {lambda}");
+                assert!(end - lambda <= (max - lambda) / 1000.0 + 1e-15, "{coding:?} {lambda}: {end}");
+                if bin > 0 {
+                    assert!(end_of(bin - 1, coding) <= coding.decode(stored), "{coding:?} {lambda}");
+                }
+            }
+        }
+    }
+}
