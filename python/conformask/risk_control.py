@@ -229,7 +229,10 @@ class ConformalRiskCalibrator(BaseEstimator):
         TypeError, ValueError
             If the input is not as described; the message names argument, image and value. The object stays as it was.
         """
-        profiles = self._profile(X, y, groups, sample_weight)
+        return self._fit_profiles(self._profile(X, y, groups, sample_weight))
+
+    def _fit_profiles(self, profiles: Profiles) -> Self:
+        self._check_parameters()
         try:
             solution = self._solve(profiles)
         except InfeasibleRiskError:
@@ -682,11 +685,15 @@ class ConformalRiskCalibrator(BaseEstimator):
             ignore_index=self.ignore_index,
             groups=groups,
             sample_weight=sample_weight,
-            collect=[self.loss, *self.collect] if self.profile == "binned" else None,
+            collect=self._collected(),
             progress=self.progress,
         )
         profiles._units(as_loss(self.loss), self.on_empty)  # refuses now what it would refuse later
         return profiles
+
+    def _collected(self) -> list[LossLike] | None:
+        """The losses that bins collect; None where profiles are exact."""
+        return [self.loss, *self.collect] if self.profile == "binned" else None
 
     def _adopt(self, profiles: Profiles, solution: _Solution | None = None) -> None:
         self._profiles: Profiles | None = profiles

@@ -1,0 +1,189 @@
+"""Calibration where the data lie: profiles are made by the workers of Dask and merged in a tree.
+
+Needs Dask (``pip install "conformask[dask]"``). Maps never travel, profiles do: some kilobytes to megabytes for each
+block (``profile="binned"``: 1 MB for each loss, however many images). The result has the same bits as that of one
+process.
+
+Each worker runs the kernels on threads of its own. Where several workers share a machine, let each have its part of the
+cores: ``CONFORMASK_NUM_THREADS=1`` in their environment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import dask.array as da
+import numpy as np
+from dask.base import compute
+from dask.delayed import Delayed, delayed
+
+from conformask.profiles import Profiles
+from conformask.profiles import profile as profile_here
+
+if TYPE_CHECKING:
+    from conformask.losses import LossLike
+    from conformask.risk_control import ConformalRiskCalibrator
+    from conformask.scores import ScoreLike
+
+__all__ = ["fit", "profile"]
+
+_FAN_IN = 8  # profiles that are merged at once
+
+
+def fit(
+    calibrator: ConformalRiskCalibrator, X: da.Array | Iterable[Any], y: da.Array | None = None
+) -> ConformalRiskCalibrator:
+    """Fits a calibrator on blocks of images, wherever they are.
+
+    Parameters
+    ----------
+    calibrator : ConformalRiskCalibrator
+        It is fitted in place, and forgets what it knew.
+    X : dask array (n, K, H, W) or (n, K, D, H, W), or an iterable of delayed blocks
+        Scores. Without `y`: delayed ``(scores, labels)`` pairs of arrays ``(n_i, K, H, W)`` and ``(n_i, H, W)``.
+    y : dask array (n, H, W) or (n, D, H, W), or None
+        Labels.
+
+    Returns
+    -------
+    ConformalRiskCalibrator
+        The calibrator.
+
+    Raises
+    ------
+    InfeasibleRiskError
+        If there are too few images.
+    TypeError, ValueError
+        As :meth:`conformask.ConformalRiskCalibrator.fit`; the message tells with which image the block begins.
+
+    Examples
+    --------
+    >>> import dask.array as da
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> from conformask.integrations.dask import fit
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.dirichlet(np.ones(4), size=(40, 8, 8)).transpose(0, 3, 1, 2)
+    >>> y = X.argmax(axis=1)
+    >>> fitted = fit(cm.ConformalRiskCalibrator(), da.from_array(X, chunks=(10, -1, -1, -1)), da.from_array(y))
+    >>> fitted.lambda_hat_ == cm.ConformalRiskCalibrator().fit(X, y).lambda_hat_
+    True
+    """
+    return calibrator._fit_profiles(
+        profile(
+            X,
+            y,
+            calibrator.conformity_score,
+            inputs=calibrator.inputs,
+            ignore_index=calibrator.ignore_index,
+            collect=calibrator._collected(),
+        )
+    )
+
+
+def profile(
+    X: da.Array | Iterable[Any],
+    y: da.Array | None = None,
+    conformity_score: ScoreLike = "lac",
+    *,
+    inputs: str = "probabilities",
+    ignore_index: int | None = 255,
+    collect: Iterable[LossLike] | None = None,
+) -> Profiles:
+    """Profiles blocks of images where they are, and merges the profiles in a tree, in the order of the images.
+
+    Parameters
+    ----------
+    X, y
+        As for :func:`fit`.
+    conformity_score, inputs, ignore_index, collect
+        As for :func:`conformask.profile`.
+
+    Returns
+    -------
+    ScoreProfiles, or BinnedProfiles if `collect` is given
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`conformask.profile`; the message tells with which image the block begins.
+
+    Examples
+    --------
+    >>> import dask
+    >>> import numpy as np
+    >>> from conformask.integrations.dask import profile
+    >>> X, y = np.full((9, 2, 4, 4), 0.5), np.ones((9, 4, 4), int)
+    >>> blocks = [dask.delayed((X[i : i + 3], y[i : i + 3])) for i in (0, 3, 6)]
+    >>> profile(blocks).lambda_hat("miscoverage", alpha=0.1)
+    0.5
+    """
+    options = {
+        "conformity_score": conformity_score,
+        "inputs": inputs,
+        "ignore_index": ignore_index,
+        "collect": None if collect is None else list(collect),
+        "progress": False,
+    }
+    parts = [
+        delayed(_profile_block)(block, index, first, options)
+        for index, (block, first) in enumerate(_blocks(X, y))
+    ]
+    if not parts:
+        raise ValueError("X is empty: it holds no block")
+    while len(parts) > 1:
+        parts = [delayed(_merge)(parts[i : i + _FAN_IN]) for i in range(0, len(parts), _FAN_IN)]
+    (merged,) = compute(parts[0])
+    assert isinstance(merged, Profiles)
+    return merged
+
+
+def _blocks(X: Any, y: Any) -> list[tuple[Any, int | None]]:
+    """Delayed pairs of scores and labels, and where known the index of their first image."""
+    if not isinstance(X, da.Array):
+        if y is not None:
+            raise TypeError(f"y goes with a dask array X; X is {type(X).__name__}: let its blocks be pairs")
+        blocks = list(X)
+        for block in blocks:
+            if not isinstance(block, Delayed):
+                raise TypeError(f"X must hold delayed (scores, labels) pairs, got {type(block).__name__}")
+        return [(block, None) for block in blocks]
+    if not isinstance(y, da.Array):
+        raise TypeError(f"y must be a dask array like X, got {type(y).__name__}")
+    expected = X.shape[:1] + X.shape[2:]
+    if X.ndim not in (4, 5) or not _fit(y.shape, expected):
+        raise ValueError(f"y must have shape {expected} to match X {X.shape}, got {y.shape}")
+    # Whole images: blocks along n only.
+    X = X.rechunk(dict.fromkeys(range(1, X.ndim), -1))
+    y = y.rechunk({0: X.chunks[0], **dict.fromkeys(range(1, y.ndim), -1)})
+    firsts = np.cumsum([0, *X.chunks[0][:-1]])
+    pairs = zip(X.to_delayed().ravel(), y.to_delayed().ravel(), strict=True)
+    return [
+        (pair, None if np.isnan(first) else int(first)) for pair, first in zip(pairs, firsts, strict=True)
+    ]
+
+
+def _fit(shape: tuple[float, ...], expected: tuple[float, ...]) -> bool:
+    """Whether shapes agree where both are known."""
+    if len(shape) != len(expected):
+        return False
+    return all(np.isnan(a) or np.isnan(b) or a == b for a, b in zip(shape, expected, strict=True))
+
+
+def _profile_block(block: Any, index: int, first: int | None, options: dict[str, Any]) -> Profiles:
+    if not isinstance(block, tuple | list) or len(block) != 2:
+        raise TypeError(f"block {index} must be a (scores, labels) pair, got {type(block).__name__}")
+    try:
+        found: Profiles = profile_here(np.asanyarray(block[0]), np.asanyarray(block[1]), **options)
+        return found
+    except (TypeError, ValueError) as error:
+        begins = "" if first is None else f", which begins with image {first}"
+        raise type(error)(f"{error} (in block {index}{begins})") from error
+
+
+def _merge(parts: Sequence[Profiles]) -> Profiles:
+    merged = parts[0]
+    for part in parts[1:]:
+        merged = merged.merge(part)
+    return merged

@@ -1,0 +1,162 @@
+"""Several processes calibrate together: Dask, joblib and multiprocessing give the bits of one process."""
+
+from __future__ import annotations
+
+import multiprocessing
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import reduce
+
+import dask
+import dask.array as da
+import joblib
+import numpy as np
+import pytest
+from dask.distributed import Client, LocalCluster
+from sklearn.base import clone
+
+import conformask as cm
+from conformask.integrations import dask as on_dask
+from problems import wide
+
+PROBLEM = wide(n=47, size=(9, 8))
+CUTS = [(0, 10), (10, 11), (11, 30), (30, 47)]
+CALIBRATORS = {
+    "exact": cm.ConformalRiskCalibrator(alpha=0.1),
+    "APS from logits": cm.ConformalRiskCalibrator(cm.APS(), inputs="logits", alpha=0.1),
+    "binned": cm.ConformalRiskCalibrator(profile="binned", alpha=0.1, collect=["binary"]),
+}
+
+
+def data(calibrator: cm.ConformalRiskCalibrator) -> tuple[np.ndarray, np.ndarray]:
+    return (np.log(PROBLEM.X) if calibrator.inputs == "logits" else PROBLEM.X), PROBLEM.y
+
+
+def same(fitted: cm.ConformalRiskCalibrator, calibrator: cm.ConformalRiskCalibrator) -> bool:
+    """The bits of one process: all results, and all of the profiles."""
+    alone = clone(calibrator).fit(*data(calibrator))
+    results = ("lambda_hat_", "risk_", "risk_bound_", "n_images_", "n_classes_")
+    if calibrator.profile == "binned":
+        kept = [
+            np.array_equal(fitted.profiles_._core.part(i)[1], alone.profiles_._core.part(i)[1])
+            for i in (0, 1)
+        ]
+    else:
+        pairs = zip(fitted.profiles_._core.to_arrays(), alone.profiles_._core.to_arrays(), strict=True)
+        kept = [np.array_equal(ours, theirs) for ours, theirs in pairs if ours is not None]
+    return all(kept) and all(getattr(fitted, name) == getattr(alone, name) for name in results)
+
+
+def fit_part(calibrator: cm.ConformalRiskCalibrator, start: int, stop: int) -> cm.ConformalRiskCalibrator:
+    X, y = data(calibrator)
+    return clone(calibrator).partial_fit(X[start:stop], y[start:stop])
+
+
+def make_block(start: int, stop: int, logits: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Made where it is used: nothing travels but the two numbers."""
+    return (np.log(PROBLEM.X) if logits else PROBLEM.X)[start:stop], PROBLEM.y[start:stop]
+
+
+# joblib and multiprocessing
+
+
+@pytest.mark.parametrize("name", CALIBRATORS)
+def test_joblib(name: str) -> None:
+    calibrator = CALIBRATORS[name]
+    parts = joblib.Parallel(n_jobs=2)(joblib.delayed(fit_part)(calibrator, *cut) for cut in CUTS)
+    assert same(reduce(lambda left, right: left.merge(right), parts), calibrator)
+
+
+@pytest.mark.parametrize("name", CALIBRATORS)
+def test_multiprocessing(name: str) -> None:
+    calibrator = CALIBRATORS[name]
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        parts = pool.starmap(fit_part, [(calibrator, *cut) for cut in CUTS])
+    assert same(reduce(lambda left, right: left.merge(right), parts), calibrator)
+
+
+# Dask
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Client]:
+    """Two processes on this machine."""
+    with (
+        dask.config.set({"distributed.comm.retry.count": 0}),
+        LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, host="127.0.0.1"
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+@pytest.mark.parametrize("name", CALIBRATORS)
+@pytest.mark.parametrize("chunks", [(10, -1, -1, -1), (20, 2, 5, 3), (47, -1, -1, -1), (1, -1, -1, -1)])
+def test_dask_arrays(client: Client, name: str, chunks: tuple[int, ...]) -> None:
+    calibrator = CALIBRATORS[name]
+    X, y = data(calibrator)
+    fitted = on_dask.fit(clone(calibrator), da.from_array(X, chunks), da.from_array(y, (13, 4, 8)))
+    assert same(fitted, calibrator)
+
+
+@pytest.mark.parametrize("name", CALIBRATORS)
+def test_dask_delayed_blocks(client: Client, name: str) -> None:
+    calibrator = CALIBRATORS[name]
+    blocks = [dask.delayed(make_block)(*cut, calibrator.inputs == "logits") for cut in CUTS]
+    assert same(on_dask.fit(clone(calibrator), blocks), calibrator)
+    assert len({worker["pid"] for worker in client.run(_process).values()}) == 2
+
+
+def _process() -> dict[str, int]:
+    import os
+
+    return {"pid": os.getpid()}
+
+
+def test_dask_profiles(client: Client) -> None:
+    found = on_dask.profile(da.from_array(PROBLEM.X, (9, -1, -1, -1)), da.from_array(PROBLEM.y), "aps")
+    assert isinstance(found, cm.ScoreProfiles)
+    assert found[:5].lambda_hat("miscoverage", 0.3) == cm.profile(
+        PROBLEM.X[:5], PROBLEM.y[:5], "aps"
+    ).lambda_hat("miscoverage", 0.3)
+
+
+def test_dask_refuses_what_does_not_fit() -> None:
+    X, y = da.from_array(PROBLEM.X, (10, -1, -1, -1)), da.from_array(PROBLEM.y)
+    bad = PROBLEM.X.copy()
+    bad[25, 1, 2, 3] = np.nan
+    labels = PROBLEM.y.copy()
+    labels[25, 2, 3] = 0
+    fit, calibrator = on_dask.fit, cm.ConformalRiskCalibrator()
+    with dask.config.set(scheduler="synchronous"):
+        for arguments, error, says in [
+            ((X,), TypeError, "y must be a dask array like X, got NoneType"),
+            ((X, PROBLEM.y), TypeError, "y must be a dask array like X, got ndarray"),
+            ((X, y[1:]), ValueError, r"y must have shape \(47, 9, 8\).*got \(46, 9, 8\)"),
+            (([dask.delayed((PROBLEM.X, PROBLEM.y))], y), TypeError, "let its blocks be pairs"),
+            (([PROBLEM.X],), TypeError, "must hold delayed .* pairs, got ndarray"),
+            (
+                ([dask.delayed(PROBLEM.X)],),
+                TypeError,
+                r"block 0 must be a \(scores, labels\) pair, got ndarray",
+            ),
+            (([],), ValueError, "X is empty"),
+            (
+                (da.from_array(bad, (10, -1, -1, -1)), da.from_array(labels)),
+                ValueError,
+                r"not finite in image 5: .*\(in block 2, which begins with image 20\)",
+            ),
+        ]:
+            with pytest.raises(error, match=says):
+                fit(calibrator, *arguments)
+        with pytest.raises(cm.InfeasibleRiskError):
+            fit(cm.ConformalRiskCalibrator(alpha=0.01), X, y)
+    with pytest.raises(Exception, match="has seen no images"):
+        calibrator.predict(PROBLEM.X)
+
+
+def test_conformask_does_not_import_dask() -> None:
+    code = "import sys, conformask; raise SystemExit('dask' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
