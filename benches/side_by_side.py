@@ -24,8 +24,14 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
+from scipy import ndimage
 
 import conformask as cm
+
+try:
+    import torch
+except ImportError:  # NumPy then stands for it
+    torch = None
 
 VOID = 255
 AGREEMENT = 0.85  # share of labelled pixels whose label is the argmax
@@ -232,6 +238,151 @@ def numpy_contestants(work: Workload) -> Iterator[Contestant]:
         yield Contestant(Key(work.name, name), call)
 
 
+# Scores, logits and bins
+
+SCORES: dict[str, tuple[cm.LAC | cm.APS | cm.RAPS | cm.SACP, float]] = {
+    "fit with APS": (cm.APS(), 3),
+    "fit with RAPS": (cm.RAPS(), 3),
+    "fit with SACP(LAC())": (cm.SACP(cm.LAC()), 4),
+    "fit with SACP(APS())": (cm.SACP(cm.APS()), 20),
+}
+SORTED_APS = "sorted APS lambda-hat"
+FILTERED_SACP = "SciPy SACP lambda-hat"
+
+
+def fit(score: Any, work: Workload, **parameters: Any) -> cm.ConformalRiskCalibrator:
+    return cm.ConformalRiskCalibrator(score, alpha=work.alpha, **parameters).fit(work.X, work.y)
+
+
+def scores_and_inputs(work: Workload) -> Iterator[Contestant]:
+    """Every other score, logits, and bins."""
+    logits = Workload(work.name, np.log(work.X + np.float32(1e-9)), work.y, work.alpha)
+    read = Key(work.name, READ)
+    yield Contestant(read, lambda: np.max(work.X))
+    yield Contestant(Key(work.name, "fit"), lambda: fit("lac", work))
+    for name, (score, times) in SCORES.items():
+        yield Contestant(Key(work.name, name), lambda score=score: fit(score, work), (AtMost(times, read),))
+    from_logits: tuple[AtMost | Faster, ...] = (AtMost(4, read),)
+    if torch is not None:
+        maps = torch.from_numpy(logits.X)
+        softmax = Workload(work.name, logits.X, work.y, work.alpha)
+
+        def theirs() -> object:
+            return fit(
+                "lac", Workload(softmax.name, torch.softmax(maps, 1).numpy(), softmax.y, softmax.alpha)
+            )
+
+        key = Key(work.name, "fit of torch.softmax(logits)")
+        yield Contestant(key, theirs)
+        from_logits += (Faster(4, key),)
+    yield Contestant(
+        Key(work.name, "fit on logits"), lambda: fit("lac", logits, inputs="logits"), from_logits
+    )
+    bins = AtMost(1, Key(work.name, "fit"))
+    yield Contestant(
+        Key(work.name, "fit with profile='binned'"), lambda: fit("lac", work, profile="binned"), (bins,)
+    )
+
+
+def weighted_lambda_hat(scores: Scores, work: Workload) -> float:
+    """Lambda-hat for the miscoverage loss from the scores of the true labels, (n, H, W)."""
+    valid = work.y != VOID
+    weights = np.broadcast_to(1 / valid.sum(axis=(1, 2), keepdims=True), work.y.shape)[valid]
+    descending = np.argsort(-scores[valid])
+    losses = np.cumsum(weights[descending])
+    budget = work.alpha * (len(work.X) + 1) - 1
+    return float(scores[valid][descending[np.searchsorted(losses, budget, side="right")]])
+
+
+def sorted_aps(work: Workload) -> float:
+    """Sort the classes of every pixel, cumulate, look up the true label: in torch if it is there, else in NumPy."""
+    labels = np.where(work.y == VOID, 0, work.y)[:, np.newaxis]
+    if torch is None:
+        order = np.argsort(-work.X, axis=1, kind="stable")
+        ranked = np.take_along_axis(work.X, order, axis=1)
+        before = ranked.cumsum(axis=1) - ranked
+        rank = (order == labels).argmax(axis=1)[:, np.newaxis]
+        return weighted_lambda_hat(np.take_along_axis(before, rank, axis=1)[:, 0].astype(np.float64), work)
+    ranked, order = torch.sort(torch.from_numpy(work.X), dim=1, descending=True, stable=True)
+    before = ranked.cumsum(1) - ranked
+    rank = (order == torch.from_numpy(labels)).to(torch.uint8).argmax(1, keepdim=True)
+    return weighted_lambda_hat(before.gather(1, rank)[:, 0].double().numpy(), work)
+
+
+def filtered_sacp(work: Workload) -> float:
+    """SACP over LAC: SciPy's filter class by class, then the true label's scores."""
+    scores = 1 - work.X
+    means = np.stack(
+        [[ndimage.uniform_filter(plane, 7, mode="reflect") for plane in image] for image in scores]
+    )
+    blended = np.float32(0.7) * scores + np.float32(0.3) * means
+    np.put_along_axis(blended, work.X.argmax(axis=1)[:, np.newaxis], 0, axis=1)
+    labels = np.where(work.y == VOID, 0, work.y)[:, np.newaxis]
+    return weighted_lambda_hat(np.take_along_axis(blended, labels, axis=1)[:, 0].astype(np.float64), work)
+
+
+def slow_ways(work: Workload) -> Iterator[Contestant]:
+    """What one would write without us, on few images, once it is certain that it finds nearly the same."""
+    yield Contestant(Key(work.name, READ), lambda: np.max(work.X))
+    for ours, theirs, call, times in [
+        ("fit with APS", SORTED_APS, sorted_aps, 50),
+        ("fit with SACP(LAC())", FILTERED_SACP, filtered_sacp, 10),
+    ]:
+        score, _ = SCORES[ours]
+        found, reference = fit(score, work).lambda_hat_, call(work)
+        assert abs(found - reference) <= 1e-5, (ours, found, reference)
+        yield Contestant(Key(work.name, theirs), lambda call=call: call(work))
+        bound = Faster(times, Key(work.name, theirs))
+        yield Contestant(Key(work.name, ours), lambda score=score: fit(score, work), (bound,))
+
+
+def race_of_scores(images: int, repeats: int) -> list[list[str]]:
+    shape = (19, 256, 512)
+    rows = list(time_rows([*scores_and_inputs(workload("scores", (images, *shape)))], repeats))
+    few = max(10, images // 6)
+    work = workload(f"scores, {few} images", (few, *shape), alpha=level(few, 0.5))
+    return rows + list(time_rows([*slow_ways(work)], min(repeats, 3)))
+
+
+def make_block(seed: int, images: int) -> tuple[Scores, Labels]:
+    """Logits and labels, made where they are used."""
+    rng = np.random.default_rng(seed)
+    logits = rng.standard_normal((images, 19, 256, 512), np.float32)
+    logits *= 3
+    return logits, rng.integers(0, 19, (images, 256, 512))
+
+
+def dask_lines(images: int) -> Iterator[str]:
+    """APS from logits: two workers of one thread, and one process of one thread."""
+    try:
+        import dask
+        from dask.distributed import Client, LocalCluster
+
+        from conformask.integrations import dask as on_dask
+    except ImportError:
+        yield "Dask is not installed."
+        return
+    calibrator = cm.ConformalRiskCalibrator(cm.APS(), alpha=0.2, inputs="logits", profile="binned")
+    blocks = [dask.delayed(make_block)(seed, 4) for seed in range(images // 4)]
+    seconds: dict[int, float] = {}
+    os.environ["CONFORMASK_NUM_THREADS"] = "1"
+    for workers in (1, 2):
+        with (
+            LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) as cluster,
+            Client(cluster),
+        ):
+            on_dask.fit(calibrator, blocks[:2])  # code and caches
+            start = time.perf_counter()
+            on_dask.fit(calibrator, blocks)
+            seconds[workers] = time.perf_counter() - start
+    ratio = seconds[1] / seconds[2]
+    yield f"Dask, APS from logits, blocks of 4 images made in single-threaded workers, {4 * len(blocks)} images:"
+    yield (
+        f"  one worker {seconds[1]:.2f} s, two workers {seconds[2]:.2f} s: >= 1.5x faster: {ratio:.2f}x, "
+        f"{holds(ratio >= 1.5)}"
+    )
+
+
 # Measuring
 
 
@@ -416,7 +567,10 @@ def cpu_model() -> str:
 
 def machine_lines(images: int, repeats: int) -> Iterator[str]:
     yield f"{cpu_model()}, {os.cpu_count()} cores; conformask uses {cm.get_num_threads()} threads, NumPy one"
-    yield f"Python {platform.python_version()}, numpy {np.__version__}, conformask {cm.__version__}"
+    if torch is not None:
+        torch.set_num_threads(cm.get_num_threads())
+    theirs = "no torch: NumPy sorts" if torch is None else f"torch {torch.__version__} on as many threads"
+    yield f"Python {platform.python_version()}, numpy {np.__version__}, {theirs}, conformask {cm.__version__}"
     yield (
         f"{images} images of 19 x 256 x 512 unless stated, int64 labels, {AGREEMENT:.0%} agree with the argmax, "
         f"{VOID_SHARE:.0%} void; medians of {repeats} interleaved repeats"
@@ -453,6 +607,7 @@ def main() -> None:
     few, half = max(6, images // 8), images // 2
     rows = [HEADER, *race_of_one_size(images, repeats)]
     rows += race_of(f"float64, {half} images", (half, 19, 256, 512), np.float64, level(half, 0.6), repeats)
+    rows += race_of_scores(images, repeats)
     rows += race_of(f"K = 150, {few} x 512 x 683", (few, 150, 512, 683), np.float32, level(few, 0.6), repeats)
     print(f"load average of the last minute: {os.getloadavg()[0]:.1f} (about 1 to 2 is our own)\n")
     show(aligned(rows))
@@ -461,6 +616,8 @@ def main() -> None:
         show(markdown(rows))
     print()
     show(memory_lines(min(images, 32), chosen.threads))
+    print()
+    show(dask_lines(images))
     if chosen.peers:
         print()
         show(mapie_lines(images))
