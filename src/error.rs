@@ -137,6 +137,14 @@ pub enum Error {
         /// Row-major index of the pixel.
         pixel: usize,
     },
+    /// A set from which nothing can be drawn.
+    #[error("masks hold an empty set in image {image} at pixel {pixel}: there is no class to draw")]
+    EmptySet {
+        /// Index of the image.
+        image: usize,
+        /// Row-major index of the pixel.
+        pixel: usize,
+    },
     /// Profiles or counts of different class counts.
     #[error("X has K = {actual} classes from image {image} on, but earlier images have K = {expected}")]
     ClassCount {

@@ -140,6 +140,7 @@ def pairs(X: object, y: object, progress: bool | str, at_once: int | None = None
         labels = label_array(pair[1], where=where)[np.newaxis]
         check_labels(scores, labels, where)
         yield scores, labels, index
+        del pair, scores, labels  # or they would be there while the next image is made
 
 
 def check_labels(

@@ -17,6 +17,7 @@ __all__ = [
     "get_num_threads",
     "mask_coverage",
     "n_needed",
+    "sample_masks",
     "set_num_threads",
     "set_size",
     "threshold",
@@ -141,6 +142,7 @@ def coverage(
 def mask_coverage(
     masks: NDArray[np.bool_], y: _Labels, ignore_index: int | None, first_image: int
 ) -> _Counts: ...
+def sample_masks(masks: NDArray[np.bool_], key: int, out: NDArray[Any]) -> None: ...
 def weighted_quantile(
     values: NDArray[np.float64], weights: NDArray[np.float64], budget: Fraction
 ) -> float | None: ...

@@ -14,12 +14,20 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from conformask import _core
-from conformask._arrays import check_ignore_index, check_inputs, check_labels, label_array, score_array
+from conformask._arrays import (
+    check_ignore_index,
+    check_inputs,
+    check_labels,
+    label_array,
+    mask_array,
+    score_array,
+)
 from conformask._exact import as_fraction, check_lambda
+from conformask._random import RandomState, check_key
 from conformask.losses import LossLike, as_loss, loss_values
 from conformask.scores import ScoreLike, as_score, scored
 
-__all__ = ["lambda_hat", "losses", "set_size", "threshold", "true_label_scores"]
+__all__ = ["lambda_hat", "losses", "sample_masks", "set_size", "threshold", "true_label_scores"]
 
 
 def threshold(
@@ -164,6 +172,58 @@ def true_label_scores(
     check_labels(maps, labels)
     out = np.empty(maps.shape[:1] + maps.shape[2:], np.float64)
     _core.true_label_scores(maps, labels, score, inputs, index, out, 0)
+    return out
+
+
+def sample_masks(
+    masks: ArrayLike, n_samples: int, random_state: RandomState = None
+) -> NDArray[np.unsignedinteger]:
+    """Label maps drawn from multi-labeled masks: at each pixel one class of its set, uniformly and independently.
+
+    What one does to compare pixel-wise sets with sets of whole segmentations.
+
+    Parameters
+    ----------
+    masks : bool array (n, K, H, W) or (n, K, D, H, W)
+        Multi-labeled masks without an empty set, as ``predict`` gives them.
+    n_samples : int >= 1
+        Number of label maps m of each image.
+    random_state : int >= 0, numpy.random.Generator, numpy.random.RandomState or None, default=None
+        The key of the random numbers: the same int gives the same samples, for any number of threads. None draws one.
+
+    Returns
+    -------
+    array (n, m, H, W) or (n, m, D, H, W), uint8, or uint16 if K > 256
+        Element t, in row-major order, takes the class at place ``floor(r_t * size / 2**64)`` of its set, where ``r_t``
+        is the t-th number of ``numpy.random.Philox(key=random_state)``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If masks are not boolean, a set is empty, or a parameter is out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> masks = np.array([[[[1, 1, 0]], [[0, 1, 1]]]], bool)  # sets {0}, {0, 1} and {1}
+    >>> samples = cm.kernels.sample_masks(masks, 1000, random_state=0)
+    >>> samples[0, :, 0, 0].max(), samples[0, :, 0, 2].min()
+    (np.uint8(0), np.uint8(1))
+    >>> 0.45 < samples[0, :, 0, 1].mean() < 0.55
+    np.True_
+    """
+    sets = mask_array(masks)
+    if isinstance(n_samples, bool) or not isinstance(n_samples, int | np.integer):
+        raise TypeError(f"n_samples must be an int, got {n_samples!r}")
+    if n_samples < 1:
+        raise ValueError(f"n_samples must be at least 1, got {n_samples}")
+    key = check_key(random_state)
+    if sets.ndim not in (4, 5):
+        raise ValueError(f"masks must be (n, K, H, W) or (n, K, D, H, W), got {sets.shape}")
+    dtype = np.uint8 if sets.shape[1] <= 256 else np.uint16
+    out: NDArray[np.unsignedinteger] = np.empty((len(sets), n_samples, *sets.shape[2:]), dtype)
+    _core.sample_masks(sets, key, out)
     return out
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,14 @@ from conformask import _core
 from conformask._arrays import check_ignore_index, check_labels, is_array, label_array, mask_array
 from conformask.losses import LossLike, as_loss, loss_values
 
-__all__ = ["activation_ratio", "empirical_risk", "marginal_coverage"]
+__all__ = [
+    "activation_ratio",
+    "class_set_sizes",
+    "empirical_risk",
+    "log10_volume",
+    "marginal_coverage",
+    "size_stratified_coverage",
+]
 
 
 def empirical_risk(
@@ -110,6 +117,8 @@ def marginal_coverage(
 ) -> float | NDArray[np.float64]:
     r"""The mean over images of the share of labelled pixels whose set holds their label.
 
+    ``average=False`` gives the image-wise coverages.
+
     .. math:: \frac{1}{n} \sum_i \frac{1}{|V_i|} \sum_{p \in V_i} 1[y_p \in C_\lambda(p)]
 
     Parameters
@@ -138,6 +147,161 @@ def marginal_coverage(
     return _over_images(
         y_true, masks, ignore_index, average, lambda missed, totals, _: covered_share(missed, totals)
     )
+
+
+class SizeStratifiedCoverage(NamedTuple):
+    """Coverage by set size.
+
+    Attributes
+    ----------
+    sizes : int64 array (S,)
+        The set sizes that occur, ascending.
+    coverages : float64 array (S,)
+        Share of the labelled pixels with a set of that size whose set holds their label.
+    n_pixels : int64 array (S,)
+        Number of those pixels.
+    """
+
+    sizes: NDArray[np.int64]
+    coverages: NDArray[np.float64]
+    n_pixels: NDArray[np.int64]
+
+
+def size_stratified_coverage(
+    y_true: Any, masks: Any, *, ignore_index: int | None = 255
+) -> SizeStratifiedCoverage:
+    """Coverage by set size, over the labelled pixels of all images.
+
+    Sets that adapt to the difficulty of a pixel cover alike whatever their size; the smallest coverage is the
+    size-stratified coverage metric.
+
+    Parameters
+    ----------
+    y_true : integer array (n, H, W) or (n, D, H, W), or a list of arrays, one per image
+        Labels.
+    masks : bool array (n, K, H, W) or (n, K, D, H, W), or a list of arrays, one per image
+        Multi-labeled masks.
+    ignore_index : int or None, default=255
+        The label of void pixels, which do not count.
+
+    Returns
+    -------
+    SizeStratifiedCoverage
+        ``sizes``, ``coverages``, ``n_pixels``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If types, shapes or labels do not fit.
+
+    References
+    ----------
+    Angelopoulos, Bates, Malik, Jordan, "Uncertainty Sets for Image Classifiers using Conformal Prediction", ICLR 2021.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> masks = np.array([[[[1, 1, 0]], [[0, 1, 1]]]], bool)  # sets {0}, {0, 1} and {1}
+    >>> found = cm.metrics.size_stratified_coverage(np.array([[[1, 1, 1]]]), masks)
+    >>> found.sizes.tolist(), found.coverages.tolist(), found.n_pixels.tolist()
+    ([1, 2], [0.5, 1.0], [2, 1])
+    """
+    covered, pixels = np.zeros(0, np.int64), np.zeros(0, np.int64)
+    for sizes, labels, mask in _labelled(y_true, masks, ignore_index):
+        hits = mask[labels, np.arange(len(labels))]
+        length = max(len(pixels), len(mask) + 1)
+        covered = np.pad(covered, (0, length - len(covered))) + np.bincount(sizes[hits], minlength=length)
+        pixels = np.pad(pixels, (0, length - len(pixels))) + np.bincount(sizes, minlength=length)
+    found = np.flatnonzero(pixels)
+    return SizeStratifiedCoverage(found, covered[found] / pixels[found], pixels[found])
+
+
+def class_set_sizes(
+    y_true: Any, masks: Any, *, ignore_index: int | None = 255, average: bool = True
+) -> NDArray[np.float64]:
+    """Mean set size on the pixels of each class.
+
+    Parameters
+    ----------
+    y_true : integer array (n, H, W) or (n, D, H, W), or a list of arrays, one per image
+        Labels.
+    masks : bool array (n, K, H, W) or (n, K, D, H, W), or a list of arrays, one per image
+        Multi-labeled masks, of one K.
+    ignore_index : int or None, default=255
+        The label of void pixels, which do not count.
+    average : bool, default=True
+        Whether to return the means over the images that have the class, or the array of all.
+
+    Returns
+    -------
+    float64 array (K,), or (n, K)
+        NaN where no image (or the image) has the class.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If types, shapes or labels do not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> masks = np.array([[[[1, 1, 0]], [[0, 1, 1]]]], bool)  # sets {0}, {0, 1} and {1}
+    >>> cm.metrics.class_set_sizes(np.array([[[0, 1, 1]]]), masks)
+    array([1. , 1.5])
+    """
+    rows = []
+    for sizes, labels, mask in _labelled(y_true, masks, ignore_index):
+        counts = np.bincount(labels, minlength=len(mask)).astype(np.float64)
+        row = np.full(len(mask), np.nan)
+        np.divide(np.bincount(labels, sizes, len(mask)), counts, out=row, where=counts > 0)
+        rows.append(row)
+    values = np.stack(rows)
+    return np.array([exact_mean(column) for column in values.T]) if average else values
+
+
+def log10_volume(masks: Any, *, average: bool = True) -> float | NDArray[np.float64]:
+    r"""Logarithm of the number of label maps that masks hold, :math:`\sum_p \log_{10} |C(p)|` over all pixels.
+
+    Parameters
+    ----------
+    masks : bool array (n, K, H, W) or (n, K, D, H, W), or a list of arrays, one per image
+        Multi-labeled masks.
+    average : bool, default=True
+        Whether to return the mean over images, or the array of all.
+
+    Returns
+    -------
+    float, or float64 array (n,)
+        0 for single label maps; minus infinity where a set is empty.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If types or shapes do not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> masks = np.ones((1, 10, 3, 5), bool)
+    >>> cm.metrics.log10_volume(masks)
+    15.0
+    """
+    images = masks if is_array(masks) else list(masks)
+    values = []
+    for index, image in enumerate(images):
+        mask = mask_array(image)
+        if mask.ndim not in (3, 4):
+            raise ValueError(f"masks must hold (K, H, W) or (K, D, H, W) in image {index}, got {mask.shape}")
+        # Pixels of one size together: few logarithms, and a sum that does not depend on an order.
+        counts = np.bincount(mask.sum(axis=0).ravel())
+        terms = [n * math.log10(size) for size, n in enumerate(counts.tolist()) if size and n]
+        values.append(-math.inf if counts[0] else math.fsum(terms))
+    if not values:
+        raise ValueError("masks is empty: it holds no image")
+    return math.fsum(values) / len(values) if average else np.array(values)
 
 
 def per_pixel(sums: NDArray[np.uint64], totals: NDArray[np.uint64]) -> NDArray[np.float64]:
@@ -174,6 +338,19 @@ def _over_images(
         ]
     )
     return exact_mean(values) if average else values
+
+
+def _labelled(
+    y_true: Any, masks: Any, ignore_index: int | None
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.integer[Any]], NDArray[np.bool_]]]:
+    """The set sizes, labels and masks (K, pixels) of the labelled pixels, image by image."""
+    index = check_ignore_index(ignore_index)
+    for batch, labels, first in _mask_batches(y_true, masks):
+        _core.mask_coverage(batch, labels, index, first)  # refuses labels that are none
+        for mask, label in zip(batch, labels, strict=True):
+            valid = np.ones(label.shape, bool) if index is None else label != index
+            mask_of_valid = mask[:, valid]
+            yield mask_of_valid.sum(axis=0), label[valid].astype(np.intp), mask_of_valid
 
 
 def _mask_batches(

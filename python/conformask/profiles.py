@@ -605,6 +605,7 @@ def profile(
             maps, kernel, of = scored(score, scores, inputs)
             part = _core.ExactProfile.build(maps, labels, kernel, of, index, bool(activation), first)
             n_classes = part.n_classes
+            del scores, labels, maps  # or they would be there while the next image is made
             yield part
 
     if collect is not None:

@@ -2,7 +2,11 @@
 
 use num_bigint::BigInt;
 use num_rational::BigRational;
-use numpy::{PyArray1, PyArray2, PyArrayDyn, PyReadonlyArray1, PyReadwriteArrayDyn, PyUntypedArrayMethods};
+use numpy::ndarray::ArrayViewMut3;
+use numpy::{
+    PyArray1, PyArray2, PyArrayDyn, PyArrayMethods, PyReadonlyArray1, PyReadwriteArrayDyn,
+    PyUntypedArrayMethods,
+};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
@@ -11,8 +15,10 @@ use super::objects::Score;
 use super::run::run;
 use crate::maps::{Inputs, ScoreMaps};
 use crate::metric;
+use crate::philox::Philox;
 use crate::risk::crc;
 use crate::risk::quantile::{WeightedValues, weighted_quantile as quantile};
+use crate::sample;
 use crate::sets;
 
 /// Writes the multi-labeled masks at `lam` into `out`, uint8 like X.
@@ -121,6 +127,32 @@ pub fn mask_coverage<'py>(
     let labels = labels.maps(ignore_index, &maps)?.named("y_true");
     let images = run(masks.py(), |cancel| metric::coverage::mask_coverage(&maps, &labels, cancel))?;
     Ok(counts(masks.py(), &images))
+}
+
+/// Draws label maps from masks into `out`, uint8 or uint16 `(n, m, ...)`, by the random numbers of a key.
+#[pyfunction]
+pub fn sample_masks<'py>(
+    masks: &Bound<'py, PyArrayDyn<bool>>,
+    key: u128,
+    out: &Bound<'py, PyAny>,
+) -> PyResult<()> {
+    let array = borrow(masks)?;
+    let maps = ScoreMaps::new(array.as_array(), Inputs::Probabilities, 0)?;
+    let generator = Philox::new(key);
+    macro_rules! draw {
+        ($out:expr) => {{
+            let mut out = $out.try_readwrite()?;
+            let shape = out.shape().to_vec();
+            let dim = (shape[0], shape[1], shape[2..].iter().product::<usize>());
+            let out = out.as_slice_mut().map_err(|_| PyValueError::new_err("out must be C-contiguous"))?;
+            let out = ArrayViewMut3::from_shape(dim, out).expect("as many elements");
+            run(masks.py(), |cancel| sample::sample_masks(&maps, generator, out, cancel))
+        }};
+    }
+    match out.cast::<PyArrayDyn<u8>>() {
+        Ok(out) if maps.n_classes() <= 256 => draw!(out),
+        _ => draw!(out.cast::<PyArrayDyn<u16>>()?),
+    }
 }
 
 /// `inf { t >= 0 : the weight of the values above t is at most the budget }`; `None` if the budget is negative.

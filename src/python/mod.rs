@@ -34,8 +34,8 @@ mod _core {
     use super::binned::BinnedProfile;
     #[pymodule_export]
     use super::kernels::{
-        coverage, data_pointer, mask_coverage, n_needed, set_size, threshold, true_label_scores,
-        weighted_quantile,
+        coverage, data_pointer, mask_coverage, n_needed, sample_masks, set_size, threshold,
+        true_label_scores, weighted_quantile,
     };
     #[pymodule_export]
     use super::objects::{Loss, Score};
