@@ -118,7 +118,7 @@ def pairs(X: object, y: object, progress: bool | str, at_once: int | None = None
         if at_once is None or scores.ndim not in (4, 5) or not len(scores):
             yield scores, labels, 0  # the kernels refuse other ranks
             return
-        for first in track(range(0, len(scores), at_once), progress, None):
+        for first in track(range(0, len(scores), at_once), progress, None, f"{at_once} images"):
             yield scores[first : first + at_once], labels[first : first + at_once], first
         return
     if not isinstance(X, Iterable) or isinstance(X, str | bytes | dict):
@@ -140,7 +140,6 @@ def pairs(X: object, y: object, progress: bool | str, at_once: int | None = None
         labels = label_array(pair[1], where=where)[np.newaxis]
         check_labels(scores, labels, where)
         yield scores, labels, index
-        del pair, scores, labels  # or they would be there while the next image is made
 
 
 def check_labels(
@@ -208,7 +207,7 @@ def map_images(
     return list(images(track(X, progress, _length(X)))) if isinstance(X, Sequence) else images(X)
 
 
-def track(images: Iterable[T], progress: bool | str, total: int | None) -> Iterable[T]:
+def track(images: Iterable[T], progress: bool | str, total: int | None, unit: str = "image") -> Iterable[T]:
     """`images` with a progress bar; "auto" shows one on a terminal or in a notebook if it takes a while."""
     if progress not in (True, False, "auto"):
         raise ValueError(f"progress must be True, False or 'auto', got {progress!r}")
@@ -216,7 +215,7 @@ def track(images: Iterable[T], progress: bool | str, total: int | None) -> Itera
     return tqdm(
         images,
         total=total,
-        unit="image",
+        unit=unit,
         disable=None if auto else not progress,
         delay=_SECONDS_BEFORE_BAR if auto else 0,
     )

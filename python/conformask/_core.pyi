@@ -35,7 +35,7 @@ _Arrays = tuple[
     NDArray[np.uint64],
     NDArray[np.floating[Any]],
     NDArray[np.uint16],
-    NDArray[np.uint32] | None,
+    NDArray[np.uint64] | None,
 ]
 
 @final
@@ -97,7 +97,7 @@ class ExactProfile:
         lengths: NDArray[np.uint64],
         values: NDArray[np.floating[Any]],
         labels: NDArray[np.uint16],
-        activations: NDArray[np.uint32] | None = None,
+        activations: NDArray[np.uint64] | None = None,
     ) -> ExactProfile: ...
     def __len__(self) -> int: ...
     @property

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 from numbers import Rational, Real
+from typing import Any
 
 import numpy as np
 
-__all__ = ["as_fraction", "as_plain", "check_alpha", "check_lambda"]
+__all__ = ["as_fraction", "as_plain", "check_alpha", "check_lambda", "number_from_json", "number_to_json"]
 
 
 def as_fraction(value: object, name: str) -> Fraction:
@@ -31,6 +32,18 @@ def as_plain(value: object, name: str) -> float | Fraction:
         return float(fraction)
     except OverflowError:
         raise ValueError(f"{name} is too large for a float: {value!r}") from None
+
+
+def number_to_json(number: object) -> dict[str, str]:
+    """A fraction for JSON, which knows none."""
+    if not isinstance(number, Fraction):
+        raise TypeError(f"{number!r} cannot be saved")
+    return {"fraction": str(number)}
+
+
+def number_from_json(value: Any) -> Any:
+    """The inverse of :func:`number_to_json`; anything else as it is."""
+    return Fraction(value["fraction"]) if isinstance(value, dict) and value.keys() == {"fraction"} else value
 
 
 def check_alpha(alpha: object) -> Fraction:

@@ -157,7 +157,7 @@ def true_label_scores(
     ------
     TypeError, ValueError
         As :func:`threshold`, and for labels that are no integers, of another shape, or neither a class nor void. What
-        `X` holds at void pixels is not looked at.
+        `X` holds at void pixels is not looked at, but by the windows of :class:`~conformask.SACP`.
 
     Examples
     --------

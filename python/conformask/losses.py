@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from conformask import _core
-from conformask._exact import as_fraction, as_plain
+from conformask._exact import as_fraction, as_plain, number_from_json, number_to_json
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -441,10 +441,10 @@ def loss_to_json(loss: Loss) -> str:
         raise TypeError(f"only built-in losses can be saved, got {loss!r}")
     name = next(name for name, kind in _BY_NAME.items() if kind is type(loss))
     fields: dict[str, Any] = asdict(loss)  # type: ignore[call-overload]  # losses are dataclasses
-    return json.dumps({"name": name, **fields})
+    return json.dumps({"name": name, **fields}, default=number_to_json)
 
 
 def loss_from_json(text: str) -> Loss:
     """The inverse of :func:`loss_to_json`."""
-    fields = json.loads(text)
+    fields = json.loads(text, object_hook=number_from_json)
     return _BY_NAME[fields.pop("name")](**fields)

@@ -120,7 +120,8 @@ class Profiles(ABC):
 
         .. math:: \hat\lambda = \inf \Big\{ \lambda : \frac{\sum_i L_i(\lambda) + 1}{n + 1} \le \alpha \Big\}
 
-        Exact: no grid, no tolerance. A few milliseconds, from the profiles alone.
+        Exact: no grid, no tolerance; binned profiles may give a little more (:class:`BinnedProfiles`). A few
+        milliseconds, from the profiles alone.
 
         Parameters
         ----------
@@ -145,7 +146,7 @@ class Profiles(ABC):
         return self._lambda_hat(as_loss(loss), alpha, self._units(as_loss(loss), on_empty))
 
     def risk(self, loss: LossLike, lam: float, *, on_empty: OnEmpty = "skip") -> float:
-        """The empirical risk at lambda: the mean of the losses.
+        """The empirical risk at lambda: the mean of the losses; binned profiles know it from above.
 
         Parameters
         ----------
@@ -375,7 +376,11 @@ class ScoreProfiles(Profiles):
         if n_points < 1:
             raise ValueError(f"n_points must be at least 1, got {n_points}")
         jumps = loss._jumps(self._core, n_points)
-        ends = [0.0, lambda_max(self.conformity_score, self.n_classes), *([] if at is None else [at])]
+        ends = [
+            0.0,
+            lambda_max(self.conformity_score, self.n_classes),
+            *([] if at is None else [check_lambda(at)]),
+        ]
         lambdas = np.unique(np.concatenate([jumps, ends]))
         units, losses = self._units(loss, on_empty), self.losses(loss, lambdas)
         return lambdas, np.array([units.mean(column) for column in losses.T])
@@ -461,7 +466,7 @@ class ScoreProfiles(Profiles):
             arrays["lengths"],
             arrays["values"],
             arrays["labels"],
-            arrays.get("activations"),
+            None if (counts := arrays.get("activations")) is None else counts.astype(np.uint64),
         )
         groups = _check_groups(arrays.get("groups"), len(core))
         return cls(core, score, groups, _check_sample_weight(arrays.get("sample_weight"), groups, len(core)))
@@ -565,7 +570,7 @@ def profile(
         How relevant each image is to those to come, fixed beforehand (see
         :class:`~conformask.ConformalRiskCalibrator`).
     activation : bool, default=False
-        Whether to count all classes' critical values in the same pass (20 kB per image, and about five times the time),
+        Whether to count all classes' critical values in the same pass (40 kB per image, and about five times the time),
         so that :meth:`ScoreProfiles.activation` works.
     collect : sequence of losses, or None, default=None
         None keeps exact profiles. With losses, profiles are binned: a few MB however many images, for these losses
@@ -605,7 +610,6 @@ def profile(
             maps, kernel, of = scored(score, scores, inputs)
             part = _core.ExactProfile.build(maps, labels, kernel, of, index, bool(activation), first)
             n_classes = part.n_classes
-            del scores, labels, maps  # or they would be there while the next image is made
             yield part
 
     if collect is not None:
@@ -630,6 +634,8 @@ def _binned(
     from conformask.binned import BinnedProfiles, check_collect
 
     losses = check_collect(collect)
+    if not losses:
+        raise ValueError("collect must name at least one loss")
     for name, value in {
         "groups": groups,
         "sample_weight": sample_weight,

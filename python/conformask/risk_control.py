@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,10 +16,10 @@ from sklearn.exceptions import NotFittedError
 
 from conformask import _core, kernels
 from conformask._arrays import INPUTS, Scores, check_ignore_index, map_images, pairs
-from conformask._exact import as_plain, check_alpha
+from conformask._exact import as_plain, check_alpha, number_from_json, number_to_json
 from conformask.binned import BinnedProfiles, check_collect
 from conformask.exceptions import DroppedImagesWarning, InfeasibleRiskError, InfeasibleRiskWarning
-from conformask.losses import LossLike, as_loss, loss_from_json, loss_to_json, loss_values
+from conformask.losses import Loss, LossLike, as_loss, loss_from_json, loss_to_json, loss_values
 from conformask.metrics import covered_share, exact_mean, per_pixel
 from conformask.profiles import OnEmpty, Profiles, ScoreProfiles, Units, counted_images, profile, read_archive
 from conformask.report import RiskReport
@@ -100,7 +100,7 @@ class ConformalRiskCalibrator(BaseEstimator):
     profile : {"exact", "binned"}, default="exact"
         How profiles are kept. "exact" keeps the critical value of each mispredicted pixel (6 bytes; float64: 10).
         "binned" keeps a few MB however many images, for `loss` and the losses in `collect` alone; lambda-hat is then
-        never too small, and too large by at most 0.1 % of its distance to the largest lambda (see
+        never too small, and by little more than 0.1 % of its distance to the largest lambda too large (see
         :class:`~conformask.BinnedProfiles`).
     collect : sequence of losses, default=()
         With ``profile="binned"``: the losses besides `loss` for which :meth:`recalibrate` shall work.
@@ -266,7 +266,8 @@ class ConformalRiskCalibrator(BaseEstimator):
             As :meth:`fit`; what was collected before is kept.
         """
         known = self.profiles_ if self.__sklearn_is_fitted__() else None
-        added = self._profile(X, y, groups, sample_weight)
+        collect = known.losses if isinstance(known, BinnedProfiles) else None
+        added = self._profile(X, y, groups, sample_weight, collect)
         self._adopt(added if known is None else known.merge(added))
         return self
 
@@ -289,6 +290,8 @@ class ConformalRiskCalibrator(BaseEstimator):
         """
         if not isinstance(other, ConformalRiskCalibrator):
             raise TypeError(f"other must be a ConformalRiskCalibrator, got {type(other).__name__}")
+        if self.profile != other.profile:
+            raise ValueError(f"profile differs: {self.profile!r} here, {other.profile!r} there")
         if self.ignore_index != other.ignore_index:
             raise ValueError(f"ignore_index differs: {self.ignore_index} here, {other.ignore_index} there")
         if as_score(self.conformity_score) != as_score(other.conformity_score):
@@ -389,7 +392,7 @@ class ConformalRiskCalibrator(BaseEstimator):
         lambdas : float64 array (m,)
             Ascending, from 0 to ``lambda_max``; ``lambda_hat_`` is among them, and about 1000 of the jumps.
         risks : float64 array (m,)
-            The risk at each lambda, exactly.
+            The risk at each lambda, exactly (binned profiles: from above).
         """
         solution = self._solved()
         return self.profiles_.risk_curve(self.loss, at=solution.lambda_hat, on_empty=self.on_empty)
@@ -578,7 +581,7 @@ class ConformalRiskCalibrator(BaseEstimator):
             "results": {name: _number_to_json(getattr(self._solved(), name)) for name in _RESULTS},
             "profiles": sibling.name if sibling else None,
         }
-        text = json.dumps(document, indent=2, allow_nan=False) + "\n"
+        text = json.dumps(document, indent=2, allow_nan=False, default=number_to_json) + "\n"
         if sibling:
             self.profiles_.save(sibling)
         path.write_text(text, encoding="utf-8")
@@ -620,7 +623,7 @@ class ConformalRiskCalibrator(BaseEstimator):
                 loss_from_json(json.dumps(loss)) for loss in parameters.get("collect", [])
             )
             parameters["method"] = parameters["method"]["name"]
-            parameters["alpha"] = float(parameters["alpha"])
+            parameters["alpha"] = as_plain(number_from_json(parameters["alpha"]), "alpha")
             calibrator = cls(**parameters)
             calibrator._check_parameters()
             calibrator._solution = _solution_from_json(document["results"], calibrator._question())
@@ -659,8 +662,9 @@ class ConformalRiskCalibrator(BaseEstimator):
         check_alpha(self.alpha)
         as_score(self.conformity_score)
         as_loss(self.loss)
+        collected = check_collect(self.collect)
         if self.profile == "binned":
-            check_collect([self.loss, *self.collect])
+            check_collect([self.loss, *collected])
         check_ignore_index(self.ignore_index)
         if self.method != "crc" and not isinstance(self.method, CRC):
             raise ValueError(f"method must be 'crc' or CRC(), got {self.method!r}")
@@ -675,7 +679,9 @@ class ConformalRiskCalibrator(BaseEstimator):
             if getattr(self, name) not in values:
                 raise ValueError(f"{name} must be one of {list(values)}, got {getattr(self, name)!r}")
 
-    def _profile(self, X: Any, y: Any, groups: Any, sample_weight: Any) -> Profiles:
+    def _profile(
+        self, X: Any, y: Any, groups: Any, sample_weight: Any, collect: Iterable[Loss] | None = None
+    ) -> Profiles:
         self._check_parameters()
         profiles = profile(
             X,
@@ -685,7 +691,7 @@ class ConformalRiskCalibrator(BaseEstimator):
             ignore_index=self.ignore_index,
             groups=groups,
             sample_weight=sample_weight,
-            collect=self._collected(),
+            collect=self._collected() if collect is None else collect,
             progress=self.progress,
         )
         profiles._units(as_loss(self.loss), self.on_empty)  # refuses now what it would refuse later

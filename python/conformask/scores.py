@@ -17,6 +17,10 @@ from conformask._exact import as_fraction
 __all__ = ["APS", "LAC", "RAPS", "SACP", "ConformityScore", "ScoreLike"]
 
 
+_LARGEST_PENALTY = 1_000_000  # a label costs at most 1 without it
+_LARGEST_WINDOW = 1023  # float32 sums of more are no longer good means
+
+
 @dataclass(frozen=True)
 class LAC:
     r"""Least ambiguous set-valued classifier: one minus the label's probability.
@@ -124,12 +128,15 @@ class RAPS:
     def __post_init__(self) -> None:
         if as_fraction(self.penalty, "penalty") < 0:
             raise ValueError(f"penalty must be at least 0, got {self.penalty!r}")
+        if as_fraction(self.penalty, "penalty") > _LARGEST_PENALTY:
+            raise ValueError(f"penalty must be at most {_LARGEST_PENALTY}, got {self.penalty!r}")
         object.__setattr__(self, "penalty", float(self.penalty))
         if self.k_reg is not None:
             _set_int(self, "k_reg", 1)
 
     def _kernel(self) -> _core.Score:
-        return _core.Score.raps(self.penalty, self.k_reg)
+        # No image has so many classes.
+        return _core.Score.raps(self.penalty, None if self.k_reg is None else min(self.k_reg, 2**31))
 
 
 @dataclass(frozen=True)
@@ -162,7 +169,7 @@ class SACP:
         The score :math:`s`.
     weight : float in [0, 1], default=0.3
         The share :math:`w` of the window.
-    window : odd int >= 1, default=7
+    window : odd int from 1 to 1023, default=7
         The width of the window in pixels.
     include_top1 : bool, default=True
         Whether the label that the base score ranks first at the pixel is always in the set.
@@ -200,8 +207,8 @@ class SACP:
             raise ValueError(f"weight must be in [0, 1], got {self.weight!r}")
         object.__setattr__(self, "weight", float(self.weight))
         _set_int(self, "window", 1)
-        if self.window % 2 == 0:
-            raise ValueError(f"window must be odd, got {self.window}")
+        if self.window % 2 == 0 or self.window > _LARGEST_WINDOW:
+            raise ValueError(f"window must be odd and at most {_LARGEST_WINDOW}, got {self.window}")
         _set_flag(self, "include_top1")
         if self.mode not in ("label_scores", "probabilities"):
             raise ValueError(f"mode must be 'label_scores' or 'probabilities', got {self.mode!r}")
@@ -253,7 +260,9 @@ def scored(conformity_score: ConformityScore, maps: Scores, inputs: str) -> Scor
     base = conformity_score.base if isinstance(conformity_score, SACP) else conformity_score
     if not isinstance(base, CallableScore):
         return Scored(maps, kernel, inputs)
-    criticals = score_array(base.function(maps), f" from the conformity score {base}")
+    given = maps.view()
+    given.flags.writeable = False  # it is the caller's own
+    criticals = score_array(base.function(given), f" from the conformity score {base}")
     if criticals.shape != maps.shape:
         raise ValueError(
             f"the conformity score {base} must return an array like X {maps.shape}, got {criticals.shape}"

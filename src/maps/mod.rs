@@ -22,6 +22,7 @@ pub use self::labels::{ClassCounter, Label, LabelMaps, VOID};
 pub use self::prefetch::prefetch;
 pub(crate) use self::stream::stream;
 use self::tile::Gathered;
+pub(crate) use self::tile::padded;
 pub use self::tile::{Scratch, Tile, TileReader};
 use crate::error::{Error, Result};
 use crate::real::{Element, Real};

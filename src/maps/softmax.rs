@@ -1,6 +1,6 @@
 //! From logits, or from scores of any sum, to probabilities, tile by tile.
 //!
-//! `p_k = e^(x_k - m) / sum_j e^(x_j - m)` with `m` the largest logit, or `p_k = x_k / sum_j x_j`. Sums are compensated (Kahan): of
+//! `p_k = e^(x_k - m) / sum_j e^(x_j - m)` with `m` the largest logit, or `p_k = (x_k / m) / sum_j (x_j / m)`. Sums are compensated (Kahan): of
 //! 150 classes the float32 result is within some units in its last place. A pixel with a number that is not finite
 //! becomes NaN in all classes, and so does one whose scores sum to 0.
 
@@ -37,13 +37,15 @@ impl<R: Real> Softmax<R> {
     /// Scores over their sum, likewise.
     pub fn of_scores(&mut self, tile: &Tile<'_, R>, stride: usize) -> &[R] {
         self.reset(tile, stride);
-        let Self { planes, sums, lost, .. } = self;
-        for k in 0..tile.n_classes() {
-            add(tile.plane(k), sums, lost);
+        let Self { planes, largest, sums, lost } = self;
+        // At least 0: where no score is above that, there is nothing to divide by.
+        largest.fill(R::zero());
+        stream!(tile, |planes, _k| maximum(planes, largest));
+        for (k, run) in planes.chunks_exact_mut(stride).enumerate() {
+            ratios(tile.plane(k), largest, sums, lost, run);
         }
         invert(sums);
-        for (k, run) in planes.chunks_exact_mut(stride).enumerate() {
-            run[..tile.len()].copy_from_slice(tile.plane(k));
+        for run in planes.chunks_exact_mut(stride) {
             scale(run, sums);
         }
         planes
@@ -79,16 +81,18 @@ fn exponentials<R: Real>(plane: &[R], largest: &[R], sums: &mut [R], lost: &mut 
         let x = plane[j] - largest[j];
         out[j] = x.exp_of_nonpositive();
         // Minus infinity has an exponential, but is no logit: 0 times it is NaN.
-        (sums[j], lost[j]) = compensated(sums[j], lost[j], out[j] + x * R::zero());
+        (sums[j], lost[j]) = compensated(sums[j], lost[j], out[j] + plane[j] * R::zero());
     }
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
-fn add<R: Real>(plane: &[R], sums: &mut [R], lost: &mut [R]) {
+fn ratios<R: Real>(plane: &[R], largest: &[R], sums: &mut [R], lost: &mut [R], out: &mut [R]) {
     let len = plane.len();
+    let (largest, out) = (&largest[..len], &mut out[..len]);
     let (sums, lost) = (&mut sums[..len], &mut lost[..len]);
     for j in 0..len {
-        (sums[j], lost[j]) = compensated(sums[j], lost[j], plane[j]);
+        out[j] = plane[j] / largest[j];
+        (sums[j], lost[j]) = compensated(sums[j], lost[j], out[j]);
     }
 }
 
@@ -138,6 +142,12 @@ mod tests {
     }
 
     #[test]
+    fn logits_may_be_as_large_as_floats_are() {
+        assert_eq!(softmax(&[3e38, -3e38, 0.0]), [1.0, 0.0, 0.0]);
+        assert_eq!(softmax(&[-3e38, -3e38]), [0.5, 0.5]);
+    }
+
+    #[test]
     fn what_is_no_logit_makes_the_pixel_nan() {
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             assert!(softmax(&[0.0, bad, 1.0]).iter().all(|p| p.is_nan()), "{bad}");
@@ -151,5 +161,15 @@ mod tests {
         assert_eq!(Softmax::default().of_scores(&tile, 1), [0.25, 0.0, 0.75]);
         let none = [0.0_f64; 3];
         assert!(Softmax::default().of_scores(&Tile::new(&none, 1, 1, 3), 1).iter().all(|p| p.is_nan()));
+        for tiny in [1e-40_f32, 3e38] {
+            let scores = [tiny, 3.0 * (tiny / 4.0)];
+            let found = Softmax::default().of_scores(&Tile::new(&scores, 1, 1, 2), 1).to_vec();
+            assert!(
+                (found[0] - 4.0 / 7.0).abs() < 1e-4 && (found[0] + found[1] - 1.0).abs() < 1e-6,
+                "{found:?}"
+            );
+        }
+        let negative = [-1.0_f32, -2.0];
+        assert!(!(Softmax::default().of_scores(&Tile::new(&negative, 1, 1, 2), 1)[0] >= 0.0));
     }
 }

@@ -16,6 +16,7 @@ pub struct Tile<'a, R> {
     len: usize,
     n_classes: usize,
     given: Given<'a, R>,
+    is_trusted: bool,
 }
 
 /// What the caller gave, for error messages.
@@ -30,13 +31,25 @@ impl<'a, R> Tile<'a, R> {
     /// A tile of planes that start `stride` values apart.
     pub fn new(data: &'a [R], stride: usize, len: usize, n_classes: usize) -> Self {
         debug_assert!(len <= stride && data.len() >= (n_classes - 1) * stride + len);
-        Self { data, stride, len, n_classes, given: Given { inputs: Inputs::Probabilities, data, stride } }
+        let given = Given { inputs: Inputs::Probabilities, data, stride };
+        Self { data, stride, len, n_classes, given, is_trusted: false }
     }
 
     /// The tile with the probabilities that were made of what it held.
     pub(super) fn converted(self, inputs: Inputs, data: &'a [R], stride: usize) -> Self {
         let given = Given { inputs, data: self.data, stride: self.stride };
         Self { given, ..Self::new(data, stride, self.len, self.n_classes) }
+    }
+
+    /// The same, made of numbers that were checked: by rounding they may be beyond a limit that those kept.
+    #[must_use]
+    pub fn trusted(self) -> Self {
+        Self { is_trusted: true, ..self }
+    }
+
+    /// Whether nothing needs to be checked.
+    pub fn is_trusted(&self) -> bool {
+        self.is_trusted
     }
 
     /// What the numbers were that the caller gave.
@@ -225,9 +238,9 @@ const SPAN: usize = 32;
 /// Values that are widened at once.
 const AHEAD: usize = 128;
 
-/// An odd number of cache lines (of float32) apart, so that the runs of the classes do not share cache sets.
-pub(super) fn padded(len: usize) -> usize {
-    len.next_multiple_of(16) + 16
+/// An odd number of cache lines of float32, so that runs as far apart do not share cache sets.
+pub(crate) fn padded(len: usize) -> usize {
+    len.next_multiple_of(32) + 16
 }
 
 /// Any strides to class by class, row by row.

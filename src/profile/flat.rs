@@ -21,7 +21,7 @@ pub struct Flat {
     /// Their labels.
     pub labels: Vec<u16>,
     /// Labels by critical value, `(n, cells)`, those that are always in first; if they were counted.
-    pub activations: Option<Array2<u32>>,
+    pub activations: Option<Array2<u64>>,
 }
 
 impl ExactProfile {
@@ -56,7 +56,7 @@ impl ExactProfile {
         }
     }
 
-    fn flat_activations(&self) -> Option<Array2<u32>> {
+    fn flat_activations(&self) -> Option<Array2<u64>> {
         let rows: Vec<_> =
             self.images().iter().map(|image| image.activations.as_ref()).collect::<Option<_>>()?;
         let columns = Activations::default().cells.len() + 1;

@@ -165,7 +165,7 @@ impl ExactProfile {
         lengths: PyReadonlyArray1<'py, u64>,
         values: &Bound<'py, PyAny>,
         labels: PyReadonlyArray1<'py, u16>,
-        activations: Option<PyReadonlyArray2<'py, u32>>,
+        activations: Option<PyReadonlyArray2<'py, u64>>,
     ) -> PyResult<Self> {
         let values = if let Ok(values) = values.cast::<PyArray1<f32>>() {
             Stored::Single(values.readonly().as_array().iter().copied().collect())
@@ -192,5 +192,5 @@ type Arrays<'py> = (
     Bound<'py, PyArray1<u64>>,
     Bound<'py, PyAny>,
     Bound<'py, PyArray1<u16>>,
-    Option<Bound<'py, PyArray2<u32>>>,
+    Option<Bound<'py, PyArray2<u64>>>,
 );

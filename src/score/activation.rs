@@ -16,9 +16,9 @@ const N_CELLS: usize = 40 * 128 + 1;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Activations {
     /// Labels that are always in.
-    pub always: u32,
+    pub always: u64,
     /// Labels by critical value.
-    pub cells: Box<[u32]>,
+    pub cells: Box<[u64]>,
 }
 
 impl Default for Activations {
@@ -55,25 +55,21 @@ impl Activations {
 
     /// At least and at most so many labels are in the sets at `lambda`.
     pub fn bracket(&self, coding: Coding, lambda: f64) -> (u64, u64) {
-        let sum = |cells: &[u32]| cells.iter().map(|&count| u64::from(count)).sum::<u64>();
+        let sum = |cells: &[u64]| cells.iter().sum::<u64>();
         if lambda >= coding.lambda_max() {
-            let all = u64::from(self.always) + sum(&self.cells);
+            let all = self.always + sum(&self.cells);
             return (all, all);
         }
         let cell = cell(coding, coding.cutoff(lambda));
-        let lower = u64::from(self.always) + sum(&self.cells[..cell]);
-        (lower, lower + u64::from(self.cells[cell]))
+        let lower = self.always + sum(&self.cells[..cell]);
+        (lower, lower + self.cells[cell])
     }
 }
 
 /// The cell of a stored value: by what is missing to the largest critical value, as a share of it.
 #[inline(always)]
 fn cell(coding: Coding, stored: f64) -> usize {
-    let missing = match coding {
-        Coding::Complement => stored,
-        Coding::Direct { max } => (1.0 - stored / max).max(0.0),
-    };
-    ((Coding::Complement.key(missing) >> CELL_BITS) as usize).min(N_CELLS - 1)
+    ((Coding::Complement.key(coding.missing(stored)) >> CELL_BITS) as usize).min(N_CELLS - 1)
 }
 
 #[cfg(test)]

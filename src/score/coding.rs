@@ -69,6 +69,15 @@ impl Coding {
         }
     }
 
+    /// What is missing to the largest critical value, as a share of it: never more for a larger critical value.
+    #[inline(always)]
+    pub fn missing(self, stored: f64) -> f64 {
+        match self {
+            Self::Complement => stored,
+            Self::Direct { max } => (1.0 - stored / max).max(0.0),
+        }
+    }
+
     /// The keys of probabilities, or of critical values as a share of the largest, down to 2^-16.
     pub fn usual_keys(self) -> RangeInclusive<u64> {
         const SPAN: u64 = 16 << 52;

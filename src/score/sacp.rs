@@ -21,7 +21,7 @@ use ndarray::ArrayViewMut2;
 
 use super::{Activations, Base, BaseWork, Coding, Lac, Loaded, Score, Visit, Work, given};
 use crate::error::Result;
-use crate::maps::{Band, Tile, TileReader};
+use crate::maps::{Band, Tile, TileReader, padded};
 use crate::normalisation::Place;
 use crate::real::Real;
 
@@ -84,7 +84,7 @@ impl<R: Real> Score<R> for Sacp<R> {
         let (height, width) = reader.plane_shape();
         let window = self.settings.window;
         let blend = Blend::new(self.settings, self.base.coding());
-        rows.reset(reader.n_classes(), width, window);
+        rows.reset(reader.n_classes(), height, width, window);
         let (first_row, last_row) = (band.pixels.start / width, band.pixels.end.div_ceil(width));
         let mut row = first_row;
         let mut next = (usize::MAX, 0); // slice, and its first row that is not in the ring
@@ -194,15 +194,10 @@ pub struct Rows<R> {
     work: BaseWork<R>,
 }
 
-/// An odd number of cache lines (of float32) for each class, so that the rows of the classes do not share cache sets.
-fn padded(len: usize) -> usize {
-    len.next_multiple_of(32) + 16
-}
-
 impl<R: Real> Rows<R> {
-    fn reset(&mut self, n_classes: usize, width: usize, window: usize) {
+    fn reset(&mut self, n_classes: usize, height: usize, width: usize, window: usize) {
         (self.n_classes, self.width, self.window) = (n_classes, width, window);
-        self.ring_len = BLOCK + window - 1;
+        self.ring_len = height.min(BLOCK + window - 1);
         self.ring.resize(n_classes * self.ring_stride(), R::zero());
         self.first.resize(self.ring_len * width, 0);
         self.line.resize(width + window - 1, R::zero());
@@ -270,7 +265,7 @@ impl<R: Real> Rows<R> {
 
     /// Pixels of the blended rows.
     fn tile(&self, first: usize, len: usize) -> Tile<'_, R> {
-        Tile::new(&self.blended[first..], padded(BLOCK * self.width), len, self.n_classes)
+        Tile::new(&self.blended[first..], padded(BLOCK * self.width), len, self.n_classes).trusted()
     }
 }
 

@@ -47,6 +47,13 @@ def test_void_pixels_do_not_count() -> None:
         ).activation(lam)
 
 
+def test_counts_of_huge_images() -> None:
+    """More labels in an image than 32 bits count."""
+    X = np.broadcast_to(np.float32(1 / 200), (1, 200, 4750, 4750))
+    y = np.broadcast_to(np.uint8(0), (1, 4750, 4750))
+    assert cm.profile(X, y, activation=True).activation(1.0) == (200, 200)
+
+
 def test_what_was_not_counted_is_not_guessed() -> None:
     plain, counted = (cm.profile(PROBLEM.X, PROBLEM.y, activation=activation) for activation in (False, True))
     with pytest.raises(ValueError, match="activation=True"):

@@ -116,6 +116,37 @@ def test_a_calibrator_with_bins() -> None:
     assert other.fit(PROBLEM.X, PROBLEM.y).merge(fitted).n_images_ == 120
 
 
+def test_it_does_not_matter_which_loss_is_named_first() -> None:
+    first = Calibrator(profile="binned", collect=["binary"], alpha=0.3).fit(PROBLEM.X, PROBLEM.y)
+    second = Calibrator(profile="binned", loss="binary", collect=["miscoverage"]).fit(PROBLEM.X, PROBLEM.y)
+    assert first.recalibrate(loss="binary").partial_fit(PROBLEM.X, PROBLEM.y).n_images_ == 120
+    assert first.set_params(loss="binary", collect=()).partial_fit(PROBLEM.X, PROBLEM.y).n_images_ == 120
+    assert second.merge(first).n_images_ == 180
+    with pytest.raises(ValueError, match="profile differs: 'exact' here, 'binned' there"):
+        Calibrator().merge(first)
+
+
+@pytest.mark.parametrize("profile", ["exact", "binned"])
+@pytest.mark.parametrize("collect", ["binary", None, 3])
+def test_collect_is_a_sequence(profile: str, collect: object) -> None:
+    with pytest.raises(TypeError, match="collect must be a sequence of losses, got"):
+        Calibrator(profile=profile, collect=collect).fit(PROBLEM.X, PROBLEM.y)
+
+
+def test_a_budget_that_is_met_exactly_is_met_by_less() -> None:
+    """Where rounding up tips the sum over, lambda-hat is the exact one of a slightly smaller budget."""
+    X = np.tile(np.array([0.55, 0.45], np.float32).reshape(1, 2, 1, 1), (19, 1, 1, 3))
+    y = np.zeros((19, 1, 3), int)
+    for image, p in enumerate([0.1, 0.1, 0.1, 0.45]):
+        X[image, :, 0, 0] = 1 - p, p
+        y[image, 0, 0] = 1
+    binned, exact = cm.profile(X, y, collect=["miscoverage"]), cm.profile(X, y)
+    found = binned.lambda_hat("miscoverage", 0.1)
+    assert exact.lambda_hat("miscoverage", 0.1) < found
+    smaller = exact.lambda_hat("miscoverage", 0.1 - 1e-9)
+    assert smaller <= found <= smaller + CLOSE * (1 - smaller)
+
+
 def test_what_bins_do_not_know_is_refused() -> None:
     binned = cm.profile(PROBLEM.X, PROBLEM.y, collect=["miscoverage"])
     for call, error, says in [

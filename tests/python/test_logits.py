@@ -88,6 +88,27 @@ def test_logits_of_any_size() -> None:
     assert Calibrator(inputs="logits").fit(X, y + 1).lambda_hat_ == 1.0
 
 
+def test_scores_of_any_size() -> None:
+    y = np.zeros((20, 1, 1), int)
+    for dtype, scale in [("float32", 1e-40), ("float32", 1e38), ("float64", 1e-310), ("float64", 5e307)]:
+        X = np.broadcast_to(
+            np.array([1, 3], dtype).reshape(1, 2, 1, 1) * np.array(scale, dtype), (20, 2, 1, 1)
+        )
+        found = cm.kernels.true_label_scores(X, y, cm.LAC(include_top1=False), inputs="scores")
+        assert found == pytest.approx(0.75, abs=1e-4)
+        Calibrator(inputs="scores").fit(X, y)
+
+
+def test_the_largest_floats_are_logits() -> None:
+    X = np.zeros((20, 2, 1, 1), np.float32)
+    X[:, 0], X[:, 1] = 3e38, -3e38
+    for profile in ("exact", "binned"):
+        assert (
+            Calibrator(inputs="logits", profile=profile).fit(X, np.ones((20, 1, 1), int)).lambda_hat_ == 1.0
+        )
+    assert cm.kernels.threshold(X, 1.0, inputs="logits").all()
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_what_is_no_logit_is_named(bad: float) -> None:
     X = LOGITS.astype(np.float32)

@@ -394,7 +394,15 @@ def test_names_that_differ_keep_profiles_that_differ(tmp_path: Path) -> None:
 
 
 def test_a_save_that_fails_writes_nothing(tmp_path: Path) -> None:
-    fitted = Calibrator(alpha=Fraction(3, 10)).fit(PROBLEM.X, PROBLEM.y)
+    fitted = Calibrator(loss=lambda coverage: 1 - coverage).fit(PROBLEM.X, PROBLEM.y)
     with pytest.raises(TypeError):
         fitted.save(tmp_path / "c.json", profiles=True)
     assert not list(tmp_path.iterdir())
+
+
+def test_fractions_stay_what_they_are(tmp_path: Path) -> None:
+    loss = cm.MiscoverageLoss([Fraction(1, 3), 2, 0.1, Fraction(1, 2)])
+    fitted = Calibrator(alpha=Fraction(1, 3), loss=loss).fit(PROBLEM.X, PROBLEM.y)
+    fitted.save(tmp_path / "c.json", profiles=True)
+    again = Calibrator.load(tmp_path / "c.json")
+    assert (again.alpha, again.loss, again.lambda_hat_) == (Fraction(1, 3), loss, fitted.lambda_hat_)

@@ -221,6 +221,44 @@ def test_sacp_windows_lie_in_slices_and_beyond_small_images() -> None:
     assert np.array_equal(of_volume, np.stack(of_slices, axis=1))
 
 
+def test_windows_larger_than_the_image() -> None:
+    """Mirrored again and again."""
+    problem = wide(n=2, size=(5, 4), dtype="float64")
+    expected = lac(problem.X, False)
+    half = 25
+    padded = np.pad(expected, [(0, 0), (0, 0), (half, half), (half, half)], mode="symmetric")
+    total = sum(padded[:, :, i : i + 5, j : j + 4] for i in range(51) for j in range(51))
+    sacp = cm.SACP(cm.LAC(), weight=1.0, window=51, include_top1=False)
+    found = [cm.kernels.true_label_scores(problem.X, np.full(problem.y.shape, k), sacp) for k in range(4)]
+    assert np.allclose(np.stack(found, axis=1), total / 51**2, rtol=0, atol=1e-12)
+    assert cm.kernels.set_size(problem.X, 1.0, cm.SACP(window=1023)).min() == 4
+
+
+def test_blended_probabilities_are_not_refused_for_rounding() -> None:
+    """Sums just within 1e-3 of 1 stay accepted whatever blending does to their last place."""
+    X = np.empty((1, 2, 20, 20), np.float32)
+    X[:, 0], X[:, 1] = np.float32(0.5005595), np.float32(0.5004405)
+    for base in (cm.LAC(), cm.APS()):
+        cm.kernels.set_size(X, 0.5, base)
+        cm.kernels.set_size(X, 0.5, cm.SACP(base, mode="probabilities"))
+
+
+def test_large_ranks_are_free() -> None:
+    X = wide().X
+    assert np.array_equal(
+        cm.kernels.set_size(X, 0.5, cm.RAPS(1.0, 2**70)), cm.kernels.set_size(X, 0.5, cm.APS())
+    )
+
+
+def test_a_score_of_ones_own_cannot_change_the_maps() -> None:
+    def careless(X: NDArray) -> NDArray:
+        X *= 0
+        return X
+
+    with pytest.raises(ValueError, match="read-only"):
+        cm.profile(wide().X, wide().y, careless)
+
+
 def test_void_pixels_count_in_windows_as_the_model_saw_them() -> None:
     problem = wide(size=(9, 9))
     other = np.where(problem.y == 255, 255, problem.y)
@@ -293,7 +331,9 @@ def test_what_is_no_score_is_refused(score: Callable, says: str) -> None:
         (lambda: cm.RAPS(k_reg=0), ValueError, "k_reg must be at least 1, got 0"),
         (lambda: cm.RAPS(k_reg=1.5), TypeError, "k_reg must be an int"),
         (lambda: cm.SACP(weight=1.5), ValueError, r"weight must be in \[0, 1\], got 1.5"),
-        (lambda: cm.SACP(window=4), ValueError, "window must be odd, got 4"),
+        (lambda: cm.SACP(window=4), ValueError, "window must be odd and at most 1023, got 4"),
+        (lambda: cm.SACP(window=2**40 + 1), ValueError, "at most 1023"),
+        (lambda: cm.RAPS(penalty=10**400), ValueError, "penalty must be at most 1000000"),
         (lambda: cm.SACP(cm.SACP()), TypeError, "base must be a score of single pixels"),
         (lambda: cm.SACP(mode="maps"), ValueError, "mode must be"),
         (lambda: cm.SACP("apples"), ValueError, "conformity_score must be one of"),
