@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -18,12 +17,12 @@ from conformask.profiles import (
     Profiles,
     Units,
     check_on_empty,
-    read_archive,
-    write_archive,
 )
 from conformask.scores import ConformityScore, lambda_max, score_from_json, score_to_json
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from numpy.typing import NDArray
 
 __all__ = ["BinnedProfiles"]
@@ -192,49 +191,21 @@ class BinnedProfiles(Profiles):
     def _risk(self, loss: Loss, lam: float, units: Units) -> float:
         return self._core.loss_sum(self._index(loss), lam) / units.n if units.n else float("nan")
 
-    def save(self, path: str | Path) -> None:
-        """Writes the profiles to an ``.npz`` file, without pickle.
-
-        Parameters
-        ----------
-        path : path
-            The file.
-        """
+    def _to_arrays(self) -> dict[str, Any]:
         losses = [json.loads(loss_to_json(loss)) for loss in self.losses]
         parts = [self._core.part(i) for i in range(len(losses))]
-        write_archive(
-            path,
-            kind=np.str_("binned"),
-            conformity_score=np.str_(score_to_json(self.conformity_score)),
-            losses=np.str_(json.dumps(losses)),
-            n_classes=np.int64(self.n_classes),
-            n_images=np.uint64(len(self)),
-            n_defined=np.array([n_defined for n_defined, _ in parts], np.uint64),
+        return {
+            "kind": np.str_("binned"),
+            "conformity_score": np.str_(score_to_json(self.conformity_score)),
+            "losses": np.str_(json.dumps(losses)),
+            "n_classes": np.int64(self.n_classes),
+            "n_images": np.uint64(len(self)),
+            "n_defined": np.array([n_defined for n_defined, _ in parts], np.uint64),
             **{f"part_{i}": array for i, (_, array) in enumerate(parts)},
-        )
+        }
 
     @classmethod
-    def load(cls, path: str | Path) -> BinnedProfiles:
-        """Reads what :meth:`save` wrote.
-
-        Parameters
-        ----------
-        path : path
-            The file.
-
-        Returns
-        -------
-        BinnedProfiles
-
-        Raises
-        ------
-        ValueError
-            If the file is damaged, foreign, or of a newer version.
-        """
-        return read_archive(path, cls._from_arrays)
-
-    @classmethod
-    def _from_arrays(cls, arrays: dict[str, Any]) -> BinnedProfiles:
+    def _from_arrays(cls, arrays: dict[str, Any]) -> Self:
         if str(arrays["kind"]) != "binned":
             raise ValueError("it holds exact profiles: read them with ScoreProfiles.load")
         score = score_from_json(str(arrays["conformity_score"]))
@@ -243,26 +214,30 @@ class BinnedProfiles(Profiles):
         parts = [(n, arrays[f"part_{i}"]) for i, n in enumerate(n_defined)]
         if len(parts) != len(losses):
             raise ValueError("as many losses as parts are needed")
-        return _rebuild(score, losses, n_classes, int(arrays["n_images"]), parts)
+        return cls(*_core_of(score, losses, n_classes, int(arrays["n_images"]), parts))
 
     def __reduce__(self) -> tuple[Any, ...]:
         parts = [self._core.part(i) for i in range(len(self.losses))]
         return _rebuild, (self.conformity_score, self.losses, self.n_classes, len(self), parts)
 
 
-def _rebuild(
+def _core_of(
     score: ConformityScore,
     losses: Sequence[Loss],
     n_classes: int,
     n_images: int,
     parts: list[tuple[int, NDArray[Any]]],
-) -> BinnedProfiles:
+) -> tuple[_core.BinnedProfile, ConformityScore, Sequence[Loss]]:
     kernels = [
         (loss._kernel(n_classes), n_defined, array)
         for loss, (n_defined, array) in zip(losses, parts, strict=True)
     ]
     core = _core.BinnedProfile.from_parts(score._kernel(), n_classes, n_images, kernels)
-    return BinnedProfiles(core, score, losses)
+    return core, score, losses
+
+
+def _rebuild(*parts: Any) -> BinnedProfiles:
+    return BinnedProfiles(*_core_of(*parts))
 
 
 def _names(losses: Sequence[Loss]) -> str:

@@ -102,6 +102,7 @@ class Profiles(ABC):
     """What exact and binned profiles have in common: they answer for losses and alphas, and they merge."""
 
     conformity_score: ConformityScore
+    exact: bool
 
     @property
     @abstractmethod
@@ -170,9 +171,45 @@ class Profiles(ABC):
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The empirical risk as a function of lambda."""
 
-    @abstractmethod
     def save(self, path: str | Path) -> None:
-        """Writes the profiles to an ``.npz`` file."""
+        """Writes the profiles to an ``.npz`` file, without pickle.
+
+        Parameters
+        ----------
+        path : path
+            The file.
+        """
+        with Path(path).open("wb") as file:
+            np.savez_compressed(file, format_version=np.int64(FORMAT_VERSION), **self._to_arrays())
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Reads what :meth:`save` wrote.
+
+        Parameters
+        ----------
+        path : path
+            The file.
+
+        Returns
+        -------
+        ScoreProfiles or BinnedProfiles, as the class is
+
+        Raises
+        ------
+        ValueError
+            If the file is damaged, foreign, of the other kind, or of a newer version.
+        """
+        return read_archive(path, cls._from_arrays)
+
+    @abstractmethod
+    def _to_arrays(self) -> dict[str, Any]:
+        """All of it."""
+
+    @classmethod
+    @abstractmethod
+    def _from_arrays(cls, arrays: dict[str, Any]) -> Self:
+        """The inverse; whatever it raises says that the arrays are none of ours."""
 
     @abstractmethod
     def _units(self, loss: Loss, on_empty: OnEmpty) -> Units:
@@ -217,6 +254,8 @@ class ScoreProfiles(Profiles):
     >>> abs(test.risk("miscoverage", lam) - 0.2) < 0.05
     True
     """
+
+    exact = True
 
     def __init__(
         self,
@@ -411,52 +450,25 @@ class ScoreProfiles(Profiles):
             return KnownUnits(sum(shares, Fraction()), n, n_skipped, name, counted, shares)
         return KnownUnits(Fraction(n), n, n_skipped, counted=counted)
 
-    def save(self, path: str | Path) -> None:
-        """Writes the profiles to an ``.npz`` file, without pickle.
-
-        Parameters
-        ----------
-        path : path
-            The file.
-        """
+    def _to_arrays(self) -> dict[str, Any]:
         totals, lengths, values, labels, activations = self._core.to_arrays()
-        extra: dict[str, Any] = {} if activations is None else {"activations": activations}
+        found: dict[str, Any] = {
+            "conformity_score": np.str_(score_to_json(self.conformity_score)),
+            "totals": totals,
+            "lengths": lengths,
+            "values": values,
+            "labels": labels,
+        }
+        if activations is not None:
+            found["activations"] = activations
         if self._groups is not None:
-            extra["groups"] = np.asarray(self._groups)
+            found["groups"] = np.asarray(self._groups)
         if self._sample_weight is not None:
-            extra["sample_weight"] = np.asarray(self._sample_weight, np.float64)
-        write_archive(
-            path,
-            conformity_score=np.str_(score_to_json(self.conformity_score)),
-            totals=totals,
-            lengths=lengths,
-            values=values,
-            labels=labels,
-            **extra,
-        )
+            found["sample_weight"] = np.asarray(self._sample_weight, np.float64)
+        return found
 
     @classmethod
-    def load(cls, path: str | Path) -> ScoreProfiles:
-        """Reads what :meth:`save` wrote.
-
-        Parameters
-        ----------
-        path : path
-            The file.
-
-        Returns
-        -------
-        ScoreProfiles
-
-        Raises
-        ------
-        ValueError
-            If the file is damaged, foreign, or of a newer version.
-        """
-        return read_archive(path, cls._from_arrays)
-
-    @classmethod
-    def _from_arrays(cls, arrays: dict[str, Any]) -> ScoreProfiles:
+    def _from_arrays(cls, arrays: dict[str, Any]) -> Self:
         if "kind" in arrays:
             raise ValueError("it holds binned profiles: read them with BinnedProfiles.load")
         score = score_from_json(str(arrays["conformity_score"]))
@@ -480,14 +492,8 @@ def _rebuild(score: ConformityScore, arrays: tuple[Any, ...], groups: Any, weigh
     return ScoreProfiles(_core.ExactProfile.from_arrays(score._kernel(), *arrays), score, groups, weights)
 
 
-def write_archive(path: str | Path, **arrays: Any) -> None:
-    """Arrays as an ``.npz`` file with a format version."""
-    with Path(path).open("wb") as file:
-        np.savez_compressed(file, format_version=np.int64(FORMAT_VERSION), **arrays)
-
-
 def read_archive(path: str | Path, make: Callable[[dict[str, Any]], T]) -> T:
-    """What `make` makes of the arrays that :func:`write_archive` wrote."""
+    """What `make` makes of the arrays in a file of profiles."""
     try:
         with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}

@@ -386,3 +386,32 @@ def test_expected_risk_of_a_new_image(score: str) -> None:
         risks.append(pool[chosen[n:]].risk("miscoverage", lam))
     margin = 4 * np.std(risks, ddof=1) / np.sqrt(len(risks))
     assert alpha - 2 / (n + 1) - margin <= np.mean(risks) <= alpha + margin
+
+
+# Traps into which others fell
+
+
+@pytest.mark.parametrize("score", [cm.LAC(), cm.APS(), cm.RAPS(), cm.SACP(), cm.SACP(cm.LAC())], ids=str)
+def test_traps(score: object) -> None:
+    problem = wide(n=10)
+    X, y = problem.X, np.where(problem.y == 255, 0, problem.y)
+    # No void anywhere, and no ignore index.
+    plain = cm.ConformalRiskCalibrator(score, alpha=0.1, ignore_index=None).fit(X, y)
+    assert plain.lambda_hat_ == cm.ConformalRiskCalibrator(score, alpha=0.1).fit(X, y).lambda_hat_
+    # n just enough, and one too few.
+    with pytest.raises(cm.InfeasibleRiskError, match="8 calibration images: at least 9 are needed"):
+        cm.ConformalRiskCalibrator(score, alpha=0.1).fit(X[:8], y[:8])
+    assert cm.ConformalRiskCalibrator(score, alpha=0.1).fit(X[:9], y[:9]).risk_ == 0
+    # An all-void image lowers n.
+    y[9] = 255
+    with pytest.warns(cm.DroppedImagesWarning, match="1 of 10 images"):
+        fitted = cm.ConformalRiskCalibrator(score, alpha=0.1).fit(X, y)
+    assert fitted.lambda_hat_ == cm.ConformalRiskCalibrator(score, alpha=0.1).fit(X[:9], y[:9]).lambda_hat_
+    # Close to the largest lambda sets are as full as the scores say, at it they are full.
+    last = cm.profile(X, y, score).risk_curve("miscoverage")[0][-1]
+    for lam in (0.99999 * last, last):
+        scores = np.stack(
+            [cm.kernels.true_label_scores(X, np.full(y.shape, k), score, None) for k in range(4)], axis=1
+        )
+        assert np.array_equal(cm.kernels.threshold(X, lam, score), scores <= lam)
+    assert cm.kernels.threshold(X, last, score).all()

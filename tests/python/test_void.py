@@ -57,6 +57,11 @@ def logits(X: np.ndarray) -> None:
     X[VOID] = np.random.default_rng(3).normal(size=X[VOID].shape)
 
 
+def profile_bits(X: np.ndarray, score: object, inputs: str) -> list[bytes]:
+    arrays = cm.profile(X, Y, score, inputs=inputs, activation=True)._core.to_arrays()
+    return [np.asarray(array).tobytes() for array in arrays]
+
+
 SAYINGS: dict[str, Callable[[np.ndarray], None]] = {
     "NaN": filled(np.nan),
     "infinity": filled(np.inf),
@@ -126,3 +131,14 @@ def test_a_bad_pixel_that_is_not_void_is_seen() -> None:
     X[image, 0, row, column] = np.nan
     with pytest.raises(ValueError, match="not finite"):
         everything(X, Y, "miscoverage")
+
+
+@pytest.mark.parametrize("saying", SAYINGS)
+@pytest.mark.parametrize("inputs", ["probabilities", "logits", "scores"])
+@pytest.mark.parametrize("score", [cm.LAC(), cm.APS(), cm.RAPS(0.3, 1)], ids=str)
+def test_what_a_model_says_of_void_pixels_is_not_looked_at(score: object, inputs: str, saying: str) -> None:
+    X = np.log(PROBLEM.X) if inputs == "logits" else PROBLEM.X.copy()
+    expected = profile_bits(X, score, inputs)
+    pixels = np.moveaxis(X, 1, -1)
+    SAYINGS[saying](pixels)
+    assert profile_bits(X, score, inputs) == expected
