@@ -4,13 +4,10 @@ use multiversion::multiversion;
 use ndarray::{ArrayViewMut2, ArrayViewMut3, s};
 
 use crate::error::Result;
-use crate::maps::{ClassCounter, LabelMaps, ScoreMaps, VOID, bands_mut, map_bands, prefetch};
+use crate::maps::{ClassCounter, LabelMaps, ScoreMaps, VOID, bands_mut, map_bands};
 use crate::real::Real;
 use crate::score::{Score, for_each_tile};
 use crate::threads::Cancel;
-
-/// Bytes of a row of masks that are prefetched before they are written.
-const AHEAD: usize = 512;
 
 /// Multi-labeled masks: `out` is `(n, K, pixels)` and takes 1 where the class is in the pixel's set at `lambda`, else 0.
 pub fn threshold<R: Real>(
@@ -22,11 +19,6 @@ pub fn threshold<R: Real>(
 ) -> Result<()> {
     map_bands(maps, bands_mut(out), cancel, |buffers, band, mut out| {
         for_each_tile(maps, None, score, band, buffers, |spot, tile, work| {
-            // Where tiles are short, the next ones' rows begin where nobody expects it.
-            for row in out.outer_iter() {
-                let row = row.to_slice().expect("the pixels of a class are contiguous");
-                prefetch(row, spot.columns.end..spot.columns.end + tile.len().min(AHEAD));
-            }
             let mut out = out.slice_mut(s![.., spot.columns.clone()]);
             score.masks(tile, lambda, &spot.place, work, &mut out)
         })

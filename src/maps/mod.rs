@@ -19,7 +19,6 @@ use rayon::prelude::*;
 
 pub use self::inputs::Inputs;
 pub use self::labels::{ClassCounter, Label, LabelMaps, VOID};
-pub use self::prefetch::prefetch;
 pub(crate) use self::stream::stream;
 use self::tile::Gathered;
 pub(crate) use self::tile::padded;

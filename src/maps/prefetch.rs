@@ -7,7 +7,7 @@ use std::ops::Range;
 /// Bytes of a cache line.
 const LINE: usize = 64;
 
-/// Asks for values that will soon be read or written, as far as there are any.
+/// Asks for values that will soon be read, as far as there are any.
 pub fn prefetch<T>(values: &[T], range: Range<usize>) {
     let ahead = values.get(range.start..range.end.min(values.len())).unwrap_or_default();
     #[cfg(target_arch = "x86_64")]

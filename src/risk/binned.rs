@@ -14,7 +14,7 @@ use rayon::prelude::*;
 use super::crc::image_critical_values;
 use super::quantile::{WeightedValues, weighted_quantile};
 use crate::error::{Error, Result};
-use crate::loss::{Loss, PixelWeights};
+use crate::loss::Loss;
 use crate::profile::{ExactProfile, ImageProfile};
 use crate::real::Real;
 use crate::score::Coding;
@@ -161,23 +161,28 @@ impl BinnedProfile {
                     *n_defined += (steps.len() - known) as u64;
                 }
                 Collected::Rate(bins) => {
-                    let images: Vec<Option<Vec<(u32, u64)>>> = profile
+                    let n = profile.images().len();
+                    if let [image] = profile.images() {
+                        // One at a time, as from a generator: into the bins as they are.
+                        let mut rates =
+                            Rates { n_defined: 0, bins: std::mem::take(bins), table: vec![0; N_BINS] };
+                        rates.add(image, profile.coding(), loss);
+                        *n_defined += rates.n_defined;
+                        *bins = rates.bins;
+                        continue;
+                    }
+                    let found = profile
                         .images()
                         .par_iter()
-                        .map_init(
-                            || vec![0; N_BINS],
-                            |table, image| {
-                                let weights = loss.pixel_weights(&image.totals)?;
-                                Some(rates(image, profile.coding(), &weights, table))
-                            },
-                        )
-                        .collect();
-                    for image in images.into_iter().flatten() {
-                        *n_defined += 1;
-                        for (bin, rate) in image {
-                            bins[bin as usize] += u128::from(rate);
-                        }
-                    }
+                        // Tables for each thread, more or less, not for each image: they are large.
+                        .with_min_len(n.div_ceil(2 * rayon::current_num_threads()))
+                        .fold(Rates::default, |mut rates, image| {
+                            rates.add(image, profile.coding(), loss);
+                            rates
+                        })
+                        .reduce(Rates::default, Rates::joined);
+                    *n_defined += found.n_defined;
+                    bins.iter_mut().zip(found.bins).for_each(|(bin, rate)| *bin += rate);
                 }
             }
         }
@@ -196,12 +201,12 @@ impl BinnedProfile {
                 if budget.is_negative() {
                     return None;
                 }
-                let limit: BigInt =
-                    (budget * BigRational::from_integer(BigInt::one() << UNIT_BITS)).to_integer();
+                let limit = (budget * BigRational::from_integer(BigInt::one() << UNIT_BITS)).to_integer();
+                let limit = limit.to_u128().unwrap_or(u128::MAX);
                 let mut above = 0_u128;
                 for (bin, rate) in bins.iter().enumerate().rev() {
                     above += rate;
-                    if BigInt::from(above) > limit {
+                    if above > limit {
                         return Some(end_of(bin, self.coding));
                     }
                 }
@@ -240,23 +245,43 @@ impl BinnedProfile {
     }
 }
 
-/// What the pixels of an image add to the miss rate, bin by bin, rounded up. The table is all 0 before and after.
-fn rates(image: &ImageProfile, coding: Coding, weights: &PixelWeights, table: &mut [u64]) -> Vec<(u32, u64)> {
-    let scale = BigRational::from_integer(BigInt::one() << (UNIT_BITS + SPARE_BITS));
-    // All of them together weigh at most 1, and rounding adds less than one unit to each: the sum fits 64 bits.
-    let weights_up: Vec<u64> = weights
-        .weights
-        .iter()
-        .map(|w| (w * &scale).ceil().to_integer().to_u64().expect("at most 1"))
-        .collect();
-    let of_label: Vec<u64> = weights.of_class.iter().map(|of| of.map_or(0, |of| weights_up[of])).collect();
-    image.for_each(|stored, label| table[bin_of(coding, stored)] += of_label[usize::from(label)]);
-    let mut rates = Vec::new();
-    for (bin, sum) in table.iter_mut().enumerate().filter(|(_, sum)| **sum > 0) {
-        rates.push((bin as u32, sum.div_ceil(1 << SPARE_BITS)));
-        *sum = 0;
+/// What some images add to the bins.
+struct Rates {
+    n_defined: u64,
+    bins: Vec<u128>,
+    /// Of one image, not yet rounded; all 0 between images.
+    table: Vec<u64>,
+}
+
+impl Default for Rates {
+    fn default() -> Self {
+        Self { n_defined: 0, bins: vec![0; N_BINS], table: vec![0; N_BINS] }
     }
-    rates
+}
+
+impl Rates {
+    /// Adds what the pixels of an image add to the miss rate, bin by bin, rounded up.
+    fn add(&mut self, image: &ImageProfile, coding: Coding, loss: &Loss) {
+        let Some(weights) = loss.pixel_weights(&image.totals) else { return };
+        self.n_defined += 1;
+        let scale = BigRational::from_integer(BigInt::one() << (UNIT_BITS + SPARE_BITS));
+        // All of them together weigh at most 1, and rounding adds less than one unit to each: the sum fits 64 bits.
+        let up = |w: &BigRational| (w * &scale).ceil().to_integer().to_u64().expect("at most 1");
+        let weights_up: Vec<u64> = weights.weights.iter().map(up).collect();
+        let of_label: Vec<u64> =
+            weights.of_class.iter().map(|of| of.map_or(0, |of| weights_up[of])).collect();
+        image.for_each(|stored, label| self.table[bin_of(coding, stored)] += of_label[usize::from(label)]);
+        for (bin, sum) in self.bins.iter_mut().zip(&mut self.table).filter(|(_, sum)| **sum > 0) {
+            *bin += u128::from(sum.div_ceil(1 << SPARE_BITS));
+            *sum = 0;
+        }
+    }
+
+    fn joined(mut self, other: Self) -> Self {
+        self.n_defined += other.n_defined;
+        self.bins.iter_mut().zip(other.bins).for_each(|(bin, rate)| *bin += rate);
+        self
+    }
 }
 
 /// The bin of a stored value: by what is missing to the largest critical value, as a share of it. Larger critical values
