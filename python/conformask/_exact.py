@@ -8,8 +8,17 @@ from numbers import Rational, Real
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["as_fraction", "as_plain", "check_alpha", "check_lambda", "number_from_json", "number_to_json"]
+__all__ = [
+    "as_fraction",
+    "as_plain",
+    "check_alpha",
+    "check_lambda",
+    "number_from_json",
+    "number_to_json",
+    "share_of",
+]
 
 
 def as_fraction(value: object, name: str) -> Fraction:
@@ -32,6 +41,16 @@ def as_plain(value: object, name: str) -> float | Fraction:
         return float(fraction)
     except OverflowError:
         raise ValueError(f"{name} is too large for a float: {value!r}") from None
+
+
+def share_of(parts: ArrayLike, wholes: ArrayLike) -> NDArray[np.float64]:
+    """Parts of wholes as float64, NaN of nothing."""
+    numerators, denominators = np.broadcast_arrays(
+        np.asarray(parts, np.float64), np.asarray(wholes, np.float64)
+    )
+    shares = np.full(numerators.shape, np.nan)
+    np.divide(numerators, denominators, out=shares, where=denominators > 0)
+    return shares
 
 
 def number_to_json(number: object) -> dict[str, str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from conformask import _core
-from conformask._exact import as_fraction, as_plain, number_from_json, number_to_json
+from conformask._exact import as_fraction, as_plain, number_from_json, number_to_json, share_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -307,11 +307,11 @@ class CallableLoss(Loss):
         return found
 
     def _values(self, missed: NDArray[np.uint64], totals: NDArray[np.uint64]) -> NDArray[np.float64]:
-        return self._of_coverage(_share(missed.sum(axis=1), totals.sum(axis=1)))
+        return self._of_coverage(share_of((totals - missed).sum(axis=1), totals.sum(axis=1)))
 
     def _of_profile(self, profile: _core.ExactProfile, lambdas: NDArray[np.float64]) -> NDArray[np.float64]:
         totals = profile.totals().sum(axis=1)[:, np.newaxis]
-        return self._of_coverage(_share(profile.missed(lambdas), totals))
+        return self._of_coverage(share_of(totals - profile.missed(lambdas), totals))
 
     def _lambda_hat(
         self,
@@ -384,14 +384,6 @@ def exact_sum(losses: NDArray[np.float64], shares: Sequence[Fraction] | None) ->
         sums[share] = sums.get(share, 0) + whole
     total = sum((share * whole for share, whole in sums.items()), Fraction())
     return Fraction(total, 2**_SMALLEST_EXPONENT)
-
-
-def _share(missed: NDArray[np.uint64], totals: NDArray[np.uint64]) -> NDArray[np.float64]:
-    """What is covered, as a share; NaN of nothing."""
-    covered, valid = np.broadcast_arrays((totals - missed).astype(np.float64), totals.astype(np.float64))
-    shares = np.full(covered.shape, np.nan)
-    np.divide(covered, valid, out=shares, where=valid > 0)
-    return shares
 
 
 def _bits(value: float) -> int:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from conformask import _core
 from conformask._arrays import check_ignore_index, check_labels, is_array, label_array, mask_array
+from conformask._exact import share_of
 from conformask.losses import LossLike, as_loss, loss_values
 
 __all__ = [
@@ -253,10 +254,8 @@ def class_set_sizes(
     """
     rows = []
     for sizes, labels, mask in _labelled(y_true, masks, ignore_index):
-        counts = np.bincount(labels, minlength=len(mask)).astype(np.float64)
-        row = np.full(len(mask), np.nan)
-        np.divide(np.bincount(labels, sizes, len(mask)), counts, out=row, where=counts > 0)
-        rows.append(row)
+        counts = np.bincount(labels, minlength=len(mask))
+        rows.append(share_of(np.bincount(labels, sizes, len(mask)), counts))
     values = np.stack(rows)
     return np.array([exact_mean(column) for column in values.T]) if average else values
 
@@ -306,10 +305,7 @@ def log10_volume(masks: Any, *, average: bool = True) -> float | NDArray[np.floa
 
 def per_pixel(sums: NDArray[np.uint64], totals: NDArray[np.uint64]) -> NDArray[np.float64]:
     """Sums (n,) per labelled pixel; NaN where there is none."""
-    valid = totals.sum(axis=1).astype(np.float64)
-    shares = np.full(len(valid), np.nan)
-    np.divide(sums, valid, out=shares, where=valid > 0)
-    return shares
+    return share_of(sums, totals.sum(axis=1))
 
 
 def covered_share(missed: NDArray[np.uint64], totals: NDArray[np.uint64]) -> NDArray[np.float64]:

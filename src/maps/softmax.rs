@@ -1,8 +1,8 @@
 //! From logits, or from scores of any sum, to probabilities, tile by tile.
 //!
-//! `p_k = e^(x_k - m) / sum_j e^(x_j - m)` with `m` the largest logit, or `p_k = (x_k / m) / sum_j (x_j / m)`. Sums are compensated (Kahan): of
-//! 150 classes the float32 result is within some units in its last place. A pixel with a number that is not finite
-//! becomes NaN in all classes, and so does one whose scores sum to 0.
+//! `p_k = e^(x_k - m) / sum_j e^(x_j - m)` with `m` the largest logit, or `p_k = (x_k / m) / sum_j (x_j / m)`. Sums are
+//! compensated (Kahan): of 150 classes the float32 result is within some units in its last place. A pixel with a number that
+//! is not finite becomes NaN in all classes, and so does one whose scores sum to 0.
 
 use multiversion::multiversion;
 
@@ -18,31 +18,28 @@ pub struct Softmax<R> {
     lost: Vec<R>,
 }
 
+/// Odds of one class from its plane and the largest numbers, added to the sums.
+type Odds<R> = fn(&[R], &[R], &mut [R], &mut [R], &mut [R]);
+
 impl<R: Real> Softmax<R> {
     /// Softmax of logits. Class `k` is the run at `k * stride` of the result.
     pub fn of_logits(&mut self, tile: &Tile<'_, R>, stride: usize) -> &[R] {
-        self.reset(tile, stride);
-        let Self { planes, largest, sums, lost } = self;
-        stream!(tile, |planes, _k| maximum(planes, largest));
-        for (k, run) in planes.chunks_exact_mut(stride).enumerate() {
-            exponentials(tile.plane(k), largest, sums, lost, run);
-        }
-        invert(sums);
-        for run in planes.chunks_exact_mut(stride) {
-            scale(run, sums);
-        }
-        planes
+        self.convert(tile, stride, R::neg_infinity(), exponentials)
     }
 
     /// Scores over their sum, likewise.
     pub fn of_scores(&mut self, tile: &Tile<'_, R>, stride: usize) -> &[R] {
-        self.reset(tile, stride);
+        // The largest is at least 0: where no score is above that, there is nothing to divide by.
+        self.convert(tile, stride, R::zero(), ratios)
+    }
+
+    /// Finds the largest number of each pixel, at least `least`, makes odds of it and the others, and divides by their sum.
+    fn convert(&mut self, tile: &Tile<'_, R>, stride: usize, least: R, odds: Odds<R>) -> &[R] {
+        self.reset(tile, stride, least);
         let Self { planes, largest, sums, lost } = self;
-        // At least 0: where no score is above that, there is nothing to divide by.
-        largest.fill(R::zero());
         stream!(tile, |planes, _k| maximum(planes, largest));
         for (k, run) in planes.chunks_exact_mut(stride).enumerate() {
-            ratios(tile.plane(k), largest, sums, lost, run);
+            odds(tile.plane(k), largest, sums, lost, run);
         }
         invert(sums);
         for run in planes.chunks_exact_mut(stride) {
@@ -51,10 +48,10 @@ impl<R: Real> Softmax<R> {
         planes
     }
 
-    fn reset(&mut self, tile: &Tile<'_, R>, stride: usize) {
+    fn reset(&mut self, tile: &Tile<'_, R>, stride: usize, least: R) {
         self.planes.resize(tile.n_classes() * stride, R::zero());
         for (buffer, start) in
-            [(&mut self.largest, R::neg_infinity()), (&mut self.sums, R::zero()), (&mut self.lost, R::zero())]
+            [(&mut self.largest, least), (&mut self.sums, R::zero()), (&mut self.lost, R::zero())]
         {
             buffer.clear();
             buffer.resize(tile.len(), start);

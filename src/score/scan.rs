@@ -17,9 +17,9 @@ pub struct Scan<R> {
     pub sums: Vec<R>,
     /// The largest probability.
     pub best_values: Vec<R>,
-    /// The lowest class that has it, from [`Scan::truth`].
+    /// The lowest class that has it, from [`Scan::truth`] and [`Scan::first`].
     pub best: Vec<i32>,
-    /// Marks of [`Scan::flag`].
+    /// Marks of [`Scan::flag_not_best`].
     pub flags: Vec<u8>,
 }
 
