@@ -28,11 +28,17 @@ const HALVINGS: usize = 64;
 /// Number of bins.
 pub const N_BINS: usize = (HALVINGS << MANTISSA_BITS) + 1;
 
+/// Bins that are looked at together.
+const RUN: usize = 64;
+
 /// A rate of 1, as an integer.
 const UNIT_BITS: u32 = 44;
 
 /// The bits that pixel weights have more than that, before they are summed and rounded.
 const SPARE_BITS: u32 = 16;
+
+/// Images whose rates, rounded up, sum to less than 2^64.
+const MOST_IMAGES: usize = 1 << 19;
 
 /// What is kept for one loss.
 #[derive(Debug, Clone, PartialEq)]
@@ -161,28 +167,21 @@ impl BinnedProfile {
                     *n_defined += (steps.len() - known) as u64;
                 }
                 Collected::Rate(bins) => {
-                    let n = profile.images().len();
-                    if let [image] = profile.images() {
-                        // One at a time, as from a generator: into the bins as they are.
-                        let mut rates =
-                            Rates { n_defined: 0, bins: std::mem::take(bins), table: vec![0; N_BINS] };
-                        rates.add(image, profile.coding(), loss);
-                        *n_defined += rates.n_defined;
-                        *bins = rates.bins;
-                        continue;
+                    for images in profile.images().chunks(MOST_IMAGES) {
+                        let share = images.len().div_ceil(rayon::current_num_threads());
+                        let found = images
+                            .par_iter()
+                            // Tables for each thread, not for each image: they are large.
+                            .with_min_len(share)
+                            .fold(Rates::default, |mut rates, image| {
+                                rates.add(image, profile.coding(), loss);
+                                rates
+                            })
+                            .reduce_with(Rates::joined);
+                        let Some(found) = found else { continue };
+                        *n_defined += found.n_defined;
+                        bins.iter_mut().zip(found.bins).for_each(|(bin, rate)| *bin += u128::from(rate));
                     }
-                    let found = profile
-                        .images()
-                        .par_iter()
-                        // Tables for each thread, more or less, not for each image: they are large.
-                        .with_min_len(n.div_ceil(2 * rayon::current_num_threads()))
-                        .fold(Rates::default, |mut rates, image| {
-                            rates.add(image, profile.coding(), loss);
-                            rates
-                        })
-                        .reduce(Rates::default, Rates::joined);
-                    *n_defined += found.n_defined;
-                    bins.iter_mut().zip(found.bins).for_each(|(bin, rate)| *bin += rate);
                 }
             }
         }
@@ -248,7 +247,7 @@ impl BinnedProfile {
 /// What some images add to the bins.
 struct Rates {
     n_defined: u64,
-    bins: Vec<u128>,
+    bins: Vec<u64>,
     /// Of one image, not yet rounded; all 0 between images.
     table: Vec<u64>,
 }
@@ -270,10 +269,16 @@ impl Rates {
         let weights_up: Vec<u64> = weights.weights.iter().map(up).collect();
         let of_label: Vec<u64> =
             weights.of_class.iter().map(|of| of.map_or(0, |of| weights_up[of])).collect();
-        image.for_each(|stored, label| self.table[bin_of(coding, stored)] += of_label[usize::from(label)]);
-        for (bin, sum) in self.bins.iter_mut().zip(&mut self.table).filter(|(_, sum)| **sum > 0) {
-            *bin += u128::from(sum.div_ceil(1 << SPARE_BITS));
-            *sum = 0;
+        let table: &mut [u64; N_BINS] = self.table.as_mut_slice().try_into().expect("one for each bin");
+        image.for_each(|stored, label| table[bin_of(coding, stored)] += of_label[usize::from(label)]);
+        // Most bins hold nothing of one image: runs of them are passed over at once.
+        for (bins, sums) in self.bins.chunks_mut(RUN).zip(self.table.chunks_mut(RUN)) {
+            if sums.iter().fold(0, |any, sum| any | sum) == 0 {
+                continue;
+            }
+            for (bin, sum) in bins.iter_mut().zip(sums) {
+                *bin += std::mem::take(sum).div_ceil(1 << SPARE_BITS);
+            }
         }
     }
 
