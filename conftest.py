@@ -4,6 +4,7 @@ A plain block is executed; a block with ``>>>`` prompts is a doctest, its output
 shows (it needs a GPU, a model, a gigabyte) has ``<!-- skip: next -->`` above it, which no reader sees.
 """
 
+import importlib.util
 import os
 import tempfile
 from doctest import ELLIPSIS, NORMALIZE_WHITESPACE
@@ -12,11 +13,21 @@ from typing import Any
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 
+# The examples of these modules run where their libraries are: `make test-all`.
+_NEEDS = {"torch": ("torch.py", "_torch_profile.py", "_torch_sets.py"), "mmseg": ("mmseg",)}
+collect_ignore = [
+    f"python/conformask/integrations/{path}"
+    for library, paths in _NEEDS.items()
+    if importlib.util.find_spec(library) is None
+    for path in paths
+]
+
 _home = os.getcwd()
 _scratch: list[tempfile.TemporaryDirectory[str]] = []
 
 
 def _enter(namespace: dict[str, Any]) -> None:
+    namespace["torch_is_here"] = importlib.util.find_spec("torch") is not None
     _scratch.append(tempfile.TemporaryDirectory(prefix="conformask-readme-"))
     os.chdir(_scratch[-1].name)
 

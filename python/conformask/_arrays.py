@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
+from conformask._tensors import is_tensor, lives_elsewhere, to_array
+
 __all__ = [
     "INPUTS",
     "Batch",
@@ -42,7 +44,7 @@ def is_array(value: object) -> bool:
 
 def score_array(X: object, where: str = "") -> Scores:
     """`X` as float16, float32 or float64 in native byte order, aligned. Copied only if it is not."""
-    array = np.asanyarray(X)
+    array = np.asanyarray(to_array(X, "X", where))
     _refuse_mask(array, "X")
     if array.dtype == object:
         raise TypeError(
@@ -55,7 +57,7 @@ def score_array(X: object, where: str = "") -> Scores:
 
 def label_array(y: object, name: str = "y", where: str = "") -> Labels:
     """`y` as integers in native byte order, aligned. Copied only if it is not."""
-    array = np.asanyarray(y)
+    array = np.asanyarray(to_array(y, name, where))
     _refuse_mask(array, name)
     if array.dtype == bool:
         array = array.view(np.uint8)
@@ -66,7 +68,7 @@ def label_array(y: object, name: str = "y", where: str = "") -> Labels:
 
 def mask_array(masks: object, name: str = "masks") -> NDArray[np.bool_]:
     """`masks` as booleans."""
-    array = np.asanyarray(masks)
+    array: NDArray[np.bool_] = np.asanyarray(to_array(masks, name))
     if array.dtype != bool:
         raise TypeError(f"{name} must be boolean multi-labeled masks (n, K, H, W), got dtype {array.dtype}")
     return array
@@ -106,14 +108,25 @@ def check_ignore_index(ignore_index: object) -> int | None:
     return int(ignore_index)
 
 
-def pairs(X: object, y: object, progress: bool | str, at_once: int | None = None) -> Iterator[Batch]:
-    """All input as batches of scores and labels: one per image, and for an array one, or `at_once` images at a time."""
+def pairs(
+    X: object, y: object, progress: bool | str, at_once: int | None = None, *, keep_tensors: bool = False
+) -> Iterator[Batch]:
+    """All input as batches of scores and labels: one per image, and for an array one, or `at_once` images at a time.
+
+    With `keep_tensors`, scores that live elsewhere stay there, and so do labels that came with them.
+    """
+
+    def batch(scores: Any, labels: Any, where: str = "") -> tuple[Any, Any]:
+        if not (keep_tensors and lives_elsewhere(scores)):
+            return score_array(scores, where), label_array(labels, where=where)
+        return scores.detach(), labels if is_tensor(labels) else label_array(labels, where=where)
+
     if is_array(X):
         if y is None:
             raise TypeError(
                 "y is missing: give labels (n, H, W), or as X an iterable of (scores, labels) pairs"
             )
-        scores, labels = score_array(X), label_array(y)
+        scores, labels = batch(X, y)
         check_labels(scores, labels)
         if at_once is None or scores.ndim not in (4, 5) or not len(scores):
             yield scores, labels, 0  # the kernels refuse other ranks
@@ -136,8 +149,8 @@ def pairs(X: object, y: object, progress: bool | str, at_once: int | None = None
                 f"X must yield arrays where y is given, image {index} is a tuple: leave out y if X yields pairs"
             )
         where = f" in image {index}"
-        scores = _one(score_array(pair[0], where), index)
-        labels = label_array(pair[1], where=where)[np.newaxis]
+        scores, labels = batch(pair[0], pair[1], where)
+        scores, labels = _one(scores, index), labels[np.newaxis]
         check_labels(scores, labels, where)
         yield scores, labels, index
 
@@ -146,17 +159,18 @@ def check_labels(
     maps: NDArray[Any], labels: Labels, where: str = "", *, names: tuple[str, str] = ("X", "y")
 ) -> None:
     """Refuses labels that do not fit maps (n, K, ...); maps of another rank are the kernels' to refuse."""
-    expected = maps.shape[:1] + maps.shape[2:]
-    if maps.ndim in (4, 5) and labels.shape != expected:
+    shape, given = tuple(maps.shape), tuple(labels.shape)
+    expected = shape[:1] + shape[2:]
+    if maps.ndim in (4, 5) and given != expected:
         hint = ""
-        if labels.shape == maps.shape[:-1]:
+        if given == shape[:-1]:
             hint = f"; is {names[0]} channel-last? Pass np.moveaxis({names[0]}, -1, 1), which copies nothing"
-        elif where and labels.shape[1:] == maps.shape[1:2] + maps.shape[3:]:
+        elif where and given[1:] == shape[1:2] + shape[3:]:
             hint = "; an iterable yields one image at a time: give batches to partial_fit, one by one"
         first = 1 if where else 0  # the images of a list have no axis n
         raise ValueError(
-            f"{names[1]} must have shape {expected[first:]} to match {names[0]} {maps.shape[first:]}{where}, "
-            f"got {labels.shape[first:]}{hint}"
+            f"{names[1]} must have shape {expected[first:]} to match {names[0]} {shape[first:]}{where}, "
+            f"got {given[first:]}{hint}"
         )
 
 
@@ -177,7 +191,7 @@ def _zip_strict(X: Iterable[Any], y: object) -> Iterator[tuple[Any, Any]]:
 def _one(image: Scores, index: int) -> Scores:
     if image.ndim not in (3, 4):
         raise ValueError(
-            f"each image of X must have shape (K, H, W) or (K, D, H, W); image {index} has {image.shape}"
+            f"each image of X must have shape (K, H, W) or (K, D, H, W); image {index} has {tuple(image.shape)}"
         )
     return image[np.newaxis]
 

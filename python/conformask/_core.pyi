@@ -7,6 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "ACTIVATION_CELLS",
+    "ACTIVATION_CELL_BITS",
+    "N_BINS",
+    "SUM_TOLERANCE",
     "BinnedProfile",
     "ExactProfile",
     "Loss",
@@ -20,11 +24,16 @@ __all__ = [
     "sample_masks",
     "set_num_threads",
     "set_size",
+    "smallest_probability",
     "threshold",
     "true_label_scores",
     "weighted_quantile",
 ]
 
+ACTIVATION_CELLS: int
+ACTIVATION_CELL_BITS: int
+N_BINS: int
+SUM_TOLERANCE: float
 __version__: str
 
 _Scores = NDArray[np.floating[Any]]
@@ -147,6 +156,7 @@ def weighted_quantile(
     values: NDArray[np.float64], weights: NDArray[np.float64], budget: Fraction
 ) -> float | None: ...
 def n_needed(alpha: Fraction) -> int: ...
+def smallest_probability(lam: float, double: bool) -> float: ...
 def data_pointer(x: _Scores) -> int: ...
 def get_num_threads() -> int: ...
 def set_num_threads(n_threads: int | None = None) -> None: ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import numpy as np
 
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["BinnedProfiles"]
+
+# Of a loss: the number of images on which it is defined; which bins hold anything and what; or no bins, and the steps.
+_Part: TypeAlias = "tuple[int, NDArray[Any] | None, NDArray[Any]]"
 
 
 class BinnedProfiles(Profiles):
@@ -193,16 +196,18 @@ class BinnedProfiles(Profiles):
 
     def _to_arrays(self) -> dict[str, Any]:
         losses = [json.loads(loss_to_json(loss)) for loss in self.losses]
-        parts = [self._core.part(i) for i in range(len(losses))]
-        return {
+        parts = self._parts()
+        found = {
             "kind": np.str_("binned"),
             "conformity_score": np.str_(score_to_json(self.conformity_score)),
             "losses": np.str_(json.dumps(losses)),
             "n_classes": np.int64(self.n_classes),
             "n_images": np.uint64(len(self)),
-            "n_defined": np.array([n_defined for n_defined, _ in parts], np.uint64),
-            **{f"part_{i}": array for i, (_, array) in enumerate(parts)},
+            "n_defined": np.array([n_defined for n_defined, *_ in parts], np.uint64),
         }
+        for i, (_, places, array) in enumerate(parts):
+            found |= {f"part_{i}": array} | ({} if places is None else {f"bins_{i}": places})
+        return found
 
     @classmethod
     def _from_arrays(cls, arrays: dict[str, Any]) -> Self:
@@ -211,14 +216,32 @@ class BinnedProfiles(Profiles):
         score = score_from_json(str(arrays["conformity_score"]))
         losses = [loss_from_json(json.dumps(loss)) for loss in json.loads(str(arrays["losses"]))]
         n_defined, n_classes = arrays["n_defined"].tolist(), int(arrays["n_classes"])
-        parts = [(n, arrays[f"part_{i}"]) for i, n in enumerate(n_defined)]
+        parts = [(n, arrays.get(f"bins_{i}"), arrays[f"part_{i}"]) for i, n in enumerate(n_defined)]
         if len(parts) != len(losses):
             raise ValueError("as many losses as parts are needed")
         return cls(*_core_of(score, losses, n_classes, int(arrays["n_images"]), parts))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        parts = [self._core.part(i) for i in range(len(self.losses))]
-        return _rebuild, (self.conformity_score, self.losses, self.n_classes, len(self), parts)
+        return _rebuild, (self.conformity_score, self.losses, self.n_classes, len(self), self._parts())
+
+    def _parts(self) -> list[_Part]:
+        """What is kept for each loss; of bins those that hold anything."""
+        return [_sparse(*self._core.part(i)) for i in range(len(self.losses))]
+
+
+def _sparse(n_defined: int, array: NDArray[Any]) -> _Part:
+    if array.ndim == 1:
+        return n_defined, None, array
+    places = np.flatnonzero(array.any(axis=1)).astype(np.uint32)
+    return n_defined, places, array[places]
+
+
+def _dense(places: NDArray[Any] | None, array: NDArray[Any]) -> NDArray[Any]:
+    if places is None:
+        return array
+    bins = np.zeros((_core.N_BINS, *array.shape[1:]), array.dtype)
+    bins[places] = array
+    return bins
 
 
 def _core_of(
@@ -226,11 +249,11 @@ def _core_of(
     losses: Sequence[Loss],
     n_classes: int,
     n_images: int,
-    parts: list[tuple[int, NDArray[Any]]],
+    parts: list[_Part],
 ) -> tuple[_core.BinnedProfile, ConformityScore, Sequence[Loss]]:
     kernels = [
-        (loss._kernel(n_classes), n_defined, array)
-        for loss, (n_defined, array) in zip(losses, parts, strict=True)
+        (loss._kernel(n_classes), n_defined, _dense(places, array))
+        for loss, (n_defined, places, array) in zip(losses, parts, strict=True)
     ]
     core = _core.BinnedProfile.from_parts(score._kernel(), n_classes, n_images, kernels)
     return core, score, losses

@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, overload
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple, TypeVar, overload
 
 import numpy as np
 
 from conformask import _core
 from conformask._arrays import check_ignore_index, check_inputs, pairs
 from conformask._exact import as_fraction, check_alpha, check_lambda
+from conformask._tensors import is_tensor
 from conformask.exceptions import InfeasibleRiskError
 from conformask.losses import Loss, LossLike, as_loss, exact_sum, loss_values
 from conformask.metrics import exact_mean
@@ -171,24 +173,24 @@ class Profiles(ABC):
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The empirical risk as a function of lambda."""
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path | BinaryIO) -> None:
         """Writes the profiles to an ``.npz`` file, without pickle.
 
         Parameters
         ----------
-        path : path
+        path : path or binary file
             The file.
         """
-        with Path(path).open("wb") as file:
+        with Path(path).open("wb") if isinstance(path, str | Path) else nullcontext(path) as file:
             np.savez_compressed(file, format_version=np.int64(FORMAT_VERSION), **self._to_arrays())
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
+    def load(cls, path: str | Path | BinaryIO) -> Self:
         """Reads what :meth:`save` wrote.
 
         Parameters
         ----------
-        path : path
+        path : path or binary file
             The file.
 
         Returns
@@ -492,10 +494,13 @@ def _rebuild(score: ConformityScore, arrays: tuple[Any, ...], groups: Any, weigh
     return ScoreProfiles(_core.ExactProfile.from_arrays(score._kernel(), *arrays), score, groups, weights)
 
 
-def read_archive(path: str | Path, make: Callable[[dict[str, Any]], T]) -> T:
+def read_archive(path: str | Path | BinaryIO, make: Callable[[dict[str, Any]], T]) -> T:
     """What `make` makes of the arrays in a file of profiles."""
     try:
-        with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        with (
+            Path(path).open("rb") if isinstance(path, str | Path) else nullcontext(path) as file,
+            np.load(file, allow_pickle=False) as archive,
+        ):
             arrays = {name: archive[name] for name in archive.files}
         version = int(arrays["format_version"])
         if version > FORMAT_VERSION:
@@ -608,13 +613,18 @@ def profile(
 
     def exact_parts(at_once: int | None) -> Iterator[_core.ExactProfile]:
         n_classes = None
-        for scores, labels, first in pairs(X, y, progress, at_once):
+        for scores, labels, first in pairs(X, y, progress, at_once, keep_tensors=True):
             if n_classes is not None and n_classes != scores.shape[1]:
                 raise ValueError(
                     f"X has K = {scores.shape[1]} classes in image {first}, but K = {n_classes} before"
                 )
-            maps, kernel, of = scored(score, scores, inputs)
-            part = _core.ExactProfile.build(maps, labels, kernel, of, index, bool(activation), first)
+            if is_tensor(scores):  # that stayed where it lies: its own library profiles it there
+                from conformask.integrations._torch_profile import profile_tensor
+
+                part = profile_tensor(scores, labels, score, inputs, index, bool(activation), first)
+            else:
+                maps, kernel, of = scored(score, scores, inputs)
+                part = _core.ExactProfile.build(maps, labels, kernel, of, index, bool(activation), first)
             n_classes = part.n_classes
             yield part
 

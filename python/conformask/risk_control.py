@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -17,6 +17,7 @@ from sklearn.exceptions import NotFittedError
 from conformask import _core, kernels
 from conformask._arrays import INPUTS, Scores, check_ignore_index, map_images, pairs
 from conformask._exact import as_plain, check_alpha, number_from_json, number_to_json
+from conformask._tensors import is_tensor
 from conformask.binned import BinnedProfiles, check_collect
 from conformask.exceptions import DroppedImagesWarning, InfeasibleRiskError, InfeasibleRiskWarning
 from conformask.losses import Loss, LossLike, as_loss, loss_from_json, loss_to_json, loss_values
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["CRC", "ConformalRiskCalibrator"]
+
+Counts: TypeAlias = "tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint64]]"
 
 _FORMAT = "conformask.ConformalRiskCalibrator"
 _FORMAT_VERSION = 1
@@ -499,32 +502,11 @@ class ConformalRiskCalibrator(BaseEstimator):
         sklearn.exceptions.NotFittedError, TypeError, ValueError
             As :meth:`predict`, and for labels that do not fit.
         """
-        lam, loss, index = self.lambda_hat_, as_loss(self.loss), check_ignore_index(self.ignore_index)
-        counts = []
-        for scores, labels, first in pairs(X, y, self.progress):
-            maps, score, of = scored(
-                as_score(self.conformity_score), self._check_classes(scores), self.inputs
-            )
-            counts.append(_core.coverage(maps, labels, lam, score, of, index, first))
-        if not counts:
-            raise ValueError("X is empty: it holds no image")
-        missed, totals, sizes = (np.concatenate(parts) for parts in zip(*counts, strict=True))
-        losses = loss_values(loss, missed, totals)
-        losses[np.isnan(losses) & counted_images(losses, self.on_empty)] = 0.0
-        activation_ratios, coverages = per_pixel(sizes, totals), covered_share(missed, totals)
-        return RiskReport(
-            empirical_risk=exact_mean(losses),
-            activation_ratio=exact_mean(activation_ratios),
-            coverage=exact_mean(coverages),
-            n_images=int((~np.isnan(losses)).sum()),
-            n_skipped=int(np.isnan(losses).sum()),
-            alpha=float(self.alpha),
-            lambda_hat=lam,
-            loss=str(loss),
-            losses=losses,
-            activation_ratios=activation_ratios,
-            coverages=coverages,
-        )
+        counts = [
+            self._counts_of(scores, labels, self.inputs, first)
+            for scores, labels, first in pairs(X, y, self.progress, keep_tensors=True)
+        ]
+        return self._report(counts)
 
     def score(self, X: Any, y: Any = None) -> float:
         """One minus the empirical risk.
@@ -768,6 +750,41 @@ class ConformalRiskCalibrator(BaseEstimator):
                 stacklevel=4,
             )
 
+    def _counts_of(self, scores: Any, labels: Any, inputs: str, first: int = 0) -> Counts:
+        """Missed and labelled pixels of each class (n, K), and labels in the sets of labelled pixels (n,)."""
+        score, index = as_score(self.conformity_score), check_ignore_index(self.ignore_index)
+        scores = self._check_classes(scores)
+        if is_tensor(scores):  # that stayed where it lies
+            from conformask.integrations._torch_sets import coverage
+
+            counts: Counts = coverage(scores, labels, self.lambda_hat_, score, inputs, index, first)
+            return counts
+        maps, kernel, of = scored(score, scores, inputs)
+        return _core.coverage(maps, labels, self.lambda_hat_, kernel, of, index, first)
+
+    def _report(self, counts: Sequence[Counts]) -> RiskReport:
+        """What the counts of images say."""
+        if not counts:
+            raise ValueError("X is empty: it holds no image")
+        missed, totals, sizes = (np.concatenate(parts) for parts in zip(*counts, strict=True))
+        loss = as_loss(self.loss)
+        losses = loss_values(loss, missed, totals)
+        losses[np.isnan(losses) & counted_images(losses, self.on_empty)] = 0.0
+        activation_ratios, coverages = per_pixel(sizes, totals), covered_share(missed, totals)
+        return RiskReport(
+            empirical_risk=exact_mean(losses),
+            activation_ratio=exact_mean(activation_ratios),
+            coverage=exact_mean(coverages),
+            n_images=int((~np.isnan(losses)).sum()),
+            n_skipped=int(np.isnan(losses).sum()),
+            alpha=float(self.alpha),
+            lambda_hat=self.lambda_hat_,
+            loss=str(loss),
+            losses=losses,
+            activation_ratios=activation_ratios,
+            coverages=coverages,
+        )
+
     def _set_sizes(self, scores: Scores, first: int) -> NDArray[np.uint16]:
         lam, score = self.lambda_hat_, as_score(self.conformity_score)
         return kernels.set_size(
@@ -790,7 +807,7 @@ class ConformalRiskCalibrator(BaseEstimator):
         return self._has_images() or self.__dict__.get("_solution") is not None
 
 
-def load_profiles(path: Path) -> Profiles:
+def load_profiles(path: Path | BinaryIO) -> Profiles:
     """Profiles of either kind."""
 
     def make(arrays: dict[str, Any]) -> Profiles:

@@ -19,6 +19,7 @@ use crate::philox::Philox;
 use crate::risk::crc;
 use crate::risk::quantile::{WeightedValues, weighted_quantile as quantile};
 use crate::sample;
+use crate::score::Coding;
 use crate::sets;
 
 /// Writes the multi-labeled masks at `lam` into `out`, uint8 like X.
@@ -187,6 +188,13 @@ pub fn weighted_quantile(
 #[pyfunction]
 pub fn n_needed(alpha: BigRational) -> BigInt {
     crc::n_needed(&alpha)
+}
+
+/// The smallest probability whose LAC score is at most `lam`, of float32 or float64 numbers.
+#[pyfunction]
+pub fn smallest_probability(lam: f64, double: bool) -> f64 {
+    let coding = Coding::Complement;
+    if double { coding.cutoff::<f64>(lam) } else { coding.cutoff::<f32>(lam).into() }
 }
 
 /// Where a kernel finds the first element of X: proof that nothing was copied.

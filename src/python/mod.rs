@@ -34,8 +34,8 @@ mod _core {
     use super::binned::BinnedProfile;
     #[pymodule_export]
     use super::kernels::{
-        coverage, data_pointer, mask_coverage, n_needed, sample_masks, set_size, threshold,
-        true_label_scores, weighted_quantile,
+        coverage, data_pointer, mask_coverage, n_needed, sample_masks, set_size, smallest_probability,
+        threshold, true_label_scores, weighted_quantile,
     };
     #[pymodule_export]
     use super::objects::{Loss, Score};
@@ -54,6 +54,11 @@ mod _core {
         drop(PyArray1::<f32>::zeros(module.py(), 1, false).readonly());
         #[cfg(feature = "openblas-system")]
         crate::blas::use_one_thread();
+        // What makes profiles where no kernel of ours can go must agree with those that do.
+        module.add("ACTIVATION_CELLS", crate::score::N_CELLS)?;
+        module.add("ACTIVATION_CELL_BITS", crate::score::CELL_BITS)?;
+        module.add("N_BINS", crate::risk::binned::N_BINS)?;
+        module.add("SUM_TOLERANCE", crate::normalisation::TOLERANCE)?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

@@ -7,10 +7,10 @@
 use super::Coding;
 
 /// Keys of one cell: 2^45, so that 7 bits of a probability's mantissa tell cells apart.
-const CELL_BITS: u32 = 45;
+pub const CELL_BITS: u32 = 45;
 
 /// Probabilities below 2^-40 share the last cell.
-const N_CELLS: usize = 40 * 128 + 1;
+pub const N_CELLS: usize = 40 * 128 + 1;
 
 /// Counts for one image.
 #[derive(Debug, Clone, PartialEq)]

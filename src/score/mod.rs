@@ -19,7 +19,7 @@ use std::ops::Range;
 
 use ndarray::ArrayViewMut2;
 
-pub use self::activation::Activations;
+pub use self::activation::{Activations, CELL_BITS, N_CELLS};
 use self::aps::{BeforeSome, Criticals};
 pub use self::coding::Coding;
 pub use self::given::Given;

@@ -16,7 +16,7 @@ settings.register_profile(
 )
 settings.load_profile("conformask")
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="session")

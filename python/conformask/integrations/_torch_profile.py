@@ -1,0 +1,302 @@
+"""Profiles of tensors, made on the device where they lie: only what mispredicted pixels say leaves it.
+
+The kernels of the Rust core in PyTorch's operations, class by class: beside the maps, memory for some planes (H, W) is
+needed, however many classes there are.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from conformask import _core
+from conformask._arrays import label_array, score_array
+from conformask.scores import APS, LAC, RAPS, ConformityScore, lambda_max, scored
+
+__all__ = ["profile_tensor"]
+
+_BANDS = 3  # runs of rows that an image is looked at in: what is computed of one must not be large
+_BFLOAT16_TOLERANCE = 1e-2  # how far its probabilities may sum from 1
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What to make of each image."""
+
+    score: LAC | APS | RAPS
+    inputs: str
+    ignore_index: int | None
+    activation: bool
+    n_classes: int
+
+    @property
+    def penalty(self) -> float:
+        return self.score.penalty if isinstance(self.score, RAPS) else 0.0
+
+    @property
+    def k_reg(self) -> int:
+        k_reg = self.score.k_reg if isinstance(self.score, RAPS) else None
+        return max(1, self.n_classes // 2) if k_reg is None else k_reg
+
+    @property
+    def lambda_max(self) -> float:
+        return lambda_max(self.score, self.n_classes)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The profile of one image."""
+
+    totals: NDArray[np.uint64]  # (K,)
+    values: NDArray[np.floating[Any]]  # one stored value per pixel that is not covered from the start
+    labels: NDArray[np.uint16]
+    cells: NDArray[np.uint64] | None  # activations
+
+
+@torch.no_grad()
+def profile_tensor(
+    X: Tensor,
+    y: Any,
+    score: ConformityScore,
+    inputs: str,
+    ignore_index: int | None,
+    activation: bool,
+    first_image: int,
+) -> _core.ExactProfile:
+    """What ``_core.ExactProfile.build`` makes of arrays. Other scores than LAC, APS and RAPS go to the CPU for it."""
+    by_planes = isinstance(score, LAC) or (isinstance(score, APS | RAPS) and not activation)
+    if not by_planes or X.ndim not in (4, 5) or 0 in X.shape or X.shape[1] < 2 or X.device.type == "mps":
+        # What is no map is refused there too; Apple's devices have no float64.
+        maps, kernel, of = scored(score, score_array(X), inputs)
+        return _core.ExactProfile.build(
+            maps, label_array(y), kernel, of, ignore_index, activation, first_image
+        )
+    assert isinstance(score, LAC | APS | RAPS)
+    task, labels = _Task(score, inputs, ignore_index, activation, X.shape[1]), labels_beside(X, y)
+    images = [
+        _profile_image(image, label, task, first_image + i)
+        for i, (image, label) in enumerate(zip(X, labels, strict=True))
+    ]
+    return _core.ExactProfile.from_arrays(
+        score._kernel(),
+        np.stack([image.totals for image in images]),
+        np.array([len(image.values) for image in images], np.uint64),
+        np.concatenate([image.values for image in images]),
+        np.concatenate([image.labels for image in images]),
+        np.stack([image.cells for image in images if image.cells is not None]) if activation else None,
+    )
+
+
+def labels_beside(X: Tensor, y: Any) -> Tensor:
+    """Labels on the device of the maps."""
+    labels = torch.as_tensor(np.ascontiguousarray(y) if isinstance(y, np.ndarray) else y, device=X.device)
+    if labels.is_floating_point() or labels.is_complex():
+        raise TypeError(f"y must hold integer labels, got dtype {labels.dtype}")
+    return labels
+
+
+def _profile_image(planes: Tensor, labels: Tensor, task: _Task, image: int) -> _Found:
+    """An image, in bands of rows, for the sake of memory."""
+    rows = len(labels)
+    step = -(-rows // _BANDS)
+    pixels_per_row = labels[0].numel()
+    bands = [
+        _profile_band(
+            planes[:, first : first + step], labels[first : first + step], task, image, first * pixels_per_row
+        )
+        for first in range(0, rows, step)
+    ]
+    cells = [band.cells for band in bands if band.cells is not None]
+    return _Found(
+        totals=np.sum([band.totals for band in bands], axis=0, dtype=np.uint64),
+        values=np.concatenate([band.values for band in bands]),
+        labels=np.concatenate([band.labels for band in bands]),
+        cells=np.sum(cells, axis=0, dtype=np.uint64) if cells else None,
+    )
+
+
+def _profile_band(planes: Tensor, labels: Tensor, task: _Task, image: int, first_pixel: int) -> _Found:
+    y, valid = check_labels(labels, task.ignore_index, task.n_classes, image)
+    totals = torch.bincount(y[valid], minlength=task.n_classes)
+
+    largest, top = (found.reshape(-1) for found in planes.max(dim=0))
+    check_scores(planes, largest, valid, task.inputs, image, first_pixel)
+    top1_is_in = not isinstance(task.score, LAC) or task.score.include_top1
+    missed = valid & (top != y) if top1_is_in else valid
+
+    # From here on only the pixels that count, which are few where the model is good.
+    at = (valid if task.activation else missed).nonzero().squeeze(1)
+    own = planes.gather(0, y.reshape(1, *planes.shape[1:])).reshape(-1)[at]
+    y, missed = y[at], missed[at]
+    odds = _Odds(planes, at, largest[at], task.inputs)
+    own = odds.share(own)
+    if isinstance(task.score, LAC):
+        cells = _count_cells(odds, task.n_classes, top1_is_in) if task.activation else None
+        missed = missed & (own < 1)
+        stored = own
+    else:
+        cells = None
+        stored = _raps(odds, own, y, task)
+        missed = missed & (stored > 0)
+    return _Found(
+        _to_numpy(totals).astype(np.uint64),
+        _to_numpy(stored[missed]),
+        _to_numpy(y[missed]).astype(np.uint16),
+        None if cells is None else _to_numpy(cells).astype(np.uint64),
+    )
+
+
+class _Odds:
+    """Probabilities of some pixels, one class at a time: of logits their softmax, of scores their share."""
+
+    def __init__(self, planes: Tensor, at: Tensor, largest: Tensor, inputs: str) -> None:
+        self.planes, self.at, self.inputs = planes, at, inputs
+        self.dtype = torch.float64 if planes.dtype == torch.float64 else torch.float32
+        self.largest = largest.to(self.dtype)
+        self.total: Tensor | None = None
+        if inputs != "probabilities":
+            total = torch.zeros_like(self.largest, dtype=torch.float64)
+            for k in range(len(planes)):
+                total += self._odds(self._given(k).to(self.dtype))
+            self.total = total
+
+    def _given(self, k: int) -> Tensor:
+        return self.planes[k].reshape(-1)[self.at]
+
+    def _odds(self, given: Tensor) -> Tensor:
+        return (given - self.largest).exp_() if self.inputs == "logits" else given / self.largest
+
+    def share(self, given: Tensor) -> Tensor:
+        """The probabilities behind what the model gave to these pixels."""
+        given = given.to(self.dtype)
+        return given if self.total is None else (self._odds(given) / self.total).to(self.dtype)
+
+    def of_class(self, k: int) -> Tensor:
+        """The probability of a class at each of the pixels."""
+        return self.share(self._given(k))
+
+    def of_top(self) -> Tensor:
+        """The largest probability of each pixel."""
+        return self.share(self.largest)
+
+
+def _raps(odds: _Odds, own: Tensor, y: Tensor, task: _Task) -> Tensor:
+    """The critical values of labels: the mass before each, and the penalty of its rank (src/score/aps.rs, raps.rs)."""
+    mass = torch.zeros_like(own, dtype=torch.float64)
+    count = torch.zeros_like(y, dtype=torch.int32)
+    for k in range(task.n_classes):
+        p = odds.of_class(k)
+        before = (p > own) | ((p == own) & (k < y))
+        count += before
+        # A multiple of 2^-53, so that sums are exact.
+        mass += torch.where(before, grain(p), 0.0)
+    excess = (count + 1 - task.k_reg).clamp_(min=0)
+    return (mass.clamp_(max=1.0) + task.penalty * excess.double()).clamp_(max=task.lambda_max)
+
+
+def grain(p: Tensor) -> Tensor:
+    """The nearest multiple of 2^-53: sums of such numbers up to 1 are exact, hence the same in any order."""
+    p = p.double()
+    return torch.where(p < 0.5, (p + 0.5) - 0.5, p)
+
+
+def _count_cells(odds: _Odds, n_classes: int, top1_is_in: bool) -> Tensor:
+    """All labels by their critical value of LAC, those that are always in first (src/score/activation.rs)."""
+    device = odds.largest.device
+    counts = torch.zeros(_core.ACTIVATION_CELLS + 1, dtype=torch.int64, device=device)
+    for k in range(n_classes):
+        counts += torch.bincount(_places(odds.of_class(k)), minlength=len(counts))
+    if top1_is_in:
+        counts -= torch.bincount(_places(odds.of_top()), minlength=len(counts))
+        counts[0] += len(odds.at)
+    return counts
+
+
+def _places(p: Tensor) -> Tensor:
+    one = np.float64(1.0).view(np.int64).item()
+    keys = one - (p.double().clamp(max=1.0) + 0.0).view(torch.int64)
+    cells = (keys >> _core.ACTIVATION_CELL_BITS).clamp_(max=_core.ACTIVATION_CELLS - 1)
+    return torch.where(p < 1, cells + 1, 0)
+
+
+def check_labels(
+    labels: Tensor, ignore_index: int | None, n_classes: int, image: int
+) -> tuple[Tensor, Tensor]:
+    """Labels of the pixels of an image, 0 where void, and where they are not."""
+    if ignore_index is not None and 0 <= ignore_index < n_classes:
+        raise ValueError(
+            f"ignore_index={ignore_index} is one of the K = {n_classes} classes; choose an index outside "
+            f"[0, {n_classes})"
+        )
+    y = labels.reshape(-1).long()
+    valid = torch.ones_like(y, dtype=torch.bool) if ignore_index is None else y != ignore_index
+    bad = valid & ((y < 0) | (y >= n_classes))  # which would end the process on a GPU
+    if bad.any():
+        raise ValueError(
+            f"y holds label {int(y[bad][0])} in image {image}, outside [0, {n_classes}) and not the ignore index "
+            f"({ignore_index})"
+        )
+    return y.where(valid, 0), valid
+
+
+def check_scores(
+    planes: Tensor, largest: Tensor, valid: Tensor, inputs: str, image: int, first_pixel: int = 0
+) -> None:
+    """Refuses what the kernels refuse, at labelled pixels."""
+    smallest = planes.amin(dim=0).reshape(-1)
+
+    def refuse(bad: Tensor, words: str) -> None:
+        bad = bad & valid
+        if bad.any():
+            pixel = int(bad.nonzero()[0])
+            raise ValueError(words.format(image=image, pixel=first_pixel + pixel, **_value_at(planes, pixel)))
+
+    refuse(
+        ~(largest.isfinite() & smallest.isfinite()),
+        "X is not finite in image {image}: class {k} is {value} at pixel {pixel}",
+    )
+    if inputs == "logits":
+        return
+    refuse(
+        smallest < 0,
+        "X holds a negative probability in image {image}: class {k} is {value} at pixel {pixel}; "
+        "if these are logits, say inputs='logits'",
+    )
+    if inputs == "scores":
+        refuse(
+            largest == 0,
+            "the scores of image {image} sum to 0 at pixel {pixel}: there is nothing to normalise",
+        )
+        return
+    half = planes.dtype == torch.bfloat16
+    tolerance = _BFLOAT16_TOLERANCE if half else _core.SUM_TOLERANCE
+    total = torch.zeros_like(largest, dtype=torch.float64)
+    for plane in planes:
+        total += plane.reshape(-1)
+    refuse(
+        (total - 1).abs() > tolerance,
+        f"the probabilities of image {{image}} sum to {{total}} at pixel {{pixel}}, not to 1 within {tolerance}; "
+        "pass softmax probabilities over the class axis (axis 1), or say inputs='logits' or 'scores'",
+    )
+
+
+def _value_at(planes: Tensor, pixel: int) -> dict[str, Any]:
+    """The number to show: the first that is not finite, or the smallest."""
+    column = [float(plane.reshape(-1)[pixel]) for plane in planes]
+    k = next(
+        (k for k, value in enumerate(column) if not math.isfinite(value)),
+        min(range(len(column)), key=column.__getitem__),
+    )
+    value = "NaN" if math.isnan(column[k]) else column[k]  # as the kernels write it
+    return {"k": k, "value": value, "total": sum(column)}
+
+
+def _to_numpy(tensor: Tensor) -> NDArray[Any]:
+    array: NDArray[Any] = tensor.cpu().numpy()
+    return array

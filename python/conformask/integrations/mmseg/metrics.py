@@ -1,0 +1,497 @@
+"""Metrics of MMEngine that calibrate, and that evaluate what was calibrated."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Mapping, Sequence
+from functools import reduce
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import print_log
+from mmseg.registry import METRICS
+from sklearn.base import clone
+from torch import Tensor
+
+import conformask as cm
+from conformask._arrays import INPUTS, pairs
+from conformask._exact import as_fraction
+from conformask.integrations.mmseg.predictions import field_of, loaded, refuse_merged, scores_of
+from conformask.losses import as_loss
+from conformask.profiles import Profiles, profile
+from conformask.risk_control import ConformalRiskCalibrator, Counts, load_profiles
+from conformask.scores import as_score
+
+__all__ = ["ConformalCalibration", "ConformalEvaluation", "ConformalProfile"]
+
+T = TypeVar("T")
+
+_PARTS = ("calibration", "evaluation")
+
+
+class _ImageMetric(BaseMetric):
+    """A metric of images that are reduced one by one, each to one small item."""
+
+    def __init__(
+        self,
+        inputs: str | None,
+        subset: Mapping[str, Any] | None,
+        collect_device: str,
+        prefix: str | None,
+        collect_dir: str | None,
+        output_dir: str | None,
+        keep_results: bool,
+    ) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix, collect_dir=collect_dir)
+        if inputs is not None and inputs not in INPUTS:
+            raise ValueError(f"inputs must be one of {list(INPUTS)} or None, got {inputs!r}")
+        self.inputs = inputs
+        self.subset = None if subset is None else _check_subset(**subset)
+        self._n_seen = 0
+
+    def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
+        """Reduces the images of a batch.
+
+        Parameters
+        ----------
+        data_batch : dict
+            Not looked at.
+        data_samples : sequence of dict
+            Predictions with ``seg_logits``, ``pred_sem_seg`` and ``gt_sem_seg``.
+        """
+        for sample in data_samples:
+            scores, labels, inputs = self._read(sample)
+            # One item for each image, so that gathering over ranks drops those that padded a batch.
+            self.results.append(self._reduce(scores[None], labels[None], inputs))
+            self._n_seen += 1
+
+    def _reduce(self, scores: Tensor, labels: Tensor, inputs: str) -> Any:
+        raise NotImplementedError
+
+    def _read(self, sample: Mapping[str, Any]) -> tuple[Tensor, Tensor, str]:
+        """Scores (K, H, W) and labels (H, W) of a prediction, and what the scores are."""
+        given, labels = (field_of(sample, name) for name in ("seg_logits", "gt_sem_seg"))
+        labels = labels.reshape(labels.shape[-2:])
+        path = sample.get("img_path", "an image")
+        if given.shape[-2:] != labels.shape:
+            raise ValueError(
+                f"seg_logits of {path} are {tuple(given.shape[-2:])}, gt_sem_seg is {tuple(labels.shape)}: in the test "
+                "pipeline, LoadAnnotations must come after Resize"
+            )
+        refuse_merged(given, field_of(sample, "pred_sem_seg"), path)
+        if self._n_seen == 0:
+            self._look_at(given, path)
+        scores, inputs = scores_of(given, self._inputs)
+        return scores, labels, inputs
+
+    @property
+    def _inputs(self) -> str:
+        """What the numbers are."""
+        return self.inputs or "logits"
+
+    def _look_at(self, given: Tensor, path: str) -> None:
+        """Of the first image: are the numbers what they are said to be?"""
+        if given.element_size() < 4:
+            warnings.warn(
+                f"seg_logits are {given.dtype}: scores are computed in float32, but of rounded logits; for a finer "
+                "calibration test in float32",
+                UserWarning,
+                stacklevel=4,
+            )
+        if self.inputs is None and self._inputs == "logits" and len(given) > 1 and bool((given >= 0).all()):
+            raise ValueError(
+                f"no seg_logits of {path} are negative: they look like scores of a mask classifier or like "
+                "probabilities. Say inputs='scores' or 'probabilities'; or 'logits', if that is what they are"
+            )
+
+    def _chosen(self, results: list[T]) -> list[T]:
+        """The images of the subset; `results` are in the order of the dataset."""
+        if self.subset is None:
+            return results
+        fraction, seed, part = self.subset
+        order = np.random.default_rng(seed).permutation(len(results))
+        n_calibration = int(fraction * len(results))
+        chosen = order[:n_calibration] if part == "calibration" else order[n_calibration:]
+        return [results[i] for i in sorted(chosen)]
+
+
+@METRICS.register_module()
+class ConformalProfile(_ImageMetric):
+    """Profiles the images that a model is tested on, for all questions that profiles answer.
+
+    Parameters
+    ----------
+    conformity_score : str, dict or score, default="lac"
+        The score: its name, ``dict(type="RAPS", penalty=0.1)``, or an object.
+    inputs : {"logits", "probabilities", "scores"} or None, default=None
+        What ``seg_logits`` are. None takes them for logits, and refuses them if none is negative. Mask classifiers
+        (MaskFormer, Mask2Former) give "scores". The one map of a binary model (``out_channels=1``) is the probability
+        of class 1, whatever is said here.
+    ignore_index : int or None, default=255
+        The label of void pixels.
+    activation : bool, default=False
+        Whether to count all classes' critical values too (:func:`conformask.profile`).
+    collect : sequence of losses, or None, default=None
+        None keeps exact profiles, losses (as in `loss` of :class:`ConformalCalibration`) bins.
+    subset : dict(fraction, seed, part) or None, default=None
+        Which images count: of a random order of the dataset by `seed`, the first ``int(fraction * n)`` for the part
+        "calibration", the others for "evaluation". The same in all metrics and on every rank.
+    out_file : path or None, default=None
+        The ``.npz`` file for the profiles.
+    collect_device, prefix, collect_dir
+        As for all metrics of MMEngine.
+    output_dir, keep_results
+        Accepted because ``tools/test.py --out`` passes them; nothing is written there.
+
+    Attributes
+    ----------
+    profiles_ : ScoreProfiles or BinnedProfiles
+        After evaluation, on the main rank.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from conformask.integrations.mmseg import ConformalProfile
+    >>> metric = ConformalProfile()
+    >>> logits = torch.randn(3, 4, 5, generator=torch.Generator().manual_seed(0))
+    >>> sample = {
+    ...     "seg_logits": {"data": logits},
+    ...     "pred_sem_seg": {"data": logits.argmax(0, keepdim=True)},
+    ...     "gt_sem_seg": {"data": torch.zeros(1, 4, 5, dtype=torch.long)},
+    ... }
+    >>> metric.process({}, [sample] * 3)
+    >>> metric.evaluate(3)
+    {'conformal/n_images': 3}
+    >>> metric.profiles_
+    <ScoreProfiles of 3 images, K = 3, LAC(include_top1=True): 42 critical values above 0>
+    """
+
+    default_prefix = "conformal"
+
+    def __init__(
+        self,
+        conformity_score: Any = "lac",
+        *,
+        inputs: str | None = None,
+        ignore_index: int | None = 255,
+        activation: bool = False,
+        collect: Sequence[Any] | None = None,
+        subset: Mapping[str, Any] | None = None,
+        out_file: str | Path | None = None,
+        collect_device: str = "cpu",
+        prefix: str | None = None,
+        collect_dir: str | None = None,
+        output_dir: str | None = None,
+        keep_results: bool = False,
+    ) -> None:
+        super().__init__(inputs, subset, collect_device, prefix, collect_dir, output_dir, keep_results)
+        self.conformity_score = as_score(_built(conformity_score))
+        self.ignore_index = ignore_index
+        self.activation = activation
+        self.collect = None if collect is None else [as_loss(_built(loss)) for loss in collect]
+        self.out_file = None if out_file is None else Path(out_file)
+
+    def _reduce(self, scores: Tensor, labels: Tensor, inputs: str) -> bytes:
+        found: Profiles = profile(
+            scores,
+            labels,
+            self.conformity_score,
+            inputs=inputs,
+            ignore_index=self.ignore_index,
+            activation=self.activation,
+            collect=self.collect,
+            progress=False,
+        )
+        buffer = io.BytesIO()
+        found.save(buffer)
+        return buffer.getvalue()
+
+    def compute_metrics(self, results: list[bytes]) -> dict[str, float]:
+        """Joins the images.
+
+        Parameters
+        ----------
+        results : list of bytes
+            What :meth:`process` kept of the images of all ranks, in the order of the dataset.
+
+        Returns
+        -------
+        dict
+            Their number.
+        """
+        images = self._chosen(results)
+        if not images:
+            raise ValueError(
+                f"no image is left of {len(results)}" + f" by subset={self.subset}" * bool(self.subset)
+            )
+        self.profiles_ = reduce(
+            lambda left, right: left.merge(right), (load_profiles(io.BytesIO(image)) for image in images)
+        )
+        self._write()
+        return {"n_images": len(images)}
+
+    def _write(self) -> None:
+        if self.out_file is not None:
+            self.out_file.parent.mkdir(parents=True, exist_ok=True)
+            self.profiles_.save(self.out_file)
+
+
+@METRICS.register_module()
+class ConformalCalibration(ConformalProfile):
+    """Calibrates while a model is tested: lambda-hat comes with the other metrics, the calibrator goes to a file.
+
+    Parameters
+    ----------
+    conformity_score : str, dict or score, default="lac"
+        As for :class:`ConformalProfile`.
+    loss : str, dict or loss, default="miscoverage"
+        The loss: its name, ``dict(type="BinaryLoss", min_coverage=0.9)``, or an object.
+    alpha : float in (0, 1), default=0.1
+        The risk level.
+    method : str or CRC, default="crc"
+        How the risk is controlled.
+    profile : {"binned", "exact"}, default="binned"
+        How profiles are kept: see :class:`conformask.ConformalRiskCalibrator`.
+    collect : sequence of losses, default=()
+        With bins: the losses besides `loss` for which ``recalibrate`` shall work.
+    on_empty, on_infeasible
+        As for :class:`conformask.ConformalRiskCalibrator`.
+    out_file : path or None, default=None
+        The JSON file for the calibrator (:meth:`conformask.ConformalRiskCalibrator.load`).
+    save_profiles : bool, default=False
+        Whether to write the profiles beside it, for ``recalibrate``.
+    inputs, ignore_index, subset, collect_device, prefix, collect_dir, output_dir, keep_results
+        As for :class:`ConformalProfile`.
+
+    Attributes
+    ----------
+    calibrator_ : ConformalRiskCalibrator
+        After evaluation, on the main rank.
+    profiles_ : BinnedProfiles or ScoreProfiles
+        Likewise.
+
+    Notes
+    -----
+    Calibrate on images that the model was not trained or chosen on. Most users have one labelled validation set:
+    `subset` calibrates on a random part, and :class:`ConformalEvaluation` evaluates on the other.
+
+    References
+    ----------
+    Mossina, Dalmau, Andéol, "Conformal Semantic Image Segmentation", CVPR Workshops 2024.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from conformask.integrations.mmseg import ConformalCalibration
+    >>> metric = ConformalCalibration(alpha=0.3)
+    >>> logits = torch.randn(3, 4, 5, generator=torch.Generator().manual_seed(0))
+    >>> sample = {
+    ...     "seg_logits": {"data": logits},
+    ...     "pred_sem_seg": {"data": logits.argmax(0, keepdim=True)},
+    ...     "gt_sem_seg": {"data": torch.zeros(1, 4, 5, dtype=torch.long)},
+    ... }
+    >>> metric.process({}, [sample] * 9)
+    >>> sorted(metric.evaluate(9))
+    ['conformal/lambda_hat', 'conformal/n_images', 'conformal/risk', 'conformal/risk_bound']
+    """
+
+    def __init__(
+        self,
+        conformity_score: Any = "lac",
+        *,
+        loss: Any = "miscoverage",
+        alpha: float = 0.1,
+        method: Any = "crc",
+        profile: str = "binned",
+        collect: Sequence[Any] = (),
+        on_empty: Any = "skip",
+        on_infeasible: str = "raise",
+        inputs: str | None = None,
+        ignore_index: int | None = 255,
+        subset: Mapping[str, Any] | None = None,
+        out_file: str | Path | None = None,
+        save_profiles: bool = False,
+        collect_device: str = "cpu",
+        prefix: str | None = None,
+        collect_dir: str | None = None,
+        output_dir: str | None = None,
+        keep_results: bool = False,
+    ) -> None:
+        loss = as_loss(_built(loss))
+        collect = [as_loss(_built(each)) for each in collect]
+        super().__init__(
+            conformity_score,
+            inputs=inputs,
+            ignore_index=ignore_index,
+            collect=[loss, *collect] if profile == "binned" else None,
+            subset=subset,
+            out_file=out_file,
+            collect_device=collect_device,
+            prefix=prefix,
+            collect_dir=collect_dir,
+            output_dir=output_dir,
+            keep_results=keep_results,
+        )
+        self.save_profiles = save_profiles
+        self._calibrator = ConformalRiskCalibrator(
+            self.conformity_score,
+            loss=loss,
+            alpha=alpha,
+            method=_built(method),
+            ignore_index=ignore_index,
+            profile=profile,
+            collect=tuple(collect),
+            on_empty=on_empty,
+            on_infeasible=on_infeasible,
+        )
+        self._calibrator._check_parameters()  # before the test, not after
+
+    def compute_metrics(self, results: list[bytes]) -> dict[str, float]:
+        """Calibrates on the images.
+
+        Parameters
+        ----------
+        results : list of bytes
+            What :meth:`process` kept of the images of all ranks, in the order of the dataset.
+
+        Returns
+        -------
+        dict
+            Lambda-hat, the empirical risk, what is controlled, and the number of images.
+        """
+        super().compute_metrics(results)
+        found = self.calibrator_
+        return {
+            "lambda_hat": found.lambda_hat_,
+            "risk": found.risk_,
+            "risk_bound": found.risk_bound_,
+            "n_images": found.n_images_,
+        }
+
+    def _reduce(self, scores: Tensor, labels: Tensor, inputs: str) -> bytes:
+        self._calibrator.inputs = inputs  # which the model decides where it is binary
+        return super()._reduce(scores, labels, inputs)
+
+    def _write(self) -> None:
+        self.calibrator_ = clone(self._calibrator)._fit_profiles(self.profiles_)
+        if self.out_file is not None:
+            self.out_file.parent.mkdir(parents=True, exist_ok=True)
+            self.calibrator_.save(self.out_file, profiles=self.save_profiles)
+            print_log(f"the calibrator is in {self.out_file}", logger="current")
+
+
+@METRICS.register_module()
+class ConformalEvaluation(_ImageMetric):
+    """Tells how the sets of a saved calibrator fare on the images that a model is tested on.
+
+    Parameters
+    ----------
+    calibrator : path or ConformalRiskCalibrator
+        The JSON file that :class:`ConformalCalibration` wrote.
+    inputs : {"logits", "probabilities", "scores"} or None, default=None
+        What ``seg_logits`` are; None takes them for what they were at calibration.
+    subset : dict(fraction, seed, part) or None, default=None
+        Which images count, as for :class:`ConformalProfile`; give the fraction and seed of the calibration, and
+        ``part="evaluation"``.
+    collect_device, prefix, collect_dir, output_dir, keep_results
+        As for :class:`ConformalProfile`.
+
+    Attributes
+    ----------
+    report_ : RiskReport
+        After evaluation, on the main rank; with the values of each image.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> import torch
+    >>> from conformask.integrations.mmseg import ConformalEvaluation
+    >>> logits = torch.randn(3, 4, 5, generator=torch.Generator().manual_seed(0))
+    >>> labels = torch.zeros(1, 4, 5, dtype=torch.long)
+    >>> calibrator = cm.ConformalRiskCalibrator(inputs="logits").fit(logits.expand(9, 3, 4, 5), labels.expand(9, 4, 5))
+    >>> metric = ConformalEvaluation(calibrator)
+    >>> sample = {
+    ...     "seg_logits": {"data": logits},
+    ...     "pred_sem_seg": {"data": logits.argmax(0, keepdim=True)},
+    ...     "gt_sem_seg": {"data": labels},
+    ... }
+    >>> metric.process({}, [sample])
+    >>> metric.evaluate(1)["conformal_test/risk"]
+    0.0
+    """
+
+    default_prefix = "conformal_test"
+
+    def __init__(
+        self,
+        calibrator: str | Path | ConformalRiskCalibrator,
+        *,
+        inputs: str | None = None,
+        subset: Mapping[str, Any] | None = None,
+        collect_device: str = "cpu",
+        prefix: str | None = None,
+        collect_dir: str | None = None,
+        output_dir: str | None = None,
+        keep_results: bool = False,
+    ) -> None:
+        super().__init__(inputs, subset, collect_device, prefix, collect_dir, output_dir, keep_results)
+        self.calibrator = loaded(calibrator)
+        self.calibrator.lambda_hat_  # noqa: B018 - not fitted is said now, not after the first image
+
+    @property
+    def _inputs(self) -> str:
+        return self.inputs or self.calibrator.inputs
+
+    def _reduce(self, scores: Tensor, labels: Tensor, inputs: str) -> Counts:
+        maps, targets, _ = next(pairs(scores, labels, progress=False, keep_tensors=True))
+        return self.calibrator._counts_of(maps, targets, inputs)
+
+    def compute_metrics(self, results: list[Counts]) -> dict[str, float]:
+        """Means over the images.
+
+        Parameters
+        ----------
+        results : list of tuples
+            What :meth:`process` kept of the images of all ranks, in the order of the dataset.
+
+        Returns
+        -------
+        dict
+            Empirical risk, activation ratio, coverage, the number of images, and the alpha that was calibrated for.
+        """
+        self.report_ = self.calibrator._report(self._chosen(results))
+        return {
+            "risk": self.report_.empirical_risk,
+            "activation_ratio": self.report_.activation_ratio,
+            "coverage": self.report_.coverage,
+            "n_images": self.report_.n_images,
+            "alpha": self.report_.alpha,
+        }
+
+
+def _built(spec: Any) -> Any:
+    """What a config says, as an object: ``dict(type="RAPS", penalty=0.1)`` as ``RAPS(penalty=0.1)``."""
+    if not isinstance(spec, Mapping):
+        return spec
+    options = {name: _built(value) for name, value in spec.items()}
+    kind = options.pop("type", None)
+    allowed = (
+        *("LAC", "APS", "RAPS", "SACP", "CRC"),
+        *("MiscoverageLoss", "BinaryLoss", "FalseNegativeLoss", "LabelAccuracyLoss"),
+    )
+    if kind not in allowed:
+        raise ValueError(f"type must be one of {list(allowed)}, got {kind!r}")
+    return getattr(cm, kind)(**options)
+
+
+def _check_subset(fraction: float, seed: int, part: str) -> tuple[Any, int, str]:
+    share = as_fraction(fraction, "fraction")
+    if not 0 < share < 1:
+        raise ValueError(f"fraction must be in (0, 1), got {fraction!r}")
+    if part not in _PARTS:
+        raise ValueError(f"part must be one of {list(_PARTS)}, got {part!r}")
+    return share, seed, part

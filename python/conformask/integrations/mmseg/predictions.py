@@ -1,0 +1,57 @@
+"""What MMSegmentation says of an image: what is taken from it, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from conformask.integrations.torch import as_scores
+from conformask.risk_control import ConformalRiskCalibrator
+
+__all__ = ["field_of", "loaded", "refuse_merged", "scores_of"]
+
+
+def field_of(sample: Mapping[str, Any], name: str) -> Tensor:
+    """The tensor of a field of a prediction."""
+    field = sample.get(name)
+    if field is None:
+        raise ValueError(
+            f"the prediction of {sample.get('img_path', 'an image')} has no {name}"
+            + ("; is LoadAnnotations in the test pipeline?" if name == "gt_sem_seg" else "")
+        )
+    tensor: Tensor = field["data"] if isinstance(field, Mapping) else field.data
+    return tensor
+
+
+def scores_of(given: Tensor, inputs: str) -> tuple[Tensor, str]:
+    """Scores of all classes, and what they are: one output channel is the probability of class 1."""
+    if len(given) > 1:
+        return given, inputs
+    return as_scores(given[None], binary="probability")[0], "probabilities"
+
+
+def refuse_merged(scores: Tensor, prediction: Tensor, path: str) -> None:
+    """Test-time augmentation merges the predictions, but leaves the logits of one augmentation."""
+    prediction = prediction.reshape(1, *scores.shape[1:])
+    if len(scores) > 1:
+        agree = bool((scores.gather(0, prediction.long()) == scores.amax(dim=0)).all())
+    else:  # some threshold tells one from the other
+        positive = prediction > 0
+        agree = not (positive.any() and (~positive).any()) or bool(
+            scores[positive].min() >= scores[~positive].max()
+        )
+    if not agree:
+        raise ValueError(
+            f"pred_sem_seg of {path} is not what seg_logits say: with test-time augmentation (--tta) they are those of "
+            "one augmentation only. Test without it"
+        )
+
+
+def loaded(calibrator: str | Path | ConformalRiskCalibrator) -> ConformalRiskCalibrator:
+    """The calibrator itself, or that of a file."""
+    if isinstance(calibrator, ConformalRiskCalibrator):
+        return calibrator
+    return ConformalRiskCalibrator.load(calibrator)
