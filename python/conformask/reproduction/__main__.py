@@ -1,0 +1,99 @@
+"""The command line: ``python -m conformask.reproduction``."""
+
+# ruff: noqa: T201 -- the tables are printed too
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from conformask.reproduction import Row, reproduce, violations
+from conformask.reproduction.paper import DATASETS
+from conformask.reproduction.sources import STORED, choose
+from conformask.reproduction.tables import write_tables
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the tables.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Command-line arguments, without the program's name; by default those of the process.
+
+    Returns
+    -------
+    int
+        Exit status: 0, 1 if something does not hold that must, 2 if the arguments cannot be used.
+    """
+    args = _arguments(argv)
+    start = time.perf_counter()
+    try:
+        rows = _rows(args)
+    except (OSError, ValueError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    files = write_tables(rows, args.out)
+    print(files[0].read_text(encoding="utf-8"))
+    print(f"Written in {time.perf_counter() - start:.0f} s: " + ", ".join(map(str, files)))
+    broken = violations(rows)
+    for sentence in broken:
+        print(f"does not hold: {sentence}", file=sys.stderr)
+    return 1 if broken else 0
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m conformask.reproduction",
+        description="COSE, Tables 1 and 2: on simulated predictions, on usgra-seg, or on a network of MMSegmentation.",
+    )
+    parser.add_argument(
+        "--dataset", nargs="+", choices=[*DATASETS, STORED], help="which data sets (default: all)"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("reproduction-output"), help="folder for the tables (%(default)s)"
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=os.environ.get("CONFORMASK_DATA"),
+        help=f"folder that holds {STORED} (default: CONFORMASK_DATA); without it its rows are left out",
+    )
+    real = parser.add_argument_group("a network of MMSegmentation in place of the simulation")
+    real.add_argument("--checkpoint", help="its weights, by path or URL")
+    real.add_argument("--data-root", type=Path, help="folder of the images and labels")
+    real.add_argument("--config", help="configuration, by path or name (default: the paper's)")
+    return parser.parse_args(argv)
+
+
+def _rows(args: argparse.Namespace) -> list[Row]:
+    chosen = choose(
+        args.dataset or (),
+        data=args.data,
+        checkpoint=args.checkpoint,
+        config=args.config,
+        data_root=args.data_root,
+    )
+    rows: list[Row] = []
+    for name, make in chosen.items():
+        # The profiles of one source are in memory at a time.
+        try:
+            source = make()
+        except FileNotFoundError as error:
+            if not name.startswith(STORED):
+                raise
+            print(f"{name} is left out: {error}", file=sys.stderr)
+            continue
+        rows += tqdm(reproduce(source), name, len(source.settings), unit="row", disable=None)
+    if not rows:
+        raise ValueError("there is nothing to write")
+    return rows
+
+
+if __name__ == "__main__":
+    sys.exit(main())

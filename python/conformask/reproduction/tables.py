@@ -1,0 +1,328 @@
+"""Rows as tables: Markdown to read, LaTeX to print, CSV to go on with."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from tabulate import tabulate
+
+from conformask.reproduction.cose import Row
+from conformask.reproduction.paper import PUBLISHED, SWAPPED_NOTE
+from conformask.reproduction.sources import SIMULATED, STORED
+
+__all__ = ["TITLES", "cost", "to_csv", "to_latex", "to_markdown", "write_tables"]
+
+TITLES = {
+    1: "Table 1. Binary loss with minimum coverage τ",
+    2: "Table 2. Miscoverage loss",
+}
+
+_COLUMNS = {
+    "dataset": "dataset",
+    "source": "source",
+    "alpha": "α",
+    "tau": "τ",
+    "images": "n cal. / test",
+    "risk": "risk (sd)",
+    "bounds": "must lie in",
+    "published_risk": "paper: risk (sd)",
+    "activation": "AR",
+    "published_activation": "paper: AR",
+}
+
+
+def to_markdown(rows: Sequence[Row], table: int) -> str:
+    """One of the tables as Markdown, with its notes.
+
+    Parameters
+    ----------
+    rows : sequence of Row
+        All rows; those of the other table are passed over.
+    table : {1, 2}
+        Which table.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> from conformask.reproduction import Setting, Source, reproduce
+    >>> from conformask.reproduction.simulate import simulated_profiles
+    >>> source = Source("LoveDA", "simulated", simulated_profiles("loveda", 40), (Setting(0.1, tau=0.75),))
+    >>> rows = list(reproduce(source))
+    >>> from conformask.reproduction.tables import to_markdown
+    >>> to_markdown(rows, 1).splitlines()[0]
+    '## Table 1. Binary loss with minimum coverage τ'
+    """
+    cells = _cells(rows, table)
+    text = tabulate(cells, headers="keys", tablefmt="github", disable_numparse=True)
+    notes = "\n".join(f"- {note}" for note in _notes(rows, table))
+    return f"## {TITLES[table]}\n\n{text}\n\n{notes}\n"
+
+
+def to_latex(rows: Sequence[Row], table: int) -> str:
+    r"""One of the tables as a LaTeX ``table``, for the packages booktabs and graphicx.
+
+    Parameters
+    ----------
+    rows : sequence of Row
+        All rows; those of the other table are passed over.
+    table : {1, 2}
+        Which table.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> from conformask.reproduction import Setting, Source, reproduce
+    >>> from conformask.reproduction.simulate import simulated_profiles
+    >>> source = Source("LoveDA", "simulated", simulated_profiles("loveda", 40), (Setting(0.1, tau=0.75),))
+    >>> rows = list(reproduce(source))
+    >>> from conformask.reproduction.tables import to_latex
+    >>> print(to_latex(rows, 1).splitlines()[2])
+    \caption{Binary loss with minimum coverage $\tau$}
+    """
+    # tabulate escapes what is special to LaTeX; what is beyond ASCII is left to us.
+    text = tabulate(_cells(rows, table), headers="keys", tablefmt="latex_booktabs", disable_numparse=True)
+    notes = "\\\\\n".join(_escaped(note) for note in _notes(rows, table))
+    return (
+        "\\begin{table}\n\\centering\n"
+        f"\\caption{{{_symbols(TITLES[table].split('. ')[1])}}}\n"
+        f"\\resizebox{{\\linewidth}}{{!}}{{%\n{_symbols(text)}}}\n\n"
+        f"\\smallskip\n\\parbox{{\\linewidth}}{{\\footnotesize\n{notes}}}\n\\end{{table}}\n"
+    )
+
+
+def to_csv(rows: Sequence[Row]) -> str:
+    """All rows as CSV, in full precision; what does not apply is empty.
+
+    Parameters
+    ----------
+    rows : sequence of Row
+        The rows.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> from conformask.reproduction import Setting, Source, reproduce
+    >>> from conformask.reproduction.simulate import simulated_profiles
+    >>> source = Source("LoveDA", "simulated", simulated_profiles("loveda", 40), (Setting(0.1, tau=0.75),))
+    >>> rows = list(reproduce(source))
+    >>> from conformask.reproduction.tables import to_csv
+    >>> to_csv(rows).splitlines()[1].split(",")[:5]
+    ['LoveDA', 'simulated', 'binary', '0.1', '0.75']
+    """
+    records = [_record(row) for row in rows]
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, list(records[0]) if records else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return stream.getvalue()
+
+
+def cost(rows: Sequence[Row]) -> str:
+    """How many forward passes the rows took, and how many the authors' search would have needed.
+
+    Parameters
+    ----------
+    rows : sequence of Row
+        The rows.
+
+    Returns
+    -------
+    str
+        One line per source whose search was counted, and one for all.
+
+    Examples
+    --------
+    >>> from conformask.reproduction import Setting, Source, reproduce
+    >>> from conformask.reproduction.simulate import simulated_profiles
+    >>> source = Source("LoveDA", "simulated", simulated_profiles("loveda", 40), (Setting(0.1, tau=0.75),))
+    >>> rows = list(reproduce(source))
+    >>> from conformask.reproduction.tables import cost
+    >>> cost(rows).startswith("LoveDA, simulated: 40 forward passes here; the original search needs ")
+    True
+    """
+    ours: dict[tuple[str, str], int] = {}
+    theirs: dict[tuple[str, str], int] = {}
+    for row in rows:
+        if row.forward_passes is not None:
+            source = row.dataset, row.origin
+            ours[source] = row.n_calibration + row.n_test
+            theirs[source] = theirs.get(source, 0) + row.forward_passes
+    if not ours:
+        return "Forward passes: none counted."
+    lines = [
+        _cost(f"{dataset}, {origin}", ours[dataset, origin], passes)
+        for (dataset, origin), passes in theirs.items()
+    ]
+    return "\n".join([*lines, _cost("All", sum(ours.values()), sum(theirs.values()))])
+
+
+def write_tables(rows: Sequence[Row], folder: str | Path) -> list[Path]:
+    """Write both tables as Markdown, CSV and LaTeX.
+
+    Parameters
+    ----------
+    rows : sequence of Row
+        The rows of all sources.
+    folder : path
+        Where to; it is made if it is missing.
+
+    Returns
+    -------
+    list of Path
+        The files: ``cose.md``, ``cose_table_1.csv``, ``cose_table_1.tex`` and the same for Table 2.
+
+    Examples
+    --------
+    >>> from conformask.reproduction import Setting, Source, reproduce
+    >>> from conformask.reproduction.simulate import simulated_profiles
+    >>> source = Source("LoveDA", "simulated", simulated_profiles("loveda", 40), (Setting(0.1, tau=0.75),))
+    >>> rows = list(reproduce(source))
+    >>> import tempfile
+    >>> from conformask.reproduction.tables import write_tables
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     [file.name for file in write_tables(rows, folder)]
+    ['cose.md', 'cose_table_1.csv', 'cose_table_1.tex']
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    tables = [table for table in TITLES if any(row.setting.table == table for row in rows)]
+    intro = (
+        "# COSE, Tables 1 and 2\n\nRisk and activation ratio (AR) over ten random splits, beside the figures of "
+        "Mossina, Dalmau and Andéol, CVPR Workshops 2024."
+    )
+    counted = "\n".join(f"- {line}" for line in cost(rows).splitlines())
+    parts = [intro, *(to_markdown(rows, table) for table in tables), f"## Forward passes\n\n{counted}\n"]
+    texts = {"cose.md": "\n\n".join(part.rstrip("\n") for part in parts) + "\n"}
+    for table in tables:
+        texts[f"cose_table_{table}.csv"] = to_csv([row for row in rows if row.setting.table == table])
+        texts[f"cose_table_{table}.tex"] = to_latex(rows, table)
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return [folder / name for name in texts]
+
+
+def _cost(name: str, ours: int, theirs: int) -> str:
+    return f"{name}: {ours:,} forward passes here; the original search needs {theirs:,} ({theirs / ours:,.0f} times)."
+
+
+def _cells(rows: Sequence[Row], table: int) -> list[dict[str, str]]:
+    cells = []
+    for row in rows:
+        if row.setting.table != table:
+            continue
+        published, (lower, upper) = row.setting.published, row.bounds
+        texts = {
+            "dataset": row.dataset,
+            "source": row.origin,
+            "alpha": f"{row.setting.alpha:g}",
+            "tau": f"{row.setting.tau:g}" if row.setting.tau is not None else "",
+            "images": f"{row.n_calibration} / {row.n_test}",
+            "risk": _mean(row.risk, row.risk_sd),
+            "bounds": f"{max(lower, 0):.4f}–{upper:.4f}",
+            "published_risk": "" if published is None else _mean(published.risk, published.risk_sd),
+            "activation": _activation(row.activation, row.dagger),
+            "published_activation": ""
+            if published is None
+            else _activation(published.activation, published.dagger),
+        }
+        cells.append(
+            {title: texts[name] for name, title in _COLUMNS.items() if not (name == "tau" and table == 2)}
+        )
+    return cells
+
+
+def _mean(mean: float, sd: float) -> str:
+    return f"{mean:.3f} ({sd:.3f})" if sd >= 0.001 else f"{mean:.3f} ({sd:.4f})"
+
+
+def _activation(activation: float, dagger: bool) -> str:
+    return f"{activation:.3f}{'†' if dagger else ''}"
+
+
+def _notes(rows: Sequence[Row], table: int) -> list[str]:
+    rows = [row for row in rows if row.setting.table == table]
+    notes = [
+        'Risk: mean (standard deviation) over the splits. The mean "must lie in" what theory says of its expectation, '
+        "three standard errors wider (of the splits; of the exact law of the binary loss, if that is more)."
+    ]
+    error = max(row.activation_error for row in rows)
+    notes.append(
+        f"AR is counted on a fine grid of probabilities: the middle of a bracket, at most {error:.4f} from the truth."
+    )
+    if any(row.dagger or (row.setting.published and row.setting.published.dagger) for row in rows):
+        notes.append("†: the argmax alone meets the risk, in all splits.")
+    notes += [
+        f"{row}: the argmax alone meets the risk in {row.argmax_splits} of {len(row.lambdas)} splits."
+        for row in rows
+        if row.argmax_splits and not row.dagger
+    ]
+    if any(row.origin == SIMULATED for row in rows):
+        notes.append(
+            "Simulated: predictions drawn from a model (conformask.reproduction.simulate) with the classes and the "
+            "number of images of the data set, a sixteenth of its resolution, and about its argmax error. They show "
+            "the protocol at work; their AR is no estimate of what the network would give."
+        )
+    if any(row.dataset.startswith(STORED) for row in rows):
+        notes.append(
+            "usgra-seg: 244 ultrasound images, 3 classes (tmkand, https://github.com/tmkand/usgra-seg, CC BY 4.0), "
+            "with out-of-sample predictions of a small network; not in the paper. Split by image, the guarantee speaks "
+            "of this collection; by group of look-alikes, of a new group."
+        )
+    if table == 1 and any(row.setting.published in PUBLISHED[:2] for row in rows):
+        notes.append(SWAPPED_NOTE)
+    return notes
+
+
+def _record(row: Row) -> dict[str, object]:
+    published, (lower, upper) = row.setting.published, row.bounds
+    return {
+        "dataset": row.dataset,
+        "source": row.origin,
+        "loss": "miscoverage" if row.setting.tau is None else "binary",
+        "alpha": row.setting.alpha,
+        "tau": row.setting.tau,
+        "unit": row.unit,
+        "n_calibration": row.n_calibration,
+        "n_test": row.n_test,
+        "n_splits": len(row.risks),
+        "risk": row.risk,
+        "risk_sd": row.risk_sd,
+        "risk_must_be_at_least": max(lower, 0.0),
+        "risk_must_be_at_most": upper,
+        "activation_ratio": row.activation,
+        "activation_ratio_error": row.activation_error,
+        "argmax_splits": row.argmax_splits,
+        "lambda_hat_min": min(row.lambdas),
+        "lambda_hat_max": max(row.lambdas),
+        "paper_risk": None if published is None else published.risk,
+        "paper_risk_sd": None if published is None else published.risk_sd,
+        "paper_activation_ratio": None if published is None else published.activation,
+        "paper_dagger": None if published is None else int(published.dagger),
+        "forward_passes_of_original_search": row.forward_passes,
+    }
+
+
+_SPECIAL = str.maketrans({sign: f"\\{sign}" for sign in "&%$#_{}"})
+_SYMBOLS = {"α": r"$\alpha$", "τ": r"$\tau$", "†": r"$^\dagger$", "–": "--", "é": r"\'e"}
+
+
+def _escaped(text: str) -> str:
+    return _symbols(text.translate(_SPECIAL))
+
+
+def _symbols(text: str) -> str:
+    for sign, command in _SYMBOLS.items():
+        text = text.replace(sign, command)
+    return text
