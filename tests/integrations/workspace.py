@@ -24,6 +24,10 @@ with warnings.catch_warnings():  # what they warn of while they are imported
 HERE = Path(__file__).parent
 PACKAGE = HERE.parents[1] / "python"
 TOOLS = Path(mmseg.__file__).parent / ".mim" / "tools"
+# For a config that does not import the stand-in itself: with the full mmcv nobody needs it.
+WITH_STAND_IN = (
+    "import mmcv_ext_shim, runpy, sys; del sys.argv[0]; runpy.run_path(sys.argv[0], run_name='__main__')"
+)
 N_IMAGES = 23
 SIZE = (48, 64)
 
@@ -47,6 +51,8 @@ class Workspace:
     def run_test_script(self, config: Path, *options: str, ranks: int = 1) -> str:
         """MMSegmentation's own ``tools/test.py``, in processes of its own; what it prints."""
         script = [str(HERE / "run_ranks.py"), str(ranks)] if ranks > 1 else [str(TOOLS / "test.py")]
+        if ranks == 1 and config.stem.startswith("readme"):
+            script = ["-c", WITH_STAND_IN, *script]
         command = [sys.executable, *script, str(config), str(self.folder / "model.pth"), *options]
         done = subprocess.run(
             command,

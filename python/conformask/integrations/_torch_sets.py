@@ -28,6 +28,7 @@ def check_score(score: ConformityScore) -> None:
 
 def prediction_sets(probabilities: Tensor, score: ConformityScore, lam: float) -> Tensor:
     """Which classes (dimension 1) each pixel's set holds at lambda."""
+    check_score(score)
     if isinstance(score, SACP) and score.mode == "probabilities":
         base = LAC(score.include_top1) if isinstance(score.base, LAC) else score.base
         return prediction_sets(_blended(probabilities, score), base, lam)

@@ -18,7 +18,9 @@ from mmseg.visualization import SegLocalVisualizer
 from numpy.typing import NDArray
 from torch import Tensor
 
-from conformask.integrations._torch_sets import check_score, prediction_sets
+from conformask import kernels
+from conformask._tensors import lives_elsewhere
+from conformask.integrations._torch_sets import prediction_sets
 from conformask.integrations.mmseg.predictions import loaded, scores_of
 from conformask.integrations.torch import as_probabilities
 from conformask.risk_control import ConformalRiskCalibrator
@@ -78,7 +80,6 @@ def attach(model: Any, calibrator: str | Path | ConformalRiskCalibrator, *, inpu
         )
     fitted = loaded(calibrator)
     score, lam = as_score(fitted.conformity_score), fitted.lambda_hat_
-    check_score(score)
     plain = type(model).postprocess_result.__get__(model)
 
     def postprocess_result(seg_logits: Tensor, data_samples: Any = None) -> Any:
@@ -89,7 +90,10 @@ def attach(model: Any, calibrator: str | Path | ConformalRiskCalibrator, *, inpu
                 raise ValueError(
                     f"the model gives K = {len(given)} classes, but calibration had K = {fitted.n_classes_}"
                 )
-            sets = prediction_sets(as_probabilities(given[None], what), score, lam)[0]
+            if lives_elsewhere(given):
+                sets = prediction_sets(as_probabilities(given[None], what), score, lam)[0]
+            else:
+                sets = torch.from_numpy(kernels.threshold(given[None], lam, score, inputs=what)[0])
             sizes = sets.sum(dim=0, keepdim=True, dtype=torch.int16)
             sample.set_data(
                 {
