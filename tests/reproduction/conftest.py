@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -63,7 +64,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     config = session.config
     if not config.getoption("checkpoint", None) or config.getoption("collectonly"):
         return
-    with config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+    with (
+        config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled(),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("default")  # what the network's libraries warn of fails no test of ours
         for make in config.stash[CHOSEN].values():
             try:
                 make()

@@ -258,7 +258,12 @@ class ConformalModule(nn.Module):
         return ConformalOutput(p, masks, sizes, sizes / self.n_classes)
 
     def extra_repr(self) -> str:
-        """What is printed of it."""
+        """What is printed of it.
+
+        Returns
+        -------
+        str
+        """
         return f"{self.conformity_score}, lambda_hat={self.lambda_hat:g}, K={self.n_classes}"
 
 

@@ -56,6 +56,8 @@ def profile_dataset(
     """
     settings = config if isinstance(config, Config) else Config.fromfile(_config_file(config))
     settings = copy.deepcopy(settings)
+    if cfg_options is not None:
+        settings.merge_from_dict(dict(cfg_options))
     settings.work_dir = str(work_dir or settings.get("work_dir", f"work_dirs/{Path(settings.filename).stem}"))
     settings.load_from = None if checkpoint is None else str(checkpoint)
     settings.test_dataloader = settings.val_dataloader
@@ -68,8 +70,6 @@ def profile_dataset(
     }
     if data_root is not None:
         settings.test_dataloader.dataset.data_root = str(data_root)
-    if cfg_options is not None:
-        settings.merge_from_dict(dict(cfg_options))
     runner = Runner.from_cfg(settings)
     runner.test()
     found: ScoreProfiles = runner.test_evaluator.metrics[0].profiles_
