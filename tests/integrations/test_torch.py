@@ -183,17 +183,17 @@ def spoiled(name: str) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
     elif name == "float labels":
         y = y.astype(np.float32)
     elif name == "NaN":
-        X[4, 2, 1, 1] = np.nan
+        X[4, 2, 7, 1] = np.nan
     elif name == "infinite logit":
-        X[4, 2, 1, 1] = -np.inf
+        X[4, 2, 7, 1] = -np.inf
         options["inputs"] = "logits"
     elif name == "negative":
-        X[4, 2, 1, 1] = -0.25
+        X[4, 2, 7, 1] = -0.25
     elif name == "negative score":
-        X[4, 2, 1, 1] = -0.25
+        X[4, 2, 7, 1] = -0.25
         options["inputs"] = "scores"
     elif name == "no score":
-        X[4, :, 1, 1] = 0
+        X[4, :, 7, 1] = 0
         options["inputs"] = "scores"
     elif name == "shape":
         y = y[:, 1:]
@@ -234,14 +234,14 @@ def test_float_labels_are_refused() -> None:
 
 def test_sums_that_are_off_are_refused() -> None:
     X, y, _ = spoiled("")
-    X[5, :, 2, 3] *= 1.25
-    with pytest.raises(ValueError, match=r"probabilities of image 5 sum to 1\.2\d* at pixel 19"):
+    X[5, :, 8, 3] *= 1.25
+    with pytest.raises(ValueError, match=r"probabilities of image 5 sum to 1\.2\d* at pixel 67"):
         by_tensor(torch.from_numpy(X), torch.from_numpy(y), "lac", "probabilities")
 
 
 def test_void_pixels_are_not_looked_at() -> None:
     X, y, _ = spoiled("NaN")
-    y[4, 1, 1] = 255
+    y[4, 7, 1] = 255
     assert (
         cm.ConformalRiskCalibrator().fit(torch.from_numpy(X).bfloat16(), torch.from_numpy(y)).lambda_hat_ >= 0
     )
