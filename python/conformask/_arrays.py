@@ -206,9 +206,16 @@ def _length(images: Any) -> int | None:
 def map_images(
     X: object, kernel: Callable[[Scores, int], NDArray[R]], progress: bool | str
 ) -> NDArray[R] | list[NDArray[R]] | Generator[NDArray[R], None, None]:
-    """`kernel(scores, first_image)` of an array; of images a list for a list, a generator for a generator."""
+    """`kernel(scores, first_image)` of an array; of images a list for a list, a generator for a generator.
+
+    Tensors that live elsewhere stay there.
+    """
+
+    def maps(scores: Any, where: str = "") -> Any:
+        return scores.detach() if lives_elsewhere(scores) else score_array(scores, where)
+
     if is_array(X):
-        return kernel(score_array(X), 0)
+        return kernel(maps(X), 0)
     if not isinstance(X, Iterable) or isinstance(X, str | bytes | dict):
         raise TypeError(
             f"X must be an array, a list of images or an iterable of images, got {type(X).__name__}"
@@ -216,7 +223,7 @@ def map_images(
 
     def images(source: Iterable[Any]) -> Generator[NDArray[R], None, None]:
         for index, image in enumerate(source):
-            yield kernel(_one(score_array(image, f" in image {index}"), index), index)[0]
+            yield kernel(_one(maps(image, f" in image {index}"), index), index)[0]
 
     return list(images(track(X, progress, _length(X)))) if isinstance(X, Sequence) else images(X)
 

@@ -31,6 +31,7 @@ def to_array(value: Any, name: str, where: str = "") -> Any:
     if value.is_meta:
         raise ValueError(f"{name} is on the meta device{where}: it holds no data")
     tensor = value.detach()
-    if tensor.is_floating_point() and tensor.element_size() <= 2 and lives_elsewhere(tensor.cpu()):
+    tensor = tensor.cpu()
+    if lives_elsewhere(tensor):
         tensor = tensor.float()  # bfloat16, which NumPy does not know
-    return np.asarray(tensor.cpu().resolve_conj().resolve_neg())
+    return np.asarray(tensor.resolve_conj().resolve_neg())

@@ -15,7 +15,15 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
 from conformask import _core, kernels
-from conformask._arrays import INPUTS, Scores, check_ignore_index, map_images, pairs
+from conformask._arrays import (
+    INPUTS,
+    Scores,
+    check_ignore_index,
+    label_array,
+    map_images,
+    pairs,
+    score_array,
+)
 from conformask._exact import as_plain, check_alpha, number_from_json, number_to_json
 from conformask._tensors import is_tensor
 from conformask.binned import BinnedProfiles, check_collect
@@ -24,7 +32,17 @@ from conformask.losses import Loss, LossLike, as_loss, loss_from_json, loss_to_j
 from conformask.metrics import covered_share, exact_mean, per_pixel
 from conformask.profiles import OnEmpty, Profiles, ScoreProfiles, Units, counted_images, profile, read_archive
 from conformask.report import RiskReport
-from conformask.scores import ScoreLike, as_score, lambda_max, score_from_json, score_to_json, scored
+from conformask.scores import (
+    SACP,
+    CallableScore,
+    ConformityScore,
+    ScoreLike,
+    as_score,
+    lambda_max,
+    score_from_json,
+    score_to_json,
+    scored,
+)
 
 if TYPE_CHECKING:
     from typing import Self
@@ -424,8 +442,11 @@ class ConformalRiskCalibrator(BaseEstimator):
         """
         lam, score = self.lambda_hat_, as_score(self.conformity_score)
 
-        def masks(scores: Scores, first: int) -> NDArray[np.bool_]:
+        def masks(scores: Any, first: int) -> NDArray[np.bool_]:
             checked = self._check_classes(scores)
+            if _stays(checked, score):
+                found: NDArray[np.bool_] = self._masks_there(checked, first).cpu().numpy()
+                return found
             return kernels.threshold(checked, lam, score, inputs=self.inputs, first_image=first)
 
         return map_images(X, masks, self.progress)
@@ -754,13 +775,13 @@ class ConformalRiskCalibrator(BaseEstimator):
         """Missed and labelled pixels of each class (n, K), and labels in the sets of labelled pixels (n,)."""
         score, index = as_score(self.conformity_score), check_ignore_index(self.ignore_index)
         scores = self._check_classes(scores)
-        if is_tensor(scores):  # that stayed where it lies
+        if _stays(scores, score):
             from conformask.integrations._torch_sets import coverage
 
             counts: Counts = coverage(scores, labels, self.lambda_hat_, score, inputs, index, first)
             return counts
-        maps, kernel, of = scored(score, scores, inputs)
-        return _core.coverage(maps, labels, self.lambda_hat_, kernel, of, index, first)
+        maps, kernel, of = scored(score, score_array(scores), inputs)
+        return _core.coverage(maps, label_array(labels), self.lambda_hat_, kernel, of, index, first)
 
     def _report(self, counts: Sequence[Counts]) -> RiskReport:
         """What the counts of images say."""
@@ -785,13 +806,21 @@ class ConformalRiskCalibrator(BaseEstimator):
             coverages=coverages,
         )
 
-    def _set_sizes(self, scores: Scores, first: int) -> NDArray[np.uint16]:
+    def _set_sizes(self, scores: Any, first: int) -> NDArray[np.uint16]:
         lam, score = self.lambda_hat_, as_score(self.conformity_score)
-        return kernels.set_size(
-            self._check_classes(scores), lam, score, inputs=self.inputs, first_image=first
-        )
+        checked = self._check_classes(scores)
+        if _stays(checked, score):
+            found: NDArray[np.uint16] = self._masks_there(checked, first).sum(dim=1).cpu().numpy()
+            return found.astype(np.uint16)
+        return kernels.set_size(checked, lam, score, inputs=self.inputs, first_image=first)
 
-    def _check_classes(self, scores: Scores) -> Scores:
+    def _masks_there(self, scores: Any, first: int) -> Any:
+        """Masks of a tensor, on its device."""
+        from conformask.integrations._torch_sets import masks_of
+
+        return masks_of(scores, as_score(self.conformity_score), self.lambda_hat_, self.inputs, first)
+
+    def _check_classes(self, scores: Any) -> Any:
         if scores.ndim in (4, 5) and scores.shape[1] != self.n_classes_:
             raise ValueError(
                 f"X has K = {scores.shape[1]} classes, but calibration had K = {self.n_classes_}"
@@ -805,6 +834,16 @@ class ConformalRiskCalibrator(BaseEstimator):
 
     def __sklearn_is_fitted__(self) -> bool:
         return self._has_images() or self.__dict__.get("_solution") is not None
+
+
+def _stays(scores: object, score: ConformityScore) -> bool:
+    """Whether these are maps that live elsewhere, and can be looked at there."""
+    if not is_tensor(scores):
+        return False
+    from conformask.integrations._torch_profile import stays
+
+    base = score.base if isinstance(score, SACP) else score
+    return stays(scores) and not isinstance(base, CallableScore)
 
 
 def load_profiles(path: Path | BinaryIO) -> Profiles:

@@ -53,7 +53,8 @@ class _Everything(ConformalProfile):
 
     def process(self, data_batch: Any, data_samples: Any) -> None:
         for sample in data_samples:
-            self.results.append((sample["seg_logits"]["data"].clone(), sample["gt_sem_seg"]["data"].clone()))
+            item = sample["seg_logits"]["data"].clone(), sample["gt_sem_seg"]["data"].clone()
+            self.results.append(item)
 
     def compute_metrics(self, results: Any) -> dict[str, float]:
         self.images = results
@@ -306,7 +307,7 @@ def test_items_are_small_and_picklable(images: tuple[np.ndarray, np.ndarray]) ->
     metric.process(
         {}, [sample(X, torch.zeros(1, 512, 512, dtype=int))]
     )  # 95 % of a quarter of a million are missed
-    assert len(metric.results[0]) < 200_000
+    assert len(metric.results[0][1]) < 200_000
 
 
 def test_augmentation_is_refused(run_config: Run, workspace: Workspace) -> None:
@@ -353,7 +354,8 @@ def test_one_output_channel() -> None:
     evaluation.process({}, given)
     report = expected.evaluate(np.concatenate([1 - p, p], axis=1), labels[:, 0].numpy())
     assert evaluation.evaluate(12)["conformal_test/risk"] == report.empirical_risk
-    attached = attach(model, metric.calibrator_).postprocess_result(raw, samples)
+    pickle.loads(pickle.dumps(attach(model, metric.calibrator_)))
+    attached = model.postprocess_result(raw, samples)
     np.testing.assert_array_equal(
         torch.stack([each.pred_set.data for each in attached]).numpy(),
         expected.predict(np.concatenate([1 - p, p], axis=1)),
@@ -393,6 +395,51 @@ def test_scores_of_mask_classifiers() -> None:
     trusted = ConformalCalibration(inputs="logits", alpha=0.2)
     trusted.process({}, given)
     assert trusted.evaluate(12)["conformal/n_images"] == 12
+
+
+def test_not_a_number_is_said_to_be_that() -> None:
+    broken = LOGITS[0].clone()
+    broken[1, 2, 3] = torch.nan
+    given = sample(broken, LABELS[0], pred_sem_seg=LOGITS[0].argmax(0, keepdim=True))
+    with pytest.raises(ValueError, match="X is not finite in image 0: class 1 is NaN"):
+        ConformalCalibration().process({}, [given])
+    void = LABELS[0].clone()
+    void[0, 2, 3] = 255
+    ConformalCalibration().process({}, [given | {"gt_sem_seg": {"data": void}}])
+
+
+def test_flipped_images_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"a\.png was flipped"):
+        ConformalCalibration().process({}, [sample(LOGITS[0], LABELS[0], img_path="a.png", flip=True)])
+
+
+def test_parts_do_not_depend_on_the_order() -> None:
+    """They share no image, though one loader shuffles."""
+    names = [f"{i:02}.png" for i in range(12)]
+    given = [sample(x, y, img_path=name) for x, y, name in zip(LOGITS, LABELS, names, strict=True)]
+    halves = {"fraction": 0.5, "seed": 3}
+    first = ConformalProfile(subset=halves | {"part": "calibration"})
+    second = ConformalProfile(subset=halves | {"part": "evaluation"})
+    everything = ConformalProfile()
+    first.process({}, given)
+    second.process({}, given[::-1])
+    everything.process({}, given)
+    for metric in (first, second, everything):
+        metric.evaluate(12)
+    kept = [metric.profiles_.losses("miscoverage", 0.5).tolist() for metric in (first, second, everything)]
+    assert sorted(kept[0] + kept[1]) == sorted(kept[2])
+    assert len(set(kept[2])) > 10  # else this shows little
+
+
+def test_all_metrics_in_one_run(run_config: Run, calibrated: tuple[cm.ConformalRiskCalibrator, str]) -> None:
+    evaluators = [IOU, calibration(), {"type": "ConformalProfile"}]
+    evaluators.append({"type": "ConformalEvaluation", "calibrator": calibrated[1]})
+    _, found = run_config(test_evaluator=evaluators)
+    assert {name.split("/")[0] for name in found if "/" in name} == {
+        "conformal",
+        "conformal_profile",
+        "conformal_test",
+    }
 
 
 def test_sizes_that_differ_are_refused() -> None:
@@ -455,6 +502,16 @@ def test_nothing_is_changed_in_place() -> None:
         ),
         ({"subset": {"fraction": 0.5, "seed": 0, "part": "test"}}, ValueError, "part must be one of"),
         ({"subset": {"fraction": 0.5}}, TypeError, "seed"),
+        (
+            {"subset": {"fraction": 0.5, "seed": None, "part": "calibration"}},
+            ValueError,
+            "seed must be an int",
+        ),
+        (
+            {"subset": {"fraction": 0.5, "seed": "0", "part": "calibration"}},
+            ValueError,
+            "seed must be an int",
+        ),
         ({"alhpa": 0.1}, TypeError, "alhpa"),
     ],
 )

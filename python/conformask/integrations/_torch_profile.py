@@ -2,11 +2,17 @@
 
 The kernels of the Rust core in PyTorch's operations, class by class: beside the maps, memory for some planes (H, W) is
 needed, however many classes there are.
+
+Of probabilities all bits are those of the core. A softmax differs by some units in the last place from device to
+device, and lambda-hat is a critical value: what is equal at calibration must not fall out of the sets elsewhere. So
+critical values of logits and scores are rounded up here by more than that, and sets are cut a little above lambda
+(``_torch_sets``).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +27,8 @@ from conformask.scores import APS, LAC, RAPS, ConformityScore, lambda_max, score
 
 __all__ = ["profile_tensor"]
 
-_BANDS = 3  # runs of rows that an image is looked at in: what is computed of one must not be large
+_BANDS = 8  # parts that an image is looked at in: what is computed of one must not be large
+_ULPS = 64  # by which a softmax may differ elsewhere, where differences of logits are rounded before the exponential
 _BFLOAT16_TOLERANCE = 1e-2  # how far its probabilities may sum from 1
 
 
@@ -71,8 +78,7 @@ def profile_tensor(
 ) -> _core.ExactProfile:
     """What ``_core.ExactProfile.build`` makes of arrays. Other scores than LAC, APS and RAPS go to the CPU for it."""
     by_planes = isinstance(score, LAC) or (isinstance(score, APS | RAPS) and not activation)
-    if not by_planes or X.ndim not in (4, 5) or 0 in X.shape or X.shape[1] < 2 or X.device.type == "mps":
-        # What is no map is refused there too; Apple's devices have no float64.
+    if not (by_planes and stays(X)):
         maps, kernel, of = scored(score, score_array(X), inputs)
         return _core.ExactProfile.build(
             maps, label_array(y), kernel, of, ignore_index, activation, first_image
@@ -93,24 +99,51 @@ def profile_tensor(
     )
 
 
+def stays(X: Tensor) -> bool:
+    """Whether maps are looked at where they lie. What is none is refused elsewhere; Apple's devices have no float64."""
+    return X.ndim in (4, 5) and 0 not in X.shape and X.shape[1] > 1 and X.device.type != "mps"
+
+
 def labels_beside(X: Tensor, y: Any) -> Tensor:
     """Labels on the device of the maps."""
-    labels = torch.as_tensor(np.ascontiguousarray(y) if isinstance(y, np.ndarray) else y, device=X.device)
+    if isinstance(y, np.ndarray):  # which torch takes writable and without negative strides only
+        y = np.array(y) if not y.flags.writeable or min(y.strides, default=0) < 0 else y
+    labels = torch.as_tensor(y, device=X.device)
     if labels.is_floating_point() or labels.is_complex():
         raise TypeError(f"y must hold integer labels, got dtype {labels.dtype}")
     return labels
 
 
+def slack(dtype: torch.dtype, inputs: str) -> float:
+    """By what share of a probability, or of the mass of 1, two devices may differ."""
+    if inputs == "probabilities":
+        return 0.0
+    return float(_ULPS * torch.finfo(torch.float64 if dtype == torch.float64 else torch.float32).eps)
+
+
+def bands_of(planes: Tensor, labels: Tensor, n_bands: int) -> Iterator[tuple[Tensor, Tensor, int]]:
+    """An image in about so many parts, in the order of its pixels, as views; and the first pixel of each."""
+
+    def cut(planes: Tensor, labels: Tensor, first: int) -> Iterator[tuple[Tensor, Tensor, int]]:
+        if labels.numel() <= most or labels.ndim == 0:
+            yield planes, labels, first
+        elif len(labels) == 1:
+            yield from cut(planes[:, 0], labels[0], first)
+        else:
+            per_row = labels[0].numel()
+            step = max(1, most // per_row)
+            for row in range(0, len(labels), step):
+                yield from cut(planes[:, row : row + step], labels[row : row + step], first + row * per_row)
+
+    most = -(-labels.numel() // n_bands)
+    return cut(planes, labels, 0)
+
+
 def _profile_image(planes: Tensor, labels: Tensor, task: _Task, image: int) -> _Found:
-    """An image, in bands of rows, for the sake of memory."""
-    rows = len(labels)
-    step = -(-rows // _BANDS)
-    pixels_per_row = labels[0].numel()
+    """An image, part by part, for the sake of memory."""
     bands = [
-        _profile_band(
-            planes[:, first : first + step], labels[first : first + step], task, image, first * pixels_per_row
-        )
-        for first in range(0, rows, step)
+        _profile_band(part, labels_of, task, image, first)
+        for part, labels_of, first in bands_of(planes, labels, _BANDS)
     ]
     cells = [band.cells for band in bands if band.cells is not None]
     return _Found(
@@ -129,6 +162,11 @@ def _profile_band(planes: Tensor, labels: Tensor, task: _Task, image: int, first
     check_scores(planes, largest, valid, task.inputs, image, first_pixel)
     top1_is_in = not isinstance(task.score, LAC) or task.score.include_top1
     missed = valid & (top != y) if top1_is_in else valid
+    margin = slack(planes.dtype, task.inputs)
+    if (
+        margin and top1_is_in
+    ):  # where another device may rank another class first, nothing is in from the start
+        missed = missed | (valid & _has_rival(planes, largest, task.inputs, margin))
 
     # From here on only the pixels that count, which are few where the model is good.
     at = (valid if task.activation else missed).nonzero().squeeze(1)
@@ -139,10 +177,11 @@ def _profile_band(planes: Tensor, labels: Tensor, task: _Task, image: int, first
     if isinstance(task.score, LAC):
         cells = _count_cells(odds, task.n_classes, top1_is_in) if task.activation else None
         missed = missed & (own < 1)
-        stored = own
+        stored = own * (1 - margin)
     else:
         cells = None
         stored = _raps(odds, own, y, task)
+        stored = torch.where(missed, (stored + margin).clamp(max=task.lambda_max), stored)
         missed = missed & (stored > 0)
     return _Found(
         _to_numpy(totals).astype(np.uint64),
@@ -150,6 +189,17 @@ def _profile_band(planes: Tensor, labels: Tensor, task: _Task, image: int, first
         _to_numpy(y[missed]).astype(np.uint16),
         None if cells is None else _to_numpy(cells).astype(np.uint64),
     )
+
+
+def _has_rival(planes: Tensor, largest: Tensor, inputs: str, margin: float) -> Tensor:
+    """Where some class is hardly less probable than the first. Equal ones are none: all devices take the lowest."""
+    largest = largest.double()
+    least = largest - margin if inputs == "logits" else largest * (1 - margin)
+    found = torch.zeros_like(largest, dtype=torch.bool)
+    for plane in planes:
+        given = plane.reshape(-1)
+        found |= (given < largest) & (given >= least)
+    return found
 
 
 class _Odds:

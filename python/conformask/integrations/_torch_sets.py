@@ -1,4 +1,8 @@
-"""Prediction sets of tensors, on the device where they lie: what the kernels give, in PyTorch's operations."""
+"""Prediction sets of tensors, on the device where they lie: what the kernels give, in PyTorch's operations.
+
+Of logits and scores the sets hold what the kernels' hold, and what is within the difference of two softmaxes of it: see
+``_torch_profile``.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +15,19 @@ from torch import Tensor
 from torch.nn import functional
 
 from conformask import _core
-from conformask.integrations._torch_profile import check_labels, check_scores, grain, labels_beside
+from conformask.integrations._torch_profile import (
+    bands_of,
+    check_labels,
+    check_scores,
+    grain,
+    labels_beside,
+    slack,
+)
 from conformask.scores import APS, LAC, RAPS, SACP, CallableScore, ConformityScore, lambda_max
 
-__all__ = ["check_score", "coverage", "prediction_sets", "to_probabilities"]
+__all__ = ["check_maps", "check_score", "coverage", "masks_of", "prediction_sets", "to_probabilities"]
+
+_BANDS = 16  # parts of an image, all classes of which are looked at at once
 
 
 def check_score(score: ConformityScore) -> None:
@@ -26,21 +39,43 @@ def check_score(score: ConformityScore) -> None:
         )
 
 
-def prediction_sets(probabilities: Tensor, score: ConformityScore, lam: float) -> Tensor:
-    """Which classes (dimension 1) each pixel's set holds at lambda."""
+def prediction_sets(
+    probabilities: Tensor, score: ConformityScore, lam: float, inputs: str = "probabilities"
+) -> Tensor:
+    """Which classes (dimension 1) each pixel's set holds at lambda, or hardly above, where they come from a softmax."""
     check_score(score)
     if isinstance(score, SACP) and score.mode == "probabilities":
         base = LAC(score.include_top1) if isinstance(score.base, LAC) else score.base
-        return prediction_sets(_blended(probabilities, score), base, lam)
+        return prediction_sets(_blended(probabilities, score), base, lam, inputs)
     if lam >= lambda_max(score, probabilities.shape[1]):
         return torch.ones_like(probabilities, dtype=torch.bool)
+    # The kernels' means over windows are float32 ones.
+    margin = slack(probabilities.dtype, "blended" if isinstance(score, SACP) else inputs)
     if isinstance(score, LAC):
-        sets = probabilities >= _core.smallest_probability(lam, probabilities.dtype == torch.float64)
+        smallest = _core.smallest_probability(lam, probabilities.dtype == torch.float64)
+        sets = probabilities >= smallest * (1 - margin)
     else:
-        sets = _critical_values(probabilities, score) <= lam
-    if isinstance(score, LAC | SACP) and score.include_top1:
-        sets = sets.scatter(1, probabilities.argmax(dim=1, keepdim=True), True)
+        sets = _critical_values(probabilities, score) <= lam + margin
+    if not isinstance(score, LAC | SACP) or score.include_top1:
+        largest, first = probabilities.max(dim=1, keepdim=True)
+        sets = sets.scatter(1, first, True)
+        if margin:
+            sets = sets | ((probabilities < largest) & (probabilities >= largest * (1 - margin)))
     return sets
+
+
+def check_maps(scores: Tensor, inputs: str, first_image: int = 0) -> None:
+    """Refuses maps (B, K, ...) that the kernels would refuse, at all pixels."""
+    for i, planes in enumerate(scores):
+        largest = planes.amax(dim=0).reshape(-1)
+        check_scores(planes, largest, torch.ones_like(largest, dtype=torch.bool), inputs, first_image + i)
+
+
+@torch.no_grad()
+def masks_of(X: Tensor, score: ConformityScore, lam: float, inputs: str, first_image: int) -> Tensor:
+    """What ``kernels.threshold`` makes of arrays."""
+    check_maps(X, inputs, first_image)
+    return prediction_sets(to_probabilities(X, inputs), score, lam, inputs)
 
 
 @torch.no_grad()
@@ -54,20 +89,24 @@ def coverage(
     first_image: int,
 ) -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint64]]:
     """What ``_core.coverage`` counts of arrays: pixels missed and labelled (n, K), and labels in their sets (n,)."""
-    check_score(score)
-    n_classes, counts = X.shape[1], []
-    for i, (planes, labels) in enumerate(zip(X, labels_beside(X, y), strict=True)):
-        targets, valid = check_labels(labels, ignore_index, n_classes, first_image + i)
-        check_scores(planes, planes.amax(dim=0).reshape(-1), valid, inputs, first_image + i)
-        sets = prediction_sets(to_probabilities(planes[None], inputs), score, lam)[0]
-        missed = valid & ~sets.gather(0, targets.reshape(1, *labels.shape)).reshape(-1)
-        counts.append(
-            (
-                torch.bincount(targets[missed], minlength=n_classes),
-                torch.bincount(targets[valid], minlength=n_classes),
-                sets.sum(dim=0).reshape(-1)[valid].sum(),
+    n_classes = X.shape[1]
+    n_bands = 1 if isinstance(score, SACP) else _BANDS  # windows cross the borders of parts
+    counts = []
+    for i, (image, labels) in enumerate(zip(X, labels_beside(X, y), strict=True)):
+        parts = []
+        for planes, part, first in bands_of(image, labels, n_bands):
+            targets, valid = check_labels(part, ignore_index, n_classes, first_image + i)
+            check_scores(planes, planes.amax(dim=0).reshape(-1), valid, inputs, first_image + i, first)
+            sets = prediction_sets(to_probabilities(planes[None], inputs), score, lam, inputs)[0]
+            missed = valid & ~sets.gather(0, targets.reshape(1, *part.shape)).reshape(-1)
+            parts.append(
+                (
+                    torch.bincount(targets[missed], minlength=n_classes),
+                    torch.bincount(targets[valid], minlength=n_classes),
+                    sets.sum(dim=0).reshape(-1)[valid].sum(),
+                )
             )
-        )
+        counts.append([torch.stack(each).sum(dim=0) for each in zip(*parts, strict=True)])
     missed_of, labelled, sizes = (
         torch.stack(parts).cpu().numpy().astype(np.uint64) for parts in zip(*counts, strict=True)
     )

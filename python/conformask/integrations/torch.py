@@ -5,8 +5,9 @@ Needs PyTorch (``pip install "conformask[torch]"``). Calibrators take tensors wh
 - float16, float32 and float64 tensors on the CPU are read where they lie, as NumPy arrays are;
 - tensors on a GPU, and bfloat16, are profiled on their device by LAC, APS and RAPS, class by class: that takes memory
   for at most 16 float32 planes (H, W) beside the maps, and only what mispredicted pixels say goes to the CPU. Other
-  scores take the maps to the CPU. Lambda-hat is that of the CPU path: of float32 probabilities the same bits, of logits
-  within what softmax differs by (1e-6).
+  scores, and activations by APS and RAPS, take the maps to the CPU. Lambda-hat is that of the CPU path: of
+  probabilities the same bits; of logits and scores never smaller, and larger by less than 1e-5, for a softmax differs a
+  little from device to device. Sets of tensors that stay where they are hold a little more likewise.
 
 Nothing is changed in place, and no gradient is recorded.
 """
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from conformask._arrays import check_inputs
-from conformask.integrations._torch_sets import check_score, prediction_sets, to_probabilities
+from conformask.integrations._torch_sets import check_maps, check_score, prediction_sets, to_probabilities
 from conformask.risk_control import ConformalRiskCalibrator
 from conformask.scores import as_score
 
@@ -48,8 +49,8 @@ def as_scores(output: Any, *, size: Sequence[int] | None = None, binary: str | N
     Returns
     -------
     tensor (B, K, H, W) or (B, K, D, H, W)
-        On the device of the output, without gradients. Float16, float32 or float64 or bfloat16 as it came; float32 if
-        half precision had to be interpolated.
+        On the device of the output, without gradients, in its type; float32 if half precision had to be interpolated
+        or made to two classes.
 
     Raises
     ------
@@ -77,8 +78,8 @@ def as_scores(output: Any, *, size: Sequence[int] | None = None, binary: str | N
         )
     if binary not in (None, "logit", "probability"):
         raise ValueError(f"binary must be 'logit', 'probability' or None, got {binary!r}")
-    if size is not None and tuple(scores.shape[2:]) != tuple(size):
-        if len(size) != scores.ndim - 2:
+    if size is not None and tuple(scores.shape[2:]) != (tuple(size) if isinstance(size, Sequence) else size):
+        if not isinstance(size, Sequence) or len(size) != scores.ndim - 2:
             raise ValueError(
                 f"size must have {scores.ndim - 2} numbers for {tuple(scores.shape)}, got {size!r}"
             )
@@ -92,6 +93,9 @@ def as_scores(output: Any, *, size: Sequence[int] | None = None, binary: str | N
             "the output has one class (K = 1): say binary='logit' if it is the logit of class 1, or "
             "binary='probability' if a sigmoid was taken"
         )
+    scores = (
+        scores if scores.element_size() > 2 else scores.float()
+    )  # 1 - p must not be rounded to half precision
     return torch.cat([torch.zeros_like(scores) if binary == "logit" else 1 - scores, scores], dim=1)
 
 
@@ -124,7 +128,7 @@ def as_probabilities(
     Raises
     ------
     TypeError, ValueError
-        As :func:`as_scores`, and for an unknown `inputs`. Numbers are checked by whoever takes the result.
+        As :func:`as_scores`, and for an unknown `inputs`. The numbers themselves are not looked at.
 
     Examples
     --------
@@ -137,9 +141,7 @@ def as_probabilities(
     """
     check_inputs(inputs)
     scores = as_scores(output, size=size, binary=binary)
-    if scores.shape[1] == 2 and binary is not None and _tensor_of(output).shape[1] == 1:
-        inputs = {"logit": "logits", "probability": "probabilities"}[binary]
-    return to_probabilities(scores, inputs)
+    return to_probabilities(scores, inputs_of(output, inputs, binary))
 
 
 class ConformalOutput(NamedTuple):
@@ -178,6 +180,8 @@ class ConformalModule(nn.Module):
         The size of the result: that of the model's first input ("input"), a given one, or that of its output.
     binary : {"logit", "probability"} or None, default=None
         What the one map of a binary model is, as for :func:`as_scores`.
+    inputs : {"logits", "probabilities", "scores"} or None, default=None
+        What the model gives; None takes it for what the calibrator was given.
 
     Attributes
     ----------
@@ -214,13 +218,14 @@ class ConformalModule(nn.Module):
         *,
         size: str | Sequence[int] | None = None,
         binary: str | None = None,
+        inputs: str | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.lambda_hat = calibrator.lambda_hat_
         self.n_classes = calibrator.n_classes_
         self.conformity_score = as_score(calibrator.conformity_score)
-        self.inputs = calibrator.inputs
+        self.inputs = calibrator.inputs if inputs is None else check_inputs(inputs)
         check_score(self.conformity_score)
         if isinstance(size, str) and size != "input":
             raise ValueError(f"size must be 'input', a size or None, got {size!r}")
@@ -242,20 +247,30 @@ class ConformalModule(nn.Module):
         Raises
         ------
         TypeError, ValueError
-            As :func:`as_probabilities`; ValueError also if K is not that of calibration.
+            As :func:`as_probabilities`; ValueError also if K is not that of calibration, and for numbers that are not
+            what `inputs` says (which an exported module does not look at).
         """
         output = self.model(*args, **kwargs)
         size: Any = self.size
         if size == "input":
-            size = next(x for x in (*args, *kwargs.values()) if isinstance(x, Tensor)).shape[2:]
-        p = as_probabilities(output, self.inputs, size=size, binary=self.binary)
-        if p.shape[1] != self.n_classes:
+            tensors = [x for x in (*args, *kwargs.values()) if isinstance(x, Tensor)]
+            if not tensors:
+                raise ValueError("size='input' needs a tensor among the arguments of the module")
+            size = tensors[0].shape[2:]
+        scores, inputs = as_scores(output, size=size, binary=self.binary), self._inputs_of(output)
+        if scores.shape[1] != self.n_classes:
             raise ValueError(
-                f"the model gives K = {p.shape[1]} classes, but calibration had K = {self.n_classes}"
+                f"the model gives K = {scores.shape[1]} classes, but calibration had K = {self.n_classes}"
             )
-        masks = prediction_sets(p, self.conformity_score, self.lambda_hat)
+        if not torch.compiler.is_compiling():  # an exported module looks at no number before it computes
+            check_maps(scores, inputs)
+        p = to_probabilities(scores, inputs)
+        masks = prediction_sets(p, self.conformity_score, self.lambda_hat, inputs)
         sizes = masks.sum(dim=1, dtype=torch.int16)
         return ConformalOutput(p, masks, sizes, sizes / self.n_classes)
+
+    def _inputs_of(self, output: Any) -> str:
+        return inputs_of(output, self.inputs, self.binary)
 
     def extra_repr(self) -> str:
         """What is printed of it.
@@ -265,6 +280,13 @@ class ConformalModule(nn.Module):
         str
         """
         return f"{self.conformity_score}, lambda_hat={self.lambda_hat:g}, K={self.n_classes}"
+
+
+def inputs_of(output: Any, inputs: str, binary: str | None) -> str:
+    """What the numbers are that :func:`as_scores` makes: of one map `binary` says it."""
+    if binary is None or _tensor_of(output).shape[1] > 1:
+        return inputs
+    return {"logit": "logits", "probability": "probabilities"}[binary]
 
 
 def _tensor_of(output: Any) -> Tensor:

@@ -58,7 +58,8 @@ def profile_dataset(
     settings = copy.deepcopy(settings)
     if cfg_options is not None:
         settings.merge_from_dict(dict(cfg_options))
-    settings.work_dir = str(work_dir or settings.get("work_dir", f"work_dirs/{Path(settings.filename).stem}"))
+    name = Path(settings.filename or "conformask").stem
+    settings.work_dir = str(work_dir or settings.get("work_dir") or f"work_dirs/{name}")
     settings.load_from = None if checkpoint is None else str(checkpoint)
     settings.test_dataloader = settings.val_dataloader
     settings.test_cfg = {"type": "TestLoop"}

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import mmcv
 import numpy as np
 import torch
+from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
@@ -20,9 +22,8 @@ from torch import Tensor
 
 from conformask import kernels
 from conformask._tensors import lives_elsewhere
-from conformask.integrations._torch_sets import prediction_sets
+from conformask.integrations._torch_sets import masks_of
 from conformask.integrations.mmseg.predictions import loaded, scores_of
-from conformask.integrations.torch import as_probabilities
 from conformask.risk_control import ConformalRiskCalibrator
 from conformask.scores import as_score
 
@@ -79,21 +80,33 @@ def attach(model: Any, calibrator: str | Path | ConformalRiskCalibrator, *, inpu
             "sets of test-time augmentation are not defined: its seg_logits are those of one augmentation"
         )
     fitted = loaded(calibrator)
-    score, lam = as_score(fitted.conformity_score), fitted.lambda_hat_
-    plain = type(model).postprocess_result.__get__(model)
+    model.postprocess_result = _WithSets(model, fitted, inputs)
+    return model
 
-    def postprocess_result(seg_logits: Tensor, data_samples: Any = None) -> Any:
-        samples = plain(seg_logits, data_samples)
+
+class _WithSets:
+    """What stands in the place of ``postprocess_result`` of a model."""
+
+    def __init__(self, model: Any, calibrator: ConformalRiskCalibrator, inputs: str | None) -> None:
+        self.model = model
+        self.inputs = calibrator.inputs if inputs is None else inputs
+        self.score, self.lam = as_score(calibrator.conformity_score), calibrator.lambda_hat_
+        self.n_classes = calibrator.n_classes_
+
+    def __call__(self, seg_logits: Tensor, data_samples: Any = None) -> Any:
+        samples = type(self.model).postprocess_result(self.model, seg_logits, data_samples)
         for sample in samples:
-            given, what = scores_of(sample.seg_logits.data.detach(), inputs or fitted.inputs)
-            if len(given) != fitted.n_classes_:
+            given, inputs = scores_of(sample.seg_logits.data.detach(), self.inputs)
+            if len(given) != self.n_classes:
                 raise ValueError(
-                    f"the model gives K = {len(given)} classes, but calibration had K = {fitted.n_classes_}"
+                    f"the model gives K = {len(given)} classes, but calibration had K = {self.n_classes}"
                 )
             if lives_elsewhere(given):
-                sets = prediction_sets(as_probabilities(given[None], what), score, lam)[0]
+                sets = masks_of(given[None], self.score, self.lam, inputs, 0)[0]
             else:
-                sets = torch.from_numpy(kernels.threshold(given[None], lam, score, inputs=what)[0])
+                sets = torch.from_numpy(
+                    kernels.threshold(given[None], self.lam, self.score, inputs=inputs)[0]
+                )
             sizes = sets.sum(dim=0, keepdim=True, dtype=torch.int16)
             sample.set_data(
                 {
@@ -103,9 +116,6 @@ def attach(model: Any, calibrator: str | Path | ConformalRiskCalibrator, *, inpu
                 }
             )
         return samples
-
-    model.postprocess_result = postprocess_result
-    return model
 
 
 @HOOKS.register_module()
@@ -159,6 +169,7 @@ class ConformalLocalVisualizer(SegLocalVisualizer):
     It takes the parameters of ``SegLocalVisualizer``, and draws what that draws where a prediction has no set.
     """
 
+    @master_only
     def add_datasample(
         self,
         name: str,
@@ -192,7 +203,7 @@ class ConformalLocalVisualizer(SegLocalVisualizer):
         if show:
             self.show(drawn, win_name=name, wait_time=wait_time)
         if out_file is not None:
-            cv2.imwrite(str(out_file), drawn[..., ::-1])
+            mmcv.imwrite(mmcv.rgb2bgr(drawn), str(out_file))
         else:
             self.add_image(name, drawn, step)
 
@@ -214,7 +225,7 @@ def _heatmap(image: NDArray[np.uint8], sizes: Tensor, n_classes: int) -> NDArray
     grey = image.mean(axis=2, keepdims=True)
     opacity = 0.35 + 0.5 * share[..., None]
     drawn = np.ascontiguousarray((grey * (1 - opacity) + colours * opacity).astype(np.uint8))
-    text, font = f"set size: 1 to {largest} of {n_classes} classes", cv2.FONT_HERSHEY_SIMPLEX
+    text, font = f"set size: up to {largest} of {n_classes} classes", cv2.FONT_HERSHEY_SIMPLEX
     scale = min(1.0, 0.9 * drawn.shape[1] / cv2.getTextSize(text, font, 1.0, 1)[0][0])
     if scale > _SMALLEST_LETTERS:
         place = (round(6 * scale) + 2, drawn.shape[0] - round(10 * scale))

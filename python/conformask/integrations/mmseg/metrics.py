@@ -65,7 +65,8 @@ class _ImageMetric(BaseMetric):
         for sample in data_samples:
             scores, labels, inputs = self._read(sample)
             # One item for each image, so that gathering over ranks drops those that padded a batch.
-            self.results.append(self._reduce(scores[None], labels[None], inputs))
+            item = self._reduce(scores[None], labels[None], inputs)
+            self.results.append((str(sample.get("img_path", "")), item))
             self._n_seen += 1
 
     def _reduce(self, scores: Tensor, labels: Tensor, inputs: str) -> Any:
@@ -80,6 +81,11 @@ class _ImageMetric(BaseMetric):
             raise ValueError(
                 f"seg_logits of {path} are {tuple(given.shape[-2:])}, gt_sem_seg is {tuple(labels.shape)}: in the test "
                 "pipeline, LoadAnnotations must come after Resize"
+            )
+        if sample.get("flip"):
+            raise ValueError(
+                f"{path} was flipped: with test-time augmentation (--tta) seg_logits are those of "
+                "one augmentation only. Test without it"
             )
         refuse_merged(given, field_of(sample, "pred_sem_seg"), path)
         if self._n_seen == 0:
@@ -107,15 +113,21 @@ class _ImageMetric(BaseMetric):
                 "probabilities. Say inputs='scores' or 'probabilities'; or 'logits', if that is what they are"
             )
 
-    def _chosen(self, results: list[T]) -> list[T]:
+    def _chosen(self, results: list[tuple[str, T]]) -> list[T]:
         """The images of the subset; `results` are in the order of the dataset."""
         if self.subset is None:
-            return results
-        fraction, seed, part = self.subset
-        order = np.random.default_rng(seed).permutation(len(results))
-        n_calibration = int(fraction * len(results))
-        chosen = order[:n_calibration] if part == "calibration" else order[n_calibration:]
-        return [results[i] for i in sorted(chosen)]
+            chosen = np.arange(len(results))
+        else:
+            # By name, so that a loader that shuffles gives the same parts.
+            fraction, seed, part = self.subset
+            by_name = sorted(range(len(results)), key=lambda i: results[i][0])
+            order = np.random.default_rng(seed).permutation(by_name)
+            n_calibration = int(fraction * len(results))
+            chosen = np.sort(order[:n_calibration] if part == "calibration" else order[n_calibration:])
+        if not len(chosen):
+            of = "" if self.subset is None else f" in the part {self.subset[2]!r} of the dataset"
+            raise ValueError(f"there is no image{of}: {len(results)} were tested")
+        return [results[i][1] for i in chosen]
 
 
 @METRICS.register_module()
@@ -138,7 +150,8 @@ class ConformalProfile(_ImageMetric):
         None keeps exact profiles, losses (as in `loss` of :class:`ConformalCalibration`) bins.
     subset : dict(fraction, seed, part) or None, default=None
         Which images count: of a random order of the dataset by `seed`, the first ``int(fraction * n)`` for the part
-        "calibration", the others for "evaluation". The same in all metrics and on every rank.
+        "calibration", the others for "evaluation". The same in all metrics and on every rank, in whatever order images
+        are tested (they go by the names of their files).
     out_file : path or None, default=None
         The ``.npz`` file for the profiles.
     collect_device, prefix, collect_dir
@@ -164,12 +177,12 @@ class ConformalProfile(_ImageMetric):
     ... }
     >>> metric.process({}, [sample] * 3)
     >>> metric.evaluate(3)
-    {'conformal/n_images': 3}
+    {'conformal_profile/n_images': 3}
     >>> metric.profiles_
     <ScoreProfiles of 3 images, K = 3, LAC(include_top1=True): 42 critical values above 0>
     """
 
-    default_prefix = "conformal"
+    default_prefix = "conformal_profile"
 
     def __init__(
         self,
@@ -209,13 +222,13 @@ class ConformalProfile(_ImageMetric):
         found.save(buffer)
         return buffer.getvalue()
 
-    def compute_metrics(self, results: list[bytes]) -> dict[str, float]:
+    def compute_metrics(self, results: list[tuple[str, bytes]]) -> dict[str, float]:
         """Joins the images.
 
         Parameters
         ----------
-        results : list of bytes
-            What :meth:`process` kept of the images of all ranks, in the order of the dataset.
+        results : list of pairs
+            Names and what :meth:`process` kept of the images of all ranks, in the order of the dataset.
 
         Returns
         -------
@@ -223,10 +236,6 @@ class ConformalProfile(_ImageMetric):
             Their number.
         """
         images = self._chosen(results)
-        if not images:
-            raise ValueError(
-                f"no image is left of {len(results)}" + f" by subset={self.subset}" * bool(self.subset)
-            )
         self.profiles_ = reduce(
             lambda left, right: left.merge(right), (load_profiles(io.BytesIO(image)) for image in images)
         )
@@ -298,6 +307,8 @@ class ConformalCalibration(ConformalProfile):
     ['conformal/lambda_hat', 'conformal/n_images', 'conformal/risk', 'conformal/risk_bound']
     """
 
+    default_prefix = "conformal"
+
     def __init__(
         self,
         conformity_score: Any = "lac",
@@ -349,13 +360,13 @@ class ConformalCalibration(ConformalProfile):
         )
         self._calibrator._check_parameters()  # before the test, not after
 
-    def compute_metrics(self, results: list[bytes]) -> dict[str, float]:
+    def compute_metrics(self, results: list[tuple[str, bytes]]) -> dict[str, float]:
         """Calibrates on the images.
 
         Parameters
         ----------
-        results : list of bytes
-            What :meth:`process` kept of the images of all ranks, in the order of the dataset.
+        results : list of pairs
+            Names and what :meth:`process` kept of the images of all ranks, in the order of the dataset.
 
         Returns
         -------
@@ -450,13 +461,13 @@ class ConformalEvaluation(_ImageMetric):
         maps, targets, _ = next(pairs(scores, labels, progress=False, keep_tensors=True))
         return self.calibrator._counts_of(maps, targets, inputs)
 
-    def compute_metrics(self, results: list[Counts]) -> dict[str, float]:
+    def compute_metrics(self, results: list[tuple[str, Counts]]) -> dict[str, float]:
         """Means over the images.
 
         Parameters
         ----------
-        results : list of tuples
-            What :meth:`process` kept of the images of all ranks, in the order of the dataset.
+        results : list of pairs
+            Names and what :meth:`process` kept of the images of all ranks, in the order of the dataset.
 
         Returns
         -------
@@ -492,6 +503,8 @@ def _check_subset(fraction: float, seed: int, part: str) -> tuple[Any, int, str]
     share = as_fraction(fraction, "fraction")
     if not 0 < share < 1:
         raise ValueError(f"fraction must be in (0, 1), got {fraction!r}")
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"seed must be an int of at least 0, got {seed!r}")
     if part not in _PARTS:
         raise ValueError(f"part must be one of {list(_PARTS)}, got {part!r}")
     return share, seed, part

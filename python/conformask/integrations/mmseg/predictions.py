@@ -35,14 +35,12 @@ def scores_of(given: Tensor, inputs: str) -> tuple[Tensor, str]:
 
 def refuse_merged(scores: Tensor, prediction: Tensor, path: str) -> None:
     """Test-time augmentation merges the predictions, but leaves the logits of one augmentation."""
-    prediction = prediction.reshape(1, *scores.shape[1:])
+    prediction, finite = prediction.reshape(1, *scores.shape[1:]), scores.isfinite().all(dim=0)
     if len(scores) > 1:
-        agree = bool((scores.gather(0, prediction.long()) == scores.amax(dim=0)).all())
+        agree = bool(((scores.gather(0, prediction.long()) == scores.amax(dim=0)) | ~finite).all())
     else:  # some threshold tells one from the other
-        positive = prediction > 0
-        agree = not (positive.any() and (~positive).any()) or bool(
-            scores[positive].min() >= scores[~positive].max()
-        )
+        above, below = scores[(prediction > 0) & finite], scores[~(prediction > 0) & finite]
+        agree = not (len(above) and len(below)) or bool(above.min() >= below.max())
     if not agree:
         raise ValueError(
             f"pred_sem_seg of {path} is not what seg_logits say: with test-time augmentation (--tta) they are those of "
