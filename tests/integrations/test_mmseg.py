@@ -310,13 +310,22 @@ def test_items_are_small_and_picklable(images: tuple[np.ndarray, np.ndarray]) ->
     assert len(metric.results[0][1]) < 200_000
 
 
-def test_augmentation_is_refused(run_config: Run, workspace: Workspace) -> None:
+@pytest.mark.parametrize(
+    ("flips", "message"),
+    [
+        ((0.0,), r"pred_sem_seg of .*000\.png is not what seg_logits say: with test-time"),
+        ((0.0, 1.0), r"000\.png was flipped: with test-time"),
+    ],
+)
+def test_augmentation_is_refused(
+    run_config: Run, workspace: Workspace, flips: tuple[float, ...], message: str
+) -> None:
     base = Config.fromfile(workspace.folder / "base.py")
     tta = {
         "type": "TestTimeAug",
         "transforms": [
             [{"type": "Resize", "scale_factor": ratio, "keep_ratio": True} for ratio in (0.5, 1.0, 1.75)],
-            [{"type": "RandomFlip", "prob": prob, "direction": "horizontal"} for prob in (0.0, 1.0)],
+            [{"type": "RandomFlip", "prob": prob, "direction": "horizontal"} for prob in flips],
             [{"type": "LoadAnnotations"}],
             [{"type": "PackSegInputs"}],
         ],
@@ -426,9 +435,13 @@ def test_parts_do_not_depend_on_the_order() -> None:
     everything.process({}, given)
     for metric in (first, second, everything):
         metric.evaluate(12)
-    kept = [metric.profiles_.losses("miscoverage", 0.5).tolist() for metric in (first, second, everything)]
+    lambdas = np.linspace(0.3, 0.95, 14)
+    kept = [
+        list(map(tuple, metric.profiles_.losses("miscoverage", lambdas)))
+        for metric in (first, second, everything)
+    ]
     assert sorted(kept[0] + kept[1]) == sorted(kept[2])
-    assert len(set(kept[2])) > 10  # else this shows little
+    assert len(set(kept[2])) == 12  # else this shows little
 
 
 def test_all_metrics_in_one_run(run_config: Run, calibrated: tuple[cm.ConformalRiskCalibrator, str]) -> None:
