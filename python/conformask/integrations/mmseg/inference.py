@@ -29,6 +29,9 @@ from conformask.scores import as_score
 
 __all__ = ["ConformalHook", "ConformalLocalVisualizer", "attach"]
 
+# White letters over black ones, a pixel around: thicker letters are wider in some versions of OpenCV.
+_OUTLINE = ((-1, -1), (0, -1), (1, -1), (-1, 0), (1, 0), (-1, 1), (0, 1), (1, 1), (0, 0))
+_FAINTEST = 60  # colour of the smallest sets of more than one class: the darkest of the map are not seen
 _SMALLEST_LETTERS = 0.3  # that can be read
 
 
@@ -221,7 +224,8 @@ def _heatmap(image: NDArray[np.uint8], sizes: Tensor, n_classes: int) -> NDArray
     sizes_here = sizes.cpu().numpy().astype(np.float32)
     largest = int(sizes_here.max())
     share = ((sizes_here - 1) / max(1, largest - 1)).clip(0, 1)
-    colours = cv2.applyColorMap((255 * share).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
+    steps = np.where(share > 0, _FAINTEST + (255 - _FAINTEST) * share, 0).astype(np.uint8)
+    colours = cv2.applyColorMap(steps, cv2.COLORMAP_INFERNO)[..., ::-1]
     grey = image.mean(axis=2, keepdims=True)
     opacity = 0.35 + 0.5 * share[..., None]
     drawn = np.ascontiguousarray((grey * (1 - opacity) + colours * opacity).astype(np.uint8))
@@ -229,6 +233,7 @@ def _heatmap(image: NDArray[np.uint8], sizes: Tensor, n_classes: int) -> NDArray
     scale = min(1.0, 0.9 * drawn.shape[1] / cv2.getTextSize(text, font, 1.0, 1)[0][0])
     if scale > _SMALLEST_LETTERS:
         place = (round(6 * scale) + 2, drawn.shape[0] - round(10 * scale))
-        for colour, width in ((0, 3), (255, 1)):
-            cv2.putText(drawn, text, place, font, scale, (colour,) * 3, width, cv2.LINE_AA)
+        for (x, y), colour in zip(_OUTLINE, (*[0] * 8, 255), strict=True):
+            at = place[0] + x, place[1] + y
+            cv2.putText(drawn, text, at, font, scale, (colour,) * 3, 1, cv2.LINE_AA)
     return drawn
