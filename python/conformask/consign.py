@@ -880,7 +880,7 @@ class ConsignCalibrator(BaseEstimator):
             return InfeasibleRiskError(n, self.alpha, n_needed, n_skipped=n_skipped, reason=reason)
         n_infeasible = found.statuses.count("infeasible")
         n_open = sum(math.isinf(lam) for lam in found.lambdas) - n_infeasible
-        unresolved = f", {n_open} more were not found to" if n_open else ""
+        unresolved = f", {n_open} more were not shown to be" if n_open else ""
         feasible = _round_down(sorted(found.achieved)[n - k], bool(self.strict))
         advice = f"min_accuracy={feasible:g} is feasible at this alpha" if feasible else "take a larger alpha"
         reason = (
