@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Any
 from conformask import kernels, metrics
 from conformask._core import __version__
 from conformask.binned import BinnedProfiles
+from conformask.consign import ConsignCalibrator, ConsignSet, Membership
 from conformask.exceptions import DroppedImagesWarning, InfeasibleRiskError, InfeasibleRiskWarning
 from conformask.losses import BinaryLoss, FalseNegativeLoss, LabelAccuracyLoss, MiscoverageLoss
 from conformask.profiles import ScoreProfiles, profile
-from conformask.report import RiskReport
+from conformask.report import CoverageReport, RiskReport
 from conformask.risk_control import CRC, ConformalRiskCalibrator
 from conformask.scores import APS, LAC, RAPS, SACP
 from conformask.threads import get_num_threads, set_num_threads
@@ -40,11 +41,15 @@ __all__ = [
     "BinaryLoss",
     "BinnedProfiles",
     "ConformalRiskCalibrator",
+    "ConsignCalibrator",
+    "ConsignSet",
+    "CoverageReport",
     "DroppedImagesWarning",
     "FalseNegativeLoss",
     "InfeasibleRiskError",
     "InfeasibleRiskWarning",
     "LabelAccuracyLoss",
+    "Membership",
     "MiscoverageLoss",
     "RiskReport",
     "ScoreProfiles",

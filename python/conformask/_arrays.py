@@ -17,12 +17,15 @@ __all__ = [
     "Scores",
     "check_inputs",
     "check_labels",
+    "is_array",
     "label_array",
+    "length",
     "map_images",
     "mask_array",
     "pairs",
     "score_array",
     "track",
+    "zip_strict",
 ]
 
 Scores: TypeAlias = NDArray[np.floating[Any]]
@@ -138,8 +141,8 @@ def pairs(
         raise TypeError(
             f"X must be an array, a list of images or an iterable of (scores, labels), got {type(X).__name__}"
         )
-    images: Iterable[Any] = X if y is None else _zip_strict(X, y)
-    for index, pair in enumerate(track(images, progress, _length(X))):
+    images: Iterable[Any] = X if y is None else zip_strict(X, y)
+    for index, pair in enumerate(track(images, progress, length(X))):
         if not isinstance(pair, tuple | list) or len(pair) != 2:
             raise TypeError(
                 f"without y, X must yield (scores, labels) pairs; image {index} is {type(pair).__name__}"
@@ -174,10 +177,10 @@ def check_labels(
         )
 
 
-def _zip_strict(X: Iterable[Any], y: object) -> Iterator[tuple[Any, Any]]:
+def zip_strict(X: Iterable[Any], y: object) -> Iterator[tuple[Any, Any]]:
     if not isinstance(y, Iterable):
         raise TypeError(f"y must hold one label map for each image of X, got {type(y).__name__}")
-    n, m = _length(X), _length(y)
+    n, m = length(X), length(y)
     if n is not None and m is not None and n != m:
         raise ValueError(f"X has {n} images, y has {m}")
     try:
@@ -196,7 +199,7 @@ def _one(image: Scores, index: int) -> Scores:
     return image[np.newaxis]
 
 
-def _length(images: Any) -> int | None:
+def length(images: Any) -> int | None:
     try:
         return len(images)
     except TypeError:  # a generator, or a loader that cannot tell
@@ -225,7 +228,7 @@ def map_images(
         for index, image in enumerate(source):
             yield kernel(_one(maps(image, f" in image {index}"), index), index)[0]
 
-    return list(images(track(X, progress, _length(X)))) if isinstance(X, Sequence) else images(X)
+    return list(images(track(X, progress, length(X)))) if isinstance(X, Sequence) else images(X)
 
 
 def track(images: Iterable[T], progress: bool | str, total: int | None, unit: str = "image") -> Iterable[T]:

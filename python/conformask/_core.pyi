@@ -12,10 +12,12 @@ __all__ = [
     "N_BINS",
     "SUM_TOLERANCE",
     "BinnedProfile",
+    "ConsignSearch",
     "ExactProfile",
     "Loss",
     "Score",
     "__version__",
+    "consign_sample",
     "coverage",
     "data_pointer",
     "get_num_threads",
@@ -86,6 +88,28 @@ class BinnedProfile:
     ) -> BinnedProfile: ...
 
 @final
+class ConsignSearch:
+    def __new__(
+        cls, min_accuracy: Fraction, strict: bool, pixelwise: bool, lambda_max: float, node_budget: int
+    ) -> ConsignSearch: ...
+    def __len__(self) -> int: ...
+    def add(
+        self,
+        mean: NDArray[np.float64],
+        components: NDArray[np.float64],
+        centre: NDArray[np.float64],
+        half: NDArray[np.float64],
+        labels: NDArray[np.int32],
+    ) -> bool: ...
+    def n_bytes_waiting(self) -> int: ...
+    def warm_start(self, decide: float | None = None) -> None: ...
+    def refine(self, first: int, last: int, bound: float, decide: float | None = None) -> None: ...
+    def brackets(self) -> tuple[NDArray[np.float64], NDArray[np.float64], list[str]]: ...
+    def witness(self, image: int) -> NDArray[np.float64] | None: ...
+    def achieved(self, image: int) -> Fraction: ...
+    def n_nodes(self, image: int) -> int: ...
+
+@final
 class ExactProfile:
     @staticmethod
     def build(
@@ -152,6 +176,14 @@ def mask_coverage(
     masks: NDArray[np.bool_], y: _Labels, ignore_index: int | None, first_image: int
 ) -> _Counts: ...
 def sample_masks(masks: NDArray[np.bool_], key: int, out: NDArray[Any]) -> None: ...
+def consign_sample(
+    mean: NDArray[np.float64],
+    components: NDArray[np.float64],
+    lower: NDArray[np.float64],
+    upper: NDArray[np.float64],
+    key: int,
+    out: NDArray[Any],
+) -> None: ...
 def weighted_quantile(
     values: NDArray[np.float64], weights: NDArray[np.float64], budget: Fraction
 ) -> float | None: ...

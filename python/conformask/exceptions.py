@@ -10,6 +10,7 @@ class InfeasibleRiskError(ValueError):
 
     Raised when there are too few images (``n_images < n_needed``). What was collected is kept:
     ``recalibrate(alpha=...)`` works, and so does adding images with ``partial_fit`` or ``merge``.
+    :class:`~conformask.ConsignCalibrator` raises it also when too many images cannot be as accurate as asked for.
 
     Parameters
     ----------
@@ -23,6 +24,12 @@ class InfeasibleRiskError(ValueError):
         What `n_images` counts, as text.
     n_skipped : int
         Number of images left out because the loss is undefined on them.
+    reason : str
+        What to say instead of the usual text.
+    n_infeasible : int
+        Number of images that no lambda makes accurate enough.
+    feasible_min_accuracy : float or None
+        The largest `min_accuracy` known to be feasible at `alpha`.
     """
 
     def __init__(
@@ -32,15 +39,25 @@ class InfeasibleRiskError(ValueError):
         n_needed: int,
         unit: str = "calibration images",
         n_skipped: int = 0,
+        reason: str = "",
+        n_infeasible: int = 0,
+        feasible_min_accuracy: float | None = None,
     ) -> None:
         self.n_images = n_images
         self.alpha = alpha
         self.n_needed = n_needed
         self.unit = unit
         self.n_skipped = n_skipped
-        super().__init__(n_images, alpha, n_needed, unit, n_skipped)
+        self.reason = reason
+        self.n_infeasible = n_infeasible
+        self.feasible_min_accuracy = feasible_min_accuracy
+        super().__init__(
+            n_images, alpha, n_needed, unit, n_skipped, reason, n_infeasible, feasible_min_accuracy
+        )
 
     def __str__(self) -> str:
+        if self.reason:
+            return self.reason
         skipped = f" ({self.n_skipped} images without a labelled pixel that counts are left out)"
         return (
             f"no lambda controls the risk at alpha={self.alpha} with {self.n_images:g} {self.unit}"

@@ -29,7 +29,14 @@ if TYPE_CHECKING:
     from matplotlib.colors import Colormap
     from matplotlib.patches import Patch
 
-__all__ = ["plot_mask_panels", "plot_masks", "plot_risk_curve", "plot_varisco"]
+__all__ = [
+    "plot_components",
+    "plot_mask_panels",
+    "plot_masks",
+    "plot_risk_curve",
+    "plot_samples",
+    "plot_varisco",
+]
 
 _VOID_GREY = 0.62
 _EMPTY = (0.35, 0.85, 0.9, 1.0)  # no sequential map holds cyan: an empty set is no small set
@@ -47,6 +54,15 @@ class _Fitted(Protocol):
     @property
     def n_images_(self) -> int: ...
     def risk_curve(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
+
+
+class _Components(Protocol):
+    """What a picture of components needs of a set."""
+
+    @property
+    def components(self) -> NDArray[np.float64]: ...
+    @property
+    def singular_values(self) -> NDArray[np.float64]: ...
 
 
 def plot_varisco(
@@ -286,13 +302,206 @@ def plot_mask_panels(
     if n_columns < 1:
         raise ValueError(f"n_columns must be at least 1, got {n_columns}")
     backdrop = _backdrop(image, mask.shape[1:])
-    panels = _panel_axes(axes, len(chosen), n_columns, mask.shape[2] / mask.shape[1])
+    title = "full colour: this class alone; light: one of several"
+    panels = _panel_axes(axes, len(chosen), n_columns, mask.shape[2] / mask.shape[1], title=title)
     alone = mask.sum(0) == 1
     for k, ax in zip(chosen, panels, strict=True):
         ax.imshow(backdrop, cmap="gray", vmin=0, vmax=1)
         ax.imshow(_flat(mask[k] & alone, colours[k], 0.9) + _flat(mask[k] & ~alone, colours[k], 0.45))
         ax.set_title(names[k])
         _frameless(ax)
+    return panels
+
+
+def plot_components(
+    consign_set: _Components,
+    *,
+    classes: Sequence[int] | None = None,
+    class_names: Sequence[str] | None = None,
+    n_components: int | None = None,
+    cmap: str | Colormap = "RdBu_r",
+    axes: ArrayLike | None = None,
+) -> NDArray[Any]:
+    """Draw the components of a set of segmentations: how the labels of an image may change together.
+
+    One row per component, one column per class. Where a panel is red, the class gains as the coefficient of the
+    component grows; where it is blue, it loses; where it is white, it stays. The colours of a row share one scale.
+
+    Parameters
+    ----------
+    consign_set : ConsignSet
+        The set of a two-dimensional image, as ``calibrator.predict(X)[i]``.
+    classes : sequence of int, optional
+        The classes to draw, in this order; by default the four that move most, ascending.
+    class_names : sequence of str, length K, optional
+        Titles of the columns; by default "class 0", "class 1", ...
+    n_components : int, optional
+        How many components to draw; by default all.
+    cmap : str or Colormap, default="RdBu_r"
+        A diverging colour map.
+    axes : array-like of matplotlib Axes, optional
+        Where to draw, at least one per panel; by default, on a new figure.
+
+    Returns
+    -------
+    ndarray of matplotlib.axes.Axes, shape (components, classes)
+        The panels.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range, the image is a volume, or nothing moves in the set.
+    ImportError
+        If Matplotlib is missing.
+
+    See Also
+    --------
+    plot_samples : The segmentations themselves.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> from conformask.plotting import plot_components
+    >>> p = np.array([[[0.61, 0.8]], [[0.51, 0.8]], [[0.41, 0.8]]])
+    >>> X, y = np.stack([p, 1 - p], axis=1), np.array([[1, 0]])
+    >>> [found] = cm.ConsignCalibrator(1, alpha=0.5).fit([X], [y]).predict([X])
+    >>> [[ax.get_title() for ax in row] for row in plot_components(found)]
+    [['class 0', 'class 1']]
+    """
+    components = np.asarray(consign_set.components, np.float64)
+    if components.ndim != 4:
+        raise ValueError(
+            f"consign_set must be of a two-dimensional image, got components of shape {components.shape}"
+        )
+    if len(components) == 0:
+        raise ValueError("consign_set has no components: the samples of the image are all alike")
+    k = components.shape[1]
+    n = len(components) if n_components is None else n_components
+    if not 1 <= n <= len(components):
+        raise ValueError(f"n_components must be from 1 to {len(components)}, got {n}")
+    components = components[:n]
+    if classes is None:
+        # Ties to the lower class.
+        chosen = sorted(np.argsort(-np.square(components).sum((0, 2, 3)), kind="stable")[:4].tolist())
+    else:
+        chosen = list(classes)
+    if not chosen or not all(0 <= c < k for c in chosen):
+        raise ValueError(f"classes must be from 0 to {k - 1} and at least one, got {chosen}")
+    names, _ = _names_and_colours(k, class_names, np.zeros((k, 3)))
+    aspect = components.shape[3] / components.shape[2]
+    panels = _panel_axes(axes, n * len(chosen), len(chosen), aspect, "panel").reshape(n, len(chosen))
+    for row, (component, sigma) in enumerate(zip(components, consign_set.singular_values, strict=False)):
+        largest = float(np.abs(component).max()) or 1.0
+        for ax, c in zip(panels[row], chosen, strict=True):
+            ax.imshow(component[c], cmap=cmap, vmin=-largest, vmax=largest, interpolation="nearest")
+            if row == 0:
+                ax.set_title(names[c])
+            _frameless(ax)
+        panels[row, 0].set_ylabel(f"component {row + 1}\nσ = {sigma:.3g}")
+    return panels
+
+
+def plot_samples(
+    samples: ArrayLike,
+    image: ArrayLike | None = None,
+    *,
+    n_classes: int | None = None,
+    class_names: Sequence[str] | None = None,
+    palette: ArrayLike | None = None,
+    labels: ArrayLike | None = None,
+    ignore_index: int | None = 255,
+    background: int | None = None,
+    opacity: float = 0.85,
+    n_columns: int = 4,
+    axes: ArrayLike | None = None,
+) -> NDArray[Any]:
+    """Draw segmentations side by side, such as samples of a set.
+
+    Parameters
+    ----------
+    samples : array-like of int, shape (m, H, W)
+        Label maps, as ``consign_set.sample(m)``.
+    image : array-like, shape (H, W) or (H, W, 3), optional
+        The image beneath, uint8 or floating in [0, 1].
+    n_classes : int, optional
+        Number of classes K; by default that of `class_names` or `palette`, else what occurs.
+    class_names : sequence of str, length K, optional
+        Names for the legend; by default "class 0", "class 1", ...
+    palette : array-like, shape (K, 3), optional
+        Colours, uint8 or floating in [0, 1]; by default well-separated ones.
+    labels : array-like of int, shape (H, W), optional
+        True labels: drawn first, with void in flat grey.
+    ignore_index : int or None, default=255
+        The label of void pixels.
+    background : int, optional
+        A class to leave without colour, so that the image shows through.
+    opacity : float, default=0.85
+        Opacity of the classes over the image, in (0, 1].
+    n_columns : int, default=4
+        Panels in a row of a new figure.
+    axes : array-like of matplotlib Axes, optional
+        Where to draw, at least one per panel; by default, on a new figure.
+
+    Returns
+    -------
+    ndarray of matplotlib.axes.Axes
+        One per label map, that of the true labels first.
+
+    Raises
+    ------
+    ValueError
+        If an argument has a wrong shape, dtype or range.
+    ImportError
+        If Matplotlib is missing.
+
+    See Also
+    --------
+    plot_components : Why the samples differ as they do.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from conformask.plotting import plot_samples
+    >>> samples = np.array([[[0, 1]], [[1, 1]]])
+    >>> [ax.get_title() for ax in plot_samples(samples, labels=np.array([[0, 1]]))]
+    ['truth', 'sample 1', 'sample 2']
+    """
+    maps = _array("samples", samples, 3)
+    if maps.dtype.kind not in "iu":
+        raise ValueError(f"samples must hold integer labels, got dtype {maps.dtype}")
+    if not 0 < opacity <= 1:
+        raise ValueError(f"opacity must lie in (0, 1], got {opacity}")
+    if n_columns < 1:
+        raise ValueError(f"n_columns must be at least 1, got {n_columns}")
+    titles = [f"sample {i + 1}" for i in range(len(maps))]
+    void = _void(labels, ignore_index, maps.shape[1:])
+    if labels is not None:
+        truth = np.where(void, 0, np.asarray(labels))
+        maps, titles = np.concatenate([truth[None], maps]), ["truth", *titles]
+    for given in (class_names, palette):
+        if n_classes is None and given is not None:
+            n_classes = len(np.asarray(given))
+    k = int(maps.max()) + 1 if n_classes is None else n_classes
+    if not (maps.min() >= 0 and maps.max() < k):
+        raise ValueError(f"samples and labels must be from 0 to {k - 1}, got {maps.min()} to {maps.max()}")
+    if background is not None and not 0 <= background < k:
+        raise ValueError(f"background must be from 0 to {k - 1}, got {background}")
+    names, colours = _names_and_colours(k, class_names, palette)
+    ground = np.repeat(_backdrop(image, maps.shape[1:])[..., None], 3, axis=2)
+    panels = _panel_axes(axes, len(maps), n_columns, maps.shape[2] / maps.shape[1], "label map")
+    for index, (ax, title, shown) in enumerate(zip(panels, titles, maps, strict=True)):
+        painted = ground + opacity * (colours[shown] - ground)
+        if background is not None:
+            painted[shown == background] = ground[shown == background]
+        if labels is not None and index == 0:
+            painted[void] = _VOID_GREY
+        ax.imshow(painted)
+        ax.set_title(title)
+        _frameless(ax)
+    present = np.isin(np.arange(k), maps) & (np.arange(k) != background)
+    last = panels[min(n_columns, len(panels)) - 1]
+    _legend(last, names, colours, present, several=False, void=bool(void.any()))
     return panels
 
 
@@ -512,17 +721,25 @@ def _axes(ax: Axes | None) -> Axes:
     return ax
 
 
-def _panel_axes(axes: ArrayLike | None, n: int, n_columns: int, aspect: float) -> NDArray[Any]:
+def _panel_axes(
+    axes: ArrayLike | None,
+    n: int,
+    n_columns: int,
+    aspect: float,
+    per: str = "class",
+    title: str | None = None,
+) -> NDArray[Any]:
     pyplot = _pyplot()
     if axes is None:
         columns = min(n, n_columns)
         rows = math.ceil(n / columns)
         size = (3.2 * columns, (3.2 / aspect + 0.35) * rows)
         figure, axes = pyplot.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
-        figure.suptitle("full colour: this class alone; light: one of several", fontsize="medium")
+        if title is not None:
+            figure.suptitle(title, fontsize="medium")
     flat: NDArray[Any] = np.ravel(np.asarray(axes, dtype=object))
     if len(flat) < n:
-        raise ValueError(f"axes must be at least {n}, one per class, got {len(flat)}")
+        raise ValueError(f"axes must be at least {n}, one per {per}, got {len(flat)}")
     for unused in flat[n:]:
         unused.set_axis_off()
     return flat[:n]

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["RiskReport"]
+__all__ = ["CoverageReport", "RiskReport"]
 
 
 @dataclass(frozen=True, eq=False)  # arrays do not compare to one truth value
@@ -65,13 +65,71 @@ class RiskReport:
         ]
 
     def __str__(self) -> str:
-        rows = self._rows()
-        width = max(len(name) for name, _ in rows)
-        return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+        return _text(self._rows())
 
     def _repr_html_(self) -> str:
-        cells = "".join(
-            f"<tr><th style='text-align:left'>{escape(name)}</th><td>{escape(value)}</td></tr>"
-            for name, value in self._rows()
-        )
-        return f"<table><caption>Risk report</caption>{cells}</table>"
+        return _table("Risk report", self._rows())
+
+
+@dataclass(frozen=True, eq=False)
+class CoverageReport:
+    """How often sets of segmentations hold the truth, on labelled images.
+
+    Attributes
+    ----------
+    coverage : float
+        Share of the images whose labels are in the set, shown by coefficients: it is at least this.
+    coverage_bound : float
+        It is at most this: images that the search could not decide count as covered.
+    n_images : int
+        Number of images with labelled pixels.
+    n_skipped : int
+        Number of images left out because they have none.
+    alpha : float
+        The risk level that was calibrated for. The guarantee is about the expected coverage of a new image: the
+        coverage of one test set lies around its expectation, sometimes below ``1 - alpha``.
+    lambda_hat : float
+        How large the sets are.
+    contained : bool array (n,)
+        Whether each image was shown to be covered.
+    certified : bool array (n,)
+        Whether that is sure, either way.
+    """
+
+    coverage: float
+    coverage_bound: float
+    n_images: int
+    n_skipped: int
+    alpha: float
+    lambda_hat: float
+    contained: NDArray[np.bool_] = field(repr=False)
+    certified: NDArray[np.bool_] = field(repr=False)
+
+    def _rows(self) -> list[tuple[str, str]]:
+        skipped = f" ({self.n_skipped} skipped)" if self.n_skipped else ""
+        unsure = f" to {self.coverage_bound:.4f}" if self.coverage_bound > self.coverage else ""
+        return [
+            ("alpha", f"{self.alpha:g}"),
+            ("coverage", f"{self.coverage:.4f}{unsure}"),
+            ("lambda-hat", f"{self.lambda_hat:.6g}"),
+            ("images", f"{self.n_images}{skipped}"),
+        ]
+
+    def __str__(self) -> str:
+        return _text(self._rows())
+
+    def _repr_html_(self) -> str:
+        return _table("Coverage report", self._rows())
+
+
+def _text(rows: list[tuple[str, str]]) -> str:
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+
+
+def _table(caption: str, rows: list[tuple[str, str]]) -> str:
+    cells = "".join(
+        f"<tr><th style='text-align:left'>{escape(name)}</th><td>{escape(value)}</td></tr>"
+        for name, value in rows
+    )
+    return f"<table><caption>{caption}</caption>{cells}</table>"

@@ -7,6 +7,7 @@
 
 mod arrays;
 mod binned;
+mod consign;
 mod kernels;
 mod objects;
 mod profile;
@@ -32,6 +33,8 @@ impl From<Error> for PyErr {
 mod _core {
     #[pymodule_export]
     use super::binned::BinnedProfile;
+    #[pymodule_export]
+    use super::consign::{ConsignSearch, consign_sample};
     #[pymodule_export]
     use super::kernels::{
         coverage, data_pointer, mask_coverage, n_needed, sample_masks, set_size, smallest_probability,

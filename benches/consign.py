@@ -1,0 +1,144 @@
+"""How long CONSIGN's search for lambda takes, image by image, and beside the paper's search.
+
+Images are smooth Gaussian random fields: a base, four random modes, ten samples and one more draw as the truth. Medians
+over images; what is timed is the search alone, after the decomposition, which has its own column. The paper's search
+(with PyTorch, if it is installed) is timed at one lambda, the one that the certified search found: it needs at least
+one such step, and one for each lambda of its grid before.
+
+    python benches/consign.py --size 128 --images 12 --threads 2
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import time
+from collections import Counter
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+import conformask as cm
+from conformask import _consign_reference as reference
+from conformask import consign
+
+N_MODES = 4
+
+
+def make_image(
+    rng: np.random.Generator, size: int, n_classes: int, n_samples: int, strength: float, noise: float
+) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """Samples (S, K, H, W) and labels (pixels,)."""
+
+    def smooth() -> NDArray[np.float64]:
+        field = np.stack(
+            [gaussian_filter(rng.standard_normal((size, size)), size / 20) for _ in range(n_classes)]
+        )
+        return field / field.std()
+
+    base, modes = 1.5 * smooth(), np.stack([smooth() for _ in range(N_MODES)])
+
+    def draw() -> NDArray[np.float64]:
+        return base + strength * np.tensordot(rng.standard_normal(N_MODES), modes, 1) + noise * smooth()
+
+    fields = np.stack([draw() for _ in range(n_samples)])
+    probabilities = np.exp(fields - fields.max(axis=1, keepdims=True))
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    return probabilities.astype(np.float32), draw().argmax(axis=0).astype(np.int32).ravel()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--classes", type=int, default=4)
+    parser.add_argument("--samples", type=int, default=10)
+    parser.add_argument("--images", type=int, default=12)
+    parser.add_argument("--components", type=int, nargs="+", default=[2, 3, 5])
+    parser.add_argument("--min-accuracy", default="0.8")
+    parser.add_argument("--strength", type=float, default=0.5)
+    parser.add_argument("--noise", type=float, default=0.15)
+    parser.add_argument("--node-budget", type=int, default=cm.ConsignCalibrator().node_budget)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--reference", type=int, default=2, help="images for the paper's search, 0 for none")
+    args = parser.parse_args()
+    cm.set_num_threads(args.threads)
+    beta = Fraction(args.min_accuracy)
+    settings = consign._Settings(beta, False, False, 1e4, args.node_budget, 255)
+    images = [
+        make_image(
+            np.random.default_rng(seed), args.size, args.classes, args.samples, args.strength, args.noise
+        )
+        for seed in range(args.images)
+    ]
+    print(
+        f"{args.images} images {args.size} x {args.size}, K = {args.classes}, S = {args.samples}, "
+        f"min_accuracy = {args.min_accuracy}, node budget {args.node_budget}, {args.threads} threads"
+    )
+    print("medians: seconds per image alone (one thread); all images together, per image")
+    for k in args.components:
+        measure(images, k, beta, settings, args.reference)
+
+
+def measure(images: list, k: int, beta: Fraction, settings: consign._Settings, n_reference: int) -> None:
+    decompose_times, times, gaps, statuses, lambdas, kept = [], [], [], Counter(), [], []
+    for index, (X, labels) in enumerate(images):
+        start = time.perf_counter()
+        decomposition = consign._decompose(X, k, 0.05, "sigma", index)
+        decompose_times.append(time.perf_counter() - start)
+        start = time.perf_counter()
+        search = settings.search()
+        search.add(*decomposition.asked(), labels)
+        search.warm_start()
+        search.refine(0, 1, math.inf)
+        times.append(time.perf_counter() - start)
+        (upper,), (lower,), (status,) = search.brackets()
+        statuses[status] += 1
+        lambdas.append(upper)
+        kept.append((decomposition, labels))
+        if status == "upper_bound" and math.isfinite(upper):
+            gaps.append(1 - lower / upper)
+    start = time.perf_counter()
+    search = settings.search()
+    for decomposition, labels in kept:
+        search.add(*decomposition.asked(), labels)
+    search.warm_start()
+    search.refine(0, len(kept), math.inf)
+    together = (time.perf_counter() - start) / len(kept)
+    shares = ", ".join(f"{count} {status}" for status, count in sorted(statuses.items()))
+    gap = f"; open brackets: median gap {statistics.median(gaps):.1%}" if gaps else ""
+    print(
+        f"k = {k}: search {statistics.median(times):.3f} s (largest {max(times):.3f}), together {together:.3f} s, "
+        f"decomposition {statistics.median(decompose_times):.3f} s; {shares}{gap}"
+    )
+    finite = [i for i, lam in enumerate(lambdas) if 0 < lam < math.inf][:n_reference]
+    try:
+        torch = reference._torch()
+    except ImportError:
+        return
+    torch.set_num_threads(cm.get_num_threads())
+    for index in finite:
+        decomposition, labels = kept[index]
+        image = reference._Image(
+            torch,
+            reference.Problem(*decomposition.asked(), labels),
+            reference.ReferenceSearch(),
+            beta,
+            False,
+            False,
+        )
+        lam, start = lambdas[index], time.perf_counter()
+        succeeds = image.succeeds(lam, np.random.default_rng(0))
+        seconds = time.perf_counter() - start
+        print(
+            f"  image {index}: lambda <= {lam:.5g} in {times[index]:.3f} s; the paper's search at that lambda "
+            f"{'succeeds' if succeeds else 'fails'} in {seconds:.1f} s: {seconds / times[index]:.0f} times as long"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,233 @@
+"""The search of the CONSIGN paper, to compare with: on a grid of lambda, gradient descent from random points."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from conformask._samples import VOID
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Problem", "ReferenceSearch", "solve"]
+
+# Scores of several points that are held at once.
+_CHUNK_BYTES = 2**27
+
+
+@dataclass(frozen=True)
+class ReferenceSearch:
+    """The search of the CONSIGN paper. It needs PyTorch.
+
+    At each lambda of a grid, for each image that is not done: points of a Latin hypercube in the box of coefficients
+    are ranked by a smooth accuracy, the mean over labels of the share of their softmax mass that is right; from the
+    best, Adam goes on, clamped to the box. An image is done if the argmax where a run ends is accurate enough. The grid
+    ends where enough images are done. A lambda found so is valid, but may be too large, and nothing says by how much.
+
+    Parameters
+    ----------
+    first, step : float, default=0.01
+        The grid of lambda.
+    n_points : int, default=1000
+        Points of the Latin hypercube.
+    n_starts : int, default=10
+        How many of them Adam starts from.
+    learning_rate : float, default=1.0
+        Of Adam, in units of the coefficients.
+    n_epochs : int, default=10000
+        Largest number of steps of a run.
+    patience : int, default=50
+        Steps without improvement after which a run ends.
+    temperature : float, default=1e-4
+        Of the softmax.
+    smoothing : float, default=1e-6
+        What is added to mass and number of a label's pixels.
+
+    References
+    ----------
+    Viti, Karabelas, Holler, "CONSIGN: Conformal Segmentation Informed by Spatial Groupings via Decomposition", ICLR
+    2026.
+
+    Examples
+    --------
+    >>> from conformask.consign import ConsignCalibrator, ReferenceSearch
+    >>> calibrator = ConsignCalibrator(search=ReferenceSearch(step=0.1))
+    """
+
+    first: float = 0.01
+    step: float = 0.01
+    n_points: int = 1000
+    n_starts: int = 10
+    learning_rate: float = 1.0
+    n_epochs: int = 10_000
+    patience: int = 50
+    temperature: float = 1e-4
+    smoothing: float = 1e-6
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            if not getattr(self, each.name) > 0:
+                raise ValueError(f"{each.name} must be above 0, got {getattr(self, each.name)!r}")
+
+
+class Problem(NamedTuple):
+    """An image: mean (K, pixels), components (k, K, pixels), the box at lambda = 1, labels (pixels,), -1 where void."""
+
+    mean: NDArray[np.float64]
+    components: NDArray[np.float64]
+    centre: NDArray[np.float64]
+    half: NDArray[np.float64]
+    labels: NDArray[np.int32]
+
+
+def solve(
+    problems: Sequence[Problem | None],
+    k: int,
+    search: ReferenceSearch,
+    min_accuracy: Fraction,
+    *,
+    strict: bool,
+    pixelwise: bool,
+    lambda_max: float,
+    seed: int,
+    progress: bool | str,
+) -> list[float]:
+    """The lambda at which each image is done: NaN if k were done before, infinite if `lambda_max` came first.
+
+    None stands for an image that is done from the beginning.
+    """
+    torch = _torch()
+    lambdas = [0.0 if problem is None else math.nan for problem in problems]
+    searchers = [
+        None if problem is None else _Image(torch, problem, search, min_accuracy, strict, pixelwise)
+        for problem in problems
+    ]
+    if k > len(problems):
+        return [math.inf if math.isnan(lam) else lam for lam in lambdas]
+    n_grid = max(0, math.floor((lambda_max - search.first) / search.step + 1e-9) + 1)
+    with tqdm(total=k, unit="image", disable=None if progress == "auto" else not progress) as bar:
+        for place in range(n_grid):
+            lam = search.first + place * search.step
+            for index, image in enumerate(searchers):
+                if image is None or not math.isnan(lambdas[index]):
+                    continue
+                if image.succeeds(lam, np.random.default_rng([seed, index, place])):
+                    lambdas[index] = lam
+            n_done = sum(not math.isnan(lam) for lam in lambdas)
+            bar.update(n_done - bar.n)
+            if n_done >= k:
+                return lambdas
+    return [math.inf if math.isnan(lam) else lam for lam in lambdas]
+
+
+def _torch() -> Any:
+    try:
+        import torch
+    except ImportError as error:
+        raise ImportError(
+            "search='reference' needs PyTorch: pip install conformask[torch], or search='certified'"
+        ) from error
+    return torch
+
+
+class _Image:
+    """The search at one lambda after the other."""
+
+    def __init__(
+        self,
+        torch: Any,
+        problem: Problem,
+        search: ReferenceSearch,
+        min_accuracy: Fraction,
+        strict: bool,
+        pixelwise: bool,
+    ) -> None:
+        valid = problem.labels != VOID
+        self.problem = problem._replace(
+            mean=problem.mean[:, valid],
+            components=problem.components[:, :, valid],
+            labels=problem.labels[valid],
+        )
+        self.torch, self.search, self.min_accuracy, self.strict = torch, search, min_accuracy, strict
+        present, self.groups = np.unique(self.problem.labels, return_inverse=True)
+        if pixelwise:
+            present, self.groups = present[:1], np.zeros_like(self.groups)
+        self.sizes = np.bincount(self.groups, minlength=len(present))
+        self.mean = torch.as_tensor(self.problem.mean, dtype=torch.float32)
+        self.components = torch.as_tensor(self.problem.components, dtype=torch.float32)
+        self.index = torch.as_tensor(self.problem.labels, dtype=torch.int64)
+        self.group_index = torch.as_tensor(self.groups, dtype=torch.int64)
+
+    def succeeds(self, lam: float, rng: np.random.Generator) -> bool:
+        from scipy.stats import qmc
+
+        torch, search, (_, _, centre, half, _) = self.torch, self.search, self.problem
+        if len(centre) == 0:
+            return self.is_accurate(centre)
+        # The box in float64: what float32 rounds out of it is put back before it counts.
+        low, high = centre - lam * half, centre + lam * half
+        points = low + (high - low) * qmc.LatinHypercube(len(low), rng=rng).random(search.n_points)
+        starts = torch.as_tensor(points, dtype=torch.float32)
+        with torch.no_grad():
+            losses = torch.cat([self.loss(part) for part in starts.split(self.chunk())])
+        best = losses.argsort()[: search.n_starts]
+        ends = self.descend(starts[best], low, high)
+        return any(self.is_accurate(np.clip(end, low, high)) for end in ends.double().numpy())
+
+    def chunk(self) -> int:
+        return max(1, _CHUNK_BYTES // (4 * self.problem.mean.size))
+
+    def loss(self, c: Any) -> Any:
+        """One minus the smooth accuracy of points (n, k)."""
+        torch, search = self.torch, self.search
+        scores = self.mean + torch.einsum("nk,klp->nlp", c, self.components)
+        mass = torch.softmax(scores / search.temperature, dim=1)
+        right = mass.gather(1, self.index.expand(len(c), 1, -1))[:, 0]
+        n_groups = len(self.sizes)
+        sums = torch.zeros(len(c), n_groups).index_add(1, self.group_index, right)
+        sizes = torch.as_tensor(self.sizes, dtype=torch.float32)
+        return 1 - ((sums + search.smoothing) / (sizes + search.smoothing)).mean(dim=1)
+
+    def descend(self, starts: Any, low: NDArray[np.float64], high: NDArray[np.float64]) -> Any:
+        """Where Adam ends: runs do not know of each other, they only share the loop."""
+        torch, search = self.torch, self.search
+        low, high = (torch.as_tensor(corner, dtype=torch.float32) for corner in (low, high))
+        c = starts.clone().requires_grad_()
+        adam = torch.optim.Adam([c], lr=search.learning_rate, betas=(0.9, 0.999))
+        best = torch.full((len(c),), math.inf)
+        stale = torch.zeros(len(c), dtype=torch.int64)
+        running = torch.ones(len(c), dtype=torch.bool)
+        for _ in range(search.n_epochs):
+            adam.zero_grad()
+            losses = self.loss(c)
+            losses.sum().backward()
+            with torch.no_grad():
+                improved = losses < best
+                best = torch.where(improved, losses, best)
+                stale = torch.where(improved, 0, stale + 1)
+                running &= (losses >= 1 - float(self.min_accuracy)) & (stale < search.patience)
+                if not running.any():
+                    break
+                before = c.clone()
+                adam.step()
+                c.clamp_(low, high)
+                c[~running] = before[~running]
+        return c.detach()
+
+    def is_accurate(self, c: NDArray[np.float64]) -> bool:
+        """Whether the argmax at coefficients is accurate enough, exactly."""
+        scores = self.problem.mean.copy()
+        for weight, component in zip(c, self.problem.components, strict=True):
+            scores += weight * component
+        right = scores.argmax(axis=0) == self.problem.labels
+        counts = np.bincount(self.groups[right], minlength=len(self.sizes))
+        shares = [Fraction(int(a), int(b)) for a, b in zip(counts, self.sizes, strict=True)]
+        accuracy = sum(shares, Fraction()) / len(shares)
+        return accuracy > self.min_accuracy if self.strict else accuracy >= self.min_accuracy

@@ -1,0 +1,106 @@
+"""Samples of a model, image by image, and their labels: what CONSIGN's callers hand over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from conformask._arrays import is_array, label_array, length, score_array, track, zip_strict
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["VOID", "images", "labels_of"]
+
+# What the kernels call a pixel that does not count.
+VOID = -1
+_MAX_CLASSES = 2**16
+
+
+def labels_of(
+    y: NDArray[np.integer[Any]], shape: tuple[int, ...], ignore_index: int | None, where: str
+) -> NDArray[np.int32]:
+    """Labels of the pixels of (K, H, W), -1 where void."""
+    n_classes = shape[0]
+    if y.shape != shape[1:]:
+        raise ValueError(f"y must have shape {shape[1:]} to match X{where}, got {y.shape}")
+    if ignore_index is not None and 0 <= ignore_index < n_classes:
+        raise ValueError(
+            f"ignore_index={ignore_index} is one of the K = {n_classes} classes; "
+            f"choose an index outside [0, {n_classes})"
+        )
+    void = np.zeros(y.shape, np.bool_) if ignore_index is None else y == ignore_index
+    wrong = ~void & ((y < 0) | (y >= n_classes))
+    if wrong.any():
+        raise ValueError(
+            f"y holds label {y[wrong][0]}{where}, outside [0, {n_classes}) and not the ignore index ({ignore_index})"
+        )
+    labels: NDArray[np.int32] = np.where(void, VOID, y).astype(np.int32).ravel()
+    return labels
+
+
+def images(
+    X: Any, y: Any, progress: bool | str, with_labels: bool = True
+) -> Iterator[tuple[NDArray[np.floating[Any]], NDArray[np.integer[Any]], int]]:
+    """Samples (S, K, H, W), labels and index of each image."""
+    no_labels = np.zeros(0, np.int64)
+    if is_array(X):
+        array = score_array(X)
+        if array.ndim not in (5, 6):
+            raise ValueError(
+                f"X must have shape (n, S, K, H, W) or (n, S, K, D, H, W), got {array.shape}; one image is X[None]"
+            )
+        if with_labels and y is None:
+            raise TypeError(
+                "y is missing: give labels (n, H, W), or as X an iterable of (samples, labels) pairs"
+            )
+        labels = label_array(y) if with_labels else None
+        if labels is not None and labels.shape != array.shape[:1] + array.shape[3:]:
+            raise ValueError(
+                f"y must have shape {array.shape[:1] + array.shape[3:]} to match X {array.shape}, got {labels.shape}"
+            )
+        for index in track(range(len(array)), progress, len(array)):
+            yield (
+                _checked(array[index], index),
+                no_labels if labels is None else np.asarray(labels[index]),
+                index,
+            )
+        return
+    if not isinstance(X, Iterable) or isinstance(X, str | bytes | dict):
+        raise TypeError(
+            f"X must be an array, a list of images or an iterable of images, got {type(X).__name__}"
+        )
+    pairs: Iterable[Any] = X
+    if with_labels and y is not None:
+        pairs = zip_strict(X, y)
+    for index, image in enumerate(track(pairs, progress, length(X))):
+        where = f" in image {index}"
+        if not with_labels:
+            yield _checked(score_array(image, where), index), no_labels, index
+            continue
+        if not isinstance(image, tuple | list) or len(image) != 2:
+            raise TypeError(
+                f"without y, X must yield (samples, labels) pairs; image {index} is {type(image).__name__}"
+            )
+        yield _checked(score_array(image[0], where), index), label_array(image[1], where=where), index
+
+
+def _checked(samples: NDArray[np.floating[Any]], index: int) -> NDArray[np.floating[Any]]:
+    """Samples of one image, of a shape that makes sense."""
+    if samples.ndim not in (4, 5):
+        raise ValueError(
+            f"each image of X must have shape (S, K, H, W) or (S, K, D, H, W); image {index} has {samples.shape}"
+        )
+    if 0 in samples.shape:
+        raise ValueError(f"X is empty: image {index} has shape {samples.shape}")
+    n_classes = samples.shape[1]
+    if n_classes == 1:
+        raise ValueError(
+            f"X has one class (K = 1) in image {index}; for a binary model stack both classes first: "
+            "np.concatenate([1 - p, p], axis=-3)"
+        )
+    if n_classes > _MAX_CLASSES:
+        raise ValueError(f"X has K = {n_classes} classes, at most {_MAX_CLASSES} are supported")
+    return samples

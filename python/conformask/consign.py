@@ -1,0 +1,1014 @@
+"""CONSIGN: sets of whole segmentations that hold the truth with probability 1 - alpha. The calibrator of family 2."""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import NotFittedError
+
+from conformask import _core
+from conformask._arrays import check_ignore_index, is_array, label_array, track
+from conformask._consign_reference import ReferenceSearch
+from conformask._exact import as_fraction, as_plain, check_alpha, number_from_json, number_to_json
+from conformask._random import RandomState, check_key
+from conformask._samples import VOID, images, labels_of
+from conformask.exceptions import DroppedImagesWarning, InfeasibleRiskError
+from conformask.report import CoverageReport
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["ConsignCalibrator", "ConsignSet", "Membership", "ReferenceSearch"]
+
+_FORMAT = "conformask.ConsignCalibrator"
+_FORMAT_VERSION = 1
+# Components whose share of the largest singular value is no more are noise.
+_RELATIVE_RANK = 1e-6
+_MAX_COMPONENTS = 64
+# Images between two looks at how large lambda-hat can still be: fixed, so that it does not matter how many run at once.
+_WAVE = 32
+# Decompositions that wait for their first bounds.
+_WAITING_BYTES = 2**28
+_STATUSES = ("exact", "upper_bound", "infeasible", "not_needed")
+
+
+@dataclass(frozen=True, eq=False)
+class Membership:
+    """Whether a segmentation is in a set, as :meth:`ConsignSet.contains` answers. It is true if contained.
+
+    Attributes
+    ----------
+    contained : bool
+        Whether coefficients were found in the box that are accurate enough.
+    certified : bool
+        Whether the answer is sure. A yes always is: `coefficients` show it. A no is if the whole box was searched.
+    coefficients : float64 array (k,) or None
+        Coefficients in the box whose segmentation is accurate enough; None if not contained.
+
+    Examples
+    --------
+    >>> import conformask as cm
+    >>> bool(cm.Membership(contained=False, certified=True, coefficients=None))
+    False
+    """
+
+    contained: bool
+    certified: bool
+    coefficients: NDArray[np.float64] | None
+
+    def __bool__(self) -> bool:
+        return self.contained
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """What a search is asked, besides images."""
+
+    min_accuracy: Fraction
+    strict: bool
+    pixelwise: bool
+    lambda_max: float
+    node_budget: int
+    ignore_index: int | None
+
+    def search(self) -> _core.ConsignSearch:
+        return _core.ConsignSearch(
+            self.min_accuracy, self.strict, self.pixelwise, self.lambda_max, self.node_budget
+        )
+
+
+class _Decomposition(NamedTuple):
+    """Samples as a mean and components; `centre` and `half` are the box of coefficients at lambda = 1."""
+
+    mean: NDArray[np.float64]  # (K, H, W)
+    components: NDArray[np.float64]  # (k, K, H, W)
+    singular_values: NDArray[np.float64]  # (k,)
+    centre: NDArray[np.float64]  # (k,)
+    half: NDArray[np.float64]  # (k,)
+
+    def flat(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Mean (K, pixels) and components (k, K, pixels)."""
+        mean = self.mean.reshape(len(self.mean), -1)
+        return mean, self.components.reshape(len(self.components), *mean.shape)
+
+    def asked(
+        self,
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """What a search needs besides labels."""
+        return *self.flat(), self.centre, self.half
+
+
+class ConsignSet:
+    r"""A set of segmentations of one image: what the model holds possible, with its spatial patterns.
+
+    .. math:: \Big\{ Y : \mathrm{acc}\big(\operatorname{argmax}_l (\mu + \textstyle\sum_k c_k u_k)_l,\; Y\big) \ge \beta
+        \text{ for some } c \in [\text{lower}, \text{upper}] \Big\}
+
+    Made by :meth:`ConsignCalibrator.predict`.
+
+    Attributes
+    ----------
+    mean : float64 array (K, H, W) or (K, D, H, W)
+        The mean of the samples.
+    components : float64 array (k, K, H, W) or (k, K, D, H, W)
+        The patterns in which the samples differ, orthonormal; the largest absolute entry of each is positive. Fewer
+        than `n_components` if the samples are few or alike.
+    singular_values : float64 array (k,)
+        How much they differ in each, descending.
+    lower, upper : float64 arrays (k,)
+        The box of coefficients at lambda-hat.
+    lambda_hat : float
+        The calibrated lambda.
+
+    Notes
+    -----
+    Scores are float64 sums from the left, ``mean + c[0] * components[0] + ...``, and the label of a pixel is the lowest
+    with the largest score.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> X = np.array([[[0.61, 0.8]], [[0.51, 0.8]], [[0.41, 0.8]]])  # probability of class 0: 3 samples, 1 x 2 pixels
+    >>> X = np.stack([X, 1 - X], axis=1)
+    >>> y = np.array([[1, 0]])
+    >>> calibrator = cm.ConsignCalibrator(1, alpha=0.5, quantile_level=0.25).fit([X], [y])
+    >>> [segmentations] = calibrator.predict([X])
+    >>> segmentations
+    ConsignSet(K=2, shape=(1, 2), components=1, lambda_hat=1)
+    >>> segmentations.contains(y).contained
+    True
+    >>> segmentations.contains(np.array([[1, 1]]))  # no sample says so of the second pixel
+    Membership(contained=False, certified=True, coefficients=None)
+    >>> segmentations.sample(100, random_state=0).shape
+    (100, 1, 2)
+    """
+
+    def __init__(self, decomposition: _Decomposition, lambda_hat: float, settings: _Settings) -> None:
+        self._decomposition = decomposition
+        self._settings = settings
+        self.lambda_hat = lambda_hat
+        self.mean = decomposition.mean
+        self.components = decomposition.components
+        self.singular_values = decomposition.singular_values
+        # As the search computes coefficients, so that those at lambda-hat are not outside by a rounding.
+        self.lower = decomposition.centre - decomposition.half * lambda_hat
+        self.upper = decomposition.centre + decomposition.half * lambda_hat
+
+    def sample(self, m: int, random_state: RandomState = None) -> NDArray[np.unsignedinteger]:
+        """Segmentations of the set: coefficients uniform in the box, then the argmax.
+
+        Parameters
+        ----------
+        m : int >= 1
+            How many.
+        random_state : int >= 0, numpy.random.Generator, numpy.random.RandomState or None, default=None
+            The key of the random numbers: the same int gives the same samples, for any number of threads. None draws
+            one.
+
+        Returns
+        -------
+        array (m, H, W) or (m, D, H, W), uint8, or uint16 if K > 256
+            Labels. The coefficients are those of
+            ``np.random.Generator(np.random.Philox(key=random_state)).random((m, k))``, stretched to the box.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a parameter is out of range.
+        """
+        if isinstance(m, bool) or not isinstance(m, int | np.integer):
+            raise TypeError(f"m must be an int, got {m!r}")
+        if m < 1:
+            raise ValueError(f"m must be at least 1, got {m}")
+        n_classes, *shape = self.mean.shape
+        out: NDArray[np.unsignedinteger] = np.empty(
+            (m, math.prod(shape)), np.uint8 if n_classes <= 256 else np.uint16
+        )
+        mean, components = self._decomposition.flat()
+        _core.consign_sample(mean, components, self.lower, self.upper, check_key(random_state), out)
+        return out.reshape(m, *shape)
+
+    def segmentation(self, coefficients: ArrayLike) -> NDArray[np.intp]:
+        """The segmentation of given coefficients.
+
+        Parameters
+        ----------
+        coefficients : array (k,)
+            Coefficients, in the box or not.
+
+        Returns
+        -------
+        int array (H, W) or (D, H, W)
+            Labels.
+
+        Raises
+        ------
+        ValueError
+            If there are not k of them.
+        """
+        c = np.asarray(coefficients, np.float64)
+        if c.shape != (len(self.components),):
+            raise ValueError(f"coefficients must have shape ({len(self.components)},), got {c.shape}")
+        scores = self.mean.copy()
+        for weight, component in zip(c, self.components, strict=True):
+            scores += weight * component
+        labels: NDArray[np.intp] = scores.argmax(axis=0)
+        return labels
+
+    def contains(self, y: ArrayLike) -> Membership:
+        """Whether a segmentation is in the set.
+
+        Parameters
+        ----------
+        y : integer array (H, W) or (D, H, W)
+            Labels; void pixels do not count.
+
+        Returns
+        -------
+        Membership
+            The search is that of calibration: an image is contained if its own lambda, found in this way, is at most
+            lambda-hat. That is what the guarantee speaks of.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `y` does not fit, or has no labelled pixel.
+        """
+        labels = labels_of(label_array(y), self.mean.shape, self._settings.ignore_index, "")
+        search = self._settings.search()
+        if not search.add(*self._decomposition.asked(), labels):
+            raise ValueError("y has no labelled pixel: whether it is in the set is undefined")
+        search.warm_start(self.lambda_hat)
+        search.refine(0, 1, math.inf, self.lambda_hat)
+        return self._membership(search)
+
+    def _membership(self, search: _core.ConsignSearch) -> Membership:
+        (upper,), (lower,), _ = search.brackets()
+        if upper <= self.lambda_hat:
+            witness = search.witness(0)
+            assert witness is not None  # an upper bound comes with one
+            coefficients = self._decomposition.centre + self._decomposition.half * witness
+            return Membership(True, True, coefficients)
+        return Membership(False, bool(lower > self.lambda_hat), None)
+
+    def __repr__(self) -> str:
+        n_classes, *shape = self.mean.shape
+        return (
+            f"ConsignSet(K={n_classes}, shape={tuple(shape)}, components={len(self.components)}, "
+            f"lambda_hat={self.lambda_hat:.6g})"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Solution:
+    """What calibration found; without `lambda_hat`, why it found none."""
+
+    lambda_hat: float | None
+    lambdas: NDArray[np.float64]
+    lower_bounds: NDArray[np.float64]
+    statuses: NDArray[np.str_]
+    n_skipped: int
+    n_classes: int
+    error: InfeasibleRiskError | None = None
+
+
+class ConsignCalibrator(BaseEstimator):
+    r"""Sets of whole segmentations that hold a new image's truth with probability at least ``1 - alpha``.
+
+    From several samples of one model for each image (dropout, ensemble members, a probabilistic network) CONSIGN learns
+    how the model's doubts hang together in space. The samples are decomposed by an SVD into their mean and a few
+    components; moving their coefficients in a box, whose size grows with :math:`\lambda`, gives the segmentations that
+    the set holds, up to a share ``1 - min_accuracy`` of wrong pixels:
+
+    .. math:: C_\lambda = \Big\{ Y : \mathrm{acc}\big(\operatorname{argmax}_l (\mu + \textstyle\sum_k c_k u_k)_l,\;
+        Y\big) \ge \beta, \; |c_k - m_k| \le \lambda\, \sigma_k \frac{b_k - a_k}{2} \Big\}
+
+    where :math:`a_k, b_k` are quantiles of the samples' coefficients and :math:`m_k` is their middle. Each calibration
+    image has a smallest :math:`\lambda_i` whose set holds its labels, and lambda-hat is the
+    :math:`\lceil (n + 1)(1 - \alpha) \rceil`-th smallest of them. If calibration images and new images are
+    exchangeable, the set of a new image holds its labels with probability at least ``1 - alpha``.
+
+    The search is certified: branch and bound brackets each :math:`\lambda_i`, every upper bound is shown by
+    coefficients whose argmax was counted, and where the search stops early its upper bound counts, which keeps the
+    guarantee and makes the sets larger.
+
+    Parameters
+    ----------
+    n_components : int in [1, 64], default=5
+        Largest number of components k. With S samples at most ``S - 1`` exist. The search takes milliseconds with up to
+        3, and may leave a bracket open with more.
+    alpha : float in (0, 1), default=0.1
+        The risk level, as the decimal that it prints as. At least ``ceil(1 / alpha) - 1`` images are needed.
+    min_accuracy : float in (0, 1], default=0.9
+        The accuracy :math:`\beta` that one segmentation of the set must have, as the decimal that it prints as.
+    weight : {"sigma", "relative", "none"}, default="sigma"
+        What scales the box besides lambda: the singular value :math:`\sigma_k`, its ratio to the largest, or nothing.
+        With "sigma" lambda-hat depends on the size of images and on S: never use it for others.
+    search : {"certified", "reference"} or ReferenceSearch, default="certified"
+        How :math:`\lambda_i` is found. "reference" is the paper's grid of lambda with gradient descent from random
+        points; it needs PyTorch, certifies nothing, and is there to compare with.
+    lambda_max : float, default=1e4
+        The largest lambda to search.
+    quantile_level : float in [0, 0.5) or None, default=None
+        The level of the quantiles :math:`a_k`, and one minus that of :math:`b_k`. None is ``alpha / 2``. It changes how
+        large the sets are, not the guarantee.
+    strict : bool, default=False
+        Whether the accuracy must exceed `min_accuracy`, as in the paper. They differ only in ties.
+    accuracy : {"label", "pixel"}, default="label"
+        "label" is the mean, over the labels that an image has, of the share of their pixels that are right; "pixel" the
+        share of right pixels.
+    ignore_index : int or None, default=255
+        The label of void pixels. They count in no accuracy; the samples there count in the SVD, as they will when
+        nobody knows what is void.
+    on_empty : {"skip", "raise", "zero_loss"}, default="skip"
+        What becomes of images without labelled pixels. "skip" leaves them out: n gets smaller, a warning says so, and
+        the guarantee speaks of images with labelled pixels. "raise" refuses them. "zero_loss" counts them with
+        lambda 0.
+    node_budget : int >= 1, default=20000
+        The largest number of boxes that a search looks at.
+    random_state : int >= 0, numpy.random.Generator, numpy.random.RandomState or None, default=None
+        The random numbers of the reference search. The certified search always gives the same result.
+    progress : bool or "auto", default="auto"
+        Whether to show progress bars.
+
+    Attributes
+    ----------
+    lambda_hat_ : float
+        The calibrated lambda.
+    image_lambdas_ : float64 array (n_images_,)
+        An upper bound of the smallest lambda of each image that counts, shown by coefficients; infinite if none were
+        found, NaN if it is not needed.
+    image_lower_bounds_ : float64 array (n_images_,)
+        Lower bounds.
+    image_status_ : array (n_images_,) of str
+        "exact": the bounds are within ``max(1e-6, 1e-3 * image_lambdas_)``; "upper_bound": the budget was spent;
+        "infeasible": surely no lambda up to `lambda_max`; "not_needed": surely larger than lambda-hat, and given up.
+    n_images_ : int
+        Number of images that count.
+    n_skipped_ : int
+        Number of images left out.
+    n_classes_ : int
+        K.
+
+    Notes
+    -----
+    Any finite scores will do whose argmax is the prediction: probabilities or logits.
+
+    A certified search finds smaller lambdas than sampling does. The segmentation that shows it may be a rare one among
+    random samples of the set: coverage is about what the set holds, not about what a few draws from it show.
+
+    References
+    ----------
+    Viti, Karabelas, Holler, "CONSIGN: Conformal Segmentation Informed by Spatial Groupings via Decomposition", ICLR
+    2026.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> rng = np.random.default_rng(0)
+    >>> row = np.linspace(-1, 1, 16)
+    >>> edges = rng.normal(0, 0.3, (60, 7, 1, 1)) + rng.normal(0, 0.3, (60, 1, 1, 1))  # where the object begins
+    >>> fields = 4 * (row - edges) * np.ones((16, 1))  # 60 images, 6 samples and the truth
+    >>> X = np.stack([-fields[:, :6], fields[:, :6]], axis=2)  # (n, S, K, H, W)
+    >>> y = (fields[:, 6] > 0).astype(np.uint8)
+    >>> calibrator = cm.ConsignCalibrator(n_components=2).fit(X[:40], y[:40])
+    >>> sets = calibrator.predict(X[40:])
+    >>> sets[0].sample(5).shape
+    (5, 16, 16)
+    >>> calibrator.evaluate(X[40:], y[40:]).coverage >= 0.8
+    True
+    """
+
+    def __init__(
+        self,
+        n_components: int = 5,
+        *,
+        alpha: float = 0.1,
+        min_accuracy: float = 0.9,
+        weight: str = "sigma",
+        search: str | ReferenceSearch = "certified",
+        lambda_max: float = 1e4,
+        quantile_level: float | None = None,
+        strict: bool = False,
+        accuracy: str = "label",
+        ignore_index: int | None = 255,
+        on_empty: str = "skip",
+        node_budget: int = 20_000,
+        random_state: RandomState = None,
+        progress: bool | str = "auto",
+    ) -> None:
+        self.n_components = n_components
+        self.alpha = alpha
+        self.min_accuracy = min_accuracy
+        self.weight = weight
+        self.search = search
+        self.lambda_max = lambda_max
+        self.quantile_level = quantile_level
+        self.strict = strict
+        self.accuracy = accuracy
+        self.ignore_index = ignore_index
+        self.on_empty = on_empty
+        self.node_budget = node_budget
+        self.random_state = random_state
+        self.progress = progress
+
+    # Calibration
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Calibrates on images, and forgets what it knew.
+
+        Parameters
+        ----------
+        X : array (n, S, K, H, W) or (n, S, K, D, H, W), float16, float32 or float64; or a list or iterable of
+            (S, K, H, W), whose sizes may differ
+            S samples of the model for each image. Without `y`: an iterable of ``(samples, labels)`` pairs.
+        y : integer array (n, H, W) or (n, D, H, W), or a list or iterable of arrays, one per image
+            Labels.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        InfeasibleRiskError
+            If there are too few images, or too many that cannot be as accurate as `min_accuracy`; it names the largest
+            that is feasible. ``image_lambdas_`` and ``image_status_`` say which.
+        TypeError, ValueError
+            If the input is not as described; the message names argument, image and value. The object stays as it was.
+        """
+        self._check_parameters()
+        solution = self._referred(X, y) if self._reference() else self._certified(X, y)
+        self._solution = solution
+        if solution.n_skipped:
+            of = f"{solution.n_skipped} of {solution.n_skipped + len(solution.lambdas)} images"
+            warnings.warn(
+                f"{of} have no labelled pixel: they are left out, n = {len(solution.lambdas)}",
+                DroppedImagesWarning,
+                stacklevel=2,
+            )
+        if solution.error:
+            raise solution.error
+        return self
+
+    # Results
+
+    @property
+    def lambda_hat_(self) -> float:
+        """The calibrated lambda."""
+        solution = self._solved()
+        if solution.lambda_hat is None:
+            assert solution.error is not None
+            raise solution.error
+        return solution.lambda_hat
+
+    @property
+    def image_lambdas_(self) -> NDArray[np.float64]:
+        """The smallest lambda of each image, from above."""
+        return self._solved().lambdas
+
+    @property
+    def image_lower_bounds_(self) -> NDArray[np.float64]:
+        """The smallest lambda of each image, from below."""
+        return self._solved().lower_bounds
+
+    @property
+    def image_status_(self) -> NDArray[np.str_]:
+        """How the search of each image ended."""
+        return self._solved().statuses
+
+    @property
+    def n_images_(self) -> int:
+        """Number of images that count."""
+        return len(self._solved().lambdas)
+
+    @property
+    def n_skipped_(self) -> int:
+        """Number of images left out because they have no labelled pixel."""
+        return self._solved().n_skipped
+
+    @property
+    def n_classes_(self) -> int:
+        """K."""
+        return self._solved().n_classes
+
+    # Prediction
+
+    def predict(self, X: Any) -> Any:
+        """The sets of segmentations at ``lambda_hat_``.
+
+        Parameters
+        ----------
+        X : array (n, S, K, H, W) or (n, S, K, D, H, W), a list of (S, K, H, W), or an iterable of them
+            As for :meth:`fit`, without labels.
+
+        Returns
+        -------
+        list of ConsignSet, one per image; a generator for a generator
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before :meth:`fit`.
+        TypeError, ValueError
+            If X is not as described, or K is not that of calibration.
+        """
+        _ = self.lambda_hat_
+        sets = self._sets(X)
+        return list(sets) if is_array(X) or isinstance(X, Sequence) else sets
+
+    def evaluate(self, X: Any, y: Any = None) -> CoverageReport:
+        """How often the sets hold the truth, certified by search.
+
+        Parameters
+        ----------
+        X, y
+            As for :meth:`fit`; images that did not calibrate.
+
+        Returns
+        -------
+        CoverageReport
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError, TypeError, ValueError
+            As :meth:`predict`, and for labels that do not fit.
+        """
+        lam, settings = self.lambda_hat_, self._settings()
+        search, found, n_skipped = settings.search(), _Found(), 0
+
+        def decide() -> None:
+            nonlocal search
+            search.warm_start(lam)
+            search.refine(0, len(search), math.inf, lam)
+            found.add(search, range(len(search)))
+            search = settings.search()
+
+        for samples, labels, index in images(X, y, self.progress):
+            decomposition = self._decompose(samples, index)
+            self._check_classes(samples)
+            if self._add(search, decomposition, labels, index):
+                if search.n_bytes_waiting() > _WAITING_BYTES:
+                    decide()
+            elif self.on_empty == "zero_loss":
+                decide()
+                found.add_zero()
+            else:
+                n_skipped += 1
+        decide()
+        if not found.lambdas:
+            raise ValueError("X is empty: it holds no image with a labelled pixel")
+        contained = np.array(found.lambdas) <= lam
+        certified = contained | (np.array(found.lower_bounds) > lam)
+        return CoverageReport(
+            coverage=float(contained.mean()),
+            coverage_bound=float((contained | ~certified).mean()),
+            n_images=len(contained),
+            n_skipped=n_skipped,
+            alpha=float(self.alpha),
+            lambda_hat=lam,
+            contained=contained,
+            certified=certified,
+        )
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """The share of images whose truth is in the set.
+
+        Parameters
+        ----------
+        X, y
+            As for :meth:`evaluate`.
+
+        Returns
+        -------
+        float in [0, 1]
+        """
+        return self.evaluate(X, y).coverage
+
+    # Files
+
+    def save(self, path: str | Path) -> None:
+        """Writes configuration and results to a JSON file.
+
+        Parameters
+        ----------
+        path : path
+            The file.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError, InfeasibleRiskError
+            If there is no lambda-hat.
+        TypeError
+            If `random_state` is a generator.
+        """
+        lambda_hat, solution = self.lambda_hat_, self._solved()
+        if not isinstance(self.random_state, int | np.integer | None):
+            raise TypeError(f"random_state can be saved as an int or None, got {self.random_state!r}")
+        parameters = {
+            **self.get_params(deep=False),
+            **{name: as_plain(getattr(self, name), name) for name in ("alpha", "min_accuracy", "lambda_max")},
+            "n_components": int(self.n_components),
+            "node_budget": int(self.node_budget),
+            "ignore_index": check_ignore_index(self.ignore_index),
+            "random_state": None if self.random_state is None else int(self.random_state),
+            "search": asdict(self.search) if isinstance(self.search, ReferenceSearch) else self.search,
+        }
+        if self.quantile_level is not None:
+            parameters["quantile_level"] = as_plain(self.quantile_level, "quantile_level")
+        document = {
+            "format": _FORMAT,
+            "format_version": _FORMAT_VERSION,
+            "conformask_version": _core.__version__,
+            "parameters": parameters,
+            "results": {
+                "lambda_hat": lambda_hat,
+                "image_lambdas": [_number_to_json(value) for value in solution.lambdas],
+                "image_lower_bounds": [_number_to_json(value) for value in solution.lower_bounds],
+                "image_status": solution.statuses.tolist(),
+                "n_skipped": solution.n_skipped,
+                "n_classes": solution.n_classes,
+            },
+        }
+        text = json.dumps(document, indent=2, allow_nan=False, default=number_to_json) + "\n"
+        Path(path).write_text(text, encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | Path) -> ConsignCalibrator:
+        """Reads what :meth:`save` wrote. Nothing in the file is executed.
+
+        Parameters
+        ----------
+        path : path
+            The JSON file.
+
+        Returns
+        -------
+        ConsignCalibrator
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If the file is damaged, foreign, or of a newer version.
+        """
+        content = Path(path).read_bytes()
+        try:
+            document = json.loads(content.decode("utf-8"))
+            if not isinstance(document, dict) or document.get("format") != _FORMAT:
+                raise ValueError("it is not one of conformask's")
+            if type(document["format_version"]) is not int:
+                raise ValueError(f"format_version is {document['format_version']!r}")
+            if document["format_version"] > _FORMAT_VERSION:
+                raise ValueError(f"format version {document['format_version']} is newer; update conformask")
+            parameters = {name: number_from_json(value) for name, value in document["parameters"].items()}
+            if isinstance(parameters["search"], dict):
+                parameters["search"] = ReferenceSearch(**parameters["search"])
+            calibrator = cls(**parameters)
+            calibrator._check_parameters()
+            calibrator._solution = calibrator._solution_from_json(document["results"])
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+            reason = f"it lacks {error}" if isinstance(error, KeyError) else error
+            raise ValueError(f"{path} is damaged or holds no calibrator: {reason}") from error
+        return calibrator
+
+    def _solution_from_json(self, results: dict[str, Any]) -> _Solution:
+        """Results of a file; refuses what no calibration gives."""
+        lambdas, lower_bounds = (
+            np.array([float(value) for value in results[name]])
+            for name in ("image_lambdas", "image_lower_bounds")
+        )
+        statuses, n = np.array(results["image_status"], dtype=np.str_), len(lambdas)
+        if not len(lower_bounds) == len(statuses) == n or not set(statuses) <= set(_STATUSES):
+            raise ValueError("the results of the images do not fit each other")
+        if (lambdas < 0).any() or not (lower_bounds >= 0).all() or (lambdas < lower_bounds).any():
+            raise ValueError("image_lambdas and image_lower_bounds do not fit each other")
+        for name, least in {"n_skipped": 0, "n_classes": 2}.items():
+            if type(results[name]) is not int or results[name] < least:
+                raise ValueError(f"{name} is {results[name]!r}")
+        lambda_hat = float(results["lambda_hat"])
+        if lambda_hat != self._order_statistic(lambdas) or not math.isfinite(lambda_hat):
+            raise ValueError(f"lambda_hat is {results['lambda_hat']!r}, not that of the images")
+        return _Solution(
+            lambda_hat, lambdas, lower_bounds, statuses, results["n_skipped"], results["n_classes"]
+        )
+
+    # Inside
+
+    def _check_parameters(self) -> None:
+        check_alpha(self.alpha)
+        for name, largest in {"n_components": _MAX_COMPONENTS, "node_budget": 2**40}.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | np.integer):
+                raise TypeError(f"{name} must be an int, got {value!r}")
+            if not 1 <= value <= largest:
+                raise ValueError(f"{name} must be in [1, {largest}], got {value}")
+        beta = as_fraction(self.min_accuracy, "min_accuracy")
+        if not 0 < beta <= 1:
+            raise ValueError(f"min_accuracy must be in (0, 1], got {self.min_accuracy!r}")
+        allowed = {
+            "weight": ("sigma", "relative", "none"),
+            "strict": (True, False),
+            "accuracy": ("label", "pixel"),
+            "on_empty": ("skip", "raise", "zero_loss"),
+            "progress": (True, False, "auto"),
+        }
+        for name, values in allowed.items():
+            if getattr(self, name) not in values:
+                raise ValueError(f"{name} must be one of {list(values)}, got {getattr(self, name)!r}")
+        if beta == 1 and self.strict:
+            raise ValueError("no accuracy exceeds min_accuracy=1: say strict=False, or take less")
+        if as_fraction(self.lambda_max, "lambda_max") <= 0:
+            raise ValueError(f"lambda_max must be above 0, got {self.lambda_max!r}")
+        if not 0 <= self._level() < 0.5:
+            raise ValueError(f"quantile_level must be in [0, 0.5), got {self.quantile_level!r}")
+        if not isinstance(self.search, ReferenceSearch) and self.search not in ("certified", "reference"):
+            raise ValueError(
+                f"search must be 'certified', 'reference' or a ReferenceSearch, got {self.search!r}"
+            )
+        check_ignore_index(self.ignore_index)
+        check_key(self.random_state) if isinstance(self.random_state, int) else None
+
+    def _level(self) -> Fraction:
+        if self.quantile_level is None:
+            return check_alpha(self.alpha) / 2
+        return as_fraction(self.quantile_level, "quantile_level")
+
+    def _settings(self) -> _Settings:
+        return _Settings(
+            min_accuracy=as_fraction(self.min_accuracy, "min_accuracy"),
+            strict=bool(self.strict),
+            pixelwise=self.accuracy == "pixel",
+            lambda_max=float(self.lambda_max),
+            node_budget=int(self.node_budget),
+            ignore_index=check_ignore_index(self.ignore_index),
+        )
+
+    def _reference(self) -> ReferenceSearch | None:
+        if isinstance(self.search, ReferenceSearch):
+            return self.search
+        return ReferenceSearch() if self.search == "reference" else None
+
+    def _decompose(self, samples: NDArray[np.floating[Any]], index: int) -> _Decomposition:
+        return _decompose(samples, int(self.n_components), float(self._level()), self.weight, index)
+
+    def _add(
+        self,
+        search: _core.ConsignSearch,
+        decomposition: _Decomposition,
+        y: NDArray[np.integer[Any]],
+        index: int,
+    ) -> bool:
+        """Hands an image over; whether it has labelled pixels."""
+        ignore_index = check_ignore_index(self.ignore_index)
+        labels = labels_of(y, decomposition.mean.shape, ignore_index, f" in image {index}")
+        counts = search.add(*decomposition.asked(), labels)
+        if not counts and self.on_empty == "raise":
+            raise ValueError(f"image {index} has no labelled pixel (on_empty='raise')")
+        return counts
+
+    def _certified(self, X: Any, y: Any) -> _Solution:
+        search, n_classes, n_skipped = self._settings().search(), None, 0
+        places: list[int | None] = []  # of each image that counts, where it is in the search
+        for samples, labels, index in images(X, y, self.progress):
+            n_classes = _same_classes(samples, n_classes, index)
+            if self._add(search, self._decompose(samples, index), labels, index):
+                places.append(len(search) - 1)
+                if search.n_bytes_waiting() > _WAITING_BYTES:
+                    search.warm_start()
+            elif self.on_empty == "zero_loss":
+                places.append(None)
+            else:
+                n_skipped += 1
+        search.warm_start()
+        if n_classes is None:
+            raise ValueError("X is empty: it holds no image")
+        zeros = [0.0] * places.count(None)
+        k = _order(len(places), check_alpha(self.alpha))
+        if k <= len(places):
+            waves = range(0, len(search), _WAVE)
+            for first in track(waves, self.progress, len(waves), f"{_WAVE} searches"):
+                # No more than this can lambda-hat be, whatever the searches to come find.
+                bound = np.sort([*search.brackets()[0], *zeros])[k - 1]
+                search.refine(first, min(first + _WAVE, len(search)), float(bound))
+        found = _Found()
+        found.add(search, places)
+        return self._conclude(found, n_skipped, n_classes)
+
+    def _referred(self, X: Any, y: Any) -> _Solution:
+        from conformask._consign_reference import Problem, solve
+
+        reference = self._reference()
+        assert reference is not None
+        problems: list[Problem | None] = []
+        n_classes, n_skipped, ignore_index = None, 0, check_ignore_index(self.ignore_index)
+        for samples, y_image, index in images(X, y, self.progress):
+            n_classes = _same_classes(samples, n_classes, index)
+            decomposition = self._decompose(samples, index)
+            labels = labels_of(y_image, decomposition.mean.shape, ignore_index, f" in image {index}")
+            if (labels != VOID).any():
+                problems.append(Problem(*decomposition.asked(), labels))
+            elif self.on_empty == "raise":
+                raise ValueError(f"image {index} has no labelled pixel (on_empty='raise')")
+            elif self.on_empty == "zero_loss":
+                problems.append(None)
+            else:
+                n_skipped += 1
+        if n_classes is None:
+            raise ValueError("X is empty: it holds no image")
+        settings = self._settings()
+        k = _order(len(problems), check_alpha(self.alpha))
+        found = _Found()
+        found.lambdas = solve(
+            problems,
+            k,
+            reference,
+            settings.min_accuracy,
+            strict=settings.strict,
+            pixelwise=settings.pixelwise,
+            lambda_max=settings.lambda_max,
+            seed=check_key(self.random_state),
+            progress=self.progress,
+        )
+        # Nothing is certified: there are no lower bounds, and what was not needed was not searched to the end.
+        found.lower_bounds = [0.0] * len(found.lambdas)
+        found.statuses = ["not_needed" if math.isnan(lam) else "upper_bound" for lam in found.lambdas]
+        found.achieved = [Fraction(0)] * len(found.lambdas)
+        return self._conclude(found, n_skipped, n_classes)
+
+    def _order_statistic(self, lambdas: NDArray[np.float64]) -> float:
+        k = _order(len(lambdas), check_alpha(self.alpha))
+        if k > len(lambdas):
+            return math.inf
+        return float(np.sort(np.where(np.isnan(lambdas), math.inf, lambdas))[k - 1])
+
+    def _conclude(self, found: _Found, n_skipped: int, n_classes: int) -> _Solution:
+        lambdas = np.array(found.lambdas, np.float64)
+        lambda_hat = self._order_statistic(lambdas)
+        is_found = math.isfinite(lambda_hat)
+        return _Solution(
+            lambda_hat if is_found else None,
+            lambdas,
+            np.array(found.lower_bounds, np.float64),
+            np.array(found.statuses, np.str_),
+            n_skipped,
+            n_classes,
+            None if is_found else self._infeasible(found, n_skipped),
+        )
+
+    def _infeasible(self, found: _Found, n_skipped: int) -> InfeasibleRiskError:
+        n, alpha = len(found.lambdas), check_alpha(self.alpha)
+        n_needed, k = _core.n_needed(alpha), _order(len(found.lambdas), alpha)
+        left_out = f" ({n_skipped} images without a labelled pixel are left out)" if n_skipped else ""
+        no_lambda = f"no lambda controls the risk at alpha={self.alpha} with {n} calibration images{left_out}"
+        if k > n:
+            reason = f"{no_lambda}: at least {n_needed} are needed. Add images, or take a larger alpha"
+            return InfeasibleRiskError(n, self.alpha, n_needed, n_skipped=n_skipped, reason=reason)
+        n_infeasible = found.statuses.count("infeasible")
+        n_open = sum(math.isinf(lam) for lam in found.lambdas) - n_infeasible
+        unresolved = f", {n_open} more were not shown to be" if n_open else ""
+        feasible = _round_down(sorted(found.achieved)[n - k], bool(self.strict))
+        advice = f"min_accuracy={feasible:g} is feasible at this alpha" if feasible else "take a larger alpha"
+        reason = (
+            f"{no_lambda} and min_accuracy={self.min_accuracy}: {n_infeasible} images cannot be as accurate for "
+            f"any lambda up to {self.lambda_max:g}{unresolved}, and at most {n - k} may. {advice}; "
+            "more components may help"
+        )
+        return InfeasibleRiskError(
+            n,
+            self.alpha,
+            n_needed,
+            n_skipped=n_skipped,
+            reason=reason,
+            n_infeasible=n_infeasible,
+            feasible_min_accuracy=feasible or None,
+        )
+
+    def _sets(self, X: Any) -> Generator[ConsignSet, None, None]:
+        lam, settings = self.lambda_hat_, self._settings()
+        for samples, _, index in images(X, None, self.progress, with_labels=False):
+            self._check_classes(samples)
+            yield ConsignSet(self._decompose(samples, index), lam, settings)
+
+    def _check_classes(self, samples: NDArray[Any]) -> None:
+        if samples.shape[1] != self.n_classes_:
+            raise ValueError(
+                f"X has K = {samples.shape[1]} classes, but calibration had K = {self.n_classes_}"
+            )
+
+    def _solved(self) -> _Solution:
+        solution: _Solution | None = self.__dict__.get("_solution")
+        if solution is None:
+            raise NotFittedError(f"this {type(self).__name__} has seen no images yet: call fit first")
+        return solution
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return self.__dict__.get("_solution") is not None
+
+
+class _Found:
+    """What searches found, image by image."""
+
+    def __init__(self) -> None:
+        self.lambdas: list[float] = []
+        self.lower_bounds: list[float] = []
+        self.statuses: list[str] = []
+        self.achieved: list[Fraction] = []
+
+    def add(self, search: _core.ConsignSearch, places: Iterable[int | None]) -> None:
+        """Images of a search; None is an image without labelled pixels that counts."""
+        uppers, lowers, statuses = search.brackets()
+        for place in places:
+            if place is None:
+                self.add_zero()
+                continue
+            is_needed = statuses[place] != "not_needed"
+            self.lambdas.append(float(uppers[place]) if is_needed else math.nan)
+            self.lower_bounds.append(float(lowers[place]))
+            self.statuses.append(statuses[place])
+            self.achieved.append(search.achieved(place))
+
+    def add_zero(self) -> None:
+        self.lambdas.append(0.0)
+        self.lower_bounds.append(0.0)
+        self.statuses.append("exact")
+        self.achieved.append(Fraction(1))
+
+
+def _order(n: int, alpha: Fraction) -> int:
+    """Which smallest lambda of n is lambda-hat; more than n if none is."""
+    return math.ceil((n + 1) * (1 - alpha))
+
+
+def _round_down(accuracy: Fraction, strict: bool) -> float:
+    """To four decimals; strictly below if the accuracy must be exceeded."""
+    units = math.floor(accuracy * 10_000)
+    return (units - (strict and accuracy * 10_000 == units)) / 10_000
+
+
+def _number_to_json(value: float) -> float | str:
+    """JSON has no infinities and no NaN: they are strings."""
+    return float(value) if math.isfinite(value) else str(value)
+
+
+def _same_classes(samples: NDArray[Any], n_classes: int | None, index: int) -> int:
+    if n_classes is not None and samples.shape[1] != n_classes:
+        raise ValueError(
+            f"X has K = {samples.shape[1]} classes from image {index} on, but earlier images have K = {n_classes}"
+        )
+    return int(samples.shape[1])
+
+
+def _truncated_svd(
+    A: NDArray[np.float64], k: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """``U`` (m, k), ``s`` (k,) and ``Vt`` (k, n)."""
+    U, s, Vt = np.linalg.svd(A, full_matrices=False)
+    return U[:, :k], s[:k], Vt[:k]
+
+
+def _decompose(
+    samples: NDArray[np.floating[Any]], n_components: int, level: float, weight: str, index: int
+) -> _Decomposition:
+    """Mean, components and box of (S, K, H, W)."""
+    n_samples, shape = len(samples), samples.shape[1:]
+    flat = np.array(samples, np.float64, order="C").reshape(n_samples, -1)
+    if not np.isfinite(flat).all():
+        sample, place = np.argwhere(~np.isfinite(flat))[0]
+        label, pixel = divmod(int(place), math.prod(shape[1:]))
+        raise ValueError(
+            f"X is not finite in image {index}: sample {sample}, class {label} is {flat[sample, place]} "
+            f"at pixel {pixel}"
+        )
+    # Differences from the first sample are exact where samples are equal, so that their mean is, too.
+    first = flat[0].copy()
+    flat -= first
+    shift = flat.mean(axis=0)
+    flat -= shift
+    mean = first + shift
+    k = min(n_components, n_samples - 1)
+    U, s, Vt = _truncated_svd(flat.T, k)
+    noise = np.finfo(np.float64).eps * math.sqrt(n_samples) * float(np.linalg.norm(mean))
+    kept = s > max(_RELATIVE_RANK * s[0], noise) if k else np.zeros(0, np.bool_)
+    U, s, Vt = np.array(U[:, kept].T, order="C"), s[kept], Vt[kept]
+    U[:, ~flat.any(axis=0)] = 0.0  # what does not vary is in no component, not even by rounding
+    signs = np.sign(np.take_along_axis(U, np.abs(U).argmax(axis=1)[:, np.newaxis], axis=1))
+    U *= signs
+    coefficients = signs * s[:, np.newaxis] * Vt
+    a, b = np.quantile(coefficients, [level, 1 - level], axis=1)
+    scale = {"sigma": s, "relative": s / s.max(initial=0.0) if len(s) else s, "none": np.ones(len(s))}[weight]
+    return _Decomposition(mean.reshape(shape), U.reshape(len(s), *shape), s, (a + b) / 2, scale * (b - a) / 2)

@@ -1,0 +1,93 @@
+//! Segmentations drawn from a set: coefficients uniform in the box, then the argmax, at those pixels alone that may change.
+
+use ndarray::{ArrayViewMut2, Axis};
+use rayon::prelude::*;
+
+use super::bounds::Slack;
+use super::field::Field;
+use super::search::{MAX_COMPONENTS, unit};
+use crate::error::Result;
+use crate::philox::Philox;
+use crate::threads::Cancel;
+
+/// Draws `out` `(m, pixels)`. Coefficient `k` of sample `j` is decided by random number `j * n_components + k`.
+pub fn sample<T: Copy + Send + Sync + TryFrom<u16>>(
+    field: &Field,
+    lower: &[f64],
+    upper: &[f64],
+    generator: Philox,
+    mut out: ArrayViewMut2<'_, T>,
+    cancel: &Cancel,
+) -> Result<()> {
+    let class = |label: u16| T::try_from(label).ok().expect("labels fit");
+    let centre: Vec<f64> = lower.iter().zip(upper).map(|(a, b)| 0.5 * (a + b)).collect();
+    let mut common = vec![0_u16; field.n_pixels()];
+    field.labels(&centre, |first, labels| common[first..first + labels.len()].copy_from_slice(labels));
+    let changing = may_change(field, lower, upper, &common);
+    let part = field.select(&changing);
+    let n = lower.len();
+    out.axis_iter_mut(Axis(0)).into_par_iter().enumerate().try_for_each(|(sample, mut out)| {
+        cancel.check()?;
+        for (out, &label) in out.iter_mut().zip(&common) {
+            *out = class(label);
+        }
+        let coefficients: Vec<f64> = (0..n)
+            .map(|k| {
+                let t = (sample * n + k) as u64;
+                let share = unit(generator.block(t / 4)[(t % 4) as usize]);
+                (lower[k] + (upper[k] - lower[k]) * share).min(upper[k])
+            })
+            .collect();
+        part.labels(&coefficients, |first, labels| {
+            for (&pixel, &label) in changing[first..].iter().zip(labels) {
+                out[pixel as usize] = class(label);
+            }
+        });
+        Ok(())
+    })
+}
+
+/// The pixels whose label may be another than that at the centre, somewhere in the box.
+fn may_change(field: &Field, lower: &[f64], upper: &[f64], common: &[u16]) -> Vec<u32> {
+    let n = lower.len();
+    let radius: Vec<f64> = lower.iter().zip(upper).map(|(a, b)| 0.5 * (b - a)).collect();
+    let centre: Vec<f64> = lower.iter().zip(upper).map(|(a, b)| 0.5 * (a + b)).collect();
+    let reach: Vec<f64> = lower.iter().zip(upper).map(|(a, b)| a.abs().max(b.abs())).collect();
+    (0..field.n_pixels())
+        .filter(|&pixel| {
+            let y = usize::from(common[pixel]);
+            (0..field.n_labels()).filter(|&l| l != y).any(|l| {
+                let mut lead = field.mean(y)[pixel] - field.mean(l)[pixel];
+                let mut scale = field.mean(y)[pixel].abs() + field.mean(l)[pixel].abs();
+                for k in 0..n {
+                    let (own, other) = (field.component(k, y)[pixel], field.component(k, l)[pixel]);
+                    lead += (own - other) * centre[k] - (own - other).abs() * radius[k];
+                    scale += (own.abs() + other.abs()) * reach[k];
+                }
+                lead <= scale * Slack::<MAX_COMPONENTS>::ROUNDINGS
+            })
+        })
+        .map(|pixel| pixel as u32)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::Array2;
+
+    use super::*;
+
+    #[test]
+    fn only_what_may_change_is_drawn() {
+        // Pixel 0 never changes; pixel 1 is label 1 where c > 0; pixel 2 is a tie everywhere.
+        let mean = vec![0.9, 0.5, 0.5, 0.1, 0.5, 0.5];
+        let components = vec![0.0, -0.5, 0.0, 0.0, 0.5, 0.0];
+        let field = Field::new(2, 1, mean, components);
+        let mut out = Array2::<u8>::zeros((2000, 3));
+        sample(&field, &[-1.0], &[3.0], Philox::new(3), out.view_mut(), &Cancel::default()).unwrap();
+        assert!(out.column(0).iter().chain(out.column(2)).all(|&label| label == 0));
+        let share = out.column(1).iter().filter(|&&label| label == 1).count();
+        assert!((1430..1570).contains(&share), "{share} of 2000, expected 1500");
+        assert_eq!(may_change(&field, &[-1.0], &[3.0], &[0, 1, 0]), [1, 2]);
+    }
+}
