@@ -193,11 +193,11 @@ def _profile_band(planes: Tensor, labels: Tensor, task: _Task, image: int, first
 
 def _has_rival(planes: Tensor, largest: Tensor, inputs: str, margin: float) -> Tensor:
     """Where some class is hardly less probable than the first. Equal ones are none: all devices take the lowest."""
-    largest = largest.double()
+    largest = largest if largest.element_size() > 2 else largest.float()
     least = largest - margin if inputs == "logits" else largest * (1 - margin)
     found = torch.zeros_like(largest, dtype=torch.bool)
     for plane in planes:
-        given = plane.reshape(-1)
+        given = plane.reshape(-1).to(largest.dtype)
         found |= (given < largest) & (given >= least)
     return found
 
