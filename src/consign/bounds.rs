@@ -186,14 +186,13 @@ pub fn judge<const K: usize>(asked: Pixels<'_, K>, region: &Region<K>, slack: f6
         let competitors = &asked.rows[first..first + usize::from(pixel.n_rows)];
         first += usize::from(pixel.n_rows);
         let n_open = open.len();
-        let (mut is_wrong, mut at_centre, mut at_nearest) = (false, true, true);
+        let (mut is_wrong, mut at_centre) = (false, true);
         for &competitor in competitors {
             let row = &rows[competitor as usize];
-            let (mut middle, mut reach, mut near) = (row.lead, 0.0, row.lead);
+            let (mut middle, mut reach) = (row.lead, 0.0);
             for k in 0..K {
                 middle += row.gains[k] * centre[k];
                 reach += row.gains[k].abs() * radius[k];
-                near += row.gains[k] * nearest[k];
             }
             if middle + reach < -slack {
                 is_wrong = true;
@@ -202,7 +201,6 @@ pub fn judge<const K: usize>(asked: Pixels<'_, K>, region: &Region<K>, slack: f6
             if middle - reach <= slack {
                 open.push(competitor);
                 at_centre &= middle >= 0.0;
-                at_nearest &= near >= 0.0;
             }
         }
         if is_wrong {
@@ -212,21 +210,25 @@ pub fn judge<const K: usize>(asked: Pixels<'_, K>, region: &Region<K>, slack: f6
         let group = usize::from(pixel.group);
         verdict.possible[group] += 1;
         verdict.at_centre[group] += u32::from(at_centre);
-        verdict.at_nearest[group] += u32::from(at_nearest);
         let n_rows = open.len() - n_open;
         if n_rows == 0 {
             verdict.sure[group] += 1;
+            verdict.at_nearest[group] += 1;
             continue;
         }
         pixels.push(Pixel { group: pixel.group, n_rows: n_rows as u16 });
         if keep {
             verdict.kept.push(index as u32);
         }
+        let mut at_nearest = true;
         for &competitor in &open[n_open..] {
-            for (spread, gain) in verdict.spread.iter_mut().zip(&rows[competitor as usize].gains) {
+            let row = &rows[competitor as usize];
+            at_nearest &= row.at(&nearest) >= 0.0;
+            for (spread, gain) in verdict.spread.iter_mut().zip(&row.gains) {
                 *spread += gain.abs();
             }
         }
+        verdict.at_nearest[group] += u32::from(at_nearest);
     }
     for (spread, radius) in verdict.spread.iter_mut().zip(radius) {
         *spread *= radius;

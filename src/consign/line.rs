@@ -60,13 +60,14 @@ impl Sweep {
             for &competitor in competitors {
                 let row = &rows[competitor as usize];
                 let slope = dot(&row.gains, direction);
-                let crossing = -row.lead / slope;
-                if slope > 0.0 {
-                    from = from.max(crossing);
+                if row.lead < 0.0 {
+                    // Behind, and perhaps catching up.
+                    from = if slope > 0.0 { from.max(-row.lead / slope) } else { f64::INFINITY };
+                    if from > limit {
+                        break;
+                    }
                 } else if slope < 0.0 {
-                    to = to.min(crossing);
-                } else if row.lead < 0.0 {
-                    to = -1.0;
+                    to = to.min(-row.lead / slope);
                 }
             }
             if from > to || from > limit {

@@ -168,6 +168,7 @@ struct Problem<const K: usize> {
     groups: Vec<u16>,
     rows: Vec<Row<K>>,
     undecided: Undecided,
+    reduced_to: f64,
     /// Pixels of each group that are right anyway.
     right: Vec<u32>,
     best: f64,
@@ -202,6 +203,7 @@ impl<const K: usize> Problem<K> {
             field: field.select(&valid),
             rows: Vec::new(),
             undecided: Undecided::default(),
+            reduced_to: f64::INFINITY,
             right: vec![0; sizes.len()],
             best: f64::INFINITY,
             witness: None,
@@ -285,6 +287,7 @@ impl<const K: usize> Problem<K> {
 
     /// Forgets the pixels that are decided up to the limit.
     fn reduce(&mut self) {
+        self.reduced_to = self.limit();
         let region = Region::ball(self.limit(), &self.moves);
         let slack = self.slack.over(&region);
         let verdict = judge(self.pixels(), &region, slack, true);
@@ -367,6 +370,9 @@ impl<const K: usize> Problem<K> {
         let Some(deepest) = self.ray(direction) else { return };
         if self.best < before {
             best.direction = *direction;
+            if self.best <= 0.5 * self.reduced_to {
+                self.reduce();
+            }
         } else if self.witness.is_none() && deepest.sum > best.sum {
             *best = BestRay { direction: *direction, sum: deepest.sum };
             // Seen, not only computed.
@@ -427,9 +433,6 @@ impl<const K: usize> Search for Problem<K> {
             for _ in 0..RAYS * moving.len() {
                 cancel.check()?;
                 self.compare(&random.draw(), &mut ray);
-            }
-            if self.witness.is_some() {
-                self.reduce();
             }
             for distance in DISTANCES {
                 for _ in 0..RAYS_AROUND * moving.len() {
