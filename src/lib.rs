@@ -14,6 +14,7 @@
 
 #[cfg(feature = "openblas-system")]
 pub mod blas;
+pub mod consign;
 pub mod error;
 pub mod exact;
 pub mod exp;
