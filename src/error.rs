@@ -82,6 +82,19 @@ pub enum Error {
         /// The value.
         value: f64,
     },
+    /// A matrix with a number that is NaN or infinite.
+    #[error("A is not finite: A[{row}, {column}] is {value}")]
+    MatrixNotFinite {
+        /// Index of the row.
+        row: usize,
+        /// Index of the column.
+        column: usize,
+        /// The value.
+        value: f64,
+    },
+    /// A singular value that no float64 can be.
+    #[error("A holds too large numbers: a singular value overflows float64")]
+    MatrixTooLarge,
     /// A negative probability.
     #[error(
         "X holds a negative probability in image {image}: class {class} is {value} at pixel {pixel}; \

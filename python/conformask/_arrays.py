@@ -22,6 +22,7 @@ __all__ = [
     "length",
     "map_images",
     "mask_array",
+    "matrix_array",
     "pairs",
     "score_array",
     "track",
@@ -48,13 +49,28 @@ def is_array(value: object) -> bool:
 def score_array(X: object, where: str = "") -> Scores:
     """`X` as float16, float32 or float64 in native byte order, aligned. Copied only if it is not."""
     array = np.asanyarray(to_array(X, "X", where))
-    _refuse_mask(array, "X")
     if array.dtype == object:
+        _refuse_mask(array, "X")
         raise TypeError(
             f"X is an object array{where}; pass float16, float32 or float64 (a list of images is fine)"
         )
+    return _floats(array, "X", where)
+
+
+def matrix_array(A: object, name: str = "A") -> Scores:
+    """`A` as a matrix of float16, float32 or float64 in native byte order, aligned. Copied only if it is not."""
+    array = _floats(np.asanyarray(to_array(A, name)), name)
+    if array.ndim != 2:
+        raise ValueError(f"{name} must have two axes, got shape {array.shape}")
+    if not array.size:
+        raise ValueError(f"{name} is empty: its shape is {array.shape}")
+    return array
+
+
+def _floats(array: NDArray[Any], name: str, where: str = "") -> Scores:
+    _refuse_mask(array, name)
     if array.dtype.newbyteorder("=") not in (np.float16, np.float32, np.float64):
-        raise TypeError(f"X must be float16, float32 or float64{where}, got {array.dtype}")
+        raise TypeError(f"{name} must be float16, float32 or float64{where}, got {array.dtype}")
     return _usable(array)
 
 

@@ -29,6 +29,7 @@ __all__ = [
     "smallest_probability",
     "threshold",
     "true_label_scores",
+    "truncated_svd",
     "weighted_quantile",
 ]
 
@@ -187,6 +188,9 @@ def consign_sample(
 def weighted_quantile(
     values: NDArray[np.float64], weights: NDArray[np.float64], budget: Fraction
 ) -> float | None: ...
+def truncated_svd(
+    a: _Scores, k: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]: ...
 def n_needed(alpha: Fraction) -> int: ...
 def smallest_probability(lam: float, double: bool) -> float: ...
 def data_pointer(x: _Scores) -> int: ...

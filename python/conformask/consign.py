@@ -22,6 +22,7 @@ from conformask._exact import as_fraction, as_plain, check_alpha, number_from_js
 from conformask._random import RandomState, check_key
 from conformask._samples import VOID, images, labels_of
 from conformask.exceptions import DroppedImagesWarning, InfeasibleRiskError
+from conformask.kernels import truncated_svd
 from conformask.report import CoverageReport
 
 if TYPE_CHECKING:
@@ -973,14 +974,6 @@ def _same_classes(samples: NDArray[Any], n_classes: int | None, index: int) -> i
     return int(samples.shape[1])
 
 
-def _truncated_svd(
-    A: NDArray[np.float64], k: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """``U`` (m, k), ``s`` (k,) and ``Vt`` (k, n)."""
-    U, s, Vt = np.linalg.svd(A, full_matrices=False)
-    return U[:, :k], s[:k], Vt[:k]
-
-
 def _decompose(
     samples: NDArray[np.floating[Any]], n_components: int, level: float, weight: str, index: int
 ) -> _Decomposition:
@@ -1000,15 +993,17 @@ def _decompose(
     shift = flat.mean(axis=0)
     flat -= shift
     mean = first + shift
-    k = min(n_components, n_samples - 1)
-    U, s, Vt = _truncated_svd(flat.T, k)
+    k = min(n_components, n_samples - 1, flat.shape[1])
+    U, s, Vt = (
+        truncated_svd(flat.T, k)
+        if k
+        else (np.zeros((flat.shape[1], 0)), np.zeros(0), np.zeros((0, n_samples)))
+    )
     noise = np.finfo(np.float64).eps * math.sqrt(n_samples) * float(np.linalg.norm(mean))
-    kept = s > max(_RELATIVE_RANK * s[0], noise) if k else np.zeros(0, np.bool_)
+    kept = s > max(_RELATIVE_RANK * s.max(initial=0.0), noise)
     U, s, Vt = np.array(U[:, kept].T, order="C"), s[kept], Vt[kept]
     U[:, ~flat.any(axis=0)] = 0.0  # what does not vary is in no component, not even by rounding
-    signs = np.sign(np.take_along_axis(U, np.abs(U).argmax(axis=1)[:, np.newaxis], axis=1))
-    U *= signs
-    coefficients = signs * s[:, np.newaxis] * Vt
+    coefficients = s[:, np.newaxis] * Vt
     a, b = np.quantile(coefficients, [level, 1 - level], axis=1)
     scale = {"sigma": s, "relative": s / s.max(initial=0.0) if len(s) else s, "none": np.ones(len(s))}[weight]
     return _Decomposition(mean.reshape(shape), U.reshape(len(s), *shape), s, (a + b) / 2, scale * (b - a) / 2)

@@ -20,6 +20,7 @@ from conformask._arrays import (
     check_labels,
     label_array,
     mask_array,
+    matrix_array,
     score_array,
 )
 from conformask._exact import as_fraction, check_lambda
@@ -27,7 +28,15 @@ from conformask._random import RandomState, check_key
 from conformask.losses import LossLike, as_loss, loss_values
 from conformask.scores import ScoreLike, as_score, scored
 
-__all__ = ["lambda_hat", "losses", "sample_masks", "set_size", "threshold", "true_label_scores"]
+__all__ = [
+    "lambda_hat",
+    "losses",
+    "sample_masks",
+    "set_size",
+    "threshold",
+    "true_label_scores",
+    "truncated_svd",
+]
 
 
 def threshold(
@@ -325,3 +334,72 @@ def lambda_hat(values: ArrayLike, weights: ArrayLike | None, budget: float) -> f
     if flat.ndim != 1 or ones.ndim != 1:
         raise ValueError(f"values and weights must have one axis, got shapes {flat.shape} and {ones.shape}")
     return _core.weighted_quantile(flat, ones, as_fraction(budget, "budget"))
+
+
+def truncated_svd(A: Any, k: int) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    r"""The largest singular values of a tall matrix and their vectors, without a copy of the matrix.
+
+    .. math:: A \approx U \operatorname{diag}(s) V^\top, \quad U^\top U = V^\top V = I, \quad s_1 \ge s_2 \ge \dots
+
+    Blocks of rows are reduced to one triangular factor (TSQR), which one-sided Jacobi rotations decompose;
+    :math:`U = A V / s` is orthogonalised once more. Errors of `s` are some rounding errors of ``s[0]``, whatever the
+    condition; no Gram matrix of A is formed. Made for matrices with many rows and few columns, or the other way around:
+    the work is m n times the smaller side, and the cube of the smaller side.
+
+    Parameters
+    ----------
+    A : array (m, n), float16, float32 or float64, any strides
+        The matrix; all computation is in float64. It is read in blocks: beside it and the result, memory grows with the
+        square of the smaller side only.
+    k : int, 1 to min(m, n)
+        How many singular values are wanted.
+
+    Returns
+    -------
+    U : float64 array (m, r)
+        Left singular vectors, orthonormal. In each the entry of largest magnitude, the first if there are several, is
+        positive. In Fortran order: ``U.T`` is C-contiguous, a row for each vector.
+    s : float64 array (r,)
+        Singular values, largest first.
+    Vt : float64 array (r, n)
+        Right singular vectors, orthonormal, one per row.
+
+        r is k, or less where fewer singular values are above ``eps * s[0] * max(m, n)`` (`eps` of float64; the rule
+        of ``numpy.linalg.matrix_rank``). Below that is what rounding makes of 0; it has no direction of its own and is
+        left out. r is 0 for the zero matrix.
+
+    Raises
+    ------
+    TypeError
+        If `A` does not hold floats, or `k` is no int.
+    ValueError
+        If `A` has not two axes, is empty, holds NaN or infinity (the message says where), or numbers so large that a
+        singular value overflows; if `k` is out of range.
+
+    References
+    ----------
+    Demmel, Grigori, Hoemmen, Langou, "Communication-optimal parallel and sequential QR and LU factorizations", SIAM
+    Journal on Scientific Computing 34(1), 2012.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> A = np.array([[3.0, 0.0], [0.0, 2.0], [4.0, 0.0]])
+    >>> U, s, Vt = cm.kernels.truncated_svd(A, 2)
+    >>> s
+    array([5., 2.])
+    >>> U[:, 0]
+    array([0.6, 0. , 0.8])
+    >>> np.allclose((U * s) @ Vt, A)
+    True
+    >>> cm.kernels.truncated_svd(A[:, :1] * [1.0, 2.0], 2)[1]  # of rank 1
+    array([11.18033989])
+    """
+    matrix = matrix_array(A)
+    if isinstance(k, bool) or not isinstance(k, int | np.integer):
+        raise TypeError(f"k must be an int, got {k!r}")
+    if not 1 <= k <= min(matrix.shape):
+        raise ValueError(f"k must be from 1 to {min(matrix.shape)}, A having shape {matrix.shape}, got {k}")
+    left, values, right = _core.truncated_svd(matrix, int(k))
+    return left.T, values, right

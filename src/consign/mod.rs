@@ -10,7 +10,8 @@
 //! agrees with it well enough: the mean over its labels of the share of their pixels that are right is at least beta. The
 //! score of a labelled image is therefore `lambda* = min |z|_inf` over the `z` that are accurate enough. [`search`] brackets
 //! it by branch and bound: [`bounds`] says what no point of a box can reach, [`line`] finds good points, [`field`] verifies
-//! each of them by the argmax itself, in float64, and [`accuracy`] compares with beta without rounding. [`sample`] draws.
+//! each of them by the argmax itself, in float64, and [`accuracy`] compares with beta without rounding. [`sample`] draws,
+//! [`svd`] decomposes.
 
 pub mod accuracy;
 pub mod bounds;
@@ -18,3 +19,4 @@ pub mod field;
 pub mod line;
 pub mod sample;
 pub mod search;
+pub mod svd;

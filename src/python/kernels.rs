@@ -2,7 +2,7 @@
 
 use num_bigint::BigInt;
 use num_rational::BigRational;
-use numpy::ndarray::ArrayViewMut3;
+use numpy::ndarray::{ArrayViewMut3, Ix2};
 use numpy::{
     PyArray1, PyArray2, PyArrayDyn, PyArrayMethods, PyReadonlyArray1, PyReadwriteArrayDyn,
     PyUntypedArrayMethods,
@@ -13,6 +13,7 @@ use pyo3::prelude::*;
 use super::arrays::{Labels, Scores, borrow, check_shape, inputs_of, masks_mut, pixels_mut, with_maps};
 use super::objects::Score;
 use super::run::run;
+use crate::consign::svd;
 use crate::maps::{Inputs, ScoreMaps};
 use crate::metric;
 use crate::philox::Philox;
@@ -182,6 +183,31 @@ pub fn weighted_quantile(
         let weights = weights.iter().map(|&weight| BigRational::from_float(weight).expect("finite"));
         Ok(quantile(&WeightedValues::new(&values, weights), &budget))
     })
+}
+
+/// Left singular vectors `(r, m)`, singular values `(r,)` and right singular vectors `(r, n)`.
+type Svd<'py> = (Bound<'py, PyArray2<f64>>, Bound<'py, PyArray1<f64>>, Bound<'py, PyArray2<f64>>);
+
+/// The `k` largest singular values of a matrix `(m, n)`, or fewer, and their vectors as rows.
+#[pyfunction]
+pub fn truncated_svd<'py>(a: &Bound<'py, PyAny>, k: usize) -> PyResult<Svd<'py>> {
+    macro_rules! decompose {
+        ($array:expr) => {{
+            let matrix = $array.as_array().into_dimensionality::<Ix2>();
+            let matrix = matrix.map_err(|_| PyValueError::new_err("A must have two axes"))?;
+            run(a.py(), |cancel| svd::truncated_svd(&matrix, k, cancel))?
+        }};
+    }
+    let found = match Scores::new(a)? {
+        Scores::Half(array) => decompose!(array),
+        Scores::Single(array) => decompose!(array),
+        Scores::Double(array) => decompose!(array),
+    };
+    Ok((
+        PyArray2::from_owned_array(a.py(), found.left),
+        PyArray1::from_vec(a.py(), found.values),
+        PyArray2::from_owned_array(a.py(), found.right),
+    ))
 }
 
 /// The smallest number of images with which `alpha` can be met.

@@ -38,7 +38,7 @@ mod _core {
     #[pymodule_export]
     use super::kernels::{
         coverage, data_pointer, mask_coverage, n_needed, sample_masks, set_size, smallest_probability,
-        threshold, true_label_scores, weighted_quantile,
+        threshold, true_label_scores, truncated_svd, weighted_quantile,
     };
     #[pymodule_export]
     use super::objects::{Loss, Score};
