@@ -92,7 +92,7 @@ def built(make: Callable[[], torch.nn.Module]) -> torch.nn.Module:
 
 
 def assert_hardly_larger(found: torch.Tensor, expected: np.ndarray) -> None:
-    """Sets of a module hold those of the kernels, and what another softmax might: random weights give many near ties."""
+    """Sets of a module hold those of the kernels, and what another softmax might: random weights give near ties."""
     assert not (expected & ~found.numpy()).any()
     assert (expected != found.numpy()).mean() < 0.01
 
