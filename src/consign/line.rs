@@ -146,6 +146,9 @@ mod tests {
         let (found, _) = pieces(&rows, 0, (3, 5));
         assert_eq!(found, [Piece { from: 1.0, to: 2.0 }, Piece { from: 2.0, to: 3.0 }]);
         assert_eq!(pieces(&rows, 0, (1, 1)).0, []);
+        // Closed ends: where one pixel takes over from another, both are right.
+        let relay = [Row { lead: 2.0, gains: [-1.0] }, Row { lead: -2.0, gains: [1.0] }];
+        assert_eq!(pieces(&relay, 0, (1, 1)).0, [Piece { from: 2.0, to: 2.0 }]);
         assert_eq!(pieces(&rows, 15, (19, 20)).0, [Piece { from: 2.0, to: 3.0 }]);
     }
 }

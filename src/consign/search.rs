@@ -8,6 +8,7 @@
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
+use std::sync::Arc;
 
 use num_rational::BigRational;
 
@@ -43,9 +44,6 @@ const PIECES: usize = 6;
 /// largest ball, by halvings of the limit, that can be excluded at once.
 const SHELL: f64 = 2.0;
 const MAX_HALVINGS: i32 = 40;
-
-/// Boxes between two looks at the flag.
-const NODES_PER_CHECK: usize = 64;
 
 /// What is searched for.
 #[derive(Debug, Clone)]
@@ -157,7 +155,7 @@ struct BestRay<const K: usize> {
 /// A search; dimensions beyond the image's components do not move.
 struct Problem<const K: usize> {
     question: Question,
-    accuracy: Accuracy,
+    accuracy: Arc<Accuracy>,
     centre: [f64; K],
     half: [f64; K],
     moves: [bool; K],
@@ -191,7 +189,7 @@ impl<const K: usize> Problem<K> {
         }
         let labels: Vec<u16> = valid.iter().map(|&p| image.labels[p as usize] as u16).collect();
         let (groups, sizes) = groups_of(&labels, field.n_labels(), question.pixelwise);
-        let accuracy = Accuracy::new(&sizes, question.beta.clone(), question.strict);
+        let accuracy = Arc::new(Accuracy::new(&sizes, question.beta.clone(), question.strict));
         let pad = |values: &[f64]| std::array::from_fn(|k| values.get(k).copied().unwrap_or(0.0));
         let (centre, half): ([f64; K], [f64; K]) = (pad(&image.centre), pad(&image.half));
         let mut problem = Self {
@@ -343,7 +341,7 @@ impl<const K: usize> Problem<K> {
         let mut sweep = std::mem::take(&mut self.sweep);
         // What a sweep reads is moved out while points are tried; it is a few pointers.
         let (rows, undecided) = (std::mem::take(&mut self.rows), std::mem::take(&mut self.undecided));
-        let (right, accuracy) = (self.right.clone(), self.accuracy.clone());
+        let (right, accuracy) = (self.right.clone(), Arc::clone(&self.accuracy));
         let pixels = Pixels { rows: &rows, undecided: &undecided, right: &right };
         let limit = self.limit();
         let mut n_tried = 0;
@@ -529,12 +527,8 @@ impl<const K: usize> Problem<K> {
         let mut stuck = f64::INFINITY;
         // The heap holds what is nearer than this, shell by shell.
         let mut inner = self.start(asked, &mut heap);
-        let mut next_check = 0;
         loop {
-            if self.n_nodes >= next_check {
-                cancel.check()?;
-                next_check = self.n_nodes + NODES_PER_CHECK;
-            }
+            cancel.check()?;
             let outside = if inner < self.limit() { inner } else { f64::INFINITY };
             let waiting = heap.peek().map_or(f64::INFINITY, |node: &Node<K>| node.distance);
             let lower = waiting.min(outside).min(stuck);

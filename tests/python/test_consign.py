@@ -7,6 +7,10 @@ import itertools
 import json
 import math
 import pickle
+import signal
+import subprocess
+import sys
+import time
 import warnings
 from fractions import Fraction
 
@@ -222,6 +226,33 @@ def test_witnesses_are_what_they_say(k: int) -> None:
         assert twin.accuracy(labels, y) >= twin.Fraction("0.85")
         n_seen += 1
     assert n_seen >= 3
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 10**6), st.integers(2, 4), st.integers(1, 3), st.sampled_from([0.5, 0.75, 1.0]))
+def test_ties_everywhere(seed: int, n_classes: int, k: int, beta: float) -> None:
+    """Scores of few values, where many pixels tie at many points: what is found holds for the argmax as NumPy takes it,
+    and no coefficients nearer than the lower bound do."""
+    rng = np.random.default_rng(seed)
+    X = rng.integers(0, 3, (5, n_classes, 3, 4)) / 4
+    y = np.where(rng.random((3, 4)) < 0.1, 255, rng.integers(0, n_classes, (3, 4)))
+    y[0, 0] = 0
+    lower, upper, status = bracket(X, y, k, min_accuracy=beta, quantile_level=0.25, lambda_max=50.0)
+    # A calibrator whose lambda-hat is 1, for images of so many classes.
+    more = np.zeros((3, n_classes - 2, 1, 2))
+    unit = Calibrator(k, alpha=0.5, quantile_level=0.25, lambda_max=50.0)
+    unit.fit([np.concatenate([two_pixels(), more], axis=1)], [np.array([[1, 0]])])
+    unit.set_params(min_accuracy=beta)
+    [found] = unit.predict([X])
+    centre, half = (found.lower + found.upper) / 2, (found.upper - found.lower) / 2 / found.lambda_hat
+    answer = found.contains(y)
+    assert answer.contained == (upper <= found.lambda_hat)
+    if answer:
+        assert twin.accuracy(found.segmentation(answer.coefficients), y) >= Fraction(beta)
+    if status in ("exact", "infeasible"):
+        nearer = min(lower, 50.0) * (1 - 1e-6)
+        for z in rng.uniform(-nearer, nearer, (200, len(centre))):
+            assert lower == 0 or twin.accuracy(found.segmentation(centre + half * z), y) < Fraction(beta)
 
 
 # Laws
@@ -884,6 +915,45 @@ def test_foreign_files(tmp_path) -> None:
         Calibrator.load(tmp_path / "none.json")
 
 
+# Ctrl-C
+
+_LONG_SEARCH = """
+import signal, sys, time
+import numpy as np
+import conformask as cm
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+rng = np.random.default_rng(0)
+X = rng.random((9, 4, 128, 128))
+y = rng.integers(0, 4, (128, 128))
+calibrator = cm.ConsignCalibrator(8, alpha=0.5, min_accuracy=0.3, node_budget=10**9, progress=False)
+small = [X[:2, :, :8, :8]], [X[:2, :, :8, :8].mean(axis=0).argmax(axis=0)]
+known = calibrator.fit(*small).lambda_hat_
+print("ready", flush=True)
+try:
+    calibrator.fit([X], [y])
+except KeyboardInterrupt:
+    print(time.monotonic(), flush=True)
+else:
+    print("finished", flush=True)
+assert calibrator.lambda_hat_ == known  # as it was
+assert calibrator.fit(*small).lambda_hat_ == known  # the pool still works
+"""
+
+
+@pytest.mark.timeout(60)
+def test_ctrl_c_stops_a_search() -> None:
+    with subprocess.Popen([sys.executable, "-c", _LONG_SEARCH], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(1.5)
+        process.send_signal(signal.SIGINT)
+        sent = time.monotonic()
+        caught = process.stdout.readline()
+    assert caught != "finished\n"
+    assert float(caught) - sent < 1.0
+    assert process.returncode == 0
+
+
 # Reports and texts
 
 
@@ -897,8 +967,6 @@ def test_report_is_text_and_a_table() -> None:
 
 
 def test_reference_search_needs_torch(monkeypatch) -> None:
-    import sys
-
     monkeypatch.setitem(sys.modules, "torch", None)
     X, y = problem(4)
     with pytest.raises(
