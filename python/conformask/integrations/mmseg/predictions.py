@@ -35,10 +35,13 @@ def scores_of(given: Tensor, inputs: str) -> tuple[Tensor, str]:
 
 def refuse_merged(scores: Tensor, prediction: Tensor, path: str) -> None:
     """Test-time augmentation merges the predictions, but leaves the logits of one augmentation."""
-    prediction, finite = prediction.reshape(1, *scores.shape[1:]), scores.isfinite().all(dim=0)
+    prediction = prediction.reshape(1, *scores.shape[1:])
     if len(scores) > 1:
-        agree = bool(((scores.gather(0, prediction.long()) == scores.amax(dim=0)) | ~finite).all())
+        differ = scores.gather(0, prediction.long())[0] != scores.amax(dim=0)
+        # What is not a number differs from itself: that is for others to say.
+        agree = not differ.any() or not bool((differ & scores.isfinite().all(dim=0)).any())
     else:  # some threshold tells one from the other
+        finite = scores.isfinite()
         above, below = scores[(prediction > 0) & finite], scores[~(prediction > 0) & finite]
         agree = not (len(above) and len(below)) or bool(above.min() >= below.max())
     if not agree:
