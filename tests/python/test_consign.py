@@ -551,6 +551,13 @@ def test_equal_samples_are_one_segmentation(n_samples: int) -> None:
     assert found.contains(np.array([[1, 0, 1]])).coefficients.shape == (0,)
 
 
+def test_differences_by_rounding_are_none() -> None:
+    X = np.repeat(two_pixels()[:1], 4, axis=0)
+    X[1] = np.nextafter(X[1], 1)
+    calibrator = Calibrator(alpha=0.5, min_accuracy=0.9).fit([X], [np.array([[0, 0]])])
+    assert calibrator.predict([X])[0].components.shape == (0, 2, 1, 2)
+
+
 def test_components_without_a_range_are_frozen() -> None:
     """Most samples agree: the quantiles of the coefficients coincide, and the box is flat."""
     X = np.repeat(two_pixels()[1:2], 9, axis=0)
