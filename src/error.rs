@@ -158,6 +158,25 @@ pub enum Error {
         /// Row-major index of the pixel.
         pixel: usize,
     },
+    /// Not `(m, H, W)` or `(m, D, H, W)`, or nothing in it.
+    #[error("{name} must have shape (m, H, W) or (m, D, H, W) and not be empty, got {shape:?}")]
+    LabelStack {
+        /// The argument as the caller wrote it.
+        name: &'static str,
+        /// The shape received.
+        shape: Vec<usize>,
+    },
+    /// Labels too far apart to correlate exactly.
+    #[error(
+        "the labels of samples span {span}, too much to be correlated as numbers over {n_pixels} pixels: the product may be \
+         2^53 at most"
+    )]
+    LabelSpan {
+        /// The largest label less the least.
+        span: u64,
+        /// Pixels of a label map.
+        n_pixels: usize,
+    },
     /// Profiles or counts of different class counts.
     #[error("X has K = {actual} classes from image {image} on, but earlier images have K = {expected}")]
     ClassCount {

@@ -17,12 +17,16 @@ __all__ = [
     "Loss",
     "Score",
     "__version__",
+    "agreeing_pixels",
     "consign_sample",
     "coverage",
     "data_pointer",
+    "distinct_counts",
     "get_num_threads",
+    "label_hits",
     "mask_coverage",
     "n_needed",
+    "pairwise_correlation",
     "sample_masks",
     "set_num_threads",
     "set_size",
@@ -188,6 +192,12 @@ def consign_sample(
 def weighted_quantile(
     values: NDArray[np.float64], weights: NDArray[np.float64], budget: Fraction
 ) -> float | None: ...
+def distinct_counts(samples: _Labels) -> tuple[int, int, int]: ...
+def pairwise_correlation(samples: _Labels, varying_only: bool) -> float: ...
+def agreeing_pixels(samples: _Labels) -> int: ...
+def label_hits(
+    y: _Labels, predictions: _Labels, ignore_index: int | None
+) -> tuple[list[int], NDArray[np.uint64], NDArray[np.uint64]]: ...
 def truncated_svd(
     a: _Scores, k: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]: ...

@@ -29,6 +29,8 @@ from conformask.losses import LossLike, as_loss, loss_values
 from conformask.scores import ScoreLike, as_score, scored
 
 __all__ = [
+    "distinct_counts",
+    "label_hits",
     "lambda_hat",
     "losses",
     "sample_masks",
@@ -403,3 +405,84 @@ def truncated_svd(A: Any, k: int) -> tuple[NDArray[np.float64], NDArray[np.float
         raise ValueError(f"k must be from 1 to {min(matrix.shape)}, A having shape {matrix.shape}, got {k}")
     left, values, right = _core.truncated_svd(matrix, int(k))
     return left.T, values, right
+
+
+def distinct_counts(samples: Any) -> tuple[int, int, int]:
+    """How many label maps are different, and how many of these occur just once and just twice.
+
+    What estimates of the number of label maps never drawn start from: :func:`conformask.metrics.chao1`. Hashes put
+    equal maps together, and maps of one hash are compared pixel by pixel: the counts are exact. Pixels at which all
+    maps agree make no difference.
+
+    Parameters
+    ----------
+    samples : integer array (m, H, W) or (m, D, H, W), any strides
+        Label maps of one image.
+
+    Returns
+    -------
+    (int, int, int)
+        The number of different label maps, and of those that occur once and twice.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `samples` does not hold integers, has another rank, or is empty.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> samples = np.array([[[0, 0]], [[0, 1]], [[1, 1]], [[0, 1]], [[0, 0]], [[0, 0]]])
+    >>> cm.kernels.distinct_counts(samples)
+    (3, 1, 1)
+    """
+    return _core.distinct_counts(label_array(samples, "samples"))
+
+
+def label_hits(
+    y: ArrayLike, predictions: ArrayLike, ignore_index: int | None = 255
+) -> tuple[NDArray[np.integer[Any]], NDArray[np.uint64], NDArray[np.uint64]]:
+    """How many pixels of each label of an image are right in each of some label maps.
+
+    Parameters
+    ----------
+    y : integer array (H, W) or (D, H, W)
+        The labels of one image: any integers.
+    predictions : integer array (m, H, W) or (m, D, H, W), of any integer type
+        Label maps of the same image.
+    ignore_index : int or None, default=255
+        The label of void pixels, which do not count.
+
+    Returns
+    -------
+    labels : array (L,), of the type of `y`
+        The labels that occur, ascending, without the ignore index.
+    totals : uint64 array (L,)
+        Number of pixels of each.
+    hits : uint64 array (m, L)
+        Number of those pixels that the label map has right.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an array does not hold integers, is empty, or shapes do not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> y = np.array([[3, 3, 7, 255]])
+    >>> labels, totals, hits = cm.kernels.label_hits(y, np.array([[[3, 7, 7, 7]], [[0, 3, 3, 3]]]))
+    >>> labels.tolist(), totals.tolist(), hits.tolist()
+    ([3, 7], [2, 1], [[1, 1], [1, 0]])
+    """
+    truth, maps = label_array(y), label_array(predictions, "predictions")
+    index = check_ignore_index(ignore_index)
+    if truth.ndim not in (2, 3) or not truth.size:
+        raise ValueError(f"y must have shape (H, W) or (D, H, W) and not be empty, got {truth.shape}")
+    if maps.shape[1:] != truth.shape:
+        expected = ", ".join(["m", *map(str, truth.shape)])
+        raise ValueError(f"predictions must have shape ({expected}) to match y, got {maps.shape}")
+    labels, totals, hits = _core.label_hits(truth, maps, index)
+    return np.array(labels, truth.dtype), totals, hits

@@ -1,9 +1,15 @@
-"""Metrics of multi-labeled masks, in scikit-learn's argument order: all are means over images."""
+"""Metrics, in scikit-learn's argument order.
+
+Those of multi-labeled masks are means over images. Those of samples speak of label maps that were drawn from a set of
+whole segmentations, or that a model gives.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from fractions import Fraction
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,17 +17,26 @@ from numpy.typing import NDArray
 
 from conformask import _core
 from conformask._arrays import check_ignore_index, check_labels, is_array, label_array, mask_array
-from conformask._exact import share_of
+from conformask._exact import as_fraction, share_of
+from conformask.kernels import distinct_counts, label_hits
 from conformask.losses import LossLike, as_loss, loss_values
 
 __all__ = [
     "activation_ratio",
+    "chao1",
     "class_set_sizes",
     "empirical_risk",
+    "label_accuracy",
     "log10_volume",
     "marginal_coverage",
+    "pairwise_agreement",
+    "pairwise_correlation",
+    "sample_coverage",
     "size_stratified_coverage",
 ]
+
+# An accuracy that is so little below the minimum reaches it.
+_TOLERANCE = Fraction(1, 10**12)
 
 
 def empirical_risk(
@@ -303,6 +318,259 @@ def log10_volume(masks: Any, *, average: bool = True) -> float | NDArray[np.floa
     return math.fsum(values) / len(values) if average else np.array(values)
 
 
+def chao1(samples: Any, bias_corrected: bool = True) -> float:
+    r"""Chao's estimate of how many label maps a set holds, from samples of it.
+
+    With :math:`S` different label maps among the samples, :math:`f_1` of them drawn once and :math:`f_2` twice,
+
+    .. math:: S + \frac{f_1 (f_1 - 1)}{2 (f_2 + 1)} \quad \text{(bias-corrected)}, \qquad
+              S + \frac{f_1^2}{2 f_2} \quad \text{(classic, the same as bias-corrected if } f_2 = 0).
+
+    A lower bound in expectation. It cannot exceed :math:`m (m + 1) / 2`, which it reaches where all m samples are
+    different: then the set is too large for so few samples, and such sets cannot be told apart.
+    :func:`log10_volume` counts the label maps of pixel-wise sets exactly.
+
+    Parameters
+    ----------
+    samples : integer array (m, H, W) or (m, D, H, W)
+        Label maps drawn for one image. They are the same if all pixels are.
+    bias_corrected : bool, default=True
+        Which of the two.
+
+    Returns
+    -------
+    float
+        At least 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `samples` does not hold integers, has another rank, or is empty.
+
+    References
+    ----------
+    Chao, "Nonparametric estimation of the number of classes in a population", Scandinavian Journal of Statistics 11,
+    1984. Viti, Karabelas, Holler, "CONSIGN: Conformal Segmentation Informed by Spatial Groupings via Decomposition",
+    ICLR 2026.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> samples = np.array([0, 1, 2, 3, 4, 4, 5, 5, 5, 6, 6, 6]).reshape(12, 1, 1)
+    >>> cm.metrics.chao1(samples), cm.metrics.chao1(samples, bias_corrected=False)
+    (10.0, 15.0)
+    """
+    observed, once, twice = distinct_counts(samples)
+    if bias_corrected or twice == 0:
+        return observed + once * (once - 1) / (2 * (twice + 1))
+    return observed + once**2 / (2 * twice)
+
+
+def label_accuracy(
+    y_true: Any, prediction: Any, *, ignore_index: int | None = 255, average: bool = True
+) -> float | NDArray[np.float64]:
+    r"""The mean over images of the mean recall of the labels :math:`\Lambda` that an image has.
+
+    .. math:: \frac{1}{|\Lambda|} \sum_{l \in \Lambda} \frac{|\{p : y_p = l, \hat y_p = l\}|}{|\{p : y_p = l\}|}
+
+    Parameters
+    ----------
+    y_true : integer array (n, H, W) or (n, D, H, W), or an iterable of arrays, one per image
+        Labels: any integers.
+    prediction : integer array (n, H, W) or (n, D, H, W), or an iterable of arrays, one per image
+        Predicted labels, of any integer type.
+    ignore_index : int or None, default=255
+        The label of void pixels in `y_true`, which do not count.
+    average : bool, default=True
+        Whether to return the mean over the images with labelled pixels, or the array of all.
+
+    Returns
+    -------
+    float, or float64 array (n,) with NaN for images without labelled pixels
+        In [0, 1]; the correctly rounded accuracy of each image.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If types or shapes do not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> y = np.array([[[0, 0, 0, 1]], [[5, 5, 255, 255]]])
+    >>> cm.metrics.label_accuracy(y, np.array([[[0, 0, 1, 1]], [[5, 5, 5, 5]]]), average=False)
+    array([0.83333333, 1.        ])
+    """
+    index = check_ignore_index(ignore_index)
+    values = []
+    for totals, hits in _label_hits(y_true, prediction, index, "prediction"):
+        shares = [Fraction(hit, total) for hit, total in zip(hits[0].tolist(), totals.tolist(), strict=True)]
+        values.append(float(sum(shares, Fraction(0)) / len(shares)) if shares else math.nan)
+    found = np.array(values)
+    return exact_mean(found) if average else found
+
+
+def sample_coverage(
+    y_true: Any,
+    samples: Any,
+    min_accuracy: float,
+    *,
+    ignore_index: int | None = 255,
+    accuracy: str = "label",
+    average: bool = True,
+) -> float | NDArray[np.float64]:
+    r"""The share of images some sample of which is accurate enough.
+
+    .. math:: \frac{1}{n} \sum_i 1\Big[\max_{j \le m} \mathrm{acc}(\hat y_{ij}; y_i) \ge \beta\Big]
+
+    What random samples of a set show of its coverage; more samples show more. The set itself may cover an image that
+    none of them does.
+
+    Parameters
+    ----------
+    y_true : integer array (n, H, W) or (n, D, H, W), or an iterable of arrays, one per image
+        Labels: any integers.
+    samples : integer array (n, m, H, W) or (n, m, D, H, W), or an iterable of arrays (m, H, W) or (m, D, H, W)
+        Label maps of each image, of any integer type.
+    min_accuracy : float or fractions.Fraction in (0, 1]
+        The accuracy :math:`\beta` that a sample must reach, as the decimal that it prints as.
+    ignore_index : int or None, default=255
+        The label of void pixels in `y_true`, which do not count.
+    accuracy : {"label", "pixel"}, default="label"
+        The mean recall of the labels that the image has, as :func:`label_accuracy`, or the share of labelled pixels
+        that are right.
+    average : bool, default=True
+        Whether to return the share among the images with labelled pixels, or the array of all.
+
+    Returns
+    -------
+    float, or float64 array (n,) of 0, 1 and, for images without labelled pixels, NaN
+        Accuracies are compared as fractions, without rounding; one that is below `min_accuracy` by 1e-12 or less
+        reaches it.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If types or shapes do not fit, or a parameter is out of range.
+
+    References
+    ----------
+    Viti, Karabelas, Holler, "CONSIGN: Conformal Segmentation Informed by Spatial Groupings via Decomposition",
+    ICLR 2026.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> y = np.array([[[0, 0, 1, 1]], [[2, 2, 2, 2]]])
+    >>> samples = np.array([[[[0, 0, 0, 0]], [[0, 0, 0, 1]]], [[[2, 1, 1, 1]], [[1, 1, 1, 1]]]])
+    >>> cm.metrics.sample_coverage(y, samples, 0.75)
+    0.5
+    """
+    index = check_ignore_index(ignore_index)
+    least = as_fraction(min_accuracy, "min_accuracy")
+    if not 0 < least <= 1:
+        raise ValueError(f"min_accuracy must be in (0, 1], got {min_accuracy!r}")
+    if accuracy not in ("label", "pixel"):
+        raise ValueError(f"accuracy must be 'label' or 'pixel', got {accuracy!r}")
+    tolerated = 1 - least + _TOLERANCE
+    values = []
+    for totals, hits in _label_hits(y_true, samples, index, "samples"):
+        n_labels = len(totals)
+        if not n_labels:
+            values.append(math.nan)
+            continue
+        too_low = (
+            _core.Loss.per_class([Fraction(1)] * n_labels, tolerated)
+            if accuracy == "label"
+            else _core.Loss.pooled([True] * n_labels, tolerated)
+        )
+        of_each = np.broadcast_to(totals, hits.shape)
+        values.append(float((too_low.values(of_each - hits, of_each) == 0).any()))
+    found = np.array(values)
+    return exact_mean(found) if average else found
+
+
+def pairwise_correlation(samples: Any, varying_only: bool = False) -> float:
+    r"""The mean Pearson correlation of all pairs of label maps, their labels taken as numbers.
+
+    With :math:`v_i` the labels of map :math:`i` less their mean, divided by their norm,
+
+    .. math:: \frac{1}{m (m - 1)} \sum_{i \ne j} v_i \cdot v_j
+              = \frac{\lVert \sum_i v_i \rVert^2 - \sum_i \lVert v_i \rVert^2}{m (m - 1)},
+
+    one pass over the maps instead of one for each pair. The correlation with a map whose labels are all the same is not
+    defined and counts as 0, as in CONSIGN's experiments, whose mean also has the maps' correlations with themselves.
+
+    Pearson's correlation depends on how labels are numbered and on the pixels that never vary: leaving these out
+    changes it. :func:`pairwise_agreement` does not depend on numbers.
+
+    Parameters
+    ----------
+    samples : integer array (m, H, W) or (m, D, H, W), m >= 2
+        Label maps of one image.
+    varying_only : bool, default=False
+        Whether only the pixels count at which not all maps agree.
+
+    Returns
+    -------
+    float
+        In [-1 / (m - 1), 1], to some rounding errors: sums of labels and squares are exact.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `samples` does not hold integers, has another rank, holds less than two maps, or labels so far apart that
+        their span times the number of pixels exceeds 2^53.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> samples = np.array([[[1, 1, 1, 0]], [[1, 1, 0, 1]]])
+    >>> cm.metrics.pairwise_correlation(samples)
+    -0.33333333
+    >>> cm.metrics.pairwise_correlation(samples, varying_only=True)
+    -1.0
+    """
+    return _core.pairwise_correlation(_pairs_of_maps(samples), bool(varying_only))
+
+
+def pairwise_agreement(samples: Any) -> float:
+    r"""The mean over all pairs of label maps of the share of pixels with the same label.
+
+    .. math:: \frac{1}{m (m - 1)} \sum_{i \ne j} \frac{|\{p : \hat y_{ip} = \hat y_{jp}\}|}{P}
+
+    Unlike :func:`pairwise_correlation` it does not depend on how labels are numbered.
+
+    Parameters
+    ----------
+    samples : integer array (m, H, W) or (m, D, H, W), m >= 2
+        Label maps of one image, of P pixels.
+
+    Returns
+    -------
+    float
+        In [0, 1], correctly rounded.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `samples` does not hold integers, has another rank, or holds less than two maps.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> cm.metrics.pairwise_agreement(np.array([[[1, 1, 1, 0]], [[1, 1, 0, 1]]]))
+    0.5
+    """
+    maps = _pairs_of_maps(samples)
+    return _core.agreeing_pixels(maps) / ((len(maps) - 1) * maps.size)
+
+
 def per_pixel(sums: NDArray[np.uint64], totals: NDArray[np.uint64]) -> NDArray[np.float64]:
     """Sums (n,) per labelled pixel; NaN where there is none."""
     return share_of(sums, totals.sum(axis=1))
@@ -372,3 +640,61 @@ def _mask_batches(
             )
         check_labels(batch, label, where, names=("masks", "y_true"))
     return batches
+
+
+def _pairs_of_maps(samples: Any) -> NDArray[np.integer[Any]]:
+    maps = label_array(samples, "samples")
+    if maps.ndim not in (3, 4) or not maps.size:
+        raise ValueError(
+            f"samples must have shape (m, H, W) or (m, D, H, W) and not be empty, got {maps.shape}"
+        )
+    if len(maps) < 2:
+        raise ValueError("samples must hold at least two label maps, got 1")
+    return maps
+
+
+def _label_hits(
+    y_true: Any, maps: Any, ignore_index: int | None, name: str
+) -> Iterator[tuple[NDArray[np.uint64], NDArray[np.uint64]]]:
+    """Image by image, the numbers of pixels (L,) of its labels and how many of them each of its maps has right (m, L).
+
+    A prediction is one map, so that it has no axis m.
+    """
+    inner = "" if name == "prediction" else "m, "
+    if is_array(maps):
+        labels, arrays = label_array(y_true, "y_true"), label_array(maps, name)
+        axes = (3, 4) if name == "prediction" else (4, 5)
+        fits = arrays.shape[:1] + arrays.shape[axes[0] - 2 :] == labels.shape
+        if arrays.ndim not in axes or not arrays.size or not fits:
+            raise ValueError(
+                f"{name} must have shape (n, {inner}H, W) or (n, {inner}D, H, W), not be empty, and match "
+                f"y_true {labels.shape}, got {arrays.shape}"
+            )
+        images: Iterable[tuple[Any, Any]] = zip(labels, arrays, strict=True)
+    else:
+        for value, argument in ((y_true, "y_true"), (maps, name)):
+            if not isinstance(value, Iterable):
+                raise TypeError(
+                    f"{argument} must be an array or an iterable of arrays, got {type(value).__name__}"
+                )
+        images = zip_longest(y_true, maps, fillvalue=_MISSING)
+    index = -1
+    for index, (label, image) in enumerate(images):
+        if label is _MISSING or image is _MISSING:
+            names = ("y_true", name) if label is _MISSING else (name, "y_true")
+            raise ValueError(f"{names[0]} has {index} images, {names[1]} has more")
+        where = f" in image {index}"
+        labels, arrays = label_array(label, "y_true", where), label_array(image, name, where)
+        if name == "prediction":
+            arrays = arrays[np.newaxis]
+        if labels.ndim not in (2, 3) or not arrays.size or arrays.shape[1:] != labels.shape:
+            raise ValueError(
+                f"{name} must have shape ({inner}H, W) or ({inner}D, H, W), not be empty, and match "
+                f"y_true {labels.shape}{where}, got {np.shape(image)}"
+            )
+        yield label_hits(labels, arrays, ignore_index)[1:]
+    if index < 0:
+        raise ValueError(f"{name} is empty: it holds no image")
+
+
+_MISSING = object()

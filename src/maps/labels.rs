@@ -13,7 +13,7 @@ use crate::real::Real;
 pub const VOID: i32 = -1;
 
 /// An integer that label maps may hold.
-pub trait Label: Copy + Send + Sync + Into<i128> + PartialEq + 'static {
+pub trait Label: Copy + Default + Send + Sync + Into<i128> + TryFrom<i128> + Ord + 'static {
     /// The value sign-extended to 64 bits: a class in `[0, K)` is a small number, anything else is not.
     fn extended(self) -> u64;
 

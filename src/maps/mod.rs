@@ -222,7 +222,10 @@ fn pieces<A, D: Dimension>(
 }
 
 /// Cuts a run of pixels at the ends of rows: (row, columns, offset in the run).
-fn rows(pixels: &Range<usize>, width: usize) -> impl Iterator<Item = (usize, Range<usize>, usize)> + use<> {
+pub(crate) fn rows(
+    pixels: &Range<usize>,
+    width: usize,
+) -> impl Iterator<Item = (usize, Range<usize>, usize)> + use<> {
     let Range { start, end } = *pixels;
     (start / width..end.div_ceil(width)).map(move |row| {
         let first = start.max(row * width);

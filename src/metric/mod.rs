@@ -1,3 +1,7 @@
-//! Metrics of masks that are there already, whoever made them.
+//! Metrics of masks and of label maps that are there already, whoever made them.
 
+pub mod accuracy;
+pub mod agreement;
 pub mod coverage;
+pub mod richness;
+pub mod stack;

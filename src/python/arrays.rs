@@ -122,6 +122,47 @@ impl<'py> Labels<'py> {
     }
 }
 
+/// Calls `$body` with `$view` bound to the array of labels, once per integer type.
+macro_rules! with_labels {
+    ($labels:expr, |$view:ident| $body:expr) => {
+        match $labels {
+            $crate::python::arrays::Labels::I8(array) => {
+                let $view = array.as_array();
+                $body
+            }
+            $crate::python::arrays::Labels::I16(array) => {
+                let $view = array.as_array();
+                $body
+            }
+            $crate::python::arrays::Labels::I32(array) => {
+                let $view = array.as_array();
+                $body
+            }
+            $crate::python::arrays::Labels::I64(array) => {
+                let $view = array.as_array();
+                $body
+            }
+            $crate::python::arrays::Labels::U8(array) => {
+                let $view = array.as_array();
+                $body
+            }
+            $crate::python::arrays::Labels::U16(array) => {
+                let $view = array.as_array();
+                $body
+            }
+            $crate::python::arrays::Labels::U32(array) => {
+                let $view = array.as_array();
+                $body
+            }
+            $crate::python::arrays::Labels::U64(array) => {
+                let $view = array.as_array();
+                $body
+            }
+        }
+    };
+}
+pub(super) use with_labels;
+
 /// Borrows an array for reading. An array whose elements are not where their type may be is refused: NumPy allows it,
 /// Rust does not.
 pub fn borrow<'py, T: Element>(array: &Bound<'py, PyArrayDyn<T>>) -> PyResult<PyReadonlyArrayDyn<'py, T>> {

@@ -2,7 +2,7 @@
 
 use num_bigint::BigInt;
 use num_rational::BigRational;
-use numpy::ndarray::{ArrayViewMut3, Ix2};
+use numpy::ndarray::{ArrayViewMut3, Axis, Ix2};
 use numpy::{
     PyArray1, PyArray2, PyArrayDyn, PyArrayMethods, PyReadonlyArray1, PyReadwriteArrayDyn,
     PyUntypedArrayMethods,
@@ -10,12 +10,16 @@ use numpy::{
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use super::arrays::{Labels, Scores, borrow, check_shape, inputs_of, masks_mut, pixels_mut, with_maps};
+use super::arrays::{
+    Labels, Scores, borrow, check_shape, inputs_of, masks_mut, pixels_mut, with_labels, with_maps,
+};
 use super::objects::Score;
 use super::run::run;
 use crate::consign::svd;
 use crate::maps::{Inputs, ScoreMaps};
-use crate::metric;
+use crate::metric::accuracy::Truth;
+use crate::metric::stack::LabelStack;
+use crate::metric::{self, agreement, richness};
 use crate::philox::Philox;
 use crate::risk::crc;
 use crate::risk::quantile::{WeightedValues, weighted_quantile as quantile};
@@ -183,6 +187,56 @@ pub fn weighted_quantile(
         let weights = weights.iter().map(|&weight| BigRational::from_float(weight).expect("finite"));
         Ok(quantile(&WeightedValues::new(&values, weights), &budget))
     })
+}
+
+/// How many label maps `(m, ...)` are different, and how many of these occur once and twice.
+#[pyfunction]
+pub fn distinct_counts(samples: &Bound<'_, PyAny>) -> PyResult<(u64, u64, u64)> {
+    let found = with_labels!(&Labels::new(samples)?, |view| {
+        let stack = LabelStack::new(view, "samples")?;
+        run(samples.py(), |cancel| richness::richness(&stack, cancel))
+    })?;
+    Ok((found.observed, found.singletons, found.doubletons))
+}
+
+/// The mean Pearson correlation of all pairs of label maps `(m, ...)`, m >= 2.
+#[pyfunction]
+pub fn pairwise_correlation(samples: &Bound<'_, PyAny>, varying_only: bool) -> PyResult<f64> {
+    with_labels!(&Labels::new(samples)?, |view| {
+        let stack = LabelStack::new(view, "samples")?;
+        run(samples.py(), |cancel| agreement::correlation(&stack, varying_only, cancel))
+    })
+}
+
+/// Of all ordered pairs of different label maps `(m, ...)`, the pixels at which they agree.
+#[pyfunction]
+pub fn agreeing_pixels(samples: &Bound<'_, PyAny>) -> PyResult<u128> {
+    with_labels!(&Labels::new(samples)?, |view| {
+        let stack = LabelStack::new(view, "samples")?;
+        run(samples.py(), |cancel| agreement::agreement(&stack, cancel))
+    })
+}
+
+/// Labels, their numbers of pixels, and how many of these each map has right.
+type Hits<'py> = (Vec<i128>, Bound<'py, PyArray1<u64>>, Bound<'py, PyArray2<u64>>);
+
+/// The labels of one image `(...)`, and how many pixels of each are right in label maps `(m, ...)`.
+#[pyfunction]
+pub fn label_hits<'py>(
+    y: &Bound<'py, PyAny>,
+    predictions: &Bound<'py, PyAny>,
+    ignore_index: Option<i64>,
+) -> PyResult<Hits<'py>> {
+    let py = y.py();
+    let truth = with_labels!(&Labels::new(y)?, |view| {
+        let stack = LabelStack::new(view.insert_axis(Axis(0)), "y_true")?;
+        run(py, |cancel| Truth::new(&stack, ignore_index, cancel))
+    })?;
+    let hits = with_labels!(&Labels::new(predictions)?, |view| {
+        let stack = LabelStack::new(view, "predictions")?;
+        run(py, |cancel| truth.hits(&stack, cancel))
+    })?;
+    Ok((truth.labels, PyArray1::from_vec(py, truth.totals), PyArray2::from_owned_array(py, hits)))
 }
 
 /// Left singular vectors `(r, m)`, singular values `(r,)` and right singular vectors `(r, n)`.

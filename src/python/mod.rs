@@ -37,8 +37,9 @@ mod _core {
     use super::consign::{ConsignSearch, consign_sample};
     #[pymodule_export]
     use super::kernels::{
-        coverage, data_pointer, mask_coverage, n_needed, sample_masks, set_size, smallest_probability,
-        threshold, true_label_scores, truncated_svd, weighted_quantile,
+        agreeing_pixels, coverage, data_pointer, distinct_counts, label_hits, mask_coverage, n_needed,
+        pairwise_correlation, sample_masks, set_size, smallest_probability, threshold, true_label_scores,
+        truncated_svd, weighted_quantile,
     };
     #[pymodule_export]
     use super::objects::{Loss, Score};
