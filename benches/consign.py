@@ -2,7 +2,8 @@
 
 Images are smooth Gaussian random fields: a base, four random modes, ten samples and one more draw as the truth. Medians
 over images; what is timed is the search alone, after the decomposition, which has its own column. The paper's search
-(with PyTorch, if it is installed) goes along its grid, 0.01, 0.02, ..., until it succeeds or its time is up.
+(with PyTorch, if it is installed) goes along its grid, 0.01, 0.02, ..., until it succeeds or its time is up. Then label
+maps are drawn from the set at the largest lambda found, and Chao's estimate made of them.
 
     python benches/consign.py --size 128 --images 12 --threads 2
 """
@@ -23,6 +24,7 @@ from scipy.ndimage import gaussian_filter
 import conformask as cm
 from conformask import _consign_reference as reference
 from conformask import consign
+from conformask._decomposition import decompose
 
 N_MODES = 4
 SECONDS = 30.0  # for the paper's search, of one image
@@ -64,6 +66,7 @@ def main() -> None:
     parser.add_argument("--noise", type=float, default=0.15)
     parser.add_argument("--node-budget", type=int, default=cm.ConsignCalibrator().node_budget)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--draws", type=int, default=10_000, help="label maps")
     parser.add_argument("--reference", type=int, default=2, help="images for the paper's search, 0 for none")
     args = parser.parse_args()
     cm.set_num_threads(args.threads)
@@ -81,14 +84,16 @@ def main() -> None:
     )
     print("medians: seconds per image alone (one thread); all images together, per image")
     for k in args.components:
-        measure(images, k, beta, settings, args.reference)
+        measure(images, k, beta, settings, args.reference, args.draws)
 
 
-def measure(images: list, k: int, beta: Fraction, settings: consign._Settings, n_reference: int) -> None:
+def measure(
+    images: list, k: int, beta: Fraction, settings: consign._Settings, n_reference: int, n_draws: int
+) -> None:
     decompose_times, times, gaps, statuses, lambdas, kept = [], [], [], Counter(), [], []
     for index, (X, labels) in enumerate(images):
         start = time.perf_counter()
-        decomposition = consign._decompose(X, k, 0.05, "sigma", index)
+        decomposition = decompose(X, k, 0.05, "sigma", index)
         decompose_times.append(time.perf_counter() - start)
         start = time.perf_counter()
         search = settings.search()
@@ -115,13 +120,24 @@ def measure(images: list, k: int, beta: Fraction, settings: consign._Settings, n
         f"k = {k}: search {statistics.median(times):.3f} s (largest {max(times):.3f}), together {together:.3f} s, "
         f"decomposition {statistics.median(decompose_times):.3f} s; {shares}{gap}"
     )
-    finite = [i for i, lam in enumerate(lambdas) if 0 < lam < math.inf][:n_reference]
+    finite = [i for i, lam in enumerate(lambdas) if 0 < lam < math.inf]
+    if finite:
+        widest = max(finite, key=lambda i: lambdas[i])
+        segmentations = cm.ConsignSet(kept[widest][0], lambdas[widest], settings)
+        start = time.perf_counter()
+        draws = segmentations.sample(n_draws, random_state=0)
+        drawn = time.perf_counter() - start
+        estimate = cm.metrics.chao1(draws)
+        print(
+            f"  {n_draws} maps at lambda = {lambdas[widest]:.3g} in {drawn:.2f} s, Chao's estimate {estimate:.4g} "
+            f"in {time.perf_counter() - start - drawn:.2f} s; at most 10^{segmentations.log10_volume_upper():.1f} exist"
+        )
     try:
         torch = reference._torch()
     except ImportError:
         return
     torch.set_num_threads(cm.get_num_threads())
-    for index in finite:
+    for index in finite[:n_reference]:
         decomposition, labels = kept[index]
         image = reference._Image(
             torch,

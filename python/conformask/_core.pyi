@@ -18,6 +18,7 @@ __all__ = [
     "Score",
     "__version__",
     "agreeing_pixels",
+    "consign_open",
     "consign_sample",
     "coverage",
     "data_pointer",
@@ -189,6 +190,12 @@ def consign_sample(
     key: int,
     out: NDArray[Any],
 ) -> None: ...
+def consign_open(
+    mean: NDArray[np.float64],
+    components: NDArray[np.float64],
+    lower: NDArray[np.float64],
+    upper: NDArray[np.float64],
+) -> tuple[NDArray[np.uint64], int]: ...
 def weighted_quantile(
     values: NDArray[np.float64], weights: NDArray[np.float64], budget: Fraction
 ) -> float | None: ...

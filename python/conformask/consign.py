@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -18,11 +18,12 @@ from sklearn.exceptions import NotFittedError
 from conformask import _core
 from conformask._arrays import check_ignore_index, is_array, label_array, track
 from conformask._consign_reference import ReferenceSearch
+from conformask._decomposition import Decomposition, decompose
 from conformask._exact import as_fraction, as_plain, check_alpha, number_from_json, number_to_json
 from conformask._random import RandomState, check_key
 from conformask._samples import VOID, images, labels_of
 from conformask.exceptions import DroppedImagesWarning, InfeasibleRiskError
-from conformask.kernels import truncated_svd
+from conformask.metrics import log10_of_product
 from conformask.report import CoverageReport
 
 if TYPE_CHECKING:
@@ -34,8 +35,6 @@ __all__ = ["ConsignCalibrator", "ConsignSet", "Membership", "ReferenceSearch"]
 
 _FORMAT = "conformask.ConsignCalibrator"
 _FORMAT_VERSION = 1
-# Components whose share of the largest singular value is no more are noise.
-_RELATIVE_RANK = 1e-6
 _MAX_COMPONENTS = 64
 # Images between two looks at how large lambda-hat can still be: fixed, so that it does not matter how many run at once.
 _WAVE = 32
@@ -89,27 +88,6 @@ class _Settings:
         )
 
 
-class _Decomposition(NamedTuple):
-    """Samples as a mean and components; `centre` and `half` are the box of coefficients at lambda = 1."""
-
-    mean: NDArray[np.float64]  # (K, H, W)
-    components: NDArray[np.float64]  # (k, K, H, W)
-    singular_values: NDArray[np.float64]  # (k,)
-    centre: NDArray[np.float64]  # (k,)
-    half: NDArray[np.float64]  # (k,)
-
-    def flat(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Mean (K, pixels) and components (k, K, pixels)."""
-        mean = self.mean.reshape(len(self.mean), -1)
-        return mean, self.components.reshape(len(self.components), *mean.shape)
-
-    def asked(
-        self,
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """What a search needs besides labels."""
-        return *self.flat(), self.centre, self.half
-
-
 class ConsignSet:
     r"""A set of segmentations of one image: what the model holds possible, with its spatial patterns.
 
@@ -156,7 +134,7 @@ class ConsignSet:
     (100, 1, 2)
     """
 
-    def __init__(self, decomposition: _Decomposition, lambda_hat: float, settings: _Settings) -> None:
+    def __init__(self, decomposition: Decomposition, lambda_hat: float, settings: _Settings) -> None:
         self._decomposition = decomposition
         self._settings = settings
         self.lambda_hat = lambda_hat
@@ -200,6 +178,27 @@ class ConsignSet:
         mean, components = self._decomposition.flat()
         _core.consign_sample(mean, components, self.lower, self.upper, check_key(random_state), out)
         return out.reshape(m, *shape)
+
+    def log10_volume_upper(self) -> float:
+        r"""An upper bound of how many segmentations the box makes, as a logarithm.
+
+        .. math:: \log_{10} \min\Big( \sum_{i \le k} \binom{M}{i},\; \prod_p |C_p| \Big)
+
+        :math:`M` counts the hyperplanes, at all pixels, at which one possible label overtakes another somewhere in the
+        box: they cut it into no more cells than that. :math:`C_p` are the labels that pixel :math:`p` may have. Compare
+        with :func:`conformask.metrics.log10_volume` of pixel-wise sets, which is exact.
+
+        Returns
+        -------
+        float
+            At least 0.
+        """
+        n_pixels, n_hyperplanes = _core.consign_open(
+            *self._decomposition.flat(), np.asarray(self.lower), np.asarray(self.upper)
+        )
+        n_moving = int((self.lower < self.upper).sum())
+        n_cells = sum(math.comb(n_hyperplanes, i) for i in range(n_moving + 1))
+        return min(math.log10(n_cells), log10_of_product(n_pixels))
 
     def segmentation(self, coefficients: ArrayLike) -> NDArray[np.intp]:
         """The segmentation of given coefficients.
@@ -764,13 +763,13 @@ class ConsignCalibrator(BaseEstimator):
             return self.search
         return ReferenceSearch() if self.search == "reference" else None
 
-    def _decompose(self, samples: NDArray[np.floating[Any]], index: int) -> _Decomposition:
-        return _decompose(samples, int(self.n_components), float(self._level()), self.weight, index)
+    def _decompose(self, samples: NDArray[np.floating[Any]], index: int) -> Decomposition:
+        return decompose(samples, int(self.n_components), float(self._level()), self.weight, index)
 
     def _add(
         self,
         search: _core.ConsignSearch,
-        decomposition: _Decomposition,
+        decomposition: Decomposition,
         y: NDArray[np.integer[Any]],
         index: int,
     ) -> bool:
@@ -972,38 +971,3 @@ def _same_classes(samples: NDArray[Any], n_classes: int | None, index: int) -> i
             f"X has K = {samples.shape[1]} classes from image {index} on, but earlier images have K = {n_classes}"
         )
     return int(samples.shape[1])
-
-
-def _decompose(
-    samples: NDArray[np.floating[Any]], n_components: int, level: float, weight: str, index: int
-) -> _Decomposition:
-    """Mean, components and box of (S, K, H, W)."""
-    n_samples, shape = len(samples), samples.shape[1:]
-    flat = np.array(samples, np.float64, order="C").reshape(n_samples, -1)
-    if not np.isfinite(flat).all():
-        sample, place = np.argwhere(~np.isfinite(flat))[0]
-        label, pixel = divmod(int(place), math.prod(shape[1:]))
-        raise ValueError(
-            f"X is not finite in image {index}: sample {sample}, class {label} is {flat[sample, place]} "
-            f"at pixel {pixel}"
-        )
-    # Differences from the first sample are exact where samples are equal, so that their mean is, too.
-    first = flat[0].copy()
-    flat -= first
-    shift = flat.mean(axis=0)
-    flat -= shift
-    mean = first + shift
-    k = min(n_components, n_samples - 1, flat.shape[1])
-    U, s, Vt = (
-        truncated_svd(flat.T, k)
-        if k
-        else (np.zeros((flat.shape[1], 0)), np.zeros(0), np.zeros((0, n_samples)))
-    )
-    noise = np.finfo(np.float64).eps * math.sqrt(n_samples) * float(np.linalg.norm(mean))
-    kept = s > max(_RELATIVE_RANK * s.max(initial=0.0), noise)
-    U, s, Vt = np.array(U[:, kept].T, order="C"), s[kept], Vt[kept]
-    U[:, ~flat.any(axis=0)] = 0.0  # what does not vary is in no component, not even by rounding
-    coefficients = s[:, np.newaxis] * Vt
-    a, b = np.quantile(coefficients, [level, 1 - level], axis=1)
-    scale = {"sigma": s, "relative": s / s.max(initial=0.0) if len(s) else s, "none": np.ones(len(s))}[weight]
-    return _Decomposition(mean.reshape(shape), U.reshape(len(s), *shape), s, (a + b) / 2, scale * (b - a) / 2)

@@ -309,10 +309,7 @@ def log10_volume(masks: Any, *, average: bool = True) -> float | NDArray[np.floa
         mask = mask_array(image)
         if mask.ndim not in (3, 4):
             raise ValueError(f"masks must hold (K, H, W) or (K, D, H, W) in image {index}, got {mask.shape}")
-        # Pixels of one size together: few logarithms, and a sum that does not depend on an order.
-        counts = np.bincount(mask.sum(axis=0).ravel())
-        terms = [n * math.log10(size) for size, n in enumerate(counts.tolist()) if size and n]
-        values.append(-math.inf if counts[0] else math.fsum(terms))
+        values.append(log10_of_product(np.bincount(mask.sum(axis=0).ravel())))
     if not values:
         raise ValueError("masks is empty: it holds no image")
     return math.fsum(values) / len(values) if average else np.array(values)
@@ -579,6 +576,13 @@ def per_pixel(sums: NDArray[np.uint64], totals: NDArray[np.uint64]) -> NDArray[n
 def covered_share(missed: NDArray[np.uint64], totals: NDArray[np.uint64]) -> NDArray[np.float64]:
     """Share of labelled pixels that are covered, (n,); NaN where there is none."""
     return per_pixel((totals - missed).sum(axis=1), totals)
+
+
+def log10_of_product(n_pixels: NDArray[np.integer[Any]]) -> float:
+    """The product of all pixels' set sizes, of which ``n_pixels[size]`` are equal: few logarithms, in no order."""
+    if n_pixels[0]:
+        return -math.inf
+    return math.fsum(n * math.log10(size) for size, n in enumerate(n_pixels.tolist()) if n)
 
 
 def exact_mean(values: NDArray[np.float64]) -> float:

@@ -3,9 +3,9 @@
 use ndarray::{ArrayViewMut2, Axis};
 use rayon::prelude::*;
 
-use super::bounds::Slack;
 use super::field::Field;
-use super::search::{MAX_COMPONENTS, unit};
+use super::possible::{Coefficients, Lead};
+use super::search::unit;
 use crate::error::Result;
 use crate::philox::Philox;
 use crate::threads::Cancel;
@@ -20,10 +20,10 @@ pub fn sample<T: Copy + Send + Sync + TryFrom<u16>>(
     cancel: &Cancel,
 ) -> Result<()> {
     let class = |label: u16| T::try_from(label).ok().expect("labels fit");
-    let centre: Vec<f64> = lower.iter().zip(upper).map(|(a, b)| 0.5 * (a + b)).collect();
-    let mut common = vec![0_u16; field.n_pixels()];
-    field.labels(&centre, |first, labels| common[first..first + labels.len()].copy_from_slice(labels));
-    let changing = may_change(field, lower, upper, &common);
+    let coefficients = Coefficients::between(lower, upper);
+    let mut common = Vec::with_capacity(field.n_pixels());
+    field.labels(coefficients.centre(), |_, labels| common.extend_from_slice(labels));
+    let changing = may_change(field, &coefficients, &common);
     let part = field.select(&changing);
     let n = lower.len();
     out.axis_iter_mut(Axis(0)).into_par_iter().enumerate().try_for_each(|(sample, mut out)| {
@@ -47,25 +47,13 @@ pub fn sample<T: Copy + Send + Sync + TryFrom<u16>>(
     })
 }
 
-/// The pixels whose label may be another than that at the centre, somewhere in the box.
-fn may_change(field: &Field, lower: &[f64], upper: &[f64], common: &[u16]) -> Vec<u32> {
-    let n = lower.len();
-    let radius: Vec<f64> = lower.iter().zip(upper).map(|(a, b)| 0.5 * (b - a)).collect();
-    let centre: Vec<f64> = lower.iter().zip(upper).map(|(a, b)| 0.5 * (a + b)).collect();
-    let reach: Vec<f64> = lower.iter().zip(upper).map(|(a, b)| a.abs().max(b.abs())).collect();
+/// The pixels whose label may be another than that in the middle.
+fn may_change(field: &Field, coefficients: &Coefficients, common: &[u16]) -> Vec<u32> {
     (0..field.n_pixels())
         .filter(|&pixel| {
             let y = usize::from(common[pixel]);
-            (0..field.n_labels()).filter(|&l| l != y).any(|l| {
-                let mut lead = field.mean(y)[pixel] - field.mean(l)[pixel];
-                let mut scale = field.mean(y)[pixel].abs() + field.mean(l)[pixel].abs();
-                for k in 0..n {
-                    let (own, other) = (field.component(k, y)[pixel], field.component(k, l)[pixel]);
-                    lead += (own - other) * centre[k] - (own - other).abs() * radius[k];
-                    scale += (own.abs() + other.abs()) * reach[k];
-                }
-                lead <= scale * Slack::<MAX_COMPONENTS>::ROUNDINGS
-            })
+            let is_ahead = |l| coefficients.compare(field, pixel, y, l) == Lead::Always;
+            (0..field.n_labels()).any(|l| l != y && !is_ahead(l))
         })
         .map(|pixel| pixel as u32)
         .collect()
@@ -79,7 +67,7 @@ mod tests {
 
     #[test]
     fn only_what_may_change_is_drawn() {
-        // Pixel 0 never changes; pixel 1 is label 1 where c > 0; pixel 2 is a tie everywhere.
+        // Pixel 0 never changes; pixel 1 is label 1 where c > 0; pixel 2 is a tie that does not move, of which label 0 is.
         let mean = vec![0.9, 0.5, 0.5, 0.1, 0.5, 0.5];
         let components = vec![0.0, -0.5, 0.0, 0.0, 0.5, 0.0];
         let field = Field::new(2, 1, mean, components);
@@ -88,6 +76,6 @@ mod tests {
         assert!(out.column(0).iter().chain(out.column(2)).all(|&label| label == 0));
         let share = out.column(1).iter().filter(|&&label| label == 1).count();
         assert!((1430..1570).contains(&share), "{share} of 2000, expected 1500");
-        assert_eq!(may_change(&field, &[-1.0], &[3.0], &[0, 1, 0]), [1, 2]);
+        assert_eq!(may_change(&field, &Coefficients::between(&[-1.0], &[3.0]), &[0, 1, 0]), [1]);
     }
 }

@@ -12,6 +12,7 @@ use rayon::prelude::*;
 
 use super::run::run;
 use crate::consign::field::Field;
+use crate::consign::possible::{Coefficients, count_open};
 use crate::consign::sample::sample;
 use crate::consign::search::{self, Image, MAX_COMPONENTS, Question, Search, Status, Stop};
 use crate::philox::Philox;
@@ -212,4 +213,19 @@ pub fn consign_sample(
         Ok(out) if field.n_labels() <= 256 => draw!(out),
         _ => draw!(out.cast::<PyArrayDyn<u16>>()?),
     }
+}
+
+/// What a box leaves open: the number of pixels with each number of possible labels, and the number of hyperplanes.
+#[pyfunction]
+pub fn consign_open<'py>(
+    py: Python<'py>,
+    mean: PyReadonlyArray2<'py, f64>,
+    components: PyReadonlyArray3<'py, f64>,
+    lower: PyReadonlyArray1<'py, f64>,
+    upper: PyReadonlyArray1<'py, f64>,
+) -> PyResult<(Bound<'py, PyArray1<u64>>, u64)> {
+    let field = field_of(&mean, &components, &[&lower, &upper])?;
+    let (lower, upper) = (lower.as_array().to_vec(), upper.as_array().to_vec());
+    let open = run(py, |cancel| count_open(&field, &Coefficients::between(&lower, &upper), cancel))?;
+    Ok((PyArray1::from_vec(py, open.n_pixels), open.n_hyperplanes))
 }

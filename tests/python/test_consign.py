@@ -24,6 +24,7 @@ from sklearn.exceptions import NotFittedError
 
 import conformask as cm
 import consign_twin as twin
+from conformask._decomposition import decompose
 
 Calibrator = cm.ConsignCalibrator
 
@@ -476,6 +477,79 @@ def test_samples_of_many_classes() -> None:
     [found] = calibrator.predict([X])
     assert found.sample(3, random_state=0).dtype == np.uint16
     assert found.contains(y)
+
+
+def make_set(X: NDArray, k: int, lam: float) -> cm.ConsignSet:
+    """The set of an image, whatever calibration would say."""
+    settings = cm.ConsignCalibrator()._settings()
+    return cm.ConsignSet(decompose(X, k, 0.05, "sigma", 0), lam, settings)
+
+
+def at_corners(d: twin.Decomposition, lam: float) -> np.ndarray:
+    """Scores (corners, K, pixels) at all corners of the box."""
+    corners = itertools.product((-lam, lam), repeat=len(d.centre))
+    return np.stack(
+        [d.mean + np.tensordot(d.centre + d.half * np.array(z), d.components, 1) for z in corners]
+    )
+
+
+def volumes(X: NDArray, k: int, lam: float) -> tuple[float, float]:
+    """log10 of the number of cells that hyperplanes can cut the box into, and of the product of possible labels."""
+    scores = at_corners(twin.decompose(X, k), lam)
+    n_hyperplanes, product = 0, 0.0
+    for pixel in range(scores.shape[2]):
+        leads = scores[:, :, None, pixel] - scores[:, None, :, pixel]
+        always = (leads > 0).all(axis=0)
+        possible = np.flatnonzero(~always.any(axis=0))
+        n_hyperplanes += sum(
+            bool(~always[a, b] & ~always[b, a]) for a, b in itertools.combinations(possible, 2)
+        )
+        product += math.log10(len(possible))
+    return math.log10(sum(math.comb(n_hyperplanes, i) for i in range(k + 1))), product
+
+
+@pytest.mark.parametrize(("n_classes", "k"), [(2, 1), (2, 3), (3, 2), (5, 2)])
+def test_volume_by_definition(n_classes: int, k: int) -> None:
+    X, _ = twin.fields(np.random.default_rng(n_classes), 1, size=6, n_classes=n_classes)
+    for lam in (1e-3, 0.02, 0.3, 2.0, 50.0):
+        found = make_set(X[0], k, lam)
+        assert found.log10_volume_upper() == pytest.approx(min(volumes(X[0], k, lam)), rel=1e-12)
+
+
+def test_few_pixels_that_change_make_few_segmentations() -> None:
+    """Three labels at one pixel: three hyperplanes, which could cut the box into seven cells."""
+    X = np.eye(3)[:, :, None, None] * np.ones((1, 2))
+    X[..., 1] = [[1], [0], [0]]  # the other pixel never changes
+    cells, product = volumes(X, 2, 10.0)
+    assert (10**cells, 10**product) == (pytest.approx(7), pytest.approx(3))
+    assert 10 ** make_set(X, 2, 10.0).log10_volume_upper() == pytest.approx(3)
+
+
+def test_with_one_component_the_volume_is_exact() -> None:
+    """No two pixels change at one coefficient: M hyperplanes make M + 1 segmentations, which a fine grid meets."""
+    X, _ = twin.fields(np.random.default_rng(3), 1, size=4)
+    found = make_set(X[0], 1, 1.0)
+    grid = np.linspace(found.lower, found.upper, 20_001)
+    maps = {found.segmentation(c).tobytes() for c in grid}
+    assert len(maps) > 5
+    assert 10 ** found.log10_volume_upper() == pytest.approx(len(maps), rel=1e-9)
+
+
+@pytest.mark.parametrize("k", [2, 3])
+def test_no_more_segmentations_than_the_volume(k: int) -> None:
+    X, _ = twin.fields(np.random.default_rng(k), 1, size=4)
+    found = make_set(X[0], k, 0.5)
+    different = len(np.unique(found.sample(20_000, random_state=0).reshape(20_000, -1), axis=0))
+    assert 10 < different <= 10 ** found.log10_volume_upper() * (1 + 1e-9)
+
+
+def test_the_volume_of_one_segmentation() -> None:
+    X, _ = twin.fields(np.random.default_rng(0), 1, size=4)
+    assert make_set(X[0], 2, 0.0).log10_volume_upper() == 0.0
+    assert make_set(X[0][:1], 2, 1.0).log10_volume_upper() == 0.0
+    tied = np.full((2, 2, 3, 3), 0.5)  # a tie that does not move goes to label 0
+    tied[0, :, 0, 0] = [0.2, 0.8]
+    assert 10 ** make_set(tied, 1, 1e3).log10_volume_upper() == pytest.approx(2)
 
 
 @pytest.mark.parametrize(
