@@ -76,6 +76,11 @@ pub fn draw_each(
     }
 }
 
+/// A random number in [0, 1), as NumPy makes it.
+pub fn unit(number: u64) -> f64 {
+    (number >> 11) as f64 * (f64::EPSILON / 2.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,9 +5,8 @@ use rayon::prelude::*;
 
 use super::field::Field;
 use super::possible::{Coefficients, Lead};
-use super::search::unit;
 use crate::error::Result;
-use crate::philox::Philox;
+use crate::philox::{Philox, unit};
 use crate::threads::Cancel;
 
 /// Draws `out` `(m, pixels)`. Coefficient `k` of sample `j` is decided by random number `j * n_components + k`.

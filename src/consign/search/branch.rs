@@ -1,0 +1,190 @@
+//! Branch and bound: boxes wait in a heap, the nearest to 0 first (of equals, the one that may be most accurate).
+
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+
+use super::problem::Problem;
+use super::{Status, Stop};
+use crate::consign::bounds::{Pixels, Region, Undecided, judge, norm};
+use crate::error::Result;
+use crate::threads::Cancel;
+
+/// Space is searched shell by shell, each as much larger than what is inside; at the beginning, what is inside is the
+/// largest ball, by halvings of the limit, that can be excluded at once.
+const SHELL: f64 = 2.0;
+const MAX_HALVINGS: i32 = 40;
+
+/// A box that waits.
+struct Node<const K: usize> {
+    region: Region<K>,
+    /// Its distance to 0.
+    distance: f64,
+    /// The best accuracy it may hold, in units.
+    possible: u64,
+    number: usize,
+    right: Vec<u32>,
+    undecided: Undecided,
+    split: usize,
+}
+
+impl<const K: usize> Ord for Node<K> {
+    /// The heap gives the largest: the nearest box, of equals the most promising, of equals the oldest.
+    fn cmp(&self, other: &Self) -> Ordering {
+        other
+            .distance
+            .total_cmp(&self.distance)
+            .then(self.possible.cmp(&other.possible))
+            .then(other.number.cmp(&self.number))
+    }
+}
+
+impl<const K: usize> PartialOrd for Node<K> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<const K: usize> PartialEq for Node<K> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl<const K: usize> Eq for Node<K> {}
+
+impl<const K: usize> Problem<K> {
+    /// Lower bound and status.
+    pub(super) fn branch_and_bound(&mut self, stop: Stop, cancel: &Cancel) -> Result<(f64, Status)> {
+        let mut heap = BinaryHeap::new();
+        let (right, undecided) = (self.right.clone(), self.undecided.clone());
+        let asked = Pixels { rows: &[], undecided: &undecided, right: &right };
+        // Boxes that floats cannot split.
+        let mut stuck = f64::INFINITY;
+        // The heap holds what is nearer than this, shell by shell.
+        let mut inner = self.start(asked, &mut heap);
+        loop {
+            cancel.check()?;
+            let outside = if inner < self.limit() { inner } else { f64::INFINITY };
+            let waiting = heap.peek().map_or(f64::INFINITY, |node: &Node<K>| node.distance);
+            let lower = waiting.min(outside).min(stuck);
+            if let Some(status) = self.ending(lower, waiting.min(outside), stop) {
+                return Ok((lower, status));
+            }
+            if outside <= waiting {
+                let outer = (SHELL * inner).min(self.limit());
+                self.visit_shell(inner, outer, asked, &mut heap);
+                inner = outer;
+                continue;
+            }
+            let Some(node) = heap.pop() else { continue };
+            let Some(region) = node.region.within(self.best) else { continue };
+            let Some(halves) = region.split(node.split) else {
+                stuck = stuck.min(node.distance);
+                continue;
+            };
+            for half in halves {
+                self.visit(half, &node.right, &node.undecided, &mut heap);
+            }
+        }
+    }
+
+    /// How the search ends, if it does: `lower` is its bound, of which `waiting` can still be raised.
+    fn ending(&self, lower: f64, waiting: f64, stop: Stop) -> Option<Status> {
+        let is_narrow = self.best - lower.min(self.best) <= self.tolerance();
+        let is_over = waiting >= self.best;
+        match stop {
+            _ if is_over && self.best.is_infinite() && lower.is_infinite() => Some(Status::Infeasible),
+            Stop::Beyond(bound) if lower > bound && lower < self.best => Some(Status::NotNeeded),
+            Stop::Decided(at) if lower > at || self.best <= at => Some(Status::Exact),
+            Stop::Beyond(_) if is_narrow && self.best.is_finite() => Some(Status::Exact),
+            _ if is_over => Some(if is_narrow { Status::Exact } else { Status::UpperBound }),
+            _ if self.n_nodes >= self.question.node_budget => Some(Status::UpperBound),
+            _ => None,
+        }
+    }
+
+    /// A radius within which nothing is accurate enough, as large as one look at the ball can tell.
+    fn start(&mut self, asked: Pixels<'_, K>, heap: &mut BinaryHeap<Node<K>>) -> f64 {
+        let radius = |halvings: i32| self.limit() * 2.0_f64.powi(-halvings);
+        // Fewer halvings than `low` are too few, `high` are enough.
+        let (mut low, mut high) = (0, MAX_HALVINGS + 1);
+        while low < high {
+            let middle = i32::midpoint(low, high);
+            let region = Region::ball(radius(middle), &self.moves);
+            if self.possible(&region, asked) { low = middle + 1 } else { high = middle }
+        }
+        if low <= MAX_HALVINGS {
+            return radius(low);
+        }
+        let smallest = radius(MAX_HALVINGS);
+        self.visit(Region::ball(smallest, &self.moves), asked.right, asked.undecided, heap);
+        smallest
+    }
+
+    /// Whether a box may hold a point that is accurate enough.
+    fn possible(&self, region: &Region<K>, asked: Pixels<'_, K>) -> bool {
+        let verdict = judge(Pixels { rows: &self.rows, ..asked }, region, self.slack.over(region), false);
+        self.accuracy.is_met(self.accuracy.sum(&verdict.possible), &verdict.possible)
+    }
+
+    /// Visits `inner < |z| <= outer`, as boxes.
+    fn visit_shell(&mut self, inner: f64, outer: f64, asked: Pixels<'_, K>, heap: &mut BinaryHeap<Node<K>>) {
+        let ball = Region::ball(outer, &self.moves);
+        let asked = Pixels { rows: &self.rows, ..asked };
+        let verdict = judge(asked, &ball, self.slack.over(&ball), false);
+        if !self.accuracy.is_met(self.accuracy.sum(&verdict.possible), &verdict.possible) {
+            return;
+        }
+        let (mut rest, moves) = (ball, self.moves);
+        for k in (0..K).filter(|&k| moves[k]) {
+            let (mut below, mut above) = (rest, rest);
+            (below.high[k], above.low[k]) = (-inner, inner);
+            self.visit(below, &verdict.sure, &verdict.undecided, heap);
+            self.visit(above, &verdict.sure, &verdict.undecided, heap);
+            (rest.low[k], rest.high[k]) = (-inner, inner);
+        }
+    }
+
+    /// Judges a box: tries its points, and lets it wait unless nothing in it can be accurate enough.
+    fn visit(
+        &mut self,
+        region: Region<K>,
+        right: &[u32],
+        undecided: &Undecided,
+        heap: &mut BinaryHeap<Node<K>>,
+    ) {
+        self.n_nodes += 1;
+        let asked = Pixels { rows: &self.rows, undecided, right };
+        let verdict = judge(asked, &region, self.slack.over(&region), false);
+        let possible = self.accuracy.sum(&verdict.possible);
+        if !self.accuracy.is_met(possible, &verdict.possible) {
+            return;
+        }
+        for (right, point) in [(&verdict.at_nearest, region.nearest()), (&verdict.at_centre, region.centre())]
+        {
+            let is_met = self.accuracy.is_met(self.accuracy.sum(right), right);
+            if is_met && norm(&point) < self.best && self.try_point(&point) {
+                // Perhaps there is a nearer point on the same ray.
+                self.ray(&point);
+            }
+        }
+        let distance = norm(&region.nearest());
+        if region.low == region.high {
+            // A point: the argmax itself has the last word.
+            self.try_point(&region.nearest());
+            return;
+        }
+        if distance >= self.best {
+            return;
+        }
+        let mut split = 0;
+        for k in 1..K {
+            if verdict.spread[k] > verdict.spread[split] {
+                split = k;
+            }
+        }
+        let number = self.n_nodes;
+        let (right, undecided) = (verdict.sure, verdict.undecided);
+        heap.push(Node { region, distance, possible, number, right, undecided, split });
+    }
+}

@@ -1,0 +1,268 @@
+//! What the search of an image knows: the pixels that are still undecided, the best point, the bracket.
+
+use std::sync::Arc;
+
+use num_rational::BigRational;
+
+use super::{Bracket, Image, Question, Search, Status, Stop, VOID};
+use crate::consign::accuracy::Accuracy;
+use crate::consign::bounds::{Pixel, Pixels, Region, Row, Slack, Undecided, judge, norm};
+use crate::consign::field::Field;
+use crate::consign::line::Sweep;
+use crate::error::Result;
+use crate::threads::Cancel;
+/// A search ends where the bracket is as narrow as this, absolutely or relatively to its upper end.
+const TOLERANCE: f64 = 1e-6;
+const RELATIVE_TOLERANCE: f64 = 1e-3;
+
+/// A search; dimensions beyond the image's components do not move.
+pub(super) struct Problem<const K: usize> {
+    pub(super) question: Question,
+    pub(super) accuracy: Arc<Accuracy>,
+    pub(super) centre: [f64; K],
+    pub(super) half: [f64; K],
+    pub(super) moves: [bool; K],
+    pub(super) slack: Slack<K>,
+    /// The pixels that are undecided up to the best point, their labels and groups.
+    pub(super) field: Field,
+    pub(super) labels: Vec<u16>,
+    pub(super) groups: Vec<u16>,
+    pub(super) rows: Vec<Row<K>>,
+    pub(super) undecided: Undecided,
+    pub(super) reduced_to: f64,
+    /// Pixels of each group that are right anyway.
+    pub(super) right: Vec<u32>,
+    pub(super) best: f64,
+    pub(super) witness: Option<[f64; K]>,
+    pub(super) lower: f64,
+    pub(super) status: Status,
+    pub(super) n_nodes: usize,
+    pub(super) achieved: Vec<u32>,
+    pub(super) achieved_sum: u64,
+    pub(super) sweep: Sweep,
+}
+
+impl<const K: usize> Problem<K> {
+    pub(super) fn new(image: &Image, question: &Question) -> Option<Self> {
+        let field = &image.field;
+        let valid: Vec<u32> =
+            (0..image.labels.len()).filter(|&p| image.labels[p] != VOID).map(|p| p as u32).collect();
+        if valid.is_empty() {
+            return None;
+        }
+        let labels: Vec<u16> = valid.iter().map(|&p| image.labels[p as usize] as u16).collect();
+        let (groups, sizes) = groups_of(&labels, field.n_labels(), question.pixelwise);
+        let accuracy = Arc::new(Accuracy::new(&sizes, question.beta.clone(), question.strict));
+        let pad = |values: &[f64]| std::array::from_fn(|k| values.get(k).copied().unwrap_or(0.0));
+        let (centre, half): ([f64; K], [f64; K]) = (pad(&image.centre), pad(&image.half));
+        let mut problem = Self {
+            question: question.clone(),
+            centre,
+            half,
+            moves: half.map(|h| h > 0.0),
+            slack: Slack { at_zero: 0.0, per_unit: [0.0; K] },
+            field: field.select(&valid),
+            rows: Vec::new(),
+            undecided: Undecided::default(),
+            reduced_to: f64::INFINITY,
+            right: vec![0; sizes.len()],
+            best: f64::INFINITY,
+            witness: None,
+            lower: 0.0,
+            status: Status::Open,
+            n_nodes: 0,
+            achieved: vec![0; sizes.len()],
+            achieved_sum: 0,
+            sweep: Sweep::default(),
+            labels,
+            groups,
+            accuracy,
+        };
+        problem.find_slack();
+        problem.make_rows();
+        Some(problem)
+    }
+
+    /// The largest magnitudes that the scores are made of.
+    fn find_slack(&mut self) {
+        let field = &self.field;
+        let mut at_zero = vec![0.0_f64; field.n_pixels()];
+        let (mut largest, mut per_unit) = (0.0_f64, [0.0_f64; K]);
+        for label in 0..field.n_labels() {
+            at_zero.iter_mut().zip(field.mean(label)).for_each(|(sum, mean)| *sum = mean.abs());
+            for (k, per_unit) in per_unit.iter_mut().enumerate().take(field.n_components()) {
+                let (component, centre) = (field.component(k, label), self.centre[k].abs());
+                at_zero.iter_mut().zip(component).for_each(|(sum, u)| *sum += centre * u.abs());
+                let steepest = component.iter().fold(0.0_f64, |steepest, u| steepest.max(u.abs()));
+                *per_unit = per_unit.max(steepest * self.half[k]);
+            }
+            largest = at_zero.iter().copied().fold(largest, f64::max);
+        }
+        // A lead is the difference of two scores.
+        let scale = 2.0 * Slack::<K>::ROUNDINGS;
+        self.slack = Slack { at_zero: scale * largest, per_unit: per_unit.map(|x| scale * x) };
+    }
+
+    fn make_rows(&mut self) {
+        let field = &self.field;
+        let n_components = field.n_components();
+        for (pixel, (&label, &group)) in self.labels.iter().zip(&self.groups).enumerate() {
+            let y = usize::from(label);
+            let first = self.rows.len();
+            let mut never = false;
+            for l in (0..field.n_labels()).filter(|&l| l != y) {
+                let mut row = Row { lead: field.mean(y)[pixel] - field.mean(l)[pixel], gains: [0.0; K] };
+                let mut is_equal = row.lead == 0.0;
+                for k in 0..n_components {
+                    let difference = field.component(k, y)[pixel] - field.component(k, l)[pixel];
+                    is_equal &= difference == 0.0;
+                    row.lead += self.centre[k] * difference;
+                    row.gains[k] = self.half[k] * difference;
+                }
+                if !is_equal {
+                    self.rows.push(row);
+                } else if l < y {
+                    // Equal everywhere: the lower label wins every tie.
+                    never = true;
+                    break;
+                }
+            }
+            if never {
+                self.rows.truncate(first);
+                // A competitor that always leads.
+                self.rows.push(Row { lead: f64::NEG_INFINITY, gains: [0.0; K] });
+            }
+            let n_rows = (self.rows.len() - first) as u16;
+            self.undecided.pixels.push(Pixel { group, n_rows });
+        }
+        self.undecided.rows = (0..self.rows.len() as u32).collect();
+    }
+
+    pub(super) fn pixels(&self) -> Pixels<'_, K> {
+        Pixels { rows: &self.rows, undecided: &self.undecided, right: &self.right }
+    }
+
+    pub(super) fn limit(&self) -> f64 {
+        self.best.min(self.question.lambda_max)
+    }
+
+    /// Forgets the pixels that are decided up to the limit.
+    pub(super) fn reduce(&mut self) {
+        self.reduced_to = self.limit();
+        let region = Region::ball(self.limit(), &self.moves);
+        let slack = self.slack.over(&region);
+        let verdict = judge(self.pixels(), &region, slack, true);
+        self.right = verdict.sure;
+        self.rows = verdict.undecided.rows.iter().map(|&row| self.rows[row as usize]).collect();
+        self.undecided =
+            Undecided { pixels: verdict.undecided.pixels, rows: (0..self.rows.len() as u32).collect() };
+        let take = |of: &[u16]| verdict.kept.iter().map(|&pixel| of[pixel as usize]).collect();
+        (self.labels, self.groups) = (take(&self.labels), take(&self.groups));
+        self.field = self.field.select(&verdict.kept);
+    }
+
+    /// How many pixels of each group the argmax at a point gets right.
+    fn count(&self, z: &[f64; K]) -> Vec<u32> {
+        let coefficients: [f64; K] = std::array::from_fn(|k| self.centre[k] + self.half[k] * z[k]);
+        let mut right = self.right.clone();
+        self.field.labels(&coefficients[..self.field.n_components()], |first, found| {
+            let pixels = first..first + found.len();
+            for ((found, label), &group) in
+                found.iter().zip(&self.labels[pixels.clone()]).zip(&self.groups[pixels])
+            {
+                right[usize::from(group)] += u32::from(found == label);
+            }
+        });
+        right
+    }
+
+    /// Makes a point the best, if it is nearer than the best and the argmax agrees that it is accurate enough.
+    pub(super) fn try_point(&mut self, z: &[f64; K]) -> bool {
+        let distance = norm(z);
+        if distance > self.question.lambda_max || distance >= self.best {
+            return false;
+        }
+        let right = self.count(z);
+        let sum = self.accuracy.sum(&right);
+        let is_met = self.accuracy.is_met(sum, &right);
+        if sum > self.achieved_sum {
+            (self.achieved_sum, self.achieved) = (sum, right);
+        }
+        if is_met {
+            (self.best, self.witness) = (distance, Some(*z));
+        }
+        is_met
+    }
+
+    /// Whether nothing more is to be found out.
+    pub(super) fn is_decided(&self, stop: Stop) -> bool {
+        self.best == 0.0 || matches!(stop, Stop::Decided(at) if self.best <= at)
+    }
+
+    fn close(&mut self, lower: f64, status: Status) {
+        self.lower = self.lower.max(lower).min(self.best);
+        self.status = status;
+    }
+
+    pub(super) fn tolerance(&self) -> f64 {
+        if self.best.is_finite() { TOLERANCE.max(RELATIVE_TOLERANCE * self.best) } else { 0.0 }
+    }
+}
+
+/// The group of each pixel, and the sizes of the groups.
+fn groups_of(labels: &[u16], n_labels: usize, pixelwise: bool) -> (Vec<u16>, Vec<u32>) {
+    if pixelwise {
+        return (vec![0; labels.len()], vec![labels.len() as u32]);
+    }
+    let mut counts = vec![0_u32; n_labels];
+    for &label in labels {
+        counts[usize::from(label)] += 1;
+    }
+    let mut groups = vec![0_u16; n_labels];
+    let mut sizes = Vec::new();
+    for (group, &count) in groups.iter_mut().zip(&counts).filter(|(_, count)| **count > 0) {
+        *group = sizes.len() as u16;
+        sizes.push(count);
+    }
+    (labels.iter().map(|&label| groups[usize::from(label)]).collect(), sizes)
+}
+
+impl<const K: usize> Search for Problem<K> {
+    fn warm_start(&mut self, stop: Stop, cancel: &Cancel) -> Result<()> {
+        if self.status != Status::Open || self.witness.is_some() {
+            return Ok(());
+        }
+        if self.try_point(&[0.0; K]) {
+            self.close(0.0, Status::Exact);
+        }
+        self.search_rays(stop, cancel)
+    }
+
+    fn refine(&mut self, stop: Stop, cancel: &Cancel) -> Result<()> {
+        if self.status != Status::Open {
+            return Ok(());
+        }
+        if self.is_decided(stop) {
+            self.close(self.lower, Status::Exact);
+            return Ok(());
+        }
+        let outcome = self.branch_and_bound(stop, cancel)?;
+        self.close(outcome.0, outcome.1);
+        Ok(())
+    }
+
+    fn bracket(&self) -> Bracket {
+        let n = self.field.n_components();
+        let witness = self.witness.map(|z| z[..n].to_vec());
+        Bracket { lower: self.lower, upper: self.best, witness, status: self.status, n_nodes: self.n_nodes }
+    }
+
+    fn achieved(&self) -> BigRational {
+        self.accuracy.exact(&self.achieved)
+    }
+
+    fn n_bytes(&self) -> usize {
+        let planes = (1 + self.field.n_components()) * self.field.n_labels() * self.field.n_pixels();
+        8 * planes + self.rows.len() * (size_of::<Row<K>>() + 4) + self.labels.len() * 8
+    }
+}
