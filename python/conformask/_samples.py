@@ -37,7 +37,8 @@ def labels_of(
         raise ValueError(
             f"y holds label {y[wrong][0]}{where}, outside [0, {n_classes}) and not the ignore index ({ignore_index})"
         )
-    labels: NDArray[np.int32] = np.where(void, VOID, y).astype(np.int32).ravel()
+    labels = y.astype(np.int32).ravel()  # before void is marked: unsigned types have no -1
+    labels[void.ravel()] = VOID
     return labels
 
 

@@ -572,6 +572,8 @@ def test_void_pixels_count_in_no_accuracy() -> None:
     assert close(other, twin.enumerate_vertices(d, void, twin.Fraction("0.8")))
     assert other != lam
     assert lambda_of(X, np.where(void == 255, -7, void), min_accuracy=0.8, ignore_index=-7) == other
+    for dtype in (np.uint8, np.uint16, np.int64):  # unsigned types have no -1, which is void to the kernels
+        assert lambda_of(X, void.astype(dtype), min_accuracy=0.8) == other
     # ... but the samples there are in the decomposition
     changed = X.copy()
     changed[:, :, :3] = np.random.default_rng(0).random(changed[:, :, :3].shape)
