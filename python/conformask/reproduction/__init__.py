@@ -4,8 +4,10 @@
 what the paper printed, :mod:`~conformask.reproduction.sources` where profiles come from (simulated, stored, or a
 network of MMSegmentation), :mod:`~conformask.reproduction.tables` writes Markdown, CSV and LaTeX.
 ``python -m conformask.reproduction`` does all of it; it needs the extra ``conformask[reproduction]``.
+:mod:`~conformask.reproduction.consign` compares CONSIGN with pixel-wise sets, as ``--consign`` there.
 """
 
+from conformask.reproduction.consign import Comparison, Outcome, compare
 from conformask.reproduction.cose import (
     Row,
     Setting,
@@ -18,9 +20,12 @@ from conformask.reproduction.cose import (
 )
 
 __all__ = [
+    "Comparison",
+    "Outcome",
     "Row",
     "Setting",
     "Source",
+    "compare",
     "generic_settings",
     "mesh_search",
     "paper_settings",
