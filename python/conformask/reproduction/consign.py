@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -565,7 +566,7 @@ def _outcome(
     for i, key in zip(test, keys, strict=True):
         maps, volume = method.draw(int(i), ms[-1], key)
         volumes.append(volume)
-        curves.append([_metrics(images.label(i), maps[:m], min_accuracy, images.ignore_index) for m in ms])
+        curves.append(list(_metrics(images.label(i), maps, ms, min_accuracy, images.ignore_index)))
     chao, *others = np.moveaxis(np.array(curves), (1, 2), (2, 0))  # each (images, m)
     covered, correlation, varying = (
         tuple(_mean_and_sd(column)[0] for column in values.T) for values in others
@@ -588,18 +589,26 @@ def _outcome(
 
 
 def _metrics(
-    label: ArrayLike, maps: NDArray[np.integer[Any]], min_accuracy: float, ignore_index: int | None
-) -> tuple[float, float, float, float]:
-    """The values of :data:`_CURVES` on the draws of one image; NaN where undefined."""
-    several = len(maps) > 1
-    varying = several and bool((maps != maps[0]).any())
-    covered = cm.metrics.sample_coverage([label], [maps], min_accuracy, ignore_index=ignore_index)
-    return (
-        cm.metrics.chao1(maps),
-        float(covered),
-        cm.metrics.pairwise_correlation(maps) if several else math.nan,
-        cm.metrics.pairwise_correlation(maps, varying_only=True) if varying else math.nan,
-    )
+    label: ArrayLike,
+    maps: NDArray[np.integer[Any]],
+    ms: tuple[int, ...],
+    min_accuracy: float,
+    ignore_index: int | None,
+) -> Iterator[tuple[float, float, float, float]]:
+    """The values of :data:`_CURVES` on the first m draws of one image, for each m; NaN where undefined."""
+    covered = 0.0
+    for before, m in pairwise((0, *ms)):
+        first = maps[:m]
+        # What is covered stays covered: only the draws that are new are looked at.
+        new = cm.metrics.sample_coverage([label], [maps[before:m]], min_accuracy, ignore_index=ignore_index)
+        covered = max(covered, float(new))
+        varying = bool((first != first[0]).any())
+        yield (
+            cm.metrics.chao1(first),
+            covered,
+            cm.metrics.pairwise_correlation(first) if m > 1 else math.nan,
+            cm.metrics.pairwise_correlation(first, varying_only=True) if varying else math.nan,
+        )
 
 
 def _mean_and_sd(values: Iterable[float]) -> tuple[float, float]:
