@@ -514,7 +514,8 @@ def pairwise_correlation(samples: Any, varying_only: bool = False) -> float:
     Returns
     -------
     float
-        In [-1 / (m - 1), 1], to some rounding errors: sums of labels and squares are exact.
+        In [-1 / (m - 1), 1], to some rounding errors: sums of labels and squares are exact. With `varying_only`, 0
+        for maps that are all the same.
 
     Raises
     ------

@@ -500,8 +500,9 @@ def plot_samples(
         ax.set_title(title)
         _frameless(ax)
     present = np.isin(np.arange(k), maps) & (np.arange(k) != background)
-    last = panels[min(n_columns, len(panels)) - 1]
-    _legend(last, names, colours, present, several=False, void=bool(void.any()))
+    boxes = [ax.get_position() for ax in panels]
+    top_right = max(range(len(panels)), key=lambda i: (round(boxes[i].x1, 6), boxes[i].y1))
+    _legend(panels[top_right], names, colours, present, several=False, void=bool(void.any()))
     return panels
 
 

@@ -408,6 +408,10 @@ def test_samples_on_given_axes() -> None:
     panels = plot_samples(SAMPLES, n_classes=7, axes=axes)
     assert panels.tolist() == axes.ravel()[:2].tolist()
     assert not axes[1, 1].axison
+    for shown, top_right in ((axes.ravel()[1:], axes[0, 1]), (axes[:, 0], axes[0, 0])):
+        [with_legend] = [ax for ax in plot_samples(SAMPLES, axes=shown) if ax.get_legend()]
+        assert with_legend is top_right
+        with_legend.get_legend().remove()
 
 
 @pytest.mark.parametrize(
