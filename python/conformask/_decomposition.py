@@ -16,6 +16,8 @@ __all__ = ["Decomposition", "decompose"]
 
 # Components whose share of the largest singular value is no more are noise.
 _RELATIVE_RANK = 1e-6
+# Relative differences that are not more than so many roundings of float64 are none.
+_ROUNDINGS = 4
 
 
 class Decomposition(NamedTuple):
@@ -58,16 +60,20 @@ def decompose(
     shift = flat.mean(axis=0)
     flat -= shift
     mean = first + shift
+    eps = np.finfo(np.float64).eps
+    # What varies by roundings alone does not vary, and how large it is makes nothing else noise: a masked class may be -1e30.
+    still = np.maximum(flat.max(axis=0), -flat.min(axis=0)) <= _ROUNDINGS * eps * np.abs(mean)
+    flat[:, still] = 0.0
     k = min(n_components, n_samples - 1, flat.shape[1])
     U, s, Vt = (
         truncated_svd(flat.T, k)
         if k
         else (np.zeros((flat.shape[1], 0)), np.zeros(0), np.zeros((0, n_samples)))
     )
-    noise = np.finfo(np.float64).eps * math.sqrt(n_samples) * float(np.linalg.norm(mean))
+    noise = eps * math.sqrt(n_samples) * float(np.linalg.norm(mean[~still]))
     kept = s > max(_RELATIVE_RANK * s.max(initial=0.0), noise)
     U, s, Vt = np.array(U[:, kept].T, order="C"), s[kept], Vt[kept]
-    U[:, ~flat.any(axis=0)] = 0.0  # what does not vary is in no component, not even by rounding
+    U[:, still] = 0.0  # what does not vary is in no component, not even by rounding
     coefficients = s[:, np.newaxis] * Vt
     a, b = np.quantile(coefficients, [level, 1 - level], axis=1)
     scale = {"sigma": s, "relative": s / s.max(initial=0.0) if len(s) else s, "none": np.ones(len(s))}[weight]

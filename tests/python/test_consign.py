@@ -632,6 +632,32 @@ def test_differences_by_rounding_are_none() -> None:
     assert calibrator.predict([X])[0].components.shape == (0, 2, 1, 2)
 
 
+@pytest.mark.parametrize("low", [-1e4, -1e9, -1e18, float(np.finfo(np.float32).min), -1e100])
+def test_masked_classes_change_nothing(low: float) -> None:
+    """A class that is never possible, and one pixel at which all classes but one are not."""
+    X, y = twin.fields(np.random.default_rng(5), 30, 8, 3, noise=0.05, modes=2)
+    X[:, :, :, 0, 0], y[:, 0, 0] = [0.2, 0.3, 0.5], 2
+    known = Calibrator(2, alpha=0.3, min_accuracy=0.8).fit(X, y)
+    assert 0 < known.lambda_hat_ < math.inf
+    masked = np.concatenate([X, np.full_like(X[:, :, :1], low)], axis=2)
+    masked[:, :, :2, 0, 0] = low
+    found = Calibrator(2, alpha=0.3, min_accuracy=0.8).fit(masked, y)
+    assert found.image_status_.tolist() == known.image_status_.tolist()
+    np.testing.assert_allclose(found.image_lambdas_, known.image_lambdas_, rtol=2e-3)
+    sets = found.predict(masked[:3])
+    assert [len(one.components) for one in sets] == [2, 2, 2]
+    for one, other in zip(sets, known.predict(X[:3]), strict=True):
+        assert np.array_equal(one.sample(20, random_state=0), other.sample(20, random_state=0))
+        assert one.log10_volume_upper() == pytest.approx(other.log10_volume_upper())
+
+
+def test_rounded_differences_of_large_scores_hide_nothing() -> None:
+    X, y = image(3)
+    masked = np.concatenate([X, np.full_like(X[:, :1], -1e18)], axis=1)
+    masked[0, 2] = np.nextafter(-1e18, 0)
+    assert close(lambda_of(masked, y, min_accuracy=0.8), lambda_of(X, y, min_accuracy=0.8))
+
+
 def test_components_without_a_range_are_frozen() -> None:
     """Most samples agree: the quantiles of the coefficients coincide, and the box is flat."""
     X = np.repeat(two_pixels()[1:2], 9, axis=0)

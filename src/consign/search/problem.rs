@@ -78,53 +78,47 @@ impl<const K: usize> Problem<K> {
             groups,
             accuracy,
         };
-        problem.find_slack();
         problem.make_rows();
         Some(problem)
     }
 
-    /// The largest magnitudes that the scores are made of.
-    fn find_slack(&mut self) {
-        let field = &self.field;
-        let mut at_zero = vec![0.0_f64; field.n_pixels()];
-        let (mut largest, mut per_unit) = (0.0_f64, [0.0_f64; K]);
-        for label in 0..field.n_labels() {
-            at_zero.iter_mut().zip(field.mean(label)).for_each(|(sum, mean)| *sum = mean.abs());
-            for (k, per_unit) in per_unit.iter_mut().enumerate().take(field.n_components()) {
-                let (component, centre) = (field.component(k, label), self.centre[k].abs());
-                at_zero.iter_mut().zip(component).for_each(|(sum, u)| *sum += centre * u.abs());
-                let steepest = component.iter().fold(0.0_f64, |steepest, u| steepest.max(u.abs()));
-                *per_unit = per_unit.max(steepest * self.half[k]);
-            }
-            largest = at_zero.iter().copied().fold(largest, f64::max);
-        }
-        // A lead is the difference of two scores.
-        let scale = 2.0 * Slack::<K>::ROUNDINGS;
-        self.slack = Slack { at_zero: scale * largest, per_unit: per_unit.map(|x| scale * x) };
-    }
-
+    /// The leads over competitors that may ever be ahead or behind, and the slack of the largest of them. What is far ahead
+    /// or behind throughout, such as a class that is masked by a very low score, is sure by its own slack, and makes the
+    /// others no less sure.
     fn make_rows(&mut self) {
         let field = &self.field;
-        let n_components = field.n_components();
+        let lambda_max = self.question.lambda_max;
+        let (mut at_zero, mut per_unit) = (0.0_f64, [0.0_f64; K]);
         for (pixel, (&label, &group)) in self.labels.iter().zip(&self.groups).enumerate() {
             let y = usize::from(label);
             let first = self.rows.len();
             let mut never = false;
             for l in (0..field.n_labels()).filter(|&l| l != y) {
-                let mut row = Row { lead: field.mean(y)[pixel] - field.mean(l)[pixel], gains: [0.0; K] };
+                let (own, other) = (field.mean(y)[pixel], field.mean(l)[pixel]);
+                let mut row = Row { lead: own - other, gains: [0.0; K] };
                 let mut is_equal = row.lead == 0.0;
-                for k in 0..n_components {
-                    let difference = field.component(k, y)[pixel] - field.component(k, l)[pixel];
+                // The magnitudes that both scores are made of.
+                let (mut magnitude, mut magnitudes) = (own.abs() + other.abs(), [0.0; K]);
+                for k in 0..field.n_components() {
+                    let (own, other) = (field.component(k, y)[pixel], field.component(k, l)[pixel]);
+                    let (difference, both) = (own - other, own.abs() + other.abs());
                     is_equal &= difference == 0.0;
                     row.lead += self.centre[k] * difference;
                     row.gains[k] = self.half[k] * difference;
+                    magnitude += self.centre[k].abs() * both;
+                    magnitudes[k] = self.half[k] * both;
                 }
-                if !is_equal {
-                    self.rows.push(row);
-                } else if l < y {
-                    // Equal everywhere: the lower label wins every tie.
-                    never = true;
+                let slack = Slack::<K>::ROUNDINGS * (magnitude + lambda_max * magnitudes.iter().sum::<f64>());
+                let reach = lambda_max * row.gains.iter().map(|gain| gain.abs()).sum::<f64>();
+                // Equal everywhere: the lower label wins every tie.
+                never = row.lead + reach < -slack || (is_equal && l < y);
+                if never {
                     break;
+                }
+                if !is_equal && row.lead - reach <= slack {
+                    self.rows.push(row);
+                    at_zero = at_zero.max(magnitude);
+                    per_unit.iter_mut().zip(magnitudes).for_each(|(largest, x)| *largest = largest.max(x));
                 }
             }
             if never {
@@ -136,6 +130,8 @@ impl<const K: usize> Problem<K> {
             self.undecided.pixels.push(Pixel { group, n_rows });
         }
         self.undecided.rows = (0..self.rows.len() as u32).collect();
+        let scale = Slack::<K>::ROUNDINGS;
+        self.slack = Slack { at_zero: scale * at_zero, per_unit: per_unit.map(|x| scale * x) };
     }
 
     pub(super) fn pixels(&self) -> Pixels<'_, K> {
