@@ -48,7 +48,7 @@ def is_array(value: object) -> bool:
 
 def score_array(X: object, where: str = "") -> Scores:
     """`X` as float16, float32 or float64 in native byte order, aligned. Copied only if it is not."""
-    array = np.asanyarray(to_array(X, "X", where))
+    array = _one_array(X, "X", where)
     if array.dtype == object:
         _refuse_mask(array, "X")
         raise TypeError(
@@ -67,6 +67,17 @@ def matrix_array(A: object, name: str = "A") -> Scores:
     return array
 
 
+def _one_array(value: object, name: str, where: str) -> NDArray[Any]:
+    try:
+        return np.asanyarray(to_array(value, name, where))
+    except ValueError as error:
+        if "inhomogeneous" not in str(error):
+            raise
+        raise ValueError(
+            f"{name} must be one array{where}, got a {type(value).__name__} of parts whose shapes differ"
+        ) from None
+
+
 def _floats(array: NDArray[Any], name: str, where: str = "") -> Scores:
     _refuse_mask(array, name)
     if array.dtype.newbyteorder("=") not in (np.float16, np.float32, np.float64):
@@ -76,7 +87,9 @@ def _floats(array: NDArray[Any], name: str, where: str = "") -> Scores:
 
 def label_array(y: object, name: str = "y", where: str = "") -> Labels:
     """`y` as integers in native byte order, aligned. Copied only if it is not."""
-    array = np.asanyarray(to_array(y, name, where))
+    if isinstance(y, Iterator) or (isinstance(y, np.ndarray) and y.dtype == object):
+        y = list(y)  # label maps one by one
+    array = _one_array(y, name, where)
     _refuse_mask(array, name)
     if array.dtype == bool:
         array = array.view(np.uint8)

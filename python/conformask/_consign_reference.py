@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from tqdm.auto import tqdm
 
+from conformask._exact import as_plain
 from conformask._samples import VOID
 
 if TYPE_CHECKING:
@@ -73,8 +74,17 @@ class ReferenceSearch:
 
     def __post_init__(self) -> None:
         for each in fields(self):
-            if not getattr(self, each.name) > 0:
-                raise ValueError(f"{each.name} must be above 0, got {getattr(self, each.name)!r}")
+            value = getattr(self, each.name)
+            plain: float | int
+            if isinstance(each.default, int):
+                if isinstance(value, bool) or not isinstance(value, int | np.integer):
+                    raise TypeError(f"{each.name} must be an int, got {value!r}")
+                plain = int(value)
+            else:
+                plain = float(as_plain(value, each.name))
+            if not plain > 0:
+                raise ValueError(f"{each.name} must be above 0, got {value!r}")
+            object.__setattr__(self, each.name, plain)  # what a file can hold
 
 
 class Problem(NamedTuple):

@@ -61,7 +61,7 @@ def decompose(
     flat -= shift
     mean = first + shift
     eps = np.finfo(np.float64).eps
-    # What varies by roundings alone does not vary, and how large it is makes nothing else noise: a masked class may be -1e30.
+    # What varies by roundings alone does not vary; and the size of a masked class, -1e30, makes nothing else noise.
     still = np.maximum(flat.max(axis=0), -flat.min(axis=0)) <= _ROUNDINGS * eps * np.abs(mean)
     flat[:, still] = 0.0
     k = min(n_components, n_samples - 1, flat.shape[1])

@@ -18,7 +18,11 @@ __all__ = [
     "number_from_json",
     "number_to_json",
     "share_of",
+    "tolerated",
 ]
+
+# An accuracy that is so little below the minimum reaches it.
+_TOLERANCE = Fraction(1, 10**12)
 
 
 def as_fraction(value: object, name: str) -> Fraction:
@@ -63,6 +67,11 @@ def number_to_json(number: object) -> dict[str, str]:
 def number_from_json(value: Any) -> Any:
     """The inverse of :func:`number_to_json`; anything else as it is."""
     return Fraction(value["fraction"]) if isinstance(value, dict) and value.keys() == {"fraction"} else value
+
+
+def tolerated(min_accuracy: Fraction) -> Fraction:
+    """What an accuracy must be to reach a minimum: 5 of 6 reach 0.8333333333333334."""
+    return max(min_accuracy - _TOLERANCE, Fraction(0))
 
 
 def check_alpha(alpha: object) -> Fraction:

@@ -20,12 +20,17 @@ _MAX_CLASSES = 2**16
 
 
 def labels_of(
-    y: NDArray[np.integer[Any]], shape: tuple[int, ...], ignore_index: int | None, where: str
+    y: NDArray[np.integer[Any]], shape: tuple[int, ...], ignore_index: int | None, where: str, of: str = "X"
 ) -> NDArray[np.int32]:
     """Labels of the pixels of (K, H, W), -1 where void."""
     n_classes = shape[0]
     if y.shape != shape[1:]:
-        raise ValueError(f"y must have shape {shape[1:]} to match X{where}, got {y.shape}")
+        hint = (
+            "; an iterable yields one image (S, K, H, W) at a time"
+            if len(shape) == 4 and y.shape[1:] == shape[2:]
+            else ""
+        )
+        raise ValueError(f"y must have shape {shape[1:]} to match {of}{where}, got {y.shape}{hint}")
     if ignore_index is not None and 0 <= ignore_index < n_classes:
         raise ValueError(
             f"ignore_index={ignore_index} is one of the K = {n_classes} classes; "
@@ -69,6 +74,10 @@ def images(
                 index,
             )
         return
+    if getattr(X, "batch_size", None) is not None:
+        raise TypeError(
+            f"X yields batches of {X.batch_size} images, but must yield one image at a time: batch_size=None"
+        )
     if not isinstance(X, Iterable) or isinstance(X, str | bytes | dict):
         raise TypeError(
             f"X must be an array, a list of images or an iterable of images, got {type(X).__name__}"

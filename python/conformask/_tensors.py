@@ -25,7 +25,9 @@ def lives_elsewhere(value: Any) -> bool:
 
 
 def to_array(value: Any, name: str, where: str = "") -> Any:
-    """What is no tensor as it is; a tensor as an array, copied only if it lives elsewhere."""
+    """What is no tensor as it is; a tensor as an array, copied only if it lives elsewhere; tensors in a list, too."""
+    if isinstance(value, list | tuple) and any(map(is_tensor, value)):
+        return [to_array(each, name, where) for each in value]
     if not is_tensor(value):
         return value
     if value.is_meta:

@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -19,7 +19,14 @@ from conformask import _core
 from conformask._arrays import check_ignore_index, is_array, label_array, track
 from conformask._consign_reference import ReferenceSearch
 from conformask._decomposition import Decomposition, decompose
-from conformask._exact import as_fraction, as_plain, check_alpha, number_from_json, number_to_json
+from conformask._exact import (
+    as_fraction,
+    as_plain,
+    check_alpha,
+    number_from_json,
+    number_to_json,
+    tolerated,
+)
 from conformask._random import RandomState, check_key
 from conformask._samples import VOID, images, labels_of
 from conformask.exceptions import DroppedImagesWarning, InfeasibleRiskError
@@ -27,9 +34,12 @@ from conformask.metrics import log10_of_product
 from conformask.report import CoverageReport
 
 if TYPE_CHECKING:
-    from typing import Self
+    from collections.abc import Callable
+    from typing import Self, TypeAlias
 
     from numpy.typing import ArrayLike, NDArray
+
+    _Decomposer: TypeAlias = Callable[[NDArray[np.floating[Any]], int], Decomposition]
 
 __all__ = ["ConsignCalibrator", "ConsignSet", "Membership", "ReferenceSearch"]
 
@@ -40,6 +50,8 @@ _MAX_COMPONENTS = 64
 _WAVE = 32
 # Decompositions that wait for their first bounds.
 _WAITING_BYTES = 2**28
+# Parameters that may change after calibration.
+_FREE = ("on_empty", "progress", "random_state")
 _STATUSES = ("exact", "upper_bound", "infeasible", "not_needed")
 
 
@@ -84,8 +96,13 @@ class _Settings:
 
     def search(self) -> _core.ConsignSearch:
         return _core.ConsignSearch(
-            self.min_accuracy, self.strict, self.pixelwise, self.lambda_max, self.node_budget
+            self.least_accuracy, self.strict, self.pixelwise, self.lambda_max, self.node_budget
         )
+
+    @property
+    def least_accuracy(self) -> Fraction:
+        """What must be reached, or exceeded."""
+        return self.min_accuracy if self.strict else tolerated(self.min_accuracy)
 
 
 class ConsignSet:
@@ -186,7 +203,8 @@ class ConsignSet:
 
         :math:`M` counts the hyperplanes, at all pixels, at which one possible label overtakes another somewhere in the
         box: they cut it into no more cells than that. :math:`C_p` are the labels that pixel :math:`p` may have. Compare
-        with :func:`conformask.metrics.log10_volume` of pixel-wise sets, which is exact.
+        with :func:`conformask.metrics.log10_volume` of pixel-wise sets, which is exact. The bound is that of exact
+        coefficients: where classes tie but for rounding, floats may make more.
 
         Returns
         -------
@@ -238,15 +256,16 @@ class ConsignSet:
         Returns
         -------
         Membership
-            The search is that of calibration: an image is contained if its own lambda, found in this way, is at most
-            lambda-hat. That is what the guarantee speaks of.
+            The certified search is that of calibration: an image is contained if its own lambda, found in this way, is
+            at most lambda-hat. That is what the guarantee speaks of. Of a calibrator with the reference search it
+            speaks of what is contained or not certain.
 
         Raises
         ------
         TypeError, ValueError
             If `y` does not fit, or has no labelled pixel.
         """
-        labels = labels_of(label_array(y), self.mean.shape, self._settings.ignore_index, "")
+        labels = labels_of(label_array(y), self.mean.shape, self._settings.ignore_index, "", of="the set")
         search = self._settings.search()
         if not search.add(*self._decomposition.asked(), labels):
             raise ValueError("y has no labelled pixel: whether it is in the set is undefined")
@@ -280,8 +299,37 @@ class _Solution:
     lower_bounds: NDArray[np.float64]
     statuses: NDArray[np.str_]
     n_skipped: int
+    kind: _Kind
+    asked: dict[str, Any]  # the parameters that it answers
+    failure: dict[str, Any] | None = None
+
+    def error(self) -> InfeasibleRiskError:
+        """A new one each time: an exception that is kept keeps what it passed through."""
+        assert self.failure is not None
+        return InfeasibleRiskError(**self.failure)
+
+
+class _Kind(NamedTuple):
+    """What all images have in common."""
+
     n_classes: int
-    error: InfeasibleRiskError | None = None
+    n_axes: int  # of space
+
+    @classmethod
+    def of(cls, samples: NDArray[Any]) -> _Kind:
+        return cls(samples.shape[1], samples.ndim - 2)
+
+    def check(self, samples: NDArray[Any], index: int, others: str) -> None:
+        """Refuses an image of another kind."""
+        if samples.shape[1] != self.n_classes:
+            raise ValueError(
+                f"X has K = {samples.shape[1]} classes in image {index}, but {others} had K = {self.n_classes}"
+            )
+        if samples.ndim - 2 != self.n_axes:
+            raise ValueError(
+                f"X has {samples.ndim - 2} axes of space in image {index}, but {others} had {self.n_axes}: images are "
+                "(S, K, H, W) or (S, K, D, H, W), one at a time"
+            )
 
 
 class ConsignCalibrator(BaseEstimator):
@@ -312,13 +360,15 @@ class ConsignCalibrator(BaseEstimator):
     alpha : float in (0, 1), default=0.1
         The risk level, as the decimal that it prints as. At least ``ceil(1 / alpha) - 1`` images are needed.
     min_accuracy : float in (0, 1], default=0.9
-        The accuracy :math:`\beta` that one segmentation of the set must have, as the decimal that it prints as.
+        The accuracy :math:`\beta` that one segmentation of the set must have, as the decimal that it prints as. One
+        that is below by 1e-12 or less will do, so that 5 of 6 reach ``5 / 6``.
     weight : {"sigma", "relative", "none"}, default="sigma"
         What scales the box besides lambda: the singular value :math:`\sigma_k`, its ratio to the largest, or nothing.
         With "sigma" lambda-hat depends on the size of images and on S: never use it for others.
     search : {"certified", "reference"} or ReferenceSearch, default="certified"
         How :math:`\lambda_i` is found. "reference" is the paper's grid of lambda with gradient descent from random
-        points; it needs PyTorch, certifies nothing, and is there to compare with.
+        points; it needs PyTorch, certifies nothing, and is there to compare with. Coverage is searched with the
+        certified one all the same: what that leaves open may be covered (``coverage_bound``).
     lambda_max : float, default=1e4
         The largest lambda to search.
     quantile_level : float in [0, 0.5) or None, default=None
@@ -337,7 +387,7 @@ class ConsignCalibrator(BaseEstimator):
         the guarantee speaks of images with labelled pixels. "raise" refuses them. "zero_loss" counts them with
         lambda 0.
     node_budget : int >= 1, default=20000
-        The largest number of boxes that a search looks at.
+        About the largest number of boxes that a search looks at.
     random_state : int >= 0, numpy.random.Generator, numpy.random.RandomState or None, default=None
         The random numbers of the reference search. The certified search always gives the same result.
     progress : bool or "auto", default="auto"
@@ -460,8 +510,8 @@ class ConsignCalibrator(BaseEstimator):
                 DroppedImagesWarning,
                 stacklevel=2,
             )
-        if solution.error:
-            raise solution.error
+        if solution.failure:
+            raise solution.error()
         return self
 
     # Results
@@ -471,8 +521,7 @@ class ConsignCalibrator(BaseEstimator):
         """The calibrated lambda."""
         solution = self._solved()
         if solution.lambda_hat is None:
-            assert solution.error is not None
-            raise solution.error
+            raise solution.error()
         return solution.lambda_hat
 
     @property
@@ -503,7 +552,7 @@ class ConsignCalibrator(BaseEstimator):
     @property
     def n_classes_(self) -> int:
         """K."""
-        return self._solved().n_classes
+        return self._solved().kind.n_classes
 
     # Prediction
 
@@ -526,8 +575,7 @@ class ConsignCalibrator(BaseEstimator):
         TypeError, ValueError
             If X is not as described, or K is not that of calibration.
         """
-        _ = self.lambda_hat_
-        sets = self._sets(X)
+        sets = self._sets(X, self.lambda_hat_, self._solved().kind, self._settings(), self._decomposer())
         return list(sets) if is_array(X) or isinstance(X, Sequence) else sets
 
     def evaluate(self, X: Any, y: Any = None) -> CoverageReport:
@@ -557,10 +605,10 @@ class ConsignCalibrator(BaseEstimator):
             found.add(search, range(len(search)))
             search = settings.search()
 
+        kind, decomposed = self._solved().kind, self._decomposer()
         for samples, labels, index in images(X, y, self.progress):
-            decomposition = self._decompose(samples, index)
-            self._check_classes(samples)
-            if self._add(search, decomposition, labels, index):
+            kind.check(samples, index, "calibration")
+            if self._add(search, decomposed(samples, index), labels, index):
                 if search.n_bytes_waiting() > _WAITING_BYTES:
                     decide()
             elif self.on_empty == "zero_loss":
@@ -570,7 +618,11 @@ class ConsignCalibrator(BaseEstimator):
                 n_skipped += 1
         decide()
         if not found.lambdas:
-            raise ValueError("X is empty: it holds no image with a labelled pixel")
+            raise ValueError(
+                f"X holds no image with a labelled pixel: {n_skipped} are void (on_empty='skip')"
+                if n_skipped
+                else "X is empty: it holds no image"
+            )
         contained = np.array(found.lambdas) <= lam
         certified = contained | (np.array(found.lower_bounds) > lam)
         return CoverageReport(
@@ -623,6 +675,8 @@ class ConsignCalibrator(BaseEstimator):
             **{name: as_plain(getattr(self, name), name) for name in ("alpha", "min_accuracy", "lambda_max")},
             "n_components": int(self.n_components),
             "node_budget": int(self.node_budget),
+            "strict": bool(self.strict),
+            "progress": self.progress if self.progress == "auto" else bool(self.progress),
             "ignore_index": check_ignore_index(self.ignore_index),
             "random_state": None if self.random_state is None else int(self.random_state),
             "search": asdict(self.search) if isinstance(self.search, ReferenceSearch) else self.search,
@@ -640,7 +694,8 @@ class ConsignCalibrator(BaseEstimator):
                 "image_lower_bounds": [_number_to_json(value) for value in solution.lower_bounds],
                 "image_status": solution.statuses.tolist(),
                 "n_skipped": solution.n_skipped,
-                "n_classes": solution.n_classes,
+                "n_classes": solution.kind.n_classes,
+                "n_axes": solution.kind.n_axes,
             },
         }
         text = json.dumps(document, indent=2, allow_nan=False, default=number_to_json) + "\n"
@@ -697,14 +752,16 @@ class ConsignCalibrator(BaseEstimator):
             raise ValueError("the results of the images do not fit each other")
         if (lambdas < 0).any() or not (lower_bounds >= 0).all() or (lambdas < lower_bounds).any():
             raise ValueError("image_lambdas and image_lower_bounds do not fit each other")
-        for name, least in {"n_skipped": 0, "n_classes": 2}.items():
-            if type(results[name]) is not int or results[name] < least:
+        ranges = {"n_skipped": (0, math.inf), "n_classes": (2, math.inf), "n_axes": (2, 3)}
+        for name, (least, largest) in ranges.items():
+            if type(results[name]) is not int or not least <= results[name] <= largest:
                 raise ValueError(f"{name} is {results[name]!r}")
         lambda_hat = float(results["lambda_hat"])
         if lambda_hat != self._order_statistic(lambdas) or not math.isfinite(lambda_hat):
             raise ValueError(f"lambda_hat is {results['lambda_hat']!r}, not that of the images")
+        kind = _Kind(results["n_classes"], results["n_axes"])
         return _Solution(
-            lambda_hat, lambdas, lower_bounds, statuses, results["n_skipped"], results["n_classes"]
+            lambda_hat, lambdas, lower_bounds, statuses, results["n_skipped"], kind, self._asked()
         )
 
     # Inside
@@ -732,7 +789,7 @@ class ConsignCalibrator(BaseEstimator):
                 raise ValueError(f"{name} must be one of {list(values)}, got {getattr(self, name)!r}")
         if beta == 1 and self.strict:
             raise ValueError("no accuracy exceeds min_accuracy=1: say strict=False, or take less")
-        if as_fraction(self.lambda_max, "lambda_max") <= 0:
+        if not as_plain(self.lambda_max, "lambda_max") > 0 or float(self.lambda_max) == 0:
             raise ValueError(f"lambda_max must be above 0, got {self.lambda_max!r}")
         if not 0 <= self._level() < 0.5:
             raise ValueError(f"quantile_level must be in [0, 0.5), got {self.quantile_level!r}")
@@ -741,7 +798,8 @@ class ConsignCalibrator(BaseEstimator):
                 f"search must be 'certified', 'reference' or a ReferenceSearch, got {self.search!r}"
             )
         check_ignore_index(self.ignore_index)
-        check_key(self.random_state) if isinstance(self.random_state, int) else None
+        if not isinstance(self.random_state, np.random.Generator | np.random.RandomState | None):
+            check_key(self.random_state)
 
     def _level(self) -> Fraction:
         if self.quantile_level is None:
@@ -763,8 +821,9 @@ class ConsignCalibrator(BaseEstimator):
             return self.search
         return ReferenceSearch() if self.search == "reference" else None
 
-    def _decompose(self, samples: NDArray[np.floating[Any]], index: int) -> Decomposition:
-        return decompose(samples, int(self.n_components), float(self._level()), self.weight, index)
+    def _decomposer(self) -> _Decomposer:
+        k, level, weight = int(self.n_components), float(self._level()), self.weight
+        return lambda samples, index: decompose(samples, k, level, weight, index)
 
     def _add(
         self,
@@ -782,11 +841,13 @@ class ConsignCalibrator(BaseEstimator):
         return counts
 
     def _certified(self, X: Any, y: Any) -> _Solution:
-        search, n_classes, n_skipped = self._settings().search(), None, 0
+        search, kind, n_skipped = self._settings().search(), None, 0
+        decomposed = self._decomposer()
         places: list[int | None] = []  # of each image that counts, where it is in the search
         for samples, labels, index in images(X, y, self.progress):
-            n_classes = _same_classes(samples, n_classes, index)
-            if self._add(search, self._decompose(samples, index), labels, index):
+            kind = kind or _Kind.of(samples)
+            kind.check(samples, index, "earlier images")
+            if self._add(search, decomposed(samples, index), labels, index):
                 places.append(len(search) - 1)
                 if search.n_bytes_waiting() > _WAITING_BYTES:
                     search.warm_start()
@@ -795,7 +856,7 @@ class ConsignCalibrator(BaseEstimator):
             else:
                 n_skipped += 1
         search.warm_start()
-        if n_classes is None:
+        if kind is None:
             raise ValueError("X is empty: it holds no image")
         zeros = [0.0] * places.count(None)
         k = _order(len(places), check_alpha(self.alpha))
@@ -807,7 +868,7 @@ class ConsignCalibrator(BaseEstimator):
                 search.refine(first, min(first + _WAVE, len(search)), float(bound))
         found = _Found()
         found.add(search, places)
-        return self._conclude(found, n_skipped, n_classes)
+        return self._conclude(found, n_skipped, kind)
 
     def _referred(self, X: Any, y: Any) -> _Solution:
         from conformask._consign_reference import Problem, solve
@@ -815,10 +876,12 @@ class ConsignCalibrator(BaseEstimator):
         reference = self._reference()
         assert reference is not None
         problems: list[Problem | None] = []
-        n_classes, n_skipped, ignore_index = None, 0, check_ignore_index(self.ignore_index)
+        kind, n_skipped, ignore_index = None, 0, check_ignore_index(self.ignore_index)
+        decomposed = self._decomposer()
         for samples, y_image, index in images(X, y, self.progress):
-            n_classes = _same_classes(samples, n_classes, index)
-            decomposition = self._decompose(samples, index)
+            kind = kind or _Kind.of(samples)
+            kind.check(samples, index, "earlier images")
+            decomposition = decomposed(samples, index)
             labels = labels_of(y_image, decomposition.mean.shape, ignore_index, f" in image {index}")
             if (labels != VOID).any():
                 problems.append(Problem(*decomposition.asked(), labels))
@@ -828,7 +891,7 @@ class ConsignCalibrator(BaseEstimator):
                 problems.append(None)
             else:
                 n_skipped += 1
-        if n_classes is None:
+        if kind is None:
             raise ValueError("X is empty: it holds no image")
         settings = self._settings()
         k = _order(len(problems), check_alpha(self.alpha))
@@ -837,7 +900,7 @@ class ConsignCalibrator(BaseEstimator):
             problems,
             k,
             reference,
-            settings.min_accuracy,
+            settings.least_accuracy,
             strict=settings.strict,
             pixelwise=settings.pixelwise,
             lambda_max=settings.lambda_max,
@@ -848,7 +911,7 @@ class ConsignCalibrator(BaseEstimator):
         found.lower_bounds = [0.0] * len(found.lambdas)
         found.statuses = ["not_needed" if math.isnan(lam) else "upper_bound" for lam in found.lambdas]
         found.achieved = [Fraction(0)] * len(found.lambdas)
-        return self._conclude(found, n_skipped, n_classes)
+        return self._conclude(found, n_skipped, kind)
 
     def _order_statistic(self, lambdas: NDArray[np.float64]) -> float:
         k = _order(len(lambdas), check_alpha(self.alpha))
@@ -856,7 +919,7 @@ class ConsignCalibrator(BaseEstimator):
             return math.inf
         return float(np.sort(np.where(np.isnan(lambdas), math.inf, lambdas))[k - 1])
 
-    def _conclude(self, found: _Found, n_skipped: int, n_classes: int) -> _Solution:
+    def _conclude(self, found: _Found, n_skipped: int, kind: _Kind) -> _Solution:
         lambdas = np.array(found.lambdas, np.float64)
         lambda_hat = self._order_statistic(lambdas)
         is_found = math.isfinite(lambda_hat)
@@ -866,54 +929,61 @@ class ConsignCalibrator(BaseEstimator):
             np.array(found.lower_bounds, np.float64),
             np.array(found.statuses, np.str_),
             n_skipped,
-            n_classes,
+            kind,
+            self._asked(),
             None if is_found else self._infeasible(found, n_skipped),
         )
 
-    def _infeasible(self, found: _Found, n_skipped: int) -> InfeasibleRiskError:
+    def _infeasible(self, found: _Found, n_skipped: int) -> dict[str, Any]:
+        """What an InfeasibleRiskError says."""
         n, alpha = len(found.lambdas), check_alpha(self.alpha)
         n_needed, k = _core.n_needed(alpha), _order(len(found.lambdas), alpha)
         left_out = f" ({n_skipped} images without a labelled pixel are left out)" if n_skipped else ""
         no_lambda = f"no lambda controls the risk at alpha={self.alpha} with {n} calibration images{left_out}"
+        failure = {"n_images": n, "alpha": self.alpha, "n_needed": n_needed, "n_skipped": n_skipped}
         if k > n:
             reason = f"{no_lambda}: at least {n_needed} are needed. Add images, or take a larger alpha"
-            return InfeasibleRiskError(n, self.alpha, n_needed, n_skipped=n_skipped, reason=reason)
+            return {**failure, "reason": reason}
         n_infeasible = found.statuses.count("infeasible")
         n_open = sum(math.isinf(lam) for lam in found.lambdas) - n_infeasible
         unresolved = f", {n_open} more were not shown to be" if n_open else ""
         feasible = _round_down(sorted(found.achieved)[n - k], bool(self.strict))
-        advice = f"min_accuracy={feasible:g} is feasible at this alpha" if feasible else "take a larger alpha"
-        reason = (
-            f"{no_lambda} and min_accuracy={self.min_accuracy}: {n_infeasible} images cannot be as accurate for "
-            f"any lambda up to {self.lambda_max:g}{unresolved}, and at most {n - k} may. {advice}; "
-            "more components may help"
+        # A search whose budget ends may not meet again the accuracy that it met on its way to another.
+        larger_budget = ", perhaps with a larger node_budget" if n_open else ""
+        advice = (
+            f"min_accuracy={feasible:g} is feasible at this alpha{larger_budget}"
+            if feasible
+            else "take a larger alpha"
         )
-        return InfeasibleRiskError(
-            n,
-            self.alpha,
-            n_needed,
-            n_skipped=n_skipped,
-            reason=reason,
-            n_infeasible=n_infeasible,
-            feasible_min_accuracy=feasible or None,
-        )
+        return {
+            **failure,
+            "reason": f"{no_lambda} and min_accuracy={self.min_accuracy}: {n_infeasible} images cannot be as accurate "
+            f"for any lambda up to {float(self.lambda_max):g}{unresolved}, and at most {n - k} may. {advice}; "
+            "more samples and components may help, or a larger lambda_max",
+            "n_infeasible": n_infeasible,
+            "feasible_min_accuracy": feasible or None,
+        }
 
-    def _sets(self, X: Any) -> Generator[ConsignSet, None, None]:
-        lam, settings = self.lambda_hat_, self._settings()
+    def _sets(
+        self, X: Any, lam: float, kind: _Kind, settings: _Settings, decomposed: _Decomposer
+    ) -> Generator[ConsignSet, None, None]:
         for samples, _, index in images(X, None, self.progress, with_labels=False):
-            self._check_classes(samples)
-            yield ConsignSet(self._decompose(samples, index), lam, settings)
+            kind.check(samples, index, "calibration")
+            yield ConsignSet(decomposed(samples, index), lam, settings)
 
-    def _check_classes(self, samples: NDArray[Any]) -> None:
-        if samples.shape[1] != self.n_classes_:
-            raise ValueError(
-                f"X has K = {samples.shape[1]} classes, but calibration had K = {self.n_classes_}"
-            )
+    def _asked(self) -> dict[str, Any]:
+        """The parameters that lambda-hat depends on."""
+        return {name: value for name, value in self.get_params(deep=False).items() if name not in _FREE}
 
     def _solved(self) -> _Solution:
         solution: _Solution | None = self.__dict__.get("_solution")
         if solution is None:
             raise NotFittedError(f"this {type(self).__name__} has seen no images yet: call fit first")
+        for name, value in self._asked().items():
+            if value != solution.asked[name]:
+                raise ValueError(
+                    f"{name} is {value!r}, but images were calibrated with {solution.asked[name]!r}: fit again"
+                )
         return solution
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -963,11 +1033,3 @@ def _round_down(accuracy: Fraction, strict: bool) -> float:
 def _number_to_json(value: float) -> float | str:
     """JSON has no infinities and no NaN: they are strings."""
     return float(value) if math.isfinite(value) else str(value)
-
-
-def _same_classes(samples: NDArray[Any], n_classes: int | None, index: int) -> int:
-    if n_classes is not None and samples.shape[1] != n_classes:
-        raise ValueError(
-            f"X has K = {samples.shape[1]} classes from image {index} on, but earlier images have K = {n_classes}"
-        )
-    return int(samples.shape[1])

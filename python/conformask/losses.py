@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from conformask import _core
-from conformask._exact import as_fraction, as_plain, number_from_json, number_to_json, share_of
+from conformask._exact import as_fraction, as_plain, number_from_json, number_to_json, share_of, tolerated
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -229,7 +229,8 @@ class LabelAccuracyLoss(Loss):
     .. math:: L = 1\Big[\frac{1}{|\Lambda|} \sum_{k \in \Lambda} \frac{\text{covered pixels of } k}{\text{pixels of } k}
               < \beta\Big].
 
-    The loss under which CONSIGN compares itself with RAPS and SACP; equality is decided exactly and counts as covered.
+    The loss under which CONSIGN compares itself with RAPS and SACP. Accuracies are compared as fractions; equality, and
+    what is below by 1e-12 or less, count as covered, as in :class:`~conformask.ConsignCalibrator`.
 
     Parameters
     ----------
@@ -259,7 +260,7 @@ class LabelAccuracyLoss(Loss):
 
     def _kernel(self, n_classes: int) -> _core.Loss:
         return _core.Loss.per_class(
-            [Fraction(1)] * n_classes, 1 - as_fraction(self.min_accuracy, "min_accuracy")
+            [Fraction(1)] * n_classes, 1 - tolerated(as_fraction(self.min_accuracy, "min_accuracy"))
         )
 
 

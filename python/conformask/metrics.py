@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from conformask import _core
 from conformask._arrays import check_ignore_index, check_labels, is_array, label_array, mask_array
-from conformask._exact import as_fraction, share_of
+from conformask._exact import as_fraction, share_of, tolerated
 from conformask.kernels import distinct_counts, label_hits
 from conformask.losses import LossLike, as_loss, loss_values
 
@@ -34,9 +34,6 @@ __all__ = [
     "sample_coverage",
     "size_stratified_coverage",
 ]
-
-# An accuracy that is so little below the minimum reaches it.
-_TOLERANCE = Fraction(1, 10**12)
 
 
 def empirical_risk(
@@ -307,8 +304,10 @@ def log10_volume(masks: Any, *, average: bool = True) -> float | NDArray[np.floa
     values = []
     for index, image in enumerate(images):
         mask = mask_array(image)
-        if mask.ndim not in (3, 4):
-            raise ValueError(f"masks must hold (K, H, W) or (K, D, H, W) in image {index}, got {mask.shape}")
+        if mask.ndim not in (3, 4) or not mask.size:
+            raise ValueError(
+                f"masks must hold (K, H, W) or (K, D, H, W) in image {index} and not be empty, got {mask.shape}"
+            )
         values.append(log10_of_product(np.bincount(mask.sum(axis=0).ravel())))
     if not values:
         raise ValueError("masks is empty: it holds no image")
@@ -472,7 +471,7 @@ def sample_coverage(
         raise ValueError(f"min_accuracy must be in (0, 1], got {min_accuracy!r}")
     if accuracy not in ("label", "pixel"):
         raise ValueError(f"accuracy must be 'label' or 'pixel', got {accuracy!r}")
-    tolerated = 1 - least + _TOLERANCE
+    most_missed = 1 - tolerated(least)
     values = []
     for totals, hits in _label_hits(y_true, samples, index, "samples"):
         n_labels = len(totals)
@@ -480,9 +479,9 @@ def sample_coverage(
             values.append(math.nan)
             continue
         too_low = (
-            _core.Loss.per_class([Fraction(1)] * n_labels, tolerated)
+            _core.Loss.per_class([Fraction(1)] * n_labels, most_missed)
             if accuracy == "label"
-            else _core.Loss.pooled([True] * n_labels, tolerated)
+            else _core.Loss.pooled([True] * n_labels, most_missed)
         )
         of_each = np.broadcast_to(totals, hits.shape)
         values.append(float((too_low.values(of_each - hits, of_each) == 0).any()))

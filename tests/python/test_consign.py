@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import gc
 import itertools
 import json
 import math
 import pickle
 import sys
 import warnings
+import weakref
 from fractions import Fraction
 
 import numpy as np
@@ -237,13 +239,9 @@ def test_ties_everywhere(seed: int, n_classes: int, k: int, beta: float) -> None
     y = np.where(rng.random((3, 4)) < 0.1, 255, rng.integers(0, n_classes, (3, 4)))
     y[0, 0] = 0
     lower, upper, status = bracket(X, y, k, min_accuracy=beta, quantile_level=0.25, lambda_max=50.0)
-    # A calibrator whose lambda-hat is 1, for images of so many classes.
-    more = np.zeros((3, n_classes - 2, 1, 2))
-    unit = Calibrator(k, alpha=0.5, quantile_level=0.25, lambda_max=50.0)
-    unit.fit([np.concatenate([two_pixels(), more], axis=1)], [np.array([[1, 0]])])
-    unit.set_params(min_accuracy=beta)
-    [found] = unit.predict([X])
-    centre, half = (found.lower + found.upper) / 2, (found.upper - found.lower) / 2 / found.lambda_hat
+    settings = Calibrator(k, min_accuracy=beta, lambda_max=50.0)._settings()
+    found = cm.ConsignSet(decompose(X, k, 0.25, "sigma", 0), 1.0, settings)
+    centre, half = (found.lower + found.upper) / 2, (found.upper - found.lower) / 2
     answer = found.contains(y)
     assert answer.contained == (upper <= found.lambda_hat)
     if answer:
@@ -844,15 +842,135 @@ def test_ignore_index_that_is_a_class() -> None:
 
 def test_number_of_classes_stays() -> None:
     X, y = problem(6)
-    with pytest.raises(
-        ValueError, match="X has K = 2 classes from image 1 on, but earlier images have K = 3"
-    ):
+    with pytest.raises(ValueError, match="X has K = 2 classes in image 1, but earlier images had K = 3"):
         Calibrator(1, alpha=0.5).fit([X[0], X[1][:, :2]], [y[0], y[1] % 2])
     fitted = Calibrator(1, alpha=0.5, min_accuracy=0.5).fit(X, y)
-    with pytest.raises(ValueError, match="X has K = 2 classes, but calibration had K = 3"):
-        fitted.predict(X[:, :, :2])
-    with pytest.raises(ValueError, match="X has K = 2 classes, but calibration had K = 3"):
+    with pytest.raises(ValueError, match="X has K = 2 classes in image 1, but calibration had K = 3"):
+        fitted.predict([X[0], X[1][:, :2]])
+    with pytest.raises(ValueError, match="X has K = 2 classes in image 0, but calibration had K = 3"):
         fitted.evaluate(X[:, :, :2], y % 2)
+
+
+def test_batches_are_no_volumes() -> None:
+    X, y = problem(6)
+    batches = (
+        [X[:3], X[3:]],
+        [y[:3], y[3:]],
+    )  # 3 images, and K = 3: read as volumes they would have the same shape
+    fitted = Calibrator(1, alpha=0.5, min_accuracy=0.5).fit(X, y)
+    with pytest.raises(
+        ValueError, match=r"X has 3 axes of space in image 0, but calibration had 2: .* one at a time"
+    ):
+        fitted.predict([X[:3, :3], X[3:, :3]])
+    with pytest.raises(ValueError, match="3 axes of space in image 1, but earlier images had 2"):
+        Calibrator(1, alpha=0.5).fit([X[0], X[1][:, :, np.newaxis]], [y[0], y[1][np.newaxis]])
+    with pytest.raises(ValueError, match=r"an iterable yields one image \(S, K, H, W\) at a time"):
+        Calibrator(1, alpha=0.5).fit([X[:2], X[2:4]], [y[:2], y[2:4]])
+
+    class Loader(list):
+        batch_size = 3
+
+    with pytest.raises(TypeError, match="X yields batches of 3 images, but must yield one image at a time"):
+        Calibrator(1, alpha=0.5).fit(Loader(zip(*batches, strict=True)))
+
+
+def test_labels_may_come_one_by_one() -> None:
+    X, y = problem(6)
+    known = results(Calibrator(1, alpha=0.5, min_accuracy=0.5).fit(X, y))
+    one_by_one = np.empty(6, object)
+    one_by_one[:] = list(y)
+    for labels in (iter(y), one_by_one, list(y)):
+        assert results(Calibrator(1, alpha=0.5, min_accuracy=0.5).fit(X, labels)) == known
+    assert cm.metrics.label_accuracy(iter(y), y) == 1.0
+    with pytest.raises(ValueError, match="y must be one array, got a list of parts whose shapes differ"):
+        Calibrator(1, alpha=0.5).fit(X, [*y[:5], y[5][:2]])
+    with pytest.raises(
+        ValueError, match="X must be one array in image 0, got a tuple of parts whose shapes differ"
+    ):
+        Calibrator(1, alpha=0.5, min_accuracy=0.5).fit(X, y).predict(list(zip(X, y, strict=True)))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(
+            ("alpha", 0.9),
+            ("n_components", 3),
+            ("min_accuracy", 0.7),
+            ("weight", "none"),
+            ("lambda_max", 2.0),
+        ),
+        *(("quantile_level", 0.1), ("strict", True), ("accuracy", "pixel"), ("ignore_index", 254)),
+        *(("node_budget", 5), ("search", "reference")),
+    ],
+)
+def test_what_lambda_hat_answers_stays(name: str, value: object) -> None:
+    X, y = problem(6)
+    fitted = Calibrator(1, alpha=0.5, min_accuracy=0.5).fit(X, y)
+    known = getattr(fitted, name)
+    fitted.set_params(**{name: value})
+    for ask in (lambda: fitted.lambda_hat_, lambda: fitted.predict(X), lambda: fitted.evaluate(X, y)):
+        with pytest.raises(
+            ValueError, match=rf"^{name} is .*, but images were calibrated with .*: fit again"
+        ):
+            ask()
+    fitted.set_params(**{name: known}).predict(X)
+
+
+def test_a_generator_of_sets_keeps_its_lambda() -> None:
+    X, y = problem(6)
+    fitted = Calibrator(1, alpha=0.5, min_accuracy=0.5).fit(X, y)
+    known, sets = fitted.lambda_hat_, fitted.predict(image for image in X)
+    fitted.set_params(min_accuracy=0.8).fit(X, y)
+    assert {one.lambda_hat for one in sets} == {known}
+    assert fitted.lambda_hat_ != known
+
+
+def test_five_of_six_reach_five_sixths() -> None:
+    X = np.full((1, 3, 2, 1, 12), 0.9)
+    X[:, :, 1] = 0.1
+    X[..., 10:] = 1 - X[..., 10:]
+    y = np.zeros((1, 1, 12), int)
+    assert Fraction(repr(5 / 6)) > Fraction(5, 6)
+    fitted = Calibrator(1, alpha=0.5, min_accuracy=5 / 6).fit(X, y)
+    assert (fitted.lambda_hat_, fitted.score(X, y)) == (0.0, 1.0)
+    assert cm.metrics.sample_coverage(y, X[:, :1].argmax(axis=2), 5 / 6) == 1.0
+    assert cm.metrics.empirical_risk(y, X[:, 0] > 0.5, cm.LabelAccuracyLoss(5 / 6)) == 0
+    with pytest.raises(cm.InfeasibleRiskError):
+        Calibrator(1, alpha=0.5, min_accuracy=5 / 6 + 1e-11).fit(X, y)
+    with pytest.raises(cm.InfeasibleRiskError):
+        Calibrator(1, alpha=0.5, min_accuracy=Fraction(5, 6), strict=True).fit(X, y)
+
+
+def test_a_failure_keeps_no_images_alive() -> None:
+    X, y = problem(6)
+    calibrator = Calibrator(1, alpha=0.5, min_accuracy=1, lambda_max=Fraction(1, 100))
+    samples = X.copy()
+    alive = weakref.ref(samples)
+    with pytest.raises(cm.InfeasibleRiskError, match=r"for any lambda up to 0\.01"):
+        calibrator.fit(samples, y)
+    del samples
+    gc.collect()
+    assert alive() is None
+    with pytest.raises(cm.InfeasibleRiskError):
+        _ = calibrator.lambda_hat_
+
+
+def test_numbers_of_numpy_can_be_saved(tmp_path) -> None:
+    X, y = problem(6)
+    fitted = Calibrator(
+        np.int64(1),
+        alpha=np.float32(0.5),
+        min_accuracy=np.float64(0.5),
+        strict=np.False_,
+        progress=np.False_,
+        random_state=np.int64(3),
+        node_budget=np.int32(100),
+    ).fit(X, y)
+    fitted.save(tmp_path / "saved.json")
+    assert Calibrator.load(tmp_path / "saved.json").lambda_hat_ == fitted.lambda_hat_
+    search = cm.consign.ReferenceSearch(n_points=np.int64(50), step=np.float32(0.5))
+    assert (type(search.n_points), type(search.step)) == (int, float)
 
 
 BAD_PARAMETERS = {
@@ -861,14 +979,14 @@ BAD_PARAMETERS = {
     "min_accuracy": [0, -0.1, 1.1, "x"],
     "weight": ["sum"],
     "search": ["fast", 3],
-    "lambda_max": [0, -1, math.inf, math.nan],
+    "lambda_max": [0, -1, math.inf, math.nan, 10**400, Fraction(1, 10**400)],
     "quantile_level": [0.5, -0.1],
     "strict": ["yes"],
     "accuracy": ["labels"],
     "ignore_index": [1.5, 2**70],
     "on_empty": ["ignore"],
     "node_budget": [0, 1.5],
-    "random_state": [-1],
+    "random_state": [-1, np.int64(-1), "abc"],
     "progress": ["maybe"],
 }
 

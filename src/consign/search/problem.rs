@@ -99,14 +99,14 @@ impl<const K: usize> Problem<K> {
                 let mut is_equal = row.lead == 0.0;
                 // The magnitudes that both scores are made of.
                 let (mut magnitude, mut magnitudes) = (own.abs() + other.abs(), [0.0; K]);
-                for k in 0..field.n_components() {
+                for (k, moving) in magnitudes.iter_mut().enumerate().take(field.n_components()) {
                     let (own, other) = (field.component(k, y)[pixel], field.component(k, l)[pixel]);
                     let (difference, both) = (own - other, own.abs() + other.abs());
                     is_equal &= difference == 0.0;
                     row.lead += self.centre[k] * difference;
                     row.gains[k] = self.half[k] * difference;
                     magnitude += self.centre[k].abs() * both;
-                    magnitudes[k] = self.half[k] * both;
+                    *moving = self.half[k] * both;
                 }
                 let slack = Slack::<K>::ROUNDINGS * (magnitude + lambda_max * magnitudes.iter().sum::<f64>());
                 let reach = lambda_max * row.gains.iter().map(|gain| gain.abs()).sum::<f64>();
