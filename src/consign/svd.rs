@@ -14,7 +14,8 @@
 //! Comput. 34(1), 2012. Hestenes, "Inversion of matrices by biorthogonalization and related results", J. SIAM 6(1), 1958.
 
 use std::cmp::Ordering;
-use std::ops::Range;
+use std::hint::black_box;
+use std::ops::{Deref, DerefMut, Range};
 
 use multiversion::multiversion;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, s};
@@ -26,8 +27,8 @@ use crate::threads::Cancel;
 
 /// Numbers of a parallel task.
 const CHUNK: usize = 1 << 17;
-/// Numbers of a block: what the first-level cache holds.
-const BLOCK: usize = 1 << 12;
+/// Numbers of a block: what the caches nearest to a core hold.
+const BLOCK: usize = 1 << 13;
 /// Parts of a sum.
 const LANES: usize = 8;
 /// Columns are padded with zeros to a multiple of it.
@@ -131,6 +132,36 @@ fn fix_signs(svd: &mut Svd) {
 
 // ------------------------------------------------------------------------------------------------- passes over the matrix
 
+/// Numbers that begin where a cache line does: vectors of the processor that lie across two are twice as slow to read.
+struct Aligned {
+    numbers: Vec<f64>,
+    start: usize,
+}
+
+impl Aligned {
+    fn zeros(len: usize) -> Self {
+        let numbers = vec![0.0; len + LANES];
+        // An offset that cannot be told is no more than slow.
+        let start = numbers.as_ptr().align_offset(size_of::<Lanes>()).min(LANES);
+        Self { numbers, start }
+    }
+}
+
+impl Deref for Aligned {
+    type Target = [f64];
+
+    fn deref(&self) -> &[f64] {
+        &self.numbers[self.start..][..self.numbers.len() - LANES]
+    }
+}
+
+impl DerefMut for Aligned {
+    fn deref_mut(&mut self) -> &mut [f64] {
+        let len = self.numbers.len() - LANES;
+        &mut self.numbers[self.start..][..len]
+    }
+}
+
 /// A matrix with at least as many rows as columns, and what its numbers are multiplied by.
 struct Tall<'a, E> {
     a: ArrayView2<'a, E>,
@@ -177,6 +208,7 @@ impl<E: Element> Tall<'_, E> {
         }
         if is_row_major {
             for (i, row) in rows.rows().into_iter().enumerate() {
+                let row = row.to_slice().expect("contiguous");
                 let places = block[i..].iter_mut().step_by(stride);
                 places.zip(row).for_each(|(number, value)| *number = value.widen().into());
             }
@@ -195,7 +227,7 @@ impl<E: Element> Tall<'_, E> {
         let chunks: Vec<Result<(Vec<f64>, u64)>> = self
             .chunks()
             .map_init(
-                || vec![0.0; n * stride],
+                || Aligned::zeros(n * stride),
                 |block, chunk| {
                     let (mut r, mut largest) = (vec![0.0; n * n], 0);
                     for rows in self.blocks(chunk) {
@@ -247,7 +279,7 @@ impl<E: Element> Tall<'_, E> {
             .chunks()
             .zip(left.axis_chunks_iter_mut(Axis(1), self.chunk_rows()))
             .map_init(
-                || (vec![0.0; n * stride], vec![0.0; rank * stride]),
+                || (Aligned::zeros(n * stride), Aligned::zeros(rank * stride)),
                 |(block, vectors), (chunk, mut left)| {
                     let mut gram = vec![0.0; rank * rank];
                     for (index, rows) in self.blocks(chunk).enumerate() {
@@ -275,7 +307,7 @@ impl<E: Element> Tall<'_, E> {
             return Ok(());
         }
         left.axis_chunks_iter_mut(Axis(1), self.chunk_rows()).into_par_iter().try_for_each_init(
-            || (vec![0.0; rank * stride], vec![0.0; rank * stride]),
+            || (Aligned::zeros(rank * stride), Aligned::zeros(rank * stride)),
             |(block, vectors), mut left| {
                 for rows in self.blocks(0..left.ncols()) {
                     cancel.check()?;
@@ -311,47 +343,122 @@ fn largest_magnitude(numbers: &[f64]) -> u64 {
 
 /// Joins rows to a triangular factor: R becomes the one of R over the block. Column `c` of a triangular block ends with
 /// element `c`.
+///
+/// Some columns at a time become reflections, which then go over the rest together: what they read is read once.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
 fn absorb(r: &mut [f64], n: usize, block: &mut [f64], stride: usize, is_triangular: bool) {
-    for j in 0..n {
-        let (head, tail) = block.split_at_mut((j + 1) * stride);
-        let len = if is_triangular { (j + 1).next_multiple_of(LANES) } else { stride };
-        let x = &head[j * stride..][..len];
-        let row = &mut r[j * n..][..n];
-        let [square] = products(x, [x]);
-        if square < NOTHING {
-            continue;
+    for first in (0..n).step_by(WIDTH) {
+        let width = WIDTH.min(n - first);
+        let end = first + width;
+        let (head, rest) = block.split_at_mut(end * stride);
+        let len = if is_triangular { end.next_multiple_of(LANES) } else { stride };
+        let mut reflections = Reflections::default();
+        for i in 0..width {
+            let (done, others) = head[first * stride..].split_at_mut((i + 1) * stride);
+            let xs = done.chunks_exact(stride).map(|x| &x[..len]);
+            let row = &mut r[(first + i) * n..][first + i..end];
+            reflections.push(i, &mut row[0], xs);
+            let x = &done[i * stride..][..len];
+            for (entry, column) in row[1..].iter_mut().zip(others.chunks_exact_mut(stride)) {
+                reflections.apply_one(i, x, entry, &mut column[..len]);
+            }
         }
-        // The reflection by v = (row[j] + norm, x) takes (row[j], x) to (-norm, 0); norm with the sign of row[j].
-        let norm = (row[j] * row[j] + square).sqrt().copysign(row[j]);
-        let v = row[j] + norm;
-        let factor = 1.0 / (norm * v);
-        row[j] = -norm;
-        let rest = &mut row[j + 1..];
-        let (fours, ones) = rest.as_chunks_mut::<WIDTH>();
-        let (columns, last) = tail.split_at_mut(fours.len() * WIDTH * stride);
-        for (entries, columns) in fours.iter_mut().zip(columns.chunks_exact_mut(WIDTH * stride)) {
-            let (a, columns) = columns.split_at_mut(stride);
-            let (b, columns) = columns.split_at_mut(stride);
-            let (c, d) = columns.split_at_mut(stride);
-            reflect(x, v, factor, entries, [a, b, c, d].map(|column| &mut column[..len]));
+        // Those that are not there reflect nothing.
+        let xs = std::array::from_fn(|i| &head[(first + i.min(width - 1)) * stride..][..len]);
+        let rows = &mut r[first * n..end * n];
+        let mut pairs = rest.chunks_exact_mut(2 * stride);
+        let mut c = end;
+        for pair in &mut pairs {
+            let (one, other) = pair.split_at_mut(stride);
+            reflections.apply(xs, rows, n, c, [&mut one[..len], &mut other[..len]]);
+            c += 2;
         }
-        for (entry, column) in ones.iter_mut().zip(last.chunks_exact_mut(stride)) {
-            reflect(x, v, factor, std::array::from_mut(entry), [&mut column[..len]]);
+        for column in pairs.into_remainder().chunks_exact_mut(stride) {
+            reflections.apply(xs, rows, n, c, [&mut column[..len]]);
         }
     }
 }
 
-#[inline(always)]
-fn reflect<const N: usize>(x: &[f64], v: f64, factor: f64, entries: &mut [f64; N], columns: [&mut [f64]; N]) {
-    let mut weights = products(x, columns.each_ref().map(|column| &**column));
-    for (weight, entry) in weights.iter_mut().zip(entries) {
-        *weight = (v * *entry + *weight) * factor;
-        *entry -= *weight * v;
+/// Householder reflections, one after the other. The one of a column x of the block and the entry `alpha` of R above it is by
+/// `(v, x)` and takes `(alpha, x)` to `(-norm, 0)`, with `v = alpha + norm` and the norm of both, of the sign of alpha.
+#[derive(Default)]
+struct Reflections {
+    v: [f64; WIDTH],
+    /// 2 over the square of `(v, x)`; 0 reflects nothing.
+    factors: [f64; WIDTH],
+    /// Scalar products of each x with those before it.
+    cross: [[f64; WIDTH]; WIDTH],
+}
+
+impl Reflections {
+    /// The reflection of the last of some columns, which has the index `i`.
+    #[inline(always)]
+    fn push<'x>(&mut self, i: usize, alpha: &mut f64, xs: impl ExactSizeIterator<Item = &'x [f64]> + Clone) {
+        let x = xs.clone().last().expect("one at least");
+        for (product, before) in self.cross[i].iter_mut().zip(xs.take(i)) {
+            *product = products(x, [before])[0];
+        }
+        let [square] = products(x, [x]);
+        if square < NOTHING {
+            return;
+        }
+        let norm = (*alpha * *alpha + square).sqrt().copysign(*alpha);
+        self.v[i] = *alpha + norm;
+        self.factors[i] = 1.0 / (norm * self.v[i]);
+        *alpha = -norm;
     }
-    for (column, weight) in columns.into_iter().zip(weights) {
+
+    /// Reflects one column by one reflection.
+    #[inline(always)]
+    fn apply_one(&self, i: usize, x: &[f64], entry: &mut f64, column: &mut [f64]) {
+        let [product] = products(x, [column]);
+        let weight = (self.v[i] * *entry + product) * self.factors[i];
+        *entry -= weight * self.v[i];
         for (number, x) in column.iter_mut().zip(x) {
             *number -= weight * x;
+        }
+    }
+
+    /// Reflects N columns, whose entries in R are those from `c` on in the rows, by all reflections. What a later one sees of
+    /// an earlier one follows from their scalar product.
+    #[inline(always)]
+    fn apply<const N: usize>(
+        &self,
+        xs: [&[f64]; WIDTH],
+        rows: &mut [f64],
+        n: usize,
+        c: usize,
+        mut columns: [&mut [f64]; N],
+    ) {
+        let mut sums = [[[0.0; LANES]; N]; WIDTH];
+        for first in (0..columns[0].len()).step_by(LANES) {
+            let numbers = columns.each_ref().map(|column| lanes(&column[first..]));
+            for (sums, x) in sums.iter_mut().zip(xs) {
+                let x = lanes(&x[first..]);
+                *sums = std::array::from_fn(|k| add_product(sums[k], x, numbers[k]));
+            }
+        }
+        let sums = totals(sums);
+        let mut weights = [[0.0; N]; WIDTH];
+        for (i, row) in rows.chunks_exact_mut(n).enumerate() {
+            for (k, entry) in row[c..][..N].iter_mut().enumerate() {
+                let mut product = self.v[i] * *entry + sums[i][k];
+                for (cross, weights) in self.cross[i].iter().zip(&weights[..i]) {
+                    product -= cross * weights[k];
+                }
+                weights[i][k] = product * self.factors[i];
+                *entry -= weights[i][k] * self.v[i];
+            }
+        }
+        for first in (0..columns[0].len()).step_by(LANES) {
+            let xs = xs.map(|x| lanes(&x[first..]));
+            for (k, column) in columns.iter_mut().enumerate() {
+                let mut numbers = lanes(&column[first..]);
+                for (x, weights) in xs.into_iter().zip(weights) {
+                    numbers = add_product(numbers, [-weights[k]; LANES], x);
+                }
+                column[first..][..LANES].copy_from_slice(&numbers);
+            }
         }
     }
 }
@@ -369,6 +476,18 @@ fn add_product(sum: Lanes, x: Lanes, y: Lanes) -> Lanes {
     std::array::from_fn(|lane| sum[lane] + x[lane] * y[lane])
 }
 
+/// Whole cache lines, so that the parts of a vector that was just written can be read at once.
+#[repr(align(64))]
+struct Lines<T>(T);
+
+/// The sums of all lanes. The compiler must not see them together with the loop: it would cut vectors in pairs for them.
+#[inline(always)]
+fn totals<const N: usize, const M: usize>(sums: [[Lanes; N]; M]) -> [[f64; N]; M] {
+    black_box(Lines(sums))
+        .0
+        .map(|sums| sums.map(|[a, b, c, d, e, f, g, h]| ((a + e) + (c + g)) + ((b + f) + (d + h))))
+}
+
 /// Scalar products of x with columns as long as it, a multiple of [`LANES`].
 #[inline(always)]
 fn products<const N: usize>(x: &[f64], columns: [&[f64]; N]) -> [f64; N] {
@@ -379,13 +498,14 @@ fn products<const N: usize>(x: &[f64], columns: [&[f64]; N]) -> [f64; N] {
             *sum = add_product(*sum, *xs, lanes(&column[i * LANES..]));
         }
     }
-    sums.map(|[a, b, c, d, e, f, g, h]| ((a + e) + (c + g)) + ((b + f) + (d + h)))
+    let [sums] = totals([sums]);
+    sums
 }
 
 /// Joins a second triangular factor to the first.
 fn merge(first: &mut [f64], second: &[f64], n: usize) {
     let stride = n.next_multiple_of(LANES);
-    let mut block = vec![0.0; n * stride];
+    let mut block = Aligned::zeros(n * stride);
     for (c, column) in block.chunks_exact_mut(stride).enumerate() {
         for (row, number) in column[..=c].iter_mut().enumerate() {
             *number = second[row * n + c];
@@ -397,7 +517,7 @@ fn merge(first: &mut [f64], second: &[f64], n: usize) {
 /// Singular values of R, `(n, n)` row by row, largest first, and its right singular vectors, one per row.
 fn decompose_triangle(r: &[f64], n: usize, cancel: &Cancel) -> Result<(Vec<f64>, Array2<f64>)> {
     let stride = n.next_multiple_of(LANES);
-    let mut rows = vec![0.0; n * stride];
+    let mut rows = Aligned::zeros(n * stride);
     for (row, numbers) in rows.chunks_exact_mut(stride).zip(r.chunks_exact(n)) {
         row[..n].copy_from_slice(numbers);
     }
