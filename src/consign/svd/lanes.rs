@@ -1,0 +1,82 @@
+//! Sums in eight interleaved parts, which are vectors of the processor.
+
+use std::hint::black_box;
+use std::ops::{Deref, DerefMut};
+
+/// Parts of a sum.
+pub const LANES: usize = 8;
+
+/// Numbers that begin where a cache line does: vectors of the processor that lie across two are twice as slow to read.
+pub struct Aligned {
+    numbers: Vec<f64>,
+    start: usize,
+}
+
+impl Aligned {
+    /// That many zeros.
+    pub fn zeros(len: usize) -> Self {
+        let numbers = vec![0.0; len + LANES];
+        // An offset that cannot be told is no more than slow.
+        let start = numbers.as_ptr().align_offset(size_of::<Lanes>()).min(LANES);
+        Self { numbers, start }
+    }
+}
+
+impl Deref for Aligned {
+    type Target = [f64];
+
+    fn deref(&self) -> &[f64] {
+        &self.numbers[self.start..][..self.numbers.len() - LANES]
+    }
+}
+
+impl DerefMut for Aligned {
+    fn deref_mut(&mut self) -> &mut [f64] {
+        let len = self.numbers.len() - LANES;
+        &mut self.numbers[self.start..][..len]
+    }
+}
+
+/// What one vector of the processor holds, or some of them. Written by value, or the compiler gathers across lanes.
+pub type Lanes = [f64; LANES];
+
+#[inline(always)]
+pub fn lanes(numbers: &[f64]) -> Lanes {
+    *numbers.first_chunk().expect("whole lanes")
+}
+
+/// `sum + x y`, by one instruction and one rounding if `fused`. Where a function is compiled without that instruction it would
+/// be a call, and so it would in a closure that is not inlined.
+#[inline(always)]
+pub fn add_product(fused: bool, mut sum: Lanes, x: Lanes, y: Lanes) -> Lanes {
+    for lane in 0..LANES {
+        sum[lane] = if fused { x[lane].mul_add(y[lane], sum[lane]) } else { sum[lane] + x[lane] * y[lane] };
+    }
+    sum
+}
+
+/// Whole cache lines, so that the parts of a vector that was just written can be read at once.
+#[repr(align(64))]
+pub struct Lines<T>(pub T);
+
+/// The sums of all lanes. The compiler must not see them together with the loop: it would cut vectors in pairs for them.
+#[inline(always)]
+pub fn totals<const N: usize, const M: usize>(sums: [[Lanes; N]; M]) -> [[f64; N]; M] {
+    black_box(Lines(sums))
+        .0
+        .map(|sums| sums.map(|[a, b, c, d, e, f, g, h]| ((a + e) + (c + g)) + ((b + f) + (d + h))))
+}
+
+/// Scalar products of x with columns as long as it, a multiple of [`LANES`].
+#[inline(always)]
+pub fn products<const N: usize>(fused: bool, x: &[f64], columns: [&[f64]; N]) -> [f64; N] {
+    let columns = columns.map(|column| &column[..x.len()]);
+    let mut sums = [[0.0; LANES]; N];
+    for (i, xs) in x.as_chunks::<LANES>().0.iter().enumerate() {
+        for (sum, column) in sums.iter_mut().zip(columns) {
+            *sum = add_product(fused, *sum, *xs, lanes(&column[i * LANES..]));
+        }
+    }
+    let [sums] = totals([sums]);
+    sums
+}

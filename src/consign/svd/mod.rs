@@ -1,0 +1,240 @@
+//! Truncated singular value decomposition of a tall matrix, without a copy of it and without its Gram matrix, which would
+//! lose half of the digits.
+//!
+//! Rows come in blocks that stay in cache. Householder reflections work each block into the triangular factor of its chunk,
+//! and the factors of the chunks into one, R, pair by pair (TSQR). One-sided Jacobi rotations decompose R, which has the
+//! singular values and the right singular vectors of A. The left ones are `A v / s`. Where singular values are far apart
+//! these are orthogonal to few digits only, so they are made so once more by the Cholesky factor of their Gram matrix, which
+//! is near 1: in order, the vectors of large singular values first, so that each loses only what rounding gave it.
+//!
+//! Blocks and chunks depend on the shape alone, and sums run in eight interleaved parts: the same bits for any number of
+//! threads and any memory layout. Processors that add a product in one instruction have other last bits than those that do not.
+//!
+//! Demmel, Grigori, Hoemmen, Langou, "Communication-optimal parallel and sequential QR and LU factorizations", SIAM J. Sci.
+//! Comput. 34(1), 2012. Hestenes, "Inversion of matrices by biorthogonalization and related results", J. SIAM 6(1), 1958.
+
+mod blocks;
+mod gram;
+mod jacobi;
+mod lanes;
+mod left;
+mod tsqr;
+
+use ndarray::{Array2, ArrayView2, Axis, s};
+use rayon::prelude::*;
+
+use self::blocks::Tall;
+use self::jacobi::decompose_square;
+use self::left::{distance_from_one, inverse_cholesky};
+use self::tsqr::largest_magnitude;
+use crate::error::{Error, Result};
+use crate::real::Element;
+use crate::threads::Cancel;
+
+/// If the largest number is between 2 to this and its reciprocal, no square that matters overflows or vanishes.
+const SAFE_EXPONENT: i32 = 300;
+/// Columns and rows whose square is below this (2^-900) count as 0. Repeated rows leave such: every block makes the rest of the
+/// one before it smaller by the rounding unit, until reciprocals overflow.
+const NOTHING: f64 = f64::from_bits((1023 - 900) << 52);
+/// Left vectors whose Gram matrix is this near to 1 stay as they are.
+const ORTHOGONAL: f64 = 1e-14;
+
+/// The largest singular values and their vectors.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Svd {
+    /// Left singular vectors, one per row. The entry of largest magnitude, the first if there are several, is positive.
+    pub left: Array2<f64>,
+    /// Singular values, largest first.
+    pub values: Vec<f64>,
+    /// Right singular vectors, one per row.
+    pub right: Array2<f64>,
+}
+
+/// The `k` largest singular values of a matrix `(m, n)` and their vectors. Fewer if fewer are above `eps * s_1 * max(m, n)`:
+/// what is not is what rounding makes of 0.
+pub fn truncated_svd<E: Element>(a: &ArrayView2<'_, E>, k: usize, cancel: &Cancel) -> Result<Svd> {
+    let is_wide = a.nrows() < a.ncols();
+    let tall = if is_wide { a.t() } else { a.view() };
+    let Some(mut svd) = decompose(Tall { a: tall, scale: 1.0 }, k, cancel)? else {
+        return Err(not_finite(a));
+    };
+    if is_wide {
+        std::mem::swap(&mut svd.left, &mut svd.right);
+    }
+    fix_signs(&mut svd);
+    Ok(svd)
+}
+
+/// The first number, in row-major order, that is not finite.
+fn not_finite<E: Element>(a: &ArrayView2<'_, E>) -> Error {
+    let numbers = a.indexed_iter().map(|(place, &value)| (place, value.widen().into()));
+    let (place, value) =
+        numbers.into_iter().find(|(_, value): &(_, f64)| !value.is_finite()).expect("one is not");
+    Error::MatrixNotFinite { row: place.0, column: place.1, value }
+}
+
+/// `None` if not all is finite.
+fn decompose<E: Element>(mut tall: Tall<'_, E>, k: usize, cancel: &Cancel) -> Result<Option<Svd>> {
+    let (m, n) = tall.a.dim();
+    let (mut r, largest) = tall.triangle(cancel)?;
+    if !largest.is_finite() {
+        return Ok(None);
+    }
+    // The limits keep the scale and its reciprocal finite. The logarithm of 0 is far below them.
+    let exponent = largest.log2().clamp(-1000.0, 1000.0) as i32;
+    if largest > 0.0 && exponent.abs() > SAFE_EXPONENT {
+        tall.scale = 2.0_f64.powi(-exponent);
+        r = tall.triangle(cancel)?.0;
+    }
+    let (mut values, right) = decompose_square(&r, n, cancel)?;
+    let limit = f64::EPSILON * values.first().copied().unwrap_or(0.0) * m.max(n) as f64;
+    let mut rank = values.iter().take(k).take_while(|&&value| value > limit).count();
+
+    let (mut left, gram) = tall.times(&right.slice(s![..rank, ..]), &values[..rank], cancel)?;
+    if distance_from_one(&gram) > ORTHOGONAL {
+        let inverse = inverse_cholesky(&gram);
+        rank = inverse.nrows();
+        left = left.slice_move(s![..rank, ..]);
+        tall.transform(&mut left, &inverse, cancel)?;
+    }
+    values.truncate(rank);
+    for value in &mut values {
+        *value /= tall.scale;
+        if value.is_infinite() {
+            return Err(Error::MatrixTooLarge);
+        }
+    }
+    Ok(Some(Svd { left, values, right: right.slice_move(s![..rank, ..]) }))
+}
+
+/// Turns the pairs of vectors so that the largest entry of the left one is positive.
+fn fix_signs(svd: &mut Svd) {
+    let pairs = svd.left.axis_iter_mut(Axis(0)).into_par_iter().zip(svd.right.axis_iter_mut(Axis(0)));
+    pairs.for_each(|(mut left, mut right)| {
+        let entries = left.as_slice_mut().expect("rows are contiguous");
+        let largest = f64::from_bits(largest_magnitude(entries));
+        if entries.iter().find(|entry| entry.abs() == largest).is_some_and(|&entry| entry < 0.0) {
+            // Not `-entry`: 0 stays 0.
+            left.mapv_inplace(|entry| 0.0 - entry);
+            right.mapv_inplace(|entry| 0.0 - entry);
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::{Array1, array};
+
+    use super::*;
+
+    fn svd(a: &Array2<f64>, k: usize) -> Svd {
+        truncated_svd(&a.view(), k, &Cancel::default()).unwrap()
+    }
+
+    fn assert_near(found: &Array2<f64>, expected: &Array2<f64>, tolerance: f64) {
+        assert_eq!(found.dim(), expected.dim());
+        let error = (found - expected).iter().fold(0.0_f64, |max, error| max.max(error.abs()));
+        assert!(error <= tolerance, "off by {error:e}");
+    }
+
+    #[test]
+    fn a_matrix_of_one_column() {
+        let found = svd(&array![[-3.0], [0.0], [4.0]], 1);
+        assert_near(&found.left, &array![[-0.6, 0.0, 0.8]], 1e-15);
+        assert_eq!((found.values, found.right), (vec![5.0], array![[1.0]]));
+    }
+
+    #[test]
+    fn three_samples_of_two_pixels() {
+        // The centred samples of a worked example: singular values 0.2 and twice 0.
+        let d = array![[0.1, 0.0, -0.1], [0.0, 0.0, 0.0], [-0.1, 0.0, 0.1], [0.0, 0.0, 0.0]];
+        let found = svd(&d, 3);
+        assert_eq!(found.values.len(), 1);
+        assert!((found.values[0] - 0.2).abs() < 1e-16);
+        let half = 0.5_f64.sqrt();
+        assert_near(&found.left, &array![[half, 0.0, -half, 0.0]], 1e-15);
+        assert_near(&found.right, &array![[half, 0.0, -half]], 1e-15);
+    }
+
+    #[test]
+    fn the_zero_matrix_has_no_singular_values() {
+        let found = svd(&Array2::zeros((7, 3)), 2);
+        assert_eq!((found.left.dim(), found.values.len(), found.right.dim()), ((0, 7), 0, (0, 3)));
+    }
+
+    #[test]
+    fn numbers_of_any_size() {
+        let a = array![[3.0, 0.0], [0.0, 2.0], [4.0, 0.0]];
+        for exponent in [-1022, -600, -301, -299, 0, 299, 301, 600, 1020] {
+            let scale = 2.0_f64.powi(exponent);
+            let found = svd(&(&a * scale), 2);
+            assert_eq!(found.values, [5.0 * scale, 2.0 * scale]);
+            assert_near(&found.left, &array![[0.6, 0.0, 0.8], [0.0, 1.0, 0.0]], 1e-15);
+        }
+        let found = truncated_svd(&Array2::from_elem((9, 2), f64::MAX).view(), 1, &Cancel::default());
+        assert_eq!(found, Err(Error::MatrixTooLarge));
+    }
+
+    #[test]
+    fn the_first_number_that_is_not_finite_is_named() {
+        let mut a = Array2::<f64>::zeros((4000, 50));
+        a[[3999, 0]] = f64::INFINITY;
+        a[[3998, 7]] = f64::NEG_INFINITY;
+        let error = Error::MatrixNotFinite { row: 3998, column: 7, value: f64::NEG_INFINITY };
+        assert_eq!(truncated_svd(&a.view(), 1, &Cancel::default()), Err(error));
+        let error = Error::MatrixNotFinite { row: 0, column: 3999, value: f64::INFINITY };
+        assert_eq!(truncated_svd(&a.t(), 1, &Cancel::default()), Err(error));
+    }
+
+    #[test]
+    fn the_largest_entry_is_positive_the_first_of_several() {
+        let mut svd = Svd {
+            left: array![[0.1, -0.7, 0.7], [-0.6, 0.0, 0.8]],
+            values: vec![2.0, 1.0],
+            right: array![[1.0, 0.0], [0.0, 1.0]],
+        };
+        fix_signs(&mut svd);
+        assert_eq!(svd.left, array![[-0.1, 0.7, -0.7], [-0.6, 0.0, 0.8]]);
+        assert_eq!(svd.right, array![[-1.0, 0.0], [0.0, 1.0]]);
+    }
+
+    #[test]
+    fn many_equal_rows() {
+        let found = svd(&Array2::from_shape_fn((6000, 50), |(_, j)| j as f64), 50);
+        assert_eq!(found.values.len(), 1);
+        assert!((found.values[0] / (6000.0 * 40425.0_f64).sqrt() - 1.0).abs() < 1e-14);
+    }
+
+    #[test]
+    fn vectors_that_are_not_distinct_end_the_cholesky_factor() {
+        let gram = array![[1.0, 0.0, 0.0], [0.6, 1.0, 0.0], [1.0, 0.6, 1.0]];
+        let inverse = inverse_cholesky(&gram);
+        assert_near(&inverse, &array![[1.0, 0.0], [-0.75, 1.25]], 1e-15);
+    }
+
+    #[test]
+    fn columns_of_very_different_size_have_orthogonal_vectors() {
+        let mixing = array![[1.0, 1.0, 1.0], [1.0, -1.0, 2.0], [1.0, 0.0, -3.0]];
+        let a = Array2::from_shape_fn((500, 3), |(i, j)| {
+            (i as f64 * (j + 1) as f64).sin() * 1e-6_f64.powi(j as i32)
+        });
+        let found = svd(&a.dot(&mixing), 3);
+        assert!(found.values[0] > 1e10 * found.values[2]);
+        assert_near(&found.left.dot(&found.left.t()), &Array2::eye(3), 1e-14);
+        assert_near(&found.right.dot(&found.right.t()), &Array2::eye(3), 1e-14);
+    }
+
+    #[test]
+    fn chunks_join_to_the_whole() {
+        // Several chunks, the last one short, and an odd number of them.
+        let a = Array2::from_shape_fn((7 * 2800 + 3, 50), |(i, j)| {
+            let hash = (i * 50 + j).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            (hash >> 40) as f64 / f64::from(1 << 24) - 0.5
+        });
+        let found = svd(&a, 50);
+        let scaled = &found.left.t() * &Array1::from(found.values.clone());
+        assert_near(&scaled.dot(&found.right), &a, 1e-13);
+        assert_near(&found.left.dot(&found.left.t()), &Array2::eye(50), 1e-14);
+        assert_near(&found.right.dot(&found.right.t()), &Array2::eye(50), 1e-14);
+    }
+}
