@@ -343,10 +343,13 @@ def truncated_svd(A: Any, k: int) -> tuple[NDArray[np.float64], NDArray[np.float
 
     .. math:: A \approx U \operatorname{diag}(s) V^\top, \quad U^\top U = V^\top V = I, \quad s_1 \ge s_2 \ge \dots
 
-    Blocks of rows are reduced to one triangular factor (TSQR), which one-sided Jacobi rotations decompose;
-    :math:`U = A V / s` is orthogonalised once more. Errors of `s` are some rounding errors of ``s[0]``, whatever the
-    condition; no Gram matrix of A is formed. Made for matrices with many rows and few columns, or the other way around:
-    the work is m n times the smaller side, and the cube of the smaller side.
+    The right singular vectors are those of a small square matrix, which one-sided Jacobi rotations decompose. In
+    general it is the triangular factor to which blocks of rows are reduced (TSQR). Of a tall matrix (64 rows or more
+    for each of at most 512 columns) it is the Gram matrix :math:`A^\top A`, which is much quicker, if all k singular
+    values are at least ``s[0] / 32``: there that loses no digits that count. :math:`U = A V / s` is orthogonalised
+    once more. Errors of `s` are some rounding errors of ``s[0]``, whatever the condition: less than ``1e-13 * s[0]``.
+    Made for matrices with many rows and few columns, or the other way around: the work is m n times the smaller side,
+    and the cube of the smaller side.
 
     Parameters
     ----------

@@ -101,6 +101,40 @@ def test_without_the_second_orthogonalisation_there_would_be_few_digits() -> Non
     assert np.abs(U.T @ U - np.eye(10)).max() < 1e-14
 
 
+# The Gram matrix is taken for tall matrices whose wanted singular values are at least this share of the largest. From
+# the results alone nobody can tell: they are as good on either side.
+SHARE = 1 / 32
+
+
+@pytest.mark.parametrize("shape", [(640, 10), (5003, 11), (20_000, 50), (10, 700)])
+@pytest.mark.parametrize("share", [1.0, 0.1, SHARE * (1 + 1e-9), SHARE * (1 - 1e-9), 1e-7])
+@pytest.mark.parametrize("rest", [0.0, 1e-9, 0.5, 1 - 1e-9])
+def test_spectra_around_the_switch(shape: tuple[int, int], share: float, rest: float) -> None:
+    rng = np.random.default_rng(0)
+    k, n = 4, min(shape)
+    check(with_values(rng, *shape, np.r_[np.geomspace(1, share, k), np.full(n - k, rest * share)]), k)
+
+
+def test_a_gram_matrix_alone_would_lose_half_of_the_digits() -> None:
+    """What the switch is for. The accuracy of values of order 1 costs nothing."""
+    A = with_values(np.random.default_rng(3), 700, 3, np.array([1.0, 0.5, 1e-7]))
+    squares = np.linalg.eigvalsh(A.T @ A)[::-1]
+    assert abs(np.sqrt(squares[1]) - 0.5) < 1e-14
+    assert abs(np.sqrt(abs(squares[2])) - 1e-7) > 1e-12
+    assert abs(svd(A, 3)[1][2] - 1e-7) < 1e-15
+
+
+def test_no_scale_matters() -> None:
+    """Far from 1 the Gram matrix is not tried, and what is found is the same but for rounding."""
+    A = with_values(np.random.default_rng(3), 700, 5, np.array([1.0, 0.7, 0.5, 0.3, 1e-3]))
+    U, s, Vt = check(A, 4)
+    for exponent in (-1000, -400, -149, 0, 149, 400, 1000):
+        found = svd(A * 2.0**exponent, 4)
+        assert found[1] / 2.0**exponent == pytest.approx(s, rel=1e-14)
+        assert np.allclose(found[0], U, rtol=0, atol=1e-13)
+        assert np.allclose(found[2], Vt, rtol=0, atol=1e-13)
+
+
 # Ranks
 
 
@@ -204,11 +238,12 @@ LAYOUTS: list[Callable[[NDArray], NDArray]] = [
 
 @pytest.mark.parametrize("layout", range(len(LAYOUTS)))
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-def test_layouts_and_types_give_the_same_bits(layout: int, dtype: str) -> None:
+@pytest.mark.parametrize("k", [3, 9])  # with the Gram matrix, and without
+def test_layouts_and_types_give_the_same_bits(layout: int, dtype: str, k: int) -> None:
     narrow = A.astype(dtype)
     for matrix in (narrow, narrow.T):
-        expected = svd(matrix.astype(np.float64), 4)
-        found = svd(LAYOUTS[layout](matrix), 4)
+        expected = svd(matrix.astype(np.float64), k)
+        found = svd(LAYOUTS[layout](matrix), k)
         assert all(np.array_equal(*pair) for pair in zip(found, expected, strict=True))
 
 
@@ -220,9 +255,10 @@ def test_broadcast_matrix() -> None:
 
 @pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("shape", [(40_000, 30), (200_001, 3), (30, 40_000), (700, 260)])
-def test_threads_do_not_matter(shape: tuple[int, int]) -> None:
+@pytest.mark.parametrize("exponent", [0, -40])  # with the Gram matrix where tall, and without
+def test_threads_do_not_matter(shape: tuple[int, int], exponent: int) -> None:
     rng = np.random.default_rng(0)
-    matrix = rng.normal(size=shape) * np.logspace(0, -10, shape[1])
+    matrix = rng.normal(size=shape) * np.logspace(0, exponent, shape[1])
     results = []
     for n_threads in (1, 2, 3, 7):
         cm.set_num_threads(n_threads)
@@ -267,6 +303,30 @@ def test_properties(A: NDArray, data: st.DataObject) -> None:
     assert s == pytest.approx(other[1], rel=1e-12, abs=1e-13 * s[0])
 
 
+@st.composite
+def tall_spectra(draw: st.DrawFn) -> tuple[NDArray[np.float64], int]:
+    """Tall enough for the Gram matrix; the smallest singular value wanted is near the switch, or anywhere."""
+    n = draw(st.integers(1, 9))
+    k = draw(st.integers(1, n))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    share = SHARE * 2.0 ** draw(st.sampled_from([0, 1e-12, -1e-12, 0.5, -0.5, 5, -5, -20, -40]))
+    wanted = np.sort(share ** rng.random(k))[::-1]
+    wanted[0], wanted[-1] = 1.0, share if k > 1 else 1.0
+    rest = wanted[-1] * np.sort(rng.random(n - k) ** draw(st.sampled_from([0.01, 1, 100])))[::-1]
+    m = draw(st.integers(64 * n, 3000))
+    return with_values(rng, m, n, np.r_[wanted, rest]) * 2.0 ** draw(st.integers(-100, 100)), k
+
+
+@given(tall_spectra())
+def test_tall_matrices(drawn: tuple[NDArray, int]) -> None:
+    A, k = drawn
+    _, s, _ = check(A, k)
+    error = 1e-13 * s[0]
+    # The other way around, and with more vectors than asked for, which may take the other way.
+    assert s == pytest.approx(svd(A.T, k)[1], rel=0, abs=error)
+    assert s == pytest.approx(svd(A, min(A.shape))[1][: len(s)], rel=0, abs=error)
+
+
 # Bad input
 
 
@@ -281,6 +341,7 @@ def bad(value: float, shape: tuple[int, int] = (900, 5), dtype: str = "float64")
     ("matrix", "k", "error", "says"),
     [
         (bad(np.nan), 2, ValueError, r"A is not finite: A\[898, 2\] is NaN"),
+        (bad(np.nan, (90, 5)), 2, ValueError, r"A is not finite: A\[88, 2\] is NaN"),
         (bad(np.inf, dtype="float16"), 2, ValueError, r"A is not finite: A\[898, 2\] is inf"),
         (bad(-np.inf, (5, 900)), 2, ValueError, r"A is not finite: A\[3, 897\] is -inf"),
         (np.full((9, 2), 1.7e308), 1, ValueError, "A holds too large numbers: a singular value overflows"),

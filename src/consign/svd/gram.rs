@@ -1,11 +1,28 @@
-//! Gram matrices.
+//! Gram matrices, and the decomposition of a matrix by its own where that costs no digits that count.
 
 use multiversion::multiversion;
 use multiversion::target::target_cfg_f;
+use ndarray::Array2;
+use rayon::prelude::*;
 
-use super::blocks::WIDTH;
+use super::SAFE;
+use super::blocks::{Tall, WIDTH};
+use super::jacobi::decompose_square;
 use super::lanes::{LANES, Lanes, Lines, add_product, lanes, totals};
 use crate::error::Result;
+use crate::real::Element;
+use crate::threads::Cancel;
+
+/// Rows for each column that a matrix must have. Where there are fewer, most of the time goes into the rotations, and a matrix
+/// that is refused has them twice.
+const TALL: usize = 64;
+/// Columns that a matrix may have. The sums of more would leave the caches.
+const MOST_COLUMNS: usize = 512;
+/// No singular value below this share of the largest one is taken from the Gram matrix.
+///
+/// Rounding changes that matrix by some `e = eps s_1^2`. This moves a singular value `s` by `e / 2s`, and `A' u` away from
+/// `s v` by `e / s`: by 32 `eps s_1` at most, where R has a few. Vectors lose five bits of 53 at most.
+const SHARE: f64 = 1.0 / 32.0;
 
 /// Lanes of the products of each two of two times [`WIDTH`] columns.
 type Tile = Lines<[[Lanes; WIDTH]; WIDTH]>;
@@ -88,9 +105,51 @@ pub fn sum(matrices: Vec<Result<Vec<f64>>>) -> Result<Vec<f64>> {
     Ok(total)
 }
 
+impl<E: Element> Tall<'_, E> {
+    /// The singular values, largest first, and the right singular vectors, one per row; `None` if the `k` largest cannot be
+    /// had in this way, be it that some number is not finite.
+    pub fn decompose_gram(&self, k: usize, cancel: &Cancel) -> Result<Option<(Vec<f64>, Array2<f64>)>> {
+        let (m, n) = self.a.dim();
+        if m < TALL * n || n > MOST_COLUMNS {
+            return Ok(None);
+        }
+        let gram = self.gram(cancel)?;
+        let trace: f64 = gram.iter().step_by(n + 1).sum();
+        if !(SAFE.recip()..=SAFE).contains(&trace) {
+            return Ok(None);
+        }
+        let (mut values, right) = decompose_square(&gram, n, cancel)?;
+        for value in &mut values {
+            *value = value.sqrt();
+        }
+        let harmless = values.iter().take(k).all(|&value| value >= SHARE * values[0]);
+        Ok(harmless.then_some((values, right)))
+    }
+
+    fn gram(&self, cancel: &Cancel) -> Result<Vec<f64>> {
+        let (n, stride) = (self.a.ncols(), self.block_rows());
+        let chunks: Vec<Result<Vec<f64>>> = self
+            .chunks()
+            .map_init(
+                || self.empty_block(),
+                |block, chunk| {
+                    let mut gram = Gram::zeros(n);
+                    for rows in self.blocks(chunk) {
+                        cancel.check()?;
+                        self.gather(rows, block);
+                        gram.add(&block.columns, stride);
+                    }
+                    Ok(gram.total())
+                },
+            )
+            .collect();
+        sum(chunks)
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use ndarray::Array2;
+    use ndarray::ArrayView2;
 
     use super::*;
 
@@ -105,6 +164,33 @@ mod tests {
             }
             let expected = columns.dot(&columns.t()) * 2.0;
             assert_eq!(gram.total(), expected.into_raw_vec_and_offset().0);
+        }
+    }
+
+    /// Whether the two largest singular values are taken from the Gram matrix.
+    fn is_taken(a: &ArrayView2<'_, f64>) -> bool {
+        Tall { a: a.view(), scale: 1.0 }.decompose_gram(2, &Cancel::default()).unwrap().is_some()
+    }
+
+    #[test]
+    fn where_the_gram_matrix_is_taken() {
+        // Singular values 1, `second` and 0.001.
+        let matrix = |second: f64| {
+            let mut a = Array2::zeros((3 * TALL, 3));
+            (a[[5, 0]], a[[100, 1]], a[[101, 2]]) = (second, 1.0, 1e-3);
+            a
+        };
+        assert!(is_taken(&matrix(1.0).view()));
+        assert!(is_taken(&matrix(SHARE * (1.0 + 1e-12)).view()));
+        assert!(!is_taken(&matrix(SHARE * (1.0 - 1e-12)).view()));
+        assert!(!is_taken(&matrix(0.0).view()));
+
+        assert!(!is_taken(&matrix(1.0).slice(ndarray::s![1.., ..])), "not tall");
+        assert!(!is_taken(&(matrix(1.0) * 1e150).view()));
+        assert!(!is_taken(&(matrix(1.0) * 1e-150).view()));
+        assert!(!is_taken(&(matrix(1.0) * 0.0).view()));
+        for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            assert!(!is_taken(&matrix(value).view()));
         }
     }
 }

@@ -1,11 +1,14 @@
-//! Truncated singular value decomposition of a tall matrix, without a copy of it and without its Gram matrix, which would
-//! lose half of the digits.
+//! Truncated singular value decomposition of a tall matrix, without a copy of it.
 //!
-//! Rows come in blocks that stay in cache. Householder reflections work each block into the triangular factor of its chunk,
-//! and the factors of the chunks into one, R, pair by pair (TSQR). One-sided Jacobi rotations decompose R, which has the
-//! singular values and the right singular vectors of A. The left ones are `A v / s`. Where singular values are far apart
-//! these are orthogonal to few digits only, so they are made so once more by the Cholesky factor of their Gram matrix, which
-//! is near 1: in order, the vectors of large singular values first, so that each loses only what rounding gave it.
+//! Rows come in blocks that stay in cache. The right singular vectors are those of a small square matrix, which one-sided
+//! Jacobi rotations decompose. It is the Gram matrix `A' A` where the singular values that are wanted are of one order of
+//! magnitude: there it costs no digits that count, and nothing is quicker. Where they are not, it would lose up to half of
+//! the digits. Then Householder reflections work each block into the triangular factor of its chunk, and the factors of the
+//! chunks into one, R, pair by pair (TSQR): several times the work of the Gram matrix, which has been in vain.
+//!
+//! The left singular vectors are `A v / s`. Where singular values are far apart these are orthogonal to few digits only, so
+//! they are made so once more by the Cholesky factor of their Gram matrix, which is near 1: in order, the vectors of large
+//! singular values first, so that each loses only what rounding gave it.
 //!
 //! Blocks and chunks depend on the shape alone, and sums run in eight interleaved parts: the same bits for any number of
 //! threads and any memory layout. Processors that add a product in one instruction have other last bits than those that do not.
@@ -31,8 +34,10 @@ use crate::error::{Error, Result};
 use crate::real::Element;
 use crate::threads::Cancel;
 
-/// If the largest number is between 2 to this and its reciprocal, no square that matters overflows or vanishes.
+/// If the largest number, or a sum of squares, is between 2 to this and its reciprocal, no square that matters overflows or
+/// vanishes.
 const SAFE_EXPONENT: i32 = 300;
+const SAFE: f64 = f64::from_bits((1023 + SAFE_EXPONENT as u64) << 52);
 /// Columns and rows whose square is below this (2^-900) count as 0. Repeated rows leave such: every block makes the rest of the
 /// one before it smaller by the rounding unit, until reciprocals overflow.
 const NOTHING: f64 = f64::from_bits((1023 - 900) << 52);
@@ -76,17 +81,21 @@ fn not_finite<E: Element>(a: &ArrayView2<'_, E>) -> Error {
 /// `None` if not all is finite.
 fn decompose<E: Element>(mut tall: Tall<'_, E>, k: usize, cancel: &Cancel) -> Result<Option<Svd>> {
     let (m, n) = tall.a.dim();
-    let (mut r, largest) = tall.triangle(cancel)?;
-    if !largest.is_finite() {
-        return Ok(None);
-    }
-    // The limits keep the scale and its reciprocal finite. The logarithm of 0 is far below them.
-    let exponent = largest.log2().clamp(-1000.0, 1000.0) as i32;
-    if largest > 0.0 && exponent.abs() > SAFE_EXPONENT {
-        tall.scale = 2.0_f64.powi(-exponent);
-        r = tall.triangle(cancel)?.0;
-    }
-    let (mut values, right) = decompose_square(&r, n, cancel)?;
+    let (mut values, right) = if let Some(found) = tall.decompose_gram(k, cancel)? {
+        found
+    } else {
+        let (mut r, largest) = tall.triangle(cancel)?;
+        if !largest.is_finite() {
+            return Ok(None);
+        }
+        // The limits keep the scale and its reciprocal finite. The logarithm of 0 is far below them.
+        let exponent = largest.log2().clamp(-1000.0, 1000.0) as i32;
+        if largest > 0.0 && exponent.abs() > SAFE_EXPONENT {
+            tall.scale = 2.0_f64.powi(-exponent);
+            r = tall.triangle(cancel)?.0;
+        }
+        decompose_square(&r, n, cancel)?
+    };
     let limit = f64::EPSILON * values.first().copied().unwrap_or(0.0) * m.max(n) as f64;
     let mut rank = values.iter().take(k).take_while(|&&value| value > limit).count();
 
