@@ -31,7 +31,7 @@ pub struct Deepest {
 }
 
 /// Scratch of sweeps.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Sweep {
     events: Vec<Event>,
     right: Vec<u32>,

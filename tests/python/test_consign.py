@@ -406,6 +406,18 @@ def test_contained_is_what_calibration_means() -> None:
     assert calibrator.score(X, y) == report.coverage
 
 
+@pytest.mark.parametrize("node_budget", [1, 30])
+@pytest.mark.parametrize("seed", range(4))
+def test_contained_is_no_less_where_searches_stop_early(node_budget: int, seed: int) -> None:
+    """What calibration finds to be at most lambda-hat is contained, however little was searched: the guarantee."""
+    X, y = twin.fields(np.random.default_rng(seed), 40, 8, 3, noise=0.1)
+    calibrator = Calibrator(4, alpha=0.4, min_accuracy=0.8, node_budget=node_budget).fit(X, y)
+    report = calibrator.evaluate(X, y)
+    assert (calibrator.image_status_ == "upper_bound").any()
+    assert not (~report.contained & (calibrator.image_lambdas_ <= calibrator.lambda_hat_)).any()
+    assert report.coverage_bound >= report.coverage >= 0.6
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_membership_by_the_oracle(seed: int) -> None:
     X, y = problem(30, seed=seed, n_classes=2, size=6)

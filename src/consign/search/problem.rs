@@ -16,6 +16,7 @@ const TOLERANCE: f64 = 1e-6;
 const RELATIVE_TOLERANCE: f64 = 1e-3;
 
 /// A search; dimensions beyond the image's components do not move.
+#[derive(Clone)]
 pub(super) struct Problem<const K: usize> {
     pub(super) question: Question,
     pub(super) accuracy: Arc<Accuracy>,
@@ -190,6 +191,18 @@ impl<const K: usize> Problem<K> {
         is_met
     }
 
+    /// Searches no farther than a number, where few pixels are undecided. What it does not find is searched for all the same.
+    fn scout(&mut self, at: f64, cancel: &Cancel) -> Result<()> {
+        let question = Question { lambda_max: at, ..self.question.clone() };
+        let mut scout = Self { question, ..self.clone() };
+        scout.reduce();
+        scout.search_rays(Stop::Decided(at), cancel)?;
+        if let Some(witness) = scout.witness {
+            self.try_point(&witness);
+        }
+        Ok(())
+    }
+
     /// Whether nothing more is to be found out.
     pub(super) fn is_decided(&self, stop: Stop) -> bool {
         self.best == 0.0 || matches!(stop, Stop::Decided(at) if self.best <= at)
@@ -230,6 +243,12 @@ impl<const K: usize> Search for Problem<K> {
         }
         if self.try_point(&[0.0; K]) {
             self.close(0.0, Status::Exact);
+        }
+        if let Stop::Decided(at) = stop
+            && at > 0.0
+            && at < self.limit()
+        {
+            self.scout(at, cancel)?;
         }
         self.search_rays(stop, cancel)
     }

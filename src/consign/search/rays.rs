@@ -47,6 +47,9 @@ impl<const K: usize> Problem<K> {
             let n_rays = RAYS * moving.len() * moving.len();
             let mut random = Directions { generator: Philox::new(KEY), next: 0, moves: self.moves };
             for _ in 0..n_rays {
+                if self.is_decided(stop) {
+                    return Ok(());
+                }
                 cancel.check()?;
                 self.compare(&random.draw(), &mut ray);
             }
