@@ -56,7 +56,8 @@ def images(
         array = score_array(X)
         if array.ndim not in (5, 6):
             raise ValueError(
-                f"X must have shape (n, S, K, H, W) or (n, S, K, D, H, W), got {array.shape}; one image is X[None]"
+                f"X must have shape (n, S, K, H, W) or (n, S, K, D, H, W), got {array.shape}; one image is X[None]; "
+                "for models without samples there is ConformalRiskCalibrator"
             )
         if with_labels and y is None:
             raise TypeError(
@@ -88,6 +89,10 @@ def images(
     for index, image in enumerate(track(pairs, progress, length(X))):
         where = f" in image {index}"
         if not with_labels:
+            if isinstance(image, tuple):
+                raise TypeError(
+                    f"X must yield samples alone here, image {index} is a tuple: leave out the labels"
+                )
             yield _checked(score_array(image, where), index), no_labels, index
             continue
         if not isinstance(image, tuple | list) or len(image) != 2:

@@ -19,6 +19,7 @@ from conformask import _core
 from conformask._arrays import check_ignore_index, is_array, label_array, track
 from conformask._consign_reference import ReferenceSearch
 from conformask._decomposition import Decomposition, decompose
+from conformask._documents import read_document
 from conformask._exact import (
     as_fraction,
     as_plain,
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ConsignCalibrator", "ConsignSet", "Membership", "ReferenceSearch"]
 
-_FORMAT = "conformask.ConsignCalibrator"
+_NAME = "ConsignCalibrator"
 _FORMAT_VERSION = 1
 _MAX_COMPONENTS = 64
 # Images between two looks at how large lambda-hat can still be: fixed, so that it does not matter how many run at once.
@@ -321,14 +322,14 @@ class _Kind(NamedTuple):
 
     def check(self, samples: NDArray[Any], index: int, others: str) -> None:
         """Refuses an image of another kind."""
-        if samples.shape[1] != self.n_classes:
-            raise ValueError(
-                f"X has K = {samples.shape[1]} classes in image {index}, but {others} had K = {self.n_classes}"
-            )
         if samples.ndim - 2 != self.n_axes:
             raise ValueError(
                 f"X has {samples.ndim - 2} axes of space in image {index}, but {others} had {self.n_axes}: images are "
                 "(S, K, H, W) or (S, K, D, H, W), one at a time"
+            )
+        if samples.shape[1] != self.n_classes:
+            raise ValueError(
+                f"X has K = {samples.shape[1]} classes in image {index}, but {others} had K = {self.n_classes}"
             )
 
 
@@ -684,7 +685,7 @@ class ConsignCalibrator(BaseEstimator):
         if self.quantile_level is not None:
             parameters["quantile_level"] = as_plain(self.quantile_level, "quantile_level")
         document = {
-            "format": _FORMAT,
+            "format": f"conformask.{_NAME}",
             "format_version": _FORMAT_VERSION,
             "conformask_version": _core.__version__,
             "parameters": parameters,
@@ -723,13 +724,7 @@ class ConsignCalibrator(BaseEstimator):
         """
         content = Path(path).read_bytes()
         try:
-            document = json.loads(content.decode("utf-8"))
-            if not isinstance(document, dict) or document.get("format") != _FORMAT:
-                raise ValueError("it is not one of conformask's")
-            if type(document["format_version"]) is not int:
-                raise ValueError(f"format_version is {document['format_version']!r}")
-            if document["format_version"] > _FORMAT_VERSION:
-                raise ValueError(f"format version {document['format_version']} is newer; update conformask")
+            document = read_document(content, _NAME, _FORMAT_VERSION)
             parameters = {name: number_from_json(value) for name, value in document["parameters"].items()}
             if isinstance(parameters["search"], dict):
                 parameters["search"] = ReferenceSearch(**parameters["search"])
@@ -946,7 +941,11 @@ class ConsignCalibrator(BaseEstimator):
             return {**failure, "reason": reason}
         n_infeasible = found.statuses.count("infeasible")
         n_open = sum(math.isinf(lam) for lam in found.lambdas) - n_infeasible
-        unresolved = f", {n_open} more were not shown to be" if n_open else ""
+        what = f"be as accurate for any lambda up to {float(self.lambda_max):g}"
+        clauses = [
+            *([f"{n_infeasible} images cannot {what}"] if n_infeasible else []),
+            *([f"{n_open} {'more ' if n_infeasible else ''}were not shown to {what}"] if n_open else []),
+        ]
         feasible = _round_down(sorted(found.achieved)[n - k], bool(self.strict))
         # A search whose budget ends may not meet again the accuracy that it met on its way to another.
         larger_budget = ", perhaps with a larger node_budget" if n_open else ""
@@ -955,11 +954,11 @@ class ConsignCalibrator(BaseEstimator):
             if feasible
             else "take a larger alpha"
         )
+        all_fail = " If that is a surprise: X must be (n, S, K, H, W)." if n_infeasible == n else ""
         return {
             **failure,
-            "reason": f"{no_lambda} and min_accuracy={self.min_accuracy}: {n_infeasible} images cannot be as accurate "
-            f"for any lambda up to {float(self.lambda_max):g}{unresolved}, and at most {n - k} may. {advice}; "
-            "more samples and components may help, or a larger lambda_max",
+            "reason": f"{no_lambda} and min_accuracy={self.min_accuracy}: {', '.join(clauses)}, and at most {n - k} "
+            f"may. {advice}; more samples and components may help, or a larger lambda_max.{all_fail}",
             "n_infeasible": n_infeasible,
             "feasible_min_accuracy": feasible or None,
         }

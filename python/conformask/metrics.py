@@ -329,7 +329,8 @@ def chao1(samples: Any, bias_corrected: bool = True) -> float:
     Parameters
     ----------
     samples : integer array (m, H, W) or (m, D, H, W)
-        Label maps drawn for one image. They are the same if all pixels are.
+        Label maps drawn for one image: those of several, (n, m, H, W), would be taken for volumes. They are the same if
+        all pixels are.
     bias_corrected : bool, default=True
         Which of the two.
 
@@ -506,7 +507,7 @@ def pairwise_correlation(samples: Any, varying_only: bool = False) -> float:
     Parameters
     ----------
     samples : integer array (m, H, W) or (m, D, H, W), m >= 2
-        Label maps of one image.
+        Label maps of one image, as for :func:`chao1`.
     varying_only : bool, default=False
         Whether only the pixels count at which not all maps agree.
 
@@ -545,7 +546,7 @@ def pairwise_agreement(samples: Any) -> float:
     Parameters
     ----------
     samples : integer array (m, H, W) or (m, D, H, W), m >= 2
-        Label maps of one image, of P pixels.
+        Label maps of one image, of P pixels, as for :func:`chao1`.
 
     Returns
     -------

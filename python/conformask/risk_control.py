@@ -24,6 +24,7 @@ from conformask._arrays import (
     pairs,
     score_array,
 )
+from conformask._documents import read_document
 from conformask._exact import as_plain, check_alpha, number_from_json, number_to_json
 from conformask._tensors import is_tensor
 from conformask.binned import BinnedProfiles, check_collect
@@ -53,7 +54,7 @@ __all__ = ["CRC", "ConformalRiskCalibrator"]
 
 Counts: TypeAlias = "tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint64]]"
 
-_FORMAT = "conformask.ConformalRiskCalibrator"
+_NAME = "ConformalRiskCalibrator"
 _FORMAT_VERSION = 1
 _LOSS_BOUND = 1  # B: every loss here is at most 1
 _RESULTS = ("lambda_hat", "risk", "risk_bound", "n_images", "n_skipped", "n_classes")
@@ -569,7 +570,7 @@ class ConformalRiskCalibrator(BaseEstimator):
             else None
         )
         document = {
-            "format": _FORMAT,
+            "format": f"conformask.{_NAME}",
             "format_version": _FORMAT_VERSION,
             "conformask_version": _core.__version__,
             "parameters": {
@@ -612,13 +613,7 @@ class ConformalRiskCalibrator(BaseEstimator):
         path = Path(path)
         content = path.read_bytes()
         try:
-            document = json.loads(content.decode("utf-8"))
-            if not isinstance(document, dict) or document.get("format") != _FORMAT:
-                raise ValueError("it is not one of conformask's")
-            if type(document["format_version"]) is not int:
-                raise ValueError(f"format_version is {document['format_version']!r}")
-            if document["format_version"] > _FORMAT_VERSION:
-                raise ValueError(f"format version {document['format_version']} is newer; update conformask")
+            document = read_document(content, _NAME, _FORMAT_VERSION)
             parameters = dict(document["parameters"])
             parameters["conformity_score"] = score_from_json(json.dumps(parameters["conformity_score"]))
             parameters["loss"] = loss_from_json(json.dumps(parameters["loss"]))

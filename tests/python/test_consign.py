@@ -897,9 +897,13 @@ def test_labels_may_come_one_by_one() -> None:
     with pytest.raises(ValueError, match="y must be one array, got a list of parts whose shapes differ"):
         Calibrator(1, alpha=0.5).fit(X, [*y[:5], y[5][:2]])
     with pytest.raises(
-        ValueError, match="X must be one array in image 0, got a tuple of parts whose shapes differ"
+        TypeError, match="X must yield samples alone here, image 0 is a tuple: leave out the labels"
     ):
         Calibrator(1, alpha=0.5, min_accuracy=0.5).fit(X, y).predict(list(zip(X, y, strict=True)))
+    with pytest.raises(
+        ValueError, match="X must be one array in image 0, got a list of parts whose shapes differ"
+    ):
+        Calibrator(1, alpha=0.5, min_accuracy=0.5).fit(X, y).predict([[X[0, 0], X[0, 1, :, :2]]])
 
 
 @pytest.mark.parametrize(
@@ -1150,6 +1154,11 @@ def test_foreign_files(tmp_path) -> None:
             Calibrator.load(path)
     with pytest.raises(FileNotFoundError):
         Calibrator.load(tmp_path / "none.json")
+    cm.ConformalRiskCalibrator(alpha=0.5).fit(np.full((3, 2, 2, 2), 0.5), np.zeros((3, 2, 2), int)).save(path)
+    with pytest.raises(
+        ValueError, match=r"it holds a ConformalRiskCalibrator: read it with ConformalRiskCalibrator\.load"
+    ):
+        Calibrator.load(path)
 
 
 # Ctrl-C

@@ -322,11 +322,11 @@ def test_the_table() -> None:
         (1, 7),
         (outcome_of(), outcome_of(split=1, lambda_hat=0.7), abstained, outcome_of(method="B", statuses={})),
     )
-    title, empty, header, rule, *rows = str(found).splitlines()
+    title, table, reason, legend, verdict = str(found).split("\n\n")
+    header, rule, *rows = table.splitlines()
     assert (
         title == "alpha = 0.1, min_accuracy = 0.9; 3 splits into 19 calibration and 50 test images; mean (sd)"
     )
-    assert not empty
     assert {len(line) for line in (header, rule, *rows)} == {len(header)}
     cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in (header, *rows)]
     assert cells[0][3:5] == ["SEC(7)", "Chao(7)"]
@@ -336,6 +336,15 @@ def test_the_table() -> None:
     ]
     assert cells[2][-3:] == ["12.3", "0 of 1", "-"]
     assert found._repr_markdown_() == str(found)
+    assert reason == "A abstains: why"
+    assert "Chao(7): how many segmentations the draws let expect, at most 28." in legend
+    errors = [math.sqrt(0.9 * 0.1 * 70 / (50 * 21) / n_splits) for n_splits in (3, 1)]
+    assert verdict.endswith(
+        f"below it by more than three of its standard errors ({errors[0]:.3f} to {errors[1]:.3f})."
+    )
+    low = Comparison(0.1, 0.9, (1, 7), (outcome_of(coverage=0.5, coverage_bound=0.5),))
+    assert str(low).endswith(low.violations()[0])
+    assert low.violations()[0].startswith("A: the mean coverage is 0.5000, below 0.")
 
 
 @pytest.mark.parametrize(

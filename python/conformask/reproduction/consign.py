@@ -195,9 +195,7 @@ class Comparison:
         for method in self.methods:
             outcomes = self.of(method)
             covered = [1.0 if outcome.abstained else outcome.coverage for outcome in outcomes]
-            variances = [_variance(outcome, check_alpha(self.alpha)) for outcome in outcomes]
-            error = math.sqrt(math.fsum(variances)) / len(outcomes)
-            mean, least = statistics.fmean(covered), 1 - float(self.alpha) - 3 * error
+            mean, least = statistics.fmean(covered), 1 - float(self.alpha) - 3 * self._error(method)
             if mean < least:
                 found.append(f"{method}: the mean coverage is {mean:.4f}, below {least:.4f}")
         return found
@@ -226,11 +224,37 @@ class Comparison:
         ]
         lines.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
         n_splits = len(self.of(first.method))
-        return (
+        head = (
             f"alpha = {self.alpha:g}, min_accuracy = {self.min_accuracy:g}; {n_splits} splits into "
-            f"{first.n_calibration} calibration and {first.n_test} test images; mean (sd)\n\n"
-            + "\n".join(lines)
+            f"{first.n_calibration} calibration and {first.n_test} test images; mean (sd)"
         )
+        legend = (
+            "coverage: share of test images whose set holds a segmentation that is accurate enough. "
+            f"SEC({m}): of those one of whose {m} draws is. Chao({m}): how many segmentations the draws let expect, at "
+            f"most {m * (m + 1) // 2}. corr.: correlation of pairs of draws, over all pixels and over those that vary. "
+            "log10 vol.: of the number of segmentations. calibration images: how the search of each ended."
+        )
+        return "\n\n".join([head, "\n".join(lines), *self._reasons(), legend, self._verdict()])
+
+    def _reasons(self) -> list[str]:
+        """Why methods abstain, once each."""
+        reasons = {outcome.method: outcome.reason for outcome in reversed(self.outcomes) if outcome.abstained}
+        return [f"{method} abstains: {reason}" for method, reason in reversed(reasons.items())]
+
+    def _verdict(self) -> str:
+        below = self.violations()
+        if below:
+            return "; ".join(below)
+        errors = sorted({f"{self._error(method):.3f}" for method in self.methods})
+        return (
+            f"The promise of {1 - self.alpha:g} is one of expectation. No mean coverage is below it by more than three "
+            f"of its standard errors ({' to '.join(errors)})."
+        )
+
+    def _error(self, method: str) -> float:
+        """The standard error of the mean coverage."""
+        variances = [_variance(outcome, check_alpha(self.alpha)) for outcome in self.of(method)]
+        return math.sqrt(math.fsum(variances)) / len(variances)
 
     def _repr_markdown_(self) -> str:
         return str(self)
@@ -250,7 +274,7 @@ class Comparison:
             _spread([o.chao1[-1] for o in kept], ".4g"),
             _spread([o.correlation[-1] for o in kept]),
             _spread([o.varying_correlation[-1] for o in kept]),
-            ("at most " if statuses else "") + _spread([o.log10_volume for o in kept], ".1f"),
+            ("at most " if statuses and kept else "") + _spread([o.log10_volume for o in kept], ".1f"),
             f"{len(outcomes) - len(kept)} of {len(outcomes)}",
             ", ".join(f"{share / len(outcomes):.0%} {name}" for name, share in statuses.items()) or "-",
         ]
@@ -262,7 +286,7 @@ def compare(
     *,
     alpha: float = 0.1,
     min_accuracy: float = 0.9,
-    n_components: Sequence[int] = (2, 5),
+    n_components: int | Sequence[int] = (2, 5),
     baselines: Mapping[str, Any] | None = None,
     n_samples: Sequence[int] = _DRAWS,
     n_splits: int = 5,
@@ -283,10 +307,10 @@ def compare(
         Labels.
     alpha, min_accuracy : float
         The risk level and the label-wise accuracy of all methods.
-    n_components : sequence of int, default=(2, 5)
+    n_components : int or sequence of int, default=(2, 5)
         One :class:`~conformask.ConsignCalibrator` each.
     baselines : dict of str to conformity score, or None
-        Scores of pixel-wise sets, by name; None for ``{"RAPS": RAPS(), "SACP": SACP()}``.
+        Scores of pixel-wise sets of the mean over the samples, by name; None for ``{"RAPS": RAPS(), "SACP": SACP()}``.
     n_samples : sequence of int, ascending
         Numbers of draws m. As many as the last are drawn of each image; the first m of them serve the others.
     n_splits : int, default=5
@@ -344,7 +368,8 @@ def compare(
         raise ValueError(f"n_calibration must be in [1, {len(images) - 1}], got {n_calibration}")
     scores = {"RAPS": cm.RAPS(), "SACP": cm.SACP()} if baselines is None else baselines
     methods: dict[str, _Method] = {
-        f"CONSIGN, k = {k}": _Consign(images, k, alpha, min_accuracy) for k in n_components
+        f"CONSIGN, k = {k}": _Consign(images, k, alpha, min_accuracy)
+        for k in np.atleast_1d(n_components).tolist()
     }
     methods |= {name: _PixelWise(images, score, alpha, min_accuracy) for name, score in scores.items()}
     jobs = [(name, split) for name in methods for split in range(n_splits)]
