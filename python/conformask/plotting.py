@@ -320,6 +320,7 @@ def plot_components(
     class_names: Sequence[str] | None = None,
     n_components: int | None = None,
     cmap: str | Colormap = "RdBu_r",
+    colorbar: bool = True,
     axes: ArrayLike | None = None,
 ) -> NDArray[Any]:
     """Draw the components of a set of segmentations: how the labels of an image may change together.
@@ -339,6 +340,8 @@ def plot_components(
         How many components to draw; by default all.
     cmap : str or Colormap, default="RdBu_r"
         A diverging colour map.
+    colorbar : bool, default=True
+        Whether to add a colour bar that says which colour gains.
     axes : array-like of matplotlib Axes, optional
         Where to draw, at least one per panel; by default, on a new figure.
 
@@ -399,6 +402,11 @@ def plot_components(
                 ax.set_title(names[c])
             _frameless(ax)
         panels[row, 0].set_ylabel(f"component {row + 1}\nσ = {sigma:.3g}")
+    if colorbar:
+        # Without numbers: every row has its own scale.
+        (drawn,) = panels[0, -1].get_images()
+        bar = _colour_bar(panels[0, -1], drawn, None)
+        bar.set_yticks([drawn.norm.vmin, 0.0, drawn.norm.vmax], ["loses", "stays", "gains"])
     return panels
 
 
@@ -735,7 +743,7 @@ def _panel_axes(
         columns = min(n, n_columns)
         rows = math.ceil(n / columns)
         size = (3.2 * columns, (3.2 / aspect + 0.35) * rows)
-        figure, axes = pyplot.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
+        figure, axes = pyplot.subplots(rows, columns, figsize=size, layout="compressed", squeeze=False)
         if title is not None:
             figure.suptitle(title, fontsize="medium")
     flat: NDArray[Any] = np.ravel(np.asarray(axes, dtype=object))

@@ -332,6 +332,9 @@ def test_components_are_drawn_row_by_row_on_one_scale() -> None:
     assert [ax.get_title() for ax in panels[0]] == ["a", "b", "c"]
     assert [ax.get_title() for ax in panels[1]] == ["", "", ""]
     assert panels[1, 0].get_ylabel() == f"component 2\nσ = {found.singular_values[1]:.3g}"
+    (bar,) = panels[0, -1].child_axes
+    assert [label.get_text() for label in bar.get_yticklabels()] == ["loses", "stays", "gains"]
+    assert not any(ax.child_axes for ax in plot_components(found, colorbar=False).flat)
 
 
 def test_components_of_chosen_classes_on_given_axes() -> None:
