@@ -70,6 +70,13 @@ impl Field {
         }
     }
 
+    /// The labels of all pixels.
+    pub fn label_map(&self, coefficients: &[f64]) -> Vec<u16> {
+        let mut map = Vec::with_capacity(self.n_pixels);
+        self.labels(coefficients, |_, labels| map.extend_from_slice(labels));
+        map
+    }
+
     /// Calls `visit(first pixel, labels of a tile)` for all pixels in order.
     pub fn labels(&self, coefficients: &[f64], mut visit: impl FnMut(usize, &[u16])) {
         let (mut scores, mut largest) = ([0.0_f64; TILE], [0.0_f64; TILE]);
@@ -109,11 +116,7 @@ mod tests {
     fn argmax_takes_the_lowest_of_equals() {
         let mean = vec![0.5, 0.1, 0.5, 0.3, 0.5, 0.3];
         let field = Field::new(3, 1, mean, vec![0.0, 0.0, 0.0, 0.0, 1.0, -0.5]);
-        let labels = |c: f64| {
-            let mut found = Vec::new();
-            field.labels(&[c], |_, labels| found.extend_from_slice(labels));
-            found
-        };
+        let labels = |c: f64| field.label_map(&[c]);
         assert_eq!(labels(0.0), [0, 1]);
         assert_eq!(labels(0.25), [2, 1]);
         assert_eq!(labels(-0.25), [0, 2]);

@@ -39,8 +39,14 @@ impl Coefficients {
         &self.centre
     }
 
+    /// The labels that the leader, the one in the middle, is not ahead of everywhere.
+    pub fn rivals(&self, field: &Field, pixel: usize, leader: usize) -> impl Iterator<Item = usize> {
+        (0..field.n_labels())
+            .filter(move |&l| l != leader && self.compare(field, pixel, leader, l) != Lead::Always)
+    }
+
     /// Which of two labels is ahead at a pixel.
-    pub fn compare(&self, field: &Field, pixel: usize, label: usize, other: usize) -> Lead {
+    fn compare(&self, field: &Field, pixel: usize, label: usize, other: usize) -> Lead {
         let (own, others) = (field.mean(label)[pixel], field.mean(other)[pixel]);
         let (mut lead, mut spread, mut scale) = (own - others, 0.0, own.abs() + others.abs());
         let mut moves = false;
@@ -68,7 +74,7 @@ impl Coefficients {
 
 /// Whether a label is ahead of another in a box.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lead {
+enum Lead {
     /// Everywhere.
     Always,
     /// Nowhere.
@@ -100,8 +106,7 @@ impl Open {
 
 /// Counts possible labels and hyperplanes.
 pub fn count_open(field: &Field, coefficients: &Coefficients, cancel: &Cancel) -> Result<Open> {
-    let mut leaders = Vec::with_capacity(field.n_pixels());
-    field.labels(&coefficients.centre, |_, labels| leaders.extend_from_slice(labels));
+    let leaders = field.label_map(&coefficients.centre);
     leaders
         .par_chunks(RUN)
         .enumerate()
@@ -118,11 +123,11 @@ pub fn count_open(field: &Field, coefficients: &Coefficients, cancel: &Cancel) -
         .try_reduce(|| Open::of_nothing(field.n_labels()), |one, other| Ok(one.merge(&other)))
 }
 
-/// The number of labels that a pixel may have, and of the hyperplanes between them. The leader is the label in the middle.
+/// The number of labels that a pixel may have, and of the hyperplanes between them.
 fn at_pixel(field: &Field, coefficients: &Coefficients, pixel: usize, leader: usize) -> (usize, u64) {
     let compare = |label, other| coefficients.compare(field, pixel, label, other);
-    let mut labels: Vec<usize> =
-        (0..field.n_labels()).filter(|&l| l == leader || compare(leader, l) != Lead::Always).collect();
+    let labels: Vec<usize> =
+        std::iter::once(leader).chain(coefficients.rivals(field, pixel, leader)).collect();
     let mut changes = Vec::new();
     let mut beaten = vec![false; labels.len()];
     for (i, &label) in labels.iter().enumerate() {
@@ -135,9 +140,7 @@ fn at_pixel(field: &Field, coefficients: &Coefficients, pixel: usize, leader: us
         }
     }
     let n_hyperplanes = changes.iter().filter(|&&(i, j)| !beaten[i] && !beaten[j]).count() as u64;
-    let mut is_beaten = beaten.into_iter();
-    labels.retain(|_| !is_beaten.next().unwrap_or(false));
-    (labels.len(), n_hyperplanes)
+    (beaten.iter().filter(|is_beaten| !**is_beaten).count(), n_hyperplanes)
 }
 
 #[cfg(test)]
@@ -173,11 +176,7 @@ mod tests {
         let coefficients = Coefficients::between(&[-1.0], &[0.5]);
         let open = count_open(&field, &coefficients, &Cancel::default()).unwrap();
         let mut expected = Open::of_nothing(2);
-        let mut leaders = vec![0_u16; n];
-        field.labels(coefficients.centre(), |first, labels| {
-            leaders[first..][..labels.len()].copy_from_slice(labels);
-        });
-        for (pixel, leader) in leaders.into_iter().enumerate() {
+        for (pixel, leader) in field.label_map(coefficients.centre()).into_iter().enumerate() {
             let (n_possible, n_hyperplanes) = at_pixel(&field, &coefficients, pixel, leader.into());
             expected.n_pixels[n_possible] += 1;
             expected.n_hyperplanes += n_hyperplanes;

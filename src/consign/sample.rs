@@ -4,7 +4,7 @@ use ndarray::{ArrayViewMut2, Axis};
 use rayon::prelude::*;
 
 use super::field::Field;
-use super::possible::{Coefficients, Lead};
+use super::possible::Coefficients;
 use crate::error::Result;
 use crate::philox::{Philox, unit};
 use crate::threads::Cancel;
@@ -20,8 +20,7 @@ pub fn sample<T: Copy + Send + Sync + TryFrom<u16>>(
 ) -> Result<()> {
     let class = |label: u16| T::try_from(label).ok().expect("labels fit");
     let coefficients = Coefficients::between(lower, upper);
-    let mut common = Vec::with_capacity(field.n_pixels());
-    field.labels(coefficients.centre(), |_, labels| common.extend_from_slice(labels));
+    let common = field.label_map(coefficients.centre());
     let changing = may_change(field, &coefficients, &common);
     let part = field.select(&changing);
     let n = lower.len();
@@ -49,11 +48,7 @@ pub fn sample<T: Copy + Send + Sync + TryFrom<u16>>(
 /// The pixels whose label may be another than that in the middle.
 fn may_change(field: &Field, coefficients: &Coefficients, common: &[u16]) -> Vec<u32> {
     (0..field.n_pixels())
-        .filter(|&pixel| {
-            let y = usize::from(common[pixel]);
-            let is_ahead = |l| coefficients.compare(field, pixel, y, l) == Lead::Always;
-            (0..field.n_labels()).any(|l| l != y && !is_ahead(l))
-        })
+        .filter(|&pixel| coefficients.rivals(field, pixel, common[pixel].into()).next().is_some())
         .map(|pixel| pixel as u32)
         .collect()
 }
