@@ -83,6 +83,22 @@ pub fn inputs_of(name: &str) -> PyResult<Inputs> {
     }
 }
 
+/// Calls `$body` with `$view` bound to the array of labels, once per integer type.
+macro_rules! with_labels {
+    ($labels:expr, |$view:ident| $body:expr) => {
+        with_labels!($labels, |$view| $body, I8, I16, I32, I64, U8, U16, U32, U64)
+    };
+    ($labels:expr, |$view:ident| $body:expr, $($variant:ident),*) => {
+        match $labels {
+            $($crate::python::arrays::Labels::$variant(array) => {
+                let $view = array.as_array();
+                $body
+            })*
+        }
+    };
+}
+pub(super) use with_labels;
+
 /// An array of labels, borrowed.
 pub enum Labels<'py> {
     I8(PyReadonlyArrayDyn<'py, i8>),
@@ -111,57 +127,9 @@ impl<'py> Labels<'py> {
 
     /// The labels that go with `maps`.
     pub fn maps<R: Real>(&self, ignore_index: Option<i64>, maps: &ScoreMaps<'_, R>) -> Result<LabelMaps<'_>> {
-        macro_rules! match_each {
-            ($($variant:ident),*) => {
-                match self {
-                    $(Self::$variant(array) => LabelMaps::new(array.as_array(), ignore_index, maps),)*
-                }
-            };
-        }
-        match_each!(I8, I16, I32, I64, U8, U16, U32, U64)
+        with_labels!(self, |view| LabelMaps::new(view, ignore_index, maps))
     }
 }
-
-/// Calls `$body` with `$view` bound to the array of labels, once per integer type.
-macro_rules! with_labels {
-    ($labels:expr, |$view:ident| $body:expr) => {
-        match $labels {
-            $crate::python::arrays::Labels::I8(array) => {
-                let $view = array.as_array();
-                $body
-            }
-            $crate::python::arrays::Labels::I16(array) => {
-                let $view = array.as_array();
-                $body
-            }
-            $crate::python::arrays::Labels::I32(array) => {
-                let $view = array.as_array();
-                $body
-            }
-            $crate::python::arrays::Labels::I64(array) => {
-                let $view = array.as_array();
-                $body
-            }
-            $crate::python::arrays::Labels::U8(array) => {
-                let $view = array.as_array();
-                $body
-            }
-            $crate::python::arrays::Labels::U16(array) => {
-                let $view = array.as_array();
-                $body
-            }
-            $crate::python::arrays::Labels::U32(array) => {
-                let $view = array.as_array();
-                $body
-            }
-            $crate::python::arrays::Labels::U64(array) => {
-                let $view = array.as_array();
-                $body
-            }
-        }
-    };
-}
-pub(super) use with_labels;
 
 /// Borrows an array for reading. An array whose elements are not where their type may be is refused: NumPy allows it,
 /// Rust does not.
