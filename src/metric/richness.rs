@@ -6,6 +6,8 @@
 //!
 //! Chao, "Nonparametric estimation of the number of classes in a population", Scandinavian Journal of Statistics 11, 1984.
 
+use std::hash::{DefaultHasher, Hasher};
+
 use rayon::prelude::*;
 use zerocopy::{Immutable, IntoBytes};
 
@@ -13,13 +15,6 @@ use super::stack::LabelStack;
 use crate::error::Result;
 use crate::maps::Label;
 use crate::threads::Cancel;
-
-/// Hashes of a map that are computed side by side, so that none waits for its multiplication.
-const LANES: usize = 8;
-/// Bytes of a stripe: a word for each of them.
-const STRIPE: usize = LANES * size_of::<u64>();
-/// An odd number with bits everywhere: the golden ratio.
-const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// How many label maps were drawn how often.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -86,23 +81,10 @@ fn richness_by<L: Label + IntoBytes + Immutable>(
     Ok(found)
 }
 
-/// A hash of bytes, for sequences of one length. It only has to be fast and to tell what is not made to deceive it.
 fn hash(bytes: &[u8]) -> u64 {
-    let mut hashes: [u64; LANES] = std::array::from_fn(|lane| FACTOR.wrapping_mul(lane as u64 + 1));
-    let mut add = |stripe: &[u8; STRIPE]| {
-        for (hash, word) in hashes.iter_mut().zip(stripe.as_chunks().0) {
-            *hash = (hash.rotate_left(23) ^ u64::from_le_bytes(*word)).wrapping_mul(FACTOR);
-        }
-    };
-    let (stripes, rest) = bytes.as_chunks::<STRIPE>();
-    stripes.iter().for_each(&mut add);
-    let mut last = [0; STRIPE];
-    last[..rest.len()].copy_from_slice(rest);
-    add(&last);
-    hashes.into_iter().fold(0, |sum, hash| {
-        let mixed = (sum ^ hash ^ (hash >> 32)).wrapping_mul(FACTOR);
-        mixed ^ (mixed >> 29)
-    })
+    let mut hasher = DefaultHasher::new();
+    hasher.write(bytes);
+    hasher.finish()
 }
 
 #[cfg(test)]
