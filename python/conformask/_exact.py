@@ -15,6 +15,7 @@ __all__ = [
     "as_plain",
     "check_alpha",
     "check_lambda",
+    "check_share",
     "number_from_json",
     "number_to_json",
     "share_of",
@@ -79,6 +80,14 @@ def check_alpha(alpha: object) -> Fraction:
     fraction = as_fraction(alpha, "alpha")
     if not 0 < fraction < 1:
         raise ValueError(f"alpha must be in (0, 1), got {alpha!r}")
+    return fraction
+
+
+def check_share(share: object, name: str) -> Fraction:
+    """`share` as a fraction in (0, 1]."""
+    fraction = as_fraction(share, name)
+    if not 0 < fraction <= 1:
+        raise ValueError(f"{name} must be in (0, 1], got {share!r}")
     return fraction
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 import warnings
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -17,15 +16,15 @@ from sklearn.exceptions import NotFittedError
 
 from conformask import _core
 from conformask._arrays import check_ignore_index, is_array, label_array, track
-from conformask._consign_reference import ReferenceSearch
+from conformask._consign_reference import Problem, ReferenceSearch, solve
 from conformask._decomposition import Decomposition, decompose
-from conformask._documents import read_document
+from conformask._documents import document_text, finite_or_text, read_document, reading
 from conformask._exact import (
     as_fraction,
     as_plain,
     check_alpha,
+    check_share,
     number_from_json,
-    number_to_json,
     tolerated,
 )
 from conformask._random import RandomState, check_key
@@ -597,32 +596,26 @@ class ConsignCalibrator(BaseEstimator):
             As :meth:`predict`, and for labels that do not fit.
         """
         lam, settings = self.lambda_hat_, self._settings()
-        search, found, n_skipped = settings.search(), _Found(), 0
+        search, found = settings.search(), _Found()
+        places: list[int | None] = []
 
         def decide() -> None:
             nonlocal search
             search.warm_start(lam)
             search.refine(0, len(search), math.inf, lam)
-            found.add(search, range(len(search)))
+            found.add(search, places)
             search = settings.search()
+            places.clear()
 
-        kind, decomposed = self._solved().kind, self._decomposer()
-        for samples, labels, index in images(X, y, self.progress):
-            kind.check(samples, index, "calibration")
-            if self._add(search, decomposed(samples, index), labels, index):
-                if search.n_bytes_waiting() > _WAITING_BYTES:
-                    decide()
-            elif self.on_empty == "zero_loss":
+        problems = self._problems(X, y, self._solved().kind)
+        for problem in problems:
+            places.append(_ask(search, problem))
+            if search.n_bytes_waiting() > _WAITING_BYTES:
                 decide()
-                found.add_zero()
-            else:
-                n_skipped += 1
         decide()
         if not found.lambdas:
             raise ValueError(
-                f"X holds no image with a labelled pixel: {n_skipped} are void (on_empty='skip')"
-                if n_skipped
-                else "X is empty: it holds no image"
+                f"X holds no image with a labelled pixel: {problems.n_skipped} are void (on_empty='skip')"
             )
         contained = np.array(found.lambdas) <= lam
         certified = contained | (np.array(found.lower_bounds) > lam)
@@ -630,7 +623,7 @@ class ConsignCalibrator(BaseEstimator):
             coverage=float(contained.mean()),
             coverage_bound=float((contained | ~certified).mean()),
             n_images=len(contained),
-            n_skipped=n_skipped,
+            n_skipped=problems.n_skipped,
             alpha=float(self.alpha),
             lambda_hat=lam,
             contained=contained,
@@ -684,22 +677,20 @@ class ConsignCalibrator(BaseEstimator):
         }
         if self.quantile_level is not None:
             parameters["quantile_level"] = as_plain(self.quantile_level, "quantile_level")
-        document = {
-            "format": f"conformask.{_NAME}",
-            "format_version": _FORMAT_VERSION,
-            "conformask_version": _core.__version__,
-            "parameters": parameters,
-            "results": {
+        text = document_text(
+            _NAME,
+            _FORMAT_VERSION,
+            parameters=parameters,
+            results={
                 "lambda_hat": lambda_hat,
-                "image_lambdas": [_number_to_json(value) for value in solution.lambdas],
-                "image_lower_bounds": [_number_to_json(value) for value in solution.lower_bounds],
+                "image_lambdas": [finite_or_text(value) for value in solution.lambdas],
+                "image_lower_bounds": [finite_or_text(value) for value in solution.lower_bounds],
                 "image_status": solution.statuses.tolist(),
                 "n_skipped": solution.n_skipped,
                 "n_classes": solution.kind.n_classes,
                 "n_axes": solution.kind.n_axes,
             },
-        }
-        text = json.dumps(document, indent=2, allow_nan=False, default=number_to_json) + "\n"
+        )
         Path(path).write_text(text, encoding="utf-8")
 
     @classmethod
@@ -723,7 +714,7 @@ class ConsignCalibrator(BaseEstimator):
             If the file is damaged, foreign, or of a newer version.
         """
         content = Path(path).read_bytes()
-        try:
+        with reading(path):
             document = read_document(content, _NAME, _FORMAT_VERSION)
             parameters = {name: number_from_json(value) for name, value in document["parameters"].items()}
             if isinstance(parameters["search"], dict):
@@ -731,9 +722,6 @@ class ConsignCalibrator(BaseEstimator):
             calibrator = cls(**parameters)
             calibrator._check_parameters()
             calibrator._solution = calibrator._solution_from_json(document["results"])
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
-            reason = f"it lacks {error}" if isinstance(error, KeyError) else error
-            raise ValueError(f"{path} is damaged or holds no calibrator: {reason}") from error
         return calibrator
 
     def _solution_from_json(self, results: dict[str, Any]) -> _Solution:
@@ -769,9 +757,7 @@ class ConsignCalibrator(BaseEstimator):
                 raise TypeError(f"{name} must be an int, got {value!r}")
             if not 1 <= value <= largest:
                 raise ValueError(f"{name} must be in [1, {largest}], got {value}")
-        beta = as_fraction(self.min_accuracy, "min_accuracy")
-        if not 0 < beta <= 1:
-            raise ValueError(f"min_accuracy must be in (0, 1], got {self.min_accuracy!r}")
+        beta = check_share(self.min_accuracy, "min_accuracy")
         allowed = {
             "weight": ("sigma", "relative", "none"),
             "strict": (True, False),
@@ -820,39 +806,18 @@ class ConsignCalibrator(BaseEstimator):
         k, level, weight = int(self.n_components), float(self._level()), self.weight
         return lambda samples, index: decompose(samples, k, level, weight, index)
 
-    def _add(
-        self,
-        search: _core.ConsignSearch,
-        decomposition: Decomposition,
-        y: NDArray[np.integer[Any]],
-        index: int,
-    ) -> bool:
-        """Hands an image over; whether it has labelled pixels."""
+    def _problems(self, X: Any, y: Any, kind: _Kind | None = None) -> _Problems:
         ignore_index = check_ignore_index(self.ignore_index)
-        labels = labels_of(y, decomposition.mean.shape, ignore_index, f" in image {index}")
-        counts = search.add(*decomposition.asked(), labels)
-        if not counts and self.on_empty == "raise":
-            raise ValueError(f"image {index} has no labelled pixel (on_empty='raise')")
-        return counts
+        return _Problems(images(X, y, self.progress), self._decomposer(), ignore_index, self.on_empty, kind)
 
     def _certified(self, X: Any, y: Any) -> _Solution:
-        search, kind, n_skipped = self._settings().search(), None, 0
-        decomposed = self._decomposer()
+        search, problems = self._settings().search(), self._problems(X, y)
         places: list[int | None] = []  # of each image that counts, where it is in the search
-        for samples, labels, index in images(X, y, self.progress):
-            kind = kind or _Kind.of(samples)
-            kind.check(samples, index, "earlier images")
-            if self._add(search, decomposed(samples, index), labels, index):
-                places.append(len(search) - 1)
-                if search.n_bytes_waiting() > _WAITING_BYTES:
-                    search.warm_start()
-            elif self.on_empty == "zero_loss":
-                places.append(None)
-            else:
-                n_skipped += 1
+        for problem in problems:
+            places.append(_ask(search, problem))
+            if search.n_bytes_waiting() > _WAITING_BYTES:
+                search.warm_start()
         search.warm_start()
-        if kind is None:
-            raise ValueError("X is empty: it holds no image")
         zeros = [0.0] * places.count(None)
         k = _order(len(places), check_alpha(self.alpha))
         if k <= len(places):
@@ -863,36 +828,18 @@ class ConsignCalibrator(BaseEstimator):
                 search.refine(first, min(first + _WAVE, len(search)), float(bound))
         found = _Found()
         found.add(search, places)
-        return self._conclude(found, n_skipped, kind)
+        return self._conclude(found, problems)
 
     def _referred(self, X: Any, y: Any) -> _Solution:
-        from conformask._consign_reference import Problem, solve
-
         reference = self._reference()
         assert reference is not None
-        problems: list[Problem | None] = []
-        kind, n_skipped, ignore_index = None, 0, check_ignore_index(self.ignore_index)
-        decomposed = self._decomposer()
-        for samples, y_image, index in images(X, y, self.progress):
-            kind = kind or _Kind.of(samples)
-            kind.check(samples, index, "earlier images")
-            decomposition = decomposed(samples, index)
-            labels = labels_of(y_image, decomposition.mean.shape, ignore_index, f" in image {index}")
-            if (labels != VOID).any():
-                problems.append(Problem(*decomposition.asked(), labels))
-            elif self.on_empty == "raise":
-                raise ValueError(f"image {index} has no labelled pixel (on_empty='raise')")
-            elif self.on_empty == "zero_loss":
-                problems.append(None)
-            else:
-                n_skipped += 1
-        if kind is None:
-            raise ValueError("X is empty: it holds no image")
+        problems = self._problems(X, y)
+        asked = list(problems)
         settings = self._settings()
-        k = _order(len(problems), check_alpha(self.alpha))
+        k = _order(len(asked), check_alpha(self.alpha))
         found = _Found()
         found.lambdas = solve(
-            problems,
+            asked,
             k,
             reference,
             settings.least_accuracy,
@@ -906,7 +853,7 @@ class ConsignCalibrator(BaseEstimator):
         found.lower_bounds = [0.0] * len(found.lambdas)
         found.statuses = ["not_needed" if math.isnan(lam) else "upper_bound" for lam in found.lambdas]
         found.achieved = [Fraction(0)] * len(found.lambdas)
-        return self._conclude(found, n_skipped, kind)
+        return self._conclude(found, problems)
 
     def _order_statistic(self, lambdas: NDArray[np.float64]) -> float:
         k = _order(len(lambdas), check_alpha(self.alpha))
@@ -914,7 +861,7 @@ class ConsignCalibrator(BaseEstimator):
             return math.inf
         return float(np.sort(np.where(np.isnan(lambdas), math.inf, lambdas))[k - 1])
 
-    def _conclude(self, found: _Found, n_skipped: int, kind: _Kind) -> _Solution:
+    def _conclude(self, found: _Found, problems: _Problems) -> _Solution:
         lambdas = np.array(found.lambdas, np.float64)
         lambda_hat = self._order_statistic(lambdas)
         is_found = math.isfinite(lambda_hat)
@@ -923,10 +870,10 @@ class ConsignCalibrator(BaseEstimator):
             lambdas,
             np.array(found.lower_bounds, np.float64),
             np.array(found.statuses, np.str_),
-            n_skipped,
-            kind,
+            problems.n_skipped,
+            problems.kind,
             self._asked(),
-            None if is_found else self._infeasible(found, n_skipped),
+            None if is_found else self._infeasible(found, problems.n_skipped),
         )
 
     def _infeasible(self, found: _Found, n_skipped: int) -> dict[str, Any]:
@@ -989,6 +936,52 @@ class ConsignCalibrator(BaseEstimator):
         return self.__dict__.get("_solution") is not None
 
 
+class _Problems:
+    """What images ask of a search, one by one; None is one without labelled pixels that counts."""
+
+    kind: _Kind
+
+    def __init__(
+        self,
+        images: Iterable[tuple[NDArray[np.floating[Any]], NDArray[np.integer[Any]], int]],
+        decomposed: _Decomposer,
+        ignore_index: int | None,
+        on_empty: str,
+        kind: _Kind | None,
+    ) -> None:
+        self._images, self._decomposed = images, decomposed
+        self._ignore_index, self._on_empty, self._known = ignore_index, on_empty, kind
+        self.n_skipped = 0
+
+    def __iter__(self) -> Iterator[Problem | None]:
+        kind, others = self._known, "calibration" if self._known else "earlier images"
+        index = None
+        for samples, y, index in self._images:
+            kind = kind or _Kind.of(samples)
+            kind.check(samples, index, others)
+            decomposition = self._decomposed(samples, index)
+            labels = labels_of(y, decomposition.mean.shape, self._ignore_index, f" in image {index}")
+            if (labels != VOID).any():
+                yield Problem(*decomposition.asked(), labels)
+            elif self._on_empty == "raise":
+                raise ValueError(f"image {index} has no labelled pixel (on_empty='raise')")
+            elif self._on_empty == "zero_loss":
+                yield None
+            else:
+                self.n_skipped += 1
+        if kind is None or index is None:
+            raise ValueError("X is empty: it holds no image")
+        self.kind = kind
+
+
+def _ask(search: _core.ConsignSearch, problem: Problem | None) -> int | None:
+    """Hands an image over; where it is in the search."""
+    if problem is None:
+        return None
+    search.add(*problem)
+    return len(search) - 1
+
+
 class _Found:
     """What searches found, image by image."""
 
@@ -1003,19 +996,16 @@ class _Found:
         uppers, lowers, statuses = search.brackets()
         for place in places:
             if place is None:
-                self.add_zero()
+                self.lambdas.append(0.0)
+                self.lower_bounds.append(0.0)
+                self.statuses.append("exact")
+                self.achieved.append(Fraction(1))
                 continue
             is_needed = statuses[place] != "not_needed"
             self.lambdas.append(float(uppers[place]) if is_needed else math.nan)
             self.lower_bounds.append(float(lowers[place]))
             self.statuses.append(statuses[place])
             self.achieved.append(search.achieved(place))
-
-    def add_zero(self) -> None:
-        self.lambdas.append(0.0)
-        self.lower_bounds.append(0.0)
-        self.statuses.append("exact")
-        self.achieved.append(Fraction(1))
 
 
 def _order(n: int, alpha: Fraction) -> int:
@@ -1027,8 +1017,3 @@ def _round_down(accuracy: Fraction, strict: bool) -> float:
     """To four decimals; strictly below if the accuracy must be exceeded."""
     units = math.floor(accuracy * 10_000)
     return (units - (strict and accuracy * 10_000 == units)) / 10_000
-
-
-def _number_to_json(value: float) -> float | str:
-    """JSON has no infinities and no NaN: they are strings."""
-    return float(value) if math.isfinite(value) else str(value)

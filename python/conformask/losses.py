@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from conformask import _core
-from conformask._exact import as_fraction, as_plain, number_from_json, number_to_json, share_of, tolerated
+from conformask._exact import (
+    as_fraction,
+    as_plain,
+    check_share,
+    number_from_json,
+    number_to_json,
+    share_of,
+    tolerated,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -397,8 +405,7 @@ def _float(bits: int) -> float:
 
 def _check_share(loss: Loss, name: str) -> None:
     value = getattr(loss, name)
-    if not 0 < as_fraction(value, name) <= 1:
-        raise ValueError(f"{name} must be in (0, 1], got {value!r}")
+    check_share(value, name)
     object.__setattr__(loss, name, as_plain(value, name))
 
 

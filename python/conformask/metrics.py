@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from conformask import _core
 from conformask._arrays import check_ignore_index, check_labels, is_array, label_array, mask_array
-from conformask._exact import as_fraction, share_of, tolerated
+from conformask._exact import check_share, share_of, tolerated
 from conformask.kernels import distinct_counts, label_hits
 from conformask.losses import LossLike, as_loss, loss_values
 
@@ -467,9 +467,7 @@ def sample_coverage(
     0.5
     """
     index = check_ignore_index(ignore_index)
-    least = as_fraction(min_accuracy, "min_accuracy")
-    if not 0 < least <= 1:
-        raise ValueError(f"min_accuracy must be in (0, 1], got {min_accuracy!r}")
+    least = check_share(min_accuracy, "min_accuracy")
     if accuracy not in ("label", "pixel"):
         raise ValueError(f"accuracy must be 'label' or 'pixel', got {accuracy!r}")
     most_missed = 1 - tolerated(least)

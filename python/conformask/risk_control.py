@@ -24,8 +24,8 @@ from conformask._arrays import (
     pairs,
     score_array,
 )
-from conformask._documents import read_document
-from conformask._exact import as_plain, check_alpha, number_from_json, number_to_json
+from conformask._documents import document_text, finite_or_text, read_document, reading
+from conformask._exact import as_plain, check_alpha, number_from_json
 from conformask._tensors import is_tensor
 from conformask.binned import BinnedProfiles, check_collect
 from conformask.exceptions import DroppedImagesWarning, InfeasibleRiskError, InfeasibleRiskWarning
@@ -569,11 +569,10 @@ class ConformalRiskCalibrator(BaseEstimator):
             if profiles
             else None
         )
-        document = {
-            "format": f"conformask.{_NAME}",
-            "format_version": _FORMAT_VERSION,
-            "conformask_version": _core.__version__,
-            "parameters": {
+        text = document_text(
+            _NAME,
+            _FORMAT_VERSION,
+            parameters={
                 **{name: value for name, value in self.get_params(deep=False).items() if name != "method"},
                 "conformity_score": json.loads(score_to_json(as_score(self.conformity_score))),
                 "loss": json.loads(loss_to_json(as_loss(self.loss))),
@@ -582,10 +581,9 @@ class ConformalRiskCalibrator(BaseEstimator):
                 "alpha": as_plain(self.alpha, "alpha"),
                 "ignore_index": check_ignore_index(self.ignore_index),
             },
-            "results": {name: _number_to_json(getattr(self._solved(), name)) for name in _RESULTS},
-            "profiles": sibling.name if sibling else None,
-        }
-        text = json.dumps(document, indent=2, allow_nan=False, default=number_to_json) + "\n"
+            results={name: finite_or_text(getattr(self._solved(), name)) for name in _RESULTS},
+            profiles=sibling.name if sibling else None,
+        )
         if sibling:
             self.profiles_.save(sibling)
         path.write_text(text, encoding="utf-8")
@@ -612,7 +610,7 @@ class ConformalRiskCalibrator(BaseEstimator):
         """
         path = Path(path)
         content = path.read_bytes()
-        try:
+        with reading(path):
             document = read_document(content, _NAME, _FORMAT_VERSION)
             parameters = dict(document["parameters"])
             parameters["conformity_score"] = score_from_json(json.dumps(parameters["conformity_score"]))
@@ -628,9 +626,6 @@ class ConformalRiskCalibrator(BaseEstimator):
             sibling = document["profiles"]
             if sibling is not None and not isinstance(sibling, str):
                 raise TypeError(f"profiles is {sibling!r}")
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
-            reason = f"it lacks {error}" if isinstance(error, KeyError) else error
-            raise ValueError(f"{path} is damaged or holds no calibrator: {reason}") from error
         if sibling is not None:
             try:
                 profiles = load_profiles(path.with_name(Path(sibling).name))
@@ -849,11 +844,6 @@ def load_profiles(path: Path | BinaryIO) -> Profiles:
         return kind._from_arrays(arrays)
 
     return read_archive(path, make)
-
-
-def _number_to_json(value: float) -> float | str:
-    """JSON has no infinities and no NaN: they are strings."""
-    return value if math.isfinite(value) else str(value)
 
 
 def _solution_from_json(results: dict[str, Any], of: tuple[Any, ...]) -> _Solution:
