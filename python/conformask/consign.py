@@ -610,6 +610,7 @@ class ConsignCalibrator(BaseEstimator):
         problems = self._problems(X, y, self._solved().kind)
         for problem in problems:
             places.append(_ask(search, problem))
+            del problem
             if search.n_bytes_waiting() > _WAITING_BYTES:
                 decide()
         decide()
@@ -815,6 +816,7 @@ class ConsignCalibrator(BaseEstimator):
         places: list[int | None] = []  # of each image that counts, where it is in the search
         for problem in problems:
             places.append(_ask(search, problem))
+            del problem
             if search.n_bytes_waiting() > _WAITING_BYTES:
                 search.warm_start()
         search.warm_start()
@@ -959,19 +961,24 @@ class _Problems:
         for samples, y, index in self._images:
             kind = kind or _Kind.of(samples)
             kind.check(samples, index, others)
-            decomposition = self._decomposed(samples, index)
-            labels = labels_of(y, decomposition.mean.shape, self._ignore_index, f" in image {index}")
-            if (labels != VOID).any():
-                yield Problem(*decomposition.asked(), labels)
-            elif self._on_empty == "raise":
+            problem = self._problem(samples, y, index)
+            if problem is None and self._on_empty == "raise":
                 raise ValueError(f"image {index} has no labelled pixel (on_empty='raise')")
-            elif self._on_empty == "zero_loss":
-                yield None
-            else:
+            if problem is None and self._on_empty == "skip":
                 self.n_skipped += 1
+                continue
+            yield problem
+            del problem  # it is large: before the next image is decomposed
         if kind is None or index is None:
             raise ValueError("X is empty: it holds no image")
         self.kind = kind
+
+    def _problem(
+        self, samples: NDArray[np.floating[Any]], y: NDArray[np.integer[Any]], index: int
+    ) -> Problem | None:
+        decomposition = self._decomposed(samples, index)
+        labels = labels_of(y, decomposition.mean.shape, self._ignore_index, f" in image {index}")
+        return Problem(*decomposition.asked(), labels) if (labels != VOID).any() else None
 
 
 def _ask(search: _core.ConsignSearch, problem: Problem | None) -> int | None:
