@@ -17,6 +17,7 @@ __all__ = [
     "Scores",
     "check_inputs",
     "check_labels",
+    "clean_bools",
     "is_array",
     "label_array",
     "length",
@@ -59,7 +60,7 @@ def score_array(X: object, where: str = "") -> Scores:
 
 def matrix_array(A: object, name: str = "A") -> Scores:
     """`A` as a matrix of float16, float32 or float64 in native byte order, aligned. Copied only if it is not."""
-    array = _floats(np.asanyarray(to_array(A, name)), name)
+    array = _floats(_one_array(A, name), name)
     if array.ndim != 2:
         raise ValueError(f"{name} must have two axes, got shape {array.shape}")
     if not array.size:
@@ -67,7 +68,7 @@ def matrix_array(A: object, name: str = "A") -> Scores:
     return array
 
 
-def _one_array(value: object, name: str, where: str) -> NDArray[Any]:
+def _one_array(value: object, name: str, where: str = "") -> NDArray[Any]:
     try:
         return np.asanyarray(to_array(value, name, where))
     except ValueError as error:
@@ -92,7 +93,7 @@ def label_array(y: object, name: str = "y", where: str = "") -> Labels:
     array = _one_array(y, name, where)
     _refuse_mask(array, name)
     if array.dtype == bool:
-        array = array.view(np.uint8)
+        array = clean_bools(array).view(np.uint8)
     if not np.issubdtype(array.dtype, np.integer):
         raise TypeError(f"{name} must hold integer labels{where}, got dtype {array.dtype}")
     return _usable(array)
@@ -100,10 +101,20 @@ def label_array(y: object, name: str = "y", where: str = "") -> Labels:
 
 def mask_array(masks: object, name: str = "masks") -> NDArray[np.bool_]:
     """`masks` as booleans."""
-    array: NDArray[np.bool_] = np.asanyarray(to_array(masks, name))
+    array = _one_array(masks, name)
+    _refuse_mask(array, name)
     if array.dtype != bool:
         raise TypeError(f"{name} must be boolean multi-labeled masks (n, K, H, W), got dtype {array.dtype}")
-    return array
+    return clean_bools(array)
+
+
+def clean_bools(array: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The same booleans in bytes that are 0 or 1, copied only if some are not.
+
+    Some programs write 255 for true (Pillow's mode "1"). NumPy and the kernels would take it for the number 255.
+    """
+    numbers = array.view(np.uint8)
+    return array if numbers.max(initial=0) <= 1 else numbers != 0
 
 
 def _refuse_mask(array: object, name: str) -> None:

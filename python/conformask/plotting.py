@@ -24,6 +24,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from conformask._arrays import clean_bools
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colors import Colormap
@@ -601,7 +603,7 @@ def _array(name: str, values: ArrayLike, ndim: int) -> NDArray[Any]:
         raise ValueError(f"{name} must have {ndim} dimensions and not be empty, got shape {array.shape}")
     if array.dtype.kind not in "biuf":
         raise ValueError(f"{name} must hold numbers, got dtype {array.dtype}")
-    return array
+    return clean_bools(array) if array.dtype == bool else array
 
 
 def _counts(heatmap: NDArray[Any], n_classes: int | None) -> NDArray[np.int64] | None:

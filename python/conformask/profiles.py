@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple, TypeVar, o
 import numpy as np
 
 from conformask import _core
-from conformask._arrays import check_ignore_index, check_inputs, pairs
+from conformask._arrays import check_ignore_index, check_inputs, clean_bools, pairs
 from conformask._exact import as_fraction, check_alpha, check_lambda
 from conformask._tensors import is_tensor
 from conformask.exceptions import InfeasibleRiskError
@@ -288,6 +288,8 @@ class ScoreProfiles(Profiles):
     def __getitem__(self, index: Any) -> ScoreProfiles:
         """The profiles of some images."""
         everything = np.arange(len(self))
+        if isinstance(index, np.ndarray) and index.dtype == bool:
+            index = clean_bools(index)
         # An empty list is an array of floats, which is no index.
         chosen = everything[index] if isinstance(index, slice) or np.size(index) else everything[:0]
         indices = [int(i) for i in np.atleast_1d(chosen)]
