@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
+from conformask._sequences import check_ordered
 from conformask._tensors import is_tensor, lives_elsewhere, to_array
 
 __all__ = [
@@ -69,6 +70,9 @@ def matrix_array(A: object, name: str = "A") -> Scores:
 
 
 def _one_array(value: object, name: str, where: str = "") -> NDArray[Any]:
+    if isinstance(value, list | tuple):
+        for each in value:  # NumPy joins arrays, but not their masks
+            _refuse_mask(each, name)
     try:
         return np.asanyarray(to_array(value, name, where))
     except ValueError as error:
@@ -177,7 +181,8 @@ def pairs(
         for first in track(range(0, len(scores), at_once), progress, None, f"{at_once} images"):
             yield scores[first : first + at_once], labels[first : first + at_once], first
         return
-    if not isinstance(X, Iterable) or isinstance(X, str | bytes | dict):
+    check_ordered(X, "X")
+    if not isinstance(X, Iterable) or isinstance(X, str | bytes):
         raise TypeError(
             f"X must be an array, a list of images or an iterable of (scores, labels), got {type(X).__name__}"
         )
@@ -218,6 +223,7 @@ def check_labels(
 
 
 def zip_strict(X: Iterable[Any], y: object) -> Iterator[tuple[Any, Any]]:
+    check_ordered(y, "y")
     if not isinstance(y, Iterable):
         raise TypeError(f"y must hold one label map for each image of X, got {type(y).__name__}")
     n, m = length(X), length(y)
@@ -259,7 +265,8 @@ def map_images(
 
     if is_array(X):
         return kernel(maps(X), 0)
-    if not isinstance(X, Iterable) or isinstance(X, str | bytes | dict):
+    check_ordered(X, "X")
+    if not isinstance(X, Iterable) or isinstance(X, str | bytes):
         raise TypeError(
             f"X must be an array, a list of images or an iterable of images, got {type(X).__name__}"
         )

@@ -11,6 +11,7 @@ import numpy as np
 
 from conformask import _core
 from conformask._exact import check_alpha, check_lambda
+from conformask._sequences import listed
 from conformask.losses import CallableLoss, Loss, LossLike, as_loss, loss_from_json, loss_to_json
 from conformask.profiles import (
     OnEmpty,
@@ -269,9 +270,7 @@ def _names(losses: Sequence[Loss]) -> str:
 
 def check_collect(losses: object) -> tuple[Loss, ...]:
     """Losses that bins can hold, each once, in an order of their own: it does not matter in which they are named."""
-    if isinstance(losses, str) or not isinstance(losses, Iterable):
-        raise TypeError(f"collect must be a sequence of losses, got {losses!r}")
-    found = {as_loss(loss) for loss in losses}
+    found = {as_loss(loss) for loss in listed(losses, "collect")}
     for loss in found:
         if isinstance(loss, CallableLoss):
             raise ValueError(

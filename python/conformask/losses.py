@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -22,6 +22,7 @@ from conformask._exact import (
     share_of,
     tolerated,
 )
+from conformask._sequences import listed, listed_by_class
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -82,8 +83,8 @@ class MiscoverageLoss(Loss):
 
     Parameters
     ----------
-    class_weights : sequence of K floats >= 0, "balanced" or None, default=None
-        Weight of each class; ``"balanced"`` weighs all alike. Classes absent from an image drop out of both sums; an
+    class_weights : sequence of K floats >= 0, dict from class to float, "balanced" or None, default=None
+        Weight of each class; ``"balanced"`` weighs all alike. A dict must hold all K classes. Classes absent from an image drop out of both sums; an
         image whose classes all have weight 0 has no loss (see ``on_empty``). None: every pixel counts alike.
     classes : sequence of int or None, default=None
         Only the pixels of these (priority) classes count. An image without any has no loss.
@@ -107,7 +108,7 @@ class MiscoverageLoss(Loss):
     0.0
     """
 
-    class_weights: Sequence[float] | str | None = None
+    class_weights: Sequence[float] | Mapping[int, float] | str | None = None
     classes: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
@@ -119,7 +120,7 @@ class MiscoverageLoss(Loss):
                     f"class_weights must be 'balanced', None or a sequence of floats, got {weights!r}"
                 )
         elif weights is not None:
-            weights = _as_list(weights, "class_weights")
+            weights = listed_by_class(weights, "class_weights")
             fractions = [as_fraction(weight, "class_weights") for weight in weights]
             if min(fractions, default=0) < 0 or not any(fractions):
                 raise ValueError(f"class_weights must be at least 0, and one above it, got {weights!r}")
@@ -135,7 +136,9 @@ class MiscoverageLoss(Loss):
         if isinstance(self.class_weights, str):
             weights = [Fraction(1)] * n_classes
         else:
-            weights = [as_fraction(weight, "class_weights") for weight in self.class_weights]
+            weights = [
+                as_fraction(weight, "class_weights") for weight in listed(self.class_weights, "class_weights")
+            ]
             if len(weights) != n_classes:
                 raise ValueError(
                     f"class_weights has {len(weights)} entries, but there are K = {n_classes} classes"
@@ -410,19 +413,13 @@ def _check_share(loss: Loss, name: str) -> None:
 
 
 def _class_indices(classes: Any) -> tuple[int, ...]:
-    listed = _as_list(classes, "classes")
-    if any(isinstance(label, bool | np.bool_) or not isinstance(label, int | np.integer) for label in listed):
+    labels = listed(classes, "classes")
+    if any(isinstance(label, bool | np.bool_) or not isinstance(label, int | np.integer) for label in labels):
         raise TypeError(f"classes must hold class indices (ints), got {classes!r}")
-    indices = tuple(int(label) for label in listed)
+    indices = tuple(int(label) for label in labels)
     if not indices or min(indices) < 0 or len(set(indices)) < len(indices):
         raise ValueError(f"classes must be distinct class indices, at least one, got {classes!r}")
     return indices
-
-
-def _as_list(values: Any, name: str) -> list[Any]:
-    if isinstance(values, str) or not isinstance(values, Iterable):
-        raise TypeError(f"{name} must be a sequence, got {values!r}")
-    return list(values)
 
 
 def _flags(classes: Sequence[int] | None, n_classes: int) -> list[bool]:

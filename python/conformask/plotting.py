@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from conformask._arrays import clean_bools
+from conformask._sequences import listed, listed_by_class
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -298,7 +299,7 @@ def plot_mask_panels(
     ['road', 'sidewalk']
     """
     mask, names, colours = _classes(mask, class_names, palette)
-    chosen = list(range(len(mask))) if classes is None else list(classes)
+    chosen = list(range(len(mask))) if classes is None else listed(classes, "classes")
     if not chosen or not all(0 <= k < len(mask) for k in chosen):
         raise ValueError(f"classes must be from 0 to {len(mask) - 1} and at least one, got {chosen}")
     if n_columns < 1:
@@ -390,7 +391,7 @@ def plot_components(
         # Ties to the lower class.
         chosen = sorted(np.argsort(-np.square(components).sum((0, 2, 3)), kind="stable")[:4].tolist())
     else:
-        chosen = list(classes)
+        chosen = listed(classes, "classes")
     if not chosen or not all(0 <= c < k for c in chosen):
         raise ValueError(f"classes must be from 0 to {k - 1} and at least one, got {chosen}")
     names, _ = _names_and_colours(k, class_names, np.zeros((k, 3)))
@@ -666,12 +667,16 @@ def _classes(
 def _names_and_colours(
     k: int, class_names: Sequence[str] | None, palette: ArrayLike | None
 ) -> tuple[list[str], NDArray[np.float64]]:
-    names = [f"class {i}" for i in range(k)] if class_names is None else list(class_names)
+    names = (
+        [f"class {i}" for i in range(k)]
+        if class_names is None
+        else listed_by_class(class_names, "class_names")
+    )
     if len(names) != k:
         raise ValueError(f"class_names must have {k} entries, one per class, got {len(names)}")
     if palette is None:
         return names, _default_palette(k)
-    colours = np.asarray(palette)
+    colours = np.asarray(listed_by_class(palette, "palette"))
     if colours.shape != (k, 3):
         raise ValueError(f"palette must have shape {(k, 3)}, got {colours.shape}")
     colours = colours / 255 if colours.dtype.kind in "iu" else colours.astype(float)

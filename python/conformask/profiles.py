@@ -16,6 +16,7 @@ import numpy as np
 from conformask import _core
 from conformask._arrays import check_ignore_index, check_inputs, clean_bools, pairs
 from conformask._exact import as_fraction, check_alpha, check_lambda
+from conformask._sequences import check_ordered
 from conformask._tensors import is_tensor
 from conformask.exceptions import InfeasibleRiskError
 from conformask.losses import Loss, LossLike, as_loss, exact_sum, loss_values
@@ -674,6 +675,7 @@ def _binned(
 def _check_groups(groups: Any, n: int) -> list[int | str] | None:
     if groups is None:
         return None
+    check_ordered(groups, "groups")
     array = np.asarray(groups)
     mixed = array.dtype.kind == "U" and not all(isinstance(group, str) for group in groups)
     if array.shape != (n,) or array.dtype.kind not in "iuU" or mixed:
@@ -689,6 +691,7 @@ def _check_sample_weight(sample_weight: Any, groups: Any, n: int) -> list[float]
         return None
     if groups is not None:
         raise ValueError("groups and sample_weight cannot be combined")
+    check_ordered(sample_weight, "sample_weight")
     array = np.asarray(sample_weight, np.float64)
     if array.shape != (n,):
         raise ValueError(f"sample_weight must hold a number for each of {n} images, got shape {array.shape}")

@@ -19,6 +19,7 @@ from torch import Tensor
 import conformask as cm
 from conformask._arrays import INPUTS, pairs
 from conformask._exact import as_fraction
+from conformask._sequences import listed
 from conformask.integrations.mmseg.predictions import field_of, loaded, refuse_merged, scores_of
 from conformask.losses import as_loss
 from conformask.profiles import Profiles, profile
@@ -204,7 +205,9 @@ class ConformalProfile(_ImageMetric):
         self.conformity_score = as_score(_built(conformity_score))
         self.ignore_index = ignore_index
         self.activation = activation
-        self.collect = None if collect is None else [as_loss(_built(loss)) for loss in collect]
+        self.collect = (
+            None if collect is None else [as_loss(_built(loss)) for loss in listed(collect, "collect")]
+        )
         self.out_file = None if out_file is None else Path(out_file)
 
     def _reduce(self, scores: Tensor, labels: Tensor, inputs: str) -> bytes:
@@ -332,7 +335,7 @@ class ConformalCalibration(ConformalProfile):
         keep_results: bool = False,
     ) -> None:
         loss = as_loss(_built(loss))
-        collect = [as_loss(_built(each)) for each in collect]
+        collect = [as_loss(_built(each)) for each in listed(collect, "collect")]
         super().__init__(
             conformity_score,
             inputs=inputs,
