@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from conformask._sequences import check_ordered
+from conformask._sequences import has_order
 from conformask._tensors import is_tensor, lives_elsewhere, to_array
 
 __all__ = [
@@ -181,8 +181,7 @@ def pairs(
         for first in track(range(0, len(scores), at_once), progress, None, f"{at_once} images"):
             yield scores[first : first + at_once], labels[first : first + at_once], first
         return
-    check_ordered(X, "X")
-    if not isinstance(X, Iterable) or isinstance(X, str | bytes):
+    if not isinstance(X, Iterable) or isinstance(X, str | bytes) or not has_order(X):
         raise TypeError(
             f"X must be an array, a list of images or an iterable of (scores, labels), got {type(X).__name__}"
         )
@@ -223,8 +222,7 @@ def check_labels(
 
 
 def zip_strict(X: Iterable[Any], y: object) -> Iterator[tuple[Any, Any]]:
-    check_ordered(y, "y")
-    if not isinstance(y, Iterable):
+    if not isinstance(y, Iterable) or not has_order(y):
         raise TypeError(f"y must hold one label map for each image of X, got {type(y).__name__}")
     n, m = length(X), length(y)
     if n is not None and m is not None and n != m:
@@ -265,8 +263,7 @@ def map_images(
 
     if is_array(X):
         return kernel(maps(X), 0)
-    check_ordered(X, "X")
-    if not isinstance(X, Iterable) or isinstance(X, str | bytes):
+    if not isinstance(X, Iterable) or isinstance(X, str | bytes) or not has_order(X):
         raise TypeError(
             f"X must be an array, a list of images or an iterable of images, got {type(X).__name__}"
         )

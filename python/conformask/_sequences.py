@@ -7,15 +7,18 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["check_ordered", "listed", "listed_by_class"]
+__all__ = ["check_ordered", "has_order", "listed", "listed_by_class"]
+
+
+def has_order(values: object) -> bool:
+    """Whether a loop over the values means what the caller meant: not over a set, nor over the keys of a mapping."""
+    return not isinstance(values, Mapping | Set)
 
 
 def check_ordered(values: object, name: str) -> None:
-    """Refuses what has no order of its own: a set, and a mapping, of which a loop sees the keys."""
-    if isinstance(values, Mapping):
-        raise TypeError(f"{name} must be a sequence, got a mapping, whose values would be lost: {values!r}")
-    if isinstance(values, Set):
-        raise TypeError(f"{name} must be a sequence, got a set, which has no order: {values!r}; pass a list")
+    """Refuses a mapping, whose values would be lost, and a set, which has no order."""
+    if not has_order(values):
+        raise TypeError(f"{name} must be a sequence, got a {type(values).__name__}: pass a list")
 
 
 def listed(values: Any, name: str) -> list[Any]:

@@ -84,8 +84,9 @@ class MiscoverageLoss(Loss):
     Parameters
     ----------
     class_weights : sequence of K floats >= 0, dict from class to float, "balanced" or None, default=None
-        Weight of each class; ``"balanced"`` weighs all alike. A dict must hold all K classes. Classes absent from an image drop out of both sums; an
-        image whose classes all have weight 0 has no loss (see ``on_empty``). None: every pixel counts alike.
+        Weight of each class; ``"balanced"`` weighs all alike. A dict must hold all K classes. Classes absent from an
+        image drop out of both sums; an image whose classes all have weight 0 has no loss (see ``on_empty``). None:
+        every pixel counts alike.
     classes : sequence of int or None, default=None
         Only the pixels of these (priority) classes count. An image without any has no loss.
 
