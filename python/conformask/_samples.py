@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from conformask._arrays import is_array, label_array, length, score_array, track, zip_strict
+from conformask._images import SAMPLES, Volumes, in_memory, walk
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,58 +48,18 @@ def labels_of(
 
 
 def images(
-    X: Any, y: Any, progress: bool | str, with_labels: bool = True
-) -> Iterator[tuple[NDArray[np.floating[Any]], NDArray[np.integer[Any]], int]]:
-    """Samples (S, K, H, W), labels and index of each image."""
-    no_labels = np.zeros(0, np.int64)
-    if is_array(X):
-        array = score_array(X)
-        if array.ndim not in (5, 6):
-            raise ValueError(
-                f"X must have shape (n, S, K, H, W) or (n, S, K, D, H, W), got {array.shape}; one image is X[None]; "
-                "for models without samples there is ConformalRiskCalibrator"
-            )
-        if with_labels and y is None:
-            raise TypeError(
-                "y is missing: give labels (n, H, W), or as X an iterable of (samples, labels) pairs"
-            )
-        labels = label_array(y) if with_labels else None
-        if labels is not None and labels.shape != array.shape[:1] + array.shape[3:]:
-            raise ValueError(
-                f"y must have shape {array.shape[:1] + array.shape[3:]} to match X {array.shape}, got {labels.shape}"
-            )
-        for index in track(range(len(array)), progress, len(array)):
-            yield (
-                _checked(array[index], index),
-                no_labels if labels is None else np.asarray(labels[index]),
-                index,
-            )
-        return
-    if getattr(X, "batch_size", None) is not None:
-        raise TypeError(
-            f"X yields batches of {X.batch_size} images, but must yield one image at a time: batch_size=None"
+    X: Any, y: Any, progress: bool | str, with_labels: bool = True, volumes: Volumes = "auto"
+) -> Iterator[tuple[NDArray[np.floating[Any]], Any, int]]:
+    """Samples (S, K, H, W), labels (None without) and index of each image."""
+    if in_memory(X) and X.ndim not in (5, 6):
+        raise ValueError(
+            f"X must have shape (n, S, K, H, W) or (n, S, K, D, H, W), got {X.shape}; one image is X[None]; "
+            "for models without samples there is ConformalRiskCalibrator"
         )
-    if not isinstance(X, Iterable) or isinstance(X, str | bytes | dict):
-        raise TypeError(
-            f"X must be an array, a list of images or an iterable of images, got {type(X).__name__}"
-        )
-    pairs: Iterable[Any] = X
-    if with_labels and y is not None:
-        pairs = zip_strict(X, y)
-    for index, image in enumerate(track(pairs, progress, length(X))):
-        where = f" in image {index}"
-        if not with_labels:
-            if isinstance(image, tuple):
-                raise TypeError(
-                    f"X must yield samples alone here, image {index} is a tuple: leave out the labels"
-                )
-            yield _checked(score_array(image, where), index), no_labels, index
-            continue
-        if not isinstance(image, tuple | list) or len(image) != 2:
-            raise TypeError(
-                f"without y, X must yield (samples, labels) pairs; image {index} is {type(image).__name__}"
-            )
-        yield _checked(score_array(image[0], where), index), label_array(image[1], where=where), index
+    for samples, labels, index in walk(
+        X, y, SAMPLES, progress, labelled=with_labels, at_once=1, volumes=volumes
+    ):
+        yield _checked(samples[0], index), None if labels is None else labels[0], index
 
 
 def _checked(samples: NDArray[np.floating[Any]], index: int) -> NDArray[np.floating[Any]]:

@@ -15,7 +15,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
 from conformask import _core
-from conformask._arrays import check_ignore_index, is_array, label_array, track
+from conformask._arrays import check_ignore_index, label_array
 from conformask._consign_reference import Problem, ReferenceSearch, solve
 from conformask._decomposition import Decomposition, decompose
 from conformask._documents import document_text, finite_or_text, read_document, reading
@@ -27,6 +27,7 @@ from conformask._exact import (
     number_from_json,
     tolerated,
 )
+from conformask._images import is_whole, track
 from conformask._random import RandomState, check_key
 from conformask._samples import VOID, images, labels_of
 from conformask.exceptions import DroppedImagesWarning, InfeasibleRiskError
@@ -576,7 +577,7 @@ class ConsignCalibrator(BaseEstimator):
             If X is not as described, or K is not that of calibration.
         """
         sets = self._sets(X, self.lambda_hat_, self._solved().kind, self._settings(), self._decomposer())
-        return list(sets) if is_array(X) or isinstance(X, Sequence) else sets
+        return list(sets) if is_whole(X) or isinstance(X, Sequence) else sets
 
     def evaluate(self, X: Any, y: Any = None) -> CoverageReport:
         """How often the sets hold the truth, certified by search.

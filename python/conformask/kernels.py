@@ -17,13 +17,13 @@ from conformask import _core
 from conformask._arrays import (
     check_ignore_index,
     check_inputs,
-    check_labels,
     label_array,
     mask_array,
     matrix_array,
     score_array,
 )
 from conformask._exact import as_fraction, check_lambda
+from conformask._images import check_labels
 from conformask._random import RandomState, check_key
 from conformask.losses import LossLike, as_loss, loss_values
 from conformask.scores import ScoreLike, as_score, scored

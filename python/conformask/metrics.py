@@ -7,17 +7,17 @@ whole segmentations, or that a model gives.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
-from itertools import zip_longest
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from conformask import _core
-from conformask._arrays import check_ignore_index, check_labels, is_array, label_array, mask_array
+from conformask._arrays import check_ignore_index, label_array
 from conformask._exact import check_share, share_of, tolerated
+from conformask._images import LABEL_MAPS, MASKS, SAMPLED_MAPS, Batch, Layout, in_memory, walk
 from conformask.kernels import distinct_counts, label_hits
 from conformask.losses import LossLike, as_loss, loss_values
 
@@ -300,17 +300,13 @@ def log10_volume(masks: Any, *, average: bool = True) -> float | NDArray[np.floa
     >>> cm.metrics.log10_volume(masks)
     15.0
     """
-    images = masks if is_array(masks) else list(masks)
     values = []
-    for index, image in enumerate(images):
-        mask = mask_array(image)
-        if mask.ndim not in (3, 4) or not mask.size:
+    for batch, _, index in _some(walk(masks, None, MASKS, labelled=False, at_once=1), "masks"):
+        if batch.ndim not in (4, 5) or not batch.size:
             raise ValueError(
-                f"masks must hold (K, H, W) or (K, D, H, W) in image {index} and not be empty, got {mask.shape}"
+                f"masks must hold (K, H, W) or (K, D, H, W) in image {index} and not be empty, got {batch.shape[1:]}"
             )
-        values.append(log10_of_product(np.bincount(mask.sum(axis=0).ravel())))
-    if not values:
-        raise ValueError("masks is empty: it holds no image")
+        values.append(log10_of_product(np.bincount(batch[0].sum(axis=0).ravel())))
     return math.fsum(values) / len(values) if average else np.array(values)
 
 
@@ -402,7 +398,7 @@ def label_accuracy(
     """
     index = check_ignore_index(ignore_index)
     values = []
-    for totals, hits in _label_hits(y_true, prediction, index, "prediction"):
+    for totals, hits in _label_hits(y_true, prediction, index, LABEL_MAPS):
         shares = [Fraction(hit, total) for hit, total in zip(hits[0].tolist(), totals.tolist(), strict=True)]
         values.append(float(sum(shares, Fraction(0)) / len(shares)) if shares else math.nan)
     found = np.array(values)
@@ -472,7 +468,7 @@ def sample_coverage(
         raise ValueError(f"accuracy must be 'label' or 'pixel', got {accuracy!r}")
     most_missed = 1 - tolerated(least)
     values = []
-    for totals, hits in _label_hits(y_true, samples, index, "samples"):
+    for totals, hits in _label_hits(y_true, samples, index, SAMPLED_MAPS):
         n_labels = len(totals)
         if not n_labels:
             values.append(math.nan)
@@ -622,27 +618,24 @@ def _labelled(
 
 def _mask_batches(
     y_true: Any, masks: Any
-) -> Iterable[tuple[NDArray[np.bool_], NDArray[np.integer[Any]], int]]:
-    if is_array(masks):
-        batches = [(mask_array(masks), label_array(y_true, "y_true"), 0)]
-    else:
-        images, labels = list(masks), list(y_true)
-        if not images:
-            raise ValueError("masks is empty: it holds no image")
-        if len(images) != len(labels):
-            raise ValueError(f"masks has {len(images)} images, y_true has {len(labels)}")
-        batches = [
-            (mask_array(mask)[np.newaxis], label_array(label, "y_true")[np.newaxis], index)
-            for index, (mask, label) in enumerate(zip(images, labels, strict=True))
-        ]
-    for batch, label, first in batches:
-        where = "" if is_array(masks) else f" in image {first}"
+) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.integer[Any]], int]]:
+    batches = walk(masks, y_true, MASKS, label_name="y_true")
+    for batch, labels, first in _some(batches, "masks"):
         if batch.ndim not in (4, 5) or batch.shape[1] < 2:
+            where = "" if in_memory(masks) else f" in image {first}"
             raise ValueError(
                 f"masks must be (n, K, H, W) or (n, K, D, H, W) with K >= 2, got {batch.shape}{where}"
             )
-        check_labels(batch, label, where, names=("masks", "y_true"))
-    return batches
+        yield batch, labels, first
+
+
+def _some(batches: Iterator[Batch], name: str) -> Iterator[Batch]:
+    """The batches, of which there must be one."""
+    first = next(batches, None)
+    if first is None:
+        raise ValueError(f"{name} is empty: it holds no image")
+    yield first
+    yield from batches
 
 
 def _pairs_of_maps(samples: Any) -> NDArray[np.integer[Any]]:
@@ -657,47 +650,16 @@ def _pairs_of_maps(samples: Any) -> NDArray[np.integer[Any]]:
 
 
 def _label_hits(
-    y_true: Any, maps: Any, ignore_index: int | None, name: str
+    y_true: Any, maps: Any, ignore_index: int | None, layout: Layout
 ) -> Iterator[tuple[NDArray[np.uint64], NDArray[np.uint64]]]:
     """Image by image, the numbers of pixels (L,) of its labels and how many of them each of its maps has right (m, L).
 
     A prediction is one map, so that it has no axis m.
     """
-    inner = "" if name == "prediction" else "m, "
-    if is_array(maps):
-        labels, arrays = label_array(y_true, "y_true"), label_array(maps, name)
-        axes = (3, 4) if name == "prediction" else (4, 5)
-        fits = arrays.shape[:1] + arrays.shape[axes[0] - 2 :] == labels.shape
-        if arrays.ndim not in axes or not arrays.size or not fits:
+    batches = walk(maps, y_true, layout, label_name="y_true", at_once=1)
+    for found, labels, _ in _some(batches, layout.name):
+        if found.ndim - len(layout.axes) not in (3, 4) or not found.size:
             raise ValueError(
-                f"{name} must have shape (n, {inner}H, W) or (n, {inner}D, H, W), not be empty, and match "
-                f"y_true {labels.shape}, got {arrays.shape}"
+                f"{layout.name} must have shape {layout.shapes('n')} and not be empty, got {found.shape}"
             )
-        images: Iterable[tuple[Any, Any]] = zip(labels, arrays, strict=True)
-    else:
-        for value, argument in ((y_true, "y_true"), (maps, name)):
-            if not isinstance(value, Iterable):
-                raise TypeError(
-                    f"{argument} must be an array or an iterable of arrays, got {type(value).__name__}"
-                )
-        images = zip_longest(y_true, maps, fillvalue=_MISSING)
-    index = -1
-    for index, (label, image) in enumerate(images):
-        if label is _MISSING or image is _MISSING:
-            names = ("y_true", name) if label is _MISSING else (name, "y_true")
-            raise ValueError(f"{names[0]} has {index} images, {names[1]} has more")
-        where = f" in image {index}"
-        labels, arrays = label_array(label, "y_true", where), label_array(image, name, where)
-        if name == "prediction":
-            arrays = arrays[np.newaxis]
-        if labels.ndim not in (2, 3) or not arrays.size or arrays.shape[1:] != labels.shape:
-            raise ValueError(
-                f"{name} must have shape ({inner}H, W) or ({inner}D, H, W), not be empty, and match "
-                f"y_true {labels.shape}{where}, got {np.shape(image)}"
-            )
-        yield label_hits(labels, arrays, ignore_index)[1:]
-    if index < 0:
-        raise ValueError(f"{name} is empty: it holds no image")
-
-
-_MISSING = object()
+        yield label_hits(labels[0], found[0] if layout.axes else found, ignore_index)[1:]

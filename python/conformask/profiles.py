@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple, TypeVar, o
 import numpy as np
 
 from conformask import _core
-from conformask._arrays import check_ignore_index, check_inputs, clean_bools, pairs
+from conformask._arrays import check_ignore_index, check_inputs, clean_bools
 from conformask._exact import as_fraction, check_alpha, check_lambda
+from conformask._images import SCORES, Volumes, check_volumes, walk
 from conformask._sequences import check_ordered
 from conformask._tensors import is_tensor
 from conformask.exceptions import InfeasibleRiskError
@@ -530,6 +531,7 @@ def profile(
     sample_weight: ArrayLike | None = ...,
     activation: bool = ...,
     collect: None = ...,
+    volumes: Volumes = ...,
     progress: bool | str = ...,
 ) -> ScoreProfiles: ...
 
@@ -546,6 +548,7 @@ def profile(
     sample_weight: ArrayLike | None = ...,
     activation: bool = ...,
     collect: Iterable[LossLike] | None,
+    volumes: Volumes = ...,
     progress: bool | str = ...,
 ) -> ScoreProfiles | BinnedProfiles: ...
 
@@ -561,6 +564,7 @@ def profile(
     sample_weight: ArrayLike | None = None,
     activation: bool = False,
     collect: Iterable[LossLike] | None = None,
+    volumes: Volumes = "auto",
     progress: bool | str = "auto",
 ) -> ScoreProfiles | BinnedProfiles:
     """Profiles images in one pass over their maps.
@@ -589,6 +593,8 @@ def profile(
     collect : sequence of losses, or None, default=None
         None keeps exact profiles. With losses, profiles are binned: a few MB however many images, for these losses
         alone (see :class:`BinnedProfiles`).
+    volumes : bool or "auto", default="auto"
+        Whether the images of a list or an iterable are volumes (see :class:`~conformask.ConformalRiskCalibrator`).
     progress : bool or "auto", default="auto"
         Whether to show a progress bar over images.
 
@@ -613,10 +619,11 @@ def profile(
     """
     score, index = as_score(conformity_score), check_ignore_index(ignore_index)
     check_inputs(inputs)
+    check_volumes(volumes)
 
     def exact_parts(at_once: int | None) -> Iterator[_core.ExactProfile]:
         n_classes = None
-        for scores, labels, first in pairs(X, y, progress, at_once, keep_tensors=True):
+        for scores, labels, first in walk(X, y, SCORES, progress, at_once=at_once, volumes=volumes):
             if n_classes is not None and n_classes != scores.shape[1]:
                 raise ValueError(
                     f"X has K = {scores.shape[1]} classes in image {first}, but K = {n_classes} before"

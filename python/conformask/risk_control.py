@@ -20,12 +20,11 @@ from conformask._arrays import (
     Scores,
     check_ignore_index,
     label_array,
-    map_images,
-    pairs,
     score_array,
 )
 from conformask._documents import document_text, finite_or_text, read_document, reading
 from conformask._exact import as_plain, check_alpha, number_from_json
+from conformask._images import SCORES, Volumes, map_images, walk
 from conformask._tensors import is_tensor
 from conformask.binned import BinnedProfiles, check_collect
 from conformask.exceptions import DroppedImagesWarning, InfeasibleRiskError, InfeasibleRiskWarning
@@ -133,6 +132,10 @@ class ConformalRiskCalibrator(BaseEstimator):
     on_infeasible : {"raise", "full"}, default="raise"
         What happens with too few images: "raise" raises :class:`InfeasibleRiskError`, "full" takes the full sets
         (``lambda_max``), whose loss is 0, and warns.
+    volumes : bool or "auto", default="auto"
+        Whether the images of a list or an iterable are volumes (K, D, H, W) or flat (K, H, W). "auto" goes by the
+        number of axes and refuses an image (K, D, H, W) with D = K, which may be a batch of K flat images. Of arrays
+        (n, ...) the number of axes tells.
     progress : bool or "auto", default="auto"
         Whether to show a progress bar over lists and generators of images.
 
@@ -202,6 +205,7 @@ class ConformalRiskCalibrator(BaseEstimator):
         collect: Sequence[LossLike] = (),
         on_empty: OnEmpty = "skip",
         on_infeasible: str = "raise",
+        volumes: Volumes = "auto",
         progress: bool | str = "auto",
     ) -> None:
         self.conformity_score = conformity_score
@@ -214,6 +218,7 @@ class ConformalRiskCalibrator(BaseEstimator):
         self.collect = collect
         self.on_empty = on_empty
         self.on_infeasible = on_infeasible
+        self.volumes = volumes
         self.progress = progress
 
     # Calibration
@@ -450,7 +455,7 @@ class ConformalRiskCalibrator(BaseEstimator):
                 return found
             return kernels.threshold(checked, lam, score, inputs=self.inputs, first_image=first)
 
-        return map_images(X, masks, self.progress)
+        return map_images(X, masks, self.progress, self.volumes)
 
     def set_size(self, X: Any) -> Any:
         """Number of classes in each pixel's set, without building the masks.
@@ -469,7 +474,7 @@ class ConformalRiskCalibrator(BaseEstimator):
         sklearn.exceptions.NotFittedError, TypeError, ValueError
             As :meth:`predict`.
         """
-        return map_images(X, self._set_sizes, self.progress)
+        return map_images(X, self._set_sizes, self.progress, self.volumes)
 
     def varisco(self, X: Any, normalize: str = "classes") -> Any:
         r"""Heatmap of uncertainty: set size over the number of classes.
@@ -505,7 +510,7 @@ class ConformalRiskCalibrator(BaseEstimator):
             heatmap: NDArray[np.float32] = np.divide(sizes, largest, dtype=np.float32)
             return heatmap
 
-        return map_images(X, heatmaps, self.progress)
+        return map_images(X, heatmaps, self.progress, self.volumes)
 
     def evaluate(self, X: Any, y: Any = None) -> RiskReport:
         """Risk, activation ratio and coverage on labelled images.
@@ -526,7 +531,7 @@ class ConformalRiskCalibrator(BaseEstimator):
         """
         counts = [
             self._counts_of(scores, labels, self.inputs, first)
-            for scores, labels, first in pairs(X, y, self.progress, keep_tensors=True)
+            for scores, labels, first in walk(X, y, SCORES, self.progress, volumes=self.volumes)
         ]
         return self._report(counts)
 
@@ -666,6 +671,7 @@ class ConformalRiskCalibrator(BaseEstimator):
             "profile": ("exact", "binned"),
             "on_empty": ("skip", "raise", "zero_loss"),
             "on_infeasible": ("raise", "full"),
+            "volumes": (True, False, "auto"),
             "progress": (True, False, "auto"),
         }
         for name, values in allowed.items():
@@ -685,6 +691,7 @@ class ConformalRiskCalibrator(BaseEstimator):
             groups=groups,
             sample_weight=sample_weight,
             collect=self._collected() if collect is None else collect,
+            volumes=self.volumes,
             progress=self.progress,
         )
         profiles._units(as_loss(self.loss), self.on_empty)  # refuses now what it would refuse later

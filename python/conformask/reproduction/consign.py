@@ -25,8 +25,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 import conformask as cm
-from conformask._arrays import label_array, track
+from conformask._arrays import label_array
 from conformask._exact import check_alpha
+from conformask._images import track
 
 __all__ = ["Comparison", "Outcome", "compare", "moving_edges", "stored_samples"]
 

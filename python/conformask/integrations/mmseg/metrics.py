@@ -17,8 +17,9 @@ from sklearn.base import clone
 from torch import Tensor
 
 import conformask as cm
-from conformask._arrays import INPUTS, pairs
+from conformask._arrays import INPUTS
 from conformask._exact import as_fraction
+from conformask._images import walk
 from conformask._sequences import listed
 from conformask.integrations.mmseg.predictions import field_of, loaded, refuse_merged, scores_of
 from conformask.losses import as_loss
@@ -461,7 +462,7 @@ class ConformalEvaluation(_ImageMetric):
         return self.inputs or self.calibrator.inputs
 
     def _reduce(self, scores: Tensor, labels: Tensor, inputs: str) -> Counts:
-        maps, targets, _ = next(pairs(scores, labels, progress=False, keep_tensors=True))
+        maps, targets, _ = next(walk(scores, labels))
         return self.calibrator._counts_of(maps, targets, inputs)
 
     def compute_metrics(self, results: list[tuple[str, Counts]]) -> dict[str, float]:

@@ -1,0 +1,326 @@
+"""Images as callers hand them over: arrays, lists, iterables, stores that are read image by image. One walk for all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Any, Literal, TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm.auto import tqdm
+
+from conformask._arrays import label_array, mask_array, score_array
+from conformask._sequences import has_order
+from conformask._tensors import is_tensor, lives_elsewhere
+
+__all__ = [
+    "LABEL_MAPS",
+    "MASKS",
+    "SAMPLED_MAPS",
+    "SAMPLES",
+    "SCORES",
+    "Batch",
+    "Layout",
+    "Volumes",
+    "check_labels",
+    "check_volumes",
+    "in_memory",
+    "is_whole",
+    "map_images",
+    "track",
+    "walk",
+]
+
+Batch: TypeAlias = tuple[Any, Any, int]  # maps (n, ...), labels (n, ...) or None, index of the first image
+Volumes: TypeAlias = bool | Literal["auto"]
+
+T = TypeVar("T")
+R = TypeVar("R", bound=np.generic)
+
+_SECONDS_BEFORE_BAR = 1.0
+_END = object()
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the maps of an image lie: some axes, then those of space, (H, W) or (D, H, W)."""
+
+    name: str  # of the argument
+    axes: tuple[str, ...]
+    noun: str  # what an iterable yields
+    convert: Callable[[Any, str, str], Any]  # value, name of the argument, words behind it
+
+    def shapes(self, first: str = "") -> str:
+        """The shapes that fit, as text."""
+        lead = ", ".join([first, *self.axes] if first else self.axes)
+        lead += ", " if lead else ""
+        return f"({lead}H, W) or ({lead}D, H, W)"
+
+
+def _scores(value: Any, name: str, where: str) -> Any:
+    # A tensor that NumPy cannot look at stays where it is: its own library computes there.
+    return value.detach() if lives_elsewhere(value) else score_array(value, where)
+
+
+SCORES = Layout("X", ("K",), "scores", _scores)
+SAMPLES = Layout("X", ("S", "K"), "samples", lambda value, _, where: score_array(value, where))
+MASKS = Layout("masks", ("K",), "masks", lambda value, name, _: mask_array(value, name))
+LABEL_MAPS = Layout("prediction", (), "label maps", label_array)
+SAMPLED_MAPS = Layout("samples", ("m",), "label maps", label_array)
+
+
+def check_volumes(volumes: object) -> None:
+    """Refuses what says nothing about volumes."""
+    if volumes not in (True, False, "auto"):
+        raise ValueError(f"volumes must be True, False or 'auto', got {volumes!r}")
+
+
+def in_memory(value: object) -> bool:
+    """Whether `value` is an array, or shares its memory with one (tensors do)."""
+    shares = ("__array_interface__", "__array_struct__", "__dlpack__")
+    return isinstance(value, np.ndarray | np.generic) or any(hasattr(value, name) for name in shares)
+
+
+def _is_store(value: object) -> bool:
+    """Whether `value` is read by slices: a dataset of h5py or zarr, a proxy of nibabel, a Dask array."""
+    return not in_memory(value) and hasattr(value, "shape") and hasattr(value, "__getitem__")
+
+
+def is_whole(value: object) -> bool:
+    """Whether `value` holds all images in one shape."""
+    return in_memory(value) or _is_store(value) or hasattr(value, "__array__")
+
+
+def walk(
+    maps: Any,
+    y: Any,
+    layout: Layout = SCORES,
+    progress: bool | str = False,
+    *,
+    labelled: bool = True,
+    label_name: str = "y",
+    at_once: int | None = None,
+    volumes: Volumes = "auto",
+) -> Iterator[Batch]:
+    """All images as batches of maps and labels.
+
+    An array is one batch, or one for every `at_once` images; a store is read `at_once` images at a time, or one; of
+    lists and iterables every image is a batch. Without labels all batches have None; with labels, an iterable that
+    comes without `y` yields pairs.
+    """
+
+    def batch(found: Any, labels: Any, image: int | None = None) -> tuple[Any, Any]:
+        where = "" if image is None else f" in image {image}"
+        found = layout.convert(found, layout.name, where)
+        if image is not None:
+            _check_image(found, layout, image, volumes)
+        if labelled and not (is_tensor(found) and is_tensor(labels)):
+            labels = label_array(labels, label_name, where)
+        if image is not None:
+            found, labels = found[None], labels[None] if labelled else None
+        if labelled:
+            check_labels(found, labels, layout, where, label_name)
+        return found, labels
+
+    if not is_whole(maps):
+        images = _one_by_one(maps, y, layout, progress, labelled, label_name)
+        return ((*batch(image, labels, index), index) for index, image, labels in images)
+    if labelled and y is None:
+        raise TypeError(
+            f"{label_name} is missing: give labels (n, H, W), or as {layout.name} an iterable of "
+            f"({layout.noun}, labels) pairs"
+        )
+    if not _is_store(maps):
+        maps, y = batch(maps, y)
+        if at_once is None or not maps.ndim or not len(maps):
+            return iter([(maps, y, 0)])  # the kernels refuse what is empty
+    return _slices(maps, y, layout, batch, progress, at_once or 1, labelled)
+
+
+def _slices(
+    maps: Any,
+    y: Any,
+    layout: Layout,
+    batch: Callable[..., tuple[Any, Any]],
+    progress: bool | str,
+    at_once: int,
+    labelled: bool,
+) -> Iterator[Batch]:
+    """Some images at a time of what has a shape."""
+    n, n_axes = maps.shape[0] if len(maps.shape) else 0, len(maps.shape)
+    if n_axes - 1 - len(layout.axes) not in (2, 3):
+        raise ValueError(f"{layout.name} must have shape {layout.shapes('n')}, got {tuple(maps.shape)}")
+    if labelled:
+        y = y if _is_store(y) or is_tensor(y) else label_array(y)
+        if len(y) != n:
+            raise ValueError(f"{layout.name} has {n} images, y has {len(y)}")
+    unit = "image" if at_once == 1 else f"{at_once} images"
+    for first in track(range(0, n, at_once), progress, None, unit):
+        some = slice(first, first + at_once)
+        yield *batch(maps[some], y[some] if labelled else None), first
+
+
+def _one_by_one(
+    maps: Any, y: Any, layout: Layout, progress: bool | str, labelled: bool, label_name: str
+) -> Iterator[tuple[int, Any, Any]]:
+    """Index, maps and labels of each image of a list or an iterable."""
+    name, noun = layout.name, layout.noun
+    if not isinstance(maps, Iterable) or isinstance(maps, str | bytes) or not has_order(maps):
+        what = f"({noun}, labels)" if labelled and y is None else "images"
+        raise TypeError(
+            f"{name} must be an array, a list of images or an iterable of {what}, got {type(maps).__name__}"
+        )
+    _refuse_batches(maps, name)
+    n, images = _length(maps), track(maps, progress, _length(maps))
+    if not labelled:
+        return _alone(images, name, noun)
+    if y is None:
+        return _paired(images, name, noun, label_name)
+    if not isinstance(y, Iterable) or isinstance(y, str | bytes) or not has_order(y):
+        raise TypeError(
+            f"{label_name} must hold one label map for each image of {name}, got {type(y).__name__}"
+        )
+    m = _length(y)
+    if n is not None and m is not None and n != m:
+        raise ValueError(f"{name} has {n} images, {label_name} has {m}")
+    return _zipped(images, y, name, label_name)
+
+
+def _alone(images: Iterable[Any], name: str, noun: str) -> Iterator[tuple[int, Any, None]]:
+    for index, image in enumerate(images):
+        if isinstance(image, tuple):
+            raise TypeError(
+                f"{name} must yield {noun} alone here, image {index} is a tuple: leave out the labels"
+            )
+        yield index, image, None
+
+
+def _paired(images: Iterable[Any], name: str, noun: str, label_name: str) -> Iterator[tuple[int, Any, Any]]:
+    for index, pair in enumerate(images):
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise TypeError(
+                f"without {label_name}, {name} must yield ({noun}, labels) pairs; image {index} is "
+                f"{type(pair).__name__}"
+            )
+        yield index, *pair
+
+
+def _zipped(images: Iterable[Any], y: Any, name: str, label_name: str) -> Iterator[tuple[int, Any, Any]]:
+    for index, (image, labels) in enumerate(zip_longest(images, y, fillvalue=_END)):
+        if image is _END or labels is _END:
+            short, long = (name, label_name) if image is _END else (label_name, name)
+            raise ValueError(
+                f"{name} and {label_name} must hold the same number of images: {short} has {index} images, "
+                f"{long} has more"
+            )
+        if isinstance(image, tuple):
+            raise TypeError(
+                f"{name} must yield arrays where {label_name} is given, image {index} is a tuple: leave out "
+                f"{label_name} if {name} yields pairs"
+            )
+        yield index, image, labels
+
+
+def _refuse_batches(maps: object, name: str) -> None:
+    """Refuses a loader that says itself that it yields batches."""
+    size = getattr(maps, "batch_size", None)
+    if size is None and getattr(maps, "batch_sampler", None) is None:
+        return
+    batches = "batches" if size is None else f"batches of {size} images"
+    raise TypeError(
+        f"{name} yields {batches}, but must yield one image at a time: make the loader with batch_size=None, or hand "
+        "over each batch as an array, to partial_fit or predict"
+    )
+
+
+def _check_image(image: Any, layout: Layout, index: int, volumes: Volumes) -> None:
+    """Refuses an image of another rank, and one that may as well be a batch."""
+    shape, lead = tuple(image.shape), "".join(f"{axis}, " for axis in layout.axes)
+    n_space = len(shape) - len(layout.axes)
+    space = {"auto": {2: "H, W", 3: "D, H, W"}, True: {3: "D, H, W"}, False: {2: "H, W"}}[volumes]
+    if n_space not in space:
+        fits = " or ".join(f"({lead}{axes})" for axes in space.values())
+        raise ValueError(f"each image of {layout.name} must have shape {fits}; image {index} has {shape}")
+    # A batch (B, K, H, W) of B = K images has the shape of a volume (K, D, H, W), and so do their labels.
+    if volumes == "auto" and n_space == 3 and lead and shape[0] == shape[len(layout.axes)]:
+        raise ValueError(
+            f"image {index} of {layout.name} has shape {shape}: it may be a volume ({lead}D, H, W) or a batch "
+            f"(B, {lead}H, W), and an iterable must yield one image at a time. Hand over batches as arrays, to "
+            "partial_fit or predict; for volumes say volumes=True"
+        )
+
+
+def check_labels(
+    maps: Any, labels: Any, layout: Layout = SCORES, where: str = "", label_name: str = "y"
+) -> None:
+    """Refuses labels that do not fit maps (n, ...); maps of another rank are the kernels' to refuse."""
+    shape, given, n_axes = tuple(maps.shape), tuple(labels.shape), len(layout.axes)
+    expected = shape[:1] + shape[1 + n_axes :]
+    if len(shape) - n_axes not in (3, 4) or given == expected:
+        return
+    hint = ""
+    if n_axes == 1 and given == shape[:-1]:
+        hint = (
+            f"; is {layout.name} channel-last? Pass np.moveaxis({layout.name}, -1, 1), which copies nothing"
+        )
+    elif where and given[1:] == shape[1:2] + shape[-2:]:
+        hint = "; an iterable yields one image at a time: give batches to partial_fit, one by one"
+    first = 1 if where else 0  # the images of a list have no axis n
+    raise ValueError(
+        f"{label_name} must have shape {expected[first:]} to match {layout.name} {shape[first:]}{where}, "
+        f"got {given[first:]}{hint}"
+    )
+
+
+def map_images(
+    X: object,
+    kernel: Callable[[Any, int], NDArray[R]],
+    progress: bool | str,
+    volumes: Volumes = "auto",
+    layout: Layout = SCORES,
+) -> NDArray[R] | list[NDArray[R]] | Generator[NDArray[R], None, None]:
+    """`kernel(maps, first_image)` of an array or a store; of images a list for a list, a generator for a generator."""
+    batches = walk(X, None, layout, progress, labelled=False, volumes=volumes)
+    if _is_store(X):
+        return _gathered(batches, kernel, len(X))  # type: ignore[arg-type]
+    if is_whole(X):
+        maps, _, first = next(batches)
+        return kernel(maps, first)
+    images = (kernel(maps, first)[0] for maps, _, first in batches)
+    return list(images) if isinstance(X, Sequence) else images
+
+
+def _gathered(batches: Iterator[Batch], kernel: Callable[[Any, int], NDArray[R]], n: int) -> NDArray[R]:
+    """One array of what a kernel makes of batches."""
+    out = None
+    for maps, _, first in batches:
+        part = kernel(maps, first)
+        if out is None:
+            out = np.empty((n, *part.shape[1:]), part.dtype)
+        out[first : first + len(part)] = part
+    if out is None:
+        raise ValueError("X is empty: it holds no image")
+    return out
+
+
+def _length(images: Any) -> int | None:
+    try:
+        return len(images)
+    except TypeError:  # a generator, or a loader that cannot tell
+        return None
+
+
+def track(images: Iterable[T], progress: bool | str, total: int | None, unit: str = "image") -> Iterable[T]:
+    """`images` with a progress bar; "auto" shows one on a terminal or in a notebook if it takes a while."""
+    if progress not in (True, False, "auto"):
+        raise ValueError(f"progress must be True, False or 'auto', got {progress!r}")
+    auto = progress == "auto"
+    return tqdm(
+        images,
+        total=total,
+        unit=unit,
+        disable=None if auto else not progress,
+        delay=_SECONDS_BEFORE_BAR if auto else 0,
+    )
