@@ -1,25 +1,20 @@
-"""What `golden.json` keeps: a table of cases, and the input that they compute on.
-
-Input is made of integers of a fixed Philox stream by sums, products, divisions and roundings alone: it has the same
-bits on every machine and with every NumPy. Only public names are used.
-"""
+"""The cases of `golden.json`: what is computed, on which input. Only public names are used."""
 
 from __future__ import annotations
 
-import math
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 import conformask as cm
+from golden_input import DTYPES, INPUTS, SIZES, Numbers, fields, labels, maps, masks, problem
 
-T = TypeVar("T")
 Results = dict[str, Any]
 
 
@@ -30,106 +25,6 @@ class Near:
     values: Any
     tolerance: float = 1e-9
     of_largest: bool = False
-
-
-# Input
-
-
-class Numbers:
-    """Random integers that belong to a name."""
-
-    def __init__(self, name: str) -> None:
-        self._bits = np.random.Philox(key=zlib.crc32(name.encode()))
-
-    def integers(self, shape: tuple[int, ...], high: int) -> NDArray[np.int64]:
-        """From 0 to high - 1."""
-        raw = self._bits.random_raw(math.prod(shape)) % np.uint64(high)
-        return raw.astype(np.int64).reshape(shape)
-
-    def pick(self, choices: Sequence[T]) -> T:
-        return choices[int(self.integers((1,), len(choices))[0])]
-
-
-def maps(numbers: Numbers, shape: tuple[int, ...], inputs: str, dtype: str, coarse: bool) -> NDArray:
-    """Probabilities, logits or scores (n, K, ...). In coarse ones many values are equal.
-
-    Logits of a pixel lie less than 60 apart.
-    """
-    if inputs == "logits":
-        raw = numbers.integers(shape, 9) - 4 if coarse else numbers.integers(shape, 2001) - 1000
-        return (raw if coarse else raw * raw * raw / 2**25).astype(dtype)
-    raw = numbers.integers(shape, 4 if coarse else 1001)
-    raw = raw if coarse else raw * raw * raw
-    raw[:, 0] += raw.sum(axis=1) == 0
-    divisor = raw.sum(axis=1, keepdims=True) if inputs == "probabilities" else 2**16
-    return (raw / divisor).astype(dtype)
-
-
-def labels(numbers: Numbers, X: NDArray, void: int = 255) -> NDArray[np.integer]:
-    """The argmax at 7 of 10 pixels, else any class; one of 10 is void, and so is all of image 3."""
-    y = X.astype(np.float64).argmax(axis=1)
-    y = np.where(numbers.integers(y.shape, 10) < 7, y, numbers.integers(y.shape, X.shape[1]))
-    y = np.where(numbers.integers(y.shape, 10) < 1, void, y)
-    y[3:4] = void
-    return y.astype(numbers.pick(["int16", "int32", "int64"] if void < 0 else ["uint8", "int32", "uint64"]))
-
-
-LAYOUTS: dict[str, Callable[[NDArray], NDArray]] = {
-    "C": lambda X: X,
-    "channels last": lambda X: np.moveaxis(np.ascontiguousarray(np.moveaxis(X, 1, -1)), -1, 1),
-    "strided": lambda X: np.repeat(X[::-1, ..., ::-1], 2, axis=-1)[::-1, ..., ::-2],
-}
-DTYPES, INPUTS = ("float16", "float32", "float64"), ("probabilities", "logits", "scores")
-SIZES = ((9, 7), (2, 5, 6), (21, 65), (1, 200))
-CLASSES = (2, 3, 5, 11)
-
-
-def problem(
-    numbers: Numbers,
-    n: int = 30,
-    *,
-    inputs: str = "probabilities",
-    dtype: str | None = None,
-    size: tuple[int, ...] | None = None,
-    n_classes: int | None = None,
-) -> tuple[NDArray, NDArray]:
-    """Maps and labels; what is not given is drawn."""
-    shape = (n, n_classes or numbers.pick(CLASSES), *(size or numbers.pick(SIZES)))
-    X = maps(numbers, shape, inputs, dtype or numbers.pick(DTYPES), numbers.pick((True, False)))
-    return LAYOUTS[numbers.pick(tuple(LAYOUTS))](X), labels(numbers, X)
-
-
-def masks(numbers: Numbers, n: int, n_classes: int, size: tuple[int, ...], empty: bool = False) -> NDArray:
-    sets = numbers.integers((n, n_classes, *size), 5) < 2
-    sets[:, 1] |= ~sets.any(axis=1) & (not empty)
-    return sets
-
-
-def fields(
-    numbers: Numbers,
-    n: int,
-    dtype: str,
-    n_samples: int = 6,
-    n_classes: int = 3,
-    size: int = 8,
-    modes: int = 4,
-) -> tuple[NDArray, NDArray]:
-    """Samples (n, S, K, H, W) and labels (n, H, W): a field and random modes, all smooth, and one more draw."""
-    knots, cells = 4, size - 1
-    weights = np.zeros((size, knots), np.int64)  # linear interpolation between knots
-    for i in range(size):
-        knot, rest = divmod(i * (knots - 1), cells)
-        weights[i, knot] = cells - rest
-        weights[i, min(knot + 1, knots - 1)] += rest
-
-    def smooth(*shape: int) -> NDArray[np.int64]:
-        return weights @ (numbers.integers((*shape, n_classes, knots, knots), 2001) - 1000) @ weights.T
-
-    base, patterns, noise = smooth(n, 1), smooth(n, modes), smooth(n, n_samples + 1)
-    amounts = numbers.integers((n, n_samples + 1, modes), 201) - 100
-    draws = 200 * base + np.einsum("nsm,nmkhw->nskhw", amounts, patterns) + 4 * noise
-    y = draws[:, -1].argmax(axis=1)
-    return (draws[:, :-1] / 2**21).astype(dtype), np.where(numbers.integers(y.shape, 20) < 1, 255, y)
 
 
 # Scores and losses
@@ -169,7 +64,7 @@ LOSSES: dict[str, Callable[[int], Any]] = {
     "weighted classes": lambda K: cm.MiscoverageLoss([0.3] * K, classes=[1]),
     "binary": lambda K: "binary",
     "binary 0.9": lambda K: cm.BinaryLoss(0.9),
-    "binary 1/3": lambda K: cm.BinaryLoss(1 / 3),
+    "binary 2/3": lambda K: cm.BinaryLoss(2 / 3),
     "false negatives": lambda K: cm.FalseNegativeLoss([0, 1]),
     "label accuracy": lambda K: cm.LabelAccuracyLoss(0.7),
     "function": lambda K: squared_loss,
@@ -188,6 +83,10 @@ def solution(calibrator: cm.ConformalRiskCalibrator) -> Results:
         "corrected": getattr(calibrator, corrected),
         "counts": [calibrator.n_images_, calibrator.n_skipped_, calibrator.n_classes_],
     }
+
+
+def short_curve(calibrator: cm.ConformalRiskCalibrator) -> list[NDArray]:
+    return list(calibrator.profiles_.risk_curve(calibrator.loss, at=0.625, n_points=30))
 
 
 def attempt(function: Callable[[], Any]) -> Any:
@@ -243,7 +142,7 @@ def unequal(name: str, score: str, loss: str) -> Results:
         )
         calibrator.fit(X, y, **arguments)
         found |= {f"{kind}: {key}": value for key, value in solution(calibrator).items()}
-        found[f"{kind}: curve"] = list(calibrator.risk_curve())
+        found[f"{kind}: curve"] = short_curve(calibrator)
     return found
 
 
@@ -277,12 +176,12 @@ def collected(name: str, score: str, loss: str, profile: str) -> Results:
     whole = fresh().fit(X, y)
     found = solution(whole)
     found["curve"] = list(whole.risk_curve())
-    found["short curve"] = list(whole.profiles_.risk_curve(whole.loss, at=0.625, n_points=20))
+    found["short curve"] = short_curve(whole)
     found["other loss"] = attempt(lambda: whole.recalibrate(loss=other).lambda_hat_)
     found["looser"] = whole.recalibrate(alpha=0.35).lambda_hat_
     for way, calibrator in ways.items():
         found[f"{way}: same"] = solution(calibrator) == solution(whole)
-        found[f"{way}: curve"] = list(calibrator.risk_curve())
+        found[f"{way}: curve"] = short_curve(calibrator)
     return found
 
 
@@ -472,12 +371,8 @@ def consign(name: str, dtype: str = "float64", shape: tuple[int, ...] = (8, 8), 
     y[3] = 255
     calibrator = cm.ConsignCalibrator(**{"alpha": 0.2, "min_accuracy": 0.8, "progress": False, **parameters})
     infeasible = attempt(lambda: calibrator.fit(X[:24], y[:24]).lambda_hat_ and None)
-    found = searched(calibrator)
-    return (
-        {**found, "infeasible": infeasible}
-        if infeasible
-        else {**found, **applied(calibrator, X[24:], y[24:])}
-    )
+    new = {"infeasible": infeasible} if infeasible else applied(calibrator, X[24:], y[24:])
+    return {**searched(calibrator), **new}
 
 
 def searched(calibrator: cm.ConsignCalibrator) -> Results:
@@ -515,12 +410,17 @@ def applied(calibrator: cm.ConsignCalibrator, X: NDArray, y: NDArray) -> Results
 # Real images
 
 
-def real_masks(folder: Path, score: str) -> Results:
+@cache
+def predictions(folder: Path) -> tuple[NDArray, NDArray, NDArray]:
     with np.load(folder / "predictions.npz") as file:
-        X, y, groups = file["probs"][::4], file["labels"][::4], file["group"][::4]
+        return file["probs"][::4], file["labels"][::4], file["group"][::4]
+
+
+def real_masks(folder: Path, score: str) -> Results:
+    X, y, groups = predictions(folder)
     calibrator = cm.ConformalRiskCalibrator(SCORES[score], alpha=0.05, progress=False).fit(X[:45], y[:45])
-    grouped = cm.ConformalRiskCalibrator(SCORES[score], loss="binary", progress=False)
-    grouped.set_params(loss=cm.BinaryLoss(0.9)).fit(X, y, groups=groups)
+    grouped = cm.ConformalRiskCalibrator(SCORES[score], loss=cm.BinaryLoss(0.9), progress=False)
+    grouped.fit(X, y, groups=groups)
     report = calibrator.evaluate(X[45:], y[45:])
     return {
         **solution(calibrator),

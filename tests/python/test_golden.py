@@ -1,8 +1,9 @@
 """What the package computes, kept in `golden.json`: every later version must give the same.
 
 The kernels promise the same bits on every processor and for any number of threads, except the SVD. So floats are kept
-as `float.hex`, and arrays as dtype, shape and the first 16 digits of the SHA-256 of their bytes, in C order. What rests
-on the SVD (CONSIGN) or on the C library's logarithm is kept as decimals, and compared within a tolerance.
+as `float.hex`, and arrays as dtype, shape and the first 16 digits of the SHA-256 of their bytes, in C order; arrays in
+a list share one. What rests on the SVD (CONSIGN) or on the C library's logarithm is kept as decimals, and compared
+within a tolerance.
 
     python tests/python/test_golden.py --write
 
@@ -30,24 +31,27 @@ KEPT = Path(__file__).with_name("golden.json")
 REPOSITORY = Path(__file__).parents[2]
 
 
-def digest(array: np.ndarray) -> str:
-    if array.dtype.kind == "f":
-        array = np.where(np.isnan(array), np.array(np.nan, array.dtype), array)  # one NaN is like another
-    ordered = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-    shape = "x".join(map(str, array.shape))
-    return f"{array.dtype.name} {shape} {hashlib.sha256(ordered.tobytes()).hexdigest()[:16]}"
+def digest(arrays: list[np.ndarray]) -> str:
+    sha, kinds = hashlib.sha256(), []
+    for array in arrays:
+        if array.dtype.kind == "f":
+            array = np.where(np.isnan(array), np.array(np.nan, array.dtype), array)  # one NaN is like another
+        kinds.append(f"{array.dtype.name} {'x'.join(map(str, array.shape))}")
+        sha.update(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes())
+    return f"{', '.join(dict.fromkeys(kinds))}: {sha.hexdigest()[:16]}"
 
 
 def encoded(value: Any) -> Any:
     """As JSON holds it."""
     if isinstance(value, np.ndarray):
-        return digest(value)
+        return digest([value])
     if isinstance(value, Near):
         return [repr(float(number)) for number in flat(value.values)]
     if isinstance(value, float):
         return float(value).hex()
     if isinstance(value, list | tuple):
-        return [encoded(each) for each in value]
+        arrays = value and all(isinstance(each, np.ndarray) for each in value)
+        return digest(list(value)) if arrays else [encoded(each) for each in value]
     return value
 
 
