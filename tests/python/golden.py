@@ -158,6 +158,7 @@ def collected(name: str, score: str, loss: str, profile: str) -> Results:
             loss=LOSSES[loss](X.shape[1]),
             profile=profile,
             collect=[other] if profile == "binned" else (),
+            volumes=X.ndim == 5,
             progress=False,
         )
 
