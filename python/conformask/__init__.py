@@ -11,7 +11,7 @@ whose expected error is at most an ``alpha`` that you choose, and shows where th
 >>> y = np.where(X.max(axis=1) > 0.6, y, rng.integers(0, 3, y.shape))
 >>> calibrator = cm.ConformalRiskCalibrator(alpha=0.1).fit(X[:30], y[:30])
 >>> masks = calibrator.predict(X[30:])  # bool (n, K, H, W)
->>> calibrator.risk_bound_ <= 0.1
+>>> calibrator.corrected_risk_ <= 0.1
 True
 """
 

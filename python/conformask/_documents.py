@@ -1,18 +1,34 @@
-"""The JSON files of calibrators: how they begin, how numbers stand in them, what is said of those that are damaged."""
+"""Files of calibrators and profiles: written beside and renamed, so that a path always holds the old or the new whole.
+
+A calibrator is a JSON file. What is too large for it lies in a sibling, whose name the JSON file gives with its hash.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
+import secrets
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from conformask import _core
 from conformask._exact import number_to_json
 
-__all__ = ["document_text", "finite_or_text", "read_document", "reading"]
+__all__ = [
+    "check_sibling",
+    "document_text",
+    "finite_or_text",
+    "locked",
+    "read_document",
+    "reading",
+    "save_document",
+    "write_whole",
+]
 
 _PACKAGE = "conformask."
 
@@ -57,3 +73,85 @@ def read_document(content: bytes, name: str, newest: int) -> dict[str, Any]:
     if version > newest:
         raise ValueError(f"format version {version} is newer; update conformask")
     return dict(document)
+
+
+@contextmanager
+def write_whole(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to, which takes the place of `path` at the end, or never was if writing fails."""
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        with beside.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(folder: Path, *, shared: bool = False) -> Iterator[None]:
+    """Keeps other processes that save to a folder, or that load from it, from seeing one file without the other."""
+    if sys.platform == "win32":  # which locks no folders
+        yield
+        return
+    import fcntl
+
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:  # reading or writing will say what is wrong
+        yield
+        return
+    try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def save_document(
+    path: Path, text: Callable[[dict[str, str] | None], str], sibling: Callable[[BinaryIO], None] | None
+) -> None:
+    """Writes a document, and first its sibling, of which `text` is told the name and the hash.
+
+    The sibling that the document had before goes at last.
+    """
+    with locked(path.parent):
+        before, found = _sibling_of(path), None
+        if sibling is not None:
+            beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}.npz")
+            with write_whole(beside) as file:
+                sibling(file)
+            digest = _sha256(beside)
+            # All of the name of the document, and a part that no two contents share.
+            found = {"file": f"{path.name}.{digest[:16]}.npz", "sha256": digest}
+            beside.replace(path.with_name(found["file"]))
+        with write_whole(path) as file:
+            file.write(text(found).encode("utf-8"))
+        if before is not None and (found is None or before != found["file"]):
+            path.with_name(before).unlink(missing_ok=True)
+
+
+def _sibling_of(path: Path) -> str | None:
+    """The sibling that the document at `path` names, if it is one that no other document can have."""
+    try:
+        name = json.loads(path.read_bytes())["profiles"]["file"]
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return None
+    is_ours = isinstance(name, str) and name.startswith(f"{path.name}.") and "/" not in name
+    return name if is_ours else None
+
+
+def check_sibling(sibling: Path, sha256: str) -> None:
+    """Refuses a sibling that is not what was saved."""
+    if _sha256(sibling) != sha256:
+        raise ValueError(f"{sibling.name} is damaged, or not the file that was saved: its SHA-256 differs")
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

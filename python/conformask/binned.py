@@ -186,7 +186,7 @@ class BinnedProfiles(Profiles):
         n = len(self) if on_empty == "zero_loss" else n_defined
         return Units(Fraction(n), n, len(self) - n)
 
-    def _lambda_hat(self, loss: Loss, alpha: float, units: Units) -> float:
+    def _lambda_hat(self, loss: Loss, alpha: float | Fraction, units: Units) -> float:
         lam = self._core.lambda_hat(self._index(loss), check_alpha(alpha), units.total)
         if lam is None:
             raise units.infeasible(alpha)

@@ -18,7 +18,7 @@ from conformask import _core
 from conformask._arrays import check_ignore_index, label_array
 from conformask._consign_reference import Problem, ReferenceSearch, solve
 from conformask._decomposition import Decomposition, decompose
-from conformask._documents import document_text, finite_or_text, read_document, reading
+from conformask._documents import document_text, finite_or_text, read_document, reading, save_document
 from conformask._exact import (
     as_fraction,
     as_plain,
@@ -693,7 +693,7 @@ class ConsignCalibrator(BaseEstimator):
                 "n_axes": solution.kind.n_axes,
             },
         )
-        Path(path).write_text(text, encoding="utf-8")
+        save_document(Path(path), lambda _: text, None)
 
     @classmethod
     def load(cls, path: str | Path) -> ConsignCalibrator:

@@ -15,6 +15,7 @@ import numpy as np
 
 from conformask import _core
 from conformask._arrays import check_ignore_index, check_inputs, clean_bools
+from conformask._documents import write_whole
 from conformask._exact import as_fraction, check_alpha, check_lambda
 from conformask._images import SCORES, Volumes, check_volumes, walk
 from conformask._sequences import check_ordered
@@ -56,8 +57,13 @@ class Units:
     n: int
     n_skipped: int
     name: str = "calibration images"
+    n_eff: float = math.nan  # effective number of images
 
-    def infeasible(self, alpha: float) -> InfeasibleRiskError:
+    def __post_init__(self) -> None:
+        if math.isnan(self.n_eff):
+            object.__setattr__(self, "n_eff", float(self.n))
+
+    def infeasible(self, alpha: float | Fraction) -> InfeasibleRiskError:
         """What to say if no lambda controls the risk."""
         size = self.n if self.total == self.n else float(self.total)
         n_needed = _core.n_needed(check_alpha(alpha))
@@ -93,6 +99,16 @@ def counted_images(losses: NDArray[np.float64], on_empty: OnEmpty) -> NDArray[np
         raise ValueError(f"the loss is undefined on image {index}: it has no labelled pixel that counts")
     check_on_empty(on_empty)
     return ~undefined if on_empty == "skip" else np.ones(len(losses), bool)
+
+
+def group_mean(values: NDArray[np.float64], groups: Sequence[int | str] | None) -> float:
+    """The mean over images of what is not NaN; or with groups the mean over these of the means of their images."""
+    if groups is None:
+        return exact_mean(values)
+    members: dict[int | str, list[float]] = {}
+    for group, value in zip(groups, values.tolist(), strict=True):
+        members.setdefault(group, []).append(value)
+    return exact_mean(np.array([exact_mean(np.array(each)) for each in members.values()]))
 
 
 class Activation(NamedTuple):
@@ -183,7 +199,7 @@ class Profiles(ABC):
         path : path or binary file
             The file.
         """
-        with Path(path).open("wb") if isinstance(path, str | Path) else nullcontext(path) as file:
+        with write_whole(Path(path)) if isinstance(path, str | Path) else nullcontext(path) as file:
             np.savez_compressed(file, format_version=np.int64(FORMAT_VERSION), **self._to_arrays())
 
     @classmethod
@@ -220,7 +236,7 @@ class Profiles(ABC):
         """Who counts under a loss."""
 
     @abstractmethod
-    def _lambda_hat(self, loss: Loss, alpha: float, units: Units) -> float: ...
+    def _lambda_hat(self, loss: Loss, alpha: float | Fraction, units: Units) -> float: ...
 
     @abstractmethod
     def _risk(self, loss: Loss, lam: float, units: Units) -> float: ...
@@ -337,7 +353,7 @@ class ScoreProfiles(Profiles):
         assert isinstance(units, KnownUnits)
         return units.mean(self.losses(loss, lam))
 
-    def _lambda_hat(self, loss: Loss, alpha: float, units: Units) -> float:
+    def _lambda_hat(self, loss: Loss, alpha: float | Fraction, units: Units) -> float:
         assert isinstance(units, KnownUnits)
         largest = lambda_max(self.conformity_score, self.n_classes)
         lam = loss._lambda_hat(self._core, check_alpha(alpha), units.total, units.shares, largest)
@@ -445,15 +461,17 @@ class ScoreProfiles(Profiles):
                 for group, counts in zip(self._groups, counted, strict=True)
             ]
             total, name = Fraction(len(sizes)), "groups of calibration images"
-            return KnownUnits(total, len(sizes), n_skipped, name, counted, shares)
+            return KnownUnits(total, len(sizes), n_skipped, name, counted=counted, shares=shares)
         n = int(counted.sum())
         if self._sample_weight is not None:
             shares = [
                 as_fraction(weight, "sample_weight") * int(counts)
                 for weight, counts in zip(self._sample_weight, counted, strict=True)
             ]
-            name = "calibration images by weight"
-            return KnownUnits(sum(shares, Fraction()), n, n_skipped, name, counted, shares)
+            total, squares = sum(shares, Fraction()), sum((share**2 for share in shares), Fraction())
+            name = "as the summed weight of the calibration images"
+            n_eff = float(total**2 / squares) if squares else 0.0
+            return KnownUnits(total, n, n_skipped, name, n_eff, counted, shares)
         return KnownUnits(Fraction(n), n, n_skipped, counted=counted)
 
     def _to_arrays(self) -> dict[str, Any]:
@@ -486,7 +504,7 @@ class ScoreProfiles(Profiles):
             arrays["labels"],
             None if (counts := arrays.get("activations")) is None else counts.astype(np.uint64),
         )
-        groups = _check_groups(arrays.get("groups"), len(core))
+        groups = check_groups(arrays.get("groups"), len(core))
         return cls(core, score, groups, _check_sample_weight(arrays.get("sample_weight"), groups, len(core)))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -645,7 +663,7 @@ def profile(
         raise ValueError("X is empty: it holds no image")
     core = parts[0] if len(parts) == 1 else _core.ExactProfile.concatenate(parts)
     return ScoreProfiles(
-        core, score, _check_groups(groups, len(core)), _check_sample_weight(sample_weight, groups, len(core))
+        core, score, check_groups(groups, len(core)), _check_sample_weight(sample_weight, groups, len(core))
     )
 
 
@@ -679,7 +697,8 @@ def _binned(
     return binned
 
 
-def _check_groups(groups: Any, n: int) -> list[int | str] | None:
+def check_groups(groups: Any, n: int) -> list[int | str] | None:
+    """What each of n images belongs to, as ints or as strings."""
     if groups is None:
         return None
     check_ordered(groups, "groups")

@@ -15,7 +15,7 @@ __all__ = ["CoverageReport", "RiskReport"]
 
 @dataclass(frozen=True, eq=False)  # arrays do not compare to one truth value
 class RiskReport:
-    """How the calibrated masks fare on labelled images. Means are over images.
+    """How the calibrated masks fare on labelled images. Means are over images, or over their groups where given.
 
     Attributes
     ----------
@@ -38,6 +38,8 @@ class RiskReport:
         The loss, as text.
     losses, activation_ratios, coverages : float64 arrays (n,)
         The values of each image; NaN where undefined.
+    n_groups : int or None
+        Number of groups, where given. Means are then over groups, of the means over their images.
     """
 
     empirical_risk: float
@@ -51,6 +53,7 @@ class RiskReport:
     losses: NDArray[np.float64] = field(repr=False)
     activation_ratios: NDArray[np.float64] = field(repr=False)
     coverages: NDArray[np.float64] = field(repr=False)
+    n_groups: int | None = None
 
     def _rows(self) -> list[tuple[str, str]]:
         skipped = f" ({self.n_skipped} skipped)" if self.n_skipped else ""
@@ -62,6 +65,7 @@ class RiskReport:
             ("coverage", f"{self.coverage:.4f}"),
             ("lambda-hat", f"{self.lambda_hat:.6g}"),
             ("images", f"{self.n_images}{skipped}"),
+            *([] if self.n_groups is None else [("groups", f"{self.n_groups}")]),
         ]
 
     def __str__(self) -> str:

@@ -6,13 +6,12 @@ import json
 import math
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, TypeAlias
 
 import numpy as np
-from sklearn.base import BaseEstimator
-from sklearn.exceptions import NotFittedError
 
 from conformask import _core, kernels
 from conformask._arrays import (
@@ -22,15 +21,34 @@ from conformask._arrays import (
     label_array,
     score_array,
 )
-from conformask._documents import document_text, finite_or_text, read_document, reading
+from conformask._calibrator import Calibrator, Parameter, one_of
+from conformask._documents import (
+    check_sibling,
+    document_text,
+    finite_or_text,
+    locked,
+    read_document,
+    reading,
+    save_document,
+)
 from conformask._exact import as_plain, check_alpha, number_from_json
 from conformask._images import SCORES, Volumes, map_images, walk
 from conformask._tensors import is_tensor
 from conformask.binned import BinnedProfiles, check_collect
 from conformask.exceptions import DroppedImagesWarning, InfeasibleRiskError, InfeasibleRiskWarning
 from conformask.losses import Loss, LossLike, as_loss, loss_from_json, loss_to_json, loss_values
-from conformask.metrics import covered_share, exact_mean, per_pixel
-from conformask.profiles import OnEmpty, Profiles, ScoreProfiles, Units, counted_images, profile, read_archive
+from conformask.metrics import covered_share, per_pixel
+from conformask.profiles import (
+    OnEmpty,
+    Profiles,
+    ScoreProfiles,
+    Units,
+    check_groups,
+    counted_images,
+    group_mean,
+    profile,
+    read_archive,
+)
 from conformask.report import RiskReport
 from conformask.scores import (
     SACP,
@@ -54,9 +72,9 @@ __all__ = ["CRC", "ConformalRiskCalibrator"]
 Counts: TypeAlias = "tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint64]]"
 
 _NAME = "ConformalRiskCalibrator"
-_FORMAT_VERSION = 1
+_FORMAT_VERSION = 2  # 1: the sibling without a hash, corrected_risk under the name risk_bound
 _LOSS_BOUND = 1  # B: every loss here is at most 1
-_RESULTS = ("lambda_hat", "risk", "risk_bound", "n_images", "n_skipped", "n_classes")
+_RESULTS = ("lambda_hat", "risk", "corrected_risk", "n_images", "n_skipped", "n_classes")
 
 
 @dataclass(frozen=True)
@@ -72,19 +90,59 @@ class CRC:
 
 
 @dataclass(frozen=True)
+class _Configuration:
+    """The parameters, resolved."""
+
+    conformity_score: ConformityScore
+    loss: Loss
+    alpha: Fraction
+    method: CRC
+    inputs: str
+    ignore_index: int | None
+    profile: str
+    collect: tuple[Loss, ...]
+    on_empty: OnEmpty
+    on_infeasible: str
+    volumes: Volumes
+    progress: bool | str
+
+    def __post_init__(self) -> None:
+        if self.profile == "binned":
+            check_collect([self.loss, *self.collect])
+
+    def collected(self) -> list[Loss] | None:
+        """The losses that bins collect; None where profiles are exact."""
+        return [self.loss, *self.collect] if self.profile == "binned" else None
+
+
+@dataclass(frozen=True)
 class _Solution:
     """What calibration found."""
 
     lambda_hat: float
     risk: float
-    risk_bound: float
+    corrected_risk: float
     n_images: int
     n_skipped: int
     n_classes: int
-    of: tuple[Any, ...]  # the parameters it was found for
+    configuration: _Configuration  # it was found for
 
 
-class ConformalRiskCalibrator(BaseEstimator):
+@dataclass(frozen=True)
+class _State:
+    """What a calibrator knows: the profiles, unless they were not saved, and what was found for them."""
+
+    profiles: Profiles | None
+    solution: _Solution | None = None
+
+
+def _as_method(method: object) -> CRC:
+    if method != "crc" and not isinstance(method, CRC):
+        raise ValueError(f"method must be 'crc' or CRC(), got {method!r}")
+    return method if isinstance(method, CRC) else CRC()
+
+
+class ConformalRiskCalibrator(Calibrator[_Configuration, _State]):
     r"""Multi-labeled masks whose expected loss on a new image is at most alpha.
 
     From softmax scores and labels of calibration images, that the model was not trained on, :meth:`fit` finds the
@@ -145,9 +203,11 @@ class ConformalRiskCalibrator(BaseEstimator):
         The calibrated lambda.
     risk_ : float
         The empirical risk at `lambda_hat_`: the mean loss of the calibration images.
-    risk_bound_ : float
-        What is controlled: ``(n * risk_ + 1) / (n + 1)``, with n images (groups; summed weights). At most alpha, except
-        for full sets by ``on_infeasible="full"``.
+    corrected_risk_ : float
+        What is kept at or below alpha: the empirical risk corrected for the image to come,
+        ``(n * risk_ + 1) / (n + 1)`` with n images (groups; summed weights). Above alpha only for full sets by
+        ``on_infeasible="full"``. It is no bound of the risk of new images, which is at most alpha in expectation over
+        calibration sets.
     profiles_ : ScoreProfiles or BinnedProfiles
         What was kept of the images.
     n_images_ : int
@@ -191,6 +251,22 @@ class ConformalRiskCalibrator(BaseEstimator):
     >>> stricter.lambda_hat_ > calibrator.lambda_hat_
     True
     """
+
+    _CONFIGURATION = _Configuration
+    _PARAMETERS: ClassVar = {
+        "conformity_score": Parameter(as_score, stale="images"),
+        "loss": Parameter(as_loss, stale="result"),
+        "alpha": Parameter(check_alpha, stale="result"),
+        "method": Parameter(_as_method, stale="result"),
+        "inputs": one_of("inputs", *INPUTS),
+        "ignore_index": Parameter(check_ignore_index),
+        "profile": one_of("profile", "exact", "binned"),
+        "collect": Parameter(check_collect),
+        "on_empty": one_of("on_empty", "skip", "raise", "zero_loss", stale="result"),
+        "on_infeasible": one_of("on_infeasible", "raise", "full", stale="result"),
+        "volumes": one_of("volumes", True, False, "auto"),
+        "progress": one_of("progress", True, False, "auto"),
+    }
 
     def __init__(
         self,
@@ -256,16 +332,18 @@ class ConformalRiskCalibrator(BaseEstimator):
         TypeError, ValueError
             If the input is not as described; the message names argument, image and value. The object stays as it was.
         """
-        return self._fit_profiles(self._profile(X, y, groups, sample_weight))
+        configuration = self._configuration()
+        return self._fit_profiles(self._profile(X, y, groups, sample_weight, configuration), configuration)
 
-    def _fit_profiles(self, profiles: Profiles) -> Self:
-        self._check_parameters()
+    def _fit_profiles(self, profiles: Profiles, configuration: _Configuration | None = None) -> Self:
+        configuration = configuration or self._configuration()
         try:
-            solution = self._solve(profiles)
+            solution = _solve(profiles, configuration)
         except InfeasibleRiskError:
-            self._adopt(profiles)
+            self._update(lambda _: _State(profiles))
             raise
-        self._adopt(profiles, solution)
+        self._update(lambda _: _State(profiles, solution))
+        _warn(profiles, solution)
         return self
 
     def partial_fit(
@@ -292,11 +370,20 @@ class ConformalRiskCalibrator(BaseEstimator):
         TypeError, ValueError
             As :meth:`fit`; what was collected before is kept.
         """
+        configuration = self._configuration()
         known = self.profiles_ if self.__sklearn_is_fitted__() else None
         collect = known.losses if isinstance(known, BinnedProfiles) else None
-        added = self._profile(X, y, groups, sample_weight, collect)
-        self._adopt(added if known is None else known.merge(added))
+        added = self._profile(X, y, groups, sample_weight, configuration, collect)
+        self._add(added)
         return self
+
+    def _add(self, profiles: Profiles) -> None:
+        """Adds images. What was found is found again when it is asked for."""
+
+        def add(state: _State | None) -> _State:
+            return _State(profiles if state is None else _profiles_of(state).merge(profiles))
+
+        self._update(add)
 
     def merge(self, other: ConformalRiskCalibrator) -> Self:
         """Adds the images of another calibrator, say of another worker.
@@ -321,16 +408,15 @@ class ConformalRiskCalibrator(BaseEstimator):
             raise ValueError(f"profile differs: {self.profile!r} here, {other.profile!r} there")
         if self.ignore_index != other.ignore_index:
             raise ValueError(f"ignore_index differs: {self.ignore_index} here, {other.ignore_index} there")
-        if as_score(self.conformity_score) != as_score(other.conformity_score):
+        configuration, theirs = self._configuration(), other.profiles_
+        if configuration.conformity_score != as_score(other.conformity_score):
             raise ValueError(
                 f"conformity_score differs: {self.conformity_score} here, {other.conformity_score} there"
             )
-        known = self.profiles_ if self.__sklearn_is_fitted__() else None
-        theirs = other.profiles_
-        merged = theirs if known is None else known.merge(theirs)
-        self._check_parameters()
-        merged._units(as_loss(self.loss), self.on_empty)  # refuses now what it would refuse later
-        self._adopt(merged)
+        # Refuses now what it would refuse later.
+        merged = self.profiles_.merge(theirs) if self.__sklearn_is_fitted__() else theirs
+        merged._units(configuration.loss, configuration.on_empty)
+        self._add(theirs)
         return self
 
     def recalibrate(
@@ -361,10 +447,12 @@ class ConformalRiskCalibrator(BaseEstimator):
         changes = {"alpha": alpha, "loss": loss, "method": method}
         parameters = self.get_params(deep=False)
         parameters.update({name: value for name, value in changes.items() if value is not None})
+        profiles = self.profiles_
         fresh = type(self)(**parameters)
-        fresh._check_parameters()
-        fresh._adopt(self.profiles_)
-        fresh._solved()
+        configuration = fresh._configuration()
+        solution = _solve(profiles, configuration)
+        fresh._update(lambda _: _State(profiles, solution))
+        _warn(profiles, solution)
         return fresh
 
     # Results
@@ -380,36 +468,46 @@ class ConformalRiskCalibrator(BaseEstimator):
         return self._solved().risk
 
     @property
-    def risk_bound_(self) -> float:
+    def corrected_risk_(self) -> float:
         """``(n * risk_ + 1) / (n + 1)``, at most alpha."""
-        return self._solved().risk_bound
+        return self._solved().corrected_risk
+
+    @property
+    def risk_bound_(self) -> float:
+        """The old name of :attr:`corrected_risk_`, which bounds no risk. It goes with the next release."""
+        warnings.warn("risk_bound_ is called corrected_risk_ now", FutureWarning, stacklevel=2)
+        return self.corrected_risk_
 
     @property
     def n_images_(self) -> int:
         """Number of images (or groups) that count."""
-        return self._units().n if self._has_images() else self._solved().n_images
+        units = self._units()
+        return self._solved().n_images if units is None else units.n
 
     @property
     def n_skipped_(self) -> int:
         """Number of images left out because the loss is undefined on them."""
-        return self._units().n_skipped if self._has_images() else self._solved().n_skipped
+        units = self._units()
+        return self._solved().n_skipped if units is None else units.n_skipped
+
+    @property
+    def n_eff_(self) -> float:
+        r"""The effective number of images, :math:`(\sum_i w_i)^2 / \sum_i w_i^2`; without weights that of images."""
+        units = self._units()
+        if units is None:
+            raise ValueError(_WITHOUT_PROFILES)
+        return units.n_eff
 
     @property
     def n_classes_(self) -> int:
         """K."""
-        return self._solved().n_classes if not self._has_images() else self.profiles_.n_classes
+        state = self._fitted()
+        return self._solved().n_classes if state.profiles is None else state.profiles.n_classes
 
     @property
     def profiles_(self) -> Profiles:
         """What was kept of the images."""
-        profiles: Profiles | None = self.__dict__.get("_profiles")
-        if profiles is None:
-            if self.__dict__.get("_solution") is not None:
-                raise ValueError(
-                    "this calibrator was loaded without profiles; save it with profiles=True to keep them"
-                )
-            raise self._not_fitted()
-        return profiles
+        return _profiles_of(self._fitted())
 
     def risk_curve(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The empirical risk on the calibration images as a function of lambda.
@@ -421,8 +519,10 @@ class ConformalRiskCalibrator(BaseEstimator):
         risks : float64 array (m,)
             The risk at each lambda, exactly (binned profiles: from above).
         """
-        solution = self._solved()
-        return self.profiles_.risk_curve(self.loss, at=solution.lambda_hat, on_empty=self.on_empty)
+        configuration, solution = self._current()
+        return self.profiles_.risk_curve(
+            configuration.loss, at=solution.lambda_hat, on_empty=configuration.on_empty
+        )
 
     # Prediction
 
@@ -446,16 +546,12 @@ class ConformalRiskCalibrator(BaseEstimator):
         TypeError, ValueError
             If X is not as described, or K is not that of calibration.
         """
-        lam, score = self.lambda_hat_, as_score(self.conformity_score)
+        configuration, solution = self._current()
 
         def masks(scores: Any, first: int) -> NDArray[np.bool_]:
-            checked = self._check_classes(scores)
-            if _stays(checked, score):
-                found: NDArray[np.bool_] = self._masks_there(checked, first).cpu().numpy()
-                return found
-            return kernels.threshold(checked, lam, score, inputs=self.inputs, first_image=first)
+            return _masks(_checked(scores, solution), configuration, solution.lambda_hat, first)
 
-        return map_images(X, masks, self.progress, self.volumes)
+        return map_images(X, masks, configuration.progress, configuration.volumes)
 
     def set_size(self, X: Any) -> Any:
         """Number of classes in each pixel's set, without building the masks.
@@ -474,7 +570,12 @@ class ConformalRiskCalibrator(BaseEstimator):
         sklearn.exceptions.NotFittedError, TypeError, ValueError
             As :meth:`predict`.
         """
-        return map_images(X, self._set_sizes, self.progress, self.volumes)
+        configuration, solution = self._current()
+
+        def sizes(scores: Any, first: int) -> NDArray[np.uint16]:
+            return _sizes(_checked(scores, solution), configuration, solution.lambda_hat, first)
+
+        return map_images(X, sizes, configuration.progress, configuration.volumes)
 
     def varisco(self, X: Any, normalize: str = "classes") -> Any:
         r"""Heatmap of uncertainty: set size over the number of classes.
@@ -502,23 +603,29 @@ class ConformalRiskCalibrator(BaseEstimator):
         if normalize not in ("classes", "max"):
             raise ValueError(f"normalize must be 'classes' or 'max', got {normalize!r}")
 
+        configuration, solution = self._current()
+
         def heatmaps(scores: Scores, first: int) -> NDArray[np.float32]:
-            sizes = self._set_sizes(scores, first)
+            sizes = _sizes(_checked(scores, solution), configuration, solution.lambda_hat, first)
             largest: Any = np.float32(scores.shape[1])
             if normalize == "max":
                 largest = sizes.max(axis=tuple(range(1, sizes.ndim)), keepdims=True).clip(min=1)
             heatmap: NDArray[np.float32] = np.divide(sizes, largest, dtype=np.float32)
             return heatmap
 
-        return map_images(X, heatmaps, self.progress, self.volumes)
+        return map_images(X, heatmaps, configuration.progress, configuration.volumes)
 
-    def evaluate(self, X: Any, y: Any = None) -> RiskReport:
+    def evaluate(self, X: Any, y: Any = None, *, groups: ArrayLike | None = None) -> RiskReport:
         """Risk, activation ratio and coverage on labelled images.
 
         Parameters
         ----------
         X, y
             As for :meth:`fit`; images that did not calibrate.
+        groups : sequence of n ints or strings, or None
+            What each image belongs to. The images of a group then count once, as in calibration: the risk is the mean
+            over groups of the mean loss of their images. Give it where :meth:`fit` got groups; the mean over images is
+            another risk, which is not controlled.
 
         Returns
         -------
@@ -529,25 +636,27 @@ class ConformalRiskCalibrator(BaseEstimator):
         sklearn.exceptions.NotFittedError, TypeError, ValueError
             As :meth:`predict`, and for labels that do not fit.
         """
+        configuration, solution = self._current()
+        batches = walk(X, y, SCORES, configuration.progress, volumes=configuration.volumes)
         counts = [
-            self._counts_of(scores, labels, self.inputs, first)
-            for scores, labels, first in walk(X, y, SCORES, self.progress, volumes=self.volumes)
+            _counts(_checked(scores, solution), labels, configuration, solution.lambda_hat, first)
+            for scores, labels, first in batches
         ]
-        return self._report(counts)
+        return self._report(counts, groups)
 
-    def score(self, X: Any, y: Any = None) -> float:
+    def score(self, X: Any, y: Any = None, *, groups: ArrayLike | None = None) -> float:
         """One minus the empirical risk.
 
         Parameters
         ----------
-        X, y
+        X, y, groups
             As for :meth:`evaluate`.
 
         Returns
         -------
         float in [0, 1]
         """
-        return 1.0 - self.evaluate(X, y).empirical_risk
+        return 1.0 - self.evaluate(X, y, groups=groups).empirical_risk
 
     # Files
 
@@ -559,39 +668,39 @@ class ConformalRiskCalibrator(BaseEstimator):
         path : path
             The file.
         profiles : bool, default=False
-            Whether to write the profiles too, to a sibling ``.npz``, so that :meth:`recalibrate` and
-            :meth:`partial_fit` work after :meth:`load`.
+            Whether to write the profiles too, so that :meth:`recalibrate` and :meth:`partial_fit` work after
+            :meth:`load`. They lie beside the file, as ``NAME.HASH.npz``; the file tells this name. Its last sibling
+            goes when it is saved again.
+
+        Notes
+        -----
+        Files are written beside and renamed: whatever happens meanwhile, `path` holds what it held or the new, whole.
 
         Raises
         ------
         sklearn.exceptions.NotFittedError
             Before :meth:`fit`.
         """
-        path = Path(path)
-        # Names that differ keep profiles that differ, whatever their endings.
-        sibling = (
-            path.with_name((path.stem if path.suffix == ".json" else path.name) + ".npz")
-            if profiles
-            else None
-        )
-        text = document_text(
-            _NAME,
-            _FORMAT_VERSION,
-            parameters={
-                **{name: value for name, value in self.get_params(deep=False).items() if name != "method"},
-                "conformity_score": json.loads(score_to_json(as_score(self.conformity_score))),
-                "loss": json.loads(loss_to_json(as_loss(self.loss))),
-                "collect": [json.loads(loss_to_json(as_loss(loss))) for loss in self.collect],
-                "method": {"name": "crc"},
-                "alpha": as_plain(self.alpha, "alpha"),
-                "ignore_index": check_ignore_index(self.ignore_index),
-            },
-            results={name: finite_or_text(getattr(self._solved(), name)) for name in _RESULTS},
-            profiles=sibling.name if sibling else None,
-        )
-        if sibling:
-            self.profiles_.save(sibling)
-        path.write_text(text, encoding="utf-8")
+        configuration, solution = self._current()
+        kept = self.profiles_ if profiles else None
+        parameters = {
+            **{name: value for name, value in self.get_params(deep=False).items() if name != "method"},
+            "conformity_score": json.loads(score_to_json(configuration.conformity_score)),
+            "loss": json.loads(loss_to_json(configuration.loss)),
+            "collect": [json.loads(loss_to_json(loss)) for loss in configuration.collect],
+            "method": {"name": "crc"},
+            "alpha": as_plain(self.alpha, "alpha"),
+            "ignore_index": configuration.ignore_index,
+        }
+        results = {name: finite_or_text(getattr(solution, name)) for name in _RESULTS}
+
+        def text(sibling: dict[str, str] | None) -> str:
+            return document_text(
+                _NAME, _FORMAT_VERSION, parameters=parameters, results=results, profiles=sibling
+            )
+
+        text(None)  # refuses what cannot be saved before anything is written
+        save_document(Path(path), text, None if kept is None else kept.save)
 
     @classmethod
     def load(cls, path: str | Path) -> ConformalRiskCalibrator:
@@ -614,223 +723,206 @@ class ConformalRiskCalibrator(BaseEstimator):
             If the file is damaged, foreign, or of a newer version.
         """
         path = Path(path)
-        content = path.read_bytes()
-        with reading(path):
-            document = read_document(content, _NAME, _FORMAT_VERSION)
-            parameters = dict(document["parameters"])
-            parameters["conformity_score"] = score_from_json(json.dumps(parameters["conformity_score"]))
-            parameters["loss"] = loss_from_json(json.dumps(parameters["loss"]))
-            parameters["collect"] = tuple(
-                loss_from_json(json.dumps(loss)) for loss in parameters.get("collect", [])
-            )
-            parameters["method"] = parameters["method"]["name"]
-            parameters["alpha"] = as_plain(number_from_json(parameters["alpha"]), "alpha")
-            calibrator = cls(**parameters)
-            calibrator._check_parameters()
-            calibrator._solution = _solution_from_json(document["results"], calibrator._question())
-            sibling = document["profiles"]
-            if sibling is not None and not isinstance(sibling, str):
-                raise TypeError(f"profiles is {sibling!r}")
-        if sibling is not None:
-            try:
-                profiles = load_profiles(path.with_name(Path(sibling).name))
-            except FileNotFoundError as error:
-                raise FileNotFoundError(
-                    f"{sibling}, the profiles of {path}, is not beside it; to do without them, "
-                    'set "profiles" to null in the JSON file'
-                ) from error
-            try:
-                found = calibrator._solve(profiles)
-            except ValueError as error:
-                raise ValueError(f"the profiles in {sibling} are not those of {path}: {error}") from error
-            known = calibrator._solution
-            if any(
-                getattr(found, name) != getattr(known, name)
-                for name in ("lambda_hat", "n_images", "n_classes")
-            ):
-                raise ValueError(
-                    f"the profiles in {sibling} are not those of {path}: they give another result"
-                )
-            calibrator._profiles = profiles
+        with locked(path.parent, shared=True):
+            content = path.read_bytes()
+            with reading(path):
+                document = read_document(content, _NAME, _FORMAT_VERSION)
+                calibrator, solution = cls._from_document(document)
+                name, digest = _sibling(document["profiles"])
+            profiles = None if name is None else _load_sibling(path, name, digest)
+        if profiles is not None:
+            _check_profiles(profiles, solution, f"the profiles in {name} are not those of {path}")
+        calibrator._update(lambda _: _State(profiles, solution))
         return calibrator
+
+    @classmethod
+    def _from_document(cls, document: dict[str, Any]) -> tuple[ConformalRiskCalibrator, _Solution]:
+        parameters = dict(document["parameters"])
+        parameters["conformity_score"] = score_from_json(json.dumps(parameters["conformity_score"]))
+        parameters["loss"] = loss_from_json(json.dumps(parameters["loss"]))
+        parameters["collect"] = tuple(
+            loss_from_json(json.dumps(loss)) for loss in parameters.get("collect", [])
+        )
+        parameters["method"] = parameters["method"]["name"]
+        parameters["alpha"] = as_plain(number_from_json(parameters["alpha"]), "alpha")
+        calibrator = cls(**parameters)
+        return calibrator, _solution_from_json(document, calibrator._configuration())
 
     # Inside
 
-    def _check_parameters(self) -> None:
-        check_alpha(self.alpha)
-        as_score(self.conformity_score)
-        as_loss(self.loss)
-        collected = check_collect(self.collect)
-        if self.profile == "binned":
-            check_collect([self.loss, *collected])
-        check_ignore_index(self.ignore_index)
-        if self.method != "crc" and not isinstance(self.method, CRC):
-            raise ValueError(f"method must be 'crc' or CRC(), got {self.method!r}")
-        allowed = {
-            "inputs": INPUTS,
-            "profile": ("exact", "binned"),
-            "on_empty": ("skip", "raise", "zero_loss"),
-            "on_infeasible": ("raise", "full"),
-            "volumes": (True, False, "auto"),
-            "progress": (True, False, "auto"),
-        }
-        for name, values in allowed.items():
-            if getattr(self, name) not in values:
-                raise ValueError(f"{name} must be one of {list(values)}, got {getattr(self, name)!r}")
-
     def _profile(
-        self, X: Any, y: Any, groups: Any, sample_weight: Any, collect: Iterable[Loss] | None = None
+        self,
+        X: Any,
+        y: Any,
+        groups: Any,
+        sample_weight: Any,
+        configuration: _Configuration,
+        collect: Iterable[Loss] | None = None,
     ) -> Profiles:
-        self._check_parameters()
         profiles = profile(
             X,
             y,
-            self.conformity_score,
-            inputs=self.inputs,
-            ignore_index=self.ignore_index,
+            configuration.conformity_score,
+            inputs=configuration.inputs,
+            ignore_index=configuration.ignore_index,
             groups=groups,
             sample_weight=sample_weight,
-            collect=self._collected() if collect is None else collect,
-            volumes=self.volumes,
-            progress=self.progress,
+            collect=configuration.collected() if collect is None else collect,
+            volumes=configuration.volumes,
+            progress=configuration.progress,
         )
-        profiles._units(as_loss(self.loss), self.on_empty)  # refuses now what it would refuse later
+        # Refuses now what it would refuse later.
+        profiles._units(configuration.loss, configuration.on_empty)
         return profiles
 
-    def _collected(self) -> list[LossLike] | None:
-        """The losses that bins collect; None where profiles are exact."""
-        return [self.loss, *self.collect] if self.profile == "binned" else None
-
-    def _adopt(self, profiles: Profiles, solution: _Solution | None = None) -> None:
-        self._profiles: Profiles | None = profiles
-        self._solution = solution
-        if solution is not None:
-            self._warn(solution)
-
-    def _units(self) -> Units:
-        return self.profiles_._units(as_loss(self.loss), self.on_empty)
-
-    def _has_images(self) -> bool:
-        return self.__dict__.get("_profiles") is not None
+    def _units(self) -> Units | None:
+        """Who counts; None if the profiles were not saved."""
+        configuration, profiles = self._configuration(), self._fitted().profiles
+        return None if profiles is None else profiles._units(configuration.loss, configuration.on_empty)
 
     def _solved(self) -> _Solution:
-        solution: _Solution | None = self.__dict__.get("_solution")
-        if solution is None and not self._has_images():
-            raise self._not_fitted()
-        if solution is None or solution.of != self._question():
-            # Not asked before, or by set_params for something else since.
-            solution = self._solution = self._solve(self.profiles_)
-            self._warn(solution)
-        return solution
+        return self._current()[1]
 
-    def _question(self) -> tuple[Any, ...]:
-        """What a solution is the answer to, besides the images."""
-        score, loss = as_score(self.conformity_score), as_loss(self.loss)
-        return score, loss, check_alpha(self.alpha), self.on_empty, self.on_infeasible
-
-    def _solve(self, profiles: Profiles) -> _Solution:
-        loss = as_loss(self.loss)
-        if profiles.conformity_score != as_score(self.conformity_score):
-            raise ValueError(
-                f"the images were profiled by {profiles.conformity_score}: fit again to change the score"
-            )
-        units, bound = profiles._units(loss, self.on_empty), float(check_alpha(self.alpha))
-        try:
-            lam = profiles._lambda_hat(loss, self.alpha, units)
-        except InfeasibleRiskError:
-            if self.on_infeasible != "full":
-                raise
-            lam, bound = lambda_max(as_score(self.conformity_score), profiles.n_classes), math.inf
-        risk = profiles._risk(loss, lam, units)
-        total = float(units.total)
-        corrected = (total * (0.0 if math.isnan(risk) else risk) + _LOSS_BOUND) / (total + 1)
-        # The exact bound is at most alpha, as was decided exactly; rounding must not lift it above.
-        return _Solution(
-            lambda_hat=lam,
-            risk=risk,
-            risk_bound=min(corrected, bound),
-            n_images=units.n,
-            n_skipped=units.n_skipped,
-            n_classes=profiles.n_classes,
-            of=self._question(),
-        )
-
-    def _warn(self, solution: _Solution) -> None:
-        if solution.risk_bound > float(check_alpha(self.alpha)):
-            error = self._units().infeasible(self.alpha)
-            warnings.warn(f"{error}: the sets are full", InfeasibleRiskWarning, stacklevel=4)
-        if solution.n_skipped:
-            of = f"{solution.n_skipped} of {len(self.profiles_)} images"
-            warnings.warn(
-                f"the loss is undefined on {of} (no labelled pixel that counts): they are left out, "
-                f"n = {solution.n_images}",
-                DroppedImagesWarning,
-                stacklevel=4,
-            )
+    def _current(self) -> tuple[_Configuration, _Solution]:
+        """The parameters, and what calibration finds for them."""
+        state, configuration = self._fitted(), self._configuration()
+        solution = state.solution
+        if solution is not None:
+            self._check_images(solution.configuration, configuration)
+        # Not asked before, or by set_params for something else since.
+        if solution is None or self._stale("result", solution.configuration, configuration):
+            profiles = _profiles_of(state)
+            solution = _solve(profiles, configuration)
+            self._replace(state, _State(profiles, solution))
+            _warn(profiles, solution)
+        return configuration, solution
 
     def _counts_of(self, scores: Any, labels: Any, inputs: str, first: int = 0) -> Counts:
         """Missed and labelled pixels of each class (n, K), and labels in the sets of labelled pixels (n,)."""
-        score, index = as_score(self.conformity_score), check_ignore_index(self.ignore_index)
-        scores = self._check_classes(scores)
-        if _stays(scores, score):
-            from conformask.integrations._torch_sets import coverage
+        configuration, solution = self._current()
+        configuration = replace(configuration, inputs=inputs)
+        return _counts(_checked(scores, solution), labels, configuration, solution.lambda_hat, first)
 
-            counts: Counts = coverage(scores, labels, self.lambda_hat_, score, inputs, index, first)
-            return counts
-        maps, kernel, of = scored(score, score_array(scores), inputs)
-        return _core.coverage(maps, label_array(labels), self.lambda_hat_, kernel, of, index, first)
-
-    def _report(self, counts: Sequence[Counts]) -> RiskReport:
+    def _report(self, counts: Sequence[Counts], groups: ArrayLike | None = None) -> RiskReport:
         """What the counts of images say."""
         if not counts:
             raise ValueError("X is empty: it holds no image")
+        configuration, solution = self._current()
         missed, totals, sizes = (np.concatenate(parts) for parts in zip(*counts, strict=True))
-        loss = as_loss(self.loss)
-        losses = loss_values(loss, missed, totals)
-        losses[np.isnan(losses) & counted_images(losses, self.on_empty)] = 0.0
+        losses = loss_values(configuration.loss, missed, totals)
+        losses[np.isnan(losses) & counted_images(losses, configuration.on_empty)] = 0.0
         activation_ratios, coverages = per_pixel(sizes, totals), covered_share(missed, totals)
+        names = check_groups(groups, len(losses))
         return RiskReport(
-            empirical_risk=exact_mean(losses),
-            activation_ratio=exact_mean(activation_ratios),
-            coverage=exact_mean(coverages),
+            empirical_risk=group_mean(losses, names),
+            activation_ratio=group_mean(activation_ratios, names),
+            coverage=group_mean(coverages, names),
             n_images=int((~np.isnan(losses)).sum()),
             n_skipped=int(np.isnan(losses).sum()),
-            alpha=float(self.alpha),
-            lambda_hat=self.lambda_hat_,
-            loss=str(loss),
+            n_groups=None if names is None else len(set(np.array(names)[~np.isnan(losses)].tolist())),
+            alpha=float(configuration.alpha),
+            lambda_hat=solution.lambda_hat,
+            loss=str(configuration.loss),
             losses=losses,
             activation_ratios=activation_ratios,
             coverages=coverages,
         )
 
-    def _set_sizes(self, scores: Any, first: int) -> NDArray[np.uint16]:
-        lam, score = self.lambda_hat_, as_score(self.conformity_score)
-        checked = self._check_classes(scores)
-        if _stays(checked, score):
-            found: NDArray[np.uint16] = self._masks_there(checked, first).sum(dim=1).cpu().numpy()
-            return found.astype(np.uint16)
-        return kernels.set_size(checked, lam, score, inputs=self.inputs, first_image=first)
+    def _how_to_fit(self) -> str:
+        return "call fit or partial_fit first"
 
-    def _masks_there(self, scores: Any, first: int) -> Any:
-        """Masks of a tensor, on its device."""
-        from conformask.integrations._torch_sets import masks_of
 
-        return masks_of(scores, as_score(self.conformity_score), self.lambda_hat_, self.inputs, first)
+_WITHOUT_PROFILES = "this calibrator was loaded without profiles; save it with profiles=True to keep them"
 
-    def _check_classes(self, scores: Any) -> Any:
-        if scores.ndim in (4, 5) and scores.shape[1] != self.n_classes_:
-            raise ValueError(
-                f"X has K = {scores.shape[1]} classes, but calibration had K = {self.n_classes_}"
-            )
-        return scores
 
-    def _not_fitted(self) -> NotFittedError:
-        return NotFittedError(
-            f"this {type(self).__name__} has seen no images yet: call fit or partial_fit first"
+def _profiles_of(state: _State) -> Profiles:
+    if state.profiles is None:
+        raise ValueError(_WITHOUT_PROFILES)
+    return state.profiles
+
+
+def _solve(profiles: Profiles, configuration: _Configuration) -> _Solution:
+    """The smallest lambda that controls the risk."""
+    score, loss, alpha = configuration.conformity_score, configuration.loss, configuration.alpha
+    if profiles.conformity_score != score:
+        raise ValueError(
+            f"the images were profiled by {profiles.conformity_score}: fit again to change the score"
+        )
+    units, bound = profiles._units(loss, configuration.on_empty), float(alpha)
+    try:
+        lam = profiles._lambda_hat(loss, alpha, units)
+    except InfeasibleRiskError:
+        if configuration.on_infeasible != "full":
+            raise
+        lam, bound = lambda_max(score, profiles.n_classes), math.inf
+    risk = profiles._risk(loss, lam, units)
+    total = float(units.total)
+    corrected = (total * (0.0 if math.isnan(risk) else risk) + _LOSS_BOUND) / (total + 1)
+    # The exact number is at most alpha, as was decided exactly; rounding must not lift it above.
+    return _Solution(
+        lambda_hat=lam,
+        risk=risk,
+        corrected_risk=min(corrected, bound),
+        n_images=units.n,
+        n_skipped=units.n_skipped,
+        n_classes=profiles.n_classes,
+        configuration=configuration,
+    )
+
+
+def _warn(profiles: Profiles, solution: _Solution) -> None:
+    """Says of a solution what its user must know."""
+    configuration = solution.configuration
+    if solution.corrected_risk > float(configuration.alpha):
+        error = profiles._units(configuration.loss, configuration.on_empty).infeasible(configuration.alpha)
+        warnings.warn(f"{error}: the sets are full", InfeasibleRiskWarning, stacklevel=4)
+    if solution.n_skipped:
+        share = f"{solution.n_skipped} of {len(profiles)} images"
+        warnings.warn(
+            f"the loss is undefined on {share} (no labelled pixel that counts): they are left out, "
+            f"n = {solution.n_images}",
+            DroppedImagesWarning,
+            stacklevel=4,
         )
 
-    def __sklearn_is_fitted__(self) -> bool:
-        return self._has_images() or self.__dict__.get("_solution") is not None
+
+def _checked(scores: Any, solution: _Solution) -> Any:
+    """Maps of as many classes as at calibration."""
+    if scores.ndim in (4, 5) and scores.shape[1] != solution.n_classes:
+        raise ValueError(f"X has K = {scores.shape[1]} classes, but calibration had K = {solution.n_classes}")
+    return scores
+
+
+def _masks(scores: Any, configuration: _Configuration, lam: float, first: int) -> NDArray[np.bool_]:
+    score, inputs = configuration.conformity_score, configuration.inputs
+    if _stays(scores, score):
+        from conformask.integrations._torch_sets import masks_of
+
+        found: NDArray[np.bool_] = masks_of(scores, score, lam, inputs, first).cpu().numpy()
+        return found
+    return kernels.threshold(scores, lam, score, inputs=inputs, first_image=first)
+
+
+def _sizes(scores: Any, configuration: _Configuration, lam: float, first: int) -> NDArray[np.uint16]:
+    score, inputs = configuration.conformity_score, configuration.inputs
+    if _stays(scores, score):
+        from conformask.integrations._torch_sets import masks_of
+
+        found: NDArray[np.int64] = masks_of(scores, score, lam, inputs, first).sum(dim=1).cpu().numpy()
+        return found.astype(np.uint16)
+    return kernels.set_size(scores, lam, score, inputs=inputs, first_image=first)
+
+
+def _counts(scores: Any, labels: Any, configuration: _Configuration, lam: float, first: int) -> Counts:
+    """Missed and labelled pixels of each class (n, K), and labels in the sets of labelled pixels (n,)."""
+    score, inputs, index = configuration.conformity_score, configuration.inputs, configuration.ignore_index
+    if _stays(scores, score):
+        from conformask.integrations._torch_sets import coverage
+
+        counts: Counts = coverage(scores, labels, lam, score, inputs, index, first)
+        return counts
+    maps, kernel, numbers = scored(score, score_array(scores), inputs)
+    return _core.coverage(maps, label_array(labels), lam, kernel, numbers, index, first)
 
 
 def _stays(scores: object, score: ConformityScore) -> bool:
@@ -853,23 +945,57 @@ def load_profiles(path: Path | BinaryIO) -> Profiles:
     return read_archive(path, make)
 
 
-def _solution_from_json(results: dict[str, Any], of: tuple[Any, ...]) -> _Solution:
+def _sibling(found: Any) -> tuple[str | None, str | None]:
+    """Name and hash of the profiles that a document names; documents of version 1 have no hash."""
+    name, digest = (found["file"], found["sha256"]) if isinstance(found, dict) else (found, None)
+    if not (isinstance(name, str | None) and isinstance(digest, str | None)):
+        raise TypeError(f"profiles is {found!r}")
+    return (None if name is None else Path(name).name), digest
+
+
+def _load_sibling(path: Path, name: str, digest: str | None) -> Profiles:
+    sibling = path.with_name(name)
+    try:
+        if digest is not None:
+            check_sibling(sibling, digest)
+        return load_profiles(sibling)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{name}, the profiles of {path}, is not beside it; to do without them, "
+            'set "profiles" to null in the JSON file'
+        ) from error
+
+
+def _check_profiles(profiles: Profiles, known: _Solution, words: str) -> None:
+    """Refuses profiles that give another result than the one that was saved with them."""
+    try:
+        found = _solve(profiles, known.configuration)
+    except ValueError as error:
+        raise ValueError(f"{words}: {error}") from error
+    if any(getattr(found, name) != getattr(known, name) for name in ("lambda_hat", "n_images", "n_classes")):
+        raise ValueError(f"{words}: they give another result")
+
+
+def _solution_from_json(document: dict[str, Any], configuration: _Configuration) -> _Solution:
     """Results of a file; refuses what no calibration gives."""
+    results = dict(document["results"])
+    if document["format_version"] == 1:
+        results["corrected_risk"] = results["risk_bound"]
     for name, least in {"n_images": 0, "n_skipped": 0, "n_classes": 2}.items():
         if type(results[name]) is not int or results[name] < least:
             raise ValueError(f"{name} is {results[name]!r}")
     solution = _Solution(
         lambda_hat=float(results["lambda_hat"]),
         risk=float(results["risk"]),
-        risk_bound=float(results["risk_bound"]),
+        corrected_risk=float(results["corrected_risk"]),
         n_images=results["n_images"],
         n_skipped=results["n_skipped"],
         n_classes=results["n_classes"],
-        of=of,
+        configuration=configuration,
     )
-    if not 0 <= solution.lambda_hat <= lambda_max(of[0], solution.n_classes):
+    if not 0 <= solution.lambda_hat <= lambda_max(configuration.conformity_score, solution.n_classes):
         raise ValueError(f"lambda_hat is {solution.lambda_hat!r}")
-    for name in ("risk", "risk_bound"):  # NaN, the risk of no image, is not beyond either
+    for name in ("risk", "corrected_risk"):  # NaN, the risk of no image, is not beyond either
         if getattr(solution, name) < 0 or getattr(solution, name) > 1:
             raise ValueError(f"{name} is {getattr(solution, name)!r}")
     return solution

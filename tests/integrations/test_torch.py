@@ -308,7 +308,7 @@ def test_memory_is_at_most_16_planes(score: str, shape: str) -> None:
 
 
 def same_results(found: cm.ConformalRiskCalibrator, expected: cm.ConformalRiskCalibrator) -> bool:
-    names = ("lambda_hat_", "risk_", "risk_bound_", "n_images_", "n_skipped_", "n_classes_")
+    names = ("lambda_hat_", "risk_", "corrected_risk_", "n_images_", "n_skipped_", "n_classes_")
     return all(getattr(found, name) == getattr(expected, name) for name in names)
 
 

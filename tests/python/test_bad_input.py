@@ -332,7 +332,7 @@ def state(calibrator: Calibrator) -> tuple:
     return (
         calibrator.lambda_hat_,
         calibrator.risk_,
-        calibrator.risk_bound_,
+        calibrator.corrected_risk_,
         calibrator.n_images_,
         len(calibrator.profiles_),
         calibrator.risk_curve()[1].tolist(),
@@ -556,7 +556,15 @@ def test_merge_refuses_strangers() -> None:
 
 def test_before_fit() -> None:
     calibrator = Calibrator()
-    for name in ("lambda_hat_", "risk_", "risk_bound_", "profiles_", "n_images_", "n_skipped_", "n_classes_"):
+    for name in (
+        "lambda_hat_",
+        "risk_",
+        "corrected_risk_",
+        "profiles_",
+        "n_images_",
+        "n_skipped_",
+        "n_classes_",
+    ):
         with pytest.raises(NotFittedError, match="call fit or partial_fit first"):
             getattr(calibrator, name)
     for call in (

@@ -34,6 +34,7 @@ OTHER = {
     "collect": ("binary",),
     "on_empty": "zero_loss",
     "on_infeasible": "full",
+    "volumes": False,
     "progress": False,
 }
 
@@ -97,11 +98,21 @@ def test_check_is_fitted() -> None:
 
 def test_learned_names_end_in_an_underscore() -> None:
     fitted = Calibrator().fit(PROBLEM.X, PROBLEM.y)
-    learned = {"lambda_hat_", "risk_", "risk_bound_", "profiles_", "n_images_", "n_skipped_", "n_classes_"}
+    learned = {
+        "lambda_hat_",
+        "risk_",
+        "corrected_risk_",
+        "profiles_",
+        "n_images_",
+        "n_skipped_",
+        "n_classes_",
+    }
     assert learned <= set(dir(fitted))
     public = {name for name in vars(fitted) if not name.startswith("_")}
     assert public == OTHER.keys()
-    assert [type(getattr(fitted, name)) for name in ("lambda_hat_", "risk_", "risk_bound_")] == [float] * 3
+    assert [type(getattr(fitted, name)) for name in ("lambda_hat_", "risk_", "corrected_risk_")] == [
+        float
+    ] * 3
     assert [type(getattr(fitted, name)) for name in ("n_images_", "n_skipped_", "n_classes_")] == [int] * 3
     with pytest.raises(AttributeError):
         fitted.lambda_hat_ = 0.0
@@ -130,10 +141,10 @@ def test_copies_of_a_fitted_calibrator(way: str, fitted_by: str) -> None:
     )
     twin = COPIES[way](fitted)
     assert twin.get_params() == fitted.get_params()
-    assert (twin.lambda_hat_, twin.risk_, twin.risk_bound_) == (
+    assert (twin.lambda_hat_, twin.risk_, twin.corrected_risk_) == (
         fitted.lambda_hat_,
         fitted.risk_,
-        fitted.risk_bound_,
+        fitted.corrected_risk_,
     )
     assert np.array_equal(twin.predict(PROBLEM.X), fitted.predict(PROBLEM.X))
     assert twin.recalibrate(alpha=0.1).lambda_hat_ == fitted.recalibrate(alpha=0.1).lambda_hat_

@@ -23,7 +23,7 @@ def test_one_image_decides(loss: str, alpha: float, n_needed: int) -> None:
     """n >= 1/alpha - 1. For alpha = 0.333..., a little below 1/3, two images are too few."""
     calibrator = Calibrator(loss=loss, alpha=alpha)
     enough = calibrator.fit(PROBLEM.X[:n_needed], PROBLEM.y[:n_needed])
-    assert enough.risk_bound_ <= alpha
+    assert enough.corrected_risk_ <= alpha
     few = n_needed - 1
     with pytest.raises(cm.InfeasibleRiskError) as caught:
         calibrator.fit(PROBLEM.X[:few], PROBLEM.y[:few])
@@ -82,7 +82,7 @@ def test_full_sets_with_a_warning() -> None:
     assert calibrator.predict(PROBLEM.X).all()
     assert (calibrator.set_size(PROBLEM.X) == 3).all()
     assert calibrator.risk_ == 0
-    assert calibrator.risk_bound_ == 1 / 9  # above alpha, and it says so
+    assert calibrator.corrected_risk_ == 1 / 9  # above alpha, and it says so
 
 
 def test_full_sets_hold_what_has_no_probability() -> None:

@@ -42,10 +42,10 @@ def test_equals_the_twin(loss_name: str, problem: Problem, alpha: float, include
         return
     lam = fitted.lambda_hat_
     assert lam == expected
-    assert fitted.risk_bound_ <= alpha
+    assert fitted.corrected_risk_ <= alpha
     # The loss of one image is rounded once or twice, and so is the mean.
     assert fitted.risk_ == pytest.approx(float(twin.risk(images, theirs, lam)), rel=1e-14, abs=0)
-    assert fitted.risk_bound_ == pytest.approx(float(twin.bound(images, theirs, lam)), rel=1e-14, abs=0)
+    assert fitted.corrected_risk_ == pytest.approx(float(twin.bound(images, theirs, lam)), rel=1e-14, abs=0)
     assert fitted.n_images_ == sum(twin.loss_at(image, theirs, 0.0) is not None for image in images)
     assert fitted.n_skipped_ == len(images) - fitted.n_images_
 

@@ -29,7 +29,7 @@ pytestmark = [
 
 def bits(fitted: Calibrator) -> tuple:
     """All results; NaN equals itself."""
-    floats = (fitted.lambda_hat_, fitted.risk_, fitted.risk_bound_)
+    floats = (fitted.lambda_hat_, fitted.risk_, fitted.corrected_risk_)
     return (*(value.hex() for value in floats), fitted.n_images_, fitted.n_skipped_)
 
 
@@ -271,7 +271,7 @@ def test_groups_count_once(loss_name: str, problem: Problem, alpha: float, seed:
     assert fitted.risk_ == pytest.approx(
         float(twin.risk(images, theirs, expected, groups.tolist())), rel=1e-14, abs=0
     )
-    assert fitted.risk_bound_ <= alpha
+    assert fitted.corrected_risk_ <= alpha
 
 
 @losses
@@ -290,7 +290,7 @@ def test_sample_weight(loss_name: str, problem: Problem, alpha: float, data: st.
         return
     fitted.fit(problem.X, problem.y, sample_weight=weights)
     assert fitted.lambda_hat_ == expected
-    assert fitted.risk_bound_ <= alpha
+    assert fitted.corrected_risk_ <= alpha
 
 
 @losses

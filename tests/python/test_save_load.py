@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -20,7 +23,7 @@ def results(calibrator: Calibrator) -> tuple:
     return (
         calibrator.lambda_hat_,
         calibrator.risk_,
-        calibrator.risk_bound_,
+        calibrator.corrected_risk_,
         calibrator.n_images_,
         calibrator.n_skipped_,
         calibrator.n_classes_,
@@ -36,6 +39,10 @@ def meaning(calibrator: Calibrator) -> dict:
     }
 
 
+def sibling_of(document: Path) -> Path:
+    return document.with_name(json.loads(document.read_text())["profiles"]["file"])
+
+
 @pytest.mark.parametrize("loss_name", LOSSES)
 @pytest.mark.parametrize("profiles", [False, True])
 def test_round_trip(loss_name: str, profiles: bool, tmp_path: Path) -> None:
@@ -49,7 +56,7 @@ def test_round_trip(loss_name: str, profiles: bool, tmp_path: Path) -> None:
     assert meaning(loaded) == meaning(saved)
     assert np.array_equal(loaded.predict(PROBLEM.X), saved.predict(PROBLEM.X))
     assert str(loaded.evaluate(PROBLEM.X, PROBLEM.y)) == str(saved.evaluate(PROBLEM.X, PROBLEM.y))
-    assert (tmp_path / "calibrator.npz").exists() == profiles
+    assert len(list(tmp_path.glob("calibrator.json.*.npz"))) == profiles
     if profiles:
         assert loaded.recalibrate(alpha=0.1).lambda_hat_ == saved.recalibrate(alpha=0.1).lambda_hat_
         assert loaded.partial_fit(PROBLEM.X, PROBLEM.y).risk_ == saved.partial_fit(PROBLEM.X, PROBLEM.y).risk_
@@ -114,7 +121,7 @@ def test_the_file_is_readable_and_says_what_it_is(tmp_path: Path) -> None:
     Calibrator(alpha=0.05).fit(PROBLEM.X, PROBLEM.y).save(tmp_path / "c.json")
     document = json.loads((tmp_path / "c.json").read_text())
     assert document["format"] == "conformask.ConformalRiskCalibrator"
-    assert document["format_version"] == 1
+    assert document["format_version"] == 2
     assert document["conformask_version"] == cm.__version__
     assert document["results"]["lambda_hat"]
 
@@ -256,16 +263,18 @@ def test_half_a_file(saved: Path) -> None:
 
 
 def test_a_newer_version_says_so(saved: Path) -> None:
-    change(saved, "format_version", value=2)
-    with pytest.raises(ValueError, match=r"version 2 is newer; update conformask"):
+    change(saved, "format_version", value=3)
+    with pytest.raises(ValueError, match=r"version 3 is newer; update conformask"):
         Calibrator.load(saved)
 
 
 def test_no_file(tmp_path: Path, saved: Path) -> None:
     with pytest.raises(FileNotFoundError):
         Calibrator.load(tmp_path / "nothing.json")
-    saved.with_suffix(".npz").unlink()
-    with pytest.raises(FileNotFoundError, match=r"c\.npz, the profiles of .*c\.json, is not beside it"):
+    sibling_of(saved).unlink()
+    with pytest.raises(
+        FileNotFoundError, match=r"c\.json\..*\.npz, the profiles of .*c\.json, is not beside it"
+    ):
         Calibrator.load(saved)
 
 
@@ -273,8 +282,8 @@ def test_the_profiles_lie_beside_the_document(saved: Path) -> None:
     """A document cannot point elsewhere."""
     elsewhere = saved.parent / "elsewhere"
     elsewhere.mkdir()
-    saved.with_suffix(".npz").rename(elsewhere / "c.npz")
-    change(saved, "profiles", value="elsewhere/c.npz")
+    sibling_of(saved).rename(elsewhere / "c.npz")
+    change(saved, "profiles", "file", value="elsewhere/c.npz")
     with pytest.raises(FileNotFoundError):
         Calibrator.load(saved)
 
@@ -379,9 +388,26 @@ def test_profiles_that_are_something_else(tmp_path: Path) -> None:
 def test_profiles_of_others_are_refused(saved: Path) -> None:
     """The sibling must belong to the document."""
     other = wide(n_classes=3)
-    cm.profile(other.X, other.y).save(saved.with_suffix(".npz"))
-    with pytest.raises(ValueError, match="profiles"):
-        Calibrator.load(saved).recalibrate(alpha=0.2)
+    cm.profile(other.X, other.y).save(sibling_of(saved))
+    with pytest.raises(ValueError, match="is damaged, or not the file that was saved"):
+        Calibrator.load(saved)
+    change(saved, "profiles", value=sibling_of(saved).name)  # as version 1 had it, without a hash
+    with pytest.raises(ValueError, match=r"the profiles in .* are not those of"):
+        Calibrator.load(saved)
+
+
+def test_files_of_version_1_are_read(saved: Path) -> None:
+    known = Calibrator.load(saved)
+    sibling_of(saved).rename(saved.with_suffix(".npz"))
+    document = json.loads(saved.read_text())
+    document |= {"format_version": 1, "profiles": "c.npz"}
+    document["results"]["risk_bound"] = document["results"].pop("corrected_risk")
+    del document["parameters"]["volumes"]
+    saved.write_text(json.dumps(document))
+    assert results(Calibrator.load(saved)) == results(known)
+    assert (
+        Calibrator.load(saved).recalibrate(alpha=0.4).lambda_hat_ == known.recalibrate(alpha=0.4).lambda_hat_
+    )
 
 
 def test_names_that_differ_keep_profiles_that_differ(tmp_path: Path) -> None:
@@ -391,6 +417,92 @@ def test_names_that_differ_keep_profiles_that_differ(tmp_path: Path) -> None:
         few.save(tmp_path / name, profiles=True)
         many.save(tmp_path / f"{name}0", profiles=True)
         assert len(Calibrator.load(tmp_path / name).profiles_) == 12
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("cal.json", "cal"), ("cal", "cal.npz"), ("a.json", "a.json.json")]
+)
+def test_names_that_are_alike_keep_profiles_of_their_own(one: str, other: str, tmp_path: Path) -> None:
+    few = Calibrator(alpha=0.3).fit(PROBLEM.X[:12], PROBLEM.y[:12])
+    many = Calibrator(alpha=0.3).fit(PROBLEM.X, PROBLEM.y)
+    for first, second in ((one, other), (other, one)):
+        few.save(tmp_path / first, profiles=True)
+        many.save(tmp_path / second, profiles=True)
+        few.save(tmp_path / first, profiles=True)
+        assert len(Calibrator.load(tmp_path / first).profiles_) == 12
+        assert len(Calibrator.load(tmp_path / second).profiles_) == 40
+        assert len(list(tmp_path.iterdir())) == 4  # what was before is gone
+
+
+def test_saving_without_profiles_removes_those_of_before(saved: Path) -> None:
+    Calibrator.load(saved).save(saved)
+    assert [path.name for path in saved.parent.iterdir()] == ["c.json"]
+
+
+KINDS = {
+    "json": lambda alpha: (Calibrator(alpha=alpha).fit(PROBLEM.X, PROBLEM.y), {}),
+    "profiles": lambda alpha: (Calibrator(alpha=alpha).fit(PROBLEM.X, PROBLEM.y), {"profiles": True}),
+    "npz": lambda alpha: (cm.profile(PROBLEM.X[: int(100 * alpha)], PROBLEM.y[: int(100 * alpha)]), {}),
+    "consign": lambda alpha: (consign(alpha), {}),
+}
+
+
+def consign(alpha: float) -> cm.ConsignCalibrator:
+    samples = np.stack([PROBLEM.X[:12], PROBLEM.X[12:24]], axis=1)
+    return cm.ConsignCalibrator(1, min_accuracy=0.1, alpha=alpha).fit(samples, PROBLEM.y[:12])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_disk_that_is_full_keeps_the_old_file(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (old, options), (new, _) = KINDS[kind](0.2), KINDS[kind](0.3)
+    path = tmp_path / "file"
+    old.save(path, **options)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+
+    def full(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        new.save(path, **options)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+    monkeypatch.undo()
+    new.save(path, **options)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} != before
+
+
+KILLED = """
+import itertools, sys
+import numpy as np
+import conformask as cm
+
+X = np.full((20, 2, 64, 64), 0.5)
+y = np.random.default_rng(0).integers(0, 2, (20, 64, 64))
+calibrators = [cm.ConformalRiskCalibrator(alpha=alpha).fit(X, y) for alpha in (0.2, 0.3)]
+print("ready", flush=True)
+for calibrator in itertools.cycle(calibrators):
+    calibrator.save(sys.argv[1], profiles=True)
+"""
+
+
+def test_processes_that_save_at_once_or_are_killed_leave_a_whole_file(tmp_path: Path) -> None:
+    path = tmp_path / "c.json"
+    savers = [
+        subprocess.Popen([sys.executable, "-c", KILLED, str(path)], stdout=subprocess.PIPE) for _ in range(2)
+    ]
+    try:
+        assert all(saver.stdout is not None and saver.stdout.readline() for saver in savers)
+        while not path.exists():
+            time.sleep(0.01)
+        for _ in range(30):
+            assert Calibrator.load(path).recalibrate(alpha=0.4).n_images_ == 20
+    finally:
+        for saver in savers:
+            saver.kill()
+            saver.communicate()
+    assert Calibrator.load(path).alpha in (0.2, 0.3)
 
 
 def test_a_save_that_fails_writes_nothing(tmp_path: Path) -> None:

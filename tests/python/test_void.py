@@ -29,7 +29,7 @@ def everything(X: np.ndarray, y: np.ndarray, loss_name: str, ignore_index: int =
     return [
         fitted.lambda_hat_,
         fitted.risk_,
-        fitted.risk_bound_,
+        fitted.corrected_risk_,
         fitted.n_images_,
         fitted.risk_curve()[1].tobytes(),
         str(report),
@@ -115,10 +115,10 @@ def test_void_pixels_might_as_well_not_be_there() -> None:
     y = [labels[~void][np.newaxis] for labels, void in zip(Y, VOID, strict=True)]
     cut = cm.ConformalRiskCalibrator(alpha=0.3).fit(X, y)
     whole = cm.ConformalRiskCalibrator(alpha=0.3).fit(PROBLEM.X, Y)
-    assert (cut.lambda_hat_, cut.risk_, cut.risk_bound_) == (
+    assert (cut.lambda_hat_, cut.risk_, cut.corrected_risk_) == (
         whole.lambda_hat_,
         whole.risk_,
-        whole.risk_bound_,
+        whole.corrected_risk_,
     )
     reports = cut.evaluate(X, y), whole.evaluate(PROBLEM.X, Y)
     assert reports[0].activation_ratio == reports[1].activation_ratio

@@ -36,7 +36,7 @@ def data(calibrator: cm.ConformalRiskCalibrator) -> tuple[np.ndarray, np.ndarray
 def same(fitted: cm.ConformalRiskCalibrator, calibrator: cm.ConformalRiskCalibrator) -> bool:
     """The bits of one process: all results, and all of the profiles."""
     alone = clone(calibrator).fit(*data(calibrator))
-    results = ("lambda_hat_", "risk_", "risk_bound_", "n_images_", "n_classes_")
+    results = ("lambda_hat_", "risk_", "corrected_risk_", "n_images_", "n_classes_")
     if calibrator.profile == "binned":
         kept = [
             np.array_equal(fitted.profiles_._core.part(i)[1], alone.profiles_._core.part(i)[1])

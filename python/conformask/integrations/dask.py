@@ -70,16 +70,16 @@ def fit(
     >>> fitted.lambda_hat_ == cm.ConformalRiskCalibrator().fit(X, y).lambda_hat_
     True
     """
-    return calibrator._fit_profiles(
-        profile(
-            X,
-            y,
-            calibrator.conformity_score,
-            inputs=calibrator.inputs,
-            ignore_index=calibrator.ignore_index,
-            collect=calibrator._collected(),
-        )
+    configuration = calibrator._configuration()
+    profiles = profile(
+        X,
+        y,
+        configuration.conformity_score,
+        inputs=configuration.inputs,
+        ignore_index=configuration.ignore_index,
+        collect=configuration.collected(),
     )
+    return calibrator._fit_profiles(profiles, configuration)
 
 
 def profile(

@@ -308,7 +308,7 @@ class ConformalCalibration(ConformalProfile):
     ... }
     >>> metric.process({}, [sample] * 9)
     >>> sorted(metric.evaluate(9))
-    ['conformal/lambda_hat', 'conformal/n_images', 'conformal/risk', 'conformal/risk_bound']
+    ['conformal/corrected_risk', 'conformal/lambda_hat', 'conformal/n_images', 'conformal/risk']
     """
 
     default_prefix = "conformal"
@@ -382,7 +382,7 @@ class ConformalCalibration(ConformalProfile):
         return {
             "lambda_hat": found.lambda_hat_,
             "risk": found.risk_,
-            "risk_bound": found.risk_bound_,
+            "corrected_risk": found.corrected_risk_,
             "n_images": found.n_images_,
         }
 
