@@ -25,7 +25,8 @@ from torch.nn import functional
 from torch.utils import _pytree
 
 from conformask._arrays import check_inputs
-from conformask.integrations._torch_sets import check_maps, check_score, prediction_sets, to_probabilities
+from conformask.integrations._torch_sets import check_maps, check_score, prediction_sets
+from conformask.integrations._torch_softmax import shares_of, to_probabilities
 from conformask.risk_control import ConformalRiskCalibrator
 from conformask.scores import as_score
 
@@ -271,10 +272,10 @@ class ConformalModule(nn.Module):
             )
         if not torch.compiler.is_compiling():  # an exported module looks at no number before it computes
             check_maps(scores, inputs)
-        p = to_probabilities(scores, inputs)
-        masks = prediction_sets(p, self.conformity_score, self.lambda_hat, inputs)
+        shares = shares_of(scores, inputs)
+        masks = prediction_sets(shares, self.conformity_score, self.lambda_hat)
         sizes = masks.sum(dim=1, dtype=torch.int16)
-        return ConformalOutput(p, masks, sizes, sizes / self.n_classes)
+        return ConformalOutput(shares.p, masks, sizes, sizes / self.n_classes)
 
     def _inputs_of(self, output: Any) -> str:
         return inputs_of(output, self.inputs, self.binary)
