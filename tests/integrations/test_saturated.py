@@ -151,7 +151,7 @@ def possible_sets(X: np.ndarray, inputs: str, score: Any, lam: float) -> np.ndar
         in_tail = (odds[:, j] == 0) & (odds[:, k] == 0) & (inputs == "logits")
         # Where a third class is as close, the sets may be larger still.
         close = (p <= p[:, k, None] * (1 + margin) + tiny) & (p[:, k, None] <= p * (1 + margin) + tiny)
-        return ((X[:, j] == X[:, k]) & ~(close & (X != X[:, k, None])).any(axis=1)) | in_tail
+        return ((X[:, j] == X[:, k]) & ~(close & (X[:, k, None] != X)).any(axis=1)) | in_tail
 
     first = p >= p.max(axis=1, keepdims=True) * (1 - margin)
     includes_first = not isinstance(score, cm.LAC) or score.include_top1

@@ -6,8 +6,10 @@ Needs PyTorch (``pip install "conformask[torch]"``). Calibrators take tensors wh
 - tensors on a GPU, and bfloat16, are profiled on their device by LAC, APS and RAPS, class by class: that takes memory
   for at most 16 float32 planes (H, W) beside the maps, and only what mispredicted pixels say goes to the CPU. Other
   scores, and activations by APS and RAPS, take the maps to the CPU. Lambda-hat is that of the CPU path: of
-  probabilities the same bits; of logits and scores never smaller, and larger by less than 1e-5, for a softmax differs a
-  little from device to device. Sets of tensors that stay where they are hold a little more likewise.
+  probabilities the same bits; of logits and scores never smaller, for a softmax differs from device to device, by at
+  most 64 + K units in the last place. Classes that close may change ranks: at calibration they count as before a label,
+  in sets as behind it. That holds for the same numbers, not for what a model gives in two precisions: calibrate in
+  the one that you predict in. Probabilities in bfloat16 have a slack of one unit in their last place, 2^-7.
 
 What calibrators return are NumPy arrays, :class:`ConformalModule` gives tensors.
 
