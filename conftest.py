@@ -14,7 +14,10 @@ from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 
 # The examples of these modules run where their libraries are: `make test-all`.
-_NEEDS = {"torch": ("torch.py", "_torch_profile.py", "_torch_sets.py"), "mmseg": ("mmseg",)}
+_NEEDS = {
+    "torch": ("torch.py", "_torch_profile.py", "_torch_sets.py", "_torch_softmax.py"),
+    "mmseg": ("mmseg",),
+}
 collect_ignore = [
     f"python/conformask/integrations/{path}"
     for library, paths in _NEEDS.items()

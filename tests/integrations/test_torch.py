@@ -21,6 +21,7 @@ import conformask as cm
 import twin
 from conformask.integrations._torch_profile import profile_tensor
 from conformask.integrations._torch_sets import coverage, prediction_sets
+from conformask.integrations._torch_softmax import shares_of
 from conformask.integrations.torch import ConformalModule, as_probabilities, as_scores
 from conformask.scores import as_score, scored
 from problems import Problem, problems, wide
@@ -270,7 +271,7 @@ def test_nothing_is_changed_in_place() -> None:
             coverage(X, y, 0.7, score, inputs, 255, 0)
     by_tensor(X, y, "lac", "probabilities", activation=True)
     for score in SCORES:
-        prediction_sets(X, score, 0.7)
+        prediction_sets(shares_of(X, "probabilities"), score, 0.7)
     as_probabilities(X, "logits", size=(5, 5))
     assert torch.equal(X, before[0])
     assert torch.equal(y, before[1])
@@ -544,7 +545,7 @@ def test_what_is_no_map_of_scores(output: Any, message: str) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_sets_are_those_of_the_kernels(score: Any, lam: float, dtype: str) -> None:
     X = PROBLEM.X.astype(dtype)
-    found = prediction_sets(torch.from_numpy(X), score, lam)
+    found = prediction_sets(shares_of(torch.from_numpy(X), "probabilities"), score, lam)
     expected = cm.kernels.threshold(X, lam, score)
     if not isinstance(score, cm.SACP):
         np.testing.assert_array_equal(found.numpy(), expected)
@@ -559,7 +560,9 @@ def test_sets_of_ties_and_volumes() -> None:
     for score in SCORES:
         for lam in (0.3, 0.74, 0.76):
             for maps in (X, volume):
-                found = prediction_sets(torch.from_numpy(maps), score, lam).numpy()
+                found = prediction_sets(
+                    shares_of(torch.from_numpy(maps), "probabilities"), score, lam
+                ).numpy()
                 differ = found != cm.kernels.threshold(maps, lam, score)
                 # Float32 window means of equal numbers may end on either side.
                 assert differ.mean() < (0.02 if isinstance(score, cm.SACP) else 1e-9), score

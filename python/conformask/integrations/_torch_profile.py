@@ -3,10 +3,10 @@
 The kernels of the Rust core in PyTorch's operations, class by class: beside the maps, memory for some planes (H, W) is
 needed, however many classes there are.
 
-Of probabilities all bits are those of the core. A softmax differs by some units in the last place from device to
-device, and lambda-hat is a critical value: what is equal at calibration must not fall out of the sets elsewhere. So
-critical values of logits and scores are rounded up here by more than that, and sets are cut a little above lambda
-(``_torch_sets``).
+Of probabilities all bits are those of the core, but for bfloat16. A softmax differs by some units in the last place
+from device to device, and lambda-hat is a critical value: what is equal at calibration must not fall out of the sets
+elsewhere. So critical values are here the largest of any device: probabilities count as smaller by the slack of
+``_torch_softmax``, and classes that may be before a label as before it. Sets take the smallest (``_torch_sets``).
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from torch import Tensor
 
 from conformask import _core
 from conformask._arrays import label_array, score_array
+from conformask.integrations._torch_softmax import odds_of, slack, widened
 from conformask.scores import APS, LAC, RAPS, ConformityScore, lambda_max, scored
 
 __all__ = ["profile_tensor"]
 
 _BANDS = 8  # parts that an image is looked at in: what is computed of one must not be large
-_ULPS = 64  # by which a softmax may differ elsewhere, where differences of logits are rounded before the exponential
 _BFLOAT16_TOLERANCE = 1e-2  # how far its probabilities may sum from 1
 
 
@@ -114,13 +114,6 @@ def labels_beside(X: Tensor, y: Any) -> Tensor:
     return labels
 
 
-def slack(dtype: torch.dtype, inputs: str) -> float:
-    """By what share of a probability, or of the mass of 1, two devices may differ."""
-    if inputs == "probabilities":
-        return 0.0
-    return float(_ULPS * torch.finfo(torch.float64 if dtype == torch.float64 else torch.float32).eps)
-
-
 def bands_of(planes: Tensor, labels: Tensor, n_bands: int) -> Iterator[tuple[Tensor, Tensor, int]]:
     """An image in about so many parts, in the order of its pixels, as views; and the first pixel of each."""
 
@@ -162,10 +155,8 @@ def _profile_band(planes: Tensor, labels: Tensor, task: _Task, image: int, first
     check_scores(planes, largest, valid, task.inputs, image, first_pixel)
     top1_is_in = not isinstance(task.score, LAC) or task.score.include_top1
     missed = valid & (top != y) if top1_is_in else valid
-    margin = slack(planes.dtype, task.inputs)
-    if (
-        margin and top1_is_in
-    ):  # where another device may rank another class first, nothing is in from the start
+    margin = slack(planes.dtype, task.inputs, task.n_classes)
+    if margin and top1_is_in:  # where another class may be the first elsewhere, nothing is in from the start
         missed = missed | (valid & _has_rival(planes, largest, task.inputs, margin))
 
     # From here on only the pixels that count, which are few where the model is good.
@@ -173,15 +164,13 @@ def _profile_band(planes: Tensor, labels: Tensor, task: _Task, image: int, first
     own = planes.gather(0, y.reshape(1, *planes.shape[1:])).reshape(-1)[at]
     y, missed = y[at], missed[at]
     odds = _Odds(planes, at, largest[at], task.inputs)
-    own = odds.share(own)
     if isinstance(task.score, LAC):
         cells = _count_cells(odds, task.n_classes, top1_is_in) if task.activation else None
-        missed = missed & (own < 1)
-        stored = own * (1 - margin)
+        stored = odds.share(odds.odds(own)) * (1 - margin)
+        missed = missed & (stored < 1)
     else:
         cells = None
-        stored = _raps(odds, own, y, task)
-        stored = torch.where(missed, (stored + margin).clamp(max=task.lambda_max), stored)
+        stored = torch.where(missed, _raps(odds, own, y, task, margin), 0.0)
         missed = missed & (stored > 0)
     return _Found(
         _to_numpy(totals).astype(np.uint64),
@@ -192,14 +181,15 @@ def _profile_band(planes: Tensor, labels: Tensor, task: _Task, image: int, first
 
 
 def _has_rival(planes: Tensor, largest: Tensor, inputs: str, margin: float) -> Tensor:
-    """Where some class is hardly less probable than the first. Equal ones are none: all devices take the lowest."""
-    largest = largest if largest.element_size() > 2 else largest.float()
+    """Where some class is hardly less probable than the first; or equal, unless all devices take the lowest then."""
+    largest = widened(largest)
     least = largest - margin if inputs == "logits" else largest * (1 - margin)
-    found = torch.zeros_like(largest, dtype=torch.bool)
+    close, equal = (torch.zeros_like(largest, dtype=torch.int32) for _ in range(2))
     for plane in planes:
         given = plane.reshape(-1).to(largest.dtype)
-        found |= (given < largest) & (given >= least)
-    return found
+        close += given >= least
+        equal += given == largest
+    return close > (1 if inputs == "probabilities" else equal)
 
 
 class _Odds:
@@ -207,47 +197,65 @@ class _Odds:
 
     def __init__(self, planes: Tensor, at: Tensor, largest: Tensor, inputs: str) -> None:
         self.planes, self.at, self.inputs = planes, at, inputs
-        self.dtype = torch.float64 if planes.dtype == torch.float64 else torch.float32
-        self.largest = largest.to(self.dtype)
+        self.largest = widened(largest)
         self.total: Tensor | None = None
         if inputs != "probabilities":
             total = torch.zeros_like(self.largest, dtype=torch.float64)
             for k in range(len(planes)):
-                total += self._odds(self._given(k).to(self.dtype))
+                total += odds_of(widened(self.given(k)), self.largest, inputs)
             self.total = total
 
-    def _given(self, k: int) -> Tensor:
+    def given(self, k: int) -> Tensor:
+        """What the model gave for a class."""
         return self.planes[k].reshape(-1)[self.at]
 
-    def _odds(self, given: Tensor) -> Tensor:
-        return (given - self.largest).exp_() if self.inputs == "logits" else given / self.largest
+    def odds(self, given: Tensor) -> Tensor:
+        """What probabilities are proportional to."""
+        given = widened(given)
+        return given if self.total is None else odds_of(given, self.largest, self.inputs)
 
-    def share(self, given: Tensor) -> Tensor:
-        """The probabilities behind what the model gave to these pixels."""
-        given = given.to(self.dtype)
-        return given if self.total is None else (self._odds(given) / self.total).to(self.dtype)
+    def share(self, odds: Tensor) -> Tensor:
+        """The probabilities behind odds."""
+        return odds if self.total is None else (odds / self.total).to(odds.dtype)
 
     def of_class(self, k: int) -> Tensor:
         """The probability of a class at each of the pixels."""
-        return self.share(self._given(k))
+        return self.share(self.odds(self.given(k)))
 
     def of_top(self) -> Tensor:
         """The largest probability of each pixel."""
-        return self.share(self.largest)
+        return self.share(self.odds(self.largest))
 
 
-def _raps(odds: _Odds, own: Tensor, y: Tensor, task: _Task) -> Tensor:
-    """The critical values of labels: the mass before each, and the penalty of its rank (src/score/aps.rs, raps.rs)."""
-    mass = torch.zeros_like(own, dtype=torch.float64)
+def _raps(odds: _Odds, own: Tensor, y: Tensor, task: _Task, margin: float) -> Tensor:
+    """The critical values of labels: the mass before each, and the penalty of its rank (src/score/aps.rs, raps.rs).
+
+    With a margin the largest of any device: of the classes that may be before the label. `own` is what the model gave
+    for the label.
+    """
+    own_odds = odds.odds(own)
+    least = odds.share(own_odds) * (1 - margin)
+    # Below `tiny` floats lose digits, and some devices take them for 0.
+    least = least - torch.finfo(least.dtype).tiny if margin else least
+    ties_are_known = not (margin and odds.inputs == "probabilities")
+    mass = torch.zeros_like(least, dtype=torch.float64)
     count = torch.zeros_like(y, dtype=torch.int32)
     for k in range(task.n_classes):
-        p = odds.of_class(k)
-        before = (p > own) | ((p == own) & (k < y))
+        given = odds.given(k)
+        of_class = odds.odds(given)
+        p = odds.share(of_class)
+        tie = given == own if ties_are_known else y == k
+        if odds.inputs == "logits":
+            tie = tie | ((of_class == 0) & (own_odds == 0))
+        before = torch.where(tie, k < y, p >= least)
         count += before
         # A multiple of 2^-53, so that sums are exact.
         mass += torch.where(before, grain(p), 0.0)
     excess = (count + 1 - task.k_reg).clamp_(min=0)
-    return (mass.clamp_(max=1.0) + task.penalty * excess.double()).clamp_(max=task.lambda_max)
+    critical = mass.clamp_(max=1.0) + task.penalty * excess.double()
+    if margin:  # the sum is rounded, too
+        critical = critical * (1 + 4 * torch.finfo(torch.float64).eps) + margin
+    return critical.clamp_(max=task.lambda_max)
 
 
 def grain(p: Tensor) -> Tensor:

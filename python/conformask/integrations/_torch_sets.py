@@ -1,7 +1,7 @@
 """Prediction sets of tensors, on the device where they lie: what the kernels give, in PyTorch's operations.
 
-Of logits and scores the sets hold what the kernels' hold, and what is within the difference of two softmaxes of it: see
-``_torch_profile``.
+Of logits and scores the sets hold what those of any device hold: critical values are the smallest that they can be
+elsewhere (``_torch_softmax``).
 """
 
 from __future__ import annotations
@@ -21,13 +21,15 @@ from conformask.integrations._torch_profile import (
     check_scores,
     grain,
     labels_beside,
-    slack,
 )
+from conformask.integrations._torch_softmax import Shares, shares_of
 from conformask.scores import APS, LAC, RAPS, SACP, CallableScore, ConformityScore, lambda_max
 
-__all__ = ["check_maps", "check_score", "coverage", "masks_of", "prediction_sets", "to_probabilities"]
+__all__ = ["check_maps", "check_score", "coverage", "masks_of", "prediction_sets"]
 
 _BANDS = 16  # parts of an image, all classes of which are looked at at once
+_ULPS = 64  # for the means of blended values, besides the sums
+_ROUNDING = 4 * torch.finfo(torch.float64).eps  # of a mass and the penalty of a rank
 
 
 def check_score(score: ConformityScore) -> None:
@@ -39,29 +41,31 @@ def check_score(score: ConformityScore) -> None:
         )
 
 
-def prediction_sets(
-    probabilities: Tensor, score: ConformityScore, lam: float, inputs: str = "probabilities"
-) -> Tensor:
-    """Which classes (dimension 1) each pixel's set holds at lambda, or hardly above, where they come from a softmax."""
+def prediction_sets(shares: Shares, score: ConformityScore, lam: float) -> Tensor:
+    """Which classes (dimension 1) each pixel's set holds at lambda, on this device or any other."""
     check_score(score)
-    if isinstance(score, SACP) and score.mode == "probabilities":
-        base = LAC(score.include_top1) if isinstance(score.base, LAC) else score.base
-        return prediction_sets(_blended(probabilities, score), base, lam, inputs)
-    if lam >= lambda_max(score, probabilities.shape[1]):
-        return torch.ones_like(probabilities, dtype=torch.bool)
-    # The kernels' means over windows are float32 ones.
-    margin = slack(probabilities.dtype, "blended" if isinstance(score, SACP) else inputs)
+    if lam >= lambda_max(score, shares.p.shape[1]):
+        return torch.ones_like(shares.p, dtype=torch.bool)
+    if isinstance(score, SACP):
+        # The kernels' means are those of float32 sums, down the columns and along the rows of a window.
+        rounding = (_ULPS + score.window) * torch.finfo(shares.dtype).eps
+        if score.mode == "probabilities":
+            p, margin = _blended(shares.p.double(), score), shares.margin + rounding
+            base = LAC(score.include_top1) if isinstance(score.base, LAC) else score.base
+            return prediction_sets(Shares(p, shares.dtype, margin, None), base, lam)
+        criticals = _blended(_critical_values(shares, score.base), score)
+        sets = _reached(criticals, lam, shares.margin + rounding, rounding)
+        return sets | shares.first() if score.include_top1 else sets
     if isinstance(score, LAC):
-        smallest = _core.smallest_probability(lam, probabilities.dtype == torch.float64)
-        sets = probabilities >= smallest * (1 - margin)
-    else:
-        sets = _critical_values(probabilities, score) <= lam + margin
-    if not isinstance(score, LAC | SACP) or score.include_top1:
-        largest, first = probabilities.max(dim=1, keepdim=True)
-        sets = sets.scatter(1, first, True)
-        if margin:
-            sets = sets | ((probabilities < largest) & (probabilities >= largest * (1 - margin)))
-    return sets
+        smallest = _core.smallest_probability(lam, shares.p.dtype == torch.float64)
+        sets = shares.p >= smallest * (1 - shares.margin)
+        return sets | shares.first() if score.include_top1 else sets
+    return _reached(_critical_values(shares, score), lam, shares.margin, _ROUNDING)
+
+
+def _reached(criticals: Tensor, lam: float, margin: float, rounding: float) -> Tensor:
+    """Which critical values are at most lambda where they may be smaller by a margin, and by a share of themselves."""
+    return (criticals * (1 - rounding) - margin if margin else criticals) <= lam
 
 
 def check_maps(scores: Tensor, inputs: str, first_image: int = 0) -> None:
@@ -75,7 +79,7 @@ def check_maps(scores: Tensor, inputs: str, first_image: int = 0) -> None:
 def masks_of(X: Tensor, score: ConformityScore, lam: float, inputs: str, first_image: int) -> Tensor:
     """What ``kernels.threshold`` makes of arrays."""
     check_maps(X, inputs, first_image)
-    return prediction_sets(to_probabilities(X, inputs), score, lam, inputs)
+    return prediction_sets(shares_of(X, inputs), score, lam)
 
 
 @torch.no_grad()
@@ -97,7 +101,7 @@ def coverage(
         for planes, part, first in bands_of(image, labels, n_bands):
             targets, valid = check_labels(part, ignore_index, n_classes, first_image + i)
             check_scores(planes, planes.amax(dim=0).reshape(-1), valid, inputs, first_image + i, first)
-            sets = prediction_sets(to_probabilities(planes[None], inputs), score, lam, inputs)[0]
+            sets = prediction_sets(shares_of(planes[None], inputs), score, lam)[0]
             missed = valid & ~sets.gather(0, targets.reshape(1, *part.shape)).reshape(-1)
             parts.append(
                 (
@@ -113,31 +117,62 @@ def coverage(
     return missed_of, labelled, sizes
 
 
-def to_probabilities(scores: Tensor, inputs: str) -> Tensor:
-    """Probabilities (B, K, ...) in float32 or wider, of what the numbers are."""
-    scores = scores if scores.element_size() > 2 else scores.float()
-    if inputs == "logits":
-        return scores.softmax(dim=1)
-    return scores / scores.sum(dim=1, keepdim=True) if inputs == "scores" else scores
+def _critical_values(shares: Shares, score: ConformityScore) -> Tensor:
+    """The lambda at which each class enters, float64, but for a top-1 that is always in.
 
-
-def _critical_values(probabilities: Tensor, score: ConformityScore) -> Tensor:
-    """The lambda at which each class enters, float64, but for a top-1 that is always in."""
+    With a margin, of APS and RAPS the smallest of any device: only classes that are surely before another count.
+    """
     if isinstance(score, SACP):
-        return _blended(_critical_values(probabilities, score.base), score)
+        return _blended(_critical_values(shares, score.base), score)
     if isinstance(score, LAC):
-        return 1.0 - probabilities.double()
+        return 1.0 - shares.p.double()
     assert isinstance(score, APS | RAPS)
-    n_classes = probabilities.shape[1]
-    ranked, order = probabilities.sort(dim=1, descending=True, stable=True)
-    mass = grain(ranked)
-    mass = (mass.cumsum(dim=1) - mass).clamp(max=1.0)  # of the classes before
-    if isinstance(score, RAPS):
-        k_reg = max(1, n_classes // 2) if score.k_reg is None else score.k_reg
-        ranks = torch.arange(1, n_classes + 1, device=ranked.device, dtype=torch.float64)
-        excess = (ranks - k_reg).clamp(min=0).reshape(-1, *[1] * (ranked.ndim - 2))
-        mass = (mass + score.penalty * excess).clamp(max=lambda_max(score, n_classes))
-    return torch.empty_like(mass).scatter(1, order, mass)
+    n_classes = shares.p.shape[1]
+    ranked, order = shares.p.sort(dim=1, descending=True, stable=True)
+    grains = grain(ranked)
+    count = torch.arange(n_classes, device=ranked.device).reshape(-1, *[1] * (ranked.ndim - 2))
+    criticals = _penalised(grains.cumsum(dim=1) - grains, count, score, n_classes)
+    if shares.margin:
+        close = ranked[:, :-1] <= ranked[:, 1:] * (1 + shares.margin) + shares.tiny
+        unsure = (close & (ranked[:, :-1] > 0)).any(dim=1)
+        # An exported module looks at no number before it computes: it takes all pixels for unsure.
+        exported = torch.compiler.is_compiling()
+
+        def pixels(values: Tensor) -> Tensor:  # (N, K)
+            values = values.movedim(1, -1)
+            return values.reshape(-1, n_classes) if exported else values[unsure]
+
+        keys = None if shares.given is None else pixels(shares.given).gather(1, pixels(order))
+        least = _least_critical_values(pixels(ranked), keys, shares, score)
+        last = criticals.movedim(1, -1)
+        if exported:
+            criticals = least.reshape(last.shape).movedim(-1, 1)
+        else:
+            last[unsure] = least
+    return torch.empty_like(criticals).scatter(1, order, criticals)
+
+
+def _least_critical_values(p: Tensor, keys: Tensor | None, shares: Shares, score: APS | RAPS) -> Tensor:
+    """Those of pixels (N, K) whose classes are ranked: of the classes that are surely before each, or surely equal."""
+    same = p[:, 1:] == 0 if keys is None else (p[:, 1:] == 0) | (keys[:, 1:] == keys[:, :-1])
+    equal = same & (p[:, 1:] == p[:, :-1])
+    position = torch.arange(p.shape[1], device=p.device)
+    first = torch.where(functional.pad(~equal, (1, 0), value=True), position, 0).cummax(dim=1).values
+    n_equal = position - first
+    sure = torch.searchsorted(-p, -(p * (1 + shares.margin) + shares.tiny)).minimum(first)
+    grains = grain(p)
+    mass = (grains.cumsum(dim=1) - grains).gather(1, sure) + n_equal * grains
+    return _penalised(mass, sure + n_equal, score, p.shape[1])
+
+
+def _penalised(mass: Tensor, count: Tensor, score: APS | RAPS, n_classes: int) -> Tensor:
+    """Critical values from the mass and the number of the classes before."""
+    mass = mass.clamp(max=1.0)
+    if isinstance(score, APS):
+        return mass
+    k_reg = max(1, n_classes // 2) if score.k_reg is None else score.k_reg
+    excess = (count + 1 - k_reg).clamp(min=0).double()
+    return (mass + score.penalty * excess).clamp(max=lambda_max(score, n_classes))
 
 
 def _blended(values: Tensor, score: SACP) -> Tensor:

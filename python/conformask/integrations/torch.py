@@ -6,8 +6,10 @@ Needs PyTorch (``pip install "conformask[torch]"``). Calibrators take tensors wh
 - tensors on a GPU, and bfloat16, are profiled on their device by LAC, APS and RAPS, class by class: that takes memory
   for at most 16 float32 planes (H, W) beside the maps, and only what mispredicted pixels say goes to the CPU. Other
   scores, and activations by APS and RAPS, take the maps to the CPU. Lambda-hat is that of the CPU path: of
-  probabilities the same bits; of logits and scores never smaller, and larger by less than 1e-5, for a softmax differs a
-  little from device to device. Sets of tensors that stay where they are hold a little more likewise.
+  probabilities the same bits; of logits and scores never smaller, for a softmax differs from device to device, by at
+  most 64 + K units in the last place. Classes that close may change ranks: at calibration they count as before a label,
+  in sets as behind it. That holds for the same numbers, not for what a model gives in two precisions: calibrate in
+  the one that you predict in. Probabilities in bfloat16 have a slack of one unit in their last place, 2^-7.
 
 What calibrators return are NumPy arrays, :class:`ConformalModule` gives tensors.
 
@@ -25,7 +27,8 @@ from torch.nn import functional
 from torch.utils import _pytree
 
 from conformask._arrays import check_inputs
-from conformask.integrations._torch_sets import check_maps, check_score, prediction_sets, to_probabilities
+from conformask.integrations._torch_sets import check_maps, check_score, prediction_sets
+from conformask.integrations._torch_softmax import shares_of, to_probabilities
 from conformask.risk_control import ConformalRiskCalibrator
 from conformask.scores import as_score
 
@@ -271,10 +274,10 @@ class ConformalModule(nn.Module):
             )
         if not torch.compiler.is_compiling():  # an exported module looks at no number before it computes
             check_maps(scores, inputs)
-        p = to_probabilities(scores, inputs)
-        masks = prediction_sets(p, self.conformity_score, self.lambda_hat, inputs)
+        shares = shares_of(scores, inputs)
+        masks = prediction_sets(shares, self.conformity_score, self.lambda_hat)
         sizes = masks.sum(dim=1, dtype=torch.int16)
-        return ConformalOutput(p, masks, sizes, sizes / self.n_classes)
+        return ConformalOutput(shares.p, masks, sizes, sizes / self.n_classes)
 
     def _inputs_of(self, output: Any) -> str:
         return inputs_of(output, self.inputs, self.binary)
