@@ -56,6 +56,7 @@ class _Fitted(Protocol):
     def risk_(self) -> float: ...
     @property
     def n_images_(self) -> int: ...
+    def risk_limit(self, alpha: float | None = None) -> float: ...
     def risk_curve(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
 
 
@@ -529,7 +530,7 @@ def plot_risk_curve(
 
     The curve is a falling step function. Lambda-hat is the smallest lambda at which it is at or
     below :math:`\alpha - (1 - \alpha) / n`, which makes the expected risk of a new image at most
-    :math:`\alpha`.
+    :math:`\alpha`. With groups n counts groups, and with weights it is their sum.
 
     Parameters
     ----------
@@ -566,9 +567,11 @@ def plot_risk_curve(
     ['$\\alpha$ = 0.15', '$\\alpha - (1 - \\alpha)/n$ = 0.1414, n = 99']
     """
     lambdas, risks, marked = _curve(calibrator_or_curve, alpha)
+    weighted: float | None = None
     if not isinstance(calibrator_or_curve, tuple | list):
         alpha = calibrator_or_curve.alpha if alpha is None else alpha
-        n_images = calibrator_or_curve.n_images_ if n_images is None else n_images
+        if n_images is None:
+            n_images, weighted = calibrator_or_curve.n_images_, calibrator_or_curve.risk_limit(alpha)
     if alpha is not None and not 0 < alpha < 1:
         raise ValueError(f"alpha must lie in (0, 1), got {alpha}")
     if xscale not in ("auto", "linear", "log"):
@@ -578,9 +581,11 @@ def plot_risk_curve(
     if alpha is not None:
         ax.axhline(alpha, color="#c0392b", lw=1.3, label=rf"$\alpha$ = {alpha:g}")
     if alpha is not None and n_images is not None:
-        bound = alpha - (1 - alpha) / n_images
-        text = rf"$\alpha - (1 - \alpha)/n$ = {bound:.4g}, n = {n_images}"
-        ax.axhline(bound, color="#c0392b", lw=1.1, ls=(0, (5, 3)), label=text)
+        limit = alpha - (1 - alpha) / n_images
+        text = rf"$\alpha - (1 - \alpha)/n$ = {limit:.4g}, n = {n_images}"
+        if weighted is not None and abs(weighted - limit) > 1e-12:
+            limit, text = weighted, f"risk allowed by the weights = {weighted:.4g}, n = {n_images}"
+        ax.axhline(limit, color="#c0392b", lw=1.1, ls=(0, (5, 3)), label=text)
     if marked is not None:
         lam, risk = marked
         ax.axvline(lam, color="#444444", lw=1, ls=":")

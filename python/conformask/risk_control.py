@@ -145,8 +145,8 @@ def _as_method(method: object) -> CRC:
 class ConformalRiskCalibrator(Calibrator[_Configuration, _State]):
     r"""Multi-labeled masks whose expected loss on a new image is at most alpha.
 
-    From softmax scores and labels of calibration images, that the model was not trained on, :meth:`fit` finds the
-    smallest :math:`\lambda` such that
+    From softmax scores and labels of calibration images, that the model was not trained, chosen, early-stopped or
+    temperature-calibrated on, :meth:`fit` finds the smallest :math:`\lambda` such that
 
     .. math:: \frac{\sum_{i=1}^n L_i(\lambda) + 1}{n + 1} \le \alpha
 
@@ -162,7 +162,8 @@ class ConformalRiskCalibrator(Calibrator[_Configuration, _State]):
     conformity_score : LAC, APS, RAPS, SACP, their names in lower case or a callable, default="lac"
         How strange a label is at a pixel. A callable is a score of your own: it takes an array of score maps
         (n, K, H, W) and returns the critical values of all labels, the lambda at which each enters its pixel's set, as
-        an array of that shape in ``[0, lambda_max]``, where `lambda_max` is its attribute of that name, or 1.
+        an array of that shape in ``[0, lambda_max]``, where `lambda_max` is its attribute of that name, or 1. It must
+        treat each image by itself: what else is in the array must not matter.
     loss : MiscoverageLoss or another loss, "miscoverage", "binary" or a function, default="miscoverage"
         What a mask misses. A function is a loss of your own: it takes the shares of labelled pixels that are covered, a
         float64 array in [0, 1], and returns losses in [0, 1] that do not rise with the coverage.
@@ -212,6 +213,8 @@ class ConformalRiskCalibrator(Calibrator[_Configuration, _State]):
         What was kept of the images.
     n_images_ : int
         Number of images (groups, if given) that counted.
+    n_eff_ : float
+        With weights the effective number of images, :math:`(\sum_i w_i)^2 / \sum_i w_i^2`; else `n_images_`.
     n_skipped_ : int
         Number of images left out.
     n_classes_ : int
@@ -222,9 +225,20 @@ class ConformalRiskCalibrator(Calibrator[_Configuration, _State]):
     With ``groups``, the images of a group count once, by the mean of their losses, and n is the number of groups: give
     the patient or the sequence of each image where images of one are alike.
 
-    With ``sample_weight`` :math:`w_i \in [0, 1]`, fixed beforehand, the weighted rule
-    :math:`(\sum_i w_i L_i + 1) / (\sum_i w_i + 1) \le \alpha` of non-exchangeable conformal risk control applies: the
-    risk exceeds alpha by at most a term that weighs how far each image is from exchangeable.
+    The guarantee is that of a random new image (with ``groups``: of a random image of a random new group), in
+    expectation over calibration sets: the risk on the images to come exceeds alpha for about half of the calibration
+    sets, by little if n is large. For a promise about nearly all calibration sets there is :class:`~conformask.PAC`.
+    Levels, loss, score and the number of images must be fixed before the calibration labels are seen; of several losses
+    or levels that :meth:`recalibrate` answers each holds by itself, not all at once. A score or loss that is a function
+    must treat each image by itself.
+
+    With ``sample_weight`` :math:`w_i \in [0, 1]`, fixed beforehand, the rule is
+    :math:`(\sum_i w_i L_i + 1) / (\sum_i w_i + 1) \le \alpha`: the new image has weight 1, the largest. Under covariate
+    shift with the density ratio :math:`w` of new to calibration images it is valid, and conservative, for the weights
+    :math:`w(x_i) / \sup w`; not for ratios that were clipped. For images that are less and less like those to come
+    (non-exchangeable conformal risk control) the risk exceeds alpha by at most a term that weighs how far each is from
+    exchangeable. What must be large enough is the sum of the weights, not the number of images; ``n_eff_`` tells how
+    many images of equal weight would vary as little.
 
     References
     ----------
@@ -523,6 +537,31 @@ class ConformalRiskCalibrator(Calibrator[_Configuration, _State]):
         return self.profiles_.risk_curve(
             configuration.loss, at=solution.lambda_hat, on_empty=configuration.on_empty
         )
+
+    def risk_limit(self, alpha: float | None = None) -> float:
+        r"""The largest empirical risk at which alpha is kept: :math:`\alpha - (1 - \alpha) / n`.
+
+        Parameters
+        ----------
+        alpha : float in (0, 1) or None, default=None
+            The risk level; None is that of the calibrator.
+
+        Returns
+        -------
+        float
+            n counts images (groups); with weights it is their sum. Negative if n is too small, minus infinity if it is
+            0.
+
+        Raises
+        ------
+        ValueError
+            If the profiles are not there because they were not saved.
+        """
+        level = check_alpha(self.alpha if alpha is None else alpha)
+        units = self._units()
+        if units is None:
+            raise ValueError(_WITHOUT_PROFILES)
+        return float(level - (1 - level) / units.total) if units.total else -math.inf
 
     # Prediction
 

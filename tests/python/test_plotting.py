@@ -377,7 +377,7 @@ def test_components_that_are_not_there() -> None:
     (still,) = calibrator.fit([X[:, :, 0]], [y[0]]).predict([X[:, :, 0]])
     with pytest.raises(ValueError, match="no components: the samples of the image are all alike"):
         plot_components(still)
-    (volume,) = calibrator.fit([X], [y]).predict([X])
+    (volume,) = calibrator.fit(X[None], y[None]).predict(X[None])
     with pytest.raises(ValueError, match="two-dimensional image"):
         plot_components(volume)
 

@@ -123,3 +123,19 @@ def test_the_old_name_of_the_corrected_risk() -> None:
     fitted = Calibrator().fit(PROBLEM.X, PROBLEM.y)
     with pytest.warns(FutureWarning, match="corrected_risk_"):
         assert fitted.risk_bound_ == fitted.corrected_risk_ <= 0.1
+
+
+def test_the_limit_of_the_risk_with_weights_and_groups() -> None:
+    plotting = pytest.importorskip("conformask.plotting")
+    pytest.importorskip("matplotlib").use("Agg")
+    weights = np.linspace(0, 1, 200)
+    plain = Calibrator(alpha=0.2).fit(PROBLEM.X, PROBLEM.y)
+    weighted = Calibrator(alpha=0.2).fit(PROBLEM.X, PROBLEM.y, sample_weight=weights)
+    assert plain.risk_limit() == pytest.approx(0.2 - 0.8 / 200)
+    assert weighted.risk_limit() == pytest.approx(0.2 - 0.8 / weights.sum())
+    assert weighted.risk_ <= weighted.risk_limit() < plain.risk_limit()
+    assert weighted.risk_limit(0.1) == pytest.approx(0.1 - 0.9 / weights.sum())
+    for fitted in (plain, weighted):
+        lines = plotting.plot_risk_curve(fitted).get_lines()
+        drawn = {round(float(line.get_ydata()[0]), 12) for line in lines}
+        assert round(fitted.risk_limit(), 12) in drawn
