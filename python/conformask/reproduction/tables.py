@@ -10,7 +10,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 from conformask.reproduction.cose import Row
-from conformask.reproduction.paper import PUBLISHED, SWAPPED_NOTE
+from conformask.reproduction.paper import LOW_NOTE, PUBLISHED, SWAPPED_NOTE
 from conformask.reproduction.sources import SIMULATED, STORED
 
 __all__ = ["TITLES", "cost", "to_csv", "to_latex", "to_markdown", "write_tables"]
@@ -32,6 +32,9 @@ _COLUMNS = {
     "activation": "AR",
     "published_activation": "paper: AR",
 }
+
+# The binary rows of ADE20K.
+_LOW = [row for row in PUBLISHED if row.dataset == "ade20k" and row.tau is not None]
 
 
 def to_markdown(rows: Sequence[Row], table: int) -> str:
@@ -282,6 +285,8 @@ def _notes(rows: Sequence[Row], table: int) -> list[str]:
         )
     if table == 1 and any(row.setting.published in PUBLISHED[:2] for row in rows):
         notes.append(SWAPPED_NOTE)
+    if table == 1 and any(row.setting.published in _LOW for row in rows):
+        notes.append(LOW_NOTE)
     return notes
 
 
