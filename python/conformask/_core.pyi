@@ -10,6 +10,8 @@ __all__ = [
     "ACTIVATION_CELLS",
     "ACTIVATION_CELL_BITS",
     "N_BINS",
+    "SOFTMAX_TAIL_DOUBLE",
+    "SOFTMAX_TAIL_SINGLE",
     "SUM_TOLERANCE",
     "BinnedProfile",
     "ConsignSearch",
@@ -41,6 +43,8 @@ __all__ = [
 ACTIVATION_CELLS: int
 ACTIVATION_CELL_BITS: int
 N_BINS: int
+SOFTMAX_TAIL_DOUBLE: float
+SOFTMAX_TAIL_SINGLE: float
 SUM_TOLERANCE: float
 __version__: str
 
