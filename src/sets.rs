@@ -1,12 +1,12 @@
 //! From lambda to sets: masks, set sizes, and how much of the truth the sets hold.
 
-use multiversion::multiversion;
 use ndarray::{ArrayViewMut2, ArrayViewMut3, s};
 
 use crate::error::Result;
 use crate::maps::{ClassCounter, LabelMaps, ScoreMaps, VOID, bands_mut, map_bands};
 use crate::real::Real;
 use crate::score::{Score, for_each_tile};
+use crate::simd::{apply, vectorised};
 use crate::threads::Cancel;
 
 /// Multi-labeled masks: `out` is `(n, K, pixels)` and takes 1 where the class is in the pixel's set at `lambda`, else 0.
@@ -135,7 +135,7 @@ pub fn coverage<R: Real>(
     Ok(join_bands(maps, &bands))
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+#[apply(vectorised!)]
 fn sum_labelled(sizes: &[i32], codes: &[i32]) -> u64 {
     // A tile is short enough for 32 bits.
     let sum: u32 =

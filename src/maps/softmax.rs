@@ -5,10 +5,9 @@
 //! some units in its last place. A pixel with a number that is not finite becomes NaN in all classes, and so does one whose
 //! scores sum to 0.
 
-use multiversion::multiversion;
-
 use super::{Tile, stream};
 use crate::real::Real;
+use crate::simd::{apply, vectorised};
 
 /// Buffers of a conversion.
 #[derive(Default)]
@@ -60,7 +59,7 @@ impl<R: Real> Softmax<R> {
     }
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+#[apply(vectorised!)]
 fn maximum<R: Real, const N: usize>(planes: [&[R]; N], largest: &mut [R]) {
     let planes = planes.map(|plane| &plane[..largest.len()]);
     for (j, largest) in largest.iter_mut().enumerate() {
@@ -70,7 +69,7 @@ fn maximum<R: Real, const N: usize>(planes: [&[R]; N], largest: &mut [R]) {
     }
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+#[apply(vectorised!)]
 fn exponentials<R: Real>(plane: &[R], largest: &[R], sums: &mut [R], lost: &mut [R], out: &mut [R]) {
     let len = plane.len();
     let (largest, out) = (&largest[..len], &mut out[..len]);
@@ -83,7 +82,7 @@ fn exponentials<R: Real>(plane: &[R], largest: &[R], sums: &mut [R], lost: &mut 
     }
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+#[apply(vectorised!)]
 fn ratios<R: Real>(plane: &[R], largest: &[R], sums: &mut [R], lost: &mut [R], out: &mut [R]) {
     let len = plane.len();
     let (largest, out) = (&largest[..len], &mut out[..len]);
@@ -102,14 +101,14 @@ fn compensated<R: Real>(sum: R, lost: R, x: R) -> (R, R) {
     (total, (total - sum) - x)
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+#[apply(vectorised!)]
 fn invert<R: Real>(sums: &mut [R]) {
     for sum in sums {
         *sum = R::one() / *sum;
     }
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+#[apply(vectorised!)]
 fn scale<R: Real>(run: &mut [R], factors: &[R]) {
     for (value, &factor) in run.iter_mut().zip(factors) {
         *value = *value * factor;

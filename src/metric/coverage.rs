@@ -1,10 +1,9 @@
 //! How given multi-labeled masks cover the truth.
 
-use multiversion::multiversion;
-
 use crate::error::Result;
 use crate::maps::{ClassCounter, LabelMaps, ScoreMaps, Scratch, VOID, map_bands};
 use crate::sets::{Coverage, join_bands};
+use crate::simd::{apply, vectorised};
 use crate::threads::Cancel;
 
 /// Counts, image by image, what boolean masks `(n, K, ...)`, 1 where a class is in, hold of the labelled pixels.
@@ -38,7 +37,7 @@ pub fn mask_coverage(
 }
 
 /// How many labelled pixels of a tile hold a class, and how many of those are of it.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+#[apply(vectorised!)]
 fn tally(plane: &[f32], codes: &[i32], class: i32) -> (u32, u32) {
     let (mut inside, mut hits) = (0, 0);
     for (&is_inside, &code) in plane.iter().zip(codes) {

@@ -11,11 +11,10 @@
 //!
 //! Romano, Sesia, Candès, "Classification with Valid and Adaptive Coverage", NeurIPS 2020, without randomisation.
 
-use multiversion::multiversion;
-
 use super::restart;
 use crate::maps::Tile;
 use crate::real::Real;
+use crate::simd::{apply, vectorised};
 
 /// A probability as a multiple of 2^-53, which one of at least 1/2 is anyway.
 #[inline(always)]
@@ -61,7 +60,7 @@ impl<R: Real> BeforeSome<R> {
     }
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+#[apply(vectorised!)]
 fn add_before<R: Real>(
     plane: &[R],
     k: i32,
@@ -134,7 +133,7 @@ impl Criticals {
 }
 
 /// Compares a label with every other: for some tens of classes faster than a sort, as all pixels do the same.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+#[apply(vectorised!)]
 fn sum_before(class: usize, probabilities: &[Lanes], grains: &[Lanes]) -> (Lanes, Lanes) {
     let own = probabilities[class];
     let (mut masses, mut counts) = (Lanes::default(), Lanes::default());

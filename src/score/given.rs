@@ -3,7 +3,6 @@
 //! The functions do for given critical values what every score has to do in the end: compare them with lambda. Scores that
 //! compute critical values first use them too.
 
-use multiversion::multiversion;
 use ndarray::ArrayViewMut2;
 
 use super::{Activations, Base, BaseWork, Coding, Loaded, Missed, Score, Work, restart};
@@ -11,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::maps::{Tile, VOID};
 use crate::normalisation::Place;
 use crate::real::Real;
+use crate::simd::{apply, vectorised};
 
 /// The score whose critical values are the maps themselves, in `[0, max]`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -41,7 +41,7 @@ impl Given {
     }
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+#[apply(vectorised!)]
 fn all_within<R: Real>(values: &[R], max: R) -> bool {
     let mut within = true;
     for &value in values {
@@ -123,7 +123,7 @@ impl<R: Real> Base<R> for Given {
     }
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+#[apply(vectorised!)]
 fn keep_least<R: Real>(plane: &[R], class: i32, least: &mut [R], first: &mut [i32]) {
     for ((least, first), &value) in least.iter_mut().zip(first).zip(plane) {
         let is_less = value < *least;
@@ -189,7 +189,7 @@ pub fn sizes<V: Real>(tile: &Tile<'_, V>, coding: Coding, lambda: f64, sizes: &m
 }
 
 /// Marks the values of at least `cutoff`.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+#[apply(vectorised!)]
 pub fn include_from<V: Real>(plane: &[V], cutoff: V, mask: &mut [u8]) {
     for (mask, &value) in mask.iter_mut().zip(plane) {
         *mask = u8::from(value >= cutoff);
@@ -197,21 +197,21 @@ pub fn include_from<V: Real>(plane: &[V], cutoff: V, mask: &mut [u8]) {
 }
 
 /// Marks the values of at most `cutoff`.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+#[apply(vectorised!)]
 fn include_to<V: Real>(plane: &[V], cutoff: V, mask: &mut [u8]) {
     for (mask, &value) in mask.iter_mut().zip(plane) {
         *mask = u8::from(value <= cutoff);
     }
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+#[apply(vectorised!)]
 fn count_from<V: Real>(plane: &[V], cutoff: V, sizes: &mut [i32]) {
     for (size, &value) in sizes.iter_mut().zip(plane) {
         *size += i32::from(value >= cutoff);
     }
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+#[apply(vectorised!)]
 fn count_to<V: Real>(plane: &[V], cutoff: V, sizes: &mut [i32]) {
     for (size, &value) in sizes.iter_mut().zip(plane) {
         *size += i32::from(value <= cutoff);

@@ -10,7 +10,6 @@
 //! Thresholding needs no arithmetic per value: `1.0 - f64(p) <= lambda` is monotone in `p`, so there is a smallest `p` of
 //! the input's own type for which it holds ([`Coding::cutoff`]), and the kernels compare with that.
 
-use multiversion::multiversion;
 use ndarray::ArrayViewMut2;
 
 use super::given::include_from;
@@ -19,6 +18,7 @@ use crate::error::Result;
 use crate::maps::{Tile, VOID, stream};
 use crate::normalisation::{Place, check};
 use crate::real::Real;
+use crate::simd::{apply, vectorised};
 
 /// The score `1 - p`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,26 +146,26 @@ impl<R: Real> Base<R> for Lac {
     }
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+#[apply(vectorised!)]
 fn not_certain<R: Real>(codes: &[i32], values: &[R], missed: &mut [u8]) {
     for ((&code, &p), missed) in codes.iter().zip(values).zip(missed) {
         *missed = u8::from((p < R::one()) & (code != VOID));
     }
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+#[apply(vectorised!)]
 fn any_below<R: Real>(values: &[R], limit: R) -> bool {
     values.iter().fold(false, |any, &value| any | (value < limit))
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+#[apply(vectorised!)]
 fn lower_to<R: Real>(values: &mut [R], limit: R) {
     for value in values {
         *value = if *value < limit { *value } else { limit };
     }
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+#[apply(vectorised!)]
 fn include_each<R: Real>(plane: &[R], thresholds: &[R], mask: &mut [u8], sizes: &mut [i32]) {
     let len = plane.len();
     let (thresholds, mask, sizes) = (&thresholds[..len], &mut mask[..len], &mut sizes[..len]);
@@ -176,7 +176,7 @@ fn include_each<R: Real>(plane: &[R], thresholds: &[R], mask: &mut [u8], sizes: 
     }
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+#[apply(vectorised!)]
 fn count<R: Real, const N: usize>(
     planes: [&[R]; N],
     cutoff: R,
@@ -200,7 +200,7 @@ fn count<R: Real, const N: usize>(
     signs
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+#[apply(vectorised!)]
 fn at_least_one(sizes: &mut [i32]) {
     for size in sizes {
         *size = (*size).max(1);

@@ -16,7 +16,6 @@
 
 use std::ops::Range;
 
-use multiversion::multiversion;
 use ndarray::ArrayViewMut2;
 
 use super::{Activations, Base, BaseWork, Coding, Lac, Loaded, Score, Visit, Work, given};
@@ -24,6 +23,7 @@ use crate::error::Result;
 use crate::maps::{Band, Tile, TileReader, padded};
 use crate::normalisation::Place;
 use crate::real::Real;
+use crate::simd::{apply, vectorised};
 
 /// The score.
 pub struct Sacp<R> {
@@ -309,7 +309,7 @@ const ANY: usize = 0;
 const LANES: usize = 64;
 
 /// Sums rows, in their order.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+#[apply(vectorised!)]
 fn sum_rows<R: Real, const W: usize>(rows: &[&[R]], out: &mut [R]) {
     let rows = if W == ANY { rows } else { &rows[..W] };
     let (chunks, rest) = out.as_chunks_mut::<LANES>();
@@ -342,7 +342,7 @@ struct Line<'a, R> {
 }
 
 /// Sums along the row and mixes.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+#[apply(vectorised!)]
 fn mix<R: Real, const W: usize>(line: &Line<'_, R>, blend: &Blend<R>, out: &mut [R]) {
     let window = if W == ANY { blend.window } else { W };
     let Line { own, sums: line, first, class } = *line;
