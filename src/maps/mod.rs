@@ -2,7 +2,8 @@
 //!
 //! Kernels never see an array: they see a [`Tile`], some hundreds of pixels with all their classes, one run per class.
 //! Contiguous float32 and float64 maps are borrowed as they lie in memory; anything else (float16, channel-last,
-//! strided) is gathered tile by tile into a scratch buffer that stays in cache.
+//! strided) is gathered tile by tile into a scratch buffer that stays in cache. A [`Transform`] makes probabilities of what
+//! is not (logits, scores of any sum) in another.
 
 mod inputs;
 mod labels;
@@ -10,6 +11,7 @@ mod prefetch;
 mod softmax;
 mod stream;
 mod tile;
+mod transform;
 pub(crate) mod transpose;
 
 use std::ops::Range;
@@ -23,6 +25,7 @@ pub(crate) use self::stream::stream;
 use self::tile::Gathered;
 pub(crate) use self::tile::padded;
 pub use self::tile::{Scratch, Tile, TileReader};
+pub use self::transform::{PixelBuffers, PlanesMut, Transform};
 use crate::error::{Error, Result};
 use crate::real::{Element, Real};
 use crate::threads::Cancel;
@@ -38,6 +41,7 @@ pub struct ScoreMaps<'a, R> {
     source: Box<dyn Source<R> + 'a>,
     shape: [usize; 5],
     inputs: Inputs,
+    transform: Option<Box<dyn Transform<R> + 'a>>,
     first_image: usize,
 }
 
@@ -56,7 +60,14 @@ impl<'a, R: Real> ScoreMaps<'a, R> {
         if n_classes > MAX_CLASSES {
             return Err(Error::TooManyClasses { n_classes, max: MAX_CLASSES });
         }
-        Ok(Self { source: Box::new(view), shape: [n, n_classes, d, h, w], inputs, first_image })
+        let (source, shape) = (Box::new(view), [n, n_classes, d, h, w]);
+        Ok(Self { source, shape, inputs, transform: inputs.transform(), first_image })
+    }
+
+    /// The same with probabilities made by a transform of the caller's.
+    #[must_use]
+    pub fn with_transform(self, transform: impl Transform<R> + 'a) -> Self {
+        Self { transform: Some(Box::new(transform)), ..self }
     }
 
     /// Number of images.

@@ -1,6 +1,7 @@
 //! Kernels against slow twins that say in a few lines what is meant: on random maps with many ties, in every layout, for
 //! every float type, and on any number of threads.
 
+mod extensions;
 mod random;
 
 use std::fmt::Debug;
