@@ -18,9 +18,9 @@ pub fn threshold<R: Real>(
     cancel: &Cancel,
 ) -> Result<()> {
     map_bands(maps, bands_mut(out), cancel, |buffers, band, mut out| {
-        for_each_tile(maps, None, score, band, buffers, |spot, tile, work| {
-            let mut out = out.slice_mut(s![.., spot.columns.clone()]);
-            score.masks(tile, lambda, &spot.place, work, &mut out)
+        for_each_tile(maps, None, score, band, buffers, |spot| {
+            let mut out = out.slice_mut(s![.., band.offset_of(&spot.place.pixels)]);
+            score.masks(spot, lambda, &mut out)
         })
     })?;
     Ok(())
@@ -35,9 +35,10 @@ pub fn set_size<R: Real>(
     cancel: &Cancel,
 ) -> Result<()> {
     map_bands(maps, bands_mut(out), cancel, |buffers, band, mut out| {
-        for_each_tile(maps, None, score, band, buffers, |spot, tile, work| {
-            score.sizes(tile, lambda, None, &spot.place, work)?;
-            for (out, &size) in out.slice_mut(s![spot.columns.clone()]).iter_mut().zip(&work.sizes) {
+        for_each_tile(maps, None, score, band, buffers, |spot| {
+            score.sizes(spot, lambda)?;
+            let mut out = out.slice_mut(s![band.offset_of(&spot.place.pixels)]);
+            for (out, &size) in out.iter_mut().zip(&spot.work.sizes) {
                 *out = size as u16;
             }
             Ok(())
@@ -56,13 +57,13 @@ pub fn true_label_scores<R: Real>(
 ) -> Result<()> {
     let coding = score.coding();
     map_bands(maps, bands_mut(out), cancel, |buffers, band, mut out| {
-        for_each_tile(maps, Some(labels), score, band, buffers, |spot, tile, work| {
-            score.true_labels(tile, spot.codes, &spot.place, work)?;
-            let mut out = out.slice_mut(s![spot.columns.clone()]);
-            for (out, &code) in out.iter_mut().zip(spot.codes) {
+        for_each_tile(maps, Some(labels), score, band, buffers, |spot| {
+            score.true_labels(spot)?;
+            let mut out = out.slice_mut(s![band.offset_of(&spot.place.pixels)]);
+            for (out, &code) in out.iter_mut().zip(spot.labels()) {
                 *out = if code == VOID { f64::NAN } else { 0.0 };
             }
-            for (j, value) in work.missed.iter() {
+            for (j, value) in spot.work.missed.iter() {
                 out[j] = coding.decode(value);
             }
             Ok(())
@@ -119,14 +120,15 @@ pub fn coverage<R: Real>(
     let tasks = vec![(); maps.bands().len()];
     let bands = map_bands(maps, tasks, cancel, |buffers, band, ()| {
         let (mut found, mut totals) = (Coverage::new(maps.n_classes()), ClassCounter::new(maps.n_classes()));
-        for_each_tile(maps, Some(labels), score, band, buffers, |spot, tile, work| {
-            score.true_labels(tile, spot.codes, &spot.place, work)?;
-            score.sizes(tile, lambda, Some(spot.codes), &spot.place, work)?;
-            totals.add(spot.codes);
-            for (j, value) in work.missed.iter() {
-                found.missed[spot.codes[j] as usize] += u64::from(coding.decode(value) > lambda);
+        for_each_tile(maps, Some(labels), score, band, buffers, |spot| {
+            score.true_labels(spot)?;
+            score.sizes(spot, lambda)?;
+            let codes = spot.labels();
+            totals.add(codes);
+            for (j, value) in spot.work.missed.iter() {
+                found.missed[codes[j] as usize] += u64::from(coding.decode(value) > lambda);
             }
-            found.size_sum += sum_labelled(&work.sizes, spot.codes);
+            found.size_sum += sum_labelled(&spot.work.sizes, codes);
             Ok(())
         })?;
         found.totals = totals.finish();

@@ -52,9 +52,19 @@ impl<'a, T: Copy + Default> PlanesMut<'a, T> {
         Self { data: buffer, stride, len }
     }
 
+    /// Planes `stride` values apart. The last may end with the data.
+    pub(crate) fn strided(data: &'a mut [T], stride: usize, len: usize) -> Self {
+        Self { data, stride, len }
+    }
+
     /// One run for each class, a value for each pixel.
     pub fn runs(&mut self) -> impl Iterator<Item = &mut [T]> {
         self.data.chunks_mut(self.stride).map(|run| &mut run[..self.len])
+    }
+
+    /// The run of a class of planes in a buffer, with the padding behind it: whole vectors fit.
+    pub(crate) fn padded_run(&mut self, class: usize) -> &mut [T] {
+        &mut self.data[class * self.stride..][..self.stride]
     }
 
     /// The tile of them.

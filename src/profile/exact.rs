@@ -253,14 +253,15 @@ fn profile_band<R: Real>(
     missed_labels.clear();
     let mut totals = ClassCounter::new(maps.n_classes());
     let mut activations = with_activations.then(Activations::default);
-    for_each_tile(maps, Some(labels), score, band, tiles, |spot, tile, work| {
-        totals.add(spot.codes);
-        score.true_labels(tile, spot.codes, &spot.place, work)?;
+    for_each_tile(maps, Some(labels), score, band, tiles, |spot| {
+        let codes = spot.labels();
+        totals.add(codes);
+        score.true_labels(spot)?;
         if let Some(activations) = &mut activations {
-            score.count_activations(tile, spot.codes, work, activations);
+            score.count_activations(spot, activations);
         }
-        values.extend_from_slice(&work.missed.values);
-        missed_labels.extend(work.missed.at.iter().map(|&j| spot.codes[j as usize] as u16));
+        values.extend_from_slice(&spot.work.missed.values);
+        missed_labels.extend(spot.work.missed.at.iter().map(|&j| codes[j as usize] as u16));
         Ok(())
     })?;
     let values =

@@ -12,11 +12,13 @@
 
 use ndarray::ArrayViewMut2;
 
-use super::given::include_from;
-use super::{Activations, Base, BaseWork, Coding, Loaded, Score, Work, restart};
+use super::compare::{self, include_from};
+use super::{
+    Activations, Coding, Loaded, Score, Spot, ValueBuffers, Values, Work, load_by_probability, restart,
+};
 use crate::error::Result;
 use crate::maps::{Tile, VOID, stream};
-use crate::normalisation::{Place, check};
+use crate::normalisation::check;
 use crate::real::Real;
 use crate::simd::{apply, vectorised};
 
@@ -28,24 +30,27 @@ pub struct Lac {
 }
 
 impl<R: Real> Score<R> for Lac {
+    /// Without the rule that includes the most probable label.
+    fn values<'t>(&self, tile: &Tile<'t, R>, _: &'t mut ValueBuffers) -> Values<'t, R> {
+        Values::Own(*tile)
+    }
+
     /// Probabilities are stored: `1 - p` of a float32 would not fit a float32.
     fn coding(&self) -> Coding {
         Coding::Complement
     }
 
-    fn true_labels(
-        &self,
-        tile: &Tile<'_, R>,
-        codes: &[i32],
-        place: &Place,
-        work: &mut Work<R>,
-    ) -> Result<()> {
-        let Work { scan, missed, .. } = work;
-        scan.truth(tile, codes, place)?;
+    fn needs_double(&self) -> bool {
+        false
+    }
+
+    fn true_labels(&self, spot: &mut Spot<'_, R>) -> Result<()> {
+        let (codes, Work { scan, missed, .. }) = (spot.labels(), &mut *spot.work);
+        scan.truth(&spot.tile, codes, &spot.place)?;
         if self.include_top1 {
             scan.flag_not_best(codes);
         } else {
-            scan.flags.resize(tile.len(), 0);
+            scan.flags.resize(codes.len(), 0);
             not_certain(codes, &scan.values, &mut scan.flags);
         }
         missed.note(&scan.flags);
@@ -53,39 +58,20 @@ impl<R: Real> Score<R> for Lac {
         Ok(())
     }
 
-    fn count_activations(
-        &self,
-        tile: &Tile<'_, R>,
-        codes: &[i32],
-        work: &mut Work<R>,
-        counts: &mut Activations,
-    ) {
-        let coding = Coding::Complement;
-        for k in 0..tile.n_classes() {
-            for (&p, &code) in tile.plane(k).iter().zip(codes) {
-                if code != VOID {
-                    counts.add(coding, p.into());
-                }
-            }
-        }
+    fn count_activations(&self, spot: &mut Spot<'_, R>, counts: &mut Activations) {
+        let (coding, codes) = (Coding::Complement, spot.labels());
+        compare::count_activations(&spot.tile, coding, codes, counts);
         if self.include_top1 {
-            for (&best_value, _) in work.scan.best_values.iter().zip(codes).filter(|(_, code)| **code != VOID)
-            {
+            let best_values = spot.work.scan.best_values.iter().zip(codes);
+            for (&best_value, _) in best_values.filter(|(_, code)| **code != VOID) {
                 counts.promote(coding, best_value.into());
             }
         }
     }
 
-    fn masks(
-        &self,
-        tile: &Tile<'_, R>,
-        lambda: f64,
-        place: &Place,
-        work: &mut Work<R>,
-        out: &mut ArrayViewMut2<'_, u8>,
-    ) -> Result<()> {
-        let Work { scan, sizes, .. } = work;
-        scan.top(tile, None, place)?;
+    fn masks(&self, spot: &mut Spot<'_, R>, lambda: f64, out: &mut ArrayViewMut2<'_, u8>) -> Result<()> {
+        let (tile, Work { scan, sizes, .. }) = (&spot.tile, &mut *spot.work);
+        scan.top(tile, None, &spot.place)?;
         let cutoff = Coding::Complement.cutoff(lambda);
         let rows =
             out.outer_iter_mut().map(|row| row.into_slice().expect("the pixels of a class are contiguous"));
@@ -110,15 +96,8 @@ impl<R: Real> Score<R> for Lac {
         Ok(())
     }
 
-    fn sizes(
-        &self,
-        tile: &Tile<'_, R>,
-        lambda: f64,
-        codes: Option<&[i32]>,
-        place: &Place,
-        work: &mut Work<R>,
-    ) -> Result<()> {
-        let Work { scan, sizes, .. } = work;
+    fn sizes(&self, spot: &mut Spot<'_, R>, lambda: f64) -> Result<()> {
+        let (tile, Work { scan, sizes, .. }) = (&spot.tile, &mut *spot.work);
         restart(sizes, tile.len(), 0);
         restart(&mut scan.sums, tile.len(), R::zero());
         let cutoff = Coding::Complement.cutoff(lambda);
@@ -128,21 +107,11 @@ impl<R: Real> Score<R> for Lac {
             // If any label passes, the most probable one does.
             at_least_one(sizes);
         }
-        check(tile, &scan.sums, signs, codes, place)
+        check(tile, &scan.sums, signs, spot.codes, &spot.place)
     }
-}
 
-impl<R: Real> Base<R> for Lac {
-    fn load(
-        &self,
-        tile: &Tile<'_, R>,
-        place: &Place,
-        work: &mut BaseWork<R>,
-        out: &mut Loaded<'_, R>,
-    ) -> Result<()> {
-        out.first.copy_from_slice(work.scan.first(tile, place)?);
-        out.copy(tile);
-        Ok(())
+    fn load(&self, spot: &mut Spot<'_, R>, out: &mut Loaded<'_, R>) -> Result<()> {
+        load_by_probability(self, spot, out)
     }
 }
 

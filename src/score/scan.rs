@@ -46,15 +46,15 @@ impl<R: Real> Scan<R> {
         check(tile, sums, signs, codes, place)
     }
 
-    /// The most probable label of each pixel, the lowest of equals; checks the pixels.
-    pub fn first(&mut self, tile: &Tile<'_, R>, place: &Place) -> Result<&[i32]> {
+    /// The most probable label of each pixel, the lowest of equals; checks the pixels, with `codes` only the labelled ones.
+    pub fn first(&mut self, tile: &Tile<'_, R>, codes: Option<&[i32]>, place: &Place) -> Result<&[i32]> {
         let Self { sums, best_values, best, .. } = self;
         restart(sums, tile.len(), R::zero());
         restart(best_values, tile.len(), R::neg_infinity());
         restart(best, tile.len(), VOID);
         let mut signs = R::Bits::default();
         stream!(tile, |planes, k| signs |= rank(planes, k as i32, sums, best_values, best));
-        check(tile, sums, signs, None, place)?;
+        check(tile, sums, signs, codes, place)?;
         Ok(best)
     }
 
