@@ -16,6 +16,7 @@ __all__ = [
     "BinnedProfile",
     "ConsignSearch",
     "ExactProfile",
+    "Lambdas",
     "Loss",
     "Score",
     "__version__",
@@ -70,6 +71,13 @@ class Score:
     @staticmethod
     def sacp(base: Score, weight: float, window: int, include_top1: bool, probabilities: bool) -> Score: ...
     def lambda_max(self, n_classes: int) -> float: ...
+
+@final
+class Lambdas:
+    @staticmethod
+    def per_image(lambdas: NDArray[np.float64]) -> Lambdas: ...
+    @staticmethod
+    def per_class(lambdas: NDArray[np.float64]) -> Lambdas: ...
 
 @final
 class Loss:
@@ -159,10 +167,10 @@ class ExactProfile:
     def to_arrays(self) -> _Arrays: ...
 
 def threshold(
-    x: _Scores, lam: float, score: Score, inputs: str, out: NDArray[np.uint8], first_image: int
+    x: _Scores, lam: float | Lambdas, score: Score, inputs: str, out: NDArray[np.uint8], first_image: int
 ) -> None: ...
 def set_size(
-    x: _Scores, lam: float, score: Score, inputs: str, out: NDArray[np.uint16], first_image: int
+    x: _Scores, lam: float | Lambdas, score: Score, inputs: str, out: NDArray[np.uint16], first_image: int
 ) -> None: ...
 def true_label_scores(
     x: _Scores,
@@ -176,7 +184,7 @@ def true_label_scores(
 def coverage(
     x: _Scores,
     y: _Labels,
-    lam: float,
+    lam: float | Lambdas,
     score: Score,
     inputs: str,
     ignore_index: int | None,

@@ -101,11 +101,6 @@ impl<'a, R: Real> ScoreMaps<'a, R> {
         [n, d, h, w]
     }
 
-    /// Number of bands that an image is cut into.
-    pub fn bands_per_image(&self) -> usize {
-        self.n_pixels().div_ceil(BAND)
-    }
-
     /// The pieces of work: a piece of at most [`BAND`] pixels of one image each, in order.
     pub fn bands(&self) -> Vec<Band> {
         let n_pixels = self.n_pixels();
@@ -180,6 +175,26 @@ pub fn map_bands<R: Real, W: Default, I: Send, O: Send>(
         })
         .collect();
     results.into_iter().collect()
+}
+
+/// Does a task for every band in parallel, and joins what the bands of each image gave: `add` takes them up into that of the
+/// first, in their order.
+pub fn fold_images<R: Real, W: Default, O: Send>(
+    maps: &ScoreMaps<'_, R>,
+    cancel: &Cancel,
+    task: impl Fn(&mut W, &Band) -> Result<O> + Sync,
+    add: impl Fn(&mut O, O),
+) -> Result<Vec<O>> {
+    let tasks = vec![(); maps.bands().len()];
+    let found = map_bands(maps, tasks, cancel, |work, band, ()| Ok((band.image, task(work, band)?)))?;
+    let mut images: Vec<O> = Vec::with_capacity(maps.n_images());
+    for (image, band) in found {
+        match images.get_mut(image) {
+            Some(sum) => add(sum, band),
+            None => images.push(band),
+        }
+    }
+    Ok(images)
 }
 
 /// A run of pixels (row-major) of one image.

@@ -1,8 +1,8 @@
 //! How given multi-labeled masks cover the truth.
 
 use crate::error::Result;
-use crate::maps::{ClassCounter, LabelMaps, ScoreMaps, Scratch, VOID, map_bands};
-use crate::sets::{Coverage, join_bands};
+use crate::maps::{Band, ClassCounter, LabelMaps, ScoreMaps, Scratch, VOID, fold_images};
+use crate::sets::Coverage;
 use crate::simd::{apply, vectorised};
 use crate::threads::Cancel;
 
@@ -12,8 +12,7 @@ pub fn mask_coverage(
     labels: &LabelMaps<'_>,
     cancel: &Cancel,
 ) -> Result<Vec<Coverage>> {
-    let tasks = vec![(); masks.bands().len()];
-    let bands = map_bands(masks, tasks, cancel, |work: &mut (Scratch<f32>, Vec<i32>), band, ()| {
+    let cover = |work: &mut (Scratch<f32>, Vec<i32>), band: &Band| {
         let (scratch, codes) = work;
         let (mut found, mut totals) =
             (Coverage::new(masks.n_classes()), ClassCounter::new(masks.n_classes()));
@@ -32,8 +31,8 @@ pub fn mask_coverage(
         found.totals = totals.finish();
         found.missed = found.totals.iter().zip(covered).map(|(total, covered)| total - covered).collect();
         Ok(found)
-    })?;
-    Ok(join_bands(masks, &bands))
+    };
+    fold_images(masks, cancel, cover, Coverage::add)
 }
 
 /// How many labelled pixels of a tile hold a class, and how many of those are of it.

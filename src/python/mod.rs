@@ -42,7 +42,7 @@ mod _core {
         truncated_svd, weighted_quantile,
     };
     #[pymodule_export]
-    use super::objects::{Loss, Score};
+    use super::objects::{Lambdas, Loss, Score};
     #[pymodule_export]
     use super::profile::ExactProfile;
     #[pymodule_export]

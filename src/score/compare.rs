@@ -39,26 +39,29 @@ pub fn count_activations<V: Real>(
     }
 }
 
-/// [`super::Score::masks`] for stored values of all labels.
-pub fn masks<V: Real>(tile: &Tile<'_, V>, coding: Coding, lambda: f64, out: &mut ArrayViewMut2<'_, u8>) {
-    let cutoff = coding.cutoff(lambda);
+/// [`super::Score::masks`] for stored values of all labels; `cutoff` says which of a class is the last that is in.
+pub fn masks<V: Real>(
+    tile: &Tile<'_, V>,
+    coding: Coding,
+    cutoff: impl Fn(usize) -> V,
+    out: &mut ArrayViewMut2<'_, u8>,
+) {
     for (k, row) in out.outer_iter_mut().enumerate() {
         let row = row.into_slice().expect("the pixels of a class are contiguous");
         match coding {
-            Coding::Complement => include_from(tile.plane(k), cutoff, row),
-            Coding::Direct { .. } => include_to(tile.plane(k), cutoff, row),
+            Coding::Complement => include_from(tile.plane(k), cutoff(k), row),
+            Coding::Direct { .. } => include_to(tile.plane(k), cutoff(k), row),
         }
     }
 }
 
-/// [`super::Score::sizes`] for stored values of all labels.
-pub fn sizes<V: Real>(tile: &Tile<'_, V>, coding: Coding, lambda: f64, sizes: &mut Vec<i32>) {
-    let cutoff = coding.cutoff(lambda);
+/// [`super::Score::sizes`] for stored values of all labels, likewise.
+pub fn sizes<V: Real>(tile: &Tile<'_, V>, coding: Coding, cutoff: impl Fn(usize) -> V, sizes: &mut Vec<i32>) {
     restart(sizes, tile.len(), 0);
     for k in 0..tile.n_classes() {
         match coding {
-            Coding::Complement => count_from(tile.plane(k), cutoff, sizes),
-            Coding::Direct { .. } => count_to(tile.plane(k), cutoff, sizes),
+            Coding::Complement => count_from(tile.plane(k), cutoff(k), sizes),
+            Coding::Direct { .. } => count_to(tile.plane(k), cutoff(k), sizes),
         }
     }
 }

@@ -14,7 +14,8 @@ use ndarray::ArrayViewMut2;
 
 use super::compare::{self, include_from};
 use super::{
-    Activations, Coding, Loaded, Score, Spot, ValueBuffers, Values, Work, load_by_probability, restart,
+    Activations, Coding, Cutoffs, Loaded, Score, Spot, ValueBuffers, Values, Work, load_by_probability,
+    restart,
 };
 use crate::error::Result;
 use crate::maps::{Tile, VOID, stream};
@@ -69,10 +70,22 @@ impl<R: Real> Score<R> for Lac {
         }
     }
 
-    fn masks(&self, spot: &mut Spot<'_, R>, lambda: f64, out: &mut ArrayViewMut2<'_, u8>) -> Result<()> {
+    fn masks(
+        &self,
+        spot: &mut Spot<'_, R>,
+        cutoffs: Cutoffs<'_, R>,
+        out: &mut ArrayViewMut2<'_, u8>,
+    ) -> Result<()> {
         let (tile, Work { scan, sizes, .. }) = (&spot.tile, &mut *spot.work);
+        let Some(cutoff) = cutoffs.shared() else {
+            let best = scan.first(tile, None, &spot.place)?;
+            compare::masks(tile, Coding::Complement, |k| cutoffs.own(k), out);
+            if self.include_top1 {
+                best.iter().enumerate().for_each(|(j, &best)| out[[best as usize, j]] = 1);
+            }
+            return Ok(());
+        };
         scan.top(tile, None, &spot.place)?;
-        let cutoff = Coding::Complement.cutoff(lambda);
         let rows =
             out.outer_iter_mut().map(|row| row.into_slice().expect("the pixels of a class are contiguous"));
         if !(self.include_top1 && any_below(&scan.best_values, cutoff)) {
@@ -96,11 +109,22 @@ impl<R: Real> Score<R> for Lac {
         Ok(())
     }
 
-    fn sizes(&self, spot: &mut Spot<'_, R>, lambda: f64) -> Result<()> {
+    fn sizes(&self, spot: &mut Spot<'_, R>, cutoffs: Cutoffs<'_, R>) -> Result<()> {
         let (tile, Work { scan, sizes, .. }) = (&spot.tile, &mut *spot.work);
+        let Some(cutoff) = cutoffs.shared() else {
+            scan.first(tile, spot.codes, &spot.place)?;
+            compare::sizes(tile, Coding::Complement, |k| cutoffs.own(k), sizes);
+            if self.include_top1 {
+                // A void pixel may have no label at all that is the most probable one.
+                let best = scan.best.iter().map(|&best| best.max(0) as usize);
+                for ((size, best), &value) in sizes.iter_mut().zip(best).zip(&scan.best_values) {
+                    *size += i32::from(value < cutoffs.own(best));
+                }
+            }
+            return Ok(());
+        };
         restart(sizes, tile.len(), 0);
         restart(&mut scan.sums, tile.len(), R::zero());
-        let cutoff = Coding::Complement.cutoff(lambda);
         let mut signs = R::Bits::default();
         stream!(tile, |planes, _k| signs |= count(planes, cutoff, &mut scan.sums, sizes));
         if self.include_top1 {

@@ -11,6 +11,7 @@ mod coding;
 mod compare;
 mod given;
 mod lac;
+mod lambdas;
 mod raps;
 mod sacp;
 mod scan;
@@ -25,6 +26,7 @@ use self::aps::{BeforeAll, BeforeSome};
 pub use self::coding::Coding;
 pub use self::given::Given;
 pub use self::lac::Lac;
+pub use self::lambdas::{Cutoffs, Lambdas};
 pub use self::raps::Raps;
 pub use self::sacp::{Sacp, Settings};
 use self::scan::Scan;
@@ -96,24 +98,30 @@ pub trait Score<R: Real>: Send + Sync {
         });
     }
 
-    /// Writes the sets at `lambda`: `out[k, j]` is 1 if the set of pixel `j` holds class `k`, else 0. Rows are contiguous.
-    fn masks(&self, spot: &mut Spot<'_, R>, lambda: f64, out: &mut ArrayViewMut2<'_, u8>) -> Result<()> {
+    /// Writes the sets: `out[k, j]` is 1 if the set of pixel `j` holds class `k`, else 0. Rows are contiguous.
+    fn masks(
+        &self,
+        spot: &mut Spot<'_, R>,
+        cutoffs: Cutoffs<'_, R>,
+        out: &mut ArrayViewMut2<'_, u8>,
+    ) -> Result<()> {
         self.check(spot)?;
         let coding = self.coding();
-        with_values!(self.values(&spot.tile, &mut spot.work.values), |values| {
-            compare::masks(&values, coding, lambda, out);
-        });
+        match self.values(&spot.tile, &mut spot.work.values) {
+            Values::Own(values) => compare::masks(&values, coding, |k| cutoffs.own(k), out),
+            Values::Double(values) => compare::masks(&values, coding, |k| cutoffs.double(k), out),
+        }
         Ok(())
     }
 
-    /// Writes the number of classes in each pixel's set at `lambda` into [`Work::sizes`]. With labels, void pixels are not
-    /// looked at.
-    fn sizes(&self, spot: &mut Spot<'_, R>, lambda: f64) -> Result<()> {
+    /// Writes the number of classes in each pixel's set into [`Work::sizes`]. With labels, void pixels are not looked at.
+    fn sizes(&self, spot: &mut Spot<'_, R>, cutoffs: Cutoffs<'_, R>) -> Result<()> {
         self.check(spot)?;
         let (coding, Work { sizes, values, .. }) = (self.coding(), &mut *spot.work);
-        with_values!(self.values(&spot.tile, values), |values| {
-            compare::sizes(&values, coding, lambda, sizes);
-        });
+        match self.values(&spot.tile, values) {
+            Values::Own(values) => compare::sizes(&values, coding, |k| cutoffs.own(k), sizes),
+            Values::Double(values) => compare::sizes(&values, coding, |k| cutoffs.double(k), sizes),
+        }
         Ok(())
     }
 

@@ -18,7 +18,7 @@ use std::ops::Range;
 
 use ndarray::ArrayViewMut2;
 
-use super::{Activations, Coding, Lac, Loaded, Score, Spot, ValueBuffers, Values, Visit, Work};
+use super::{Activations, Coding, Cutoffs, Lac, Loaded, Score, Spot, ValueBuffers, Values, Visit, Work};
 use crate::error::Result;
 use crate::maps::{Band, PlanesMut, Tile, TileReader, padded};
 use crate::normalisation::Place;
@@ -146,12 +146,17 @@ impl<R: Real> Score<R> for Sacp<R> {
         self.blended.count_activations(spot, counts);
     }
 
-    fn masks(&self, spot: &mut Spot<'_, R>, lambda: f64, out: &mut ArrayViewMut2<'_, u8>) -> Result<()> {
-        self.blended.masks(spot, lambda, out)
+    fn masks(
+        &self,
+        spot: &mut Spot<'_, R>,
+        cutoffs: Cutoffs<'_, R>,
+        out: &mut ArrayViewMut2<'_, u8>,
+    ) -> Result<()> {
+        self.blended.masks(spot, cutoffs, out)
     }
 
-    fn sizes(&self, spot: &mut Spot<'_, R>, lambda: f64) -> Result<()> {
-        self.blended.sizes(spot, lambda)
+    fn sizes(&self, spot: &mut Spot<'_, R>, cutoffs: Cutoffs<'_, R>) -> Result<()> {
+        self.blended.sizes(spot, cutoffs)
     }
 }
 

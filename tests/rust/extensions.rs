@@ -117,20 +117,20 @@ struct Found {
 
 impl Found {
     fn new<E: Scores>(views: &Views<'_, E>, score: &dyn Score<E::Real>, lambda: f64) -> Result<Self, Error> {
-        let cancel = Cancel::default();
+        let (cancel, lambdas) = (Cancel::default(), Lambdas::One(lambda));
         views.with(|maps, labels| {
             let (n, n_classes, n_pixels) = (maps.n_images(), maps.n_classes(), maps.n_pixels());
             let mut masks = Array3::from_elem((n, n_classes, n_pixels), 9);
             let (mut sizes, mut scores) = (Array2::zeros((n, n_pixels)), Array2::zeros((n, n_pixels)));
-            threshold(maps, lambda, score, masks.view_mut(), &cancel)?;
-            set_size(maps, lambda, score, sizes.view_mut(), &cancel)?;
+            threshold(maps, &lambdas, score, masks.view_mut(), &cancel)?;
+            set_size(maps, &lambdas, score, sizes.view_mut(), &cancel)?;
             true_label_scores(maps, labels, score, scores.view_mut(), &cancel)?;
             Ok(Self {
                 profile: build(maps, labels, score, true, &cancel)?.images().to_vec(),
                 scores: scores.mapv(f64::to_bits),
                 masks,
                 sizes,
-                coverage: coverage(maps, labels, lambda, score, &cancel)?,
+                coverage: coverage(maps, labels, &lambdas, score, &cancel)?,
             })
         })
     }
