@@ -11,7 +11,7 @@ use _core::maps::{Inputs, LabelMaps, ScoreMaps};
 use _core::metric::coverage::mask_coverage;
 use _core::profile::build;
 use _core::risk::{crc, lambda_hat};
-use _core::score::Lac;
+use _core::score::{Lac, Lambdas};
 use _core::sets;
 use _core::threads::{Cancel, pool};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -46,6 +46,7 @@ fn data((n, k, h, w): (usize, usize, usize, usize)) -> Data {
 fn kernels(criterion: &mut Criterion) {
     let pool = pool().unwrap();
     let (cancel, alpha) = (Cancel::default(), BigRational::new(1.into(), 5.into()));
+    let lambdas = Lambdas::One(0.9);
     for size in SIZES {
         let (n, k, h, w) = size;
         let data = data(size);
@@ -64,13 +65,13 @@ fn kernels(criterion: &mut Criterion) {
         let mut masks = Array3::zeros((n, k, h * w));
         group.bench_function(id("threshold"), |b| {
             b.iter(|| {
-                pool.install(|| sets::threshold(&maps(), 0.9, &LAC, masks.view_mut(), &cancel)).unwrap();
+                pool.install(|| sets::threshold(&maps(), &lambdas, &LAC, masks.view_mut(), &cancel)).unwrap();
             });
         });
         let mut sizes = Array2::zeros((n, h * w));
         group.bench_function(id("set_size"), |b| {
             b.iter(|| {
-                pool.install(|| sets::set_size(&maps(), 0.9, &LAC, sizes.view_mut(), &cancel)).unwrap();
+                pool.install(|| sets::set_size(&maps(), &lambdas, &LAC, sizes.view_mut(), &cancel)).unwrap();
             });
         });
         let mut scores = Array2::zeros((n, h * w));
@@ -81,7 +82,7 @@ fn kernels(criterion: &mut Criterion) {
             });
         });
         group.bench_function(id("coverage"), |b| {
-            b.iter(|| pool.install(|| sets::coverage(&maps(), &labels(), 0.9, &LAC, &cancel)).unwrap());
+            b.iter(|| pool.install(|| sets::coverage(&maps(), &labels(), &lambdas, &LAC, &cancel)).unwrap());
         });
         let masks = masks.mapv(|inside| inside != 0).into_shape_with_order(IxDyn(&[n, k, h, w])).unwrap();
         group.bench_function(id("mask_coverage"), |b| {

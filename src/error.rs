@@ -34,6 +34,24 @@ pub enum Error {
         /// The largest K.
         max: usize,
     },
+    /// A lambda that is NaN or negative.
+    #[error("lam must be at least 0, got {value}{whose}")]
+    Lambda {
+        /// The lambda.
+        value: f64,
+        /// The image or class that it is for, as text.
+        whose: String,
+    },
+    /// Not as many lambdas as images or classes.
+    #[error("lam has {actual} entries, but X has {expected} {unit}")]
+    LambdaCount {
+        /// Number of lambdas.
+        actual: usize,
+        /// Number of images or classes.
+        expected: usize,
+        /// Which of the two.
+        unit: &'static str,
+    },
     /// Labels or masks that do not fit the scores.
     #[error("{name} must have shape {expected:?} to match X, got {actual:?}")]
     Shape {

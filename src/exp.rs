@@ -2,11 +2,21 @@
 //! processor, for there is no fused multiply-add.
 //!
 //! `e^x = 2^n e^r` with `n` the whole number nearest to `x / ln 2`, and `|r| <= ln 2 / 2`; `e^r` is a Taylor polynomial whose
-//! remainder is below the rounding of the type. Where `2^n` would be subnormal the result is 0.
+//! remainder is below the rounding of the type.
+//!
+//! Where `2^n` would be subnormal the result is exactly 0: the *tail* of the softmax. A logit that is further below the
+//! largest of its pixel has probability 0, in every kernel and on every device, and among labels of equal probability
+//! ranks go by the lowest class.
+
+/// The last `x` at which the float32 `e^x` is above 0.
+pub const SINGLE_TAIL: f32 = -87.0;
+
+/// The last `x` at which the float64 `e^x` is above 0.
+pub const DOUBLE_TAIL: f64 = -708.0;
 
 macro_rules! impl_exp {
-    ($name:ident, $real:ty, $bits:ty, $terms:literal, $least:literal, $ln2:expr) => {
-        /// `e^x` for `x <= 0`; NaN stays NaN.
+    ($name:ident, $real:ty, $bits:ty, $terms:literal, $tail:ident, $ln2:expr) => {
+        #[doc = concat!("`e^x` for `x <= 0`, and 0 below [`", stringify!($tail), "`]; NaN stays NaN.")]
         #[inline(always)]
         pub fn $name(x: $real) -> $real {
             const MANTISSA: u32 = <$real>::MANTISSA_DIGITS - 1;
@@ -33,13 +43,13 @@ macro_rules! impl_exp {
                 sum = sum * r + COEFFICIENTS[k];
             }
             let power = shifted.to_bits().wrapping_sub(SHIFTER.to_bits()).wrapping_add(BIAS) << MANTISSA;
-            if x < $least { 0.0 } else { sum * <$real>::from_bits(power) }
+            if x < $tail { 0.0 } else { sum * <$real>::from_bits(power) }
         }
     };
 }
 
-impl_exp!(single, f32, u32, 8, -87.0, (355.0 / 512.0, -2.121_944_4e-4));
-impl_exp!(double, f64, u64, 14, -708.0, (0.693_147_180_369_123_8, 1.908_214_929_270_587_7e-10));
+impl_exp!(single, f32, u32, 8, SINGLE_TAIL, (355.0 / 512.0, -2.121_944_4e-4));
+impl_exp!(double, f64, u64, 14, DOUBLE_TAIL, (0.693_147_180_369_123_8, 1.908_214_929_270_587_7e-10));
 
 #[cfg(test)]
 mod tests {
@@ -58,6 +68,8 @@ mod tests {
         }
         assert_eq!((single(0.0), double(0.0)), (1.0, 1.0));
         assert_eq!((single(-1e30), single(f32::NEG_INFINITY), double(-709.0)), (0.0, 0.0, 0.0));
+        assert!(single(SINGLE_TAIL).is_normal() && double(DOUBLE_TAIL).is_normal());
+        assert_eq!((single(SINGLE_TAIL.next_down()), double(DOUBLE_TAIL.next_down())), (0.0, 0.0));
         assert!(single(f32::NAN).is_nan() && double(f64::NAN).is_nan());
     }
 }

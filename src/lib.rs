@@ -29,6 +29,7 @@ pub mod risk;
 pub mod sample;
 pub mod score;
 pub mod sets;
+mod simd;
 pub mod threads;
 
 #[cfg(feature = "python")]

@@ -5,11 +5,10 @@
 
 use std::ops::Range;
 
-use multiversion::multiversion;
-
 use crate::error::{Error, Result};
 use crate::maps::{Inputs, Tile, VOID};
 use crate::real::Real;
+use crate::simd::{apply, vectorised};
 
 /// How far a pixel's sum may be from 1. Nothing is ever renormalised.
 pub const TOLERANCE: f64 = 1e-3;
@@ -45,7 +44,7 @@ pub fn check<R: Real>(
     if alarm { check_exactly(tile, codes, place) } else { Ok(()) }
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+#[apply(vectorised!)]
 fn any_off<R: Real>(sums: &[R], tolerance: R) -> bool {
     let mut off = false;
     for &sum in sums {
@@ -55,7 +54,7 @@ fn any_off<R: Real>(sums: &[R], tolerance: R) -> bool {
     off
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+#[apply(vectorised!)]
 fn any_labelled_off<R: Real>(sums: &[R], codes: &[i32], tolerance: R) -> bool {
     let mut off = false;
     for (&sum, &code) in sums.iter().zip(codes) {

@@ -5,7 +5,7 @@ use ndarray::{ArrayViewMut3, Axis};
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
-use crate::maps::{ScoreMaps, Scratch, map_bands};
+use crate::maps::{Band, ScoreMaps, Scratch, fold_images};
 use crate::philox::{Philox, below, draw_each};
 use crate::threads::Cancel;
 
@@ -52,8 +52,7 @@ pub fn sample_masks<T: Copy + Send + Sync + TryFrom<u16>>(
 }
 
 fn sets(masks: &ScoreMaps<'_, f32>, cancel: &Cancel) -> Result<Vec<Sets>> {
-    let tasks = vec![(); masks.bands().len()];
-    let bands = map_bands(masks, tasks, cancel, |scratch: &mut Scratch<f32>, band, ()| {
+    let read = |scratch: &mut Scratch<f32>, band: &Band| {
         let mut found = Sets { starts: Vec::with_capacity(band.pixels.len()), classes: Vec::new() };
         let mut reader = masks.tiles(band.image, scratch);
         for pixels in band.runs(reader.tile_len()) {
@@ -68,18 +67,15 @@ fn sets(masks: &ScoreMaps<'_, f32>, cancel: &Cancel) -> Result<Vec<Sets>> {
             }
         }
         Ok(found)
-    })?;
-    let mut bands = bands.into_iter();
-    Ok((0..masks.n_images())
-        .map(|_| {
-            let mut image = Sets { starts: Vec::new(), classes: Vec::new() };
-            for band in bands.by_ref().take(masks.bands_per_image()) {
-                let offset = image.classes.len() as u32;
-                image.starts.extend(band.starts.iter().map(|start| start + offset));
-                image.classes.extend(band.classes);
-            }
-            image.starts.push(image.classes.len() as u32);
-            image
-        })
-        .collect())
+    };
+    let add = |image: &mut Sets, band: Sets| {
+        let offset = image.classes.len() as u32;
+        image.starts.extend(band.starts.iter().map(|start| start + offset));
+        image.classes.extend(band.classes);
+    };
+    let mut images = fold_images(masks, cancel, read, add)?;
+    for image in &mut images {
+        image.starts.push(image.classes.len() as u32);
+    }
+    Ok(images)
 }

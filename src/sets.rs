@@ -1,43 +1,46 @@
 //! From lambda to sets: masks, set sizes, and how much of the truth the sets hold.
 
-use multiversion::multiversion;
 use ndarray::{ArrayViewMut2, ArrayViewMut3, s};
 
 use crate::error::Result;
-use crate::maps::{ClassCounter, LabelMaps, ScoreMaps, VOID, bands_mut, map_bands};
+use crate::maps::{Band, ClassCounter, LabelMaps, ScoreMaps, VOID, bands_mut, fold_images, map_bands};
 use crate::real::Real;
-use crate::score::{Score, for_each_tile};
+use crate::score::{Buffers, Lambdas, Score, for_each_tile};
+use crate::simd::{apply, vectorised};
 use crate::threads::Cancel;
 
-/// Multi-labeled masks: `out` is `(n, K, pixels)` and takes 1 where the class is in the pixel's set at `lambda`, else 0.
+/// Multi-labeled masks: `out` is `(n, K, pixels)` and takes 1 where the class is in the pixel's set, else 0.
 pub fn threshold<R: Real>(
     maps: &ScoreMaps<'_, R>,
-    lambda: f64,
+    lambdas: &Lambdas,
     score: &dyn Score<R>,
     out: ArrayViewMut3<'_, u8>,
     cancel: &Cancel,
 ) -> Result<()> {
+    let lambdas = lambdas.resolve(maps, score.coding())?;
     map_bands(maps, bands_mut(out), cancel, |buffers, band, mut out| {
-        for_each_tile(maps, None, score, band, buffers, |spot, tile, work| {
-            let mut out = out.slice_mut(s![.., spot.columns.clone()]);
-            score.masks(tile, lambda, &spot.place, work, &mut out)
+        for_each_tile(maps, None, score, band, buffers, |spot| {
+            let mut out = out.slice_mut(s![.., band.offset_of(&spot.place.pixels)]);
+            score.masks(spot, lambdas.of_image(band.image), &mut out)
         })
     })?;
     Ok(())
 }
 
-/// Number of classes in each pixel's set at `lambda`; `out` is `(n, pixels)`.
+/// Number of classes in each pixel's set; `out` is `(n, pixels)`.
 pub fn set_size<R: Real>(
     maps: &ScoreMaps<'_, R>,
-    lambda: f64,
+    lambdas: &Lambdas,
     score: &dyn Score<R>,
     out: ArrayViewMut2<'_, u16>,
     cancel: &Cancel,
 ) -> Result<()> {
+    let lambdas = lambdas.resolve(maps, score.coding())?;
     map_bands(maps, bands_mut(out), cancel, |buffers, band, mut out| {
-        for_each_tile(maps, None, score, band, buffers, |spot, tile, work| {
-            score.sizes(tile, lambda, None, &spot.place, work)?;
-            for (out, &size) in out.slice_mut(s![spot.columns.clone()]).iter_mut().zip(&work.sizes) {
+        for_each_tile(maps, None, score, band, buffers, |spot| {
+            score.sizes(spot, lambdas.of_image(band.image))?;
+            let mut out = out.slice_mut(s![band.offset_of(&spot.place.pixels)]);
+            for (out, &size) in out.iter_mut().zip(&spot.work.sizes) {
                 *out = size as u16;
             }
             Ok(())
@@ -56,13 +59,13 @@ pub fn true_label_scores<R: Real>(
 ) -> Result<()> {
     let coding = score.coding();
     map_bands(maps, bands_mut(out), cancel, |buffers, band, mut out| {
-        for_each_tile(maps, Some(labels), score, band, buffers, |spot, tile, work| {
-            score.true_labels(tile, spot.codes, &spot.place, work)?;
-            let mut out = out.slice_mut(s![spot.columns.clone()]);
-            for (out, &code) in out.iter_mut().zip(spot.codes) {
+        for_each_tile(maps, Some(labels), score, band, buffers, |spot| {
+            score.true_labels(spot)?;
+            let mut out = out.slice_mut(s![band.offset_of(&spot.place.pixels)]);
+            for (out, &code) in out.iter_mut().zip(spot.labels()) {
                 *out = if code == VOID { f64::NAN } else { 0.0 };
             }
-            for (j, value) in work.missed.iter() {
+            for (j, value) in spot.work.missed.iter() {
                 out[j] = coding.decode(value);
             }
             Ok(())
@@ -88,54 +91,46 @@ impl Coverage {
         Self { missed: vec![0; n_classes], totals: vec![0; n_classes], size_sum: 0 }
     }
 
-    fn add(&mut self, other: &Self) {
-        self.missed.iter_mut().zip(&other.missed).for_each(|(l, r)| *l += r);
-        self.totals.iter_mut().zip(&other.totals).for_each(|(l, r)| *l += r);
+    /// Adds what was found at other pixels of the image.
+    pub fn add(&mut self, other: Self) {
+        self.missed.iter_mut().zip(other.missed).for_each(|(l, r)| *l += r);
+        self.totals.iter_mut().zip(other.totals).for_each(|(l, r)| *l += r);
         self.size_sum += other.size_sum;
     }
 }
 
-/// Joins what was found band by band, in the order of [`ScoreMaps::bands`], to one result per image.
-pub fn join_bands<R: Real>(maps: &ScoreMaps<'_, R>, bands: &[Coverage]) -> Vec<Coverage> {
-    let join = |bands: &[Coverage]| {
-        let mut image = Coverage::new(maps.n_classes());
-        for band in bands {
-            image.add(band);
-        }
-        image
-    };
-    bands.chunks(maps.bands_per_image()).map(join).collect()
-}
-
-/// How the sets at `lambda` cover the truth, image by image, without building masks.
+/// How the sets cover the truth, image by image, without building masks.
 pub fn coverage<R: Real>(
     maps: &ScoreMaps<'_, R>,
     labels: &LabelMaps<'_>,
-    lambda: f64,
+    lambdas: &Lambdas,
     score: &dyn Score<R>,
     cancel: &Cancel,
 ) -> Result<Vec<Coverage>> {
     let coding = score.coding();
-    let tasks = vec![(); maps.bands().len()];
-    let bands = map_bands(maps, tasks, cancel, |buffers, band, ()| {
+    let lambdas = lambdas.resolve(maps, coding)?;
+    let cover = |buffers: &mut Buffers<R>, band: &Band| {
         let (mut found, mut totals) = (Coverage::new(maps.n_classes()), ClassCounter::new(maps.n_classes()));
-        for_each_tile(maps, Some(labels), score, band, buffers, |spot, tile, work| {
-            score.true_labels(tile, spot.codes, &spot.place, work)?;
-            score.sizes(tile, lambda, Some(spot.codes), &spot.place, work)?;
-            totals.add(spot.codes);
-            for (j, value) in work.missed.iter() {
-                found.missed[spot.codes[j] as usize] += u64::from(coding.decode(value) > lambda);
+        for_each_tile(maps, Some(labels), score, band, buffers, |spot| {
+            let cutoffs = lambdas.of_image(band.image);
+            score.true_labels(spot)?;
+            score.sizes(spot, cutoffs)?;
+            let codes = spot.labels();
+            totals.add(codes);
+            for (j, value) in spot.work.missed.iter() {
+                let class = codes[j] as usize;
+                found.missed[class] += u64::from(coding.decode(value) > cutoffs.lambda(class));
             }
-            found.size_sum += sum_labelled(&work.sizes, spot.codes);
+            found.size_sum += sum_labelled(&spot.work.sizes, codes);
             Ok(())
         })?;
         found.totals = totals.finish();
         Ok(found)
-    })?;
-    Ok(join_bands(maps, &bands))
+    };
+    fold_images(maps, cancel, cover, Coverage::add)
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+#[apply(vectorised!)]
 fn sum_labelled(sizes: &[i32], codes: &[i32]) -> u64 {
     // A tile is short enough for 32 bits.
     let sum: u32 =

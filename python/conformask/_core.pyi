@@ -10,10 +10,13 @@ __all__ = [
     "ACTIVATION_CELLS",
     "ACTIVATION_CELL_BITS",
     "N_BINS",
+    "SOFTMAX_TAIL_DOUBLE",
+    "SOFTMAX_TAIL_SINGLE",
     "SUM_TOLERANCE",
     "BinnedProfile",
     "ConsignSearch",
     "ExactProfile",
+    "Lambdas",
     "Loss",
     "Score",
     "__version__",
@@ -41,6 +44,8 @@ __all__ = [
 ACTIVATION_CELLS: int
 ACTIVATION_CELL_BITS: int
 N_BINS: int
+SOFTMAX_TAIL_DOUBLE: float
+SOFTMAX_TAIL_SINGLE: float
 SUM_TOLERANCE: float
 __version__: str
 
@@ -66,6 +71,13 @@ class Score:
     @staticmethod
     def sacp(base: Score, weight: float, window: int, include_top1: bool, probabilities: bool) -> Score: ...
     def lambda_max(self, n_classes: int) -> float: ...
+
+@final
+class Lambdas:
+    @staticmethod
+    def per_image(lambdas: NDArray[np.float64]) -> Lambdas: ...
+    @staticmethod
+    def per_class(lambdas: NDArray[np.float64]) -> Lambdas: ...
 
 @final
 class Loss:
@@ -155,10 +167,10 @@ class ExactProfile:
     def to_arrays(self) -> _Arrays: ...
 
 def threshold(
-    x: _Scores, lam: float, score: Score, inputs: str, out: NDArray[np.uint8], first_image: int
+    x: _Scores, lam: float | Lambdas, score: Score, inputs: str, out: NDArray[np.uint8], first_image: int
 ) -> None: ...
 def set_size(
-    x: _Scores, lam: float, score: Score, inputs: str, out: NDArray[np.uint16], first_image: int
+    x: _Scores, lam: float | Lambdas, score: Score, inputs: str, out: NDArray[np.uint16], first_image: int
 ) -> None: ...
 def true_label_scores(
     x: _Scores,
@@ -172,7 +184,7 @@ def true_label_scores(
 def coverage(
     x: _Scores,
     y: _Labels,
-    lam: float,
+    lam: float | Lambdas,
     score: Score,
     inputs: str,
     ignore_index: int | None,

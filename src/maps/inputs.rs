@@ -1,8 +1,7 @@
 //! What the numbers of a score map are.
 
-use super::Tile;
-use super::softmax::Softmax;
-use super::tile::padded;
+use super::Transform;
+use super::softmax::{Normalise, Softmax};
 use crate::real::Real;
 
 /// What a model hands over.
@@ -19,19 +18,12 @@ pub enum Inputs {
 }
 
 impl Inputs {
-    /// Whether probabilities have to be computed.
-    pub(super) fn converts(self) -> bool {
-        matches!(self, Self::Logits | Self::Scores)
-    }
-
-    /// A tile as scores want it; the buffers take what has to be computed.
-    pub(super) fn convert<'t, R: Real>(self, given: Tile<'t, R>, buffers: &'t mut Softmax<R>) -> Tile<'t, R> {
-        let stride = padded(given.len());
-        let planes = match self {
-            Self::Probabilities | Self::CriticalValues => return given,
-            Self::Logits => buffers.of_logits(&given, stride),
-            Self::Scores => buffers.of_scores(&given, stride),
-        };
-        given.converted(self, planes, stride)
+    /// What makes probabilities of them; `None` where they are taken as they are.
+    pub(super) fn transform<R: Real>(self) -> Option<Box<dyn Transform<R>>> {
+        match self {
+            Self::Probabilities | Self::CriticalValues => None,
+            Self::Logits => Some(Box::new(Softmax)),
+            Self::Scores => Some(Box::new(Normalise)),
+        }
     }
 }

@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
-use multiversion::multiversion;
 use ndarray::{ArrayView4, ArrayViewD, Axis, Ix4, s};
 
 use super::{ScoreMaps, rows};
 use crate::error::{Error, Result};
 use crate::real::Real;
+use crate::simd::{apply, vectorised};
 
 /// The code of a void pixel where labels are class codes.
 pub const VOID: i32 = -1;
@@ -151,7 +151,7 @@ fn encode<L: Label>(
     Err((*values.iter().find(|value| is_bad(value)).expect("one is bad")).into())
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+#[apply(vectorised!)]
 fn encode_run<L: Label>(values: &[L], n_classes: u64, void: Option<u64>, codes: &mut [i32]) -> bool {
     let (has_void, void) = (void.is_some(), void.unwrap_or_default());
     let mut any_bad = false;

@@ -2,7 +2,8 @@
 //!
 //! Kernels never see an array: they see a [`Tile`], some hundreds of pixels with all their classes, one run per class.
 //! Contiguous float32 and float64 maps are borrowed as they lie in memory; anything else (float16, channel-last,
-//! strided) is gathered tile by tile into a scratch buffer that stays in cache.
+//! strided) is gathered tile by tile into a scratch buffer that stays in cache. A [`Transform`] makes probabilities of what
+//! is not (logits, scores of any sum) in another.
 
 mod inputs;
 mod labels;
@@ -10,6 +11,7 @@ mod prefetch;
 mod softmax;
 mod stream;
 mod tile;
+mod transform;
 pub(crate) mod transpose;
 
 use std::ops::Range;
@@ -23,6 +25,7 @@ pub(crate) use self::stream::stream;
 use self::tile::Gathered;
 pub(crate) use self::tile::padded;
 pub use self::tile::{Scratch, Tile, TileReader};
+pub use self::transform::{PixelBuffers, PlanesMut, Transform};
 use crate::error::{Error, Result};
 use crate::real::{Element, Real};
 use crate::threads::Cancel;
@@ -38,6 +41,7 @@ pub struct ScoreMaps<'a, R> {
     source: Box<dyn Source<R> + 'a>,
     shape: [usize; 5],
     inputs: Inputs,
+    transform: Option<Box<dyn Transform<R> + 'a>>,
     first_image: usize,
 }
 
@@ -56,7 +60,14 @@ impl<'a, R: Real> ScoreMaps<'a, R> {
         if n_classes > MAX_CLASSES {
             return Err(Error::TooManyClasses { n_classes, max: MAX_CLASSES });
         }
-        Ok(Self { source: Box::new(view), shape: [n, n_classes, d, h, w], inputs, first_image })
+        let (source, shape) = (Box::new(view), [n, n_classes, d, h, w]);
+        Ok(Self { source, shape, inputs, transform: inputs.transform(), first_image })
+    }
+
+    /// The same with probabilities made by a transform of the caller's.
+    #[must_use]
+    pub fn with_transform(self, transform: impl Transform<R> + 'a) -> Self {
+        Self { transform: Some(Box::new(transform)), ..self }
     }
 
     /// Number of images.
@@ -88,11 +99,6 @@ impl<'a, R: Real> ScoreMaps<'a, R> {
     fn label_shape(&self) -> [usize; 4] {
         let [n, _, d, h, w] = self.shape;
         [n, d, h, w]
-    }
-
-    /// Number of bands that an image is cut into.
-    pub fn bands_per_image(&self) -> usize {
-        self.n_pixels().div_ceil(BAND)
     }
 
     /// The pieces of work: a piece of at most [`BAND`] pixels of one image each, in order.
@@ -169,6 +175,26 @@ pub fn map_bands<R: Real, W: Default, I: Send, O: Send>(
         })
         .collect();
     results.into_iter().collect()
+}
+
+/// Does a task for every band in parallel, and joins what the bands of each image gave: `add` takes them up into that of the
+/// first, in their order.
+pub fn fold_images<R: Real, W: Default, O: Send>(
+    maps: &ScoreMaps<'_, R>,
+    cancel: &Cancel,
+    task: impl Fn(&mut W, &Band) -> Result<O> + Sync,
+    add: impl Fn(&mut O, O),
+) -> Result<Vec<O>> {
+    let tasks = vec![(); maps.bands().len()];
+    let found = map_bands(maps, tasks, cancel, |work, band, ()| Ok((band.image, task(work, band)?)))?;
+    let mut images: Vec<O> = Vec::with_capacity(maps.n_images());
+    for (image, band) in found {
+        match images.get_mut(image) {
+            Some(sum) => add(sum, band),
+            None => images.push(band),
+        }
+    }
+    Ok(images)
 }
 
 /// A run of pixels (row-major) of one image.

@@ -1,65 +1,68 @@
 //! From logits, or from scores of any sum, to probabilities, tile by tile.
 //!
-//! `p_k = e^(x_k - m) / sum_j e^(x_j - m)` with `m` the largest logit, or `p_k = (x_k / m) / sum_j (x_j / m)`. Sums are
-//! compensated (Kahan): of 150 classes the float32 result is within some units in its last place. A pixel with a number that
-//! is not finite becomes NaN in all classes, and so does one whose scores sum to 0.
+//! `p_k = e^(x_k - m) / sum_j e^(x_j - m)` with `m` the largest logit (exactly 0 in the tail, see [`crate::exp`]), or
+//! `p_k = (x_k / m) / sum_j (x_j / m)`. Sums are compensated (Kahan): of 150 classes the float32 result is within
+//! some units in its last place. A pixel with a number that is not finite becomes NaN in all classes, and so does one whose
+//! scores sum to 0.
 
-use multiversion::multiversion;
-
-use super::{Tile, stream};
+use super::{Band, PixelBuffers, PlanesMut, Tile, Transform, stream};
 use crate::real::Real;
+use crate::simd::{apply, vectorised};
 
-/// Buffers of a conversion.
-#[derive(Default)]
-pub struct Softmax<R> {
-    planes: Vec<R>,
-    largest: Vec<R>,
-    sums: Vec<R>,
-    lost: Vec<R>,
+/// Softmax of logits.
+pub struct Softmax;
+
+/// Scores over their sum.
+pub struct Normalise;
+
+impl<R: Real> Transform<R> for Softmax {
+    fn apply(
+        &self,
+        given: &Tile<'_, R>,
+        _: &Band,
+        buffers: &mut PixelBuffers<R>,
+        out: &mut PlanesMut<'_, R>,
+    ) {
+        shares(given, R::neg_infinity(), exponentials, buffers, out);
+    }
+}
+
+impl<R: Real> Transform<R> for Normalise {
+    fn apply(
+        &self,
+        given: &Tile<'_, R>,
+        _: &Band,
+        buffers: &mut PixelBuffers<R>,
+        out: &mut PlanesMut<'_, R>,
+    ) {
+        // The largest is at least 0: where no score is above that, there is nothing to divide by.
+        shares(given, R::zero(), ratios, buffers, out);
+    }
 }
 
 /// Odds of one class from its plane and the largest numbers, added to the sums.
 type Odds<R> = fn(&[R], &[R], &mut [R], &mut [R], &mut [R]);
 
-impl<R: Real> Softmax<R> {
-    /// Softmax of logits. Class `k` is the run at `k * stride` of the result.
-    pub fn of_logits(&mut self, tile: &Tile<'_, R>, stride: usize) -> &[R] {
-        self.convert(tile, stride, R::neg_infinity(), exponentials)
+/// Finds the largest number of each pixel, at least `least`, makes odds of it and the others, and divides by their sum.
+fn shares<R: Real>(
+    given: &Tile<'_, R>,
+    least: R,
+    odds: Odds<R>,
+    buffers: &mut PixelBuffers<R>,
+    out: &mut PlanesMut<'_, R>,
+) {
+    let [largest, sums, lost] = buffers.fill(given.len(), [least, R::zero(), R::zero()]);
+    stream!(given, |planes, _k| maximum(planes, largest));
+    for (k, run) in out.runs().enumerate() {
+        odds(given.plane(k), largest, sums, lost, run);
     }
-
-    /// Scores over their sum, likewise.
-    pub fn of_scores(&mut self, tile: &Tile<'_, R>, stride: usize) -> &[R] {
-        // The largest is at least 0: where no score is above that, there is nothing to divide by.
-        self.convert(tile, stride, R::zero(), ratios)
-    }
-
-    /// Finds the largest number of each pixel, at least `least`, makes odds of it and the others, and divides by their sum.
-    fn convert(&mut self, tile: &Tile<'_, R>, stride: usize, least: R, odds: Odds<R>) -> &[R] {
-        self.reset(tile, stride, least);
-        let Self { planes, largest, sums, lost } = self;
-        stream!(tile, |planes, _k| maximum(planes, largest));
-        for (k, run) in planes.chunks_exact_mut(stride).enumerate() {
-            odds(tile.plane(k), largest, sums, lost, run);
-        }
-        invert(sums);
-        for run in planes.chunks_exact_mut(stride) {
-            scale(run, sums);
-        }
-        planes
-    }
-
-    fn reset(&mut self, tile: &Tile<'_, R>, stride: usize, least: R) {
-        self.planes.resize(tile.n_classes() * stride, R::zero());
-        for (buffer, start) in
-            [(&mut self.largest, least), (&mut self.sums, R::zero()), (&mut self.lost, R::zero())]
-        {
-            buffer.clear();
-            buffer.resize(tile.len(), start);
-        }
+    invert(sums);
+    for run in out.runs() {
+        scale(run, sums);
     }
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+#[apply(vectorised!)]
 fn maximum<R: Real, const N: usize>(planes: [&[R]; N], largest: &mut [R]) {
     let planes = planes.map(|plane| &plane[..largest.len()]);
     for (j, largest) in largest.iter_mut().enumerate() {
@@ -69,7 +72,7 @@ fn maximum<R: Real, const N: usize>(planes: [&[R]; N], largest: &mut [R]) {
     }
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+#[apply(vectorised!)]
 fn exponentials<R: Real>(plane: &[R], largest: &[R], sums: &mut [R], lost: &mut [R], out: &mut [R]) {
     let len = plane.len();
     let (largest, out) = (&largest[..len], &mut out[..len]);
@@ -82,7 +85,7 @@ fn exponentials<R: Real>(plane: &[R], largest: &[R], sums: &mut [R], lost: &mut 
     }
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+#[apply(vectorised!)]
 fn ratios<R: Real>(plane: &[R], largest: &[R], sums: &mut [R], lost: &mut [R], out: &mut [R]) {
     let len = plane.len();
     let (largest, out) = (&largest[..len], &mut out[..len]);
@@ -101,14 +104,14 @@ fn compensated<R: Real>(sum: R, lost: R, x: R) -> (R, R) {
     (total, (total - sum) - x)
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+#[apply(vectorised!)]
 fn invert<R: Real>(sums: &mut [R]) {
     for sum in sums {
         *sum = R::one() / *sum;
     }
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+#[apply(vectorised!)]
 fn scale<R: Real>(run: &mut [R], factors: &[R]) {
     for (value, &factor) in run.iter_mut().zip(factors) {
         *value = *value * factor;
@@ -119,8 +122,16 @@ fn scale<R: Real>(run: &mut [R], factors: &[R]) {
 mod tests {
     use super::*;
 
+    fn of<R: Real>(transform: impl Transform<R>, given: &[R]) -> Vec<R> {
+        let (tile, at) = (Tile::new(given, 1, 1, given.len()), Band { image: 0, pixels: 0..1 });
+        let mut buffer = Vec::new();
+        let mut out = PlanesMut::new(&mut buffer, given.len(), 1);
+        transform.apply(&tile, &at, &mut PixelBuffers::default(), &mut out);
+        out.runs().map(|run| run[0]).collect()
+    }
+
     fn softmax(logits: &[f32]) -> Vec<f32> {
-        Softmax::default().of_logits(&Tile::new(logits, 1, 1, logits.len()), 1).to_vec()
+        of(Softmax, logits)
     }
 
     #[test]
@@ -153,20 +164,15 @@ mod tests {
 
     #[test]
     fn scores_over_their_sum() {
-        let scores = [1.0_f64, 0.0, 3.0];
-        let tile = Tile::new(&scores, 1, 1, 3);
-        assert_eq!(Softmax::default().of_scores(&tile, 1), [0.25, 0.0, 0.75]);
-        let none = [0.0_f64; 3];
-        assert!(Softmax::default().of_scores(&Tile::new(&none, 1, 1, 3), 1).iter().all(|p| p.is_nan()));
+        assert_eq!(of(Normalise, &[1.0_f64, 0.0, 3.0]), [0.25, 0.0, 0.75]);
+        assert!(of(Normalise, &[0.0_f64; 3]).iter().all(|p| p.is_nan()));
         for tiny in [1e-40_f32, 3e38] {
-            let scores = [tiny, 3.0 * (tiny / 4.0)];
-            let found = Softmax::default().of_scores(&Tile::new(&scores, 1, 1, 2), 1).to_vec();
+            let found = of(Normalise, &[tiny, 3.0 * (tiny / 4.0)]);
             assert!(
                 (found[0] - 4.0 / 7.0).abs() < 1e-4 && (found[0] + found[1] - 1.0).abs() < 1e-6,
                 "{found:?}"
             );
         }
-        let negative = [-1.0_f32, -2.0];
-        assert!(!(Softmax::default().of_scores(&Tile::new(&negative, 1, 1, 2), 1)[0] >= 0.0));
+        assert!(!(of(Normalise, &[-1.0_f32, -2.0])[0] >= 0.0));
     }
 }

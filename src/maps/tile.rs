@@ -5,11 +5,11 @@ use std::ops::Range;
 use ndarray::{ArrayView4, s};
 
 use super::prefetch::prefetch;
-use super::softmax::Softmax;
-use super::{Inputs, ScoreMaps, rows};
+use super::{Band, Inputs, PixelBuffers, PlanesMut, ScoreMaps, rows};
 use crate::real::{Element, Real};
 
 /// Some pixels of one image with all their classes: class `k` is the run `k * stride .. k * stride + len`.
+#[derive(Clone, Copy)]
 pub struct Tile<'a, R> {
     data: &'a [R],
     stride: usize,
@@ -35,10 +35,9 @@ impl<'a, R> Tile<'a, R> {
         Self { data, stride, len, n_classes, given, is_trusted: false }
     }
 
-    /// The tile with the probabilities that were made of what it held.
-    pub(super) fn converted(self, inputs: Inputs, data: &'a [R], stride: usize) -> Self {
-        let given = Given { inputs, data: self.data, stride: self.stride };
-        Self { given, ..Self::new(data, stride, self.len, self.n_classes) }
+    /// The same, with what the caller gave in its place.
+    fn made_of(self, given: &Self, inputs: Inputs) -> Self {
+        Self { given: Given { inputs, data: given.data, stride: given.stride }, ..self }
     }
 
     /// The same, made of numbers that were checked: by rounding they may be beyond a limit that those kept.
@@ -112,7 +111,8 @@ impl<'a, E> Layout<'a, E> {
 #[derive(Default)]
 pub struct Scratch<R> {
     gathered: Gathered<R>,
-    converted: Softmax<R>,
+    made: Vec<R>,
+    buffers: PixelBuffers<R>,
 }
 
 /// Buffers of [`read`].
@@ -138,14 +138,17 @@ impl<'m, R: Real> TileReader<'m, R> {
     /// How many pixels a tile should have.
     pub fn tile_len(&self) -> usize {
         let len = self.maps.source.tile_len();
-        if self.maps.inputs.converts() { len.min(GATHERED) } else { len }
+        if self.maps.transform.is_some() { len.min(GATHERED) } else { len }
     }
 
     /// The tile of the given pixels, as probabilities.
     pub fn read(&mut self, pixels: Range<usize>) -> Tile<'_, R> {
-        let Scratch { gathered, converted } = &mut *self.scratch;
-        let tile = self.maps.source.tile(self.image, pixels, gathered);
-        self.maps.inputs.convert(tile, converted)
+        let Scratch { gathered, made, buffers } = &mut *self.scratch;
+        let given = self.maps.source.tile(self.image, pixels.clone(), gathered);
+        let Some(transform) = &self.maps.transform else { return given };
+        let mut out = PlanesMut::new(made, given.n_classes(), given.len());
+        transform.apply(&given, &Band { image: self.image, pixels }, buffers, &mut out);
+        out.into_tile().made_of(&given, self.maps.inputs)
     }
 
     /// What errors call the image.

@@ -3,12 +3,12 @@
 
 use std::ops::Range;
 
-use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::stack::LabelStack;
 use crate::error::{Error, Result};
 use crate::maps::Label;
+use crate::simd::{apply, vectorised};
 use crate::threads::Cancel;
 
 /// Pixels of a parallel task.
@@ -109,7 +109,7 @@ fn span<L: Label>(stack: &LabelStack<'_, L>, cancel: &Cancel) -> Result<(L, u64)
     Ok((least, offset(largest, least)))
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+#[apply(vectorised!)]
 fn range<L: Label>(labels: &[L]) -> (L, L) {
     let (mut least, mut largest) = (labels[0], labels[0]);
     for &label in labels {
@@ -144,7 +144,7 @@ fn varying<L: Label>(stack: &LabelStack<'_, L>, cancel: &Cancel) -> Result<Vec<b
     Ok(bands.into_iter().collect::<Result<Vec<_>>>()?.concat())
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+#[apply(vectorised!)]
 fn compare<L: Label>(flags: &mut [bool], first: &[L], other: &[L]) {
     for (flag, (a, b)) in flags.iter_mut().zip(first.iter().zip(other)) {
         *flag |= a != b;
@@ -183,7 +183,7 @@ impl Moments {
     }
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+#[apply(vectorised!)]
 fn narrow_moments<L: Label>(labels: &[L], flags: Option<&[bool]>, least: L) -> (u64, u64) {
     let (mut sum, mut squares) = (0, 0);
     match flags {
@@ -212,7 +212,7 @@ struct Standard {
     factor: f64,
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+#[apply(vectorised!)]
 fn add_narrow<L: Label>(sums: &mut [f64], labels: &[L], least: L, n_pixels: f64, standard: Standard) {
     // Processors have an instruction for 32 bits.
     let number = |label: L| f64::from(offset(label, least) as i32);

@@ -1,10 +1,9 @@
 //! How given multi-labeled masks cover the truth.
 
-use multiversion::multiversion;
-
 use crate::error::Result;
-use crate::maps::{ClassCounter, LabelMaps, ScoreMaps, Scratch, VOID, map_bands};
-use crate::sets::{Coverage, join_bands};
+use crate::maps::{Band, ClassCounter, LabelMaps, ScoreMaps, Scratch, VOID, fold_images};
+use crate::sets::Coverage;
+use crate::simd::{apply, vectorised};
 use crate::threads::Cancel;
 
 /// Counts, image by image, what boolean masks `(n, K, ...)`, 1 where a class is in, hold of the labelled pixels.
@@ -13,8 +12,7 @@ pub fn mask_coverage(
     labels: &LabelMaps<'_>,
     cancel: &Cancel,
 ) -> Result<Vec<Coverage>> {
-    let tasks = vec![(); masks.bands().len()];
-    let bands = map_bands(masks, tasks, cancel, |work: &mut (Scratch<f32>, Vec<i32>), band, ()| {
+    let cover = |work: &mut (Scratch<f32>, Vec<i32>), band: &Band| {
         let (scratch, codes) = work;
         let (mut found, mut totals) =
             (Coverage::new(masks.n_classes()), ClassCounter::new(masks.n_classes()));
@@ -33,12 +31,12 @@ pub fn mask_coverage(
         found.totals = totals.finish();
         found.missed = found.totals.iter().zip(covered).map(|(total, covered)| total - covered).collect();
         Ok(found)
-    })?;
-    Ok(join_bands(masks, &bands))
+    };
+    fold_images(masks, cancel, cover, Coverage::add)
 }
 
 /// How many labelled pixels of a tile hold a class, and how many of those are of it.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+#[apply(vectorised!)]
 fn tally(plane: &[f32], codes: &[i32], class: i32) -> (u32, u32) {
     let (mut inside, mut hits) = (0, 0);
     for (&is_inside, &code) in plane.iter().zip(codes) {

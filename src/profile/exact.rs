@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::loss::Loss;
-use crate::maps::{Band, ClassCounter, LabelMaps, ScoreMaps, map_bands};
+use crate::maps::{Band, ClassCounter, LabelMaps, ScoreMaps, fold_images};
 use crate::real::{Real, Stored};
 use crate::score::{Activations, Buffers, Coding, Score, for_each_tile};
 use crate::threads::Cancel;
@@ -208,28 +208,30 @@ pub fn build<R: Real>(
     with_activations: bool,
     cancel: &Cancel,
 ) -> Result<ExactProfile> {
-    let tasks = vec![(); maps.bands().len()];
-    let bands = map_bands(maps, tasks, cancel, |work, band, ()| {
-        profile_band(maps, labels, score, with_activations, band, work)
-    })?;
-    let mut bands = bands.into_iter();
-    let images = (0..maps.n_images())
-        .map(|_| {
-            let mut totals = vec![0; maps.n_classes()];
-            let mut blocks = Vec::with_capacity(maps.bands_per_image());
-            let mut activations: Option<Activations> = None;
-            for (counts, found, block) in bands.by_ref().take(maps.bands_per_image()) {
-                totals.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
-                match (&mut activations, found) {
-                    (Some(sum), Some(found)) => sum.merge(&found),
-                    (sum, found) => *sum = found,
-                }
-                blocks.push(block);
-            }
-            Arc::new(ImageProfile::new(totals, activations, blocks))
-        })
+    let profile =
+        |work: &mut Work<R>, band: &Band| profile_band(maps, labels, score, with_activations, band, work);
+    let images = fold_images(maps, cancel, profile, Found::add)?
+        .into_iter()
+        .map(|found| Arc::new(ImageProfile::new(found.totals, found.activations, found.blocks)))
         .collect();
     Ok(ExactProfile::new(score.coding(), maps.n_classes(), images))
+}
+
+/// What is found in a part of an image.
+struct Found {
+    totals: Vec<u64>,
+    activations: Option<Activations>,
+    blocks: Vec<Block>,
+}
+
+impl Found {
+    fn add(&mut self, other: Self) {
+        self.totals.iter_mut().zip(other.totals).for_each(|(sum, count)| *sum += count);
+        if let (Some(sum), Some(counts)) = (&mut self.activations, other.activations) {
+            sum.merge(&counts);
+        }
+        self.blocks.extend(other.blocks);
+    }
 }
 
 /// The buffers of one thread.
@@ -247,24 +249,25 @@ fn profile_band<R: Real>(
     with_activations: bool,
     band: &Band,
     buffers: &mut Work<R>,
-) -> Result<(Vec<u64>, Option<Activations>, Block)> {
+) -> Result<Found> {
     let Work { tiles, values, labels: missed_labels } = buffers;
     values.clear();
     missed_labels.clear();
     let mut totals = ClassCounter::new(maps.n_classes());
     let mut activations = with_activations.then(Activations::default);
-    for_each_tile(maps, Some(labels), score, band, tiles, |spot, tile, work| {
-        totals.add(spot.codes);
-        score.true_labels(tile, spot.codes, &spot.place, work)?;
+    for_each_tile(maps, Some(labels), score, band, tiles, |spot| {
+        let codes = spot.labels();
+        totals.add(codes);
+        score.true_labels(spot)?;
         if let Some(activations) = &mut activations {
-            score.count_activations(tile, spot.codes, work, activations);
+            score.count_activations(spot, activations);
         }
-        values.extend_from_slice(&work.missed.values);
-        missed_labels.extend(work.missed.at.iter().map(|&j| spot.codes[j as usize] as u16));
+        values.extend_from_slice(&spot.work.missed.values);
+        missed_labels.extend(spot.work.missed.at.iter().map(|&j| codes[j as usize] as u16));
         Ok(())
     })?;
     let values =
         if score.needs_double() { Stored::Double(values.as_slice().into()) } else { R::store(values) };
     let block = Block { values, labels: missed_labels.as_slice().into() };
-    Ok((totals.finish(), activations, block))
+    Ok(Found { totals: totals.finish(), activations, blocks: vec![block] })
 }

@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 use super::arrays::{
     Labels, Scores, borrow, check_shape, inputs_of, masks_mut, pixels_mut, with_labels, with_maps,
 };
-use super::objects::Score;
+use super::objects::{Score, lambdas_of};
 use super::run::run;
 use crate::consign::svd;
 use crate::maps::{Inputs, ScoreMaps};
@@ -31,18 +31,18 @@ use crate::sets;
 #[pyfunction]
 pub fn threshold<'py>(
     x: &Bound<'py, PyAny>,
-    lam: f64,
+    lam: &Bound<'py, PyAny>,
     score: &Bound<'py, Score>,
     inputs: &str,
     mut out: PyReadwriteArrayDyn<'py, u8>,
     first_image: usize,
 ) -> PyResult<()> {
-    let scores = Scores::new(x)?;
+    let (scores, lambdas) = (Scores::new(x)?, lambdas_of(lam)?);
     check_shape(&scores, |_| true, out.shape())?;
     with_maps!(scores.maps(inputs_of(inputs)?, first_image)?, |maps| {
         let score = score.get().0.build(maps.n_classes());
         let out = masks_mut(&mut out)?;
-        run(x.py(), |cancel| sets::threshold(maps, lam, &*score, out, cancel))
+        run(x.py(), |cancel| sets::threshold(maps, &lambdas, &*score, out, cancel))
     })
 }
 
@@ -50,18 +50,18 @@ pub fn threshold<'py>(
 #[pyfunction]
 pub fn set_size<'py>(
     x: &Bound<'py, PyAny>,
-    lam: f64,
+    lam: &Bound<'py, PyAny>,
     score: &Bound<'py, Score>,
     inputs: &str,
     mut out: PyReadwriteArrayDyn<'py, u16>,
     first_image: usize,
 ) -> PyResult<()> {
-    let scores = Scores::new(x)?;
+    let (scores, lambdas) = (Scores::new(x)?, lambdas_of(lam)?);
     check_shape(&scores, |axis| axis != 1, out.shape())?;
     with_maps!(scores.maps(inputs_of(inputs)?, first_image)?, |maps| {
         let score = score.get().0.build(maps.n_classes());
         let out = pixels_mut(&mut out)?;
-        run(x.py(), |cancel| sets::set_size(maps, lam, &*score, out, cancel))
+        run(x.py(), |cancel| sets::set_size(maps, &lambdas, &*score, out, cancel))
     })
 }
 
@@ -105,17 +105,17 @@ fn counts<'py>(py: Python<'py>, images: &[sets::Coverage]) -> Counts<'py> {
 pub fn coverage<'py>(
     x: &Bound<'py, PyAny>,
     y: &Bound<'py, PyAny>,
-    lam: f64,
+    lam: &Bound<'py, PyAny>,
     score: &Bound<'py, Score>,
     inputs: &str,
     ignore_index: Option<i64>,
     first_image: usize,
 ) -> PyResult<Counts<'py>> {
-    let (scores, labels) = (Scores::new(x)?, Labels::new(y)?);
+    let (scores, labels, lambdas) = (Scores::new(x)?, Labels::new(y)?, lambdas_of(lam)?);
     let images = with_maps!(scores.maps(inputs_of(inputs)?, first_image)?, |maps| {
         let labels = labels.maps(ignore_index, maps)?;
         let score = score.get().0.build(maps.n_classes());
-        run(x.py(), |cancel| sets::coverage(maps, &labels, lam, &*score, cancel))
+        run(x.py(), |cancel| sets::coverage(maps, &labels, &lambdas, &*score, cancel))
     })?;
     Ok(counts(x.py(), &images))
 }

@@ -42,7 +42,7 @@ mod _core {
         truncated_svd, weighted_quantile,
     };
     #[pymodule_export]
-    use super::objects::{Loss, Score};
+    use super::objects::{Lambdas, Loss, Score};
     #[pymodule_export]
     use super::profile::ExactProfile;
     #[pymodule_export]
@@ -62,6 +62,8 @@ mod _core {
         module.add("ACTIVATION_CELLS", crate::score::N_CELLS)?;
         module.add("ACTIVATION_CELL_BITS", crate::score::CELL_BITS)?;
         module.add("N_BINS", crate::risk::binned::N_BINS)?;
+        module.add("SOFTMAX_TAIL_DOUBLE", crate::exp::DOUBLE_TAIL)?;
+        module.add("SOFTMAX_TAIL_SINGLE", crate::exp::SINGLE_TAIL)?;
         module.add("SUM_TOLERANCE", crate::normalisation::TOLERANCE)?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }

@@ -2,12 +2,12 @@
 
 use num_rational::BigRational;
 use num_traits::Signed;
-use numpy::{PyArray1, PyReadonlyArray2};
+use numpy::{PyArray1, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::loss::{self, Weighting};
-use crate::score::{BaseSpec, Settings, Spec};
+use crate::score::{self, BaseSpec, Settings, Spec};
 
 /// A conformity score, for any number of classes.
 #[pyclass(frozen, module = "conformask._core")]
@@ -57,6 +57,33 @@ impl Score {
     /// The smallest lambda at which every set is full.
     fn lambda_max(&self, n_classes: usize) -> f64 {
         self.0.coding(n_classes).lambda_max()
+    }
+}
+
+/// Lambdas that differ from image to image, or from class to class.
+#[pyclass(frozen, module = "conformask._core")]
+pub struct Lambdas(score::Lambdas);
+
+#[pymethods]
+impl Lambdas {
+    /// One for each image, `(n,)`.
+    #[staticmethod]
+    fn per_image(lambdas: PyReadonlyArray1<'_, f64>) -> Self {
+        Self(score::Lambdas::PerImage(lambdas.as_array().to_vec()))
+    }
+
+    /// One for each class, `(K,)`.
+    #[staticmethod]
+    fn per_class(lambdas: PyReadonlyArray1<'_, f64>) -> Self {
+        Self(score::Lambdas::PerClass(lambdas.as_array().to_vec()))
+    }
+}
+
+/// The lambdas that a kernel is given: a number, or [`Lambdas`].
+pub fn lambdas_of(lam: &Bound<'_, PyAny>) -> PyResult<score::Lambdas> {
+    match lam.cast::<Lambdas>() {
+        Ok(lambdas) => Ok(lambdas.get().0.clone()),
+        Err(_) => Ok(score::Lambdas::One(lam.extract()?)),
     }
 }
 

@@ -11,11 +11,10 @@
 //!
 //! Romano, Sesia, Candès, "Classification with Valid and Adaptive Coverage", NeurIPS 2020, without randomisation.
 
-use multiversion::multiversion;
-
 use super::restart;
-use crate::maps::Tile;
+use crate::maps::{PlanesMut, Tile};
 use crate::real::Real;
+use crate::simd::{apply, vectorised};
 
 /// A probability as a multiple of 2^-53, which one of at least 1/2 is anyway.
 #[inline(always)]
@@ -61,7 +60,7 @@ impl<R: Real> BeforeSome<R> {
     }
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+#[apply(vectorised!)]
 fn add_before<R: Real>(
     plane: &[R],
     k: i32,
@@ -94,47 +93,45 @@ const LANES: usize = 16;
 /// A number for each of some pixels.
 type Lanes = [f64; LANES];
 
-/// The scores of all labels of a tile.
+/// What is before all labels of some pixels.
 #[derive(Default)]
-pub struct Criticals {
-    values: Vec<f64>,
-    stride: usize,
-    len: usize,
-    n_classes: usize,
+pub struct BeforeAll {
     probabilities: Vec<Lanes>,
     grains: Vec<Lanes>,
 }
 
-impl Criticals {
-    /// Computes them: `score` of what is before each label.
-    pub fn compute<R: Real>(&mut self, tile: &Tile<'_, R>, score: impl Fn(Before) -> f64) -> Tile<'_, f64> {
-        (self.len, self.n_classes) = (tile.len(), tile.n_classes());
-        self.stride = tile.len().next_multiple_of(LANES);
-        self.values.resize(self.n_classes * self.stride, 0.0);
-        self.probabilities.resize(self.n_classes, Lanes::default());
-        self.grains.resize(self.n_classes, Lanes::default());
+impl BeforeAll {
+    /// Writes `score` of what is before each label of a tile.
+    pub fn compute<R: Real>(
+        &mut self,
+        tile: &Tile<'_, R>,
+        score: impl Fn(Before) -> f64,
+        out: &mut PlanesMut<'_, f64>,
+    ) {
+        let n_classes = tile.n_classes();
+        self.probabilities.resize(n_classes, Lanes::default());
+        self.grains.resize(n_classes, Lanes::default());
         for first in (0..tile.len()).step_by(LANES) {
             let lanes = LANES.min(tile.len() - first);
-            for k in 0..self.n_classes {
+            for k in 0..n_classes {
                 for (l, &p) in tile.plane(k)[first..][..lanes].iter().enumerate() {
                     self.probabilities[k][l] = p.into();
                     self.grains[k][l] = grain(p.into());
                 }
             }
-            for k in 0..self.n_classes {
+            for k in 0..n_classes {
                 let (masses, counts) = sum_before(k, &self.probabilities, &self.grains);
-                let run = &mut self.values[k * self.stride + first..][..LANES];
+                let run = &mut out.padded_run(k)[first..][..LANES];
                 for (l, value) in run.iter_mut().enumerate() {
                     *value = score(Before { mass: masses[l], count: counts[l] });
                 }
             }
         }
-        Tile::new(&self.values, self.stride, self.len, self.n_classes)
     }
 }
 
 /// Compares a label with every other: for some tens of classes faster than a sort, as all pixels do the same.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+#[apply(vectorised!)]
 fn sum_before(class: usize, probabilities: &[Lanes], grains: &[Lanes]) -> (Lanes, Lanes) {
     let own = probabilities[class];
     let (mut masses, mut counts) = (Lanes::default(), Lanes::default());
@@ -159,9 +156,10 @@ mod tests {
 
     fn masses(p: &[f64]) -> Vec<f64> {
         let tile = Tile::new(p, 1, 1, p.len());
-        let mut criticals = Criticals::default();
-        let all = criticals.compute(&tile, |before| before.mass);
-        let found: Vec<f64> = (0..p.len()).map(|k| all.plane(k)[0]).collect();
+        let mut buffer = Vec::new();
+        let mut all = PlanesMut::new(&mut buffer, p.len(), 1);
+        BeforeAll::default().compute(&tile, |before| before.mass, &mut all);
+        let found: Vec<f64> = all.runs().map(|run| run[0]).collect();
         let mut some = BeforeSome::default();
         for (k, &mass) in found.iter().enumerate() {
             some.compute(&tile, &[0], &[k as i32], &p[k..=k]);

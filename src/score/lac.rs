@@ -10,15 +10,18 @@
 //! Thresholding needs no arithmetic per value: `1.0 - f64(p) <= lambda` is monotone in `p`, so there is a smallest `p` of
 //! the input's own type for which it holds ([`Coding::cutoff`]), and the kernels compare with that.
 
-use multiversion::multiversion;
 use ndarray::ArrayViewMut2;
 
-use super::given::include_from;
-use super::{Activations, Base, BaseWork, Coding, Loaded, Score, Work, restart};
+use super::compare::{self, include_from};
+use super::{
+    Activations, Coding, Cutoffs, Loaded, Score, Spot, ValueBuffers, Values, Work, load_by_probability,
+    restart,
+};
 use crate::error::Result;
 use crate::maps::{Tile, VOID, stream};
-use crate::normalisation::{Place, check};
+use crate::normalisation::check;
 use crate::real::Real;
+use crate::simd::{apply, vectorised};
 
 /// The score `1 - p`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,24 +31,27 @@ pub struct Lac {
 }
 
 impl<R: Real> Score<R> for Lac {
+    /// Without the rule that includes the most probable label.
+    fn values<'t>(&self, tile: &Tile<'t, R>, _: &'t mut ValueBuffers) -> Values<'t, R> {
+        Values::Own(*tile)
+    }
+
     /// Probabilities are stored: `1 - p` of a float32 would not fit a float32.
     fn coding(&self) -> Coding {
         Coding::Complement
     }
 
-    fn true_labels(
-        &self,
-        tile: &Tile<'_, R>,
-        codes: &[i32],
-        place: &Place,
-        work: &mut Work<R>,
-    ) -> Result<()> {
-        let Work { scan, missed, .. } = work;
-        scan.truth(tile, codes, place)?;
+    fn needs_double(&self) -> bool {
+        false
+    }
+
+    fn true_labels(&self, spot: &mut Spot<'_, R>) -> Result<()> {
+        let (codes, Work { scan, missed, .. }) = (spot.labels(), &mut *spot.work);
+        scan.truth(&spot.tile, codes, &spot.place)?;
         if self.include_top1 {
             scan.flag_not_best(codes);
         } else {
-            scan.flags.resize(tile.len(), 0);
+            scan.flags.resize(codes.len(), 0);
             not_certain(codes, &scan.values, &mut scan.flags);
         }
         missed.note(&scan.flags);
@@ -53,24 +59,12 @@ impl<R: Real> Score<R> for Lac {
         Ok(())
     }
 
-    fn count_activations(
-        &self,
-        tile: &Tile<'_, R>,
-        codes: &[i32],
-        work: &mut Work<R>,
-        counts: &mut Activations,
-    ) {
-        let coding = Coding::Complement;
-        for k in 0..tile.n_classes() {
-            for (&p, &code) in tile.plane(k).iter().zip(codes) {
-                if code != VOID {
-                    counts.add(coding, p.into());
-                }
-            }
-        }
+    fn count_activations(&self, spot: &mut Spot<'_, R>, counts: &mut Activations) {
+        let (coding, codes) = (Coding::Complement, spot.labels());
+        compare::count_activations(&spot.tile, coding, codes, counts);
         if self.include_top1 {
-            for (&best_value, _) in work.scan.best_values.iter().zip(codes).filter(|(_, code)| **code != VOID)
-            {
+            let best_values = spot.work.scan.best_values.iter().zip(codes);
+            for (&best_value, _) in best_values.filter(|(_, code)| **code != VOID) {
                 counts.promote(coding, best_value.into());
             }
         }
@@ -78,15 +72,20 @@ impl<R: Real> Score<R> for Lac {
 
     fn masks(
         &self,
-        tile: &Tile<'_, R>,
-        lambda: f64,
-        place: &Place,
-        work: &mut Work<R>,
+        spot: &mut Spot<'_, R>,
+        cutoffs: Cutoffs<'_, R>,
         out: &mut ArrayViewMut2<'_, u8>,
     ) -> Result<()> {
-        let Work { scan, sizes, .. } = work;
-        scan.top(tile, None, place)?;
-        let cutoff = Coding::Complement.cutoff(lambda);
+        let (tile, Work { scan, sizes, .. }) = (&spot.tile, &mut *spot.work);
+        let Some(cutoff) = cutoffs.shared() else {
+            let best = scan.first(tile, None, &spot.place)?;
+            compare::masks(tile, Coding::Complement, |k| cutoffs.own(k), out);
+            if self.include_top1 {
+                best.iter().enumerate().for_each(|(j, &best)| out[[best as usize, j]] = 1);
+            }
+            return Ok(());
+        };
+        scan.top(tile, None, &spot.place)?;
         let rows =
             out.outer_iter_mut().map(|row| row.into_slice().expect("the pixels of a class are contiguous"));
         if !(self.include_top1 && any_below(&scan.best_values, cutoff)) {
@@ -110,62 +109,56 @@ impl<R: Real> Score<R> for Lac {
         Ok(())
     }
 
-    fn sizes(
-        &self,
-        tile: &Tile<'_, R>,
-        lambda: f64,
-        codes: Option<&[i32]>,
-        place: &Place,
-        work: &mut Work<R>,
-    ) -> Result<()> {
-        let Work { scan, sizes, .. } = work;
+    fn sizes(&self, spot: &mut Spot<'_, R>, cutoffs: Cutoffs<'_, R>) -> Result<()> {
+        let (tile, Work { scan, sizes, .. }) = (&spot.tile, &mut *spot.work);
+        let Some(cutoff) = cutoffs.shared() else {
+            scan.first(tile, spot.codes, &spot.place)?;
+            compare::sizes(tile, Coding::Complement, |k| cutoffs.own(k), sizes);
+            if self.include_top1 {
+                // A void pixel may have no label at all that is the most probable one.
+                let best = scan.best.iter().map(|&best| best.max(0) as usize);
+                for ((size, best), &value) in sizes.iter_mut().zip(best).zip(&scan.best_values) {
+                    *size += i32::from(value < cutoffs.own(best));
+                }
+            }
+            return Ok(());
+        };
         restart(sizes, tile.len(), 0);
         restart(&mut scan.sums, tile.len(), R::zero());
-        let cutoff = Coding::Complement.cutoff(lambda);
         let mut signs = R::Bits::default();
         stream!(tile, |planes, _k| signs |= count(planes, cutoff, &mut scan.sums, sizes));
         if self.include_top1 {
             // If any label passes, the most probable one does.
             at_least_one(sizes);
         }
-        check(tile, &scan.sums, signs, codes, place)
+        check(tile, &scan.sums, signs, spot.codes, &spot.place)
+    }
+
+    fn load(&self, spot: &mut Spot<'_, R>, out: &mut Loaded<'_, R>) -> Result<()> {
+        load_by_probability(self, spot, out)
     }
 }
 
-impl<R: Real> Base<R> for Lac {
-    fn load(
-        &self,
-        tile: &Tile<'_, R>,
-        place: &Place,
-        work: &mut BaseWork<R>,
-        out: &mut Loaded<'_, R>,
-    ) -> Result<()> {
-        out.first.copy_from_slice(work.scan.first(tile, place)?);
-        out.copy(tile);
-        Ok(())
-    }
-}
-
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+#[apply(vectorised!)]
 fn not_certain<R: Real>(codes: &[i32], values: &[R], missed: &mut [u8]) {
     for ((&code, &p), missed) in codes.iter().zip(values).zip(missed) {
         *missed = u8::from((p < R::one()) & (code != VOID));
     }
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+#[apply(vectorised!)]
 fn any_below<R: Real>(values: &[R], limit: R) -> bool {
     values.iter().fold(false, |any, &value| any | (value < limit))
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+#[apply(vectorised!)]
 fn lower_to<R: Real>(values: &mut [R], limit: R) {
     for value in values {
         *value = if *value < limit { *value } else { limit };
     }
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+#[apply(vectorised!)]
 fn include_each<R: Real>(plane: &[R], thresholds: &[R], mask: &mut [u8], sizes: &mut [i32]) {
     let len = plane.len();
     let (thresholds, mask, sizes) = (&thresholds[..len], &mut mask[..len], &mut sizes[..len]);
@@ -176,7 +169,7 @@ fn include_each<R: Real>(plane: &[R], thresholds: &[R], mask: &mut [u8], sizes: 
     }
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+#[apply(vectorised!)]
 fn count<R: Real, const N: usize>(
     planes: [&[R]; N],
     cutoff: R,
@@ -200,7 +193,7 @@ fn count<R: Real, const N: usize>(
     signs
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+#[apply(vectorised!)]
 fn at_least_one(sizes: &mut [i32]) {
     for size in sizes {
         *size = (*size).max(1);

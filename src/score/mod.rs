@@ -8,8 +8,10 @@
 mod activation;
 mod aps;
 mod coding;
+mod compare;
 mod given;
 mod lac;
+mod lambdas;
 mod raps;
 mod sacp;
 mod scan;
@@ -20,27 +22,43 @@ use std::ops::Range;
 use ndarray::ArrayViewMut2;
 
 pub use self::activation::{Activations, CELL_BITS, N_CELLS};
-use self::aps::{BeforeSome, Criticals};
+use self::aps::{BeforeAll, BeforeSome};
 pub use self::coding::Coding;
 pub use self::given::Given;
 pub use self::lac::Lac;
+pub use self::lambdas::{Cutoffs, Lambdas};
 pub use self::raps::Raps;
 pub use self::sacp::{Sacp, Settings};
 use self::scan::Scan;
 pub use self::spec::{BaseSpec, Spec};
 use crate::error::Result;
-use crate::maps::{Band, LabelMaps, ScoreMaps, Scratch, Tile, TileReader};
+use crate::maps::{Band, LabelMaps, PlanesMut, ScoreMaps, Scratch, Tile, TileReader};
 use crate::normalisation::Place;
 use crate::real::Real;
 
-/// A conformity score, as kernels over tiles. Tiles come as [`Score::stream`] makes them.
+/// Calls `$body` with `$tile` bound to the values, once per float type.
+macro_rules! with_values {
+    ($values:expr, |$tile:ident| $body:expr) => {
+        match $values {
+            Values::Own($tile) => $body,
+            Values::Double($tile) => $body,
+        }
+    };
+}
+/// A conformity score, as kernels over tiles. Only [`Score::values`] must be there; what else there is goes by it, and a score
+/// that knows a faster way to the same result may take that. Tiles come as [`Score::stream`] makes them.
 pub trait Score<R: Real>: Send + Sync {
+    /// The stored values of all labels of a tile that was checked.
+    fn values<'t>(&self, tile: &Tile<'t, R>, buffers: &'t mut ValueBuffers) -> Values<'t, R>;
+
     /// How critical values are stored.
-    fn coding(&self) -> Coding;
+    fn coding(&self) -> Coding {
+        Coding::Direct { max: 1.0 }
+    }
 
     /// Whether critical values need float64 where the maps are narrower.
     fn needs_double(&self) -> bool {
-        false
+        true
     }
 
     /// Calls `visit` with tiles that cover the band. Those of a score that looks at each pixel alone are the maps as they are.
@@ -57,53 +75,134 @@ pub trait Score<R: Real>: Send + Sync {
         Ok(())
     }
 
-    /// Finds the labelled pixels whose critical value is above 0: those that are not covered from the start. `codes` are the
-    /// classes of the tile's labels, void ones marked.
-    fn true_labels(&self, tile: &Tile<'_, R>, codes: &[i32], place: &Place, work: &mut Work<R>)
-    -> Result<()>;
+    /// Fails at the first pixel, of the labelled ones if there are labels, whose numbers the score cannot take.
+    fn check(&self, spot: &mut Spot<'_, R>) -> Result<()> {
+        spot.work.scan.top(&spot.tile, spot.codes, &spot.place)
+    }
+
+    /// Finds the labelled pixels whose critical value is above 0: those that are not covered from the start.
+    fn true_labels(&self, spot: &mut Spot<'_, R>) -> Result<()> {
+        self.check(spot)?;
+        let (coding, codes, Work { missed, values, .. }) = (self.coding(), spot.labels(), &mut *spot.work);
+        with_values!(self.values(&spot.tile, values), |values| {
+            compare::true_labels(&values, coding, codes, missed);
+        });
+        Ok(())
+    }
 
     /// Counts the critical values of all labels at the labelled pixels, after [`Score::true_labels`] of the same tile.
-    fn count_activations(
-        &self,
-        tile: &Tile<'_, R>,
-        codes: &[i32],
-        work: &mut Work<R>,
-        counts: &mut Activations,
-    );
+    fn count_activations(&self, spot: &mut Spot<'_, R>, counts: &mut Activations) {
+        let (coding, codes) = (self.coding(), spot.labels());
+        with_values!(self.values(&spot.tile, &mut spot.work.values), |values| {
+            compare::count_activations(&values, coding, codes, counts);
+        });
+    }
 
-    /// Writes the sets at `lambda`: `out[k, j]` is 1 if the set of pixel `j` holds class `k`, else 0. Rows are contiguous.
+    /// Writes the sets: `out[k, j]` is 1 if the set of pixel `j` holds class `k`, else 0. Rows are contiguous.
     fn masks(
         &self,
-        tile: &Tile<'_, R>,
-        lambda: f64,
-        place: &Place,
-        work: &mut Work<R>,
+        spot: &mut Spot<'_, R>,
+        cutoffs: Cutoffs<'_, R>,
         out: &mut ArrayViewMut2<'_, u8>,
-    ) -> Result<()>;
+    ) -> Result<()> {
+        self.check(spot)?;
+        let coding = self.coding();
+        match self.values(&spot.tile, &mut spot.work.values) {
+            Values::Own(values) => compare::masks(&values, coding, |k| cutoffs.own(k), out),
+            Values::Double(values) => compare::masks(&values, coding, |k| cutoffs.double(k), out),
+        }
+        Ok(())
+    }
 
-    /// Writes the number of classes in each pixel's set at `lambda` into [`Work::sizes`]. With `codes`, void pixels are not
-    /// looked at.
-    fn sizes(
-        &self,
-        tile: &Tile<'_, R>,
-        lambda: f64,
-        codes: Option<&[i32]>,
-        place: &Place,
-        work: &mut Work<R>,
-    ) -> Result<()>;
+    /// Writes the number of classes in each pixel's set into [`Work::sizes`]. With labels, void pixels are not looked at.
+    fn sizes(&self, spot: &mut Spot<'_, R>, cutoffs: Cutoffs<'_, R>) -> Result<()> {
+        self.check(spot)?;
+        let (coding, Work { sizes, values, .. }) = (self.coding(), &mut *spot.work);
+        match self.values(&spot.tile, values) {
+            Values::Own(values) => compare::sizes(&values, coding, |k| cutoffs.own(k), sizes),
+            Values::Double(values) => compare::sizes(&values, coding, |k| cutoffs.double(k), sizes),
+        }
+        Ok(())
+    }
+
+    /// Writes the stored values of all labels, and which label ranks first: what a window can be laid over.
+    fn load(&self, spot: &mut Spot<'_, R>, out: &mut Loaded<'_, R>) -> Result<()> {
+        self.check(spot)?;
+        let values = self.values(&spot.tile, &mut spot.work.values);
+        values.copy_to(&mut out.planes);
+        with_values!(values, |values| compare::first(&values, self.coding(), out.first));
+        Ok(())
+    }
+}
+
+/// [`Score::load`] of a score that ranks labels by their probabilities.
+fn load_by_probability<R: Real>(
+    score: &impl Score<R>,
+    spot: &mut Spot<'_, R>,
+    out: &mut Loaded<'_, R>,
+) -> Result<()> {
+    let Work { scan, values, .. } = &mut *spot.work;
+    out.first.copy_from_slice(scan.first(&spot.tile, None, &spot.place)?);
+    score.values(&spot.tile, values).copy_to(&mut out.planes);
+    Ok(())
+}
+
+/// Stored values of all labels of a tile.
+pub enum Values<'t, R> {
+    /// As wide as the maps.
+    Own(Tile<'t, R>),
+    /// In float64.
+    Double(Tile<'t, f64>),
+}
+
+impl<R: Real> Values<'_, R> {
+    /// The nearest that the maps' type has.
+    fn copy_to(&self, out: &mut PlanesMut<'_, R>) {
+        for (k, run) in out.runs().enumerate() {
+            match self {
+                Self::Own(values) => run.copy_from_slice(values.plane(k)),
+                Self::Double(values) => {
+                    run.iter_mut().zip(values.plane(k)).for_each(|(out, &value)| *out = R::round_from(value));
+                }
+            }
+        }
+    }
+}
+
+/// Buffers of [`Score::values`].
+#[derive(Default)]
+pub struct ValueBuffers {
+    values: Vec<f64>,
+    before: BeforeAll,
+}
+
+impl ValueBuffers {
+    /// Room for a value of every label of a tile.
+    pub fn planes<R>(&mut self, tile: &Tile<'_, R>) -> PlanesMut<'_, f64> {
+        PlanesMut::new(&mut self.values, tile.n_classes(), tile.len())
+    }
 }
 
 /// What [`Score::stream`] calls: the pixels of a tile, and the tile.
 pub type Visit<'v, R> = dyn FnMut(Range<usize>, &Tile<'_, R>) -> Result<()> + 'v;
 
-/// What [`for_each_tile`] says of a tile besides its scores.
-pub struct Spot<'s> {
-    /// Where the tile lies.
+/// A tile and what goes with it.
+pub struct Spot<'s, R> {
+    /// The tile.
+    pub tile: Tile<'s, R>,
+    /// Where it lies.
     pub place: Place,
-    /// Where it lies in its band.
-    pub columns: Range<usize>,
-    /// Classes of its labels, [`VOID`] where there is none; empty without labels.
-    pub codes: &'s [i32],
+    /// Classes of its labels, [`VOID`](crate::maps::VOID) where there is none, if labels are given.
+    pub codes: Option<&'s [i32]>,
+    /// What a score finds in it, and buffers.
+    pub work: &'s mut Work<R>,
+}
+
+impl<'s, R> Spot<'s, R> {
+    /// The classes of its labels: of no pixel without labels.
+    pub fn labels(&self) -> &'s [i32] {
+        self.codes.unwrap_or_default()
+    }
 }
 
 /// Walks the tiles of a band as `score` wants them, with their labels if any are given.
@@ -113,18 +212,17 @@ pub fn for_each_tile<R: Real>(
     score: &dyn Score<R>,
     band: &Band,
     buffers: &mut Buffers<R>,
-    mut visit: impl FnMut(&Spot<'_>, &Tile<'_, R>, &mut Work<R>) -> Result<()>,
+    mut visit: impl FnMut(&mut Spot<'_, R>) -> Result<()>,
 ) -> Result<()> {
     let Buffers { scratch, codes, stream, work } = buffers;
-    codes.clear();
     let mut reader = maps.tiles(band.image, scratch);
     score.stream(&mut reader, band, stream, &mut |pixels, tile| {
         if let Some(labels) = labels {
             labels.read(band.image, pixels.clone(), codes)?;
         }
-        let columns = band.offset_of(&pixels);
+        let codes = labels.is_some().then_some(codes.as_slice());
         let place = Place { image: maps.name(band.image), pixels };
-        visit(&Spot { place, columns, codes }, tile, work)
+        visit(&mut Spot { tile: *tile, place, codes, work })
     })
 }
 
@@ -156,7 +254,7 @@ pub struct Work<R> {
     pub sizes: Vec<i32>,
     scan: Scan<R>,
     before: BeforeSome<R>,
-    criticals: Criticals,
+    values: ValueBuffers,
 }
 
 /// Buffers of [`Score::stream`].
@@ -192,47 +290,12 @@ impl Missed {
     }
 }
 
-/// A score that looks at each pixel alone: what a window can be laid over.
-pub trait Base<R: Real>: Score<R> {
-    /// Checks a tile and writes the stored values of all its labels, and which label ranks first.
-    fn load(
-        &self,
-        tile: &Tile<'_, R>,
-        place: &Place,
-        work: &mut BaseWork<R>,
-        out: &mut Loaded<'_, R>,
-    ) -> Result<()>;
-}
-
-/// Where [`Base::load`] writes.
+/// Where [`Score::load`] writes.
 pub struct Loaded<'a, R> {
-    /// The stored values of class `k` go to the run at `k * stride`.
-    planes: &'a mut [R],
-    stride: usize,
+    /// The stored values.
+    pub planes: PlanesMut<'a, R>,
     /// The label that ranks first at each pixel.
-    first: &'a mut [i32],
-}
-
-impl<R: Copy> Loaded<'_, R> {
-    /// One run for each class, as long as there are pixels.
-    fn runs(&mut self) -> impl Iterator<Item = &mut [R]> {
-        let len = self.first.len();
-        self.planes.chunks_mut(self.stride).map(move |run| &mut run[..len])
-    }
-
-    /// Takes the planes of a tile as they are.
-    fn copy(&mut self, tile: &Tile<'_, R>) {
-        for (k, run) in self.runs().enumerate() {
-            run.copy_from_slice(tile.plane(k));
-        }
-    }
-}
-
-/// Buffers of [`Base::load`].
-#[derive(Default)]
-pub struct BaseWork<R> {
-    scan: Scan<R>,
-    criticals: Criticals,
+    pub first: &'a mut [i32],
 }
 
 /// Fills a buffer anew.

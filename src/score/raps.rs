@@ -7,13 +7,10 @@
 //! Angelopoulos, Bates, Malik, Jordan, "Uncertainty Sets for Image Classifiers using Conformal Prediction", ICLR 2021,
 //! without randomisation.
 
-use ndarray::ArrayViewMut2;
-
 use super::aps::Before;
-use super::{Activations, Base, BaseWork, Coding, Loaded, Score, Work, given};
+use super::{Coding, Loaded, Score, Spot, ValueBuffers, Values, Work, load_by_probability};
 use crate::error::Result;
-use crate::maps::Tile;
-use crate::normalisation::Place;
+use crate::maps::{PlanesMut, Tile};
 use crate::real::Real;
 
 /// The score; APS where the penalty is 0.
@@ -39,86 +36,29 @@ impl Raps {
 }
 
 impl<R: Real> Score<R> for Raps {
+    fn values<'t>(&self, tile: &Tile<'t, R>, buffers: &'t mut ValueBuffers) -> Values<'t, R> {
+        let ValueBuffers { values, before } = buffers;
+        let mut out = PlanesMut::new(values, tile.n_classes(), tile.len());
+        before.compute(tile, |before| self.critical(before), &mut out);
+        Values::Double(out.into_tile())
+    }
+
     fn coding(&self) -> Coding {
         Coding::Direct { max: self.lambda_max }
     }
 
-    fn needs_double(&self) -> bool {
-        true
-    }
-
-    fn true_labels(
-        &self,
-        tile: &Tile<'_, R>,
-        codes: &[i32],
-        place: &Place,
-        work: &mut Work<R>,
-    ) -> Result<()> {
-        let Work { scan, missed, before, .. } = work;
-        scan.truth(tile, codes, place)?;
+    /// Only labels that are not the most probable ones have anything before them.
+    fn true_labels(&self, spot: &mut Spot<'_, R>) -> Result<()> {
+        let (codes, Work { scan, missed, before, .. }) = (spot.labels(), &mut *spot.work);
+        scan.truth(&spot.tile, codes, &spot.place)?;
         scan.flag_not_best(codes);
         missed.note(&scan.flags);
-        before.compute(tile, &missed.at, codes, &scan.values);
+        before.compute(&spot.tile, &missed.at, codes, &scan.values);
         missed.values.extend(before.iter().map(|before| self.critical(before)));
         Ok(())
     }
 
-    fn count_activations(
-        &self,
-        tile: &Tile<'_, R>,
-        codes: &[i32],
-        work: &mut Work<R>,
-        counts: &mut Activations,
-    ) {
-        let criticals = work.criticals.compute(tile, |before| self.critical(before));
-        given::count_activations(&criticals, Score::<R>::coding(self), codes, counts);
-    }
-
-    fn masks(
-        &self,
-        tile: &Tile<'_, R>,
-        lambda: f64,
-        place: &Place,
-        work: &mut Work<R>,
-        out: &mut ArrayViewMut2<'_, u8>,
-    ) -> Result<()> {
-        work.scan.top(tile, None, place)?;
-        let criticals = work.criticals.compute(tile, |before| self.critical(before));
-        given::masks(&criticals, Score::<R>::coding(self), lambda, out);
-        Ok(())
-    }
-
-    fn sizes(
-        &self,
-        tile: &Tile<'_, R>,
-        lambda: f64,
-        codes: Option<&[i32]>,
-        place: &Place,
-        work: &mut Work<R>,
-    ) -> Result<()> {
-        let Work { scan, sizes, criticals, .. } = work;
-        scan.top(tile, codes, place)?;
-        let criticals = criticals.compute(tile, |before| self.critical(before));
-        given::sizes(&criticals, Score::<R>::coding(self), lambda, sizes);
-        Ok(())
-    }
-}
-
-impl<R: Real> Base<R> for Raps {
-    fn load(
-        &self,
-        tile: &Tile<'_, R>,
-        place: &Place,
-        work: &mut BaseWork<R>,
-        out: &mut Loaded<'_, R>,
-    ) -> Result<()> {
-        out.first.copy_from_slice(work.scan.first(tile, place)?);
-        let criticals = work.criticals.compute(tile, |before| self.critical(before));
-        for (k, run) in out.runs().enumerate() {
-            for (out, &critical) in run.iter_mut().zip(criticals.plane(k)) {
-                *out = R::round_from(critical);
-            }
-        }
-        Ok(())
+    fn load(&self, spot: &mut Spot<'_, R>, out: &mut Loaded<'_, R>) -> Result<()> {
+        load_by_probability(self, spot, out)
     }
 }

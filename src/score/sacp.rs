@@ -16,18 +16,21 @@
 
 use std::ops::Range;
 
-use multiversion::multiversion;
 use ndarray::ArrayViewMut2;
 
-use super::{Activations, Base, BaseWork, Coding, Lac, Loaded, Score, Visit, Work, given};
+use super::{Activations, Coding, Cutoffs, Lac, Loaded, Score, Spot, ValueBuffers, Values, Visit, Work};
 use crate::error::Result;
-use crate::maps::{Band, Tile, TileReader, padded};
+use crate::maps::{Band, PlanesMut, Tile, TileReader, padded};
 use crate::normalisation::Place;
 use crate::real::Real;
+use crate::simd::{apply, vectorised};
 
 /// The score.
 pub struct Sacp<R> {
-    base: Box<dyn Base<R>>,
+    /// Its values are blended.
+    base: Box<dyn Score<R>>,
+    /// The score of what is blended.
+    blended: Box<dyn Score<R>>,
     settings: Settings,
 }
 
@@ -46,32 +49,49 @@ pub struct Settings {
 
 impl<R: Real> Sacp<R> {
     /// Blends a score.
-    pub fn new(base: Box<dyn Base<R>>, settings: Settings) -> Self {
-        Self { base, settings }
+    pub fn new(base: Box<dyn Score<R>>, settings: Settings) -> Self {
+        let (base, blended): (Box<dyn Score<R>>, _) = if settings.probabilities {
+            (Box::new(Lac { include_top1: false }), base)
+        } else {
+            let blended: Box<dyn Score<R>> = Box::new(Blended(base.coding()));
+            (base, blended)
+        };
+        Self { base, blended, settings }
+    }
+}
+
+/// The score whose values are those of the tile, of which nothing needs to be checked.
+struct Blended(Coding);
+
+impl<R: Real> Score<R> for Blended {
+    fn values<'t>(&self, tile: &Tile<'t, R>, _: &'t mut ValueBuffers) -> Values<'t, R> {
+        Values::Own(*tile)
     }
 
-    fn load(
-        &self,
-        tile: &Tile<'_, R>,
-        place: &Place,
-        work: &mut BaseWork<R>,
-        out: &mut Loaded<'_, R>,
-    ) -> Result<()> {
-        if self.settings.probabilities {
-            Lac { include_top1: false }.load(tile, place, work, out)
-        } else {
-            self.base.load(tile, place, work, out)
-        }
+    fn coding(&self) -> Coding {
+        self.0
+    }
+
+    fn needs_double(&self) -> bool {
+        false
+    }
+
+    fn check(&self, _: &mut Spot<'_, R>) -> Result<()> {
+        Ok(())
     }
 }
 
 impl<R: Real> Score<R> for Sacp<R> {
+    fn values<'t>(&self, tile: &Tile<'t, R>, buffers: &'t mut ValueBuffers) -> Values<'t, R> {
+        self.blended.values(tile, buffers)
+    }
+
     fn coding(&self) -> Coding {
-        self.base.coding()
+        self.blended.coding()
     }
 
     fn needs_double(&self) -> bool {
-        self.settings.probabilities && self.base.needs_double()
+        self.blended.needs_double()
     }
 
     fn stream(
@@ -83,7 +103,7 @@ impl<R: Real> Score<R> for Sacp<R> {
     ) -> Result<()> {
         let (height, width) = reader.plane_shape();
         let window = self.settings.window;
-        let blend = Blend::new(self.settings, self.base.coding());
+        let blend = Blend::new(self.settings, self.coding());
         rows.reset(reader.n_classes(), height, width, window);
         let (first_row, last_row) = (band.pixels.start / width, band.pixels.end.div_ceil(width));
         let mut row = first_row;
@@ -102,7 +122,7 @@ impl<R: Real> Score<R> for Sacp<R> {
                 let place = Place { image: reader.image_name(), pixels };
                 let tile = reader.read(place.pixels.clone());
                 let (mut slot, work) = rows.slot(new.clone());
-                self.load(&tile, &place, work, &mut slot)?;
+                self.base.load(&mut Spot { tile, place, codes: None, work }, &mut slot)?;
                 next.1 = new.end;
             }
             rows.blend(y..y + block, height, &blend);
@@ -114,61 +134,29 @@ impl<R: Real> Score<R> for Sacp<R> {
         Ok(())
     }
 
-    fn true_labels(
-        &self,
-        tile: &Tile<'_, R>,
-        codes: &[i32],
-        place: &Place,
-        work: &mut Work<R>,
-    ) -> Result<()> {
-        if self.settings.probabilities {
-            return self.base.true_labels(tile, codes, place, work);
-        }
-        given::true_labels(tile, self.coding(), codes, &mut work.missed);
-        Ok(())
+    fn check(&self, spot: &mut Spot<'_, R>) -> Result<()> {
+        self.blended.check(spot)
     }
 
-    fn count_activations(
-        &self,
-        tile: &Tile<'_, R>,
-        codes: &[i32],
-        work: &mut Work<R>,
-        counts: &mut Activations,
-    ) {
-        if self.settings.probabilities {
-            return self.base.count_activations(tile, codes, work, counts);
-        }
-        given::count_activations(tile, self.coding(), codes, counts);
+    fn true_labels(&self, spot: &mut Spot<'_, R>) -> Result<()> {
+        self.blended.true_labels(spot)
+    }
+
+    fn count_activations(&self, spot: &mut Spot<'_, R>, counts: &mut Activations) {
+        self.blended.count_activations(spot, counts);
     }
 
     fn masks(
         &self,
-        tile: &Tile<'_, R>,
-        lambda: f64,
-        place: &Place,
-        work: &mut Work<R>,
+        spot: &mut Spot<'_, R>,
+        cutoffs: Cutoffs<'_, R>,
         out: &mut ArrayViewMut2<'_, u8>,
     ) -> Result<()> {
-        if self.settings.probabilities {
-            return self.base.masks(tile, lambda, place, work, out);
-        }
-        given::masks(tile, self.coding(), lambda, out);
-        Ok(())
+        self.blended.masks(spot, cutoffs, out)
     }
 
-    fn sizes(
-        &self,
-        tile: &Tile<'_, R>,
-        lambda: f64,
-        codes: Option<&[i32]>,
-        place: &Place,
-        work: &mut Work<R>,
-    ) -> Result<()> {
-        if self.settings.probabilities {
-            return self.base.sizes(tile, lambda, codes, place, work);
-        }
-        given::sizes(tile, self.coding(), lambda, &mut work.sizes);
-        Ok(())
+    fn sizes(&self, spot: &mut Spot<'_, R>, cutoffs: Cutoffs<'_, R>) -> Result<()> {
+        self.blended.sizes(spot, cutoffs)
     }
 }
 
@@ -191,7 +179,7 @@ pub struct Rows<R> {
     line: Vec<R>,
     /// `(K, BLOCK, width)`, padded: the blended rows.
     blended: Vec<R>,
-    work: BaseWork<R>,
+    work: Work<R>,
 }
 
 impl<R: Real> Rows<R> {
@@ -215,10 +203,11 @@ impl<R: Real> Rows<R> {
     }
 
     /// Where rows that are neighbours in the ring are loaded to, and buffers.
-    fn slot(&mut self, rows: Range<usize>) -> (Loaded<'_, R>, &mut BaseWork<R>) {
+    fn slot(&mut self, rows: Range<usize>) -> (Loaded<'_, R>, &mut Work<R>) {
         let (start, stride) = (rows.start % self.ring_len * self.width, self.ring_stride());
         let first = &mut self.first[start..][..rows.len() * self.width];
-        (Loaded { planes: &mut self.ring[start..], stride, first }, &mut self.work)
+        let planes = PlanesMut::strided(&mut self.ring[start..], stride, first.len());
+        (Loaded { planes, first }, &mut self.work)
     }
 
     /// The base scores of label `class` in row `y`.
@@ -309,7 +298,7 @@ const ANY: usize = 0;
 const LANES: usize = 64;
 
 /// Sums rows, in their order.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+#[apply(vectorised!)]
 fn sum_rows<R: Real, const W: usize>(rows: &[&[R]], out: &mut [R]) {
     let rows = if W == ANY { rows } else { &rows[..W] };
     let (chunks, rest) = out.as_chunks_mut::<LANES>();
@@ -342,7 +331,7 @@ struct Line<'a, R> {
 }
 
 /// Sums along the row and mixes.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+#[apply(vectorised!)]
 fn mix<R: Real, const W: usize>(line: &Line<'_, R>, blend: &Blend<R>, out: &mut [R]) {
     let window = if W == ANY { blend.window } else { W };
     let Line { own, sums: line, first, class } = *line;

@@ -1,12 +1,11 @@
 //! One pass over the probabilities of a tile: the sum check, the most probable label, the true label's probability.
 
-use multiversion::multiversion;
-
 use super::restart;
 use crate::error::Result;
 use crate::maps::{Tile, VOID, stream};
 use crate::normalisation::{Place, check};
 use crate::real::Real;
+use crate::simd::{apply, vectorised};
 
 /// What the pass finds, pixel by pixel.
 #[derive(Default)]
@@ -47,15 +46,15 @@ impl<R: Real> Scan<R> {
         check(tile, sums, signs, codes, place)
     }
 
-    /// The most probable label of each pixel, the lowest of equals; checks the pixels.
-    pub fn first(&mut self, tile: &Tile<'_, R>, place: &Place) -> Result<&[i32]> {
+    /// The most probable label of each pixel, the lowest of equals; checks the pixels, with `codes` only the labelled ones.
+    pub fn first(&mut self, tile: &Tile<'_, R>, codes: Option<&[i32]>, place: &Place) -> Result<&[i32]> {
         let Self { sums, best_values, best, .. } = self;
         restart(sums, tile.len(), R::zero());
         restart(best_values, tile.len(), R::neg_infinity());
         restart(best, tile.len(), VOID);
         let mut signs = R::Bits::default();
         stream!(tile, |planes, k| signs |= rank(planes, k as i32, sums, best_values, best));
-        check(tile, sums, signs, None, place)?;
+        check(tile, sums, signs, codes, place)?;
         Ok(best)
     }
 
@@ -78,7 +77,7 @@ struct State<'a, R> {
 
 /// Passes over `N` planes at once: sum, running argmax (the first of equals stays) and the true label's probability, which
 /// is blended in as its plane streams by. A gather would wait for memory at every pixel.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+#[apply(vectorised!)]
 fn scan<R: Real, const N: usize>(planes: [&[R]; N], first: i32, state: &mut State<'_, R>) -> R::Bits {
     let len = state.codes.len();
     let planes = planes.map(|plane| &plane[..len]);
@@ -102,14 +101,14 @@ fn scan<R: Real, const N: usize>(planes: [&[R]; N], first: i32, state: &mut Stat
     signs
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+#[apply(vectorised!)]
 fn not_best(codes: &[i32], best: &[i32], missed: &mut [u8]) {
     for ((&code, &best), missed) in codes.iter().zip(best).zip(missed) {
         *missed = u8::from((code != best) & (code != VOID));
     }
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+#[apply(vectorised!)]
 fn rank<R: Real, const N: usize>(
     planes: [&[R]; N],
     first: i32,
@@ -136,7 +135,7 @@ fn rank<R: Real, const N: usize>(
     signs
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+#[apply(vectorised!)]
 fn maximum<R: Real, const N: usize>(planes: [&[R]; N], sums: &mut [R], best_values: &mut [R]) -> R::Bits {
     let len = sums.len();
     let planes = planes.map(|plane| &plane[..len]);

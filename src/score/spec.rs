@@ -1,7 +1,7 @@
 //! Scores by their parameters, before the number of classes and the width of the maps are known.
 
 use super::sacp::Settings;
-use super::{Base, Coding, Given, Lac, Raps, Sacp, Score};
+use super::{Coding, Given, Lac, Raps, Sacp, Score};
 use crate::real::Real;
 
 /// A score that can be blended.
@@ -36,7 +36,7 @@ pub enum Spec {
 }
 
 impl BaseSpec {
-    fn build<R: Real>(self, n_classes: usize) -> Box<dyn Base<R>> {
+    fn build<R: Real>(self, n_classes: usize) -> Box<dyn Score<R>> {
         match self {
             Self::Lac { include_top1 } => Box::new(Lac { include_top1 }),
             Self::Raps { penalty, k_reg } => {

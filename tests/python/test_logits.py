@@ -11,6 +11,7 @@ from scipy.special import softmax
 
 import conformask as cm
 import twin
+from conformask import _core
 from problems import wide
 
 Calibrator = cm.ConformalRiskCalibrator
@@ -42,6 +43,19 @@ def test_softmax_of_many_classes() -> None:
     logits[0, 0] = 0
     logits[..., 20:] = np.random.default_rng(0).normal(size=(150, 1, 20)) * 5
     assert np.abs(1 - scores_of(logits, "logits") - exact(logits)).max() < 5e-7
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tail"), [("float32", _core.SOFTMAX_TAIL_SINGLE), ("float64", _core.SOFTMAX_TAIL_DOUBLE)]
+)
+def test_beyond_the_tail_ranks_go_by_class(dtype: str, tail: float) -> None:
+    """A logit at the tail has a probability; those below it have none, and the lowest class comes first."""
+    logits = np.array([0, tail - 8, tail - 3, tail, tail - 1], dtype).reshape(1, 5, 1, 1)
+    criticals = [
+        cm.kernels.true_label_scores(logits, np.full((1, 1, 1), k), cm.RAPS(1, 1), inputs="logits").item()
+        for k in range(5)
+    ]
+    assert np.round(criticals).tolist() == [0, 3, 4, 2, 5]
 
 
 @pytest.mark.parametrize("score", [cm.LAC(), cm.APS(), cm.RAPS(), cm.SACP(), cm.SACP(cm.LAC())], ids=str)

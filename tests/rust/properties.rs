@@ -1,6 +1,8 @@
 //! Kernels against slow twins that say in a few lines what is meant: on random maps with many ties, in every layout, for
 //! every float type, and on any number of threads.
 
+mod extensions;
+mod lambdas;
 mod random;
 
 use std::fmt::Debug;
@@ -14,7 +16,7 @@ use _core::profile::{ExactProfile, build};
 use _core::real::Element;
 use _core::risk::lambda_hat;
 use _core::risk::quantile::{WeightedValues, weighted_quantile};
-use _core::score::{BaseSpec, Score, Settings, Spec};
+use _core::score::{BaseSpec, Lambdas, Score, Settings, Spec};
 use _core::sets::{coverage, set_size, threshold, true_label_scores};
 use _core::threads::Cancel;
 use half::f16;
@@ -155,14 +157,18 @@ impl<E: Scores> Views<'_, E> {
     fn masks(&self, spec: Spec, lambda: f64) -> Result<Array3<u8>, Error> {
         let (n, k, d, h, w) = self.scores.dim();
         let mut out = Array3::from_elem((n, k, d * h * w), 9);
-        self.with(|maps, _| threshold(maps, lambda, &*self.score(spec), out.view_mut(), &Cancel::default()))?;
+        self.with(|maps, _| {
+            threshold(maps, &Lambdas::One(lambda), &*self.score(spec), out.view_mut(), &Cancel::default())
+        })?;
         Ok(out)
     }
 
     fn sizes(&self, spec: Spec, lambda: f64) -> Result<Array2<u16>, Error> {
         let (n, _, d, h, w) = self.scores.dim();
         let mut out = Array2::from_elem((n, d * h * w), 999);
-        self.with(|maps, _| set_size(maps, lambda, &*self.score(spec), out.view_mut(), &Cancel::default()))?;
+        self.with(|maps, _| {
+            set_size(maps, &Lambdas::One(lambda), &*self.score(spec), out.view_mut(), &Cancel::default())
+        })?;
         Ok(out)
     }
 
@@ -223,6 +229,7 @@ macro_rules! for_each_type {
         $check::<f64>($($argument),*)?;
     };
 }
+use for_each_type;
 
 // ---------------------------------------------------------------------------------------------------------- twins
 
@@ -597,7 +604,9 @@ fn check_sets<E: Scores>(shape: Shape, seed: u64, spec: Spec) -> Result<(), Test
         }
 
         let found = views
-            .with(|maps, labels| coverage(maps, labels, lambda, &*views.score(spec), &Cancel::default()))
+            .with(|maps, labels| {
+                coverage(maps, labels, &Lambdas::One(lambda), &*views.score(spec), &Cancel::default())
+            })
             .unwrap();
         let as_bool = masks.mapv(|inside| inside == 1).into_shape_with_order(images.scores.dim()).unwrap();
         let of_masks = views.with(|maps, labels| {
@@ -682,7 +691,9 @@ fn check_fault<E: Scores>(shape: Shape, seed: u64, spec: Spec, fault: Fault) -> 
     let expected = format!("{:?}", fault.error(image, pixel, class, n_classes));
     let text = |error: Option<Error>| error.map_or_else(String::new, |error| format!("{error:?}"));
     let cover = |views: &Views<'_, E>| {
-        views.with(|maps, labels| coverage(maps, labels, 0.5, &*views.score(spec), &Cancel::default()))
+        views.with(|maps, labels| {
+            coverage(maps, labels, &Lambdas::One(0.5), &*views.score(spec), &Cancel::default())
+        })
     };
     let views = faulty.view();
     prop_assert_eq!(&text(views.profile(spec).err()), &expected);
