@@ -122,7 +122,7 @@ fn scale<R: Real>(run: &mut [R], factors: &[R]) {
 mod tests {
     use super::*;
 
-    fn of<R: Real>(transform: impl Transform<R>, given: &[R]) -> Vec<R> {
+    fn of<R: Real>(transform: &impl Transform<R>, given: &[R]) -> Vec<R> {
         let (tile, at) = (Tile::new(given, 1, 1, given.len()), Band { image: 0, pixels: 0..1 });
         let mut buffer = Vec::new();
         let mut out = PlanesMut::new(&mut buffer, given.len(), 1);
@@ -131,7 +131,7 @@ mod tests {
     }
 
     fn softmax(logits: &[f32]) -> Vec<f32> {
-        of(Softmax, logits)
+        of(&Softmax, logits)
     }
 
     #[test]
@@ -164,15 +164,15 @@ mod tests {
 
     #[test]
     fn scores_over_their_sum() {
-        assert_eq!(of(Normalise, &[1.0_f64, 0.0, 3.0]), [0.25, 0.0, 0.75]);
-        assert!(of(Normalise, &[0.0_f64; 3]).iter().all(|p| p.is_nan()));
+        assert_eq!(of(&Normalise, &[1.0_f64, 0.0, 3.0]), [0.25, 0.0, 0.75]);
+        assert!(of(&Normalise, &[0.0_f64; 3]).iter().all(|p| p.is_nan()));
         for tiny in [1e-40_f32, 3e38] {
-            let found = of(Normalise, &[tiny, 3.0 * (tiny / 4.0)]);
+            let found = of(&Normalise, &[tiny, 3.0 * (tiny / 4.0)]);
             assert!(
                 (found[0] - 4.0 / 7.0).abs() < 1e-4 && (found[0] + found[1] - 1.0).abs() < 1e-6,
                 "{found:?}"
             );
         }
-        assert!(!(of(Normalise, &[-1.0_f32, -2.0])[0] >= 0.0));
+        assert!(!(of(&Normalise, &[-1.0_f32, -2.0])[0] >= 0.0));
     }
 }
