@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -12,7 +12,9 @@ from conformask._arrays import is_array, label_array, length, score_array, track
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["VOID", "images", "labels_of"]
+    from conformask.consign._settings import Settings
+
+__all__ = ["VOID", "Kind", "Problem", "Problems", "images", "labels_of"]
 
 # What the kernels call a pixel that does not count.
 VOID = -1
@@ -119,3 +121,78 @@ def _checked(samples: NDArray[np.floating[Any]], index: int) -> NDArray[np.float
     if n_classes > _MAX_CLASSES:
         raise ValueError(f"X has K = {n_classes} classes, at most {_MAX_CLASSES} are supported")
     return samples
+
+
+class Kind(NamedTuple):
+    """What all images have in common."""
+
+    n_classes: int
+    n_axes: int  # of space
+
+    @classmethod
+    def of(cls, samples: NDArray[Any]) -> Kind:
+        return cls(samples.shape[1], samples.ndim - 2)
+
+    def check(self, samples: NDArray[Any], index: int, others: str) -> None:
+        """Refuses an image of another kind."""
+        if samples.ndim - 2 != self.n_axes:
+            raise ValueError(
+                f"X has {samples.ndim - 2} axes of space in image {index}, but {others} had {self.n_axes}: images are "
+                "(S, K, H, W) or (S, K, D, H, W), one at a time"
+            )
+        if samples.shape[1] != self.n_classes:
+            raise ValueError(
+                f"X has K = {samples.shape[1]} classes in image {index}, but {others} had K = {self.n_classes}"
+            )
+
+
+class Problem(NamedTuple):
+    """An image: mean (K, pixels), components (k, K, pixels), the box at lambda = 1, labels (pixels,), -1 where void."""
+
+    mean: NDArray[np.float64]
+    components: NDArray[np.float64]
+    centre: NDArray[np.float64]
+    half: NDArray[np.float64]
+    labels: NDArray[np.int32]
+
+
+class Problems:
+    """What images ask of a search, one by one; None is one without labelled pixels that counts."""
+
+    kind: Kind
+
+    def __init__(
+        self,
+        images: Iterable[tuple[NDArray[np.floating[Any]], NDArray[np.integer[Any]], int]],
+        settings: Settings,
+        on_empty: str,
+        kind: Kind | None = None,
+    ) -> None:
+        self._images, self._settings = images, settings
+        self._on_empty, self._known = on_empty, kind
+        self.n_skipped = 0
+
+    def __iter__(self) -> Iterator[Problem | None]:
+        kind, others = self._known, "calibration" if self._known else "earlier images"
+        index = None
+        for samples, y, index in self._images:
+            kind = kind or Kind.of(samples)
+            kind.check(samples, index, others)
+            problem = self._problem(samples, y, index)
+            if problem is None and self._on_empty == "raise":
+                raise ValueError(f"image {index} has no labelled pixel (on_empty='raise')")
+            if problem is None and self._on_empty == "skip":
+                self.n_skipped += 1
+                continue
+            yield problem
+            del problem  # it is large: before the next image is decomposed
+        if kind is None or index is None:
+            raise ValueError("X is empty: it holds no image")
+        self.kind = kind
+
+    def _problem(
+        self, samples: NDArray[np.floating[Any]], y: NDArray[np.integer[Any]], index: int
+    ) -> Problem | None:
+        decomposition = self._settings.decompose(samples, index)
+        labels = labels_of(y, decomposition.mean.shape, self._settings.ignore_index, f" in image {index}")
+        return Problem(*decomposition.asked(), labels) if (labels != VOID).any() else None

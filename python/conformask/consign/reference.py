@@ -6,18 +6,18 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from conformask._exact import as_plain
-from conformask._samples import VOID
+from conformask.consign._images import VOID, Problem
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Problem", "ReferenceSearch", "solve"]
+__all__ = ["ReferenceSearch", "solve"]
 
 # Scores of several points that are held at once.
 _CHUNK_BYTES = 2**27
@@ -85,16 +85,6 @@ class ReferenceSearch:
             if not plain > 0:
                 raise ValueError(f"{each.name} must be above 0, got {value!r}")
             object.__setattr__(self, each.name, plain)  # what a file can hold
-
-
-class Problem(NamedTuple):
-    """An image: mean (K, pixels), components (k, K, pixels), the box at lambda = 1, labels (pixels,), -1 where void."""
-
-    mean: NDArray[np.float64]
-    components: NDArray[np.float64]
-    centre: NDArray[np.float64]
-    half: NDArray[np.float64]
-    labels: NDArray[np.int32]
 
 
 def solve(
