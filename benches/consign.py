@@ -96,7 +96,7 @@ def measure(images: list, settings: Settings, n_reference: int, n_draws: int) ->
         decompose_times.append(time.perf_counter() - start)
         start = time.perf_counter()
         search = settings.search()
-        search.add(*decomposition.asked(), labels)
+        search.add(decomposition, labels)
         search.warm_start()
         search.refine(0, 1, math.inf)
         times.append(time.perf_counter() - start)
@@ -110,7 +110,7 @@ def measure(images: list, settings: Settings, n_reference: int, n_draws: int) ->
     start = time.perf_counter()
     search = settings.search()
     for decomposition, labels in kept:
-        search.add(*decomposition.asked(), labels)
+        search.add(decomposition, labels)
     search.warm_start()
     search.refine(0, len(kept), math.inf)
     together = (time.perf_counter() - start) / len(kept)
@@ -141,7 +141,7 @@ def measure(images: list, settings: Settings, n_reference: int, n_draws: int) ->
         decomposition, labels = kept[index]
         image = reference._Image(
             torch,
-            Problem(*decomposition.asked(), labels),
+            Problem(decomposition, labels),
             reference.ReferenceSearch(),
             settings.min_accuracy,
             settings.strict,
@@ -157,7 +157,7 @@ def measure(images: list, settings: Settings, n_reference: int, n_draws: int) ->
         # The same question: a point at that lambda, and no certificate.
         same_start = time.perf_counter()
         search = settings.search()
-        search.add(*decomposition.asked(), labels)
+        search.add(decomposition, labels)
         search.warm_start(lam)
         search.refine(0, 1, math.inf, lam)
         same = time.perf_counter() - same_start

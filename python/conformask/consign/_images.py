@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from conformask import _core
 from conformask._arrays import is_array, label_array, length, score_array, track, zip_strict
 
 if TYPE_CHECKING:
@@ -14,39 +15,30 @@ if TYPE_CHECKING:
 
     from conformask.consign._settings import Settings
 
-__all__ = ["VOID", "Kind", "Problem", "Problems", "images", "labels_of"]
+__all__ = ["VOID", "Kind", "Problem", "Problems", "images", "label_codes"]
 
 # What the kernels call a pixel that does not count.
 VOID = -1
 _MAX_CLASSES = 2**16
 
 
-def labels_of(
-    y: NDArray[np.integer[Any]], shape: tuple[int, ...], ignore_index: int | None, where: str, of: str = "X"
+def label_codes(
+    y: NDArray[np.integer[Any]],
+    decomposition: _core.ConsignDecomposition,
+    ignore_index: int | None,
+    index: int | None = None,
 ) -> NDArray[np.int32]:
-    """Labels of the pixels of (K, H, W), -1 where void."""
-    n_classes = shape[0]
+    """Classes of the pixels of an image (of a set, if it has no index), -1 where void."""
+    shape = tuple(decomposition.shape)
     if y.shape != shape[1:]:
         hint = (
             "; an iterable yields one image (S, K, H, W) at a time"
             if len(shape) == 4 and y.shape[1:] == shape[2:]
             else ""
         )
-        raise ValueError(f"y must have shape {shape[1:]} to match {of}{where}, got {y.shape}{hint}")
-    if ignore_index is not None and 0 <= ignore_index < n_classes:
-        raise ValueError(
-            f"ignore_index={ignore_index} is one of the K = {n_classes} classes; "
-            f"choose an index outside [0, {n_classes})"
-        )
-    void = np.zeros(y.shape, np.bool_) if ignore_index is None else y == ignore_index
-    wrong = ~void & ((y < 0) | (y >= n_classes))
-    if wrong.any():
-        raise ValueError(
-            f"y holds label {y[wrong][0]}{where}, outside [0, {n_classes}) and not the ignore index ({ignore_index})"
-        )
-    labels = y.astype(np.int32).ravel()  # before void is marked: unsigned types have no -1
-    labels[void.ravel()] = VOID
-    return labels
+        what = "the set" if index is None else f"X in image {index}"
+        raise ValueError(f"y must have shape {shape[1:]} to match {what}, got {y.shape}{hint}")
+    return decomposition.labels(y, ignore_index, index)
 
 
 def images(
@@ -147,12 +139,9 @@ class Kind(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """An image: mean (K, pixels), components (k, K, pixels), the box at lambda = 1, labels (pixels,), -1 where void."""
+    """An image, and the class of each of its pixels, -1 where void."""
 
-    mean: NDArray[np.float64]
-    components: NDArray[np.float64]
-    centre: NDArray[np.float64]
-    half: NDArray[np.float64]
+    decomposition: _core.ConsignDecomposition
     labels: NDArray[np.int32]
 
 
@@ -185,7 +174,6 @@ class Problems:
                 self.n_skipped += 1
                 continue
             yield problem
-            del problem  # it is large: before the next image is decomposed
         if kind is None or index is None:
             raise ValueError("X is empty: it holds no image")
         self.kind = kind
@@ -194,5 +182,5 @@ class Problems:
         self, samples: NDArray[np.floating[Any]], y: NDArray[np.integer[Any]], index: int
     ) -> Problem | None:
         decomposition = self._settings.decompose(samples, index)
-        labels = labels_of(y, decomposition.mean.shape, self._settings.ignore_index, f" in image {index}")
-        return Problem(*decomposition.asked(), labels) if (labels != VOID).any() else None
+        labels = label_codes(y, decomposition, self._settings.ignore_index, index)
+        return Problem(decomposition, labels) if (labels != VOID).any() else None

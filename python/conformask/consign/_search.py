@@ -33,7 +33,6 @@ def certified(problems: Problems, settings: Settings, alpha: Fraction, progress:
     places: list[int | None] = []  # of each image that counts, where it is in the search
     for problem in problems:
         places.append(_ask(search, problem))
-        del problem
         if search.n_bytes_waiting() > _WAITING_BYTES:
             search.warm_start()
     search.warm_start()
@@ -65,7 +64,6 @@ def decided(problems: Problems, settings: Settings, lam: float) -> Found:
 
     for problem in problems:
         places.append(_ask(search, problem))
-        del problem
         if search.n_bytes_waiting() > _WAITING_BYTES:
             decide()
     decide()

@@ -10,7 +10,6 @@ import numpy as np
 
 from conformask import _core
 from conformask._arrays import check_ignore_index
-from conformask._decomposition import Decomposition, decompose
 from conformask._exact import as_fraction, as_plain, check_alpha, check_share, tolerated
 from conformask._random import check_key
 from conformask.consign.reference import ReferenceSearch
@@ -96,6 +95,8 @@ class Settings:
             self.least_accuracy, self.strict, self.pixelwise, self.lambda_max, self.node_budget
         )
 
-    def decompose(self, samples: NDArray[np.floating[Any]], index: int) -> Decomposition:
+    def decompose(self, samples: NDArray[np.floating[Any]], index: int) -> _core.ConsignDecomposition:
         """Samples of an image as a mean and components."""
-        return decompose(samples, self.n_components, self.quantile_level, self.weight, index)
+        return _core.ConsignDecomposition.of_samples(
+            samples, self.n_components, self.quantile_level, self.weight, index
+        )

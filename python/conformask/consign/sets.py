@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,13 +12,12 @@ import numpy as np
 from conformask import _core
 from conformask._arrays import label_array
 from conformask._random import RandomState, check_key
-from conformask.consign._images import labels_of
+from conformask.consign._images import label_codes
 from conformask.metrics import log10_of_product
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from conformask._decomposition import Decomposition
     from conformask.consign._settings import Settings
 
 __all__ = ["ConsignSet", "Membership"]
@@ -97,16 +97,26 @@ class ConsignSet:
     (100, 1, 2)
     """
 
-    def __init__(self, decomposition: Decomposition, lambda_hat: float, settings: Settings) -> None:
+    def __init__(
+        self, decomposition: _core.ConsignDecomposition, lambda_hat: float, settings: Settings
+    ) -> None:
         self._decomposition = decomposition
         self._settings = settings
         self.lambda_hat = lambda_hat
-        self.mean = decomposition.mean
-        self.components = decomposition.components
         self.singular_values = decomposition.singular_values
         # As the search computes coefficients, so that those at lambda-hat are not outside by a rounding.
         self.lower = decomposition.centre - decomposition.half * lambda_hat
         self.upper = decomposition.centre + decomposition.half * lambda_hat
+
+    @cached_property
+    def mean(self) -> NDArray[np.float64]:
+        """The mean of the samples (K, H, W) or (K, D, H, W)."""
+        return self._decomposition.mean
+
+    @cached_property
+    def components(self) -> NDArray[np.float64]:
+        """The patterns in which the samples differ, (k, K, H, W) or (k, K, D, H, W)."""
+        return self._decomposition.components
 
     def sample(self, m: int, random_state: RandomState = None) -> NDArray[np.unsignedinteger]:
         """Segmentations of the set: coefficients uniform in the box, then the argmax.
@@ -134,12 +144,11 @@ class ConsignSet:
             raise TypeError(f"m must be an int, got {m!r}")
         if m < 1:
             raise ValueError(f"m must be at least 1, got {m}")
-        n_classes, *shape = self.mean.shape
+        n_classes, *shape = self._decomposition.shape
         out: NDArray[np.unsignedinteger] = np.empty(
             (m, math.prod(shape)), np.uint8 if n_classes <= 256 else np.uint16
         )
-        mean, components = self._decomposition.flat()
-        _core.consign_sample(mean, components, self.lower, self.upper, check_key(random_state), out)
+        self._decomposition.sample(self.lower, self.upper, check_key(random_state), out)
         return out.reshape(m, *shape)
 
     def log10_volume_upper(self) -> float:
@@ -157,9 +166,7 @@ class ConsignSet:
         float
             At least 0.
         """
-        n_pixels, n_hyperplanes = _core.consign_open(
-            *self._decomposition.flat(), np.asarray(self.lower), np.asarray(self.upper)
-        )
+        n_pixels, n_hyperplanes = self._decomposition.open(self.lower, self.upper)
         n_moving = int((self.lower < self.upper).sum())
         n_cells = sum(math.comb(n_hyperplanes, i) for i in range(n_moving + 1))
         return min(math.log10(n_cells), log10_of_product(n_pixels))
@@ -183,13 +190,9 @@ class ConsignSet:
             If there are not k of them.
         """
         c = np.asarray(coefficients, np.float64)
-        if c.shape != (len(self.components),):
-            raise ValueError(f"coefficients must have shape ({len(self.components)},), got {c.shape}")
-        scores = self.mean.copy()
-        for weight, component in zip(c, self.components, strict=True):
-            scores += weight * component
-        labels: NDArray[np.intp] = scores.argmax(axis=0)
-        return labels
+        if c.shape != self.lower.shape:
+            raise ValueError(f"coefficients must have shape {self.lower.shape}, got {c.shape}")
+        return self._decomposition.label_map(c).astype(np.intp)
 
     def contains(self, y: ArrayLike) -> Membership:
         """Whether a segmentation is in the set.
@@ -211,9 +214,9 @@ class ConsignSet:
         TypeError, ValueError
             If `y` does not fit, or has no labelled pixel.
         """
-        labels = labels_of(label_array(y), self.mean.shape, self._settings.ignore_index, "", of="the set")
+        labels = label_codes(label_array(y), self._decomposition, self._settings.ignore_index)
         search = self._settings.search()
-        if not search.add(*self._decomposition.asked(), labels):
+        if not search.add(self._decomposition, labels):
             raise ValueError("y has no labelled pixel: whether it is in the set is undefined")
         search.warm_start(self.lambda_hat)
         search.refine(0, 1, math.inf, self.lambda_hat)
@@ -229,8 +232,8 @@ class ConsignSet:
         return Membership(False, bool(lower > self.lambda_hat), None)
 
     def __repr__(self) -> str:
-        n_classes, *shape = self.mean.shape
+        n_classes, *shape = self._decomposition.shape
         return (
-            f"ConsignSet(K={n_classes}, shape={tuple(shape)}, components={len(self.components)}, "
+            f"ConsignSet(K={n_classes}, shape={tuple(shape)}, components={len(self.lower)}, "
             f"lambda_hat={self.lambda_hat:.6g})"
         )
