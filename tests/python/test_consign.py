@@ -759,6 +759,8 @@ def test_infeasible_says_what_would_be_feasible() -> None:
     ) as caught:
         calibrator.fit(X, y)
     error = caught.value
+    assert "on new calibration images only" in str(error)
+    assert "larger alpha" not in str(error)
     assert error.n_infeasible == (calibrator.image_status_ == "infeasible").sum() > 5
     assert np.isinf(calibrator.image_lambdas_[calibrator.image_status_ == "infeasible"]).all()
     assert (error.n_images, error.n_needed, error.alpha) == (30, 4, 0.2)

@@ -142,7 +142,7 @@ def _failure(found: Found, n_skipped: int, asked: dict[str, Any]) -> dict[str, A
     no_lambda = f"no lambda controls the risk at alpha={asked['alpha']} with {n} calibration images{left_out}"
     failure = {"n_images": n, "alpha": asked["alpha"], "n_needed": n_needed, "n_skipped": n_skipped}
     if k > n:
-        reason = f"{no_lambda}: at least {n_needed} are needed. Add images, or take a larger alpha"
+        reason = f"{no_lambda}: at least {n_needed} are needed. Add images"
         return {**failure, "reason": reason}
     n_infeasible = found.statuses.count("infeasible")
     n_open = sum(math.isinf(lam) for lam in found.lambdas) - n_infeasible
@@ -152,18 +152,18 @@ def _failure(found: Found, n_skipped: int, asked: dict[str, Any]) -> dict[str, A
         *([f"{n_open} {'more ' if n_infeasible else ''}were not shown to {what}"] if n_open else []),
     ]
     feasible = _round_down(sorted(found.achieved)[n - k], bool(asked["strict"]))
-    # A search whose budget ends may not meet again the accuracy that it met on its way to another.
-    larger_budget = ", perhaps with a larger node_budget" if n_open else ""
-    advice = (
-        f"min_accuracy={feasible:g} is feasible at this alpha{larger_budget}"
+    # A level that is read off these labels keeps no promise on them.
+    seen = (
+        f" min_accuracy={feasible:g} would have been feasible here: use it on new calibration images only."
         if feasible
-        else "take a larger alpha"
+        else ""
     )
     all_fail = " If that is a surprise: X must be (n, S, K, H, W)." if n_infeasible == n else ""
     return {
         **failure,
         "reason": f"{no_lambda} and min_accuracy={asked['min_accuracy']}: {', '.join(clauses)}, and at most {n - k} "
-        f"may. {advice}; more samples and components may help, or a larger lambda_max.{all_fail}",
+        f"may. Take more samples, more components or a larger lambda_max, or fix a lower min_accuracy beforehand and "
+        f"calibrate on new images.{seen}{all_fail}",
         "n_infeasible": n_infeasible,
         "feasible_min_accuracy": feasible or None,
     }

@@ -39,12 +39,13 @@ _FREE = ("on_empty", "progress", "random_state")
 
 
 class ConsignCalibrator(BaseEstimator):
-    r"""Sets of whole segmentations that hold a new image's truth with probability at least ``1 - alpha``.
+    r"""Sets of whole segmentations that hold a new image's truth, or it abstains, with probability ``1 - alpha``.
 
     From several samples of one model for each image (dropout, ensemble members, a probabilistic network) CONSIGN learns
     how the model's doubts hang together in space. The samples are decomposed by an SVD into their mean and a few
     components; moving their coefficients in a box, whose size grows with :math:`\lambda`, gives the segmentations that
-    the set holds, up to a share ``1 - min_accuracy`` of wrong pixels:
+    the set holds, together with all that one of them agrees with to a label-wise accuracy (the mean recall over the
+    labels present) of at least ``min_accuracy``:
 
     .. math:: C_\lambda = \Big\{ Y : \mathrm{acc}\big(\operatorname{argmax}_l (\mu + \textstyle\sum_k c_k u_k)_l,\;
         Y\big) \ge \beta, \; |c_k - m_k| \le \lambda\, \sigma_k \frac{b_k - a_k}{2} \Big\}
@@ -52,7 +53,9 @@ class ConsignCalibrator(BaseEstimator):
     where :math:`a_k, b_k` are quantiles of the samples' coefficients and :math:`m_k` is their middle. Each calibration
     image has a smallest :math:`\lambda_i` whose set holds its labels, and lambda-hat is the
     :math:`\lceil (n + 1)(1 - \alpha) \rceil`-th smallest of them. If calibration images and new images are
-    exchangeable, the set of a new image holds its labels with probability at least ``1 - alpha``.
+    exchangeable, and all parameters were fixed before looking at labels, then with probability at least ``1 - alpha``
+    the set of a new image holds its labels *or the calibrator abstains* (:exc:`InfeasibleRiskError`). Given that it
+    does not abstain, coverage may be lower.
 
     The search is certified: branch and bound brackets each :math:`\lambda_i`, every upper bound is shown by
     coefficients whose argmax was counted, and where the search stops early its upper bound counts, which keeps the
@@ -201,8 +204,8 @@ class ConsignCalibrator(BaseEstimator):
         Raises
         ------
         InfeasibleRiskError
-            If there are too few images, or too many that cannot be as accurate as `min_accuracy`; it names the largest
-            that is feasible. ``image_lambdas_`` and ``image_status_`` say which.
+            If there are too few images, or too many that cannot be as accurate as `min_accuracy`: it abstains.
+            ``image_lambdas_`` and ``image_status_`` say which.
         TypeError, ValueError
             If the input is not as described; the message names argument, image and value. The object stays as it was.
         """
