@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 import conformask as cm
-from conformask import _consign_reference as reference
-from conformask import consign
-from conformask._decomposition import decompose
+from conformask.consign import reference
+from conformask.consign._images import Problem
+from conformask.consign._settings import Settings
 
 N_MODES = 4
 SECONDS = 30.0  # for the paper's search, of one image
@@ -71,7 +71,6 @@ def main() -> None:
     args = parser.parse_args()
     cm.set_num_threads(args.threads)
     beta = Fraction(args.min_accuracy)
-    settings = consign._Settings(beta, False, False, 1e4, args.node_budget, 255)
     images = [
         make_image(
             np.random.default_rng(seed), args.size, args.classes, args.samples, args.strength, args.noise
@@ -84,20 +83,20 @@ def main() -> None:
     )
     print("medians: seconds per image alone (one thread); all images together, per image")
     for k in args.components:
-        measure(images, k, beta, settings, args.reference, args.draws)
+        calibrator = cm.ConsignCalibrator(k, min_accuracy=beta, node_budget=args.node_budget)
+        measure(images, calibrator._settings(), args.reference, args.draws)
 
 
-def measure(
-    images: list, k: int, beta: Fraction, settings: consign._Settings, n_reference: int, n_draws: int
-) -> None:
+def measure(images: list, settings: Settings, n_reference: int, n_draws: int) -> None:
+    k = settings.n_components
     decompose_times, times, gaps, statuses, lowers, lambdas, kept = [], [], [], Counter(), [], [], []
     for index, (X, labels) in enumerate(images):
         start = time.perf_counter()
-        decomposition = decompose(X, k, 0.05, "sigma", index)
+        decomposition = settings.decompose(X, index)
         decompose_times.append(time.perf_counter() - start)
         start = time.perf_counter()
         search = settings.search()
-        search.add(*decomposition.asked(), labels)
+        search.add(decomposition, labels)
         search.warm_start()
         search.refine(0, 1, math.inf)
         times.append(time.perf_counter() - start)
@@ -111,7 +110,7 @@ def measure(
     start = time.perf_counter()
     search = settings.search()
     for decomposition, labels in kept:
-        search.add(*decomposition.asked(), labels)
+        search.add(decomposition, labels)
     search.warm_start()
     search.refine(0, len(kept), math.inf)
     together = (time.perf_counter() - start) / len(kept)
@@ -142,11 +141,11 @@ def measure(
         decomposition, labels = kept[index]
         image = reference._Image(
             torch,
-            reference.Problem(*decomposition.asked(), labels),
+            Problem(decomposition, labels),
             reference.ReferenceSearch(),
-            beta,
-            False,
-            False,
+            settings.min_accuracy,
+            settings.strict,
+            settings.pixelwise,
         )
         lam, n_steps, start = 0.0, 0, time.perf_counter()
         succeeds = False
@@ -158,7 +157,7 @@ def measure(
         # The same question: a point at that lambda, and no certificate.
         same_start = time.perf_counter()
         search = settings.search()
-        search.add(*decomposition.asked(), labels)
+        search.add(decomposition, labels)
         search.warm_start(lam)
         search.refine(0, 1, math.inf, lam)
         same = time.perf_counter() - same_start

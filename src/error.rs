@@ -74,13 +74,14 @@ pub enum Error {
     },
     /// A label that is neither a class nor void.
     #[error(
-        "{name} holds label {value} in image {image}, outside [0, {n_classes}) and not the ignore index ({ignore})"
+        "{name} holds label {value}{}, outside [0, {n_classes}) and not the ignore index ({ignore})",
+        image.map(|image| format!(" in image {image}")).unwrap_or_default()
     )]
     Label {
         /// The argument as the caller wrote it.
         name: &'static str,
-        /// Index of the image.
-        image: usize,
+        /// Index of the image; `None` if it is the only one.
+        image: Option<usize>,
         /// The label.
         value: i128,
         /// K.
@@ -99,6 +100,28 @@ pub enum Error {
         pixel: usize,
         /// The value.
         value: f64,
+    },
+    /// A sample of an image with a number that is NaN or infinite.
+    #[error("X is not finite in image {image}: sample {sample}, class {class} is {value} at pixel {pixel}")]
+    SampleNotFinite {
+        /// Index of the image.
+        image: usize,
+        /// Index of the sample.
+        sample: usize,
+        /// Index of the class.
+        class: usize,
+        /// Row-major index of the pixel.
+        pixel: usize,
+        /// The value.
+        value: f64,
+    },
+    /// Samples whose differences, or the squares of these, no float64 can be.
+    #[error(
+        "X holds too large numbers in image {image}: how its samples differ overflows float64; scale them"
+    )]
+    SamplesTooLarge {
+        /// Index of the image.
+        image: usize,
     },
     /// A matrix with a number that is NaN or infinite.
     #[error("A is not finite: A[{row}, {column}] is {value}")]

@@ -14,6 +14,7 @@ __all__ = [
     "SOFTMAX_TAIL_SINGLE",
     "SUM_TOLERANCE",
     "BinnedProfile",
+    "ConsignDecomposition",
     "ConsignSearch",
     "ExactProfile",
     "Lambdas",
@@ -21,8 +22,6 @@ __all__ = [
     "Score",
     "__version__",
     "agreeing_pixels",
-    "consign_open",
-    "consign_sample",
     "coverage",
     "data_pointer",
     "distinct_counts",
@@ -106,19 +105,48 @@ class BinnedProfile:
     ) -> BinnedProfile: ...
 
 @final
+class ConsignDecomposition:
+    def __new__(
+        cls,
+        mean: NDArray[np.float64],
+        components: NDArray[np.float64],
+        singular_values: NDArray[np.float64],
+        centre: NDArray[np.float64],
+        half: NDArray[np.float64],
+    ) -> ConsignDecomposition: ...
+    @staticmethod
+    def of_samples(
+        x: _Scores, n_components: int, level: float, weight: str, image: int
+    ) -> ConsignDecomposition: ...
+    def __getnewargs__(self) -> tuple[NDArray[np.float64], ...]: ...
+    @property
+    def mean(self) -> NDArray[np.float64]: ...
+    @property
+    def components(self) -> NDArray[np.float64]: ...
+    @property
+    def singular_values(self) -> NDArray[np.float64]: ...
+    @property
+    def centre(self) -> NDArray[np.float64]: ...
+    @property
+    def half(self) -> NDArray[np.float64]: ...
+    @property
+    def shape(self) -> list[int]: ...
+    def labels(self, y: _Labels, ignore_index: int | None, image: int | None = None) -> NDArray[np.int32]: ...
+    def label_map(self, coefficients: NDArray[np.float64]) -> NDArray[np.uint16]: ...
+    def sample(
+        self, lower: NDArray[np.float64], upper: NDArray[np.float64], key: int, out: NDArray[Any]
+    ) -> None: ...
+    def open(
+        self, lower: NDArray[np.float64], upper: NDArray[np.float64]
+    ) -> tuple[NDArray[np.uint64], int]: ...
+
+@final
 class ConsignSearch:
     def __new__(
         cls, min_accuracy: Fraction, strict: bool, pixelwise: bool, lambda_max: float, node_budget: int
     ) -> ConsignSearch: ...
     def __len__(self) -> int: ...
-    def add(
-        self,
-        mean: NDArray[np.float64],
-        components: NDArray[np.float64],
-        centre: NDArray[np.float64],
-        half: NDArray[np.float64],
-        labels: NDArray[np.int32],
-    ) -> bool: ...
+    def add(self, decomposition: ConsignDecomposition, labels: NDArray[np.int32]) -> bool: ...
     def n_bytes_waiting(self) -> int: ...
     def warm_start(self, decide: float | None = None) -> None: ...
     def refine(self, first: int, last: int, bound: float, decide: float | None = None) -> None: ...
@@ -194,20 +222,6 @@ def mask_coverage(
     masks: NDArray[np.bool_], y: _Labels, ignore_index: int | None, first_image: int
 ) -> _Counts: ...
 def sample_masks(masks: NDArray[np.bool_], key: int, out: NDArray[Any]) -> None: ...
-def consign_sample(
-    mean: NDArray[np.float64],
-    components: NDArray[np.float64],
-    lower: NDArray[np.float64],
-    upper: NDArray[np.float64],
-    key: int,
-    out: NDArray[Any],
-) -> None: ...
-def consign_open(
-    mean: NDArray[np.float64],
-    components: NDArray[np.float64],
-    lower: NDArray[np.float64],
-    upper: NDArray[np.float64],
-) -> tuple[NDArray[np.uint64], int]: ...
 def weighted_quantile(
     values: NDArray[np.float64], weights: NDArray[np.float64], budget: Fraction
 ) -> float | None: ...

@@ -134,8 +134,8 @@ def walk(
         )
     if not _is_store(maps):
         maps, y = batch(maps, y)
-        if at_once is None or not maps.ndim or not len(maps):
-            return iter([(maps, y, 0)])  # the kernels refuse what is empty
+        if at_once is None or not maps.ndim:
+            return iter([(maps, y, 0)])
     return _slices(maps, y, layout, batch, progress, at_once or 1, labelled)
 
 

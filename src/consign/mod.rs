@@ -11,10 +11,11 @@
 //! score of a labelled image is therefore `lambda* = min |z|_inf` over the `z` that are accurate enough. [`search`] brackets
 //! it by branch and bound: [`bounds`] says what no point of a box can reach, [`line`] finds good points, [`field`] verifies
 //! each of them by the argmax itself, in float64, and [`accuracy`] compares with beta without rounding. [`sample`] draws,
-//! [`possible`] says what else could be drawn, [`svd`] decomposes.
+//! [`possible`] says what else could be drawn, [`decomposition`] makes mean, components and ranges of samples.
 
 pub mod accuracy;
 pub mod bounds;
+pub mod decomposition;
 pub mod field;
 pub mod line;
 pub mod possible;

@@ -4,9 +4,8 @@ use std::ops::Range;
 
 use ndarray::{ArrayView4, ArrayViewD, Axis, Ix4, s};
 
-use super::{ScoreMaps, rows};
+use super::rows;
 use crate::error::{Error, Result};
-use crate::real::Real;
 use crate::simd::{apply, vectorised};
 
 /// The code of a void pixel where labels are class codes.
@@ -39,23 +38,33 @@ macro_rules! impl_label {
 
 impl_label!(i8, i16, i32, i64, u8, u16, u32, u64);
 
+/// What labels must fit.
+#[derive(Debug, Clone, Copy)]
+pub struct LabelSpace {
+    /// `[n, D, H, W]`.
+    pub shape: [usize; 4],
+    /// K.
+    pub n_classes: usize,
+    /// What errors call image 0; `None` if there is one image that needs no name.
+    pub first_image: Option<usize>,
+}
+
 /// Labels of `n` images, `(n, D, H, W)`, with an ignore index that wins over any class.
 pub struct LabelMaps<'a> {
     reader: Box<dyn ReadLabels + 'a>,
     name: &'static str,
-    n_classes: usize,
+    space: LabelSpace,
     ignore_index: Option<i64>,
-    first_image: usize,
 }
 
 impl<'a> LabelMaps<'a> {
-    /// Takes `(n, H, W)` or `(n, D, H, W)` to go with `maps`.
-    pub fn new<L: Label, R: Real>(
+    /// Takes `(n, H, W)` or `(n, D, H, W)`.
+    pub fn new<L: Label>(
         view: ArrayViewD<'a, L>,
         ignore_index: Option<i64>,
-        maps: &ScoreMaps<'_, R>,
+        space: LabelSpace,
     ) -> Result<Self> {
-        let expected = maps.label_shape();
+        let LabelSpace { shape: expected, n_classes, .. } = space;
         let is_flat = view.ndim() == 3 && expected[1] == 1;
         let actual = view.shape().to_vec();
         let view = if is_flat { view.insert_axis(Axis(1)) } else { view };
@@ -66,14 +75,13 @@ impl<'a> LabelMaps<'a> {
             }
             return Err(Error::Shape { name: "y", expected, actual });
         }
-        let n_classes = maps.n_classes();
         if let Some(ignore_index) = ignore_index
             && (0..n_classes as i64).contains(&ignore_index)
         {
             return Err(Error::IgnoreIndexIsClass { ignore_index, n_classes });
         }
         let view = view.into_dimensionality::<Ix4>().expect("rank 4 by the check above");
-        Ok(Self { reader: Box::new(view), name: "y", n_classes, ignore_index, first_image: maps.first_image })
+        Ok(Self { reader: Box::new(view), name: "y", space, ignore_index })
     }
 
     /// The same under another name, for error messages.
@@ -85,14 +93,13 @@ impl<'a> LabelMaps<'a> {
     /// Writes the class of each pixel, [`VOID`] where it is ignored.
     pub fn read(&self, image: usize, pixels: Range<usize>, codes: &mut Vec<i32>) -> Result<()> {
         codes.resize(pixels.len(), VOID);
-        self.reader.read(image, pixels, self.n_classes, self.ignore_index, codes).map_err(|value| {
-            Error::Label {
-                name: self.name,
-                image: self.first_image + image,
-                value,
-                n_classes: self.n_classes,
-                ignore: self.ignore_index.map_or_else(|| "None".into(), |index| index.to_string()),
-            }
+        let LabelSpace { n_classes, first_image, .. } = self.space;
+        self.reader.read(image, pixels, n_classes, self.ignore_index, codes).map_err(|value| Error::Label {
+            name: self.name,
+            image: first_image.map(|first| first + image),
+            value,
+            n_classes,
+            ignore: self.ignore_index.map_or_else(|| "None".into(), |index| index.to_string()),
         })
     }
 }

@@ -20,7 +20,7 @@ use ndarray::{ArrayView4, ArrayView5, ArrayViewD, ArrayViewMut, Axis, Dimension,
 use rayon::prelude::*;
 
 pub use self::inputs::Inputs;
-pub use self::labels::{ClassCounter, Label, LabelMaps, VOID};
+pub use self::labels::{ClassCounter, Label, LabelMaps, LabelSpace, VOID};
 pub(crate) use self::stream::stream;
 use self::tile::Gathered;
 pub(crate) use self::tile::padded;
@@ -95,10 +95,10 @@ impl<'a, R: Real> ScoreMaps<'a, R> {
         self.first_image + image
     }
 
-    /// `[n, D, H, W]`, as the label maps must have it.
-    fn label_shape(&self) -> [usize; 4] {
-        let [n, _, d, h, w] = self.shape;
-        [n, d, h, w]
+    /// What label maps must fit.
+    pub fn label_space(&self) -> LabelSpace {
+        let [n, n_classes, d, h, w] = self.shape;
+        LabelSpace { shape: [n, d, h, w], n_classes, first_image: Some(self.first_image) }
     }
 
     /// The pieces of work: a piece of at most [`BAND`] pixels of one image each, in order.

@@ -127,7 +127,7 @@ impl<'py> Labels<'py> {
 
     /// The labels that go with `maps`.
     pub fn maps<R: Real>(&self, ignore_index: Option<i64>, maps: &ScoreMaps<'_, R>) -> Result<LabelMaps<'_>> {
-        with_labels!(self, |view| LabelMaps::new(view, ignore_index, maps))
+        with_labels!(self, |view| LabelMaps::new(view, ignore_index, maps.label_space()))
     }
 }
 

@@ -1,48 +1,278 @@
-//! CONSIGN: searches that keep their images, and samples.
+//! CONSIGN: decompositions of images, and searches that keep their images.
+
+use std::sync::Arc;
 
 use num_rational::BigRational;
-use numpy::ndarray::ArrayViewMut2;
+use numpy::ndarray::{ArrayD, ArrayViewD, ArrayViewMut2, Axis, IxDyn};
 use numpy::{
-    PyArray1, PyArrayDyn, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2, PyReadonlyArray3,
-    PyUntypedArrayMethods,
+    PyArray1, PyArrayDyn, PyArrayMethods, PyReadonlyArray1, PyReadonlyArrayDyn, PyUntypedArrayMethods,
 };
 use pyo3::exceptions::{PyIndexError, PyValueError};
 use pyo3::prelude::*;
 use rayon::prelude::*;
 
+use super::arrays::{Labels, Scores, with_labels};
 use super::run::run;
+use crate::consign::decomposition::{Decomposition, Request, Weight, decompose};
 use crate::consign::field::Field;
 use crate::consign::possible::{Coefficients, count_open};
 use crate::consign::sample::sample;
 use crate::consign::search::{self, Image, MAX_COMPONENTS, Question, Search, Status, Stop};
+use crate::maps::{LabelMaps, LabelSpace};
 use crate::philox::Philox;
 
-/// The mean `(K, pixels)` and the components `(k, K, pixels)` of an image.
-fn field_of(
-    mean: &PyReadonlyArray2<'_, f64>,
-    components: &PyReadonlyArray3<'_, f64>,
-    of: &[&PyReadonlyArray1<'_, f64>],
-) -> PyResult<Field> {
-    let (n_labels, n_pixels) = mean.as_array().dim();
-    let n_components = components.shape()[0];
-    let fits = components.shape()[1..] == [n_labels, n_pixels] && of.iter().all(|a| a.len() == n_components);
-    // Labels are 16 bits wide, rows are counted by 32.
-    let is_small = n_labels <= 1 << 16 && n_labels.saturating_mul(n_pixels) < 1 << 32;
-    if !fits || n_labels == 0 || n_components > MAX_COMPONENTS || !is_small {
-        return Err(PyValueError::new_err(format!(
-            "mean {:?} and components {:?} do not fit each other, or are too large (at most {MAX_COMPONENTS} components, \
-             65536 labels)",
-            mean.shape(),
-            components.shape()
-        )));
+/// The samples of an image as a mean and components, with the box of coefficients at lambda = 1.
+#[pyclass(frozen, module = "conformask._core")]
+pub struct ConsignDecomposition {
+    found: Decomposition,
+    /// `(K, H, W)` or `(K, D, H, W)`.
+    shape: Vec<usize>,
+}
+
+/// What a decomposition is made of: its copies are made of that.
+type Parts<'py> = (
+    Bound<'py, PyArrayDyn<f64>>,
+    Bound<'py, PyArrayDyn<f64>>,
+    Bound<'py, PyArray1<f64>>,
+    Bound<'py, PyArray1<f64>>,
+    Bound<'py, PyArray1<f64>>,
+);
+
+#[pymethods]
+impl ConsignDecomposition {
+    #[new]
+    fn new(
+        mean: PyReadonlyArrayDyn<'_, f64>,
+        components: PyReadonlyArrayDyn<'_, f64>,
+        singular_values: PyReadonlyArray1<'_, f64>,
+        centre: PyReadonlyArray1<'_, f64>,
+        half: PyReadonlyArray1<'_, f64>,
+    ) -> PyResult<Self> {
+        let shape = mean.shape().to_vec();
+        check_size(&shape, centre.len())?;
+        let fits = components.shape().split_first() == Some((&centre.len(), shape.as_slice()))
+            && [&singular_values, &half].iter().all(|array| array.len() == centre.len());
+        if !fits {
+            return Err(PyValueError::new_err("mean, components and coefficients do not fit each other"));
+        }
+        let copy = |array: ArrayViewD<'_, f64>| array.iter().copied().collect::<Vec<_>>();
+        let field = Field::new(shape[0], centre.len(), copy(mean.as_array()), copy(components.as_array()));
+        let found = Decomposition {
+            field: Arc::new(field),
+            values: singular_values.as_array().to_vec(),
+            centre: centre.as_array().to_vec(),
+            half: half.as_array().to_vec(),
+        };
+        Ok(Self { found, shape })
     }
-    let copy = |array: numpy::ndarray::ArrayViewD<'_, f64>| array.iter().copied().collect();
-    Ok(Field::new(
-        n_labels,
-        n_components,
-        copy(mean.as_array().into_dyn()),
-        copy(components.as_array().into_dyn()),
-    ))
+
+    /// Decomposes samples `(S, K, ...)`; `image` is what errors call the image. Where classes and pixels do not lie evenly in
+    /// memory the samples are copied, as they are.
+    #[staticmethod]
+    fn of_samples(
+        x: &Bound<'_, PyAny>,
+        n_components: usize,
+        level: f64,
+        weight: &str,
+        image: usize,
+    ) -> PyResult<Self> {
+        let scores = Scores::new(x)?;
+        let weight = match weight {
+            "sigma" => Weight::Sigma,
+            "relative" => Weight::Relative,
+            "none" => Weight::None,
+            _ => return Err(PyValueError::new_err(format!("unknown weight '{weight}'"))),
+        };
+        let Some((&n_samples, shape)) = scores.shape().split_first() else {
+            return Err(PyValueError::new_err("samples must have shape (S, K, ...)"));
+        };
+        check_size(shape, n_components)?;
+        if n_samples == 0 || !(0.0..=0.5).contains(&level) {
+            return Err(PyValueError::new_err("there are no samples, or the level is not in [0, 0.5]"));
+        }
+        let request = Request { n_components, level, weight };
+        macro_rules! decompose {
+            ($array:expr) => {{
+                let array = $array.as_array();
+                run(x.py(), |cancel| {
+                    let n_entries: usize = shape.iter().product();
+                    let rows = array.to_shape((n_samples, n_entries)).expect("as many elements");
+                    decompose(&rows.view(), shape[0], &request, image, cancel)
+                })?
+            }};
+        }
+        let found = match &scores {
+            Scores::Half(array) => decompose!(array),
+            Scores::Single(array) => decompose!(array),
+            Scores::Double(array) => decompose!(array),
+        };
+        Ok(Self { found, shape: shape.to_vec() })
+    }
+
+    /// What `copy` and `pickle` make another one of.
+    fn __getnewargs__<'py>(&self, py: Python<'py>) -> Parts<'py> {
+        (self.mean(py), self.components(py), self.singular_values(py), self.centre(py), self.half(py))
+    }
+
+    /// `(K, ...)`.
+    #[getter]
+    fn mean<'py>(&self, py: Python<'py>) -> Bound<'py, PyArrayDyn<f64>> {
+        let field = &self.found.field;
+        let planes = (0..field.n_labels()).map(|label| field.mean(label));
+        self.array(py, planes, &[])
+    }
+
+    /// `(k, K, ...)`.
+    #[getter]
+    fn components<'py>(&self, py: Python<'py>) -> Bound<'py, PyArrayDyn<f64>> {
+        let field = &self.found.field;
+        let planes = (0..field.n_components())
+            .flat_map(|k| (0..field.n_labels()).map(move |label| field.component(k, label)));
+        self.array(py, planes, &[field.n_components()])
+    }
+
+    /// Largest first.
+    #[getter]
+    fn singular_values<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<f64>> {
+        PyArray1::from_slice(py, &self.found.values)
+    }
+
+    /// The middle of the box.
+    #[getter]
+    fn centre<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<f64>> {
+        PyArray1::from_slice(py, &self.found.centre)
+    }
+
+    /// Half the sides of the box at lambda = 1.
+    #[getter]
+    fn half<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<f64>> {
+        PyArray1::from_slice(py, &self.found.half)
+    }
+
+    /// `(K, ...)`.
+    #[getter]
+    fn shape(&self) -> Vec<usize> {
+        self.shape.clone()
+    }
+
+    /// Labels of the pixels as class codes, -1 where void; `image` is what errors call the image, if it has a name.
+    #[pyo3(signature = (y, ignore_index, image=None))]
+    fn labels<'py>(
+        &self,
+        y: &Bound<'py, PyAny>,
+        ignore_index: Option<i64>,
+        image: Option<usize>,
+    ) -> PyResult<Bound<'py, PyArray1<i32>>> {
+        let (n_labels, n_pixels) = (self.shape[0], self.found.field.n_pixels());
+        let [depth, height, width] = match self.shape[1..] {
+            [height, width] => [1, height, width],
+            [depth, height, width] => [depth, height, width],
+            _ => [1, 1, n_pixels],
+        };
+        let space = LabelSpace { shape: [1, depth, height, width], n_classes: n_labels, first_image: image };
+        let mut codes = Vec::new();
+        with_labels!(&Labels::new(y)?, |view| {
+            LabelMaps::new(view.insert_axis(Axis(0)), ignore_index, space)?.read(
+                0,
+                0..n_pixels,
+                &mut codes,
+            )?;
+        });
+        Ok(PyArray1::from_vec(y.py(), codes))
+    }
+
+    /// The label of each pixel at given coefficients.
+    fn label_map<'py>(
+        &self,
+        py: Python<'py>,
+        coefficients: PyReadonlyArray1<'_, f64>,
+    ) -> PyResult<Bound<'py, PyArrayDyn<u16>>> {
+        let coefficients = self.coefficients(&coefficients)?;
+        let map = run(py, |_| Ok(self.found.field.label_map(&coefficients)))?;
+        let map = ArrayD::from_shape_vec(IxDyn(&self.shape[1..]), map).expect("as many pixels");
+        Ok(PyArrayDyn::from_owned_array(py, map))
+    }
+
+    /// Draws segmentations into `out`, uint8 or uint16 `(m, pixels)`, with coefficients uniform in a box.
+    fn sample(
+        &self,
+        py: Python<'_>,
+        lower: PyReadonlyArray1<'_, f64>,
+        upper: PyReadonlyArray1<'_, f64>,
+        key: u128,
+        out: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let field = &self.found.field;
+        let (lower, upper) = (self.coefficients(&lower)?, self.coefficients(&upper)?);
+        macro_rules! draw {
+            ($out:expr) => {{
+                let mut out = $out.try_readwrite()?;
+                let shape = out.shape().to_vec();
+                if shape.len() != 2 || shape[1] != field.n_pixels() {
+                    return Err(PyValueError::new_err("out must have shape (m, pixels)"));
+                }
+                let out =
+                    out.as_slice_mut().map_err(|_| PyValueError::new_err("out must be C-contiguous"))?;
+                let out = ArrayViewMut2::from_shape((shape[0], shape[1]), out).expect("as many elements");
+                run(py, |cancel| sample(field, &lower, &upper, Philox::new(key), out, cancel))
+            }};
+        }
+        match out.cast::<PyArrayDyn<u8>>() {
+            Ok(out) if field.n_labels() <= 256 => draw!(out),
+            _ => draw!(out.cast::<PyArrayDyn<u16>>()?),
+        }
+    }
+
+    /// What a box leaves open: the number of pixels with each number of possible labels, and the number of hyperplanes.
+    fn open<'py>(
+        &self,
+        py: Python<'py>,
+        lower: PyReadonlyArray1<'_, f64>,
+        upper: PyReadonlyArray1<'_, f64>,
+    ) -> PyResult<(Bound<'py, PyArray1<u64>>, u64)> {
+        let (lower, upper) = (self.coefficients(&lower)?, self.coefficients(&upper)?);
+        let open =
+            run(py, |cancel| count_open(&self.found.field, &Coefficients::between(&lower, &upper), cancel))?;
+        Ok((PyArray1::from_vec(py, open.n_pixels), open.n_hyperplanes))
+    }
+}
+
+impl ConsignDecomposition {
+    /// Planes, one after the other, as an array whose last axes are those of the image.
+    fn array<'py, 'p>(
+        &self,
+        py: Python<'py>,
+        planes: impl Iterator<Item = &'p [f64]>,
+        first_axes: &[usize],
+    ) -> Bound<'py, PyArrayDyn<f64>> {
+        let shape = [first_axes, &self.shape].concat();
+        let numbers = planes.flatten().copied().collect();
+        PyArrayDyn::from_owned_array(
+            py,
+            ArrayD::from_shape_vec(IxDyn(&shape), numbers).expect("as many elements"),
+        )
+    }
+
+    fn coefficients(&self, array: &PyReadonlyArray1<'_, f64>) -> PyResult<Vec<f64>> {
+        if array.len() != self.found.centre.len() {
+            return Err(PyValueError::new_err("there must be one coefficient for each component"));
+        }
+        Ok(array.as_array().to_vec())
+    }
+}
+
+/// Fails unless planes `(K, ...)` can be counted: labels are 16 bits wide, rows are counted by 32.
+fn check_size(shape: &[usize], n_components: usize) -> PyResult<()> {
+    let n_entries = shape.iter().try_fold(1_usize, |product, &len| product.checked_mul(len));
+    let is_small =
+        n_entries.is_some_and(|n| 0 < n && n < 1 << 32) && shape.first().is_some_and(|&k| k <= 1 << 16);
+    if is_small && n_components <= MAX_COMPONENTS {
+        return Ok(());
+    }
+    Err(PyValueError::new_err(format!(
+        "an image of shape (K, ...) = {shape:?} with {n_components} components is empty or too large: at most 65536 \
+         classes, 2^32 numbers, {MAX_COMPONENTS} components"
+    )))
 }
 
 /// Searches for the smallest lambda of images.
@@ -80,20 +310,17 @@ impl ConsignSearch {
     /// Adds an image; labels are -1 where void. False if no pixel counts.
     fn add(
         &mut self,
-        mean: PyReadonlyArray2<'_, f64>,
-        components: PyReadonlyArray3<'_, f64>,
-        centre: PyReadonlyArray1<'_, f64>,
-        half: PyReadonlyArray1<'_, f64>,
+        py: Python<'_>,
+        decomposition: &Bound<'_, ConsignDecomposition>,
         labels: PyReadonlyArray1<'_, i32>,
     ) -> PyResult<bool> {
-        let field = field_of(&mean, &components, &[&centre, &half])?;
-        let labels = labels.as_array().to_vec();
-        let n_labels = field.n_labels() as i32;
+        let Decomposition { field, centre, half, .. } = &decomposition.get().found;
+        let (labels, n_labels) = (labels.as_array().to_vec(), field.n_labels() as i32);
         if labels.len() != field.n_pixels() || labels.iter().any(|label| !(-1..n_labels).contains(label)) {
             return Err(PyValueError::new_err("labels must be -1 or a class, one for each pixel"));
         }
-        let (centre, half) = (centre.as_array().to_vec(), half.as_array().to_vec());
-        let found = search::search(&Image { field, centre, half, labels }, &self.question);
+        let image = Image { field: Arc::clone(field), centre: centre.clone(), half: half.clone(), labels };
+        let found = run(py, |cancel| search::search(&image, &self.question, cancel))?;
         let counts = found.is_some();
         self.images.extend(found);
         Ok(counts)
@@ -182,50 +409,4 @@ fn name_of(status: Status) -> &'static str {
         Status::Infeasible => "infeasible",
         Status::NotNeeded => "not_needed",
     }
-}
-
-/// Draws segmentations into `out`, uint8 or uint16 `(m, pixels)`, with coefficients uniform in a box.
-#[pyfunction]
-pub fn consign_sample(
-    py: Python<'_>,
-    mean: PyReadonlyArray2<'_, f64>,
-    components: PyReadonlyArray3<'_, f64>,
-    lower: PyReadonlyArray1<'_, f64>,
-    upper: PyReadonlyArray1<'_, f64>,
-    key: u128,
-    out: &Bound<'_, PyAny>,
-) -> PyResult<()> {
-    let field = field_of(&mean, &components, &[&lower, &upper])?;
-    let (lower, upper) = (lower.as_array().to_vec(), upper.as_array().to_vec());
-    macro_rules! draw {
-        ($out:expr) => {{
-            let mut out = $out.try_readwrite()?;
-            let shape = out.shape().to_vec();
-            if shape.len() != 2 || shape[1] != field.n_pixels() {
-                return Err(PyValueError::new_err("out must have shape (m, pixels)"));
-            }
-            let out = out.as_slice_mut().map_err(|_| PyValueError::new_err("out must be C-contiguous"))?;
-            let out = ArrayViewMut2::from_shape((shape[0], shape[1]), out).expect("as many elements");
-            run(py, |cancel| sample(&field, &lower, &upper, Philox::new(key), out, cancel))
-        }};
-    }
-    match out.cast::<PyArrayDyn<u8>>() {
-        Ok(out) if field.n_labels() <= 256 => draw!(out),
-        _ => draw!(out.cast::<PyArrayDyn<u16>>()?),
-    }
-}
-
-/// What a box leaves open: the number of pixels with each number of possible labels, and the number of hyperplanes.
-#[pyfunction]
-pub fn consign_open<'py>(
-    py: Python<'py>,
-    mean: PyReadonlyArray2<'py, f64>,
-    components: PyReadonlyArray3<'py, f64>,
-    lower: PyReadonlyArray1<'py, f64>,
-    upper: PyReadonlyArray1<'py, f64>,
-) -> PyResult<(Bound<'py, PyArray1<u64>>, u64)> {
-    let field = field_of(&mean, &components, &[&lower, &upper])?;
-    let (lower, upper) = (lower.as_array().to_vec(), upper.as_array().to_vec());
-    let open = run(py, |cancel| count_open(&field, &Coefficients::between(&lower, &upper), cancel))?;
-    Ok((PyArray1::from_vec(py, open.n_pixels), open.n_hyperplanes))
 }

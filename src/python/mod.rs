@@ -34,7 +34,7 @@ mod _core {
     #[pymodule_export]
     use super::binned::BinnedProfile;
     #[pymodule_export]
-    use super::consign::{ConsignSearch, consign_open, consign_sample};
+    use super::consign::{ConsignDecomposition, ConsignSearch};
     #[pymodule_export]
     use super::kernels::{
         agreeing_pixels, coverage, data_pointer, distinct_counts, label_hits, mask_coverage, n_needed,

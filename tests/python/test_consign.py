@@ -24,7 +24,7 @@ from sklearn.exceptions import NotFittedError
 import conformask as cm
 import consign_twin as twin
 import ctrl_c
-from conformask._decomposition import decompose
+from conformask import _core
 
 Calibrator = cm.ConsignCalibrator
 
@@ -240,7 +240,7 @@ def test_ties_everywhere(seed: int, n_classes: int, k: int, beta: float) -> None
     y[0, 0] = 0
     lower, upper, status = bracket(X, y, k, min_accuracy=beta, quantile_level=0.25, lambda_max=50.0)
     settings = Calibrator(k, min_accuracy=beta, lambda_max=50.0)._settings()
-    found = cm.ConsignSet(decompose(X, k, 0.25, "sigma", 0), 1.0, settings)
+    found = cm.ConsignSet(_core.ConsignDecomposition.of_samples(X, k, 0.25, "sigma", 0), 1.0, settings)
     centre, half = (found.lower + found.upper) / 2, (found.upper - found.lower) / 2
     answer = found.contains(y)
     assert answer.contained == (upper <= found.lambda_hat)
@@ -490,7 +490,7 @@ def test_samples_of_many_classes() -> None:
 def make_set(X: NDArray, k: int, lam: float) -> cm.ConsignSet:
     """The set of an image, whatever calibration would say."""
     settings = cm.ConsignCalibrator()._settings()
-    return cm.ConsignSet(decompose(X, k, 0.05, "sigma", 0), lam, settings)
+    return cm.ConsignSet(_core.ConsignDecomposition.of_samples(X, k, 0.05, "sigma", 0), lam, settings)
 
 
 def at_corners(d: twin.Decomposition, lam: float) -> np.ndarray:
@@ -759,6 +759,8 @@ def test_infeasible_says_what_would_be_feasible() -> None:
     ) as caught:
         calibrator.fit(X, y)
     error = caught.value
+    assert "on new calibration images only" in str(error)
+    assert "larger alpha" not in str(error)
     assert error.n_infeasible == (calibrator.image_status_ == "infeasible").sum() > 5
     assert np.isinf(calibrator.image_lambdas_[calibrator.image_status_ == "infeasible"]).all()
     assert (error.n_images, error.n_needed, error.alpha) == (30, 4, 0.2)
@@ -842,7 +844,8 @@ def test_bad_images(name: str) -> None:
 def test_numbers_that_are_none(value: float) -> None:
     X, y = problem(6)
     X[4, 2, 1, 3, 5] = value
-    with pytest.raises(ValueError, match=rf"not finite in image 4: sample 2, class 1 is {value} at pixel 29"):
+    text = "NaN" if math.isnan(value) else str(value)
+    with pytest.raises(ValueError, match=rf"not finite in image 4: sample 2, class 1 is {text} at pixel 29"):
         Calibrator(1, alpha=0.5).fit(X, y)
 
 

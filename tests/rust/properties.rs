@@ -142,7 +142,7 @@ impl<E: Scores> Views<'_, E> {
         use_maps: impl FnOnce(&ScoreMaps<'_, E::Real>, &LabelMaps<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let maps = ScoreMaps::new(self.scores.view().into_dyn(), Inputs::Probabilities, FIRST_IMAGE)?;
-        let labels = LabelMaps::new(self.labels.view().into_dyn(), Some(VOID.into()), &maps)?;
+        let labels = LabelMaps::new(self.labels.view().into_dyn(), Some(VOID.into()), maps.label_space())?;
         use_maps(&maps, &labels)
     }
 
@@ -666,9 +666,13 @@ impl Fault {
             Self::Value(value) if value.is_finite() => Error::Negative { image, class, pixel, value },
             Self::Value(value) => Error::NotFinite { image, class, pixel, value },
             Self::Zeros => Error::NotNormalised { image, pixel, sum: 0.0, tolerance: TOLERANCE },
-            Self::Label(value) => {
-                Error::Label { name: "y", image, value: value.into(), n_classes, ignore: VOID.to_string() }
-            }
+            Self::Label(value) => Error::Label {
+                name: "y",
+                image: Some(image),
+                value: value.into(),
+                n_classes,
+                ignore: VOID.to_string(),
+            },
         }
     }
 }

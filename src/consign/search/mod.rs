@@ -10,6 +10,8 @@ mod branch;
 mod problem;
 mod rays;
 
+use std::sync::Arc;
+
 use num_rational::BigRational;
 
 use self::problem::Problem;
@@ -78,7 +80,7 @@ pub enum Stop {
 #[derive(Debug)]
 pub struct Image {
     /// Mean and components.
-    pub field: Field,
+    pub field: Arc<Field>,
     /// `m_k`.
     pub centre: Vec<f64>,
     /// `h_k`; 0 where a component does not move.
@@ -106,11 +108,13 @@ pub trait Search: Send + Sync {
 }
 
 /// The search for an image; `None` if no pixel counts.
-pub fn search(image: &Image, question: &Question) -> Option<Box<dyn Search>> {
+pub fn search(image: &Image, question: &Question, cancel: &Cancel) -> Result<Option<Box<dyn Search>>> {
     macro_rules! smallest_that_fits {
         ($($dimensions:literal),*) => {
             match image.centre.len() {
-                $(n if n <= $dimensions => Problem::<$dimensions>::new(image, question).map(|p| Box::new(p) as _),)*
+                $(n if n <= $dimensions => {
+                    Ok(Problem::<$dimensions>::new(image, question, cancel)?.map(|p| Box::new(p) as _))
+                })*
                 n => unreachable!("{n} components were refused before"),
             }
         };
@@ -151,7 +155,7 @@ mod tests {
         let (mean, components) = (draw(90), draw(90 * n_components));
         let labels = draw(30).iter().map(|x| (1.5 * (x + 1.0)) as i32).collect();
         Image {
-            field: Field::new(3, n_components, mean, components),
+            field: Arc::new(Field::new(3, n_components, mean, components)),
             centre: draw(n_components),
             half: vec![1.0; n_components],
             labels,
@@ -159,7 +163,7 @@ mod tests {
     }
 
     fn solve(image: &Image, question: &Question, stop: Stop) -> Bracket {
-        let mut search = search(image, question).expect("labelled pixels");
+        let mut search = search(image, question, &Cancel::default()).unwrap().expect("labelled pixels");
         search.warm_start(stop, &Cancel::default()).unwrap();
         search.refine(stop, &Cancel::default()).unwrap();
         search.bracket()
@@ -253,7 +257,7 @@ mod tests {
 
     #[test]
     fn interrupted_searches_know_what_they_knew() {
-        let mut search = search(&random(1, 3), &question((3, 5))).unwrap();
+        let mut search = search(&random(1, 3), &question((3, 5)), &Cancel::default()).unwrap().unwrap();
         let stop = Stop::Beyond(f64::INFINITY);
         search.warm_start(stop, &Cancel::default()).unwrap();
         let before = search.bracket();
@@ -269,6 +273,6 @@ mod tests {
     fn void_images_are_no_question() {
         let mut image = random(0, 2);
         image.labels.fill(VOID);
-        assert!(search(&image, &question((1, 2))).is_none());
+        assert!(search(&image, &question((1, 2)), &Cancel::default()).unwrap().is_none());
     }
 }

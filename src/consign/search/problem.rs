@@ -11,6 +11,9 @@ use crate::consign::field::Field;
 use crate::consign::line::Sweep;
 use crate::error::Result;
 use crate::threads::Cancel;
+
+/// Pixels between two looks at whether to stop.
+const CHECKED: usize = 1 << 12;
 /// A search ends where the bracket is as narrow as this, absolutely or relatively to its upper end.
 const TOLERANCE: f64 = 1e-6;
 const RELATIVE_TOLERANCE: f64 = 1e-3;
@@ -25,7 +28,7 @@ pub(super) struct Problem<const K: usize> {
     pub(super) moves: [bool; K],
     pub(super) slack: Slack<K>,
     /// The pixels that are undecided up to the best point, their labels and groups.
-    pub(super) field: Field,
+    pub(super) field: Arc<Field>,
     pub(super) labels: Vec<u16>,
     pub(super) groups: Vec<u16>,
     pub(super) rows: Vec<Row<K>>,
@@ -44,13 +47,14 @@ pub(super) struct Problem<const K: usize> {
 }
 
 impl<const K: usize> Problem<K> {
-    pub(super) fn new(image: &Image, question: &Question) -> Option<Self> {
+    pub(super) fn new(image: &Image, question: &Question, cancel: &Cancel) -> Result<Option<Self>> {
         let field = &image.field;
         let valid: Vec<u32> =
             (0..image.labels.len()).filter(|&p| image.labels[p] != VOID).map(|p| p as u32).collect();
         if valid.is_empty() {
-            return None;
+            return Ok(None);
         }
+        let is_whole = valid.len() == field.n_pixels();
         let labels: Vec<u16> = valid.iter().map(|&p| image.labels[p as usize] as u16).collect();
         let (groups, sizes) = groups_of(&labels, field.n_labels(), question.pixelwise);
         let accuracy = Arc::new(Accuracy::new(&sizes, question.beta.clone(), question.strict));
@@ -62,7 +66,7 @@ impl<const K: usize> Problem<K> {
             half,
             moves: half.map(|h| h > 0.0),
             slack: Slack { at_zero: 0.0, per_unit: [0.0; K] },
-            field: field.select(&valid),
+            field: if is_whole { Arc::clone(field) } else { Arc::new(field.select(&valid)) },
             rows: Vec::new(),
             undecided: Undecided::default(),
             reduced_to: f64::INFINITY,
@@ -79,18 +83,21 @@ impl<const K: usize> Problem<K> {
             groups,
             accuracy,
         };
-        problem.make_rows();
-        Some(problem)
+        problem.make_rows(cancel)?;
+        Ok(Some(problem))
     }
 
     /// The leads over competitors that may ever be ahead or behind, and the slack of the largest of them. What is far ahead
     /// or behind throughout, such as a class that is masked by a very low score, is sure by its own slack, and makes the
     /// others no less sure.
-    fn make_rows(&mut self) {
+    fn make_rows(&mut self, cancel: &Cancel) -> Result<()> {
         let field = &self.field;
         let lambda_max = self.question.lambda_max;
         let (mut at_zero, mut per_unit) = (0.0_f64, [0.0_f64; K]);
         for (pixel, (&label, &group)) in self.labels.iter().zip(&self.groups).enumerate() {
+            if pixel % CHECKED == 0 {
+                cancel.check()?;
+            }
             let y = usize::from(label);
             let first = self.rows.len();
             let mut never = false;
@@ -133,6 +140,7 @@ impl<const K: usize> Problem<K> {
         self.undecided.rows = (0..self.rows.len() as u32).collect();
         let scale = Slack::<K>::ROUNDINGS;
         self.slack = Slack { at_zero: scale * at_zero, per_unit: per_unit.map(|x| scale * x) };
+        Ok(())
     }
 
     pub(super) fn pixels(&self) -> Pixels<'_, K> {
@@ -155,7 +163,7 @@ impl<const K: usize> Problem<K> {
             Undecided { pixels: verdict.undecided.pixels, rows: (0..self.rows.len() as u32).collect() };
         let take = |of: &[u16]| verdict.kept.iter().map(|&pixel| of[pixel as usize]).collect();
         (self.labels, self.groups) = (take(&self.labels), take(&self.groups));
-        self.field = self.field.select(&verdict.kept);
+        self.field = Arc::new(self.field.select(&verdict.kept));
     }
 
     /// How many pixels of each group the argmax at a point gets right.

@@ -18,9 +18,13 @@ pub const STRIP: usize = 2 * LANES;
 /// Columns that are worked on at once.
 pub const WIDTH: usize = 4;
 
-/// A matrix with at least as many rows as columns, and what its numbers are multiplied by.
+/// Changes some rows, whose columns lie one after the other, so many numbers apart.
+pub type Change = fn(&mut [f64], usize);
+
+/// A matrix with at least as many rows as columns, what becomes of its rows, and what that is multiplied by.
 pub struct Tall<'a, E> {
     pub a: ArrayView2<'a, E>,
+    pub change: Option<Change>,
     pub scale: f64,
 }
 
@@ -56,7 +60,7 @@ impl<E: Element> Tall<'_, E> {
         Block { columns: Aligned::zeros(len), rows: Aligned::zeros(len) }
     }
 
-    /// Copies rows into a block, scaled, in float64, with zeros below.
+    /// Copies rows into a block, changed and scaled, in float64, with zeros below.
     pub fn gather(&self, rows: Range<usize>, block: &mut Block) {
         let (rows, n, stride) = (self.a.slice(s![rows, ..]), self.a.ncols(), self.block_rows());
         let len = rows.nrows();
@@ -81,6 +85,9 @@ impl<E: Element> Tall<'_, E> {
                 numbers.iter_mut().zip(values).for_each(|(number, value)| *number = value.widen().into());
             }
             column[len..].fill(0.0);
+        }
+        if let Some(change) = self.change {
+            change(&mut block.columns, stride);
         }
         if self.scale != 1.0 {
             for number in &mut *block.columns {

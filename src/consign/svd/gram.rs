@@ -169,7 +169,10 @@ mod tests {
 
     /// Whether the two largest singular values are taken from the Gram matrix.
     fn is_taken(a: &ArrayView2<'_, f64>) -> bool {
-        Tall { a: a.view(), scale: 1.0 }.decompose_gram(2, &Cancel::default()).unwrap().is_some()
+        Tall { a: a.view(), change: None, scale: 1.0 }
+            .decompose_gram(2, &Cancel::default())
+            .unwrap()
+            .is_some()
     }
 
     #[test]

@@ -26,6 +26,7 @@ mod tsqr;
 use ndarray::{Array2, ArrayView2, Axis, s};
 use rayon::prelude::*;
 
+pub use self::blocks::Change;
 use self::blocks::Tall;
 use self::jacobi::decompose_square;
 use self::left::{distance_from_one, inverse_cholesky};
@@ -60,13 +61,26 @@ pub struct Svd {
 pub fn truncated_svd<E: Element>(a: &ArrayView2<'_, E>, k: usize, cancel: &Cancel) -> Result<Svd> {
     let is_wide = a.nrows() < a.ncols();
     let tall = if is_wide { a.t() } else { a.view() };
-    let Some(mut svd) = decompose(Tall { a: tall, scale: 1.0 }, k, cancel)? else {
+    let Some(mut svd) = decompose(Tall { a: tall, change: None, scale: 1.0 }, k, cancel)? else {
         return Err(not_finite(a));
     };
     if is_wide {
         std::mem::swap(&mut svd.left, &mut svd.right);
     }
     fix_signs(&mut svd);
+    Ok(svd)
+}
+
+/// The same of a matrix with at least as many rows as columns that is made of `a` block by block: `change` says what becomes of
+/// some rows, and leaves rows of zeros what they are. `None` if not all is finite.
+pub fn truncated_svd_of<E: Element>(
+    a: &ArrayView2<'_, E>,
+    change: Change,
+    k: usize,
+    cancel: &Cancel,
+) -> Result<Option<Svd>> {
+    let mut svd = decompose(Tall { a: a.view(), change: Some(change), scale: 1.0 }, k, cancel)?;
+    svd.iter_mut().for_each(fix_signs);
     Ok(svd)
 }
 

@@ -6,18 +6,18 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from conformask._exact import as_plain
-from conformask._samples import VOID
+from conformask.consign._images import VOID, Problem
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Problem", "ReferenceSearch", "solve"]
+__all__ = ["ReferenceSearch", "solve"]
 
 # Scores of several points that are held at once.
 _CHUNK_BYTES = 2**27
@@ -87,16 +87,6 @@ class ReferenceSearch:
             object.__setattr__(self, each.name, plain)  # what a file can hold
 
 
-class Problem(NamedTuple):
-    """An image: mean (K, pixels), components (k, K, pixels), the box at lambda = 1, labels (pixels,), -1 where void."""
-
-    mean: NDArray[np.float64]
-    components: NDArray[np.float64]
-    centre: NDArray[np.float64]
-    half: NDArray[np.float64]
-    labels: NDArray[np.int32]
-
-
 def solve(
     problems: Sequence[Problem | None],
     k: int,
@@ -159,26 +149,26 @@ class _Image:
         strict: bool,
         pixelwise: bool,
     ) -> None:
-        valid = problem.labels != VOID
-        self.problem = problem._replace(
-            mean=problem.mean[:, valid],
-            components=problem.components[:, :, valid],
-            labels=problem.labels[valid],
-        )
+        found, valid = problem.decomposition, problem.labels != VOID
+        self.mean64 = found.mean.reshape(len(found.mean), -1)[:, valid]
+        self.components64 = found.components.reshape(len(found.centre), *found.mean.shape[:1], -1)[
+            :, :, valid
+        ]
+        self.centre, self.half, self.labels = found.centre, found.half, problem.labels[valid]
         self.torch, self.search, self.min_accuracy, self.strict = torch, search, min_accuracy, strict
-        present, self.groups = np.unique(self.problem.labels, return_inverse=True)
+        present, self.groups = np.unique(self.labels, return_inverse=True)
         if pixelwise:
             present, self.groups = present[:1], np.zeros_like(self.groups)
         self.sizes = np.bincount(self.groups, minlength=len(present))
-        self.mean = torch.as_tensor(self.problem.mean, dtype=torch.float32)
-        self.components = torch.as_tensor(self.problem.components, dtype=torch.float32)
-        self.index = torch.as_tensor(self.problem.labels, dtype=torch.int64)
+        self.mean = torch.as_tensor(self.mean64, dtype=torch.float32)
+        self.components = torch.as_tensor(self.components64, dtype=torch.float32)
+        self.index = torch.as_tensor(self.labels, dtype=torch.int64)
         self.group_index = torch.as_tensor(self.groups, dtype=torch.int64)
 
     def succeeds(self, lam: float, rng: np.random.Generator) -> bool:
         from scipy.stats import qmc
 
-        torch, search, (_, _, centre, half, _) = self.torch, self.search, self.problem
+        torch, search, centre, half = self.torch, self.search, self.centre, self.half
         if len(centre) == 0:
             return self.is_accurate(centre)
         # The box in float64: what float32 rounds out of it is put back before it counts.
@@ -192,7 +182,7 @@ class _Image:
         return any(self.is_accurate(np.clip(end, low, high)) for end in ends.double().numpy())
 
     def chunk(self) -> int:
-        return max(1, _CHUNK_BYTES // (4 * self.problem.mean.size))
+        return max(1, _CHUNK_BYTES // (4 * self.mean64.size))
 
     def loss(self, c: Any) -> Any:
         """One minus the smooth accuracy of points (n, k)."""
@@ -233,10 +223,10 @@ class _Image:
 
     def is_accurate(self, c: NDArray[np.float64]) -> bool:
         """Whether the argmax at coefficients is accurate enough, exactly."""
-        scores = self.problem.mean.copy()
-        for weight, component in zip(c, self.problem.components, strict=True):
+        scores = self.mean64.copy()
+        for weight, component in zip(c, self.components64, strict=True):
             scores += weight * component
-        right = scores.argmax(axis=0) == self.problem.labels
+        right = scores.argmax(axis=0) == self.labels
         counts = np.bincount(self.groups[right], minlength=len(self.sizes))
         shares = [Fraction(int(a), int(b)) for a, b in zip(counts, self.sizes, strict=True)]
         accuracy = sum(shares, Fraction()) / len(shares)

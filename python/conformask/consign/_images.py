@@ -1,0 +1,146 @@
+"""Samples of a model, image by image, and their labels: what CONSIGN's callers hand over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from conformask import _core
+from conformask._images import SAMPLES, Volumes, in_memory, walk
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from conformask.consign._settings import Settings
+
+__all__ = ["VOID", "Kind", "Problem", "Problems", "images", "label_codes"]
+
+# What the kernels call a pixel that does not count.
+VOID = -1
+_MAX_CLASSES = 2**16
+
+
+def label_codes(
+    y: NDArray[np.integer[Any]],
+    decomposition: _core.ConsignDecomposition,
+    ignore_index: int | None,
+    index: int | None = None,
+) -> NDArray[np.int32]:
+    """Classes of the pixels of an image (of a set, if it has no index), -1 where void."""
+    shape = tuple(decomposition.shape)
+    if y.shape != shape[1:]:
+        hint = (
+            "; an iterable yields one image (S, K, H, W) at a time"
+            if len(shape) == 4 and y.shape[1:] == shape[2:]
+            else ""
+        )
+        what = "the set" if index is None else f"X in image {index}"
+        raise ValueError(f"y must have shape {shape[1:]} to match {what}, got {y.shape}{hint}")
+    return decomposition.labels(y, ignore_index, index)
+
+
+def images(
+    X: Any, y: Any, progress: bool | str, with_labels: bool = True, volumes: Volumes = "auto"
+) -> Iterator[tuple[NDArray[np.floating[Any]], Any, int]]:
+    """Samples (S, K, H, W), labels (None without) and index of each image."""
+    if in_memory(X) and X.ndim not in (5, 6):
+        raise ValueError(
+            f"X must have shape (n, S, K, H, W) or (n, S, K, D, H, W), got {X.shape}; one image is X[None]; "
+            "for models without samples there is ConformalRiskCalibrator"
+        )
+    for samples, labels, index in walk(
+        X, y, SAMPLES, progress, labelled=with_labels, at_once=1, volumes=volumes
+    ):
+        yield _checked(samples[0], index), None if labels is None else labels[0], index
+
+
+def _checked(samples: NDArray[np.floating[Any]], index: int) -> NDArray[np.floating[Any]]:
+    """Samples of one image, of a shape that makes sense."""
+    if samples.ndim not in (4, 5):
+        raise ValueError(
+            f"each image of X must have shape (S, K, H, W) or (S, K, D, H, W); image {index} has {samples.shape}"
+        )
+    if 0 in samples.shape:
+        raise ValueError(f"X is empty: image {index} has shape {samples.shape}")
+    n_classes = samples.shape[1]
+    if n_classes == 1:
+        raise ValueError(
+            f"X has one class (K = 1) in image {index}; for a binary model stack both classes first: "
+            "np.concatenate([1 - p, p], axis=-3)"
+        )
+    if n_classes > _MAX_CLASSES:
+        raise ValueError(f"X has K = {n_classes} classes, at most {_MAX_CLASSES} are supported")
+    return samples
+
+
+class Kind(NamedTuple):
+    """What all images have in common."""
+
+    n_classes: int
+    n_axes: int  # of space
+
+    @classmethod
+    def of(cls, samples: NDArray[Any]) -> Kind:
+        return cls(samples.shape[1], samples.ndim - 2)
+
+    def check(self, samples: NDArray[Any], index: int, others: str) -> None:
+        """Refuses an image of another kind."""
+        if samples.ndim - 2 != self.n_axes:
+            raise ValueError(
+                f"X has {samples.ndim - 2} axes of space in image {index}, but {others} had {self.n_axes}: images are "
+                "(S, K, H, W) or (S, K, D, H, W), one at a time"
+            )
+        if samples.shape[1] != self.n_classes:
+            raise ValueError(
+                f"X has K = {samples.shape[1]} classes in image {index}, but {others} had K = {self.n_classes}"
+            )
+
+
+class Problem(NamedTuple):
+    """An image, and the class of each of its pixels, -1 where void."""
+
+    decomposition: _core.ConsignDecomposition
+    labels: NDArray[np.int32]
+
+
+class Problems:
+    """What images ask of a search, one by one; None is one without labelled pixels that counts."""
+
+    kind: Kind
+
+    def __init__(
+        self,
+        images: Iterable[tuple[NDArray[np.floating[Any]], NDArray[np.integer[Any]], int]],
+        settings: Settings,
+        on_empty: str,
+        kind: Kind | None = None,
+    ) -> None:
+        self._images, self._settings = images, settings
+        self._on_empty, self._known = on_empty, kind
+        self.n_skipped = 0
+
+    def __iter__(self) -> Iterator[Problem | None]:
+        kind, others = self._known, "calibration" if self._known else "earlier images"
+        index = None
+        for samples, y, index in self._images:
+            kind = kind or Kind.of(samples)
+            kind.check(samples, index, others)
+            problem = self._problem(samples, y, index)
+            if problem is None and self._on_empty == "raise":
+                raise ValueError(f"image {index} has no labelled pixel (on_empty='raise')")
+            if problem is None and self._on_empty == "skip":
+                self.n_skipped += 1
+                continue
+            yield problem
+        if kind is None or index is None:
+            raise ValueError("X is empty: it holds no image")
+        self.kind = kind
+
+    def _problem(
+        self, samples: NDArray[np.floating[Any]], y: NDArray[np.integer[Any]], index: int
+    ) -> Problem | None:
+        decomposition = self._settings.decompose(samples, index)
+        labels = label_codes(y, decomposition, self._settings.ignore_index, index)
+        return Problem(decomposition, labels) if (labels != VOID).any() else None

@@ -1,0 +1,107 @@
+"""The searches over many images: one after the other, or at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from conformask import _core
+from conformask._images import track
+from conformask.consign._solution import Found, order
+from conformask.consign.reference import solve
+
+if TYPE_CHECKING:
+    from conformask.consign._images import Problem, Problems
+    from conformask.consign._settings import Settings
+    from conformask.consign.reference import ReferenceSearch
+
+__all__ = ["certified", "decided", "referred"]
+
+# Images between two looks at how large lambda-hat can still be: fixed, so that it does not matter how many run at once.
+_WAVE = 32
+# Decompositions that wait for their first bounds.
+_WAITING_BYTES = 2**28
+
+
+def certified(problems: Problems, settings: Settings, alpha: Fraction, progress: bool | str) -> Found:
+    """Brackets of the lambda of each image; what is surely beyond lambda-hat is given up."""
+    search = settings.search()
+    places: list[int | None] = []  # of each image that counts, where it is in the search
+    for problem in problems:
+        places.append(_ask(search, problem))
+        if search.n_bytes_waiting() > _WAITING_BYTES:
+            search.warm_start()
+    search.warm_start()
+    zeros = [0.0] * places.count(None)
+    k = order(len(places), alpha)
+    if k <= len(places):
+        waves = range(0, len(search), _WAVE)
+        for first in track(waves, progress, len(waves), f"{_WAVE} searches"):
+            # No more than this can lambda-hat be, whatever the searches to come find.
+            bound = np.sort([*search.brackets()[0], *zeros])[k - 1]
+            search.refine(first, min(first + _WAVE, len(search)), float(bound))
+    found = Found()
+    found.add(search, places)
+    return found
+
+
+def decided(problems: Problems, settings: Settings, lam: float) -> Found:
+    """Of each image, on which side of `lam` its lambda is."""
+    search, found = settings.search(), Found()
+    places: list[int | None] = []
+
+    def decide() -> None:
+        nonlocal search
+        search.warm_start(lam)
+        search.refine(0, len(search), math.inf, lam)
+        found.add(search, places)
+        search = settings.search()
+        places.clear()
+
+    for problem in problems:
+        places.append(_ask(search, problem))
+        if search.n_bytes_waiting() > _WAITING_BYTES:
+            decide()
+    decide()
+    return found
+
+
+def referred(
+    problems: Iterable[Problem | None],
+    reference: ReferenceSearch,
+    settings: Settings,
+    alpha: Fraction,
+    seed: int,
+    progress: bool | str,
+) -> Found:
+    """What the paper's search finds."""
+    asked = list(problems)
+    found = Found()
+    found.lambdas = solve(
+        asked,
+        order(len(asked), alpha),
+        reference,
+        settings.least_accuracy,
+        strict=settings.strict,
+        pixelwise=settings.pixelwise,
+        lambda_max=settings.lambda_max,
+        seed=seed,
+        progress=progress,
+    )
+    # Nothing is certified: there are no lower bounds, and what was not needed was not searched to the end.
+    found.lower_bounds = [0.0] * len(found.lambdas)
+    found.statuses = ["not_needed" if math.isnan(lam) else "upper_bound" for lam in found.lambdas]
+    found.achieved = [Fraction(0)] * len(found.lambdas)
+    return found
+
+
+def _ask(search: _core.ConsignSearch, problem: Problem | None) -> int | None:
+    """Hands an image over; where it is in the search."""
+    if problem is None:
+        return None
+    search.add(*problem)
+    return len(search) - 1

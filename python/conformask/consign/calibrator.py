@@ -1,0 +1,455 @@
+"""The calibrator of CONSIGN."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Generator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import NotFittedError
+
+from conformask._arrays import check_ignore_index
+from conformask._documents import document_text, read_document, reading, save_document
+from conformask._exact import as_plain, check_alpha, number_from_json
+from conformask._images import Volumes, is_whole
+from conformask._random import RandomState, check_key
+from conformask.consign._images import Kind, Problems, images
+from conformask.consign._search import certified, decided, referred
+from conformask.consign._settings import Settings
+from conformask.consign._solution import Solution
+from conformask.consign.reference import ReferenceSearch
+from conformask.consign.sets import ConsignSet
+from conformask.exceptions import DroppedImagesWarning
+from conformask.report import CoverageReport
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from numpy.typing import NDArray
+
+__all__ = ["ConsignCalibrator"]
+
+_NAME = "ConsignCalibrator"
+_FORMAT_VERSION = 1
+# Parameters that may change after calibration.
+_FREE = ("on_empty", "progress", "random_state", "volumes")
+
+
+class ConsignCalibrator(BaseEstimator):
+    r"""Sets of whole segmentations that hold a new image's truth, or it abstains, with probability ``1 - alpha``.
+
+    From several samples of one model for each image (dropout, ensemble members, a probabilistic network) CONSIGN learns
+    how the model's doubts hang together in space. The samples are decomposed by an SVD into their mean and a few
+    components; moving their coefficients in a box, whose size grows with :math:`\lambda`, gives the segmentations that
+    the set holds, together with all that one of them agrees with to a label-wise accuracy (the mean recall over the
+    labels present) of at least ``min_accuracy``:
+
+    .. math:: C_\lambda = \Big\{ Y : \mathrm{acc}\big(\operatorname{argmax}_l (\mu + \textstyle\sum_k c_k u_k)_l,\;
+        Y\big) \ge \beta, \; |c_k - m_k| \le \lambda\, \sigma_k \frac{b_k - a_k}{2} \Big\}
+
+    where :math:`a_k, b_k` are quantiles of the samples' coefficients and :math:`m_k` is their middle. Each calibration
+    image has a smallest :math:`\lambda_i` whose set holds its labels, and lambda-hat is the
+    :math:`\lceil (n + 1)(1 - \alpha) \rceil`-th smallest of them. If calibration images and new images are
+    exchangeable, and all parameters were fixed before looking at labels, then with probability at least ``1 - alpha``
+    the set of a new image holds its labels *or the calibrator abstains* (:exc:`InfeasibleRiskError`). Given that it
+    does not abstain, coverage may be lower.
+
+    The search is certified: branch and bound brackets each :math:`\lambda_i`, every upper bound is shown by
+    coefficients whose argmax was counted, and where the search stops early its upper bound counts, which keeps the
+    guarantee and makes the sets larger.
+
+    Parameters
+    ----------
+    n_components : int in [1, 64], default=5
+        Largest number of components k. With S samples at most ``S - 1`` exist. The search takes milliseconds with up to
+        3, and may leave a bracket open with more.
+    alpha : float in (0, 1), default=0.1
+        The risk level, as the decimal that it prints as. At least ``ceil(1 / alpha) - 1`` images are needed.
+    min_accuracy : float in (0, 1], default=0.9
+        The accuracy :math:`\beta` that one segmentation of the set must have, as the decimal that it prints as. One
+        that is below by 1e-12 or less will do, so that 5 of 6 reach ``5 / 6``.
+    weight : {"sigma", "relative", "none"}, default="sigma"
+        What scales the box besides lambda: the singular value :math:`\sigma_k`, its ratio to the largest, or nothing.
+        With "sigma" lambda-hat depends on the size of images and on S: never use it for others.
+    search : {"certified", "reference"} or ReferenceSearch, default="certified"
+        How :math:`\lambda_i` is found. "reference" is the paper's grid of lambda with gradient descent from random
+        points; it needs PyTorch, certifies nothing, and is there to compare with. Coverage is searched with the
+        certified one all the same: what that leaves open may be covered (``coverage_bound``).
+    lambda_max : float, default=1e4
+        The largest lambda to search.
+    quantile_level : float in [0, 0.5) or None, default=None
+        The level of the quantiles :math:`a_k`, and one minus that of :math:`b_k`. None is ``alpha / 2``. It changes how
+        large the sets are, not the guarantee.
+    strict : bool, default=False
+        Whether the accuracy must exceed `min_accuracy`, as in the paper. They differ only in ties.
+    accuracy : {"label", "pixel"}, default="label"
+        "label" is the mean, over the labels that an image has, of the share of their pixels that are right; "pixel" the
+        share of right pixels.
+    ignore_index : int or None, default=255
+        The label of void pixels. They count in no accuracy; the samples there count in the SVD, as they will when
+        nobody knows what is void.
+    on_empty : {"skip", "raise", "zero_loss"}, default="skip"
+        What becomes of images without labelled pixels. "skip" leaves them out: n gets smaller, a warning says so, and
+        the guarantee speaks of images with labelled pixels. "raise" refuses them. "zero_loss" counts them with
+        lambda 0.
+    node_budget : int >= 1, default=20000
+        About the largest number of boxes that a search looks at.
+    random_state : int >= 0, numpy.random.Generator, numpy.random.RandomState or None, default=None
+        The random numbers of the reference search. The certified search always gives the same result.
+    volumes : bool or "auto", default="auto"
+        Whether the images of a list or an iterable are volumes (S, K, D, H, W) or flat (S, K, H, W). "auto" goes by the
+        number of axes and refuses an image (S, K, D, H, W) with D = S, which may be a batch of S flat images.
+    progress : bool or "auto", default="auto"
+        Whether to show progress bars.
+
+    Attributes
+    ----------
+    lambda_hat_ : float
+        The calibrated lambda.
+    image_lambdas_ : float64 array (n_images_,)
+        An upper bound of the smallest lambda of each image that counts, shown by coefficients; infinite if none were
+        found, NaN if it is not needed.
+    image_lower_bounds_ : float64 array (n_images_,)
+        Lower bounds.
+    image_status_ : array (n_images_,) of str
+        "exact": the bounds are within ``max(1e-6, 1e-3 * image_lambdas_)``; "upper_bound": the budget was spent;
+        "infeasible": surely no lambda up to `lambda_max`; "not_needed": surely larger than lambda-hat, and given up.
+    n_images_ : int
+        Number of images that count.
+    n_skipped_ : int
+        Number of images left out.
+    n_classes_ : int
+        K.
+
+    Notes
+    -----
+    Any finite scores will do whose argmax is the prediction: probabilities or logits.
+
+    A certified search finds smaller lambdas than sampling does. The segmentation that shows it may be a rare one among
+    random samples of the set: coverage is about what the set holds, not about what a few draws from it show.
+
+    References
+    ----------
+    Viti, Karabelas, Holler, "CONSIGN: Conformal Segmentation Informed by Spatial Groupings via Decomposition", ICLR
+    2026.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> rng = np.random.default_rng(0)
+    >>> row = np.linspace(-1, 1, 16)
+    >>> edges = rng.normal(0, 0.3, (60, 7, 1, 1)) + rng.normal(0, 0.3, (60, 1, 1, 1))  # where the object begins
+    >>> fields = 4 * (row - edges) * np.ones((16, 1))  # 60 images, 6 samples and the truth
+    >>> X = np.stack([-fields[:, :6], fields[:, :6]], axis=2)  # (n, S, K, H, W)
+    >>> y = (fields[:, 6] > 0).astype(np.uint8)
+    >>> calibrator = cm.ConsignCalibrator(n_components=2).fit(X[:40], y[:40])
+    >>> sets = calibrator.predict(X[40:])
+    >>> sets[0].sample(5).shape
+    (5, 16, 16)
+    >>> calibrator.evaluate(X[40:], y[40:]).coverage >= 0.8
+    True
+    """
+
+    def __init__(
+        self,
+        n_components: int = 5,
+        *,
+        alpha: float = 0.1,
+        min_accuracy: float = 0.9,
+        weight: str = "sigma",
+        search: str | ReferenceSearch = "certified",
+        lambda_max: float = 1e4,
+        quantile_level: float | None = None,
+        strict: bool = False,
+        accuracy: str = "label",
+        ignore_index: int | None = 255,
+        on_empty: str = "skip",
+        node_budget: int = 20_000,
+        random_state: RandomState = None,
+        volumes: Volumes = "auto",
+        progress: bool | str = "auto",
+    ) -> None:
+        self.n_components = n_components
+        self.alpha = alpha
+        self.min_accuracy = min_accuracy
+        self.weight = weight
+        self.search = search
+        self.lambda_max = lambda_max
+        self.quantile_level = quantile_level
+        self.strict = strict
+        self.accuracy = accuracy
+        self.ignore_index = ignore_index
+        self.on_empty = on_empty
+        self.node_budget = node_budget
+        self.random_state = random_state
+        self.volumes = volumes
+        self.progress = progress
+
+    # Calibration
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Calibrates on images, and forgets what it knew.
+
+        Parameters
+        ----------
+        X : array (n, S, K, H, W) or (n, S, K, D, H, W), float16, float32 or float64; or a list or iterable of
+            (S, K, H, W), whose sizes may differ
+            S samples of the model for each image. Without `y`: an iterable of ``(samples, labels)`` pairs.
+        y : integer array (n, H, W) or (n, D, H, W), or a list or iterable of arrays, one per image
+            Labels.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        InfeasibleRiskError
+            If there are too few images, or too many that cannot be as accurate as `min_accuracy`: it abstains.
+            ``image_lambdas_`` and ``image_status_`` say which.
+        TypeError, ValueError
+            If the input is not as described; the message names argument, image and value. The object stays as it was.
+        """
+        settings, alpha, reference = self._settings(), check_alpha(self.alpha), self._reference()
+        problems = Problems(images(X, y, self.progress, volumes=self.volumes), settings, self.on_empty)
+        if reference is None:
+            found = certified(problems, settings, alpha, self.progress)
+        else:
+            seed = check_key(self.random_state)
+            found = referred(problems, reference, settings, alpha, seed, self.progress)
+        solution = Solution.of(found, problems.n_skipped, problems.kind, self._asked())
+        self._solution = solution
+        if solution.n_skipped:
+            of = f"{solution.n_skipped} of {solution.n_skipped + len(solution.lambdas)} images"
+            warnings.warn(
+                f"{of} have no labelled pixel: they are left out, n = {len(solution.lambdas)}",
+                DroppedImagesWarning,
+                stacklevel=2,
+            )
+        if solution.failure:
+            raise solution.error()
+        return self
+
+    # Results
+
+    @property
+    def lambda_hat_(self) -> float:
+        """The calibrated lambda."""
+        solution = self._solved()
+        if solution.lambda_hat is None:
+            raise solution.error()
+        return solution.lambda_hat
+
+    @property
+    def image_lambdas_(self) -> NDArray[np.float64]:
+        """The smallest lambda of each image, from above."""
+        return self._solved().lambdas
+
+    @property
+    def image_lower_bounds_(self) -> NDArray[np.float64]:
+        """The smallest lambda of each image, from below."""
+        return self._solved().lower_bounds
+
+    @property
+    def image_status_(self) -> NDArray[np.str_]:
+        """How the search of each image ended."""
+        return self._solved().statuses
+
+    @property
+    def n_images_(self) -> int:
+        """Number of images that count."""
+        return len(self._solved().lambdas)
+
+    @property
+    def n_skipped_(self) -> int:
+        """Number of images left out because they have no labelled pixel."""
+        return self._solved().n_skipped
+
+    @property
+    def n_classes_(self) -> int:
+        """K."""
+        return self._solved().kind.n_classes
+
+    # Prediction
+
+    def predict(self, X: Any) -> Any:
+        """The sets of segmentations at ``lambda_hat_``.
+
+        Parameters
+        ----------
+        X : array (n, S, K, H, W) or (n, S, K, D, H, W), a list of (S, K, H, W), or an iterable of them
+            As for :meth:`fit`, without labels.
+
+        Returns
+        -------
+        list of ConsignSet, one per image; a generator for a generator
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before :meth:`fit`.
+        TypeError, ValueError
+            If X is not as described, or K is not that of calibration.
+        """
+        sets = self._sets(X, self.lambda_hat_, self._solved().kind, self._settings())
+        return list(sets) if is_whole(X) or isinstance(X, Sequence) else sets
+
+    def evaluate(self, X: Any, y: Any = None) -> CoverageReport:
+        """How often the sets hold the truth, certified by search.
+
+        Parameters
+        ----------
+        X, y
+            As for :meth:`fit`; images that did not calibrate.
+
+        Returns
+        -------
+        CoverageReport
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError, TypeError, ValueError
+            As :meth:`predict`, and for labels that do not fit.
+        """
+        lam, settings = self.lambda_hat_, self._settings()
+        problems = Problems(
+            images(X, y, self.progress, volumes=self.volumes), settings, self.on_empty, self._solved().kind
+        )
+        found = decided(problems, settings, lam)
+        if not found.lambdas:
+            raise ValueError(
+                f"X holds no image with a labelled pixel: {problems.n_skipped} are void (on_empty='skip')"
+            )
+        contained = np.array(found.lambdas) <= lam
+        certified = contained | (np.array(found.lower_bounds) > lam)
+        return CoverageReport(
+            coverage=float(contained.mean()),
+            coverage_bound=float((contained | ~certified).mean()),
+            n_images=len(contained),
+            n_skipped=problems.n_skipped,
+            alpha=float(self.alpha),
+            lambda_hat=lam,
+            contained=contained,
+            certified=certified,
+        )
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """The share of images whose truth is in the set.
+
+        Parameters
+        ----------
+        X, y
+            As for :meth:`evaluate`.
+
+        Returns
+        -------
+        float in [0, 1]
+        """
+        return self.evaluate(X, y).coverage
+
+    # Files
+
+    def save(self, path: str | Path) -> None:
+        """Writes configuration and results to a JSON file.
+
+        Parameters
+        ----------
+        path : path
+            The file.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError, InfeasibleRiskError
+            If there is no lambda-hat.
+        TypeError
+            If `random_state` is a generator.
+        """
+        solution = self._solved()
+        if solution.lambda_hat is None:
+            raise solution.error()
+        if not isinstance(self.random_state, int | np.integer | None):
+            raise TypeError(f"random_state can be saved as an int or None, got {self.random_state!r}")
+        parameters = {
+            **self.get_params(deep=False),
+            **{name: as_plain(getattr(self, name), name) for name in ("alpha", "min_accuracy", "lambda_max")},
+            "n_components": int(self.n_components),
+            "node_budget": int(self.node_budget),
+            "strict": bool(self.strict),
+            "progress": self.progress if self.progress == "auto" else bool(self.progress),
+            "ignore_index": check_ignore_index(self.ignore_index),
+            "random_state": None if self.random_state is None else int(self.random_state),
+            "search": asdict(self.search) if isinstance(self.search, ReferenceSearch) else self.search,
+        }
+        if self.quantile_level is not None:
+            parameters["quantile_level"] = as_plain(self.quantile_level, "quantile_level")
+        text = document_text(_NAME, _FORMAT_VERSION, parameters=parameters, results=solution.to_json())
+        save_document(Path(path), lambda _: text, None)
+
+    @classmethod
+    def load(cls, path: str | Path) -> ConsignCalibrator:
+        """Reads what :meth:`save` wrote. Nothing in the file is executed.
+
+        Parameters
+        ----------
+        path : path
+            The JSON file.
+
+        Returns
+        -------
+        ConsignCalibrator
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If the file is damaged, foreign, or of a newer version.
+        """
+        content = Path(path).read_bytes()
+        with reading(path):
+            document = read_document(content, _NAME, _FORMAT_VERSION)
+            parameters = {name: number_from_json(value) for name, value in document["parameters"].items()}
+            if isinstance(parameters["search"], dict):
+                parameters["search"] = ReferenceSearch(**parameters["search"])
+            calibrator = cls(**parameters)
+            calibrator._settings()  # refuses what makes no sense
+            calibrator._solution = Solution.from_json(document["results"], calibrator._asked())
+        return calibrator
+
+    # Inside
+
+    def _settings(self) -> Settings:
+        return Settings.of(self.get_params(deep=False))
+
+    def _reference(self) -> ReferenceSearch | None:
+        if isinstance(self.search, ReferenceSearch):
+            return self.search
+        return ReferenceSearch() if self.search == "reference" else None
+
+    def _sets(self, X: Any, lam: float, kind: Kind, settings: Settings) -> Generator[ConsignSet, None, None]:
+        for samples, _, index in images(X, None, self.progress, with_labels=False, volumes=self.volumes):
+            kind.check(samples, index, "calibration")
+            yield ConsignSet(settings.decompose(samples, index), lam, settings)
+
+    def _asked(self) -> dict[str, Any]:
+        """The parameters that lambda-hat depends on."""
+        return {name: value for name, value in self.get_params(deep=False).items() if name not in _FREE}
+
+    def _solved(self) -> Solution:
+        solution: Solution | None = self.__dict__.get("_solution")
+        if solution is None:
+            raise NotFittedError(f"this {type(self).__name__} has seen no images yet: call fit first")
+        for name, value in self._asked().items():
+            if value != solution.asked[name]:
+                raise ValueError(
+                    f"{name} is {value!r}, but images were calibrated with {solution.asked[name]!r}: fit again"
+                )
+        return solution
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return self.__dict__.get("_solution") is not None
