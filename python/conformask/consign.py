@@ -29,6 +29,7 @@ from conformask._exact import (
 )
 from conformask._random import RandomState, check_key
 from conformask._samples import VOID, images, labels_of
+from conformask.control import CRC
 from conformask.exceptions import DroppedImagesWarning, InfeasibleRiskError
 from conformask.metrics import log10_of_product
 from conformask.report import CoverageReport
@@ -881,7 +882,7 @@ class ConsignCalibrator(BaseEstimator):
     def _infeasible(self, found: _Found, n_skipped: int) -> dict[str, Any]:
         """What an InfeasibleRiskError says."""
         n, alpha = len(found.lambdas), check_alpha(self.alpha)
-        n_needed, k = _core.n_needed(alpha), _order(len(found.lambdas), alpha)
+        n_needed, k = CRC().n_needed(alpha), _order(len(found.lambdas), alpha)
         left_out = f" ({n_skipped} images without a labelled pixel are left out)" if n_skipped else ""
         no_lambda = f"no lambda controls the risk at alpha={self.alpha} with {n} calibration images{left_out}"
         failure = {"n_images": n, "alpha": self.alpha, "n_needed": n_needed, "n_skipped": n_skipped}

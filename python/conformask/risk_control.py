@@ -7,6 +7,7 @@ import math
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
@@ -28,6 +29,7 @@ from conformask._documents import document_text, finite_or_text, read_document, 
 from conformask._exact import as_plain, check_alpha, number_from_json
 from conformask._tensors import is_tensor
 from conformask.binned import BinnedProfiles, check_collect
+from conformask.control import Method, as_method, method_from_document, method_to_document
 from conformask.exceptions import DroppedImagesWarning, InfeasibleRiskError, InfeasibleRiskWarning
 from conformask.losses import Loss, LossLike, as_loss, loss_from_json, loss_to_json, loss_values
 from conformask.metrics import covered_share, exact_mean, per_pixel
@@ -50,26 +52,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["CRC", "ConformalRiskCalibrator"]
+__all__ = ["ConformalRiskCalibrator"]
 
 Counts: TypeAlias = "tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint64]]"
 
 _NAME = "ConformalRiskCalibrator"
 _FORMAT_VERSION = 1
-_LOSS_BOUND = 1  # B: every loss here is at most 1
 _RESULTS = ("lambda_hat", "risk", "risk_bound", "n_images", "n_skipped", "n_classes")
-
-
-@dataclass(frozen=True)
-class CRC:
-    r"""Conformal risk control: the expected loss of a new image is at most alpha.
-
-    .. math:: \hat\lambda = \inf \Big\{ \lambda : \frac{\sum_i L_i(\lambda) + B}{n + 1} \le \alpha \Big\}, \quad B = 1
-
-    References
-    ----------
-    Angelopoulos, Bates, Fisch, Lei, Schuster, "Conformal Risk Control", ICLR 2024, theorem 1.
-    """
 
 
 @dataclass(frozen=True)
@@ -111,8 +100,9 @@ class ConformalRiskCalibrator(BaseEstimator):
         float64 array in [0, 1], and returns losses in [0, 1] that do not rise with the coverage.
     alpha : float in (0, 1), default=0.1
         The risk level, as the decimal that it prints as. At least ``ceil(1 / alpha) - 1`` images are needed.
-    method : CRC or "crc", default="crc"
-        How the risk is controlled.
+    method : CRC, PAC, RCPS or "crc", default="crc"
+        How the risk is controlled: in expectation (:class:`~conformask.CRC`), or with a confidence given the
+        calibration images (:class:`~conformask.PAC` for losses that are 0 or 1, :class:`~conformask.RCPS`).
     inputs : {"probabilities", "logits", "scores"}, default="probabilities"
         What the scores are. "probabilities" of a pixel sum to 1 within 1e-3; they are never renormalised. Of "logits"
         the kernels take the softmax as they read them, in the float that they compute with (float32, or float64 for
@@ -143,8 +133,8 @@ class ConformalRiskCalibrator(BaseEstimator):
     risk_ : float
         The empirical risk at `lambda_hat_`: the mean loss of the calibration images.
     risk_bound_ : float
-        What is controlled: ``(n * risk_ + 1) / (n + 1)``, with n images (groups; summed weights). At most alpha, except
-        for full sets by ``on_infeasible="full"``.
+        What is compared with alpha: ``(n * risk_ + 1) / (n + 1)``, with n images (groups; summed weights), or an upper
+        confidence limit of the risk by PAC and RCPS. At most alpha, except for full sets by ``on_infeasible="full"``.
     profiles_ : ScoreProfiles or BinnedProfiles
         What was kept of the images.
     n_images_ : int
@@ -195,7 +185,7 @@ class ConformalRiskCalibrator(BaseEstimator):
         *,
         loss: LossLike = "miscoverage",
         alpha: float = 0.1,
-        method: CRC | str = "crc",
+        method: Method | str = "crc",
         inputs: str = "probabilities",
         ignore_index: int | None = 255,
         profile: str = "exact",
@@ -324,12 +314,12 @@ class ConformalRiskCalibrator(BaseEstimator):
         theirs = other.profiles_
         merged = theirs if known is None else known.merge(theirs)
         self._check_parameters()
-        merged._units(as_loss(self.loss), self.on_empty)  # refuses now what it would refuse later
+        self._budget(merged)  # refuses now what it would refuse later
         self._adopt(merged)
         return self
 
     def recalibrate(
-        self, alpha: float | None = None, loss: LossLike | None = None, method: CRC | str | None = None
+        self, alpha: float | None = None, loss: LossLike | None = None, method: Method | str | None = None
     ) -> ConformalRiskCalibrator:
         """A new fitted calibrator with another alpha, loss or method, from the profiles: no maps needed, milliseconds.
 
@@ -376,7 +366,7 @@ class ConformalRiskCalibrator(BaseEstimator):
 
     @property
     def risk_bound_(self) -> float:
-        """``(n * risk_ + 1) / (n + 1)``, at most alpha."""
+        """What is compared with alpha: ``(n * risk_ + 1) / (n + 1)``, or by PAC and RCPS a confidence limit."""
         return self._solved().risk_bound
 
     @property
@@ -573,11 +563,11 @@ class ConformalRiskCalibrator(BaseEstimator):
             _NAME,
             _FORMAT_VERSION,
             parameters={
-                **{name: value for name, value in self.get_params(deep=False).items() if name != "method"},
+                **self.get_params(deep=False),
                 "conformity_score": json.loads(score_to_json(as_score(self.conformity_score))),
                 "loss": json.loads(loss_to_json(as_loss(self.loss))),
                 "collect": [json.loads(loss_to_json(as_loss(loss))) for loss in self.collect],
-                "method": {"name": "crc"},
+                "method": method_to_document(as_method(self.method)),
                 "alpha": as_plain(self.alpha, "alpha"),
                 "ignore_index": check_ignore_index(self.ignore_index),
             },
@@ -618,7 +608,7 @@ class ConformalRiskCalibrator(BaseEstimator):
             parameters["collect"] = tuple(
                 loss_from_json(json.dumps(loss)) for loss in parameters.get("collect", [])
             )
-            parameters["method"] = parameters["method"]["name"]
+            parameters["method"] = method_from_document(parameters["method"])
             parameters["alpha"] = as_plain(number_from_json(parameters["alpha"]), "alpha")
             calibrator = cls(**parameters)
             calibrator._check_parameters()
@@ -654,13 +644,11 @@ class ConformalRiskCalibrator(BaseEstimator):
     def _check_parameters(self) -> None:
         check_alpha(self.alpha)
         as_score(self.conformity_score)
-        as_loss(self.loss)
+        as_method(self.method).check_loss(as_loss(self.loss))
         collected = check_collect(self.collect)
         if self.profile == "binned":
             check_collect([self.loss, *collected])
         check_ignore_index(self.ignore_index)
-        if self.method != "crc" and not isinstance(self.method, CRC):
-            raise ValueError(f"method must be 'crc' or CRC(), got {self.method!r}")
         allowed = {
             "inputs": INPUTS,
             "profile": ("exact", "binned"),
@@ -687,7 +675,7 @@ class ConformalRiskCalibrator(BaseEstimator):
             collect=self._collected() if collect is None else collect,
             progress=self.progress,
         )
-        profiles._units(as_loss(self.loss), self.on_empty)  # refuses now what it would refuse later
+        self._budget(profiles)  # refuses now what it would refuse later
         return profiles
 
     def _collected(self) -> list[LossLike] | None:
@@ -702,6 +690,11 @@ class ConformalRiskCalibrator(BaseEstimator):
 
     def _units(self) -> Units:
         return self.profiles_._units(as_loss(self.loss), self.on_empty)
+
+    def _budget(self, profiles: Profiles) -> Fraction:
+        """What the losses may sum to."""
+        units = profiles._units(as_loss(self.loss), self.on_empty)
+        return as_method(self.method).budget(units, check_alpha(self.alpha))
 
     def _has_images(self) -> bool:
         return self.__dict__.get("_profiles") is not None
@@ -719,24 +712,24 @@ class ConformalRiskCalibrator(BaseEstimator):
     def _question(self) -> tuple[Any, ...]:
         """What a solution is the answer to, besides the images."""
         score, loss = as_score(self.conformity_score), as_loss(self.loss)
-        return score, loss, check_alpha(self.alpha), self.on_empty, self.on_infeasible
+        alpha, method = check_alpha(self.alpha), as_method(self.method)
+        return score, loss, alpha, self.on_empty, self.on_infeasible, method
 
     def _solve(self, profiles: Profiles) -> _Solution:
-        loss = as_loss(self.loss)
+        loss, method = as_loss(self.loss), as_method(self.method)
         if profiles.conformity_score != as_score(self.conformity_score):
             raise ValueError(
                 f"the images were profiled by {profiles.conformity_score}: fit again to change the score"
             )
         units, bound = profiles._units(loss, self.on_empty), float(check_alpha(self.alpha))
         try:
-            lam = profiles._lambda_hat(loss, self.alpha, units)
+            lam = profiles._controlled(loss, self.alpha, method, units)
         except InfeasibleRiskError:
             if self.on_infeasible != "full":
                 raise
             lam, bound = lambda_max(as_score(self.conformity_score), profiles.n_classes), math.inf
         risk = profiles._risk(loss, lam, units)
-        total = float(units.total)
-        corrected = (total * (0.0 if math.isnan(risk) else risk) + _LOSS_BOUND) / (total + 1)
+        corrected = method.risk_bound(0.0 if math.isnan(risk) else risk, units)
         # The exact bound is at most alpha, as was decided exactly; rounding must not lift it above.
         return _Solution(
             lambda_hat=lam,
@@ -749,8 +742,8 @@ class ConformalRiskCalibrator(BaseEstimator):
         )
 
     def _warn(self, solution: _Solution) -> None:
-        if solution.risk_bound > float(check_alpha(self.alpha)):
-            error = self._units().infeasible(self.alpha)
+        if self._budget(self.profiles_) < 0:
+            error = self._units().infeasible(self.alpha, as_method(self.method))
             warnings.warn(f"{error}: the sets are full", InfeasibleRiskWarning, stacklevel=4)
         if solution.n_skipped:
             of = f"{solution.n_skipped} of {len(self.profiles_)} images"
