@@ -21,11 +21,12 @@ from conformask import kernels, metrics
 from conformask._core import __version__
 from conformask.binned import BinnedProfiles
 from conformask.consign import ConsignCalibrator, ConsignSet, Membership
+from conformask.control import CRC, PAC, RCPS
 from conformask.exceptions import DroppedImagesWarning, InfeasibleRiskError, InfeasibleRiskWarning
 from conformask.losses import BinaryLoss, FalseNegativeLoss, LabelAccuracyLoss, MiscoverageLoss
 from conformask.profiles import ScoreProfiles, profile
 from conformask.report import CoverageReport, RiskReport
-from conformask.risk_control import CRC, ConformalRiskCalibrator
+from conformask.risk_control import ConformalRiskCalibrator
 from conformask.scores import APS, LAC, RAPS, SACP
 from conformask.threads import get_num_threads, set_num_threads
 
@@ -36,7 +37,9 @@ __all__ = [
     "APS",
     "CRC",
     "LAC",
+    "PAC",
     "RAPS",
+    "RCPS",
     "SACP",
     "BinaryLoss",
     "BinnedProfiles",

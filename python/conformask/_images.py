@@ -266,7 +266,7 @@ def check_labels(
             f"; is {layout.name} channel-last? Pass np.moveaxis({layout.name}, -1, 1), which copies nothing"
         )
     elif where and given[1:] == shape[1:2] + shape[-2:]:
-        hint = "; an iterable yields one image at a time: give batches to partial_fit, one by one"
+        hint = "; an iterable yields one image at a time: hand over batches as arrays, one by one"
     first = 1 if where else 0  # the images of a list have no axis n
     raise ValueError(
         f"{label_name} must have shape {expected[first:]} to match {layout.name} {shape[first:]}{where}, "

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 import numpy as np
 
 from conformask import _core
-from conformask._exact import check_alpha, check_lambda
+from conformask._exact import check_lambda
 from conformask._sequences import listed
 from conformask.losses import CallableLoss, Loss, LossLike, as_loss, loss_from_json, loss_to_json
 from conformask.profiles import (
@@ -186,11 +186,8 @@ class BinnedProfiles(Profiles):
         n = len(self) if on_empty == "zero_loss" else n_defined
         return Units(Fraction(n), n, len(self) - n)
 
-    def _lambda_hat(self, loss: Loss, alpha: float | Fraction, units: Units) -> float:
-        lam = self._core.lambda_hat(self._index(loss), check_alpha(alpha), units.total)
-        if lam is None:
-            raise units.infeasible(alpha)
-        return lam
+    def _lambda_hat(self, loss: Loss, budget: Fraction, units: Units) -> float | None:
+        return self._core.lambda_hat(self._index(loss), budget)
 
     def _risk(self, loss: Loss, lam: float, units: Units) -> float:
         return self._core.loss_sum(self._index(loss), lam) / units.n if units.n else float("nan")

@@ -19,7 +19,8 @@ class InfeasibleRiskError(ValueError):
     alpha : float
         The risk level asked for.
     n_needed : int
-        The smallest number of images with which `alpha` can be met, ``ceil(1 / alpha) - 1``.
+        The smallest number of images with which `alpha` can be met: ``ceil(1 / alpha) - 1``, and by PAC and RCPS
+        ``log(delta) / log(1 - alpha)``.
     unit : str
         What `n_images` counts, as text.
     n_skipped : int

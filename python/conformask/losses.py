@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
 
@@ -41,6 +41,8 @@ __all__ = [
 class Loss(ABC):
     """What the losses have in common: how they are asked. Those of ours know a kernel that answers."""
 
+    _is_indicator: ClassVar[bool] = False  # whether it is surely 0 or 1
+
     @abstractmethod
     def _kernel(self, n_classes: int) -> _core.Loss:
         """The kernel for K classes."""
@@ -60,13 +62,12 @@ class Loss(ABC):
     def _lambda_hat(
         self,
         profile: _core.ExactProfile,
-        alpha: Fraction,
-        total: Fraction,
+        budget: Fraction,
         shares: list[Fraction] | None,
         lambda_max: float,
     ) -> float | None:
-        """The smallest lambda at which ``sum(share * loss) <= alpha * (total + 1) - 1``; None if there is none."""
-        return profile.lambda_hat(self._kernel(profile.n_classes), alpha, total, shares)
+        """The smallest lambda at which ``sum(share * loss)`` is at most the budget; None if there is none."""
+        return profile.lambda_hat(self._kernel(profile.n_classes), budget, shares)
 
 
 @dataclass(frozen=True)
@@ -180,6 +181,8 @@ class BinaryLoss(Loss):
     1.0
     """
 
+    _is_indicator = True
+
     min_coverage: float = 1.0
 
     def __post_init__(self) -> None:
@@ -265,6 +268,8 @@ class LabelAccuracyLoss(Loss):
     [0.0, 1.0]
     """
 
+    _is_indicator = True
+
     min_accuracy: float
 
     def __post_init__(self) -> None:
@@ -329,13 +334,10 @@ class CallableLoss(Loss):
     def _lambda_hat(
         self,
         profile: _core.ExactProfile,
-        alpha: Fraction,
-        total: Fraction,
+        budget: Fraction,
         shares: list[Fraction] | None,
         lambda_max: float,
     ) -> float | None:
-        budget = alpha * (total + 1) - 1
-
         def fits(lam: float) -> bool:
             losses = np.nan_to_num(self._of_profile(profile, np.array([lam]))[:, 0], nan=0.0)
             return exact_sum(losses, shares) <= budget

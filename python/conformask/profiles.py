@@ -20,6 +20,7 @@ from conformask._exact import as_fraction, check_alpha, check_lambda
 from conformask._images import SCORES, Volumes, check_volumes, walk
 from conformask._sequences import check_ordered
 from conformask._tensors import is_tensor
+from conformask.control import Method, as_method
 from conformask.exceptions import InfeasibleRiskError
 from conformask.losses import Loss, LossLike, as_loss, exact_sum, loss_values
 from conformask.metrics import exact_mean
@@ -63,11 +64,17 @@ class Units:
         if math.isnan(self.n_eff):
             object.__setattr__(self, "n_eff", float(self.n))
 
-    def infeasible(self, alpha: float | Fraction) -> InfeasibleRiskError:
+    @property
+    def whole(self) -> bool:
+        """Whether each unit is one image, which counts once."""
+        return True
+
+    def infeasible(self, alpha: float | Fraction, method: Method) -> InfeasibleRiskError:
         """What to say if no lambda controls the risk."""
         size = self.n if self.total == self.n else float(self.total)
-        n_needed = _core.n_needed(check_alpha(alpha))
-        return InfeasibleRiskError(size, float(alpha), n_needed, self.name, self.n_skipped)
+        return InfeasibleRiskError(
+            size, float(alpha), method.n_needed(check_alpha(alpha)), self.name, self.n_skipped
+        )
 
 
 @dataclass(frozen=True)
@@ -76,6 +83,10 @@ class KnownUnits(Units):
 
     counted: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
     shares: list[Fraction] | None = None  # of each image; None: 1 each
+
+    @property
+    def whole(self) -> bool:
+        return self.shares is None or all(share in (0, 1) for share in self.shares)
 
     def mean(self, losses: NDArray[np.float64]) -> float:
         """The mean loss, from exact sums; undefined losses that count are 0."""
@@ -136,8 +147,10 @@ class Profiles(ABC):
     def merge(self, other: Any) -> Self:
         """The images of both."""
 
-    def lambda_hat(self, loss: LossLike, alpha: float, *, on_empty: OnEmpty = "skip") -> float:
-        r"""The smallest lambda whose corrected empirical risk is at most alpha.
+    def lambda_hat(
+        self, loss: LossLike, alpha: float, *, method: Method | str = "crc", on_empty: OnEmpty = "skip"
+    ) -> float:
+        r"""The smallest lambda that controls the risk: by default, whose corrected empirical risk is at most alpha.
 
         .. math:: \hat\lambda = \inf \Big\{ \lambda : \frac{\sum_i L_i(\lambda) + 1}{n + 1} \le \alpha \Big\}
 
@@ -150,6 +163,8 @@ class Profiles(ABC):
             The loss.
         alpha : float in (0, 1)
             The risk level.
+        method : CRC, PAC, RCPS or "crc", default="crc"
+            How the risk is controlled.
         on_empty : {"skip", "raise", "zero_loss"}, default="skip"
             What becomes of images on which the loss is undefined.
 
@@ -160,11 +175,19 @@ class Profiles(ABC):
         Raises
         ------
         InfeasibleRiskError
-            If there are fewer than ``ceil(1 / alpha) - 1`` images (groups; summed weights).
+            If there are fewer images (groups; summed weights) than the method needs: ``ceil(1 / alpha) - 1`` for CRC.
         ValueError
             If a parameter is out of range.
         """
-        return self._lambda_hat(as_loss(loss), alpha, self._units(as_loss(loss), on_empty))
+        loss = as_loss(loss)
+        return self._controlled(loss, alpha, as_method(method), self._units(loss, on_empty))
+
+    def _controlled(self, loss: Loss, alpha: float | Fraction, method: Method, units: Units) -> float:
+        method.check_loss(loss)
+        lam = self._lambda_hat(loss, method.budget(units, check_alpha(alpha)), units)
+        if lam is None:
+            raise units.infeasible(alpha, method)
+        return lam
 
     def risk(self, loss: LossLike, lam: float, *, on_empty: OnEmpty = "skip") -> float:
         """The empirical risk at lambda: the mean of the losses; binned profiles know it from above.
@@ -236,7 +259,8 @@ class Profiles(ABC):
         """Who counts under a loss."""
 
     @abstractmethod
-    def _lambda_hat(self, loss: Loss, alpha: float | Fraction, units: Units) -> float: ...
+    def _lambda_hat(self, loss: Loss, budget: Fraction, units: Units) -> float | None:
+        """The smallest lambda whose summed loss is within the budget; None if that is negative."""
 
     @abstractmethod
     def _risk(self, loss: Loss, lam: float, units: Units) -> float: ...
@@ -353,13 +377,10 @@ class ScoreProfiles(Profiles):
         assert isinstance(units, KnownUnits)
         return units.mean(self.losses(loss, lam))
 
-    def _lambda_hat(self, loss: Loss, alpha: float | Fraction, units: Units) -> float:
+    def _lambda_hat(self, loss: Loss, budget: Fraction, units: Units) -> float | None:
         assert isinstance(units, KnownUnits)
         largest = lambda_max(self.conformity_score, self.n_classes)
-        lam = loss._lambda_hat(self._core, check_alpha(alpha), units.total, units.shares, largest)
-        if lam is None:
-            raise units.infeasible(alpha)
-        return lam
+        return loss._lambda_hat(self._core, budget, units.shares, largest)
 
     def losses(self, loss: LossLike, lam: float | ArrayLike) -> NDArray[np.float64]:
         """The loss of each image at one or more lambdas.

@@ -35,6 +35,7 @@ from conformask._exact import as_plain, check_alpha, number_from_json
 from conformask._images import SCORES, Volumes, map_images, walk
 from conformask._tensors import is_tensor
 from conformask.binned import BinnedProfiles, check_collect
+from conformask.control import Method, as_method, method_from_document, method_to_document
 from conformask.exceptions import DroppedImagesWarning, InfeasibleRiskError, InfeasibleRiskWarning
 from conformask.losses import Loss, LossLike, as_loss, loss_from_json, loss_to_json, loss_values
 from conformask.metrics import covered_share, per_pixel
@@ -67,26 +68,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["CRC", "ConformalRiskCalibrator"]
+__all__ = ["ConformalRiskCalibrator"]
 
 Counts: TypeAlias = "tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint64]]"
 
 _NAME = "ConformalRiskCalibrator"
 _FORMAT_VERSION = 2  # 1: the sibling without a hash, corrected_risk under the name risk_bound
-_LOSS_BOUND = 1  # B: every loss here is at most 1
 _RESULTS = ("lambda_hat", "risk", "corrected_risk", "n_images", "n_skipped", "n_classes")
-
-
-@dataclass(frozen=True)
-class CRC:
-    r"""Conformal risk control: the expected loss of a new image is at most alpha.
-
-    .. math:: \hat\lambda = \inf \Big\{ \lambda : \frac{\sum_i L_i(\lambda) + B}{n + 1} \le \alpha \Big\}, \quad B = 1
-
-    References
-    ----------
-    Angelopoulos, Bates, Fisch, Lei, Schuster, "Conformal Risk Control", ICLR 2024, theorem 1.
-    """
 
 
 @dataclass(frozen=True)
@@ -96,7 +84,7 @@ class _Configuration:
     conformity_score: ConformityScore
     loss: Loss
     alpha: Fraction
-    method: CRC
+    method: Method
     inputs: str
     ignore_index: int | None
     profile: str
@@ -107,8 +95,17 @@ class _Configuration:
     progress: bool | str
 
     def __post_init__(self) -> None:
+        self.method.check_loss(self.loss)
         if self.profile == "binned":
             check_collect([self.loss, *self.collect])
+
+    def units(self, profiles: Profiles) -> Units:
+        """Who counts."""
+        return profiles._units(self.loss, self.on_empty)
+
+    def budget(self, profiles: Profiles) -> Fraction:
+        """What the losses may sum to."""
+        return self.method.budget(self.units(profiles), self.alpha)
 
     def collected(self) -> list[Loss] | None:
         """The losses that bins collect; None where profiles are exact."""
@@ -134,12 +131,6 @@ class _State:
 
     profiles: Profiles | None
     solution: _Solution | None = None
-
-
-def _as_method(method: object) -> CRC:
-    if method != "crc" and not isinstance(method, CRC):
-        raise ValueError(f"method must be 'crc' or CRC(), got {method!r}")
-    return method if isinstance(method, CRC) else CRC()
 
 
 class ConformalRiskCalibrator(Calibrator[_Configuration, _State]):
@@ -169,8 +160,9 @@ class ConformalRiskCalibrator(Calibrator[_Configuration, _State]):
         float64 array in [0, 1], and returns losses in [0, 1] that do not rise with the coverage.
     alpha : float in (0, 1), default=0.1
         The risk level, as the decimal that it prints as. At least ``ceil(1 / alpha) - 1`` images are needed.
-    method : CRC or "crc", default="crc"
-        How the risk is controlled.
+    method : CRC, PAC, RCPS or "crc", default="crc"
+        How the risk is controlled: in expectation (:class:`~conformask.CRC`), or with a confidence given the
+        calibration images (:class:`~conformask.PAC` for losses that are 0 or 1, :class:`~conformask.RCPS`).
     inputs : {"probabilities", "logits", "scores"}, default="probabilities"
         What the scores are. "probabilities" of a pixel sum to 1 within 1e-3; they are never renormalised. Of "logits"
         the kernels take the softmax as they read them, in the float that they compute with (float32, or float64 for
@@ -206,9 +198,9 @@ class ConformalRiskCalibrator(Calibrator[_Configuration, _State]):
         The empirical risk at `lambda_hat_`: the mean loss of the calibration images.
     corrected_risk_ : float
         What is kept at or below alpha: the empirical risk corrected for the image to come,
-        ``(n * risk_ + 1) / (n + 1)`` with n images (groups; summed weights). Above alpha only for full sets by
-        ``on_infeasible="full"``. It is no bound of the risk of new images, which is at most alpha in expectation over
-        calibration sets.
+        ``(n * risk_ + 1) / (n + 1)`` with n images (groups; summed weights); by PAC and RCPS an upper confidence limit
+        of the risk. Above alpha only for full sets by ``on_infeasible="full"``. By CRC it is no bound of the risk of
+        new images, which is at most alpha in expectation over calibration sets.
     profiles_ : ScoreProfiles or BinnedProfiles
         What was kept of the images.
     n_images_ : int
@@ -271,7 +263,7 @@ class ConformalRiskCalibrator(Calibrator[_Configuration, _State]):
         "conformity_score": Parameter(as_score, stale="images"),
         "loss": Parameter(as_loss, stale="result"),
         "alpha": Parameter(check_alpha, stale="result"),
-        "method": Parameter(_as_method, stale="result"),
+        "method": Parameter(as_method, stale="result"),
         "inputs": one_of("inputs", *INPUTS),
         "ignore_index": Parameter(check_ignore_index),
         "profile": one_of("profile", "exact", "binned"),
@@ -288,7 +280,7 @@ class ConformalRiskCalibrator(Calibrator[_Configuration, _State]):
         *,
         loss: LossLike = "miscoverage",
         alpha: float = 0.1,
-        method: CRC | str = "crc",
+        method: Method | str = "crc",
         inputs: str = "probabilities",
         ignore_index: int | None = 255,
         profile: str = "exact",
@@ -429,12 +421,12 @@ class ConformalRiskCalibrator(Calibrator[_Configuration, _State]):
             )
         # Refuses now what it would refuse later.
         merged = self.profiles_.merge(theirs) if self.__sklearn_is_fitted__() else theirs
-        merged._units(configuration.loss, configuration.on_empty)
+        configuration.budget(merged)
         self._add(theirs)
         return self
 
     def recalibrate(
-        self, alpha: float | None = None, loss: LossLike | None = None, method: CRC | str | None = None
+        self, alpha: float | None = None, loss: LossLike | None = None, method: Method | str | None = None
     ) -> ConformalRiskCalibrator:
         """A new fitted calibrator with another alpha, loss or method, from the profiles: no maps needed, milliseconds.
 
@@ -483,7 +475,7 @@ class ConformalRiskCalibrator(Calibrator[_Configuration, _State]):
 
     @property
     def corrected_risk_(self) -> float:
-        """``(n * risk_ + 1) / (n + 1)``, at most alpha."""
+        """``(n * risk_ + 1) / (n + 1)``, or by PAC and RCPS an upper confidence limit; at most alpha."""
         return self._solved().corrected_risk
 
     @property
@@ -539,7 +531,7 @@ class ConformalRiskCalibrator(Calibrator[_Configuration, _State]):
         )
 
     def risk_limit(self, alpha: float | None = None) -> float:
-        r"""The largest empirical risk at which alpha is kept: :math:`\alpha - (1 - \alpha) / n`.
+        r"""The largest empirical risk at which alpha is kept: by CRC :math:`\alpha - (1 - \alpha) / n`.
 
         Parameters
         ----------
@@ -561,7 +553,8 @@ class ConformalRiskCalibrator(Calibrator[_Configuration, _State]):
         units = self._units()
         if units is None:
             raise ValueError(_WITHOUT_PROFILES)
-        return float(level - (1 - level) / units.total) if units.total else -math.inf
+        method = self._configuration().method
+        return float(method.budget(units, level) / units.total) if units.total else -math.inf
 
     # Prediction
 
@@ -723,11 +716,11 @@ class ConformalRiskCalibrator(Calibrator[_Configuration, _State]):
         configuration, solution = self._current()
         kept = self.profiles_ if profiles else None
         parameters = {
-            **{name: value for name, value in self.get_params(deep=False).items() if name != "method"},
+            **self.get_params(deep=False),
             "conformity_score": json.loads(score_to_json(configuration.conformity_score)),
             "loss": json.loads(loss_to_json(configuration.loss)),
             "collect": [json.loads(loss_to_json(loss)) for loss in configuration.collect],
-            "method": {"name": "crc"},
+            "method": method_to_document(configuration.method),
             "alpha": as_plain(self.alpha, "alpha"),
             "ignore_index": configuration.ignore_index,
         }
@@ -782,7 +775,7 @@ class ConformalRiskCalibrator(Calibrator[_Configuration, _State]):
         parameters["collect"] = tuple(
             loss_from_json(json.dumps(loss)) for loss in parameters.get("collect", [])
         )
-        parameters["method"] = parameters["method"]["name"]
+        parameters["method"] = method_from_document(parameters["method"])
         parameters["alpha"] = as_plain(number_from_json(parameters["alpha"]), "alpha")
         calibrator = cls(**parameters)
         return calibrator, _solution_from_json(document, calibrator._configuration())
@@ -811,13 +804,13 @@ class ConformalRiskCalibrator(Calibrator[_Configuration, _State]):
             progress=configuration.progress,
         )
         # Refuses now what it would refuse later.
-        profiles._units(configuration.loss, configuration.on_empty)
+        configuration.budget(profiles)
         return profiles
 
     def _units(self) -> Units | None:
         """Who counts; None if the profiles were not saved."""
         configuration, profiles = self._configuration(), self._fitted().profiles
-        return None if profiles is None else profiles._units(configuration.loss, configuration.on_empty)
+        return None if profiles is None else configuration.units(profiles)
 
     def _solved(self) -> _Solution:
         return self._current()[1]
@@ -887,16 +880,15 @@ def _solve(profiles: Profiles, configuration: _Configuration) -> _Solution:
         raise ValueError(
             f"the images were profiled by {profiles.conformity_score}: fit again to change the score"
         )
-    units, bound = profiles._units(loss, configuration.on_empty), float(alpha)
+    units, bound = configuration.units(profiles), float(alpha)
     try:
-        lam = profiles._lambda_hat(loss, alpha, units)
+        lam = profiles._controlled(loss, alpha, configuration.method, units)
     except InfeasibleRiskError:
         if configuration.on_infeasible != "full":
             raise
         lam, bound = lambda_max(score, profiles.n_classes), math.inf
     risk = profiles._risk(loss, lam, units)
-    total = float(units.total)
-    corrected = (total * (0.0 if math.isnan(risk) else risk) + _LOSS_BOUND) / (total + 1)
+    corrected = configuration.method.risk_bound(0.0 if math.isnan(risk) else risk, units)
     # The exact number is at most alpha, as was decided exactly; rounding must not lift it above.
     return _Solution(
         lambda_hat=lam,
@@ -912,8 +904,8 @@ def _solve(profiles: Profiles, configuration: _Configuration) -> _Solution:
 def _warn(profiles: Profiles, solution: _Solution) -> None:
     """Says of a solution what its user must know."""
     configuration = solution.configuration
-    if solution.corrected_risk > float(configuration.alpha):
-        error = profiles._units(configuration.loss, configuration.on_empty).infeasible(configuration.alpha)
+    if configuration.budget(profiles) < 0:
+        error = configuration.units(profiles).infeasible(configuration.alpha, configuration.method)
         warnings.warn(f"{error}: the sets are full", InfeasibleRiskWarning, stacklevel=4)
     if solution.n_skipped:
         share = f"{solution.n_skipped} of {len(profiles)} images"

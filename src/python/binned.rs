@@ -10,7 +10,6 @@ use super::objects::{Loss, Score};
 use super::profile::ExactProfile;
 use super::run::run;
 use crate::risk::binned::{self, Collected, Part};
-use crate::risk::crc;
 
 /// Sums of the losses of many images, bin by bin.
 #[pyclass(module = "conformask._core")]
@@ -49,15 +48,8 @@ impl BinnedProfile {
         Ok(Self(self.0.merged(&other.borrow().0)?))
     }
 
-    /// A lambda at which the losses sum to at most `alpha (total + 1) - 1`; `None` if there is none.
-    fn lambda_hat(
-        &self,
-        py: Python<'_>,
-        part: usize,
-        alpha: BigRational,
-        total: BigRational,
-    ) -> PyResult<Option<f64>> {
-        let budget = crc::budget(&alpha, &total);
+    /// A lambda at which the losses sum to at most the budget; `None` if it is negative.
+    fn lambda_hat(&self, py: Python<'_>, part: usize, budget: BigRational) -> PyResult<Option<f64>> {
         run(py, |_| Ok(self.0.lambda_hat(part, &budget)))
     }
 

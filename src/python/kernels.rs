@@ -1,6 +1,5 @@
 //! One function per kernel.
 
-use num_bigint::BigInt;
 use num_rational::BigRational;
 use numpy::ndarray::{ArrayViewMut3, Axis, Ix2};
 use numpy::{
@@ -21,7 +20,6 @@ use crate::metric::accuracy::Truth;
 use crate::metric::stack::LabelStack;
 use crate::metric::{self, agreement, richness};
 use crate::philox::Philox;
-use crate::risk::crc;
 use crate::risk::quantile::{WeightedValues, weighted_quantile as quantile};
 use crate::sample;
 use crate::score::Coding;
@@ -161,13 +159,14 @@ pub fn sample_masks<'py>(
     }
 }
 
-/// `inf { t >= 0 : the weight of the values above t is at most the budget }`; `None` if the budget is negative.
+/// `inf { t >= least : the weight of the values above t is at most the budget }`; `None` if the budget is negative.
 #[pyfunction]
 pub fn weighted_quantile(
     py: Python<'_>,
     values: PyReadonlyArray1<'_, f64>,
     weights: PyReadonlyArray1<'_, f64>,
     budget: BigRational,
+    least: f64,
 ) -> PyResult<Option<f64>> {
     let (values, weights) = (values.as_array(), weights.as_array());
     if values.len() != weights.len() {
@@ -176,16 +175,16 @@ pub fn weighted_quantile(
             "values and weights must be as long as each other, got {n} and {m}"
         )));
     }
-    let is_bad = |x: &&f64| !(x.is_finite() && **x >= 0.0);
-    for (name, array) in [("values", &values), ("weights", &weights)] {
-        if let Some(bad) = array.iter().find(is_bad) {
-            return Err(PyValueError::new_err(format!("{name} must be finite and not negative, got {bad}")));
+    for (name, array, least) in [("values", &values, least), ("weights", &weights, 0.0)] {
+        if let Some(bad) = array.iter().find(|x| !(x.is_finite() && **x >= least)) {
+            let message = format!("{name} must be finite and at least {least}, got {bad}");
+            return Err(PyValueError::new_err(message));
         }
     }
     let (values, weights) = (values.to_vec(), weights.to_vec());
     run(py, |_| {
         let weights = weights.iter().map(|&weight| BigRational::from_float(weight).expect("finite"));
-        Ok(quantile(&WeightedValues::new(&values, weights), &budget))
+        Ok(quantile(&WeightedValues::new(&values, weights).down_to(least), &budget))
     })
 }
 
@@ -262,12 +261,6 @@ pub fn truncated_svd<'py>(a: &Bound<'py, PyAny>, k: usize) -> PyResult<Svd<'py>>
         PyArray1::from_vec(a.py(), found.values),
         PyArray2::from_owned_array(a.py(), found.right),
     ))
-}
-
-/// The smallest number of images with which `alpha` can be met.
-#[pyfunction]
-pub fn n_needed(alpha: BigRational) -> BigInt {
-    crc::n_needed(&alpha)
 }
 
 /// The smallest probability whose LAC score is at most `lam`, of float32 or float64 numbers.

@@ -37,7 +37,7 @@ mod _core {
     use super::consign::{ConsignDecomposition, ConsignSearch};
     #[pymodule_export]
     use super::kernels::{
-        agreeing_pixels, coverage, data_pointer, distinct_counts, label_hits, mask_coverage, n_needed,
+        agreeing_pixels, coverage, data_pointer, distinct_counts, label_hits, mask_coverage,
         pairwise_correlation, sample_masks, set_size, smallest_probability, threshold, true_label_scores,
         truncated_svd, weighted_quantile,
     };

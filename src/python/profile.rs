@@ -100,14 +100,13 @@ impl ExactProfile {
         Ok(PyArray2::from_owned_array(py, missed))
     }
 
-    /// The smallest lambda at which `sum(share * loss) <= alpha (total + 1) - 1`; `None` if there is none.
-    #[pyo3(signature = (loss, alpha, total, shares=None))]
+    /// The smallest lambda at which `sum(share * loss)` is at most the budget; `None` if it is negative.
+    #[pyo3(signature = (loss, budget, shares=None))]
     fn lambda_hat(
         &self,
         py: Python<'_>,
         loss: &Bound<'_, Loss>,
-        alpha: BigRational,
-        total: BigRational,
+        budget: BigRational,
         shares: Option<Vec<BigRational>>,
     ) -> PyResult<Option<f64>> {
         let loss = &loss.get().0;
@@ -117,7 +116,6 @@ impl ExactProfile {
         if shares.len() != n {
             return Err(PyValueError::new_err(format!("{} shares for {n} images", shares.len())));
         }
-        let budget = risk::crc::budget(&alpha, &total);
         run(py, |_| Ok(risk::lambda_hat(&self.0, loss, &shares, &budget)))
     }
 
@@ -130,7 +128,7 @@ impl ExactProfile {
     ) -> PyResult<Bound<'py, PyArray1<f64>>> {
         let loss = &loss.get().0;
         loss.check_classes(self.0.n_classes())?;
-        let jumps = run(py, |_| Ok(risk::crc::jumps(&self.0, loss, limit)))?;
+        let jumps = run(py, |_| Ok(risk::budget::jumps(&self.0, loss, limit)))?;
         Ok(PyArray1::from_vec(py, jumps))
     }
 

@@ -11,7 +11,7 @@ use num_rational::BigRational;
 use num_traits::{One, Signed, ToPrimitive};
 use rayon::prelude::*;
 
-use super::crc::image_critical_values;
+use super::budget::image_critical_values;
 use super::quantile::{WeightedValues, weighted_quantile};
 use crate::error::{Error, Result};
 use crate::loss::Loss;

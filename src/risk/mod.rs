@@ -1,8 +1,8 @@
 //! Risk control: from profiles and a loss to lambda-hat.
 
 pub mod binned;
-pub mod crc;
+pub mod budget;
 pub mod quantile;
 
 pub use self::binned::BinnedProfile;
-pub use self::crc::lambda_hat;
+pub use self::budget::lambda_hat;

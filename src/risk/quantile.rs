@@ -3,8 +3,10 @@
 //! Given *atoms*, each a value and a weight (a rational number, one of few), and a budget, it finds
 //!
 //! ```text
-//! inf { t >= 0 : the weight of the atoms above t is at most the budget }
+//! inf { t >= least : the weight of the atoms above t is at most the budget }
 //! ```
+//!
+//! where `least` is 0 for lambda, and less for what may be negative.
 //!
 //! Weights are rounded down to fixed point, so that sums are integers: the same bits in any order, and too small by less
 //! than one unit per atom. A radix selection over those sums narrows the values down to the few that rounding cannot tell
@@ -31,7 +33,7 @@ const SMALL_SHARE: u64 = 64;
 const SUM_BITS: i64 = 62;
 
 /// A weighted multiset, in parts that can be walked in parallel. Values are known by keys: whole numbers in the order of
-/// the values, from 1 (0 is the key of the value 0, which no atom has).
+/// the values, from 1. Key 0 is that of the least `t`, above which all atoms that are visited lie.
 pub trait Atoms: Sync {
     /// The weights that atoms refer to; none is negative.
     fn weights(&self) -> &[BigRational];
@@ -82,7 +84,7 @@ pub fn weighted_quantile<A: Atoms>(atoms: &A, budget: &BigRational) -> Option<f6
     let counts = atoms.counts();
     let fixed = FixedPoint::new(atoms.weights(), &counts, budget);
     if fixed.fits(fixed.total(&counts)).unwrap_or_else(|| sum_fits(atoms.weights(), &counts, budget)) {
-        return Some(0.0);
+        return Some(atoms.value(0));
     }
     Some(Selection { atoms, budget, fixed }.smallest_fitting())
 }
@@ -143,7 +145,7 @@ struct Cluster {
     above: u64,
 }
 
-/// The search for the smallest value of an atom that fits the budget, when 0 does not.
+/// The search for the smallest value of an atom that fits the budget, when the least `t` does not.
 struct Selection<'a, A> {
     atoms: &'a A,
     budget: &'a BigRational,
@@ -263,10 +265,24 @@ pub struct WeightedValues<'a> {
     values: &'a [f64],
     weights: Vec<BigRational>,
     index: Vec<usize>,
+    /// The place of the least `t` in the order of floats.
+    least: i64,
+}
+
+/// The place of a finite float in the order of all: 0 for 0 and -0, and one more for each next float.
+fn place(value: f64) -> i64 {
+    let magnitude = value.abs().to_bits() as i64;
+    if value < 0.0 { -magnitude } else { magnitude }
+}
+
+/// The float at a place.
+fn at_place(place: i64) -> f64 {
+    let magnitude = f64::from_bits(place.unsigned_abs());
+    if place < 0 { -magnitude } else { magnitude }
 }
 
 impl<'a> WeightedValues<'a> {
-    /// Values must be finite and at least 0. Equal weights are kept once.
+    /// Values must be finite. Equal weights are kept once.
     pub fn new(values: &'a [f64], weights: impl IntoIterator<Item = BigRational>) -> Self {
         let mut places: HashMap<BigRational, usize> = HashMap::new();
         let index = weights
@@ -280,7 +296,14 @@ impl<'a> WeightedValues<'a> {
         for (weight, place) in places {
             weights[place] = weight;
         }
-        Self { values, weights, index }
+        Self { values, weights, index, least: 0 }
+    }
+
+    /// Lets the quantile be as small as a finite number, instead of 0.
+    #[must_use]
+    pub fn down_to(mut self, least: f64) -> Self {
+        self.least = place(least);
+        self
     }
 }
 
@@ -299,18 +322,19 @@ impl Atoms for WeightedValues<'_> {
     fn visit(&self, part: usize, mut visit: impl FnMut(u64, usize)) {
         let first = part * PART;
         let last = (first + PART).min(self.values.len());
-        // A value of 0 is never above anything.
+        // What is not above the least t is never above anything.
         (first..last)
-            .filter(|&i| self.values[i] > 0.0)
-            .for_each(|i| visit(self.values[i].to_bits(), self.index[i]));
+            .map(|i| (place(self.values[i]), self.index[i]))
+            .filter(|(place, _)| *place > self.least)
+            .for_each(|(place, weight)| visit(place.abs_diff(self.least), weight));
     }
 
     fn keys(&self) -> RangeInclusive<u64> {
-        1..=f64::MAX.to_bits()
+        1..=place(f64::MAX).abs_diff(self.least)
     }
 
     fn value(&self, key: u64) -> f64 {
-        f64::from_bits(key)
+        at_place(self.least.wrapping_add_unsigned(key))
     }
 }
 
@@ -356,6 +380,35 @@ mod tests {
         assert_eq!(quantile(&values, &weights, (10_000, 3)), Some(0.25));
         assert_eq!(quantile(&values, &weights, (9_999, 3)), Some(0.75));
         assert_eq!(quantile(&values, &weights, (20_000, 3)), Some(0.0));
+    }
+
+    #[test]
+    fn values_of_any_sign() {
+        // A correction to thresholds, in [-1, 1]: at the least of them everything is in.
+        let (values, ones) = ([-1.0, -0.5, -0.25, -0.25, -0.0, 0.5], || (0..6).map(|_| ratio(1, 1)));
+        let correction = |budget, least| {
+            weighted_quantile(&WeightedValues::new(&values, ones()).down_to(least), &ratio(budget, 1))
+        };
+        let expected = [0.5, 0.0, -0.25, -0.25, -0.5, -1.0, -1.0];
+        assert_eq!([0, 1, 2, 3, 4, 5, 6].map(|budget| correction(budget, -1.0).unwrap()), expected);
+        assert_eq!(correction(9, -f64::MAX), Some(-f64::MAX));
+        assert_eq!(correction(4, -0.3), Some(-0.3));
+        assert_eq!(correction(4, 0.0), Some(0.0));
+        assert_eq!(correction(-1, -1.0), None);
+    }
+
+    #[test]
+    fn places_are_in_the_order_of_floats() {
+        let ascending =
+            [-f64::MAX, -1.0, -f64::MIN_POSITIVE, -5e-324, 0.0, 5e-324, 0.1, 0.1_f64.next_up(), f64::MAX];
+        for pair in ascending.windows(2) {
+            assert!(place(pair[0]) < place(pair[1]), "{pair:?}");
+        }
+        for value in ascending {
+            assert_eq!(at_place(place(value)), value);
+            assert!(value == f64::MAX || place(value.next_up()) == place(value) + 1, "{value}");
+        }
+        assert_eq!(place(-0.0), 0);
     }
 
     #[test]

@@ -307,7 +307,7 @@ PARAMETERS = [
     *parameters(
         "loss", ["apples", None, cm.BinaryLoss, 0.9], "must be one of .*'binary', 'miscoverage'.*, got VALUE"
     ),
-    *parameters("method", ["apples", None, cm.CRC], r"must be 'crc' or CRC\(\), got VALUE"),
+    *parameters("method", ["apples", None, cm.CRC], r"must be 'crc', CRC\(\), PAC.* got VALUE"),
     *parameters("inputs", ["apples", None], "must be one of .*'probabilities'.*, got VALUE"),
     *parameters("profile", ["apples", None], "must be one of .*'exact'.*, got VALUE"),
     *parameters("on_empty", ["apples", None], "must be one of .*'skip', 'raise', 'zero_loss'.*, got VALUE"),

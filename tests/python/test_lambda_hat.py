@@ -126,6 +126,34 @@ def test_weighted_quantile(atoms: list[tuple[float, float]], budget: float | Fra
     assert cm.kernels.lambda_hat(values, weights, budget) == (within[0] if within else None)
 
 
+@settings(max_examples=200)
+@given(
+    atoms=st.lists(
+        st.tuples(
+            st.one_of(st.sampled_from([-1.0, -0.5, -5e-324, -0.0, 0.0, 0.25, 1.0]), st.floats(-1, 1)),
+            st.sampled_from([0.0, 0.1, 0.3, 1.0]),
+        )
+    ),
+    budget=st.one_of(st.floats(-0.5, 3), st.integers(-2, 30).map(lambda tenths: Fraction(tenths, 10))),
+    least=st.sampled_from([-1.0, -2.0, -1e300]),
+)
+def test_weighted_quantile_of_any_sign(
+    atoms: list[tuple[float, float]], budget: float | Fraction, least: float
+) -> None:
+    """The infimum over t >= least; without a least, it is 0 and smaller values are refused."""
+    values, weights = [value for value, _ in atoms], [weight for _, weight in atoms]
+
+    def above(t: float) -> Fraction:
+        return sum((Fraction(weight) for value, weight in atoms if value > t), Fraction())
+
+    within = [t for t in sorted({least, *values}) if above(t) <= twin.decimal(budget)]
+    found = cm.kernels.lambda_hat(values, weights, budget, least=least)
+    assert found == (within[0] if within else None)
+    if min(values, default=0) >= 0:
+        from_zero = cm.kernels.lambda_hat(values, weights, budget)
+        assert from_zero == (None if found is None else max(found, 0.0))
+
+
 @pytest.mark.parametrize(
     ("alpha", "missed"),
     [

@@ -233,21 +233,21 @@ use for_each_type;
 
 // ---------------------------------------------------------------------------------------------------------- twins
 
-/// Walks down the sorted atoms until they weigh more than the budget.
-fn quantile_twin(atoms: &[(f64, BigRational)], budget: &BigRational) -> Option<f64> {
+/// Walks down the sorted atoms above the least until they weigh more than the budget.
+fn quantile_twin(atoms: &[(f64, BigRational)], budget: &BigRational, least: f64) -> Option<f64> {
     if budget.is_negative() {
         return None;
     }
     let mut sorted: Vec<_> = atoms.iter().collect();
     sorted.sort_by(|left, right| right.0.total_cmp(&left.0));
     let mut weight_from_here = BigRational::zero();
-    for (value, weight) in sorted {
+    for (value, weight) in sorted.into_iter().filter(|(value, _)| *value > least) {
         weight_from_here += weight;
         if weight_from_here > *budget {
             return Some(*value);
         }
     }
-    Some(0.0)
+    Some(least)
 }
 
 /// The lowest of the most probable classes.
@@ -392,6 +392,7 @@ impl LossTwin {
 // ------------------------------------------------------------------------------------------------------ quantiles
 
 const SPECIAL: [f64; 9] = [0.0, 5e-324, 1e-300, 0.1, 0.100_000_000_000_000_02, 0.25, 1.0, 1e300, f64::MAX];
+const LEAST: [f64; 7] = [0.0, -0.0, -1.0, -0.1, -5e-324, -f64::MAX, 0.1];
 
 fn weights() -> [BigRational; 7] {
     [
@@ -405,10 +406,16 @@ fn weights() -> [BigRational; 7] {
     ]
 }
 
+/// Some of the numbers with the other sign.
+fn signed(value: f64, random: &mut Random) -> f64 {
+    if random.below(2) == 0 { value } else { -value }
+}
+
 /// Budgets around each of the sums of the largest atoms down to one of them.
-fn check_quantile(atoms: &[(f64, BigRational)], last: &[usize]) -> Result<(), TestCaseError> {
+fn check_quantile(atoms: &[(f64, BigRational)], last: &[usize], least: f64) -> Result<(), TestCaseError> {
     let values: Vec<f64> = atoms.iter().map(|(value, _)| *value).collect();
-    let weighted = WeightedValues::new(&values, atoms.iter().map(|(_, weight)| weight.clone()));
+    let weights = atoms.iter().map(|(_, weight)| weight.clone());
+    let weighted = WeightedValues::new(&values, weights).down_to(least);
     let mut sorted: Vec<_> = atoms.iter().collect();
     sorted.sort_by(|left, right| right.0.total_cmp(&left.0));
     for &last in last {
@@ -416,9 +423,10 @@ fn check_quantile(atoms: &[(f64, BigRational)], last: &[usize]) -> Result<(), Te
         for budget in [&partial_sum - tiny(), partial_sum.clone(), partial_sum + tiny()] {
             prop_assert_eq!(
                 weighted_quantile(&weighted, &budget),
-                quantile_twin(atoms, &budget),
-                "{}",
-                budget
+                quantile_twin(atoms, &budget, least),
+                "{} {}",
+                budget,
+                least
             );
         }
     }
@@ -436,12 +444,18 @@ proptest! {
         ),
         budget in (0..1000_i64, 1..50_i64),
         last in any::<prop::sample::Index>(),
+        least in prop::sample::select(&LEAST[..]),
+        seed: u64,
     ) {
         let values: Vec<f64> = atoms.iter().map(|(value, _)| *value).collect();
         let weighted = WeightedValues::new(&values, atoms.iter().map(|(_, weight)| weight.clone()));
         let budget = ratio(budget.0, budget.1);
-        prop_assert_eq!(weighted_quantile(&weighted, &budget), quantile_twin(&atoms, &budget));
-        check_quantile(&atoms, &[last.index(atoms.len() + 1)])?;
+        prop_assert_eq!(weighted_quantile(&weighted, &budget), quantile_twin(&atoms, &budget, 0.0));
+        let last = [last.index(atoms.len() + 1)];
+        check_quantile(&atoms, &last, 0.0)?;
+        let mut random = Random(seed);
+        let atoms: Vec<_> = atoms.into_iter().map(|(value, w)| (signed(value, &mut random), w)).collect();
+        check_quantile(&atoms, &last, least)?;
     }
 }
 
@@ -450,7 +464,7 @@ proptest! {
 
     /// More atoms than a sort takes on at once; half of them neighbours, so that several digits must tell them apart.
     #[test]
-    fn quantile_of_many_atoms(seed: u64, n_atoms in 20_001..70_000_usize) {
+    fn quantile_of_many_atoms(seed: u64, n_atoms in 20_001..70_000_usize, any_sign: bool) {
         let mut random = Random(seed);
         let weights = weights();
         let n_weights = 1 + random.below(weights.len());
@@ -461,11 +475,12 @@ proptest! {
                     1 => random.unit(),
                     _ => f64::from_bits(1.0_f64.to_bits() + random.next() % 3_000_000),
                 };
-                (value, random.pick(&weights[7 - n_weights..]))
+                (if any_sign { signed(value, &mut random) } else { value }, random.pick(&weights[7 - n_weights..]))
             })
             .collect();
         let last = [random.below(n_atoms), random.below(n_atoms), n_atoms];
-        check_quantile(&atoms, &last)?;
+        let least = if any_sign { random.pick(&LEAST) } else { 0.0 };
+        check_quantile(&atoms, &last, least)?;
     }
 }
 

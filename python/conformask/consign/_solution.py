@@ -14,6 +14,7 @@ from conformask import _core
 from conformask._documents import finite_or_text
 from conformask._exact import check_alpha
 from conformask.consign._images import Kind
+from conformask.control import CRC
 from conformask.exceptions import InfeasibleRiskError
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ def _order_statistic(lambdas: NDArray[np.float64], alpha: Fraction) -> float:
 def _failure(found: Found, n_skipped: int, asked: dict[str, Any]) -> dict[str, Any]:
     """What an InfeasibleRiskError says."""
     n, alpha = len(found.lambdas), check_alpha(asked["alpha"])
-    n_needed, k = _core.n_needed(alpha), order(len(found.lambdas), alpha)
+    n_needed, k = CRC().n_needed(alpha), order(len(found.lambdas), alpha)
     left_out = f" ({n_skipped} images without a labelled pixel are left out)" if n_skipped else ""
     no_lambda = f"no lambda controls the risk at alpha={asked['alpha']} with {n} calibration images{left_out}"
     failure = {"n_images": n, "alpha": asked["alpha"], "n_needed": n_needed, "n_skipped": n_skipped}

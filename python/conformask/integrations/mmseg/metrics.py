@@ -495,7 +495,7 @@ def _built(spec: Any) -> Any:
     options = {name: _built(value) for name, value in spec.items()}
     kind = options.pop("type", None)
     allowed = (
-        *("LAC", "APS", "RAPS", "SACP", "CRC"),
+        *("LAC", "APS", "RAPS", "SACP", "CRC", "PAC", "RCPS"),
         *("MiscoverageLoss", "BinaryLoss", "FalseNegativeLoss", "LabelAccuracyLoss"),
     )
     if kind not in allowed:

@@ -1,17 +1,16 @@
-//! Conformal risk control: the smallest lambda whose empirical risk, corrected for the image to come, is at most alpha.
+//! The smallest lambda whose summed loss is within a budget.
 //!
-//! With losses `L_i` in `[0, B]`, `B = 1`, that do not increase in lambda:
+//! How the risk is controlled is said by the budget alone: conformal risk control allows `alpha (n + 1) - 1`, other methods
+//! less. The sum of losses that do not increase in lambda is a step function whose jumps are critical values, so
 //!
 //! ```text
-//! lambda_hat = inf { lambda : (sum_i L_i(lambda) + B) / (n + 1) <= alpha }
+//! lambda_hat = inf { lambda : sum_i share_i L_i(lambda) <= budget }
 //! ```
 //!
-//! Angelopoulos, Bates, Fisch, Lei, Schuster, "Conformal Risk Control", ICLR 2024, theorem 1. The sum is a step function
-//! whose jumps are critical values, so the infimum is a weighted quantile with the budget `alpha (n + 1) - B`.
+//! is a weighted quantile.
 
 use std::ops::RangeInclusive;
 
-use num_bigint::BigInt;
 use num_rational::BigRational;
 use num_traits::{One, Zero};
 use rayon::prelude::*;
@@ -20,16 +19,6 @@ use super::quantile::{Atoms, WeightedValues, weighted_quantile};
 use crate::loss::{Loss, PixelWeights};
 use crate::profile::{ExactProfile, ImageProfile};
 use crate::score::Coding;
-
-/// What the losses may sum to when `total` images (or groups, or summed weights) calibrate.
-pub fn budget(alpha: &BigRational, total: &BigRational) -> BigRational {
-    alpha * (total + BigRational::one()) - BigRational::one()
-}
-
-/// The smallest number of images with which `alpha` can be met: `ceil(1 / alpha) - 1`.
-pub fn n_needed(alpha: &BigRational) -> BigInt {
-    alpha.recip().ceil().to_integer() - 1
-}
 
 /// The smallest lambda at which the losses, image `i` counting `shares[i]` times, sum to at most the budget. Images on which
 /// the loss is undefined lose nothing. `None` if the budget is negative.
@@ -204,23 +193,4 @@ fn visit_image(image: &ImageProfile, coding: Coding, index: &[u32], mut visit: i
             visit(coding.key(stored), weight as usize);
         }
     });
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn decimal(numer: i64, denom: i64) -> BigRational {
-        BigRational::new(numer.into(), denom.into())
-    }
-
-    #[test]
-    fn images_needed() {
-        for (alpha, n) in [((1, 10), 9), ((1, 20), 19), ((1, 100), 99), ((7, 10), 1), ((3, 10), 3)] {
-            let alpha = decimal(alpha.0, alpha.1);
-            assert_eq!(n_needed(&alpha), n.into());
-            assert!(budget(&alpha, &decimal(n, 1)) >= BigRational::zero());
-            assert!(budget(&alpha, &decimal(n - 1, 1)) < BigRational::zero());
-        }
-    }
 }
