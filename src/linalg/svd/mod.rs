@@ -1,7 +1,7 @@
 //! Truncated singular value decomposition of a tall matrix, without a copy of it.
 //!
-//! Rows come in blocks that stay in cache. The right singular vectors are those of a small square matrix, which one-sided
-//! Jacobi rotations decompose. It is the Gram matrix `A' A` where the singular values that are wanted are of one order of
+//! Rows come in blocks that stay in cache. The right singular vectors are those of a small square matrix, which LAPACK
+//! decomposes. It is the Gram matrix `A' A` where the singular values that are wanted are of one order of
 //! magnitude: there it costs no digits that count, and nothing is quicker. Where they are not, it would lose up to half of
 //! the digits. Then Householder reflections work each block into the triangular factor of its chunk, and the factors of the
 //! chunks into one, R, pair by pair (TSQR): several times the work of the Gram matrix, which has been in vain.
@@ -11,10 +11,10 @@
 //! singular values first, so that each loses only what rounding gave it.
 //!
 //! Blocks and chunks depend on the shape alone, and sums run in eight interleaved parts: the same bits for any number of
-//! threads and any memory layout. Processors that add a product in one instruction have other last bits than those that do not.
+//! threads and any memory layout. The last bits depend on the processor: some add a product in one instruction, and OpenBLAS has kernels for each.
 //!
 //! Demmel, Grigori, Hoemmen, Langou, "Communication-optimal parallel and sequential QR and LU factorizations", SIAM J. Sci.
-//! Comput. 34(1), 2012. Hestenes, "Inversion of matrices by biorthogonalization and related results", J. SIAM 6(1), 1958.
+//! Comput. 34(1), 2012.
 
 mod blocks;
 mod gram;
