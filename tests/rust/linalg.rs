@@ -144,16 +144,26 @@ fn openblas_keeps_to_one_thread() {
     assert_eq!(blas::num_threads(), 1);
 }
 
-/// Every small step, and the decomposition of a tall matrix with its Gram matrix and without.
-fn everything(n: usize) -> (Vec<(Vec<f64>, Array2<f64>)>, Vec<Array2<f64>>, Vec<Svd>) {
+/// The numbers of every small step, and of the decompositions of tall matrices with the Gram matrix and without.
+fn everything(n: usize) -> Vec<f64> {
     let (a, definite) = (random(n, n), symmetric(n, n as f64));
     let factor = cholesky(&definite.view()).unwrap();
     let inverse = inverse_of_lower(&factor.view()).unwrap();
-    let spectra = vec![svd_of_square(&a.view()).unwrap(), eigh(&definite.view()).unwrap()];
+    let (values, right) = svd_of_square(&a.view()).unwrap();
+    let (eigenvalues, vectors) = eigh(&definite.view()).unwrap();
     let tall = random(70 * n, n);
     let graded = Array2::from_shape_fn(tall.dim(), |(i, j)| tall[[i, j]] * 0.1_f64.powi(j.min(9) as i32));
-    let svd = |a: &Array2<f64>| truncated_svd(&a.view(), n, &Cancel::default()).unwrap();
-    (spectra, vec![factor, inverse], vec![svd(&tall), svd(&graded)])
+    let mut numbers = [values, eigenvalues].concat();
+    for matrix in [factor, inverse, right, vectors] {
+        numbers.extend(matrix);
+    }
+    for matrix in [tall, graded] {
+        let Svd { left, values, right } = truncated_svd(&matrix.view(), n, &Cancel::default()).unwrap();
+        numbers.extend(values);
+        numbers.extend(left);
+        numbers.extend(right);
+    }
+    numbers
 }
 
 #[test]
