@@ -136,6 +136,20 @@ pub enum Error {
     /// A singular value that no float64 can be.
     #[error("A holds too large numbers: a singular value overflows float64")]
     MatrixTooLarge,
+    /// A matrix without a Cholesky factor.
+    #[error("the matrix is not positive definite: its leading minor of order {order} is not positive")]
+    NotPositiveDefinite {
+        /// Rows and columns of the minor.
+        order: usize,
+    },
+    /// LAPACK came to no result.
+    #[error("{routine} of LAPACK failed: {reason}")]
+    Lapack {
+        /// The name of the routine.
+        routine: &'static str,
+        /// What it says.
+        reason: String,
+    },
     /// A negative probability.
     #[error(
         "X holds a negative probability in image {image}: class {class} is {value} at pixel {pixel}; \

@@ -12,12 +12,11 @@
 //! is; [`profile`] keeps those of the true labels; [`loss`] weighs them; [`risk`] finds lambda-hat; [`sets`] thresholds
 //! the maps with it. Python is a feature (`python`), not a premise.
 
-#[cfg(feature = "openblas-system")]
-pub mod blas;
 pub mod consign;
 pub mod error;
 pub mod exact;
 pub mod exp;
+pub mod linalg;
 pub mod loss;
 pub mod maps;
 pub mod metric;

@@ -5,6 +5,10 @@ macro_rules_attribute::attribute_alias! {
     #[apply(vectorised!)] = #[multiversion::multiversion(
         targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2")
     )];
+    // The same, where products are added in one instruction: such loops have other last bits there.
+    #[apply(fused!)] = #[multiversion::multiversion(
+        targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2+fma")
+    )];
 }
 
 pub(crate) use macro_rules_attribute::apply;

@@ -351,13 +351,13 @@ def truncated_svd(A: Any, k: int) -> tuple[NDArray[np.float64], NDArray[np.float
 
     .. math:: A \approx U \operatorname{diag}(s) V^\top, \quad U^\top U = V^\top V = I, \quad s_1 \ge s_2 \ge \dots
 
-    The right singular vectors are those of a small square matrix, which one-sided Jacobi rotations decompose. In
-    general it is the triangular factor to which blocks of rows are reduced (TSQR). Of a tall matrix (64 rows or more
-    for each of at most 512 columns) it is the Gram matrix :math:`A^\top A`, which is much quicker, if all k singular
-    values are at least ``s[0] / 32``: there that loses no digits that count. :math:`U = A V / s` is orthogonalised
-    once more. Errors of `s` are some rounding errors of ``s[0]``, whatever the condition: less than ``1e-13 * s[0]``.
+    The right singular vectors are those of a small square matrix, which LAPACK decomposes. In general it is the
+    triangular factor to which blocks of rows are reduced (TSQR; gesdd). Of a tall matrix (64 rows or more for each of
+    at most 512 columns) it is the Gram matrix :math:`A^\top A` (syev), which is much quicker, if all k singular values
+    are at least ``s[0] / 32``: there that loses no digits that count. :math:`U = A V / s` is orthogonalised once
+    more. Errors of `s` are some rounding errors of ``s[0]``, whatever the condition: less than ``1e-13 * s[0]``.
     Made for matrices with many rows and few columns, or the other way around: the work is m n times the smaller side,
-    and the cube of the smaller side.
+    and the cube of the smaller side, which runs on one thread and hears Ctrl-C only at its end.
 
     Parameters
     ----------
@@ -388,6 +388,8 @@ def truncated_svd(A: Any, k: int) -> tuple[NDArray[np.float64], NDArray[np.float
     ValueError
         If `A` has not two axes, is empty, holds NaN or infinity (the message says where), or numbers so large that a
         singular value overflows; if `k` is out of range.
+    RuntimeError
+        If LAPACK does not converge.
 
     References
     ----------

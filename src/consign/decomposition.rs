@@ -10,8 +10,8 @@ use ndarray::{Array2, ArrayView2, s};
 use rayon::prelude::*;
 
 use super::field::Field;
-use super::svd::{Svd, truncated_svd, truncated_svd_of};
 use crate::error::{Error, Result};
+use crate::linalg::{Svd, truncated_svd, truncated_svd_of};
 use crate::real::Element;
 use crate::threads::Cancel;
 

@@ -11,7 +11,8 @@
 //! score of a labelled image is therefore `lambda* = min |z|_inf` over the `z` that are accurate enough. [`search`] brackets
 //! it by branch and bound: [`bounds`] says what no point of a box can reach, [`line`] finds good points, [`field`] verifies
 //! each of them by the argmax itself, in float64, and [`accuracy`] compares with beta without rounding. [`sample`] draws,
-//! [`possible`] says what else could be drawn, [`decomposition`] makes mean, components and ranges of samples.
+//! [`possible`] says what else could be drawn, [`decomposition`] makes mean, components and ranges of samples
+//! by the SVD of [`crate::linalg`].
 
 pub mod accuracy;
 pub mod bounds;
@@ -21,4 +22,3 @@ pub mod line;
 pub mod possible;
 pub mod sample;
 pub mod search;
-pub mod svd;

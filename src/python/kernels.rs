@@ -14,7 +14,7 @@ use super::arrays::{
 };
 use super::objects::{Score, lambdas_of};
 use super::run::run;
-use crate::consign::svd;
+use crate::linalg;
 use crate::maps::{Inputs, ScoreMaps};
 use crate::metric::accuracy::Truth;
 use crate::metric::stack::LabelStack;
@@ -248,7 +248,7 @@ pub fn truncated_svd<'py>(a: &Bound<'py, PyAny>, k: usize) -> PyResult<Svd<'py>>
         ($array:expr) => {{
             let matrix = $array.as_array().into_dimensionality::<Ix2>();
             let matrix = matrix.map_err(|_| PyValueError::new_err("A must have two axes"))?;
-            run(a.py(), |cancel| svd::truncated_svd(&matrix, k, cancel))?
+            run(a.py(), |cancel| linalg::truncated_svd(&matrix, k, cancel))?
         }};
     }
     let found = match Scores::new(a)? {

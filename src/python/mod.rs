@@ -22,7 +22,7 @@ impl From<Error> for PyErr {
     fn from(error: Error) -> Self {
         match error {
             Error::Interrupted => PyKeyboardInterrupt::new_err(()),
-            Error::Threads { .. } => PyRuntimeError::new_err(error.to_string()),
+            Error::Threads { .. } | Error::Lapack { .. } => PyRuntimeError::new_err(error.to_string()),
             error => PyValueError::new_err(error.to_string()),
         }
     }
@@ -56,8 +56,7 @@ mod _core {
         // NumPy's C API is looked up at its first use, under a lock. Use it now: a process forked while another thread
         // looks it up would find that lock taken for ever.
         drop(PyArray1::<f32>::zeros(module.py(), 1, false).readonly());
-        #[cfg(feature = "openblas-system")]
-        crate::blas::use_one_thread();
+        crate::linalg::blas::use_one_thread();
         // What makes profiles where no kernel of ours can go must agree with those that do.
         module.add("ACTIVATION_CELLS", crate::score::N_CELLS)?;
         module.add("ACTIVATION_CELL_BITS", crate::score::CELL_BITS)?;

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -181,11 +183,12 @@ def test_one_column_or_row(m: int) -> None:
         assert np.allclose((Vt[0] if is_row else U[:, 0]), a[:, 0] / norm * (1 if is_row else sign)) or is_row
 
 
-def test_zero_rows_and_columns() -> None:
-    A = np.random.default_rng(0).normal(size=(500, 9))
+@pytest.mark.parametrize(("m", "k"), [(500, 9), (700, 9), (700, 6)])  # the last one with the Gram matrix
+def test_zero_rows_and_columns(m: int, k: int) -> None:
+    A = np.random.default_rng(0).normal(size=(m, 9))
     A[:, [0, 4, 8]] = 0
     A[::2] = 0
-    U, s, Vt = check(A, 9)
+    U, s, Vt = check(A, k)
     assert len(s) == 6
     assert not U[::2].any()
     assert not Vt[:, [0, 4, 8]].any()
@@ -265,6 +268,25 @@ def test_threads_do_not_matter(shape: tuple[int, int], exponent: int) -> None:
         results.append(svd(matrix, 3))
     for found in results[1:]:
         assert all(np.array_equal(*pair) for pair in zip(found, results[0], strict=True))
+
+
+@pytest.mark.parametrize("exponent", [0, -40])
+def test_many_callers_at_once(exponent: int) -> None:
+    matrix = np.random.default_rng(0).normal(size=(2000, 25)) * np.logspace(0, exponent, 25)
+    expected = svd(matrix, 3)
+    with ThreadPoolExecutor(16) as callers:
+        for found in callers.map(lambda _: svd(matrix, 3), range(64)):
+            assert all(np.array_equal(*pair) for pair in zip(found, expected, strict=True))
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_process_that_was_forked() -> None:
+    expected = svd(A, 9)
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("fork")) as workers:
+        for found in [workers.submit(svd, A, 9) for _ in range(4)]:
+            pairs = zip(found.result(timeout=50), expected, strict=True)
+            assert all(np.array_equal(*pair) for pair in pairs)
 
 
 # Properties

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use multiversion::multiversion;
+use crate::simd::{apply, vectorised};
 use ndarray::{ArrayView2, s};
 use rayon::prelude::*;
 
@@ -105,13 +105,13 @@ pub struct Block {
 }
 
 /// Copies numbers, in float64.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+#[apply(vectorised!)]
 fn widen<E: Element>(values: &[E], numbers: &mut [f64]) {
     numbers.iter_mut().zip(values).for_each(|(number, value)| *number = value.widen().into());
 }
 
 /// Writes as many rows as there are lanes to the beginnings of columns.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+#[apply(vectorised!)]
 fn transpose(rows: &[f64], stride: usize, columns: &mut [f64]) {
     let n = rows.len() / LANES;
     let rows: [&[f64]; LANES] = std::array::from_fn(|i| &rows[i * n..][..n]);

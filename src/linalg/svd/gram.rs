@@ -1,27 +1,28 @@
 //! Gram matrices, and the decomposition of a matrix by its own where that costs no digits that count.
 
-use multiversion::multiversion;
+use crate::simd::{apply, fused};
 use multiversion::target::target_cfg_f;
-use ndarray::Array2;
+use ndarray::{Array2, ArrayView2};
 use rayon::prelude::*;
 
-use super::SAFE;
 use super::blocks::{Tall, WIDTH};
-use super::jacobi::decompose_square;
 use super::lanes::{LANES, Lanes, Lines, add_product, lanes, totals};
+use super::{SAFE, clear_zero_columns};
 use crate::error::Result;
+use crate::linalg::dense::eigh;
 use crate::real::Element;
 use crate::threads::Cancel;
 
-/// Rows for each column that a matrix must have. Where there are fewer, most of the time goes into the rotations, and a matrix
-/// that is refused has them twice.
+/// Rows for each column that a matrix must have. Where there are fewer, most of the time goes into the small matrix, and a
+/// matrix that is refused has two of them.
 const TALL: usize = 64;
 /// Columns that a matrix may have. The sums of more would leave the caches.
 const MOST_COLUMNS: usize = 512;
 /// No singular value below this share of the largest one is taken from the Gram matrix.
 ///
-/// Rounding changes that matrix by some `e = eps s_1^2`. This moves a singular value `s` by `e / 2s`, and `A' u` away from
-/// `s v` by `e / s`: by 32 `eps s_1` at most, where R has a few. Vectors lose five bits of 53 at most.
+/// Rounding changes that matrix by some `e = eps s_1^2`, and so does LAPACK in effect: a small eigenvalue is as
+/// far off as a large one. This moves a singular value `s` by `e / 2s`, and `A' u` away from `s v` by `e / s`: by 32 `eps s_1`
+/// at most, where R has a few. Vectors lose five bits of 53 at most.
 const SHARE: f64 = 1.0 / 32.0;
 
 /// Lanes of the products of each two of two times [`WIDTH`] columns.
@@ -67,7 +68,7 @@ impl Gram {
 }
 
 /// Adds the products of each two columns of a block to the lanes of their sum.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2+fma"))]
+#[apply(fused!)]
 fn add_products(tiles: &mut [Tile], n: usize, block: &[f64], stride: usize) {
     let fused = target_cfg_f!(target_feature = "fma");
     // Where there are no more columns the last one stands in.
@@ -118,9 +119,12 @@ impl<E: Element> Tall<'_, E> {
         if !(SAFE.recip()..=SAFE).contains(&trace) {
             return Ok(None);
         }
-        let (mut values, right) = decompose_square(&gram, n, cancel)?;
+        let gram = ArrayView2::from_shape((n, n), &gram).expect("as many elements");
+        let (mut values, mut right) = eigh(&gram)?;
+        clear_zero_columns(&gram, &mut right);
         for value in &mut values {
-            *value = value.sqrt();
+            // What rounding makes of 0 may be negative.
+            *value = value.max(0.0).sqrt();
         }
         let harmless = values.iter().take(k).all(|&value| value >= SHARE * values[0]);
         Ok(harmless.then_some((values, right)))
@@ -149,8 +153,6 @@ impl<E: Element> Tall<'_, E> {
 
 #[cfg(test)]
 mod tests {
-    use ndarray::ArrayView2;
-
     use super::*;
 
     #[test]

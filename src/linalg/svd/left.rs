@@ -1,14 +1,15 @@
 //! The left singular vectors.
 
-use multiversion::multiversion;
+use crate::simd::{apply, fused};
 use multiversion::target::target_cfg_f;
-use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis};
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, s};
 use rayon::prelude::*;
 
 use super::blocks::{STRIP, Tall, WIDTH};
 use super::gram::{self, Gram};
 use super::lanes::{Aligned, LANES, add_product, lanes};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::linalg::dense::{cholesky, inverse_of_lower};
 use crate::real::Element;
 use crate::threads::Cancel;
 
@@ -95,7 +96,7 @@ fn write(block: &[f64], stride: usize, left: &mut ArrayViewMut2<'_, f64>, first:
 }
 
 /// For each column of `out`, the sum of the block's columns times one row of coefficients.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2+fma"))]
+#[apply(fused!)]
 fn combine(block: &[f64], stride: usize, coefficients: &[f64], out: &mut [f64]) {
     let fused = target_cfg_f!(target_feature = "fma");
     let n = block.len() / stride;
@@ -142,36 +143,17 @@ pub fn distance_from_one(gram: &Array2<f64>) -> f64 {
     entries.map(|((t, u), &entry)| if t == u { (entry - 1.0).abs() } else { entry.abs() }).fold(0.0, f64::max)
 }
 
-/// The lower Cholesky factor, and how many of its leading rows are distinct.
-fn cholesky(gram: &Array2<f64>) -> (Array2<f64>, usize) {
-    let rank = gram.nrows();
-    let mut factor = Array2::<f64>::zeros((rank, rank));
-    for t in 0..rank {
-        for u in 0..=t {
-            let taken: f64 = (0..u).map(|i| factor[[t, i]] * factor[[u, i]]).sum();
-            let left = gram[[t, u]] - taken;
-            if u < t {
-                factor[[t, u]] = left / factor[[u, u]];
-            } else if left > DISTINCT * gram[[t, t]] {
-                factor[[t, t]] = left.sqrt();
-            } else {
-                return (factor, t);
-            }
+/// What makes vectors of this Gram matrix orthonormal, as many of the first ones as are distinct: the inverse of its lower
+/// Cholesky factor.
+pub fn orthonormaliser(gram: &Array2<f64>) -> Result<Array2<f64>> {
+    let mut rank = gram.nrows();
+    let factor = loop {
+        match cholesky(&gram.slice(s![..rank, ..rank])) {
+            Err(Error::NotPositiveDefinite { order }) => rank = order - 1,
+            found => break found?,
         }
-    }
-    (factor, rank)
-}
-
-/// The inverse of the lower Cholesky factor, of as many leading rows as are distinct.
-pub fn inverse_cholesky(gram: &Array2<f64>) -> Array2<f64> {
-    let (factor, rank) = cholesky(gram);
-    let mut inverse = Array2::<f64>::zeros((rank, rank));
-    for t in 0..rank {
-        for u in 0..=t {
-            let one = f64::from(u8::from(t == u));
-            let taken: f64 = (u..t).map(|i| factor[[t, i]] * inverse[[i, u]]).sum();
-            inverse[[t, u]] = (one - taken) / factor[[t, t]];
-        }
-    }
-    inverse
+    };
+    let squares = factor.diag().into_iter().map(|pivot| pivot * pivot).zip(gram.diag());
+    let rank = squares.take_while(|(left, square)| *left > DISTINCT * *square).count();
+    inverse_of_lower(&factor.slice(s![..rank, ..rank]))
 }

@@ -1,6 +1,6 @@
 //! The triangular factor of a tall matrix by Householder reflections (TSQR).
 
-use multiversion::multiversion;
+use crate::simd::{apply, fused, vectorised};
 use multiversion::target::target_cfg_f;
 use rayon::prelude::*;
 
@@ -52,7 +52,7 @@ impl<E: Element> Tall<'_, E> {
 }
 
 /// The bits of the largest magnitude. Infinity and NaN are larger than any number.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+#[apply(vectorised!)]
 pub fn largest_magnitude(numbers: &[f64]) -> u64 {
     numbers.iter().map(|number| number.to_bits() & !(1 << 63)).fold(0, u64::max)
 }
@@ -61,7 +61,7 @@ pub fn largest_magnitude(numbers: &[f64]) -> u64 {
 /// element `c`.
 ///
 /// Some columns at a time become reflections, which then go over the rest together: what they read is read once.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2+fma"))]
+#[apply(fused!)]
 fn absorb(r: &mut [f64], n: usize, block: &mut [f64], stride: usize, is_triangular: bool) {
     let fused = target_cfg_f!(target_feature = "fma");
     for first in (0..n).step_by(WIDTH) {

@@ -1,7 +1,7 @@
 //! Truncated singular value decomposition of a tall matrix, without a copy of it.
 //!
-//! Rows come in blocks that stay in cache. The right singular vectors are those of a small square matrix, which one-sided
-//! Jacobi rotations decompose. It is the Gram matrix `A' A` where the singular values that are wanted are of one order of
+//! Rows come in blocks that stay in cache. The right singular vectors are those of a small square matrix, which LAPACK
+//! decomposes. It is the Gram matrix `A' A` where the singular values that are wanted are of one order of
 //! magnitude: there it costs no digits that count, and nothing is quicker. Where they are not, it would lose up to half of
 //! the digits. Then Householder reflections work each block into the triangular factor of its chunk, and the factors of the
 //! chunks into one, R, pair by pair (TSQR): several times the work of the Gram matrix, which has been in vain.
@@ -11,14 +11,13 @@
 //! singular values first, so that each loses only what rounding gave it.
 //!
 //! Blocks and chunks depend on the shape alone, and sums run in eight interleaved parts: the same bits for any number of
-//! threads and any memory layout. Processors that add a product in one instruction have other last bits than those that do not.
+//! threads and any memory layout. The last bits depend on the processor: some add a product in one instruction, and OpenBLAS has kernels for each.
 //!
 //! Demmel, Grigori, Hoemmen, Langou, "Communication-optimal parallel and sequential QR and LU factorizations", SIAM J. Sci.
-//! Comput. 34(1), 2012. Hestenes, "Inversion of matrices by biorthogonalization and related results", J. SIAM 6(1), 1958.
+//! Comput. 34(1), 2012.
 
 mod blocks;
 mod gram;
-mod jacobi;
 mod lanes;
 mod left;
 mod tsqr;
@@ -28,10 +27,10 @@ use rayon::prelude::*;
 
 pub use self::blocks::Change;
 use self::blocks::Tall;
-use self::jacobi::decompose_square;
-use self::left::{distance_from_one, inverse_cholesky};
+use self::left::{distance_from_one, orthonormaliser};
 use self::tsqr::largest_magnitude;
 use crate::error::{Error, Result};
+use crate::linalg::dense::svd_of_square;
 use crate::real::Element;
 use crate::threads::Cancel;
 
@@ -108,17 +107,20 @@ fn decompose<E: Element>(mut tall: Tall<'_, E>, k: usize, cancel: &Cancel) -> Re
             tall.scale = 2.0_f64.powi(-exponent);
             r = tall.triangle(cancel)?.0;
         }
-        decompose_square(&r, n, cancel)?
+        let r = ArrayView2::from_shape((n, n), &r).expect("as many elements");
+        let (values, mut right) = svd_of_square(&r)?;
+        clear_zero_columns(&r, &mut right);
+        (values, right)
     };
     let limit = f64::EPSILON * values.first().copied().unwrap_or(0.0) * m.max(n) as f64;
     let mut rank = values.iter().take(k).take_while(|&&value| value > limit).count();
 
     let (mut left, gram) = tall.times(&right.slice(s![..rank, ..]), &values[..rank], cancel)?;
     if distance_from_one(&gram) > ORTHOGONAL {
-        let inverse = inverse_cholesky(&gram);
-        rank = inverse.nrows();
+        let coefficients = orthonormaliser(&gram)?;
+        rank = coefficients.nrows();
         left = left.slice_move(s![..rank, ..]);
-        tall.transform(&mut left, &inverse, cancel)?;
+        tall.transform(&mut left, &coefficients, cancel)?;
     }
     values.truncate(rank);
     for value in &mut values {
@@ -128,6 +130,16 @@ fn decompose<E: Element>(mut tall: Tall<'_, E>, k: usize, cancel: &Cancel) -> Re
         }
     }
     Ok(Some(Svd { left, values, right: right.slice_move(s![..rank, ..]) }))
+}
+
+/// Right singular vectors are 0 where a column of the matrix is, and so is the one of the small matrix. Rounding leaves `eps`
+/// there.
+fn clear_zero_columns(square: &ArrayView2<'_, f64>, right: &mut Array2<f64>) {
+    for (column, mut entries) in square.columns().into_iter().zip(right.columns_mut()) {
+        if column.iter().all(|&number| number == 0.0) {
+            entries.fill(0.0);
+        }
+    }
 }
 
 /// Turns the pairs of vectors so that the largest entry of the left one is positive.
@@ -231,8 +243,8 @@ mod tests {
     #[test]
     fn vectors_that_are_not_distinct_end_the_cholesky_factor() {
         let gram = array![[1.0, 0.0, 0.0], [0.6, 1.0, 0.0], [1.0, 0.6, 1.0]];
-        let inverse = inverse_cholesky(&gram);
-        assert_near(&inverse, &array![[1.0, 0.0], [-0.75, 1.25]], 1e-15);
+        let found = orthonormaliser(&gram).unwrap();
+        assert_near(&found, &array![[1.0, 0.0], [-0.75, 1.25]], 1e-15);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)] // Two C functions that take and return an int; no memory is shared.
 
 use std::ffi::c_int;
+use std::sync::Once;
 
 // Named so that the linker keeps it: `ndarray-linalg` calls LAPACK through it.
 use openblas_src as _;
@@ -11,10 +12,13 @@ unsafe extern "C" {
     fn openblas_get_num_threads() -> c_int;
 }
 
-/// Sets the copy of OpenBLAS that this crate is linked to (NumPy has its own) to one thread.
+/// Sets the copy of OpenBLAS that this crate is linked to (NumPy has its own) to one thread, once. The functions of
+/// [`dense`](super::dense) do so first of all. Where processes are forked it must have been done before: a child would wait
+/// for ever for a thread that it does not have.
 pub fn use_one_thread() {
-    // SAFETY: OpenBLAS exports these functions with just these signatures.
-    unsafe { openblas_set_num_threads(1) }
+    static DONE: Once = Once::new();
+    // SAFETY: OpenBLAS exports this function with just this signature.
+    DONE.call_once(|| unsafe { openblas_set_num_threads(1) });
 }
 
 /// Number of threads of that copy.

@@ -1,0 +1,51 @@
+//! Small dense matrices, by LAPACK. A call runs on the thread that makes it, and any number of threads may call at once.
+//!
+//! Bits depend on the processor, for which OpenBLAS picks its kernels, and on nothing else.
+
+use lax::error::Error as LapackError;
+use ndarray::{Array2, ArrayView2, s};
+use ndarray_linalg::error::LinalgError;
+use ndarray_linalg::{CholeskyInto, Diag, EighInto, JobSvd, SVDDCInto, SolveTriangularInto, UPLO, replicate};
+
+use super::blas::use_one_thread;
+use crate::error::{Error, Result};
+
+/// Singular values of a square matrix, largest first, and its right singular vectors, one per row (`gesdd`). Errors of the
+/// values are some rounding errors of the largest.
+pub fn svd_of_square(matrix: &ArrayView2<'_, f64>) -> Result<(Vec<f64>, Array2<f64>)> {
+    let (_, values, right) = copy(matrix).svddc_into(JobSvd::Some).map_err(failure("gesdd"))?;
+    Ok((values.to_vec(), right.expect("asked for")))
+}
+
+/// Eigenvalues of a symmetric matrix, largest first, and its eigenvectors, one per row (`syev`). Errors of the values are
+/// some rounding errors of the one of largest magnitude.
+pub fn eigh(matrix: &ArrayView2<'_, f64>) -> Result<(Vec<f64>, Array2<f64>)> {
+    let (values, columns) = copy(matrix).eigh_into(UPLO::Lower).map_err(failure("syev"))?;
+    Ok((values.iter().rev().copied().collect(), copy(&columns.t().slice(s![..;-1, ..]))))
+}
+
+/// The lower Cholesky factor of a symmetric matrix (`potrf`).
+pub fn cholesky(matrix: &ArrayView2<'_, f64>) -> Result<Array2<f64>> {
+    copy(matrix).cholesky_into(UPLO::Lower).map_err(|error| match error {
+        LinalgError::Lapack(LapackError::LapackComputationalFailure { return_code }) => {
+            Error::NotPositiveDefinite { order: return_code as usize }
+        }
+        error => failure("potrf")(error),
+    })
+}
+
+/// The inverse of a lower triangular matrix (`trtrs`).
+pub fn inverse_of_lower(factor: &ArrayView2<'_, f64>) -> Result<Array2<f64>> {
+    let one = Array2::eye(factor.nrows());
+    copy(factor).solve_triangular_into(UPLO::Lower, Diag::NonUnit, one).map_err(failure("trtrs"))
+}
+
+/// What a routine may write on. `ndarray-linalg` refuses strides such as those of a part with one element.
+fn copy(matrix: &ArrayView2<'_, f64>) -> Array2<f64> {
+    use_one_thread();
+    replicate(matrix)
+}
+
+fn failure(routine: &'static str) -> impl Fn(LinalgError) -> Error {
+    move |error| Error::Lapack { routine, reason: error.to_string() }
+}
