@@ -362,7 +362,7 @@ class ConformalCalibration(ConformalProfile):
             on_empty=on_empty,
             on_infeasible=on_infeasible,
         )
-        self._calibrator._check_parameters()  # before the test, not after
+        self._calibrator._configuration()  # before the test, not after
 
     def compute_metrics(self, results: list[tuple[str, bytes]]) -> dict[str, float]:
         """Calibrates on the images.
