@@ -19,9 +19,9 @@ from torch.utils.data import DataLoader, Dataset
 
 import conformask as cm
 import twin
-from conformask.integrations._torch_profile import profile_tensor
-from conformask.integrations._torch_sets import coverage, prediction_sets
-from conformask.integrations._torch_softmax import shares_of
+from conformask._torch_profile import profile_tensor
+from conformask._torch_sets import coverage, prediction_sets
+from conformask._torch_softmax import shares_of
 from conformask.integrations.torch import ConformalModule, as_probabilities, as_scores
 from conformask.scores import as_score, scored
 from problems import Problem, problems, wide

@@ -27,8 +27,8 @@ from torch.nn import functional
 from torch.utils import _pytree
 
 from conformask._arrays import check_inputs
-from conformask.integrations._torch_sets import check_maps, check_score, prediction_sets
-from conformask.integrations._torch_softmax import shares_of, to_probabilities
+from conformask._torch_sets import check_maps, check_score, prediction_sets
+from conformask._torch_softmax import shares_of, to_probabilities
 from conformask.risk_control import ConformalRiskCalibrator
 from conformask.scores import as_score
 
