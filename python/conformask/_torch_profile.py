@@ -96,6 +96,8 @@ def labels_beside(X: Tensor, y: Any) -> Tensor:
     if isinstance(y, np.ndarray):  # which torch takes writable and without negative strides only
         y = np.array(y) if not y.flags.writeable or min(y.strides, default=0) < 0 else y
     labels = torch.as_tensor(y, device=X.device)
+    if labels.dtype == torch.bool:  # true may be written as any byte but 0
+        labels = labels.view(torch.uint8) != 0
     if labels.is_floating_point() or labels.is_complex():
         raise TypeError(f"y must hold integer labels, got dtype {labels.dtype}")
     return labels

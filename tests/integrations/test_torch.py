@@ -239,6 +239,17 @@ def test_errors_say_what_those_of_arrays_say(name: str) -> None:
     assert str(of_tensors.value) == str(of_arrays.value)
 
 
+@pytest.mark.parametrize("kind", ["tensor", "array"])
+def test_true_may_be_any_byte_but_0(kind: str) -> None:
+    """Some programs write 255 for true."""
+    X = torch.from_numpy(PROBLEM.X[:, :2]).bfloat16() + 1
+    truth = PROBLEM.y % 2 == 1
+    written = (truth * np.uint8(255)).view(bool)
+    labels = written if kind == "array" else torch.from_numpy(written)
+    expected = by_tensor(X, torch.from_numpy(truth.astype(int)), "aps", "scores")
+    assert_same(by_tensor(X, labels, "aps", "scores"), expected)
+
+
 def test_float_labels_are_refused() -> None:
     X, y, _ = spoiled("float labels")
     with pytest.raises(TypeError, match="integer labels"):
