@@ -15,11 +15,11 @@ from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 
 # The examples of these modules run where their libraries are: `make test-all`.
 _NEEDS = {
-    "torch": ("torch.py", "_torch_profile.py", "_torch_sets.py", "_torch_softmax.py"),
-    "mmseg": ("mmseg",),
+    "torch": ("_torch_profile.py", "_torch_sets.py", "_torch_softmax.py", "integrations/torch.py"),
+    "mmseg": ("integrations/mmseg",),
 }
 collect_ignore = [
-    f"python/conformask/integrations/{path}"
+    f"python/conformask/{path}"
     for library, paths in _NEEDS.items()
     if importlib.util.find_spec(library) is None
     for path in paths

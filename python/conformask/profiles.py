@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple, TypeVar, o
 
 import numpy as np
 
-from conformask import _core
+from conformask import _backend, _core
 from conformask._arrays import check_ignore_index, check_inputs, clean_bools
 from conformask._documents import write_whole
 from conformask._exact import as_fraction, check_alpha, check_lambda
 from conformask._images import SCORES, Volumes, check_volumes, walk
 from conformask._sequences import check_ordered
-from conformask._tensors import is_tensor
 from conformask.control import Method, as_method
 from conformask.exceptions import InfeasibleRiskError
 from conformask.losses import Loss, LossLike, as_loss, exact_sum, loss_values
@@ -31,7 +30,6 @@ from conformask.scores import (
     lambda_max,
     score_from_json,
     score_to_json,
-    scored,
 )
 
 if TYPE_CHECKING:
@@ -667,13 +665,7 @@ def profile(
                 raise ValueError(
                     f"X has K = {scores.shape[1]} classes in image {first}, but K = {n_classes} before"
                 )
-            if is_tensor(scores):  # that stayed where it lies: its own library profiles it there
-                from conformask.integrations._torch_profile import profile_tensor
-
-                part = profile_tensor(scores, labels, score, inputs, index, bool(activation), first)
-            else:
-                maps, kernel, of = scored(score, scores, inputs)
-                part = _core.ExactProfile.build(maps, labels, kernel, of, index, bool(activation), first)
+            part = _backend.profile(scores, labels, score, inputs, index, bool(activation), first)
             n_classes = part.n_classes
             yield part
 

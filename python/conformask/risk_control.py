@@ -9,18 +9,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 
 import numpy as np
 
-from conformask import _core, kernels
-from conformask._arrays import (
-    INPUTS,
-    Scores,
-    check_ignore_index,
-    label_array,
-    score_array,
-)
+from conformask import _backend
+from conformask._arrays import INPUTS, Scores, check_ignore_index
+from conformask._backend import Counts
 from conformask._calibrator import Calibrator, Parameter, one_of
 from conformask._documents import (
     check_sibling,
@@ -33,7 +28,6 @@ from conformask._documents import (
 )
 from conformask._exact import as_plain, check_alpha, number_from_json
 from conformask._images import SCORES, Volumes, map_images, walk
-from conformask._tensors import is_tensor
 from conformask.binned import BinnedProfiles, check_collect
 from conformask.control import Method, as_method, method_from_document, method_to_document
 from conformask.exceptions import DroppedImagesWarning, InfeasibleRiskError, InfeasibleRiskWarning
@@ -52,15 +46,12 @@ from conformask.profiles import (
 )
 from conformask.report import RiskReport
 from conformask.scores import (
-    SACP,
-    CallableScore,
     ConformityScore,
     ScoreLike,
     as_score,
     lambda_max,
     score_from_json,
     score_to_json,
-    scored,
 )
 
 if TYPE_CHECKING:
@@ -69,8 +60,6 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["ConformalRiskCalibrator"]
-
-Counts: TypeAlias = "tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint64]]"
 
 _NAME = "ConformalRiskCalibrator"
 _FORMAT_VERSION = 2  # 1: the sibling without a hash, corrected_risk under the name risk_bound
@@ -581,7 +570,10 @@ class ConformalRiskCalibrator(Calibrator[_Configuration, _State]):
         configuration, solution = self._current()
 
         def masks(scores: Any, first: int) -> NDArray[np.bool_]:
-            return _masks(_checked(scores, solution), configuration, solution.lambda_hat, first)
+            checked = _checked(scores, solution)
+            return _backend.masks(
+                checked, solution.lambda_hat, configuration.conformity_score, configuration.inputs, first
+            )
 
         return map_images(X, masks, configuration.progress, configuration.volumes)
 
@@ -605,7 +597,7 @@ class ConformalRiskCalibrator(Calibrator[_Configuration, _State]):
         configuration, solution = self._current()
 
         def sizes(scores: Any, first: int) -> NDArray[np.uint16]:
-            return _sizes(_checked(scores, solution), configuration, solution.lambda_hat, first)
+            return _sizes(scores, configuration, solution, first)
 
         return map_images(X, sizes, configuration.progress, configuration.volumes)
 
@@ -638,7 +630,7 @@ class ConformalRiskCalibrator(Calibrator[_Configuration, _State]):
         configuration, solution = self._current()
 
         def heatmaps(scores: Scores, first: int) -> NDArray[np.float32]:
-            sizes = _sizes(_checked(scores, solution), configuration, solution.lambda_hat, first)
+            sizes = _sizes(scores, configuration, solution, first)
             largest: Any = np.float32(scores.shape[1])
             if normalize == "max":
                 largest = sizes.max(axis=tuple(range(1, sizes.ndim)), keepdims=True).clip(min=1)
@@ -671,8 +663,7 @@ class ConformalRiskCalibrator(Calibrator[_Configuration, _State]):
         configuration, solution = self._current()
         batches = walk(X, y, SCORES, configuration.progress, volumes=configuration.volumes)
         counts = [
-            _counts(_checked(scores, solution), labels, configuration, solution.lambda_hat, first)
-            for scores, labels, first in batches
+            _counts(scores, labels, configuration, solution, first) for scores, labels, first in batches
         ]
         return self._report(counts, groups)
 
@@ -833,7 +824,7 @@ class ConformalRiskCalibrator(Calibrator[_Configuration, _State]):
         """Missed and labelled pixels of each class (n, K), and labels in the sets of labelled pixels (n,)."""
         configuration, solution = self._current()
         configuration = replace(configuration, inputs=inputs)
-        return _counts(_checked(scores, solution), labels, configuration, solution.lambda_hat, first)
+        return _counts(scores, labels, configuration, solution, first)
 
     def _report(self, counts: Sequence[Counts], groups: ArrayLike | None = None) -> RiskReport:
         """What the counts of images say."""
@@ -924,46 +915,18 @@ def _checked(scores: Any, solution: _Solution) -> Any:
     return scores
 
 
-def _masks(scores: Any, configuration: _Configuration, lam: float, first: int) -> NDArray[np.bool_]:
+def _sizes(scores: Any, configuration: _Configuration, solution: _Solution, first: int) -> NDArray[np.uint16]:
     score, inputs = configuration.conformity_score, configuration.inputs
-    if _stays(scores, score):
-        from conformask.integrations._torch_sets import masks_of
-
-        found: NDArray[np.bool_] = masks_of(scores, score, lam, inputs, first).cpu().numpy()
-        return found
-    return kernels.threshold(scores, lam, score, inputs=inputs, first_image=first)
+    return _backend.set_sizes(_checked(scores, solution), solution.lambda_hat, score, inputs, first)
 
 
-def _sizes(scores: Any, configuration: _Configuration, lam: float, first: int) -> NDArray[np.uint16]:
-    score, inputs = configuration.conformity_score, configuration.inputs
-    if _stays(scores, score):
-        from conformask.integrations._torch_sets import masks_of
-
-        found: NDArray[np.int64] = masks_of(scores, score, lam, inputs, first).sum(dim=1).cpu().numpy()
-        return found.astype(np.uint16)
-    return kernels.set_size(scores, lam, score, inputs=inputs, first_image=first)
-
-
-def _counts(scores: Any, labels: Any, configuration: _Configuration, lam: float, first: int) -> Counts:
+def _counts(
+    scores: Any, labels: Any, configuration: _Configuration, solution: _Solution, first: int
+) -> Counts:
     """Missed and labelled pixels of each class (n, K), and labels in the sets of labelled pixels (n,)."""
     score, inputs, index = configuration.conformity_score, configuration.inputs, configuration.ignore_index
-    if _stays(scores, score):
-        from conformask.integrations._torch_sets import coverage
-
-        counts: Counts = coverage(scores, labels, lam, score, inputs, index, first)
-        return counts
-    maps, kernel, numbers = scored(score, score_array(scores), inputs)
-    return _core.coverage(maps, label_array(labels), lam, kernel, numbers, index, first)
-
-
-def _stays(scores: object, score: ConformityScore) -> bool:
-    """Whether these are maps that live elsewhere, and can be looked at there."""
-    if not is_tensor(scores):
-        return False
-    from conformask.integrations._torch_profile import stays
-
-    base = score.base if isinstance(score, SACP) else score
-    return stays(scores) and not isinstance(base, CallableScore)
+    checked = _checked(scores, solution)
+    return _backend.coverage(checked, labels, solution.lambda_hat, score, inputs, index, first)
 
 
 def load_profiles(path: Path | BinaryIO) -> Profiles:

@@ -221,7 +221,7 @@ def test_the_risk_at_lambda_hat_is_that_of_the_kernels(
 def test_critical_values_are_never_below_those_of_the_kernels(
     score: Any, dtype: str, inputs: str, seed: int
 ) -> None:
-    from conformask.integrations._torch_profile import profile_tensor
+    from conformask._torch_profile import profile_tensor
 
     maps, y = saturated(seed, DTYPES[dtype], inputs, n=8)
     pixels, labels = maps.movedim(1, -1).reshape(-1, maps.shape[1], 1, 1), y.reshape(-1, 1, 1)

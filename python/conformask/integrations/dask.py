@@ -13,10 +13,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import dask.array as da
 import numpy as np
-from dask.base import compute
-from dask.delayed import Delayed, delayed
+
+try:
+    import dask.array as da
+    from dask.base import compute
+    from dask.delayed import Delayed, delayed
+except ModuleNotFoundError as error:
+    raise ImportError(f'{__name__} needs Dask: pip install "conformask[dask]"') from error
 
 from conformask.profiles import Profiles
 from conformask.profiles import profile as profile_here

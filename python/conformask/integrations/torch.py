@@ -21,14 +21,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional
-from torch.utils import _pytree
+try:
+    import torch
+    from torch import Tensor, nn
+    from torch.nn import functional
+    from torch.utils import _pytree
+except ModuleNotFoundError as error:
+    raise ImportError(f'{__name__} needs PyTorch: pip install "conformask[torch]"') from error
 
 from conformask._arrays import check_inputs
-from conformask.integrations._torch_sets import check_maps, check_score, prediction_sets
-from conformask.integrations._torch_softmax import shares_of, to_probabilities
+from conformask._torch_sets import check_maps, check_score, prediction_sets
+from conformask._torch_softmax import shares_of, to_probabilities
 from conformask.risk_control import ConformalRiskCalibrator
 from conformask.scores import as_score
 

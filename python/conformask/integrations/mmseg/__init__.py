@@ -14,9 +14,19 @@ they are reduced to what calibration needs of an image, some kilobytes. Those ar
 the dataset and each image once.
 """
 
-from conformask.integrations.mmseg.dataset import profile_dataset
-from conformask.integrations.mmseg.inference import ConformalHook, ConformalLocalVisualizer, attach
-from conformask.integrations.mmseg.metrics import ConformalCalibration, ConformalEvaluation, ConformalProfile
+try:
+    from conformask.integrations.mmseg.dataset import profile_dataset
+    from conformask.integrations.mmseg.inference import ConformalHook, ConformalLocalVisualizer, attach
+    from conformask.integrations.mmseg.metrics import (
+        ConformalCalibration,
+        ConformalEvaluation,
+        ConformalProfile,
+    )
+except ModuleNotFoundError as error:
+    raise ImportError(
+        f'{__name__} needs MMSegmentation and mmcv ({error}): pip install "conformask[mmseg]", and mmcv as its '
+        "documentation says"
+    ) from error
 
 __all__ = [
     "ConformalCalibration",

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from conformask import kernels
 from conformask._tensors import lives_elsewhere
-from conformask.integrations._torch_sets import masks_of
+from conformask._torch_sets import masks_of
 from conformask.integrations.mmseg.predictions import loaded, scores_of
 from conformask.risk_control import ConformalRiskCalibrator
 from conformask.scores import as_score

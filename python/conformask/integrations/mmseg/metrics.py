@@ -18,13 +18,14 @@ from torch import Tensor
 
 import conformask as cm
 from conformask._arrays import INPUTS
+from conformask._backend import Counts
 from conformask._exact import as_fraction
 from conformask._images import walk
 from conformask._sequences import listed
 from conformask.integrations.mmseg.predictions import field_of, loaded, refuse_merged, scores_of
 from conformask.losses import as_loss
 from conformask.profiles import Profiles, profile
-from conformask.risk_control import ConformalRiskCalibrator, Counts, load_profiles
+from conformask.risk_control import ConformalRiskCalibrator, load_profiles
 from conformask.scores import as_score
 
 __all__ = ["ConformalCalibration", "ConformalEvaluation", "ConformalProfile"]
@@ -362,7 +363,7 @@ class ConformalCalibration(ConformalProfile):
             on_empty=on_empty,
             on_infeasible=on_infeasible,
         )
-        self._calibrator._check_parameters()  # before the test, not after
+        self._calibrator._configuration()  # before the test, not after
 
     def compute_metrics(self, results: list[tuple[str, bytes]]) -> dict[str, float]:
         """Calibrates on the images.

@@ -15,14 +15,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from conformask import _core
-from conformask.integrations._torch_profile import (
+from conformask._torch_profile import (
     bands_of,
     check_labels,
     check_scores,
     grain,
     labels_beside,
 )
-from conformask.integrations._torch_softmax import Shares, shares_of
+from conformask._torch_softmax import Shares, shares_of
 from conformask.scores import APS, LAC, RAPS, SACP, CallableScore, ConformityScore, lambda_max
 
 __all__ = ["check_maps", "check_score", "coverage", "masks_of", "prediction_sets"]

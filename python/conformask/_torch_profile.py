@@ -22,9 +22,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from conformask import _core
-from conformask._arrays import label_array, score_array
-from conformask.integrations._torch_softmax import odds_of, slack, widened
-from conformask.scores import APS, LAC, RAPS, ConformityScore, lambda_max, scored
+from conformask._torch_softmax import odds_of, slack, widened
+from conformask.scores import APS, LAC, RAPS, lambda_max
 
 __all__ = ["profile_tensor"]
 
@@ -70,20 +69,13 @@ class _Found:
 def profile_tensor(
     X: Tensor,
     y: Any,
-    score: ConformityScore,
+    score: LAC | APS | RAPS,
     inputs: str,
     ignore_index: int | None,
     activation: bool,
     first_image: int,
 ) -> _core.ExactProfile:
-    """What ``_core.ExactProfile.build`` makes of arrays. Other scores than LAC, APS and RAPS go to the CPU for it."""
-    by_planes = isinstance(score, LAC) or (isinstance(score, APS | RAPS) and not activation)
-    if not (by_planes and stays(X)):
-        maps, kernel, of = scored(score, score_array(X), inputs)
-        return _core.ExactProfile.build(
-            maps, label_array(y), kernel, of, ignore_index, activation, first_image
-        )
-    assert isinstance(score, LAC | APS | RAPS)
+    """What ``_core.ExactProfile.build`` makes of arrays; activations by LAC alone."""
     task, labels = _Task(score, inputs, ignore_index, activation, X.shape[1]), labels_beside(X, y)
     images = [
         _profile_image(image, label, task, first_image + i)
@@ -99,16 +91,13 @@ def profile_tensor(
     )
 
 
-def stays(X: Tensor) -> bool:
-    """Whether maps are looked at where they lie. What is none is refused elsewhere; Apple's devices have no float64."""
-    return X.ndim in (4, 5) and 0 not in X.shape and X.shape[1] > 1 and X.device.type != "mps"
-
-
 def labels_beside(X: Tensor, y: Any) -> Tensor:
     """Labels on the device of the maps."""
     if isinstance(y, np.ndarray):  # which torch takes writable and without negative strides only
         y = np.array(y) if not y.flags.writeable or min(y.strides, default=0) < 0 else y
     labels = torch.as_tensor(y, device=X.device)
+    if labels.dtype == torch.bool:  # true may be written as any byte but 0
+        labels = labels.view(torch.uint8) != 0
     if labels.is_floating_point() or labels.is_complex():
         raise TypeError(f"y must hold integer labels, got dtype {labels.dtype}")
     return labels

@@ -1,0 +1,100 @@
+"""One door to the devices that compute: the Rust core for arrays, PyTorch for tensors that stay where they lie.
+
+Maps come as ``_images.walk`` gives them: arrays, or tensors of floats that NumPy cannot look at (``lives_elsewhere``).
+Of these, maps that the code for tensors does not know go to the CPU. PyTorch is imported only when a tensor comes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from conformask import _core, kernels
+from conformask._arrays import label_array, score_array
+from conformask._tensors import is_tensor
+from conformask.scores import APS, LAC, RAPS, SACP, CallableScore, ConformityScore, scored
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Counts", "coverage", "masks", "profile", "set_sizes"]
+
+Counts: TypeAlias = "tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint64]]"
+
+
+def profile(
+    maps: Any,
+    labels: Any,
+    score: ConformityScore,
+    inputs: str,
+    ignore_index: int | None,
+    activation: bool,
+    first: int,
+) -> _core.ExactProfile:
+    """Profiles of images (n, K, ...), the first of which has the number `first`."""
+    by_planes = isinstance(score, LAC) or (isinstance(score, APS | RAPS) and not activation)
+    if by_planes and _stays(maps):
+        from conformask._torch_profile import profile_tensor
+
+        found: _core.ExactProfile
+        found = profile_tensor(maps, labels, score, inputs, ignore_index, activation, first)
+        return found
+    array, kernel, numbers = scored(score, score_array(maps), inputs)
+    return _core.ExactProfile.build(
+        array, label_array(labels), kernel, numbers, ignore_index, activation, first
+    )
+
+
+def masks(maps: Any, lam: float, score: ConformityScore, inputs: str, first: int) -> NDArray[np.bool_]:
+    """Which classes (n, K, ...) the sets hold at lambda."""
+    if _stays(maps) and _knows_tensors(score):
+        from conformask._torch_sets import masks_of
+
+        found: NDArray[np.bool_] = masks_of(maps, score, lam, inputs, first).cpu().numpy()
+        return found
+    return kernels.threshold(maps, lam, score, inputs=inputs, first_image=first)
+
+
+def set_sizes(maps: Any, lam: float, score: ConformityScore, inputs: str, first: int) -> NDArray[np.uint16]:
+    """How many classes the sets (n, ...) hold at lambda."""
+    if _stays(maps) and _knows_tensors(score):
+        from conformask._torch_sets import masks_of
+
+        found: NDArray[np.int64] = masks_of(maps, score, lam, inputs, first).sum(dim=1).cpu().numpy()
+        return found.astype(np.uint16)
+    return kernels.set_size(maps, lam, score, inputs=inputs, first_image=first)
+
+
+def coverage(
+    maps: Any,
+    labels: Any,
+    lam: float,
+    score: ConformityScore,
+    inputs: str,
+    ignore_index: int | None,
+    first: int,
+) -> Counts:
+    """Missed and labelled pixels of each class (n, K), and labels in the sets of labelled pixels (n,)."""
+    if _stays(maps) and _knows_tensors(score):
+        from conformask._torch_sets import coverage
+
+        counts: Counts = coverage(maps, labels, lam, score, inputs, ignore_index, first)
+        return counts
+    array, kernel, numbers = scored(score, score_array(maps), inputs)
+    return _core.coverage(array, label_array(labels), lam, kernel, numbers, ignore_index, first)
+
+
+def _stays(maps: Any) -> bool:
+    """Whether maps are looked at where they lie. What is none is refused elsewhere; Apple's devices have no float64."""
+    return (
+        is_tensor(maps)
+        and maps.ndim in (4, 5)
+        and 0 not in maps.shape
+        and maps.shape[1] > 1
+        and maps.device.type != "mps"
+    )
+
+
+def _knows_tensors(score: ConformityScore) -> bool:
+    return not isinstance(score.base if isinstance(score, SACP) else score, CallableScore)

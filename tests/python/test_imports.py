@@ -1,0 +1,145 @@
+"""What imports what: the core knows no integration, modules form no circle, and optional libraries wait until asked."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import conformask as cm
+
+ROOT = Path(cm.__file__).parent
+FILES = {
+    ".".join(path.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in ROOT.rglob("*.py")
+}
+# A program that uses the package as others do: it may use the integrations.
+PROGRAMS = "conformask.reproduction"
+# Of functions that import when they are called. `profile(collect=...)` makes what is made of profiles.
+KNOWN_CIRCLES = {("conformask.profiles", "conformask.binned")}
+
+
+def _is_for_types(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+
+
+def imports(tree: ast.AST, *, in_functions: bool) -> set[str]:
+    """The modules of the package that code imports when it runs, those of type checkers left out."""
+    found = set()
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute here"
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in FILES or name == "conformask._core" else node.module for name in names}
+        elif _is_for_types(node):
+            continue
+        elif in_functions or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            found |= imports(node, in_functions=in_functions)
+    return {name for name in found if name.split(".")[0] == "conformask"}
+
+
+def graph(*, in_functions: bool) -> dict[str, set[str]]:
+    return {
+        name: imports(ast.parse(path.read_text(encoding="utf-8")), in_functions=in_functions)
+        for name, path in FILES.items()
+    }
+
+
+def circle(edges: dict[str, set[str]]) -> list[str]:
+    """Modules that import one another in a circle."""
+    try:
+        TopologicalSorter(edges).prepare()
+    except CycleError as error:
+        found: list[str] = error.args[1]
+        return found
+    return []
+
+
+def test_imports_are_found() -> None:
+    code = (
+        "import conformask.losses\n"
+        "from conformask import scores, APS\n"
+        "if TYPE_CHECKING:\n    from conformask.binned import BinnedProfiles\n"
+        "class A:\n    from conformask._exact import as_fraction\n"
+        "def f():\n    from conformask.profiles import profile\n"
+    )
+    outside = {"conformask.losses", "conformask.scores", "conformask", "conformask._exact"}
+    assert imports(ast.parse(code), in_functions=False) == outside
+    assert imports(ast.parse(code), in_functions=True) == outside | {"conformask.profiles"}
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"a"}})
+    assert not circle({"a": {"b", "c"}, "b": {"c"}})
+
+
+def test_the_core_knows_no_integration() -> None:
+    house = "conformask.integrations"
+    users = {
+        name
+        for name, used in graph(in_functions=True).items()
+        if any(f"{each}.".startswith(f"{house}.") for each in used) and not name.startswith((house, PROGRAMS))
+    }
+    assert users == set()
+
+
+def test_modules_form_no_circle() -> None:
+    assert circle(graph(in_functions=False)) == []
+
+
+def test_functions_form_no_other_circle_than_is_known() -> None:
+    edges = graph(in_functions=True)
+    for module, used in KNOWN_CIRCLES:
+        edges[module].remove(used)
+    assert circle(edges) == []
+
+
+def test_optional_libraries_are_not_imported() -> None:
+    code = (
+        "import sys\n"
+        "class Watch:\n"
+        "    def find_spec(self, name, *rest):\n"
+        "        if name in ('torch', 'matplotlib', 'dask', 'mmseg', 'mmengine', 'mmcv'):\n"
+        "            print(name)\n"  # also where the library is not installed
+        "sys.meta_path.insert(0, Watch())\n"
+        "import conformask as cm, numpy as np\n"
+        "cm.ConformalRiskCalibrator().fit(np.full((9, 2, 4, 4), 0.5), np.zeros((9, 4, 4), int))\n"
+    )
+    assert run(code) == ""
+
+
+@pytest.mark.parametrize(
+    ("module", "library", "extra"),
+    [
+        ("dask", "dask", "dask"),
+        ("torch", "torch", "torch"),
+        ("mmseg", "mmseg", "mmseg"),
+        ("mmseg", "mmengine", "mmseg"),
+    ],
+)
+def test_a_library_that_is_not_there_is_named(module: str, library: str, extra: str) -> None:
+    code = (
+        "import sys\n"
+        "class Block:\n"
+        "    def find_spec(self, name, *rest):\n"
+        f"        if name == '{library}':\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}')\n"
+        "sys.meta_path.insert(0, Block())\n"
+        "try:\n"
+        f"    import conformask.integrations.{module}\n"
+        "except ImportError as error:\n"
+        "    print(error)\n"
+    )
+    said = run(code)
+    assert f"conformask.integrations.{module} needs" in said
+    assert f'pip install "conformask[{extra}]"' in said
+
+
+def run(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
+    return done.stdout.strip()
