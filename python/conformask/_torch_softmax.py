@@ -14,9 +14,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from conformask import _core
+
 __all__ = ["Shares", "odds_of", "shares_of", "slack", "to_probabilities", "widened"]
 
-TAIL = {torch.float32: -87.0, torch.float64: -708.0}
+TAIL = {torch.float32: _core.SOFTMAX_TAIL_SINGLE, torch.float64: _core.SOFTMAX_TAIL_DOUBLE}
 
 _ULPS = 64  # for the exponentials, the quotient and the kernels; sums of K numbers may be off by K units
 
