@@ -30,7 +30,8 @@ class InfeasibleRiskError(ValueError):
     n_infeasible : int
         Number of images that no lambda makes accurate enough.
     feasible_min_accuracy : float or None
-        The largest `min_accuracy` known to be feasible at `alpha`.
+        The largest `min_accuracy` that would have been feasible on these images. It is read off their labels: use it
+        with new calibration images only, since on the same ones it keeps no promise.
     """
 
     def __init__(

@@ -318,8 +318,9 @@ def chao1(samples: Any, bias_corrected: bool = True) -> float:
     .. math:: S + \frac{f_1 (f_1 - 1)}{2 (f_2 + 1)} \quad \text{(bias-corrected)}, \qquad
               S + \frac{f_1^2}{2 f_2} \quad \text{(classic, the same as bias-corrected if } f_2 = 0).
 
-    A lower bound in expectation. It cannot exceed :math:`m (m + 1) / 2`, which it reaches where all m samples are
-    different: then the set is too large for so few samples, and such sets cannot be told apart.
+    The bias-corrected form is a lower bound in expectation; the classic one need not be. Neither can exceed
+    :math:`m (m + 1) / 2`, which they reach where all m samples are different: then the set is too large for so few
+    samples, and such sets cannot be told apart.
     :func:`log10_volume` counts the label maps of pixel-wise sets exactly.
 
     Parameters
