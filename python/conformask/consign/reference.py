@@ -150,10 +150,9 @@ class _Image:
         pixelwise: bool,
     ) -> None:
         found, valid = problem.decomposition, problem.labels != VOID
-        self.mean64 = found.mean.reshape(len(found.mean), -1)[:, valid]
-        self.components64 = found.components.reshape(len(found.centre), *found.mean.shape[:1], -1)[
-            :, :, valid
-        ]
+        mean = found.mean.reshape(len(found.mean), -1)
+        self.mean64 = mean[:, valid]
+        self.components64 = found.components.reshape(len(found.centre), *mean.shape)[:, :, valid]
         self.centre, self.half, self.labels = found.centre, found.half, problem.labels[valid]
         self.torch, self.search, self.min_accuracy, self.strict = torch, search, min_accuracy, strict
         present, self.groups = np.unique(self.labels, return_inverse=True)
