@@ -86,7 +86,7 @@ def coverage(
 
 
 def _stays(maps: Any) -> bool:
-    """Whether maps are looked at where they lie. What is none is refused elsewhere; Apple's devices have no float64."""
+    """Whether tensors stay where they lie. The kernels refuse wrong shapes; Apple's devices have no float64."""
     return (
         is_tensor(maps)
         and maps.ndim in (4, 5)

@@ -136,7 +136,7 @@ def walk(
         maps, y = batch(maps, y)
         if at_once is None or not maps.ndim:
             return iter([(maps, y, 0)])
-    return _slices(maps, y, layout, batch, progress, at_once or 1, labelled)
+    return _slices(maps, y, layout, batch, progress, at_once or 1, label_name if labelled else None)
 
 
 def _slices(
@@ -146,20 +146,20 @@ def _slices(
     batch: Callable[..., tuple[Any, Any]],
     progress: bool | str,
     at_once: int,
-    labelled: bool,
+    label_name: str | None,
 ) -> Iterator[Batch]:
-    """Some images at a time of what has a shape."""
+    """Some images at a time of what has a shape; without a name for labels there are none."""
     n, n_axes = maps.shape[0] if len(maps.shape) else 0, len(maps.shape)
     if n_axes - 1 - len(layout.axes) not in (2, 3):
         raise ValueError(f"{layout.name} must have shape {layout.shapes('n')}, got {tuple(maps.shape)}")
-    if labelled:
-        y = y if _is_store(y) or is_tensor(y) else label_array(y)
+    if label_name is not None:
+        y = y if _is_store(y) or is_tensor(y) else label_array(y, label_name)
         if len(y) != n:
-            raise ValueError(f"{layout.name} has {n} images, y has {len(y)}")
+            raise ValueError(f"{layout.name} has {n} images, {label_name} has {len(y)}")
     unit = "image" if at_once == 1 else f"{at_once} images"
     for first in track(range(0, n, at_once), progress, None, unit):
         some = slice(first, first + at_once)
-        yield *batch(maps[some], y[some] if labelled else None), first
+        yield *batch(maps[some], None if label_name is None else y[some]), first
 
 
 def _one_by_one(

@@ -154,6 +154,8 @@ def test_what_stores_hold_is_checked_like_arrays() -> None:
         calibrator().fit(Store(FLAT), np.where(np.arange(30)[:, None, None] == 4, 9, Y))
     with pytest.raises(TypeError, match="y is missing"):
         calibrator().fit(Store(FLAT))
+    with pytest.raises(ValueError, match="masks has 30 images, y_true has 29"):
+        cm.metrics.empirical_risk(Y[:-1], Store(FLAT > 0))
     with pytest.raises(ValueError, match="X is empty"):
         calibrator().fit(Store(FLAT[:0]), Y[:0])
 
