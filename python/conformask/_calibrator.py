@@ -1,31 +1,59 @@
-"""What all calibrators have in common: declared parameters, a state that is replaced as a whole, files."""
+"""What all calibrators have in common: declared parameters, a state that is replaced as a whole, warnings, files."""
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
-from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
-__all__ = ["Calibrator", "Parameter", "one_of"]
+from conformask._documents import (
+    document_text,
+    locked,
+    named_sibling,
+    open_sibling,
+    read_document,
+    reading,
+    save_document,
+)
+from conformask._exact import as_plain, number_from_json
+from conformask._warnings import warn_caller
+from conformask.exceptions import DroppedImagesWarning
+from conformask.report import html_table
 
-C = TypeVar("C")
-S = TypeVar("S")
+if TYPE_CHECKING:
+    from typing import Self
+
+__all__ = ["Calibrator", "Parameter", "Solved", "State", "number", "one_of", "warn_skipped"]
 
 
 class Parameter(NamedTuple):
-    """A parameter of an estimator: what it may be, and what becomes stale when it is set after calibration.
+    """A parameter of an estimator: what it may be, what is stale when it is set after calibration, how it is saved.
 
-    "nothing" may change at any time: it says how data are read or how work is shown. "result" changes what was found:
-    it is found again, from what was kept of the images. "images" needs the images again; results are refused until
-    then.
+    One rule holds for all families. "nothing" may change at any time: it says how data are read or how work is shown.
+    "result" changes what was found: it is found again, from what was kept of the images. "images" needs the images
+    again: results are refused until then.
     """
 
     resolve: Callable[[Any], Any]
     stale: str = "nothing"
+    to_json: Callable[[Any], Any] | None = None  # of the value as it was given; None: what it resolves to
+    from_json: Callable[[Any], Any] | None = None  # None: as it is
+
+    def written(self, value: Any) -> Any:
+        """The value for a file."""
+        return (self.to_json or self.resolve)(value)
+
+    def read(self, value: Any) -> Any:
+        """The value of a file."""
+        return value if self.from_json is None else self.from_json(value)
 
 
 def one_of(name: str, *choices: Any, stale: str = "nothing") -> Parameter:
@@ -34,9 +62,41 @@ def one_of(name: str, *choices: Any, stale: str = "nothing") -> Parameter:
     def resolve(value: Any) -> Any:
         if value not in choices:
             raise ValueError(f"{name} must be one of {list(choices)}, got {value!r}")
-        return value
+        return choices[choices.index(value)]  # True for NumPy's
 
     return Parameter(resolve, stale)
+
+
+def number(name: str, check: Callable[[Any], Any], stale: str) -> Parameter:
+    """A parameter that means the decimal which it prints as."""
+    return Parameter(check, stale, partial(as_plain, name=name), number_from_json)
+
+
+class Solved(Protocol):
+    """What calibration found."""
+
+    @property
+    def configuration(self) -> Any:
+        """What it was found for."""
+
+    def to_json(self) -> dict[str, Any]:
+        """What a file holds of it."""
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Names and values for people."""
+
+
+C = TypeVar("C")
+K = TypeVar("K")
+S = TypeVar("S", bound=Solved)
+
+
+@dataclass(frozen=True)
+class State(Generic[K, S]):
+    """What a calibrator knows."""
+
+    kept: K | None  # of the images; None if it was not saved, or nothing is kept
+    solution: S | None = None
 
 
 class _Updates:
@@ -53,14 +113,18 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_Updates.renew)
 
 
-class Calibrator(BaseEstimator, Generic[C, S]):
-    """A calibrator with configurations of type C and states of type S.
+class Calibrator(BaseEstimator, Generic[C, K, S]):
+    """A calibrator with configurations of type C, which keeps K of the images, and finds S.
 
     The state is one frozen value in ``_state``. Threads that read while another one fits see the old or the new.
     """
 
-    _PARAMETERS: ClassVar[dict[str, Parameter]]
+    _PARAMETERS: ClassVar[Mapping[str, Parameter]]
     _CONFIGURATION: ClassVar[type]
+    _FORMAT: ClassVar[tuple[str, int]]  # name and newest version of its files
+    _HAS_SIBLING: ClassVar[bool] = False  # whether what is kept can lie in a file beside
+
+    # Parameters
 
     def _configuration(self) -> C:
         """The parameters, checked and resolved: what a call works with from its beginning to its end."""
@@ -77,17 +141,18 @@ class Calibrator(BaseEstimator, Generic[C, S]):
     def _check_images(self, then: C, now: C) -> None:
         """Refuses parameters that the calibration images would have to be looked at again for."""
         for name in self._stale("images", then, now):
+            known = _shown(getattr(then, name))
             raise ValueError(
-                f"{name} is {getattr(now, name)}, but the images were calibrated with {getattr(then, name)}: fit again"
+                f"{name} is {getattr(self, name)!r}, but the images were calibrated with {known}: fit again"
             )
 
     # State
 
     @property
-    def _known(self) -> S | None:
+    def _known(self) -> State[K, S] | None:
         return self.__dict__.get("_state")
 
-    def _fitted(self) -> S:
+    def _fitted(self) -> State[K, S]:
         state = self._known
         if state is None:
             raise NotFittedError(f"this {type(self).__name__} has seen no images yet: {self._how_to_fit()}")
@@ -96,13 +161,13 @@ class Calibrator(BaseEstimator, Generic[C, S]):
     def _how_to_fit(self) -> str:
         return "call fit first"
 
-    def _update(self, change: Callable[[S | None], S]) -> S:
+    def _update(self, change: Callable[[State[K, S] | None], State[K, S]]) -> State[K, S]:
         """Replaces the state by what a change makes of it; one that fails leaves it as it was."""
         with _Updates.lock:
             state = self._state = change(self._known)
         return state
 
-    def _replace(self, old: S, new: S) -> None:
+    def _replace(self, old: State[K, S], new: State[K, S]) -> None:
         """Replaces a state, unless another thread has replaced it already."""
         with _Updates.lock:
             if self._known is old:
@@ -110,3 +175,121 @@ class Calibrator(BaseEstimator, Generic[C, S]):
 
     def __sklearn_is_fitted__(self) -> bool:
         return self._known is not None
+
+    # Solution
+
+    def _solve(self, kept: K | None, configuration: C) -> S:
+        """What is found for other parameters, where some make results stale."""
+        raise NotImplementedError
+
+    def _warn(self, kept: K | None, solution: S) -> None:
+        """Says of a solution what its user must know."""
+
+    def _current(self) -> tuple[C, S]:
+        """The parameters, and what calibration finds for them."""
+        state, configuration = self._fitted(), self._configuration()
+        solution = state.solution
+        if solution is not None:
+            self._check_images(solution.configuration, configuration)
+        # Not asked before, or by set_params for something else since.
+        if solution is None or self._stale("result", solution.configuration, configuration):
+            solution = self._solve(state.kept, configuration)
+            self._replace(state, State(state.kept, solution))
+            self._warn(state.kept, solution)
+        return configuration, solution
+
+    # Files
+
+    def _save(self, path: str | Path, write_sibling: Callable[[BinaryIO], None] | None = None) -> None:
+        _, solution = self._current()
+        parameters = {name: each.written(getattr(self, name)) for name, each in self._PARAMETERS.items()}
+        results = solution.to_json()
+
+        def text(sibling: dict[str, str] | None) -> str:
+            content = {"parameters": parameters, "results": results}
+            return document_text(
+                *self._FORMAT, content | ({"profiles": sibling} if self._HAS_SIBLING else {})
+            )
+
+        text(None)  # refuses what cannot be saved before anything is written
+        save_document(Path(path), text, write_sibling)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Reads what :meth:`save` wrote. Nothing in the file is executed.
+
+        Parameters
+        ----------
+        path : path
+            The JSON file.
+
+        Returns
+        -------
+        calibrator
+            As it was saved.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file, or not the one beside it that it names.
+        ValueError
+            If the file is damaged, foreign, or of a newer version.
+        """
+        path = Path(path)
+        with locked(path.parent, shared=True):
+            content = path.read_bytes()
+            with reading(path):
+                document = read_document(content, *cls._FORMAT)
+                parameters = document["parameters"]
+                known = {name: each.read(parameters[name]) for name, each in cls._read_from(parameters)}
+                calibrator = cls(**{**parameters, **known})
+                solution = cls._solution_from_json(document, calibrator._configuration())
+                sibling = named_sibling(document["profiles"]) if cls._HAS_SIBLING else None
+            kept = None if sibling is None else calibrator._read_kept(open_sibling(path, *sibling), solution)
+        calibrator._update(lambda _: State(kept, solution))
+        return calibrator
+
+    @classmethod
+    def _read_from(cls, parameters: Mapping[str, Any]) -> list[tuple[str, Parameter]]:
+        """The parameters that a file has: it may be older than some."""
+        return [(name, each) for name, each in cls._PARAMETERS.items() if name in parameters]
+
+    @classmethod
+    def _solution_from_json(cls, document: dict[str, Any], configuration: C) -> S:
+        """Results of a file; refuses what no calibration gives."""
+        raise NotImplementedError
+
+    def _read_kept(self, path: Path, solution: S) -> K:
+        """What lies beside a file; refuses what does not give the solution that was saved with it."""
+        raise NotImplementedError
+
+    # Looks
+
+    def _repr_html_(self) -> str:
+        """A table for notebooks: what was set, and what was found."""
+        given = type(self)().get_params(deep=False)
+        parameters = self.get_params(deep=False)
+        rows = [(name, repr(value)) for name, value in parameters.items() if repr(value) != repr(given[name])]
+        state = self._known
+        if state is None:
+            rows.append(("state", "has seen no images"))
+        elif state.solution is None:
+            rows.append(("state", "has images; results are found when they are asked for"))
+        else:
+            rows += state.solution.rows()
+        return html_table(type(self).__name__, rows)
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        """What Jupyter asks for first."""
+        return {"text/plain": repr(self), "text/html": self._repr_html_()}
+
+
+def _shown(value: Any) -> str:
+    return repr(float(value) if isinstance(value, Fraction) else value)
+
+
+def warn_skipped(n_skipped: int, n_seen: int, n: int, words: str) -> None:
+    """Says that images were left out; `words` say why of ``{}``, the images."""
+    if n_skipped:
+        why = words.format(f"{n_skipped} of {n_seen} images")
+        warn_caller(f"{why}: they are left out, n = {n}", DroppedImagesWarning)

@@ -20,10 +20,11 @@ from conformask import _core
 from conformask._exact import number_to_json
 
 __all__ = [
-    "check_sibling",
     "document_text",
     "finite_or_text",
     "locked",
+    "named_sibling",
+    "open_sibling",
     "read_document",
     "reading",
     "save_document",
@@ -33,7 +34,7 @@ __all__ = [
 _PACKAGE = "conformask."
 
 
-def document_text(name: str, version: int, **content: Any) -> str:
+def document_text(name: str, version: int, content: dict[str, Any]) -> str:
     """The text of a file that holds an object of a class."""
     header = {
         "format": _PACKAGE + name,
@@ -143,10 +144,27 @@ def _sibling_of(path: Path) -> str | None:
     return name if is_ours else None
 
 
-def check_sibling(sibling: Path, sha256: str) -> None:
-    """Refuses a sibling that is not what was saved."""
-    if _sha256(sibling) != sha256:
-        raise ValueError(f"{sibling.name} is damaged, or not the file that was saved: its SHA-256 differs")
+def named_sibling(found: Any) -> tuple[str, str | None] | None:
+    """Name and hash of the sibling that a document names; documents of version 1 have no hash."""
+    name, digest = (found["file"], found["sha256"]) if isinstance(found, dict) else (found, None)
+    if not (isinstance(name, str | None) and isinstance(digest, str | None)):
+        raise TypeError(f"profiles is {found!r}")
+    return None if name is None else (Path(name).name, digest)
+
+
+def open_sibling(path: Path, name: str, digest: str | None) -> Path:
+    """The sibling of the document at `path`; refuses one that is not what was saved."""
+    sibling = path.with_name(name)
+    try:
+        found = _sha256(sibling)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{name}, the profiles of {path}, is not beside it; to do without them, "
+            'set "profiles" to null in the JSON file'
+        ) from error
+    if digest is not None and found != digest:
+        raise ValueError(f"{name} is damaged, or not the file that was saved: its SHA-256 differs")
+    return sibling
 
 
 def _sha256(path: Path) -> str:

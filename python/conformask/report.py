@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["CoverageReport", "RiskReport"]
+__all__ = ["CoverageReport", "RiskReport", "html_table", "plain_table"]
 
 
 @dataclass(frozen=True, eq=False)  # arrays do not compare to one truth value
@@ -69,10 +69,10 @@ class RiskReport:
         ]
 
     def __str__(self) -> str:
-        return _text(self._rows())
+        return plain_table(self._rows())
 
     def _repr_html_(self) -> str:
-        return _table("Risk report", self._rows())
+        return html_table("Risk report", self._rows())
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,18 +120,20 @@ class CoverageReport:
         ]
 
     def __str__(self) -> str:
-        return _text(self._rows())
+        return plain_table(self._rows())
 
     def _repr_html_(self) -> str:
-        return _table("Coverage report", self._rows())
+        return html_table("Coverage report", self._rows())
 
 
-def _text(rows: list[tuple[str, str]]) -> str:
+def plain_table(rows: list[tuple[str, str]]) -> str:
+    """Names and values, one a line."""
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
 
 
-def _table(caption: str, rows: list[tuple[str, str]]) -> str:
+def html_table(caption: str, rows: list[tuple[str, str]]) -> str:
+    """Names and values for a notebook."""
     cells = "".join(
         f"<tr><th style='text-align:left'>{escape(name)}</th><td>{escape(value)}</td></tr>"
         for name, value in rows

@@ -52,18 +52,18 @@ def test_threads_merge_into_one() -> None:
 
 def test_a_slow_answer_does_not_replace_a_newer_state(monkeypatch: pytest.MonkeyPatch) -> None:
     """Images come while lambda-hat is computed: it is not kept as that of all images."""
-    import conformask.risk_control as module
+    import conformask.risk_control.calibrator as module
 
     calibrator = Calibrator().partial_fit(PROBLEM.X[:40], PROBLEM.y[:40])
-    solve = module._solve
+    solve = module.solve
 
     def slow(profiles: object, configuration: object) -> object:
         found = solve(profiles, configuration)  # type: ignore[arg-type]
-        monkeypatch.setattr(module, "_solve", solve)
+        monkeypatch.setattr(module, "solve", solve)
         calibrator.partial_fit(PROBLEM.X[40:], PROBLEM.y[40:])
         return found
 
-    monkeypatch.setattr(module, "_solve", slow)
+    monkeypatch.setattr(module, "solve", slow)
     first = calibrator.lambda_hat_
     assert first == Calibrator().fit(PROBLEM.X[:40], PROBLEM.y[:40]).lambda_hat_
     assert calibrator.lambda_hat_ == Calibrator().fit(PROBLEM.X, PROBLEM.y).lambda_hat_

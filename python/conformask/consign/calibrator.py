@@ -387,7 +387,9 @@ class ConsignCalibrator(BaseEstimator):
         }
         if self.quantile_level is not None:
             parameters["quantile_level"] = as_plain(self.quantile_level, "quantile_level")
-        text = document_text(_NAME, _FORMAT_VERSION, parameters=parameters, results=solution.to_json())
+        text = document_text(
+            _NAME, _FORMAT_VERSION, {"parameters": parameters, "results": solution.to_json()}
+        )
         save_document(Path(path), lambda _: text, None)
 
     @classmethod

@@ -1,0 +1,215 @@
+"""Multi-labeled masks at the lambda of a calibrator of family 1, and how they fare on labelled images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from conformask import _backend
+from conformask._arrays import Scores
+from conformask._backend import Counts
+from conformask._images import SCORES, map_images, walk
+from conformask.losses import loss_values
+from conformask.metrics import covered_share, per_pixel
+from conformask.profiles import check_groups, counted_images, group_mean
+from conformask.report import RiskReport
+from conformask.risk_control._results import Results
+from conformask.risk_control._solution import Configuration, Solution
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["Predictor"]
+
+
+class Predictor(Results):
+    """A calibrator that predicts the sets of pixels at its lambda-hat."""
+
+    def predict(self, X: Any) -> Any:
+        """Multi-labeled masks at ``lambda_hat_``.
+
+        Parameters
+        ----------
+        X : array (n, K, H, W) or (n, K, D, H, W), a list of (K, H, W), or an iterable of them
+            As for :meth:`fit`, without labels.
+
+        Returns
+        -------
+        bool array like X; a list for a list, a generator for a generator
+            Whether the class is in the pixel's set.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before :meth:`fit`.
+        TypeError, ValueError
+            If X is not as described, or K is not that of calibration.
+        """
+        configuration, solution = self._current()
+
+        def masks(scores: Any, first: int) -> NDArray[np.bool_]:
+            checked = _checked(scores, solution)
+            return _backend.masks(
+                checked, solution.lambda_hat, configuration.conformity_score, configuration.inputs, first
+            )
+
+        return map_images(X, masks, configuration.progress, configuration.volumes)
+
+    def set_size(self, X: Any) -> Any:
+        """Number of classes in each pixel's set, without building the masks.
+
+        Parameters
+        ----------
+        X
+            As for :meth:`predict`.
+
+        Returns
+        -------
+        uint16 array (n, H, W) or (n, D, H, W); a list for a list, a generator for a generator
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError, TypeError, ValueError
+            As :meth:`predict`.
+        """
+        configuration, solution = self._current()
+
+        def sizes(scores: Any, first: int) -> NDArray[np.uint16]:
+            return _sizes(scores, configuration, solution, first)
+
+        return map_images(X, sizes, configuration.progress, configuration.volumes)
+
+    def varisco(self, X: Any, normalize: str = "classes") -> Any:
+        r"""Heatmap of uncertainty: set size over the number of classes.
+
+        Parameters
+        ----------
+        X
+            As for :meth:`predict`.
+        normalize : {"classes", "max"}, default="classes"
+            Divide by K, or by the largest set of the image.
+
+        Returns
+        -------
+        float32 array (n, H, W) or (n, D, H, W) in [0, 1]; a list for a list, a generator for a generator
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError, TypeError, ValueError
+            As :meth:`predict`.
+
+        References
+        ----------
+        Mossina, Dalmau, Andéol, "Conformal Semantic Image Segmentation", CVPR Workshops 2024, section 4.3.
+        """
+        if normalize not in ("classes", "max"):
+            raise ValueError(f"normalize must be 'classes' or 'max', got {normalize!r}")
+
+        configuration, solution = self._current()
+
+        def heatmaps(scores: Scores, first: int) -> NDArray[np.float32]:
+            sizes = _sizes(scores, configuration, solution, first)
+            largest: Any = np.float32(scores.shape[1])
+            if normalize == "max":
+                largest = sizes.max(axis=tuple(range(1, sizes.ndim)), keepdims=True).clip(min=1)
+            heatmap: NDArray[np.float32] = np.divide(sizes, largest, dtype=np.float32)
+            return heatmap
+
+        return map_images(X, heatmaps, configuration.progress, configuration.volumes)
+
+    def evaluate(self, X: Any, y: Any = None, *, groups: ArrayLike | None = None) -> RiskReport:
+        """Risk, activation ratio and coverage on labelled images.
+
+        Parameters
+        ----------
+        X, y
+            As for :meth:`fit`; images that did not calibrate.
+        groups : sequence of n ints or strings, or None
+            What each image belongs to. The images of a group then count once, as in calibration: the risk is the mean
+            over groups of the mean loss of their images. Give it where :meth:`fit` got groups; the mean over images is
+            another risk, which is not controlled.
+
+        Returns
+        -------
+        RiskReport
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError, TypeError, ValueError
+            As :meth:`predict`, and for labels that do not fit.
+        """
+        configuration, solution = self._current()
+        batches = walk(X, y, SCORES, configuration.progress, volumes=configuration.volumes)
+        counts = [
+            _counts(scores, labels, configuration, solution, first) for scores, labels, first in batches
+        ]
+        return self._report(counts, groups)
+
+    def score(self, X: Any, y: Any = None, *, groups: ArrayLike | None = None) -> float:
+        """One minus the empirical risk.
+
+        Parameters
+        ----------
+        X, y, groups
+            As for :meth:`evaluate`.
+
+        Returns
+        -------
+        float in [0, 1]
+        """
+        return 1.0 - self.evaluate(X, y, groups=groups).empirical_risk
+
+    # Inside
+
+    def _counts_of(self, scores: Any, labels: Any, inputs: str, first: int = 0) -> Counts:
+        """Missed and labelled pixels of each class (n, K), and labels in the sets of labelled pixels (n,)."""
+        configuration, solution = self._current()
+        configuration = replace(configuration, inputs=inputs)
+        return _counts(scores, labels, configuration, solution, first)
+
+    def _report(self, counts: Sequence[Counts], groups: ArrayLike | None = None) -> RiskReport:
+        """What the counts of images say."""
+        if not counts:
+            raise ValueError("X is empty: it holds no image")
+        configuration, solution = self._current()
+        missed, totals, sizes = (np.concatenate(parts) for parts in zip(*counts, strict=True))
+        losses = loss_values(configuration.loss, missed, totals)
+        losses[np.isnan(losses) & counted_images(losses, configuration.on_empty)] = 0.0
+        activation_ratios, coverages = per_pixel(sizes, totals), covered_share(missed, totals)
+        names = check_groups(groups, len(losses))
+        return RiskReport(
+            empirical_risk=group_mean(losses, names),
+            activation_ratio=group_mean(activation_ratios, names),
+            coverage=group_mean(coverages, names),
+            n_images=int((~np.isnan(losses)).sum()),
+            n_skipped=int(np.isnan(losses).sum()),
+            n_groups=None if names is None else len(set(np.array(names)[~np.isnan(losses)].tolist())),
+            alpha=float(configuration.alpha),
+            lambda_hat=solution.lambda_hat,
+            loss=str(configuration.loss),
+            losses=losses,
+            activation_ratios=activation_ratios,
+            coverages=coverages,
+        )
+
+
+def _checked(scores: Any, solution: Solution) -> Any:
+    """Maps of as many classes as at calibration."""
+    if scores.ndim in (4, 5) and scores.shape[1] != solution.n_classes:
+        raise ValueError(f"X has K = {scores.shape[1]} classes, but calibration had K = {solution.n_classes}")
+    return scores
+
+
+def _sizes(scores: Any, configuration: Configuration, solution: Solution, first: int) -> NDArray[np.uint16]:
+    score, inputs = configuration.conformity_score, configuration.inputs
+    return _backend.set_sizes(_checked(scores, solution), solution.lambda_hat, score, inputs, first)
+
+
+def _counts(scores: Any, labels: Any, configuration: Configuration, solution: Solution, first: int) -> Counts:
+    """Missed and labelled pixels of each class (n, K), and labels in the sets of labelled pixels (n,)."""
+    score, inputs, index = configuration.conformity_score, configuration.inputs, configuration.ignore_index
+    checked = _checked(scores, solution)
+    return _backend.coverage(checked, labels, solution.lambda_hat, score, inputs, index, first)

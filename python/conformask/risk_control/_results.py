@@ -1,0 +1,124 @@
+"""What a calibrator of family 1 found, as attributes."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import TYPE_CHECKING
+
+from conformask._calibrator import Calibrator
+from conformask._exact import check_alpha
+from conformask.profiles import Profiles
+from conformask.risk_control._solution import WITHOUT_PROFILES, Configuration, Solution, profiles_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from conformask.profiles import Units
+
+__all__ = ["Results"]
+
+
+class Results(Calibrator[Configuration, Profiles, Solution]):
+    """A calibrator that controls the risk: what it found."""
+
+    alpha: float
+
+    @property
+    def lambda_hat_(self) -> float:
+        """The calibrated lambda."""
+        return self._current()[1].lambda_hat
+
+    @property
+    def risk_(self) -> float:
+        """The empirical risk at ``lambda_hat_``."""
+        return self._current()[1].risk
+
+    @property
+    def corrected_risk_(self) -> float:
+        """``(n * risk_ + 1) / (n + 1)``, or by PAC and RCPS an upper confidence limit; at most alpha."""
+        return self._current()[1].corrected_risk
+
+    @property
+    def risk_bound_(self) -> float:
+        """The old name of :attr:`corrected_risk_`, which bounds no risk. It goes with the next release."""
+        warnings.warn("risk_bound_ is called corrected_risk_ now", FutureWarning, stacklevel=2)
+        return self.corrected_risk_
+
+    @property
+    def n_images_(self) -> int:
+        """Number of images (or groups) that count."""
+        units = self._units()
+        return self._current()[1].n_images if units is None else units.n
+
+    @property
+    def n_skipped_(self) -> int:
+        """Number of images left out because the loss is undefined on them."""
+        units = self._units()
+        return self._current()[1].n_skipped if units is None else units.n_skipped
+
+    @property
+    def n_eff_(self) -> float:
+        r"""The effective number of images, :math:`(\sum_i w_i)^2 / \sum_i w_i^2`; without weights that of images."""
+        units = self._units()
+        if units is None:
+            raise ValueError(WITHOUT_PROFILES)
+        return units.n_eff
+
+    @property
+    def n_classes_(self) -> int:
+        """K."""
+        state = self._fitted()
+        return self._current()[1].n_classes if state.kept is None else state.kept.n_classes
+
+    @property
+    def profiles_(self) -> Profiles:
+        """What was kept of the images."""
+        return profiles_of(self._fitted())
+
+    def risk_curve(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The empirical risk on the calibration images as a function of lambda.
+
+        Returns
+        -------
+        lambdas : float64 array (m,)
+            Ascending, from 0 to ``lambda_max``; ``lambda_hat_`` is among them, and about 1000 of the jumps.
+        risks : float64 array (m,)
+            The risk at each lambda, exactly (binned profiles: from above).
+        """
+        configuration, solution = self._current()
+        return self.profiles_.risk_curve(
+            configuration.loss, at=solution.lambda_hat, on_empty=configuration.on_empty
+        )
+
+    def risk_limit(self, alpha: float | None = None) -> float:
+        r"""The largest empirical risk at which alpha is kept: by CRC :math:`\alpha - (1 - \alpha) / n`.
+
+        Parameters
+        ----------
+        alpha : float in (0, 1) or None, default=None
+            The risk level; None is that of the calibrator.
+
+        Returns
+        -------
+        float
+            n counts images (groups); with weights it is their sum. Negative if n is too small, minus infinity if it is
+            0.
+
+        Raises
+        ------
+        ValueError
+            If the profiles are not there because they were not saved.
+        """
+        level = check_alpha(self.alpha if alpha is None else alpha)
+        units = self._units()
+        if units is None:
+            raise ValueError(WITHOUT_PROFILES)
+        method = self._configuration().method
+        return float(method.budget(units, level) / units.total) if units.total else -math.inf
+
+    def _units(self) -> Units | None:
+        """Who counts; None if the profiles were not saved."""
+        configuration, profiles = self._configuration(), self._fitted().kept
+        return None if profiles is None else configuration.units(profiles)

@@ -1,0 +1,209 @@
+"""What calibration by risk control asks and finds: parameters, lambda-hat, risks."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from conformask._arrays import INPUTS, check_ignore_index
+from conformask._calibrator import Parameter, State, number, one_of, warn_skipped
+from conformask._documents import finite_or_text
+from conformask._exact import check_alpha
+from conformask._warnings import warn_caller
+from conformask.binned import check_collect
+from conformask.control import Method, as_method, method_from_document, method_to_document
+from conformask.exceptions import InfeasibleRiskError, InfeasibleRiskWarning
+from conformask.losses import Loss, as_loss, loss_from_json, loss_to_json
+from conformask.profiles import OnEmpty, Profiles, Units
+from conformask.scores import ConformityScore, as_score, lambda_max, score_from_json, score_to_json
+
+if TYPE_CHECKING:
+    from conformask._images import Volumes
+
+__all__ = [
+    "PARAMETERS",
+    "WITHOUT_PROFILES",
+    "Configuration",
+    "Solution",
+    "profiles_of",
+    "solution_from_json",
+    "solve",
+    "warn",
+]
+
+PARAMETERS: Mapping[str, Parameter] = {
+    "conformity_score": Parameter(
+        as_score,
+        stale="images",
+        to_json=lambda score: json.loads(score_to_json(as_score(score))),
+        from_json=lambda found: score_from_json(json.dumps(found)),
+    ),
+    "loss": Parameter(
+        as_loss,
+        stale="result",
+        to_json=lambda loss: json.loads(loss_to_json(as_loss(loss))),
+        from_json=lambda found: loss_from_json(json.dumps(found)),
+    ),
+    "alpha": number("alpha", check_alpha, stale="result"),
+    "method": Parameter(
+        as_method,
+        stale="result",
+        to_json=lambda method: method_to_document(as_method(method)),
+        from_json=method_from_document,
+    ),
+    "inputs": one_of("inputs", *INPUTS),
+    "ignore_index": Parameter(check_ignore_index),
+    "profile": one_of("profile", "exact", "binned"),
+    "collect": Parameter(
+        check_collect,
+        to_json=lambda losses: [json.loads(loss_to_json(loss)) for loss in check_collect(losses)],
+        from_json=lambda found: tuple(loss_from_json(json.dumps(loss)) for loss in found),
+    ),
+    "on_empty": one_of("on_empty", "skip", "raise", "zero_loss", stale="result"),
+    "on_infeasible": one_of("on_infeasible", "raise", "full", stale="result"),
+    "volumes": one_of("volumes", True, False, "auto"),
+    "progress": one_of("progress", True, False, "auto"),
+}
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """The parameters, resolved."""
+
+    conformity_score: ConformityScore
+    loss: Loss
+    alpha: Fraction
+    method: Method
+    inputs: str
+    ignore_index: int | None
+    profile: str
+    collect: tuple[Loss, ...]
+    on_empty: OnEmpty
+    on_infeasible: str
+    volumes: Volumes
+    progress: bool | str
+
+    def __post_init__(self) -> None:
+        self.method.check_loss(self.loss)
+        if self.profile == "binned":
+            check_collect([self.loss, *self.collect])
+
+    def units(self, profiles: Profiles) -> Units:
+        """Who counts."""
+        return profiles._units(self.loss, self.on_empty)
+
+    def budget(self, profiles: Profiles) -> Fraction:
+        """What the losses may sum to."""
+        return self.method.budget(self.units(profiles), self.alpha)
+
+    def collected(self) -> list[Loss] | None:
+        """The losses that bins collect; None where profiles are exact."""
+        return [self.loss, *self.collect] if self.profile == "binned" else None
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What calibration found."""
+
+    lambda_hat: float
+    risk: float
+    corrected_risk: float
+    n_images: int
+    n_skipped: int
+    n_classes: int
+    configuration: Configuration  # it was found for
+
+    def to_json(self) -> dict[str, Any]:
+        """What a file holds of it."""
+        return {name: finite_or_text(getattr(self, name)) for name in _RESULTS}
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Names and values for people."""
+        skipped = f" ({self.n_skipped} skipped)" if self.n_skipped else ""
+        return [
+            ("lambda_hat_", f"{self.lambda_hat:.6g}"),
+            ("risk_", f"{self.risk:.4f}"),
+            ("corrected_risk_", f"{self.corrected_risk:.4f}"),
+            ("n_images_", f"{self.n_images}{skipped}"),
+            ("n_classes_", f"{self.n_classes}"),
+        ]
+
+
+_RESULTS = ("lambda_hat", "risk", "corrected_risk", "n_images", "n_skipped", "n_classes")
+
+
+WITHOUT_PROFILES = "this calibrator was loaded without profiles; save it with profiles=True to keep them"
+
+
+def profiles_of(state: State[Profiles, Solution]) -> Profiles:
+    """What was kept of the images."""
+    if state.kept is None:
+        raise ValueError(WITHOUT_PROFILES)
+    return state.kept
+
+
+def solve(profiles: Profiles, configuration: Configuration) -> Solution:
+    """The smallest lambda that controls the risk."""
+    score, loss, alpha = configuration.conformity_score, configuration.loss, configuration.alpha
+    if profiles.conformity_score != score:
+        raise ValueError(
+            f"the images were profiled by {profiles.conformity_score}: fit again to change the score"
+        )
+    units, bound = configuration.units(profiles), float(alpha)
+    try:
+        lam = profiles._controlled(loss, alpha, configuration.method, units)
+    except InfeasibleRiskError:
+        if configuration.on_infeasible != "full":
+            raise
+        lam, bound = lambda_max(score, profiles.n_classes), math.inf
+    risk = profiles._risk(loss, lam, units)
+    corrected = configuration.method.risk_bound(0.0 if math.isnan(risk) else risk, units)
+    # The exact number is at most alpha, as was decided exactly; rounding must not lift it above.
+    return Solution(
+        lambda_hat=lam,
+        risk=risk,
+        corrected_risk=min(corrected, bound),
+        n_images=units.n,
+        n_skipped=units.n_skipped,
+        n_classes=profiles.n_classes,
+        configuration=configuration,
+    )
+
+
+def warn(profiles: Profiles, solution: Solution) -> None:
+    """Says of a solution what its user must know."""
+    configuration = solution.configuration
+    if configuration.budget(profiles) < 0:
+        error = configuration.units(profiles).infeasible(configuration.alpha, configuration.method)
+        warn_caller(f"{error}: the sets are full", InfeasibleRiskWarning)
+    words = "the loss is undefined on {} (no labelled pixel that counts)"
+    warn_skipped(solution.n_skipped, len(profiles), solution.n_images, words)
+
+
+def solution_from_json(document: dict[str, Any], configuration: Configuration) -> Solution:
+    """Results of a file; refuses what no calibration gives."""
+    results = dict(document["results"])
+    if document["format_version"] == 1:
+        results["corrected_risk"] = results["risk_bound"]
+    for name, least in {"n_images": 0, "n_skipped": 0, "n_classes": 2}.items():
+        if type(results[name]) is not int or results[name] < least:
+            raise ValueError(f"{name} is {results[name]!r}")
+    solution = Solution(
+        lambda_hat=float(results["lambda_hat"]),
+        risk=float(results["risk"]),
+        corrected_risk=float(results["corrected_risk"]),
+        n_images=results["n_images"],
+        n_skipped=results["n_skipped"],
+        n_classes=results["n_classes"],
+        configuration=configuration,
+    )
+    if not 0 <= solution.lambda_hat <= lambda_max(configuration.conformity_score, solution.n_classes):
+        raise ValueError(f"lambda_hat is {solution.lambda_hat!r}")
+    for name in ("risk", "corrected_risk"):  # NaN, the risk of no image, is not beyond either
+        if getattr(solution, name) < 0 or getattr(solution, name) > 1:
+            raise ValueError(f"{name} is {getattr(solution, name)!r}")
+    return solution

@@ -1,0 +1,445 @@
+"""Risk-controlled multi-labeled masks: the calibrator of family 1."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from conformask._calibrator import State
+from conformask._images import Volumes
+from conformask.binned import BinnedProfiles
+from conformask.control import Method
+from conformask.exceptions import InfeasibleRiskError
+from conformask.losses import Loss, LossLike
+from conformask.profiles import OnEmpty, Profiles, ScoreProfiles, profile, read_archive
+from conformask.risk_control._prediction import Predictor
+from conformask.risk_control._solution import (
+    PARAMETERS,
+    Configuration,
+    Solution,
+    profiles_of,
+    solution_from_json,
+    solve,
+    warn,
+)
+from conformask.scores import ScoreLike, as_score
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from numpy.typing import ArrayLike
+
+__all__ = ["ConformalRiskCalibrator", "load_profiles"]
+
+
+class ConformalRiskCalibrator(Predictor):
+    r"""Multi-labeled masks whose expected loss on a new image is at most alpha.
+
+    From softmax scores and labels of calibration images, that the model was not trained, chosen, early-stopped or
+    temperature-calibrated on, :meth:`fit` finds the smallest :math:`\lambda` such that
+
+    .. math:: \frac{\sum_{i=1}^n L_i(\lambda) + 1}{n + 1} \le \alpha
+
+    where :math:`L_i` is the loss of image :math:`i` when every pixel's set holds the classes of score at most
+    :math:`\lambda`. If calibration images and new images are exchangeable, the expected loss of a new image is then at
+    most alpha, whatever the model. The unit is the image: n counts images, not pixels. Choose alpha, loss and score
+    before looking at the calibration labels.
+
+    Lambda-hat is exact (the infimum itself: no grid, no tolerance) and is found in one pass over the maps.
+
+    Parameters
+    ----------
+    conformity_score : LAC, APS, RAPS, SACP, their names in lower case or a callable, default="lac"
+        How strange a label is at a pixel. A callable is a score of your own: it takes an array of score maps
+        (n, K, H, W) and returns the critical values of all labels, the lambda at which each enters its pixel's set, as
+        an array of that shape in ``[0, lambda_max]``, where `lambda_max` is its attribute of that name, or 1. It must
+        treat each image by itself: what else is in the array must not matter.
+    loss : MiscoverageLoss or another loss, "miscoverage", "binary" or a function, default="miscoverage"
+        What a mask misses. A function is a loss of your own: it takes the shares of labelled pixels that are covered, a
+        float64 array in [0, 1], and returns losses in [0, 1] that do not rise with the coverage.
+    alpha : float in (0, 1), default=0.1
+        The risk level, as the decimal that it prints as. At least ``ceil(1 / alpha) - 1`` images are needed.
+    method : CRC, PAC, RCPS or "crc", default="crc"
+        How the risk is controlled: in expectation (:class:`~conformask.CRC`), or with a confidence given the
+        calibration images (:class:`~conformask.PAC` for losses that are 0 or 1, :class:`~conformask.RCPS`).
+    inputs : {"probabilities", "logits", "scores"}, default="probabilities"
+        What the scores are. "probabilities" of a pixel sum to 1 within 1e-3; they are never renormalised. Of "logits"
+        the kernels take the softmax as they read them, in the float that they compute with (float32, or float64 for
+        float64), within 1e-6 of float64. "scores" are at least 0 and are divided by their sum.
+    ignore_index : int or None, default=255
+        The label of void pixels, which count nowhere. It must not be a class.
+    profile : {"exact", "binned"}, default="exact"
+        How profiles are kept. "exact" keeps the critical value of each mispredicted pixel (6 bytes; float64: 10).
+        "binned" keeps a few MB however many images, for `loss` and the losses in `collect` alone; lambda-hat is then
+        never too small, and by little more than 0.1 % of its distance to the largest lambda too large (see
+        :class:`~conformask.BinnedProfiles`).
+    collect : sequence of losses, default=()
+        With ``profile="binned"``: the losses besides `loss` for which :meth:`recalibrate` shall work.
+    on_empty : {"skip", "raise", "zero_loss"}, default="skip"
+        What becomes of images on which the loss is undefined (all void, or no pixel of the loss's classes). "skip"
+        leaves them out: n gets smaller, a warning says so, and the guarantee speaks of images on which the loss is
+        defined. "raise" refuses them. "zero_loss" counts them with loss 0.
+    on_infeasible : {"raise", "full"}, default="raise"
+        What happens with too few images: "raise" raises :class:`InfeasibleRiskError`, "full" takes the full sets
+        (``lambda_max``), whose loss is 0, and warns.
+    volumes : bool or "auto", default="auto"
+        Whether the images of a list or an iterable are volumes (K, D, H, W) or flat (K, H, W). "auto" goes by the
+        number of axes and refuses an image (K, D, H, W) with D = K, which may be a batch of K flat images. Of arrays
+        (n, ...) the number of axes tells.
+    progress : bool or "auto", default="auto"
+        Whether to show a progress bar over lists and generators of images.
+
+    Attributes
+    ----------
+    lambda_hat_ : float
+        The calibrated lambda.
+    risk_ : float
+        The empirical risk at `lambda_hat_`: the mean loss of the calibration images.
+    corrected_risk_ : float
+        What is kept at or below alpha: the empirical risk corrected for the image to come,
+        ``(n * risk_ + 1) / (n + 1)`` with n images (groups; summed weights); by PAC and RCPS an upper confidence limit
+        of the risk. Above alpha only for full sets by ``on_infeasible="full"``. By CRC it is no bound of the risk of
+        new images, which is at most alpha in expectation over calibration sets.
+    profiles_ : ScoreProfiles or BinnedProfiles
+        What was kept of the images.
+    n_images_ : int
+        Number of images (groups, if given) that counted.
+    n_eff_ : float
+        With weights the effective number of images, :math:`(\sum_i w_i)^2 / \sum_i w_i^2`; else `n_images_`.
+    n_skipped_ : int
+        Number of images left out.
+    n_classes_ : int
+        K.
+
+    Notes
+    -----
+    With ``groups``, the images of a group count once, by the mean of their losses, and n is the number of groups: give
+    the patient or the sequence of each image where images of one are alike.
+
+    The guarantee is that of a random new image (with ``groups``: of a random image of a random new group), in
+    expectation over calibration sets: the risk on the images to come exceeds alpha for about half of the calibration
+    sets, by little if n is large. For a promise about nearly all calibration sets there is :class:`~conformask.PAC`.
+    Levels, loss, score and the number of images must be fixed before the calibration labels are seen; of several losses
+    or levels that :meth:`recalibrate` answers each holds by itself, not all at once. A score or loss that is a function
+    must treat each image by itself.
+
+    With ``sample_weight`` :math:`w_i \in [0, 1]`, fixed beforehand, the rule is
+    :math:`(\sum_i w_i L_i + 1) / (\sum_i w_i + 1) \le \alpha`: the new image has weight 1, the largest. Under covariate
+    shift with the density ratio :math:`w` of new to calibration images it is valid, and conservative, for the weights
+    :math:`w(x_i) / \sup w`; not for ratios that were clipped. For images that are less and less like those to come
+    (non-exchangeable conformal risk control) the risk exceeds alpha by at most a term that weighs how far each is from
+    exchangeable. What must be large enough is the sum of the weights, not the number of images; ``n_eff_`` tells how
+    many images of equal weight would vary as little.
+
+    References
+    ----------
+    Mossina, Dalmau, Andéol, "Conformal Semantic Image Segmentation: Post-hoc Quantification of Predictive Uncertainty",
+    CVPR Workshops 2024. Angelopoulos, Bates, Fisch, Lei, Schuster, "Conformal Risk Control", ICLR 2024. For weights:
+    Farinhas, Zerva, Ulmer, Martins, "Non-Exchangeable Conformal Risk Control", ICLR 2024.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.dirichlet(np.ones(4), size=(80, 16, 16)).transpose(0, 3, 1, 2)
+    >>> draw = rng.random((80, 1, 16, 16))
+    >>> y = (X.cumsum(axis=1) < draw).sum(axis=1)  # labels drawn from the probabilities
+    >>> y[:, :2] = 255  # void
+    >>> calibrator = cm.ConformalRiskCalibrator(alpha=0.1).fit(X[:40], y[:40])
+    >>> calibrator.predict(X[40:]).shape
+    (40, 4, 16, 16)
+    >>> report = calibrator.evaluate(X[40:], y[40:])
+    >>> report.empirical_risk < 0.12 and 1 < report.activation_ratio < 4
+    True
+    >>> stricter = calibrator.recalibrate(alpha=0.05)  # from the profiles: no maps needed
+    >>> stricter.lambda_hat_ > calibrator.lambda_hat_
+    True
+    """
+
+    _CONFIGURATION = Configuration
+    _PARAMETERS = PARAMETERS
+    _FORMAT = (
+        "ConformalRiskCalibrator",
+        2,
+    )  # 1: the sibling without a hash, corrected_risk under another name
+    _HAS_SIBLING = True
+
+    def __init__(
+        self,
+        conformity_score: ScoreLike = "lac",
+        *,
+        loss: LossLike = "miscoverage",
+        alpha: float = 0.1,
+        method: Method | str = "crc",
+        inputs: str = "probabilities",
+        ignore_index: int | None = 255,
+        profile: str = "exact",
+        collect: Sequence[LossLike] = (),
+        on_empty: OnEmpty = "skip",
+        on_infeasible: str = "raise",
+        volumes: Volumes = "auto",
+        progress: bool | str = "auto",
+    ) -> None:
+        self.conformity_score = conformity_score
+        self.loss = loss
+        self.alpha = alpha
+        self.method = method
+        self.inputs = inputs
+        self.ignore_index = ignore_index
+        self.profile = profile
+        self.collect = collect
+        self.on_empty = on_empty
+        self.on_infeasible = on_infeasible
+        self.volumes = volumes
+        self.progress = progress
+
+    # Calibration
+
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        groups: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
+        """Calibrates on images, and forgets what it knew.
+
+        Parameters
+        ----------
+        X : array (n, K, H, W) or (n, K, D, H, W), float16, float32 or float64; or a list of (K, H, W); or an iterable
+            Softmax probabilities, or what `inputs` says. Without `y`: an iterable of ``(scores, labels)`` pairs, one
+            image each.
+        y : integer array (n, H, W) or (n, D, H, W), or a list or iterable of arrays, one per image
+            Labels.
+        groups : sequence of n ints or strings, or None
+            What each image belongs to: a group counts once.
+        sample_weight : sequence of n floats in [0, 1], or None
+            How relevant each image is to those to come.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        InfeasibleRiskError
+            If there are too few images. They are kept: ``recalibrate(alpha=...)`` works.
+        TypeError, ValueError
+            If the input is not as described; the message names argument, image and value. The object stays as it was.
+        """
+        configuration = self._configuration()
+        return self._fit_profiles(self._profile(X, y, groups, sample_weight, configuration), configuration)
+
+    def _fit_profiles(self, profiles: Profiles, configuration: Configuration | None = None) -> Self:
+        configuration = configuration or self._configuration()
+        try:
+            solution = solve(profiles, configuration)
+        except InfeasibleRiskError:
+            self._update(lambda _: State(profiles))
+            raise
+        self._update(lambda _: State(profiles, solution))
+        warn(profiles, solution)
+        return self
+
+    def partial_fit(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        groups: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
+        """Adds images. Lambda-hat is computed when it is asked for.
+
+        Parameters
+        ----------
+        X, y, groups, sample_weight
+            As for :meth:`fit`.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError, ValueError
+            As :meth:`fit`; what was collected before is kept.
+        """
+        configuration = self._configuration()
+        known = self.profiles_ if self.__sklearn_is_fitted__() else None
+        collect = known.losses if isinstance(known, BinnedProfiles) else None
+        added = self._profile(X, y, groups, sample_weight, configuration, collect)
+        self._add(added)
+        return self
+
+    def _add(self, profiles: Profiles) -> None:
+        """Adds images. What was found is found again when it is asked for."""
+
+        def add(state: State[Profiles, Solution] | None) -> State[Profiles, Solution]:
+            return State(profiles if state is None else profiles_of(state).merge(profiles))
+
+        self._update(add)
+
+    def merge(self, other: ConformalRiskCalibrator) -> Self:
+        """Adds the images of another calibrator, say of another worker.
+
+        Parameters
+        ----------
+        other : ConformalRiskCalibrator
+            A calibrator that has seen images, with the same score.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `other` is something else, has seen nothing, or its score, ignore index or K differ.
+        """
+        if not isinstance(other, ConformalRiskCalibrator):
+            raise TypeError(f"other must be a ConformalRiskCalibrator, got {type(other).__name__}")
+        if self.profile != other.profile:
+            raise ValueError(f"profile differs: {self.profile!r} here, {other.profile!r} there")
+        if self.ignore_index != other.ignore_index:
+            raise ValueError(f"ignore_index differs: {self.ignore_index} here, {other.ignore_index} there")
+        configuration, theirs = self._configuration(), other.profiles_
+        if configuration.conformity_score != as_score(other.conformity_score):
+            raise ValueError(
+                f"conformity_score differs: {self.conformity_score} here, {other.conformity_score} there"
+            )
+        # Refuses now what it would refuse later.
+        merged = self.profiles_.merge(theirs) if self.__sklearn_is_fitted__() else theirs
+        configuration.budget(merged)
+        self._add(theirs)
+        return self
+
+    def recalibrate(
+        self, alpha: float | None = None, loss: LossLike | None = None, method: Method | str | None = None
+    ) -> ConformalRiskCalibrator:
+        """A new fitted calibrator with another alpha, loss or method, from the profiles: no maps needed, milliseconds.
+
+        Parameters
+        ----------
+        alpha, loss, method
+            The new parameters; None keeps what is.
+
+        Returns
+        -------
+        ConformalRiskCalibrator
+
+        Raises
+        ------
+        InfeasibleRiskError
+            If there are too few images.
+        ValueError
+            If a parameter is out of range, or the profiles are not there because they were not saved.
+
+        Notes
+        -----
+        The guarantee holds for a choice that was made before looking at the calibration labels.
+        """
+        changes = {"alpha": alpha, "loss": loss, "method": method}
+        parameters = self.get_params(deep=False)
+        parameters.update({name: value for name, value in changes.items() if value is not None})
+        profiles = self.profiles_
+        fresh = type(self)(**parameters)
+        configuration = fresh._configuration()
+        solution = solve(profiles, configuration)
+        fresh._update(lambda _: State(profiles, solution))
+        warn(profiles, solution)
+        return fresh
+
+    # Files
+
+    def save(self, path: str | Path, profiles: bool = False) -> None:
+        """Writes configuration and results to a JSON file.
+
+        Parameters
+        ----------
+        path : path
+            The file.
+        profiles : bool, default=False
+            Whether to write the profiles too, so that :meth:`recalibrate` and :meth:`partial_fit` work after
+            :meth:`load`. They lie beside the file, as ``NAME.HASH.npz``; the file tells this name. Its last sibling
+            goes when it is saved again.
+
+        Notes
+        -----
+        Files are written beside and renamed: whatever happens meanwhile, `path` holds what it held or the new, whole.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before :meth:`fit`.
+        """
+        self._current()  # refuses what has no lambda-hat
+        self._save(path, self.profiles_.save if profiles else None)
+
+    @classmethod
+    def _solution_from_json(cls, document: dict[str, Any], configuration: Configuration) -> Solution:
+        return solution_from_json(document, configuration)
+
+    def _read_kept(self, path: Path, solution: Solution) -> Profiles:
+        profiles = load_profiles(path)
+        words = f"the profiles in {path.name} are not those of the calibrator"
+        try:
+            found = solve(profiles, solution.configuration)
+        except ValueError as error:
+            raise ValueError(f"{words}: {error}") from error
+        if any(
+            getattr(found, name) != getattr(solution, name)
+            for name in ("lambda_hat", "n_images", "n_classes")
+        ):
+            raise ValueError(f"{words}: they give another result")
+        return profiles
+
+    # Inside
+
+    def _solve(self, kept: Profiles | None, configuration: Configuration) -> Solution:
+        return solve(profiles_of(State(kept)), configuration)
+
+    def _warn(self, kept: Profiles | None, solution: Solution) -> None:
+        if kept is not None:
+            warn(kept, solution)
+
+    def _profile(
+        self,
+        X: Any,
+        y: Any,
+        groups: Any,
+        sample_weight: Any,
+        configuration: Configuration,
+        collect: Iterable[Loss] | None = None,
+    ) -> Profiles:
+        profiles = profile(
+            X,
+            y,
+            configuration.conformity_score,
+            inputs=configuration.inputs,
+            ignore_index=configuration.ignore_index,
+            groups=groups,
+            sample_weight=sample_weight,
+            collect=configuration.collected() if collect is None else collect,
+            volumes=configuration.volumes,
+            progress=configuration.progress,
+        )
+        # Refuses now what it would refuse later.
+        configuration.budget(profiles)
+        return profiles
+
+    def _how_to_fit(self) -> str:
+        return "call fit or partial_fit first"
+
+
+def load_profiles(path: Path | BinaryIO) -> Profiles:
+    """Profiles of either kind."""
+
+    def make(arrays: dict[str, Any]) -> Profiles:
+        kind = BinnedProfiles if "kind" in arrays else ScoreProfiles
+        return kind._from_arrays(arrays)
+
+    return read_archive(path, make)
