@@ -28,22 +28,14 @@ from conformask._documents import (
 )
 from conformask._exact import as_plain, check_alpha, number_from_json
 from conformask._images import SCORES, Volumes, map_images, walk
-from conformask.binned import BinnedProfiles, check_collect
+from conformask._units import OnEmpty, Units, check_groups, counted_images, group_mean
 from conformask.control import Method, as_method, method_from_document, method_to_document
 from conformask.exceptions import DroppedImagesWarning, InfeasibleRiskError, InfeasibleRiskWarning
 from conformask.losses import Loss, LossLike, as_loss, loss_from_json, loss_to_json, loss_values
 from conformask.metrics import covered_share, per_pixel
-from conformask.profiles import (
-    OnEmpty,
-    Profiles,
-    ScoreProfiles,
-    Units,
-    check_groups,
-    counted_images,
-    group_mean,
-    profile,
-    read_archive,
-)
+from conformask.profiles import BinnedProfiles, Profiles, ScoreProfiles, profile
+from conformask.profiles.base import read_archive
+from conformask.profiles.binned import check_collect
 from conformask.report import RiskReport
 from conformask.scores import (
     ConformityScore,
