@@ -84,7 +84,7 @@ def main() -> None:
     print("medians: seconds per image alone (one thread); all images together, per image")
     for k in args.components:
         calibrator = cm.ConsignCalibrator(k, min_accuracy=beta, node_budget=args.node_budget)
-        measure(images, calibrator._settings(), args.reference, args.draws)
+        measure(images, calibrator._configuration(), args.reference, args.draws)
 
 
 def measure(images: list, settings: Settings, n_reference: int, n_draws: int) -> None:
@@ -95,7 +95,7 @@ def measure(images: list, settings: Settings, n_reference: int, n_draws: int) ->
         decomposition = settings.decompose(X, index)
         decompose_times.append(time.perf_counter() - start)
         start = time.perf_counter()
-        search = settings.search()
+        search = settings.new_search()
         search.add(decomposition, labels)
         search.warm_start()
         search.refine(0, 1, math.inf)
@@ -108,7 +108,7 @@ def measure(images: list, settings: Settings, n_reference: int, n_draws: int) ->
         if status == "upper_bound" and math.isfinite(upper):
             gaps.append(1 - lower / upper)
     start = time.perf_counter()
-    search = settings.search()
+    search = settings.new_search()
     for decomposition, labels in kept:
         search.add(decomposition, labels)
     search.warm_start()
@@ -156,7 +156,7 @@ def measure(images: list, settings: Settings, n_reference: int, n_draws: int) ->
         seconds = time.perf_counter() - start
         # The same question: a point at that lambda, and no certificate.
         same_start = time.perf_counter()
-        search = settings.search()
+        search = settings.new_search()
         search.add(decomposition, labels)
         search.warm_start(lam)
         search.refine(0, 1, math.inf, lam)

@@ -19,12 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 from conformask import kernels, metrics
 from conformask._core import __version__
-from conformask.binned import BinnedProfiles
 from conformask.consign import ConsignCalibrator, ConsignSet, Membership
 from conformask.control import CRC, PAC, RCPS
 from conformask.exceptions import DroppedImagesWarning, InfeasibleRiskError, InfeasibleRiskWarning
 from conformask.losses import BinaryLoss, FalseNegativeLoss, LabelAccuracyLoss, MiscoverageLoss
-from conformask.profiles import ScoreProfiles, profile
+from conformask.profiles import BinnedProfiles, ScoreProfiles, profile
 from conformask.report import CoverageReport, RiskReport
 from conformask.risk_control import ConformalRiskCalibrator
 from conformask.scores import APS, LAC, RAPS, SACP

@@ -15,8 +15,8 @@ from scipy import special
 from conformask._exact import as_fraction, as_plain, check_alpha, number_from_json
 
 if TYPE_CHECKING:
+    from conformask._units import Units
     from conformask.losses import Loss
-    from conformask.profiles import Units
 
 __all__ = ["CRC", "PAC", "RCPS", "Method", "as_method", "method_from_document", "method_to_document"]
 

@@ -98,6 +98,8 @@ class CoverageReport:
         Whether each image was shown to be covered.
     certified : bool array (n,)
         Whether that is sure, either way.
+    n_groups : int or None
+        Number of groups, where given. Coverage is then the mean over groups of the share of their images.
     """
 
     coverage: float
@@ -108,6 +110,7 @@ class CoverageReport:
     lambda_hat: float
     contained: NDArray[np.bool_] = field(repr=False)
     certified: NDArray[np.bool_] = field(repr=False)
+    n_groups: int | None = None
 
     def _rows(self) -> list[tuple[str, str]]:
         skipped = f" ({self.n_skipped} skipped)" if self.n_skipped else ""
@@ -117,6 +120,7 @@ class CoverageReport:
             ("coverage", f"{self.coverage:.4f}{unsure}"),
             ("lambda-hat", f"{self.lambda_hat:.6g}"),
             ("images", f"{self.n_images}{skipped}"),
+            *([] if self.n_groups is None else [("groups", f"{self.n_groups}")]),
         ]
 
     def __str__(self) -> str:

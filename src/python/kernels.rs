@@ -1,7 +1,8 @@
 //! One function per kernel.
 
 use num_rational::BigRational;
-use numpy::ndarray::{ArrayViewMut3, Axis, Ix2};
+use num_traits::Signed;
+use numpy::ndarray::{ArrayView1, ArrayViewMut3, Axis, Ix2};
 use numpy::{
     PyArray1, PyArray2, PyArrayDyn, PyArrayMethods, PyReadonlyArray1, PyReadwriteArrayDyn,
     PyUntypedArrayMethods,
@@ -159,33 +160,59 @@ pub fn sample_masks<'py>(
     }
 }
 
+/// Weights of values: floats, which mean exactly themselves, or fractions.
+#[derive(FromPyObject)]
+pub enum Weights<'py> {
+    Floats(PyReadonlyArray1<'py, f64>),
+    Fractions(Vec<BigRational>),
+}
+
+fn check_least(name: &str, array: &ArrayView1<'_, f64>, least: f64) -> PyResult<()> {
+    match array.iter().find(|x| !(x.is_finite() && **x >= least)) {
+        Some(bad) => {
+            let message = format!("{name} must be finite and at least {least}, got {bad}");
+            Err(PyValueError::new_err(message))
+        }
+        None => Ok(()),
+    }
+}
+
 /// `inf { t >= least : the weight of the values above t is at most the budget }`; `None` if the budget is negative.
 #[pyfunction]
 pub fn weighted_quantile(
     py: Python<'_>,
     values: PyReadonlyArray1<'_, f64>,
-    weights: PyReadonlyArray1<'_, f64>,
+    weights: Weights<'_>,
     budget: BigRational,
     least: f64,
 ) -> PyResult<Option<f64>> {
-    let (values, weights) = (values.as_array(), weights.as_array());
-    if values.len() != weights.len() {
-        let (n, m) = (values.len(), weights.len());
+    check_least("values", &values.as_array(), least)?;
+    let n = match &weights {
+        Weights::Floats(weights) => weights.as_array().len(),
+        Weights::Fractions(weights) => weights.len(),
+    };
+    let values = values.as_array().to_vec();
+    if values.len() != n {
         return Err(PyValueError::new_err(format!(
-            "values and weights must be as long as each other, got {n} and {m}"
+            "values and weights must be as long as each other, got {} and {n}",
+            values.len()
         )));
     }
-    for (name, array, least) in [("values", &values, least), ("weights", &weights, 0.0)] {
-        if let Some(bad) = array.iter().find(|x| !(x.is_finite() && **x >= least)) {
-            let message = format!("{name} must be finite and at least {least}, got {bad}");
-            return Err(PyValueError::new_err(message));
+    let find = |values: WeightedValues<'_>| quantile(&values.down_to(least), &budget);
+    match weights {
+        Weights::Floats(weights) => {
+            check_least("weights", &weights.as_array(), 0.0)?;
+            let weights = weights.as_array().to_vec();
+            run(py, |_| {
+                let weights = weights.iter().map(|&weight| BigRational::from_float(weight).expect("finite"));
+                Ok(find(WeightedValues::new(&values, weights)))
+            })
         }
+        Weights::Fractions(weights) if weights.iter().any(Signed::is_negative) => {
+            Err(PyValueError::new_err("weights must be at least 0"))
+        }
+        Weights::Fractions(weights) => run(py, |_| Ok(find(WeightedValues::new(&values, weights)))),
     }
-    let (values, weights) = (values.to_vec(), weights.to_vec());
-    run(py, |_| {
-        let weights = weights.iter().map(|&weight| BigRational::from_float(weight).expect("finite"));
-        Ok(quantile(&WeightedValues::new(&values, weights).down_to(least), &budget))
-    })
 }
 
 /// How many label maps `(m, ...)` are different, and how many of these occur once and twice.

@@ -239,7 +239,7 @@ def test_ties_everywhere(seed: int, n_classes: int, k: int, beta: float) -> None
     y = np.where(rng.random((3, 4)) < 0.1, 255, rng.integers(0, n_classes, (3, 4)))
     y[0, 0] = 0
     lower, upper, status = bracket(X, y, k, min_accuracy=beta, quantile_level=0.25, lambda_max=50.0)
-    settings = Calibrator(k, min_accuracy=beta, lambda_max=50.0)._settings()
+    settings = Calibrator(k, min_accuracy=beta, lambda_max=50.0)._configuration()
     found = cm.ConsignSet(_core.ConsignDecomposition.of_samples(X, k, 0.25, "sigma", 0), 1.0, settings)
     centre, half = (found.lower + found.upper) / 2, (found.upper - found.lower) / 2
     answer = found.contains(y)
@@ -489,7 +489,7 @@ def test_samples_of_many_classes() -> None:
 
 def make_set(X: NDArray, k: int, lam: float) -> cm.ConsignSet:
     """The set of an image, whatever calibration would say."""
-    settings = cm.ConsignCalibrator()._settings()
+    settings = cm.ConsignCalibrator()._configuration()
     return cm.ConsignSet(_core.ConsignDecomposition.of_samples(X, k, 0.05, "sigma", 0), lam, settings)
 
 
@@ -921,7 +921,7 @@ def test_labels_may_come_one_by_one() -> None:
             ("weight", "none"),
             ("lambda_max", 2.0),
         ),
-        *(("quantile_level", 0.1), ("strict", True), ("accuracy", "pixel"), ("ignore_index", 254)),
+        *(("quantile_level", 0.1), ("strict", True), ("accuracy", "pixel"), ("on_empty", "raise")),
         *(("node_budget", 5), ("search", "reference")),
     ],
 )
@@ -932,7 +932,7 @@ def test_what_lambda_hat_answers_stays(name: str, value: object) -> None:
     fitted.set_params(**{name: value})
     for ask in (lambda: fitted.lambda_hat_, lambda: fitted.predict(X), lambda: fitted.evaluate(X, y)):
         with pytest.raises(
-            ValueError, match=rf"^{name} is .*, but images were calibrated with .*: fit again"
+            ValueError, match=rf"^{name} is .*, but the images were calibrated with .*: fit again"
         ):
             ask()
     fitted.set_params(**{name: known}).predict(X)

@@ -14,8 +14,8 @@ from scipy import stats
 
 import conformask as cm
 import twin
+from conformask._units import Units
 from conformask.control import Method
-from conformask.profiles import Units
 from problems import wide
 
 PROBLEM = wide(n=120)

@@ -19,16 +19,14 @@ FILES = {
 }
 # A program that uses the package as others do: it may use the integrations.
 PROGRAMS = "conformask.reproduction"
-# Of functions that import when they are called. `profile(collect=...)` makes what is made of profiles.
-KNOWN_CIRCLES = {("conformask.profiles", "conformask.binned")}
 
 
 def _is_for_types(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
 
 
-def imports(tree: ast.AST, *, in_functions: bool) -> set[str]:
-    """The modules of the package that code imports when it runs, those of type checkers left out."""
+def imports(tree: ast.AST) -> set[str]:
+    """The modules of the package that code imports when it runs, also in functions; those of type checkers left out."""
     found = set()
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.Import):
@@ -39,16 +37,13 @@ def imports(tree: ast.AST, *, in_functions: bool) -> set[str]:
             found |= {name if name in FILES or name == "conformask._core" else node.module for name in names}
         elif _is_for_types(node):
             continue
-        elif in_functions or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            found |= imports(node, in_functions=in_functions)
+        else:
+            found |= imports(node)
     return {name for name in found if name.split(".")[0] == "conformask"}
 
 
-def graph(*, in_functions: bool) -> dict[str, set[str]]:
-    return {
-        name: imports(ast.parse(path.read_text(encoding="utf-8")), in_functions=in_functions)
-        for name, path in FILES.items()
-    }
+def graph() -> dict[str, set[str]]:
+    return {name: imports(ast.parse(path.read_text(encoding="utf-8"))) for name, path in FILES.items()}
 
 
 def circle(edges: dict[str, set[str]]) -> list[str]:
@@ -65,13 +60,18 @@ def test_imports_are_found() -> None:
     code = (
         "import conformask.losses\n"
         "from conformask import scores, APS\n"
-        "if TYPE_CHECKING:\n    from conformask.binned import BinnedProfiles\n"
+        "if TYPE_CHECKING:\n    from conformask.control import CRC\n"
         "class A:\n    from conformask._exact import as_fraction\n"
         "def f():\n    from conformask.profiles import profile\n"
     )
-    outside = {"conformask.losses", "conformask.scores", "conformask", "conformask._exact"}
-    assert imports(ast.parse(code), in_functions=False) == outside
-    assert imports(ast.parse(code), in_functions=True) == outside | {"conformask.profiles"}
+    found = {
+        "conformask.losses",
+        "conformask.scores",
+        "conformask",
+        "conformask._exact",
+        "conformask.profiles",
+    }
+    assert imports(ast.parse(code)) == found
     assert circle({"a": {"b"}, "b": {"c"}, "c": {"a"}})
     assert not circle({"a": {"b", "c"}, "b": {"c"}})
 
@@ -80,21 +80,14 @@ def test_the_core_knows_no_integration() -> None:
     house = "conformask.integrations"
     users = {
         name
-        for name, used in graph(in_functions=True).items()
+        for name, used in graph().items()
         if any(f"{each}.".startswith(f"{house}.") for each in used) and not name.startswith((house, PROGRAMS))
     }
     assert users == set()
 
 
 def test_modules_form_no_circle() -> None:
-    assert circle(graph(in_functions=False)) == []
-
-
-def test_functions_form_no_other_circle_than_is_known() -> None:
-    edges = graph(in_functions=True)
-    for module, used in KNOWN_CIRCLES:
-        edges[module].remove(used)
-    assert circle(edges) == []
+    assert circle(graph()) == []
 
 
 def test_optional_libraries_are_not_imported() -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from conformask import _core
 from conformask._images import SAMPLES, Volumes, in_memory, walk
+from conformask._units import KnownUnits, check_groups, known_units
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
     from conformask.consign._settings import Settings
 
@@ -111,32 +113,46 @@ class Problems:
     kind: Kind
 
     def __init__(
-        self,
-        images: Iterable[tuple[NDArray[np.floating[Any]], NDArray[np.integer[Any]], int]],
-        settings: Settings,
-        on_empty: str,
-        kind: Kind | None = None,
+        self, X: Any, y: Any, settings: Settings, kind: Kind | None = None, groups: ArrayLike | None = None
     ) -> None:
-        self._images, self._settings = images, settings
-        self._on_empty, self._known = on_empty, kind
-        self.n_skipped = 0
+        self._images = images(X, y, settings.progress, volumes=settings.volumes)
+        self._settings, self._known, self._groups = settings, kind, groups
+        self._counted: list[bool] = []
 
     def __iter__(self) -> Iterator[Problem | None]:
         kind, others = self._known, "calibration" if self._known else "earlier images"
-        index = None
+        on_empty = self._settings.on_empty
         for samples, y, index in self._images:
             kind = kind or Kind.of(samples)
             kind.check(samples, index, others)
             problem = self._problem(samples, y, index)
-            if problem is None and self._on_empty == "raise":
+            if problem is None and on_empty == "raise":
                 raise ValueError(f"image {index} has no labelled pixel (on_empty='raise')")
-            if problem is None and self._on_empty == "skip":
-                self.n_skipped += 1
-                continue
-            yield problem
-        if kind is None or index is None:
+            self._counted.append(problem is not None or on_empty != "skip")
+            if self._counted[-1]:
+                yield problem
+        if kind is None or not self._counted:
             raise ValueError("X is empty: it holds no image")
         self.kind = kind
+
+    @property
+    def n_skipped(self) -> int:
+        """Number of images that do not count."""
+        return self._counted.count(False)
+
+    def groups(self) -> list[int | str] | None:
+        """What the images that count belong to."""
+        groups = check_groups(self._groups, len(self._counted))
+        if groups is None:
+            return None
+        return [group for group, counts in zip(groups, self._counted, strict=True) if counts]
+
+    def units(self) -> KnownUnits:
+        """Who counts, of the images that do."""
+        return replace(
+            known_units(np.ones(self._counted.count(True), bool), self.groups(), None),
+            n_skipped=self.n_skipped,
+        )
 
     def _problem(
         self, samples: NDArray[np.floating[Any]], y: NDArray[np.integer[Any]], index: int

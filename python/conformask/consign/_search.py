@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from conformask import _core
 from conformask._images import track
-from conformask.consign._solution import Found, order
+from conformask.consign._solution import Found, least_controlled
 from conformask.consign.reference import solve
+from conformask.control import CRC
 
 if TYPE_CHECKING:
     from conformask.consign._images import Problem, Problems
@@ -27,23 +25,25 @@ _WAVE = 32
 _WAITING_BYTES = 2**28
 
 
-def certified(problems: Problems, settings: Settings, alpha: Fraction, progress: bool | str) -> Found:
+def certified(problems: Problems, settings: Settings) -> Found:
     """Brackets of the lambda of each image; what is surely beyond lambda-hat is given up."""
-    search = settings.search()
+    search = settings.new_search()
     places: list[int | None] = []  # of each image that counts, where it is in the search
     for problem in problems:
         places.append(_ask(search, problem))
         if search.n_bytes_waiting() > _WAITING_BYTES:
             search.warm_start()
     search.warm_start()
-    zeros = [0.0] * places.count(None)
-    k = order(len(places), alpha)
-    if k <= len(places):
+    units = problems.units()
+    if CRC().budget(units, settings.alpha) >= 0:
         waves = range(0, len(search), _WAVE)
-        for first in track(waves, progress, len(waves), f"{_WAVE} searches"):
+        for first in track(waves, settings.progress, len(waves), f"{_WAVE} searches"):
+            uppers = search.brackets()[0]
             # No more than this can lambda-hat be, whatever the searches to come find.
-            bound = np.sort([*search.brackets()[0], *zeros])[k - 1]
-            search.refine(first, min(first + _WAVE, len(search)), float(bound))
+            bound = least_controlled(
+                [0.0 if at is None else uppers[at] for at in places], units, settings.alpha
+            )
+            search.refine(first, min(first + _WAVE, len(search)), bound)
     found = Found()
     found.add(search, places)
     return found
@@ -51,7 +51,7 @@ def certified(problems: Problems, settings: Settings, alpha: Fraction, progress:
 
 def decided(problems: Problems, settings: Settings, lam: float) -> Found:
     """Of each image, on which side of `lam` its lambda is."""
-    search, found = settings.search(), Found()
+    search, found = settings.new_search(), Found()
     places: list[int | None] = []
 
     def decide() -> None:
@@ -59,7 +59,7 @@ def decided(problems: Problems, settings: Settings, lam: float) -> Found:
         search.warm_start(lam)
         search.refine(0, len(search), math.inf, lam)
         found.add(search, places)
-        search = settings.search()
+        search = settings.new_search()
         places.clear()
 
     for problem in problems:
@@ -70,28 +70,18 @@ def decided(problems: Problems, settings: Settings, lam: float) -> Found:
     return found
 
 
-def referred(
-    problems: Iterable[Problem | None],
-    reference: ReferenceSearch,
-    settings: Settings,
-    alpha: Fraction,
-    seed: int,
-    progress: bool | str,
-) -> Found:
+def referred(problems: Problems, reference: ReferenceSearch, settings: Settings) -> Found:
     """What the paper's search finds."""
-    asked = list(problems)
-    found = Found()
-    found.lambdas = solve(
-        asked,
-        order(len(asked), alpha),
-        reference,
-        settings.least_accuracy,
-        strict=settings.strict,
-        pixelwise=settings.pixelwise,
-        lambda_max=settings.lambda_max,
-        seed=seed,
-        progress=progress,
-    )
+    asked, found = list(problems), Found()
+    units = problems.units()
+
+    def is_enough(lambdas: list[float]) -> bool:
+        return math.isfinite(least_controlled(lambdas, units, settings.alpha))
+
+    if CRC().budget(units, settings.alpha) < 0:  # nothing would be enough
+        found.lambdas = [0.0 if problem is None else math.inf for problem in asked]
+    else:
+        found.lambdas = solve(asked, is_enough, reference, settings)
     # Nothing is certified: there are no lower bounds, and what was not needed was not searched to the end.
     found.lower_bounds = [0.0] * len(found.lambdas)
     found.statuses = ["not_needed" if math.isnan(lam) else "upper_bound" for lam in found.lambdas]

@@ -1,8 +1,9 @@
-"""What a calibrator's parameters ask for, checked."""
+"""What a calibrator of CONSIGN asks: its parameters, resolved."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -10,87 +11,133 @@ import numpy as np
 
 from conformask import _core
 from conformask._arrays import check_ignore_index
-from conformask._exact import as_fraction, as_plain, check_alpha, check_share, tolerated
-from conformask._random import check_key
+from conformask._calibrator import Parameter, number, one_of
+from conformask._exact import as_fraction, as_plain, check_alpha, check_share, number_from_json, tolerated
+from conformask._images import Volumes
+from conformask._random import RandomState, check_key
 from conformask.consign.reference import ReferenceSearch
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Settings"]
+    from conformask._units import OnEmpty
 
-_MAX_COMPONENTS = 64
+__all__ = ["PARAMETERS", "Settings"]
+
+
+def _whole(name: str, largest: int) -> Parameter:
+    """A number of things."""
+
+    def resolve(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int | np.integer):
+            raise TypeError(f"{name} must be an int, got {value!r}")
+        if not 1 <= value <= largest:
+            raise ValueError(f"{name} must be in [1, {largest}], got {value}")
+        return int(value)
+
+    return Parameter(resolve, stale="images")
+
+
+def _lambda_max(value: Any) -> float:
+    if not as_plain(value, "lambda_max") > 0 or float(value) == 0:
+        raise ValueError(f"lambda_max must be above 0, got {value!r}")
+    return float(value)
+
+
+def _quantile_level(value: Any) -> Fraction | None:
+    level = None if value is None else as_fraction(value, "quantile_level")
+    if level is not None and not 0 <= level < 0.5:
+        raise ValueError(f"quantile_level must be in [0, 0.5), got {value!r}")
+    return level
+
+
+def _search(value: Any) -> ReferenceSearch | str:
+    if not isinstance(value, ReferenceSearch) and value not in ("certified", "reference"):
+        raise ValueError(f"search must be 'certified', 'reference' or a ReferenceSearch, got {value!r}")
+    return ReferenceSearch() if value == "reference" else value
+
+
+def _random_state(value: Any) -> RandomState:
+    if not isinstance(value, np.random.Generator | np.random.RandomState | None):
+        check_key(value)
+    return value
+
+
+def _random_state_to_json(value: Any) -> int | None:
+    if not isinstance(value, int | np.integer | None):
+        raise TypeError(f"random_state can be saved as an int or None, got {value!r}")
+    return None if value is None else int(value)
+
+
+def _if_given(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda value: None if value is None else function(value)
+
+
+# The images are not kept: what changes the search needs them again.
+PARAMETERS: Mapping[str, Parameter] = {
+    "n_components": _whole("n_components", 64),
+    "alpha": number("alpha", check_alpha, stale="images"),
+    "min_accuracy": number("min_accuracy", lambda value: check_share(value, "min_accuracy"), stale="images"),
+    "weight": one_of("weight", "sigma", "relative", "none", stale="images"),
+    "search": Parameter(
+        _search,
+        stale="images",
+        to_json=lambda value: asdict(value) if isinstance(value, ReferenceSearch) else value,
+        from_json=lambda found: ReferenceSearch(**found) if isinstance(found, dict) else found,
+    ),
+    "lambda_max": number("lambda_max", _lambda_max, stale="images"),
+    "quantile_level": Parameter(
+        _quantile_level,
+        stale="images",
+        to_json=_if_given(lambda value: as_plain(value, "quantile_level")),
+        from_json=number_from_json,
+    ),
+    "strict": one_of("strict", True, False, stale="images"),
+    "accuracy": one_of("accuracy", "label", "pixel", stale="images"),
+    "ignore_index": Parameter(check_ignore_index),
+    "on_empty": one_of("on_empty", "skip", "raise", "zero_loss", stale="images"),
+    "node_budget": _whole("node_budget", 2**40),
+    "random_state": Parameter(_random_state, to_json=_random_state_to_json),
+    "volumes": one_of("volumes", True, False, "auto"),
+    "progress": one_of("progress", True, False, "auto"),
+}
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What is asked of images."""
+    """The parameters, resolved."""
 
     n_components: int
-    quantile_level: float
-    weight: str
+    alpha: Fraction
     min_accuracy: Fraction
-    strict: bool
-    pixelwise: bool
+    weight: str
+    search: ReferenceSearch | str  # "certified"
     lambda_max: float
-    node_budget: int
+    quantile_level: Fraction | None
+    strict: bool
+    accuracy: str
     ignore_index: int | None
+    on_empty: OnEmpty
+    node_budget: int
+    random_state: RandomState
+    volumes: Volumes
+    progress: bool | str
 
-    @classmethod
-    def of(cls, parameters: dict[str, Any]) -> Settings:
-        """Those of a calibrator, by name; refuses what makes no sense."""
-        for name, largest in {"n_components": _MAX_COMPONENTS, "node_budget": 2**40}.items():
-            value = parameters[name]
-            if isinstance(value, bool) or not isinstance(value, int | np.integer):
-                raise TypeError(f"{name} must be an int, got {value!r}")
-            if not 1 <= value <= largest:
-                raise ValueError(f"{name} must be in [1, {largest}], got {value}")
-        alpha, beta = (
-            check_alpha(parameters["alpha"]),
-            check_share(parameters["min_accuracy"], "min_accuracy"),
-        )
-        allowed = {
-            "weight": ("sigma", "relative", "none"),
-            "strict": (True, False),
-            "accuracy": ("label", "pixel"),
-            "on_empty": ("skip", "raise", "zero_loss"),
-            "volumes": (True, False, "auto"),
-            "progress": (True, False, "auto"),
-        }
-        for name, values in allowed.items():
-            if parameters[name] not in values:
-                raise ValueError(f"{name} must be one of {list(values)}, got {parameters[name]!r}")
-        if beta == 1 and parameters["strict"]:
+    def __post_init__(self) -> None:
+        if self.min_accuracy == 1 and self.strict:
             raise ValueError("no accuracy exceeds min_accuracy=1: say strict=False, or take less")
-        lambda_max, level = parameters["lambda_max"], parameters["quantile_level"]
-        if not as_plain(lambda_max, "lambda_max") > 0 or float(lambda_max) == 0:
-            raise ValueError(f"lambda_max must be above 0, got {lambda_max!r}")
-        exact_level = alpha / 2 if level is None else as_fraction(level, "quantile_level")
-        if not 0 <= exact_level < 0.5:
-            raise ValueError(f"quantile_level must be in [0, 0.5), got {level!r}")
-        search = parameters["search"]
-        if not isinstance(search, ReferenceSearch) and search not in ("certified", "reference"):
-            raise ValueError(f"search must be 'certified', 'reference' or a ReferenceSearch, got {search!r}")
-        if not isinstance(parameters["random_state"], np.random.Generator | np.random.RandomState | None):
-            check_key(parameters["random_state"])
-        return cls(
-            n_components=int(parameters["n_components"]),
-            quantile_level=float(exact_level),
-            weight=parameters["weight"],
-            min_accuracy=beta,
-            strict=bool(parameters["strict"]),
-            pixelwise=parameters["accuracy"] == "pixel",
-            lambda_max=float(lambda_max),
-            node_budget=int(parameters["node_budget"]),
-            ignore_index=check_ignore_index(parameters["ignore_index"]),
-        )
+
+    @property
+    def pixelwise(self) -> bool:
+        """Whether accuracy is the share of right pixels."""
+        return self.accuracy == "pixel"
 
     @property
     def least_accuracy(self) -> Fraction:
         """What must be reached, or exceeded."""
         return self.min_accuracy if self.strict else tolerated(self.min_accuracy)
 
-    def search(self) -> _core.ConsignSearch:
+    def new_search(self) -> _core.ConsignSearch:
         """A search of no images."""
         return _core.ConsignSearch(
             self.least_accuracy, self.strict, self.pixelwise, self.lambda_max, self.node_budget
@@ -98,6 +145,7 @@ class Settings:
 
     def decompose(self, samples: NDArray[np.floating[Any]], index: int) -> _core.ConsignDecomposition:
         """Samples of an image as a mean and components."""
+        level = self.alpha / 2 if self.quantile_level is None else self.quantile_level
         return _core.ConsignDecomposition.of_samples(
-            samples, self.n_components, self.quantile_level, self.weight, index
+            samples, self.n_components, float(level), self.weight, index
         )

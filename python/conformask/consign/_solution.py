@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -12,15 +12,18 @@ import numpy as np
 
 from conformask import _core
 from conformask._documents import finite_or_text
-from conformask._exact import check_alpha
+from conformask._units import KnownUnits, check_groups, known_units
 from conformask.consign._images import Kind
 from conformask.control import CRC
 from conformask.exceptions import InfeasibleRiskError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Found", "Solution", "order"]
+    from conformask.consign._images import Problems
+    from conformask.consign._settings import Settings
+
+__all__ = ["Found", "Solution", "least_controlled"]
 
 _STATUSES = ("exact", "upper_bound", "infeasible", "not_needed")
 
@@ -59,48 +62,68 @@ class Solution:
     lambdas: NDArray[np.float64]
     lower_bounds: NDArray[np.float64]
     statuses: NDArray[np.str_]
-    n_skipped: int
     kind: Kind
-    asked: dict[str, Any]  # the parameters that it answers
+    units: KnownUnits
+    groups: list[int | str] | None  # of the images that count
+    configuration: Settings  # it was found for
     failure: dict[str, Any] | None = None
 
     @classmethod
-    def of(cls, found: Found, n_skipped: int, kind: Kind, asked: dict[str, Any]) -> Solution:
+    def of(cls, found: Found, problems: Problems, settings: Settings) -> Solution:
         """The order statistic of what was found."""
-        lambdas = np.array(found.lambdas, np.float64)
-        lambda_hat = _order_statistic(lambdas, check_alpha(asked["alpha"]))
+        lambdas, units = np.array(found.lambdas, np.float64), problems.units()
+        lambda_hat = least_controlled(lambdas, units, settings.alpha)
         is_found = math.isfinite(lambda_hat)
         return cls(
             lambda_hat if is_found else None,
             lambdas,
             np.array(found.lower_bounds, np.float64),
             np.array(found.statuses, np.str_),
-            n_skipped,
-            kind,
-            asked,
-            None if is_found else _failure(found, n_skipped, asked),
+            problems.kind,
+            units,
+            problems.groups(),
+            settings,
+            None if is_found else _failure(found, units, settings),
         )
 
-    def error(self) -> InfeasibleRiskError:
-        """A new one each time: an exception that is kept keeps what it passed through."""
-        assert self.failure is not None
-        return InfeasibleRiskError(**self.failure)
+    @property
+    def controlled(self) -> float:
+        """Lambda-hat, or an error that says why there is none."""
+        if self.failure is not None:
+            # A new one each time: an exception that is kept keeps what it passed through.
+            raise InfeasibleRiskError(**self.failure)
+        assert self.lambda_hat is not None
+        return self.lambda_hat
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Names and values for people."""
+        skipped = f" ({self.units.n_skipped} skipped)" if self.units.n_skipped else ""
+        names, counts = np.unique(self.statuses, return_counts=True)
+        statuses = ", ".join(f"{count} {name}" for name, count in zip(names, counts, strict=True))
+        return [
+            ("lambda_hat_", "none: it abstains" if self.lambda_hat is None else f"{self.lambda_hat:.6g}"),
+            ("n_images_", f"{self.units.n}{skipped}"),
+            ("image_status_", statuses),
+            ("n_classes_", f"{self.kind.n_classes}"),
+        ]
 
     def to_json(self) -> dict[str, Any]:
         """What a file holds of it."""
         return {
-            "lambda_hat": self.lambda_hat,
+            "lambda_hat": self.controlled,
             "image_lambdas": [finite_or_text(value) for value in self.lambdas],
             "image_lower_bounds": [finite_or_text(value) for value in self.lower_bounds],
             "image_status": self.statuses.tolist(),
-            "n_skipped": self.n_skipped,
+            "groups": self.groups,
+            "n_skipped": self.units.n_skipped,
             "n_classes": self.kind.n_classes,
             "n_axes": self.kind.n_axes,
         }
 
     @classmethod
-    def from_json(cls, results: dict[str, Any], asked: dict[str, Any]) -> Solution:
+    def from_json(cls, document: dict[str, Any], settings: Settings) -> Solution:
         """Results of a file; refuses what no calibration gives."""
+        results = document["results"]
         lambdas, lower_bounds = (
             np.array([float(value) for value in results[name]])
             for name in ("image_lambdas", "image_lower_bounds")
@@ -114,60 +137,83 @@ class Solution:
         for name, (least, largest) in ranges.items():
             if type(results[name]) is not int or not least <= results[name] <= largest:
                 raise ValueError(f"{name} is {results[name]!r}")
+        groups = None if document["format_version"] == 1 else check_groups(results["groups"], n)
+        units = replace(known_units(np.ones(n, bool), groups, None), n_skipped=results["n_skipped"])
         lambda_hat = float(results["lambda_hat"])
-        if lambda_hat != _order_statistic(lambdas, check_alpha(asked["alpha"])) or not math.isfinite(
-            lambda_hat
-        ):
+        known = least_controlled(lambdas, units, settings.alpha)
+        if lambda_hat != known or not math.isfinite(lambda_hat):
             raise ValueError(f"lambda_hat is {results['lambda_hat']!r}, not that of the images")
         kind = Kind(results["n_classes"], results["n_axes"])
-        return cls(lambda_hat, lambdas, lower_bounds, statuses, results["n_skipped"], kind, asked)
+        return cls(lambda_hat, lambdas, lower_bounds, statuses, kind, units, groups, settings)
 
 
-def order(n: int, alpha: Fraction) -> int:
-    """Which smallest lambda of n is lambda-hat; more than n if none is."""
-    return math.ceil((n + 1) * (1 - alpha))
+def least_controlled(lambdas: ArrayLike, units: KnownUnits, alpha: Fraction) -> float:
+    """The smallest lambda beyond which no more images lie than the budget allows; infinite if none is.
+
+    The lambda of an image is NaN where it is not known, and counts as infinite.
+    """
+    largest = np.finfo(np.float64).max
+    finite = np.nan_to_num(np.asarray(lambdas, np.float64), nan=largest, posinf=largest)
+    shares = units.shares or [Fraction(1)] * len(finite)
+    found = _core.weighted_quantile(finite, shares, CRC().budget(units, alpha), 0.0)
+    return math.inf if found is None or found == largest else found
 
 
-def _order_statistic(lambdas: NDArray[np.float64], alpha: Fraction) -> float:
-    k = order(len(lambdas), alpha)
-    if k > len(lambdas):
-        return math.inf
-    return float(np.sort(np.where(np.isnan(lambdas), math.inf, lambdas))[k - 1])
-
-
-def _failure(found: Found, n_skipped: int, asked: dict[str, Any]) -> dict[str, Any]:
+def _failure(found: Found, units: KnownUnits, settings: Settings) -> dict[str, Any]:
     """What an InfeasibleRiskError says."""
-    n, alpha = len(found.lambdas), check_alpha(asked["alpha"])
-    n_needed, k = CRC().n_needed(alpha), order(len(found.lambdas), alpha)
-    left_out = f" ({n_skipped} images without a labelled pixel are left out)" if n_skipped else ""
-    no_lambda = f"no lambda controls the risk at alpha={asked['alpha']} with {n} calibration images{left_out}"
-    failure = {"n_images": n, "alpha": asked["alpha"], "n_needed": n_needed, "n_skipped": n_skipped}
-    if k > n:
-        reason = f"{no_lambda}: at least {n_needed} are needed. Add images"
+    alpha, n, n_needed = float(settings.alpha), units.n, CRC().n_needed(settings.alpha)
+    left_out = f" ({units.n_skipped} images without a labelled pixel are left out)" if units.n_skipped else ""
+    no_lambda = f"no lambda controls the risk at alpha={alpha} with {n} {units.name}{left_out}"
+    failure = {
+        "n_images": n,
+        "alpha": alpha,
+        "n_needed": n_needed,
+        "unit": units.name,
+        "n_skipped": units.n_skipped,
+    }
+    budget = CRC().budget(units, settings.alpha)
+    if budget < 0:
+        reason = f"{no_lambda}: at least {n_needed} are needed. Add {'images' if units.shares is None else 'groups'}"
         return {**failure, "reason": reason}
     n_infeasible = found.statuses.count("infeasible")
     n_open = sum(math.isinf(lam) for lam in found.lambdas) - n_infeasible
-    what = f"be as accurate for any lambda up to {float(asked['lambda_max']):g}"
+    what = f"be as accurate for any lambda up to {settings.lambda_max:g}"
     clauses = [
         *([f"{n_infeasible} images cannot {what}"] if n_infeasible else []),
         *([f"{n_open} {'more ' if n_infeasible else ''}were not shown to {what}"] if n_open else []),
     ]
-    feasible = _round_down(sorted(found.achieved)[n - k], bool(asked["strict"]))
+    may = f"at most {math.floor(budget)} may"
+    if units.shares is not None:
+        may = f"all in all at most {float(budget):.3g} groups may be missed, each by the share of its images"
+    feasible = _round_down(_feasible_accuracy(found, units, budget), settings.strict)
     # A level that is read off these labels keeps no promise on them.
     seen = (
         f" min_accuracy={feasible:g} would have been feasible here: use it on new calibration images only."
         if feasible
         else ""
     )
-    all_fail = " If that is a surprise: X must be (n, S, K, H, W)." if n_infeasible == n else ""
+    all_fail = (
+        " If that is a surprise: X must be (n, S, K, H, W)." if n_infeasible == len(found.lambdas) else ""
+    )
     return {
         **failure,
-        "reason": f"{no_lambda} and min_accuracy={asked['min_accuracy']}: {', '.join(clauses)}, and at most {n - k} "
-        f"may. Take more samples, more components or a larger lambda_max, or fix a lower min_accuracy beforehand and "
+        "reason": f"{no_lambda} and min_accuracy={float(settings.min_accuracy)}: {', '.join(clauses)}, and {may}. "
+        "Take more samples, more components or a larger lambda_max, or fix a lower min_accuracy beforehand and "
         f"calibrate on new images.{seen}{all_fail}",
         "n_infeasible": n_infeasible,
         "feasible_min_accuracy": feasible or None,
     }
+
+
+def _feasible_accuracy(found: Found, units: KnownUnits, budget: Fraction) -> Fraction:
+    """The largest accuracy that no more images miss than the budget allows."""
+    missed = Fraction(0)
+    shares = units.shares or [Fraction(1)] * len(found.achieved)
+    for accuracy, share in sorted(zip(found.achieved, shares, strict=True)):
+        missed += share
+        if missed > budget:
+            return accuracy
+    raise AssertionError("the budget is less than all images")
 
 
 def _round_down(accuracy: Fraction, strict: bool) -> float:

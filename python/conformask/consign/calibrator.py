@@ -2,44 +2,33 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Generator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.base import BaseEstimator
-from sklearn.exceptions import NotFittedError
 
-from conformask._arrays import check_ignore_index
-from conformask._documents import document_text, read_document, reading, save_document
-from conformask._exact import as_plain, check_alpha, number_from_json
+from conformask._calibrator import Calibrator, State, warn_skipped
 from conformask._images import Volumes, is_whole
-from conformask._random import RandomState, check_key
+from conformask._random import RandomState
+from conformask._units import group_mean
 from conformask.consign._images import Kind, Problems, images
 from conformask.consign._search import certified, decided, referred
-from conformask.consign._settings import Settings
+from conformask.consign._settings import PARAMETERS, Settings
 from conformask.consign._solution import Solution
 from conformask.consign.reference import ReferenceSearch
 from conformask.consign.sets import ConsignSet
-from conformask.exceptions import DroppedImagesWarning
 from conformask.report import CoverageReport
 
 if TYPE_CHECKING:
     from typing import Self
 
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["ConsignCalibrator"]
 
-_NAME = "ConsignCalibrator"
-_FORMAT_VERSION = 1
-# Parameters that may change after calibration.
-_FREE = ("on_empty", "progress", "random_state", "volumes")
 
-
-class ConsignCalibrator(BaseEstimator):
+class ConsignCalibrator(Calibrator[Settings, None, Solution]):
     r"""Sets of whole segmentations that hold a new image's truth, or it abstains, with probability ``1 - alpha``.
 
     From several samples of one model for each image (dropout, ensemble members, a probabilistic network) CONSIGN learns
@@ -110,16 +99,16 @@ class ConsignCalibrator(BaseEstimator):
     ----------
     lambda_hat_ : float
         The calibrated lambda.
-    image_lambdas_ : float64 array (n_images_,)
-        An upper bound of the smallest lambda of each image that counts, shown by coefficients; infinite if none were
+    image_lambdas_ : float64 array, one of each image that counts
+        An upper bound of the smallest lambda of each image, shown by coefficients; infinite if none were
         found, NaN if it is not needed.
-    image_lower_bounds_ : float64 array (n_images_,)
+    image_lower_bounds_ : float64 array, one of each image that counts
         Lower bounds.
-    image_status_ : array (n_images_,) of str
+    image_status_ : array of str, one of each image that counts
         "exact": the bounds are within ``max(1e-6, 1e-3 * image_lambdas_)``; "upper_bound": the budget was spent;
         "infeasible": surely no lambda up to `lambda_max`; "not_needed": surely larger than lambda-hat, and given up.
     n_images_ : int
-        Number of images that count.
+        Number of images (groups, if given) that count.
     n_skipped_ : int
         Number of images left out.
     n_classes_ : int
@@ -128,6 +117,9 @@ class ConsignCalibrator(BaseEstimator):
     Notes
     -----
     Any finite scores will do whose argmax is the prediction: probabilities or logits.
+
+    With ``groups``, the images of a group (patient, sequence) count once, by the share of them that are missed, and n
+    is the number of groups. The promise is then about a random image of a random new group.
 
     A certified search finds smaller lambdas than sampling does. The segmentation that shows it may be a rare one among
     random samples of the set: coverage is about what the set holds, not about what a few draws from it show.
@@ -154,6 +146,10 @@ class ConsignCalibrator(BaseEstimator):
     >>> calibrator.evaluate(X[40:], y[40:]).coverage >= 0.8
     True
     """
+
+    _CONFIGURATION = Settings
+    _PARAMETERS = PARAMETERS
+    _FORMAT = ("ConsignCalibrator", 2)  # 1: without groups
 
     def __init__(
         self,
@@ -192,7 +188,7 @@ class ConsignCalibrator(BaseEstimator):
 
     # Calibration
 
-    def fit(self, X: Any, y: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None, *, groups: ArrayLike | None = None) -> Self:
         """Calibrates on images, and forgets what it knew.
 
         Parameters
@@ -202,6 +198,8 @@ class ConsignCalibrator(BaseEstimator):
             S samples of the model for each image. Without `y`: an iterable of ``(samples, labels)`` pairs.
         y : integer array (n, H, W) or (n, D, H, W), or a list or iterable of arrays, one per image
             Labels.
+        groups : sequence of n ints or strings, or None
+            What each image belongs to: a group counts once, by the share of its images that are missed.
 
         Returns
         -------
@@ -215,24 +213,18 @@ class ConsignCalibrator(BaseEstimator):
         TypeError, ValueError
             If the input is not as described; the message names argument, image and value. The object stays as it was.
         """
-        settings, alpha, reference = self._settings(), check_alpha(self.alpha), self._reference()
-        problems = Problems(images(X, y, self.progress, volumes=self.volumes), settings, self.on_empty)
-        if reference is None:
-            found = certified(problems, settings, alpha, self.progress)
+        settings = self._configuration()
+        problems = Problems(X, y, settings, groups=groups)
+        search = settings.search
+        if isinstance(search, ReferenceSearch):
+            found = referred(problems, search, settings)
         else:
-            seed = check_key(self.random_state)
-            found = referred(problems, reference, settings, alpha, seed, self.progress)
-        solution = Solution.of(found, problems.n_skipped, problems.kind, self._asked())
-        self._solution = solution
-        if solution.n_skipped:
-            of = f"{solution.n_skipped} of {solution.n_skipped + len(solution.lambdas)} images"
-            warnings.warn(
-                f"{of} have no labelled pixel: they are left out, n = {len(solution.lambdas)}",
-                DroppedImagesWarning,
-                stacklevel=2,
-            )
-        if solution.failure:
-            raise solution.error()
+            found = certified(problems, settings)
+        solution = Solution.of(found, problems, settings)
+        self._update(lambda _: State(None, solution))
+        n_seen = solution.units.n_skipped + len(solution.lambdas)
+        warn_skipped(solution.units.n_skipped, n_seen, solution.units.n, "{} have no labelled pixel")
+        _ = solution.controlled  # raises where there is no lambda-hat
         return self
 
     # Results
@@ -240,40 +232,37 @@ class ConsignCalibrator(BaseEstimator):
     @property
     def lambda_hat_(self) -> float:
         """The calibrated lambda."""
-        solution = self._solved()
-        if solution.lambda_hat is None:
-            raise solution.error()
-        return solution.lambda_hat
+        return self._current()[1].controlled
 
     @property
     def image_lambdas_(self) -> NDArray[np.float64]:
         """The smallest lambda of each image, from above."""
-        return self._solved().lambdas
+        return self._current()[1].lambdas
 
     @property
     def image_lower_bounds_(self) -> NDArray[np.float64]:
         """The smallest lambda of each image, from below."""
-        return self._solved().lower_bounds
+        return self._current()[1].lower_bounds
 
     @property
     def image_status_(self) -> NDArray[np.str_]:
         """How the search of each image ended."""
-        return self._solved().statuses
+        return self._current()[1].statuses
 
     @property
     def n_images_(self) -> int:
-        """Number of images that count."""
-        return len(self._solved().lambdas)
+        """Number of images (or groups) that count."""
+        return self._current()[1].units.n
 
     @property
     def n_skipped_(self) -> int:
         """Number of images left out because they have no labelled pixel."""
-        return self._solved().n_skipped
+        return self._current()[1].units.n_skipped
 
     @property
     def n_classes_(self) -> int:
         """K."""
-        return self._solved().kind.n_classes
+        return self._current()[1].kind.n_classes
 
     # Prediction
 
@@ -296,16 +285,20 @@ class ConsignCalibrator(BaseEstimator):
         TypeError, ValueError
             If X is not as described, or K is not that of calibration.
         """
-        sets = self._sets(X, self.lambda_hat_, self._solved().kind, self._settings())
+        settings, solution = self._current()
+        sets = _sets(X, solution.controlled, solution.kind, settings)
         return list(sets) if is_whole(X) or isinstance(X, Sequence) else sets
 
-    def evaluate(self, X: Any, y: Any = None) -> CoverageReport:
+    def evaluate(self, X: Any, y: Any = None, *, groups: ArrayLike | None = None) -> CoverageReport:
         """How often the sets hold the truth, certified by search.
 
         Parameters
         ----------
         X, y
             As for :meth:`fit`; images that did not calibrate.
+        groups : sequence of n ints or strings, or None
+            What each image belongs to. Coverage is then the mean over groups of the share of their images that are
+            covered. Give it where :meth:`fit` got groups; the mean over images is another coverage.
 
         Returns
         -------
@@ -316,10 +309,9 @@ class ConsignCalibrator(BaseEstimator):
         sklearn.exceptions.NotFittedError, TypeError, ValueError
             As :meth:`predict`, and for labels that do not fit.
         """
-        lam, settings = self.lambda_hat_, self._settings()
-        problems = Problems(
-            images(X, y, self.progress, volumes=self.volumes), settings, self.on_empty, self._solved().kind
-        )
+        settings, solution = self._current()
+        lam = solution.controlled
+        problems = Problems(X, y, settings, solution.kind, groups)
         found = decided(problems, settings, lam)
         if not found.lambdas:
             raise ValueError(
@@ -327,30 +319,32 @@ class ConsignCalibrator(BaseEstimator):
             )
         contained = np.array(found.lambdas) <= lam
         certified = contained | (np.array(found.lower_bounds) > lam)
+        names = problems.groups()
         return CoverageReport(
-            coverage=float(contained.mean()),
-            coverage_bound=float((contained | ~certified).mean()),
+            coverage=group_mean(contained.astype(np.float64), names),
+            coverage_bound=group_mean((contained | ~certified).astype(np.float64), names),
             n_images=len(contained),
             n_skipped=problems.n_skipped,
-            alpha=float(self.alpha),
+            n_groups=None if names is None else len(set(names)),
+            alpha=float(settings.alpha),
             lambda_hat=lam,
             contained=contained,
             certified=certified,
         )
 
-    def score(self, X: Any, y: Any = None) -> float:
+    def score(self, X: Any, y: Any = None, *, groups: ArrayLike | None = None) -> float:
         """The share of images whose truth is in the set.
 
         Parameters
         ----------
-        X, y
+        X, y, groups
             As for :meth:`evaluate`.
 
         Returns
         -------
         float in [0, 1]
         """
-        return self.evaluate(X, y).coverage
+        return self.evaluate(X, y, groups=groups).coverage
 
     # Files
 
@@ -369,89 +363,14 @@ class ConsignCalibrator(BaseEstimator):
         TypeError
             If `random_state` is a generator.
         """
-        solution = self._solved()
-        if solution.lambda_hat is None:
-            raise solution.error()
-        if not isinstance(self.random_state, int | np.integer | None):
-            raise TypeError(f"random_state can be saved as an int or None, got {self.random_state!r}")
-        parameters = {
-            **self.get_params(deep=False),
-            **{name: as_plain(getattr(self, name), name) for name in ("alpha", "min_accuracy", "lambda_max")},
-            "n_components": int(self.n_components),
-            "node_budget": int(self.node_budget),
-            "strict": bool(self.strict),
-            "progress": self.progress if self.progress == "auto" else bool(self.progress),
-            "ignore_index": check_ignore_index(self.ignore_index),
-            "random_state": None if self.random_state is None else int(self.random_state),
-            "search": asdict(self.search) if isinstance(self.search, ReferenceSearch) else self.search,
-        }
-        if self.quantile_level is not None:
-            parameters["quantile_level"] = as_plain(self.quantile_level, "quantile_level")
-        text = document_text(
-            _NAME, _FORMAT_VERSION, {"parameters": parameters, "results": solution.to_json()}
-        )
-        save_document(Path(path), lambda _: text, None)
+        self._save(path)
 
     @classmethod
-    def load(cls, path: str | Path) -> ConsignCalibrator:
-        """Reads what :meth:`save` wrote. Nothing in the file is executed.
+    def _solution_from_json(cls, document: dict[str, Any], configuration: Settings) -> Solution:
+        return Solution.from_json(document, configuration)
 
-        Parameters
-        ----------
-        path : path
-            The JSON file.
 
-        Returns
-        -------
-        ConsignCalibrator
-
-        Raises
-        ------
-        FileNotFoundError
-            If there is no such file.
-        ValueError
-            If the file is damaged, foreign, or of a newer version.
-        """
-        content = Path(path).read_bytes()
-        with reading(path):
-            document = read_document(content, _NAME, _FORMAT_VERSION)
-            parameters = {name: number_from_json(value) for name, value in document["parameters"].items()}
-            if isinstance(parameters["search"], dict):
-                parameters["search"] = ReferenceSearch(**parameters["search"])
-            calibrator = cls(**parameters)
-            calibrator._settings()  # refuses what makes no sense
-            calibrator._solution = Solution.from_json(document["results"], calibrator._asked())
-        return calibrator
-
-    # Inside
-
-    def _settings(self) -> Settings:
-        return Settings.of(self.get_params(deep=False))
-
-    def _reference(self) -> ReferenceSearch | None:
-        if isinstance(self.search, ReferenceSearch):
-            return self.search
-        return ReferenceSearch() if self.search == "reference" else None
-
-    def _sets(self, X: Any, lam: float, kind: Kind, settings: Settings) -> Generator[ConsignSet, None, None]:
-        for samples, _, index in images(X, None, self.progress, with_labels=False, volumes=self.volumes):
-            kind.check(samples, index, "calibration")
-            yield ConsignSet(settings.decompose(samples, index), lam, settings)
-
-    def _asked(self) -> dict[str, Any]:
-        """The parameters that lambda-hat depends on."""
-        return {name: value for name, value in self.get_params(deep=False).items() if name not in _FREE}
-
-    def _solved(self) -> Solution:
-        solution: Solution | None = self.__dict__.get("_solution")
-        if solution is None:
-            raise NotFittedError(f"this {type(self).__name__} has seen no images yet: call fit first")
-        for name, value in self._asked().items():
-            if value != solution.asked[name]:
-                raise ValueError(
-                    f"{name} is {value!r}, but images were calibrated with {solution.asked[name]!r}: fit again"
-                )
-        return solution
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return self.__dict__.get("_solution") is not None
+def _sets(X: Any, lam: float, kind: Kind, settings: Settings) -> Generator[ConsignSet, None, None]:
+    for samples, _, index in images(X, None, settings.progress, with_labels=False, volumes=settings.volumes):
+        kind.check(samples, index, "calibration")
+        yield ConsignSet(settings.decompose(samples, index), lam, settings)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -12,10 +12,13 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from conformask._exact import as_plain
+from conformask._random import check_key
 from conformask.consign._images import VOID, Problem
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from conformask.consign._settings import Settings
 
 __all__ = ["ReferenceSearch", "solve"]
 
@@ -89,30 +92,23 @@ class ReferenceSearch:
 
 def solve(
     problems: Sequence[Problem | None],
-    k: int,
+    is_enough: Callable[[list[float]], bool],
     search: ReferenceSearch,
-    min_accuracy: Fraction,
-    *,
-    strict: bool,
-    pixelwise: bool,
-    lambda_max: float,
-    seed: int,
-    progress: bool | str,
+    settings: Settings,
 ) -> list[float]:
-    """The lambda at which each image is done: NaN if k were done before, infinite if `lambda_max` came first.
+    """The lambda at which each image is done: NaN if enough were done before, infinite if `lambda_max` came first.
 
-    None stands for an image that is done from the beginning.
+    None stands for an image that is done from the beginning. `is_enough` is asked of lambdas that are NaN where an
+    image is not done.
     """
-    torch = _torch()
+    torch, seed = _torch(), check_key(settings.random_state)
     lambdas = [0.0 if problem is None else math.nan for problem in problems]
     searchers = [
-        None if problem is None else _Image(torch, problem, search, min_accuracy, strict, pixelwise)
-        for problem in problems
+        None if problem is None else _Image(torch, problem, search, settings) for problem in problems
     ]
-    if k > len(problems):
-        return [math.inf if math.isnan(lam) else lam for lam in lambdas]
-    n_grid = max(0, math.floor((lambda_max - search.first) / search.step + 1e-9) + 1)
-    with tqdm(total=k, unit="image", disable=None if progress == "auto" else not progress) as bar:
+    n_grid = max(0, math.floor((settings.lambda_max - search.first) / search.step + 1e-9) + 1)
+    disable = None if settings.progress == "auto" else not settings.progress
+    with tqdm(total=len(problems), unit="image", disable=disable) as bar:
         for place in range(n_grid):
             lam = search.first + place * search.step
             for index, image in enumerate(searchers):
@@ -120,9 +116,8 @@ def solve(
                     continue
                 if image.succeeds(lam, np.random.default_rng([seed, index, place])):
                     lambdas[index] = lam
-            n_done = sum(not math.isnan(lam) for lam in lambdas)
-            bar.update(n_done - bar.n)
-            if n_done >= k:
+            bar.update(sum(not math.isnan(lam) for lam in lambdas) - bar.n)
+            if is_enough(lambdas):
                 return lambdas
     return [math.inf if math.isnan(lam) else lam for lam in lambdas]
 
@@ -145,18 +140,17 @@ class _Image:
         torch: Any,
         problem: Problem,
         search: ReferenceSearch,
-        min_accuracy: Fraction,
-        strict: bool,
-        pixelwise: bool,
+        settings: Settings,
     ) -> None:
         found, valid = problem.decomposition, problem.labels != VOID
         mean = found.mean.reshape(len(found.mean), -1)
         self.mean64 = mean[:, valid]
         self.components64 = found.components.reshape(len(found.centre), *mean.shape)[:, :, valid]
         self.centre, self.half, self.labels = found.centre, found.half, problem.labels[valid]
-        self.torch, self.search, self.min_accuracy, self.strict = torch, search, min_accuracy, strict
+        self.torch, self.search = torch, search
+        self.min_accuracy, self.strict = settings.least_accuracy, settings.strict
         present, self.groups = np.unique(self.labels, return_inverse=True)
-        if pixelwise:
+        if settings.pixelwise:
             present, self.groups = present[:1], np.zeros_like(self.groups)
         self.sizes = np.bincount(self.groups, minlength=len(present))
         self.mean = torch.as_tensor(self.mean64, dtype=torch.float32)

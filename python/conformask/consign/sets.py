@@ -215,7 +215,7 @@ class ConsignSet:
             If `y` does not fit, or has no labelled pixel.
         """
         labels = label_codes(label_array(y), self._decomposition, self._settings.ignore_index)
-        search = self._settings.search()
+        search = self._settings.new_search()
         if not search.add(self._decomposition, labels):
             raise ValueError("y has no labelled pixel: whether it is in the set is undefined")
         search.warm_start(self.lambda_hat)

@@ -1,5 +1,5 @@
 """Family 1: multi-labeled masks whose risk is controlled."""
 
-from conformask.risk_control.calibrator import ConformalRiskCalibrator, load_profiles
+from conformask.risk_control.calibrator import ConformalRiskCalibrator
 
-__all__ = ["ConformalRiskCalibrator", "load_profiles"]
+__all__ = ["ConformalRiskCalibrator"]

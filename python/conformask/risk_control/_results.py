@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from conformask.profiles import Units
+    from conformask._units import Units
 
 __all__ = ["Results"]
 

@@ -13,12 +13,13 @@ from conformask._arrays import INPUTS, check_ignore_index
 from conformask._calibrator import Parameter, State, number, one_of, warn_skipped
 from conformask._documents import finite_or_text
 from conformask._exact import check_alpha
+from conformask._units import OnEmpty, Units
 from conformask._warnings import warn_caller
-from conformask.binned import check_collect
 from conformask.control import Method, as_method, method_from_document, method_to_document
 from conformask.exceptions import InfeasibleRiskError, InfeasibleRiskWarning
 from conformask.losses import Loss, as_loss, loss_from_json, loss_to_json
-from conformask.profiles import OnEmpty, Profiles, Units
+from conformask.profiles import Profiles
+from conformask.profiles.binned import check_collect
 from conformask.scores import ConformityScore, as_score, lambda_max, score_from_json, score_to_json
 
 if TYPE_CHECKING:

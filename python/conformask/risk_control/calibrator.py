@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from conformask._calibrator import State
 from conformask._images import Volumes
-from conformask.binned import BinnedProfiles
+from conformask._units import OnEmpty
 from conformask.control import Method
 from conformask.exceptions import InfeasibleRiskError
 from conformask.losses import Loss, LossLike
-from conformask.profiles import OnEmpty, Profiles, ScoreProfiles, profile, read_archive
+from conformask.profiles import BinnedProfiles, Profiles, load_profiles, profile
 from conformask.risk_control._prediction import Predictor
 from conformask.risk_control._solution import (
     PARAMETERS,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
-__all__ = ["ConformalRiskCalibrator", "load_profiles"]
+__all__ = ["ConformalRiskCalibrator"]
 
 
 class ConformalRiskCalibrator(Predictor):
@@ -433,13 +433,3 @@ class ConformalRiskCalibrator(Predictor):
 
     def _how_to_fit(self) -> str:
         return "call fit or partial_fit first"
-
-
-def load_profiles(path: Path | BinaryIO) -> Profiles:
-    """Profiles of either kind."""
-
-    def make(arrays: dict[str, Any]) -> Profiles:
-        kind = BinnedProfiles if "kind" in arrays else ScoreProfiles
-        return kind._from_arrays(arrays)
-
-    return read_archive(path, make)

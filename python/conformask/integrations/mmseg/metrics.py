@@ -24,8 +24,8 @@ from conformask._images import walk
 from conformask._sequences import listed
 from conformask.integrations.mmseg.predictions import field_of, loaded, refuse_merged, scores_of
 from conformask.losses import as_loss
-from conformask.profiles import Profiles, profile
-from conformask.risk_control import ConformalRiskCalibrator, load_profiles
+from conformask.profiles import Profiles, load_profiles, profile
+from conformask.risk_control import ConformalRiskCalibrator
 from conformask.scores import as_score
 
 __all__ = ["ConformalCalibration", "ConformalEvaluation", "ConformalProfile"]

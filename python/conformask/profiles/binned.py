@@ -12,13 +12,9 @@ import numpy as np
 from conformask import _core
 from conformask._exact import check_lambda
 from conformask._sequences import listed
+from conformask._units import OnEmpty, Units, check_on_empty
 from conformask.losses import CallableLoss, Loss, LossLike, as_loss, loss_from_json, loss_to_json
-from conformask.profiles import (
-    OnEmpty,
-    Profiles,
-    Units,
-    check_on_empty,
-)
+from conformask.profiles.base import Profiles
 from conformask.scores import ConformityScore, lambda_max, score_from_json, score_to_json
 
 if TYPE_CHECKING:
@@ -26,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["BinnedProfiles"]
+__all__ = ["BinnedProfiles", "check_collect"]
 
 # Of a loss: the number of images on which it is defined; which bins hold anything and what; or no bins, and the steps.
 _Part: TypeAlias = "tuple[int, NDArray[Any] | None, NDArray[Any]]"
@@ -58,6 +54,13 @@ class BinnedProfiles(Profiles):
         What was collected.
     exact : bool
         False: risks are known from above.
+    n_classes : int
+        K.
+
+    See Also
+    --------
+    ScoreProfiles : Exact, for every loss and split; its size grows with the images.
+    profile : Makes profiles of images.
 
     Examples
     --------

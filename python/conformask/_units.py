@@ -1,0 +1,170 @@
+"""Who counts, and how much: images, groups of them, weights. Control methods and calibrators need no more of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from conformask._exact import as_fraction, check_alpha
+from conformask._sequences import check_ordered
+from conformask.exceptions import InfeasibleRiskError
+from conformask.losses import exact_sum
+from conformask.metrics import exact_mean
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from conformask.control import Method
+
+__all__ = [
+    "KnownUnits",
+    "OnEmpty",
+    "Units",
+    "check_groups",
+    "check_on_empty",
+    "check_sample_weight",
+    "counted_images",
+    "group_mean",
+    "known_units",
+]
+
+OnEmpty = Literal["skip", "raise", "zero_loss"]
+
+
+@dataclass(frozen=True)
+class Units:
+    """Who counts: the images, or groups of them, whose losses are averaged."""
+
+    total: Fraction
+    n: int
+    n_skipped: int
+    name: str = "calibration images"
+    n_eff: float = math.nan  # effective number of images
+
+    def __post_init__(self) -> None:
+        if math.isnan(self.n_eff):
+            object.__setattr__(self, "n_eff", float(self.n))
+
+    @property
+    def whole(self) -> bool:
+        """Whether each unit is one image, which counts once."""
+        return True
+
+    def infeasible(self, alpha: float | Fraction, method: Method) -> InfeasibleRiskError:
+        """What to say if no lambda controls the risk."""
+        size = self.n if self.total == self.n else float(self.total)
+        return InfeasibleRiskError(
+            size, float(alpha), method.n_needed(check_alpha(alpha)), self.name, self.n_skipped
+        )
+
+
+@dataclass(frozen=True)
+class KnownUnits(Units):
+    """And how much each of them counts, where the images are known one by one."""
+
+    counted: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
+    shares: list[Fraction] | None = None  # of each image; None: 1 each
+
+    @property
+    def whole(self) -> bool:
+        return self.shares is None or all(share in (0, 1) for share in self.shares)
+
+    def mean(self, losses: NDArray[np.float64]) -> float:
+        """The mean loss, from exact sums; undefined losses that count are 0."""
+        losses = np.nan_to_num(losses, nan=0.0)
+        if self.shares is None:
+            return exact_mean(losses[self.counted])
+        return float(exact_sum(losses, self.shares) / self.total) if self.total else math.nan
+
+
+def known_units(
+    counted: NDArray[np.bool_],
+    groups: Sequence[int | str] | None,
+    sample_weight: Sequence[float] | None,
+) -> KnownUnits:
+    """Who counts of images that are known one by one, alone, by groups or by weights."""
+    n, n_skipped = int(counted.sum()), int((~counted).sum())
+    if groups is not None:
+        sizes: dict[int | str, int] = {}
+        for group, counts in zip(groups, counted, strict=True):
+            if counts:
+                sizes[group] = sizes.get(group, 0) + 1
+        shares = [
+            Fraction(int(counts), sizes.get(group, 1)) for group, counts in zip(groups, counted, strict=True)
+        ]
+        total, name = Fraction(len(sizes)), "groups of calibration images"
+        return KnownUnits(total, len(sizes), n_skipped, name, counted=counted, shares=shares)
+    if sample_weight is not None:
+        shares = [
+            as_fraction(weight, "sample_weight") * int(counts)
+            for weight, counts in zip(sample_weight, counted, strict=True)
+        ]
+        total, squares = sum(shares, Fraction()), sum((share**2 for share in shares), Fraction())
+        name = "as the summed weight of the calibration images"
+        n_eff = float(total**2 / squares) if squares else 0.0
+        return KnownUnits(total, n, n_skipped, name, n_eff, counted, shares)
+    return KnownUnits(Fraction(n), n, n_skipped, counted=counted)
+
+
+def check_on_empty(on_empty: object) -> None:
+    """Refuses what is no policy."""
+    if on_empty not in ("skip", "raise", "zero_loss"):
+        raise ValueError(f"on_empty must be 'skip', 'raise' or 'zero_loss', got {on_empty!r}")
+
+
+def counted_images(losses: NDArray[np.float64], on_empty: OnEmpty) -> NDArray[np.bool_]:
+    """Which images count, by `on_empty`, where the loss may be undefined (NaN)."""
+    undefined = np.isnan(losses)
+    if on_empty == "raise" and undefined.any():
+        index = int(undefined.argmax())
+        raise ValueError(f"the loss is undefined on image {index}: it has no labelled pixel that counts")
+    check_on_empty(on_empty)
+    return ~undefined if on_empty == "skip" else np.ones(len(losses), bool)
+
+
+def group_mean(values: NDArray[np.float64], groups: Sequence[int | str] | None) -> float:
+    """The mean over images of what is not NaN; or with groups the mean over these of the means of their images."""
+    if groups is None:
+        return exact_mean(values)
+    members: dict[int | str, list[float]] = {}
+    for group, value in zip(groups, values.tolist(), strict=True):
+        members.setdefault(group, []).append(value)
+    return exact_mean(np.array([exact_mean(np.array(each)) for each in members.values()]))
+
+
+def check_groups(groups: Any, n: int) -> list[int | str] | None:
+    """What each of n images belongs to, as ints or as strings."""
+    if groups is None:
+        return None
+    check_ordered(groups, "groups")
+    array = np.asarray(groups)
+    mixed = array.dtype.kind == "U" and not all(isinstance(group, str) for group in groups)
+    if array.shape != (n,) or array.dtype.kind not in "iuU" or mixed:
+        raise ValueError(
+            f"groups must hold an int or string for each of {n} images, got {array.dtype} {array.shape}"
+        )
+    values: list[int | str] = array.tolist()
+    return values
+
+
+def check_sample_weight(sample_weight: Any, groups: Any, n: int) -> list[float] | None:
+    """How much each of n images counts, as floats."""
+    if sample_weight is None:
+        return None
+    if groups is not None:
+        raise ValueError("groups and sample_weight cannot be combined")
+    check_ordered(sample_weight, "sample_weight")
+    array = np.asarray(sample_weight, np.float64)
+    if array.shape != (n,):
+        raise ValueError(f"sample_weight must hold a number for each of {n} images, got shape {array.shape}")
+    bad = ~((array >= 0) & (array <= 1))
+    if bad.any():
+        index = int(bad.argmax())
+        raise ValueError(f"sample_weight must be in [0, 1], got {array[index]} for image {index}")
+    values: list[float] = array.tolist()
+    return values

@@ -1,0 +1,8 @@
+"""Profiles: all that calibration needs to know of the images. They answer every loss, alpha and split without maps."""
+
+from conformask.profiles.base import Profiles
+from conformask.profiles.binned import BinnedProfiles
+from conformask.profiles.build import load_profiles, profile
+from conformask.profiles.exact import Activation, ScoreProfiles
+
+__all__ = ["Activation", "BinnedProfiles", "Profiles", "ScoreProfiles", "load_profiles", "profile"]

@@ -1,0 +1,205 @@
+"""What exact and binned profiles have in common: losses and alphas, merges, files."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import nullcontext
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+
+import numpy as np
+
+from conformask._documents import write_whole
+from conformask._exact import check_alpha, check_lambda
+from conformask._units import OnEmpty, Units
+from conformask.control import Method, as_method
+from conformask.losses import Loss, LossLike, as_loss
+from conformask.scores import ConformityScore
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from numpy.typing import NDArray
+
+__all__ = ["Profiles", "read_archive"]
+
+T = TypeVar("T")
+
+FORMAT_VERSION = 1
+
+
+class Profiles(ABC):
+    """What exact and binned profiles have in common: they answer for losses and alphas, and they merge."""
+
+    conformity_score: ConformityScore
+    exact: bool
+
+    @property
+    @abstractmethod
+    def n_classes(self) -> int:
+        """K."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def merge(self, other: Any) -> Self:
+        """The images of both."""
+
+    def lambda_hat(
+        self, loss: LossLike, alpha: float, *, method: Method | str = "crc", on_empty: OnEmpty = "skip"
+    ) -> float:
+        r"""The smallest lambda that controls the risk: by default, whose corrected empirical risk is at most alpha.
+
+        .. math:: \hat\lambda = \inf \Big\{ \lambda : \frac{\sum_i L_i(\lambda) + 1}{n + 1} \le \alpha \Big\}
+
+        Exact: no grid, no tolerance; binned profiles may give a little more (:class:`BinnedProfiles`). A few
+        milliseconds, from the profiles alone.
+
+        Parameters
+        ----------
+        loss : MiscoverageLoss or another loss, "miscoverage", "binary" or a function
+            The loss.
+        alpha : float in (0, 1)
+            The risk level.
+        method : CRC, PAC, RCPS or "crc", default="crc"
+            How the risk is controlled.
+        on_empty : {"skip", "raise", "zero_loss"}, default="skip"
+            What becomes of images on which the loss is undefined.
+
+        Returns
+        -------
+        float
+
+        Raises
+        ------
+        InfeasibleRiskError
+            If there are fewer images (groups; summed weights) than the method needs: ``ceil(1 / alpha) - 1`` for CRC.
+        ValueError
+            If a parameter is out of range.
+
+        See Also
+        --------
+        risk : The empirical risk at a lambda.
+        risk_curve : The empirical risk at all of them.
+
+        References
+        ----------
+        Angelopoulos, Bates, Fisch, Lei, Schuster, "Conformal Risk Control", ICLR 2024, arXiv:2208.02814, equation 4.
+        """
+        loss = as_loss(loss)
+        return self._controlled(loss, alpha, as_method(method), self._units(loss, on_empty))
+
+    def _controlled(self, loss: Loss, alpha: float | Fraction, method: Method, units: Units) -> float:
+        method.check_loss(loss)
+        lam = self._lambda_hat(loss, method.budget(units, check_alpha(alpha)), units)
+        if lam is None:
+            raise units.infeasible(alpha, method)
+        return lam
+
+    def risk(self, loss: LossLike, lam: float, *, on_empty: OnEmpty = "skip") -> float:
+        """The empirical risk at lambda: the mean of the losses; binned profiles know it from above.
+
+        Parameters
+        ----------
+        loss : MiscoverageLoss or another loss, "miscoverage", "binary" or a function
+            The loss.
+        lam : float
+            Lambda.
+        on_empty : {"skip", "raise", "zero_loss"}, default="skip"
+            What becomes of images on which the loss is undefined.
+
+        Returns
+        -------
+        float
+            In [0, 1]; NaN if no image counts.
+        """
+        return self._risk(as_loss(loss), check_lambda(lam), self._units(as_loss(loss), on_empty))
+
+    @abstractmethod
+    def risk_curve(
+        self, loss: LossLike, *, at: float | None = None, on_empty: OnEmpty = "skip", n_points: int = 1000
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The empirical risk as a function of lambda."""
+
+    def save(self, path: str | Path | BinaryIO) -> None:
+        """Writes the profiles to an ``.npz`` file, without pickle.
+
+        Parameters
+        ----------
+        path : path or binary file
+            The file.
+        """
+        with write_whole(Path(path)) if isinstance(path, str | Path) else nullcontext(path) as file:
+            np.savez_compressed(file, format_version=np.int64(FORMAT_VERSION), **self._to_arrays())
+
+    @classmethod
+    def load(cls, path: str | Path | BinaryIO) -> Self:
+        """Reads what :meth:`save` wrote.
+
+        Parameters
+        ----------
+        path : path or binary file
+            The file.
+
+        Returns
+        -------
+        ScoreProfiles or BinnedProfiles, as the class is
+
+        Raises
+        ------
+        ValueError
+            If the file is damaged, foreign, of the other kind, or of a newer version.
+        """
+        return read_archive(path, cls._from_arrays)
+
+    @abstractmethod
+    def _to_arrays(self) -> dict[str, Any]:
+        """All of it."""
+
+    @classmethod
+    @abstractmethod
+    def _from_arrays(cls, arrays: dict[str, Any]) -> Self:
+        """The inverse; whatever it raises says that the arrays are none of ours."""
+
+    @abstractmethod
+    def _units(self, loss: Loss, on_empty: OnEmpty) -> Units:
+        """Who counts under a loss."""
+
+    @abstractmethod
+    def _lambda_hat(self, loss: Loss, budget: Fraction, units: Units) -> float | None:
+        """The smallest lambda whose summed loss is within the budget; None if that is negative."""
+
+    @abstractmethod
+    def _risk(self, loss: Loss, lam: float, units: Units) -> float: ...
+
+    def _check_merge(self, other: object) -> None:
+        if type(other) is not type(self):
+            raise TypeError(
+                f"{type(self).__name__} merge with {type(self).__name__} only, got {type(other).__name__}"
+            )
+        assert isinstance(other, Profiles)
+        if self.conformity_score != other.conformity_score:
+            raise ValueError(
+                f"profiles by {self.conformity_score} and by {other.conformity_score} cannot be merged"
+            )
+
+
+def read_archive(path: str | Path | BinaryIO, make: Callable[[dict[str, Any]], T]) -> T:
+    """What `make` makes of the arrays in a file of profiles."""
+    try:
+        with (
+            Path(path).open("rb") if isinstance(path, str | Path) else nullcontext(path) as file,
+            np.load(file, allow_pickle=False) as archive,
+        ):
+            arrays = {name: archive[name] for name in archive.files}
+        version = int(arrays["format_version"])
+        if version > FORMAT_VERSION:
+            raise ValueError(f"format version {version} is newer than {FORMAT_VERSION}; update conformask")
+        return make(arrays)
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        raise ValueError(f"{path} holds no profiles of conformask: {error}") from error

@@ -1,0 +1,192 @@
+"""Profiles of images: one pass over their maps, or a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, overload
+
+from conformask import _backend, _core
+from conformask._arrays import check_ignore_index, check_inputs
+from conformask._images import SCORES, Volumes, check_volumes, walk
+from conformask._units import check_groups, check_sample_weight
+from conformask.losses import LossLike
+from conformask.profiles.base import Profiles, read_archive
+from conformask.profiles.binned import BinnedProfiles, check_collect
+from conformask.profiles.exact import ScoreProfiles
+from conformask.scores import ConformityScore, ScoreLike, as_score
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+__all__ = ["load_profiles", "profile"]
+
+
+_IMAGES_AT_ONCE = 16  # that are profiled exactly before they go into bins
+
+
+@overload
+def profile(
+    X: Any,
+    y: Any = ...,
+    conformity_score: ScoreLike = ...,
+    *,
+    inputs: str = ...,
+    ignore_index: int | None = ...,
+    groups: ArrayLike | None = ...,
+    sample_weight: ArrayLike | None = ...,
+    activation: bool = ...,
+    collect: None = ...,
+    volumes: Volumes = ...,
+    progress: bool | str = ...,
+) -> ScoreProfiles: ...
+
+
+@overload
+def profile(
+    X: Any,
+    y: Any = ...,
+    conformity_score: ScoreLike = ...,
+    *,
+    inputs: str = ...,
+    ignore_index: int | None = ...,
+    groups: ArrayLike | None = ...,
+    sample_weight: ArrayLike | None = ...,
+    activation: bool = ...,
+    collect: Iterable[LossLike] | None,
+    volumes: Volumes = ...,
+    progress: bool | str = ...,
+) -> ScoreProfiles | BinnedProfiles: ...
+
+
+def profile(
+    X: Any,
+    y: Any = None,
+    conformity_score: ScoreLike = "lac",
+    *,
+    inputs: str = "probabilities",
+    ignore_index: int | None = 255,
+    groups: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    activation: bool = False,
+    collect: Iterable[LossLike] | None = None,
+    volumes: Volumes = "auto",
+    progress: bool | str = "auto",
+) -> ScoreProfiles | BinnedProfiles:
+    """Profiles images in one pass over their maps.
+
+    Parameters
+    ----------
+    X : array (n, K, H, W) or (n, K, D, H, W), float16, float32 or float64; or a list of (K, H, W); or an iterable
+        Softmax probabilities, or what `inputs` says. Without `y`: an iterable of ``(scores, labels)`` pairs, one image
+        each.
+    y : integer array (n, H, W) or (n, D, H, W), or a list or iterable of arrays, one per image
+        Labels.
+    conformity_score : LAC, APS, RAPS, SACP, their names in lower case or a callable, default="lac"
+        The score (a callable: see :class:`~conformask.ConformalRiskCalibrator`).
+    inputs : {"probabilities", "logits", "scores"}, default="probabilities"
+        What the scores are: see :class:`~conformask.ConformalRiskCalibrator`.
+    ignore_index : int or None, default=255
+        The label of void pixels; an error if it is a class.
+    groups : sequence of n ints or strings, or None, default=None
+        What each image belongs to (patient, sequence): a group counts once, with the mean of its losses.
+    sample_weight : sequence of n floats in [0, 1], or None, default=None
+        How relevant each image is to those to come, fixed beforehand (see
+        :class:`~conformask.ConformalRiskCalibrator`).
+    activation : bool, default=False
+        Whether to count all classes' critical values in the same pass (40 kB per image, and about five times the time),
+        so that :meth:`ScoreProfiles.activation` works.
+    collect : sequence of losses, or None, default=None
+        None keeps exact profiles. With losses, profiles are binned: a few MB however many images, for these losses
+        alone (see :class:`BinnedProfiles`).
+    volumes : bool or "auto", default="auto"
+        Whether the images of a list or an iterable are volumes (see :class:`~conformask.ConformalRiskCalibrator`).
+    progress : bool or "auto", default="auto"
+        Whether to show a progress bar over images.
+
+    Returns
+    -------
+    ScoreProfiles, or BinnedProfiles if `collect` is given
+        Exact: 6 bytes per mispredicted pixel (float64 input: 10) and 8 K bytes per image.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the input is not as described; the message names argument, image and value.
+
+    See Also
+    --------
+    ScoreProfiles, BinnedProfiles : What it returns.
+    ConformalRiskCalibrator : Keeps the profiles of its images as ``profiles_``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> X = np.full((9, 2, 4, 4), 0.5)
+    >>> y = np.ones((9, 4, 4), int)  # ties go to class 0: class 1 enters at 0.5
+    >>> cm.profile(X, y).lambda_hat("miscoverage", alpha=0.1)
+    0.5
+    """
+    score, index = as_score(conformity_score), check_ignore_index(ignore_index)
+    check_inputs(inputs)
+    check_volumes(volumes)
+
+    def exact_parts(at_once: int | None) -> Iterator[_core.ExactProfile]:
+        n_classes = None
+        for scores, labels, first in walk(X, y, SCORES, progress, at_once=at_once, volumes=volumes):
+            if n_classes is not None and n_classes != scores.shape[1]:
+                raise ValueError(
+                    f"X has K = {scores.shape[1]} classes in image {first}, but K = {n_classes} before"
+                )
+            part = _backend.profile(scores, labels, score, inputs, index, bool(activation), first)
+            n_classes = part.n_classes
+            yield part
+
+    if collect is not None:
+        return _binned(score, collect, groups, sample_weight, activation, exact_parts(_IMAGES_AT_ONCE))
+    parts = list(exact_parts(None))
+    if not parts:
+        raise ValueError("X is empty: it holds no image")
+    core = parts[0] if len(parts) == 1 else _core.ExactProfile.concatenate(parts)
+    return ScoreProfiles(
+        core, score, check_groups(groups, len(core)), check_sample_weight(sample_weight, groups, len(core))
+    )
+
+
+def _binned(
+    score: ConformityScore,
+    collect: Iterable[LossLike],
+    groups: object,
+    sample_weight: object,
+    activation: object,
+    parts: Iterator[_core.ExactProfile],
+) -> BinnedProfiles:
+    losses = check_collect(collect)
+    if not losses:
+        raise ValueError("collect must name at least one loss")
+    for name, value in {
+        "groups": groups,
+        "sample_weight": sample_weight,
+        "activation": activation or None,
+    }.items():
+        if value is not None:
+            raise ValueError(f"binned profiles do not know single images: {name} needs profile='exact'")
+    binned = None
+    for part in parts:
+        if binned is None:
+            binned = BinnedProfiles._empty(score, part.n_classes, losses)
+        binned._core.add(part)
+    if binned is None:
+        raise ValueError("X is empty: it holds no image")
+    return binned
+
+
+def load_profiles(path: Path | BinaryIO) -> Profiles:
+    """Profiles of either kind."""
+
+    def make(arrays: dict[str, Any]) -> Profiles:
+        kind = BinnedProfiles if "kind" in arrays else ScoreProfiles
+        return kind._from_arrays(arrays)
+
+    return read_archive(path, make)

@@ -1,0 +1,292 @@
+"""Exact profiles: every critical value above 0, for every loss, alpha and split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from conformask import _core
+from conformask._arrays import clean_bools
+from conformask._exact import check_lambda
+from conformask._units import (
+    KnownUnits,
+    OnEmpty,
+    Units,
+    check_groups,
+    check_sample_weight,
+    counted_images,
+    known_units,
+)
+from conformask.losses import Loss, LossLike, as_loss, loss_values
+from conformask.metrics import exact_mean
+from conformask.profiles.base import Profiles
+from conformask.scores import ConformityScore, lambda_max, score_from_json, score_to_json
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["Activation", "ScoreProfiles"]
+
+
+class Activation(NamedTuple):
+    """An activation ratio that is known to lie between two numbers."""
+
+    lower: float
+    upper: float
+
+
+class ScoreProfiles(Profiles):
+    """The critical values of the labelled pixels of many images.
+
+    Made by :func:`profile`, or found as ``profiles_`` of a fitted :class:`~conformask.ConformalRiskCalibrator`.
+    Indexing gives the profiles of some images (an array of indices, a boolean mask or a slice); images are shared, not
+    copied, so random splits cost nothing.
+
+    Attributes
+    ----------
+    conformity_score : LAC, APS, RAPS or SACP, or a callable
+        The score.
+    n_classes : int
+        K.
+    exact : bool
+        True: losses, risks and lambda-hat are exact.
+
+    See Also
+    --------
+    BinnedProfiles : A few MB however many images, for losses that are named beforehand.
+    profile : Makes profiles of images.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.dirichlet(np.ones(4), size=(60, 8, 8)).transpose(0, 3, 1, 2)
+    >>> y = rng.integers(0, 4, (60, 8, 8))
+    >>> profiles = cm.profile(X, y)
+    >>> split = rng.permutation(60)
+    >>> calibration, test = profiles[split[:30]], profiles[split[30:]]
+    >>> lam = calibration.lambda_hat(cm.MiscoverageLoss(), alpha=0.2)
+    >>> abs(test.risk("miscoverage", lam) - 0.2) < 0.05
+    True
+    """
+
+    exact = True
+
+    def __init__(
+        self,
+        core: _core.ExactProfile,
+        conformity_score: ConformityScore,
+        groups: Sequence[int | str] | None = None,
+        sample_weight: Sequence[float] | None = None,
+    ) -> None:
+        self._core = core
+        self.conformity_score = conformity_score
+        self._groups = None if groups is None else list(groups)
+        self._sample_weight = None if sample_weight is None else list(sample_weight)
+
+    def __len__(self) -> int:
+        return len(self._core)
+
+    def __repr__(self) -> str:
+        return (
+            f"<ScoreProfiles of {len(self)} images, K = {self.n_classes}, {self.conformity_score}: "
+            f"{self._core.n_values:,} critical values above 0>"
+        )
+
+    @property
+    def n_classes(self) -> int:
+        """K."""
+        return self._core.n_classes
+
+    def __getitem__(self, index: Any) -> ScoreProfiles:
+        """The profiles of some images."""
+        everything = np.arange(len(self))
+        if isinstance(index, np.ndarray) and index.dtype == bool:
+            index = clean_bools(index)
+        # An empty list is an array of floats, which is no index.
+        chosen = everything[index] if isinstance(index, slice) or np.size(index) else everything[:0]
+        indices = [int(i) for i in np.atleast_1d(chosen)]
+        return ScoreProfiles(
+            self._core.take(indices),
+            self.conformity_score,
+            None if self._groups is None else [self._groups[i] for i in indices],
+            None if self._sample_weight is None else [self._sample_weight[i] for i in indices],
+        )
+
+    def merge(self, other: ScoreProfiles) -> ScoreProfiles:
+        """The images of both, those of `other` last.
+
+        Parameters
+        ----------
+        other : ScoreProfiles
+            Profiles made by the same score, for the same K.
+
+        Returns
+        -------
+        ScoreProfiles
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `other` is something else, or K, the scores, or the presence of groups or weights differ.
+        """
+        self._check_merge(other)
+        if (self._groups is None) != (other._groups is None):
+            raise ValueError("groups must be given for all images or for none")
+        if self._groups and other._groups and type(self._groups[0]) is not type(other._groups[0]):
+            raise ValueError("groups must all be ints or all be strings")
+        if (self._sample_weight is None) != (other._sample_weight is None):
+            raise ValueError("sample_weight must be given for all images or for none")
+        return ScoreProfiles(
+            _core.ExactProfile.concatenate([self._core, other._core]),
+            self.conformity_score,
+            None if self._groups is None else self._groups + (other._groups or []),
+            None if self._sample_weight is None else self._sample_weight + (other._sample_weight or []),
+        )
+
+    def _risk(self, loss: Loss, lam: float, units: Units) -> float:
+        assert isinstance(units, KnownUnits)
+        return units.mean(self.losses(loss, lam))
+
+    def _lambda_hat(self, loss: Loss, budget: Fraction, units: Units) -> float | None:
+        assert isinstance(units, KnownUnits)
+        largest = lambda_max(self.conformity_score, self.n_classes)
+        return loss._lambda_hat(self._core, budget, units.shares, largest)
+
+    def losses(self, loss: LossLike, lam: float | ArrayLike) -> NDArray[np.float64]:
+        """The loss of each image at one or more lambdas.
+
+        Parameters
+        ----------
+        loss : MiscoverageLoss or another loss, "miscoverage", "binary" or a function
+            The loss.
+        lam : float or array (L,)
+            Lambda.
+
+        Returns
+        -------
+        float64 array (n,) or (n, L)
+            NaN where the loss is undefined.
+        """
+        lambdas = np.asarray(lam, np.float64)
+        if not (lambdas >= 0).all():
+            raise ValueError(f"lam must be at least 0, got {lam!r}")
+        order = np.argsort(lambdas.ravel(), kind="stable")
+        losses = np.empty((len(self), lambdas.size))
+        losses[:, order] = as_loss(loss)._of_profile(self._core, np.ascontiguousarray(lambdas.ravel()[order]))
+        return losses.reshape((len(self), *lambdas.shape))
+
+    def activation(self, lam: float) -> Activation:
+        """The activation ratio at lambda, to within a bracket, without the maps.
+
+        Parameters
+        ----------
+        lam : float
+            Lambda.
+
+        Returns
+        -------
+        Activation
+            ``lower <= activation ratio <= upper``: the mean over images of the mean set size on labelled pixels. The
+            cells of the grid are 1/128 of a halving of the probability wide.
+
+        Raises
+        ------
+        ValueError
+            If activations were not counted: ``cm.profile(..., activation=True)`` does.
+        """
+        bracket = self._core.activation(check_lambda(lam))
+        if bracket is None:
+            raise ValueError(
+                "activations were not counted; make the profiles with cm.profile(..., activation=True)"
+            )
+        return Activation(*(exact_mean(ends) for ends in bracket))
+
+    def risk_curve(
+        self, loss: LossLike, *, at: float | None = None, on_empty: OnEmpty = "skip", n_points: int = 1000
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The empirical risk as a function of lambda.
+
+        Parameters
+        ----------
+        loss : MiscoverageLoss or another loss, "miscoverage", "binary" or a function
+            The loss.
+        at : float or None, default=None
+            A lambda to be among the points.
+        on_empty : {"skip", "raise", "zero_loss"}, default="skip"
+            What becomes of images on which the loss is undefined.
+        n_points : int, default=1000
+            About how many of the jumps to return. Every point is exact.
+
+        Returns
+        -------
+        lambdas : float64 array (m,)
+            Ascending, from 0 to ``lambda_max``.
+        risks : float64 array (m,)
+            The risk from each lambda on, up to the next jump.
+        """
+        loss = as_loss(loss)
+        if n_points < 1:
+            raise ValueError(f"n_points must be at least 1, got {n_points}")
+        jumps = loss._jumps(self._core, n_points)
+        ends = [
+            0.0,
+            lambda_max(self.conformity_score, self.n_classes),
+            *([] if at is None else [check_lambda(at)]),
+        ]
+        lambdas = np.unique(np.concatenate([jumps, ends]))
+        units, losses = self._units(loss, on_empty), self.losses(loss, lambdas)
+        return lambdas, np.array([units.mean(column) for column in losses.T])
+
+    def _units(self, loss: Loss, on_empty: OnEmpty) -> KnownUnits:
+        """Who counts under a loss."""
+        totals = self._core.totals()
+        counted = counted_images(loss_values(loss, np.zeros_like(totals), totals), on_empty)
+        return known_units(counted, self._groups, self._sample_weight)
+
+    def _to_arrays(self) -> dict[str, Any]:
+        totals, lengths, values, labels, activations = self._core.to_arrays()
+        found: dict[str, Any] = {
+            "conformity_score": np.str_(score_to_json(self.conformity_score)),
+            "totals": totals,
+            "lengths": lengths,
+            "values": values,
+            "labels": labels,
+        }
+        if activations is not None:
+            found["activations"] = activations
+        if self._groups is not None:
+            found["groups"] = np.asarray(self._groups)
+        if self._sample_weight is not None:
+            found["sample_weight"] = np.asarray(self._sample_weight, np.float64)
+        return found
+
+    @classmethod
+    def _from_arrays(cls, arrays: dict[str, Any]) -> Self:
+        if "kind" in arrays:
+            raise ValueError("it holds binned profiles: read them with BinnedProfiles.load")
+        score = score_from_json(str(arrays["conformity_score"]))
+        core = _core.ExactProfile.from_arrays(
+            score._kernel(),
+            arrays["totals"],
+            arrays["lengths"],
+            arrays["values"],
+            arrays["labels"],
+            None if (counts := arrays.get("activations")) is None else counts.astype(np.uint64),
+        )
+        groups = check_groups(arrays.get("groups"), len(core))
+        return cls(core, score, groups, check_sample_weight(arrays.get("sample_weight"), groups, len(core)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        arrays = self._core.to_arrays()
+        return _rebuild, (self.conformity_score, arrays, self._groups, self._sample_weight)
+
+
+def _rebuild(score: ConformityScore, arrays: tuple[Any, ...], groups: Any, weights: Any) -> ScoreProfiles:
+    return ScoreProfiles(_core.ExactProfile.from_arrays(score._kernel(), *arrays), score, groups, weights)
