@@ -365,7 +365,7 @@ _BY_NAME: dict[str, type[Loss]] = {
 _WITH_DEFAULTS = ("miscoverage", "binary")
 
 
-def as_loss(loss: object) -> Loss:
+def as_loss(loss: object, name: str = "loss") -> Loss:
     """The loss of a name, the loss itself, or what makes a loss of a function."""
     if isinstance(loss, Loss):
         return loss
@@ -374,8 +374,8 @@ def as_loss(loss: object) -> Loss:
     if callable(loss) and not isinstance(loss, type):
         return CallableLoss(loss)
     raise ValueError(
-        f"loss must be one of {sorted(_WITH_DEFAULTS)}, a loss such as BinaryLoss(0.9), or a function of the coverage, "
-        f"got {loss!r}"
+        f"{name} must be one of {sorted(_WITH_DEFAULTS)}, a loss such as BinaryLoss(0.9), or a function of the "
+        f"coverage, got {loss!r}"
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import gc
 import itertools
 import json
@@ -19,7 +18,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.base import clone
-from sklearn.exceptions import NotFittedError
 
 import conformask as cm
 import consign_twin as twin
@@ -994,103 +992,6 @@ def test_numbers_of_numpy_can_be_saved(tmp_path) -> None:
     assert (type(search.n_points), type(search.step)) == (int, float)
 
 
-BAD_PARAMETERS = {
-    "alpha": [0, 1, 1.5, "x"],
-    "n_components": [0, 65, 2.5, True],
-    "min_accuracy": [0, -0.1, 1.1, "x"],
-    "weight": ["sum"],
-    "search": ["fast", 3],
-    "lambda_max": [0, -1, math.inf, math.nan, 10**400, Fraction(1, 10**400)],
-    "quantile_level": [0.5, -0.1],
-    "strict": ["yes"],
-    "accuracy": ["labels"],
-    "ignore_index": [1.5, 2**70],
-    "on_empty": ["ignore"],
-    "node_budget": [0, 1.5],
-    "random_state": [-1, np.int64(-1), "abc"],
-    "volumes": ["maybe"],
-    "progress": ["maybe"],
-}
-
-
-@pytest.mark.parametrize(("name", "value"), [(n, v) for n, values in BAD_PARAMETERS.items() for v in values])
-def test_bad_parameters(name: str, value: object) -> None:
-    with pytest.raises((ValueError, TypeError), match=name):
-        Calibrator(**{name: value}).fit(*problem(6))
-
-
-def test_fit_comes_first() -> None:
-    for use in (lambda c: c.predict(problem(2)[0]), lambda c: c.lambda_hat_, lambda c: c.save("x.json")):
-        with pytest.raises(NotFittedError, match="has seen no images yet"):
-            use(Calibrator())
-
-
-# scikit-learn's contract
-
-
-OTHER = {
-    "n_components": 2,
-    "alpha": 0.25,
-    "min_accuracy": 0.8,
-    "weight": "relative",
-    "search": cm.consign.ReferenceSearch(),
-    "lambda_max": 100.0,
-    "quantile_level": 0.1,
-    "strict": True,
-    "accuracy": "pixel",
-    "ignore_index": -1,
-    "on_empty": "zero_loss",
-    "node_budget": 500,
-    "random_state": 3,
-    "volumes": True,
-    "progress": False,
-}
-
-
-def test_parameters_are_stored_and_cloned() -> None:
-    calibrator = Calibrator(**OTHER)
-    assert vars(calibrator) == OTHER == calibrator.get_params()
-    assert clone(calibrator).get_params() == OTHER
-    assert Calibrator().set_params(**OTHER).get_params() == OTHER
-    assert list(Calibrator().get_params()) == sorted(OTHER)
-    Calibrator(alpha="nonsense")  # nothing is checked yet
-
-
-def test_fit_gives_self_and_leaves_everything() -> None:
-    X, y = problem(12)
-    X.flags.writeable = y.flags.writeable = False
-    calibrator = Calibrator(2, alpha=0.3, min_accuracy=0.8)
-    before = calibrator.get_params()
-    assert calibrator.fit(X, y) is calibrator
-    assert calibrator.get_params() == before
-    assert {name for name in vars(calibrator) if not name.startswith("_")} == OTHER.keys()
-    learned = (
-        "lambda_hat_",
-        "image_lambdas_",
-        "image_lower_bounds_",
-        "image_status_",
-        "n_images_",
-        "n_skipped_",
-    )
-    assert all(hasattr(calibrator, name) for name in learned)
-    assert type(calibrator.lambda_hat_) is float
-    first = calibrator.lambda_hat_
-    assert calibrator.fit(X[:8], y[:8]).n_images_ == 8  # forgets what it knew
-    assert calibrator.fit(X, y).lambda_hat_ == first
-    assert "alpha=0.3" in repr(calibrator)
-
-
-@pytest.mark.parametrize("way", [copy.copy, copy.deepcopy, lambda c: pickle.loads(pickle.dumps(c))])
-def test_copies(way) -> None:
-    X, y = problem(12)
-    calibrator = Calibrator(2, alpha=0.3, min_accuracy=0.8).fit(X, y)
-    twin_ = way(calibrator)
-    assert results(twin_) == results(calibrator)
-    one, other = calibrator.predict(X[:1])[0], way(twin_.predict(X[:1])[0])
-    assert np.array_equal(one.sample(3, random_state=0), other.sample(3, random_state=0))
-    assert one.contains(y[0]).contained == other.contains(y[0]).contained
-
-
 # Files
 
 
@@ -1117,55 +1018,92 @@ def test_save_needs_numbers(tmp_path) -> None:
         calibrator.save(tmp_path / "x.json")
 
 
-def broken(name: str, value: object):
-    def change(document: dict) -> None:
-        document["results"][name] = value
-
-    return change
-
-
 DAMAGES = {
-    "format": lambda d: d.update(format="other"),
-    "newer": lambda d: d.update(format_version=99),
-    "no version": lambda d: d.pop("format_version"),
-    "alpha": lambda d: d["parameters"].update(alpha=2),
-    "unknown parameter": lambda d: d["parameters"].update(apples=2),
-    "lambda": broken("lambda_hat", 123.0),
-    "no lambda": broken("lambda_hat", "inf"),
-    "short": broken("image_status", ["exact"]),
-    "status": lambda d: d["results"]["image_status"].__setitem__(0, "fine"),
-    "negative": lambda d: d["results"]["image_lambdas"].__setitem__(0, -1.0),
-    "bounds": lambda d: d["results"]["image_lower_bounds"].__setitem__(0, "inf"),
-    "classes": broken("n_classes", 1),
-    "skipped": broken("n_skipped", "none"),
+    "lambda of others": lambda results: results.update(lambda_hat=123.0),
+    "short": lambda results: results.update(image_status=["exact"]),
+    "status": lambda results: results["image_status"].__setitem__(0, "fine"),
+    "negative": lambda results: results["image_lambdas"].__setitem__(0, -1.0),
+    "bounds": lambda results: results["image_lower_bounds"].__setitem__(0, "inf"),
+    "axes": lambda results: results.update(n_axes=4),
+    "groups": lambda results: results.update(groups=[0, 1]),
 }
 
 
 @pytest.mark.parametrize("name", DAMAGES)
-def test_damaged_files(name: str, tmp_path) -> None:
+def test_damaged_results(name: str, tmp_path) -> None:
     X, y = problem(12)
     path = tmp_path / "x.json"
     Calibrator(2, alpha=0.3, min_accuracy=0.8).fit(X, y).save(path)
     document = json.loads(path.read_text())
-    DAMAGES[name](document)
+    DAMAGES[name](document["results"])
     path.write_text(json.dumps(document))
     with pytest.raises(ValueError, match="damaged or holds no calibrator"):
         Calibrator.load(path)
 
 
-def test_foreign_files(tmp_path) -> None:
+def test_files_of_version_1_are_read(tmp_path) -> None:
+    """They know no groups."""
+    X, y = problem(12)
     path = tmp_path / "x.json"
-    for content in (b"", b"\xff\xfe", b"[]", b"{}"):
-        path.write_bytes(content)
-        with pytest.raises(ValueError, match="damaged or holds no calibrator"):
-            Calibrator.load(path)
-    with pytest.raises(FileNotFoundError):
-        Calibrator.load(tmp_path / "none.json")
-    cm.ConformalRiskCalibrator(alpha=0.5).fit(np.full((3, 2, 2, 2), 0.5), np.zeros((3, 2, 2), int)).save(path)
-    with pytest.raises(
-        ValueError, match=r"it holds a ConformalRiskCalibrator: read it with ConformalRiskCalibrator\.load"
-    ):
-        Calibrator.load(path)
+    fitted = Calibrator(2, alpha=0.3, min_accuracy=0.8).fit(X, y)
+    fitted.save(path)
+    document = json.loads(path.read_text())
+    document["format_version"] = 1
+    del document["results"]["groups"]
+    path.write_text(json.dumps(document))
+    assert results(Calibrator.load(path)) == results(fitted)
+
+
+# Groups
+
+
+def grouped_twin(lambdas: np.ndarray, groups: np.ndarray, alpha: Fraction) -> float:
+    """By definition: the smallest lambda at which the mean over groups of the share that is missed, with one more group
+    that is missed as a whole, is at most alpha."""
+    lambdas, n = np.nan_to_num(lambdas, nan=np.inf), len(set(groups.tolist()))
+    for lam in np.unique([0.0, *lambdas]):
+        missed = lambdas > lam
+        shares = [
+            Fraction(int(missed[groups == g].sum()), int((groups == g).sum())) for g in set(groups.tolist())
+        ]
+        if lam < np.inf and (sum(shares, Fraction(0)) + 1) / (n + 1) <= alpha:
+            return float(lam)
+    return math.inf
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("alpha", [0.25, 0.3, 0.5])
+def test_lambda_hat_of_groups_by_definition(seed: int, alpha: float, tmp_path) -> None:
+    X, y = problem(30, n_classes=2, strength=1.5)
+    groups = np.random.default_rng(seed).integers(0, 12, 30)
+    calibrator = Calibrator(2, alpha=alpha, min_accuracy=0.8)
+    # What is given up depends on groups: every image is searched to the end by itself.
+    alone = [bracket(*pair, min_accuracy=0.8, quantile_level=alpha / 2) for pair in zip(X, y, strict=True)]
+    every = np.array([upper for _, upper, _ in alone])
+    expected = grouped_twin(every, groups, Fraction(repr(alpha)))
+    if math.isinf(expected):
+        with pytest.raises(cm.InfeasibleRiskError, match="groups may be missed"):
+            calibrator.fit(X, y, groups=groups)
+        return
+    calibrator.fit(X, y, groups=groups)
+    assert close(calibrator.lambda_hat_, expected)
+    known = calibrator.image_lambdas_ <= calibrator.lambda_hat_
+    assert np.array_equal(known, every <= calibrator.lambda_hat_)
+    calibrator.save(tmp_path / "x.json")
+    assert Calibrator.load(tmp_path / "x.json").lambda_hat_ == calibrator.lambda_hat_
+    contained = calibrator.evaluate(X, y, groups=groups)
+    shares = [known[groups == g].mean() for g in set(groups.tolist())]
+    assert contained.coverage == pytest.approx(np.mean(shares), abs=1e-12)
+    assert contained.coverage >= 1 - alpha
+
+
+def test_groups_of_void_images() -> None:
+    X, y = problem(12)
+    y[[0, 5]] = 255
+    groups = [0, 0, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9]
+    with pytest.warns(cm.DroppedImagesWarning, match="2 of 12 images have no labelled pixel"):
+        fitted = Calibrator(2, alpha=0.3, min_accuracy=0.8).fit(X, y, groups=groups)
+    assert (fitted.n_images_, fitted.n_skipped_, len(fitted.image_lambdas_)) == (9, 2, 10)  # group 3 is void
 
 
 # Ctrl-C

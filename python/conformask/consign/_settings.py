@@ -60,7 +60,8 @@ def _search(value: Any) -> ReferenceSearch | str:
 def _random_state(value: Any) -> RandomState:
     if not isinstance(value, np.random.Generator | np.random.RandomState | None):
         check_key(value)
-    return value
+    state: RandomState = value
+    return state
 
 
 def _random_state_to_json(value: Any) -> int | None:

@@ -22,8 +22,9 @@ try:
 except ModuleNotFoundError as error:
     raise ImportError(f'{__name__} needs Dask: pip install "conformask[dask]"') from error
 
-from conformask.profiles import Profiles
+from conformask.profiles import Profiles, ScoreProfiles
 from conformask.profiles import profile as profile_here
+from conformask.profiles.binned import check_single_images
 
 if TYPE_CHECKING:
     from conformask.losses import LossLike
@@ -36,7 +37,12 @@ _FAN_IN = 8  # profiles that are merged at once
 
 
 def fit(
-    calibrator: ConformalRiskCalibrator, X: da.Array | Iterable[Any], y: da.Array | None = None
+    calibrator: ConformalRiskCalibrator,
+    X: da.Array | Iterable[Any],
+    y: da.Array | None = None,
+    *,
+    groups: Any = None,
+    sample_weight: Any = None,
 ) -> ConformalRiskCalibrator:
     """Fits a calibrator on blocks of images, wherever they are.
 
@@ -48,6 +54,8 @@ def fit(
         Scores. Without `y`: delayed ``(scores, labels)`` pairs of arrays ``(n_i, K, H, W)`` and ``(n_i, H, W)``.
     y : dask array (n, H, W) or (n, D, H, W), or None
         Labels.
+    groups, sample_weight : array or dask array (n,), or None
+        As for :meth:`conformask.ConformalRiskCalibrator.fit`, in the order of the blocks.
 
     Returns
     -------
@@ -81,6 +89,8 @@ def fit(
         configuration.conformity_score,
         inputs=configuration.inputs,
         ignore_index=configuration.ignore_index,
+        groups=groups,
+        sample_weight=sample_weight,
         collect=configuration.collected(),
     )
     return calibrator._fit_profiles(profiles, configuration)
@@ -93,6 +103,8 @@ def profile(
     *,
     inputs: str = "probabilities",
     ignore_index: int | None = 255,
+    groups: Any = None,
+    sample_weight: Any = None,
     collect: Iterable[LossLike] | None = None,
 ) -> Profiles:
     """Profiles blocks of images where they are, and merges the profiles in a tree, in the order of the images.
@@ -103,6 +115,8 @@ def profile(
         As for :func:`fit`.
     conformity_score, inputs, ignore_index, collect
         As for :func:`conformask.profile`.
+    groups, sample_weight : array or dask array (n,), or None
+        As for :func:`conformask.profile`, in the order of the blocks.
 
     Returns
     -------
@@ -123,6 +137,8 @@ def profile(
     >>> profile(blocks).lambda_hat("miscoverage", alpha=0.1)
     0.5
     """
+    if collect is not None:
+        check_single_images(groups=groups, sample_weight=sample_weight)
     options = {
         "conformity_score": conformity_score,
         "inputs": inputs,
@@ -138,9 +154,12 @@ def profile(
         raise ValueError("X is empty: it holds no block")
     while len(parts) > 1:
         parts = [delayed(_merge)(parts[i : i + _FAN_IN]) for i in range(0, len(parts), _FAN_IN)]
-    (merged,) = compute(parts[0])
+    merged, groups, sample_weight = compute(parts[0], groups, sample_weight)
     assert isinstance(merged, Profiles)
-    return merged
+    if groups is None and sample_weight is None:
+        return merged
+    assert isinstance(merged, ScoreProfiles)
+    return merged._counting(groups, sample_weight)
 
 
 def _blocks(X: Any, y: Any) -> list[tuple[Any, int | None]]:

@@ -270,7 +270,7 @@ def _names(losses: Sequence[Loss]) -> str:
 
 def check_collect(losses: object) -> tuple[Loss, ...]:
     """Losses that bins can hold, each once, in an order of their own: it does not matter in which they are named."""
-    found = {as_loss(loss) for loss in listed(losses, "collect")}
+    found = {as_loss(loss, "each loss of collect") for loss in listed(losses, "collect")}
     for loss in found:
         if isinstance(loss, CallableLoss):
             raise ValueError(

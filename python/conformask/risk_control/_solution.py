@@ -94,7 +94,12 @@ class Configuration:
             check_collect([self.loss, *self.collect])
 
     def units(self, profiles: Profiles) -> Units:
-        """Who counts."""
+        """Who counts; refuses profiles by another score."""
+        known = profiles.conformity_score
+        if known != self.conformity_score:
+            raise ValueError(
+                f"conformity_score is {self.conformity_score}, but the images were calibrated with {known}: fit again"
+            )
         return profiles._units(self.loss, self.on_empty)
 
     def budget(self, profiles: Profiles) -> Fraction:
@@ -150,10 +155,6 @@ def profiles_of(state: State[Profiles, Solution]) -> Profiles:
 def solve(profiles: Profiles, configuration: Configuration) -> Solution:
     """The smallest lambda that controls the risk."""
     score, loss, alpha = configuration.conformity_score, configuration.loss, configuration.alpha
-    if profiles.conformity_score != score:
-        raise ValueError(
-            f"the images were profiled by {profiles.conformity_score}: fit again to change the score"
-        )
     units, bound = configuration.units(profiles), float(alpha)
     try:
         lam = profiles._controlled(loss, alpha, configuration.method, units)

@@ -1,0 +1,185 @@
+"""The estimators, and what the contract needs to know of each. A new one joins by one line in ESTIMATORS."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import conformask as cm
+import consign_twin
+from problems import wide
+
+
+@dataclass(frozen=True)
+class Case:
+    """An estimator and images to calibrate it on."""
+
+    kind: type
+    parameters: Mapping[str, Any]  # with which it can be fitted, quickly
+    other: Mapping[str, Any]  # another value for every parameter
+    bad: Mapping[str, list[Any]]  # values that every parameter refuses
+    stale: Mapping[str, list[str]]  # what becomes of results when it is set after calibration
+    learned: Mapping[str, type]
+    methods: tuple[str, ...]
+    data: Callable[[], tuple[NDArray, NDArray]]
+    predicted: Callable[[Any, NDArray], NDArray]  # what it predicts, as arrays that compare
+    saved: Mapping[str, Any] = field(default_factory=dict)  # parameters that a file cannot hold, as it can
+
+    def new(self, **parameters: Any) -> Any:
+        return self.kind(**{**self.parameters, **parameters})
+
+    def fitted(self, **parameters: Any) -> Any:
+        return self.new(**parameters).fit(*self.data())
+
+    def found(self, estimator: Any, *leave_out: str) -> dict[str, str]:
+        """All that was learned, as text: NaN is equal to NaN there."""
+        values = {name: getattr(estimator, name) for name in self.learned if name not in leave_out}
+        return {
+            name: repr(value.tolist() if isinstance(value, np.ndarray) else value)
+            for name, value in values.items()
+        }
+
+
+def _scenes() -> tuple[NDArray, NDArray]:
+    problem = wide()
+    return problem.X, problem.y
+
+
+def _samples() -> tuple[NDArray, NDArray]:
+    return consign_twin.fields(np.random.default_rng(5), 12, 8, 2, noise=0.05, modes=2)
+
+
+def _sets(calibrator: Any, X: NDArray) -> NDArray:
+    return np.stack([each.sample(2, random_state=0) for each in calibrator.predict(X)])
+
+
+_LEVELS = [0, 1, 1.5, "x", True, None, math.nan]
+_COMMON = {
+    "ignore_index": [1.5, 2**70],
+    "on_empty": ["ignore"],
+    "volumes": ["maybe"],
+    "progress": ["maybe"],
+}
+
+ESTIMATORS = [
+    Case(
+        cm.ConformalRiskCalibrator,
+        parameters={},
+        other={
+            "conformity_score": cm.LAC(include_top1=False),
+            "loss": cm.MiscoverageLoss("balanced"),
+            "alpha": 0.25,
+            "method": cm.RCPS(0.25),
+            "inputs": "scores",
+            "ignore_index": -1,
+            "profile": "binned",
+            "collect": ("binary",),
+            "on_empty": "zero_loss",
+            "on_infeasible": "full",
+            "volumes": False,
+            "progress": False,
+        },
+        bad={
+            "conformity_score": ["apples", 3],
+            "loss": ["apples", 3],
+            "alpha": _LEVELS,
+            "method": ["apples", 3],
+            "inputs": ["apples"],
+            "profile": ["apples"],
+            "collect": ["apples", [3]],
+            "on_infeasible": ["apples"],
+            **_COMMON,
+        },
+        stale={
+            "images": ["conformity_score"],
+            "result": ["loss", "alpha", "method", "on_empty", "on_infeasible"],
+            "nothing": ["inputs", "ignore_index", "profile", "collect", "volumes", "progress"],
+        },
+        learned={
+            "lambda_hat_": float,
+            "risk_": float,
+            "corrected_risk_": float,
+            "profiles_": cm.ScoreProfiles,
+            "n_images_": int,
+            "n_eff_": float,
+            "n_skipped_": int,
+            "n_classes_": int,
+        },
+        methods=(
+            *("fit", "partial_fit", "merge", "recalibrate", "predict", "set_size", "varisco", "evaluate"),
+            *("score", "risk_curve", "risk_limit", "save", "load"),
+        ),
+        data=_scenes,
+        predicted=lambda calibrator, X: calibrator.predict(X),
+    ),
+    Case(
+        cm.ConsignCalibrator,
+        parameters={"n_components": 2, "alpha": 0.3, "min_accuracy": 0.8},
+        other={
+            "n_components": 1,
+            "alpha": 0.25,
+            "min_accuracy": Fraction(3, 4),
+            "weight": "relative",
+            "search": cm.consign.ReferenceSearch(),
+            "lambda_max": 100.0,
+            "quantile_level": 0.1,
+            "strict": True,
+            "accuracy": "pixel",
+            "ignore_index": -1,
+            "on_empty": "zero_loss",
+            "node_budget": 500,
+            "random_state": 3,
+            "volumes": False,
+            "progress": False,
+        },
+        bad={
+            "n_components": [0, 65, 2.5, True],
+            "alpha": _LEVELS,
+            "min_accuracy": [0, -0.1, 1.1, "x"],
+            "weight": ["sum"],
+            "search": ["fast", 3],
+            "lambda_max": [0, -1, math.inf, math.nan, 10**400, Fraction(1, 10**400)],
+            "quantile_level": [0.5, -0.1, "x"],
+            "strict": ["yes"],
+            "accuracy": ["labels"],
+            "node_budget": [0, 1.5],
+            "random_state": [-1, np.int64(-1), "abc"],
+            **_COMMON,
+        },
+        stale={
+            "images": [
+                *("n_components", "alpha", "min_accuracy", "weight", "search", "lambda_max"),
+                *("quantile_level", "strict", "accuracy", "on_empty", "node_budget"),
+            ],
+            "result": [],
+            "nothing": ["ignore_index", "random_state", "volumes", "progress"],
+        },
+        learned={
+            "lambda_hat_": float,
+            "image_lambdas_": np.ndarray,
+            "image_lower_bounds_": np.ndarray,
+            "image_status_": np.ndarray,
+            "n_images_": int,
+            "n_skipped_": int,
+            "n_classes_": int,
+        },
+        methods=("fit", "predict", "evaluate", "score", "save", "load"),
+        data=_samples,
+        predicted=_sets,
+        saved={"search": "certified"},  # the reference search needs PyTorch to fit
+    ),
+]
+
+
+def quiet_fit(estimator: Any, X: Any, y: Any) -> Any:
+    """Fitted, whatever it has to say of the images."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return estimator.fit(X, y)

@@ -1,0 +1,389 @@
+"""scikit-learn's contract, and ours: parameters, groups, files, copies and looks are alike for all estimators."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import io
+import json
+import pickle
+from collections.abc import Callable
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pytest
+from estimators import ESTIMATORS, Case, quiet_fit
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import check_is_fitted
+
+import conformask as cm
+
+
+@pytest.fixture(params=ESTIMATORS, ids=lambda case: case.kind.__name__, scope="module")
+def case(request: pytest.FixtureRequest) -> Case:
+    return request.param
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """`bad` is (case, parameter, value), `setting` is (case, policy, parameter)."""
+    found = {
+        "bad": [(case, name, value) for case in ESTIMATORS for name, vs in case.bad.items() for value in vs],
+        "setting": [
+            (case, kind, name) for case in ESTIMATORS for kind, names in case.stale.items() for name in names
+        ],
+    }
+    for name, values in found.items():
+        if name in metafunc.fixturenames:
+            ids = [f"{case.kind.__name__}-{one}-{str(other)[:20]}" for case, one, other in values]
+            metafunc.parametrize(name, values, ids=ids)
+
+
+# The table
+
+
+def test_every_calibrator_is_in_the_table() -> None:
+    from conformask._calibrator import Calibrator
+
+    public = {getattr(cm, name) for name in cm.__all__}
+    assert {case.kind for case in ESTIMATORS} == {
+        each for each in public if inspect.isclass(each) and issubclass(each, Calibrator)
+    }
+
+
+def test_the_table_knows_all_parameters(case: Case) -> None:
+    names = list(inspect.signature(case.kind.__init__).parameters)[1:]
+    assert names == list(case.other) == list(case.kind._PARAMETERS)
+    assert sorted(names) == sorted(case.bad) == sorted(chain(*case.stale.values()))
+    defaults = case.kind().get_params()
+    assert [name for name in names if repr(defaults[name]) == repr(case.other[name])] == []
+
+
+def test_it_has_the_methods_of_the_design(case: Case) -> None:
+    assert [name for name in case.methods if not callable(getattr(case.kind, name))] == []
+
+
+# Parameters
+
+
+def test_parameters_are_those_of_the_signature(case: Case) -> None:
+    signature = inspect.signature(case.kind.__init__).parameters
+    assert case.kind().get_params() == {name: signature[name].default for name in case.other}
+
+
+def test_init_stores_the_very_objects_and_nothing_else(case: Case) -> None:
+    estimator = case.kind(**case.other)
+    assert vars(estimator).keys() == case.other.keys()
+    assert all(getattr(estimator, name) is value for name, value in case.other.items())
+    case.kind(**dict.fromkeys(case.other, object()))  # nothing is checked yet
+
+
+def test_get_set_and_clone(case: Case) -> None:
+    estimator = case.kind()
+    assert estimator.set_params(**case.other) is estimator
+    assert estimator.get_params() == dict(case.other)
+    assert clone(estimator).get_params() == dict(case.other)
+    with pytest.raises(ValueError, match="apples"):
+        estimator.set_params(apples=1)
+
+
+def test_bad_values_are_refused_by_name(bad: tuple[Case, str, Any]) -> None:
+    case, name, value = bad
+    with pytest.raises((ValueError, TypeError), match=name):
+        case.new(**{name: value}).fit(*case.data())
+
+
+def test_numpys_numbers_are_numbers(case: Case) -> None:
+    known = case.fitted(alpha=0.5)
+    for alpha in (np.float64(0.5), np.float32(0.5), np.float16(0.5)):
+        assert case.found(case.fitted(alpha=alpha, progress=np.False_)) == case.found(known)
+
+
+# Calibration
+
+
+def test_a_clone_has_seen_nothing(case: Case) -> None:
+    estimator = clone(case.fitted())
+    X, y = case.data()
+    asks = [
+        *[lambda name=name: getattr(estimator, name) for name in case.learned],
+        *(lambda: estimator.predict(X), lambda: estimator.evaluate(X, y), lambda: estimator.score(X, y)),
+        *(lambda: estimator.save("nothing.json"), lambda: check_is_fitted(estimator)),
+    ]
+    for ask in asks:
+        with pytest.raises(NotFittedError):
+            ask()
+    assert not Path("nothing.json").exists()
+
+
+def test_fit_returns_self_and_leaves_the_parameters(case: Case) -> None:
+    estimator, (X, y) = case.new(), case.data()
+    before = estimator.get_params()
+    assert estimator.fit(X, y) is estimator
+    assert all(estimator.get_params()[name] is value for name, value in before.items())
+    check_is_fitted(estimator)
+
+
+def test_fit_forgets_what_it_knew(case: Case) -> None:
+    X, y = case.data()
+    estimator = case.fitted()
+    known, n = case.found(estimator), len(X) - 2
+    assert estimator.fit(X[:n], y[:n]).n_images_ == n
+    assert case.found(estimator.fit(X, y)) == known
+
+
+def test_a_fit_that_fails_leaves_everything(case: Case) -> None:
+    estimator, (X, y) = case.fitted(), case.data()
+    known, state = case.found(estimator), estimator._state
+    for bad in (X * np.nan, X[..., :1, :, :], X[0]):
+        with pytest.raises(ValueError, match="X"):
+            estimator.fit(bad, y)
+    assert estimator._state is state
+    assert case.found(estimator) == known
+
+
+def test_the_input_stays_as_it_was(case: Case) -> None:
+    (X, y), (known_X, known_y) = case.data(), case.data()
+    X.flags.writeable = y.flags.writeable = False
+    fitted = case.new().fit(X, y)
+    case.predicted(fitted, X)
+    fitted.evaluate(X, y)
+    assert np.array_equal(X, known_X)
+    assert np.array_equal(y, known_y)
+
+
+def test_learned_names_end_in_an_underscore(case: Case) -> None:
+    fitted = case.fitted()
+    assert {name for name in vars(fitted) if not name.startswith("_")} == case.other.keys()
+    for name, kind in case.learned.items():
+        assert name.endswith("_")
+        assert type(getattr(fitted, name)) is kind
+        with pytest.raises(AttributeError):
+            setattr(fitted, name, 0)
+    listed = inspect.getdoc(case.kind).split("Attributes\n----------\n")[1].split("\n\n")[0]
+    assert [name for name in case.learned if f"{name} : " not in listed] == []
+
+
+# Groups
+
+
+def test_groups_of_one_image_change_nothing(case: Case) -> None:
+    X, y = case.data()
+    alone = [f"patient {i}" for i in range(len(X))]
+    fitted = case.new().fit(X, y, groups=alone)
+    assert case.found(fitted) == case.found(case.fitted())
+    known, grouped = fitted.evaluate(X, y), fitted.evaluate(X, y, groups=alone)
+    assert str(grouped).startswith(str(known))
+    assert (known.n_groups, grouped.n_groups) == (None, len(X))
+    assert fitted.score(X, y, groups=alone) == fitted.score(X, y)
+
+
+def test_groups_count_once(case: Case) -> None:
+    X, y = case.data()
+    pairs = np.arange(len(X)) // 2
+    fitted = case.new(alpha=0.5).fit(X, y, groups=pairs)
+    assert fitted.n_images_ == len(X) // 2
+    assert fitted.evaluate(X, y, groups=pairs).n_groups == len(X) // 2
+    order = np.random.default_rng(0).permutation(len(X))
+    assert case.new(alpha=0.5).fit(X[order], y[order], groups=pairs[order]).lambda_hat_ == fitted.lambda_hat_
+    with pytest.raises(cm.InfeasibleRiskError) as failure:
+        case.new(alpha=0.4).fit(X, y, groups=np.zeros(len(X), int))
+    assert (failure.value.n_images, failure.value.n_needed) == (1, 2)
+
+
+def test_groups_must_fit(case: Case) -> None:
+    X, y = case.data()
+    estimator = case.fitted()
+    for groups in ([0], [0.5] * len(X), np.zeros((len(X), 2), int)):
+        for use in (estimator.fit, estimator.evaluate):
+            with pytest.raises(ValueError, match="groups"):
+                use(X, y, groups=groups)
+
+
+# What is set after calibration
+
+
+def test_what_is_set_later_has_one_policy(setting: tuple[Case, str, str]) -> None:
+    """ "images": refused until it is fitted again; "result": as if fitted so; "nothing": as before."""
+    case, policy, name = setting
+    assert case.kind._PARAMETERS[name].stale == policy
+    X, y = case.data()
+    estimator = case.fitted()
+    known, before = case.found(estimator), getattr(estimator, name)
+    estimator.set_params(**{name: case.other[name]})
+    if policy == "images":
+        asks = (
+            *[lambda each=each: getattr(estimator, each) for each in ("lambda_hat_", "n_skipped_")],
+            *(lambda: estimator.predict(X), lambda: estimator.evaluate(X, y)),
+            lambda: estimator.save("nothing.json"),
+        )
+        for ask in asks:
+            with pytest.raises(ValueError, match=rf"{name} .*calibrated with .*: fit again"):
+                ask()
+        assert case.found(estimator.set_params(**{name: before})) == known
+    elif policy == "result":
+        assert case.found(estimator) == case.found(case.fitted(**{name: case.other[name]}))
+        assert case.found(estimator.set_params(**{name: before})) == known
+    else:
+        assert case.found(estimator) == known
+        assert np.array_equal(
+            case.predicted(estimator.set_params(**{name: before}), X), case.predicted(case.fitted(), X)
+        )
+
+
+def test_nonsense_that_is_set_later_is_refused_too(bad: tuple[Case, str, Any]) -> None:
+    case, name, value = bad
+    estimator = _FITTED.setdefault(case.kind, case.fitted())
+    before = getattr(estimator, name)
+    estimator.set_params(**{name: value})
+    try:
+        with pytest.raises((ValueError, TypeError), match=name):
+            estimator.predict(case.data()[0])
+    finally:
+        estimator.set_params(**{name: before})
+
+
+_FITTED: dict[type, Any] = {}
+
+
+# Copies
+
+
+def through_joblib(estimator: Any) -> Any:
+    joblib.dump(estimator, file := io.BytesIO())
+    file.seek(0)
+    return joblib.load(file)
+
+
+COPIES: dict[str, Callable[[Any], Any]] = {
+    "pickle": lambda estimator: pickle.loads(pickle.dumps(estimator)),
+    "oldest pickle": lambda estimator: pickle.loads(pickle.dumps(estimator, protocol=2)),
+    "deepcopy": copy.deepcopy,
+    "copy": copy.copy,
+    "joblib": through_joblib,
+}
+
+
+@pytest.mark.parametrize("way", COPIES)
+def test_copies(case: Case, way: str) -> None:
+    assert COPIES[way](case.kind(**case.other)).get_params() == dict(case.other)
+    fitted, (X, y) = case.fitted(), case.data()
+    twin = COPIES[way](fitted)
+    assert twin.get_params() == fitted.get_params()
+    assert case.found(twin) == case.found(fitted)
+    assert np.array_equal(case.predicted(twin, X), case.predicted(fitted, X))
+    known = case.found(fitted)
+    twin.fit(X[:-2], y[:-2])
+    assert case.found(fitted) == known
+
+
+# Files
+
+
+def test_save_and_load(case: Case, tmp_path: Path) -> None:
+    X, _ = case.data()
+    fitted = case.fitted(progress=False)
+    fitted.save(tmp_path / "one.json")
+    loaded = case.kind.load(str(tmp_path / "one.json"))
+    assert loaded._configuration() == fitted._configuration()
+    kept = ("profiles_", "n_eff_")  # of the images: files hold them only if asked
+    assert case.found(loaded, *kept) == case.found(fitted, *kept)
+    assert np.array_equal(case.predicted(loaded, X), case.predicted(fitted, X))
+    loaded.save(tmp_path / "other.json")
+    assert (tmp_path / "one.json").read_bytes() == (tmp_path / "other.json").read_bytes()
+
+
+def test_every_parameter_is_saved(case: Case, tmp_path: Path) -> None:
+    X, y = case.data()
+    y = np.where(y == 255, case.other["ignore_index"], y.astype(int))
+    fitted = quiet_fit(case.kind(**{**case.other, **case.saved, "alpha": 0.5}), X, y)
+    fitted.save(tmp_path / "one.json")
+    assert case.kind.load(tmp_path / "one.json")._configuration() == fitted._configuration()
+
+
+def test_files_of_other_estimators_are_refused(case: Case, tmp_path: Path) -> None:
+    path = tmp_path / "one.json"
+    case.fitted().save(path)
+    name = case.kind.__name__
+    for other in ESTIMATORS:
+        if other.kind is not case.kind:
+            with pytest.raises(
+                ValueError, match=rf"one\.json .* it holds a {name}: read it with {name}\.load"
+            ):
+                other.kind.load(path)
+
+
+DAMAGES: dict[str, Callable[[dict], object]] = {
+    "format": lambda d: d.update(format="other"),
+    "newer": lambda d: d.update(format_version=99),
+    "no version": lambda d: d.pop("format_version"),
+    "no parameters": lambda d: d.pop("parameters"),
+    "parameters": lambda d: d.update(parameters=[]),
+    "alpha": lambda d: d["parameters"].update(alpha=2),
+    "unknown parameter": lambda d: d["parameters"].update(apples=2),
+    "no results": lambda d: d.pop("results"),
+    "results": lambda d: d.update(results=3),
+    "lambda": lambda d: d["results"].update(lambda_hat=-1.0),
+    "no lambda": lambda d: d["results"].update(lambda_hat="nan"),
+    "classes": lambda d: d["results"].update(n_classes=1),
+    "skipped": lambda d: d["results"].update(n_skipped="none"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_files(case: Case, damage: str, tmp_path: Path) -> None:
+    path = tmp_path / "one.json"
+    case.fitted().save(path)
+    document = json.loads(path.read_text())
+    DAMAGES[damage](document)
+    path.write_text(json.dumps(document))
+    with pytest.raises(ValueError, match=r"one\.json is damaged or holds no calibrator"):
+        case.kind.load(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"[]", b"{}", b"{", b"null", b"\x93NUMPY\x01\x00"])
+def test_foreign_files(case: Case, content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "one.json"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"one\.json is damaged or holds no calibrator"):
+        case.kind.load(path)
+    with pytest.raises(FileNotFoundError):
+        case.kind.load(tmp_path / "none.json")
+
+
+# Looks
+
+
+def test_representation_shows_what_was_set(case: Case) -> None:
+    estimator = case.new(alpha=0.35)
+    for text in (repr(estimator), repr(estimator.fit(*case.data()))):
+        assert "alpha=0.35" in text
+        assert len(text) < 400
+
+
+def test_table_for_notebooks(case: Case) -> None:
+    estimator, (X, y) = case.new(alpha=0.35), case.data()
+    table = estimator._repr_html_()
+    assert "<table" in table
+    assert "alpha" in table
+    assert "0.35" in table
+    assert "has seen no images" in table
+    assert estimator._repr_mimebundle_() == {"text/plain": repr(estimator), "text/html": table}
+    estimator.fit(X, y)
+    assert f"{estimator.lambda_hat_:.6g}" in estimator._repr_html_()
+    # It is shown whatever is wrong: a cell of a notebook that fails shows nothing.
+    with pytest.raises(cm.InfeasibleRiskError):
+        estimator.set_params(alpha=0.001).fit(X, y)
+    assert "<table" in estimator._repr_html_()
+    estimator.set_params(alpha="<nonsense>")
+    assert "&lt;nonsense&gt;" in estimator._repr_html_()
+
+
+def test_reports_are_text_and_a_table(case: Case) -> None:
+    report = case.fitted().evaluate(*case.data())
+    assert "lambda-hat" in str(report)
+    assert "<table" in report._repr_html_()
+    assert len(repr(report)) < 300  # not the arrays
