@@ -308,7 +308,7 @@ def test_items_are_small_and_picklable(images: tuple[np.ndarray, np.ndarray]) ->
     metric = ConformalCalibration()
     # 95 % of a quarter of a million are missed.
     metric.process({}, [sample(X, torch.zeros(1, 512, 512, dtype=int))])
-    assert len(metric.results[0][1]) < 200_000
+    assert len(metric.results[0][2]) < 200_000
 
 
 @pytest.mark.parametrize(
@@ -514,6 +514,8 @@ def test_nothing_is_changed_in_place() -> None:
         ),
         ({"subset": {"fraction": 0.5, "seed": 0, "part": "test"}}, ValueError, "part must be one of"),
         ({"subset": {"fraction": 0.5}}, TypeError, "seed"),
+        ({"group_key": 3, "profile": "exact"}, TypeError, "group_key must be the name"),
+        ({"group_key": "patient"}, ValueError, "group_key needs profile='exact'"),
         (
             {"subset": {"fraction": 0.5, "seed": None, "part": "calibration"}},
             ValueError,
@@ -532,6 +534,38 @@ def test_settings_are_checked_before_the_test(
 ) -> None:
     with pytest.raises(error, match=message):
         ConformalCalibration(**options)
+
+
+def test_groups_count_once_and_stay_together() -> None:
+    patients = [f"patient {i // 3}" for i in range(12)]
+    given = [sample(*each) | {"patient": name} for *each, name in zip(LOGITS, LABELS, patients, strict=True)]
+    whole = ConformalCalibration(alpha=0.4, profile="exact", group_key="patient")
+    whole.process({}, given)
+    found = whole.evaluate(12)
+    by_hand = cm.ConformalRiskCalibrator(inputs="logits", alpha=0.4).fit(
+        LOGITS, LABELS[:, 0], groups=patients
+    )
+    assert (found["conformal/lambda_hat"], found["conformal/n_images"]) == (by_hand.lambda_hat_, 4)
+
+    halves = {"fraction": 0.5, "seed": 0}
+    seen = []
+    for part in ("calibration", "evaluation"):
+        metric = ConformalEvaluation(by_hand, subset=halves | {"part": part}, group_key="patient")
+        metric.process({}, given)
+        _, groups = metric._chosen(metric.results)
+        assert groups is not None
+        seen.append(groups)
+        metric.evaluate(12)
+        chosen = [i for i in range(12) if patients[i] in groups]
+        report = by_hand.evaluate(LOGITS[chosen], LABELS[chosen, 0], groups=groups)
+        assert (metric.report_.empirical_risk, metric.report_.n_groups) == (report.empirical_risk, 2)
+    assert sorted(seen[0] + seen[1]) == sorted(patients)
+    assert not set(seen[0]) & set(seen[1])
+
+    with pytest.raises(
+        ValueError, match="sequence = None, but group_key needs an int or a str of every image"
+    ):
+        ConformalProfile(group_key="sequence").process({}, given)
 
 
 def test_too_few_images() -> None:

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from functools import reduce
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from mmengine.evaluator import BaseMetric
@@ -32,6 +32,8 @@ __all__ = ["ConformalCalibration", "ConformalEvaluation", "ConformalProfile"]
 
 T = TypeVar("T")
 
+Item: TypeAlias = tuple[str, int | str | None, T]  # name of the image, its group, what is kept of it
+
 _PARTS = ("calibration", "evaluation")
 
 
@@ -42,6 +44,7 @@ class _ImageMetric(BaseMetric):
         self,
         inputs: str | None,
         subset: Mapping[str, Any] | None,
+        group_key: str | None,
         collect_device: str,
         prefix: str | None,
         collect_dir: str | None,
@@ -53,6 +56,9 @@ class _ImageMetric(BaseMetric):
             raise ValueError(f"inputs must be one of {list(INPUTS)} or None, got {inputs!r}")
         self.inputs = inputs
         self.subset = None if subset is None else _check_subset(**subset)
+        if not isinstance(group_key, str | None):
+            raise TypeError(f"group_key must be the name of a field of the images or None, got {group_key!r}")
+        self.group_key = group_key
         self._n_seen = 0
 
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
@@ -69,11 +75,23 @@ class _ImageMetric(BaseMetric):
             scores, labels, inputs = self._read(sample)
             # One item for each image, so that gathering over ranks drops those that padded a batch.
             item = self._reduce(scores[None], labels[None], inputs)
-            self.results.append((str(sample.get("img_path", "")), item))
+            self.results.append((str(sample.get("img_path", "")), self._group_of(sample), item))
             self._n_seen += 1
 
     def _reduce(self, scores: Tensor, labels: Tensor, inputs: str) -> Any:
         raise NotImplementedError
+
+    def _group_of(self, sample: Mapping[str, Any]) -> int | str | None:
+        """What an image belongs to."""
+        if self.group_key is None:
+            return None
+        group = sample.get(self.group_key)
+        if isinstance(group, bool) or not isinstance(group, int | str):
+            raise ValueError(
+                f"{sample.get('img_path', 'an image')} has {self.group_key} = {group!r}, but group_key needs an int or "
+                "a str of every image: let the dataset set it, and name it in meta_keys of PackSegInputs"
+            )
+        return group
 
     def _read(self, sample: Mapping[str, Any]) -> tuple[Tensor, Tensor, str]:
         """Scores (K, H, W) and labels (H, W) of a prediction, and what the scores are."""
@@ -116,21 +134,31 @@ class _ImageMetric(BaseMetric):
                 "probabilities. Say inputs='scores' or 'probabilities'; or 'logits', if that is what they are"
             )
 
-    def _chosen(self, results: list[tuple[str, T]]) -> list[T]:
-        """The images of the subset; `results` are in the order of the dataset."""
+    def _chosen(self, results: list[Item[T]]) -> tuple[list[T], list[int | str] | None]:
+        """The images of the subset and their groups; `results` are in the order of the dataset."""
         if self.subset is None:
-            chosen = np.arange(len(results))
+            chosen = list(range(len(results)))
         else:
-            # By name, so that a loader that shuffles gives the same parts.
             fraction, seed, part = self.subset
-            by_name = sorted(range(len(results)), key=lambda i: results[i][0])
-            order = np.random.default_rng(seed).permutation(by_name)
-            n_calibration = int(fraction * len(results))
-            chosen = np.sort(order[:n_calibration] if part == "calibration" else order[n_calibration:])
-        if not len(chosen):
-            of = "" if self.subset is None else f" in the part {self.subset[2]!r} of the dataset"
-            raise ValueError(f"there is no image{of}: {len(results)} were tested")
-        return [results[i][1] for i in chosen]
+            units = self._units(results)
+            order = np.random.default_rng(seed).permutation(len(units))
+            n_calibration = int(fraction * len(units))
+            some = order[:n_calibration] if part == "calibration" else order[n_calibration:]
+            chosen = sorted(index for unit in some for index in units[unit])
+        if not chosen:
+            of_part = "" if self.subset is None else f" in the part {self.subset[2]!r} of the dataset"
+            raise ValueError(f"there is no image{of_part}: {len(results)} were tested")
+        groups = [group for _, group, _ in (results[i] for i in chosen) if group is not None]
+        return [results[i][2] for i in chosen], groups or None
+
+    def _units(self, results: list[Item[T]]) -> list[list[int]]:
+        """What a split must not part: images, or the images of a group. By name: a loader may shuffle."""
+        if self.group_key is None:
+            return [[i] for i in sorted(range(len(results)), key=lambda i: results[i][0])]
+        members: dict[Any, list[int]] = {}
+        for index, (_, group, _) in enumerate(results):
+            members.setdefault(group, []).append(index)
+        return [members[group] for group in sorted(members)]
 
 
 @METRICS.register_module()
@@ -154,7 +182,12 @@ class ConformalProfile(_ImageMetric):
     subset : dict(fraction, seed, part) or None, default=None
         Which images count: of a random order of the dataset by `seed`, the first ``int(fraction * n)`` for the part
         "calibration", the others for "evaluation". The same in all metrics and on every rank, in whatever order images
-        are tested (they go by the names of their files).
+        are tested (they go by the names of their files). With `group_key` it is groups that are drawn, so that none is
+        parted.
+    group_key : str or None, default=None
+        The field of the images that says what each belongs to (patient, sequence), an int or a str: a group counts
+        once. The dataset sets it in ``load_data_list``, and ``PackSegInputs(meta_keys=...)`` names it. Needs exact
+        profiles.
     out_file : path or None, default=None
         The ``.npz`` file for the profiles.
     collect_device, prefix, collect_dir
@@ -196,6 +229,7 @@ class ConformalProfile(_ImageMetric):
         activation: bool = False,
         collect: Sequence[Any] | None = None,
         subset: Mapping[str, Any] | None = None,
+        group_key: str | None = None,
         out_file: str | Path | None = None,
         collect_device: str = "cpu",
         prefix: str | None = None,
@@ -203,7 +237,11 @@ class ConformalProfile(_ImageMetric):
         output_dir: str | None = None,
         keep_results: bool = False,
     ) -> None:
-        super().__init__(inputs, subset, collect_device, prefix, collect_dir, output_dir, keep_results)
+        super().__init__(
+            inputs, subset, group_key, collect_device, prefix, collect_dir, output_dir, keep_results
+        )
+        if group_key is not None and collect is not None:
+            raise ValueError("binned profiles do not know single images: group_key needs profile='exact'")
         self.conformity_score = as_score(_built(conformity_score))
         self.ignore_index = ignore_index
         self.activation = activation
@@ -227,23 +265,24 @@ class ConformalProfile(_ImageMetric):
         found.save(buffer)
         return buffer.getvalue()
 
-    def compute_metrics(self, results: list[tuple[str, bytes]]) -> dict[str, float]:
+    def compute_metrics(self, results: list[Item[bytes]]) -> dict[str, float]:
         """Joins the images.
 
         Parameters
         ----------
-        results : list of pairs
-            Names and what :meth:`process` kept of the images of all ranks, in the order of the dataset.
+        results : list of tuples
+            Names, groups and what :meth:`process` kept of the images of all ranks, in the order of the dataset.
 
         Returns
         -------
         dict
             Their number.
         """
-        images = self._chosen(results)
-        self.profiles_ = reduce(
+        images, groups = self._chosen(results)
+        profiles = reduce(
             lambda left, right: left.merge(right), (load_profiles(io.BytesIO(image)) for image in images)
         )
+        self.profiles_ = profiles if groups is None else profiles._counting(groups)
         self._write()
         return {"n_images": len(images)}
 
@@ -277,7 +316,7 @@ class ConformalCalibration(ConformalProfile):
         The JSON file for the calibrator (:meth:`conformask.ConformalRiskCalibrator.load`).
     save_profiles : bool, default=False
         Whether to write the profiles beside it, for ``recalibrate``.
-    inputs, ignore_index, subset, collect_device, prefix, collect_dir, output_dir, keep_results
+    inputs, ignore_index, subset, group_key, collect_device, prefix, collect_dir, output_dir, keep_results
         As for :class:`ConformalProfile`.
 
     Attributes
@@ -328,6 +367,7 @@ class ConformalCalibration(ConformalProfile):
         inputs: str | None = None,
         ignore_index: int | None = 255,
         subset: Mapping[str, Any] | None = None,
+        group_key: str | None = None,
         out_file: str | Path | None = None,
         save_profiles: bool = False,
         collect_device: str = "cpu",
@@ -344,6 +384,7 @@ class ConformalCalibration(ConformalProfile):
             ignore_index=ignore_index,
             collect=[loss, *collect] if profile == "binned" else None,
             subset=subset,
+            group_key=group_key,
             out_file=out_file,
             collect_device=collect_device,
             prefix=prefix,
@@ -365,13 +406,13 @@ class ConformalCalibration(ConformalProfile):
         )
         self._calibrator._configuration()  # before the test, not after
 
-    def compute_metrics(self, results: list[tuple[str, bytes]]) -> dict[str, float]:
+    def compute_metrics(self, results: list[Item[bytes]]) -> dict[str, float]:
         """Calibrates on the images.
 
         Parameters
         ----------
-        results : list of pairs
-            Names and what :meth:`process` kept of the images of all ranks, in the order of the dataset.
+        results : list of tuples
+            Names, groups and what :meth:`process` kept of the images of all ranks, in the order of the dataset.
 
         Returns
         -------
@@ -412,6 +453,9 @@ class ConformalEvaluation(_ImageMetric):
     subset : dict(fraction, seed, part) or None, default=None
         Which images count, as for :class:`ConformalProfile`; give the fraction and seed of the calibration, and
         ``part="evaluation"``.
+    group_key : str or None, default=None
+        As for :class:`ConformalProfile`. The risk is then the mean over groups of the mean loss of their images: give
+        it where the calibration got it.
     collect_device, prefix, collect_dir, output_dir, keep_results
         As for :class:`ConformalProfile`.
 
@@ -448,13 +492,16 @@ class ConformalEvaluation(_ImageMetric):
         *,
         inputs: str | None = None,
         subset: Mapping[str, Any] | None = None,
+        group_key: str | None = None,
         collect_device: str = "cpu",
         prefix: str | None = None,
         collect_dir: str | None = None,
         output_dir: str | None = None,
         keep_results: bool = False,
     ) -> None:
-        super().__init__(inputs, subset, collect_device, prefix, collect_dir, output_dir, keep_results)
+        super().__init__(
+            inputs, subset, group_key, collect_device, prefix, collect_dir, output_dir, keep_results
+        )
         self.calibrator = loaded(calibrator)
         self.calibrator.lambda_hat_  # noqa: B018 - not fitted is said now, not after the first image
 
@@ -466,20 +513,20 @@ class ConformalEvaluation(_ImageMetric):
         maps, targets, _ = next(walk(scores, labels))
         return self.calibrator._counts_of(maps, targets, inputs)
 
-    def compute_metrics(self, results: list[tuple[str, Counts]]) -> dict[str, float]:
+    def compute_metrics(self, results: list[Item[Counts]]) -> dict[str, float]:
         """Means over the images.
 
         Parameters
         ----------
-        results : list of pairs
-            Names and what :meth:`process` kept of the images of all ranks, in the order of the dataset.
+        results : list of tuples
+            Names, groups and what :meth:`process` kept of the images of all ranks, in the order of the dataset.
 
         Returns
         -------
         dict
             Empirical risk, activation ratio, coverage, the number of images, and the alpha that was calibrated for.
         """
-        self.report_ = self.calibrator._report(self._chosen(results))
+        self.report_ = self.calibrator._report(*self._chosen(results))
         return {
             "risk": self.report_.empirical_risk,
             "activation_ratio": self.report_.activation_ratio,
