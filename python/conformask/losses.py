@@ -17,6 +17,7 @@ from conformask._exact import (
     as_fraction,
     as_plain,
     check_share,
+    covered_share,
     number_from_json,
     number_to_json,
     share_of,
@@ -325,7 +326,7 @@ class CallableLoss(Loss):
         return found
 
     def _values(self, missed: NDArray[np.uint64], totals: NDArray[np.uint64]) -> NDArray[np.float64]:
-        return self._of_coverage(share_of((totals - missed).sum(axis=1), totals.sum(axis=1)))
+        return self._of_coverage(covered_share(missed, totals))
 
     def _of_profile(self, profile: _core.ExactProfile, lambdas: NDArray[np.float64]) -> NDArray[np.float64]:
         totals = profile.totals().sum(axis=1)[:, np.newaxis]

@@ -16,13 +16,12 @@ import numpy as np
 from conformask import _backend, _core
 from conformask._arrays import check_ignore_index, check_inputs, clean_bools
 from conformask._documents import write_whole
-from conformask._exact import as_fraction, check_alpha, check_lambda
+from conformask._exact import as_fraction, check_alpha, check_lambda, exact_mean
 from conformask._images import SCORES, Volumes, check_volumes, walk
 from conformask._sequences import check_ordered
 from conformask.control import Method, as_method
 from conformask.exceptions import InfeasibleRiskError
 from conformask.losses import Loss, LossLike, as_loss, exact_sum, loss_values
-from conformask.metrics import exact_mean
 from conformask.scores import (
     ConformityScore,
     ScoreLike,

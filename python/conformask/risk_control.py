@@ -26,13 +26,12 @@ from conformask._documents import (
     reading,
     save_document,
 )
-from conformask._exact import as_plain, check_alpha, number_from_json
+from conformask._exact import as_plain, check_alpha, covered_share, number_from_json, per_pixel
 from conformask._images import SCORES, Volumes, map_images, walk
 from conformask.binned import BinnedProfiles, check_collect
 from conformask.control import Method, as_method, method_from_document, method_to_document
 from conformask.exceptions import DroppedImagesWarning, InfeasibleRiskError, InfeasibleRiskWarning
 from conformask.losses import Loss, LossLike, as_loss, loss_from_json, loss_to_json, loss_values
-from conformask.metrics import covered_share, per_pixel
 from conformask.profiles import (
     OnEmpty,
     Profiles,
