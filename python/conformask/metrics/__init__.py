@@ -7,6 +7,7 @@ whole segmentations, or that a model gives.
 from conformask.metrics.accuracy import label_accuracy, sample_coverage
 from conformask.metrics.agreement import pairwise_agreement, pairwise_correlation
 from conformask.metrics.coverage import (
+    SizeStratifiedCoverage,
     activation_ratio,
     class_set_sizes,
     empirical_risk,
@@ -16,6 +17,7 @@ from conformask.metrics.coverage import (
 from conformask.metrics.richness import chao1, log10_volume
 
 __all__ = [
+    "SizeStratifiedCoverage",
     "activation_ratio",
     "chao1",
     "class_set_sizes",

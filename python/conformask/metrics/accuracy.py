@@ -47,6 +47,15 @@ def label_accuracy(
     TypeError, ValueError
         If types or shapes do not fit.
 
+    See Also
+    --------
+    sample_coverage : How many images have a sample that is accurate enough.
+    conformask.LabelAccuracyLoss : The loss that demands this accuracy of a set.
+
+    References
+    ----------
+    Viti, Karabelas, Holler, "CONSIGN", ICLR 2026, arXiv:2505.14113.
+
     Examples
     --------
     >>> import numpy as np
@@ -77,8 +86,8 @@ def sample_coverage(
 
     .. math:: \frac{1}{n} \sum_i 1\Big[\max_{j \le m} \mathrm{acc}(\hat y_{ij}; y_i) \ge \beta\Big]
 
-    What random samples of a set show of its coverage; more samples show more. The set itself may cover an image that
-    none of them does.
+    It says what random samples of a set show of its coverage; more samples show more. The set itself may cover an image
+    that none of its samples does.
 
     Parameters
     ----------
@@ -107,10 +116,14 @@ def sample_coverage(
     TypeError, ValueError
         If types or shapes do not fit, or a parameter is out of range.
 
+    See Also
+    --------
+    label_accuracy : The accuracy itself, of one label map for each image.
+    conformask.ConsignCalibrator.evaluate : The coverage of the sets themselves, certified by search.
+
     References
     ----------
-    Viti, Karabelas, Holler, "CONSIGN: Conformal Segmentation Informed by Spatial Groupings via Decomposition",
-    ICLR 2026.
+    Viti, Karabelas, Holler, "CONSIGN", ICLR 2026, arXiv:2505.14113.
 
     Examples
     --------

@@ -25,7 +25,7 @@ def pairwise_correlation(samples: Any, varying_only: bool = False) -> float:
     defined and counts as 0, as in CONSIGN's experiments, whose mean also has the maps' correlations with themselves.
 
     Pearson's correlation depends on how labels are numbered and on the pixels that never vary: leaving these out
-    changes it. :func:`pairwise_agreement` does not depend on numbers.
+    changes it.
 
     Parameters
     ----------
@@ -46,6 +46,14 @@ def pairwise_correlation(samples: Any, varying_only: bool = False) -> float:
         If `samples` does not hold integers, has another rank, holds less than two maps, or labels so far apart that
         their span times the number of pixels exceeds 2^53.
 
+    See Also
+    --------
+    pairwise_agreement : Does not depend on how labels are numbered.
+
+    References
+    ----------
+    Viti, Karabelas, Holler, "CONSIGN", ICLR 2026, arXiv:2505.14113.
+
     Examples
     --------
     >>> import numpy as np
@@ -64,7 +72,7 @@ def pairwise_agreement(samples: Any) -> float:
 
     .. math:: \frac{1}{m (m - 1)} \sum_{i \ne j} \frac{|\{p : \hat y_{ip} = \hat y_{jp}\}|}{P}
 
-    Unlike :func:`pairwise_correlation` it does not depend on how labels are numbered.
+    It does not depend on how labels are numbered.
 
     Parameters
     ----------
@@ -80,6 +88,10 @@ def pairwise_agreement(samples: Any) -> float:
     ------
     TypeError, ValueError
         If `samples` does not hold integers, has another rank, or holds less than two maps.
+
+    See Also
+    --------
+    pairwise_correlation : Takes labels as numbers, as CONSIGN's experiments do.
 
     Examples
     --------

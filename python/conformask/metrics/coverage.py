@@ -57,6 +57,15 @@ def empirical_risk(
     TypeError, ValueError
         If types, shapes or labels do not fit.
 
+    See Also
+    --------
+    conformask.kernels.losses : The same from scores and lambda, without masks.
+    conformask.ConformalRiskCalibrator.evaluate : Risk, sizes and coverage of a calibrator.
+
+    References
+    ----------
+    Mossina, Dalmau, Andéol, "Conformal Semantic Image Segmentation", CVPR Workshops 2024, arXiv:2405.05145.
+
     Examples
     --------
     >>> import numpy as np
@@ -77,7 +86,7 @@ def empirical_risk(
 def activation_ratio(
     y_true: Any, masks: Any, *, ignore_index: int | None = 255, average: bool = True
 ) -> float | NDArray[np.float64]:
-    r"""The mean over images of the mean set size on the image's labelled pixels (COSE, eq. 17).
+    r"""The mean over images of the mean set size on the image's labelled pixels.
 
     .. math:: \frac{1}{n} \sum_i \frac{1}{|V_i|} \sum_{p \in V_i} |C_\lambda(p)|
 
@@ -96,9 +105,13 @@ def activation_ratio(
     TypeError, ValueError
         If types, shapes or labels do not fit.
 
+    See Also
+    --------
+    class_set_sizes : The same for each class.
+
     References
     ----------
-    Mossina, Dalmau, Andéol, "Conformal Semantic Image Segmentation", CVPR Workshops 2024.
+    Mossina, Dalmau, Andéol, "Conformal Semantic Image Segmentation", CVPR Workshops 2024, arXiv:2405.05145, eq. 17.
 
     Examples
     --------
@@ -137,6 +150,11 @@ def marginal_coverage(
     TypeError, ValueError
         If types, shapes or labels do not fit.
 
+    See Also
+    --------
+    size_stratified_coverage : Coverage by set size.
+    empirical_risk : With the default loss, one minus the marginal coverage.
+
     Examples
     --------
     >>> import numpy as np
@@ -161,6 +179,18 @@ class SizeStratifiedCoverage(NamedTuple):
         Share of the labelled pixels with a set of that size whose set holds their label.
     n_pixels : int64 array (S,)
         Number of those pixels.
+
+    See Also
+    --------
+    size_stratified_coverage : The function that returns it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> found = cm.metrics.size_stratified_coverage(np.array([[[0, 0]]]), np.ones((1, 2, 1, 2), bool))
+    >>> int(found.n_pixels[found.sizes == 2][0])
+    2
     """
 
     sizes: NDArray[np.int64]
@@ -178,12 +208,8 @@ def size_stratified_coverage(
 
     Parameters
     ----------
-    y_true : integer array (n, H, W) or (n, D, H, W), or a list of arrays, one per image
-        Labels.
-    masks : bool array (n, K, H, W) or (n, K, D, H, W), or a list of arrays, one per image
-        Multi-labeled masks.
-    ignore_index : int or None, default=255
-        The label of void pixels, which do not count.
+    y_true, masks, ignore_index
+        As for :func:`empirical_risk`.
 
     Returns
     -------
@@ -195,9 +221,14 @@ def size_stratified_coverage(
     TypeError, ValueError
         If types, shapes or labels do not fit.
 
+    See Also
+    --------
+    marginal_coverage : Coverage over all set sizes.
+
     References
     ----------
-    Angelopoulos, Bates, Malik, Jordan, "Uncertainty Sets for Image Classifiers using Conformal Prediction", ICLR 2021.
+    Angelopoulos, Bates, Malik, Jordan, "Uncertainty Sets for Image Classifiers using Conformal Prediction", ICLR 2021,
+    arXiv:2009.14193.
 
     Examples
     --------
@@ -225,12 +256,8 @@ def class_set_sizes(
 
     Parameters
     ----------
-    y_true : integer array (n, H, W) or (n, D, H, W), or a list of arrays, one per image
-        Labels.
-    masks : bool array (n, K, H, W) or (n, K, D, H, W), or a list of arrays, one per image
-        Multi-labeled masks, of one K.
-    ignore_index : int or None, default=255
-        The label of void pixels, which do not count.
+    y_true, masks, ignore_index
+        As for :func:`empirical_risk`; all masks have the same K.
     average : bool, default=True
         Whether to return the means over the images that have the class, or the array of all.
 
@@ -243,6 +270,10 @@ def class_set_sizes(
     ------
     TypeError, ValueError
         If types, shapes or labels do not fit.
+
+    See Also
+    --------
+    activation_ratio : The mean over all pixels.
 
     Examples
     --------
@@ -283,7 +314,7 @@ def _labelled(
     """The set sizes, labels and masks (K, pixels) of the labelled pixels, image by image."""
     index = check_ignore_index(ignore_index)
     for batch, labels, first in _mask_batches(y_true, masks):
-        _core.mask_coverage(batch, labels, index, first)  # refuses labels that are none
+        _core.mask_coverage(batch, labels, index, first)  # refuses what is no label
         for mask, label in zip(batch, labels, strict=True):
             valid = np.ones(label.shape, bool) if index is None else label != index
             mask_of_valid = mask[:, valid]

@@ -34,6 +34,11 @@ def log10_volume(masks: Any, *, average: bool = True) -> float | NDArray[np.floa
     TypeError, ValueError
         If types or shapes do not fit.
 
+    See Also
+    --------
+    chao1 : Estimates the number for sets that are known by samples only.
+    conformask.kernels.sample_masks : Draws label maps of the sets.
+
     Examples
     --------
     >>> import numpy as np
@@ -63,15 +68,14 @@ def chao1(samples: Any, bias_corrected: bool = True) -> float:
     The bias-corrected form is a lower bound in expectation; the classic one need not be. Neither can exceed
     :math:`m (m + 1) / 2`, which they reach where all m samples are different: then the set is too large for so few
     samples, and such sets cannot be told apart.
-    :func:`log10_volume` counts the label maps of pixel-wise sets exactly.
 
     Parameters
     ----------
     samples : integer array (m, H, W) or (m, D, H, W)
-        Label maps drawn for one image: those of several, (n, m, H, W), would be taken for volumes. They are the same if
-        all pixels are.
+        Label maps drawn for one image: those of several, (n, m, H, W), would be taken for volumes. Two maps are the
+        same if all their pixels are.
     bias_corrected : bool, default=True
-        Which of the two.
+        Whether to return the bias-corrected form, or the classic one.
 
     Returns
     -------
@@ -83,11 +87,16 @@ def chao1(samples: Any, bias_corrected: bool = True) -> float:
     TypeError, ValueError
         If `samples` does not hold integers, has another rank, or is empty.
 
+    See Also
+    --------
+    log10_volume : Counts the label maps of pixel-wise sets exactly.
+    conformask.ConsignSet.log10_volume_upper : Bounds those of a set of whole segmentations.
+    conformask.kernels.distinct_counts : The counts behind the estimate.
+
     References
     ----------
-    Chao, "Nonparametric estimation of the number of classes in a population", Scandinavian Journal of Statistics 11,
-    1984. Viti, Karabelas, Holler, "CONSIGN: Conformal Segmentation Informed by Spatial Groupings via Decomposition",
-    ICLR 2026.
+    Chao, "Nonparametric estimation of the number of classes in a population", Scandinavian Journal of Statistics 11(4),
+    265-270, 1984. Viti, Karabelas, Holler, "CONSIGN", ICLR 2026, arXiv:2505.14113.
 
     Examples
     --------
