@@ -55,6 +55,11 @@ class Outcome:
         Mean pairwise correlation of the first m draws, over all pixels and over those at which not all of them agree,
         mean over test images; images without such pixels are left out of the second. NaN for ``m = 1``.
 
+    See Also
+    --------
+    compare : Makes them.
+    Comparison : All outcomes.
+
     Examples
     --------
     >>> from conformask.reproduction.consign import Outcome
@@ -95,6 +100,14 @@ class Comparison:
         The numbers of draws m of the curves.
     outcomes : tuple of Outcome
         Method by method, split by split.
+
+    See Also
+    --------
+    compare : Makes it.
+
+    References
+    ----------
+    Viti, Karabelas, Holler, "CONSIGN", ICLR 2026, arXiv:2505.14113.
 
     Examples
     --------

@@ -73,6 +73,11 @@ def compare(
     TypeError, ValueError
         If the arguments do not fit. A split on which no lambda controls the risk is no error, but an outcome.
 
+    See Also
+    --------
+    conformask.ConsignCalibrator : The sets of whole segmentations.
+    conformask.RAPS, conformask.SACP : The scores of the pixel-wise sets.
+
     Notes
     -----
     Split s is ``default_rng(SeedSequence(random_state, spawn_key=(s,))).permutation`` of the images with labelled
@@ -82,8 +87,7 @@ def compare(
 
     References
     ----------
-    Viti, Karabelas, Holler, "CONSIGN: Conformal Segmentation Informed by Spatial Groupings via Decomposition", ICLR
-    2026.
+    Viti, Karabelas, Holler, "CONSIGN", ICLR 2026, arXiv:2505.14113.
 
     Examples
     --------

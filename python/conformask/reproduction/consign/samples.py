@@ -38,6 +38,10 @@ def moving_edges(
     labels : uint8 array (n_images, size, size)
         Labels.
 
+    See Also
+    --------
+    stored_samples : Samples of a network on real images.
+
     Examples
     --------
     >>> from conformask.reproduction.consign import moving_edges
@@ -73,6 +77,10 @@ def stored_samples(folder: str | Path | None) -> tuple[NDArray[np.float16], NDAr
         If there is no such file.
     ValueError
         If it is damaged.
+
+    See Also
+    --------
+    moving_edges : Simulated samples, which need no file.
 
     Examples
     --------
