@@ -254,20 +254,50 @@ class Scored(NamedTuple):
     inputs: str
 
 
-def scored(conformity_score: ConformityScore, maps: Scores, inputs: str) -> Scored:
-    """Maps as the kernel of a score wants them: as they are, or what a function makes of them."""
+def scored(conformity_score: ConformityScore, maps: Scores, inputs: str, first_image: int = 0) -> Scored:
+    """Maps as the kernel of a score wants them: as they are, or what a function makes of them.
+
+    Of the first images of a call a function must make the same when it sees them one by one.
+    """
     kernel = conformity_score._kernel()
     base = conformity_score.base if isinstance(conformity_score, SACP) else conformity_score
     if not isinstance(base, CallableScore):
         return Scored(maps, kernel, inputs)
+    criticals = _criticals(base, maps)
+    if first_image == 0 and maps.ndim in (4, 5) and len(maps) > 1:
+        _check_alone(base, maps, criticals)
+    return Scored(criticals, kernel, "critical values")
+
+
+def _criticals(score: CallableScore, maps: Scores) -> Scores:
+    """What a function makes of maps, an array like them."""
     given = maps.view()
     given.flags.writeable = False  # it is the caller's own
-    criticals = score_array(base.function(given), f" from the conformity score {base}")
+    criticals = score_array(score.function(given), f" from the conformity score {score}")
     if criticals.shape != maps.shape:
         raise ValueError(
-            f"the conformity score {base} must return an array like X {maps.shape}, got {criticals.shape}"
+            f"the conformity score {score} must return an array like X {maps.shape}, got {criticals.shape}"
         )
-    return Scored(criticals, kernel, "critical values")
+    return criticals
+
+
+def _check_alone(score: CallableScore, maps: Scores, criticals: Scores) -> None:
+    """Refuses a function that gives one of the first two images other values when it sees that image alone.
+
+    Sums may be rounded differently in arrays of another length: some units in the last place are no difference.
+    """
+    tolerance = score.lambda_max * max(1e-6, 8 * float(np.finfo(criticals.dtype).eps))
+    for image in range(2):
+        alone, together = _criticals(score, maps[image : image + 1])[0], criticals[image]
+        for k in range(len(alone)):  # class by class, to spare memory
+            same = np.isclose(alone[k], together[k], rtol=0, atol=tolerance, equal_nan=True)
+            if not same.all():
+                at = np.unravel_index(same.argmin(), same.shape)
+                raise ValueError(
+                    f"the conformity_score {score} must treat each image by itself, but in image {image} its value of "
+                    f"class {k} is {together[k][at]} in an array of {len(maps)} images and {alone[k][at]} where the "
+                    "image is alone: it must not use the other images (a maximum over all of X) or chance"
+                )
 
 
 def lambda_max(conformity_score: ConformityScore, n_classes: int) -> float:
