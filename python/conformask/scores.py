@@ -35,11 +35,16 @@ class LAC:
         Whether the most probable label (the lowest of equals) is always in the set, so that no set is empty. Below
         ``lambda = 1 - 1/K`` this changes the sets; above, the most probable label is in the set anyway.
 
+    See Also
+    --------
+    APS, RAPS : Scores that adapt to how unsure a pixel is.
+    SACP : Any of them, blended over a window.
+
     References
     ----------
     Sadinle, Lei, Wasserman, "Least ambiguous set-valued classifiers with bounded error levels", Journal of the
-    American Statistical Association 114, 2019. For segmentation: Mossina, Dalmau, Andéol, "Conformal Semantic Image
-    Segmentation", CVPR Workshops 2024, section 4.
+    American Statistical Association 114(525), 2019, doi:10.1080/01621459.2017.1395341. For segmentation: Mossina,
+    Dalmau, Andéol, "Conformal Semantic Image Segmentation", CVPR Workshops 2024, arXiv:2405.05145, section 4.
 
     Examples
     --------
@@ -73,9 +78,15 @@ class APS:
     label has score 0 and is in every set; at :math:`\lambda = 1` every set is full. Each probability counts as the
     nearest multiple of :math:`2^{-53}`, and sums beyond 1 as 1, so that sums are exact and the same in any order.
 
+    See Also
+    --------
+    RAPS : With a penalty for labels far down the ranking, which makes sets smaller.
+    LAC : The smallest sets on average.
+
     References
     ----------
-    Romano, Sesia, Candès, "Classification with Valid and Adaptive Coverage", NeurIPS 2020; without randomisation.
+    Romano, Sesia, Candès, "Classification with Valid and Adaptive Coverage", NeurIPS 2020, arXiv:2006.02544; without
+    randomisation.
 
     Examples
     --------
@@ -108,10 +119,15 @@ class RAPS:
     k_reg : int >= 1 or None, default=None
         The rank up to which labels are free; None is ``max(1, K // 2)``.
 
+    See Also
+    --------
+    APS : Without the penalty.
+
     References
     ----------
-    Angelopoulos, Bates, Malik, Jordan, "Uncertainty Sets for Image Classifiers using Conformal Prediction", ICLR 2021;
-    without randomisation. A baseline of Viti, Karabelas, Holler, "CONSIGN", ICLR 2026.
+    Angelopoulos, Bates, Malik, Jordan, "Uncertainty Sets for Image Classifiers using Conformal Prediction", ICLR 2021,
+    arXiv:2009.14193; without randomisation. A baseline of Viti, Karabelas, Holler, "CONSIGN", ICLR 2026,
+    arXiv:2505.14113.
 
     Examples
     --------
@@ -141,7 +157,17 @@ class RAPS:
 
 @dataclass(frozen=True)
 class CallableScore:
-    """A score that is not ours: a function of maps (n, K, H, W) that returns the critical values of all labels."""
+    """A score of the user's own: a function of maps that returns the critical values of all labels.
+
+    Attributes
+    ----------
+    function : callable
+        Takes an array (n, K, H, W) or (n, K, D, H, W) and returns an array like it in ``[0, lambda_max]``. It must
+        treat each image by itself: where an array holds two images or more, the first two are given to it again, each
+        alone, and other values than before are refused.
+    lambda_max : float > 0, default=1.0
+        The largest critical value.
+    """
 
     function: Callable[[Scores], object]
     lambda_max: float = 1.0
@@ -174,13 +200,18 @@ class SACP:
     include_top1 : bool, default=True
         Whether the label that the base score ranks first at the pixel is always in the set.
     mode : {"label_scores", "probabilities"}, default="label_scores"
-        What is blended: the scores, or the probabilities, of which `base` then makes scores (what it includes then
-        decides; for LAC `include_top1` does).
+        What is blended: the scores, or the probabilities, of which `base` then makes scores. With probabilities `base`
+        decides whether the first label is in the set; for LAC `include_top1` decides.
+
+    See Also
+    --------
+    LAC, APS, RAPS : The scores that can be blended.
 
     References
     ----------
-    Liu, Zhou, Luo et al., "Spatial-Aware Conformal Prediction for Trustworthy Hyperspectral Image Classification",
-    2024. A baseline of Viti, Karabelas, Holler, "CONSIGN", ICLR 2026.
+    Liu, Sun, Zeng, Zhang, Pun, Vong, "Spatial-Aware Conformal Prediction for Trustworthy Hyperspectral Image
+    Classification", 2024, arXiv:2409.01236. A baseline of Viti, Karabelas, Holler, "CONSIGN", ICLR 2026,
+    arXiv:2505.14113.
 
     Examples
     --------

@@ -19,7 +19,7 @@ def sample_masks(
 ) -> NDArray[np.unsignedinteger]:
     """Label maps drawn from multi-labeled masks: at each pixel one class of its set, uniformly and independently.
 
-    What one does to compare pixel-wise sets with sets of whole segmentations.
+    Such samples compare pixel-wise sets with sets of whole segmentations.
 
     Parameters
     ----------
@@ -40,6 +40,11 @@ def sample_masks(
     ------
     TypeError, ValueError
         If masks are not boolean, a set is empty, or a parameter is out of range.
+
+    See Also
+    --------
+    conformask.ConsignSet.sample : Label maps of a set of whole segmentations.
+    conformask.metrics.log10_volume : How many label maps the masks hold.
 
     Examples
     --------
@@ -69,9 +74,8 @@ def sample_masks(
 def distinct_counts(samples: Any) -> tuple[int, int, int]:
     """How many label maps are different, and how many of these occur just once and just twice.
 
-    What estimates of the number of label maps never drawn start from: :func:`conformask.metrics.chao1`. Hashes put
-    equal maps together, and maps of one hash are compared pixel by pixel: the counts are exact. Pixels at which all
-    maps agree make no difference.
+    Hashes put equal maps together, and maps of one hash are compared pixel by pixel: the counts are exact. Pixels at
+    which all maps agree make no difference.
 
     Parameters
     ----------
@@ -87,6 +91,10 @@ def distinct_counts(samples: Any) -> tuple[int, int, int]:
     ------
     TypeError, ValueError
         If `samples` does not hold integers, has another rank, or is empty.
+
+    See Also
+    --------
+    conformask.metrics.chao1 : An estimate that starts from these counts.
 
     Examples
     --------
@@ -126,6 +134,11 @@ def label_hits(
     ------
     TypeError, ValueError
         If an array does not hold integers, is empty, or shapes do not fit.
+
+    See Also
+    --------
+    conformask.metrics.label_accuracy : The mean of the shares that are right.
+    conformask.metrics.sample_coverage : How many images have a map that is accurate enough.
 
     Examples
     --------

@@ -37,7 +37,7 @@ def threshold(
         Lambda, at least 0. At the score's ``lambda_max`` and above, all sets are full.
     conformity_score : LAC, APS, RAPS, SACP, their names in lower case or a callable, default="lac"
         The score. A callable takes X and returns the critical values of all labels, an array like X in
-        ``[0, lambda_max]`` (its attribute of that name, 1 if it has none).
+        ``[0, lambda_max]`` (its attribute of that name, 1 if it has none). It must treat each image by itself.
     inputs : {"probabilities", "logits", "scores"}, default="probabilities"
         What the numbers of X are: see :class:`~conformask.ConformalRiskCalibrator`.
     first_image : int, default=0
@@ -55,9 +55,15 @@ def threshold(
     ValueError
         If `X` has another rank, is empty, has one class, or holds what is no probability vector.
 
+    See Also
+    --------
+    conformask.ConformalRiskCalibrator.predict : The sets at a calibrated lambda.
+    set_size : Their sizes alone.
+
     References
     ----------
-    Mossina, Dalmau, Andéol, "Conformal Semantic Image Segmentation", CVPR Workshops 2024, section 4.
+    Mossina, Dalmau, Andéol, "Conformal Semantic Image Segmentation", CVPR Workshops 2024, arXiv:2405.05145,
+    section 4.
 
     Examples
     --------
@@ -97,6 +103,11 @@ def set_size(
     ------
     TypeError, ValueError
         As :func:`threshold`.
+
+    See Also
+    --------
+    threshold : The sets.
+    conformask.ConformalRiskCalibrator.set_size : The sizes at a calibrated lambda.
 
     Examples
     --------
@@ -141,6 +152,11 @@ def true_label_scores(
     TypeError, ValueError
         As :func:`threshold`, and for labels that are no integers, of another shape, or neither a class nor void. What
         `X` holds at void pixels is not looked at, but by the windows of :class:`~conformask.SACP`.
+
+    See Also
+    --------
+    conformask.profile : Keeps those that are above 0.
+    lambda_hat : A quantile of them.
 
     Examples
     --------
@@ -187,6 +203,11 @@ def losses(
     ------
     TypeError, ValueError
         As :func:`true_label_scores`.
+
+    See Also
+    --------
+    conformask.metrics.empirical_risk : The mean loss of masks.
+    conformask.ScoreProfiles.losses : The losses at many lambdas.
 
     Examples
     --------

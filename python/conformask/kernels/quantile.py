@@ -42,9 +42,14 @@ def lambda_hat(
     ValueError
         If the arrays are not of one length, or hold NaN, infinite or negative numbers (values: less than `least`).
 
+    See Also
+    --------
+    conformask.ScoreProfiles.lambda_hat : Lambda-hat of images, for any loss.
+    conformask.CRC : The budget.
+
     References
     ----------
-    Angelopoulos, Bates, Fisch, Lei, Schuster, "Conformal Risk Control", ICLR 2024.
+    Angelopoulos, Bates, Fisch, Lei, Schuster, "Conformal Risk Control", ICLR 2024, arXiv:2208.02814.
 
     Examples
     --------

@@ -58,10 +58,15 @@ def truncated_svd(A: Any, k: int) -> tuple[NDArray[np.float64], NDArray[np.float
     RuntimeError
         If LAPACK does not converge.
 
+    See Also
+    --------
+    numpy.linalg.svd : All singular values.
+    conformask.ConsignCalibrator : Decomposes samples of a model so.
+
     References
     ----------
     Demmel, Grigori, Hoemmen, Langou, "Communication-optimal parallel and sequential QR and LU factorizations", SIAM
-    Journal on Scientific Computing 34(1), 2012.
+    Journal on Scientific Computing 34(1), 2012, doi:10.1137/080731992.
 
     Examples
     --------

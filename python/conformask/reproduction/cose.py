@@ -213,7 +213,7 @@ class Row:
 
     @property
     def dagger(self) -> bool:
-        """Whether it did in all of them."""
+        """Whether the argmax alone met the risk in all splits."""
         return self.argmax_splits == len(self.lambdas)
 
     @property
