@@ -12,7 +12,9 @@ from conformask._tensors import to_array
 
 __all__ = [
     "INPUTS",
+    "Labels",
     "Scores",
+    "check_ignore_index",
     "check_inputs",
     "clean_bools",
     "label_array",

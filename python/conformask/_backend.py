@@ -40,7 +40,7 @@ def profile(
         found: _core.ExactProfile
         found = profile_tensor(maps, labels, score, inputs, ignore_index, activation, first)
         return found
-    array, kernel, numbers = scored(score, score_array(maps), inputs)
+    array, kernel, numbers = scored(score, score_array(maps), inputs, first)
     return _core.ExactProfile.build(
         array, label_array(labels), kernel, numbers, ignore_index, activation, first
     )
@@ -81,7 +81,7 @@ def coverage(
 
         counts: Counts = coverage(maps, labels, lam, score, inputs, ignore_index, first)
         return counts
-    array, kernel, numbers = scored(score, score_array(maps), inputs)
+    array, kernel, numbers = scored(score, score_array(maps), inputs, first)
     return _core.coverage(array, label_array(labels), lam, kernel, numbers, ignore_index, first)
 
 

@@ -1,4 +1,4 @@
-"""Parameters as the decimals that people write."""
+"""Parameters as the decimals that people write; shares, and means that are correctly rounded."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ __all__ = [
     "check_alpha",
     "check_lambda",
     "check_share",
+    "covered_share",
+    "exact_mean",
     "number_from_json",
     "number_to_json",
+    "per_pixel",
     "share_of",
     "tolerated",
 ]
@@ -56,6 +59,22 @@ def share_of(parts: ArrayLike, wholes: ArrayLike) -> NDArray[np.float64]:
     shares = np.full(numerators.shape, np.nan)
     np.divide(numerators, denominators, out=shares, where=denominators > 0)
     return shares
+
+
+def per_pixel(sums: NDArray[np.uint64], totals: NDArray[np.uint64]) -> NDArray[np.float64]:
+    """Sums (n,) per labelled pixel; NaN where there is none."""
+    return share_of(sums, totals.sum(axis=1))
+
+
+def covered_share(missed: NDArray[np.uint64], totals: NDArray[np.uint64]) -> NDArray[np.float64]:
+    """Share of labelled pixels that are covered, (n,); NaN where there is none."""
+    return per_pixel((totals - missed).sum(axis=1), totals)
+
+
+def exact_mean(values: NDArray[np.float64]) -> float:
+    """The mean of what is not NaN, from the correctly rounded sum: the same for any order."""
+    defined = values[~np.isnan(values)]
+    return math.fsum(defined.tolist()) / len(defined) if len(defined) else math.nan
 
 
 def number_to_json(number: object) -> dict[str, str]:

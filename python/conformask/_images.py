@@ -29,6 +29,7 @@ __all__ = [
     "in_memory",
     "is_whole",
     "map_images",
+    "not_empty",
     "track",
     "walk",
 ]
@@ -137,6 +138,15 @@ def walk(
         if at_once is None or not maps.ndim:
             return iter([(maps, y, 0)])
     return _slices(maps, y, layout, batch, progress, at_once or 1, label_name if labelled else None)
+
+
+def not_empty(batches: Iterator[Batch], name: str) -> Iterator[Batch]:
+    """The batches, of which there must be one."""
+    first = next(batches, None)
+    if first is None:
+        raise ValueError(f"{name} is empty: it holds no image")
+    yield first
+    yield from batches
 
 
 def _slices(

@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-__all__ = ["RandomState", "check_key"]
+__all__ = ["RandomState", "as_generator", "check_key"]
 
 RandomState: TypeAlias = int | np.random.Generator | np.random.RandomState | None
 
@@ -26,3 +26,10 @@ def check_key(random_state: object) -> int:
     if not 0 <= random_state < _KEYS:
         raise ValueError(f"random_state must be at least 0 and below 2**128, got {random_state}")
     return int(random_state)
+
+
+def as_generator(random_state: RandomState) -> np.random.Generator:
+    """The generator itself, or one that follows from the state."""
+    if isinstance(random_state, np.random.RandomState):
+        return np.random.default_rng(random_state.randint(2**31))
+    return np.random.default_rng(random_state)

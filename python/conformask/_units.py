@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from conformask._exact import as_fraction, check_alpha
+from conformask._exact import as_fraction, check_alpha, exact_mean
 from conformask._sequences import check_ordered
 from conformask.exceptions import InfeasibleRiskError
 from conformask.losses import exact_sum
-from conformask.metrics import exact_mean
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

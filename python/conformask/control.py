@@ -31,13 +31,18 @@ class Method(ABC):
         Parameters
         ----------
         units : Units
-            Who counts: images, groups or weights. A ValueError if the method cannot count so.
+            Who counts: images, groups or weights.
         alpha : Fraction in (0, 1)
             The risk level.
 
         Returns
         -------
         Fraction
+
+        Raises
+        ------
+        ValueError
+            If the method cannot count so.
         """
 
     @abstractmethod
@@ -88,7 +93,8 @@ class CRC(Method):
 
     The expectation is over the calibration images too: one calibration may have more risk than alpha, another less. It
     needs exchangeable images (groups), and alpha, loss and score that were fixed before looking at the labels. With n
-    images, groups or summed weights the losses may sum to ``alpha * (n + 1) - 1``: n must be ``ceil(1 / alpha) - 1``.
+    images, groups or summed weights the losses may sum to ``alpha * (n + 1) - 1``: n must be at least
+    ``ceil(1 / alpha) - 1``.
 
     See Also
     --------
@@ -96,7 +102,8 @@ class CRC(Method):
 
     References
     ----------
-    Angelopoulos, Bates, Fisch, Lei, Schuster, "Conformal Risk Control", ICLR 2024, theorem 1.
+    Angelopoulos, Bates, Fisch, Lei, Schuster, "Conformal Risk Control", ICLR 2024, arXiv:2208.02814,
+    theorem 1.
     """
 
     def __str__(self) -> str:
@@ -178,8 +185,9 @@ class PAC(_WithConfidence):
 
     References
     ----------
-    Vovk, "Conditional Validity of Inductive Conformal Predictors", ACML 2012, proposition 2b. Clopper, Pearson, "The
-    Use of Confidence or Fiducial Limits Illustrated in the Case of the Binomial", Biometrika 26(4), 1934.
+    Vovk, "Conditional Validity of Inductive Conformal Predictors", ACML 2012, arXiv:1209.2673, proposition 2b. Clopper,
+    Pearson, "The Use of Confidence or Fiducial Limits Illustrated in the Case of the Binomial", Biometrika 26(4), 1934,
+    doi:10.1093/biomet/26.4.404.
 
     Examples
     --------
@@ -255,7 +263,8 @@ class RCPS(_WithConfidence):
     References
     ----------
     Bates, Angelopoulos, Lei, Malik, Jordan, "Distribution-Free, Risk-Controlling Prediction Sets", Journal of the ACM
-    68(6), 2021. Bentkus, "On Hoeffding's Inequalities", Annals of Probability 32(2), 2004.
+    68(6), 2021, doi:10.1145/3478535. Bentkus, "On Hoeffding's Inequalities", Annals of Probability 32(2), 2004,
+    doi:10.1214/009117904000000360.
 
     Examples
     --------

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 import conformask as cm
 from conformask import plotting
 from conformask.datasets import PixelClassifier, load_predictions, make_scenes
+from conformask.plotting._legend import class_patches
 
 __all__ = ["main"]
 
@@ -376,7 +377,7 @@ def _varisco_figure(
             ax.set_title("")
     for ax, title in zip(grid[0], ("image", "truth", "most probable class", "varisco"), strict=True):
         ax.set_title(title)
-    patches = plotting.class_patches(k, job.class_names, job.palette)
+    patches = class_patches(k, job.class_names, job.palette)
     if job.background is not None:
         del patches[job.background]
     figure.legend(handles=patches, loc="outside lower center", ncols=10, frameon=False)

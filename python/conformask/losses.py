@@ -17,6 +17,7 @@ from conformask._exact import (
     as_fraction,
     as_plain,
     check_share,
+    covered_share,
     number_from_json,
     number_to_json,
     share_of,
@@ -39,7 +40,7 @@ __all__ = [
 
 
 class Loss(ABC):
-    """What the losses have in common: how they are asked. Those of ours know a kernel that answers."""
+    """What the losses have in common: how they are asked. The built-in ones know a kernel that answers."""
 
     _is_indicator: ClassVar[bool] = False  # whether it is surely 0 or 1
 
@@ -91,9 +92,14 @@ class MiscoverageLoss(Loss):
     classes : sequence of int or None, default=None
         Only the pixels of these (priority) classes count. An image without any has no loss.
 
+    See Also
+    --------
+    FalseNegativeLoss : A mean over classes, each of which counts alike.
+    BinaryLoss : Whether too few pixels are covered.
+
     References
     ----------
-    Mossina, Dalmau, Andéol, "Conformal Semantic Image Segmentation", CVPR Workshops 2024.
+    Mossina, Dalmau, Andéol, "Conformal Semantic Image Segmentation", CVPR Workshops 2024, arXiv:2405.05145.
 
     Examples
     --------
@@ -164,9 +170,14 @@ class BinaryLoss(Loss):
     min_coverage : float in (0, 1], default=1.0
         The share :math:`\tau` of labelled pixels that must be covered.
 
+    See Also
+    --------
+    LabelAccuracyLoss : The same for the mean over classes.
+    PAC : Controls such losses with confidence.
+
     References
     ----------
-    Mossina, Dalmau, Andéol, "Conformal Semantic Image Segmentation", CVPR Workshops 2024.
+    Mossina, Dalmau, Andéol, "Conformal Semantic Image Segmentation", CVPR Workshops 2024, arXiv:2405.05145.
 
     Examples
     --------
@@ -208,9 +219,13 @@ class FalseNegativeLoss(Loss):
     classes : sequence of int
         The classes whose pixels must not be missed.
 
+    See Also
+    --------
+    MiscoverageLoss : Pools the pixels of classes.
+
     References
     ----------
-    Angelopoulos, Bates, Fisch, Lei, Schuster, "Conformal Risk Control", ICLR 2024.
+    Angelopoulos, Bates, Fisch, Lei, Schuster, "Conformal Risk Control", ICLR 2024, arXiv:2208.02814.
 
     Examples
     --------
@@ -244,18 +259,22 @@ class LabelAccuracyLoss(Loss):
     .. math:: L = 1\Big[\frac{1}{|\Lambda|} \sum_{k \in \Lambda} \frac{\text{covered pixels of } k}{\text{pixels of } k}
               < \beta\Big].
 
-    The loss under which CONSIGN compares itself with RAPS and SACP. Accuracies are compared as fractions; equality, and
-    what is below by 1e-12 or less, count as covered, as in :class:`~conformask.ConsignCalibrator`.
+    Under this loss CONSIGN compares itself with RAPS and SACP. Accuracies are compared as fractions; one that is below
+    :math:`\beta` by 1e-12 or less reaches it, as in :class:`~conformask.ConsignCalibrator`.
 
     Parameters
     ----------
     min_accuracy : float in (0, 1]
         The accuracy :math:`\beta` that the set must reach.
 
+    See Also
+    --------
+    BinaryLoss : The same for the share of all pixels.
+    conformask.metrics.label_accuracy : The accuracy of a label map.
+
     References
     ----------
-    Viti, Karabelas, Holler, "CONSIGN: Conformal Segmentation Informed by Spatial Groupings via Decomposition",
-    ICLR 2026.
+    Viti, Karabelas, Holler, "CONSIGN", ICLR 2026, arXiv:2505.14113.
 
     Examples
     --------
@@ -283,7 +302,14 @@ class LabelAccuracyLoss(Loss):
 
 @dataclass(frozen=True)
 class CallableLoss(Loss):
-    """A loss that is not ours: a function of the share of labelled pixels that is covered."""
+    """A loss of the user's own: a function of the share of labelled pixels that is covered.
+
+    Attributes
+    ----------
+    function : callable
+        Takes a float64 array (n,) of shares in [0, 1] and returns the losses (n,) in [0, 1]. They must not rise with
+        the share, and must be 0 where it is 1.
+    """
 
     function: Callable[[NDArray[np.float64]], object]
 
@@ -325,7 +351,7 @@ class CallableLoss(Loss):
         return found
 
     def _values(self, missed: NDArray[np.uint64], totals: NDArray[np.uint64]) -> NDArray[np.float64]:
-        return self._of_coverage(share_of((totals - missed).sum(axis=1), totals.sum(axis=1)))
+        return self._of_coverage(covered_share(missed, totals))
 
     def _of_profile(self, profile: _core.ExactProfile, lambdas: NDArray[np.float64]) -> NDArray[np.float64]:
         totals = profile.totals().sum(axis=1)[:, np.newaxis]

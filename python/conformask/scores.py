@@ -35,11 +35,16 @@ class LAC:
         Whether the most probable label (the lowest of equals) is always in the set, so that no set is empty. Below
         ``lambda = 1 - 1/K`` this changes the sets; above, the most probable label is in the set anyway.
 
+    See Also
+    --------
+    APS, RAPS : Scores that adapt to how unsure a pixel is.
+    SACP : Any of them, blended over a window.
+
     References
     ----------
     Sadinle, Lei, Wasserman, "Least ambiguous set-valued classifiers with bounded error levels", Journal of the
-    American Statistical Association 114, 2019. For segmentation: Mossina, Dalmau, Andéol, "Conformal Semantic Image
-    Segmentation", CVPR Workshops 2024, section 4.
+    American Statistical Association 114(525), 2019, doi:10.1080/01621459.2017.1395341. For segmentation: Mossina,
+    Dalmau, Andéol, "Conformal Semantic Image Segmentation", CVPR Workshops 2024, arXiv:2405.05145, section 4.
 
     Examples
     --------
@@ -73,9 +78,15 @@ class APS:
     label has score 0 and is in every set; at :math:`\lambda = 1` every set is full. Each probability counts as the
     nearest multiple of :math:`2^{-53}`, and sums beyond 1 as 1, so that sums are exact and the same in any order.
 
+    See Also
+    --------
+    RAPS : With a penalty for labels far down the ranking, which makes sets smaller.
+    LAC : The smallest sets on average.
+
     References
     ----------
-    Romano, Sesia, Candès, "Classification with Valid and Adaptive Coverage", NeurIPS 2020; without randomisation.
+    Romano, Sesia, Candès, "Classification with Valid and Adaptive Coverage", NeurIPS 2020, arXiv:2006.02544; without
+    randomisation.
 
     Examples
     --------
@@ -108,10 +119,15 @@ class RAPS:
     k_reg : int >= 1 or None, default=None
         The rank up to which labels are free; None is ``max(1, K // 2)``.
 
+    See Also
+    --------
+    APS : Without the penalty.
+
     References
     ----------
-    Angelopoulos, Bates, Malik, Jordan, "Uncertainty Sets for Image Classifiers using Conformal Prediction", ICLR 2021;
-    without randomisation. A baseline of Viti, Karabelas, Holler, "CONSIGN", ICLR 2026.
+    Angelopoulos, Bates, Malik, Jordan, "Uncertainty Sets for Image Classifiers using Conformal Prediction", ICLR 2021,
+    arXiv:2009.14193; without randomisation. A baseline of Viti, Karabelas, Holler, "CONSIGN", ICLR 2026,
+    arXiv:2505.14113.
 
     Examples
     --------
@@ -141,7 +157,17 @@ class RAPS:
 
 @dataclass(frozen=True)
 class CallableScore:
-    """A score that is not ours: a function of maps (n, K, H, W) that returns the critical values of all labels."""
+    """A score of the user's own: a function of maps that returns the critical values of all labels.
+
+    Attributes
+    ----------
+    function : callable
+        Takes an array (n, K, H, W) or (n, K, D, H, W) and returns an array like it in ``[0, lambda_max]``. It must
+        treat each image by itself: where an array holds two images or more, the first two are given to it again, each
+        alone, and other values than before are refused.
+    lambda_max : float > 0, default=1.0
+        The largest critical value.
+    """
 
     function: Callable[[Scores], object]
     lambda_max: float = 1.0
@@ -174,13 +200,18 @@ class SACP:
     include_top1 : bool, default=True
         Whether the label that the base score ranks first at the pixel is always in the set.
     mode : {"label_scores", "probabilities"}, default="label_scores"
-        What is blended: the scores, or the probabilities, of which `base` then makes scores (what it includes then
-        decides; for LAC `include_top1` does).
+        What is blended: the scores, or the probabilities, of which `base` then makes scores. With probabilities `base`
+        decides whether the first label is in the set; for LAC `include_top1` decides.
+
+    See Also
+    --------
+    LAC, APS, RAPS : The scores that can be blended.
 
     References
     ----------
-    Liu, Zhou, Luo et al., "Spatial-Aware Conformal Prediction for Trustworthy Hyperspectral Image Classification",
-    2024. A baseline of Viti, Karabelas, Holler, "CONSIGN", ICLR 2026.
+    Liu, Sun, Zeng, Zhang, Pun, Vong, "Spatial-Aware Conformal Prediction for Trustworthy Hyperspectral Image
+    Classification", 2024, arXiv:2409.01236. A baseline of Viti, Karabelas, Holler, "CONSIGN", ICLR 2026,
+    arXiv:2505.14113.
 
     Examples
     --------
@@ -254,20 +285,50 @@ class Scored(NamedTuple):
     inputs: str
 
 
-def scored(conformity_score: ConformityScore, maps: Scores, inputs: str) -> Scored:
-    """Maps as the kernel of a score wants them: as they are, or what a function makes of them."""
+def scored(conformity_score: ConformityScore, maps: Scores, inputs: str, first_image: int = 0) -> Scored:
+    """Maps as the kernel of a score wants them: as they are, or what a function makes of them.
+
+    Of the first images of a call a function must make the same when it sees them one by one.
+    """
     kernel = conformity_score._kernel()
     base = conformity_score.base if isinstance(conformity_score, SACP) else conformity_score
     if not isinstance(base, CallableScore):
         return Scored(maps, kernel, inputs)
+    criticals = _criticals(base, maps)
+    if first_image == 0 and maps.ndim in (4, 5) and len(maps) > 1:
+        _check_alone(base, maps, criticals)
+    return Scored(criticals, kernel, "critical values")
+
+
+def _criticals(score: CallableScore, maps: Scores) -> Scores:
+    """What a function makes of maps, an array like them."""
     given = maps.view()
     given.flags.writeable = False  # it is the caller's own
-    criticals = score_array(base.function(given), f" from the conformity score {base}")
+    criticals = score_array(score.function(given), f" from the conformity score {score}")
     if criticals.shape != maps.shape:
         raise ValueError(
-            f"the conformity score {base} must return an array like X {maps.shape}, got {criticals.shape}"
+            f"the conformity score {score} must return an array like X {maps.shape}, got {criticals.shape}"
         )
-    return Scored(criticals, kernel, "critical values")
+    return criticals
+
+
+def _check_alone(score: CallableScore, maps: Scores, criticals: Scores) -> None:
+    """Refuses a function that gives one of the first two images other values when it sees that image alone.
+
+    Sums may be rounded differently in arrays of another length: some units in the last place are no difference.
+    """
+    tolerance = score.lambda_max * max(1e-6, 8 * float(np.finfo(criticals.dtype).eps))
+    for image in range(2):
+        alone, together = _criticals(score, maps[image : image + 1])[0], criticals[image]
+        for k in range(len(alone)):  # class by class, to spare memory
+            same = np.isclose(alone[k], together[k], rtol=0, atol=tolerance, equal_nan=True)
+            if not same.all():
+                at = np.unravel_index(same.argmin(), same.shape)
+                raise ValueError(
+                    f"the conformity_score {score} must treat each image by itself, but in image {image} its value of "
+                    f"class {k} is {together[k][at]} in an array of {len(maps)} images and {alone[k][at]} where the "
+                    "image is alone: it must not use the other images (a maximum over all of X) or chance"
+                )
 
 
 def lambda_max(conformity_score: ConformityScore, n_classes: int) -> float:

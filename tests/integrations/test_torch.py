@@ -688,6 +688,15 @@ def test_module_refuses_functions() -> None:
     assert abs(bfloat16.lambda_hat_ - calibrator.lambda_hat_) < 0.01
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_functions_in_torch_treat_each_image_alone(dtype: torch.dtype) -> None:
+    X, y = torch.tensor(PROBLEM.X).to(dtype), torch.tensor(PROBLEM.y)
+    alone = cm.profile(X, y, lambda maps: 1 - torch.tensor(maps).softmax(dim=1))
+    assert len(alone) == len(X)
+    with pytest.raises(ValueError, match="must treat each image by itself"):
+        cm.profile(X, y, lambda maps: 1 - torch.tensor(maps) / maps.max())
+
+
 # PyTorch's processes and threads
 
 

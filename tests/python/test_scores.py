@@ -307,6 +307,81 @@ def test_a_window_over_a_score_of_ones_own() -> None:
     assert ours.lambda_hat("miscoverage", 0.1) == theirs.lambda_hat("miscoverage", 0.1)
 
 
+# One for each way in which an image can matter to another.
+NOT_ALONE = {
+    "the largest of all": lambda X: 1 - X / X.max(),
+    "the mean over images": lambda X: np.abs(X - X.mean(axis=0)),
+    "the next image": lambda X: np.roll(X, 1, axis=0),
+    "how many there are": lambda X: X / len(X),
+    "the place among them": lambda X: X / (1 + np.arange(len(X), dtype=X.dtype)).reshape(-1, 1, 1, 1),
+    "chance": lambda X: np.random.default_rng().random(X.shape),
+    "the second image only": lambda X: np.concatenate([X[:1], X[1:] / X[1:].max()]) if len(X) > 1 else X,
+}
+ALONE = {
+    "the largest of each": lambda X: 1 - X / X.max(axis=(1, 2, 3), keepdims=True),
+    "the mean of each": lambda X: np.abs(X - X.mean(axis=(2, 3), keepdims=True)),
+    "rounded sums": lambda X: np.cumsum(X, axis=1, dtype=np.float16).clip(0, 1),
+    "NaN at some pixels": lambda X: np.where(X.max(axis=1, keepdims=True) > 0.99, np.nan, 1 - X),
+}
+CALLS = {
+    "profile": lambda X, y, score: cm.profile(X, y, score),
+    "window": lambda X, y, score: cm.profile(X, y, cm.SACP(score)),
+    "threshold": lambda X, y, score: cm.kernels.threshold(X, 0.5, score),
+    "set_size": lambda X, y, score: cm.kernels.set_size(X, 0.5, score),
+    "true_label_scores": lambda X, y, score: cm.kernels.true_label_scores(X, y, score),
+    "losses": lambda X, y, score: cm.kernels.losses(X, y, 0.5, conformity_score=score),
+    "predict": lambda X, y, score: cm.ConformalRiskCalibrator(score).fit(list(X), list(y)).predict(X),
+    "set_size of a calibrator": lambda X, y, score: (
+        cm.ConformalRiskCalibrator(score).fit(list(X), list(y)).set_size(X)
+    ),
+    "evaluate": lambda X, y, score: cm.ConformalRiskCalibrator(score).fit(list(X), list(y)).evaluate(X, y),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_a_score_that_depends_on_other_images_is_refused(call: Callable) -> None:
+    problem = wide()
+    with pytest.raises(ValueError, match=r"conformity_score .*must treat each image by itself.*in image \d"):
+        call(problem.X, problem.y, NOT_ALONE["how many there are"])
+    call(problem.X, problem.y, Margin())
+
+
+@pytest.mark.parametrize("score", NOT_ALONE.values(), ids=NOT_ALONE)
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+def test_what_a_score_takes_from_other_images(score: Callable, dtype: str) -> None:
+    problem = wide(dtype=dtype)
+    with pytest.raises(ValueError, match="must treat each image by itself"):
+        cm.profile(problem.X, problem.y, score)
+    cm.kernels.set_size(problem.X[:1], 0.5, score)  # a single image has no other
+
+
+@pytest.mark.parametrize("score", ALONE.values(), ids=ALONE)
+def test_what_a_score_takes_from_its_own_image(score: Callable) -> None:
+    problem = wide()
+    found = cm.profile(problem.X, problem.y, score).lambda_hat("miscoverage", 0.3)
+    alone = cm.profile(list(problem.X), list(problem.y), score).lambda_hat("miscoverage", 0.3)
+    assert found == pytest.approx(alone, rel=1e-3)  # float16 has sums of its own
+
+
+def test_a_score_of_ones_own_is_asked_for_little_more() -> None:
+    asked: list[int] = []
+
+    def score(X: NDArray) -> NDArray:
+        asked.append(len(X))
+        return 1 - X
+
+    problem = wide()
+    for call, expected in (
+        (lambda: cm.profile(problem.X, problem.y, score), [40, 1, 1]),
+        (lambda: cm.profile(list(problem.X), list(problem.y), score), [1] * 40),
+        (lambda: cm.kernels.threshold(problem.X[:2], 0.5, score), [2, 1, 1]),
+        (lambda: cm.kernels.threshold(problem.X[8:], 0.5, score, first_image=8), [32]),
+    ):
+        asked.clear()
+        call()
+        assert asked == expected
+
+
 @pytest.mark.parametrize(
     ("score", "says"),
     [

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import multiprocessing
+import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -160,3 +162,49 @@ def test_dask_refuses_what_does_not_fit() -> None:
 def test_conformask_does_not_import_dask() -> None:
     code = "import sys, conformask; raise SystemExit('dask' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+# Groups and weights
+
+
+@pytest.mark.parametrize("n_blocks", [1, 4])
+def test_groups_and_weights_through_dask(n_blocks: int) -> None:
+    """They come for all images, as arrays or as arrays of Dask, and give the bits of one process."""
+    X, y = PROBLEM.X, PROBLEM.y
+    n = len(X)
+    blocks = da.from_array(X, chunks=(-(-n // n_blocks), -1, -1, -1)), da.from_array(y)
+    pairs = [dask.delayed((X[first:last], y[first:last])) for first, last in CUTS]
+    groups, weights = np.arange(n) // 2, np.linspace(0.1, 1, n)
+    for options in ({"groups": groups}, {"sample_weight": weights}):
+        [(name, values)] = options.items()
+        alone = cm.ConformalRiskCalibrator(alpha=0.2).fit(X, y, **options)
+        for given in (values, values.tolist(), da.from_array(values, chunks=5)):
+            for images in (blocks, (pairs,)):
+                found = on_dask.fit(cm.ConformalRiskCalibrator(alpha=0.2), *images, **{name: given})
+                assert (found.lambda_hat_, found.risk_, found.n_images_, found.n_eff_) == (
+                    alone.lambda_hat_,
+                    alone.risk_,
+                    alone.n_images_,
+                    alone.n_eff_,
+                )
+        with pytest.raises(ValueError, match=f"{name} must hold"):
+            on_dask.fit(cm.ConformalRiskCalibrator(), *blocks, **{name: values[:3]})
+        with pytest.raises(ValueError, match=f"{name} needs profile='exact'"):
+            on_dask.fit(cm.ConformalRiskCalibrator(profile="binned"), *blocks, **options)
+
+
+# Copies: what a worker sends
+
+
+@pytest.mark.parametrize("name", CALIBRATORS)
+@pytest.mark.parametrize("fitted_by", ["fit", "partial_fit"])
+def test_copies_go_on_by_themselves(name: str, fitted_by: str) -> None:
+    X, y = data(CALIBRATORS[name])
+    fitted = getattr(clone(CALIBRATORS[name]), fitted_by)(X[:30], y[:30])
+    for way in (copy.copy, copy.deepcopy, lambda c: pickle.loads(pickle.dumps(c, protocol=2))):
+        twin = way(fitted)
+        assert (twin.lambda_hat_, twin.risk_) == (fitted.lambda_hat_, fitted.risk_)
+        assert twin.recalibrate(alpha=0.2).lambda_hat_ == fitted.recalibrate(alpha=0.2).lambda_hat_
+        assert twin.partial_fit(X[30:], y[30:]) is twin
+        assert (len(twin.profiles_), len(fitted.profiles_)) == (47, 30)
+        assert same(twin, CALIBRATORS[name])

@@ -13,7 +13,7 @@ from conformask import _core
 from conformask._arrays import label_array
 from conformask._random import RandomState, check_key
 from conformask.consign._images import label_codes
-from conformask.metrics import log10_of_product
+from conformask.metrics.richness import log10_of_product
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

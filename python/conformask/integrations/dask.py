@@ -156,10 +156,7 @@ def profile(
         parts = [delayed(_merge)(parts[i : i + _FAN_IN]) for i in range(0, len(parts), _FAN_IN)]
     merged, groups, sample_weight = compute(parts[0], groups, sample_weight)
     assert isinstance(merged, Profiles)
-    if groups is None and sample_weight is None:
-        return merged
-    assert isinstance(merged, ScoreProfiles)
-    return merged._counting(groups, sample_weight)
+    return merged._counting(groups, sample_weight) if isinstance(merged, ScoreProfiles) else merged
 
 
 def _blocks(X: Any, y: Any) -> list[tuple[Any, int | None]]:

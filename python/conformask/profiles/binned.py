@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["BinnedProfiles", "check_collect"]
+__all__ = ["BinnedProfiles", "check_collect", "check_single_images"]
 
 # Of a loss: the number of images on which it is defined; which bins hold anything and what; or no bins, and the steps.
 _Part: TypeAlias = "tuple[int, NDArray[Any] | None, NDArray[Any]]"
@@ -278,3 +278,10 @@ def check_collect(losses: object) -> tuple[Loss, ...]:
                 "profile='exact'"
             )
     return tuple(sorted(found, key=loss_to_json))
+
+
+def check_single_images(**given: object) -> None:
+    """Refuses what needs the images one by one, by name."""
+    for name, value in given.items():
+        if value is not None:
+            raise ValueError(f"binned profiles do not know single images: {name} needs profile='exact'")

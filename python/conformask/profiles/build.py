@@ -12,7 +12,7 @@ from conformask._images import SCORES, Volumes, check_volumes, walk
 from conformask._units import check_groups, check_sample_weight
 from conformask.losses import LossLike
 from conformask.profiles.base import Profiles, read_archive
-from conformask.profiles.binned import BinnedProfiles, check_collect
+from conformask.profiles.binned import BinnedProfiles, check_collect, check_single_images
 from conformask.profiles.exact import ScoreProfiles
 from conformask.scores import ConformityScore, ScoreLike, as_score
 
@@ -165,13 +165,7 @@ def _binned(
     losses = check_collect(collect)
     if not losses:
         raise ValueError("collect must name at least one loss")
-    for name, value in {
-        "groups": groups,
-        "sample_weight": sample_weight,
-        "activation": activation or None,
-    }.items():
-        if value is not None:
-            raise ValueError(f"binned profiles do not know single images: {name} needs profile='exact'")
+    check_single_images(groups=groups, sample_weight=sample_weight, activation=activation or None)
     binned = None
     for part in parts:
         if binned is None:

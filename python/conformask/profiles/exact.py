@@ -10,7 +10,7 @@ import numpy as np
 
 from conformask import _core
 from conformask._arrays import clean_bools
-from conformask._exact import check_lambda
+from conformask._exact import check_lambda, exact_mean
 from conformask._units import (
     KnownUnits,
     OnEmpty,
@@ -21,7 +21,6 @@ from conformask._units import (
     known_units,
 )
 from conformask.losses import Loss, LossLike, as_loss, loss_values
-from conformask.metrics import exact_mean
 from conformask.profiles.base import Profiles
 from conformask.scores import ConformityScore, lambda_max, score_from_json, score_to_json
 
@@ -149,6 +148,12 @@ class ScoreProfiles(Profiles):
             None if self._groups is None else self._groups + (other._groups or []),
             None if self._sample_weight is None else self._sample_weight + (other._sample_weight or []),
         )
+
+    def _counting(self, groups: object, sample_weight: object = None) -> ScoreProfiles:
+        """The same images, in groups or with weights."""
+        names = check_groups(groups, len(self))
+        weights = check_sample_weight(sample_weight, names, len(self))
+        return ScoreProfiles(self._core, self.conformity_score, names, weights)
 
     def _risk(self, loss: Loss, lam: float, units: Units) -> float:
         assert isinstance(units, KnownUnits)

@@ -58,6 +58,11 @@ class Setting:
     published : Published or None
         What the paper printed, if it printed this row.
 
+    See Also
+    --------
+    paper_settings : The rows of the paper.
+    generic_settings : Rows for other data sets.
+
     Examples
     --------
     >>> from conformask.reproduction import Setting
@@ -99,6 +104,10 @@ class Source:
     groups : integer array (n,) or None
         If given, whole groups are split, and a group counts once; the profiles must know the same groups.
 
+    See Also
+    --------
+    conformask.reproduction.sources.choose : The sources that there are.
+
     Examples
     --------
     See :func:`reproduce`.
@@ -131,6 +140,11 @@ class Row:
         The ends of the bracket of the activation ratio on the test part, split by split.
     forward_passes : int or None
         How often the authors' scripts would have sent an image through the network for this row, over all splits.
+
+    See Also
+    --------
+    reproduce : Makes them.
+    conformask.reproduction.tables.write_tables : Prints them.
 
     Examples
     --------
@@ -199,7 +213,7 @@ class Row:
 
     @property
     def dagger(self) -> bool:
-        """Whether it did in all of them."""
+        """Whether the argmax alone met the risk in all splits."""
         return self.argmax_splits == len(self.lambdas)
 
     @property
@@ -235,6 +249,15 @@ def paper_settings(dataset: str) -> tuple[Setting, ...]:
     -------
     tuple of Setting
 
+    See Also
+    --------
+    generic_settings : Rows for a data set that the paper does not know.
+
+    References
+    ----------
+    Mossina, Dalmau, Andéol, "Conformal Semantic Image Segmentation", CVPR Workshops 2024, arXiv:2405.05145,
+    tables 1 and 2.
+
     Examples
     --------
     >>> from conformask.reproduction import paper_settings
@@ -267,6 +290,10 @@ def generic_settings(n_images: int) -> tuple[Setting, ...]:
     -------
     tuple of Setting
 
+    See Also
+    --------
+    paper_settings : The rows that the paper prints.
+
     Examples
     --------
     >>> from conformask.reproduction import generic_settings
@@ -298,6 +325,15 @@ def reproduce(source: Source, *, seeds: Sequence[int] = SEEDS, search: bool = Tr
     Yields
     ------
     Row
+
+    See Also
+    --------
+    violations : Compares the rows with theory.
+    mesh_search : The authors' search, for comparison.
+
+    References
+    ----------
+    Mossina, Dalmau, Andéol, "Conformal Semantic Image Segmentation", CVPR Workshops 2024, arXiv:2405.05145.
 
     Examples
     --------
@@ -376,6 +412,10 @@ def mesh_search(
     looks : int
         The number of looks at all images.
 
+    See Also
+    --------
+    conformask.ScoreProfiles.lambda_hat : The exact lambda-hat, without a search.
+
     Examples
     --------
     >>> import conformask as cm
@@ -417,6 +457,10 @@ def violations(rows: Iterable[Row]) -> list[str]:
     -------
     list of str
         One sentence each; empty if all holds.
+
+    See Also
+    --------
+    Row.bounds : Where the mean risk must lie.
 
     Examples
     --------

@@ -42,6 +42,10 @@ class PaperDataset:
         K, and the number of validation images.
     tolerance : tuple of float
         Width of the bracket of lambda at which the authors' search stops: for the binary loss and for miscoverage.
+
+    See Also
+    --------
+    Published : A row of the tables.
     """
 
     name: str
@@ -76,6 +80,15 @@ class Published:
         The printed figures.
     dagger : bool
         Whether the row is marked: the argmax alone met the risk.
+
+    See Also
+    --------
+    PaperDataset : The data set of a row.
+
+    References
+    ----------
+    Mossina, Dalmau, Andéol, "Conformal Semantic Image Segmentation", CVPR Workshops 2024, arXiv:2405.05145,
+    tables 1 and 2.
     """
 
     dataset: str
@@ -141,6 +154,10 @@ def calibration_ratio(dataset: str, tau: float | None) -> float:
     Returns
     -------
     float
+
+    See Also
+    --------
+    conformask.reproduction.reproduce : Splits the images by it.
 
     Examples
     --------

@@ -53,6 +53,10 @@ class Simulation:
         The chance that an object is taken for another class.
     implausibility : float
         The mean of what the score of a class loses that no object has.
+
+    See Also
+    --------
+    simulate : Draws the predictions.
     """
 
     size: tuple[int, int]
@@ -113,9 +117,9 @@ def simulate(
     Parameters
     ----------
     dataset : {"cityscapes", "ade20k", "loveda"}
-        Which.
+        The data set.
     n_images : int or None, default=None
-        How many; None for as many as the data set has. Image i is the same however many are drawn.
+        How many images; None for as many as the data set has. Image i is the same however many are drawn.
 
     Yields
     ------
@@ -123,6 +127,10 @@ def simulate(
         Probabilities.
     labels : uint8 array (H, W)
         True classes; 255 is void.
+
+    See Also
+    --------
+    simulated_profiles : Their profiles.
 
     Examples
     --------
@@ -133,9 +141,8 @@ def simulate(
     """
     data, simulation = DATASETS[dataset], SIMULATIONS[dataset]
     for index in range(data.n_images if n_images is None else n_images):
-        rng = np.random.default_rng(
-            [data.n_classes, index]
-        )  # of its own: no image depends on those before it
+        # A generator of its own: no image depends on those before it.
+        rng = np.random.default_rng([data.n_classes, index])
         yield _image(rng, data.n_classes, simulation)
 
 
@@ -147,7 +154,7 @@ def simulated_profiles(
     Parameters
     ----------
     dataset : {"cityscapes", "ade20k", "loveda"}
-        Which.
+        The data set.
     n_images : int or None, default=None
         How many images; None for as many as the data set has.
     progress : bool or "auto", default="auto"
@@ -156,6 +163,10 @@ def simulated_profiles(
     Returns
     -------
     ScoreProfiles
+
+    See Also
+    --------
+    simulate : The predictions.
 
     Examples
     --------

@@ -40,6 +40,10 @@ def simulated(dataset: str, *, progress: bool | str = "auto") -> Source:
     -------
     Source
 
+    See Also
+    --------
+    conformask.reproduction.simulate.simulate : The predictions.
+
     Examples
     --------
     >>> from conformask.reproduction.sources import simulated
@@ -73,6 +77,10 @@ def stored(folder: str | Path | None, *, by_group: bool = False) -> Source:
         If the folder has no such predictions.
     ValueError
         If they are damaged, or `by_group` is asked of predictions without groups.
+
+    See Also
+    --------
+    conformask.datasets.load_predictions : Reads the predictions.
 
     Examples
     --------
@@ -124,6 +132,10 @@ def from_mmseg(
     ValueError
         If neither a data set nor a configuration is given.
 
+    See Also
+    --------
+    conformask.integrations.mmseg.profile_dataset : Does the work.
+
     Examples
     --------
     >>> from conformask.reproduction.sources import from_mmseg
@@ -173,6 +185,10 @@ def choose(
     ------
     ValueError
         If the options do not go together.
+
+    See Also
+    --------
+    simulated, stored, from_mmseg : The sources.
 
     Examples
     --------

@@ -51,6 +51,10 @@ def to_markdown(rows: Sequence[Row], table: int) -> str:
     -------
     str
 
+    See Also
+    --------
+    write_tables : Writes it to a file.
+
     Examples
     --------
     >>> from conformask.reproduction import Setting, Source, reproduce
@@ -80,6 +84,10 @@ def to_latex(rows: Sequence[Row], table: int) -> str:
     Returns
     -------
     str
+
+    See Also
+    --------
+    write_tables : Writes it to a file.
 
     Examples
     --------
@@ -114,6 +122,10 @@ def to_csv(rows: Sequence[Row]) -> str:
     -------
     str
 
+    See Also
+    --------
+    write_tables : Writes it to files.
+
     Examples
     --------
     >>> from conformask.reproduction import Setting, Source, reproduce
@@ -144,6 +156,10 @@ def cost(rows: Sequence[Row]) -> str:
     -------
     str
         One line per source whose search was counted, and one for all.
+
+    See Also
+    --------
+    conformask.reproduction.mesh_search : Counts the passes of the authors' search.
 
     Examples
     --------
@@ -185,6 +201,10 @@ def write_tables(rows: Sequence[Row], folder: str | Path) -> list[Path]:
     -------
     list of Path
         The files: ``cose.md``, ``cose_table_1.csv``, ``cose_table_1.tex`` and the same for Table 2.
+
+    See Also
+    --------
+    conformask.reproduction.reproduce : Makes the rows.
 
     Examples
     --------

@@ -11,10 +11,10 @@ import numpy as np
 from conformask import _backend
 from conformask._arrays import Scores
 from conformask._backend import Counts
+from conformask._exact import covered_share, per_pixel
 from conformask._images import SCORES, map_images, walk
 from conformask._units import check_groups, counted_images, group_mean
 from conformask.losses import loss_values
-from conformask.metrics import covered_share, per_pixel
 from conformask.report import RiskReport
 from conformask.risk_control._results import Results
 from conformask.risk_control._solution import Configuration, Solution

@@ -24,7 +24,7 @@ from conformask._images import walk
 from conformask._sequences import listed
 from conformask.integrations.mmseg.predictions import field_of, loaded, refuse_merged, scores_of
 from conformask.losses import as_loss
-from conformask.profiles import Profiles, load_profiles, profile
+from conformask.profiles import Profiles, ScoreProfiles, load_profiles, profile
 from conformask.risk_control import ConformalRiskCalibrator
 from conformask.scores import as_score
 
@@ -282,7 +282,7 @@ class ConformalProfile(_ImageMetric):
         profiles = reduce(
             lambda left, right: left.merge(right), (load_profiles(io.BytesIO(image)) for image in images)
         )
-        self.profiles_ = profiles if groups is None else profiles._counting(groups)
+        self.profiles_ = profiles._counting(groups) if isinstance(profiles, ScoreProfiles) else profiles
         self._write()
         return {"n_images": len(images)}
 

@@ -1,0 +1,20 @@
+"""Data to try conformask on: rendered street scenes, a pixel classifier, and stored predictions.
+
+:func:`make_scenes` draws small street scenes whose labels are known, :class:`PixelClassifier`
+learns to segment them within seconds and errs where real networks err (borders, small things,
+fog, darkness), and :func:`load_predictions` reads the predictions of a model of one's own.
+
+Examples
+--------
+>>> from conformask.datasets import PixelClassifier, make_scenes
+>>> scenes = make_scenes(6, size=(24, 40), random_state=0)
+>>> model = PixelClassifier(n_pixels=2000, random_state=0).fit(scenes.images[:4], scenes.labels[:4])
+>>> model.predict_proba(scenes.images[4:]).shape
+(2, 8, 24, 40)
+"""
+
+from conformask.datasets.classifier import PixelClassifier
+from conformask.datasets.predictions import Predictions, load_predictions
+from conformask.datasets.scenes import Scenes, make_scenes
+
+__all__ = ["PixelClassifier", "Predictions", "Scenes", "load_predictions", "make_scenes"]

@@ -1,0 +1,235 @@
+"""Kernels over score maps: sets, their sizes, critical values and losses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from conformask import _core
+from conformask._arrays import Labels, Scores, check_ignore_index, check_inputs, label_array, score_array
+from conformask._exact import check_lambda
+from conformask._images import check_labels
+from conformask.losses import LossLike, as_loss, loss_values
+from conformask.scores import Scored, ScoreLike, as_score, scored
+
+__all__ = ["losses", "set_size", "threshold", "true_label_scores"]
+
+
+def threshold(
+    X: Any,
+    lam: float,
+    conformity_score: ScoreLike = "lac",
+    *,
+    inputs: str = "probabilities",
+    first_image: int = 0,
+) -> NDArray[np.bool_]:
+    r"""Multi-labeled masks: the classes of each pixel whose score is at most lambda.
+
+    .. math:: C_\lambda(p) = \{k : s_k(p) \le \lambda\}
+
+    Parameters
+    ----------
+    X : array (n, K, H, W) or (n, K, D, H, W), float16, float32 or float64
+        Softmax probabilities, or what `inputs` says.
+    lam : float
+        Lambda, at least 0. At the score's ``lambda_max`` and above, all sets are full.
+    conformity_score : LAC, APS, RAPS, SACP, their names in lower case or a callable, default="lac"
+        The score. A callable takes X and returns the critical values of all labels, an array like X in
+        ``[0, lambda_max]`` (its attribute of that name, 1 if it has none). It must treat each image by itself.
+    inputs : {"probabilities", "logits", "scores"}, default="probabilities"
+        What the numbers of X are: see :class:`~conformask.ConformalRiskCalibrator`.
+    first_image : int, default=0
+        What errors call the first image.
+
+    Returns
+    -------
+    bool array like X, C-contiguous
+        Whether the class is in the pixel's set.
+
+    Raises
+    ------
+    TypeError
+        If `X` is no array of floats.
+    ValueError
+        If `X` has another rank, is empty, has one class, or holds what is no probability vector.
+
+    See Also
+    --------
+    conformask.ConformalRiskCalibrator.predict : The sets at a calibrated lambda.
+    set_size : Their sizes alone.
+
+    References
+    ----------
+    Mossina, Dalmau, Andéol, "Conformal Semantic Image Segmentation", CVPR Workshops 2024, arXiv:2405.05145,
+    section 4.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> X = np.array([0.5, 0.3, 0.2], np.float32).reshape(1, 3, 1, 1)
+    >>> cm.kernels.threshold(X, 0.75).ravel()
+    array([ True,  True, False])
+    """
+    maps, score, inputs = _scored(X, conformity_score, inputs, first_image)
+    out = np.empty(maps.shape, np.bool_)
+    _core.threshold(maps, check_lambda(lam), score, inputs, out.view(np.uint8), first_image)
+    return out
+
+
+def set_size(
+    X: Any,
+    lam: float,
+    conformity_score: ScoreLike = "lac",
+    *,
+    inputs: str = "probabilities",
+    first_image: int = 0,
+) -> NDArray[np.uint16]:
+    """Number of classes in each pixel's set, without building the masks.
+
+    Parameters
+    ----------
+    X, lam, conformity_score, inputs, first_image
+        As for :func:`threshold`.
+
+    Returns
+    -------
+    uint16 array (n, H, W) or (n, D, H, W)
+        Set sizes, from 0 (1 if the score includes the top-1) to K.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`threshold`.
+
+    See Also
+    --------
+    threshold : The sets.
+    conformask.ConformalRiskCalibrator.set_size : The sizes at a calibrated lambda.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> X = np.array([0.5, 0.3, 0.2], np.float32).reshape(1, 3, 1, 1)
+    >>> int(cm.kernels.set_size(X, 0.75)[0, 0, 0])
+    2
+    """
+    maps, score, inputs = _scored(X, conformity_score, inputs, first_image)
+    out = np.empty(maps.shape[:1] + maps.shape[2:], np.uint16)
+    _core.set_size(maps, check_lambda(lam), score, inputs, out, first_image)
+    return out
+
+
+def true_label_scores(
+    X: Any,
+    y: ArrayLike,
+    conformity_score: ScoreLike = "lac",
+    ignore_index: int | None = 255,
+    *,
+    inputs: str = "probabilities",
+) -> NDArray[np.float64]:
+    """The critical value of each pixel: the lambda at which its true label enters its set.
+
+    Parameters
+    ----------
+    y : integer array (n, H, W) or (n, D, H, W)
+        Labels.
+    ignore_index : int or None, default=255
+        The label of void pixels.
+    X, conformity_score, inputs
+        As for :func:`threshold`.
+
+    Returns
+    -------
+    float64 array like y
+        For LAC ``1.0 - float64(p)``, and 0 where the label is included as top-1; NaN at void pixels.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`threshold`, and for labels that are no integers, of another shape, or neither a class nor void. What
+        `X` holds at void pixels is not looked at, but by the windows of :class:`~conformask.SACP`.
+
+    See Also
+    --------
+    conformask.profile : Keeps those that are above 0.
+    lambda_hat : A quantile of them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> X = np.array([[0.5, 0.75, 0.5], [0.5, 0.25, 0.5]]).reshape(1, 2, 1, 3)
+    >>> cm.kernels.true_label_scores(X, np.array([[[0, 1, 255]]]))
+    array([[[0.  , 0.75,  nan]]])
+    """
+    maps, score, inputs = _scored(X, conformity_score, inputs)
+    labels, index = _labels_of(maps, y, ignore_index)
+    out = np.empty(maps.shape[:1] + maps.shape[2:], np.float64)
+    _core.true_label_scores(maps, labels, score, inputs, index, out, 0)
+    return out
+
+
+def losses(
+    X: Any,
+    y: ArrayLike,
+    lam: float,
+    loss: LossLike = "miscoverage",
+    conformity_score: ScoreLike = "lac",
+    ignore_index: int | None = 255,
+    *,
+    inputs: str = "probabilities",
+) -> NDArray[np.float64]:
+    """The loss of each image at lambda, without building the masks.
+
+    Parameters
+    ----------
+    X, y, conformity_score, ignore_index, inputs
+        As for :func:`true_label_scores`.
+    lam : float
+        Lambda.
+    loss : MiscoverageLoss or another loss, "miscoverage", "binary" or a function, default="miscoverage"
+        The loss.
+
+    Returns
+    -------
+    float64 array (n,)
+        Losses in [0, 1]; NaN where the loss is undefined (an image without labelled pixels).
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`true_label_scores`.
+
+    See Also
+    --------
+    conformask.metrics.empirical_risk : The mean loss of masks.
+    conformask.ScoreProfiles.losses : The losses at many lambdas.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> X = np.array([[0.5, 0.75, 0.5], [0.5, 0.25, 0.5]]).reshape(1, 2, 1, 3)
+    >>> y = np.array([[[0, 1, 255]]])
+    >>> cm.kernels.losses(X, y, 0.5), cm.kernels.losses(X, y, 0.75)
+    (array([0.5]), array([0.]))
+    """
+    maps, score, inputs = _scored(X, conformity_score, inputs)
+    labels, index = _labels_of(maps, y, ignore_index)
+    missed, totals, _ = _core.coverage(maps, labels, check_lambda(lam), score, inputs, index, 0)
+    return loss_values(as_loss(loss), missed, totals)
+
+
+def _scored(X: Any, conformity_score: ScoreLike, inputs: str, first_image: int = 0) -> Scored:
+    return scored(as_score(conformity_score), score_array(X), check_inputs(inputs), first_image)
+
+
+def _labels_of(maps: Scores, y: ArrayLike, ignore_index: int | None) -> tuple[Labels, int | None]:
+    """The labels of maps, and the ignore index."""
+    labels, index = label_array(y), check_ignore_index(ignore_index)
+    check_labels(maps, labels)
+    return labels, index

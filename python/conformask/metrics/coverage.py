@@ -1,0 +1,334 @@
+"""How multi-labeled masks fit labels: risk, coverage and the sizes of sets, as means over images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from conformask import _core
+from conformask._arrays import check_ignore_index
+from conformask._exact import covered_share, exact_mean, per_pixel, share_of
+from conformask._images import MASKS, in_memory, not_empty, walk
+from conformask.losses import LossLike, as_loss, loss_values
+
+__all__ = [
+    "SizeStratifiedCoverage",
+    "activation_ratio",
+    "class_set_sizes",
+    "empirical_risk",
+    "marginal_coverage",
+    "size_stratified_coverage",
+]
+
+
+def empirical_risk(
+    y_true: Any,
+    masks: Any,
+    loss: LossLike = "miscoverage",
+    *,
+    ignore_index: int | None = 255,
+    average: bool = True,
+) -> float | NDArray[np.float64]:
+    r"""The mean loss of the images, :math:`\frac{1}{n} \sum_i L_i`.
+
+    Parameters
+    ----------
+    y_true : integer array (n, H, W) or (n, D, H, W), or a list of arrays, one per image
+        Labels.
+    masks : bool array (n, K, H, W) or (n, K, D, H, W), or a list of arrays, one per image
+        Multi-labeled masks.
+    loss : MiscoverageLoss or another loss, "miscoverage", "binary" or a function, default="miscoverage"
+        The loss.
+    ignore_index : int or None, default=255
+        The label of void pixels, which do not count.
+    average : bool, default=True
+        Whether to return the mean over the images on which the loss is defined, or the array of all.
+
+    Returns
+    -------
+    float, or float64 array (n,) with NaN where the loss is undefined
+        In [0, 1]. NaN if no image counts.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If types, shapes or labels do not fit.
+
+    See Also
+    --------
+    conformask.kernels.losses : The same from scores and lambda, without masks.
+    conformask.ConformalRiskCalibrator.evaluate : Risk, sizes and coverage of a calibrator.
+
+    References
+    ----------
+    Mossina, Dalmau, Andéol, "Conformal Semantic Image Segmentation", CVPR Workshops 2024, arXiv:2405.05145.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> y = np.array([[[0, 1]], [[1, 1]]])
+    >>> masks = np.array([[[[1, 0]], [[0, 0]]], [[[0, 0]], [[1, 1]]]], bool)
+    >>> cm.metrics.empirical_risk(y, masks)
+    0.25
+    >>> cm.metrics.empirical_risk(y, masks, "binary")
+    0.5
+    """
+    loss = as_loss(loss)
+    return _over_images(
+        y_true, masks, ignore_index, average, lambda missed, totals, _: loss_values(loss, missed, totals)
+    )
+
+
+def activation_ratio(
+    y_true: Any, masks: Any, *, ignore_index: int | None = 255, average: bool = True
+) -> float | NDArray[np.float64]:
+    r"""The mean over images of the mean set size on the image's labelled pixels.
+
+    .. math:: \frac{1}{n} \sum_i \frac{1}{|V_i|} \sum_{p \in V_i} |C_\lambda(p)|
+
+    Parameters
+    ----------
+    y_true, masks, ignore_index, average
+        As for :func:`empirical_risk`.
+
+    Returns
+    -------
+    float, or float64 array (n,) with NaN for images without labelled pixels
+        In [0, K].
+
+    Raises
+    ------
+    TypeError, ValueError
+        If types, shapes or labels do not fit.
+
+    See Also
+    --------
+    class_set_sizes : The same for each class.
+
+    References
+    ----------
+    Mossina, Dalmau, Andéol, "Conformal Semantic Image Segmentation", CVPR Workshops 2024, arXiv:2405.05145, eq. 17.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> masks = np.array([[[[1, 1]], [[1, 0]]]], bool)
+    >>> cm.metrics.activation_ratio(np.array([[[0, 0]]]), masks)
+    1.5
+    """
+    return _over_images(
+        y_true, masks, ignore_index, average, lambda _, totals, sizes: per_pixel(sizes, totals)
+    )
+
+
+def marginal_coverage(
+    y_true: Any, masks: Any, *, ignore_index: int | None = 255, average: bool = True
+) -> float | NDArray[np.float64]:
+    r"""The mean over images of the share of labelled pixels whose set holds their label.
+
+    ``average=False`` gives the image-wise coverages.
+
+    .. math:: \frac{1}{n} \sum_i \frac{1}{|V_i|} \sum_{p \in V_i} 1[y_p \in C_\lambda(p)]
+
+    Parameters
+    ----------
+    y_true, masks, ignore_index, average
+        As for :func:`empirical_risk`.
+
+    Returns
+    -------
+    float, or float64 array (n,) with NaN for images without labelled pixels
+        In [0, 1].
+
+    Raises
+    ------
+    TypeError, ValueError
+        If types, shapes or labels do not fit.
+
+    See Also
+    --------
+    size_stratified_coverage : Coverage by set size.
+    empirical_risk : With the default loss, one minus the marginal coverage.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> masks = np.array([[[[1, 1]], [[1, 0]]]], bool)
+    >>> cm.metrics.marginal_coverage(np.array([[[0, 1]]]), masks)
+    0.5
+    """
+    return _over_images(
+        y_true, masks, ignore_index, average, lambda missed, totals, _: covered_share(missed, totals)
+    )
+
+
+class SizeStratifiedCoverage(NamedTuple):
+    """Coverage by set size.
+
+    Attributes
+    ----------
+    sizes : int64 array (S,)
+        The set sizes that occur, ascending.
+    coverages : float64 array (S,)
+        Share of the labelled pixels with a set of that size whose set holds their label.
+    n_pixels : int64 array (S,)
+        Number of those pixels.
+
+    See Also
+    --------
+    size_stratified_coverage : The function that returns it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> found = cm.metrics.size_stratified_coverage(np.array([[[0, 0]]]), np.ones((1, 2, 1, 2), bool))
+    >>> int(found.n_pixels[found.sizes == 2][0])
+    2
+    """
+
+    sizes: NDArray[np.int64]
+    coverages: NDArray[np.float64]
+    n_pixels: NDArray[np.int64]
+
+
+def size_stratified_coverage(
+    y_true: Any, masks: Any, *, ignore_index: int | None = 255
+) -> SizeStratifiedCoverage:
+    """Coverage by set size, over the labelled pixels of all images.
+
+    Sets that adapt to the difficulty of a pixel cover alike whatever their size; the smallest coverage is the
+    size-stratified coverage metric.
+
+    Parameters
+    ----------
+    y_true, masks, ignore_index
+        As for :func:`empirical_risk`.
+
+    Returns
+    -------
+    SizeStratifiedCoverage
+        ``sizes``, ``coverages``, ``n_pixels``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If types, shapes or labels do not fit.
+
+    See Also
+    --------
+    marginal_coverage : Coverage over all set sizes.
+
+    References
+    ----------
+    Angelopoulos, Bates, Malik, Jordan, "Uncertainty Sets for Image Classifiers using Conformal Prediction", ICLR 2021,
+    arXiv:2009.14193.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> masks = np.array([[[[1, 1, 0]], [[0, 1, 1]]]], bool)  # sets {0}, {0, 1} and {1}
+    >>> found = cm.metrics.size_stratified_coverage(np.array([[[1, 1, 1]]]), masks)
+    >>> found.sizes.tolist(), found.coverages.tolist(), found.n_pixels.tolist()
+    ([1, 2], [0.5, 1.0], [2, 1])
+    """
+    covered, pixels = np.zeros(0, np.int64), np.zeros(0, np.int64)
+    for sizes, labels, mask in _labelled(y_true, masks, ignore_index):
+        hits = mask[labels, np.arange(len(labels))]
+        length = max(len(pixels), len(mask) + 1)
+        covered = np.pad(covered, (0, length - len(covered))) + np.bincount(sizes[hits], minlength=length)
+        pixels = np.pad(pixels, (0, length - len(pixels))) + np.bincount(sizes, minlength=length)
+    found = np.flatnonzero(pixels)
+    return SizeStratifiedCoverage(found, covered[found] / pixels[found], pixels[found])
+
+
+def class_set_sizes(
+    y_true: Any, masks: Any, *, ignore_index: int | None = 255, average: bool = True
+) -> NDArray[np.float64]:
+    """Mean set size on the pixels of each class.
+
+    Parameters
+    ----------
+    y_true, masks, ignore_index
+        As for :func:`empirical_risk`; all masks have the same K.
+    average : bool, default=True
+        Whether to return the means over the images that have the class, or the array of all.
+
+    Returns
+    -------
+    float64 array (K,), or (n, K)
+        NaN where no image (or the image) has the class.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If types, shapes or labels do not fit.
+
+    See Also
+    --------
+    activation_ratio : The mean over all pixels.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> masks = np.array([[[[1, 1, 0]], [[0, 1, 1]]]], bool)  # sets {0}, {0, 1} and {1}
+    >>> cm.metrics.class_set_sizes(np.array([[[0, 1, 1]]]), masks)
+    array([1. , 1.5])
+    """
+    rows = []
+    for sizes, labels, mask in _labelled(y_true, masks, ignore_index):
+        counts = np.bincount(labels, minlength=len(mask))
+        rows.append(share_of(np.bincount(labels, sizes, len(mask)), counts))
+    values = np.stack(rows)
+    return np.array([exact_mean(column) for column in values.T]) if average else values
+
+
+def _over_images(
+    y_true: Any,
+    masks: Any,
+    ignore_index: int | None,
+    average: bool,
+    metric: Callable[[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint64]], NDArray[np.float64]],
+) -> float | NDArray[np.float64]:
+    index = check_ignore_index(ignore_index)
+    values: NDArray[np.float64] = np.concatenate(
+        [
+            metric(*_core.mask_coverage(batch, labels, index, first))
+            for batch, labels, first in _mask_batches(y_true, masks)
+        ]
+    )
+    return exact_mean(values) if average else values
+
+
+def _labelled(
+    y_true: Any, masks: Any, ignore_index: int | None
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.integer[Any]], NDArray[np.bool_]]]:
+    """The set sizes, labels and masks (K, pixels) of the labelled pixels, image by image."""
+    index = check_ignore_index(ignore_index)
+    for batch, labels, first in _mask_batches(y_true, masks):
+        _core.mask_coverage(batch, labels, index, first)  # refuses what is no label
+        for mask, label in zip(batch, labels, strict=True):
+            valid = np.ones(label.shape, bool) if index is None else label != index
+            mask_of_valid = mask[:, valid]
+            yield mask_of_valid.sum(axis=0), label[valid].astype(np.intp), mask_of_valid
+
+
+def _mask_batches(
+    y_true: Any, masks: Any
+) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.integer[Any]], int]]:
+    batches = walk(masks, y_true, MASKS, label_name="y_true")
+    for batch, labels, first in not_empty(batches, "masks"):
+        if batch.ndim not in (4, 5) or batch.shape[1] < 2:
+            where = "" if in_memory(masks) else f" in image {first}"
+            raise ValueError(
+                f"masks must be (n, K, H, W) or (n, K, D, H, W) with K >= 2, got {batch.shape}{where}"
+            )
+        yield batch, labels, first

@@ -1,0 +1,29 @@
+"""Pictures of what a calibrator says: where a model is unsure, which labels it holds, how risk falls.
+
+Matplotlib is imported when the first picture is drawn; ``pip install conformask[plot]`` brings it.
+Each function draws on given axes, or on new ones, and returns them; none shows or saves a figure.
+
+Examples
+--------
+>>> import matplotlib
+>>> matplotlib.use("Agg")
+>>> import numpy as np
+>>> from conformask.plotting import plot_varisco
+>>> ax = plot_varisco(np.array([[1, 2], [3, 1]]), n_classes=3)
+>>> ax.get_title()
+'Classes in the set of each pixel'
+"""
+
+from conformask.plotting.curves import plot_risk_curve
+from conformask.plotting.heatmaps import plot_varisco
+from conformask.plotting.masks import plot_mask_panels, plot_masks
+from conformask.plotting.segmentations import plot_components, plot_samples
+
+__all__ = [
+    "plot_components",
+    "plot_mask_panels",
+    "plot_masks",
+    "plot_risk_curve",
+    "plot_samples",
+    "plot_varisco",
+]

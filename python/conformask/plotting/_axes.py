@@ -1,0 +1,86 @@
+"""Where plots are drawn. Matplotlib is imported here, when the first one is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["colour_bar", "frameless", "import_pyplot", "new_axes", "one_colour", "panel_axes"]
+
+
+def import_pyplot() -> ModuleType:
+    """Matplotlib's pyplot; without it, an error that says how to get it."""
+    try:
+        from matplotlib import pyplot
+    except ImportError as error:
+        raise ImportError("plotting needs Matplotlib: pip install conformask[plot]") from error
+    return pyplot
+
+
+def new_axes(ax: Axes | None) -> Axes:
+    """The axes given, or those of a new figure."""
+    pyplot = import_pyplot()  # before `ax` is touched, so that the message comes first
+    if ax is None:
+        ax = pyplot.subplots(layout="constrained")[1]
+    return ax
+
+
+def panel_axes(
+    axes: ArrayLike | None,
+    n: int,
+    n_columns: int,
+    aspect: float,
+    per: str = "class",
+    title: str | None = None,
+) -> NDArray[Any]:
+    """The first n of the axes given, or those of a new figure."""
+    pyplot = import_pyplot()
+    if n_columns < 1:
+        raise ValueError(f"n_columns must be at least 1, got {n_columns}")
+    if axes is None:
+        columns = min(n, n_columns)
+        rows = math.ceil(n / columns)
+        size = (3.2 * columns, (3.2 / aspect + 0.35) * rows)
+        figure, axes = pyplot.subplots(rows, columns, figsize=size, layout="compressed", squeeze=False)
+        if title is not None:
+            figure.suptitle(title, fontsize="medium")
+    flat: NDArray[Any] = np.ravel(np.asarray(axes, dtype=object))
+    if len(flat) < n:
+        raise ValueError(f"axes must be at least {n}, one per {per}, got {len(flat)}")
+    for unused in flat[n:]:
+        unused.set_axis_off()
+    return flat[:n]
+
+
+def frameless(ax: Axes) -> Axes:
+    """The axes, without ticks and frame."""
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.spines[:].set_visible(False)
+    return ax
+
+
+def one_colour(where: NDArray[np.bool_], colour: ArrayLike, opacity: float = 1.0) -> NDArray[np.float64]:
+    """Return an RGBA image of one colour, transparent elsewhere."""
+    rgba = np.zeros((*where.shape, 4))
+    rgba[where] = [*np.asarray(colour, float), opacity]
+    return rgba
+
+
+def colour_bar(ax: Axes, drawn: Any, ticks: Sequence[int] | None) -> Axes:
+    """The axes of a new colour bar, to the right."""
+    bar = ax.inset_axes((1.02, 0, 0.035, 1))
+    bar.set_facecolor("0.4")  # seen through the transparent end: the grey image
+    figure = ax.get_figure()
+    assert figure is not None
+    figure.colorbar(drawn, cax=bar, ticks=ticks)
+    bar.minorticks_off()
+    return bar

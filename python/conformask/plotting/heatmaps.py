@@ -1,0 +1,180 @@
+"""The varisco heatmap: where a model is unsure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from conformask.plotting._arguments import check_opacity, grey_ground, plain_array, void_pixels
+from conformask.plotting._axes import colour_bar, frameless, new_axes, one_colour
+from conformask.plotting._legend import VOID_GREY
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
+
+__all__ = ["plot_varisco"]
+
+_EMPTY = (0.35, 0.85, 0.9, 1.0)  # no sequential map holds cyan: an empty set is no small set
+
+
+def plot_varisco(
+    heatmap: ArrayLike,
+    image: ArrayLike | None = None,
+    *,
+    n_classes: int | None = None,
+    vmax: int | None = None,
+    labels: ArrayLike | None = None,
+    ignore_index: int | None = 255,
+    opacity: float = 0.9,
+    cmap: str | Colormap = "inferno",
+    colorbar: bool = True,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the varisco heatmap of one image: how many classes each pixel may have.
+
+    Pixels whose set holds one class are left transparent, so that the image, in grey, shows where
+    the model is sure. The brighter a pixel, the more classes its set holds.
+
+    Parameters
+    ----------
+    heatmap : array-like, shape (H, W)
+        Either integers, as ``calibrator.set_size(X)[i]``, or floats in [0, 1], as
+        ``calibrator.varisco(X)[i]``.
+    image : array-like, shape (H, W) or (H, W, 3), optional
+        The image beneath, uint8 or floating in [0, 1]. Without it the ground is dark.
+    n_classes : int, optional
+        Number of classes K. It turns a heatmap normalised by K back into counts and is the end of
+        the colour scale. Floats without it are drawn on a continuous scale, more opaque as they
+        grow; leave it out for ``normalize="max"``.
+    vmax : int, optional
+        Largest count on the colour scale; by default ``n_classes``, else the largest count.
+    labels : array-like of int, shape (H, W), optional
+        True labels; pixels of ``ignore_index`` are drawn in flat grey.
+    ignore_index : int or None, default=255
+        The label of void pixels.
+    opacity : float, default=0.9
+        Opacity of the coloured pixels, in (0, 1].
+    cmap : str or Colormap, default="inferno"
+        A sequential colour map; its darkest part is left out, to stand out from the image.
+    colorbar : bool, default=True
+        Whether to draw a colour bar to the right.
+    ax : matplotlib Axes, optional
+        Where to draw; by default, on a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The axes drawn on.
+
+    Raises
+    ------
+    ValueError
+        If an argument has a wrong shape or range, or the heatmap holds no multiples of
+        ``1 / n_classes``.
+    ImportError
+        If Matplotlib is missing.
+
+    See Also
+    --------
+    plot_masks : Which classes the sets hold.
+    conformask.ConformalRiskCalibrator.varisco : The heatmap.
+
+    References
+    ----------
+    Mossina, Dalmau, Andéol, "Conformal Semantic Image Segmentation", CVPR Workshops 2024, arXiv:2405.05145.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from conformask.plotting import plot_varisco
+    >>> ax = plot_varisco(np.array([[0.25, 0.5], [1.0, 0.25]]), n_classes=4)
+    >>> [int(tick) for tick in ax.child_axes[0].get_yticks()]
+    [1, 2, 3, 4]
+    """
+    heatmap = plain_array("heatmap", heatmap, 2)
+    check_opacity(opacity)
+    counts = _counts(heatmap, n_classes)
+    void = void_pixels(labels, ignore_index, heatmap.shape)
+    backdrop = grey_ground(image, heatmap.shape)
+    ax = new_axes(ax)
+    ax.imshow(backdrop, cmap="gray", vmin=0, vmax=1)
+    if counts is None:
+        _draw_continuous(ax, heatmap, cmap, opacity, colorbar)
+    else:
+        _draw_counts(ax, counts, vmax or n_classes, cmap, opacity, colorbar)
+    if void.any():
+        ax.imshow(one_colour(void, (VOID_GREY,) * 3))
+    return frameless(ax)
+
+
+def _counts(heatmap: NDArray[Any], n_classes: int | None) -> NDArray[np.int64] | None:
+    """Return the set sizes that a heatmap stands for, or None if they cannot be known."""
+    if n_classes is not None and n_classes < 1:
+        raise ValueError(f"n_classes must be at least 1, got {n_classes}")
+    if heatmap.dtype.kind != "f":
+        counts = heatmap.astype(np.int64)
+        if counts.min() < 0 or (n_classes is not None and counts.max() > n_classes):
+            raise ValueError(
+                f"heatmap of set sizes must lie in [0, n_classes], got {counts.min()} to {counts.max()}"
+            )
+        return counts
+    if not (heatmap.min() >= 0 and heatmap.max() <= 1):  # so written, it also refuses NaN
+        raise ValueError(f"heatmap must lie in [0, 1], got {heatmap.min()} to {heatmap.max()}")
+    if n_classes is None:
+        return None
+    counts = np.asarray(np.rint(heatmap * n_classes), np.int64)
+    if np.abs(heatmap * n_classes - counts).max() > 0.01:
+        raise ValueError(
+            f"heatmap holds values that are no multiples of 1/{n_classes}: "
+            "leave n_classes out for a heatmap normalised by its maximum"
+        )
+    return counts
+
+
+def _upper_part(cmap: str | Colormap) -> Callable[[ArrayLike], NDArray[np.float64]]:
+    from matplotlib import colormaps
+
+    full = colormaps[cmap] if isinstance(cmap, str) else cmap
+    return lambda t: np.asarray(full(0.4 + 0.6 * np.asarray(t)))
+
+
+def _draw_counts(
+    ax: Axes, counts: NDArray[np.int64], top: int | None, cmap: str | Colormap, opacity: float, colorbar: bool
+) -> None:
+    from matplotlib.colors import BoundaryNorm, ListedColormap
+
+    top = max(int(counts.max()), 2) if top is None else max(top, 2)
+    first = min(1, int(counts.min()))
+    shades = _upper_part(cmap)(np.linspace(0, 1, top - 1) if top > 2 else [0.6])
+    shades[:, 3] = opacity
+    colours = np.vstack([[_EMPTY]] * (1 - first) + [[(0.0, 0.0, 0.0, 0.0)], shades])
+    norm = BoundaryNorm(np.arange(first, top + 2) - 0.5, len(colours))
+    shown = np.minimum(counts, top)
+    drawn = ax.imshow(shown, cmap=ListedColormap(colours), norm=norm, interpolation="nearest")
+    ax.set_title("Classes in the set of each pixel")
+    if colorbar:
+        step = max(1, math.ceil((top - first + 1) / 12))
+        ticks = [*range(first, top + 1, step)]
+        bar = colour_bar(ax, drawn, ticks)
+        if counts.max() > top:
+            bar.set_yticks(ticks, [str(t) for t in ticks[:-1]] + [f"≥{ticks[-1]}"])
+        bar.set_ylabel("classes in the set")
+
+
+def _draw_continuous(
+    ax: Axes, heatmap: NDArray[Any], cmap: str | Colormap, opacity: float, colorbar: bool
+) -> None:
+    from matplotlib.colors import ListedColormap
+
+    t = np.linspace(0, 1, 256)
+    shades = _upper_part(cmap)(t)
+    shades[:, 3] = opacity * t
+    drawn = ax.imshow(heatmap, cmap=ListedColormap(shades), vmin=0, vmax=1, interpolation="nearest")
+    ax.set_title("Varisco heatmap")
+    if colorbar:
+        colour_bar(ax, drawn, None).set_ylabel("relative size of the set")

@@ -1,0 +1,222 @@
+"""Sets of whole segmentations: their components, and samples of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from conformask.plotting._arguments import (
+    check_background,
+    check_opacity,
+    chosen_classes,
+    grey_ground,
+    plain_array,
+    void_pixels,
+)
+from conformask.plotting._axes import colour_bar, frameless, panel_axes
+from conformask.plotting._legend import VOID_GREY, draw_legend, names_and_colours
+
+if TYPE_CHECKING:
+    from matplotlib.colors import Colormap
+
+__all__ = ["plot_components", "plot_samples"]
+
+
+class _Components(Protocol):
+    """What a picture of components needs of a set."""
+
+    @property
+    def components(self) -> NDArray[np.float64]: ...
+    @property
+    def singular_values(self) -> NDArray[np.float64]: ...
+
+
+def plot_components(
+    consign_set: _Components,
+    *,
+    classes: Sequence[int] | None = None,
+    class_names: Sequence[str] | None = None,
+    n_components: int | None = None,
+    cmap: str | Colormap = "RdBu_r",
+    colorbar: bool = True,
+    axes: ArrayLike | None = None,
+) -> NDArray[Any]:
+    """Draw the components of a set of segmentations: how the labels of an image may change together.
+
+    One row per component, one column per class. Where a panel is red, the class gains as the coefficient of the
+    component grows; where it is blue, it loses; where it is white, it stays. The colours of a row share one scale.
+
+    Parameters
+    ----------
+    consign_set : ConsignSet
+        The set of a two-dimensional image, as ``calibrator.predict(X)[i]``.
+    classes : sequence of int, optional
+        The classes to draw, in this order; by default the four that move most, ascending.
+    class_names : sequence of str, length K, optional
+        Titles of the columns; by default "class 0", "class 1", ...
+    n_components : int, optional
+        How many components to draw; by default all.
+    cmap : str or Colormap, default="RdBu_r"
+        A diverging colour map.
+    colorbar : bool, default=True
+        Whether to add a colour bar that says which colour gains.
+    axes : array-like of matplotlib Axes, optional
+        Where to draw, at least one per panel; by default, on a new figure.
+
+    Returns
+    -------
+    ndarray of matplotlib.axes.Axes, shape (components, classes)
+        The panels.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range, the image is a volume, or nothing moves in the set.
+    ImportError
+        If Matplotlib is missing.
+
+    See Also
+    --------
+    plot_samples : The segmentations themselves.
+
+    References
+    ----------
+    Viti, Karabelas, Holler, "CONSIGN", ICLR 2026, arXiv:2505.14113.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> from conformask.plotting import plot_components
+    >>> p = np.array([[[0.61, 0.8]], [[0.51, 0.8]], [[0.41, 0.8]]])
+    >>> X, y = np.stack([p, 1 - p], axis=1), np.array([[1, 0]])
+    >>> [found] = cm.ConsignCalibrator(1, alpha=0.5).fit([X], [y]).predict([X])
+    >>> [[ax.get_title() for ax in row] for row in plot_components(found)]
+    [['class 0', 'class 1']]
+    """
+    components = np.asarray(consign_set.components, np.float64)
+    if components.ndim != 4:
+        raise ValueError(
+            f"consign_set must be of a two-dimensional image, got components of shape {components.shape}"
+        )
+    if len(components) == 0:
+        raise ValueError("consign_set has no components: the samples of the image are all alike")
+    k = components.shape[1]
+    n = len(components) if n_components is None else n_components
+    if not 1 <= n <= len(components):
+        raise ValueError(f"n_components must be from 1 to {len(components)}, got {n}")
+    components = components[:n]
+    if classes is None:
+        # Ties to the lower class.
+        classes = sorted(np.argsort(-np.square(components).sum((0, 2, 3)), kind="stable")[:4].tolist())
+    chosen = chosen_classes(classes, k)
+    names, _ = names_and_colours(k, class_names, np.zeros((k, 3)))
+    aspect = components.shape[3] / components.shape[2]
+    panels = panel_axes(axes, n * len(chosen), len(chosen), aspect, "panel").reshape(n, len(chosen))
+    for row, (component, sigma) in enumerate(zip(components, consign_set.singular_values, strict=False)):
+        largest = float(np.abs(component).max()) or 1.0
+        for ax, c in zip(panels[row], chosen, strict=True):
+            ax.imshow(component[c], cmap=cmap, vmin=-largest, vmax=largest, interpolation="nearest")
+            if row == 0:
+                ax.set_title(names[c])
+            frameless(ax)
+        panels[row, 0].set_ylabel(f"component {row + 1}\nσ = {sigma:.3g}")
+    if colorbar:
+        # Without numbers: every row has its own scale.
+        (drawn,) = panels[0, -1].get_images()
+        bar = colour_bar(panels[0, -1], drawn, None)
+        bar.set_yticks([drawn.norm.vmin, 0.0, drawn.norm.vmax], ["loses", "stays", "gains"])
+    return panels
+
+
+def plot_samples(
+    samples: ArrayLike,
+    image: ArrayLike | None = None,
+    *,
+    n_classes: int | None = None,
+    class_names: Sequence[str] | None = None,
+    palette: ArrayLike | None = None,
+    labels: ArrayLike | None = None,
+    ignore_index: int | None = 255,
+    background: int | None = None,
+    opacity: float = 0.85,
+    n_columns: int = 4,
+    axes: ArrayLike | None = None,
+) -> NDArray[Any]:
+    """Draw segmentations side by side, such as samples of a set.
+
+    Parameters
+    ----------
+    samples : array-like of int, shape (m, H, W)
+        Label maps, as ``consign_set.sample(m)``.
+    n_classes : int, optional
+        Number of classes K; by default that of `class_names` or `palette`, else what occurs.
+    labels : array-like of int, shape (H, W), optional
+        True labels: drawn first, with void in flat grey.
+    image, class_names, palette, ignore_index, background, opacity
+        As for :func:`plot_masks`.
+    n_columns : int, default=4
+        Panels in a row of a new figure.
+    axes : array-like of matplotlib Axes, optional
+        Where to draw, at least one per panel; by default, on a new figure.
+
+    Returns
+    -------
+    ndarray of matplotlib.axes.Axes
+        One per label map, that of the true labels first.
+
+    Raises
+    ------
+    ValueError
+        If an argument has a wrong shape, dtype or range.
+    ImportError
+        If Matplotlib is missing.
+
+    See Also
+    --------
+    plot_components : Why the samples differ as they do.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from conformask.plotting import plot_samples
+    >>> samples = np.array([[[0, 1]], [[1, 1]]])
+    >>> [ax.get_title() for ax in plot_samples(samples, labels=np.array([[0, 1]]))]
+    ['truth', 'sample 1', 'sample 2']
+    """
+    maps = plain_array("samples", samples, 3)
+    if maps.dtype.kind not in "iu":
+        raise ValueError(f"samples must hold integer labels, got dtype {maps.dtype}")
+    check_opacity(opacity)
+    titles = [f"sample {i + 1}" for i in range(len(maps))]
+    void = void_pixels(labels, ignore_index, maps.shape[1:])
+    if labels is not None:
+        truth = np.where(void, 0, np.asarray(labels))
+        maps, titles = np.concatenate([truth[None], maps]), ["truth", *titles]
+    for given in (class_names, palette):
+        if n_classes is None and given is not None:
+            n_classes = len(np.asarray(given))
+    k = int(maps.max()) + 1 if n_classes is None else n_classes
+    if not (maps.min() >= 0 and maps.max() < k):
+        raise ValueError(f"samples and labels must be from 0 to {k - 1}, got {maps.min()} to {maps.max()}")
+    check_background(background, k)
+    names, colours = names_and_colours(k, class_names, palette)
+    ground = np.repeat(grey_ground(image, maps.shape[1:])[..., None], 3, axis=2)
+    panels = panel_axes(axes, len(maps), n_columns, maps.shape[2] / maps.shape[1], "label map")
+    for index, (ax, title, shown) in enumerate(zip(panels, titles, maps, strict=True)):
+        painted = ground + opacity * (colours[shown] - ground)
+        if background is not None:
+            painted[shown == background] = ground[shown == background]
+        if labels is not None and index == 0:
+            painted[void] = VOID_GREY
+        ax.imshow(painted)
+        ax.set_title(title)
+        frameless(ax)
+    present = np.isin(np.arange(k), maps) & (np.arange(k) != background)
+    boxes = [ax.get_position() for ax in panels]
+    top_right = max(range(len(panels)), key=lambda i: (round(boxes[i].x1, 6), boxes[i].y1))
+    draw_legend(panels[top_right], names, colours, present, several=False, void=bool(void.any()))
+    return panels

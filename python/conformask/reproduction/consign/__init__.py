@@ -1,0 +1,14 @@
+"""CONSIGN beside pixel-wise sets: the same guarantee, the same images, one set of draws for all metrics.
+
+Viti, Karabelas, Holler, "CONSIGN: Conformal Segmentation Informed by Spatial Groupings via Decomposition", ICLR 2026,
+compare their sets of whole segmentations with RAPS and SACP on the mean softmax: all promise that with probability
+``1 - alpha`` the set holds a segmentation of label-wise accuracy ``min_accuracy`` or more. Here one draw of label maps
+of each image serves all metrics, correlations leave out the maps' own, and coverage is that of the sets themselves, not
+of samples: CONSIGN's certified by search, that of pixel-wise sets exact.
+"""
+
+from conformask.reproduction.consign.outcomes import Comparison, Outcome
+from conformask.reproduction.consign.protocol import compare
+from conformask.reproduction.consign.samples import moving_edges, stored_samples
+
+__all__ = ["Comparison", "Outcome", "compare", "moving_edges", "stored_samples"]
