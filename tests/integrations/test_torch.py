@@ -116,6 +116,22 @@ def test_a_twin_agrees_on_bfloat16_logits() -> None:
     np.testing.assert_allclose(found[2], truth[missed], atol=1e-5)
 
 
+def test_penalties_of_ranks_are_those_of_the_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    X = torch.tensor(PROBLEM.X)
+
+    def found(score: cm.APS | cm.RAPS) -> tuple[list[float], list[bool]]:
+        profile = profile_tensor(X, PROBLEM.y, score, "probabilities", 255, False, 0)
+        return profile.to_arrays()[2].tolist(), prediction_sets(
+            shares_of(X, "probabilities"), score, 0.7
+        ).tolist()
+
+    assert found(cm.RAPS(0.2)) != found(cm.APS())
+    monkeypatch.setattr(
+        "conformask._torch_profile.rank_penalties", lambda score, n_classes: [0.0] * n_classes
+    )
+    assert found(cm.RAPS(0.2)) == found(cm.APS())  # nothing else adds a penalty
+
+
 def test_the_twin_agrees_on_probabilities() -> None:
     """A stranger to both: plain Python over the definition of LAC."""
     _, lengths, values, *_ = cm.profile(
