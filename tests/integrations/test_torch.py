@@ -51,8 +51,8 @@ def as_inputs(X: np.ndarray, inputs: str) -> np.ndarray:
 def by_array(
     X: np.ndarray, y: np.ndarray, score: Any, inputs: str, activation: bool = False
 ) -> tuple[Any, ...]:
-    maps, kernel, of = scored(as_score(score), X, inputs)
-    return cm._core.ExactProfile.build(maps, y, kernel, of, 255, activation, 0).to_arrays()
+    maps, kernel, numbers = scored(as_score(score), X, inputs)
+    return cm._core.ExactProfile.build(maps, y, kernel, numbers, 255, activation, 0).to_arrays()
 
 
 def by_tensor(

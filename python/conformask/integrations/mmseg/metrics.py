@@ -128,8 +128,8 @@ class _ImageMetric(BaseMetric):
             n_calibration = int(fraction * len(results))
             chosen = np.sort(order[:n_calibration] if part == "calibration" else order[n_calibration:])
         if not len(chosen):
-            of = "" if self.subset is None else f" in the part {self.subset[2]!r} of the dataset"
-            raise ValueError(f"there is no image{of}: {len(results)} were tested")
+            where = "" if self.subset is None else f" in the part {self.subset[2]!r} of the dataset"
+            raise ValueError(f"there is no image{where}: {len(results)} were tested")
         return [results[i][1] for i in chosen]
 
 
