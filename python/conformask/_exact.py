@@ -62,12 +62,12 @@ def share_of(parts: ArrayLike, wholes: ArrayLike) -> NDArray[np.float64]:
 
 
 def per_pixel(sums: NDArray[np.uint64], totals: NDArray[np.uint64]) -> NDArray[np.float64]:
-    """Sums (n,) per labelled pixel; NaN where there is none."""
+    """Sums (n,) per labelled pixel; NaN for an image without one."""
     return share_of(sums, totals.sum(axis=1))
 
 
 def covered_share(missed: NDArray[np.uint64], totals: NDArray[np.uint64]) -> NDArray[np.float64]:
-    """Share of labelled pixels that are covered, (n,); NaN where there is none."""
+    """Share of labelled pixels that are covered, (n,); NaN for an image without one."""
     return per_pixel((totals - missed).sum(axis=1), totals)
 
 

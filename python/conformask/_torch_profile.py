@@ -23,12 +23,13 @@ from torch import Tensor
 
 from conformask import _core
 from conformask._torch_softmax import odds_of, slack, widened
-from conformask.scores import APS, LAC, RAPS, lambda_max
+from conformask.scores import APS, LAC, RAPS, ConformityScore, lambda_max, rank_penalties
 
 __all__ = ["profile_tensor"]
 
 _BANDS = 8  # parts that an image is looked at in: what is computed of one must not be large
 _BFLOAT16_TOLERANCE = 1e-2  # how far its probabilities may sum from 1
+ROUNDING = 4 * torch.finfo(torch.float64).eps  # of a mass and the penalty of a rank
 
 
 @dataclass(frozen=True)
@@ -40,19 +41,6 @@ class _Task:
     ignore_index: int | None
     activation: bool
     n_classes: int
-
-    @property
-    def penalty(self) -> float:
-        return self.score.penalty if isinstance(self.score, RAPS) else 0.0
-
-    @property
-    def k_reg(self) -> int:
-        k_reg = self.score.k_reg if isinstance(self.score, RAPS) else None
-        return max(1, self.n_classes // 2) if k_reg is None else k_reg
-
-    @property
-    def lambda_max(self) -> float:
-        return lambda_max(self.score, self.n_classes)
 
 
 @dataclass(frozen=True)
@@ -228,7 +216,7 @@ def _raps(odds: _Odds, own: Tensor, y: Tensor, task: _Task, margin: float) -> Te
     least = least - torch.finfo(least.dtype).tiny if margin else least
     ties_are_known = not (margin and odds.inputs == "probabilities")
     mass = torch.zeros_like(least, dtype=torch.float64)
-    count = torch.zeros_like(y, dtype=torch.int32)
+    count = torch.zeros_like(y)
     for k in range(task.n_classes):
         given = odds.given(k)
         of_class = odds.odds(given)
@@ -240,11 +228,16 @@ def _raps(odds: _Odds, own: Tensor, y: Tensor, task: _Task, margin: float) -> Te
         count += before
         # A multiple of 2^-53, so that sums are exact.
         mass += torch.where(before, grain(p), 0.0)
-    excess = (count + 1 - task.k_reg).clamp_(min=0)
-    critical = mass.clamp_(max=1.0) + task.penalty * excess.double()
+    critical = penalised(mass, count, task.score, task.n_classes)
     if margin:  # the sum is rounded, too
-        critical = critical * (1 + 4 * torch.finfo(torch.float64).eps) + margin
-    return critical.clamp_(max=task.lambda_max)
+        critical = (critical * (1 + ROUNDING) + margin).clamp_(max=lambda_max(task.score, task.n_classes))
+    return critical
+
+
+def penalised(mass: Tensor, count: Tensor, score: ConformityScore, n_classes: int) -> Tensor:
+    """Critical values from the mass and the number of the classes before."""
+    penalties = torch.tensor(rank_penalties(score, n_classes), dtype=torch.float64, device=mass.device)
+    return (mass.clamp(max=1.0) + penalties[count]).clamp_(max=lambda_max(score, n_classes))
 
 
 def grain(p: Tensor) -> Tensor:

@@ -16,11 +16,13 @@ from torch.nn import functional
 
 from conformask import _core
 from conformask._torch_profile import (
+    ROUNDING,
     bands_of,
     check_labels,
     check_scores,
     grain,
     labels_beside,
+    penalised,
 )
 from conformask._torch_softmax import Shares, shares_of
 from conformask.scores import APS, LAC, RAPS, SACP, CallableScore, ConformityScore, lambda_max
@@ -29,7 +31,6 @@ __all__ = ["check_maps", "check_score", "coverage", "masks_of", "prediction_sets
 
 _BANDS = 16  # parts of an image, all classes of which are looked at at once
 _ULPS = 64  # for the means of blended values, besides the sums
-_ROUNDING = 4 * torch.finfo(torch.float64).eps  # of a mass and the penalty of a rank
 
 
 def check_score(score: ConformityScore) -> None:
@@ -60,7 +61,7 @@ def prediction_sets(shares: Shares, score: ConformityScore, lam: float) -> Tenso
         smallest = _core.smallest_probability(lam, shares.p.dtype == torch.float64)
         sets = shares.p >= smallest * (1 - shares.margin)
         return sets | shares.first() if score.include_top1 else sets
-    return _reached(_critical_values(shares, score), lam, shares.margin, _ROUNDING)
+    return _reached(_critical_values(shares, score), lam, shares.margin, ROUNDING)
 
 
 def _reached(criticals: Tensor, lam: float, margin: float, rounding: float) -> Tensor:
@@ -131,7 +132,7 @@ def _critical_values(shares: Shares, score: ConformityScore) -> Tensor:
     ranked, order = shares.p.sort(dim=1, descending=True, stable=True)
     grains = grain(ranked)
     count = torch.arange(n_classes, device=ranked.device).reshape(-1, *[1] * (ranked.ndim - 2))
-    criticals = _penalised(grains.cumsum(dim=1) - grains, count, score, n_classes)
+    criticals = penalised(grains.cumsum(dim=1) - grains, count, score, n_classes)
     if shares.margin:
         close = ranked[:, :-1] <= ranked[:, 1:] * (1 + shares.margin) + shares.tiny
         unsure = (close & (ranked[:, :-1] > 0)).any(dim=1)
@@ -162,17 +163,7 @@ def _least_critical_values(p: Tensor, keys: Tensor | None, shares: Shares, score
     sure = torch.searchsorted(-p, -(p * (1 + shares.margin) + shares.tiny)).minimum(first)
     grains = grain(p)
     mass = (grains.cumsum(dim=1) - grains).gather(1, sure) + n_equal * grains
-    return _penalised(mass, sure + n_equal, score, p.shape[1])
-
-
-def _penalised(mass: Tensor, count: Tensor, score: APS | RAPS, n_classes: int) -> Tensor:
-    """Critical values from the mass and the number of the classes before."""
-    mass = mass.clamp(max=1.0)
-    if isinstance(score, APS):
-        return mass
-    k_reg = max(1, n_classes // 2) if score.k_reg is None else score.k_reg
-    excess = (count + 1 - k_reg).clamp(min=0).double()
-    return (mass + score.penalty * excess).clamp(max=lambda_max(score, n_classes))
+    return penalised(mass, sure + n_equal, score, p.shape[1])
 
 
 def _blended(values: Tensor, score: SACP) -> Tensor:

@@ -336,6 +336,13 @@ def lambda_max(conformity_score: ConformityScore, n_classes: int) -> float:
     return conformity_score._kernel().lambda_max(n_classes)
 
 
+def rank_penalties(conformity_score: ConformityScore, n_classes: int) -> list[float]:
+    """What each of K ranks, the first first, adds to a critical value."""
+    penalties = conformity_score._kernel().rank_penalties(n_classes)
+    assert penalties is not None, "APS and RAPS rank labels"
+    return penalties
+
+
 def score_to_json(score: ConformityScore) -> str:
     """A score as JSON."""
     return json.dumps(_to_plain(score))

@@ -58,6 +58,11 @@ impl Score {
     fn lambda_max(&self, n_classes: usize) -> f64 {
         self.0.coding(n_classes).lambda_max()
     }
+
+    /// What each of K ranks adds to a critical value; `None` for a score that does not rank labels.
+    fn rank_penalties(&self, n_classes: usize) -> Option<Vec<f64>> {
+        self.0.rank_penalties(n_classes)
+    }
 }
 
 /// Lambdas that differ from image to image, or from class to class.

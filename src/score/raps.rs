@@ -28,10 +28,15 @@ impl Raps {
         Self { penalty, k_reg: k_reg as f64, lambda_max }
     }
 
+    /// What a label costs that has so many labels before it.
+    #[inline(always)]
+    pub fn rank_penalty(self, count: f64) -> f64 {
+        self.penalty * (count + 1.0 - self.k_reg).max(0.0)
+    }
+
     #[inline(always)]
     fn critical(self, before: Before) -> f64 {
-        let excess = (before.count + 1.0 - self.k_reg).max(0.0);
-        (before.mass.min(1.0) + self.penalty * excess).min(self.lambda_max)
+        (before.mass.min(1.0) + self.rank_penalty(before.count)).min(self.lambda_max)
     }
 }
 

@@ -39,12 +39,14 @@ impl BaseSpec {
     fn build<R: Real>(self, n_classes: usize) -> Box<dyn Score<R>> {
         match self {
             Self::Lac { include_top1 } => Box::new(Lac { include_top1 }),
-            Self::Raps { penalty, k_reg } => {
-                Box::new(Raps::new(penalty, k_reg.unwrap_or((n_classes / 2).max(1)), n_classes))
-            }
+            Self::Raps { penalty, k_reg } => Box::new(raps(penalty, k_reg, n_classes)),
             Self::Given { max } => Box::new(Given { max }),
         }
     }
+}
+
+fn raps(penalty: f64, k_reg: Option<usize>, n_classes: usize) -> Raps {
+    Raps::new(penalty, k_reg.unwrap_or((n_classes / 2).max(1)), n_classes)
 }
 
 impl Spec {
@@ -54,6 +56,13 @@ impl Spec {
             Self::Pixelwise(base) => base.build(n_classes),
             Self::Sacp(base, settings) => Box::new(Sacp::new(base.build(n_classes), settings)),
         }
+    }
+
+    /// What each of K ranks adds to a critical value; `None` for a score that does not rank labels.
+    pub fn rank_penalties(self, n_classes: usize) -> Option<Vec<f64>> {
+        let Self::Pixelwise(BaseSpec::Raps { penalty, k_reg }) = self else { return None };
+        let raps = raps(penalty, k_reg, n_classes);
+        Some((0..n_classes).map(|count| raps.rank_penalty(count as f64)).collect())
     }
 
     /// How its critical values are stored.

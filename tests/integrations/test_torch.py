@@ -51,8 +51,8 @@ def as_inputs(X: np.ndarray, inputs: str) -> np.ndarray:
 def by_array(
     X: np.ndarray, y: np.ndarray, score: Any, inputs: str, activation: bool = False
 ) -> tuple[Any, ...]:
-    maps, kernel, of = scored(as_score(score), X, inputs)
-    return cm._core.ExactProfile.build(maps, y, kernel, of, 255, activation, 0).to_arrays()
+    maps, kernel, numbers = scored(as_score(score), X, inputs)
+    return cm._core.ExactProfile.build(maps, y, kernel, numbers, 255, activation, 0).to_arrays()
 
 
 def by_tensor(
@@ -114,6 +114,22 @@ def test_a_twin_agrees_on_bfloat16_logits() -> None:
     missed = (PROBLEM.y != 255) & (top != PROBLEM.y)
     found = cm.profile(logits, torch.from_numpy(PROBLEM.y), inputs="logits")._core.to_arrays()
     np.testing.assert_allclose(found[2], truth[missed], atol=1e-5)
+
+
+def test_penalties_of_ranks_are_those_of_the_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    X = torch.tensor(PROBLEM.X)
+
+    def found(score: cm.APS | cm.RAPS) -> tuple[list[float], list[bool]]:
+        profile = profile_tensor(X, PROBLEM.y, score, "probabilities", 255, False, 0)
+        return profile.to_arrays()[2].tolist(), prediction_sets(
+            shares_of(X, "probabilities"), score, 0.7
+        ).tolist()
+
+    assert found(cm.RAPS(0.2)) != found(cm.APS())
+    monkeypatch.setattr(
+        "conformask._torch_profile.rank_penalties", lambda score, n_classes: [0.0] * n_classes
+    )
+    assert found(cm.RAPS(0.2)) == found(cm.APS())  # nothing else adds a penalty
 
 
 def test_the_twin_agrees_on_probabilities() -> None:

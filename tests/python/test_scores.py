@@ -14,6 +14,7 @@ from scipy import ndimage
 
 import conformask as cm
 import twin
+from conformask.scores import rank_penalties
 from problems import Problem, probabilities, problems, wide
 from test_strangers import Softmax
 
@@ -266,6 +267,16 @@ def test_void_pixels_count_in_windows_as_the_model_saw_them() -> None:
     maps[np.broadcast_to((problem.y == 255)[:, np.newaxis], maps.shape)] = 0.25
     lam = cm.profile(problem.X, other, "sacp").lambda_hat("miscoverage", 0.1)
     assert lam != cm.profile(maps, other, "sacp").lambda_hat("miscoverage", 0.1)
+
+
+@pytest.mark.parametrize("k_reg", [None, 1, 3, 9])
+def test_penalties_of_ranks(k_reg: int | None) -> None:
+    for n_classes in range(1, 9):
+        free = max(1, n_classes // 2) if k_reg is None else k_reg
+        expected = [0.3 * max(0, rank - free) for rank in range(1, n_classes + 1)]
+        assert rank_penalties(cm.RAPS(0.3, k_reg), n_classes) == expected
+        assert rank_penalties(cm.APS(), n_classes) == [0.0] * n_classes
+    assert cm.LAC()._kernel().rank_penalties(4) is None
 
 
 # A score of one's own

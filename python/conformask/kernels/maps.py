@@ -53,7 +53,7 @@ def threshold(
     TypeError
         If `X` is no array of floats.
     ValueError
-        If `X` has another rank, is empty, has one class, or holds what is no probability vector.
+        If `X` has another rank, is empty, has one class, or a pixel's numbers are no probabilities.
 
     See Also
     --------

@@ -314,7 +314,7 @@ def _labelled(
     """The set sizes, labels and masks (K, pixels) of the labelled pixels, image by image."""
     index = check_ignore_index(ignore_index)
     for batch, labels, first in _mask_batches(y_true, masks):
-        _core.mask_coverage(batch, labels, index, first)  # refuses what is no label
+        _core.mask_coverage(batch, labels, index, first)  # refuses wrong labels
         for mask, label in zip(batch, labels, strict=True):
             valid = np.ones(label.shape, bool) if index is None else label != index
             mask_of_valid = mask[:, valid]

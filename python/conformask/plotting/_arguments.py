@@ -37,7 +37,7 @@ def void_pixels(
 
 
 def grey_ground(image: ArrayLike | None, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Return the image as grey in [0, 1], so that its colours do not compete with ours."""
+    """Return the image as grey in [0, 1], so that its colours do not compete with those of classes."""
     if image is None:
         return np.full(shape, 0.25)
     array = np.asarray(image)
@@ -52,7 +52,7 @@ def grey_ground(image: ArrayLike | None, shape: tuple[int, ...]) -> NDArray[np.f
 
 
 def check_opacity(opacity: float) -> None:
-    """Refuses what is no opacity."""
+    """Refuses an opacity outside (0, 1]."""
     if not 0 < opacity <= 1:
         raise ValueError(f"opacity must lie in (0, 1], got {opacity}")
 

@@ -32,7 +32,8 @@ class Outcome:
     n_calibration, n_test : int
         Images that calibrate and that test.
     lambda_hat : float or None
-        The calibrated lambda; None if there is none: the method abstains, and what follows is NaN or empty.
+        The calibrated lambda. None if no lambda controls the risk: the method abstains, and the other results are NaN
+        or empty.
     reason : str
         Why it abstains.
     coverage, coverage_bound : float
@@ -160,8 +161,8 @@ class Comparison:
         Returns
         -------
         mean, sd : float64 arrays, one value for each of `n_samples`
-            Over the splits on which the method does not abstain and the metric is defined; NaN if there is none, the
-            standard deviation also if there is only one.
+            Over the splits on which the method does not abstain and the metric is defined. NaN without such a split;
+            the standard deviation is NaN also for a single one.
 
         Raises
         ------
