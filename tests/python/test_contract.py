@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 import conformask as cm
 from problems import wide
 
-PROBLEM = wide()
+PROBLEM, OTHERS, MORE = wide(), wide(seed=1), wide(seed=2)
 Calibrator = cm.ConformalRiskCalibrator
 
 # Something else for every parameter.
@@ -74,8 +74,8 @@ def test_fit_returns_self_and_leaves_the_parameters() -> None:
     calibrator = Calibrator(**{**OTHER, "ignore_index": 255})
     before = calibrator.get_params()
     assert calibrator.fit(PROBLEM.X, PROBLEM.y) is calibrator
-    assert calibrator.partial_fit(PROBLEM.X, PROBLEM.y) is calibrator
-    assert calibrator.merge(clone(calibrator).fit(PROBLEM.X, PROBLEM.y)) is calibrator
+    assert calibrator.partial_fit(OTHERS.X, OTHERS.y) is calibrator
+    assert calibrator.merge(clone(calibrator).fit(MORE.X, MORE.y)) is calibrator
     assert all(calibrator.get_params()[name] is value for name, value in before.items())
 
 
@@ -148,7 +148,7 @@ def test_copies_of_a_fitted_calibrator(way: str, fitted_by: str) -> None:
     )
     assert np.array_equal(twin.predict(PROBLEM.X), fitted.predict(PROBLEM.X))
     assert twin.recalibrate(alpha=0.1).lambda_hat_ == fitted.recalibrate(alpha=0.1).lambda_hat_
-    twin.partial_fit(PROBLEM.X, PROBLEM.y, groups=list(range(40, 80)))
+    twin.partial_fit(MORE.X, MORE.y, groups=list(range(40, 80)))
     assert (len(twin.profiles_), len(fitted.profiles_)) == (80, 40)
 
 
@@ -158,7 +158,7 @@ def test_copies_of_a_binned_calibrator(way: str) -> None:
     twin = COPIES[way](fitted)
     assert (twin.lambda_hat_, twin.risk_) == (fitted.lambda_hat_, fitted.risk_)
     assert twin.recalibrate(loss="binary").lambda_hat_ == fitted.recalibrate(loss="binary").lambda_hat_
-    twin.partial_fit(PROBLEM.X, PROBLEM.y)
+    twin.partial_fit(MORE.X, MORE.y)
     assert (len(twin.profiles_), len(fitted.profiles_)) == (80, 40)
 
 
