@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-__all__ = ["DroppedImagesWarning", "InfeasibleRiskError", "InfeasibleRiskWarning"]
+import sys
+import warnings
+
+__all__ = [
+    "DroppedImagesWarning",
+    "DuplicateImagesWarning",
+    "InfeasibleRiskError",
+    "InfeasibleRiskWarning",
+    "warn_caller",
+]
+
+_PACKAGE = __name__.split(".")[0]
 
 
 class InfeasibleRiskError(ValueError):
@@ -74,3 +85,19 @@ class InfeasibleRiskWarning(UserWarning):
 
 class DroppedImagesWarning(UserWarning):
     """Images on which the loss is undefined were left out: they do not count in ``n_images_``."""
+
+
+class DuplicateImagesWarning(UserWarning):
+    """The same images were given twice: they count twice, and the guarantee does not hold.
+
+    Images are the same if the labels and the critical values of their pixels are, to the last bit. Images with fewer
+    than eight different critical values are not compared: those of a model that is right everywhere are all alike.
+    """
+
+
+def warn_caller(message: str, category: type[Warning]) -> None:
+    """Warns, and shows the line that called the package, however deep inside it is noticed."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == _PACKAGE:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)

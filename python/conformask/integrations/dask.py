@@ -23,7 +23,7 @@ except ModuleNotFoundError as error:
     raise ImportError(f'{__name__} needs Dask: pip install "conformask[dask]"') from error
 
 from conformask.profiles import Profiles
-from conformask.profiles import profile as profile_here
+from conformask.profiles.build import profiled
 
 if TYPE_CHECKING:
     from conformask.losses import LossLike
@@ -113,6 +113,11 @@ def profile(
     TypeError, ValueError
         As :func:`conformask.profile`; the message tells with which image the block begins.
 
+    Warns
+    -----
+    DuplicateImagesWarning
+        If the same image comes twice, in whichever blocks.
+
     Examples
     --------
     >>> import dask
@@ -140,6 +145,7 @@ def profile(
         parts = [delayed(_merge)(parts[i : i + _FAN_IN]) for i in range(0, len(parts), _FAN_IN)]
     (merged,) = compute(parts[0])
     assert isinstance(merged, Profiles)
+    merged._warn_of_repeats()  # here: nobody sees what workers say
     return merged
 
 
@@ -179,7 +185,7 @@ def _profile_block(block: Any, index: int, first: int | None, options: dict[str,
     if not isinstance(block, tuple | list) or len(block) != 2:
         raise TypeError(f"block {index} must be a (scores, labels) pair, got {type(block).__name__}")
     try:
-        found: Profiles = profile_here(np.asanyarray(block[0]), np.asanyarray(block[1]), **options)
+        found: Profiles = profiled(np.asanyarray(block[0]), np.asanyarray(block[1]), **options)
         return found
     except (TypeError, ValueError) as error:
         begins = "" if first is None else f", which begins with image {first}"
@@ -187,7 +193,4 @@ def _profile_block(block: Any, index: int, first: int | None, options: dict[str,
 
 
 def _merge(parts: Sequence[Profiles]) -> Profiles:
-    merged = parts[0]
-    for part in parts[1:]:
-        merged = merged.merge(part)
-    return merged
+    return type(parts[0])._joined(parts)

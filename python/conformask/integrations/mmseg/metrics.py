@@ -242,8 +242,10 @@ class ConformalProfile(_ImageMetric):
         """
         images = self._chosen(results)
         self.profiles_ = reduce(
-            lambda left, right: left.merge(right), (load_profiles(io.BytesIO(image)) for image in images)
+            lambda left, right: left._joined([left, right]),
+            (load_profiles(io.BytesIO(image)) for image in images),
         )
+        self.profiles_._warn_of_repeats()
         self._write()
         return {"n_images": len(images)}
 
