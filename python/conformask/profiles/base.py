@@ -118,7 +118,7 @@ class Profiles(ABC):
 
         References
         ----------
-        Angelopoulos, Bates, Fisch, Lei, Schuster, "Conformal Risk Control", ICLR 2024, arXiv:2208.02814, equation 4.
+        Angelopoulos, Bates, Fisch, Lei, Schuster, "Conformal Risk Control", ICLR 2024, arXiv:2208.02814, theorem 1.
         """
         loss = as_loss(loss)
         return self._controlled(loss, alpha, as_method(method), self._units(loss, on_empty))
