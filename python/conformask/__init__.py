@@ -21,7 +21,12 @@ from conformask import kernels, metrics
 from conformask._core import __version__
 from conformask.consign import ConsignCalibrator, ConsignSet, Membership
 from conformask.control import CRC, PAC, RCPS
-from conformask.exceptions import DroppedImagesWarning, InfeasibleRiskError, InfeasibleRiskWarning
+from conformask.exceptions import (
+    DroppedImagesWarning,
+    DuplicateImagesWarning,
+    InfeasibleRiskError,
+    InfeasibleRiskWarning,
+)
 from conformask.losses import BinaryLoss, FalseNegativeLoss, LabelAccuracyLoss, MiscoverageLoss
 from conformask.profiles import BinnedProfiles, ScoreProfiles, profile
 from conformask.report import CoverageReport, RiskReport
@@ -47,6 +52,7 @@ __all__ = [
     "ConsignSet",
     "CoverageReport",
     "DroppedImagesWarning",
+    "DuplicateImagesWarning",
     "FalseNegativeLoss",
     "InfeasibleRiskError",
     "InfeasibleRiskWarning",

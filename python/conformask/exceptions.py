@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["DroppedImagesWarning", "InfeasibleRiskError", "InfeasibleRiskWarning"]
+__all__ = [
+    "DroppedImagesWarning",
+    "DuplicateImagesWarning",
+    "InfeasibleRiskError",
+    "InfeasibleRiskWarning",
+]
+
+_PACKAGE = __name__.split(".")[0]
 
 
 class InfeasibleRiskError(ValueError):
@@ -74,3 +81,11 @@ class InfeasibleRiskWarning(UserWarning):
 
 class DroppedImagesWarning(UserWarning):
     """Images on which the loss is undefined were left out: they do not count in ``n_images_``."""
+
+
+class DuplicateImagesWarning(UserWarning):
+    """The same images were given twice: they count twice, and the guarantee does not hold.
+
+    Images are the same if the labels and the critical values of their pixels are, to the last bit. Images with fewer
+    than eight different critical values are not compared: those of a model that is right everywhere are all alike.
+    """

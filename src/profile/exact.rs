@@ -8,6 +8,7 @@ use std::sync::Arc;
 use ndarray::Array2;
 use rayon::prelude::*;
 
+use super::repeats::{hash_of_image, hash_of_pixels};
 use crate::error::{Error, Result};
 use crate::loss::Loss;
 use crate::maps::{Band, ClassCounter, LabelMaps, ScoreMaps, fold_images};
@@ -22,6 +23,15 @@ pub struct Block {
     pub values: Stored,
     /// The pixels' labels.
     pub labels: Box<[u16]>,
+    hash: u64,
+}
+
+impl Block {
+    /// A run of as many values as labels.
+    pub fn new(values: Stored, labels: Box<[u16]>) -> Self {
+        let hash = hash_of_pixels(&values, &labels);
+        Self { values, labels, hash }
+    }
 }
 
 /// The profile of one image.
@@ -35,6 +45,8 @@ pub struct ImageProfile {
     pub activations: Option<Activations>,
     /// Runs of pixels as they were read. They stay apart: joining them would need their memory twice.
     pub blocks: Vec<Block>,
+    /// The same for images that are the same, however they were cut; 0 for those that hold too little to be told apart.
+    pub hash: u64,
 }
 
 impl ImageProfile {
@@ -54,13 +66,15 @@ impl ImageProfile {
         for &label in blocks.iter().flat_map(|block| &block.labels) {
             missed[usize::from(label)] += 1;
         }
-        Self { totals: totals.into(), missed: missed.into(), activations, blocks }
+        let pixels = blocks.iter().fold(0, |sum: u64, block| sum.wrapping_add(block.hash));
+        let hash = hash_of_image(pixels, &totals, blocks.iter().flat_map(|block| block.values.to_doubles()));
+        Self { totals: totals.into(), missed: missed.into(), activations, blocks, hash }
     }
 
     /// Calls `visit(stored value, label)` for every critical value above 0.
     #[inline]
     pub fn for_each(&self, mut visit: impl FnMut(f64, u16)) {
-        for Block { values, labels } in &self.blocks {
+        for Block { values, labels, .. } in &self.blocks {
             match values {
                 Stored::Single(values) => {
                     values.iter().zip(labels).for_each(|(&value, &label)| visit(value.into(), label));
@@ -138,6 +152,11 @@ impl ExactProfile {
     /// The images, in the order in which they came.
     pub fn images(&self) -> &[Arc<ImageProfile>] {
         &self.images
+    }
+
+    /// The hash of each image.
+    pub fn hashes(&self) -> Vec<u64> {
+        self.images.iter().map(|image| image.hash).collect()
     }
 
     /// Number of critical values above 0.
@@ -268,6 +287,6 @@ fn profile_band<R: Real>(
     })?;
     let values =
         if score.needs_double() { Stored::Double(values.as_slice().into()) } else { R::store(values) };
-    let block = Block { values, labels: missed_labels.as_slice().into() };
+    let block = Block::new(values, missed_labels.as_slice().into());
     Ok(Found { totals: totals.finish(), activations, blocks: vec![block] })
 }

@@ -91,7 +91,7 @@ impl ExactProfile {
         let mut start = 0;
         for (totals, length) in totals.outer_iter().zip(lengths) {
             let run = start..start + length as usize;
-            let block = Block { values: values.slice(run.clone()), labels: labels[run.clone()].into() };
+            let block = Block::new(values.slice(run.clone()), labels[run.clone()].into());
             if block.labels.iter().any(|&label| usize::from(label) >= n_classes) {
                 return broken("a label is no class");
             }

@@ -5,6 +5,8 @@
 
 mod exact;
 mod flat;
+mod repeats;
 
 pub use exact::{Block, ExactProfile, ImageProfile, build};
 pub use flat::Flat;
+pub use repeats::{repeats_between, repeats_within};

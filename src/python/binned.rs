@@ -43,9 +43,20 @@ impl BinnedProfile {
         run(py, |_| self.0.add(exact))
     }
 
-    /// The images of both.
-    fn merged(&self, other: &Bound<'_, Self>) -> PyResult<Self> {
-        Ok(Self(self.0.merged(&other.borrow().0)?))
+    /// The images of all profiles, in order.
+    #[staticmethod]
+    fn concatenate(profiles: Vec<Bound<'_, Self>>) -> PyResult<Self> {
+        let Some((first, rest)) = profiles.split_first() else {
+            return Err(PyValueError::new_err("nothing to concatenate"));
+        };
+        let mut joined = first.borrow().0.clone();
+        rest.iter().try_for_each(|other| joined.merge(&other.borrow().0))?;
+        Ok(Self(joined))
+    }
+
+    /// The hashes of the images, `(n,)`, as those of an exact profile; fewer where those of some are not known.
+    fn hashes<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<u64>> {
+        PyArray1::from_slice(py, self.0.hashes())
     }
 
     /// A lambda at which the losses sum to at most the budget; `None` if it is negative.
@@ -83,6 +94,7 @@ impl BinnedProfile {
         score: &Bound<'_, Score>,
         n_classes: usize,
         n_images: u64,
+        hashes: PyReadonlyArray1<'_, u64>,
         parts: Vec<(Bound<'_, Loss>, u64, Bound<'_, PyAny>)>,
     ) -> PyResult<Self> {
         let mut found = Vec::with_capacity(parts.len());
@@ -103,6 +115,7 @@ impl BinnedProfile {
             found.push(Part { loss, n_defined, collected });
         }
         let coding = score.get().0.coding(n_classes);
-        Ok(Self(binned::BinnedProfile::from_parts(coding, n_classes, n_images, found)?))
+        let hashes = hashes.as_array().to_vec();
+        Ok(Self(binned::BinnedProfile::from_parts(coding, n_classes, n_images, hashes, found)?))
     }
 }

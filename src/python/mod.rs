@@ -44,7 +44,7 @@ mod _core {
     #[pymodule_export]
     use super::objects::{Lambdas, Loss, Score};
     #[pymodule_export]
-    use super::profile::ExactProfile;
+    use super::profile::{ExactProfile, repeats_between, repeats_within};
     #[pymodule_export]
     use super::run::{get_num_threads, set_num_threads};
 

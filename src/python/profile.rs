@@ -57,6 +57,11 @@ impl ExactProfile {
         PyArray2::from_owned_array(py, self.0.totals())
     }
 
+    /// The hash of each image, `(n,)`: the same for images that are the same, 0 for those that hold too little to tell.
+    fn hashes<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<u64>> {
+        PyArray1::from_vec(py, self.0.hashes())
+    }
+
     /// The images of all profiles, in order.
     #[staticmethod]
     fn concatenate(profiles: Vec<Bound<'_, Self>>) -> PyResult<Self> {
@@ -181,6 +186,21 @@ impl ExactProfile {
         };
         Ok(Self(profile::ExactProfile::from_flat(coding, flat)?))
     }
+}
+
+/// Images that came before, by their hashes: pairs of the first of them and its repeat.
+#[pyfunction]
+pub fn repeats_within(hashes: PyReadonlyArray1<'_, u64>) -> Vec<(usize, usize)> {
+    profile::repeats_within(&hashes.as_array().to_vec())
+}
+
+/// Images that are among others, by their hashes: pairs of the first of these and its repeat.
+#[pyfunction]
+pub fn repeats_between(
+    others: PyReadonlyArray1<'_, u64>,
+    later: PyReadonlyArray1<'_, u64>,
+) -> Vec<(usize, usize)> {
+    profile::repeats_between(&others.as_array().to_vec(), &later.as_array().to_vec())
 }
 
 type Bracket<'py> = (Bound<'py, PyArray1<f64>>, Bound<'py, PyArray1<f64>>);

@@ -55,6 +55,8 @@ pub struct BinnedProfile {
     coding: Coding,
     n_classes: usize,
     n_images: u64,
+    /// Of the images, in order; fewer where those of some are not known.
+    hashes: Vec<u64>,
     parts: Vec<Part>,
 }
 
@@ -85,13 +87,22 @@ impl BinnedProfile {
     pub fn new(coding: Coding, n_classes: usize, losses: Vec<Loss>) -> Result<Self> {
         losses.iter().try_for_each(|loss| loss.check_classes(n_classes))?;
         let parts = losses.into_iter().map(Part::new).collect();
-        Ok(Self { coding, n_classes, n_images: 0, parts })
+        Ok(Self { coding, n_classes, n_images: 0, hashes: Vec::new(), parts })
     }
 
     /// What was kept elsewhere.
-    pub fn from_parts(coding: Coding, n_classes: usize, n_images: u64, parts: Vec<Part>) -> Result<Self> {
+    pub fn from_parts(
+        coding: Coding,
+        n_classes: usize,
+        n_images: u64,
+        hashes: Vec<u64>,
+        parts: Vec<Part>,
+    ) -> Result<Self> {
         if n_classes < 2 {
             return Err(Error::Profile(format!("K = {n_classes}")));
+        }
+        if hashes.len() as u64 > n_images {
+            return Err(Error::Profile("there are more hashes than images".into()));
         }
         for Part { loss, n_defined, collected } in &parts {
             loss.check_classes(n_classes)?;
@@ -106,7 +117,7 @@ impl BinnedProfile {
                 return Err(Error::Profile("the bins do not fit the images".into()));
             }
         }
-        Ok(Self { coding, n_classes, n_images, parts })
+        Ok(Self { coding, n_classes, n_images, hashes, parts })
     }
 
     /// K.
@@ -119,13 +130,18 @@ impl BinnedProfile {
         self.n_images
     }
 
+    /// The hashes of the images, in order; fewer where those of some are not known.
+    pub fn hashes(&self) -> &[u64] {
+        &self.hashes
+    }
+
     /// What is kept for each loss.
     pub fn parts(&self) -> &[Part] {
         &self.parts
     }
 
-    /// The images of both.
-    pub fn merged(&self, other: &Self) -> Result<Self> {
+    /// Adds the images of another profile.
+    pub fn merge(&mut self, other: &Self) -> Result<()> {
         if self.n_classes != other.n_classes {
             let (expected, actual) = (self.n_classes, other.n_classes);
             return Err(Error::ClassCount { image: self.n_images as usize, expected, actual });
@@ -134,9 +150,9 @@ impl BinnedProfile {
         if self.coding != other.coding || !same_losses {
             return Err(Error::ScoreMismatch);
         }
-        let mut merged = self.clone();
-        merged.n_images += other.n_images;
-        for (part, theirs) in merged.parts.iter_mut().zip(&other.parts) {
+        self.n_images += other.n_images;
+        self.hashes.extend_from_slice(&other.hashes);
+        for (part, theirs) in self.parts.iter_mut().zip(&other.parts) {
             part.n_defined += theirs.n_defined;
             match (&mut part.collected, &theirs.collected) {
                 (Collected::Rate(bins), Collected::Rate(others)) => {
@@ -146,7 +162,7 @@ impl BinnedProfile {
                 _ => unreachable!("a loss has one kind"),
             }
         }
-        Ok(merged)
+        Ok(())
     }
 
     /// Adds images that were profiled exactly.
@@ -159,6 +175,7 @@ impl BinnedProfile {
             return Err(Error::ScoreMismatch);
         }
         self.n_images += profile.images().len() as u64;
+        self.hashes.extend(profile.images().iter().map(|image| image.hash));
         for Part { loss, n_defined, collected } in &mut self.parts {
             match collected {
                 Collected::Steps(steps) => {

@@ -17,7 +17,7 @@ import twin
 from problems import ALPHAS, LOSSES, Problem, problems, wide
 
 Calibrator = cm.ConformalRiskCalibrator
-PROBLEM = wide(n=60)
+PROBLEM, MORE = wide(n=60), wide(n=60, seed=1)
 SCORES = {"lac": cm.LAC(), "aps": cm.APS(), "raps": cm.RAPS(0.3, 1), "sacp": cm.SACP(cm.LAC(), window=3)}
 CLOSE = 2**-10  # of the distance to the largest lambda
 
@@ -113,14 +113,15 @@ def test_a_calibrator_with_bins() -> None:
     assert (np.diff(risks) <= 0).all()
     assert risks[-1] == 0
     other = Calibrator(alpha=0.1, profile="binned", collect=["binary", cm.MiscoverageLoss("balanced")])
-    assert other.fit(PROBLEM.X, PROBLEM.y).merge(fitted).n_images_ == 120
+    assert other.fit(MORE.X, MORE.y).merge(fitted).n_images_ == 120
 
 
 def test_it_does_not_matter_which_loss_is_named_first() -> None:
     first = Calibrator(profile="binned", collect=["binary"], alpha=0.3).fit(PROBLEM.X, PROBLEM.y)
-    second = Calibrator(profile="binned", loss="binary", collect=["miscoverage"]).fit(PROBLEM.X, PROBLEM.y)
-    assert first.recalibrate(loss="binary").partial_fit(PROBLEM.X, PROBLEM.y).n_images_ == 120
-    assert first.set_params(loss="binary", collect=()).partial_fit(PROBLEM.X, PROBLEM.y).n_images_ == 120
+    third = wide(n=60, seed=2)
+    second = Calibrator(profile="binned", loss="binary", collect=["miscoverage"]).fit(third.X, third.y)
+    assert first.recalibrate(loss="binary").partial_fit(MORE.X, MORE.y).n_images_ == 120
+    assert first.set_params(loss="binary", collect=()).partial_fit(MORE.X, MORE.y).n_images_ == 120
     assert second.merge(first).n_images_ == 180
     with pytest.raises(ValueError, match="profile differs: 'exact' here, 'binned' there"):
         Calibrator().merge(first)
@@ -225,7 +226,7 @@ def test_files(score: str, tmp_path: Path) -> None:
     assert same_bits(again.profiles_, fitted.profiles_)
     assert again.collect == (cm.BinaryLoss(),)
     assert again.recalibrate(loss="binary").lambda_hat_ == fitted.recalibrate(loss="binary").lambda_hat_
-    again.partial_fit(PROBLEM.X, PROBLEM.y)
+    again.partial_fit(MORE.X, MORE.y)
     (file,) = tmp_path.glob("c.json.*.npz")
     assert same_bits(cm.BinnedProfiles.load(file), fitted.profiles_)
     with pytest.raises(ValueError, match=r"read them with BinnedProfiles\.load"):

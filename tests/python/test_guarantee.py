@@ -69,6 +69,7 @@ def test_too_few_images_have_no_quantile() -> None:
 # Many pixels
 
 
+@pytest.mark.filterwarnings("ignore::conformask.DuplicateImagesWarning")  # its images are all alike
 @pytest.mark.parametrize("a", [0.5, 1, 2, 4])
 def test_many_pixels_have_a_closed_form(a: float) -> None:
     """Probabilities of true labels ~ Beta(a, 1): the miscoverage is (1 - lambda)^a, which lambda-hat brings to

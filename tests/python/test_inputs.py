@@ -134,6 +134,7 @@ def test_layouts_are_what_they_say() -> None:
     assert min(backwards(PROBLEM.X).strides) < 0
 
 
+@pytest.mark.filterwarnings("ignore::conformask.DuplicateImagesWarning")  # axis 0: one image many times
 @pytest.mark.parametrize("axis", [0, 2, 3])
 def test_broadcast_arrays(axis: int) -> None:
     """Strides of 0: the same image, row or column many times."""

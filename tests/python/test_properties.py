@@ -234,6 +234,7 @@ def test_images_of_different_sizes() -> None:
 # Splits, groups, weights, recalibration
 
 
+@pytest.mark.filterwarnings("ignore::conformask.DuplicateImagesWarning")  # an index may name an image twice
 @losses
 @pytest.mark.parametrize(
     "index", [slice(5, 30, 2), np.arange(39, 10, -1), np.arange(40) % 3 == 0, [3] * 9 + [4], -1], ids=str

@@ -15,7 +15,7 @@ import pytest
 import conformask as cm
 from problems import LOSSES, wide
 
-PROBLEM = wide()
+PROBLEM, MORE = wide(), wide(seed=1)
 Calibrator = cm.ConformalRiskCalibrator
 
 
@@ -59,16 +59,15 @@ def test_round_trip(loss_name: str, profiles: bool, tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("calibrator.json.*.npz"))) == profiles
     if profiles:
         assert loaded.recalibrate(alpha=0.1).lambda_hat_ == saved.recalibrate(alpha=0.1).lambda_hat_
-        assert loaded.partial_fit(PROBLEM.X, PROBLEM.y).risk_ == saved.partial_fit(PROBLEM.X, PROBLEM.y).risk_
+        assert loaded.partial_fit(MORE.X, MORE.y).risk_ == saved.partial_fit(MORE.X, MORE.y).risk_
 
 
 @pytest.mark.parametrize(
     "alpha", [0.1, 1 / 3, 0.7, 1e-2, 0.123456789012345678, np.float32(0.1), np.float64(0.3)]
 )
 def test_alpha_comes_back_as_the_same_decimal(alpha: float, tmp_path: Path) -> None:
-    saved = Calibrator(alpha=alpha, on_infeasible="full").fit(
-        *(a.repeat(3, axis=0) for a in (PROBLEM.X, PROBLEM.y))
-    )
+    many = wide(n=120)
+    saved = Calibrator(alpha=alpha, on_infeasible="full").fit(many.X, many.y)
     saved.save(tmp_path / "c.json", profiles=True)
     loaded = Calibrator.load(tmp_path / "c.json")
     assert repr(loaded.alpha) == str(alpha)

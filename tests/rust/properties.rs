@@ -567,6 +567,7 @@ fn check_flat<E: Scores>(shape: Shape, seed: u64, spec: Spec) -> Result<(), Test
     let back = ExactProfile::from_flat(profile.coding(), flat.clone()).unwrap();
     prop_assert_eq!(back.to_flat(), flat);
     prop_assert_eq!(back.n_classes(), profile.n_classes());
+    prop_assert_eq!(back.hashes(), profile.hashes());
     let values = |profile: &ExactProfile| -> Vec<Vec<(f64, u16)>> {
         let of_image = |image: &std::sync::Arc<_core::profile::ImageProfile>| {
             let mut values = Vec::new();

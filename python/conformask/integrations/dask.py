@@ -23,8 +23,8 @@ except ModuleNotFoundError as error:
     raise ImportError(f'{__name__} needs Dask: pip install "conformask[dask]"') from error
 
 from conformask.profiles import Profiles, ScoreProfiles
-from conformask.profiles import profile as profile_here
 from conformask.profiles.binned import check_single_images
+from conformask.profiles.build import profiled
 
 if TYPE_CHECKING:
     from conformask.losses import LossLike
@@ -127,6 +127,11 @@ def profile(
     TypeError, ValueError
         As :func:`conformask.profile`; the message tells with which image the block begins.
 
+    Warns
+    -----
+    DuplicateImagesWarning
+        If the same image comes twice, in whichever blocks.
+
     Examples
     --------
     >>> import dask
@@ -156,6 +161,7 @@ def profile(
         parts = [delayed(_merge)(parts[i : i + _FAN_IN]) for i in range(0, len(parts), _FAN_IN)]
     merged, groups, sample_weight = compute(parts[0], groups, sample_weight)
     assert isinstance(merged, Profiles)
+    merged._warn_of_repeats()  # here: nobody sees what workers say
     return merged._counting(groups, sample_weight) if isinstance(merged, ScoreProfiles) else merged
 
 
@@ -195,7 +201,7 @@ def _profile_block(block: Any, index: int, first: int | None, options: dict[str,
     if not isinstance(block, tuple | list) or len(block) != 2:
         raise TypeError(f"block {index} must be a (scores, labels) pair, got {type(block).__name__}")
     try:
-        found: Profiles = profile_here(np.asanyarray(block[0]), np.asanyarray(block[1]), **options)
+        found: Profiles = profiled(np.asanyarray(block[0]), np.asanyarray(block[1]), **options)
         return found
     except (TypeError, ValueError) as error:
         begins = "" if first is None else f", which begins with image {first}"
@@ -203,7 +209,4 @@ def _profile_block(block: Any, index: int, first: int | None, options: dict[str,
 
 
 def _merge(parts: Sequence[Profiles]) -> Profiles:
-    merged = parts[0]
-    for part in parts[1:]:
-        merged = merged.merge(part)
-    return merged
+    return type(parts[0])._joined(parts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from fractions import Fraction
 from pathlib import Path
@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import numpy as np
 
+from conformask import _core
 from conformask._documents import write_whole
 from conformask._exact import check_alpha, check_lambda
 from conformask._units import OnEmpty, Units
 from conformask.control import Method, as_method
 from conformask.losses import Loss, LossLike, as_loss
+from conformask.profiles.repeats import warn_of_repeats
 from conformask.scores import ConformityScore
 
 if TYPE_CHECKING:
@@ -44,9 +46,38 @@ class Profiles(ABC):
     @abstractmethod
     def __len__(self) -> int: ...
 
-    @abstractmethod
-    def merge(self, other: Any) -> Self:
-        """The images of both."""
+    def merge(self, other: Self) -> Self:
+        """The images of both, those of `other` last.
+
+        Parameters
+        ----------
+        other : ScoreProfiles or BinnedProfiles, as this is
+            Profiles made by the same score, for the same K; binned ones for the same losses.
+
+        Returns
+        -------
+        ScoreProfiles or BinnedProfiles, as this is
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `other` is something else, or K, the scores, the losses, or the presence of groups or weights differ.
+
+        Warns
+        -----
+        DuplicateImagesWarning
+            If images of `other` are among those here.
+        """
+        merged = self._joined([self, other])
+        pairs = _core.repeats_between(self._hashes(), other._hashes())
+        shifted = [(first, len(self) + again) for first, again in pairs]
+        warn_of_repeats(shifted, len(merged), named=len(merged._hashes()) == len(merged))
+        return merged
+
+    def _warn_of_repeats(self) -> None:
+        """Warns of images that come twice."""
+        hashes = self._hashes()
+        warn_of_repeats(_core.repeats_within(hashes), len(self), named=len(hashes) == len(self))
 
     def lambda_hat(
         self, loss: LossLike, alpha: float, *, method: Method | str = "crc", on_empty: OnEmpty = "skip"
@@ -87,7 +118,7 @@ class Profiles(ABC):
 
         References
         ----------
-        Angelopoulos, Bates, Fisch, Lei, Schuster, "Conformal Risk Control", ICLR 2024, arXiv:2208.02814, equation 4.
+        Angelopoulos, Bates, Fisch, Lei, Schuster, "Conformal Risk Control", ICLR 2024, arXiv:2208.02814, theorem 1.
         """
         loss = as_loss(loss)
         return self._controlled(loss, alpha, as_method(method), self._units(loss, on_empty))
@@ -174,6 +205,18 @@ class Profiles(ABC):
 
     @abstractmethod
     def _risk(self, loss: Loss, lam: float, units: Units) -> float: ...
+
+    @abstractmethod
+    def _hashes(self) -> NDArray[np.uint64]:
+        """The same number for images that are the same, 0 for those that hold too little to tell; in order.
+
+        There are fewer where those of some images are not known.
+        """
+
+    @classmethod
+    @abstractmethod
+    def _joined(cls, parts: Sequence[Self]) -> Self:
+        """The images of all, in order; no word about those that come twice."""
 
     def _check_merge(self, other: object) -> None:
         if type(other) is not type(self):

@@ -40,7 +40,7 @@ class BinnedProfiles(Profiles):
     order of images, batches and merges. Lambda-hat is the end of a bin: never too small, and at most 0.1 % of its
     distance to the largest lambda above the exact one of a budget that is smaller by what rounding added, less than
     4e-9 for each image. For a loss that is 0 or 1 (binary, label accuracy) one critical value of each
-    image is kept (8 bytes), and lambda-hat is exact.
+    image is kept (8 bytes), and lambda-hat is exact. A hash of each image (8 bytes) tells whether it comes again.
 
     Risks are known from above: of the bin that a lambda falls into, all is taken to be missed.
 
@@ -107,29 +107,20 @@ class BinnedProfiles(Profiles):
         """K."""
         return self._core.n_classes
 
-    def merge(self, other: BinnedProfiles) -> BinnedProfiles:
-        """The images of both: sums are added.
+    @classmethod
+    def _joined(cls, parts: Sequence[Self]) -> Self:
+        first, *others = parts
+        for part in others:
+            first._check_merge(part)
+            if first.losses != part.losses:
+                raise ValueError(
+                    f"binned profiles of {_names(first.losses)} and of {_names(part.losses)} cannot be merged"
+                )
+        core = _core.BinnedProfile.concatenate([part._core for part in parts])
+        return cls(core, first.conformity_score, first.losses)
 
-        Parameters
-        ----------
-        other : BinnedProfiles
-            Made by the same score, for the same K and losses.
-
-        Returns
-        -------
-        BinnedProfiles
-
-        Raises
-        ------
-        TypeError, ValueError
-            If `other` is something else, or K, scores or losses differ.
-        """
-        self._check_merge(other)
-        if self.losses != other.losses:
-            raise ValueError(
-                f"binned profiles of {_names(self.losses)} and of {_names(other.losses)} cannot be merged"
-            )
-        return BinnedProfiles(self._core.merged(other._core), self.conformity_score, self.losses)
+    def _hashes(self) -> NDArray[np.uint64]:
+        return self._core.hashes()
 
     def risk_curve(
         self, loss: LossLike, *, at: float | None = None, on_empty: OnEmpty = "skip", n_points: int = 1000
@@ -204,6 +195,7 @@ class BinnedProfiles(Profiles):
             "losses": np.str_(json.dumps(losses)),
             "n_classes": np.int64(self.n_classes),
             "n_images": np.uint64(len(self)),
+            "hashes": self._hashes(),
             "n_defined": np.array([n_defined for n_defined, *_ in parts], np.uint64),
         }
         for i, (_, places, array) in enumerate(parts):
@@ -220,10 +212,13 @@ class BinnedProfiles(Profiles):
         parts = [(n, arrays.get(f"bins_{i}"), arrays[f"part_{i}"]) for i, n in enumerate(n_defined)]
         if len(parts) != len(losses):
             raise ValueError("as many losses as parts are needed")
-        return cls(*_core_of(score, losses, n_classes, int(arrays["n_images"]), parts))
+        # Files had none at first, and need none: such images are not recognised when they come again.
+        hashes = arrays.get("hashes", np.zeros(0, np.uint64))
+        return cls(*_core_of(score, losses, n_classes, int(arrays["n_images"]), hashes, parts))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (self.conformity_score, self.losses, self.n_classes, len(self), self._parts())
+        images = (len(self), self._hashes())
+        return _rebuild, (self.conformity_score, self.losses, self.n_classes, *images, self._parts())
 
     def _parts(self) -> list[_Part]:
         """What is kept for each loss; of bins those that hold anything."""
@@ -250,13 +245,14 @@ def _core_of(
     losses: Sequence[Loss],
     n_classes: int,
     n_images: int,
+    hashes: NDArray[np.uint64],
     parts: list[_Part],
 ) -> tuple[_core.BinnedProfile, ConformityScore, Sequence[Loss]]:
     kernels = [
         (loss._kernel(n_classes), n_defined, _dense(places, array))
         for loss, (n_defined, places, array) in zip(losses, parts, strict=True)
     ]
-    core = _core.BinnedProfile.from_parts(score._kernel(), n_classes, n_images, kernels)
+    core = _core.BinnedProfile.from_parts(score._kernel(), n_classes, n_images, hashes, kernels)
     return core, score, losses
 
 

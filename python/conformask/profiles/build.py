@@ -19,7 +19,7 @@ from conformask.scores import ConformityScore, ScoreLike, as_score
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-__all__ = ["load_profiles", "profile"]
+__all__ = ["load_profiles", "profile", "profiled"]
 
 
 _IMAGES_AT_ONCE = 16  # that are profiled exactly before they go into bins
@@ -114,6 +114,11 @@ def profile(
     TypeError, ValueError
         If the input is not as described; the message names argument, image and value.
 
+    Warns
+    -----
+    DuplicateImagesWarning
+        If the same image comes twice.
+
     See Also
     --------
     ScoreProfiles, BinnedProfiles : What it returns.
@@ -128,6 +133,38 @@ def profile(
     >>> cm.profile(X, y).lambda_hat("miscoverage", alpha=0.1)
     0.5
     """
+    profiles = profiled(
+        X,
+        y,
+        conformity_score,
+        inputs=inputs,
+        ignore_index=ignore_index,
+        groups=groups,
+        sample_weight=sample_weight,
+        activation=activation,
+        collect=collect,
+        volumes=volumes,
+        progress=progress,
+    )
+    profiles._warn_of_repeats()
+    return profiles
+
+
+def profiled(
+    X: Any,
+    y: Any,
+    conformity_score: ScoreLike,
+    *,
+    inputs: str,
+    ignore_index: int | None,
+    groups: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    activation: bool = False,
+    collect: Iterable[LossLike] | None = None,
+    volumes: Volumes = "auto",
+    progress: bool | str = "auto",
+) -> ScoreProfiles | BinnedProfiles:
+    """What :func:`profile` makes, of images that are a part of all: not a word about those that come twice."""
     score, index = as_score(conformity_score), check_ignore_index(ignore_index)
     check_inputs(inputs)
     check_volumes(volumes)

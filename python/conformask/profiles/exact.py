@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["Activation", "ScoreProfiles"]
+
+T = TypeVar("T")
 
 
 class Activation(NamedTuple):
@@ -118,36 +120,24 @@ class ScoreProfiles(Profiles):
             None if self._sample_weight is None else [self._sample_weight[i] for i in indices],
         )
 
-    def merge(self, other: ScoreProfiles) -> ScoreProfiles:
-        """The images of both, those of `other` last.
-
-        Parameters
-        ----------
-        other : ScoreProfiles
-            Profiles made by the same score, for the same K.
-
-        Returns
-        -------
-        ScoreProfiles
-
-        Raises
-        ------
-        TypeError, ValueError
-            If `other` is something else, or K, the scores, or the presence of groups or weights differ.
-        """
-        self._check_merge(other)
-        if (self._groups is None) != (other._groups is None):
-            raise ValueError("groups must be given for all images or for none")
-        if self._groups and other._groups and type(self._groups[0]) is not type(other._groups[0]):
+    @classmethod
+    def _joined(cls, parts: Sequence[Self]) -> Self:
+        first, *others = parts
+        for part in others:
+            first._check_merge(part)
+            if (first._groups is None) != (part._groups is None):
+                raise ValueError("groups must be given for all images or for none")
+            if (first._sample_weight is None) != (part._sample_weight is None):
+                raise ValueError("sample_weight must be given for all images or for none")
+        groups = _concatenated([part._groups for part in parts])
+        if groups is not None and len({type(group) for group in groups}) > 1:
             raise ValueError("groups must all be ints or all be strings")
-        if (self._sample_weight is None) != (other._sample_weight is None):
-            raise ValueError("sample_weight must be given for all images or for none")
-        return ScoreProfiles(
-            _core.ExactProfile.concatenate([self._core, other._core]),
-            self.conformity_score,
-            None if self._groups is None else self._groups + (other._groups or []),
-            None if self._sample_weight is None else self._sample_weight + (other._sample_weight or []),
-        )
+        weights = _concatenated([part._sample_weight for part in parts])
+        core = _core.ExactProfile.concatenate([part._core for part in parts])
+        return cls(core, first.conformity_score, groups, weights)
+
+    def _hashes(self) -> NDArray[np.uint64]:
+        return self._core.hashes()
 
     def _counting(self, groups: object, sample_weight: object = None) -> ScoreProfiles:
         """The same images, in groups or with weights."""
@@ -291,6 +281,11 @@ class ScoreProfiles(Profiles):
     def __reduce__(self) -> tuple[Any, ...]:
         arrays = self._core.to_arrays()
         return _rebuild, (self.conformity_score, arrays, self._groups, self._sample_weight)
+
+
+def _concatenated(parts: Sequence[list[T] | None]) -> list[T] | None:
+    """All of them as one, if they are there: all are, or none is."""
+    return None if parts[0] is None else [each for part in parts if part is not None for each in part]
 
 
 def _rebuild(score: ConformityScore, arrays: tuple[Any, ...], groups: Any, weights: Any) -> ScoreProfiles:

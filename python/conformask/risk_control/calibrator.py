@@ -312,7 +312,7 @@ class ConformalRiskCalibrator(Predictor):
                 f"conformity_score differs: {self.conformity_score} here, {other.conformity_score} there"
             )
         # Refuses now what it would refuse later.
-        merged = self.profiles_.merge(theirs) if self.__sklearn_is_fitted__() else theirs
+        merged = type(theirs)._joined([self.profiles_, theirs]) if self.__sklearn_is_fitted__() else theirs
         configuration.budget(merged)
         self._add(theirs)
         return self

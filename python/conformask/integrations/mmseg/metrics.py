@@ -280,8 +280,10 @@ class ConformalProfile(_ImageMetric):
         """
         images, groups = self._chosen(results)
         profiles = reduce(
-            lambda left, right: left.merge(right), (load_profiles(io.BytesIO(image)) for image in images)
+            lambda left, right: left._joined([left, right]),
+            (load_profiles(io.BytesIO(image)) for image in images),
         )
+        profiles._warn_of_repeats()
         self.profiles_ = profiles._counting(groups) if isinstance(profiles, ScoreProfiles) else profiles
         self._write()
         return {"n_images": len(images)}

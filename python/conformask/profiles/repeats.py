@@ -1,0 +1,44 @@
+"""Images that come twice. They would count twice, and the guarantee, which is for different images, would not hold."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from conformask._warnings import warn_caller
+from conformask.exceptions import DuplicateImagesWarning
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["warn_of_repeats"]
+
+_MOST_NAMED = 3
+
+
+def warn_of_repeats(pairs: Sequence[tuple[int, int]], n_images: int, *, named: bool = True) -> None:
+    """Warns of images that came before, if there are any.
+
+    Parameters
+    ----------
+    pairs : sequence of pairs of ints
+        An image, and its repeat.
+    n_images : int
+        The number of images.
+    named : bool, default=True
+        Whether the numbers in `pairs` are those of the images.
+    """
+    if not pairs:
+        return
+    if named:
+        said = ", ".join(f"{first} and {again}" for first, again in pairs[:_MOST_NAMED])
+        n_more = len(pairs) - _MOST_NAMED
+        more = f" (and {n_more} more pair{'s' if n_more > 1 else ''})" if n_more > 0 else ""
+        which = f"images {said}{more} of {n_images} are the same"
+    else:
+        which = f"{len(pairs)} of {n_images} images came before"
+    warn_caller(
+        f"{which}: their labels and critical values agree to the last bit. They count twice, and the guarantee, which "
+        "is for different images, does not hold. Give every image once; several epochs of a data loader, overlapping "
+        "parts of workers and profiles that are merged with themselves repeat images",
+        DuplicateImagesWarning,
+    )

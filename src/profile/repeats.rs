@@ -1,0 +1,157 @@
+//! Images that come twice, found by a hash of what a profile holds of each: labels, critical values and totals.
+//!
+//! The hash of an image is a sum over its pixels (a multiset hash: Clarke, Devadas, van Dijk, Gassend, Suh, "Incremental
+//! Multiset Hash Functions and Their Application to Memory Integrity Checking", ASIACRYPT 2003). It is the same however
+//! pixels were cut into bands and blocks, whatever device gave them in whatever order, and as float32 or as float64.
+
+use crate::real::Stored;
+use crate::simd::{apply, vectorised};
+
+/// What stands for an image that holds too little to be told from others.
+pub const NO_HASH: u64 = 0;
+
+/// So many different critical values tell an image from all others. With fewer it may agree with another one by chance, or
+/// because the model is right, or sure of one value, everywhere. Eight values that are known to one byte each (a softmax
+/// that was stored as bytes) are one of 4e14 sets: of a million images two agree by chance once in a thousand times. Of
+/// float32 they never do, and that two hashes agree has a probability of 3e-8.
+const LEAST_VALUES: usize = 8;
+
+/// The golden ratio, as odd steps through all 64 bits.
+const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// The sum over critical values and their labels.
+pub fn hash_of_pixels(values: &Stored, labels: &[u16]) -> u64 {
+    match values {
+        Stored::Single(values) => sum_of_hashes(values, labels),
+        Stored::Double(values) => sum_of_hashes(values, labels),
+    }
+}
+
+#[apply(vectorised!)]
+fn sum_of_hashes<F: Copy + Into<f64>>(values: &[F], labels: &[u16]) -> u64 {
+    let pixels = values.iter().zip(labels);
+    pixels.fold(0, |sum, (&value, &label)| sum.wrapping_add(hash_of_pixel(value.into(), label)))
+}
+
+#[inline(always)]
+fn hash_of_pixel(value: f64, label: u16) -> u64 {
+    // No label is 0 here: value 0 of class 0 would add nothing. An odd step changes bits that a float32 leaves 0; of 32 bits
+    // it is fast.
+    mixed(value.to_bits().wrapping_add((u64::from(label) + 1) * (STEP >> 32)))
+}
+
+/// The hash of an image, of which `pixels` is the sum over its pixels; [`NO_HASH`] if it has too few different values.
+pub fn hash_of_image(pixels: u64, totals: &[u64], values: impl Iterator<Item = f64>) -> u64 {
+    if !has_many(values) {
+        return NO_HASH;
+    }
+    totals.iter().fold(mixed(pixels), |hash, &total| mixed(hash.wrapping_add(STEP) ^ total))
+}
+
+fn has_many(values: impl Iterator<Item = f64>) -> bool {
+    let mut found = [0.0; LEAST_VALUES];
+    let mut n = 0;
+    for value in values {
+        if !found[..n].contains(&value) {
+            found[n] = value;
+            n += 1;
+            if n == LEAST_VALUES {
+                return true;
+            }
+        }
+    }
+    false
+}
+
+/// All bits depend on all bits: the finaliser of SplitMix64 (Steele, Lea, Flood, "Fast Splittable Pseudorandom Number
+/// Generators", OOPSLA 2014).
+#[inline(always)]
+fn mixed(mut bits: u64) -> u64 {
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    bits ^ (bits >> 31)
+}
+
+/// Images that came before: each with the first that has its hash, in order.
+pub fn repeats_within(hashes: &[u64]) -> Vec<(usize, usize)> {
+    let sorted = sorted(hashes);
+    let runs = sorted.chunk_by(|left, right| left.0 == right.0);
+    in_order(runs.flat_map(|run| run[1..].iter().map(|&(_, again)| (run[0].1, again))))
+}
+
+/// Images of `later`, counted from 0, that are among others: each with the first there that has its hash, in order.
+pub fn repeats_between(others: &[u64], later: &[u64]) -> Vec<(usize, usize)> {
+    let later = sorted(later);
+    let mut first = vec![None; later.len()]; // of each run, at its beginning
+    // Others may be many, and later ones few: they are not sorted.
+    for (i, &hash) in others.iter().enumerate() {
+        let run = later.partition_point(|&(other, _)| other < hash);
+        if later.get(run).is_some_and(|&(other, _)| other == hash) {
+            first[run].get_or_insert(i);
+        }
+    }
+    let mut start = 0;
+    in_order(later.iter().enumerate().filter_map(|(at, &(hash, again))| {
+        if later[start].0 != hash {
+            start = at;
+        }
+        Some((first[start]?, again))
+    }))
+}
+
+/// Hashes with the images that have them.
+fn sorted(hashes: &[u64]) -> Vec<(u64, usize)> {
+    let mut sorted: Vec<_> = hashes.iter().enumerate().map(|(i, &hash)| (hash, i)).collect();
+    sorted.retain(|&(hash, _)| hash != NO_HASH);
+    sorted.sort_unstable();
+    sorted
+}
+
+fn in_order(pairs: impl Iterator<Item = (usize, usize)>) -> Vec<(usize, usize)> {
+    let mut pairs: Vec<_> = pairs.collect();
+    pairs.sort_unstable_by_key(|&(_, again)| again);
+    pairs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hash(values: &[f64], labels: &[u16], totals: &[u64]) -> u64 {
+        hash_of_image(hash_of_pixels(&Stored::Double(values.into()), labels), totals, values.iter().copied())
+    }
+
+    #[test]
+    fn everything_counts_but_the_order_of_pixels() {
+        let values = [0.0, 0.5, 0.25, 0.125, 0.75, 0.375, 0.625, 0.875];
+        let labels = [0, 1, 0, 1, 0, 1, 0, 1];
+        let known = hash(&values, &labels, &[9, 9]);
+        let (mut turned, mut names) = (values, labels);
+        turned.reverse();
+        names.reverse();
+        assert_eq!(hash(&turned, &names, &[9, 9]), known);
+        assert_ne!(hash(&turned, &labels, &[9, 9]), known);
+        assert_ne!(hash(&values, &labels, &[9, 8]), known);
+        assert_ne!(hash(&values, &labels, &[8, 9]), known);
+        let more = [&values[..], &[0.0]].concat();
+        assert_ne!(hash(&more, &[&labels[..], &[0]].concat(), &[9, 9]), known);
+        assert_eq!(hash(&more[1..8], &labels[1..], &[9, 9]), NO_HASH);
+    }
+
+    #[test]
+    fn the_width_of_floats_does_not_count() {
+        let (values, labels) = ([0.1_f32, 0.7, 0.3], [3, 0, 700]);
+        let doubles = values.map(f64::from);
+        assert_eq!(
+            hash_of_pixels(&Stored::Single(values.into()), &labels),
+            hash_of_pixels(&Stored::Double(doubles.into()), &labels)
+        );
+    }
+
+    #[test]
+    fn repeats_are_found() {
+        assert_eq!(repeats_within(&[5, 7, 5, 0, 0, 9, 7, 5]), [(0, 2), (1, 6), (0, 7)]);
+        assert_eq!(repeats_between(&[8, 5, 7, 5, 0], &[0, 7, 6, 5, 6, 7]), [(2, 1), (1, 3), (2, 5)]);
+        assert!(repeats_between(&[1, 1], &[2, 2]).is_empty() && repeats_within(&[]).is_empty());
+    }
+}
