@@ -183,8 +183,9 @@ pub fn weighted_quantile(
     }
     let (values, weights) = (values.to_vec(), weights.to_vec());
     run(py, |_| {
-        let weights = weights.iter().map(|&weight| BigRational::from_float(weight).expect("finite"));
-        Ok(quantile(&WeightedValues::new(&values, weights).down_to(least), &budget))
+        let exact = |bits| BigRational::from_float(f64::from_bits(bits)).expect("finite");
+        let weighted = WeightedValues::new(&values, weights.iter().map(|weight| weight.to_bits()), exact);
+        Ok(quantile(&weighted.down_to(least), &budget))
     })
 }
 
