@@ -6,6 +6,7 @@ elsewhere (``_torch_softmax``).
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -54,18 +55,18 @@ def prediction_sets(shares: Shares, score: ConformityScore, lam: float) -> Tenso
             base = LAC(score.include_top1) if isinstance(score.base, LAC) else score.base
             return prediction_sets(Shares(p, shares.dtype, margin, None), base, lam)
         criticals = _blended(_critical_values(shares, score.base), score)
-        sets = _reached(criticals, lam, shares.margin + rounding, rounding)
-        return sets | shares.first() if score.include_top1 else sets
+        sets = criticals <= _largest(lam, shares.margin + rounding, rounding)
+        return shares.add_first(sets) if score.include_top1 else sets
     if isinstance(score, LAC):
         smallest = _core.smallest_probability(lam, shares.p.dtype == torch.float64)
         sets = shares.p >= smallest * (1 - shares.margin)
-        return sets | shares.first() if score.include_top1 else sets
-    return _reached(_critical_values(shares, score), lam, shares.margin, _ROUNDING)
+        return shares.add_first(sets) if score.include_top1 else sets
+    return _critical_values(shares, score) <= _largest(lam, shares.margin, _ROUNDING)
 
 
-def _reached(criticals: Tensor, lam: float, margin: float, rounding: float) -> Tensor:
-    """Which critical values are at most lambda where they may be smaller by a margin, and by a share of themselves."""
-    return (criticals * (1 - rounding) - margin if margin else criticals) <= lam
+def _largest(lam: float, margin: float, rounding: float) -> float:
+    """The largest critical value that may be at most lambda elsewhere: smaller by a margin, and by a share of itself."""
+    return math.nextafter((lam + margin) / (1 - rounding), math.inf) if margin else lam
 
 
 def check_maps(scores: Tensor, inputs: str, first_image: int = 0) -> None:
@@ -131,10 +132,10 @@ def _critical_values(shares: Shares, score: ConformityScore) -> Tensor:
     ranked, order = shares.p.sort(dim=1, descending=True, stable=True)
     grains = grain(ranked)
     count = torch.arange(n_classes, device=ranked.device).reshape(-1, *[1] * (ranked.ndim - 2))
-    criticals = _penalised(grains.cumsum(dim=1) - grains, count, score, n_classes)
+    criticals = _penalised(grains.cumsum(dim=1).sub_(grains), count, score, n_classes)
     if shares.margin:
-        close = ranked[:, :-1] <= ranked[:, 1:] * (1 + shares.margin) + shares.tiny
-        unsure = (close & (ranked[:, :-1] > 0)).any(dim=1)
+        close = ranked[:, :-1] <= (ranked[:, 1:] * (1 + shares.margin)).add_(shares.tiny)
+        unsure = close.logical_and_(ranked[:, :-1] > 0).any(dim=1)
         # An exported module looks at no number before it computes: it takes all pixels for unsure.
         exported = torch.compiler.is_compiling()
 
@@ -149,7 +150,7 @@ def _critical_values(shares: Shares, score: ConformityScore) -> Tensor:
             criticals = least.reshape(last.shape).movedim(-1, 1)
         else:
             last[unsure] = least
-    return torch.empty_like(criticals).scatter(1, order, criticals)
+    return torch.empty_like(criticals).scatter_(1, order, criticals)
 
 
 def _least_critical_values(p: Tensor, keys: Tensor | None, shares: Shares, score: APS | RAPS) -> Tensor:
@@ -167,12 +168,12 @@ def _least_critical_values(p: Tensor, keys: Tensor | None, shares: Shares, score
 
 def _penalised(mass: Tensor, count: Tensor, score: APS | RAPS, n_classes: int) -> Tensor:
     """Critical values from the mass and the number of the classes before."""
-    mass = mass.clamp(max=1.0)
+    mass = mass.clamp_(max=1.0)
     if isinstance(score, APS):
         return mass
     k_reg = max(1, n_classes // 2) if score.k_reg is None else score.k_reg
     excess = (count + 1 - k_reg).clamp(min=0).double()
-    return (mass + score.penalty * excess).clamp(max=lambda_max(score, n_classes))
+    return mass.add_(score.penalty * excess).clamp_(max=lambda_max(score, n_classes))
 
 
 def _blended(values: Tensor, score: SACP) -> Tensor:
