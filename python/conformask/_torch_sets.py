@@ -65,7 +65,7 @@ def prediction_sets(shares: Shares, score: ConformityScore, lam: float) -> Tenso
 
 
 def _largest(lam: float, margin: float, rounding: float) -> float:
-    """The largest critical value that may be at most lambda elsewhere: smaller by a margin, and by a share of itself."""
+    """The largest critical value that may be lambda elsewhere: less a margin, and a share of itself."""
     return math.nextafter((lam + margin) / (1 - rounding), math.inf) if margin else lam
 
 
