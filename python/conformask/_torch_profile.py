@@ -235,9 +235,12 @@ def _raps(odds: _Odds, own: Tensor, y: Tensor, task: _Task, margin: float) -> Te
 
 
 def penalised(mass: Tensor, count: Tensor, score: ConformityScore, n_classes: int) -> Tensor:
-    """Critical values from the mass and the number of the classes before."""
-    penalties = torch.tensor(rank_penalties(score, n_classes), dtype=torch.float64, device=mass.device)
-    return (mass.clamp(max=1.0) + penalties[count]).clamp_(max=lambda_max(score, n_classes))
+    """Critical values from the mass, which is overwritten, and the number of the classes before."""
+    mass, penalties = mass.clamp_(max=1.0), rank_penalties(score, n_classes)
+    if not any(penalties):
+        return mass
+    by_rank = torch.tensor(penalties, dtype=torch.float64, device=mass.device)
+    return mass.add_(by_rank[count]).clamp_(max=lambda_max(score, n_classes))
 
 
 def grain(p: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ elsewhere (``_torch_softmax``).
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -55,18 +56,18 @@ def prediction_sets(shares: Shares, score: ConformityScore, lam: float) -> Tenso
             base = LAC(score.include_top1) if isinstance(score.base, LAC) else score.base
             return prediction_sets(Shares(p, shares.dtype, margin, None), base, lam)
         criticals = _blended(_critical_values(shares, score.base), score)
-        sets = _reached(criticals, lam, shares.margin + rounding, rounding)
-        return sets | shares.first() if score.include_top1 else sets
+        sets = criticals <= _largest(lam, shares.margin + rounding, rounding)
+        return shares.add_first(sets) if score.include_top1 else sets
     if isinstance(score, LAC):
         smallest = _core.smallest_probability(lam, shares.p.dtype == torch.float64)
         sets = shares.p >= smallest * (1 - shares.margin)
-        return sets | shares.first() if score.include_top1 else sets
-    return _reached(_critical_values(shares, score), lam, shares.margin, ROUNDING)
+        return shares.add_first(sets) if score.include_top1 else sets
+    return _critical_values(shares, score) <= _largest(lam, shares.margin, ROUNDING)
 
 
-def _reached(criticals: Tensor, lam: float, margin: float, rounding: float) -> Tensor:
-    """Which critical values are at most lambda where they may be smaller by a margin, and by a share of themselves."""
-    return (criticals * (1 - rounding) - margin if margin else criticals) <= lam
+def _largest(lam: float, margin: float, rounding: float) -> float:
+    """The largest critical value that may be lambda elsewhere: less a margin, and a share of itself."""
+    return math.nextafter((lam + margin) / (1 - rounding), math.inf) if margin else lam
 
 
 def check_maps(scores: Tensor, inputs: str, first_image: int = 0) -> None:
@@ -132,10 +133,10 @@ def _critical_values(shares: Shares, score: ConformityScore) -> Tensor:
     ranked, order = shares.p.sort(dim=1, descending=True, stable=True)
     grains = grain(ranked)
     count = torch.arange(n_classes, device=ranked.device).reshape(-1, *[1] * (ranked.ndim - 2))
-    criticals = penalised(grains.cumsum(dim=1) - grains, count, score, n_classes)
+    criticals = penalised(grains.cumsum(dim=1).sub_(grains), count, score, n_classes)
     if shares.margin:
-        close = ranked[:, :-1] <= ranked[:, 1:] * (1 + shares.margin) + shares.tiny
-        unsure = (close & (ranked[:, :-1] > 0)).any(dim=1)
+        close = ranked[:, :-1] <= (ranked[:, 1:] * (1 + shares.margin)).add_(shares.tiny)
+        unsure = close.logical_and_(ranked[:, :-1] > 0).any(dim=1)
         # An exported module looks at no number before it computes: it takes all pixels for unsure.
         exported = torch.compiler.is_compiling()
 
@@ -150,7 +151,7 @@ def _critical_values(shares: Shares, score: ConformityScore) -> Tensor:
             criticals = least.reshape(last.shape).movedim(-1, 1)
         else:
             last[unsure] = least
-    return torch.empty_like(criticals).scatter(1, order, criticals)
+    return torch.empty_like(criticals).scatter_(1, order, criticals)
 
 
 def _least_critical_values(p: Tensor, keys: Tensor | None, shares: Shares, score: APS | RAPS) -> Tensor:

@@ -9,6 +9,7 @@ sure where their numbers are, or their probabilities are 0.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -58,9 +59,13 @@ def to_probabilities(scores: Tensor, inputs: str) -> Tensor:
     scores = widened(scores)
     if inputs == "probabilities":
         return scores
-    largest = scores.amax(dim=1, keepdim=True)
     if inputs == "logits":  # fused, the tail is too small for the sum
-        return scores.softmax(dim=1).masked_fill_(scores - largest < TAIL[scores.dtype], 0.0)
+        tail, p = TAIL[scores.dtype], scores.softmax(dim=1)
+        # An exported module looks at no number.
+        if not torch.compiler.is_compiling() and p.numel() and p.amin() >= 2 * math.exp(tail):
+            return p
+        return p.masked_fill_(scores - scores.amax(dim=1, keepdim=True) < tail, 0.0)
+    largest = scores.amax(dim=1, keepdim=True)
     odds = odds_of(scores, largest, inputs)
     return odds.div_(odds.sum(dim=1, keepdim=True))
 
@@ -81,15 +86,15 @@ class Shares:
         """Below that, floats lose digits, and some devices take them for 0."""
         return float(torch.finfo(self.dtype).tiny)
 
-    def first(self) -> Tensor:
-        """The most probable class of each pixel, the lowest of equals; and all that may be the first elsewhere."""
+    def add_first(self, sets: Tensor) -> Tensor:
+        """Sets and the most probable class of each pixel, the lowest of equals; and all that may be it elsewhere."""
         order = self.p if self.given is None else self.given
         largest, best = order.max(dim=1, keepdim=True)
-        first = torch.zeros_like(self.p, dtype=torch.bool).scatter_(1, best, True)
+        sets = sets.scatter_(1, best, True)
         if not self.margin:
-            return first
+            return sets
         close = self.p >= self.p.gather(1, best) * (1 - self.margin)
-        return first | (close if self.given is None else close & (order < largest))
+        return sets.logical_or_(close if self.given is None else close.logical_and_(order < largest))
 
 
 def shares_of(scores: Tensor, inputs: str) -> Shares:

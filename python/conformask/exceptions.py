@@ -9,8 +9,6 @@ __all__ = [
     "InfeasibleRiskWarning",
 ]
 
-_PACKAGE = __name__.split(".")[0]
-
 
 class InfeasibleRiskError(ValueError):
     """No lambda meets the risk level.

@@ -203,15 +203,18 @@ pub fn weighted_quantile(
         Weights::Floats(weights) => {
             check_least("weights", &weights.as_array(), 0.0)?;
             let weights = weights.as_array().to_vec();
+            let exact = |bits| BigRational::from_float(f64::from_bits(bits)).expect("finite");
             run(py, |_| {
-                let weights = weights.iter().map(|&weight| BigRational::from_float(weight).expect("finite"));
-                Ok(find(WeightedValues::new(&values, weights)))
+                let bits = weights.iter().map(|weight| weight.to_bits());
+                Ok(find(WeightedValues::new(&values, bits, exact)))
             })
         }
         Weights::Fractions(weights) if weights.iter().any(Signed::is_negative) => {
             Err(PyValueError::new_err("weights must be at least 0"))
         }
-        Weights::Fractions(weights) => run(py, |_| Ok(find(WeightedValues::new(&values, weights)))),
+        Weights::Fractions(weights) => {
+            run(py, |_| Ok(find(WeightedValues::new(&values, weights, |weight| weight))))
+        }
     }
 }
 

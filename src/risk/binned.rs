@@ -210,8 +210,8 @@ impl BinnedProfile {
     pub fn lambda_hat(&self, part: usize, budget: &BigRational) -> Option<f64> {
         match &self.parts[part].collected {
             Collected::Steps(steps) => {
-                let ones = steps.iter().map(|_| BigRational::one());
-                weighted_quantile(&WeightedValues::new(steps, ones), budget)
+                let equal = steps.iter().map(|_| ());
+                weighted_quantile(&WeightedValues::new(steps, equal, |()| BigRational::one()), budget)
             }
             Collected::Rate(bins) => {
                 if budget.is_negative() {

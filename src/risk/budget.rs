@@ -31,12 +31,12 @@ pub fn lambda_hat(
     if loss.tolerance().is_none() {
         return weighted_quantile(&PixelAtoms::new(profile, loss, shares), budget);
     }
-    let (criticals, shares): (Vec<f64>, Vec<BigRational>) = image_critical_values(profile, loss)
+    let (criticals, shares): (Vec<f64>, Vec<&BigRational>) = image_critical_values(profile, loss)
         .into_iter()
         .zip(shares)
-        .filter_map(|(critical, share)| Some((critical?, share.clone())))
+        .filter_map(|(critical, share)| Some((critical?, share)))
         .unzip();
-    weighted_quantile(&WeightedValues::new(&criticals, shares), budget)
+    weighted_quantile(&WeightedValues::new(&criticals, shares, BigRational::clone), budget)
 }
 
 /// For a loss that is 0 or 1: the lambda of each image from which on it is 0; `None` where it is undefined.

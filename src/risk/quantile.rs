@@ -13,6 +13,7 @@
 //! apart, most often none or one. Those are decided in exact rational arithmetic.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::ops::RangeInclusive;
 
 use num_rational::BigRational;
@@ -282,9 +283,13 @@ fn at_place(place: i64) -> f64 {
 }
 
 impl<'a> WeightedValues<'a> {
-    /// Values must be finite. Equal weights are kept once.
-    pub fn new(values: &'a [f64], weights: impl IntoIterator<Item = BigRational>) -> Self {
-        let mut places: HashMap<BigRational, usize> = HashMap::new();
+    /// Values must be finite. Equal weights are kept once, and only those are made `exact`: there are few.
+    pub fn new<W: Eq + Hash>(
+        values: &'a [f64],
+        weights: impl IntoIterator<Item = W>,
+        exact: impl Fn(W) -> BigRational,
+    ) -> Self {
+        let mut places: HashMap<W, usize> = HashMap::new();
         let index = weights
             .into_iter()
             .map(|weight| {
@@ -294,7 +299,7 @@ impl<'a> WeightedValues<'a> {
             .collect();
         let mut weights = vec![BigRational::zero(); places.len()];
         for (weight, place) in places {
-            weights[place] = weight;
+            weights[place] = exact(weight);
         }
         Self { values, weights, index, least: 0 }
     }
@@ -340,6 +345,8 @@ impl Atoms for WeightedValues<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::identity;
+
     use super::*;
 
     fn ratio(numer: i64, denom: i64) -> BigRational {
@@ -348,7 +355,7 @@ mod tests {
 
     fn quantile(values: &[f64], weights: &[(i64, i64)], budget: (i64, i64)) -> Option<f64> {
         let weights = weights.iter().map(|&(n, d)| ratio(n, d));
-        weighted_quantile(&WeightedValues::new(values, weights), &ratio(budget.0, budget.1))
+        weighted_quantile(&WeightedValues::new(values, weights, identity), &ratio(budget.0, budget.1))
     }
 
     #[test]
@@ -387,7 +394,10 @@ mod tests {
         // A correction to thresholds, in [-1, 1]: at the least of them everything is in.
         let (values, ones) = ([-1.0, -0.5, -0.25, -0.25, -0.0, 0.5], || (0..6).map(|_| ratio(1, 1)));
         let correction = |budget, least| {
-            weighted_quantile(&WeightedValues::new(&values, ones()).down_to(least), &ratio(budget, 1))
+            weighted_quantile(
+                &WeightedValues::new(&values, ones(), identity).down_to(least),
+                &ratio(budget, 1),
+            )
         };
         let expected = [0.5, 0.0, -0.25, -0.25, -0.5, -1.0, -1.0];
         assert_eq!([0, 1, 2, 3, 4, 5, 6].map(|budget| correction(budget, -1.0).unwrap()), expected);

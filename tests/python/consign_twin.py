@@ -46,6 +46,9 @@ def fields(
 # Sets
 
 
+EPS = float(np.finfo(np.float64).eps)
+
+
 class Decomposition(NamedTuple):
     mean: NDArray[np.float64]  # (K, pixels)
     components: NDArray[np.float64]  # (k, K, pixels)
@@ -53,20 +56,55 @@ class Decomposition(NamedTuple):
     half: NDArray[np.float64]
 
 
-def decompose(
-    samples: NDArray, k: int, level: float = 0.05, weight: str = "sigma", noise: float = 1e-6
-) -> Decomposition:
-    """Of samples (S, K, H, W)."""
-    S, K = samples.shape[:2]
-    flat = samples.reshape(S, -1).astype(np.float64)
-    mean = flat.mean(axis=0)
-    U, s, Vt = np.linalg.svd((flat - mean).T, full_matrices=False)
-    kept = [i for i in range(min(k, S - 1)) if s[i] > noise * s[0]]
-    q = s[kept, None] * Vt[kept]
+class Centred(NamedTuple):
+    """Samples less their mean, to the bit."""
+
+    mean: NDArray[np.float64]  # (entries,)
+    still: NDArray[np.bool_]  # (entries,), what varies by at most four roundings
+    differences: NDArray[np.float64]  # (S, entries), 0 where still
+
+    @property
+    def noise(self) -> float:
+        """Singular values of what rounding makes of equal samples."""
+        return EPS * np.sqrt(len(self.differences)) * float(np.linalg.norm(self.mean[~self.still]))
+
+
+def centred(samples: NDArray) -> Centred:
+    """Of samples (S, K, ...): sums of differences from the first sample, one sample after the other."""
+    flat = samples.reshape(len(samples), -1).astype(np.float64)
+    shift = np.zeros(flat.shape[1])
+    for sample in flat:
+        shift += sample - flat[0]
+    shift /= len(flat)
+    mean, differences = flat[0] + shift, flat - flat[0] - shift
+    still = np.abs(differences).max(axis=0) <= 4 * EPS * np.abs(mean)
+    return Centred(mean, still, np.where(still, 0.0, differences))
+
+
+def least_value(c: Centred, values: NDArray) -> float:
+    """Components whose singular value is no more than this are none."""
+    return max(1e-6 * values.max(initial=0.0), c.noise)
+
+
+def box(
+    q: NDArray, values: NDArray, level: float, weight: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Middle and half sides of the box at lambda = 1, of the samples' coefficients (k, S)."""
     a, b = np.quantile(q, level, axis=1), np.quantile(q, 1 - level, axis=1)
-    scale = {"sigma": s[kept], "relative": s[kept] / s[0], "none": np.ones(len(kept))}[weight]
+    scale = {"sigma": values, "relative": values / values.max(initial=0.0), "none": np.ones(len(values))}
+    return (a + b) / 2, scale[weight] * (b - a) / 2
+
+
+def decompose(samples: NDArray, k: int, level: float = 0.05, weight: str = "sigma") -> Decomposition:
+    """Of samples (S, K, ...); the signs of components are any."""
+    S, K = samples.shape[:2]
+    c = centred(samples)
+    U, s, Vt = np.linalg.svd(c.differences.T, full_matrices=False)
+    kept = [i for i in range(min(k, S - 1, len(s))) if s[i] > least_value(c, s)]
     return Decomposition(
-        mean.reshape(K, -1), U[:, kept].T.reshape(len(kept), K, -1), (a + b) / 2, scale * (b - a) / 2
+        c.mean.reshape(K, -1),
+        U[:, kept].T.reshape(len(kept), K, -1),
+        *box(s[kept, None] * Vt[kept], s[kept], level, weight),
     )
 
 

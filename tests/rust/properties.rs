@@ -414,8 +414,8 @@ fn signed(value: f64, random: &mut Random) -> f64 {
 /// Budgets around each of the sums of the largest atoms down to one of them.
 fn check_quantile(atoms: &[(f64, BigRational)], last: &[usize], least: f64) -> Result<(), TestCaseError> {
     let values: Vec<f64> = atoms.iter().map(|(value, _)| *value).collect();
-    let weights = atoms.iter().map(|(_, weight)| weight.clone());
-    let weighted = WeightedValues::new(&values, weights).down_to(least);
+    let weights = atoms.iter().map(|(_, weight)| weight);
+    let weighted = WeightedValues::new(&values, weights, BigRational::clone).down_to(least);
     let mut sorted: Vec<_> = atoms.iter().collect();
     sorted.sort_by(|left, right| right.0.total_cmp(&left.0));
     for &last in last {
@@ -448,7 +448,7 @@ proptest! {
         seed: u64,
     ) {
         let values: Vec<f64> = atoms.iter().map(|(value, _)| *value).collect();
-        let weighted = WeightedValues::new(&values, atoms.iter().map(|(_, weight)| weight.clone()));
+        let weighted = WeightedValues::new(&values, atoms.iter().map(|(_, weight)| weight), BigRational::clone);
         let budget = ratio(budget.0, budget.1);
         prop_assert_eq!(weighted_quantile(&weighted, &budget), quantile_twin(&atoms, &budget, 0.0));
         let last = [last.index(atoms.len() + 1)];
