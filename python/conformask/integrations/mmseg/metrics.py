@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import io
-import warnings
 from collections.abc import Mapping, Sequence
 from functools import reduce
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any
 
-import numpy as np
-from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 from mmseg.registry import METRICS
 from sklearn.base import clone
 from torch import Tensor
 
 import conformask as cm
-from conformask._arrays import INPUTS
 from conformask._backend import Counts
-from conformask._exact import as_fraction
 from conformask._images import walk
 from conformask._sequences import listed
-from conformask.integrations.mmseg.predictions import field_of, loaded, refuse_merged, scores_of
+from conformask.integrations.mmseg._images import ImageMetric, Item
+from conformask.integrations.mmseg.predictions import loaded
 from conformask.losses import as_loss
 from conformask.profiles import Profiles, ScoreProfiles, load_profiles, profile
 from conformask.risk_control import ConformalRiskCalibrator
@@ -30,139 +26,9 @@ from conformask.scores import as_score
 
 __all__ = ["ConformalCalibration", "ConformalEvaluation", "ConformalProfile"]
 
-T = TypeVar("T")
-
-Item: TypeAlias = tuple[str, int | str | None, T]  # name of the image, its group, what is kept of it
-
-_PARTS = ("calibration", "evaluation")
-
-
-class _ImageMetric(BaseMetric):
-    """A metric of images that are reduced one by one, each to one small item."""
-
-    def __init__(
-        self,
-        inputs: str | None,
-        subset: Mapping[str, Any] | None,
-        group_key: str | None,
-        collect_device: str,
-        prefix: str | None,
-        collect_dir: str | None,
-        output_dir: str | None,
-        keep_results: bool,
-    ) -> None:
-        super().__init__(collect_device=collect_device, prefix=prefix, collect_dir=collect_dir)
-        if inputs is not None and inputs not in INPUTS:
-            raise ValueError(f"inputs must be one of {list(INPUTS)} or None, got {inputs!r}")
-        self.inputs = inputs
-        self.subset = None if subset is None else _check_subset(**subset)
-        if not isinstance(group_key, str | None):
-            raise TypeError(f"group_key must be the name of a field of the images or None, got {group_key!r}")
-        self.group_key = group_key
-        self._n_seen = 0
-
-    def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
-        """Reduces the images of a batch.
-
-        Parameters
-        ----------
-        data_batch : dict
-            Not looked at.
-        data_samples : sequence of dict
-            Predictions with ``seg_logits``, ``pred_sem_seg`` and ``gt_sem_seg``.
-        """
-        for sample in data_samples:
-            scores, labels, inputs = self._read(sample)
-            # One item for each image, so that gathering over ranks drops those that padded a batch.
-            item = self._reduce(scores[None], labels[None], inputs)
-            self.results.append((str(sample.get("img_path", "")), self._group_of(sample), item))
-            self._n_seen += 1
-
-    def _reduce(self, scores: Tensor, labels: Tensor, inputs: str) -> Any:
-        raise NotImplementedError
-
-    def _group_of(self, sample: Mapping[str, Any]) -> int | str | None:
-        """What an image belongs to."""
-        if self.group_key is None:
-            return None
-        group = sample.get(self.group_key)
-        if isinstance(group, bool) or not isinstance(group, int | str):
-            raise ValueError(
-                f"{sample.get('img_path', 'an image')} has {self.group_key} = {group!r}, but group_key needs an int or "
-                "a str of every image: let the dataset set it, and name it in meta_keys of PackSegInputs"
-            )
-        return group
-
-    def _read(self, sample: Mapping[str, Any]) -> tuple[Tensor, Tensor, str]:
-        """Scores (K, H, W) and labels (H, W) of a prediction, and what the scores are."""
-        given, labels = (field_of(sample, name) for name in ("seg_logits", "gt_sem_seg"))
-        labels = labels.reshape(labels.shape[-2:])
-        path = sample.get("img_path", "an image")
-        if given.shape[-2:] != labels.shape:
-            raise ValueError(
-                f"seg_logits of {path} are {tuple(given.shape[-2:])}, gt_sem_seg is {tuple(labels.shape)}: in the test "
-                "pipeline, LoadAnnotations must come after Resize"
-            )
-        if sample.get("flip"):
-            raise ValueError(
-                f"{path} was flipped: with test-time augmentation (--tta) seg_logits are those of "
-                "one augmentation only. Test without it"
-            )
-        refuse_merged(given, field_of(sample, "pred_sem_seg"), path)
-        if self._n_seen == 0:
-            self._look_at(given, path)
-        scores, inputs = scores_of(given, self._inputs)
-        return scores, labels, inputs
-
-    @property
-    def _inputs(self) -> str:
-        """What the numbers are."""
-        return self.inputs or "logits"
-
-    def _look_at(self, given: Tensor, path: str) -> None:
-        """Of the first image: are the numbers what they are said to be?"""
-        if given.element_size() < 4:
-            warnings.warn(
-                f"seg_logits are {given.dtype}: scores are computed in float32, but of rounded logits; for a finer "
-                "calibration test in float32",
-                UserWarning,
-                stacklevel=4,
-            )
-        if self.inputs is None and self._inputs == "logits" and len(given) > 1 and bool((given >= 0).all()):
-            raise ValueError(
-                f"no seg_logits of {path} are negative: they look like scores of a mask classifier or like "
-                "probabilities. Say inputs='scores' or 'probabilities'; or 'logits', if that is what they are"
-            )
-
-    def _chosen(self, results: list[Item[T]]) -> tuple[list[T], list[int | str] | None]:
-        """The images of the subset and their groups; `results` are in the order of the dataset."""
-        if self.subset is None:
-            chosen = list(range(len(results)))
-        else:
-            fraction, seed, part = self.subset
-            units = self._units(results)
-            order = np.random.default_rng(seed).permutation(len(units))
-            n_calibration = int(fraction * len(units))
-            some = order[:n_calibration] if part == "calibration" else order[n_calibration:]
-            chosen = sorted(index for unit in some for index in units[unit])
-        if not chosen:
-            of_part = "" if self.subset is None else f" in the part {self.subset[2]!r} of the dataset"
-            raise ValueError(f"there is no image{of_part}: {len(results)} were tested")
-        groups = [group for _, group, _ in (results[i] for i in chosen) if group is not None]
-        return [results[i][2] for i in chosen], groups or None
-
-    def _units(self, results: list[Item[T]]) -> list[list[int]]:
-        """What a split must not part: images, or the images of a group. By name: a loader may shuffle."""
-        if self.group_key is None:
-            return [[i] for i in sorted(range(len(results)), key=lambda i: results[i][0])]
-        members: dict[Any, list[int]] = {}
-        for index, (_, group, _) in enumerate(results):
-            members.setdefault(group, []).append(index)
-        return [members[group] for group in sorted(members)]
-
 
 @METRICS.register_module()
-class ConformalProfile(_ImageMetric):
+class ConformalProfile(ImageMetric):
     """Profiles the images that a model is tested on, for all questions that profiles answer.
 
     Parameters
@@ -199,6 +65,10 @@ class ConformalProfile(_ImageMetric):
     ----------
     profiles_ : ScoreProfiles or BinnedProfiles
         After evaluation, on the main rank.
+
+    See Also
+    --------
+    ConformalCalibration : Calibrates on the profiles.
 
     Examples
     --------
@@ -328,6 +198,10 @@ class ConformalCalibration(ConformalProfile):
     profiles_ : BinnedProfiles or ScoreProfiles
         Likewise.
 
+    See Also
+    --------
+    ConformalEvaluation : Evaluates the calibrator.
+
     Notes
     -----
     Calibrate on images that the model was not trained or chosen on. Most users have one labelled validation set:
@@ -335,7 +209,7 @@ class ConformalCalibration(ConformalProfile):
 
     References
     ----------
-    Mossina, Dalmau, Andéol, "Conformal Semantic Image Segmentation", CVPR Workshops 2024.
+    Mossina, Dalmau, Andéol, "Conformal Semantic Image Segmentation", CVPR Workshops 2024, arXiv:2405.05145.
 
     Examples
     --------
@@ -443,7 +317,7 @@ class ConformalCalibration(ConformalProfile):
 
 
 @METRICS.register_module()
-class ConformalEvaluation(_ImageMetric):
+class ConformalEvaluation(ImageMetric):
     """Tells how the sets of a saved calibrator fare on the images that a model is tested on.
 
     Parameters
@@ -465,6 +339,10 @@ class ConformalEvaluation(_ImageMetric):
     ----------
     report_ : RiskReport
         After evaluation, on the main rank; with the values of each image.
+
+    See Also
+    --------
+    ConformalCalibration : Writes the calibrator.
 
     Examples
     --------
@@ -551,14 +429,3 @@ def _built(spec: Any) -> Any:
     if kind not in allowed:
         raise ValueError(f"type must be one of {list(allowed)}, got {kind!r}")
     return getattr(cm, kind)(**options)
-
-
-def _check_subset(fraction: float, seed: int, part: str) -> tuple[Any, int, str]:
-    share = as_fraction(fraction, "fraction")
-    if not 0 < share < 1:
-        raise ValueError(f"fraction must be in (0, 1), got {fraction!r}")
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise ValueError(f"seed must be an int of at least 0, got {seed!r}")
-    if part not in _PARTS:
-        raise ValueError(f"part must be one of {list(_PARTS)}, got {part!r}")
-    return share, seed, part
