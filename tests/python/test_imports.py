@@ -86,6 +86,17 @@ def test_the_core_knows_no_integration() -> None:
     assert users == set()
 
 
+def test_families_do_not_know_each_other() -> None:
+    """What two of them need lies one floor below."""
+    families = ("conformask.risk_control", "conformask.consign")
+    for name, used in graph().items():
+        family = next((each for each in families if f"{name}.".startswith(f"{each}.")), None)
+        others = [each for each in families if each != family]
+        assert family is None or not [
+            each for each in used if f"{each}.".startswith(tuple(f"{o}." for o in others))
+        ]
+
+
 def test_modules_form_no_circle() -> None:
     assert circle(graph()) == []
 

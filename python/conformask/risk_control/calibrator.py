@@ -54,7 +54,8 @@ class ConformalRiskCalibrator(Predictor):
         How strange a label is at a pixel. A callable is a score of your own: it takes an array of score maps
         (n, K, H, W) and returns the critical values of all labels, the lambda at which each enters its pixel's set, as
         an array of that shape in ``[0, lambda_max]``, where `lambda_max` is its attribute of that name, or 1. It must
-        treat each image by itself: what else is in the array must not matter.
+        treat each image by itself: what else is in the array must not matter. Of the first array, two images are given
+        to it again, each alone; other values than before are refused.
     loss : MiscoverageLoss or another loss, "miscoverage", "binary" or a function, default="miscoverage"
         What a mask misses. A function is a loss of your own: it takes the shares of labelled pixels that are covered, a
         float64 array in [0, 1], and returns losses in [0, 1] that do not rise with the coverage.
