@@ -230,6 +230,11 @@ class ConformalRiskCalibrator(Predictor):
             If there are too few images. They are kept: ``recalibrate(alpha=...)`` works.
         TypeError, ValueError
             If the input is not as described; the message names argument, image and value. The object stays as it was.
+
+        Warns
+        -----
+        DuplicateImagesWarning, DroppedImagesWarning
+            If an image comes twice, or is left out because the loss is undefined on it.
         """
         configuration = self._configuration()
         return self._fit_profiles(self._profile(X, y, groups, sample_weight, configuration), configuration)
@@ -268,6 +273,11 @@ class ConformalRiskCalibrator(Predictor):
         ------
         TypeError, ValueError
             As :meth:`fit`; what was collected before is kept.
+
+        Warns
+        -----
+        DuplicateImagesWarning
+            If an image comes twice, also if it was there before.
         """
         configuration = self._configuration()
         known = self.profiles_ if self.__sklearn_is_fitted__() else None
@@ -300,6 +310,11 @@ class ConformalRiskCalibrator(Predictor):
         ------
         TypeError, ValueError
             If `other` is something else, has seen nothing, or its score, ignore index or K differ.
+
+        Warns
+        -----
+        DuplicateImagesWarning
+            If images of `other` are among those here.
         """
         if not isinstance(other, ConformalRiskCalibrator):
             raise TypeError(f"other must be a ConformalRiskCalibrator, got {type(other).__name__}")
