@@ -15,7 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import conformask as cm
+from conformask._torch_profile import profile_tensor
+from conformask._torch_sets import masks_of
 from conformask.integrations.torch import ConformalModule
+from conformask.scores import as_score
 
 PIXEL_SCORES = [
     cm.LAC(),
@@ -88,6 +91,14 @@ def saturated(seed: int, dtype: torch.dtype, inputs: str, n: int) -> tuple[torch
 
 def as_array(maps: torch.Tensor) -> np.ndarray:
     return (maps.float() if maps.dtype == torch.bfloat16 else maps).numpy()
+
+
+def torch_scores(maps: torch.Tensor, y: torch.Tensor, score: Any, inputs: str) -> np.ndarray:
+    """The critical values of the labels of images of one pixel, as they are found where tensors lie."""
+    _, lengths, values, *_ = profile_tensor(maps, y, score, inputs, None, False, 0).to_arrays()
+    found = np.zeros(len(lengths))
+    found[lengths > 0] = 1.0 - values.astype(float) if isinstance(score, cm.LAC) else values
+    return found
 
 
 class Same(torch.nn.Module):
@@ -221,13 +232,9 @@ def test_the_risk_at_lambda_hat_is_that_of_the_kernels(
 def test_critical_values_are_never_below_those_of_the_kernels(
     score: Any, dtype: str, inputs: str, seed: int
 ) -> None:
-    from conformask._torch_profile import profile_tensor
-
     maps, y = saturated(seed, DTYPES[dtype], inputs, n=8)
     pixels, labels = maps.movedim(1, -1).reshape(-1, maps.shape[1], 1, 1), y.reshape(-1, 1, 1)
-    _, lengths, values, *_ = profile_tensor(pixels, labels, score, inputs, None, False, 0).to_arrays()
-    found = np.zeros(len(lengths))
-    found[lengths > 0] = 1.0 - values.astype(float) if isinstance(score, cm.LAC) else values
+    found = torch_scores(pixels, labels, score, inputs)
     expected = cm.kernels.true_label_scores(as_array(pixels), labels, score, inputs=inputs).ravel()
     assert (found >= expected).all()
 
@@ -241,3 +248,57 @@ def test_classes_of_no_probability_rank_by_their_number() -> None:
     output = ConformalModule(Same(), calibrator)(logits)
     assert output.masks[:, 1].all()
     assert torch.equal(output.probabilities[0, :, 0, 0], torch.tensor([1.0, 0.0, 0.0, 0.0]))
+
+
+# Probabilities
+
+
+def probabilities(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Float32 maps of many ties and near ones: numbers of 7 bits, which all types hold, and some that round to them."""
+    rng = np.random.default_rng(seed)
+    n_classes = int(rng.integers(2, 7))
+    counts = rng.multinomial(128, rng.dirichlet(np.full(n_classes, 0.7), size=(6, 3, 2)))
+    exact = np.ascontiguousarray(np.moveaxis(counts, -1, 1), np.float32) / 128
+    noise = exact * rng.uniform(-(2.0**-9), 2.0**-9, exact.shape)
+    noise -= noise.mean(axis=1, keepdims=True) * (exact > 0)
+    near = (exact + noise).astype(np.float32)
+    near = np.where(torch.from_numpy(near).bfloat16().float().numpy() == exact, near, exact)
+    fits = abs(near.sum(axis=1, keepdims=True, dtype=float) - 1) < 9e-4
+    return exact, np.where(fits, near, exact)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+@pytest.mark.parametrize("score", SCORES, ids=str)
+@settings(max_examples=2)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_sets_of_probabilities_hold_those_of_the_kernels(score: Any, dtype: str, seed: int) -> None:
+    """Of the same numbers; in bfloat16 of all numbers that round to them."""
+    exact, near = probabilities(seed)
+    maps = torch.from_numpy(exact).to(DTYPES[dtype])
+    assert np.array_equal(maps.float().numpy(), exact)
+    for X in (exact, near) if dtype == "bfloat16" else (exact,):
+        y = np.random.default_rng(seed).integers(0, X.shape[1], (6, 3, 2))
+        critical = cm.kernels.true_label_scores(X, y, score).ravel()[::3]
+        for lam in {0.0, 0.5, 0.999, *critical.tolist(), *np.nextafter(critical, 0).tolist()}:
+            found = masks_of(maps, as_score(score), lam, "probabilities", 0).numpy()
+            expected = cm.kernels.threshold(X, lam, score)
+            assert not (expected & ~found).any(), lam
+            if dtype != "bfloat16" and not isinstance(score, cm.SACP):
+                assert np.array_equal(found, expected), lam
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+@pytest.mark.parametrize("score", PIXEL_SCORES, ids=str)
+@settings(max_examples=3)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_critical_values_of_probabilities_are_never_below(score: Any, dtype: str, seed: int) -> None:
+    exact, near = probabilities(seed)
+    for X in (exact, near) if dtype == "bfloat16" else (exact,):
+        pixels = np.moveaxis(X, 1, -1).reshape(-1, X.shape[1], 1, 1)
+        y = np.random.default_rng(seed).integers(0, X.shape[1], (len(pixels), 1, 1))
+        maps, labels = torch.from_numpy(pixels).to(DTYPES[dtype]), torch.from_numpy(y)
+        found = torch_scores(maps, labels, score, "probabilities")
+        expected = cm.kernels.true_label_scores(pixels, y, score).ravel()
+        assert (found >= expected).all()
+        if dtype != "bfloat16":
+            assert np.array_equal(found, expected)
