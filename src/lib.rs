@@ -14,16 +14,12 @@
 
 pub mod consign;
 pub mod error;
-pub mod exact;
-pub mod exp;
 pub mod linalg;
 pub mod loss;
 pub mod maps;
 pub mod metric;
-pub mod normalisation;
-pub mod philox;
+pub mod num;
 pub mod profile;
-pub mod real;
 pub mod risk;
 pub mod sample;
 pub mod score;

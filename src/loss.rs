@@ -8,7 +8,7 @@ use num_rational::BigRational;
 use num_traits::{One, ToPrimitive, Zero};
 
 use crate::error::{Error, Result};
-use crate::exact::{exact_sum, sum_fits};
+use crate::num::exact::{exact_sum, sum_fits};
 
 /// Which pixels weigh how much in the miss rate.
 #[derive(Debug, Clone, PartialEq)]

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::maps::{Band, ScoreMaps, Scratch, fold_images};
-use crate::philox::{Philox, below, draw_each};
+use crate::num::philox::{Philox, below, draw_each};
 use crate::threads::Cancel;
 
 /// The classes of each pixel's set, one after the other.

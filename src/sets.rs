@@ -4,7 +4,7 @@ use ndarray::{ArrayViewMut2, ArrayViewMut3, s};
 
 use crate::error::Result;
 use crate::maps::{Band, ClassCounter, LabelMaps, ScoreMaps, VOID, bands_mut, fold_images, map_bands};
-use crate::real::Real;
+use crate::num::real::Real;
 use crate::score::{Buffers, Lambdas, Score, for_each_tile};
 use crate::simd::{apply, vectorised};
 use crate::threads::Cancel;

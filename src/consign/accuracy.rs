@@ -8,7 +8,7 @@ use num_bigint::BigInt;
 use num_rational::BigRational;
 use num_traits::{One, ToPrimitive};
 
-use crate::exact::exact_sum;
+use crate::num::exact::exact_sum;
 
 /// Bits of a fixed-point accuracy.
 const BITS: u32 = 62;

@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use super::field::Field;
 use crate::error::{Error, Result};
 use crate::linalg::{Svd, truncated_svd, truncated_svd_of};
-use crate::real::Element;
+use crate::num::real::Element;
 use crate::threads::Cancel;
 
 /// Components whose share of the largest singular value is no more are noise.

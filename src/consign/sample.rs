@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use super::field::Field;
 use super::possible::Coefficients;
 use crate::error::Result;
-use crate::philox::{Philox, unit};
+use crate::num::philox::{Philox, unit};
 use crate::threads::Cancel;
 
 /// Draws `out` `(m, pixels)`. Coefficient `k` of sample `j` is decided by random number `j * n_components + k`.

@@ -2,7 +2,7 @@
 
 use super::Transform;
 use super::softmax::{Normalise, Softmax};
-use crate::real::Real;
+use crate::num::real::Real;
 
 /// What a model hands over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,6 +7,7 @@
 
 mod inputs;
 mod labels;
+pub mod normalisation;
 mod prefetch;
 mod softmax;
 mod stream;
@@ -27,7 +28,7 @@ pub(crate) use self::tile::padded;
 pub use self::tile::{Scratch, Tile, TileReader};
 pub use self::transform::{PixelBuffers, PlanesMut, Transform};
 use crate::error::{Error, Result};
-use crate::real::{Element, Real};
+use crate::num::real::{Element, Real};
 use crate::threads::Cancel;
 
 /// The largest K: a set size must fit 16 bits.

@@ -1,12 +1,12 @@
 //! From logits, or from scores of any sum, to probabilities, tile by tile.
 //!
-//! `p_k = e^(x_k - m) / sum_j e^(x_j - m)` with `m` the largest logit (exactly 0 in the tail, see [`crate::exp`]), or
+//! `p_k = e^(x_k - m) / sum_j e^(x_j - m)` with `m` the largest logit (exactly 0 in the tail, see [`crate::num::exp`]), or
 //! `p_k = (x_k / m) / sum_j (x_j / m)`. Sums are compensated (Kahan): of 150 classes the float32 result is within
 //! some units in its last place. A pixel with a number that is not finite becomes NaN in all classes, and so does one whose
 //! scores sum to 0.
 
 use super::{Band, PixelBuffers, PlanesMut, Tile, Transform, stream};
-use crate::real::Real;
+use crate::num::real::Real;
 use crate::simd::{apply, vectorised};
 
 /// Softmax of logits.

@@ -6,7 +6,7 @@ use ndarray::{ArrayView4, s};
 
 use super::prefetch::prefetch;
 use super::{Band, Inputs, PixelBuffers, PlanesMut, ScoreMaps, rows};
-use crate::real::{Element, Real};
+use crate::num::real::{Element, Real};
 
 /// Some pixels of one image with all their classes: class `k` is the run `k * stride .. k * stride + len`.
 #[derive(Clone, Copy)]

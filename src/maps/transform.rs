@@ -2,7 +2,7 @@
 
 use super::tile::padded;
 use super::{Band, Tile};
-use crate::real::Real;
+use crate::num::real::Real;
 
 /// From what a model gave to probabilities. Softmax and normalisation are such, and so is a scaler that was fitted: it
 /// needs no array of its own, for its probabilities are made as the maps are read.

@@ -12,7 +12,7 @@ use super::repeats::{hash_of_image, hash_of_pixels};
 use crate::error::{Error, Result};
 use crate::loss::Loss;
 use crate::maps::{Band, ClassCounter, LabelMaps, ScoreMaps, fold_images};
-use crate::real::{Real, Stored};
+use crate::num::real::{Real, Stored};
 use crate::score::{Activations, Buffers, Coding, Score, for_each_tile};
 use crate::threads::Cancel;
 

@@ -6,7 +6,7 @@ use ndarray::Array2;
 
 use super::exact::{Block, ExactProfile, ImageProfile};
 use crate::error::{Error, Result};
-use crate::real::Stored;
+use crate::num::real::Stored;
 use crate::score::{Activations, Coding};
 
 /// All images of a profile, one after the other.

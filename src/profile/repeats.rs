@@ -4,7 +4,7 @@
 //! Multiset Hash Functions and Their Application to Memory Integrity Checking", ASIACRYPT 2003). It is the same however
 //! pixels were cut into bands and blocks, whatever device gave them in whatever order, and as float32 or as float64.
 
-use crate::real::Stored;
+use crate::num::real::Stored;
 use crate::simd::{apply, vectorised};
 
 /// What stands for an image that holds too little to be told from others.

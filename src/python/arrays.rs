@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 
 use crate::error::Result;
 use crate::maps::{Inputs, LabelMaps, ScoreMaps};
-use crate::real::Real;
+use crate::num::real::Real;
 
 /// An array of scores, borrowed.
 pub enum Scores<'py> {

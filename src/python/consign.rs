@@ -19,7 +19,7 @@ use crate::consign::possible::{Coefficients, count_open};
 use crate::consign::sample::sample;
 use crate::consign::search::{self, Image, MAX_COMPONENTS, Question, Search, Status, Stop};
 use crate::maps::{LabelMaps, LabelSpace};
-use crate::philox::Philox;
+use crate::num::philox::Philox;
 
 /// The samples of an image as a mean and components, with the box of coefficients at lambda = 1.
 #[pyclass(frozen, module = "conformask._core")]

@@ -20,7 +20,7 @@ use crate::maps::{Inputs, ScoreMaps};
 use crate::metric::accuracy::Truth;
 use crate::metric::stack::LabelStack;
 use crate::metric::{self, agreement, richness};
-use crate::philox::Philox;
+use crate::num::philox::Philox;
 use crate::risk::quantile::{WeightedValues, weighted_quantile as quantile};
 use crate::sample;
 use crate::score::Coding;

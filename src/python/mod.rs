@@ -61,9 +61,9 @@ mod _core {
         module.add("ACTIVATION_CELLS", crate::score::N_CELLS)?;
         module.add("ACTIVATION_CELL_BITS", crate::score::CELL_BITS)?;
         module.add("N_BINS", crate::risk::binned::N_BINS)?;
-        module.add("SOFTMAX_TAIL_DOUBLE", crate::exp::DOUBLE_TAIL)?;
-        module.add("SOFTMAX_TAIL_SINGLE", crate::exp::SINGLE_TAIL)?;
-        module.add("SUM_TOLERANCE", crate::normalisation::TOLERANCE)?;
+        module.add("SOFTMAX_TAIL_DOUBLE", crate::num::exp::DOUBLE_TAIL)?;
+        module.add("SOFTMAX_TAIL_SINGLE", crate::num::exp::SINGLE_TAIL)?;
+        module.add("SUM_TOLERANCE", crate::maps::normalisation::TOLERANCE)?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

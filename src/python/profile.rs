@@ -8,8 +8,8 @@ use pyo3::prelude::*;
 use super::arrays::{Labels, Scores, inputs_of, with_maps};
 use super::objects::{Loss, Score};
 use super::run::run;
+use crate::num::real::Stored;
 use crate::profile::{self, Flat};
-use crate::real::Stored;
 use crate::risk;
 
 /// The critical values of the labelled pixels of many images.

@@ -15,8 +15,8 @@ use super::budget::image_critical_values;
 use super::quantile::{WeightedValues, weighted_quantile};
 use crate::error::{Error, Result};
 use crate::loss::Loss;
+use crate::num::real::Real;
 use crate::profile::{ExactProfile, ImageProfile};
-use crate::real::Real;
 use crate::score::Coding;
 
 /// Bits of a mantissa that tell bins apart.

@@ -20,7 +20,7 @@ use num_rational::BigRational;
 use num_traits::{Signed, ToPrimitive, Zero};
 use rayon::prelude::*;
 
-use crate::exact::sum_fits;
+use crate::num::exact::sum_fits;
 
 /// Digits of one round of the selection, as a power of two.
 const DIGIT_BITS: u32 = 13;

@@ -13,7 +13,7 @@
 
 use super::restart;
 use crate::maps::{PlanesMut, Tile};
-use crate::real::Real;
+use crate::num::real::Real;
 use crate::simd::{apply, vectorised};
 
 /// A probability as a multiple of 2^-53, which one of at least 1/2 is anyway.

@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use crate::real::Real;
+use crate::num::real::Real;
 
 /// How critical values are stored: without loss.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -4,7 +4,7 @@ use ndarray::ArrayViewMut2;
 
 use super::{Activations, Coding, Missed, restart};
 use crate::maps::{Tile, VOID};
-use crate::real::Real;
+use crate::num::real::Real;
 use crate::simd::{apply, vectorised};
 
 /// [`super::Score::true_labels`] for stored values of all labels.

@@ -2,9 +2,9 @@
 
 use super::{Coding, Score, Spot, ValueBuffers, Values};
 use crate::error::{Error, Result};
+use crate::maps::normalisation::Place;
 use crate::maps::{Tile, VOID};
-use crate::normalisation::Place;
-use crate::real::Real;
+use crate::num::real::Real;
 use crate::simd::{apply, vectorised};
 
 /// The score whose critical values are the maps themselves, in `[0, max]`.

@@ -18,9 +18,9 @@ use super::{
     restart,
 };
 use crate::error::Result;
+use crate::maps::normalisation::check;
 use crate::maps::{Tile, VOID, stream};
-use crate::normalisation::check;
-use crate::real::Real;
+use crate::num::real::Real;
 use crate::simd::{apply, vectorised};
 
 /// The score `1 - p`.

@@ -3,7 +3,7 @@
 use super::Coding;
 use crate::error::{Error, Result};
 use crate::maps::ScoreMaps;
-use crate::real::Real;
+use crate::num::real::Real;
 
 /// The lambdas of images: how large their sets are.
 #[derive(Debug, Clone, PartialEq)]

@@ -32,9 +32,9 @@ pub use self::sacp::{Sacp, Settings};
 use self::scan::Scan;
 pub use self::spec::{BaseSpec, Spec};
 use crate::error::Result;
+use crate::maps::normalisation::Place;
 use crate::maps::{Band, LabelMaps, PlanesMut, ScoreMaps, Scratch, Tile, TileReader};
-use crate::normalisation::Place;
-use crate::real::Real;
+use crate::num::real::Real;
 
 /// Calls `$body` with `$tile` bound to the values, once per float type.
 macro_rules! with_values {

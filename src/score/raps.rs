@@ -11,7 +11,7 @@ use super::aps::Before;
 use super::{Coding, Loaded, Score, Spot, ValueBuffers, Values, Work, load_by_probability};
 use crate::error::Result;
 use crate::maps::{PlanesMut, Tile};
-use crate::real::Real;
+use crate::num::real::Real;
 
 /// The score; APS where the penalty is 0.
 #[derive(Debug, Clone, Copy, PartialEq)]

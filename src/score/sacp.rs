@@ -20,9 +20,9 @@ use ndarray::ArrayViewMut2;
 
 use super::{Activations, Coding, Cutoffs, Lac, Loaded, Score, Spot, ValueBuffers, Values, Visit, Work};
 use crate::error::Result;
+use crate::maps::normalisation::Place;
 use crate::maps::{Band, PlanesMut, Tile, TileReader, padded};
-use crate::normalisation::Place;
-use crate::real::Real;
+use crate::num::real::Real;
 use crate::simd::{apply, vectorised};
 
 /// The score.

@@ -2,9 +2,9 @@
 
 use super::restart;
 use crate::error::Result;
+use crate::maps::normalisation::{Place, check};
 use crate::maps::{Tile, VOID, stream};
-use crate::normalisation::{Place, check};
-use crate::real::Real;
+use crate::num::real::Real;
 use crate::simd::{apply, vectorised};
 
 /// What the pass finds, pixel by pixel.

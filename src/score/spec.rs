@@ -2,7 +2,7 @@
 
 use super::sacp::Settings;
 use super::{Coding, Given, Lac, Raps, Sacp, Score};
-use crate::real::Real;
+use crate::num::real::Real;
 
 /// A score that can be blended.
 #[derive(Debug, Clone, Copy, PartialEq)]

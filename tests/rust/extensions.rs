@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use _core::maps::{Band, PixelBuffers, PlanesMut, Tile, Transform};
+use _core::num::real::Real;
 use _core::profile::ImageProfile;
-use _core::real::Real;
 use _core::score::{Coding, Sacp, ValueBuffers, Values};
 use _core::sets::Coverage;
 

@@ -9,11 +9,11 @@ use std::fmt::Debug;
 
 use _core::error::Error;
 use _core::loss::{Loss, Weighting};
+use _core::maps::normalisation::TOLERANCE;
 use _core::maps::{BAND, Inputs, LabelMaps, ScoreMaps};
 use _core::metric::coverage::mask_coverage;
-use _core::normalisation::TOLERANCE;
+use _core::num::real::Element;
 use _core::profile::{ExactProfile, build};
-use _core::real::Element;
 use _core::risk::lambda_hat;
 use _core::risk::quantile::{WeightedValues, weighted_quantile};
 use _core::score::{BaseSpec, Lambdas, Score, Settings, Spec};

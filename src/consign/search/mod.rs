@@ -128,7 +128,7 @@ pub const MAX_COMPONENTS: usize = 64;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::philox::{Philox, unit};
+    use crate::num::philox::{Philox, unit};
 
     fn question(beta: (i64, i64)) -> Question {
         Question {

@@ -9,7 +9,7 @@ use super::problem::Problem;
 use crate::consign::bounds::{Pixels, norm};
 use crate::consign::line::{Deepest, Piece};
 use crate::error::Result;
-use crate::philox::{Philox, unit};
+use crate::num::philox::{Philox, unit};
 use crate::threads::Cancel;
 
 /// The key of the random directions: the same for all images.

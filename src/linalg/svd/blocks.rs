@@ -7,7 +7,7 @@ use ndarray::{ArrayView2, s};
 use rayon::prelude::*;
 
 use super::lanes::{Aligned, LANES, Lanes};
-use crate::real::Element;
+use crate::num::real::Element;
 
 /// Numbers of a parallel task.
 const CHUNK: usize = 1 << 17;

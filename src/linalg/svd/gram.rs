@@ -10,7 +10,7 @@ use super::lanes::{LANES, Lanes, Lines, add_product, lanes, totals};
 use super::{SAFE, clear_zero_columns};
 use crate::error::Result;
 use crate::linalg::dense::eigh;
-use crate::real::Element;
+use crate::num::real::Element;
 use crate::threads::Cancel;
 
 /// Rows for each column that a matrix must have. Where there are fewer, most of the time goes into the small matrix, and a

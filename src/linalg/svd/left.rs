@@ -10,7 +10,7 @@ use super::gram::{self, Gram};
 use super::lanes::{Aligned, LANES, add_product, lanes};
 use crate::error::{Error, Result};
 use crate::linalg::dense::{cholesky, inverse_of_lower};
-use crate::real::Element;
+use crate::num::real::Element;
 use crate::threads::Cancel;
 
 /// The left vector of a singular value of a tiny matrix that is nearly 0 may point anywhere. It counts if this share of its

@@ -31,7 +31,7 @@ use self::left::{distance_from_one, orthonormaliser};
 use self::tsqr::largest_magnitude;
 use crate::error::{Error, Result};
 use crate::linalg::dense::svd_of_square;
-use crate::real::Element;
+use crate::num::real::Element;
 use crate::threads::Cancel;
 
 /// If the largest number, or a sum of squares, is between 2 to this and its reciprocal, no square that matters overflows or

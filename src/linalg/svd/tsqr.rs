@@ -8,7 +8,7 @@ use super::NOTHING;
 use super::blocks::{Tall, WIDTH};
 use super::lanes::{Aligned, LANES, add_product, lanes, products, totals};
 use crate::error::Result;
-use crate::real::Element;
+use crate::num::real::Element;
 use crate::threads::Cancel;
 
 impl<E: Element> Tall<'_, E> {

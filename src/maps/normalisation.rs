@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use crate::error::{Error, Result};
 use crate::maps::{Inputs, Tile, VOID};
-use crate::real::Real;
+use crate::num::real::Real;
 use crate::simd::{apply, vectorised};
 
 /// How far a pixel's sum may be from 1. Nothing is ever renormalised.

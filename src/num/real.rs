@@ -6,8 +6,8 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 use num_traits::Float;
 
-use crate::exp;
 use crate::maps::transpose;
+use crate::num::exp;
 
 /// The float a kernel computes with: `f32`, or `f64` for `f64` input.
 pub trait Real:
