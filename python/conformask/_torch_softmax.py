@@ -1,10 +1,10 @@
 """Probabilities of tensors as the kernels define them, and how far those of another device may be from them.
 
 Of logits, ``p_k = e^(x_k - m) / sum_j e^(x_j - m)`` with the largest logit ``m``; the exponential of what is below
-``TAIL`` is 0, as in the kernels (src/num/exp.rs), so that such classes are equal and rank by their number. The difference
-of two floats is the same on every device; exponential, sum and quotient are not: they differ by some units in the last
-place. `slack` bounds that. Where it lies between two classes, neither is surely before the other. Classes are equal for
-sure where their numbers are, or their probabilities are 0.
+``TAIL`` is 0, as in the kernels (src/num/exp.rs), so that such classes are equal and rank by their number. The
+difference of two floats is the same on every device; exponential, sum and quotient are not: they differ by some units
+in the last place. `slack` bounds that. Where it lies between two classes, neither is surely before the other. Classes
+are equal for sure where their numbers are, or their probabilities are 0.
 """
 
 from __future__ import annotations

@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from conformask._exact import as_fraction, check_alpha, exact_mean
+from conformask._exact import as_fraction, exact_mean
 from conformask._sequences import check_ordered
-from conformask.exceptions import InfeasibleRiskError
 from conformask.losses import exact_sum
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from conformask.control import Method
 
 __all__ = [
     "KnownUnits",
@@ -53,13 +51,6 @@ class Units:
     def whole(self) -> bool:
         """Whether each unit is one image, which counts once."""
         return True
-
-    def infeasible(self, alpha: float | Fraction, method: Method) -> InfeasibleRiskError:
-        """What to say if no lambda controls the risk."""
-        size = self.n if self.total == self.n else float(self.total)
-        return InfeasibleRiskError(
-            size, float(alpha), method.n_needed(check_alpha(alpha)), self.name, self.n_skipped
-        )
 
 
 @dataclass(frozen=True)

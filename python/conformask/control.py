@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from scipy import special
 
 from conformask._exact import as_fraction, as_plain, check_alpha, number_from_json
+from conformask.exceptions import InfeasibleRiskError
 
 if TYPE_CHECKING:
     from conformask._units import Units
@@ -74,6 +75,11 @@ class Method(ABC):
         -------
         int
         """
+
+    def infeasible(self, units: Units, alpha: Fraction) -> InfeasibleRiskError:
+        """What to say if no lambda controls the risk."""
+        size = units.n if units.total == units.n else float(units.total)
+        return InfeasibleRiskError(size, float(alpha), self.n_needed(alpha), units.name, units.n_skipped)
 
     def check_loss(self, loss: Loss) -> None:  # noqa: B027  # most promise something for every loss
         """Refuses a loss for which the method promises nothing.

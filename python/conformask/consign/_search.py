@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from conformask import _core
 from conformask._images import track
+from conformask.consign._descent import solve
 from conformask.consign._solution import Found, least_controlled
-from conformask.consign.reference import solve
 from conformask.control import CRC
 
 if TYPE_CHECKING:

@@ -127,7 +127,7 @@ class Profiles(ABC):
         method.check_loss(loss)
         lam = self._lambda_hat(loss, method.budget(units, check_alpha(alpha)), units)
         if lam is None:
-            raise units.infeasible(alpha, method)
+            raise method.infeasible(units, check_alpha(alpha))
         return lam
 
     def risk(self, loss: LossLike, lam: float, *, on_empty: OnEmpty = "skip") -> float:

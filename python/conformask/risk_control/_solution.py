@@ -180,7 +180,7 @@ def warn(profiles: Profiles, solution: Solution) -> None:
     """Says of a solution what its user must know."""
     configuration = solution.configuration
     if configuration.budget(profiles) < 0:
-        error = configuration.units(profiles).infeasible(configuration.alpha, configuration.method)
+        error = configuration.method.infeasible(configuration.units(profiles), configuration.alpha)
         warn_caller(f"{error}: the sets are full", InfeasibleRiskWarning)
     words = "the loss is undefined on {} (no labelled pixel that counts)"
     warn_skipped(solution.n_skipped, len(profiles), solution.n_images, words)
