@@ -109,6 +109,13 @@ def test_order_statistic_by_hand() -> None:
     assert cm.kernels.lambda_hat(values, None, Fraction(5, 100) * 10 - 1) is None  # k = 10
 
 
+@pytest.mark.parametrize(("above", "expected"), [(-1, 2.0), (0, 1.0), (1, 1.0)])
+def test_a_budget_nearer_than_fixed_point_can_tell(above: int, expected: float) -> None:
+    """Above 1 there is a weight of 2^40 + 0.1, of which 62 bits lose some."""
+    budget = 2**40 + Fraction(0.1) + Fraction(above, 10**30)
+    assert cm.kernels.lambda_hat([3.0, 2.0, 1.0], [2.0**40, 0.1, 0.1], budget) == expected
+
+
 @settings(max_examples=200)
 @given(
     atoms=st.lists(
