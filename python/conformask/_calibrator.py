@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
@@ -31,6 +31,8 @@ from conformask.report import html_table
 if TYPE_CHECKING:
     from typing import Self
 
+    from conformask._units import Units
+
 __all__ = ["Calibrator", "Parameter", "Solved", "State", "number", "one_of", "warn_skipped"]
 
 
@@ -46,6 +48,7 @@ class Parameter(NamedTuple):
     stale: str = "nothing"
     to_json: Callable[[Any], Any] | None = None  # of the value as it was given; None: what it resolves to
     from_json: Callable[[Any], Any] | None = None  # None: as it is
+    since: int = 1  # the version of files that holds it first; older ones mean the default
 
     def written(self, value: Any) -> Any:
         """The value for a file."""
@@ -56,15 +59,15 @@ class Parameter(NamedTuple):
         return value if self.from_json is None else self.from_json(value)
 
 
-def one_of(name: str, *choices: Any, stale: str = "nothing") -> Parameter:
+def one_of(name: str, *choices: Any, stale: str = "nothing", since: int = 1) -> Parameter:
     """A parameter that is one of a few values."""
 
     def resolve(value: Any) -> Any:
-        if value not in choices:
+        if not isinstance(value, Hashable) or value not in choices:  # arrays compare to arrays
             raise ValueError(f"{name} must be one of {list(choices)}, got {value!r}")
         return choices[choices.index(value)]  # True for NumPy's
 
-    return Parameter(resolve, stale)
+    return Parameter(resolve, stale, since=since)
 
 
 def number(name: str, check: Callable[[Any], Any], stale: str) -> Parameter:
@@ -123,6 +126,7 @@ class Calibrator(BaseEstimator, Generic[C, K, S]):
     _CONFIGURATION: ClassVar[type]
     _FORMAT: ClassVar[tuple[str, int]]  # name and newest version of its files
     _HAS_SIBLING: ClassVar[bool] = False  # whether what is kept can lie in a file beside
+    _NOTHING_KEPT: ClassVar[str] = "nothing was kept of the images: set it back, or fit again"
 
     # Parameters
 
@@ -178,32 +182,47 @@ class Calibrator(BaseEstimator, Generic[C, K, S]):
 
     # Solution
 
-    def _solve(self, kept: K | None, configuration: C) -> S:
+    def _solve(self, kept: K, configuration: C) -> S:
         """What is found for other parameters, where some make results stale."""
         raise NotImplementedError
 
-    def _warn(self, kept: K | None, solution: S) -> None:
+    def _warn(self, kept: K, solution: S) -> None:
         """Says of a solution what its user must know."""
+
+    def _settled(self) -> tuple[C, State[K, S]]:
+        """The parameters, and a state with what calibration finds for them."""
+        state, configuration = self._fitted(), self._configuration()
+        stale: list[str] = []
+        if state.solution is not None:
+            self._check_images(state.solution.configuration, configuration)
+            stale = self._stale("result", state.solution.configuration, configuration)
+            if not stale:
+                return configuration, state
+        # Not asked before, or by set_params for something else since.
+        if state.kept is None:
+            raise ValueError(f"{', '.join(stale)} was set after calibration, but {self._NOTHING_KEPT}")
+        solution = self._solve(state.kept, configuration)
+        settled = State(state.kept, solution)
+        self._replace(state, settled)
+        self._warn(state.kept, solution)
+        return configuration, settled
 
     def _current(self) -> tuple[C, S]:
         """The parameters, and what calibration finds for them."""
-        state, configuration = self._fitted(), self._configuration()
-        solution = state.solution
-        if solution is not None:
-            self._check_images(solution.configuration, configuration)
-        # Not asked before, or by set_params for something else since.
-        if solution is None or self._stale("result", solution.configuration, configuration):
-            solution = self._solve(state.kept, configuration)
-            self._replace(state, State(state.kept, solution))
-            self._warn(state.kept, solution)
-        return configuration, solution
+        configuration, state = self._settled()
+        assert state.solution is not None
+        return configuration, state.solution
 
     # Files
 
-    def _save(self, path: str | Path, write_sibling: Callable[[BinaryIO], None] | None = None) -> None:
-        _, solution = self._current()
+    def _save(
+        self, path: str | Path, sibling_of: Callable[[State[K, S]], Callable[[BinaryIO], None]] | None = None
+    ) -> None:
+        _, state = self._settled()  # which document and sibling share
+        assert state.solution is not None
         parameters = {name: each.written(getattr(self, name)) for name, each in self._PARAMETERS.items()}
-        results = solution.to_json()
+        results = state.solution.to_json()
+        write_sibling = None if sibling_of is None else sibling_of(state)
 
         def text(sibling: dict[str, str] | None) -> str:
             content = {"parameters": parameters, "results": results}
@@ -241,18 +260,17 @@ class Calibrator(BaseEstimator, Generic[C, K, S]):
             with reading(path):
                 document = read_document(content, *cls._FORMAT)
                 parameters = document["parameters"]
-                known = {name: each.read(parameters[name]) for name, each in cls._read_from(parameters)}
+                known = {
+                    name: each.read(parameters[name])
+                    for name, each in cls._PARAMETERS.items()
+                    if name in parameters or document["format_version"] >= each.since
+                }
                 calibrator = cls(**{**parameters, **known})
                 solution = cls._solution_from_json(document, calibrator._configuration())
                 sibling = named_sibling(document["profiles"]) if cls._HAS_SIBLING else None
             kept = None if sibling is None else calibrator._read_kept(open_sibling(path, *sibling), solution)
         calibrator._update(lambda _: State(kept, solution))
         return calibrator
-
-    @classmethod
-    def _read_from(cls, parameters: Mapping[str, Any]) -> list[tuple[str, Parameter]]:
-        """The parameters that a file has: it may be older than some."""
-        return [(name, each) for name, each in cls._PARAMETERS.items() if name in parameters]
 
     @classmethod
     def _solution_from_json(cls, document: dict[str, Any], configuration: C) -> S:
@@ -269,15 +287,25 @@ class Calibrator(BaseEstimator, Generic[C, K, S]):
         """A table for notebooks: what was set, and what was found."""
         given = type(self)().get_params(deep=False)
         parameters = self.get_params(deep=False)
-        rows = [(name, repr(value)) for name, value in parameters.items() if repr(value) != repr(given[name])]
+        rows = {name: repr(value) for name, value in parameters.items() if repr(value) != repr(given[name])}
         state = self._known
         if state is None:
-            rows.append(("state", "has seen no images"))
+            rows["state"] = "has seen no images"
         elif state.solution is None:
-            rows.append(("state", "has images; results are found when they are asked for"))
+            rows["state"] = "has images, but no result yet"
+        elif self._is_as_asked(state.solution):
+            rows |= dict(state.solution.rows())
         else:
-            rows += state.solution.rows()
-        return html_table(type(self).__name__, rows)
+            rows["state"] = "parameters were set after calibration"
+        return html_table(type(self).__name__, list(rows.items()))
+
+    def _is_as_asked(self, solution: S) -> bool:
+        """Whether the parameters are those that a solution was found for."""
+        try:
+            now = self._configuration()
+        except (TypeError, ValueError):
+            return False
+        return not any(self._stale(kind, solution.configuration, now) for kind in ("images", "result"))
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         """What Jupyter asks for first."""
@@ -288,8 +316,9 @@ def _shown(value: Any) -> str:
     return repr(float(value) if isinstance(value, Fraction) else value)
 
 
-def warn_skipped(n_skipped: int, n_seen: int, n: int, words: str) -> None:
+def warn_skipped(n_skipped: int, n_seen: int, units: Units, words: str) -> None:
     """Says that images were left out; `words` say why of ``{}``, the images."""
     if n_skipped:
         why = words.format(f"{n_skipped} of {n_seen} images")
-        warn_caller(f"{why}: they are left out, n = {n}", DroppedImagesWarning)
+        groups = " groups" if units.grouped else ""
+        warn_caller(f"{why}: they are left out, n = {units.n}{groups}", DroppedImagesWarning)

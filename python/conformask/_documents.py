@@ -69,7 +69,7 @@ def read_document(content: bytes, name: str, newest: int) -> dict[str, Any]:
             raise ValueError(f"it holds a {other}: read it with {other}.load")
         raise ValueError("it is not one of conformask's")
     version = document["format_version"]
-    if type(version) is not int:
+    if type(version) is not int or version < 1:
         raise ValueError(f"format_version is {version!r}")
     if version > newest:
         raise ValueError(f"format version {version} is newer; update conformask")
@@ -149,7 +149,11 @@ def named_sibling(found: Any) -> tuple[str, str | None] | None:
     name, digest = (found["file"], found["sha256"]) if isinstance(found, dict) else (found, None)
     if not (isinstance(name, str | None) and isinstance(digest, str | None)):
         raise TypeError(f"profiles is {found!r}")
-    return None if name is None else (Path(name).name, digest)
+    if name is None:
+        return None
+    if Path(name).name in ("", "..") or "\0" in name:
+        raise ValueError(f"profiles is {found!r}")
+    return Path(name).name, digest
 
 
 def open_sibling(path: Path, name: str, digest: str | None) -> Path:

@@ -26,6 +26,7 @@ __all__ = [
     "Volumes",
     "check_labels",
     "check_volumes",
+    "count",
     "in_memory",
     "is_whole",
     "map_images",
@@ -183,7 +184,7 @@ def _one_by_one(
             f"{name} must be an array, a list of images or an iterable of {what}, got {type(maps).__name__}"
         )
     _refuse_batches(maps, name)
-    n, images = _length(maps), track(maps, progress, _length(maps))
+    n, images = count(maps), track(maps, progress, count(maps))
     if not labelled:
         return _alone(images, name, noun)
     if y is None:
@@ -192,7 +193,7 @@ def _one_by_one(
         raise TypeError(
             f"{label_name} must hold one label map for each image of {name}, got {type(y).__name__}"
         )
-    m = _length(y)
+    m = count(y)
     if n is not None and m is not None and n != m:
         raise ValueError(f"{name} has {n} images, {label_name} has {m}")
     return _zipped(images, y, name, label_name)
@@ -315,7 +316,8 @@ def _gathered(batches: Iterator[Batch], kernel: Callable[[Any, int], NDArray[R]]
     return out
 
 
-def _length(images: Any) -> int | None:
+def count(images: Any) -> int | None:
+    """The number of images, if it is known before they are read."""
     try:
         return len(images)
     except TypeError:  # a generator, or a loader that cannot tell

@@ -32,6 +32,8 @@ __all__ = [
 
 OnEmpty = Literal["skip", "raise", "zero_loss"]
 
+GROUPS = "groups of calibration images"
+
 
 @dataclass(frozen=True)
 class Units:
@@ -51,6 +53,11 @@ class Units:
     def whole(self) -> bool:
         """Whether each unit is one image, which counts once."""
         return True
+
+    @property
+    def grouped(self) -> bool:
+        """Whether units are groups of images."""
+        return self.name == GROUPS
 
 
 @dataclass(frozen=True)
@@ -87,7 +94,7 @@ def known_units(
         shares = [
             Fraction(int(counts), sizes.get(group, 1)) for group, counts in zip(groups, counted, strict=True)
         ]
-        total, name = Fraction(len(sizes)), "groups of calibration images"
+        total, name = Fraction(len(sizes)), GROUPS
         return KnownUnits(total, len(sizes), n_skipped, name, counted=counted, shares=shares)
     if sample_weight is not None:
         shares = [
@@ -127,19 +134,26 @@ def group_mean(values: NDArray[np.float64], groups: Sequence[int | str] | None) 
     return exact_mean(np.array([exact_mean(np.array(each)) for each in members.values()]))
 
 
-def check_groups(groups: Any, n: int) -> list[int | str] | None:
-    """What each of n images belongs to, as ints or as strings."""
+def check_groups(groups: Any, n: int | None) -> list[int | str] | None:
+    """What each of n images belongs to, as ints or as strings; n is None where nobody knows it yet."""
     if groups is None:
         return None
     check_ordered(groups, "groups")
+    # Not as an array of strings: NumPy takes "a" and "a\0" for one.
+    values = groups.tolist() if hasattr(groups, "tolist") else list(groups) if np.iterable(groups) else groups
+    is_list = isinstance(values, list) and (n is None or len(values) == n)
+    if is_list and all(isinstance(value, str) for value in values):
+        return [str(value) for value in values]
+    if is_list and all(_is_whole(value) for value in values):
+        return [int(value) for value in values]
     array = np.asarray(groups)
-    mixed = array.dtype.kind == "U" and not all(isinstance(group, str) for group in groups)
-    if array.shape != (n,) or array.dtype.kind not in "iuU" or mixed:
-        raise ValueError(
-            f"groups must hold an int or string for each of {n} images, got {array.dtype} {array.shape}"
-        )
-    values: list[int | str] = array.tolist()
-    return values
+    of_images = "each image" if n is None else f"each of {n} images"
+    raise ValueError(f"groups must hold an int or string for {of_images}, got {array.dtype} {array.shape}")
+
+
+def _is_whole(value: object) -> bool:
+    is_int = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return is_int and -(2**63) <= value < 2**63  # type: ignore[operator]
 
 
 def check_sample_weight(sample_weight: Any, groups: Any, n: int) -> list[float] | None:

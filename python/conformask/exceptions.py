@@ -62,14 +62,21 @@ class InfeasibleRiskError(ValueError):
             n_images, alpha, n_needed, unit, n_skipped, reason, n_infeasible, feasible_min_accuracy
         )
 
-    def __str__(self) -> str:
-        if self.reason:
-            return self.reason
+    @property
+    def finding(self) -> str:
+        """What was found, without what to do about it."""
         skipped = f" ({self.n_skipped} images without a labelled pixel that counts are left out)"
         return (
             f"no lambda controls the risk at alpha={self.alpha} with {self.n_images:g} {self.unit}"
-            f"{skipped if self.n_skipped else ''}: at least {self.n_needed} are needed. "
-            "Add images, take a larger alpha, or accept full sets with on_infeasible='full'"
+            f"{skipped if self.n_skipped else ''}: at least {self.n_needed} are needed"
+        )
+
+    def __str__(self) -> str:
+        if self.reason:
+            return self.reason
+        more = "groups" if self.unit.startswith("groups") else "images"
+        return (
+            f"{self.finding}. Add {more}, take a larger alpha, or accept full sets with on_infeasible='full'"
         )
 
 

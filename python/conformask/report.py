@@ -86,9 +86,9 @@ class CoverageReport:
     coverage_bound : float
         It is at most this: images that the search could not decide count as covered.
     n_images : int
-        Number of images with labelled pixels.
+        Number of images that count.
     n_skipped : int
-        Number of images left out because they have none.
+        Number of images left out because they have no labelled pixel.
     alpha : float
         The risk level that was calibrated for. The guarantee is about the expected coverage of a new image: the
         coverage of one test set lies around its expectation, sometimes below ``1 - alpha``.

@@ -110,8 +110,8 @@ def test_order_statistic_by_hand() -> None:
     expected = [0.1, 0.2, 0.2, 0.3, 0.5, 0.7, 0.9, 1.0, 2.0]
     # Scaling the lead of the first pixel at z = 0 moves its lambda.
     images = []
-    for lam in expected:
-        p = np.array([[[0.5 + 0.01 * lam + d, 0.8]] for d in (0.1, 0.0, -0.1)])
+    for i, lam in enumerate(expected):
+        p = np.array([[[0.5 + 0.01 * lam + d, 0.8 + 0.001 * i]] for d in (0.1, 0.0, -0.1)])
         images.append(np.stack([p, 1 - p], axis=1))
     y = [np.array([[1, 0]])] * 9
     calibrator = Calibrator(1, alpha=0.2, quantile_level=0.25).fit(images, y)
@@ -1052,6 +1052,26 @@ def test_files_of_version_1_are_read(tmp_path) -> None:
     del document["results"]["groups"]
     path.write_text(json.dumps(document))
     assert results(Calibrator.load(path)) == results(fitted)
+
+
+# Another number of samples
+
+
+def test_another_number_of_samples_is_refused(tmp_path) -> None:
+    """The singular values that scale the box go with it."""
+    X, y = problem(12)
+    fitted = Calibrator(2, alpha=0.3, min_accuracy=0.8).fit(X, y)
+    fitted.save(tmp_path / "x.json")
+    n_samples = X.shape[1]
+    for calibrator in (fitted, Calibrator.load(tmp_path / "x.json")):
+        for use in (calibrator.predict, lambda X: calibrator.evaluate(X, y)):  # noqa: B023
+            with pytest.raises(
+                ValueError, match=rf"S = 3 samples in image 0, but calibration had S = {n_samples}"
+            ):
+                use(X[:, :3])
+    mixed = Calibrator(2, alpha=0.3, min_accuracy=0.8).fit([*X[:6], *X[6:, :3]], [*y])
+    assert len(mixed.predict([X[0], X[1, :3]])) == 2
+    Calibrator(2, alpha=0.3, min_accuracy=0.8, weight="relative").fit(X, y).predict(X[:, :3])
 
 
 # Groups

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import conformask as cm
+import consign_twin
 from conformask.integrations import dask as on_dask
 from problems import Problem, probabilities, problems, wide
 
@@ -61,9 +62,9 @@ def test_merged_with_itself(kind: str) -> None:
     found = profiles(kind)
     (message,) = said(lambda: found.merge(found))
     assert message == (
-        "images 0 and 20, 1 and 21, 2 and 22 (and 17 more pairs) of 40 are the same: their labels and critical "
-        "values agree to the last bit. They count twice, and the guarantee, which is for different images, does not "
-        "hold. Give every image once; several epochs of a data loader, overlapping parts of workers and profiles "
+        "images 0 and 20, 1 and 21, 2 and 22 (and 17 more pairs) of 40 are the same: their labels and what was "
+        "found at them agree to the last bit. They count twice, and the guarantee, which is for different images, does "
+        "not hold. Give every image once; several epochs of a data loader, overlapping parts of workers and profiles "
         "that are merged with themselves repeat images"
     )
 
@@ -366,3 +367,32 @@ def test_planted_images_are_found_and_only_they(data: st.DataObject) -> None:
             assert cm._core.repeats_between(hashes(parts[0]), hashes(parts[1])) == shared
             messages = said(lambda: parts[0].merge(parts[1]))
             assert len(messages) == bool(shared)
+
+
+# Who counts twice
+
+
+def test_repeats_within_a_group_and_without_weight_do_not_count() -> None:
+    """A group counts once, whatever it holds."""
+    twice = cm.profile(PROBLEM.X.repeat(2, axis=0), PROBLEM.y.repeat(2, axis=0), groups=np.arange(40) // 2)
+    assert twice.lambda_hat("miscoverage", 0.2) == cm.profile(PROBLEM.X, PROBLEM.y).lambda_hat(
+        "miscoverage", 0.2
+    )
+    weights = np.tile([1.0, 0.0], 20)
+    cm.profile(PROBLEM.X.repeat(2, axis=0), PROBLEM.y.repeat(2, axis=0), sample_weight=weights)
+    for options in ({"groups": np.arange(40)}, {"sample_weight": np.full(40, 0.5)}):
+        with pytest.warns(cm.DuplicateImagesWarning, match="images 0 and 1, 2 and 3, 4 and 5"):
+            cm.profile(PROBLEM.X.repeat(2, axis=0), PROBLEM.y.repeat(2, axis=0), **options)
+
+
+def test_consign_names_repeats_too() -> None:
+    X, y = consign_twin.fields(np.random.default_rng(5), 12, 8, 2, noise=0.05, modes=2)
+    again = [*range(12), 3, 7]
+    calibrator = cm.ConsignCalibrator(2, alpha=0.3, min_accuracy=0.8)
+    with pytest.warns(cm.DuplicateImagesWarning, match="images 3 and 12, 7 and 13 of 14 are the same"):
+        calibrator.fit(X[again], y[again])
+    calibrator.fit(X[again], y[again], groups=again)  # a group counts once
+    shifted = X + np.linspace(0, 0.01, 12).reshape(-1, 1, 1, 1, 1) * np.array([1, -1]).reshape(2, 1, 1)
+    calibrator.fit(np.concatenate([X, shifted[1:]]), np.concatenate([y, y[1:]]))  # alike, but others
+    with pytest.warns(cm.DuplicateImagesWarning):
+        calibrator.fit([*X, X[0].copy(order="F")], [*y, y[0]])

@@ -17,6 +17,7 @@ from conformask.plotting import (
     plot_samples,
     plot_varisco,
 )
+from problems import wide
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
@@ -477,3 +478,18 @@ for call in (
 def test_matplotlib_is_asked_for_only_when_drawing() -> None:
     done = subprocess.run([sys.executable, "-c", WITHOUT_MATPLOTLIB], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_limits_of_methods_and_weights_are_named() -> None:
+    problem = wide(n=200)
+    fitted = cm.ConformalRiskCalibrator(alpha=0.3).fit(problem.X, problem.y)
+    weighted = cm.ConformalRiskCalibrator(alpha=0.3).fit(
+        problem.X, problem.y, sample_weight=np.linspace(0, 1, 200)
+    )
+    for calibrator, words in (
+        (fitted, r"$\alpha - (1 - \alpha)/n$ = "),
+        (fitted.recalibrate(method=cm.RCPS(0.1)), "risk allowed by RCPS(delta=0.1"),
+        (weighted, "risk allowed by the weights = "),
+    ):
+        texts = [text.get_text() for text in plot_risk_curve(calibrator).get_legend().get_texts()]
+        assert sum(text.startswith(words) for text in texts) == 1

@@ -212,3 +212,13 @@ def test_copies_go_on_by_themselves(name: str, fitted_by: str) -> None:
         assert twin.partial_fit(X[30:], y[30:]) is twin
         assert (len(twin.profiles_), len(fitted.profiles_)) == (47, 30)
         assert same(twin, CALIBRATORS[name])
+
+
+def test_partial_fit_keeps_the_kind_of_profiles_that_are_there() -> None:
+    """`profile` says how `fit` keeps images; it may be set later."""
+    X, y = PROBLEM.X, PROBLEM.y
+    for first, later in (("exact", "binned"), ("binned", "exact")):
+        calibrator = cm.ConformalRiskCalibrator(profile=first, alpha=0.2).fit(X[:30], y[:30])
+        calibrator.set_params(profile=later).partial_fit(X[30:], y[30:])
+        whole = cm.ConformalRiskCalibrator(profile=first, alpha=0.2).fit(X, y)
+        assert (calibrator.lambda_hat_, len(calibrator.profiles_)) == (whole.lambda_hat_, 47)

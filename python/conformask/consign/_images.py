@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -9,8 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from conformask import _core
-from conformask._images import SAMPLES, Volumes, in_memory, walk
+from conformask._images import SAMPLES, Volumes, count, in_memory, walk
 from conformask._units import KnownUnits, check_groups, known_units
+from conformask.profiles.repeats import warn_of_repeats
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -82,6 +84,7 @@ class Kind(NamedTuple):
 
     n_classes: int
     n_axes: int  # of space
+    n_samples: tuple[int, ...] | None = None  # that were seen; None: they do not matter
 
     @classmethod
     def of(cls, samples: NDArray[Any]) -> Kind:
@@ -97,6 +100,12 @@ class Kind(NamedTuple):
         if samples.shape[1] != self.n_classes:
             raise ValueError(
                 f"X has K = {samples.shape[1]} classes in image {index}, but {others} had K = {self.n_classes}"
+            )
+        if self.n_samples is not None and len(samples) not in self.n_samples:
+            raise ValueError(
+                f"X has S = {len(samples)} samples in image {index}, but {others} had S = "
+                f"{', '.join(map(str, self.n_samples))}: with weight='sigma' the size of the sets goes with S. Take as "
+                "many, or weight='relative'"
             )
 
 
@@ -115,9 +124,13 @@ class Problems:
     def __init__(
         self, X: Any, y: Any, settings: Settings, kind: Kind | None = None, groups: ArrayLike | None = None
     ) -> None:
+        check_groups(groups, count(X))  # now, not after the images
         self._images = images(X, y, settings.progress, volumes=settings.volumes)
         self._settings, self._known, self._groups = settings, kind, groups
         self._counted: list[bool] = []
+        self._n_samples: set[int] = set()
+        self._places: dict[bytes, int] = {}
+        self.repeats: list[tuple[int, int]] = []  # of images that came before
 
     def __iter__(self) -> Iterator[Problem | None]:
         kind, others = self._known, "calibration" if self._known else "earlier images"
@@ -129,11 +142,32 @@ class Problems:
             if problem is None and on_empty == "raise":
                 raise ValueError(f"image {index} has no labelled pixel (on_empty='raise')")
             self._counted.append(problem is not None or on_empty != "skip")
+            self._n_samples.add(len(samples))
+            if problem is not None:
+                self._compare(problem, index)
             if self._counted[-1]:
                 yield problem
         if kind is None or not self._counted:
             raise ValueError("X is empty: it holds no image")
-        self.kind = kind
+        matters = self._settings.weight == "sigma"
+        self.kind = kind._replace(n_samples=tuple(sorted(self._n_samples)) if matters else None)
+
+    def _compare(self, problem: Problem, index: int) -> None:
+        """Looks whether an image came before, with the same labels and samples."""
+        found, place = problem.decomposition, hashlib.blake2b(digest_size=16)
+        if not len(found.singular_values):  # samples that are alike tell little
+            return
+        for part in (problem.labels, found.mean, found.singular_values, found.centre, found.half):
+            place.update(part.tobytes())
+        first = self._places.setdefault(place.digest(), index)
+        if first != index:
+            self.repeats.append((first, index))
+
+    def warn_of_repeats(self) -> None:
+        """Warns of images that come twice; in one group they count once, whatever it holds."""
+        groups = check_groups(self._groups, len(self._counted))
+        pairs = [pair for pair in self.repeats if groups is None or groups[pair[0]] != groups[pair[1]]]
+        warn_of_repeats(pairs, len(self._counted))
 
     @property
     def n_skipped(self) -> int:

@@ -99,7 +99,7 @@ PARAMETERS: Mapping[str, Parameter] = {
     "on_empty": one_of("on_empty", "skip", "raise", "zero_loss", stale="images"),
     "node_budget": _whole("node_budget", 2**40),
     "random_state": Parameter(_random_state, to_json=_random_state_to_json),
-    "volumes": one_of("volumes", True, False, "auto"),
+    "volumes": one_of("volumes", True, False, "auto", since=2),
     "progress": one_of("progress", True, False, "auto"),
 }
 

@@ -101,6 +101,8 @@ class Solution:
         names, counts = np.unique(self.statuses, return_counts=True)
         statuses = ", ".join(f"{count} {name}" for name, count in zip(names, counts, strict=True))
         return [
+            ("alpha", f"{float(self.configuration.alpha):g}"),
+            ("min_accuracy", f"{float(self.configuration.min_accuracy):g}"),
             ("lambda_hat_", "none: it abstains" if self.lambda_hat is None else f"{self.lambda_hat:.6g}"),
             ("n_images_", f"{self.units.n}{skipped}"),
             ("image_status_", statuses),
@@ -118,6 +120,7 @@ class Solution:
             "n_skipped": self.units.n_skipped,
             "n_classes": self.kind.n_classes,
             "n_axes": self.kind.n_axes,
+            "n_samples": None if self.kind.n_samples is None else list(self.kind.n_samples),
         }
 
     @classmethod
@@ -137,13 +140,17 @@ class Solution:
         for name, (least, largest) in ranges.items():
             if type(results[name]) is not int or not least <= results[name] <= largest:
                 raise ValueError(f"{name} is {results[name]!r}")
-        groups = None if document["format_version"] == 1 else check_groups(results["groups"], n)
+        groups, n_samples = None, None
+        if document["format_version"] > 1:
+            groups, n_samples = check_groups(results["groups"], n), results["n_samples"]
+        if n_samples is not None and not all(type(each) is int and each > 0 for each in n_samples):
+            raise ValueError(f"n_samples is {n_samples!r}")
         units = replace(known_units(np.ones(n, bool), groups, None), n_skipped=results["n_skipped"])
         lambda_hat = float(results["lambda_hat"])
         known = least_controlled(lambdas, units, settings.alpha)
         if lambda_hat != known or not math.isfinite(lambda_hat):
             raise ValueError(f"lambda_hat is {results['lambda_hat']!r}, not that of the images")
-        kind = Kind(results["n_classes"], results["n_axes"])
+        kind = Kind(results["n_classes"], results["n_axes"], None if n_samples is None else tuple(n_samples))
         return cls(lambda_hat, lambdas, lower_bounds, statuses, kind, units, groups, settings)
 
 
@@ -154,7 +161,7 @@ def least_controlled(lambdas: ArrayLike, units: KnownUnits, alpha: Fraction) -> 
     """
     largest = np.finfo(np.float64).max
     finite = np.nan_to_num(np.asarray(lambdas, np.float64), nan=largest, posinf=largest)
-    shares = units.shares or [Fraction(1)] * len(finite)
+    shares = np.ones(len(finite)) if units.shares is None else units.shares
     found = _core.weighted_quantile(finite, shares, CRC().budget(units, alpha), 0.0)
     return math.inf if found is None or found == largest else found
 

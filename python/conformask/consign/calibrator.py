@@ -63,7 +63,7 @@ class ConsignCalibrator(Calibrator[Settings, None, Solution]):
         that is below by 1e-12 or less will do, so that 5 of 6 reach ``5 / 6``.
     weight : {"sigma", "relative", "none"}, default="sigma"
         What scales the box besides lambda: the singular value :math:`\sigma_k`, its ratio to the largest, or nothing.
-        With "sigma" lambda-hat depends on the size of images and on S: never use it for others.
+        With "sigma" lambda-hat depends on the size of images and on S: never use it for others. Another S is refused.
     search : {"certified", "reference"} or ReferenceSearch, default="certified"
         How :math:`\lambda_i` is found. "reference" is the paper's grid of lambda with gradient descent from random
         points; it needs PyTorch, certifies nothing, and is there to compare with. Coverage is searched with the
@@ -212,6 +212,11 @@ class ConsignCalibrator(Calibrator[Settings, None, Solution]):
             ``image_lambdas_`` and ``image_status_`` say which.
         TypeError, ValueError
             If the input is not as described; the message names argument, image and value. The object stays as it was.
+
+        Warns
+        -----
+        DuplicateImagesWarning, DroppedImagesWarning
+            If an image comes twice, or is left out because it has no labelled pixel.
         """
         settings = self._configuration()
         problems = Problems(X, y, settings, groups=groups)
@@ -222,8 +227,9 @@ class ConsignCalibrator(Calibrator[Settings, None, Solution]):
             found = certified(problems, settings)
         solution = Solution.of(found, problems, settings)
         self._update(lambda _: State(None, solution))
+        problems.warn_of_repeats()
         n_seen = solution.units.n_skipped + len(solution.lambdas)
-        warn_skipped(solution.units.n_skipped, n_seen, solution.units.n, "{} have no labelled pixel")
+        warn_skipped(solution.units.n_skipped, n_seen, solution.units, "{} have no labelled pixel")
         _ = solution.controlled  # raises where there is no lambda-hat
         return self
 

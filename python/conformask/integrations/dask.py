@@ -161,8 +161,11 @@ def profile(
         parts = [delayed(_merge)(parts[i : i + _FAN_IN]) for i in range(0, len(parts), _FAN_IN)]
     merged, groups, sample_weight = compute(parts[0], groups, sample_weight)
     assert isinstance(merged, Profiles)
-    merged._warn_of_repeats()  # here: nobody sees what workers say
-    return merged._counting(groups, sample_weight) if isinstance(merged, ScoreProfiles) else merged
+    found: Profiles = merged
+    if isinstance(merged, ScoreProfiles):
+        found = merged._counting(groups, sample_weight)
+    found._warn_of_repeats()  # here: nobody sees what workers say
+    return found
 
 
 def _blocks(X: Any, y: Any) -> list[tuple[Any, int | None]]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from conformask.control import CRC, Method, as_method
 from conformask.plotting._axes import new_axes
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ class _Fitted(Protocol):
 
     @property
     def alpha(self) -> float: ...
+    @property
+    def method(self) -> Method | str: ...
     @property
     def lambda_hat_(self) -> float: ...
     @property
@@ -89,10 +92,13 @@ def plot_risk_curve(
     """
     lambdas, risks, marked = _curve(calibrator_or_curve, alpha)
     weighted: float | None = None
+    allowed_by = "the weights"
     if not isinstance(calibrator_or_curve, tuple | list):
         alpha = calibrator_or_curve.alpha if alpha is None else alpha
         if n_images is None:
             n_images, weighted = calibrator_or_curve.n_images_, calibrator_or_curve.risk_limit(alpha)
+            method = as_method(calibrator_or_curve.method)
+            allowed_by = allowed_by if isinstance(method, CRC) else repr(method)
     if alpha is not None and not 0 < alpha < 1:
         raise ValueError(f"alpha must lie in (0, 1), got {alpha}")
     if xscale not in ("auto", "linear", "log"):
@@ -105,7 +111,7 @@ def plot_risk_curve(
         limit = alpha - (1 - alpha) / n_images
         text = rf"$\alpha - (1 - \alpha)/n$ = {limit:.4g}, n = {n_images}"
         if weighted is not None and abs(weighted - limit) > 1e-12:
-            limit, text = weighted, f"risk allowed by the weights = {weighted:.4g}, n = {n_images}"
+            limit, text = weighted, f"risk allowed by {allowed_by} = {weighted:.4g}, n = {n_images}"
         ax.axhline(limit, color="#c0392b", lw=1.1, ls=(0, (5, 3)), label=text)
     if marked is not None:
         lam, risk = marked

@@ -70,14 +70,20 @@ class Profiles(ABC):
         """
         merged = self._joined([self, other])
         pairs = _core.repeats_between(self._hashes(), other._hashes())
-        shifted = [(first, len(self) + again) for first, again in pairs]
-        warn_of_repeats(shifted, len(merged), named=len(merged._hashes()) == len(merged))
+        merged._warn_of([(first, len(self) + again) for first, again in pairs])
         return merged
 
     def _warn_of_repeats(self) -> None:
         """Warns of images that come twice."""
-        hashes = self._hashes()
-        warn_of_repeats(_core.repeats_within(hashes), len(self), named=len(hashes) == len(self))
+        self._warn_of(_core.repeats_within(self._hashes()))
+
+    def _warn_of(self, pairs: list[tuple[int, int]]) -> None:
+        counted = [pair for pair in pairs if self._count_twice(*pair)]
+        warn_of_repeats(counted, len(self), named=len(self._hashes()) == len(self))
+
+    def _count_twice(self, first: int, again: int) -> bool:
+        """Whether two images that are the same count as two."""
+        return True
 
     def lambda_hat(
         self, loss: LossLike, alpha: float, *, method: Method | str = "crc", on_empty: OnEmpty = "skip"

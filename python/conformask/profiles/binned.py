@@ -280,4 +280,6 @@ def check_single_images(**given: object) -> None:
     """Refuses what needs the images one by one, by name."""
     for name, value in given.items():
         if value is not None:
-            raise ValueError(f"binned profiles do not know single images: {name} needs profile='exact'")
+            raise ValueError(
+                f"binned profiles do not know single images: {name} needs profile='exact' (collect=None)"
+            )

@@ -139,6 +139,11 @@ class ScoreProfiles(Profiles):
     def _hashes(self) -> NDArray[np.uint64]:
         return self._core.hashes()
 
+    def _count_twice(self, first: int, again: int) -> bool:
+        if self._groups is not None:  # a group counts once, whatever it holds
+            return self._groups[first] != self._groups[again]
+        return self._sample_weight is None or all(self._sample_weight[i] > 0 for i in (first, again))
+
     def _counting(self, groups: object, sample_weight: object = None) -> ScoreProfiles:
         """The same images, in groups or with weights."""
         names = check_groups(groups, len(self))
@@ -257,7 +262,7 @@ class ScoreProfiles(Profiles):
         if activations is not None:
             found["activations"] = activations
         if self._groups is not None:
-            found["groups"] = np.asarray(self._groups)
+            found["groups"] = np.array(self._groups, np.int64 if _are_ints(self._groups) else np.str_)
         if self._sample_weight is not None:
             found["sample_weight"] = np.asarray(self._sample_weight, np.float64)
         return found
@@ -286,6 +291,10 @@ class ScoreProfiles(Profiles):
 def _concatenated(parts: Sequence[list[T] | None]) -> list[T] | None:
     """All of them as one, if they are there: all are, or none is."""
     return None if parts[0] is None else [each for part in parts if part is not None for each in part]
+
+
+def _are_ints(groups: list[int | str]) -> bool:
+    return bool(groups) and isinstance(groups[0], int)
 
 
 def _rebuild(score: ConformityScore, arrays: tuple[Any, ...], groups: Any, weights: Any) -> ScoreProfiles:

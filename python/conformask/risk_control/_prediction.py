@@ -12,7 +12,7 @@ from conformask import _backend
 from conformask._arrays import Scores
 from conformask._backend import Counts
 from conformask._exact import covered_share, per_pixel
-from conformask._images import SCORES, map_images, walk
+from conformask._images import SCORES, count, map_images, walk
 from conformask._units import check_groups, counted_images, group_mean
 from conformask.losses import loss_values
 from conformask.report import RiskReport
@@ -142,6 +142,7 @@ class Predictor(Results):
             As :meth:`predict`, and for labels that do not fit.
         """
         configuration, solution = self._current()
+        check_groups(groups, count(X))  # now, not after the images
         batches = walk(X, y, SCORES, configuration.progress, volumes=configuration.volumes)
         counts = [
             _counts(scores, labels, configuration, solution, first) for scores, labels, first in batches

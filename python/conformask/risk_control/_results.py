@@ -87,9 +87,10 @@ class Results(Calibrator[Configuration, Profiles, Solution]):
         risks : float64 array (m,)
             The risk at each lambda, exactly (binned profiles: from above).
         """
-        configuration, solution = self._current()
-        return self.profiles_.risk_curve(
-            configuration.loss, at=solution.lambda_hat, on_empty=configuration.on_empty
+        configuration, state = self._settled()
+        assert state.solution is not None
+        return profiles_of(state).risk_curve(
+            configuration.loss, at=state.solution.lambda_hat, on_empty=configuration.on_empty
         )
 
     def risk_limit(self, alpha: float | None = None) -> float:

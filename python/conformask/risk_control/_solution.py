@@ -63,10 +63,11 @@ PARAMETERS: Mapping[str, Parameter] = {
         check_collect,
         to_json=lambda losses: [json.loads(loss_to_json(loss)) for loss in check_collect(losses)],
         from_json=lambda found: tuple(loss_from_json(json.dumps(loss)) for loss in found),
+        since=2,
     ),
     "on_empty": one_of("on_empty", "skip", "raise", "zero_loss", stale="result"),
     "on_infeasible": one_of("on_infeasible", "raise", "full", stale="result"),
-    "volumes": one_of("volumes", True, False, "auto"),
+    "volumes": one_of("volumes", True, False, "auto", since=2),
     "progress": one_of("progress", True, False, "auto"),
 }
 
@@ -130,7 +131,12 @@ class Solution:
     def rows(self) -> list[tuple[str, str]]:
         """Names and values for people."""
         skipped = f" ({self.n_skipped} skipped)" if self.n_skipped else ""
+        asked = self.configuration
         return [
+            ("conformity_score", f"{asked.conformity_score}"),
+            ("loss", f"{asked.loss}"),
+            ("alpha", f"{float(asked.alpha):g}"),
+            ("method", f"{asked.method!r}"),
             ("lambda_hat_", f"{self.lambda_hat:.6g}"),
             ("risk_", f"{self.risk:.4f}"),
             ("corrected_risk_", f"{self.corrected_risk:.4f}"),
@@ -179,11 +185,12 @@ def solve(profiles: Profiles, configuration: Configuration) -> Solution:
 def warn(profiles: Profiles, solution: Solution) -> None:
     """Says of a solution what its user must know."""
     configuration = solution.configuration
+    units = configuration.units(profiles)
     if configuration.budget(profiles) < 0:
-        error = configuration.method.infeasible(configuration.units(profiles), configuration.alpha)
-        warn_caller(f"{error}: the sets are full", InfeasibleRiskWarning)
+        error = configuration.method.infeasible(units, configuration.alpha)
+        warn_caller(f"{error.finding}: the sets are full", InfeasibleRiskWarning)
     words = "the loss is undefined on {} (no labelled pixel that counts)"
-    warn_skipped(solution.n_skipped, len(profiles), solution.n_images, words)
+    warn_skipped(solution.n_skipped, len(profiles), units, words)
 
 
 def solution_from_json(document: dict[str, Any], configuration: Configuration) -> Solution:

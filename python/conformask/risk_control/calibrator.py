@@ -16,6 +16,7 @@ from conformask.profiles import BinnedProfiles, Profiles, load_profiles, profile
 from conformask.risk_control._prediction import Predictor
 from conformask.risk_control._solution import (
     PARAMETERS,
+    WITHOUT_PROFILES,
     Configuration,
     Solution,
     profiles_of,
@@ -166,6 +167,7 @@ class ConformalRiskCalibrator(Predictor):
         2,
     )  # 1: the sibling without a hash, corrected_risk under another name
     _HAS_SIBLING = True
+    _NOTHING_KEPT = WITHOUT_PROFILES
 
     def __init__(
         self,
@@ -233,11 +235,14 @@ class ConformalRiskCalibrator(Predictor):
 
         Warns
         -----
-        DuplicateImagesWarning, DroppedImagesWarning
-            If an image comes twice, or is left out because the loss is undefined on it.
+        DuplicateImagesWarning, DroppedImagesWarning, InfeasibleRiskWarning
+            If an image comes twice, or is left out because the loss is undefined on it, or if there are too few images
+            and ``on_infeasible="full"`` takes the full sets.
         """
         configuration = self._configuration()
-        return self._fit_profiles(self._profile(X, y, groups, sample_weight, configuration), configuration)
+        collect = configuration.collected()
+        profiles = self._profile(X, y, groups, sample_weight, configuration, collect)
+        return self._fit_profiles(profiles, configuration)
 
     def _fit_profiles(self, profiles: Profiles, configuration: Configuration | None = None) -> Self:
         configuration = configuration or self._configuration()
@@ -281,7 +286,10 @@ class ConformalRiskCalibrator(Predictor):
         """
         configuration = self._configuration()
         known = self.profiles_ if self.__sklearn_is_fitted__() else None
-        collect = known.losses if isinstance(known, BinnedProfiles) else None
+        # As what is kept: `profile` may have been set otherwise since.
+        collect = configuration.collected()
+        if known is not None:
+            collect = list(known.losses) if isinstance(known, BinnedProfiles) else None
         added = self._profile(X, y, groups, sample_weight, configuration, collect)
         self._add(added)
         return self
@@ -392,8 +400,7 @@ class ConformalRiskCalibrator(Predictor):
         sklearn.exceptions.NotFittedError
             Before :meth:`fit`.
         """
-        self._current()  # refuses what has no lambda-hat
-        self._save(path, self.profiles_.save if profiles else None)
+        self._save(path, (lambda state: profiles_of(state).save) if profiles else None)
 
     @classmethod
     def _solution_from_json(cls, document: dict[str, Any], configuration: Configuration) -> Solution:
@@ -415,12 +422,11 @@ class ConformalRiskCalibrator(Predictor):
 
     # Inside
 
-    def _solve(self, kept: Profiles | None, configuration: Configuration) -> Solution:
-        return solve(profiles_of(State(kept)), configuration)
+    def _solve(self, kept: Profiles, configuration: Configuration) -> Solution:
+        return solve(kept, configuration)
 
-    def _warn(self, kept: Profiles | None, solution: Solution) -> None:
-        if kept is not None:
-            warn(kept, solution)
+    def _warn(self, kept: Profiles, solution: Solution) -> None:
+        warn(kept, solution)
 
     def _profile(
         self,
@@ -429,7 +435,7 @@ class ConformalRiskCalibrator(Predictor):
         groups: Any,
         sample_weight: Any,
         configuration: Configuration,
-        collect: Iterable[Loss] | None = None,
+        collect: Iterable[Loss] | None,
     ) -> Profiles:
         profiles = profile(
             X,
@@ -439,7 +445,7 @@ class ConformalRiskCalibrator(Predictor):
             ignore_index=configuration.ignore_index,
             groups=groups,
             sample_weight=sample_weight,
-            collect=configuration.collected() if collect is None else collect,
+            collect=collect,
             volumes=configuration.volumes,
             progress=configuration.progress,
         )

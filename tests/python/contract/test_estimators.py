@@ -194,6 +194,18 @@ def test_groups_count_once(case: Case) -> None:
     assert (failure.value.n_images, failure.value.n_needed) == (1, 2)
 
 
+def test_groups_are_ints_or_strings_of_any_container(case: Case) -> None:
+    X, y = case.data()
+    names = [f"patient {i // 2}" for i in range(len(X))]
+    found = [
+        case.new(alpha=0.5).fit(X, y, groups=groups).lambda_hat_
+        for groups in (names, tuple(names), np.array(names), np.array(names, object), np.arange(len(X)) // 2)
+    ]
+    assert len(set(found)) == 1
+    kept_apart = ["a" if i % 2 else "a\0" for i in range(len(X))]
+    assert case.new(alpha=0.5).fit(X, y, groups=kept_apart).n_images_ == 2
+
+
 def test_groups_must_fit(case: Case) -> None:
     X, y = case.data()
     estimator = case.fitted()
@@ -304,6 +316,18 @@ def test_every_parameter_is_saved(case: Case, tmp_path: Path) -> None:
     assert case.kind.load(tmp_path / "one.json")._configuration() == fitted._configuration()
 
 
+def test_a_file_that_lacks_a_parameter_is_refused(case: Case, tmp_path: Path) -> None:
+    """A default in its place would be another promise."""
+    case.fitted().save(tmp_path / "one.json")
+    known = (tmp_path / "one.json").read_text()
+    for name in case.other:
+        document = json.loads(known)
+        del document["parameters"][name]
+        (tmp_path / "other.json").write_text(json.dumps(document))
+        with pytest.raises(ValueError, match=rf"other\.json is damaged .* it lacks '{name}'"):
+            case.kind.load(tmp_path / "other.json")
+
+
 def test_files_of_other_estimators_are_refused(case: Case, tmp_path: Path) -> None:
     path = tmp_path / "one.json"
     case.fitted().save(path)
@@ -318,6 +342,7 @@ def test_files_of_other_estimators_are_refused(case: Case, tmp_path: Path) -> No
 
 DAMAGES: dict[str, Callable[[dict], object]] = {
     "format": lambda d: d.update(format="other"),
+    "version 0": lambda d: d.update(format_version=0),
     "newer": lambda d: d.update(format_version=99),
     "no version": lambda d: d.pop("format_version"),
     "no parameters": lambda d: d.pop("parameters"),
@@ -374,6 +399,11 @@ def test_table_for_notebooks(case: Case) -> None:
     assert estimator._repr_mimebundle_() == {"text/plain": repr(estimator), "text/html": table}
     estimator.fit(X, y)
     assert f"{estimator.lambda_hat_:.6g}" in estimator._repr_html_()
+    estimator.set_params(alpha=0.45)  # what was found is not shown as if it were found for that
+    state = "parameters were set after calibration"
+    is_stale = case.kind._PARAMETERS["alpha"].stale != "nothing"
+    assert (state in estimator._repr_html_()) == is_stale
+    assert state not in estimator.set_params(alpha=0.35)._repr_html_()
     # It is shown whatever is wrong: a cell of a notebook that fails shows nothing.
     with pytest.raises(cm.InfeasibleRiskError):
         estimator.set_params(alpha=0.001).fit(X, y)

@@ -77,6 +77,11 @@ class ImageMetric(BaseMetric):
                 f"{sample.get('img_path', 'an image')} has {self.group_key} = {group!r}, but group_key needs an int or "
                 "a str of every image: let the dataset set it, and name it in meta_keys of PackSegInputs"
             )
+        if self.results and type(self.results[0][1]) is not type(group):
+            raise ValueError(
+                f"{sample.get('img_path', 'an image')} has {self.group_key} = {group!r}, others have "
+                f"{self.results[0][1]!r}: groups must all be ints or all be strings"
+            )
         return group
 
     def _read(self, sample: Mapping[str, Any]) -> tuple[Tensor, Tensor, str]:

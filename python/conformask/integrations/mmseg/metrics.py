@@ -111,7 +111,9 @@ class ConformalProfile(ImageMetric):
             inputs, subset, group_key, collect_device, prefix, collect_dir, output_dir, keep_results
         )
         if group_key is not None and collect is not None:
-            raise ValueError("binned profiles do not know single images: group_key needs profile='exact'")
+            raise ValueError(
+                "binned profiles do not know single images: group_key needs profile='exact' (collect=None)"
+            )
         self.conformity_score = as_score(_built(conformity_score))
         self.ignore_index = ignore_index
         self.activation = activation
@@ -153,8 +155,8 @@ class ConformalProfile(ImageMetric):
             lambda left, right: left._joined([left, right]),
             (load_profiles(io.BytesIO(image)) for image in images),
         )
-        profiles._warn_of_repeats()
         self.profiles_ = profiles._counting(groups) if isinstance(profiles, ScoreProfiles) else profiles
+        self.profiles_._warn_of_repeats()
         self._write()
         return {"n_images": len(images)}
 
