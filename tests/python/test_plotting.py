@@ -488,7 +488,7 @@ def test_limits_of_methods_and_weights_are_named() -> None:
     )
     for calibrator, words in (
         (fitted, r"$\alpha - (1 - \alpha)/n$ = "),
-        (fitted.recalibrate(method=cm.RCPS(0.1)), "risk allowed by RCPS(delta=0.1"),
+        (fitted.recalibrate(method=cm.RCPS(0.1)), "risk allowed by RCPS = "),
         (weighted, "risk allowed by the weights = "),
     ):
         texts = [text.get_text() for text in plot_risk_curve(calibrator).get_legend().get_texts()]

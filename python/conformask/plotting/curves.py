@@ -98,7 +98,7 @@ def plot_risk_curve(
         if n_images is None:
             n_images, weighted = calibrator_or_curve.n_images_, calibrator_or_curve.risk_limit(alpha)
             method = as_method(calibrator_or_curve.method)
-            allowed_by = allowed_by if isinstance(method, CRC) else repr(method)
+            allowed_by = allowed_by if isinstance(method, CRC) else type(method).__name__
     if alpha is not None and not 0 < alpha < 1:
         raise ValueError(f"alpha must lie in (0, 1), got {alpha}")
     if xscale not in ("auto", "linear", "log"):
@@ -123,7 +123,7 @@ def plot_risk_curve(
     ax.set_xlabel(r"$\lambda$")
     ax.set_ylabel("empirical risk")
     ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(frameon=False)
+    ax.legend(frameon=True, facecolor="white", edgecolor="none", framealpha=0.85)
     return ax
 
 
