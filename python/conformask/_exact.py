@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from fractions import Fraction
 from numbers import Rational, Real
 from typing import Any
@@ -24,6 +25,9 @@ __all__ = [
     "share_of",
     "tolerated",
 ]
+
+_MOST_DIGITS = 1000
+_FRACTION = re.compile(rf"-?\d{{1,{_MOST_DIGITS}}}(/0*[1-9]\d{{0,{_MOST_DIGITS - 1}}})?", re.ASCII)
 
 # An accuracy that is so little below the minimum reaches it.
 _TOLERANCE = Fraction(1, 10**12)
@@ -81,12 +85,23 @@ def number_to_json(number: object) -> dict[str, str]:
     """A fraction for JSON, which knows none."""
     if not isinstance(number, Fraction):
         raise TypeError(f"{number!r} cannot be saved")
-    return {"fraction": str(number)}
+    text = str(number)
+    if not _FRACTION.fullmatch(text):
+        raise ValueError(
+            f"a fraction of {len(text)} digits cannot be saved: at most {_MOST_DIGITS} above and below"
+        )
+    return {"fraction": text}
 
 
 def number_from_json(value: Any) -> Any:
     """The inverse of :func:`number_to_json`; anything else as it is."""
-    return Fraction(value["fraction"]) if isinstance(value, dict) and value.keys() == {"fraction"} else value
+    if not (isinstance(value, dict) and value.keys() == {"fraction"}):
+        return value
+    text = value["fraction"]
+    # Not what Fraction takes besides: 1e-30000000 is a short text and a number without end.
+    if not isinstance(text, str) or not _FRACTION.fullmatch(text):
+        raise ValueError(f"{str(text)[:40]!r} is no fraction such as 9/10")
+    return Fraction(text)
 
 
 def tolerated(min_accuracy: Fraction) -> Fraction:

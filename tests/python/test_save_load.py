@@ -208,6 +208,12 @@ def change(path: Path, *keys: str, value: object) -> None:
         (["parameters"], 5),
         (["parameters", "alpha"], "2"),
         (["parameters", "alpha"], "1/0"),
+        (["parameters", "alpha"], {"fraction": "1/0"}),
+        (["parameters", "alpha"], {"fraction": "1e-30000000"}),
+        (["parameters", "alpha"], {"fraction": "1/" + "9" * 10**6}),
+        (["parameters", "alpha"], {"fraction": 0.5}),
+        (["parameters", "method"], {"name": "pac", "delta": {"fraction": "1e-30000000"}}),
+        (["parameters", "loss"], {"name": "binary", "min_coverage": {"fraction": "1e-30000000"}}),
         (["parameters", "alpha"], "one tenth"),
         (["parameters", "alpha"], None),
         (["parameters", "loss"], {"name": "apples"}),
@@ -234,7 +240,7 @@ def change(path: Path, *keys: str, value: object) -> None:
         (["profiles"], ...),
         (["profiles"], 5),
     ],
-    ids=str,
+    ids=lambda value: str(value)[:40],
 )
 def test_changed_documents_are_refused(saved: Path, keys: list[str], value: object) -> None:
     change(saved, *keys, value=value)
@@ -508,6 +514,13 @@ def test_a_save_that_fails_writes_nothing(tmp_path: Path) -> None:
     fitted = Calibrator(loss=lambda coverage: 1 - coverage).fit(PROBLEM.X, PROBLEM.y)
     with pytest.raises(TypeError):
         fitted.save(tmp_path / "c.json", profiles=True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_fractions_of_many_digits_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    fitted = Calibrator(alpha=Fraction(10**1200, 3 * 10**1200 + 1)).fit(PROBLEM.X, PROBLEM.y)
+    with pytest.raises(ValueError, match="digits cannot be saved"):
+        fitted.save(tmp_path / "c.json")
     assert not list(tmp_path.iterdir())
 
 

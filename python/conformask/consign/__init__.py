@@ -5,3 +5,7 @@ from conformask.consign.reference import ReferenceSearch
 from conformask.consign.sets import ConsignSet, Membership
 
 __all__ = ["ConsignCalibrator", "ConsignSet", "Membership", "ReferenceSearch"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

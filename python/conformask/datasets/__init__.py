@@ -18,3 +18,7 @@ from conformask.datasets.predictions import Predictions, load_predictions
 from conformask.datasets.scenes import Scenes, make_scenes
 
 __all__ = ["PixelClassifier", "Predictions", "Scenes", "load_predictions", "make_scenes"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

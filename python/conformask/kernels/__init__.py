@@ -22,3 +22,7 @@ __all__ = [
     "true_label_scores",
     "truncated_svd",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

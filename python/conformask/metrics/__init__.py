@@ -30,3 +30,7 @@ __all__ = [
     "sample_coverage",
     "size_stratified_coverage",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -27,3 +27,7 @@ __all__ = [
     "plot_samples",
     "plot_varisco",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

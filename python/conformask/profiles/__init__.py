@@ -6,3 +6,7 @@ from conformask.profiles.build import load_profiles, profile
 from conformask.profiles.exact import Activation, ScoreProfiles
 
 __all__ = ["Activation", "BinnedProfiles", "Profiles", "ScoreProfiles", "load_profiles", "profile"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -3,3 +3,7 @@
 from conformask.risk_control.calibrator import ConformalRiskCalibrator
 
 __all__ = ["ConformalRiskCalibrator"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import inspect
 from types import ModuleType
 
@@ -67,6 +68,12 @@ def test_public_names() -> None:
         assert getattr(cm, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'apples'"):
         cm.apples  # noqa: B018
+
+
+@pytest.mark.parametrize("name", ["metrics", "kernels", "datasets", "plotting", "consign", "reproduction"])
+def test_modules_offer_their_public_names_alone(name: str) -> None:
+    module = importlib.import_module(f"conformask.{name}")
+    assert dir(module) == sorted(module.__all__)
 
 
 def documented() -> dict[str, object]:

@@ -12,3 +12,7 @@ from conformask.reproduction.consign.protocol import compare
 from conformask.reproduction.consign.samples import moving_edges, stored_samples
 
 __all__ = ["Comparison", "Outcome", "compare", "moving_edges", "stored_samples"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
