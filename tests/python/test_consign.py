@@ -1117,6 +1117,41 @@ def test_lambda_hat_of_groups_by_definition(seed: int, alpha: float, tmp_path) -
     assert contained.coverage >= 1 - alpha
 
 
+def test_infeasible_groups_say_what_would_be_feasible() -> None:
+    """No less than that, by the shares of the images: a little more would not be feasible."""
+    X, y = problem(30, n_classes=2, strength=1.5)
+    y[:12] = 1 - y[:12]  # nobody expects that
+    groups = np.repeat(np.arange(10), 3)
+    calibrator = Calibrator(2, alpha=0.2, min_accuracy=0.9)
+    with pytest.raises(
+        cm.InfeasibleRiskError, match=r"10 groups .* at most 1\.2 groups may be missed"
+    ) as caught:
+        calibrator.fit(X, y, groups=groups)
+    feasible = caught.value.feasible_min_accuracy
+    fitted = clone(calibrator).set_params(min_accuracy=feasible).fit(X, y, groups=groups)
+    assert math.isfinite(fitted.lambda_hat_)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_accuracy_that_would_be_feasible_by_definition(seed: int) -> None:
+    """The largest that images miss by no more shares of groups than the budget has."""
+    from conformask._units import known_units
+    from conformask.consign._solution import Found, _feasible_accuracy
+
+    rng = np.random.default_rng(seed)
+    found, groups = Found(), rng.integers(0, 9, 20).tolist()
+    found.achieved = [Fraction(int(each), 10) for each in rng.integers(0, 11, 20)]
+    units = known_units(np.ones(20, bool), groups, None)
+    for budget in (Fraction(0), Fraction(6, 5), Fraction(5, 2)):
+        feasible = [
+            level
+            for level in found.achieved
+            if sum(share for share, each in zip(units.shares, found.achieved, strict=True) if each < level)
+            <= budget
+        ]
+        assert _feasible_accuracy(found, units, budget) == max(feasible)
+
+
 def test_groups_of_void_images() -> None:
     X, y = problem(12)
     y[[0, 5]] = 255
