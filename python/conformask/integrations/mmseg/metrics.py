@@ -75,17 +75,20 @@ class ConformalProfile(ImageMetric):
     >>> import torch
     >>> from conformask.integrations.mmseg import ConformalProfile
     >>> metric = ConformalProfile()
-    >>> logits = torch.randn(3, 4, 5, generator=torch.Generator().manual_seed(0))
-    >>> sample = {
-    ...     "seg_logits": {"data": logits},
-    ...     "pred_sem_seg": {"data": logits.argmax(0, keepdim=True)},
-    ...     "gt_sem_seg": {"data": torch.zeros(1, 4, 5, dtype=torch.long)},
-    ... }
-    >>> metric.process({}, [sample] * 3)
+    >>> maps = torch.randn(3, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+    >>> samples = [
+    ...     {
+    ...         "seg_logits": {"data": logits},
+    ...         "pred_sem_seg": {"data": logits.argmax(0, keepdim=True)},
+    ...         "gt_sem_seg": {"data": torch.zeros(1, 4, 5, dtype=torch.long)},
+    ...     }
+    ...     for logits in maps
+    ... ]
+    >>> metric.process({}, samples)
     >>> metric.evaluate(3)
     {'conformal_profile/n_images': 3}
     >>> metric.profiles_
-    <ScoreProfiles of 3 images, K = 3, LAC(include_top1=True): 42 critical values above 0>
+    <ScoreProfiles of 3 images, K = 3, LAC(include_top1=True): 38 critical values above 0>
     """
 
     default_prefix = "conformal_profile"
@@ -218,13 +221,16 @@ class ConformalCalibration(ConformalProfile):
     >>> import torch
     >>> from conformask.integrations.mmseg import ConformalCalibration
     >>> metric = ConformalCalibration(alpha=0.3)
-    >>> logits = torch.randn(3, 4, 5, generator=torch.Generator().manual_seed(0))
-    >>> sample = {
-    ...     "seg_logits": {"data": logits},
-    ...     "pred_sem_seg": {"data": logits.argmax(0, keepdim=True)},
-    ...     "gt_sem_seg": {"data": torch.zeros(1, 4, 5, dtype=torch.long)},
-    ... }
-    >>> metric.process({}, [sample] * 9)
+    >>> maps = torch.randn(9, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+    >>> samples = [
+    ...     {
+    ...         "seg_logits": {"data": logits},
+    ...         "pred_sem_seg": {"data": logits.argmax(0, keepdim=True)},
+    ...         "gt_sem_seg": {"data": torch.zeros(1, 4, 5, dtype=torch.long)},
+    ...     }
+    ...     for logits in maps
+    ... ]
+    >>> metric.process({}, samples)
     >>> sorted(metric.evaluate(9))
     ['conformal/corrected_risk', 'conformal/lambda_hat', 'conformal/n_images', 'conformal/risk']
     """
@@ -352,14 +358,14 @@ class ConformalEvaluation(ImageMetric):
     >>> import conformask as cm
     >>> import torch
     >>> from conformask.integrations.mmseg import ConformalEvaluation
-    >>> logits = torch.randn(3, 4, 5, generator=torch.Generator().manual_seed(0))
-    >>> labels = torch.zeros(1, 4, 5, dtype=torch.long)
-    >>> calibrator = cm.ConformalRiskCalibrator(inputs="logits").fit(logits.expand(9, 3, 4, 5), labels.expand(9, 4, 5))
+    >>> maps = torch.randn(9, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+    >>> labels = torch.zeros(9, 4, 5, dtype=torch.long)
+    >>> calibrator = cm.ConformalRiskCalibrator(inputs="logits").fit(maps, labels)
     >>> metric = ConformalEvaluation(calibrator)
     >>> sample = {
-    ...     "seg_logits": {"data": logits},
-    ...     "pred_sem_seg": {"data": logits.argmax(0, keepdim=True)},
-    ...     "gt_sem_seg": {"data": labels},
+    ...     "seg_logits": {"data": maps[0]},
+    ...     "pred_sem_seg": {"data": maps[0].argmax(0, keepdim=True)},
+    ...     "gt_sem_seg": {"data": labels[:1]},
     ... }
     >>> metric.process({}, [sample])
     >>> metric.evaluate(1)["conformal_test/risk"]
