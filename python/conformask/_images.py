@@ -143,11 +143,13 @@ def walk(
 
 def not_empty(batches: Iterator[Batch], name: str) -> Iterator[Batch]:
     """The batches, of which there must be one."""
-    first = next(batches, None)
-    if first is None:
+    is_empty = True
+    for batch in batches:
+        is_empty = False
+        yield batch
+        del batch  # maps are large: none is held while the next is read
+    if is_empty:
         raise ValueError(f"{name} is empty: it holds no image")
-    yield first
-    yield from batches
 
 
 def _slices(

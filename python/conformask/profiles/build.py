@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, overload
 
 from conformask import _backend, _core
 from conformask._arrays import check_ignore_index, check_inputs
-from conformask._images import SCORES, Volumes, check_volumes, walk
+from conformask._images import SCORES, Volumes, check_volumes, not_empty, walk
 from conformask._units import check_groups, check_sample_weight
 from conformask.losses import LossLike
 from conformask.profiles.base import Profiles, read_archive
@@ -171,7 +171,8 @@ def profiled(
 
     def exact_parts(at_once: int | None) -> Iterator[_core.ExactProfile]:
         n_classes = None
-        for scores, labels, first in walk(X, y, SCORES, progress, at_once=at_once, volumes=volumes):
+        batches = walk(X, y, SCORES, progress, at_once=at_once, volumes=volumes)
+        for scores, labels, first in not_empty(batches, "X"):
             if n_classes is not None and n_classes != scores.shape[1]:
                 raise ValueError(
                     f"X has K = {scores.shape[1]} classes in image {first}, but K = {n_classes} before"
@@ -183,8 +184,6 @@ def profiled(
     if collect is not None:
         return _binned(score, collect, groups, sample_weight, activation, exact_parts(_IMAGES_AT_ONCE))
     parts = list(exact_parts(None))
-    if not parts:
-        raise ValueError("X is empty: it holds no image")
     core = parts[0] if len(parts) == 1 else _core.ExactProfile.concatenate(parts)
     return ScoreProfiles(
         core, score, check_groups(groups, len(core)), check_sample_weight(sample_weight, groups, len(core))
@@ -208,8 +207,7 @@ def _binned(
         if binned is None:
             binned = BinnedProfiles._empty(score, part.n_classes, losses)
         binned._core.add(part)
-    if binned is None:
-        raise ValueError("X is empty: it holds no image")
+    assert binned is not None, "no part is refused before"
     return binned
 
 
