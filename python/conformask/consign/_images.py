@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from conformask.consign._settings import Settings
 
-__all__ = ["VOID", "Kind", "Problem", "Problems", "images", "label_codes"]
+__all__ = ["VOID", "Kind", "Problem", "Problems", "images", "label_codes", "units_of"]
 
 # What the kernels call a pixel that does not count.
 VOID = -1
@@ -109,6 +109,11 @@ class Kind(NamedTuple):
             )
 
 
+def units_of(n: int, groups: list[int | str] | None, n_skipped: int) -> KnownUnits:
+    """Who counts, of n images that do, where others were left out."""
+    return replace(known_units(np.ones(n, bool), groups, None), n_skipped=n_skipped)
+
+
 class Problem(NamedTuple):
     """An image, and the class of each of its pixels, -1 where void."""
 
@@ -183,10 +188,7 @@ class Problems:
 
     def units(self) -> KnownUnits:
         """Who counts, of the images that do."""
-        return replace(
-            known_units(np.ones(self._counted.count(True), bool), self.groups(), None),
-            n_skipped=self.n_skipped,
-        )
+        return units_of(self._counted.count(True), self.groups(), self.n_skipped)
 
     def _problem(
         self, samples: NDArray[np.floating[Any]], y: NDArray[np.integer[Any]], index: int

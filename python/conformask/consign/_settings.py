@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -70,10 +70,6 @@ def _random_state_to_json(value: Any) -> int | None:
     return None if value is None else int(value)
 
 
-def _if_given(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    return lambda value: None if value is None else function(value)
-
-
 # The images are not kept: what changes the search needs them again.
 PARAMETERS: Mapping[str, Parameter] = {
     "n_components": _whole("n_components", 64),
@@ -90,7 +86,7 @@ PARAMETERS: Mapping[str, Parameter] = {
     "quantile_level": Parameter(
         _quantile_level,
         stale="images",
-        to_json=_if_given(lambda value: as_plain(value, "quantile_level")),
+        to_json=lambda value: None if value is None else as_plain(value, "quantile_level"),
         from_json=number_from_json,
     ),
     "strict": one_of("strict", True, False, stale="images"),

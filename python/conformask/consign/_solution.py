@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,8 @@ import numpy as np
 
 from conformask import _core
 from conformask._documents import finite_or_text
-from conformask._units import KnownUnits, check_groups, known_units
-from conformask.consign._images import Kind
+from conformask._units import KnownUnits, check_groups
+from conformask.consign._images import Kind, units_of
 from conformask.control import CRC
 from conformask.exceptions import InfeasibleRiskError
 
@@ -145,7 +145,7 @@ class Solution:
             groups, n_samples = check_groups(results["groups"], n), results["n_samples"]
         if n_samples is not None and not all(type(each) is int and each > 0 for each in n_samples):
             raise ValueError(f"n_samples is {n_samples!r}")
-        units = replace(known_units(np.ones(n, bool), groups, None), n_skipped=results["n_skipped"])
+        units = units_of(n, groups, results["n_skipped"])
         lambda_hat = float(results["lambda_hat"])
         known = least_controlled(lambdas, units, settings.alpha)
         if lambda_hat != known or not math.isfinite(lambda_hat):

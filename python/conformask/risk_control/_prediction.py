@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -180,14 +181,14 @@ class Predictor(Results):
         losses = loss_values(configuration.loss, missed, totals)
         losses[np.isnan(losses) & counted_images(losses, configuration.on_empty)] = 0.0
         activation_ratios, coverages = per_pixel(sizes, totals), covered_share(missed, totals)
-        names = check_groups(groups, len(losses))
+        names, is_defined = check_groups(groups, len(losses)), ~np.isnan(losses)
         return RiskReport(
             empirical_risk=group_mean(losses, names),
             activation_ratio=group_mean(activation_ratios, names),
             coverage=group_mean(coverages, names),
-            n_images=int((~np.isnan(losses)).sum()),
-            n_skipped=int(np.isnan(losses).sum()),
-            n_groups=None if names is None else len(set(np.array(names)[~np.isnan(losses)].tolist())),
+            n_images=int(is_defined.sum()),
+            n_skipped=int((~is_defined).sum()),
+            n_groups=None if names is None else len(set(compress(names, is_defined))),
             alpha=float(configuration.alpha),
             lambda_hat=solution.lambda_hat,
             loss=str(configuration.loss),

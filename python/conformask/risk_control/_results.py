@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from conformask._calibrator import Calibrator
 from conformask._exact import check_alpha
 from conformask.profiles import Profiles
-from conformask.risk_control._solution import WITHOUT_PROFILES, Configuration, Solution, profiles_of
+from conformask.risk_control._solution import Configuration, Solution, profiles_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,10 +61,7 @@ class Results(Calibrator[Configuration, Profiles, Solution]):
     @property
     def n_eff_(self) -> float:
         r"""The effective number of images, :math:`(\sum_i w_i)^2 / \sum_i w_i^2`; without weights that of images."""
-        units = self._units()
-        if units is None:
-            raise ValueError(WITHOUT_PROFILES)
-        return units.n_eff
+        return self._configuration().units(self.profiles_).n_eff
 
     @property
     def n_classes_(self) -> int:
@@ -113,11 +110,9 @@ class Results(Calibrator[Configuration, Profiles, Solution]):
             If the profiles are not there because they were not saved.
         """
         level = check_alpha(self.alpha if alpha is None else alpha)
-        units = self._units()
-        if units is None:
-            raise ValueError(WITHOUT_PROFILES)
-        method = self._configuration().method
-        return float(method.budget(units, level) / units.total) if units.total else -math.inf
+        configuration = self._configuration()
+        units = configuration.units(self.profiles_)
+        return float(configuration.method.budget(units, level) / units.total) if units.total else -math.inf
 
     def _units(self) -> Units | None:
         """Who counts; None if the profiles were not saved."""

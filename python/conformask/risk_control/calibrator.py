@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -294,11 +294,13 @@ class ConformalRiskCalibrator(Predictor):
         self._add(added)
         return self
 
-    def _add(self, profiles: Profiles) -> None:
-        """Adds images. What was found is found again when it is asked for."""
+    def _add(self, profiles: Profiles, check: Callable[[Profiles], object] = len) -> None:
+        """Adds images, if all of them pass a check. What was found is found again when it is asked for."""
 
         def add(state: State[Profiles, Solution] | None) -> State[Profiles, Solution]:
-            return State(profiles if state is None else profiles_of(state).merge(profiles))
+            merged = profiles if state is None else profiles_of(state).merge(profiles)
+            check(merged)
+            return State(merged)
 
         self._update(add)
 
@@ -335,10 +337,7 @@ class ConformalRiskCalibrator(Predictor):
             raise ValueError(
                 f"conformity_score differs: {self.conformity_score} here, {other.conformity_score} there"
             )
-        # Refuses now what it would refuse later.
-        merged = type(theirs)._joined([self.profiles_, theirs]) if self.__sklearn_is_fitted__() else theirs
-        configuration.budget(merged)
-        self._add(theirs)
+        self._add(theirs, configuration.budget)  # refuses now what it would refuse later
         return self
 
     def recalibrate(
