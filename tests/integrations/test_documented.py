@@ -7,9 +7,9 @@ from typing import Any
 
 import mmcv_ext_shim  # noqa: F401 - before MMSegmentation
 import pytest
-from test_face import sections
 
 from conformask.integrations import dask, mmseg, torch
+from test_face import sections
 
 PUBLIC: dict[str, Any] = {
     f"{module.__name__.rpartition('.')[2]}.{name}": getattr(module, name)

@@ -15,12 +15,12 @@ from typing import Any
 import joblib
 import numpy as np
 import pytest
-from estimators import ESTIMATORS, Case, quiet_fit
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 import conformask as cm
+from estimators import ESTIMATORS, Case, quiet_fit
 
 
 @pytest.fixture(params=ESTIMATORS, ids=lambda case: case.kind.__name__, scope="module")
