@@ -82,7 +82,7 @@ fn kernels(criterion: &mut Criterion) {
             });
         });
         group.bench_function(id("coverage"), |b| {
-            b.iter(|| pool.install(|| sets::coverage(&maps(), &labels(), &lambdas, &LAC, &cancel)).unwrap());
+            b.iter(|| pool.install(|| sets::coverage(&maps(), &labels(), std::slice::from_ref(&lambdas), &LAC, &cancel)).unwrap());
         });
         let masks = masks.mapv(|inside| inside != 0).into_shape_with_order(IxDyn(&[n, k, h, w])).unwrap();
         group.bench_function(id("mask_coverage"), |b| {

@@ -3,10 +3,9 @@
 use ndarray::{ArrayViewMut2, ArrayViewMut3, s};
 
 use crate::error::Result;
-use crate::maps::{Band, ClassCounter, LabelMaps, ScoreMaps, VOID, bands_mut, fold_images, map_bands};
+use crate::maps::{Band, LabelMaps, ScoreMaps, VOID, bands_mut, fold_images, map_bands};
 use crate::num::real::Real;
 use crate::score::{Buffers, Lambdas, Score, for_each_tile};
-use crate::simd::{apply, vectorised};
 use crate::threads::Cancel;
 
 /// Multi-labeled masks: `out` is `(n, K, pixels)` and takes 1 where the class is in the pixel's set, else 0.
@@ -81,59 +80,123 @@ pub struct Coverage {
     pub missed: Vec<u64>,
     /// Labelled pixels of each class.
     pub totals: Vec<u64>,
-    /// Sum of the set sizes.
-    pub size_sum: u64,
+    /// Sum of the set sizes on the labelled pixels of each class.
+    pub sizes: Vec<u64>,
 }
 
 impl Coverage {
-    /// Nothing seen yet of `n_classes` classes.
-    pub fn new(n_classes: usize) -> Self {
-        Self { missed: vec![0; n_classes], totals: vec![0; n_classes], size_sum: 0 }
-    }
-
     /// Adds what was found at other pixels of the image.
     pub fn add(&mut self, other: Self) {
         self.missed.iter_mut().zip(other.missed).for_each(|(l, r)| *l += r);
         self.totals.iter_mut().zip(other.totals).for_each(|(l, r)| *l += r);
-        self.size_sum += other.size_sum;
+        self.sizes.iter_mut().zip(other.sizes).for_each(|(l, r)| *l += r);
     }
 }
 
-/// How the sets cover the truth, image by image, without building masks.
+/// How the sets at each of some lambdas cover the truth, without building masks: by image, then by lambda.
 pub fn coverage<R: Real>(
     maps: &ScoreMaps<'_, R>,
     labels: &LabelMaps<'_>,
-    lambdas: &Lambdas,
+    lambdas: &[Lambdas],
     score: &dyn Score<R>,
     cancel: &Cancel,
-) -> Result<Vec<Coverage>> {
+) -> Result<Vec<Vec<Coverage>>> {
     let coding = score.coding();
-    let lambdas = lambdas.resolve(maps, coding)?;
+    let lambdas = lambdas.iter().map(|lambdas| lambdas.resolve(maps, coding)).collect::<Result<Vec<_>>>()?;
     let cover = |buffers: &mut Buffers<R>, band: &Band| {
-        let (mut found, mut totals) = (Coverage::new(maps.n_classes()), ClassCounter::new(maps.n_classes()));
+        let mut counters = vec![SizeCounter::new(maps.n_classes()); lambdas.len()];
+        let mut missed = vec![vec![0; maps.n_classes()]; lambdas.len()];
         for_each_tile(maps, Some(labels), score, band, buffers, |spot| {
-            let cutoffs = lambdas.of_image(band.image);
             score.true_labels(spot)?;
-            score.sizes(spot, cutoffs)?;
-            let codes = spot.labels();
-            totals.add(codes);
-            for (j, value) in spot.work.missed.iter() {
-                let class = codes[j] as usize;
-                found.missed[class] += u64::from(coding.decode(value) > cutoffs.lambda(class));
+            for ((lambdas, counter), missed) in lambdas.iter().zip(&mut counters).zip(&mut missed) {
+                let cutoffs = lambdas.of_image(band.image);
+                score.sizes(spot, cutoffs)?;
+                let codes = spot.labels();
+                counter.add(codes, &spot.work.sizes);
+                for (j, value) in spot.work.missed.iter() {
+                    let class = codes[j] as usize;
+                    missed[class] += u64::from(coding.decode(value) > cutoffs.lambda(class));
+                }
             }
-            found.size_sum += sum_labelled(&spot.work.sizes, codes);
             Ok(())
         })?;
-        found.totals = totals.finish();
-        Ok(found)
+        Ok(counters.into_iter().zip(missed).map(|(counter, missed)| counter.finish(missed)).collect())
     };
-    fold_images(maps, cancel, cover, Coverage::add)
+    let add = |sums: &mut Vec<Coverage>, found: Vec<Coverage>| {
+        sums.iter_mut().zip(found).for_each(|(sum, found)| sum.add(found));
+    };
+    fold_images(maps, cancel, cover, add)
 }
 
-#[apply(vectorised!)]
-fn sum_labelled(sizes: &[i32], codes: &[i32]) -> u64 {
-    // A tile is short enough for 32 bits.
-    let sum: u32 =
-        sizes.iter().zip(codes).map(|(&size, &code)| if code == VOID { 0 } else { size as u32 }).sum();
-    u64::from(sum)
+/// Counts the labelled pixels of each class, and sums the sizes of their sets.
+#[derive(Debug, Clone)]
+pub struct SizeCounter {
+    /// Of each class, the void ones first: pixels in the low half, sizes in the high one, so that a pixel writes once.
+    /// Four of them, because neighbouring pixels share their class and a sum that was just written is slow to read.
+    packed: Vec<[u64; 4]>,
+    /// What the sizes in a packed sum may be by now.
+    largest: u64,
+    totals: Vec<u64>,
+    sizes: Vec<u64>,
+}
+
+impl SizeCounter {
+    /// Nothing counted yet.
+    pub fn new(n_classes: usize) -> Self {
+        let zeros = vec![0; n_classes];
+        Self { packed: vec![[0; 4]; n_classes + 1], largest: 0, totals: zeros.clone(), sizes: zeros }
+    }
+
+    /// Counts some pixels, by their codes and the sizes of their sets. Fewer than 65536 at a time.
+    pub fn add(&mut self, codes: &[i32], sizes: &[i32]) {
+        let most = codes.len() as u64 * self.totals.len() as u64;
+        if self.largest + most > u64::from(u32::MAX) {
+            self.unpack();
+        }
+        self.largest += most;
+        let (code_quads, rest) = codes.as_chunks::<4>();
+        let (size_quads, rest_of_sizes) = sizes.as_chunks::<4>();
+        for (codes, sizes) in code_quads.iter().zip(size_quads) {
+            for (lane, (&code, &size)) in codes.iter().zip(sizes).enumerate() {
+                self.packed[(code - VOID) as usize][lane] += (size as u64) << 32 | 1;
+            }
+        }
+        for (&code, &size) in rest.iter().zip(rest_of_sizes) {
+            self.packed[(code - VOID) as usize][0] += (size as u64) << 32 | 1;
+        }
+    }
+
+    fn unpack(&mut self) {
+        self.largest = 0;
+        let (void, classes) = self.packed.split_first_mut().expect("one more than classes");
+        *void = [0; 4];
+        for ((lanes, total), size) in classes.iter_mut().zip(&mut self.totals).zip(&mut self.sizes) {
+            *total += lanes.iter().map(|sum| sum & u64::from(u32::MAX)).sum::<u64>();
+            *size += lanes.iter().map(|sum| sum >> 32).sum::<u64>();
+            *lanes = [0; 4];
+        }
+    }
+
+    /// What was counted, beside the missed pixels of each class.
+    pub fn finish(mut self, missed: Vec<u64>) -> Coverage {
+        self.unpack();
+        Coverage { missed, totals: self.totals, sizes: self.sizes }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_are_wider_than_what_is_packed() {
+        let mut counter = SizeCounter::new(65535);
+        let codes = [[7; 4096].as_slice(), &[VOID; 3]].concat();
+        for _ in 0..40 {
+            counter.add(&codes, &[65535; 4099]);
+        }
+        let found = counter.finish(vec![0; 65535]);
+        assert_eq!((found.totals[7], found.sizes[7]), (163_840, 163_840 * 65535));
+        assert_eq!((found.totals.iter().sum::<u64>(), found.sizes[6]), (163_840, 0));
+    }
 }

@@ -6,6 +6,7 @@ Of these, maps that the code for tensors does not know go to the CPU. PyTorch is
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -69,20 +70,20 @@ def set_sizes(maps: Any, lam: float, score: ConformityScore, inputs: str, first:
 def coverage(
     maps: Any,
     labels: Any,
-    lam: float,
+    lams: Sequence[float],
     score: ConformityScore,
     inputs: str,
     ignore_index: int | None,
     first: int,
-) -> Counts:
-    """Missed and labelled pixels of each class (n, K), and labels in the sets of labelled pixels (n,)."""
+) -> list[Counts]:
+    """For each lambda (n, K) each: missed and labelled pixels of a class, and the summed sizes of the latter's sets."""
     if _stays(maps) and _knows_tensors(score):
         from conformask._torch_sets import coverage
 
-        counts: Counts = coverage(maps, labels, lam, score, inputs, ignore_index, first)
+        counts: list[Counts] = coverage(maps, labels, lams, score, inputs, ignore_index, first)
         return counts
     array, kernel, numbers = scored(score, score_array(maps), inputs, first)
-    return _core.coverage(array, label_array(labels), lam, kernel, numbers, ignore_index, first)
+    return _core.coverage(array, label_array(labels), lams, kernel, numbers, ignore_index, first)
 
 
 def _stays(maps: Any) -> bool:

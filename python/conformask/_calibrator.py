@@ -24,9 +24,9 @@ from conformask._documents import (
     save_document,
 )
 from conformask._exact import as_plain, number_from_json
+from conformask._tables import html_table
 from conformask._warnings import warn_caller
 from conformask.exceptions import DroppedImagesWarning
-from conformask.report import html_table
 
 if TYPE_CHECKING:
     from typing import Self

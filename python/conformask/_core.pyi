@@ -1,5 +1,6 @@
 """The kernels of conformask. Private: use `conformask.kernels`."""
 
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any, final
 
@@ -221,12 +222,12 @@ def true_label_scores(
 def coverage(
     x: _Scores,
     y: _Labels,
-    lam: float | Lambdas,
+    lams: Sequence[float | Lambdas],
     score: Score,
     inputs: str,
     ignore_index: int | None,
     first_image: int,
-) -> _Counts: ...
+) -> list[_Counts]: ...
 def mask_coverage(
     masks: NDArray[np.bool_], y: _Labels, ignore_index: int | None, first_image: int
 ) -> _Counts: ...

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["check_ordered", "has_order", "listed", "listed_by_class"]
+__all__ = ["check_class_names", "check_ordered", "has_order", "listed", "listed_by_class"]
 
 
 def has_order(values: object) -> bool:
@@ -41,3 +41,13 @@ def listed_by_class(values: Any, name: str) -> list[Any]:
             f"{name} must have a value for every class from 0 to K - 1, but class {missing[0]} is missing: {values!r}"
         )
     return [values[label] for label in sorted(values)]
+
+
+def check_class_names(class_names: Any, n_classes: int) -> list[str]:
+    """A name for each class; the labels where none are given."""
+    if class_names is None:
+        return [str(label) for label in range(n_classes)]
+    names = listed(class_names, "class_names")
+    if len(names) != n_classes or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"class_names must hold a string for each of K = {n_classes} classes, got {names!r}")
+    return [str(name) for name in names]

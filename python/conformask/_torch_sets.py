@@ -7,6 +7,7 @@ elsewhere (``_torch_softmax``).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -88,13 +89,13 @@ def masks_of(X: Tensor, score: ConformityScore, lam: float, inputs: str, first_i
 def coverage(
     X: Tensor,
     y: Any,
-    lam: float,
+    lams: Sequence[float],
     score: ConformityScore,
     inputs: str,
     ignore_index: int | None,
     first_image: int,
-) -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint64]]:
-    """What ``_core.coverage`` counts of arrays: pixels missed and labelled (n, K), and labels in their sets (n,)."""
+) -> list[tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint64]]]:
+    """What ``_core.coverage`` counts of arrays."""
     n_classes = X.shape[1]
     n_bands = 1 if isinstance(score, SACP) else _BANDS  # windows cross the borders of parts
     counts = []
@@ -103,20 +104,27 @@ def coverage(
         for planes, part, first in bands_of(image, labels, n_bands):
             targets, valid = check_labels(part, ignore_index, n_classes, first_image + i)
             check_scores(planes, planes.amax(dim=0).reshape(-1), valid, inputs, first_image + i, first)
-            sets = prediction_sets(shares_of(planes[None], inputs), score, lam)[0]
-            missed = valid & ~sets.gather(0, targets.reshape(1, *part.shape)).reshape(-1)
+            shares = shares_of(planes[None], inputs)
             parts.append(
-                (
-                    torch.bincount(targets[missed], minlength=n_classes),
-                    torch.bincount(targets[valid], minlength=n_classes),
-                    sets.sum(dim=0).reshape(-1)[valid].sum(),
-                )
+                torch.stack([_counts(prediction_sets(shares, score, lam)[0], targets, valid) for lam in lams])
             )
-        counts.append([torch.stack(each).sum(dim=0) for each in zip(*parts, strict=True)])
-    missed_of, labelled, sizes = (
-        torch.stack(parts).cpu().numpy().astype(np.uint64) for parts in zip(*counts, strict=True)
+        counts.append(torch.stack(parts).sum(dim=0))
+    found = torch.stack(counts).cpu().numpy().astype(np.uint64)  # (n, lambdas, 3, K)
+    return [(at[:, 0], at[:, 1], at[:, 2]) for at in found.swapaxes(0, 1)]
+
+
+def _counts(sets: Tensor, targets: Tensor, valid: Tensor) -> Tensor:
+    """Missed and labelled pixels of each class, and classes in the sets of the latter, (3, K)."""
+    missed = valid & ~sets.gather(0, targets.reshape(1, *sets.shape[1:])).reshape(-1)
+    n_classes, of_valid = len(sets), targets[valid]
+    sizes = torch.zeros(n_classes, dtype=torch.int64, device=sets.device)
+    return torch.stack(
+        [
+            torch.bincount(targets[missed], minlength=n_classes),
+            torch.bincount(of_valid, minlength=n_classes),
+            sizes.scatter_add_(0, of_valid, sets.sum(dim=0).reshape(-1)[valid]),
+        ]
     )
-    return missed_of, labelled, sizes
 
 
 def _critical_values(shares: Shares, score: ConformityScore) -> Tensor:

@@ -26,8 +26,8 @@ __all__ = [
     "check_on_empty",
     "check_sample_weight",
     "counted_images",
-    "group_mean",
     "known_units",
+    "unit_means",
 ]
 
 OnEmpty = Literal["skip", "raise", "zero_loss"]
@@ -124,14 +124,14 @@ def counted_images(losses: NDArray[np.float64], on_empty: OnEmpty) -> NDArray[np
     return ~undefined if on_empty == "skip" else np.ones(len(losses), bool)
 
 
-def group_mean(values: NDArray[np.float64], groups: Sequence[int | str] | None) -> float:
-    """The mean over images of what is not NaN; or with groups the mean over these of the means of their images."""
+def unit_means(values: NDArray[np.float64], groups: Sequence[int | str] | None) -> NDArray[np.float64]:
+    """What each unit counts with: an image by its value, a group by the mean of those that are not NaN."""
     if groups is None:
-        return exact_mean(values)
+        return values
     members: dict[int | str, list[float]] = {}
     for group, value in zip(groups, values.tolist(), strict=True):
         members.setdefault(group, []).append(value)
-    return exact_mean(np.array([exact_mean(np.array(each)) for each in members.values()]))
+    return np.array([exact_mean(np.array(each)) for each in members.values()])
 
 
 def check_groups(groups: Any, n: int | None) -> list[int | str] | None:

@@ -74,10 +74,15 @@ class InfeasibleRiskError(ValueError):
     def __str__(self) -> str:
         if self.reason:
             return self.reason
-        more = "groups" if self.unit.startswith("groups") else "images"
-        return (
-            f"{self.finding}. Add {more}, take a larger alpha, or accept full sets with on_infeasible='full'"
+        by_groups = self.unit.startswith("groups")
+        advice = (
+            f"{self.finding}. Add {'groups' if by_groups else 'images'}, take a larger alpha, or accept full sets with "
+            "on_infeasible='full'"
         )
+        diagnosis = (
+            ". conformask.metrics.leave_one_group_out shows how much groups differ, but promises nothing"
+        )
+        return advice + (diagnosis if by_groups else "")
 
 
 class InfeasibleRiskWarning(UserWarning):

@@ -1,26 +1,210 @@
-"""What evaluation reports, as text and as a table in a notebook."""
+"""What evaluation reports: as text, as a table in a notebook, as Markdown, as JSON."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from conformask import _core
+from conformask._intervals import LEVEL
+from conformask._tables import Table, html_table, markdown_of, names_and_values, plain_of, plain_table
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["CoverageReport", "RiskReport", "html_table", "plain_table"]
+__all__ = ["ClassCoverage", "ClassRisk", "CoverageReport", "RiskReport"]
+
+# Classes that text shows; Markdown, HTML and JSON hold all.
+_MOST_CLASSES = 25
+
+
+@dataclass(frozen=True)
+class ClassRisk:
+    """How one class fares, over the images (groups) that hold it.
+
+    Attributes
+    ----------
+    label : int
+        The class.
+    name : str
+        Its name; the label where no names were given.
+    miss_rate : float
+        Mean over images of the share of the class's pixels whose set lacks it, in [0, 1]. NaN if no image holds it.
+    miss_rate_interval : tuple of two floats
+        A 95 % confidence interval of it.
+    set_size : float
+        Mean over images of the mean number of classes in the sets of the class's pixels, in [0, K].
+    n_images : int
+        Number of images that hold the class.
+    n_pixels : int
+        Number of its labelled pixels.
+
+    See Also
+    --------
+    RiskReport : Holds one for each class.
+
+    Examples
+    --------
+    >>> from conformask.report import ClassRisk
+    >>> ClassRisk(0, "road", 0.02, (0.01, 0.03), 1.2, 40, 9000).name
+    'road'
+    """
+
+    label: int
+    name: str
+    miss_rate: float
+    miss_rate_interval: tuple[float, float]
+    set_size: float
+    n_images: int
+    n_pixels: int
+
+
+@dataclass(frozen=True)
+class ClassCoverage:
+    """How the images that hold a class are covered by sets of segmentations.
+
+    Attributes
+    ----------
+    label : int
+        The class.
+    name : str
+        Its name; the label where no names were given.
+    coverage : float
+        Share of the images that hold the class whose labels are in the set, in [0, 1]. NaN if no image holds it.
+    coverage_interval : tuple of two floats
+        A 95 % confidence interval of it.
+    n_images : int
+        Number of images that hold the class.
+    n_pixels : int
+        Number of its labelled pixels.
+
+    See Also
+    --------
+    CoverageReport : Holds one for each class.
+
+    Examples
+    --------
+    >>> from conformask.report import ClassCoverage
+    >>> ClassCoverage(0, "lesion", 0.9, (0.8, 0.96), 40, 9000).coverage
+    0.9
+    """
+
+    label: int
+    name: str
+    coverage: float
+    coverage_interval: tuple[float, float]
+    n_images: int
+    n_pixels: int
+
+
+class Report(ABC):
+    """What reports have in common: their looks."""
+
+    _CAPTION: ClassVar[str]
+    _ARRAYS: ClassVar[frozenset[str]]  # the values of each image
+
+    verdict: str
+    interval_method: str
+
+    @abstractmethod
+    def _summary(self) -> list[tuple[str, str]]:
+        """Names and values."""
+
+    @abstractmethod
+    def _class_table(self) -> Table | None:
+        """A row for each class that images hold, the worst first."""
+
+    def _more_tables(self) -> list[Table]:
+        return []
+
+    def to_dict(self, *, images: bool = True) -> dict[str, Any]:
+        """The report as plain Python values, for JSON: NaN is None.
+
+        Parameters
+        ----------
+        images : bool, default=True
+            Whether to give the values of each image, too.
+
+        Returns
+        -------
+        dict
+            All attributes by their names, ``report`` (the kind) and ``conformask_version``.
+        """
+        values = {each.name: getattr(self, each.name) for each in fields(self)}  # type: ignore[arg-type]
+        if not images:
+            values = {name: value for name, value in values.items() if name not in self._ARRAYS}
+        head = {"report": type(self).__name__, "conformask_version": _core.__version__}
+        return {name: _plain(value, images) for name, value in (head | values).items()}
+
+    def to_json(self, *, images: bool = True, indent: int | None = 2) -> str:
+        """The report as JSON.
+
+        Parameters
+        ----------
+        images : bool, default=True
+            Whether to give the values of each image, too.
+        indent : int or None, default=2
+            As for :func:`json.dumps`.
+
+        Returns
+        -------
+        str
+        """
+        return json.dumps(self.to_dict(images=images), indent=indent, allow_nan=False)
+
+    def to_markdown(self) -> str:
+        """The report as Markdown: a table, what it means, and a table of the classes.
+
+        Returns
+        -------
+        str
+        """
+        summary = markdown_of(names_and_values(self._CAPTION, self._summary()))
+        return "\n\n".join([summary, self.verdict, *map(markdown_of, self._tables())]) + "\n"
+
+    def _tables(self) -> list[Table]:
+        classes = self._class_table()
+        return [*([] if classes is None else [classes]), *self._more_tables()]
+
+    def __str__(self) -> str:
+        parts = [plain_table(self._summary()), self.verdict]
+        for table in self._tables():
+            hidden = len(table.rows) - _MOST_CLASSES
+            shown = table._replace(rows=table.rows[:_MOST_CLASSES])
+            parts.append(
+                f"{table.caption}\n{plain_of(shown)}"
+                + (f"\n({hidden} more in .classes)" if hidden > 0 else "")
+            )
+        return "\n\n".join(parts)
+
+    def _repr_html_(self) -> str:
+        summary = html_table(self._CAPTION, self._summary())
+        verdict = f"<p style='max-width:44em;margin:4px 0 10px'>{escape(self.verdict)}</p>"
+        return f"<div>{summary}{verdict}{''.join(table.html() for table in self._tables())}</div>"
 
 
 @dataclass(frozen=True, eq=False)  # arrays do not compare to one truth value
-class RiskReport:
+class RiskReport(Report):
     """How the calibrated masks fare on labelled images. Means are over images, or over their groups where given.
 
     Attributes
     ----------
     empirical_risk : float
         Mean loss, in [0, 1].
+    interval : tuple of two floats
+        A 95 % confidence interval of the risk given these calibration images.
+    interval_method : str
+        How it was found, over what: the exact binomial interval (Clopper-Pearson) where all losses are 0 or 1, else
+        Student's, which is approximate; over images, or over groups, whose images may be alike.
+    verdict : str
+        What risk and interval say of alpha: whether scatter explains a risk above it.
     activation_ratio : float
         Mean number of classes in the sets of labelled pixels, in [0, K].
     coverage : float
@@ -29,54 +213,138 @@ class RiskReport:
         Number of images on which the loss is defined.
     n_skipped : int
         Number of images left out because it is not.
+    n_groups : int or None
+        Number of groups, where given. Means are then over groups, of the means over their images.
+    n_calibration : int
+        Number of calibration images (groups).
     alpha : float
         The risk level that was calibrated for. The guarantee is about the expected loss of a new image: the risk of one
         test set lies around its expectation, sometimes above.
+    method : str
+        How the risk was controlled, as text.
     lambda_hat : float
         Where the sets were cut.
     loss : str
         The loss, as text.
+    classes : tuple of ClassRisk
+        How each class fares, by label.
+    sweep : tuple of RiskReport
+        A report for each of ``evaluate(alphas=)``, in their order.
     losses, activation_ratios, coverages : float64 arrays (n,)
         The values of each image; NaN where undefined.
-    n_groups : int or None
-        Number of groups, where given. Means are then over groups, of the means over their images.
+
+    See Also
+    --------
+    ConformalRiskCalibrator.evaluate : Makes it.
+    conformask.plotting.plot_class_risk : Draws the classes.
+    conformask.plotting.plot_alpha_sweep : Draws the reports of several alphas.
+    conformask.metrics.leave_one_group_out : How the risk differs between groups of calibration images.
+
+    References
+    ----------
+    Clopper, Pearson, "The Use of Confidence or Fiducial Limits Illustrated in the Case of the Binomial",
+    Biometrika 1934, doi:10.1093/biomet/26.4.404.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.dirichlet(np.ones(3), size=(60, 8, 8)).transpose(0, 3, 1, 2)
+    >>> y = rng.integers(0, 3, (60, 8, 8))
+    >>> calibrator = cm.ConformalRiskCalibrator(alpha=0.2).fit(X[:30], y[:30])
+    >>> report = calibrator.evaluate(X[30:], y[30:], class_names=["sky", "road", "car"])
+    >>> report.interval[0] < report.empirical_risk < report.interval[1]
+    True
+    >>> [row.name for row in report.classes]
+    ['sky', 'road', 'car']
+    >>> text = report.to_markdown()
     """
 
     empirical_risk: float
+    interval: tuple[float, float]
+    interval_method: str = field(repr=False)
+    verdict: str = field(repr=False)
     activation_ratio: float
     coverage: float
     n_images: int
     n_skipped: int
+    n_groups: int | None = field(repr=False)
+    n_calibration: int = field(repr=False)
     alpha: float
+    method: str = field(repr=False)
     lambda_hat: float
     loss: str
+    classes: tuple[ClassRisk, ...] = field(repr=False)
     losses: NDArray[np.float64] = field(repr=False)
     activation_ratios: NDArray[np.float64] = field(repr=False)
     coverages: NDArray[np.float64] = field(repr=False)
-    n_groups: int | None = None
+    sweep: tuple[RiskReport, ...] = field(default=(), repr=False)
 
-    def _rows(self) -> list[tuple[str, str]]:
-        skipped = f" ({self.n_skipped} skipped)" if self.n_skipped else ""
+    _CAPTION = "Risk report"
+    _ARRAYS = frozenset({"losses", "activation_ratios", "coverages"})
+
+    def _summary(self) -> list[tuple[str, str]]:
         return [
             ("loss", self.loss),
+            ("method", self.method),
             ("alpha", f"{self.alpha:g}"),
             ("empirical risk", f"{self.empirical_risk:.4f}"),
+            (f"{LEVEL * 100:g} % interval", _interval_text(self.interval, self.interval_method)),
             ("activation ratio", f"{self.activation_ratio:.3f}"),
             ("coverage", f"{self.coverage:.4f}"),
             ("lambda-hat", f"{self.lambda_hat:.6g}"),
-            ("images", f"{self.n_images}{skipped}"),
-            *([] if self.n_groups is None else [("groups", f"{self.n_groups}")]),
+            *_counts(self.n_images, self.n_skipped, self.n_groups),
+            ("calibrated on", f"{self.n_calibration} {'images' if self.n_groups is None else 'groups'}"),
         ]
 
-    def __str__(self) -> str:
-        return plain_table(self._rows())
+    def _class_table(self) -> Table | None:
+        rows = [
+            (
+                row.name,
+                f"{row.miss_rate:.4f}",
+                _interval_text(row.miss_rate_interval),
+                f"{row.set_size:.2f}",
+                f"{row.n_images}",
+                f"{row.n_pixels:,}",
+            )
+            for row in sorted(self.classes, key=lambda row: -row.miss_rate)
+            if row.n_images
+        ]
+        header = ("class", "miss rate", f"{LEVEL * 100:g} % interval", "set size", "images", "pixels")
+        return Table(
+            "Classes, the most missed first (alpha bounds the mean loss, not that of each class)",
+            header,
+            rows,
+        )
 
-    def _repr_html_(self) -> str:
-        return html_table("Risk report", self._rows())
+    def _more_tables(self) -> list[Table]:
+        if not self.sweep:
+            return []
+        rows = [
+            (
+                f"{each.alpha:g}",
+                f"{each.empirical_risk:.4f}",
+                _interval_text(each.interval),
+                f"{each.activation_ratio:.3f}",
+                f"{each.coverage:.4f}",
+                f"{each.lambda_hat:.6g}",
+            )
+            for each in self.sweep
+        ]
+        header = (
+            "alpha",
+            "risk",
+            f"{LEVEL * 100:g} % interval",
+            "activation ratio",
+            "coverage",
+            "lambda-hat",
+        )
+        return [Table("Levels: each holds by itself, if it was chosen beforehand", header, rows)]
 
 
 @dataclass(frozen=True, eq=False)
-class CoverageReport:
+class CoverageReport(Report):
     """How often sets of segmentations hold the truth, on labelled images.
 
     Attributes
@@ -85,61 +353,119 @@ class CoverageReport:
         Share of the images whose labels are in the set, shown by coefficients: it is at least this.
     coverage_bound : float
         It is at most this: images that the search could not decide count as covered.
+    interval : tuple of two floats
+        A 95 % confidence interval of the coverage given these calibration images: its lower end for `coverage`, its
+        upper end for `coverage_bound`.
+    interval_method : str
+        How it was found, over what: the exact binomial interval (Clopper-Pearson) over images; over groups, whose
+        images may be alike, Student's.
+    verdict : str
+        What they say of ``1 - alpha``: whether scatter explains a coverage below it.
     n_images : int
         Number of images that count.
     n_skipped : int
         Number of images left out because they have no labelled pixel.
+    n_groups : int or None
+        Number of groups, where given. Coverage is then the mean over groups of the share of their images.
+    n_calibration : int
+        Number of calibration images (groups).
     alpha : float
         The risk level that was calibrated for. The guarantee is about the expected coverage of a new image: the
         coverage of one test set lies around its expectation, sometimes below ``1 - alpha``.
     lambda_hat : float
         How large the sets are.
+    classes : tuple of ClassCoverage
+        How the images that hold each class are covered, by label.
     contained : bool array (n,)
         Whether each image was shown to be covered.
     certified : bool array (n,)
         Whether that is sure, either way.
-    n_groups : int or None
-        Number of groups, where given. Coverage is then the mean over groups of the share of their images.
+
+    See Also
+    --------
+    ConsignCalibrator.evaluate : Makes it.
+
+    References
+    ----------
+    Clopper, Pearson, "The Use of Confidence or Fiducial Limits Illustrated in the Case of the Binomial",
+    Biometrika 1934, doi:10.1093/biomet/26.4.404.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> rng = np.random.default_rng(0)
+    >>> logits = rng.normal(size=(40, 5, 2, 8, 8))
+    >>> y = (logits[:, 0, 1] > logits[:, 0, 0]).astype(int)  # the first sample is right
+    >>> calibrator = cm.ConsignCalibrator(4, alpha=0.2, min_accuracy=0.6).fit(logits[:20], y[:20])
+    >>> report = calibrator.evaluate(logits[20:], y[20:])
+    >>> report.interval[0] <= report.coverage <= report.interval[1]
+    True
     """
 
     coverage: float
     coverage_bound: float
+    interval: tuple[float, float]
+    interval_method: str = field(repr=False)
+    verdict: str = field(repr=False)
     n_images: int
     n_skipped: int
+    n_groups: int | None = field(repr=False)
+    n_calibration: int = field(repr=False)
     alpha: float
     lambda_hat: float
+    classes: tuple[ClassCoverage, ...] = field(repr=False)
     contained: NDArray[np.bool_] = field(repr=False)
     certified: NDArray[np.bool_] = field(repr=False)
-    n_groups: int | None = None
 
-    def _rows(self) -> list[tuple[str, str]]:
-        skipped = f" ({self.n_skipped} skipped)" if self.n_skipped else ""
+    _CAPTION = "Coverage report"
+    _ARRAYS = frozenset({"contained", "certified"})
+
+    def _summary(self) -> list[tuple[str, str]]:
         unsure = f" to {self.coverage_bound:.4f}" if self.coverage_bound > self.coverage else ""
         return [
             ("alpha", f"{self.alpha:g}"),
             ("coverage", f"{self.coverage:.4f}{unsure}"),
+            (f"{LEVEL * 100:g} % interval", _interval_text(self.interval, self.interval_method)),
             ("lambda-hat", f"{self.lambda_hat:.6g}"),
-            ("images", f"{self.n_images}{skipped}"),
-            *([] if self.n_groups is None else [("groups", f"{self.n_groups}")]),
+            *_counts(self.n_images, self.n_skipped, self.n_groups),
+            ("calibrated on", f"{self.n_calibration} {'images' if self.n_groups is None else 'groups'}"),
         ]
 
-    def __str__(self) -> str:
-        return plain_table(self._rows())
+    def _class_table(self) -> Table | None:
+        rows = [
+            (
+                row.name,
+                f"{row.coverage:.4f}",
+                _interval_text(row.coverage_interval),
+                f"{row.n_images}",
+                f"{row.n_pixels:,}",
+            )
+            for row in sorted(self.classes, key=lambda row: row.coverage)
+            if row.n_images
+        ]
+        header = ("images with", "coverage", f"{LEVEL * 100:g} % interval", "images", "pixels")
+        return Table("Classes, the least covered first (alpha speaks of all images together)", header, rows)
 
-    def _repr_html_(self) -> str:
-        return html_table("Coverage report", self._rows())
+
+def _counts(n_images: int, n_skipped: int, n_groups: int | None) -> list[tuple[str, str]]:
+    images = f"{n_images}{f' ({n_skipped} skipped)' if n_skipped else ''}"
+    return [("images", images), *([] if n_groups is None else [("groups", f"{n_groups}")])]
 
 
-def plain_table(rows: list[tuple[str, str]]) -> str:
-    """Names and values, one a line."""
-    width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+def _interval_text(interval: tuple[float, float], method: str = "") -> str:
+    return f"{interval[0]:.4f} to {interval[1]:.4f}{method and f' ({method})'}"
 
 
-def html_table(caption: str, rows: list[tuple[str, str]]) -> str:
-    """Names and values for a notebook."""
-    cells = "".join(
-        f"<tr><th style='text-align:left'>{escape(name)}</th><td>{escape(value)}</td></tr>"
-        for name, value in rows
-    )
-    return f"<table><caption>{caption}</caption>{cells}</table>"
+def _plain(value: Any, images: bool) -> Any:
+    if isinstance(value, Report):
+        return value.to_dict(images=images)
+    if isinstance(value, ClassRisk | ClassCoverage):
+        value = asdict(value)
+    if isinstance(value, dict):
+        return {name: _plain(each, images) for name, each in value.items()}
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(each, images) for each in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

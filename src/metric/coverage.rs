@@ -1,8 +1,8 @@
 //! How given multi-labeled masks cover the truth.
 
 use crate::error::Result;
-use crate::maps::{Band, ClassCounter, LabelMaps, ScoreMaps, Scratch, VOID, fold_images};
-use crate::sets::Coverage;
+use crate::maps::{Band, LabelMaps, ScoreMaps, Scratch, fold_images};
+use crate::sets::{Coverage, SizeCounter};
 use crate::simd::{apply, vectorised};
 use crate::threads::Cancel;
 
@@ -12,36 +12,41 @@ pub fn mask_coverage(
     labels: &LabelMaps<'_>,
     cancel: &Cancel,
 ) -> Result<Vec<Coverage>> {
-    let cover = |work: &mut (Scratch<f32>, Vec<i32>), band: &Band| {
-        let (scratch, codes) = work;
-        let (mut found, mut totals) =
-            (Coverage::new(masks.n_classes()), ClassCounter::new(masks.n_classes()));
+    let cover = |work: &mut Work, band: &Band| {
+        let mut counter = SizeCounter::new(masks.n_classes());
         let mut covered = vec![0; masks.n_classes()];
-        let mut reader = masks.tiles(band.image, scratch);
+        let mut reader = masks.tiles(band.image, &mut work.scratch);
         for pixels in band.runs(reader.tile_len()) {
-            labels.read(band.image, pixels.clone(), codes)?;
+            labels.read(band.image, pixels.clone(), &mut work.codes)?;
+            work.sizes.clear();
+            work.sizes.resize(work.codes.len(), 0);
             let tile = reader.read(pixels);
-            totals.add(codes);
             for (class, covered) in covered.iter_mut().enumerate() {
-                let (inside, hits) = tally(tile.plane(class), codes, class as i32);
-                found.size_sum += u64::from(inside);
-                *covered += u64::from(hits);
+                *covered += u64::from(tally(tile.plane(class), &work.codes, class as i32, &mut work.sizes));
             }
+            counter.add(&work.codes, &work.sizes);
         }
-        found.totals = totals.finish();
-        found.missed = found.totals.iter().zip(covered).map(|(total, covered)| total - covered).collect();
+        let mut found = counter.finish(covered);
+        found.missed.iter_mut().zip(&found.totals).for_each(|(missed, total)| *missed = total - *missed);
         Ok(found)
     };
     fold_images(masks, cancel, cover, Coverage::add)
 }
 
-/// How many labelled pixels of a tile hold a class, and how many of those are of it.
+#[derive(Default)]
+struct Work {
+    scratch: Scratch<f32>,
+    codes: Vec<i32>,
+    sizes: Vec<i32>,
+}
+
+/// How many pixels of a tile that are of a class hold it. Adds one to the sizes of those whose set holds it.
 #[apply(vectorised!)]
-fn tally(plane: &[f32], codes: &[i32], class: i32) -> (u32, u32) {
-    let (mut inside, mut hits) = (0, 0);
-    for (&is_inside, &code) in plane.iter().zip(codes) {
-        inside += u32::from((is_inside != 0.0) & (code != VOID));
+fn tally(plane: &[f32], codes: &[i32], class: i32, sizes: &mut [i32]) -> u32 {
+    let mut hits = 0;
+    for ((&is_inside, &code), size) in plane.iter().zip(codes).zip(sizes) {
+        *size += i32::from(is_inside != 0.0);
         hits += u32::from((is_inside != 0.0) & (code == class));
     }
-    (inside, hits)
+    hits
 }

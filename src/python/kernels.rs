@@ -85,38 +85,37 @@ pub fn true_label_scores<'py>(
     })
 }
 
-/// Missed and labelled pixels of each class, `(n, K)`, and the summed set sizes `(n,)`, over the labelled pixels.
-type Counts<'py> = (Bound<'py, PyArray2<u64>>, Bound<'py, PyArray2<u64>>, Bound<'py, PyArray1<u64>>);
+/// Missed and labelled pixels of each class, and the summed set sizes of the latter: `(n, K)` each.
+type Counts<'py> = (Bound<'py, PyArray2<u64>>, Bound<'py, PyArray2<u64>>, Bound<'py, PyArray2<u64>>);
 
-fn counts<'py>(py: Python<'py>, images: &[sets::Coverage]) -> Counts<'py> {
-    let rows = |row: fn(&sets::Coverage) -> &Vec<u64>| -> Vec<Vec<u64>> {
-        images.iter().map(|i| row(i).clone()).collect()
+fn counts<'py>(py: Python<'py>, images: &[&sets::Coverage]) -> Counts<'py> {
+    let rows = |row: fn(&sets::Coverage) -> &Vec<u64>| {
+        let rows: Vec<Vec<u64>> = images.iter().map(|image| row(image).clone()).collect();
+        PyArray2::from_vec2(py, &rows).expect("K columns each")
     };
-    (
-        PyArray2::from_vec2(py, &rows(|image| &image.missed)).expect("K columns each"),
-        PyArray2::from_vec2(py, &rows(|image| &image.totals)).expect("K columns each"),
-        PyArray1::from_iter(py, images.iter().map(|image| image.size_sum)),
-    )
+    (rows(|image| &image.missed), rows(|image| &image.totals), rows(|image| &image.sizes))
 }
 
-/// How the sets at `lam` cover the truth.
+/// How the sets at each of some lambdas cover the truth.
 #[pyfunction]
 pub fn coverage<'py>(
     x: &Bound<'py, PyAny>,
     y: &Bound<'py, PyAny>,
-    lam: &Bound<'py, PyAny>,
+    lams: Vec<Bound<'py, PyAny>>,
     score: &Bound<'py, Score>,
     inputs: &str,
     ignore_index: Option<i64>,
     first_image: usize,
-) -> PyResult<Counts<'py>> {
-    let (scores, labels, lambdas) = (Scores::new(x)?, Labels::new(y)?, lambdas_of(lam)?);
+) -> PyResult<Vec<Counts<'py>>> {
+    let (scores, labels) = (Scores::new(x)?, Labels::new(y)?);
+    let lambdas = lams.iter().map(lambdas_of).collect::<PyResult<Vec<_>>>()?;
     let images = with_maps!(scores.maps(inputs_of(inputs)?, first_image)?, |maps| {
         let labels = labels.maps(ignore_index, maps)?;
         let score = score.get().0.build(maps.n_classes());
         run(x.py(), |cancel| sets::coverage(maps, &labels, &lambdas, &*score, cancel))
     })?;
-    Ok(counts(x.py(), &images))
+    let at = |i: usize| counts(x.py(), &images.iter().map(|image| &image[i]).collect::<Vec<_>>());
+    Ok((0..lambdas.len()).map(at).collect())
 }
 
 /// How given masks cover the truth.
@@ -131,7 +130,7 @@ pub fn mask_coverage<'py>(
     let maps = ScoreMaps::new(array.as_array(), Inputs::Probabilities, first_image)?;
     let labels = labels.maps(ignore_index, &maps)?.named("y_true");
     let images = run(masks.py(), |cancel| metric::coverage::mask_coverage(&maps, &labels, cancel))?;
-    Ok(counts(masks.py(), &images))
+    Ok(counts(masks.py(), &images.iter().collect::<Vec<_>>()))
 }
 
 /// Draws label maps from masks into `out`, uint8 or uint16 `(n, m, ...)`, by the random numbers of a key.

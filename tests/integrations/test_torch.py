@@ -400,7 +400,8 @@ def test_evaluate(score: Any, inputs: str) -> None:
     X, y = as_inputs(PROBLEM.X, inputs), PROBLEM.y
     calibrator = cm.ConformalRiskCalibrator(score, inputs=inputs, alpha=0.2).fit(X, y)
     expected = calibrator.evaluate(X, y)
-    there = coverage(torch.from_numpy(X), torch.from_numpy(y), calibrator.lambda_hat_, score, inputs, 255, 0)
+    lams = [0.3, calibrator.lambda_hat_]
+    _, there = coverage(torch.from_numpy(X), torch.from_numpy(y), lams, score, inputs, 255, 0)
     report = calibrator._report([there])
     # Never a smaller set, hardly a larger one.
     assert report.empirical_risk <= expected.empirical_risk

@@ -112,7 +112,7 @@ struct Found {
     scores: Array2<u64>,
     masks: Array3<u8>,
     sizes: Array2<u16>,
-    coverage: Vec<Coverage>,
+    coverage: Vec<Vec<Coverage>>,
 }
 
 impl Found {
@@ -130,7 +130,7 @@ impl Found {
                 scores: scores.mapv(f64::to_bits),
                 masks,
                 sizes,
-                coverage: coverage(maps, labels, &lambdas, score, &cancel)?,
+                coverage: coverage(maps, labels, &[lambdas], score, &cancel)?,
             })
         })
     }
@@ -145,7 +145,7 @@ fn check_margin<E: Scores>(shape: Shape, seed: u64) -> Result<(), TestCaseError>
     for lambda in [0.0, margin(some, random.below(n_classes)), random.unit(), 1.0] {
         let found = Found::new(&images.view(), &Margin, lambda).unwrap();
         for (i, image) in pixels.iter().enumerate() {
-            let (mut missed, mut totals, mut size_sum) = (vec![0; n_classes], vec![0; n_classes], 0);
+            let [mut missed, mut totals, mut set_sizes] = [(); 3].map(|()| vec![0; n_classes]);
             let mut values = Vec::new();
             for (j, (p, label)) in image.iter().enumerate() {
                 let inside: Vec<u8> = (0..n_classes).map(|k| u8::from(margin(p, k) <= lambda)).collect();
@@ -159,12 +159,12 @@ fn check_margin<E: Scores>(shape: Shape, seed: u64) -> Result<(), TestCaseError>
                 prop_assert_eq!(found.scores[[i, j]], critical.to_bits());
                 totals[class] += 1;
                 missed[class] += u64::from(critical > lambda);
-                size_sum += u64::from(size);
+                set_sizes[class] += u64::from(size);
                 if critical > 0.0 {
                     values.push((critical, class as u16));
                 }
             }
-            prop_assert_eq!(&found.coverage[i], &Coverage { missed, totals, size_sum });
+            prop_assert_eq!(&found.coverage[i], &[Coverage { missed, totals, sizes: set_sizes }]);
             let mut profiled = Vec::new();
             found.profile[i].for_each(|value, label| profiled.push((value, label)));
             prop_assert_eq!(profiled, values);

@@ -621,9 +621,11 @@ fn check_sets<E: Scores>(shape: Shape, seed: u64, spec: Spec) -> Result<(), Test
 
         let found = views
             .with(|maps, labels| {
-                coverage(maps, labels, &Lambdas::One(lambda), &*views.score(spec), &Cancel::default())
+                let lambdas = [0.3, lambda].map(Lambdas::One); // others beside it change nothing
+                coverage(maps, labels, &lambdas, &*views.score(spec), &Cancel::default())
             })
             .unwrap();
+        let found: Vec<_> = found.into_iter().map(|mut of_lambdas| of_lambdas.remove(1)).collect();
         let as_bool = masks.mapv(|inside| inside == 1).into_shape_with_order(images.scores.dim()).unwrap();
         let of_masks = views.with(|maps, labels| {
             let masks = ScoreMaps::new(as_bool.view().into_dyn(), Inputs::Probabilities, FIRST_IMAGE)?;
@@ -712,7 +714,7 @@ fn check_fault<E: Scores>(shape: Shape, seed: u64, spec: Spec, fault: Fault) -> 
     let text = |error: Option<Error>| error.map_or_else(String::new, |error| format!("{error:?}"));
     let cover = |views: &Views<'_, E>| {
         views.with(|maps, labels| {
-            coverage(maps, labels, &Lambdas::One(0.5), &*views.score(spec), &Cancel::default())
+            coverage(maps, labels, &[Lambdas::One(0.5)], &*views.score(spec), &Cancel::default())
         })
     };
     let views = faulty.view();

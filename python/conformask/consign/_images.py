@@ -134,6 +134,7 @@ class Problems:
         self._settings, self._known, self._groups = settings, kind, groups
         self._counted: list[bool] = []
         self._n_samples: set[int] = set()
+        self._totals: list[NDArray[np.int64]] = []
         self._places: dict[bytes, int] = {}
         self.repeats: list[tuple[int, int]] = []  # of images that came before
 
@@ -151,6 +152,8 @@ class Problems:
             if problem is not None:
                 self._compare(problem, index)
             if self._counted[-1]:
+                labels = np.zeros(0, np.int32) if problem is None else problem.labels[problem.labels != VOID]
+                self._totals.append(np.bincount(labels, minlength=kind.n_classes))
                 yield problem
         if kind is None or not self._counted:
             raise ValueError("X is empty: it holds no image")
@@ -178,6 +181,10 @@ class Problems:
     def n_skipped(self) -> int:
         """Number of images that do not count."""
         return self._counted.count(False)
+
+    def totals(self) -> NDArray[np.int64]:
+        """Labelled pixels of each class (n, K) in the images that count."""
+        return np.stack(self._totals)
 
     def groups(self) -> list[int | str] | None:
         """What the images that count belong to."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +11,9 @@ import numpy as np
 from conformask._calibrator import Calibrator, State, warn_skipped
 from conformask._images import Volumes, is_whole
 from conformask._random import RandomState
-from conformask._units import group_mean
+from conformask._sequences import check_class_names
 from conformask.consign._images import Kind, Problems, images
+from conformask.consign._report import coverage_report
 from conformask.consign._search import certified, decided, referred
 from conformask.consign._settings import PARAMETERS, Settings
 from conformask.consign._solution import Solution
@@ -295,7 +296,14 @@ class ConsignCalibrator(Calibrator[Settings, None, Solution]):
         sets = _sets(X, solution.controlled, solution.kind, settings)
         return list(sets) if is_whole(X) or isinstance(X, Sequence) else sets
 
-    def evaluate(self, X: Any, y: Any = None, *, groups: ArrayLike | None = None) -> CoverageReport:
+    def evaluate(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        groups: ArrayLike | None = None,
+        class_names: Iterable[str] | None = None,
+    ) -> CoverageReport:
         """How often the sets hold the truth, certified by search.
 
         Parameters
@@ -305,6 +313,8 @@ class ConsignCalibrator(Calibrator[Settings, None, Solution]):
         groups : sequence of n ints or strings, or None
             What each image belongs to. Coverage is then the mean over groups of the share of their images that are
             covered. Give it where :meth:`fit` got groups; the mean over images is another coverage.
+        class_names : sequence of K strings, or None
+            What to call the classes; None takes their labels.
 
         Returns
         -------
@@ -316,27 +326,14 @@ class ConsignCalibrator(Calibrator[Settings, None, Solution]):
             As :meth:`predict`, and for labels that do not fit.
         """
         settings, solution = self._current()
-        lam = solution.controlled
+        names = check_class_names(class_names, solution.kind.n_classes)
         problems = Problems(X, y, settings, solution.kind, groups)
-        found = decided(problems, settings, lam)
+        found = decided(problems, settings, solution.controlled)
         if not found.lambdas:
             raise ValueError(
                 f"X holds no image with a labelled pixel: {problems.n_skipped} are void (on_empty='skip')"
             )
-        contained = np.array(found.lambdas) <= lam
-        certified = contained | (np.array(found.lower_bounds) > lam)
-        names = problems.groups()
-        return CoverageReport(
-            coverage=group_mean(contained.astype(np.float64), names),
-            coverage_bound=group_mean((contained | ~certified).astype(np.float64), names),
-            n_images=len(contained),
-            n_skipped=problems.n_skipped,
-            n_groups=None if names is None else len(set(names)),
-            alpha=float(settings.alpha),
-            lambda_hat=lam,
-            contained=contained,
-            certified=certified,
-        )
+        return coverage_report(found, problems, settings, solution, names)
 
     def score(self, X: Any, y: Any = None, *, groups: ArrayLike | None = None) -> float:
         """The share of images whose truth is in the set.

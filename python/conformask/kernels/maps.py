@@ -220,7 +220,7 @@ def losses(
     """
     maps, score, inputs = _scored(X, conformity_score, inputs)
     labels, index = _labels_of(maps, y, ignore_index)
-    missed, totals, _ = _core.coverage(maps, labels, check_lambda(lam), score, inputs, index, 0)
+    [(missed, totals, _)] = _core.coverage(maps, labels, [check_lambda(lam)], score, inputs, index, 0)
     return loss_values(as_loss(loss), missed, totals)
 
 

@@ -14,15 +14,18 @@ from conformask.metrics.coverage import (
     marginal_coverage,
     size_stratified_coverage,
 )
+from conformask.metrics.groups import GroupRisks, leave_one_group_out
 from conformask.metrics.richness import chao1, log10_volume
 
 __all__ = [
+    "GroupRisks",
     "SizeStratifiedCoverage",
     "activation_ratio",
     "chao1",
     "class_set_sizes",
     "empirical_risk",
     "label_accuracy",
+    "leave_one_group_out",
     "log10_volume",
     "marginal_coverage",
     "pairwise_agreement",

@@ -122,7 +122,7 @@ def activation_ratio(
     1.5
     """
     return _over_images(
-        y_true, masks, ignore_index, average, lambda _, totals, sizes: per_pixel(sizes, totals)
+        y_true, masks, ignore_index, average, lambda _, totals, sizes: per_pixel(sizes.sum(axis=1), totals)
     )
 
 
@@ -283,29 +283,29 @@ def class_set_sizes(
     >>> cm.metrics.class_set_sizes(np.array([[[0, 1, 1]]]), masks)
     array([1. , 1.5])
     """
-    rows = []
-    for sizes, labels, mask in _labelled(y_true, masks, ignore_index):
-        counts = np.bincount(labels, minlength=len(mask))
-        rows.append(share_of(np.bincount(labels, sizes, len(mask)), counts))
-    values = np.stack(rows)
+    values = _of_images(y_true, masks, ignore_index, lambda _, totals, sizes: share_of(sizes, totals))
     return np.array([exact_mean(column) for column in values.T]) if average else values
 
 
+_Metric = Callable[[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint64]], NDArray[np.float64]]
+
+
 def _over_images(
-    y_true: Any,
-    masks: Any,
-    ignore_index: int | None,
-    average: bool,
-    metric: Callable[[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint64]], NDArray[np.float64]],
+    y_true: Any, masks: Any, ignore_index: int | None, average: bool, metric: _Metric
 ) -> float | NDArray[np.float64]:
+    values = _of_images(y_true, masks, ignore_index, metric)
+    return exact_mean(values) if average else values
+
+
+def _of_images(y_true: Any, masks: Any, ignore_index: int | None, metric: _Metric) -> NDArray[np.float64]:
+    """A metric of missed and labelled pixels and of set sizes, by class, image by image."""
     index = check_ignore_index(ignore_index)
-    values: NDArray[np.float64] = np.concatenate(
+    return np.concatenate(
         [
             metric(*_core.mask_coverage(batch, labels, index, first))
             for batch, labels, first in _mask_batches(y_true, masks)
         ]
     )
-    return exact_mean(values) if average else values
 
 
 def _labelled(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,13 +11,16 @@ import numpy as np
 from conformask import _backend
 from conformask._arrays import Scores
 from conformask._backend import Counts
-from conformask._exact import covered_share, per_pixel
+from conformask._calibrator import State
+from conformask._exact import check_alpha
 from conformask._images import SCORES, count, map_images, walk
-from conformask._units import check_groups, counted_images, group_mean
-from conformask.losses import loss_values
+from conformask._sequences import check_class_names, listed
+from conformask._units import check_groups
+from conformask.profiles import Profiles
 from conformask.report import RiskReport
+from conformask.risk_control._report import risk_report
 from conformask.risk_control._results import Results
-from conformask.risk_control._solution import Configuration, Solution
+from conformask.risk_control._solution import Configuration, Solution, profiles_of, solve, warn
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -121,8 +123,16 @@ class Predictor(Results):
 
         return map_images(X, heatmaps, configuration.progress, configuration.volumes)
 
-    def evaluate(self, X: Any, y: Any = None, *, groups: ArrayLike | None = None) -> RiskReport:
-        """Risk, activation ratio and coverage on labelled images.
+    def evaluate(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        groups: ArrayLike | None = None,
+        alphas: Iterable[float] | None = None,
+        class_names: Iterable[str] | None = None,
+    ) -> RiskReport:
+        """Risk, activation ratio and coverage on labelled images, with intervals, and how each class fares.
 
         Parameters
         ----------
@@ -132,6 +142,11 @@ class Predictor(Results):
             What each image belongs to. The images of a group then count once, as in calibration: the risk is the mean
             over groups of the mean loss of their images. Give it where :meth:`fit` got groups; the mean over images is
             another risk, which is not controlled.
+        alphas : sequence of floats in (0, 1), or None
+            Risk levels to report on besides, in one pass over the images: see ``sweep`` of the report. Each level's
+            promise holds by itself, for a level that was chosen before.
+        class_names : sequence of K strings, or None
+            What to call the classes; None takes their labels.
 
         Returns
         -------
@@ -139,16 +154,31 @@ class Predictor(Results):
 
         Raises
         ------
+        InfeasibleRiskError
+            If one of `alphas` needs more calibration images.
         sklearn.exceptions.NotFittedError, TypeError, ValueError
-            As :meth:`predict`, and for labels that do not fit.
+            As :meth:`predict`, for labels that do not fit, and for `alphas` without profiles.
         """
-        configuration, solution = self._current()
+        configuration, state = self._settled()
+        assert state.solution is not None
+        others = self._at_alphas(alphas, state)
+        names = check_class_names(class_names, state.solution.n_classes)
         check_groups(groups, count(X))  # now, not after the images
-        batches = walk(X, y, SCORES, configuration.progress, volumes=configuration.volumes)
+        asked = [(configuration, state.solution), *others]
+        lams = [solution.lambda_hat for _, solution in asked]
         counts = [
-            _counts(scores, labels, configuration, solution, first) for scores, labels, first in batches
+            _counts(scores, labels, configuration, state.solution, lams, first)
+            for scores, labels, first in walk(
+                X, y, SCORES, configuration.progress, volumes=configuration.volumes
+            )
         ]
-        return self._report(counts, groups)
+        if not counts:
+            raise ValueError("X is empty: it holds no image")
+        report, *sweep = (
+            risk_report(found, *each, groups, names)
+            for found, each in zip(zip(*counts, strict=True), asked, strict=True)
+        )
+        return replace(report, sweep=tuple(sweep))
 
     def score(self, X: Any, y: Any = None, *, groups: ArrayLike | None = None) -> float:
         """One minus the empirical risk.
@@ -166,36 +196,33 @@ class Predictor(Results):
 
     # Inside
 
+    def _at_alphas(
+        self, alphas: Iterable[float] | None, state: State[Profiles, Solution]
+    ) -> list[tuple[Configuration, Solution]]:
+        """What calibration finds at other levels."""
+        if alphas is None:
+            return []
+        configuration, profiles = self._configuration(), profiles_of(state)
+        levels = [check_alpha(alpha) for alpha in listed(alphas, "alphas")]
+        others = [replace(configuration, alpha=level) for level in levels]
+        found = [(other, solve(profiles, other)) for other in others]
+        for _, solution in found:
+            warn(profiles, solution)
+        return found
+
     def _counts_of(self, scores: Any, labels: Any, inputs: str, first: int = 0) -> Counts:
-        """Missed and labelled pixels of each class (n, K), and labels in the sets of labelled pixels (n,)."""
+        """Of each class and image (n, K): missed and labelled pixels, and classes in the sets of the latter."""
         configuration, solution = self._current()
         configuration = replace(configuration, inputs=inputs)
-        return _counts(scores, labels, configuration, solution, first)
+        return _counts(scores, labels, configuration, solution, [solution.lambda_hat], first)[0]
 
-    def _report(self, counts: Sequence[Counts], groups: ArrayLike | None = None) -> RiskReport:
+    def _report(
+        self, counts: Sequence[Counts], groups: ArrayLike | None = None, class_names: Any = None
+    ) -> RiskReport:
         """What the counts of images say."""
-        if not counts:
-            raise ValueError("X is empty: it holds no image")
         configuration, solution = self._current()
-        missed, totals, sizes = (np.concatenate(parts) for parts in zip(*counts, strict=True))
-        losses = loss_values(configuration.loss, missed, totals)
-        losses[np.isnan(losses) & counted_images(losses, configuration.on_empty)] = 0.0
-        activation_ratios, coverages = per_pixel(sizes, totals), covered_share(missed, totals)
-        names, is_defined = check_groups(groups, len(losses)), ~np.isnan(losses)
-        return RiskReport(
-            empirical_risk=group_mean(losses, names),
-            activation_ratio=group_mean(activation_ratios, names),
-            coverage=group_mean(coverages, names),
-            n_images=int(is_defined.sum()),
-            n_skipped=int((~is_defined).sum()),
-            n_groups=None if names is None else len(set(compress(names, is_defined))),
-            alpha=float(configuration.alpha),
-            lambda_hat=solution.lambda_hat,
-            loss=str(configuration.loss),
-            losses=losses,
-            activation_ratios=activation_ratios,
-            coverages=coverages,
-        )
+        names = check_class_names(class_names, solution.n_classes)
+        return risk_report(counts, configuration, solution, groups, names)
 
 
 def _checked(scores: Any, solution: Solution) -> Any:
@@ -210,8 +237,14 @@ def _sizes(scores: Any, configuration: Configuration, solution: Solution, first:
     return _backend.set_sizes(_checked(scores, solution), solution.lambda_hat, score, inputs, first)
 
 
-def _counts(scores: Any, labels: Any, configuration: Configuration, solution: Solution, first: int) -> Counts:
-    """Missed and labelled pixels of each class (n, K), and labels in the sets of labelled pixels (n,)."""
+def _counts(
+    scores: Any,
+    labels: Any,
+    configuration: Configuration,
+    solution: Solution,
+    lams: Sequence[float],
+    first: int,
+) -> list[Counts]:
+    """For each lambda what the sets hold of the labelled pixels."""
     score, inputs, index = configuration.conformity_score, configuration.inputs, configuration.ignore_index
-    checked = _checked(scores, solution)
-    return _backend.coverage(checked, labels, solution.lambda_hat, score, inputs, index, first)
+    return _backend.coverage(_checked(scores, solution), labels, lams, score, inputs, index, first)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import inspect
 import io
 import json
@@ -176,7 +177,9 @@ def test_groups_of_one_image_change_nothing(case: Case) -> None:
     fitted = case.new().fit(X, y, groups=alone)
     assert case.found(fitted) == case.found(case.fitted())
     known, grouped = fitted.evaluate(X, y), fitted.evaluate(X, y, groups=alone)
-    assert str(grouped).startswith(str(known))
+    named = {"n_groups": len(X), "interval_method": grouped.interval_method, "verdict": grouped.verdict}
+    assert grouped.to_dict() == known.to_dict() | named
+    assert known.interval_method.replace("images", "groups") == grouped.interval_method
     assert (known.n_groups, grouped.n_groups) == (None, len(X))
     assert fitted.score(X, y, groups=alone) == fitted.score(X, y)
 
@@ -415,5 +418,28 @@ def test_table_for_notebooks(case: Case) -> None:
 def test_reports_are_text_and_a_table(case: Case) -> None:
     report = case.fitted().evaluate(*case.data())
     assert "lambda-hat" in str(report)
-    assert "<table" in report._repr_html_()
+    assert report._repr_html_().count("<table") == 2
+    assert all(text in report.to_markdown() for text in (report.verdict, report.interval_method))
     assert len(repr(report)) < 300  # not the arrays
+    document = json.loads(report.to_json())
+    assert document == report.to_dict()
+    assert {each.name for each in dataclasses.fields(report)} <= document.keys()
+    assert not report._ARRAYS & report.to_dict(images=False).keys()
+
+
+def test_reports_name_classes(case: Case) -> None:
+    X, y = case.data()
+    fitted = case.fitted()
+    assert [row.name for row in fitted.evaluate(X, y).classes][:2] == ["0", "1"]
+    names = [f"class <{label}>" for label in range(len(fitted.evaluate(X, y).classes))]
+    report = fitted.evaluate(X, y, class_names=iter(names))
+    assert [row.name for row in report.classes] == names
+    assert [row.n_pixels for row in report.classes] == [
+        int((y == label).sum()) for label in range(len(names))
+    ]
+    assert "class &lt;0&gt;" in report._repr_html_()
+    for wrong in (names[1:], [1] * len(names)):
+        with pytest.raises(ValueError, match="class_names must hold a string for each of K ="):
+            fitted.evaluate(X, y, class_names=wrong)
+    with pytest.raises(TypeError, match="class_names must be a sequence"):
+        fitted.evaluate(X, y, class_names="abc")

@@ -45,7 +45,9 @@ def test_each_class_has_its_own(name: str) -> None:
     found = masks(_core.Lambdas.per_class(lambdas), SCORES[name])
     assert np.array_equal(found, expected)
     of_masks = _core.mask_coverage(found, Y, 255, 0)
-    of_maps = _core.coverage(X, Y, _core.Lambdas.per_class(lambdas), SCORES[name], "probabilities", 255, 0)
+    of_maps = _core.coverage(X, Y, [_core.Lambdas.per_class(lambdas)], SCORES[name], "probabilities", 255, 0)[
+        0
+    ]
     for counts, others in zip(of_maps, of_masks, strict=True):
         assert np.array_equal(counts, others)
 

@@ -412,11 +412,17 @@ class ConformalEvaluation(ImageMetric):
         Returns
         -------
         dict
-            Empirical risk, activation ratio, coverage, the number of images, and the alpha that was calibrated for.
+            Empirical risk and its interval, activation ratio, coverage, the number of images, and the alpha that was
+            calibrated for. The log shows the whole report, with a row for each class.
         """
-        self.report_ = self.calibrator._report(*self._chosen(results))
+        names = (self.dataset_meta or {}).get("classes", ())
+        known = names if len(names) == self.calibrator.n_classes_ else None
+        self.report_ = self.calibrator._report(*self._chosen(results), class_names=known)
+        print_log(f"conformal evaluation\n{self.report_}", logger="current")
         return {
             "risk": self.report_.empirical_risk,
+            "risk_low": self.report_.interval[0],
+            "risk_high": self.report_.interval[1],
             "activation_ratio": self.report_.activation_ratio,
             "coverage": self.report_.coverage,
             "n_images": self.report_.n_images,

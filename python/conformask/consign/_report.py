@@ -1,0 +1,87 @@
+"""What the sets of segmentations of images say of coverage."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from conformask._exact import exact_mean
+from conformask._intervals import Finding, conclusion, mean_interval
+from conformask._units import unit_means
+from conformask.report import ClassCoverage, CoverageReport
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from conformask.consign._images import Problems
+    from conformask.consign._settings import Settings
+    from conformask.consign._solution import Found, Solution
+
+__all__ = ["coverage_report"]
+
+
+def coverage_report(
+    found: Found, problems: Problems, settings: Settings, solution: Solution, class_names: list[str]
+) -> CoverageReport:
+    """The report of images whose lambdas were searched for, as far as that decides."""
+    lam, alpha, groups = solution.controlled, float(settings.alpha), problems.groups()
+    contained = np.array(found.lambdas) <= lam
+    certified = contained | (np.array(found.lower_bounds) > lam)
+    units = "images" if groups is None else "groups"
+    least = unit_means(contained.astype(np.float64), groups)
+    most = unit_means((contained | ~certified).astype(np.float64), groups)
+    coverage, bound = exact_mean(least), exact_mean(most)
+    low, high = mean_interval(least, units), mean_interval(most, units)
+    finding = Finding(
+        what="coverage",
+        beyond="below",
+        level="1 - alpha",
+        excess=1 - alpha - bound,
+        margin=high.high - bound,
+        margin_ahead=bound - low.low,
+        deviation=float(most.std(ddof=1)) if len(most) > 1 else math.nan,
+        n_test=len(most),
+        n_calibration=solution.units.n,
+        units=units,
+        delta=None,
+    )
+    totals = problems.totals()
+    return CoverageReport(
+        coverage=coverage,
+        coverage_bound=bound,
+        interval=(low.low, high.high),
+        interval_method=low.method,
+        verdict=conclusion(finding),
+        n_images=len(contained),
+        n_skipped=problems.n_skipped,
+        n_groups=None if groups is None else len(set(groups)),
+        n_calibration=solution.units.n,
+        alpha=alpha,
+        lambda_hat=lam,
+        classes=_classes(contained, totals, groups, class_names),
+        contained=contained,
+        certified=certified,
+    )
+
+
+def _classes(
+    contained: NDArray[np.bool_], totals: NDArray[np.int64], groups: list[int | str] | None, names: list[str]
+) -> tuple[ClassCoverage, ...]:
+    """How the images that hold each class are covered."""
+    rows = []
+    for label, name in enumerate(names):
+        holds = totals[:, label] > 0
+        values = unit_means(np.where(holds, contained, np.nan), groups)
+        rows.append(
+            ClassCoverage(
+                label=label,
+                name=name,
+                coverage=exact_mean(values),
+                coverage_interval=mean_interval(values, "").ends,
+                n_images=int(holds.sum()),
+                n_pixels=int(totals[:, label].sum()),
+            )
+        )
+    return tuple(rows)

@@ -1,0 +1,164 @@
+"""How the risk differs between groups of images, where there are too few groups to calibrate by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from conformask._exact import check_alpha, exact_mean
+from conformask._tables import Table, names_and_values, plain_of
+from conformask._units import OnEmpty, check_groups
+from conformask.control import Method, as_method
+from conformask.losses import LossLike, as_loss
+from conformask.profiles import ScoreProfiles
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["GroupRisks", "leave_one_group_out"]
+
+
+@dataclass(frozen=True, eq=False)
+class GroupRisks:
+    """The risk of each group, calibrated on the images of the others.
+
+    Attributes
+    ----------
+    alpha : float
+        The risk level.
+    groups : tuple of ints or strings (G,)
+        The groups, in the order in which they came.
+    risks : float64 array (G,)
+        Mean loss of each group's images, in [0, 1]; NaN if none counts.
+    lambda_hats : float64 array (G,)
+        Where the others cut the sets.
+    n_images : int64 array (G,)
+        Number of the group's images that count.
+
+    See Also
+    --------
+    leave_one_group_out : Finds them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from conformask.metrics import GroupRisks
+    >>> found = GroupRisks(0.1, ("a", "b"), np.array([0.05, 0.25]), np.array([0.8, 0.9]), np.array([40, 50]))
+    >>> print(found)
+    group    risk  lambda-hat  images
+    b      0.2500         0.9      50
+    a      0.0500         0.8      40
+    """
+
+    alpha: float
+    groups: tuple[int | str, ...]
+    risks: NDArray[np.float64]
+    lambda_hats: NDArray[np.float64]
+    n_images: NDArray[np.int64]
+
+    @property
+    def mean_risk(self) -> float:
+        """The mean over groups of their risks."""
+        return exact_mean(self.risks)
+
+    def _table(self) -> Table:
+        found = zip(self.groups, self.risks, self.lambda_hats, self.n_images, strict=True)
+        rows = [
+            (str(group), f"{risk:.4f}", f"{lam:.6g}", f"{n}")
+            for group, risk, lam, n in sorted(found, key=lambda row: -np.nan_to_num(row[1], nan=-1.0))
+        ]
+        return Table(f"Groups, each left out of calibration at alpha = {self.alpha:g}", _HEADER, rows)
+
+    def __str__(self) -> str:
+        return plain_of(self._table())
+
+    def _repr_html_(self) -> str:
+        rows = [("alpha", f"{self.alpha:g}"), ("mean over groups", f"{self.mean_risk:.4f}")]
+        return f"<div>{names_and_values('Leave one group out', rows).html()}{self._table().html()}</div>"
+
+
+_HEADER = ("group", "risk", "lambda-hat", "images")
+
+
+def leave_one_group_out(
+    profiles: ScoreProfiles,
+    groups: Any = None,
+    *,
+    alpha: float = 0.1,
+    loss: LossLike = "miscoverage",
+    method: Method | str = "crc",
+    on_empty: OnEmpty = "skip",
+) -> GroupRisks:
+    r"""The risk of each group of images where the images of all others calibrate, one by one.
+
+    A diagnosis, for data of too few groups (sequences, patients, hospitals) to calibrate with ``groups=``. Images of
+    one group are alike: calibrated as single images, they promise nothing about a new group. How far the risks of
+    groups lie from alpha shows what that would do. It is no guarantee.
+
+    Parameters
+    ----------
+    profiles : ScoreProfiles
+        The images: :func:`~conformask.profile`, or ``profiles_`` of a calibrator.
+    groups : sequence of n ints or strings, or None
+        What each image belongs to; None takes the groups of the profiles.
+    alpha : float in (0, 1), default=0.1
+        The risk level.
+    loss : MiscoverageLoss or another loss, "miscoverage", "binary" or a function, default="miscoverage"
+        The loss.
+    method : CRC, PAC, RCPS or "crc", default="crc"
+        How the risk is controlled.
+    on_empty : {"skip", "raise", "zero_loss"}, default="skip"
+        What becomes of images on which the loss is undefined.
+
+    Returns
+    -------
+    GroupRisks
+
+    Raises
+    ------
+    InfeasibleRiskError
+        If the images of the others are too few.
+    TypeError, ValueError
+        If profiles are binned, which know no single image, or there are fewer than two groups.
+
+    See Also
+    --------
+    conformask.ConformalRiskCalibrator.fit : With ``groups``, promises for a new group.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.dirichlet(np.ones(3), size=(60, 8, 8)).transpose(0, 3, 1, 2)
+    >>> y = rng.integers(0, 3, (60, 8, 8))
+    >>> y[40:] = X[40:].argmax(axis=1)  # on the last sequence the model is right
+    >>> found = cm.metrics.leave_one_group_out(cm.profile(X, y), np.arange(60) // 20, alpha=0.2)
+    >>> found.risks.round(2).tolist()
+    [0.39, 0.33, 0.0]
+    """
+    if not isinstance(profiles, ScoreProfiles):
+        raise TypeError(
+            f"profiles must be ScoreProfiles, which know each image, got {type(profiles).__name__}: "
+            "cm.profile(X, y) makes them, and profiles_ of a calibrator with profile='exact' holds them"
+        )
+    names = profiles._groups if groups is None else check_groups(groups, len(profiles))
+    if names is None:
+        raise ValueError("groups must be given: the profiles were made without")
+    distinct, level = list(dict.fromkeys(names)), check_alpha(alpha)
+    if len(distinct) < 2:
+        raise ValueError(f"groups must hold at least two different ones, got {distinct}")
+    images = profiles._counting(None)
+    asked, controlled = as_loss(loss), as_method(method)
+    lams, risks, counts = [], [], []
+    for group in distinct:
+        own = np.array([name == group for name in names])
+        lam = images[~own].lambda_hat(asked, float(level), method=controlled, on_empty=on_empty)
+        tested = images[own]
+        units = tested._units(asked, on_empty)
+        lams.append(lam)
+        risks.append(tested._risk(asked, lam, units))
+        counts.append(units.n)
+    return GroupRisks(float(level), tuple(distinct), np.array(risks), np.array(lams), np.array(counts))
