@@ -154,15 +154,16 @@ impl SizeCounter {
             self.unpack();
         }
         self.largest += most;
+        let packed = self.packed.as_mut_slice();
         let (code_quads, rest) = codes.as_chunks::<4>();
         let (size_quads, rest_of_sizes) = sizes.as_chunks::<4>();
         for (codes, sizes) in code_quads.iter().zip(size_quads) {
-            for (lane, (&code, &size)) in codes.iter().zip(sizes).enumerate() {
-                self.packed[(code - VOID) as usize][lane] += (size as u64) << 32 | 1;
+            for lane in 0..4 {
+                packed[(codes[lane] - VOID) as usize][lane] += (sizes[lane] as u64) << 32 | 1;
             }
         }
         for (&code, &size) in rest.iter().zip(rest_of_sizes) {
-            self.packed[(code - VOID) as usize][0] += (size as u64) << 32 | 1;
+            packed[(code - VOID) as usize][0] += (size as u64) << 32 | 1;
         }
     }
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from scipy import special
 
-from conformask._exact import exact_mean
-
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["LEVEL", "Finding", "Interval", "conclusion", "mean_interval"]
+__all__ = ["LEVEL", "Finding", "Interval", "conclusion", "mean_interval", "mean_intervals"]
 
 LEVEL = 0.95
 
@@ -37,22 +35,43 @@ def mean_interval(values: NDArray[np.float64], units: str) -> Interval:
     Of numbers that are 0 or 1 the exact binomial one (Clopper, Pearson 1934); else Student's, cut to [0, 1]; of fewer
     than two, where neither holds, all of [0, 1].
     """
-    values = values[~np.isnan(values)]
-    n, tail = len(values), (1 - LEVEL) / 2
-    if n and np.isin(values, (0.0, 1.0)).all():
-        k = int(values.sum())
-        low = special.betaincinv(k, n - k + 1, tail) if k else 0.0
-        high = special.betaincinv(k + 1, n - k, 1 - tail) if k < n else 1.0
-        return Interval(float(low), float(high), f"Clopper-Pearson over {n} {units}")
-    if n < 2:
-        return Interval(0.0, 1.0, f"unknown from {n} {units}")
-    mean, half = exact_mean(values), half_width(float(values.std(ddof=1)), n, n - 1)
-    return Interval(max(mean - half, 0.0), min(mean + half, 1.0), f"Student's t over {n} {units}")
+    n = int((~np.isnan(values)).sum())
+    [(low, high)] = mean_intervals(values[:, None]).tolist()
+    kind = "Clopper-Pearson" if _is_binary(values) else "Student's t" if n > 1 else ""
+    return Interval(low, high, f"{kind} over {n} {units}" if kind else f"unknown from {n} {units}")
 
 
-def half_width(deviation: float, n: int, freedom: int) -> float:
+def mean_intervals(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The limits (K, 2) of :func:`mean_interval` for each of K columns."""
+    known = ~np.isnan(values)
+    n, filled = known.sum(axis=0), np.where(known, values, 0.0)
+    sums = _exact_sums(filled)
+    mean = sums / np.maximum(n, 1)
+    deviation = np.sqrt(_exact_sums(np.where(known, values - mean, 0.0) ** 2) / np.maximum(n - 1, 1))
+    half = half_width(deviation, n, n - 1)
+    student = np.where(n > 1, [mean - half, mean + half], [[0.0], [1.0]]).clip(0.0, 1.0)
+    tail = (1 - LEVEL) / 2
+    least = np.where(sums > 0, special.betaincinv(np.maximum(sums, 1), n - sums + 1, tail), 0.0)
+    most = np.where(sums < n, special.betaincinv(sums + 1, np.maximum(n - sums, 1), 1 - tail), 1.0)
+    limits: NDArray[np.float64] = np.where(_is_binary(values), [least, most], student).T
+    return limits
+
+
+def _exact_sums(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The sum of each column, the same for any order."""
+    return np.array([math.fsum(column) for column in values.T.tolist()])
+
+
+def _is_binary(values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Whether what is not NaN is 0 or 1, and something is."""
+    is_binary: NDArray[np.bool_] = ((values == 0) | (values == 1) | np.isnan(values)).all(axis=0)
+    return is_binary & ~np.isnan(values).all(axis=0)
+
+
+def half_width(deviation: ArrayLike, n: ArrayLike, freedom: ArrayLike) -> Any:
     """Half of Student's interval of a mean of n numbers with a standard deviation."""
-    return float(special.stdtrit(freedom, (1 + LEVEL) / 2)) * deviation / math.sqrt(n)
+    quantile = special.stdtrit(np.maximum(freedom, 1), (1 + LEVEL) / 2)
+    return quantile * deviation / np.sqrt(np.maximum(n, 1))
 
 
 class Finding(NamedTuple):
@@ -96,7 +115,7 @@ def conclusion(found: Finding) -> str:
         )
     of_calibration = 0.0
     if found.n_calibration and found.n_test > 1:
-        of_calibration = half_width(found.deviation, found.n_calibration, found.n_test - 1)
+        of_calibration = float(half_width(found.deviation, found.n_calibration, found.n_test - 1))
     if found.excess <= math.hypot(found.margin, of_calibration):
         return (
             f"The {what} is {beyond} {level} by more than these {found.units} scatter, but by no more than "

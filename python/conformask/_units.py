@@ -125,13 +125,15 @@ def counted_images(losses: NDArray[np.float64], on_empty: OnEmpty) -> NDArray[np
 
 
 def unit_means(values: NDArray[np.float64], groups: Sequence[int | str] | None) -> NDArray[np.float64]:
-    """What each unit counts with: an image by its value, a group by the mean of those that are not NaN."""
+    """What each unit counts with, by the first axis: an image by its value, a group by the mean of those not NaN."""
     if groups is None:
         return values
-    members: dict[int | str, list[float]] = {}
-    for group, value in zip(groups, values.tolist(), strict=True):
-        members.setdefault(group, []).append(value)
-    return np.array([exact_mean(np.array(each)) for each in members.values()])
+    members: dict[int | str, list[int]] = {}
+    for index, group in enumerate(groups):
+        members.setdefault(group, []).append(index)
+    columns = values.reshape(len(values), -1).T
+    means = [[exact_mean(column[own]) for own in members.values()] for column in columns]
+    return np.array(means).T.reshape(len(members), *values.shape[1:])
 
 
 def check_groups(groups: Any, n: int | None) -> list[int | str] | None:

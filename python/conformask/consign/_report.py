@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from conformask._exact import exact_mean
-from conformask._intervals import Finding, conclusion, mean_interval
+from conformask._intervals import Finding, conclusion, mean_interval, mean_intervals
 from conformask._units import unit_means
 from conformask.report import ClassCoverage, CoverageReport
 
@@ -70,18 +70,18 @@ def _classes(
     contained: NDArray[np.bool_], totals: NDArray[np.int64], groups: list[int | str] | None, names: list[str]
 ) -> tuple[ClassCoverage, ...]:
     """How the images that hold each class are covered."""
-    rows = []
-    for label, name in enumerate(names):
-        holds = totals[:, label] > 0
-        values = unit_means(np.where(holds, contained, np.nan), groups)
-        rows.append(
-            ClassCoverage(
-                label=label,
-                name=name,
-                coverage=exact_mean(values),
-                coverage_interval=mean_interval(values, "").ends,
-                n_images=int(holds.sum()),
-                n_pixels=int(totals[:, label].sum()),
-            )
+    holds = totals > 0
+    coverages = unit_means(np.where(holds, contained[:, None], np.nan), groups)
+    return tuple(
+        ClassCoverage(
+            label=label,
+            name=name,
+            coverage=exact_mean(coverages[:, label]),
+            coverage_interval=(low, high),
+            n_images=int(holds[:, label].sum()),
+            n_pixels=int(totals[:, label].sum()),
         )
-    return tuple(rows)
+        for label, (name, (low, high)) in enumerate(
+            zip(names, mean_intervals(coverages).tolist(), strict=True)
+        )
+    )

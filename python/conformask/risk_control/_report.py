@@ -11,7 +11,7 @@ import numpy as np
 
 from conformask._backend import Counts
 from conformask._exact import covered_share, exact_mean, per_pixel, share_of
-from conformask._intervals import Finding, conclusion, mean_interval
+from conformask._intervals import Finding, conclusion, mean_interval, mean_intervals
 from conformask._units import check_groups, counted_images, unit_means
 from conformask.losses import loss_values
 from conformask.report import ClassRisk, RiskReport
@@ -83,19 +83,25 @@ def _classes(
     names: list[str],
 ) -> tuple[ClassRisk, ...]:
     """How each class fares: shares and sizes are those of the images that hold it."""
-    miss_rates, set_sizes = share_of(missed, totals), share_of(sizes, totals)
-    rows = []
-    for label, name in enumerate(names):
-        values = unit_means(miss_rates[:, label], groups)
-        rows.append(
-            ClassRisk(
-                label=label,
-                name=name,
-                miss_rate=exact_mean(values),
-                miss_rate_interval=mean_interval(values, "").ends,
-                set_size=exact_mean(unit_means(set_sizes[:, label], groups)),
-                n_images=int((totals[:, label] > 0).sum()),
-                n_pixels=int(totals[:, label].sum()),
+    miss_rates = unit_means(share_of(missed, totals), groups)
+    set_sizes = unit_means(share_of(sizes, totals), groups)
+    return tuple(
+        ClassRisk(
+            label=label,
+            name=name,
+            miss_rate=exact_mean(miss_rates[:, label]),
+            miss_rate_interval=(low, high),
+            set_size=exact_mean(set_sizes[:, label]),
+            n_images=n_images,
+            n_pixels=n_pixels,
+        )
+        for label, (name, (low, high), n_images, n_pixels) in enumerate(
+            zip(
+                names,
+                mean_intervals(miss_rates).tolist(),
+                (totals > 0).sum(axis=0).tolist(),
+                totals.sum(axis=0).tolist(),
+                strict=True,
             )
         )
-    return tuple(rows)
+    )
