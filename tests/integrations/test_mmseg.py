@@ -171,12 +171,18 @@ def test_evaluation_on_the_other_half(
     report = expected.evaluate(X[rest], y[rest])
     assert found == {
         "conformal_test/risk": report.empirical_risk,
+        "conformal_test/risk_low": report.interval[0],
+        "conformal_test/risk_high": report.interval[1],
         "conformal_test/activation_ratio": report.activation_ratio,
         "conformal_test/coverage": report.coverage,
         "conformal_test/n_images": 12,
         "conformal_test/alpha": 0.2,
     }
-    np.testing.assert_array_equal(runner.test_loop.evaluator.metrics[0].report_.losses, report.losses)
+    metric = runner.test_loop.evaluator.metrics[0]
+    np.testing.assert_array_equal(metric.report_.losses, report.losses)
+    assert metric.report_.to_dict() == expected.evaluate(
+        X[rest], y[rest], class_names=metric.dataset_meta["classes"]
+    ).to_dict()
     assert cm.ConformalRiskCalibrator.load(file).recalibrate(alpha=0.3).lambda_hat_ < expected.lambda_hat_
 
 
@@ -242,6 +248,7 @@ def test_configs_of_the_readme(workspace: Workspace) -> None:
     assert "conformal/n_images: 11" in calibrated
     assert cm.ConformalRiskCalibrator.load(workspace.folder / "calibrator.json").n_images_ == 11
     assert "conformal_test/n_images: 12" in evaluated
+    assert re.search(r"^class +miss rate +95 % interval +set size +images +pixels$", evaluated, re.MULTILINE)
     assert "mIoU" in evaluated
     assert len(list(workspace.folder.glob("pictures/vis_data/vis_image/*.png"))) == N_IMAGES
 

@@ -295,7 +295,7 @@ def test_nothing_is_changed_in_place() -> None:
     for score in PIXEL_SCORES:
         for inputs in ("probabilities", "logits", "scores"):
             by_tensor(X, y, score, inputs)
-            coverage(X, y, 0.7, score, inputs, 255, 0)
+            coverage(X, y, [0.7], score, inputs, 255, 0)
     by_tensor(X, y, "lac", "probabilities", activation=True)
     for score in SCORES:
         prediction_sets(shares_of(X, "probabilities"), score, 0.7)
