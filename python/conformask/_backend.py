@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from conformask import _core, kernels
-from conformask._arrays import label_array, score_array
+from conformask import _core
+from conformask._arrays import label_array
 from conformask._tensors import is_tensor
+from conformask.kernels.maps import sets_at, sizes_at
 from conformask.scores import APS, LAC, RAPS, SACP, CallableScore, ConformityScore, scored
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def profile(
         found: _core.ExactProfile
         found = profile_tensor(maps, labels, score, inputs, ignore_index, activation, first)
         return found
-    array, kernel, numbers = scored(score, score_array(maps), inputs, first)
+    array, kernel, numbers = scored(score, maps, inputs, first)
     return _core.ExactProfile.build(
         array, label_array(labels), kernel, numbers, ignore_index, activation, first
     )
@@ -53,7 +54,7 @@ def masks(maps: Any, lam: float, score: ConformityScore, inputs: str, first: int
 
         found: NDArray[np.bool_] = masks_of(maps, score, lam, inputs, first).cpu().numpy()
         return found
-    return kernels.threshold(maps, lam, score, inputs=inputs, first_image=first)
+    return sets_at(lam, scored(score, maps, inputs, first), first)
 
 
 def set_sizes(maps: Any, lam: float, score: ConformityScore, inputs: str, first: int) -> NDArray[np.uint16]:
@@ -63,7 +64,7 @@ def set_sizes(maps: Any, lam: float, score: ConformityScore, inputs: str, first:
 
         found: NDArray[np.int64] = masks_of(maps, score, lam, inputs, first).sum(dim=1).cpu().numpy()
         return found.astype(np.uint16)
-    return kernels.set_size(maps, lam, score, inputs=inputs, first_image=first)
+    return sizes_at(lam, scored(score, maps, inputs, first), first)
 
 
 def coverage(
@@ -81,7 +82,7 @@ def coverage(
 
         counts: Counts = coverage(maps, labels, lam, score, inputs, ignore_index, first)
         return counts
-    array, kernel, numbers = scored(score, score_array(maps), inputs, first)
+    array, kernel, numbers = scored(score, maps, inputs, first)
     return _core.coverage(array, label_array(labels), lam, kernel, numbers, ignore_index, first)
 
 

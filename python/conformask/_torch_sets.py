@@ -102,7 +102,8 @@ def coverage(
         parts = []
         for planes, part, first in bands_of(image, labels, n_bands):
             targets, valid = check_labels(part, ignore_index, n_classes, first_image + i)
-            check_scores(planes, planes.amax(dim=0).reshape(-1), valid, inputs, first_image + i, first)
+            largest = planes.amax(dim=0).reshape(-1)
+            check_scores(planes, largest, valid, inputs, first_image + i, first, labels.shape)
             sets = prediction_sets(shares_of(planes[None], inputs), score, lam)[0]
             missed = valid & ~sets.gather(0, targets.reshape(1, *part.shape)).reshape(-1)
             parts.append(
