@@ -325,7 +325,7 @@ def count(images: Any) -> int | None:
     """The number of images, if it is known before they are read."""
     try:
         return len(images)
-    except TypeError:  # a generator, or a loader that cannot tell
+    except (TypeError, RuntimeError):  # a generator, a loader or a nested tensor, which cannot tell
         return None
 
 
