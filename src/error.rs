@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use crate::place::{Pixel, Six};
+
 /// A result whose error is [`enum@Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -35,7 +37,7 @@ pub enum Error {
         max: usize,
     },
     /// A lambda that is NaN or negative.
-    #[error("lam must be at least 0, got {value}{whose}")]
+    #[error("lam must be at least 0, got {}{whose}", Six(*value))]
     Lambda {
         /// The lambda.
         value: f64,
@@ -96,8 +98,8 @@ pub enum Error {
         image: usize,
         /// Index of the class.
         class: usize,
-        /// Row-major index of the pixel.
-        pixel: usize,
+        /// The pixel.
+        pixel: Pixel,
         /// The value.
         value: f64,
     },
@@ -110,8 +112,8 @@ pub enum Error {
         sample: usize,
         /// Index of the class.
         class: usize,
-        /// Row-major index of the pixel.
-        pixel: usize,
+        /// The pixel.
+        pixel: Pixel,
         /// The value.
         value: f64,
     },
@@ -152,31 +154,34 @@ pub enum Error {
     },
     /// A negative probability.
     #[error(
-        "X holds a negative probability in image {image}: class {class} is {value} at pixel {pixel}; \
-         if these are logits, say inputs='logits'"
+        "X holds a negative probability in image {image}: class {class} is {} at pixel {pixel}; \
+         if these are logits, say inputs='logits'",
+        Six(*value)
     )]
     Negative {
         /// Index of the image.
         image: usize,
         /// Index of the class.
         class: usize,
-        /// Row-major index of the pixel.
-        pixel: usize,
+        /// The pixel.
+        pixel: Pixel,
         /// The value.
         value: f64,
     },
     /// A score that is not ours gave what is no critical value.
     #[error(
-        "the conformity score gives {value} to class {class} at pixel {pixel} of image {image}: critical values must be in \
-         [0, {max}]; set the score's attribute lambda_max if they may be larger"
+        "the conformity score gives {} to class {class} at pixel {pixel} of image {image}: critical values must be in \
+         [0, {}]; set the score's attribute lambda_max if they may be larger",
+        Six(*value),
+        Six(*max)
     )]
     CriticalValue {
         /// Index of the image.
         image: usize,
         /// Index of the class.
         class: usize,
-        /// Row-major index of the pixel.
-        pixel: usize,
+        /// The pixel.
+        pixel: Pixel,
         /// The value.
         value: f64,
         /// The largest critical value.
@@ -184,14 +189,15 @@ pub enum Error {
     },
     /// Probabilities that do not sum to 1.
     #[error(
-        "the probabilities of image {image} sum to {sum} at pixel {pixel}, not to 1 within {tolerance}; \
-         pass softmax probabilities over the class axis (axis 1), or say inputs='logits' or 'scores'"
+        "the probabilities of image {image} sum to {} at pixel {pixel}, not to 1 within {tolerance}; \
+         pass softmax probabilities over the class axis (axis 1), or say inputs='logits' or 'scores'",
+        Six(*sum)
     )]
     NotNormalised {
         /// Index of the image.
         image: usize,
-        /// Row-major index of the pixel.
-        pixel: usize,
+        /// The pixel.
+        pixel: Pixel,
         /// The sum over the classes.
         sum: f64,
         /// The largest allowed distance from 1.
@@ -202,16 +208,16 @@ pub enum Error {
     NoScore {
         /// Index of the image.
         image: usize,
-        /// Row-major index of the pixel.
-        pixel: usize,
+        /// The pixel.
+        pixel: Pixel,
     },
     /// A set from which nothing can be drawn.
     #[error("masks hold an empty set in image {image} at pixel {pixel}: there is no class to draw")]
     EmptySet {
         /// Index of the image.
         image: usize,
-        /// Row-major index of the pixel.
-        pixel: usize,
+        /// The pixel.
+        pixel: Pixel,
     },
     /// Not `(m, H, W)` or `(m, D, H, W)`, or nothing in it.
     #[error("{name} must have shape (m, H, W) or (m, D, H, W) and not be empty, got {shape:?}")]
@@ -267,6 +273,12 @@ pub enum Error {
         n_threads: usize,
         /// What the system says.
         reason: String,
+    },
+    /// Another thread writes to an array while it is read.
+    #[error("{name} changed while it was read: another thread writes to it; hand over a copy")]
+    Changed {
+        /// The argument as the caller wrote it.
+        name: &'static str,
     },
     /// Arrays that are no profile.
     #[error("not a profile: {0}")]

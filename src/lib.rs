@@ -19,6 +19,7 @@ pub mod loss;
 pub mod maps;
 pub mod metric;
 pub mod num;
+pub mod place;
 pub mod profile;
 pub mod risk;
 pub mod sample;

@@ -62,7 +62,8 @@ fn sets(masks: &ScoreMaps<'_, f32>, cancel: &Cancel) -> Result<Vec<Sets>> {
                 let members = (0..tile.n_classes()).filter(|&class| tile.plane(class)[j] != 0.0);
                 found.classes.extend(members.map(|class| class as u16));
                 if found.classes.len() as u32 == *found.starts.last().expect("just pushed") {
-                    return Err(Error::EmptySet { image: masks.name(band.image), pixel: pixels.start + j });
+                    let place = masks.place(band.image, pixels);
+                    return Err(Error::EmptySet { image: place.image, pixel: place.pixel(j) });
                 }
             }
         }

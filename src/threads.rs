@@ -10,6 +10,9 @@ use crate::error::{Error, Result};
 /// The environment variable that sets the number of threads.
 pub const THREADS_VARIABLE: &str = "CONFORMASK_NUM_THREADS";
 
+/// Threads for each processor, at most.
+const TIMES: usize = 4;
+
 struct Current {
     process: u32,
     n_threads: usize,
@@ -51,9 +54,24 @@ pub fn pool() -> Result<Arc<ThreadPool>> {
 /// The number of threads: as set, else as the environment says, else what affinity and cgroup allow.
 pub fn num_threads() -> usize {
     let requested = *REQUESTED.lock().unwrap_or_else(PoisonError::into_inner);
-    requested
-        .or_else(|| std::env::var(THREADS_VARIABLE).ok()?.trim().parse().ok().filter(|&n| n > 0))
-        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+    requested.or_else(of_environment).unwrap_or_else(processors)
+}
+
+/// What the environment says, if that is a number of threads that may be.
+fn of_environment() -> Option<usize> {
+    let n_threads = std::env::var(THREADS_VARIABLE).ok()?.trim().parse().ok()?;
+    // Counting processors takes longer than all else here.
+    let is_possible = n_threads > 0 && (n_threads <= TIMES || n_threads <= most_threads());
+    is_possible.then_some(n_threads)
+}
+
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// The largest number of threads that may be set: four times the processors that affinity and cgroup allow.
+pub fn most_threads() -> usize {
+    TIMES * processors()
 }
 
 /// Sets the number of threads of all kernels; `None` returns to the default.

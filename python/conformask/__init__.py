@@ -32,7 +32,7 @@ from conformask.profiles import BinnedProfiles, ScoreProfiles, profile
 from conformask.report import CoverageReport, RiskReport
 from conformask.risk_control import ConformalRiskCalibrator
 from conformask.scores import APS, LAC, RAPS, SACP
-from conformask.threads import get_num_threads, set_num_threads
+from conformask.threads import get_num_threads, set_num_threads, warn_of_environment
 
 if TYPE_CHECKING:
     from conformask import datasets, plotting
@@ -84,3 +84,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+warn_of_environment()

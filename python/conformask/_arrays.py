@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conformask._tensors import to_array
+from conformask._text import shown
 
 __all__ = [
     "INPUTS",
@@ -16,6 +17,7 @@ __all__ = [
     "Scores",
     "check_ignore_index",
     "check_inputs",
+    "check_masks",
     "clean_bools",
     "label_array",
     "mask_array",
@@ -27,18 +29,20 @@ Scores: TypeAlias = NDArray[np.floating[Any]]
 Labels: TypeAlias = NDArray[np.integer[Any]]
 R = TypeVar("R", bound=np.generic)
 
+_MOST_CLASSES = 2**16 - 1  # a set size fits 16 bits
+
 INPUTS = ("probabilities", "logits", "scores")
 
 
-def score_array(X: object, where: str = "") -> Scores:
+def score_array(X: object, where: str = "", name: str = "X") -> Scores:
     """`X` as float16, float32 or float64 in native byte order, aligned. Copied only if it is not."""
-    array = _one_array(X, "X", where)
+    array = _one_array(X, name, where)
     if array.dtype == object:
-        _refuse_mask(array, "X")
+        _refuse_mask(array, name)
         raise TypeError(
-            f"X is an object array{where}; pass float16, float32 or float64 (a list of images is fine)"
+            f"{name} is an object array{where}; pass float16, float32 or float64 (a list of images is fine)"
         )
-    return _floats(array, "X", where)
+    return _floats(array, name, where)
 
 
 def matrix_array(A: object, name: str = "A") -> Scores:
@@ -94,6 +98,16 @@ def mask_array(masks: object, name: str = "masks") -> NDArray[np.bool_]:
     return clean_bools(array)
 
 
+def check_masks(masks: NDArray[np.bool_], name: str = "masks", where: str = "") -> None:
+    """Refuses booleans (n, ...) that are no multi-labeled masks."""
+    if masks.ndim not in (4, 5):
+        raise ValueError(f"{name} must be (n, K, H, W) or (n, K, D, H, W), got {masks.shape}{where}")
+    if not masks.size:
+        raise ValueError(f"{name} is empty: its shape is {masks.shape}{where}")
+    if not 2 <= masks.shape[1] <= _MOST_CLASSES:
+        raise ValueError(f"{name} must have K from 2 to {_MOST_CLASSES}, got {masks.shape}{where}")
+
+
 def clean_bools(array: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The same booleans in bytes that are 0 or 1, copied only if some are not.
 
@@ -131,7 +145,7 @@ def check_ignore_index(ignore_index: object) -> int | None:
     if ignore_index is None:
         return None
     if isinstance(ignore_index, bool) or not isinstance(ignore_index, int | np.integer):
-        raise TypeError(f"ignore_index must be an int or None, got {ignore_index!r}")
+        raise TypeError(f"ignore_index must be an int or None, got {shown(ignore_index)}")
     if not -(2**63) <= int(ignore_index) < 2**63:
-        raise ValueError(f"ignore_index must fit int64, got {ignore_index}")
+        raise ValueError(f"ignore_index must fit int64, got {shown(ignore_index)}")
     return int(ignore_index)

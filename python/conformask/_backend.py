@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from conformask import _core, kernels
-from conformask._arrays import label_array, score_array
+from conformask import _core
+from conformask._arrays import label_array
 from conformask._tensors import is_tensor
+from conformask.kernels.maps import sets_at, sizes_at
 from conformask.scores import APS, LAC, RAPS, SACP, CallableScore, ConformityScore, scored
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def profile(
         found: _core.ExactProfile
         found = profile_tensor(maps, labels, score, inputs, ignore_index, activation, first)
         return found
-    array, kernel, numbers = scored(score, score_array(maps), inputs, first)
+    array, kernel, numbers = scored(score, maps, inputs, first)
     return _core.ExactProfile.build(
         array, label_array(labels), kernel, numbers, ignore_index, activation, first
     )
@@ -54,7 +55,7 @@ def masks(maps: Any, lam: float, score: ConformityScore, inputs: str, first: int
 
         found: NDArray[np.bool_] = masks_of(maps, score, lam, inputs, first).cpu().numpy()
         return found
-    return kernels.threshold(maps, lam, score, inputs=inputs, first_image=first)
+    return sets_at(lam, scored(score, maps, inputs, first), first)
 
 
 def set_sizes(maps: Any, lam: float, score: ConformityScore, inputs: str, first: int) -> NDArray[np.uint16]:
@@ -64,7 +65,7 @@ def set_sizes(maps: Any, lam: float, score: ConformityScore, inputs: str, first:
 
         found: NDArray[np.int64] = masks_of(maps, score, lam, inputs, first).sum(dim=1).cpu().numpy()
         return found.astype(np.uint16)
-    return kernels.set_size(maps, lam, score, inputs=inputs, first_image=first)
+    return sizes_at(lam, scored(score, maps, inputs, first), first)
 
 
 def coverage(
@@ -82,7 +83,7 @@ def coverage(
 
         counts: list[Counts] = coverage(maps, labels, lams, score, inputs, ignore_index, first)
         return counts
-    array, kernel, numbers = scored(score, score_array(maps), inputs, first)
+    array, kernel, numbers = scored(score, maps, inputs, first)
     return _core.coverage(array, label_array(labels), lams, kernel, numbers, ignore_index, first)
 
 

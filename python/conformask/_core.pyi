@@ -13,7 +13,9 @@ __all__ = [
     "N_BINS",
     "SOFTMAX_TAIL_DOUBLE",
     "SOFTMAX_TAIL_SINGLE",
+    "SUM_SLACK",
     "SUM_TOLERANCE",
+    "SUM_TOLERANCE_BFLOAT16",
     "BinnedProfile",
     "ConsignDecomposition",
     "ConsignSearch",
@@ -29,6 +31,7 @@ __all__ = [
     "get_num_threads",
     "label_hits",
     "mask_coverage",
+    "most_threads",
     "pairwise_correlation",
     "repeats_between",
     "repeats_within",
@@ -47,7 +50,9 @@ ACTIVATION_CELL_BITS: int
 N_BINS: int
 SOFTMAX_TAIL_DOUBLE: float
 SOFTMAX_TAIL_SINGLE: float
+SUM_SLACK: float
 SUM_TOLERANCE: float
+SUM_TOLERANCE_BFLOAT16: float
 __version__: str
 
 _Scores = NDArray[np.floating[Any]]
@@ -252,4 +257,5 @@ def truncated_svd(
 def smallest_probability(lam: float, double: bool) -> float: ...
 def data_pointer(x: _Scores) -> int: ...
 def get_num_threads() -> int: ...
+def most_threads() -> int: ...
 def set_num_threads(n_threads: int | None = None) -> None: ...

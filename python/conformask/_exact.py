@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from conformask._text import shown
+
 __all__ = [
     "as_fraction",
     "as_plain",
@@ -36,11 +38,11 @@ _TOLERANCE = Fraction(1, 10**12)
 def as_fraction(value: object, name: str) -> Fraction:
     """The number that the shortest decimal of `value` means: 0.7 is 7/10, not the float64 next to it."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, Real | np.floating):
-        raise TypeError(f"{name} must be a number, got {value!r}")
+        raise TypeError(f"{name} must be a number, got {shown(value)}")
     if isinstance(value, Rational):
         return Fraction(value)
     if not math.isfinite(value):
-        raise ValueError(f"{name} must be finite, got {value!r}")
+        raise ValueError(f"{name} must be finite, got {shown(value)}")
     return Fraction(str(value))
 
 
@@ -113,7 +115,7 @@ def check_alpha(alpha: object) -> Fraction:
     """`alpha` as a fraction in (0, 1)."""
     fraction = as_fraction(alpha, "alpha")
     if not 0 < fraction < 1:
-        raise ValueError(f"alpha must be in (0, 1), got {alpha!r}")
+        raise ValueError(f"alpha must be in (0, 1), got {shown(alpha)}")
     return fraction
 
 
@@ -121,7 +123,7 @@ def check_share(share: object, name: str) -> Fraction:
     """`share` as a fraction in (0, 1]."""
     fraction = as_fraction(share, name)
     if not 0 < fraction <= 1:
-        raise ValueError(f"{name} must be in (0, 1], got {share!r}")
+        raise ValueError(f"{name} must be in (0, 1], got {shown(share)}")
     return fraction
 
 
@@ -130,7 +132,9 @@ def check_lambda(lam: object) -> float:
     try:
         value = float(lam)  # type: ignore[arg-type]
     except (TypeError, ValueError):
-        raise TypeError(f"lam must be a number, got {lam!r}") from None
+        raise TypeError(f"lam must be a number, got {shown(lam)}") from None
+    except OverflowError:
+        value = math.inf if lam > 0 else -math.inf  # type: ignore[operator]
     if not value >= 0:
-        raise ValueError(f"lam must be at least 0, got {lam!r}")
+        raise ValueError(f"lam must be at least 0, got {shown(lam)}")
     return value

@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from conformask._arrays import label_array, mask_array, score_array
 from conformask._sequences import has_order
-from conformask._tensors import is_tensor, lives_elsewhere
+from conformask._tensors import check_tensor, is_tensor, lives_elsewhere
 
 __all__ = [
     "LABEL_MAPS",
@@ -63,6 +63,7 @@ class Layout:
 
 def _scores(value: Any, name: str, where: str) -> Any:
     # A tensor that NumPy cannot look at stays where it is: its own library computes there.
+    check_tensor(value, name, where)
     return value.detach() if lives_elsewhere(value) else score_array(value, where)
 
 
@@ -118,8 +119,10 @@ def walk(
         found = layout.convert(found, layout.name, where)
         if image is not None:
             _check_image(found, layout, image, volumes)
-        if labelled and not (is_tensor(found) and is_tensor(labels)):
-            labels = label_array(labels, label_name, where)
+        if labelled:
+            check_tensor(labels, label_name, where)
+            if not (is_tensor(found) and is_tensor(labels)):
+                labels = label_array(labels, label_name, where)
         if image is not None:
             found, labels = found[None], labels[None] if labelled else None
         if labelled:
@@ -322,7 +325,7 @@ def count(images: Any) -> int | None:
     """The number of images, if it is known before they are read."""
     try:
         return len(images)
-    except TypeError:  # a generator, or a loader that cannot tell
+    except (TypeError, RuntimeError):  # a generator, a loader or a nested tensor, which cannot tell
         return None
 
 

@@ -6,6 +6,8 @@ from typing import TypeAlias
 
 import numpy as np
 
+from conformask._text import shown
+
 __all__ = ["RandomState", "as_generator", "check_key"]
 
 RandomState: TypeAlias = int | np.random.Generator | np.random.RandomState | None
@@ -22,9 +24,9 @@ def check_key(random_state: object) -> int:
     if isinstance(random_state, np.random.RandomState):
         return int(random_state.randint(2**63, dtype=np.uint64))
     if isinstance(random_state, bool) or not isinstance(random_state, int | np.integer):
-        raise TypeError(f"random_state must be an int, a generator or None, got {random_state!r}")
+        raise TypeError(f"random_state must be an int, a generator or None, got {shown(random_state)}")
     if not 0 <= random_state < _KEYS:
-        raise ValueError(f"random_state must be at least 0 and below 2**128, got {random_state}")
+        raise ValueError(f"random_state must be at least 0 and below 2**128, got {shown(random_state)}")
     return int(random_state)
 
 

@@ -7,13 +7,43 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["is_tensor", "lives_elsewhere", "to_array"]
+__all__ = ["check_tensor", "is_coarse", "is_tensor", "lives_elsewhere", "to_array"]
+
+_FLOATS = ("float16", "bfloat16", "float32", "float64")
+_INTEGERS = tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
+_OTHERS = ("bool", "complex64", "complex128")  # which are refused by those who want others, or taken
 
 
 def is_tensor(value: object) -> bool:
     """Whether `value` is a tensor of PyTorch."""
     torch: Any = sys.modules.get("torch")
     return torch is not None and isinstance(value, torch.Tensor)
+
+
+def check_tensor(value: Any, name: str, where: str = "") -> None:
+    """Refuses tensors that are no plain array of numbers."""
+    if not is_tensor(value):
+        return
+    torch: Any = sys.modules["torch"]
+    if value.is_nested:
+        raise TypeError(f"{name} is a nested tensor{where}: pass a list of its tensors, {name}.unbind()")
+    if value.layout != torch.strided:
+        raise TypeError(f"{name} is a sparse tensor{where}: pass {name}.to_dense()")
+    if value.is_quantized:
+        raise TypeError(f"{name} is a quantized tensor{where}: pass {name}.dequantize()")
+    dtype = str(value.dtype).removeprefix("torch.")
+    if dtype not in _FLOATS + _INTEGERS + _OTHERS:
+        raise TypeError(
+            f"{name} is a tensor of {dtype}{where}: scores may be float16, bfloat16, float32 or float64, and labels "
+            "integers of 8 to 64 bits"
+        )
+
+
+def is_coarse(value: Any) -> bool:
+    """Whether numbers were rounded to bfloat16: those of a tensor, or of any in a list."""
+    if isinstance(value, list | tuple):
+        return any(map(is_coarse, value))
+    return is_tensor(value) and value.dtype == sys.modules["torch"].bfloat16
 
 
 def lives_elsewhere(value: Any) -> bool:
@@ -30,6 +60,7 @@ def to_array(value: Any, name: str, where: str = "") -> Any:
         return [to_array(each, name, where) for each in value]
     if not is_tensor(value):
         return value
+    check_tensor(value, name, where)
     if value.is_meta:
         raise ValueError(f"{name} is on the meta device{where}: it holds no data")
     tensor = value.detach()

@@ -22,13 +22,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from conformask import _core
+from conformask._tensors import is_coarse
 from conformask._torch_softmax import odds_of, slack, widened
 from conformask.scores import APS, LAC, RAPS, ConformityScore, lambda_max, rank_penalties
 
 __all__ = ["profile_tensor"]
 
 _BANDS = 8  # parts that an image is looked at in: what is computed of one must not be large
-_BFLOAT16_TOLERANCE = 1e-2  # how far its probabilities may sum from 1
 ROUNDING = 4 * torch.finfo(torch.float64).eps  # of a mass and the penalty of a rank
 
 
@@ -112,7 +112,7 @@ def bands_of(planes: Tensor, labels: Tensor, n_bands: int) -> Iterator[tuple[Ten
 def _profile_image(planes: Tensor, labels: Tensor, task: _Task, image: int) -> _Found:
     """An image, part by part, for the sake of memory."""
     bands = [
-        _profile_band(part, labels_of, task, image, first)
+        _profile_band(part, labels_of, task, image, first, labels.shape)
         for part, labels_of, first in bands_of(planes, labels, _BANDS)
     ]
     cells = [band.cells for band in bands if band.cells is not None]
@@ -124,12 +124,14 @@ def _profile_image(planes: Tensor, labels: Tensor, task: _Task, image: int) -> _
     )
 
 
-def _profile_band(planes: Tensor, labels: Tensor, task: _Task, image: int, first_pixel: int) -> _Found:
+def _profile_band(
+    planes: Tensor, labels: Tensor, task: _Task, image: int, first_pixel: int, shape: torch.Size
+) -> _Found:
     y, valid = check_labels(labels, task.ignore_index, task.n_classes, image)
     totals = torch.bincount(y[valid], minlength=task.n_classes)
 
     largest, top = (found.reshape(-1) for found in planes.max(dim=0))
-    check_scores(planes, largest, valid, task.inputs, image, first_pixel)
+    check_scores(planes, largest, valid, task.inputs, image, first_pixel, shape)
     top1_is_in = not isinstance(task.score, LAC) or task.score.include_top1
     missed = valid & (top != y) if top1_is_in else valid
     margin = slack(planes.dtype, task.inputs, task.n_classes)
@@ -277,28 +279,37 @@ def check_labels(
             f"ignore_index={ignore_index} is one of the K = {n_classes} classes; choose an index outside "
             f"[0, {n_classes})"
         )
-    y = labels.reshape(-1).long()
-    valid = torch.ones_like(y, dtype=torch.bool) if ignore_index is None else y != ignore_index
-    bad = valid & ((y < 0) | (y >= n_classes))  # which would end the process on a GPU
+    given = labels.reshape(-1).long()
+    valid = torch.ones_like(given, dtype=torch.bool) if ignore_index is None else given != ignore_index
+    y = given.where(valid, 0)  # a copy: another thread may write to what was given
+    bad = (y < 0) | (y >= n_classes)  # which would end the process on a GPU
     if bad.any():
         raise ValueError(
             f"y holds label {int(y[bad][0])} in image {image}, outside [0, {n_classes}) and not the ignore index "
             f"({ignore_index})"
         )
-    return y.where(valid, 0), valid
+    return y, valid
 
 
 def check_scores(
-    planes: Tensor, largest: Tensor, valid: Tensor, inputs: str, image: int, first_pixel: int = 0
+    planes: Tensor,
+    largest: Tensor,
+    valid: Tensor,
+    inputs: str,
+    image: int,
+    first_pixel: int = 0,
+    shape: torch.Size | None = None,
 ) -> None:
-    """Refuses what the kernels refuse, at labelled pixels."""
+    """Refuses what the kernels refuse, at labelled pixels of a part of an image of a shape; without one, of all."""
     smallest = planes.amin(dim=0).reshape(-1)
 
     def refuse(bad: Tensor, words: str) -> None:
         bad = bad & valid
         if bad.any():
             pixel = int(bad.nonzero()[0])
-            raise ValueError(words.format(image=image, pixel=first_pixel + pixel, **_value_at(planes, pixel)))
+            at = np.unravel_index(first_pixel + pixel, planes.shape[1:] if shape is None else shape)
+            place = f"({', '.join(map(str, at))})"
+            raise ValueError(words.format(image=image, pixel=place, **_value_at(planes, pixel)))
 
     refuse(
         ~(largest.isfinite() & smallest.isfinite()),
@@ -317,13 +328,12 @@ def check_scores(
             "the scores of image {image} sum to 0 at pixel {pixel}: there is nothing to normalise",
         )
         return
-    half = planes.dtype == torch.bfloat16
-    tolerance = _BFLOAT16_TOLERANCE if half else _core.SUM_TOLERANCE
+    tolerance = _core.SUM_TOLERANCE_BFLOAT16 if is_coarse(planes) else _core.SUM_TOLERANCE
     total = torch.zeros_like(largest, dtype=torch.float64)
     for plane in planes:
         total += plane.reshape(-1)
     refuse(
-        (total - 1).abs() > tolerance,
+        (total - 1).abs() > tolerance + _core.SUM_SLACK,
         f"the probabilities of image {{image}} sum to {{total}} at pixel {{pixel}}, not to 1 within {tolerance}; "
         "pass softmax probabilities over the class axis (axis 1), or say inputs='logits' or 'scores'",
     )
@@ -336,8 +346,8 @@ def _value_at(planes: Tensor, pixel: int) -> dict[str, Any]:
         (k for k, value in enumerate(column) if not math.isfinite(value)),
         min(range(len(column)), key=column.__getitem__),
     )
-    value = "NaN" if math.isnan(column[k]) else column[k]  # as the kernels write it
-    return {"k": k, "value": value, "total": sum(column)}
+    value = "NaN" if math.isnan(column[k]) else f"{column[k]:.6g}"  # as the kernels write it
+    return {"k": k, "value": value, "total": f"{sum(column):.6g}"}
 
 
 def _to_numpy(tensor: Tensor) -> NDArray[Any]:

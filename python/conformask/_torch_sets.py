@@ -103,7 +103,8 @@ def coverage(
         parts = []
         for planes, part, first in bands_of(image, labels, n_bands):
             targets, valid = check_labels(part, ignore_index, n_classes, first_image + i)
-            check_scores(planes, planes.amax(dim=0).reshape(-1), valid, inputs, first_image + i, first)
+            largest = planes.amax(dim=0).reshape(-1)
+            check_scores(planes, largest, valid, inputs, first_image + i, first, labels.shape)
             shares = shares_of(planes[None], inputs)
             parts.append(
                 torch.stack([_counts(prediction_sets(shares, score, lam)[0], targets, valid) for lam in lams])

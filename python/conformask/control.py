@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from scipy import special
 
 from conformask._exact import as_fraction, as_plain, check_alpha, number_from_json
+from conformask._text import shown
 from conformask.exceptions import InfeasibleRiskError
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ class _WithConfidence(Method):
     def __post_init__(self) -> None:
         delta = as_fraction(self.delta, "delta")
         if not 0 < delta < 1:
-            raise ValueError(f"delta must be in (0, 1), got {self.delta!r}")
+            raise ValueError(f"delta must be in (0, 1), got {shown(self.delta)}")
         object.__setattr__(self, "delta", as_plain(self.delta, "delta"))
 
     def n_needed(self, alpha: Fraction) -> int:

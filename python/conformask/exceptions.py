@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 __all__ = [
     "DroppedImagesWarning",
     "DuplicateImagesWarning",
@@ -65,10 +67,11 @@ class InfeasibleRiskError(ValueError):
     @property
     def finding(self) -> str:
         """What was found, without what to do about it."""
+        needed = str(self.n_needed) if self.n_needed < 10**15 else f"{Decimal(self.n_needed):.6g}"
         skipped = f" ({self.n_skipped} images without a labelled pixel that counts are left out)"
         return (
             f"no lambda controls the risk at alpha={self.alpha} with {self.n_images:g} {self.unit}"
-            f"{skipped if self.n_skipped else ''}: at least {self.n_needed} are needed"
+            f"{skipped if self.n_skipped else ''}: at least {needed} are needed"
         )
 
     def __str__(self) -> str:

@@ -24,6 +24,7 @@ from conformask._exact import (
     tolerated,
 )
 from conformask._sequences import listed, listed_by_class
+from conformask._text import shown
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -125,13 +126,13 @@ class MiscoverageLoss(Loss):
         if isinstance(weights, str):
             if weights != "balanced":
                 raise ValueError(
-                    f"class_weights must be 'balanced', None or a sequence of floats, got {weights!r}"
+                    f"class_weights must be 'balanced', None or a sequence of floats, got {shown(weights)}"
                 )
         elif weights is not None:
             weights = listed_by_class(weights, "class_weights")
             fractions = [as_fraction(weight, "class_weights") for weight in weights]
             if min(fractions, default=0) < 0 or not any(fractions):
-                raise ValueError(f"class_weights must be at least 0, and one above it, got {weights!r}")
+                raise ValueError(f"class_weights must be at least 0, and one above it, got {shown(weights)}")
             plain = tuple(as_plain(weight, "class_weights") for weight in weights)
             object.__setattr__(self, "class_weights", plain)
         if self.classes is not None:
@@ -444,10 +445,10 @@ def _check_share(loss: Loss, name: str) -> None:
 def _class_indices(classes: Any) -> tuple[int, ...]:
     labels = listed(classes, "classes")
     if any(isinstance(label, bool | np.bool_) or not isinstance(label, int | np.integer) for label in labels):
-        raise TypeError(f"classes must hold class indices (ints), got {classes!r}")
+        raise TypeError(f"classes must hold class indices (ints), got {shown(classes)}")
     indices = tuple(int(label) for label in labels)
     if not indices or min(indices) < 0 or len(set(indices)) < len(indices):
-        raise ValueError(f"classes must be distinct class indices, at least one, got {classes!r}")
+        raise ValueError(f"classes must be distinct class indices, at least one, got {shown(classes)}")
     return indices
 
 

@@ -13,6 +13,8 @@ import numpy as np
 from conformask import _core
 from conformask._arrays import Scores, score_array
 from conformask._exact import as_fraction
+from conformask._tensors import is_coarse
+from conformask._text import shown
 
 __all__ = ["APS", "LAC", "RAPS", "SACP", "ConformityScore", "ScoreLike"]
 
@@ -269,7 +271,7 @@ def as_score(conformity_score: object) -> ConformityScore:
     if callable(conformity_score) and not isinstance(conformity_score, type):
         lambda_max = float(getattr(conformity_score, "lambda_max", 1.0))
         if not (math.isfinite(lambda_max) and lambda_max > 0):
-            raise ValueError(f"the score's lambda_max must be finite and above 0, got {lambda_max!r}")
+            raise ValueError(f"the score's lambda_max must be finite and above 0, got {shown(lambda_max)}")
         return CallableScore(conformity_score, lambda_max)
     raise ValueError(
         f"conformity_score must be one of {sorted(_BY_NAME)}, a score such as LAC(), or a function, "
@@ -285,15 +287,16 @@ class Scored(NamedTuple):
     inputs: str
 
 
-def scored(conformity_score: ConformityScore, maps: Scores, inputs: str, first_image: int = 0) -> Scored:
+def scored(conformity_score: ConformityScore, X: Any, inputs: str, first_image: int = 0) -> Scored:
     """Maps as the kernel of a score wants them: as they are, or what a function makes of them.
 
     Of the first images of a call a function must make the same when it sees them one by one.
     """
-    kernel = conformity_score._kernel()
+    maps, kernel = score_array(X), conformity_score._kernel()
     base = conformity_score.base if isinstance(conformity_score, SACP) else conformity_score
     if not isinstance(base, CallableScore):
-        return Scored(maps, kernel, inputs)
+        is_rounded = inputs == "probabilities" and is_coarse(X)  # which the array does not know any more
+        return Scored(maps, kernel, "bfloat16 probabilities" if is_rounded else inputs)
     criticals = _criticals(base, maps)
     if first_image == 0 and maps.ndim in (4, 5) and len(maps) > 1:
         _check_alone(base, maps, criticals)
@@ -304,7 +307,7 @@ def _criticals(score: CallableScore, maps: Scores) -> Scores:
     """What a function makes of maps, an array like them."""
     given = maps.view()
     given.flags.writeable = False  # it is the caller's own
-    criticals = score_array(score.function(given), f" from the conformity score {score}")
+    criticals = score_array(score.function(given), name=f"what the conformity score {score} returns")
     if criticals.shape != maps.shape:
         raise ValueError(
             f"the conformity score {score} must return an array like X {maps.shape}, got {criticals.shape}"
@@ -380,5 +383,5 @@ def _set_int(score: object, name: str, least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise TypeError(f"{name} must be an int, got {value!r}")
     if value < least:
-        raise ValueError(f"{name} must be at least {least}, got {value}")
+        raise ValueError(f"{name} must be at least {least}, got {shown(value)}")
     object.__setattr__(score, name, int(value))

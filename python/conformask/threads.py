@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import os
+
 from conformask import _core
+from conformask._text import shown
+from conformask._warnings import warn_caller
 
 __all__ = ["get_num_threads", "set_num_threads"]
+
+_VARIABLE = "CONFORMASK_NUM_THREADS"
 
 
 def get_num_threads() -> int:
     """Number of threads that the kernels use.
 
     As set by :func:`set_num_threads`, else by the environment variable ``CONFORMASK_NUM_THREADS``, else as many as CPU
-    affinity and cgroup allow. The results do not depend on it.
+    affinity and cgroup allow. The results do not depend on it. What :func:`set_num_threads` would refuse is no setting
+    in the environment either; the import of conformask warns of it.
 
     Returns
     -------
@@ -33,12 +40,12 @@ def set_num_threads(n_threads: int | None = None) -> None:
     Parameters
     ----------
     n_threads : int >= 1 or None, default=None
-        The number; None returns to the default.
+        The number, at most 4 times that of the processors that affinity and cgroup allow; None returns to the default.
 
     Raises
     ------
     TypeError, ValueError
-        If it is no int, or below 1.
+        If it is no int, or out of range.
 
     Examples
     --------
@@ -48,8 +55,25 @@ def set_num_threads(n_threads: int | None = None) -> None:
     1
     >>> cm.set_num_threads(None)
     """
-    if n_threads is not None and (isinstance(n_threads, bool) or not isinstance(n_threads, int)):
-        raise TypeError(f"n_threads must be an int or None, got {n_threads!r}")
-    if n_threads is not None and n_threads < 1:
-        raise ValueError(f"n_threads must be at least 1, got {n_threads}")
+    if n_threads is not None:
+        if isinstance(n_threads, bool) or not isinstance(n_threads, int):
+            raise TypeError(f"n_threads must be an int or None, got {shown(n_threads)}")
+        if not 1 <= n_threads <= _core.most_threads():
+            raise ValueError(f"n_threads must be {_range()}, got {shown(n_threads)}")
     _core.set_num_threads(n_threads)
+
+
+def warn_of_environment() -> None:
+    """Warns if the environment variable holds what is no number of threads."""
+    text = os.environ.get(_VARIABLE, "").strip()
+    is_number = text.isascii() and text.isdigit() and len(text) < 10
+    if text and not (is_number and 1 <= int(text) <= _core.most_threads()):
+        warn_caller(
+            f"{_VARIABLE} must be {_range()}, got {shown(text)}: there are {get_num_threads()} threads as if it were "
+            "not set",
+            RuntimeWarning,
+        )
+
+
+def _range() -> str:
+    return f"at least 1 and at most {_core.most_threads()}, 4 times the processors"

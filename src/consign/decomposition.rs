@@ -13,6 +13,7 @@ use super::field::Field;
 use crate::error::{Error, Result};
 use crate::linalg::{Svd, truncated_svd, truncated_svd_of};
 use crate::num::real::Element;
+use crate::place::Place;
 use crate::threads::Cancel;
 
 /// Components whose share of the largest singular value is no more are noise.
@@ -61,19 +62,20 @@ pub struct Decomposition {
     pub half: Vec<f64>,
 }
 
-/// Decomposes samples `(S, entries)`, an entry being a class and a pixel; `image` is what errors call the image.
+/// Decomposes samples `(S, entries)`, an entry being a class and a pixel, of the image that lies at `place`.
 pub fn decompose<E: Element>(
     samples: &ArrayView2<'_, E>,
     n_labels: usize,
     request: &Request,
-    image: usize,
+    place: &Place,
     cancel: &Cancel,
 ) -> Result<Decomposition> {
+    let image = place.image;
     let n_samples = samples.nrows();
     let entries = samples.t();
     let Centre { mean, still } = centre_of(&entries, cancel)?;
     if mean.iter().any(|mean| !mean.is_finite()) {
-        return Err(not_finite(samples, n_labels, image));
+        return Err(not_finite(samples, n_labels, place));
     }
     let mut svd = decompose_differences(&entries, request.n_components.min(n_samples - 1), cancel).map_err(
         |error| if error == Error::Interrupted { error } else { Error::SamplesTooLarge { image } },
@@ -230,13 +232,14 @@ fn norm_of_moving(mean: &[f64], still: &[bool]) -> f64 {
 }
 
 /// The first number that is not finite, sample by sample; if all are, they differ too much.
-fn not_finite<E: Element>(samples: &ArrayView2<'_, E>, n_labels: usize, image: usize) -> Error {
+fn not_finite<E: Element>(samples: &ArrayView2<'_, E>, n_labels: usize, place: &Place) -> Error {
+    let image = place.image;
     let n_pixels = samples.ncols() / n_labels;
     let mut numbers = samples.indexed_iter().map(|(place, &value)| (place, value.widen().into()));
     numbers.find(|(_, value): &(_, f64)| !value.is_finite()).map_or(
         Error::SamplesTooLarge { image },
         |((sample, entry), value)| {
-            let (class, pixel) = (entry / n_pixels, entry % n_pixels);
+            let (class, pixel) = (entry / n_pixels, place.pixel(entry % n_pixels));
             Error::SampleNotFinite { image, sample, class, pixel, value }
         },
     )
@@ -256,13 +259,18 @@ mod tests {
     use ndarray::array;
 
     use super::*;
+    use crate::place::Grid;
+
+    fn place(image: usize) -> Place {
+        Place { image, grid: Grid::flat(1, 2), pixels: 0..2 }
+    }
 
     fn request(n_components: usize) -> Request {
         Request { n_components, level: 0.25, weight: Weight::Sigma }
     }
 
     fn found(samples: &Array2<f64>, n_components: usize) -> Decomposition {
-        decompose(&samples.view(), 2, &request(n_components), 0, &Cancel::default()).unwrap()
+        decompose(&samples.view(), 2, &request(n_components), &place(0), &Cancel::default()).unwrap()
     }
 
     /// Label 0 of two pixels has (.61, .51, .41) and .8 in three samples.
@@ -304,9 +312,9 @@ mod tests {
     fn what_is_not_finite_is_named() {
         let mut samples = two_pixels();
         (samples[[2, 1]], samples[[1, 3]]) = (f64::NEG_INFINITY, f64::INFINITY);
-        let error = decompose(&samples.view(), 2, &request(1), 7, &Cancel::default()).unwrap_err();
-        let value = f64::INFINITY;
-        assert_eq!(error, Error::SampleNotFinite { image: 7, sample: 1, class: 1, pixel: 1, value });
+        let error = decompose(&samples.view(), 2, &request(1), &place(7), &Cancel::default()).unwrap_err();
+        let (value, pixel) = (f64::INFINITY, place(7).pixel(1));
+        assert_eq!(error, Error::SampleNotFinite { image: 7, sample: 1, class: 1, pixel, value });
     }
 
     #[test]
@@ -316,7 +324,8 @@ mod tests {
             array![[1.7e308, 0.0], [0.0, 0.0], [-1e306, 1.0]],
             array![[1e200, 0.0], [0.0, 0.0], [0.0, 1e200]],
         ] {
-            let error = decompose(&samples.view(), 2, &request(2), 3, &Cancel::default()).unwrap_err();
+            let error =
+                decompose(&samples.view(), 2, &request(2), &place(3), &Cancel::default()).unwrap_err();
             assert_eq!(error, Error::SamplesTooLarge { image: 3 }, "{samples}");
         }
         let large = array![[1e120, 0.0], [0.0, 0.0], [0.0, 1e120]];
@@ -336,7 +345,7 @@ mod tests {
     fn long_work_stops() {
         let cancel = Cancel::default();
         cancel.set();
-        let error = decompose(&two_pixels().view(), 2, &request(1), 0, &cancel).unwrap_err();
+        let error = decompose(&two_pixels().view(), 2, &request(1), &place(0), &cancel).unwrap_err();
         assert_eq!(error, Error::Interrupted);
     }
 }

@@ -1,8 +1,12 @@
-//! OpenBLAS runs on one thread: parallelism is rayon's, and a second pool would fight for the same cores.
+//! OpenBLAS runs on one thread while we call it: parallelism is rayon's, a second pool would fight for the same cores, and
+//! the bits of a sum depend on how many threads share it.
+//!
+//! The library may be one that others in the process are linked to (a system's), so that their number of threads comes back
+//! when we are done.
 #![allow(unsafe_code)] // Two C functions that take and return an int; no memory is shared.
 
 use std::ffi::c_int;
-use std::sync::Once;
+use std::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering};
 
 // Named so that the linker keeps it: `ndarray-linalg` calls LAPACK through it.
 use openblas_src as _;
@@ -12,18 +16,78 @@ unsafe extern "C" {
     fn openblas_get_num_threads() -> c_int;
 }
 
-/// Sets the copy of OpenBLAS that this crate is linked to (NumPy has its own) to one thread, once. The functions of
-/// [`dense`](super::dense) do so first of all. Where processes are forked it must have been done before: a child would wait
-/// for ever for a thread that it does not have.
-pub fn use_one_thread() {
-    static DONE: Once = Once::new();
-    // SAFETY: OpenBLAS exports this function with just this signature.
-    DONE.call_once(|| unsafe { openblas_set_num_threads(1) });
+/// Who counts callers: the id of the process, 0 for nobody. Not a mutex, which a fork may copy while it is taken by a thread
+/// that the child does not have.
+static COUNTING: AtomicU32 = AtomicU32::new(0);
+/// The process that the callers are in.
+static PROCESS: AtomicU32 = AtomicU32::new(0);
+static CALLERS: AtomicUsize = AtomicUsize::new(0);
+/// The number of threads to come back.
+static BEFORE: AtomicI32 = AtomicI32::new(1);
+
+/// OpenBLAS on one thread, as long as any caller has such a value.
+pub struct OneThread(());
+
+impl OneThread {
+    /// Sets one thread, if no other caller has.
+    pub fn enter() -> Self {
+        count(|process| {
+            if PROCESS.swap(process, Ordering::Relaxed) != process {
+                // Forked: the callers that were are not here. What they set is.
+                if CALLERS.swap(0, Ordering::Relaxed) > 0 {
+                    set_num_threads(BEFORE.load(Ordering::Relaxed));
+                }
+            }
+            if CALLERS.fetch_add(1, Ordering::Relaxed) == 0 {
+                let before = num_threads();
+                BEFORE.store(before, Ordering::Relaxed);
+                if before != 1 {
+                    set_num_threads(1);
+                }
+            }
+        });
+        Self(())
+    }
 }
 
-/// Number of threads of that copy.
-pub fn num_threads() -> usize {
+impl Drop for OneThread {
+    fn drop(&mut self) {
+        count(|_| {
+            let before = BEFORE.load(Ordering::Relaxed);
+            // Whoever has set another number meanwhile wants that one.
+            if CALLERS.fetch_sub(1, Ordering::Relaxed) == 1 && before != 1 && num_threads() == 1 {
+                set_num_threads(before);
+            }
+        });
+    }
+}
+
+/// Does some steps as one, given the id of the process.
+fn count(steps: impl FnOnce(u32)) {
+    let process = std::process::id();
+    loop {
+        let held = COUNTING.compare_exchange(0, process, Ordering::Acquire, Ordering::Relaxed);
+        let Err(holder) = held else { break };
+        // A holder of another process is one that was forked away while it counted.
+        let is_gone = holder != process
+            && COUNTING.compare_exchange(holder, process, Ordering::Acquire, Ordering::Relaxed).is_ok();
+        if is_gone {
+            break;
+        }
+        std::thread::yield_now();
+    }
+    steps(process);
+    COUNTING.store(0, Ordering::Release);
+}
+
+/// Number of threads of the library.
+pub fn num_threads() -> c_int {
+    // SAFETY: OpenBLAS exports this function with just this signature.
+    unsafe { openblas_get_num_threads() }
+}
+
+/// Sets the number of threads of the library.
+pub fn set_num_threads(n_threads: c_int) {
     // SAFETY: as above.
-    let n_threads = unsafe { openblas_get_num_threads() };
-    n_threads.max(0) as usize
+    unsafe { openblas_set_num_threads(n_threads) }
 }

@@ -9,6 +9,8 @@ use crate::num::real::Real;
 pub enum Inputs {
     /// Softmax probabilities, taken as they are.
     Probabilities,
+    /// The same, rounded to bfloat16 before: their sums are farther from 1.
+    CoarseProbabilities,
     /// Logits, of which softmax makes probabilities.
     Logits,
     /// Scores of any sum, normalised by it.
@@ -21,7 +23,7 @@ impl Inputs {
     /// What makes probabilities of them; `None` where they are taken as they are.
     pub(super) fn transform<R: Real>(self) -> Option<Box<dyn Transform<R>>> {
         match self {
-            Self::Probabilities | Self::CriticalValues => None,
+            Self::Probabilities | Self::CoarseProbabilities | Self::CriticalValues => None,
             Self::Logits => Some(Box::new(Softmax)),
             Self::Scores => Some(Box::new(Normalise)),
         }

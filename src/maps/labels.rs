@@ -94,19 +94,23 @@ impl<'a> LabelMaps<'a> {
     pub fn read(&self, image: usize, pixels: Range<usize>, codes: &mut Vec<i32>) -> Result<()> {
         codes.resize(pixels.len(), VOID);
         let LabelSpace { n_classes, first_image, .. } = self.space;
-        self.reader.read(image, pixels, n_classes, self.ignore_index, codes).map_err(|value| Error::Label {
-            name: self.name,
-            image: first_image.map(|first| first + image),
-            value,
-            n_classes,
-            ignore: self.ignore_index.map_or_else(|| "None".into(), |index| index.to_string()),
+        let name = self.name;
+        self.reader.read(image, pixels, n_classes, self.ignore_index, codes).map_err(|value| match value {
+            None => Error::Changed { name },
+            Some(value) => Error::Label {
+                name,
+                image: first_image.map(|first| first + image),
+                value,
+                n_classes,
+                ignore: self.ignore_index.map_or_else(|| "None".into(), |index| index.to_string()),
+            },
         })
     }
 }
 
 /// Label maps of any integer type: one virtual call per tile keeps the kernels free of it.
 trait ReadLabels: Sync {
-    /// Writes class codes; the first bad label is the error.
+    /// Writes class codes; the first bad label is the error, `None` if there was one and is no more.
     fn read(
         &self,
         image: usize,
@@ -114,7 +118,7 @@ trait ReadLabels: Sync {
         n_classes: usize,
         ignore_index: Option<i64>,
         codes: &mut [i32],
-    ) -> std::result::Result<(), i128>;
+    ) -> std::result::Result<(), Option<i128>>;
 }
 
 impl<L: Label> ReadLabels for ArrayView4<'_, L> {
@@ -125,7 +129,7 @@ impl<L: Label> ReadLabels for ArrayView4<'_, L> {
         n_classes: usize,
         ignore_index: Option<i64>,
         codes: &mut [i32],
-    ) -> std::result::Result<(), i128> {
+    ) -> std::result::Result<(), Option<i128>> {
         let void = ignore_index.and_then(L::from_i64);
         let image = self.index_axis(Axis(0), image);
         if let Some(values) = image.to_slice() {
@@ -149,13 +153,14 @@ fn encode<L: Label>(
     n_classes: usize,
     void: Option<L>,
     codes: &mut [i32],
-) -> std::result::Result<(), i128> {
+) -> std::result::Result<(), Option<i128>> {
     let is_bad = |&value: &L| value.extended() >= n_classes as u64 && Some(value) != void;
     let any_bad = encode_run(values, n_classes as u64, void.map(L::extended), codes);
     if !any_bad {
         return Ok(());
     }
-    Err((*values.iter().find(|value| is_bad(value)).expect("one is bad")).into())
+    // Another thread may have written a good label there since.
+    Err(values.iter().find(|value| is_bad(value)).map(|&value| value.into()))
 }
 
 #[apply(vectorised!)]

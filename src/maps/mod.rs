@@ -29,6 +29,7 @@ pub use self::tile::{Scratch, Tile, TileReader};
 pub use self::transform::{PixelBuffers, PlanesMut, Transform};
 use crate::error::{Error, Result};
 use crate::num::real::{Element, Real};
+use crate::place::{Grid, Place};
 use crate::threads::Cancel;
 
 /// The largest K: a set size must fit 16 bits.
@@ -41,6 +42,7 @@ pub const BAND: usize = 1 << 15;
 pub struct ScoreMaps<'a, R> {
     source: Box<dyn Source<R> + 'a>,
     shape: [usize; 5],
+    is_volume: bool,
     inputs: Inputs,
     transform: Option<Box<dyn Transform<R> + 'a>>,
     first_image: usize,
@@ -53,6 +55,7 @@ impl<'a, R: Real> ScoreMaps<'a, R> {
         inputs: Inputs,
         first_image: usize,
     ) -> Result<Self> {
+        let is_volume = view.ndim() == 5;
         let view = with_depth(view)?;
         let (n, n_classes, d, h, w) = view.dim();
         if n_classes == 1 {
@@ -62,7 +65,7 @@ impl<'a, R: Real> ScoreMaps<'a, R> {
             return Err(Error::TooManyClasses { n_classes, max: MAX_CLASSES });
         }
         let (source, shape) = (Box::new(view), [n, n_classes, d, h, w]);
-        Ok(Self { source, shape, inputs, transform: inputs.transform(), first_image })
+        Ok(Self { source, shape, is_volume, inputs, transform: inputs.transform(), first_image })
     }
 
     /// The same with probabilities made by a transform of the caller's.
@@ -86,14 +89,19 @@ impl<'a, R: Real> ScoreMaps<'a, R> {
         self.shape[2..].iter().product()
     }
 
-    /// `(H, W)` of an image, or of each slice of a volume.
-    pub fn plane_shape(&self) -> (usize, usize) {
-        (self.shape[3], self.shape[4])
+    /// How the pixels of an image lie.
+    pub fn grid(&self) -> Grid {
+        Grid { is_volume: self.is_volume, height: self.shape[3], width: self.shape[4] }
     }
 
     /// What errors call image `image`.
     pub fn name(&self, image: usize) -> usize {
         self.first_image + image
+    }
+
+    /// Where pixels of an image lie.
+    pub fn place(&self, image: usize, pixels: Range<usize>) -> Place {
+        Place { image: self.name(image), grid: self.grid(), pixels }
     }
 
     /// What label maps must fit.

@@ -3,22 +3,23 @@
 //! A kernel collects, per pixel, the float sum of its probabilities, and over a tile the union of their sign bits.
 //! That is a filter: it may raise a false alarm, never miss a fault. An alarm sends the tile to the exact check.
 
-use std::ops::Range;
-
+use super::{Inputs, Tile, VOID};
 use crate::error::{Error, Result};
-use crate::maps::{Inputs, Tile, VOID};
 use crate::num::real::Real;
+use crate::place::Place;
 use crate::simd::{apply, vectorised};
 
 /// How far a pixel's sum may be from 1. Nothing is ever renormalised.
 pub const TOLERANCE: f64 = 1e-3;
 
-/// Where a tile lies, for error messages.
-pub struct Place {
-    /// What the caller calls the image.
-    pub image: usize,
-    /// Its pixels.
-    pub pixels: Range<usize>,
+/// The same of numbers that were rounded to bfloat16.
+pub const COARSE_TOLERANCE: f64 = 1e-2;
+
+/// What rounding may take a sum beyond that, on either side; what is refused differs from the tolerance in its first six digits.
+pub const SLACK: f64 = 5e-6;
+
+fn tolerance_of(inputs: Inputs) -> f64 {
+    if inputs == Inputs::CoarseProbabilities { COARSE_TOLERANCE } else { TOLERANCE }
 }
 
 /// Fails at the first labelled pixel that is no probability vector. `codes`, if any, tells the void pixels: nobody
@@ -35,7 +36,7 @@ pub fn check<R: Real>(
     }
     // Twice what summing K numbers one by one may be off.
     let rounding = 2.0 * tile.n_classes() as f64 * R::epsilon().into();
-    let tolerance = R::round_from(TOLERANCE - rounding);
+    let tolerance = R::round_from(tolerance_of(tile.inputs()) + SLACK - rounding);
     let alarm = R::sign_bit(signs)
         || match codes {
             None => any_off(sums, tolerance),
@@ -65,9 +66,10 @@ fn any_labelled_off<R: Real>(sums: &[R], codes: &[i32], tolerance: R) -> bool {
 
 #[cold]
 fn check_exactly<R: Real>(tile: &Tile<'_, R>, codes: Option<&[i32]>, place: &Place) -> Result<()> {
-    let image = place.image;
+    let (image, tolerance) = (place.image, tolerance_of(tile.inputs()));
+    let is_off = |sum: f64| !((sum - 1.0).abs() <= tolerance + SLACK);
     for j in (0..tile.len()).filter(|&j| codes.is_none_or(|codes| codes[j] != VOID)) {
-        let pixel = place.pixels.start + j;
+        let pixel = place.pixel(j);
         let mut sum = 0.0;
         for class in 0..tile.n_classes() {
             let value: f64 = tile.given(class, j).into();
@@ -80,16 +82,16 @@ fn check_exactly<R: Real>(tile: &Tile<'_, R>, codes: Option<&[i32]>, place: &Pla
             sum += value;
         }
         match tile.inputs() {
-            Inputs::Probabilities if (sum - 1.0).abs() > TOLERANCE => {
-                return Err(Error::NotNormalised { image, pixel, sum, tolerance: TOLERANCE });
+            Inputs::Probabilities | Inputs::CoarseProbabilities if is_off(sum) => {
+                return Err(Error::NotNormalised { image, pixel, sum, tolerance });
             }
             Inputs::Scores if sum == 0.0 => return Err(Error::NoScore { image, pixel }),
             _ => {}
         }
         // What was made of good numbers must be good; if not, say so rather than go on.
         let sum: f64 = (0..tile.n_classes()).map(|class| tile.plane(class)[j].into()).sum();
-        if !((sum - 1.0).abs() <= TOLERANCE) {
-            return Err(Error::NotNormalised { image, pixel, sum, tolerance: TOLERANCE });
+        if is_off(sum) {
+            return Err(Error::NotNormalised { image, pixel, sum, tolerance });
         }
     }
     Ok(())

@@ -7,6 +7,7 @@ use ndarray::{ArrayView4, s};
 use super::prefetch::prefetch;
 use super::{Band, Inputs, PixelBuffers, PlanesMut, ScoreMaps, rows};
 use crate::num::real::{Element, Real};
+use crate::place::{Grid, Place};
 
 /// Some pixels of one image with all their classes: class `k` is the run `k * stride .. k * stride + len`.
 #[derive(Clone, Copy)]
@@ -33,6 +34,11 @@ impl<'a, R> Tile<'a, R> {
         debug_assert!(len <= stride && data.len() >= (n_classes - 1) * stride + len);
         let given = Given { inputs: Inputs::Probabilities, data, stride };
         Self { data, stride, len, n_classes, given, is_trusted: false }
+    }
+
+    /// The same, with what its numbers are.
+    fn of(self, inputs: Inputs) -> Self {
+        Self { given: Given { inputs, ..self.given }, ..self }
     }
 
     /// The same, with what the caller gave in its place.
@@ -145,20 +151,20 @@ impl<'m, R: Real> TileReader<'m, R> {
     pub fn read(&mut self, pixels: Range<usize>) -> Tile<'_, R> {
         let Scratch { gathered, made, buffers } = &mut *self.scratch;
         let given = self.maps.source.tile(self.image, pixels.clone(), gathered);
-        let Some(transform) = &self.maps.transform else { return given };
+        let Some(transform) = &self.maps.transform else { return given.of(self.maps.inputs) };
         let mut out = PlanesMut::new(made, given.n_classes(), given.len());
         transform.apply(&given, &Band { image: self.image, pixels }, buffers, &mut out);
         out.into_tile().made_of(&given, self.maps.inputs)
     }
 
-    /// What errors call the image.
-    pub fn image_name(&self) -> usize {
-        self.maps.name(self.image)
+    /// Where pixels of the image lie.
+    pub fn place(&self, pixels: Range<usize>) -> Place {
+        self.maps.place(self.image, pixels)
     }
 
-    /// `(H, W)` of the image, or of each slice of a volume.
-    pub fn plane_shape(&self) -> (usize, usize) {
-        self.maps.plane_shape()
+    /// How the pixels of the image lie.
+    pub fn grid(&self) -> Grid {
+        self.maps.grid()
     }
 
     /// K.

@@ -284,7 +284,9 @@ fn counted<L: Label>(
         }
         let labels = stack.read(map, pixels.clone(), scratch);
         for (counters, &label) in counters.chunks_exact_mut(n_counters).zip(labels) {
-            counters[offset(label, least) as usize] += 1;
+            // None: it was within the span when that was found.
+            let counter = counters.get_mut(offset(label, least) as usize);
+            *counter.ok_or(Error::Changed { name: "samples" })? += 1;
         }
     }
     Ok(counters.into_iter().map(pairs).sum())

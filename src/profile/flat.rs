@@ -6,8 +6,12 @@ use ndarray::Array2;
 
 use super::exact::{Block, ExactProfile, ImageProfile};
 use crate::error::{Error, Result};
+use crate::maps::MAX_CLASSES;
 use crate::num::real::Stored;
 use crate::score::{Activations, Coding};
+
+/// Labelled pixels that an image can have: times K they are counted in 64 bits.
+const MOST_PIXELS: u128 = 1 << 47;
 
 /// All images of a profile, one after the other.
 #[derive(Debug, Clone, PartialEq)]
@@ -69,6 +73,9 @@ impl ExactProfile {
         let Flat { totals, lengths, values, labels, activations } = flat;
         let (n, n_classes) = totals.dim();
         let broken = |what: &str| Err(Error::Profile(what.into()));
+        if !(2..=MAX_CLASSES).contains(&n_classes) {
+            return broken(&format!("K = {n_classes}"));
+        }
         if lengths.len() != n {
             return broken("as many lengths as images are needed");
         }
@@ -90,6 +97,14 @@ impl ExactProfile {
         let mut images = Vec::with_capacity(n);
         let mut start = 0;
         for (totals, length) in totals.outer_iter().zip(lengths) {
+            let n_valid = sum_of(totals.iter());
+            if n_valid > MOST_PIXELS {
+                return broken(&format!("an image has {n_valid} labelled pixels"));
+            }
+            let counted = activations.as_ref().map(|counts| sum_of(counts.row(images.len()).iter()));
+            if counted.is_some_and(|counted| counted != n_valid * n_classes as u128) {
+                return broken("the activations of an image are not those of its labelled pixels");
+            }
             let run = start..start + length as usize;
             let block = Block::new(values.slice(run.clone()), labels[run.clone()].into());
             if block.labels.iter().any(|&label| usize::from(label) >= n_classes) {
@@ -104,4 +119,9 @@ impl ExactProfile {
         }
         Ok(Self::new(coding, n_classes, images))
     }
+}
+
+/// A sum that does not overflow.
+fn sum_of<'a>(counts: impl Iterator<Item = &'a u64>) -> u128 {
+    counts.map(|&count| u128::from(count)).sum()
 }

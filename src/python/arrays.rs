@@ -76,6 +76,7 @@ pub(super) use with_maps;
 pub fn inputs_of(name: &str) -> PyResult<Inputs> {
     match name {
         "probabilities" => Ok(Inputs::Probabilities),
+        "bfloat16 probabilities" => Ok(Inputs::CoarseProbabilities),
         "logits" => Ok(Inputs::Logits),
         "scores" => Ok(Inputs::Scores),
         "critical values" => Ok(Inputs::CriticalValues),

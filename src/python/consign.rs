@@ -20,6 +20,7 @@ use crate::consign::sample::sample;
 use crate::consign::search::{self, Image, MAX_COMPONENTS, Question, Search, Status, Stop};
 use crate::maps::{LabelMaps, LabelSpace};
 use crate::num::philox::Philox;
+use crate::place::{Grid, Place};
 
 /// The samples of an image as a mean and components, with the box of coefficients at lambda = 1.
 #[pyclass(frozen, module = "conformask._core")]
@@ -91,13 +92,20 @@ impl ConsignDecomposition {
             return Err(PyValueError::new_err("there are no samples, or the level is not in [0, 0.5]"));
         }
         let request = Request { n_components, level, weight };
+        let n_pixels = shape[1..].iter().product();
+        let grid = match shape[1..] {
+            [height, width] => Grid::flat(height, width),
+            [_, height, width] => Grid { is_volume: true, height, width },
+            _ => Grid::flat(1, n_pixels),
+        };
+        let place = Place { image, grid, pixels: 0..n_pixels };
         macro_rules! decompose {
             ($array:expr) => {{
                 let array = $array.as_array();
                 run(x.py(), |cancel| {
                     let n_entries: usize = shape.iter().product();
                     let rows = array.to_shape((n_samples, n_entries)).expect("as many elements");
-                    decompose(&rows.view(), shape[0], &request, image, cancel)
+                    decompose(&rows.view(), shape[0], &request, &place, cancel)
                 })?
             }};
         }

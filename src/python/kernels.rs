@@ -2,7 +2,7 @@
 
 use num_rational::BigRational;
 use num_traits::Signed;
-use numpy::ndarray::{ArrayView1, ArrayViewMut3, Axis, Ix2};
+use numpy::ndarray::{ArrayViewMut3, Axis, Ix2};
 use numpy::{
     PyArray1, PyArray2, PyArrayDyn, PyArrayMethods, PyReadonlyArray1, PyReadwriteArrayDyn,
     PyUntypedArrayMethods,
@@ -21,6 +21,7 @@ use crate::metric::accuracy::Truth;
 use crate::metric::stack::LabelStack;
 use crate::metric::{self, agreement, richness};
 use crate::num::philox::Philox;
+use crate::place::Six;
 use crate::risk::quantile::{WeightedValues, weighted_quantile as quantile};
 use crate::sample;
 use crate::score::Coding;
@@ -166,10 +167,10 @@ pub enum Weights<'py> {
     Fractions(Vec<BigRational>),
 }
 
-fn check_least(name: &str, array: &ArrayView1<'_, f64>, least: f64) -> PyResult<()> {
-    match array.iter().find(|x| !(x.is_finite() && **x >= least)) {
+fn check_least(name: &str, numbers: &[f64], least: f64) -> PyResult<()> {
+    match numbers.iter().find(|x| !(x.is_finite() && **x >= least)) {
         Some(bad) => {
-            let message = format!("{name} must be finite and at least {least}, got {bad}");
+            let message = format!("{name} must be finite and at least {}, got {}", Six(least), Six(*bad));
             Err(PyValueError::new_err(message))
         }
         None => Ok(()),
@@ -185,12 +186,13 @@ pub fn weighted_quantile(
     budget: BigRational,
     least: f64,
 ) -> PyResult<Option<f64>> {
-    check_least("values", &values.as_array(), least)?;
+    // Copied before they are looked at: another thread may write to them.
+    let values = values.as_array().to_vec();
+    check_least("values", &values, least)?;
     let n = match &weights {
         Weights::Floats(weights) => weights.as_array().len(),
         Weights::Fractions(weights) => weights.len(),
     };
-    let values = values.as_array().to_vec();
     if values.len() != n {
         return Err(PyValueError::new_err(format!(
             "values and weights must be as long as each other, got {} and {n}",
@@ -200,8 +202,8 @@ pub fn weighted_quantile(
     let find = |values: WeightedValues<'_>| quantile(&values.down_to(least), &budget);
     match weights {
         Weights::Floats(weights) => {
-            check_least("weights", &weights.as_array(), 0.0)?;
             let weights = weights.as_array().to_vec();
+            check_least("weights", &weights, 0.0)?;
             let exact = |bits| BigRational::from_float(f64::from_bits(bits)).expect("finite");
             run(py, |_| {
                 let bits = weights.iter().map(|weight| weight.to_bits());

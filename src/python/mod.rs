@@ -22,7 +22,9 @@ impl From<Error> for PyErr {
     fn from(error: Error) -> Self {
         match error {
             Error::Interrupted => PyKeyboardInterrupt::new_err(()),
-            Error::Threads { .. } | Error::Lapack { .. } => PyRuntimeError::new_err(error.to_string()),
+            Error::Threads { .. } | Error::Lapack { .. } | Error::Changed { .. } => {
+                PyRuntimeError::new_err(error.to_string())
+            }
             error => PyValueError::new_err(error.to_string()),
         }
     }
@@ -46,7 +48,7 @@ mod _core {
     #[pymodule_export]
     use super::profile::{ExactProfile, repeats_between, repeats_within};
     #[pymodule_export]
-    use super::run::{get_num_threads, set_num_threads};
+    use super::run::{get_num_threads, most_threads, set_num_threads};
 
     use numpy::{PyArray1, PyArrayMethods};
     use pyo3::prelude::*;
@@ -56,7 +58,6 @@ mod _core {
         // NumPy's C API is looked up at its first use, under a lock. Use it now: a process forked while another thread
         // looks it up would find that lock taken for ever.
         drop(PyArray1::<f32>::zeros(module.py(), 1, false).readonly());
-        crate::linalg::blas::use_one_thread();
         // What makes profiles where no kernel of ours can go must agree with those that do.
         module.add("ACTIVATION_CELLS", crate::score::N_CELLS)?;
         module.add("ACTIVATION_CELL_BITS", crate::score::CELL_BITS)?;
@@ -64,6 +65,8 @@ mod _core {
         module.add("SOFTMAX_TAIL_DOUBLE", crate::num::exp::DOUBLE_TAIL)?;
         module.add("SOFTMAX_TAIL_SINGLE", crate::num::exp::SINGLE_TAIL)?;
         module.add("SUM_TOLERANCE", crate::maps::normalisation::TOLERANCE)?;
+        module.add("SUM_TOLERANCE_BFLOAT16", crate::maps::normalisation::COARSE_TOLERANCE)?;
+        module.add("SUM_SLACK", crate::maps::normalisation::SLACK)?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

@@ -64,6 +64,12 @@ pub fn get_num_threads() -> usize {
     threads::num_threads()
 }
 
+/// The largest number of threads that may be set.
+#[pyfunction]
+pub fn most_threads() -> usize {
+    threads::most_threads()
+}
+
 /// Sets the number of threads that the kernels use; `None` returns to the default.
 #[pyfunction]
 #[pyo3(signature = (n_threads=None))]

@@ -15,6 +15,7 @@ use super::budget::image_critical_values;
 use super::quantile::{WeightedValues, weighted_quantile};
 use crate::error::{Error, Result};
 use crate::loss::Loss;
+use crate::maps::MAX_CLASSES;
 use crate::num::real::Real;
 use crate::profile::{ExactProfile, ImageProfile};
 use crate::score::Coding;
@@ -39,6 +40,9 @@ const SPARE_BITS: u32 = 16;
 
 /// Images whose rates, rounded up, sum to less than 2^64.
 const MOST_IMAGES: usize = 1 << 19;
+
+/// Images that can be known: more could not be counted together in 64 bits, with those of other profiles.
+const MOST_KNOWN: u64 = 1 << 48;
 
 /// What is kept for one loss.
 #[derive(Debug, Clone, PartialEq)]
@@ -98,8 +102,11 @@ impl BinnedProfile {
         hashes: Vec<u64>,
         parts: Vec<Part>,
     ) -> Result<Self> {
-        if n_classes < 2 {
+        if !(2..=MAX_CLASSES).contains(&n_classes) {
             return Err(Error::Profile(format!("K = {n_classes}")));
+        }
+        if n_images > MOST_KNOWN {
+            return Err(Error::Profile(format!("it has {n_images} images")));
         }
         if hashes.len() as u64 > n_images {
             return Err(Error::Profile("there are more hashes than images".into()));
@@ -107,7 +114,12 @@ impl BinnedProfile {
         for Part { loss, n_defined, collected } in &parts {
             loss.check_classes(n_classes)?;
             let fits = match collected {
-                Collected::Rate(bins) => bins.len() == N_BINS,
+                Collected::Rate(bins) => {
+                    // What is rounded up is less than a unit in each bin of each image.
+                    let most = u128::from(*n_defined) * ((1 << UNIT_BITS) + N_BINS as u128);
+                    let sum = bins.iter().try_fold(0_u128, |sum, &bin| sum.checked_add(bin));
+                    bins.len() == N_BINS && sum.is_some_and(|sum| sum <= most)
+                }
                 Collected::Steps(steps) => {
                     let within = 0.0..=coding.lambda_max();
                     steps.len() as u64 == *n_defined && steps.iter().all(|step| within.contains(step))

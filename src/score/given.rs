@@ -2,9 +2,9 @@
 
 use super::{Coding, Score, Spot, ValueBuffers, Values};
 use crate::error::{Error, Result};
-use crate::maps::normalisation::Place;
 use crate::maps::{Tile, VOID};
 use crate::num::real::Real;
+use crate::place::Place;
 use crate::simd::{apply, vectorised};
 
 /// The score whose critical values are the maps themselves, in `[0, max]`.
@@ -27,7 +27,7 @@ impl Given {
         for class in 0..tile.n_classes() {
             let plane = tile.plane(class);
             if let Some(j) = (0..tile.len()).find(|&j| is_bad(j, plane[j])) {
-                let (image, pixel) = (place.image, place.pixels.start + j);
+                let (image, pixel) = (place.image, place.pixel(j));
                 let value = plane[j].into();
                 return Err(Error::CriticalValue { image, class, pixel, value, max: self.max });
             }

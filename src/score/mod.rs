@@ -32,9 +32,9 @@ pub use self::sacp::{Sacp, Settings};
 use self::scan::Scan;
 pub use self::spec::{BaseSpec, Spec};
 use crate::error::Result;
-use crate::maps::normalisation::Place;
 use crate::maps::{Band, LabelMaps, PlanesMut, ScoreMaps, Scratch, Tile, TileReader};
 use crate::num::real::Real;
+use crate::place::Place;
 
 /// Calls `$body` with `$tile` bound to the values, once per float type.
 macro_rules! with_values {
@@ -221,7 +221,7 @@ pub fn for_each_tile<R: Real>(
             labels.read(band.image, pixels.clone(), codes)?;
         }
         let codes = labels.is_some().then_some(codes.as_slice());
-        let place = Place { image: maps.name(band.image), pixels };
+        let place = maps.place(band.image, pixels);
         visit(&mut Spot { tile: *tile, place, codes, work })
     })
 }

@@ -20,9 +20,9 @@ use ndarray::ArrayViewMut2;
 
 use super::{Activations, Coding, Cutoffs, Lac, Loaded, Score, Spot, ValueBuffers, Values, Visit, Work};
 use crate::error::Result;
-use crate::maps::normalisation::Place;
 use crate::maps::{Band, PlanesMut, Tile, TileReader, padded};
 use crate::num::real::Real;
+use crate::place::Grid;
 use crate::simd::{apply, vectorised};
 
 /// The score.
@@ -101,7 +101,7 @@ impl<R: Real> Score<R> for Sacp<R> {
         rows: &mut Rows<R>,
         visit: &mut Visit<'_, R>,
     ) -> Result<()> {
-        let (height, width) = reader.plane_shape();
+        let Grid { height, width, .. } = reader.grid();
         let window = self.settings.window;
         let blend = Blend::new(self.settings, self.coding());
         rows.reset(reader.n_classes(), height, width, window);
@@ -119,7 +119,7 @@ impl<R: Real> Score<R> for Sacp<R> {
                 let new = rows.contiguous(next.1..end);
                 let first = slice * height * width;
                 let pixels = first + new.start * width..first + new.end * width;
-                let place = Place { image: reader.image_name(), pixels };
+                let place = reader.place(pixels);
                 let tile = reader.read(place.pixels.clone());
                 let (mut slot, work) = rows.slot(new.clone());
                 self.base.load(&mut Spot { tile, place, codes: None, work }, &mut slot)?;

@@ -2,9 +2,10 @@
 
 use super::restart;
 use crate::error::Result;
-use crate::maps::normalisation::{Place, check};
+use crate::maps::normalisation::check;
 use crate::maps::{Tile, VOID, stream};
 use crate::num::real::Real;
+use crate::place::Place;
 use crate::simd::{apply, vectorised};
 
 /// What the pass finds, pixel by pixel.

@@ -58,15 +58,32 @@ def test_within_one_call(kind: str) -> None:
 
 
 @both
-def test_merged_with_itself(kind: str) -> None:
-    found = profiles(kind)
-    (message,) = said(lambda: found.merge(found))
+def test_merged_with_a_copy(kind: str) -> None:
+    (message,) = said(lambda: profiles(kind).merge(profiles(kind)))
     assert message == (
         "images 0 and 20, 1 and 21, 2 and 22 (and 17 more pairs) of 40 are the same: their labels and what was "
         "found at them agree to the last bit. They count twice, and the guarantee, which is for different images, does "
-        "not hold. Give every image once; several epochs of a data loader, overlapping parts of workers and profiles "
-        "that are merged with themselves repeat images"
+        "not hold. Give every image once; several epochs of a data loader and overlapping parts of workers repeat "
+        "images"
     )
+
+
+@both
+def test_merged_with_itself(kind: str) -> None:
+    """That is no accident of the data: it is refused."""
+    found = profiles(kind)
+    with pytest.raises(ValueError, match=r"cannot be merged with themselves: every image would count twice"):
+        found.merge(found)
+    calibrator = cm.ConformalRiskCalibrator(profile=kind, alpha=0.4).fit(X, Y)
+    with pytest.raises(ValueError, match=r"cannot be merged with itself: every image would count twice"):
+        calibrator.merge(calibrator)
+    other = calibrator.recalibrate(alpha=0.3)  # which shares the profiles
+    with pytest.raises(ValueError, match=r"cannot be merged with themselves"):
+        calibrator.merge(other)
+    assert (calibrator.n_images_, len(found)) == (20, 20)
+    alike = cm.ConformalRiskCalibrator(profile=kind, alpha=0.4).fit(X, Y)
+    assert len(said(lambda: calibrator.merge(alike))) == 1
+    assert calibrator.n_images_ == 40
 
 
 @both

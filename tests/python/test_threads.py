@@ -16,6 +16,7 @@ import pytest
 
 import conformask as cm
 import ctrl_c
+from conformask.threads import warn_of_environment
 from problems import wide
 
 PROBLEM = wide(n=16, size=(50, 60))
@@ -209,14 +210,54 @@ def test_the_environment_sets_the_number_of_threads() -> None:
     assert python(_POOL, RAYON_NUM_THREADS="7", CONFORMASK_NUM_THREADS="2") == "0 2:2"
 
 
-@pytest.mark.parametrize("nonsense", ["", "0", "-1", "many", " ", "1.5"])
+@pytest.mark.parametrize("nonsense", ["", "0", "-1", "many", " ", "1.5", "1000000", str(2**70), "9" * 5000])
 def test_nonsense_in_the_environment_is_no_setting(nonsense: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CONFORMASK_NUM_THREADS", "7")
-    assert cm.get_num_threads() == 7
+    monkeypatch.setenv("CONFORMASK_NUM_THREADS", "3")
+    assert cm.get_num_threads() == 3
     monkeypatch.delenv("CONFORMASK_NUM_THREADS")
     default = cm.get_num_threads()
     monkeypatch.setenv("CONFORMASK_NUM_THREADS", nonsense)
     assert cm.get_num_threads() == default
+
+
+@pytest.mark.parametrize("text", ["abc", "0", "-1", "1.5", "1000000", "9" * 5000, "\u0663"])
+def test_nonsense_in_the_environment_is_warned_of(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONFORMASK_NUM_THREADS", text)
+    says = r"^CONFORMASK_NUM_THREADS must be at least 1 and at most \d+, 4 times the processors, got '"
+    with pytest.warns(RuntimeWarning, match=says) as caught:
+        warn_of_environment()
+    assert len(str(caught[0].message)) < 250
+    for setting in ("", " ", "1", " 2 "):
+        monkeypatch.setenv("CONFORMASK_NUM_THREADS", setting)
+        warn_of_environment()
+
+
+def test_that_warning_comes_once() -> None:
+    code = """
+import warnings
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    import numpy as np
+    import conformask as cm
+    for _ in range(3):
+        cm.profile(np.full((9, 2, 4, 4), 0.5), np.zeros((9, 4, 4), int))
+print(sum("CONFORMASK_NUM_THREADS" in str(warning.message) for warning in caught))
+"""
+    assert python(code, CONFORMASK_NUM_THREADS="abc") == "1"
+
+
+@pytest.mark.usefixtures("threads")
+def test_threads_that_no_machine_has_are_refused() -> None:
+    most = 4 * len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4 * (os.cpu_count() or 1)
+    before = cm.get_num_threads()
+    for n_threads in (most + 1, 10**6, 2**70, 10**5000, 0, -1, -(2**70)):
+        with pytest.raises(
+            ValueError, match=r"n_threads must be at least 1 and at most \d+, 4 times the processors"
+        ):
+            cm.set_num_threads(n_threads)
+    assert cm.get_num_threads() == before
+    cm.set_num_threads(4)  # which is always possible
+    assert cm.get_num_threads() == 4
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="affinity is set by sched_setaffinity")
@@ -237,6 +278,62 @@ def test_the_default_comes_back() -> None:
     assert cm.get_num_threads() == default + 3
     cm.set_num_threads(None)
     assert cm.get_num_threads() == default
+
+
+# OpenBLAS
+
+_SHARED = """
+import ctypes, os, sys, threading
+from pathlib import Path
+import numpy as np
+
+library = ctypes.CDLL(sys.argv[1])  # before conformask, as another package that is linked to it would
+library.openblas_set_num_threads(3)
+numbers = [library.openblas_get_num_threads()]
+import conformask as cm
+numbers.append(library.openblas_get_num_threads())
+A = np.random.default_rng(0).standard_normal((400, 60))
+for k in (60, 5):
+    cm.kernels.truncated_svd(A, k)
+    numbers.append(library.openblas_get_num_threads())
+samples = np.random.default_rng(0).random((20, 4, 3, 5, 6))
+cm.ConsignCalibrator(2, alpha=0.3).fit(samples, samples.mean(axis=1).argmax(axis=1))
+numbers.append(library.openblas_get_num_threads())
+workers = [threading.Thread(target=lambda: [cm.kernels.truncated_svd(A, 60) for _ in range(20)]) for _ in range(6)]
+for each in workers:
+    each.start()
+child = os.fork()  # while they are at it
+if child == 0:
+    cm.kernels.truncated_svd(A, 60)
+    os._exit(library.openblas_get_num_threads())
+numbers.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+for each in workers:
+    each.join()
+numbers.append(library.openblas_get_num_threads())
+library.openblas_set_num_threads(2)
+cm.kernels.truncated_svd(A, 60)
+numbers.append(library.openblas_get_num_threads())
+print(*numbers)
+"""
+
+
+def our_openblas() -> str | None:
+    """The library that the kernels are linked to; None where it lies in them."""
+    found = {
+        line.split()[-1]
+        for line in Path("/proc/self/maps").read_text().splitlines()
+        if "libopenblas" in line and "/numpy" not in line and "/scipy" not in line
+    }
+    return found.pop() if len(found) == 1 else None
+
+
+@linux
+@pytest.mark.timeout(60)
+def test_others_keep_the_threads_of_a_shared_openblas() -> None:
+    library = our_openblas()
+    if library is None:
+        pytest.skip("the kernels share no OpenBLAS with anyone")
+    assert python(_SHARED, library) == "3 3 3 3 3 3 3 2"
 
 
 # Ctrl-C

@@ -163,6 +163,32 @@ def test_dask_refuses_what_does_not_fit() -> None:
         calibrator.predict(PROBLEM.X)
 
 
+@pytest.mark.parametrize("profile", ["exact", "binned"])
+def test_blocks_that_a_filter_left_empty_are_passed_over(profile: str) -> None:
+    X, y = PROBLEM.X, PROBLEM.y
+    options = {"profile": profile, "alpha": 0.3}
+    for gone in (slice(0, 10), slice(10, 30), slice(40, 47)):
+        keep = np.ones(len(X), bool)
+        keep[gone] = False
+        alone = cm.ConformalRiskCalibrator(**options).fit(X[keep], y[keep])
+        kept = da.from_array(keep, chunks=10)
+        arrays = [da.from_array(each, chunks=(10, *[-1] * (each.ndim - 1)))[kept] for each in (X, y)]
+        blocks = [
+            dask.delayed((X[i : i + 10][keep[i : i + 10]], y[i : i + 10][keep[i : i + 10]]))
+            for i in range(0, 47, 10)
+        ]
+        for given in (arrays, [blocks]):
+            found = on_dask.fit(cm.ConformalRiskCalibrator(**options), *given)
+            assert (found.lambda_hat_, found.n_images_) == (alone.lambda_hat_, alone.n_images_)
+        if profile == "exact":
+            names = (np.arange(len(X)) // 2)[keep]
+            found = on_dask.fit(cm.ConformalRiskCalibrator(**options), blocks, groups=names)
+            expected = cm.ConformalRiskCalibrator(**options).fit(X[keep], y[keep], groups=names)
+            assert (found.lambda_hat_, found.n_images_) == (expected.lambda_hat_, expected.n_images_)
+    with pytest.raises(ValueError, match="X is empty: it holds no image"):
+        on_dask.profile([dask.delayed((X[:0], y[:0]))] * 3)
+
+
 def test_conformask_does_not_import_dask() -> None:
     code = "import sys, conformask; raise SystemExit('dask' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

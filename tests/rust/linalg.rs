@@ -3,6 +3,7 @@
 mod random;
 
 use _core::error::Error;
+use _core::linalg::blas::OneThread;
 use _core::linalg::dense::{cholesky, eigh, inverse_of_lower, svd_of_square};
 use _core::linalg::{Svd, blas, truncated_svd};
 use _core::threads::Cancel;
@@ -139,9 +140,12 @@ fn what_lapack_refuses_is_an_error() {
 }
 
 #[test]
-fn openblas_keeps_to_one_thread() {
-    cholesky(&array![[1.0]].view()).unwrap();
+fn openblas_keeps_to_one_thread_while_it_is_called() {
+    let outer = OneThread::enter();
     assert_eq!(blas::num_threads(), 1);
+    cholesky(&array![[1.0]].view()).unwrap();
+    assert_eq!(blas::num_threads(), 1, "another caller is there");
+    drop(outer);
 }
 
 /// The numbers of every small step, and of the decompositions of tall matrices with the Gram matrix and without.

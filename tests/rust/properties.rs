@@ -13,6 +13,7 @@ use _core::maps::normalisation::TOLERANCE;
 use _core::maps::{BAND, Inputs, LabelMaps, ScoreMaps};
 use _core::metric::coverage::mask_coverage;
 use _core::num::real::Element;
+use _core::place::{Grid, Pixel};
 use _core::profile::{ExactProfile, build};
 use _core::risk::lambda_hat;
 use _core::risk::quantile::{WeightedValues, weighted_quantile};
@@ -678,7 +679,7 @@ impl Fault {
         }
     }
 
-    fn error(self, image: usize, pixel: usize, class: usize, n_classes: usize) -> Error {
+    fn error(self, image: usize, pixel: Pixel, class: usize, n_classes: usize) -> Error {
         let image = FIRST_IMAGE + image;
         match self {
             Self::Value(value) if value.is_finite() => Error::Negative { image, class, pixel, value },
@@ -710,7 +711,9 @@ fn check_fault<E: Scores>(shape: Shape, seed: u64, spec: Spec, fault: Fault) -> 
         fault.plant(&mut faulty, image + 1, 0, 0);
     }
     // As text: NaN is not equal to NaN.
-    let expected = format!("{:?}", fault.error(image, pixel, class, n_classes));
+    let (.., height, width) = clean.scores.dim();
+    let at = Grid { is_volume: true, height, width }.pixel(pixel);
+    let expected = format!("{:?}", fault.error(image, at, class, n_classes));
     let text = |error: Option<Error>| error.map_or_else(String::new, |error| format!("{error:?}"));
     let cover = |views: &Views<'_, E>| {
         views.with(|maps, labels| {

@@ -15,6 +15,7 @@ from conformask._calibrator import Parameter, number, one_of
 from conformask._exact import as_fraction, as_plain, check_alpha, check_share, number_from_json, tolerated
 from conformask._images import Volumes
 from conformask._random import RandomState, check_key
+from conformask._text import shown
 from conformask.consign.reference import ReferenceSearch
 
 if TYPE_CHECKING:
@@ -30,9 +31,9 @@ def _whole(name: str, largest: int) -> Parameter:
 
     def resolve(value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int | np.integer):
-            raise TypeError(f"{name} must be an int, got {value!r}")
+            raise TypeError(f"{name} must be an int, got {shown(value)}")
         if not 1 <= value <= largest:
-            raise ValueError(f"{name} must be in [1, {largest}], got {value}")
+            raise ValueError(f"{name} must be in [1, {largest}], got {shown(value)}")
         return int(value)
 
     return Parameter(resolve, stale="images")
@@ -40,14 +41,14 @@ def _whole(name: str, largest: int) -> Parameter:
 
 def _lambda_max(value: Any) -> float:
     if not as_plain(value, "lambda_max") > 0 or float(value) == 0:
-        raise ValueError(f"lambda_max must be above 0, got {value!r}")
+        raise ValueError(f"lambda_max must be above 0, got {shown(value)}")
     return float(value)
 
 
 def _quantile_level(value: Any) -> Fraction | None:
     level = None if value is None else as_fraction(value, "quantile_level")
     if level is not None and not 0 <= level < 0.5:
-        raise ValueError(f"quantile_level must be in [0, 0.5), got {value!r}")
+        raise ValueError(f"quantile_level must be in [0, 0.5), got {shown(value)}")
     return level
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from conformask._exact import as_plain
+from conformask._text import shown
 
 __all__ = ["ReferenceSearch"]
 
@@ -66,10 +67,10 @@ class ReferenceSearch:
             plain: float | int
             if isinstance(each.default, int):
                 if isinstance(value, bool) or not isinstance(value, int | np.integer):
-                    raise TypeError(f"{each.name} must be an int, got {value!r}")
+                    raise TypeError(f"{each.name} must be an int, got {shown(value)}")
                 plain = int(value)
             else:
                 plain = float(as_plain(value, each.name))
             if not plain > 0:
-                raise ValueError(f"{each.name} must be above 0, got {value!r}")
+                raise ValueError(f"{each.name} must be above 0, got {shown(value)}")
             object.__setattr__(self, each.name, plain)  # what a file can hold

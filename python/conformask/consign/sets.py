@@ -12,6 +12,7 @@ import numpy as np
 from conformask import _core
 from conformask._arrays import label_array
 from conformask._random import RandomState, check_key
+from conformask._text import shown
 from conformask.consign._images import label_codes
 from conformask.metrics.richness import log10_of_product
 
@@ -141,9 +142,9 @@ class ConsignSet:
             If a parameter is out of range.
         """
         if isinstance(m, bool) or not isinstance(m, int | np.integer):
-            raise TypeError(f"m must be an int, got {m!r}")
+            raise TypeError(f"m must be an int, got {shown(m)}")
         if m < 1:
-            raise ValueError(f"m must be at least 1, got {m}")
+            raise ValueError(f"m must be at least 1, got {shown(m)}")
         n_classes, *shape = self._decomposition.shape
         out: NDArray[np.unsignedinteger] = np.empty(
             (m, math.prod(shape)), np.uint8 if n_classes <= 256 else np.uint16

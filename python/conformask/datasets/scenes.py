@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from conformask._random import RandomState, as_generator
+from conformask._text import shown
 from conformask.datasets._canvas import ALL, VOID, Canvas, Field, Label, Window
 from conformask.datasets._street import COATS, row_of_houses, street_furniture, traffic
 
@@ -101,7 +102,7 @@ def make_scenes(
     ('sky', True)
     """
     if n_images < 1:
-        raise ValueError(f"n_images must be at least 1, got {n_images}")
+        raise ValueError(f"n_images must be at least 1, got {shown(n_images)}")
     height, width = size
     if min(height, width) < 16:
         raise ValueError(f"size must be at least (16, 16), got {tuple(size)}")

@@ -51,7 +51,8 @@ def fit(
     calibrator : ConformalRiskCalibrator
         It is fitted in place, and forgets what it knew.
     X : dask array (n, K, H, W) or (n, K, D, H, W), or an iterable of delayed blocks
-        Scores. Without `y`: delayed ``(scores, labels)`` pairs of arrays ``(n_i, K, H, W)`` and ``(n_i, H, W)``.
+        Scores; blocks without images are passed over.
+        Without `y`: delayed ``(scores, labels)`` pairs of arrays ``(n_i, K, H, W)`` and ``(n_i, H, W)``.
     y : dask array (n, H, W) or (n, D, H, W), or None
         Labels.
     groups, sample_weight : array or dask array (n,), or None
@@ -160,6 +161,8 @@ def profile(
     while len(parts) > 1:
         parts = [delayed(_merge)(parts[i : i + _FAN_IN]) for i in range(0, len(parts), _FAN_IN)]
     merged, groups, sample_weight = compute(parts[0], groups, sample_weight)
+    if merged is None:
+        raise ValueError("X is empty: it holds no image")
     assert isinstance(merged, Profiles)
     found: Profiles = merged
     if isinstance(merged, ScoreProfiles):
@@ -200,16 +203,21 @@ def _fit(shape: tuple[float, ...], expected: tuple[float, ...]) -> bool:
     return all(np.isnan(a) or np.isnan(b) or a == b for a, b in zip(shape, expected, strict=True))
 
 
-def _profile_block(block: Any, index: int, first: int | None, options: dict[str, Any]) -> Profiles:
+def _profile_block(block: Any, index: int, first: int | None, options: dict[str, Any]) -> Profiles | None:
+    """Profiles of a block; None of one without images, as filters leave them."""
     if not isinstance(block, tuple | list) or len(block) != 2:
         raise TypeError(f"block {index} must be a (scores, labels) pair, got {type(block).__name__}")
     try:
-        found: Profiles = profiled(np.asanyarray(block[0]), np.asanyarray(block[1]), **options)
+        scores, labels = np.asanyarray(block[0]), np.asanyarray(block[1])
+        if scores.shape[:1] == labels.shape[:1] == (0,):
+            return None
+        found: Profiles = profiled(scores, labels, **options)
         return found
     except (TypeError, ValueError) as error:
         begins = "" if first is None else f", which begins with image {first}"
         raise type(error)(f"{error} (in block {index}{begins})") from error
 
 
-def _merge(parts: Sequence[Profiles]) -> Profiles:
-    return type(parts[0])._joined(parts)
+def _merge(parts: Sequence[Profiles | None]) -> Profiles | None:
+    known = [part for part in parts if part is not None]
+    return type(known[0])._joined(known) if known else None

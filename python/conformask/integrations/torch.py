@@ -30,6 +30,7 @@ except ModuleNotFoundError as error:
     raise ImportError(f'{__name__} needs PyTorch: pip install "conformask[torch]"') from error
 
 from conformask._arrays import check_inputs
+from conformask._tensors import check_tensor
 from conformask._torch_sets import check_maps, check_score, prediction_sets
 from conformask._torch_softmax import shares_of, to_probabilities
 from conformask.risk_control import ConformalRiskCalibrator
@@ -76,6 +77,7 @@ def as_scores(output: Any, *, size: Sequence[int] | None = None, binary: str | N
     torch.Size([1, 3, 8, 8])
     """
     scores = _tensor_of(output).detach()
+    check_tensor(scores, "the output")
     if not scores.is_floating_point():
         raise TypeError(
             f"the output is a {scores.dtype} tensor, as label maps are: give the scores, before the argmax"

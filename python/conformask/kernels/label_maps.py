@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from conformask import _core
-from conformask._arrays import check_ignore_index, label_array, mask_array
+from conformask._arrays import check_ignore_index, check_masks, label_array, mask_array
 from conformask._random import RandomState, check_key
+from conformask._text import shown
 
 __all__ = ["distinct_counts", "label_hits", "sample_masks"]
 
@@ -59,12 +60,11 @@ def sample_masks(
     """
     sets = mask_array(masks)
     if isinstance(n_samples, bool) or not isinstance(n_samples, int | np.integer):
-        raise TypeError(f"n_samples must be an int, got {n_samples!r}")
+        raise TypeError(f"n_samples must be an int, got {shown(n_samples)}")
     if n_samples < 1:
-        raise ValueError(f"n_samples must be at least 1, got {n_samples}")
+        raise ValueError(f"n_samples must be at least 1, got {shown(n_samples)}")
     key = check_key(random_state)
-    if sets.ndim not in (4, 5):
-        raise ValueError(f"masks must be (n, K, H, W) or (n, K, D, H, W), got {sets.shape}")
+    check_masks(sets)
     dtype = np.uint8 if sets.shape[1] <= 256 else np.uint16
     out: NDArray[np.unsignedinteger] = np.empty((len(sets), n_samples, *sets.shape[2:]), dtype)
     _core.sample_masks(sets, key, out)

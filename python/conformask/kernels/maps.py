@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from conformask import _core
-from conformask._arrays import Labels, Scores, check_ignore_index, check_inputs, label_array, score_array
+from conformask._arrays import Labels, Scores, check_ignore_index, check_inputs, label_array
 from conformask._exact import check_lambda
 from conformask._images import check_labels
 from conformask.losses import LossLike, as_loss, loss_values
@@ -23,7 +23,6 @@ def threshold(
     conformity_score: ScoreLike = "lac",
     *,
     inputs: str = "probabilities",
-    first_image: int = 0,
 ) -> NDArray[np.bool_]:
     r"""Multi-labeled masks: the classes of each pixel whose score is at most lambda.
 
@@ -40,8 +39,6 @@ def threshold(
         ``[0, lambda_max]`` (its attribute of that name, 1 if it has none). It must treat each image by itself.
     inputs : {"probabilities", "logits", "scores"}, default="probabilities"
         What the numbers of X are: see :class:`~conformask.ConformalRiskCalibrator`.
-    first_image : int, default=0
-        What errors call the first image.
 
     Returns
     -------
@@ -73,9 +70,13 @@ def threshold(
     >>> cm.kernels.threshold(X, 0.75).ravel()
     array([ True,  True, False])
     """
-    maps, score, inputs = _scored(X, conformity_score, inputs, first_image)
-    out = np.empty(maps.shape, np.bool_)
-    _core.threshold(maps, check_lambda(lam), score, inputs, out.view(np.uint8), first_image)
+    return sets_at(check_lambda(lam), _scored(X, conformity_score, inputs))
+
+
+def sets_at(lam: float, given: Scored, first_image: int = 0) -> NDArray[np.bool_]:
+    """The sets of :func:`threshold`; errors call the first image `first_image`."""
+    out = np.empty(given.maps.shape, np.bool_)
+    _core.threshold(given.maps, lam, given.kernel, given.inputs, out.view(np.uint8), first_image)
     return out
 
 
@@ -85,13 +86,12 @@ def set_size(
     conformity_score: ScoreLike = "lac",
     *,
     inputs: str = "probabilities",
-    first_image: int = 0,
 ) -> NDArray[np.uint16]:
     """Number of classes in each pixel's set, without building the masks.
 
     Parameters
     ----------
-    X, lam, conformity_score, inputs, first_image
+    X, lam, conformity_score, inputs
         As for :func:`threshold`.
 
     Returns
@@ -117,9 +117,13 @@ def set_size(
     >>> int(cm.kernels.set_size(X, 0.75)[0, 0, 0])
     2
     """
-    maps, score, inputs = _scored(X, conformity_score, inputs, first_image)
-    out = np.empty(maps.shape[:1] + maps.shape[2:], np.uint16)
-    _core.set_size(maps, check_lambda(lam), score, inputs, out, first_image)
+    return sizes_at(check_lambda(lam), _scored(X, conformity_score, inputs))
+
+
+def sizes_at(lam: float, given: Scored, first_image: int = 0) -> NDArray[np.uint16]:
+    """The sizes of :func:`set_size`; errors call the first image `first_image`."""
+    out = np.empty(given.maps.shape[:1] + given.maps.shape[2:], np.uint16)
+    _core.set_size(given.maps, lam, given.kernel, given.inputs, out, first_image)
     return out
 
 
@@ -224,8 +228,8 @@ def losses(
     return loss_values(as_loss(loss), missed, totals)
 
 
-def _scored(X: Any, conformity_score: ScoreLike, inputs: str, first_image: int = 0) -> Scored:
-    return scored(as_score(conformity_score), score_array(X), check_inputs(inputs), first_image)
+def _scored(X: Any, conformity_score: ScoreLike, inputs: str) -> Scored:
+    return scored(as_score(conformity_score), X, check_inputs(inputs))
 
 
 def _labels_of(maps: Scores, y: ArrayLike, ignore_index: int | None) -> tuple[Labels, int | None]:

@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike
 
 from conformask import _core
 from conformask._exact import as_fraction
+from conformask._text import shown
 
 __all__ = ["lambda_hat"]
 
@@ -61,7 +62,7 @@ def lambda_hat(
     -0.25
     """
     if not np.isfinite(least):
-        raise ValueError(f"least must be finite, got {least!r}")
+        raise ValueError(f"least must be finite, got {shown(least)}")
     flat = np.ascontiguousarray(values, np.float64)
     ones = np.ones(flat.shape) if weights is None else np.ascontiguousarray(weights, np.float64)
     if flat.ndim != 1 or ones.ndim != 1:

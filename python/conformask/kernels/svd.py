@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from conformask import _core
 from conformask._arrays import matrix_array
+from conformask._text import shown
 
 __all__ = ["truncated_svd"]
 
@@ -85,8 +86,10 @@ def truncated_svd(A: Any, k: int) -> tuple[NDArray[np.float64], NDArray[np.float
     """
     matrix = matrix_array(A)
     if isinstance(k, bool) or not isinstance(k, int | np.integer):
-        raise TypeError(f"k must be an int, got {k!r}")
+        raise TypeError(f"k must be an int, got {shown(k)}")
     if not 1 <= k <= min(matrix.shape):
-        raise ValueError(f"k must be from 1 to {min(matrix.shape)}, A having shape {matrix.shape}, got {k}")
+        raise ValueError(
+            f"k must be from 1 to {min(matrix.shape)}, A having shape {matrix.shape}, got {shown(k)}"
+        )
     left, values, right = _core.truncated_svd(matrix, int(k))
     return left.T, values, right

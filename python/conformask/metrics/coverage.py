@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conformask import _core
-from conformask._arrays import check_ignore_index
+from conformask._arrays import check_ignore_index, check_masks
 from conformask._exact import covered_share, exact_mean, per_pixel, share_of
 from conformask._images import MASKS, in_memory, not_empty, walk
 from conformask.losses import LossLike, as_loss, loss_values
@@ -314,7 +314,8 @@ def _labelled(
     """The set sizes, labels and masks (K, pixels) of the labelled pixels, image by image."""
     index = check_ignore_index(ignore_index)
     for batch, labels, first in _mask_batches(y_true, masks):
-        _core.mask_coverage(batch, labels, index, first)  # refuses wrong labels
+        labels = labels.copy()  # which no other thread writes to
+        _core.mask_coverage(batch, labels, index, first)  # refuses wrong ones
         for mask, label in zip(batch, labels, strict=True):
             valid = np.ones(label.shape, bool) if index is None else label != index
             mask_of_valid = mask[:, valid]
@@ -326,9 +327,5 @@ def _mask_batches(
 ) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.integer[Any]], int]]:
     batches = walk(masks, y_true, MASKS, label_name="y_true")
     for batch, labels, first in not_empty(batches, "masks"):
-        if batch.ndim not in (4, 5) or batch.shape[1] < 2:
-            where = "" if in_memory(masks) else f" in image {first}"
-            raise ValueError(
-                f"masks must be (n, K, H, W) or (n, K, D, H, W) with K >= 2, got {batch.shape}{where}"
-            )
+        check_masks(batch, where="" if in_memory(masks) else f" in image {first}")
         yield batch, labels, first

@@ -14,9 +14,11 @@ import numpy as np
 from conformask import _core
 from conformask._documents import write_whole
 from conformask._exact import check_alpha, check_lambda
+from conformask._text import shown
 from conformask._units import OnEmpty, Units
 from conformask.control import Method, as_method
 from conformask.losses import Loss, LossLike, as_loss
+from conformask.profiles.archive import Archive
 from conformask.profiles.repeats import warn_of_repeats
 from conformask.scores import ConformityScore
 
@@ -29,7 +31,10 @@ __all__ = ["Profiles", "read_archive"]
 
 T = TypeVar("T")
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1: names of groups as an array of strings, which forgets NUL at their ends
+MOST_CLASSES = 2**16 - 1
+
+_MOST_POINTS = 10**9  # of a curve
 
 
 class Profiles(ABC):
@@ -37,6 +42,7 @@ class Profiles(ABC):
 
     conformity_score: ConformityScore
     exact: bool
+    _core: _core.ExactProfile | _core.BinnedProfile
 
     @property
     @abstractmethod
@@ -61,13 +67,16 @@ class Profiles(ABC):
         Raises
         ------
         TypeError, ValueError
-            If `other` is something else, or K, the scores, the losses, or the presence of groups or weights differ.
+            If `other` is something else or the same object, or K, the scores, the losses, or the presence of groups or
+            weights differ.
 
         Warns
         -----
         DuplicateImagesWarning
             If images of `other` are among those here.
         """
+        if other is self or (isinstance(other, Profiles) and other._core is self._core):
+            raise ValueError("profiles cannot be merged with themselves: every image would count twice")
         merged = self._joined([self, other])
         pairs = _core.repeats_between(self._hashes(), other._hashes())
         merged._warn_of([(first, len(self) + again) for first, again in pairs])
@@ -161,6 +170,14 @@ class Profiles(ABC):
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The empirical risk as a function of lambda."""
 
+    @staticmethod
+    def _check_points(n_points: object) -> int:
+        if isinstance(n_points, bool) or not isinstance(n_points, int | np.integer):
+            raise TypeError(f"n_points must be an int, got {shown(n_points)}")
+        if not 1 <= n_points <= _MOST_POINTS:
+            raise ValueError(f"n_points must be from 1 to {_MOST_POINTS}, got {shown(n_points)}")
+        return int(n_points)
+
     def save(self, path: str | Path | BinaryIO) -> None:
         """Writes the profiles to an ``.npz`` file, without pickle.
 
@@ -190,7 +207,7 @@ class Profiles(ABC):
         ValueError
             If the file is damaged, foreign, of the other kind, or of a newer version.
         """
-        return read_archive(path, cls._from_arrays)
+        return read_archive(path, cls._from_archive)
 
     @abstractmethod
     def _to_arrays(self) -> dict[str, Any]:
@@ -198,8 +215,8 @@ class Profiles(ABC):
 
     @classmethod
     @abstractmethod
-    def _from_arrays(cls, arrays: dict[str, Any]) -> Self:
-        """The inverse; whatever it raises says that the arrays are none of ours."""
+    def _from_archive(cls, archive: Archive) -> Self:
+        """The inverse, of a file; whatever it raises says that the arrays are none of ours."""
 
     @abstractmethod
     def _units(self, loss: Loss, on_empty: OnEmpty) -> Units:
@@ -236,19 +253,18 @@ class Profiles(ABC):
             )
 
 
-def read_archive(path: str | Path | BinaryIO, make: Callable[[dict[str, Any]], T]) -> T:
+def read_archive(path: str | Path | BinaryIO, make: Callable[[Archive], T]) -> T:
     """What `make` makes of the arrays in a file of profiles."""
     try:
-        with (
-            Path(path).open("rb") if isinstance(path, str | Path) else nullcontext(path) as file,
-            np.load(file, allow_pickle=False) as archive,
-        ):
-            arrays = {name: archive[name] for name in archive.files}
-        version = int(arrays["format_version"])
-        if version > FORMAT_VERSION:
-            raise ValueError(f"format version {version} is newer than {FORMAT_VERSION}; update conformask")
-        return make(arrays)
-    except FileNotFoundError:
+        with Path(path).open("rb") if isinstance(path, str | Path) else nullcontext(path) as file:
+            archive = Archive(file)
+            version = archive.whole("format_version", 1, 2**62)
+            if version > FORMAT_VERSION:
+                raise ValueError(
+                    f"format version {version} is newer than {FORMAT_VERSION}; update conformask"
+                )
+            return make(archive)
+    except (FileNotFoundError, MemoryError):
         raise
     except Exception as error:
         raise ValueError(f"{path} holds no profiles of conformask: {error}") from error

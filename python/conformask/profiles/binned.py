@@ -14,7 +14,8 @@ from conformask._exact import check_lambda
 from conformask._sequences import listed
 from conformask._units import OnEmpty, Units, check_on_empty
 from conformask.losses import CallableLoss, Loss, LossLike, as_loss, loss_from_json, loss_to_json
-from conformask.profiles.base import Profiles
+from conformask.profiles.archive import Archive
+from conformask.profiles.base import MOST_CLASSES, Profiles
 from conformask.scores import ConformityScore, lambda_max, score_from_json, score_to_json
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["BinnedProfiles", "check_collect", "check_single_images"]
+
+_MOST_IMAGES = 2**48  # that can be counted
 
 # Of a loss: the number of images on which it is defined; which bins hold anything and what; or no bins, and the steps.
 _Part: TypeAlias = "tuple[int, NDArray[Any] | None, NDArray[Any]]"
@@ -135,7 +138,7 @@ class BinnedProfiles(Profiles):
             A lambda to be among the points.
         on_empty : {"skip", "raise", "zero_loss"}, default="skip"
             What becomes of images on which the loss is undefined.
-        n_points : int, default=1000
+        n_points : int from 1 to 1e9, default=1000
             About how many of the bins to return.
 
         Returns
@@ -146,8 +149,7 @@ class BinnedProfiles(Profiles):
             The risk from each lambda on, up to the next.
         """
         loss, units = as_loss(loss), self._units(as_loss(loss), on_empty)
-        if n_points < 1:
-            raise ValueError(f"n_points must be at least 1, got {n_points}")
+        n_points = self._check_points(n_points)
         jumps = self._core.jumps(self._index(loss))
         chosen = jumps[:: max(1, -(-len(jumps) // n_points))]
         ends = [
@@ -203,18 +205,33 @@ class BinnedProfiles(Profiles):
         return found
 
     @classmethod
-    def _from_arrays(cls, arrays: dict[str, Any]) -> Self:
-        if str(arrays["kind"]) != "binned":
+    def _from_archive(cls, archive: Archive) -> Self:
+        if "kind" not in archive or archive.text("kind") != "binned":
             raise ValueError("it holds exact profiles: read them with ScoreProfiles.load")
-        score = score_from_json(str(arrays["conformity_score"]))
-        losses = [loss_from_json(json.dumps(loss)) for loss in json.loads(str(arrays["losses"]))]
-        n_defined, n_classes = arrays["n_defined"].tolist(), int(arrays["n_classes"])
-        parts = [(n, arrays.get(f"bins_{i}"), arrays[f"part_{i}"]) for i, n in enumerate(n_defined)]
-        if len(parts) != len(losses):
-            raise ValueError("as many losses as parts are needed")
+        score = score_from_json(archive.text("conformity_score"))
+        n_classes = archive.whole("n_classes", 2, MOST_CLASSES)
+        n_images = archive.whole("n_images", 0, _MOST_IMAGES)
+        losses = [loss_from_json(json.dumps(loss)) for loss in json.loads(archive.text("losses"))]
+        archive.check("n_defined", np.uint64, (len(losses),))
         # Files had none at first, and need none: such images are not recognised when they come again.
+        if "hashes" in archive:
+            (n_hashes,) = archive.shape("hashes", 1)
+            archive.check("hashes", np.uint64, (min(n_hashes, n_images),))
+        for i in range(len(losses)):
+            if f"bins_{i}" in archive:
+                (n_bins,) = archive.shape(f"bins_{i}", 1)
+                archive.check(f"bins_{i}", np.uint32, (min(n_bins, _core.N_BINS),))
+                archive.check(f"part_{i}", np.uint64, (n_bins, 2))
+            else:
+                (n_steps,) = archive.shape(f"part_{i}", 1)
+                archive.check(f"part_{i}", np.float64, (min(n_steps, n_images),))
+        arrays = archive.arrays()
+        parts = [
+            (n_defined, _ascending(arrays.get(f"bins_{i}")), arrays[f"part_{i}"])
+            for i, n_defined in enumerate(arrays["n_defined"].tolist())
+        ]
         hashes = arrays.get("hashes", np.zeros(0, np.uint64))
-        return cls(*_core_of(score, losses, n_classes, int(arrays["n_images"]), hashes, parts))
+        return cls(*_core_of(score, losses, n_classes, n_images, hashes, parts))
 
     def __reduce__(self) -> tuple[Any, ...]:
         images = (len(self), self._hashes())
@@ -230,6 +247,17 @@ def _sparse(n_defined: int, array: NDArray[Any]) -> _Part:
         return n_defined, None, array
     places = np.flatnonzero(array.any(axis=1)).astype(np.uint32)
     return n_defined, places, array[places]
+
+
+def _ascending(places: NDArray[Any] | None) -> NDArray[Any] | None:
+    """The numbers of bins; refuses what are none, or some twice."""
+    if (
+        places is not None
+        and len(places)
+        and ((places[1:] <= places[:-1]).any() or places[-1] >= _core.N_BINS)
+    ):
+        raise ValueError("its bins are not in order")
+    return places
 
 
 def _dense(places: NDArray[Any] | None, array: NDArray[Any]) -> NDArray[Any]:

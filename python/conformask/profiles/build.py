@@ -11,6 +11,7 @@ from conformask._arrays import check_ignore_index, check_inputs
 from conformask._images import SCORES, Volumes, check_volumes, not_empty, walk
 from conformask._units import check_groups, check_sample_weight
 from conformask.losses import LossLike
+from conformask.profiles.archive import Archive
 from conformask.profiles.base import Profiles, read_archive
 from conformask.profiles.binned import BinnedProfiles, check_collect, check_single_images
 from conformask.profiles.exact import ScoreProfiles
@@ -214,8 +215,8 @@ def _binned(
 def load_profiles(path: Path | BinaryIO) -> Profiles:
     """Profiles of either kind."""
 
-    def make(arrays: dict[str, Any]) -> Profiles:
-        kind = BinnedProfiles if "kind" in arrays else ScoreProfiles
-        return kind._from_arrays(arrays)
+    def make(archive: Archive) -> Profiles:
+        kind = BinnedProfiles if "kind" in archive else ScoreProfiles
+        return kind._from_archive(archive)
 
     return read_archive(path, make)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -11,6 +12,7 @@ import numpy as np
 from conformask import _core
 from conformask._arrays import clean_bools
 from conformask._exact import check_lambda, exact_mean
+from conformask._text import shown
 from conformask._units import (
     KnownUnits,
     OnEmpty,
@@ -21,7 +23,8 @@ from conformask._units import (
     known_units,
 )
 from conformask.losses import Loss, LossLike, as_loss, loss_values
-from conformask.profiles.base import Profiles
+from conformask.profiles.archive import Archive
+from conformask.profiles.base import MOST_CLASSES, Profiles
 from conformask.scores import ConformityScore, lambda_max, score_from_json, score_to_json
 
 if TYPE_CHECKING:
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
 __all__ = ["Activation", "ScoreProfiles"]
 
 T = TypeVar("T")
+
+_MOST_NAME = 1 << 16  # bytes of the names of groups in a file, for each image
 
 
 class Activation(NamedTuple):
@@ -176,7 +181,7 @@ class ScoreProfiles(Profiles):
         """
         lambdas = np.asarray(lam, np.float64)
         if not (lambdas >= 0).all():
-            raise ValueError(f"lam must be at least 0, got {lam!r}")
+            raise ValueError(f"lam must be at least 0, got {shown(lam)}")
         order = np.argsort(lambdas.ravel(), kind="stable")
         losses = np.empty((len(self), lambdas.size))
         losses[:, order] = as_loss(loss)._of_profile(self._core, np.ascontiguousarray(lambdas.ravel()[order]))
@@ -221,7 +226,7 @@ class ScoreProfiles(Profiles):
             A lambda to be among the points.
         on_empty : {"skip", "raise", "zero_loss"}, default="skip"
             What becomes of images on which the loss is undefined.
-        n_points : int, default=1000
+        n_points : int from 1 to 1e9, default=1000
             About how many of the jumps to return. Every point is exact.
 
         Returns
@@ -232,9 +237,7 @@ class ScoreProfiles(Profiles):
             The risk from each lambda on, up to the next jump.
         """
         loss = as_loss(loss)
-        if n_points < 1:
-            raise ValueError(f"n_points must be at least 1, got {n_points}")
-        jumps = loss._jumps(self._core, n_points)
+        jumps = loss._jumps(self._core, self._check_points(n_points))
         ends = [
             0.0,
             lambda_max(self.conformity_score, self.n_classes),
@@ -262,26 +265,44 @@ class ScoreProfiles(Profiles):
         if activations is not None:
             found["activations"] = activations
         if self._groups is not None:
-            found["groups"] = np.array(self._groups, np.int64 if _are_ints(self._groups) else np.str_)
+            # As JSON: an array of strings forgets NUL at their ends.
+            is_text = not _are_ints(self._groups)
+            found["groups"] = (
+                np.str_(json.dumps(self._groups)) if is_text else np.array(self._groups, np.int64)
+            )
         if self._sample_weight is not None:
             found["sample_weight"] = np.asarray(self._sample_weight, np.float64)
         return found
 
     @classmethod
-    def _from_arrays(cls, arrays: dict[str, Any]) -> Self:
-        if "kind" in arrays:
+    def _from_archive(cls, archive: Archive) -> Self:
+        if "kind" in archive:
             raise ValueError("it holds binned profiles: read them with BinnedProfiles.load")
-        score = score_from_json(str(arrays["conformity_score"]))
+        score = score_from_json(archive.text("conformity_score"))
+        (n, n_classes), (n_values,) = archive.shape("totals", 2), archive.shape("values", 1)
+        if not 2 <= n_classes <= MOST_CLASSES:
+            raise ValueError(f"K = {n_classes}")
+        archive.check("totals", np.uint64, (n, n_classes))
+        archive.check("lengths", np.uint64, (n,))
+        archive.check("values", (np.float32, np.float64), (n_values,))
+        archive.check("labels", np.uint16, (n_values,))
+        if "activations" in archive:
+            archive.check("activations", np.uint64, (n, _core.ACTIVATION_CELLS + 1))
+        if "sample_weight" in archive:
+            archive.check("sample_weight", np.float64, (n,))
+        names: list[str] | None = None
+        if "groups" in archive and archive.is_text("groups"):
+            names = json.loads(archive.text("groups", most_bytes=_MOST_NAME * (n + 1)))
+        elif "groups" in archive:
+            archive.check("groups", (np.int64, np.str_), (n,))
+        arrays = archive.arrays()
         core = _core.ExactProfile.from_arrays(
             score._kernel(),
-            arrays["totals"],
-            arrays["lengths"],
-            arrays["values"],
-            arrays["labels"],
-            None if (counts := arrays.get("activations")) is None else counts.astype(np.uint64),
+            *(arrays[name] for name in ("totals", "lengths", "values", "labels")),
+            arrays.get("activations"),
         )
-        groups = check_groups(arrays.get("groups"), len(core))
-        return cls(core, score, groups, check_sample_weight(arrays.get("sample_weight"), groups, len(core)))
+        groups = check_groups(arrays.get("groups") if names is None else names, n)
+        return cls(core, score, groups, check_sample_weight(arrays.get("sample_weight"), groups, n))
 
     def __reduce__(self) -> tuple[Any, ...]:
         arrays = self._core.to_arrays()

@@ -38,7 +38,7 @@ def warn_of_repeats(pairs: Sequence[tuple[int, int]], n_images: int, *, named: b
         which = f"{len(pairs)} of {n_images} images came before"
     warn_caller(
         f"{which}: their labels and what was found at them agree to the last bit. They count twice, and the guarantee, "
-        "which is for different images, does not hold. Give every image once; several epochs of a data loader, "
-        "overlapping parts of workers and profiles that are merged with themselves repeat images",
+        "which is for different images, does not hold. Give every image once; several epochs of a data loader and "
+        "overlapping parts of workers repeat images",
         DuplicateImagesWarning,
     )

@@ -319,7 +319,7 @@ class ConformalRiskCalibrator(Predictor):
         Raises
         ------
         TypeError, ValueError
-            If `other` is something else, has seen nothing, or its score, ignore index or K differ.
+            If `other` is something else or the same object, has seen nothing, or its score, ignore index or K differ.
 
         Warns
         -----
@@ -328,6 +328,8 @@ class ConformalRiskCalibrator(Predictor):
         """
         if not isinstance(other, ConformalRiskCalibrator):
             raise TypeError(f"other must be a ConformalRiskCalibrator, got {type(other).__name__}")
+        if other is self:
+            raise ValueError("a calibrator cannot be merged with itself: every image would count twice")
         if self.profile != other.profile:
             raise ValueError(f"profile differs: {self.profile!r} here, {other.profile!r} there")
         if self.ignore_index != other.ignore_index:

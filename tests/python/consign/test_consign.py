@@ -843,7 +843,9 @@ def test_numbers_that_are_none(value: float) -> None:
     X, y = problem(6)
     X[4, 2, 1, 3, 5] = value
     text = "NaN" if math.isnan(value) else str(value)
-    with pytest.raises(ValueError, match=rf"not finite in image 4: sample 2, class 1 is {text} at pixel 29"):
+    with pytest.raises(
+        ValueError, match=rf"not finite in image 4: sample 2, class 1 is {text} at pixel \(3, 5\)"
+    ):
         Calibrator(1, alpha=0.5).fit(X, y)
 
 

@@ -131,7 +131,7 @@ def test_four_roundings_are_none(units: int) -> None:
 def test_the_first_number_that_is_not_finite_is_named(value: float, dtype: str) -> None:
     X = draw("random", 3, 4, 12_000, dtype, 0)
     X[1, 2, 0, 11_000] = X[1, 3, 0, 5] = X[2, 0, 0, 0] = value
-    words = f"image 7: sample 1, class 2 is {'NaN' if np.isnan(value) else value} at pixel 11000"
+    words = f"image 7: sample 1, class 2 is {'NaN' if np.isnan(value) else value} at pixel (0, 11000)"
     with pytest.raises(ValueError, match=re.escape(words)):
         ConsignDecomposition.of_samples(X, 2, 0.05, "sigma", 7)
 

@@ -57,11 +57,16 @@ def pairs_with(images: Problem, index: int, pair: object) -> Iterator:
 
 INPUT = [
     # Scores
-    Bad("NaN", ValueError, r"X is not finite in image 7: class 1 is NaN at pixel 13", X=with_score(np.nan)),
+    Bad(
+        "NaN",
+        ValueError,
+        r"X is not finite in image 7: class 1 is NaN at pixel \(2, 3\)",
+        X=with_score(np.nan),
+    ),
     Bad(
         "infinity",
         ValueError,
-        r"X is not finite in image 7: class 1 is inf at pixel 13",
+        r"X is not finite in image 7: class 1 is inf at pixel \(2, 3\)",
         X=with_score(np.inf),
     ),
     Bad("-infinity", ValueError, r"X is not finite in image 7: class 1 is -inf", X=with_score(-np.inf)),
@@ -78,7 +83,7 @@ INPUT = [
     Bad(
         "not normalised",
         ValueError,
-        r"image 0 sum to 1\.00\d* at pixel 0, not to 1 within 0\.001",
+        r"image 0 sum to 1\.0011 at pixel \(0, 0\), not to 1 within 0\.001",
         X=GOOD.X * 1.0011,
     ),
     Bad(
@@ -416,7 +421,7 @@ def test_bad_losses(make: Callable[[], object], says: str) -> None:
 def test_bad_maps_at_prediction(method: str) -> None:
     call = getattr(Calibrator().fit(GOOD.X, GOOD.y), method)
     for X, says in [
-        (with_score(np.nan), r"X is not finite in image 7: class 1 is NaN at pixel 13"),
+        (with_score(np.nan), r"X is not finite in image 7: class 1 is NaN at pixel \(2, 3\)"),
         (with_score(-0.5), r"negative probability in image 7"),
         (GOOD.X * 2, r"image 0 sum to"),
         (GOOD.X[0], r"X "),

@@ -14,7 +14,8 @@ from scipy import ndimage
 
 import conformask as cm
 import twin
-from conformask.scores import rank_penalties
+from conformask import _backend
+from conformask.scores import as_score, rank_penalties
 from problems import Problem, probabilities, problems, wide
 from test_strangers import Softmax
 
@@ -386,7 +387,7 @@ def test_a_score_of_ones_own_is_asked_for_little_more() -> None:
         (lambda: cm.profile(problem.X, problem.y, score), [40, 1, 1]),
         (lambda: cm.profile(list(problem.X), list(problem.y), score), [1] * 40),
         (lambda: cm.kernels.threshold(problem.X[:2], 0.5, score), [2, 1, 1]),
-        (lambda: cm.kernels.threshold(problem.X[8:], 0.5, score, first_image=8), [32]),
+        (lambda: _backend.masks(problem.X[8:], 0.5, as_score(score), "probabilities", 8), [32]),
     ):
         asked.clear()
         call()
@@ -399,7 +400,7 @@ def test_a_score_of_ones_own_is_asked_for_little_more() -> None:
         (lambda X: X[:, :2], r"must return an array like X \(40, 4, 9, 7\), got \(40, 2, 9, 7\)"),
         (
             lambda X: 2 * X + 1,
-            r"gives .* to class \d of|gives .* to class \d at pixel \d+ of image 0.*lambda_max",
+            r"gives .* to class \d of|gives .* to class \d at pixel \(\d+, \d+\) of image 0.*lambda_max",
         ),
         (lambda X: X - 1, "critical values must be in"),
         (lambda X: X * np.nan, "gives NaN"),

@@ -1,0 +1,20 @@
+"""Values in messages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["shown"]
+
+_MOST_CHARACTERS = 60
+
+
+def shown(value: Any) -> str:
+    """A value as it is printed; a long one without its middle."""
+    try:
+        text = repr(value)
+    except ValueError:  # an int of more digits than Python prints
+        text = hex(value) if isinstance(value, int) else f"a {type(value).__name__}"
+    if len(text) <= _MOST_CHARACTERS:
+        return text
+    return f"{text[:24]}...{text[-8:]} ({len(text)} characters)"

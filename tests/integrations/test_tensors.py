@@ -1,0 +1,179 @@
+"""Tensors of odd kinds and sizes: what works gives the same everywhere, and what does not says what would."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import conformask as cm
+from conformask.integrations.torch import ConformalModule
+from problems import wide
+
+PROBLEM = wide(n=12, n_classes=5, size=(9, 8), dtype="float32")
+X, Y = torch.from_numpy(PROBLEM.X), torch.from_numpy(PROBLEM.y)
+SCORES = [
+    cm.LAC(),
+    cm.APS(),
+    cm.RAPS(),
+    cm.SACP(cm.LAC()),
+    cm.SACP(cm.APS()),
+    cm.SACP(cm.LAC(), mode="probabilities"),
+]
+FITTED = cm.ConformalRiskCalibrator(alpha=0.3).fit(PROBLEM.X, PROBLEM.y)
+
+
+# Sums of what was rounded
+
+
+@pytest.mark.parametrize("activation", [False, True])
+@pytest.mark.parametrize("score", SCORES, ids=str)
+def test_bfloat16_may_sum_to_1_within_a_hundredth(score: Any, activation: bool) -> None:
+    """Whoever reads it: the code for tensors, or the kernels."""
+    for total, is_taken in ((0.9922, True), (1.0078, True), (0.98, False), (1.02, False)):
+        maps = torch.full((12, 2, 4, 4), 0.5, dtype=torch.float64)
+        maps[:, 1] = total - 0.5
+        maps, y = maps.bfloat16(), torch.zeros(12, 4, 4, dtype=torch.int64)
+        calls = [
+            lambda maps=maps, y=y: cm.profile(maps, y, score, activation=activation),
+            lambda maps=maps, y=y: cm.profile(list(maps), list(y), score, activation=activation),
+            lambda maps=maps: cm.kernels.threshold(maps, 0.5, score),
+            lambda maps=maps: cm.kernels.set_size(list(maps), 0.5, score),
+            lambda maps=maps, y=y: cm.kernels.losses(maps, y, 0.5, conformity_score=score),
+        ]
+        for call in calls:
+            if is_taken:
+                call()
+                continue
+            with pytest.raises(ValueError, match=r"not to 1 within 0\.01;"):
+                call()
+    with pytest.raises(ValueError, match=r"not to 1 within 0\.001;"):  # of float32 as ever
+        cm.profile(maps.float() * 0 + 0.4961, y, score)
+
+
+def test_sums_are_off_alike_to_both_sides() -> None:
+    for dtype, device_dtype in ((torch.float32, torch.float32), (torch.float64, torch.float64)):
+        for rest, is_taken in ((0.499, True), (0.501, True), (0.4985, False), (0.5015, False)):
+            maps = torch.full((1, 2, 4, 4), 0.5, dtype=dtype)
+            maps[:, 1] = rest
+            module = ConformalModule(torch.nn.Identity(), two_classes())
+            if is_taken:
+                module(maps.to(device_dtype))
+            else:
+                with pytest.raises(ValueError, match=r"sum to (0\.9985|1\.0015) at pixel \(0, 0\), not to 1"):
+                    module(maps.to(device_dtype))
+
+
+def two_classes() -> cm.ConformalRiskCalibrator:
+    halves = np.full((12, 2, 4, 4), 0.5)
+    return cm.ConformalRiskCalibrator(alpha=0.3).fit(halves, np.zeros((12, 4, 4), int))
+
+
+# Scores of any size
+
+
+@pytest.mark.parametrize("score", SCORES, ids=str)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64], ids=str)
+def test_scores_as_large_as_floats_are(dtype: torch.dtype, score: Any) -> None:
+    """Their sum is beyond the floats: calibration, kernels, the code for tensors and modules say the same."""
+    rng = torch.Generator().manual_seed(0)
+    scores = torch.rand(20, 4, 6, 6, generator=rng, dtype=torch.float64)
+    scores = (scores / scores.amax(dim=1, keepdim=True) * (torch.finfo(dtype).max * 0.999)).to(dtype)
+    assert scores.double().sum(dim=1).min() > torch.finfo(dtype).max
+    y = scores.double().argmax(dim=1)
+    y[:, :2] = (y[:, :2] + 1) % 4
+    calibrator = cm.ConformalRiskCalibrator(score, alpha=0.2, inputs="scores").fit(scores, y)
+    assert 0.1 < calibrator.risk_ < 0.2
+    assert calibrator.evaluate(scores, y).empirical_risk <= calibrator.risk_ + 1e-12
+    output = ConformalModule(torch.nn.Identity(), calibrator)(scores)
+    assert output.probabilities.isfinite().all()
+    covered = output.masks.gather(1, y[:, None]).double().mean(dim=(1, 2, 3))
+    assert 1 - float(covered.mean()) <= calibrator.risk_ + 1e-12
+    small = (scores.double() / torch.finfo(dtype).max).to(dtype)  # the same scores
+    again = cm.ConformalRiskCalibrator(score, alpha=0.2, inputs="scores").fit(small, y)
+    assert abs(again.lambda_hat_ - calibrator.lambda_hat_) < (0.02 if dtype == torch.bfloat16 else 0.002)
+
+
+# Kinds that no kernel reads
+
+
+def refused_everywhere(maps: Any, says: str) -> None:
+    for call in (
+        lambda: cm.profile(maps, Y),
+        lambda: cm.kernels.threshold(maps, 0.5),
+        lambda: FITTED.predict(maps),
+        lambda: FITTED.set_size(maps),
+        lambda: FITTED.evaluate(maps, Y),
+    ):
+        with pytest.raises(TypeError, match=f"^X {says}"):
+            call()
+    with pytest.raises(TypeError, match=f"^the output {says}"):
+        ConformalModule(torch.nn.Identity(), FITTED)(maps)
+
+
+FLOAT8 = [getattr(torch, name) for name in dir(torch) if name.startswith("float8_e")]
+
+
+@pytest.mark.parametrize("dtype", FLOAT8, ids=str)
+def test_float8_is_refused(dtype: torch.dtype) -> None:
+    name = str(dtype).removeprefix("torch.")
+    says = f"is a tensor of {name}.*float16, bfloat16, float32 or float64"
+    maps = torch.empty(X.shape, dtype=dtype)
+    refused_everywhere(maps, says)
+    with pytest.raises(TypeError, match=rf"^X is a tensor of {name} in image 0: "):
+        cm.profile(list(maps), list(Y))
+    with pytest.raises(TypeError, match=rf"^y is a tensor of {name}.*integers"):
+        cm.profile(X.bfloat16(), torch.empty(Y.shape, dtype=dtype))
+
+
+@pytest.mark.parametrize("layout", [torch.strided, torch.jagged], ids=str)
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+def test_nested_tensors_are_refused(layout: torch.layout) -> None:
+    says = "is a nested tensor: pass a list of its tensors, "
+    refused_everywhere(torch.nested.nested_tensor(list(X), layout=layout), says)
+    labels = torch.nested.nested_tensor(list(Y), layout=layout)
+    for maps in (X, X.bfloat16(), PROBLEM.X):
+        with pytest.raises(TypeError, match=re.escape(f"y {says}y.unbind()")):
+            cm.profile(maps, labels)
+
+
+@pytest.mark.filterwarnings("ignore:.*quantiz:Warning")
+def test_sparse_and_quantized_tensors_are_refused() -> None:
+    refused_everywhere(X.to_sparse(), r"is a sparse tensor: pass .*\.to_dense\(\)")
+    quantized = torch.quantize_per_tensor(X, 0.01, 0, torch.quint8)
+    refused_everywhere(quantized, r"is a quantized tensor: pass .*\.dequantize\(\)")
+    with pytest.raises(TypeError, match=r"^y is a sparse tensor: pass y\.to_dense\(\)"):
+        cm.profile(X.bfloat16(), (Y + 1).to_sparse())
+
+
+@pytest.mark.parametrize("name", ["uint4", "int4", "bits8"])
+def test_labels_of_parts_of_bytes_are_refused(name: str) -> None:
+    if not hasattr(torch, name):
+        pytest.skip(f"this PyTorch has no {name}")
+    labels = torch.empty(Y.shape, dtype=getattr(torch, name))
+    for maps in (X, X.bfloat16()):
+        with pytest.raises(TypeError, match=f"^y is a tensor of {name}.*integers of 8 to 64 bits"):
+            cm.profile(maps, labels)
+
+
+# Pixels
+
+
+@pytest.mark.parametrize("score", [cm.LAC(), cm.APS(), cm.SACP(cm.LAC())], ids=str)
+@pytest.mark.parametrize(("size", "at"), [((9, 8), (7, 3)), ((4, 9, 8), (2, 7, 3)), ((1, 9, 8), (0, 7, 3))])
+def test_pixels_are_named_by_row_and_column(score: Any, size: tuple[int, ...], at: tuple[int, ...]) -> None:
+    maps, y = torch.full((12, 2, *size), 0.5), torch.zeros(12, *size, dtype=torch.int64)
+    calibrator = cm.ConformalRiskCalibrator(score, alpha=0.3).fit(maps.bfloat16(), y)
+    maps[(5, 1, *at)] = torch.nan
+    place = re.escape(f"image 5: class 1 is NaN at pixel ({', '.join(map(str, at))})")
+    for call in (
+        lambda: cm.profile(maps.bfloat16(), y, score),
+        lambda: calibrator.predict(maps.bfloat16()),
+        lambda: calibrator.evaluate(maps.bfloat16(), y),
+        lambda: ConformalModule(torch.nn.Identity(), calibrator)(maps),
+    ):
+        with pytest.raises(ValueError, match=place):
+            call()
