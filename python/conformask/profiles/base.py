@@ -18,6 +18,7 @@ from conformask._units import OnEmpty, Units
 from conformask.control import Method, as_method
 from conformask.losses import Loss, LossLike, as_loss
 from conformask.profiles.repeats import warn_of_repeats
+from conformask.report import html_table
 from conformask.scores import ConformityScore
 
 if TYPE_CHECKING:
@@ -45,6 +46,14 @@ class Profiles(ABC):
 
     @abstractmethod
     def __len__(self) -> int: ...
+
+    @abstractmethod
+    def _rows(self) -> list[tuple[str, str]]:
+        """Names and values for people, besides those that both have."""
+
+    def _repr_html_(self) -> str:
+        rows = [("images", f"{len(self)}"), ("K", f"{self.n_classes}"), ("score", f"{self.conformity_score}")]
+        return html_table(type(self).__name__, rows + self._rows())
 
     def merge(self, other: Self) -> Self:
         """The images of both, those of `other` last.

@@ -102,6 +102,9 @@ class BinnedProfiles(Profiles):
             f"<BinnedProfiles of {len(self)} images, K = {self.n_classes}, {self.conformity_score}: {losses}>"
         )
 
+    def _rows(self) -> list[tuple[str, str]]:
+        return [("losses", ", ".join(map(str, self.losses)))]
+
     @property
     def n_classes(self) -> int:
         """K."""

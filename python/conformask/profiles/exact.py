@@ -100,6 +100,11 @@ class ScoreProfiles(Profiles):
             f"{self._core.n_values:,} critical values above 0>"
         )
 
+    def _rows(self) -> list[tuple[str, str]]:
+        groups = [] if self._groups is None else [("groups", f"{len(set(self._groups))}")]
+        weights = [] if self._sample_weight is None else [("summed weights", f"{sum(self._sample_weight):g}")]
+        return [*groups, *weights, ("critical values above 0", f"{self._core.n_values:,}")]
+
     @property
     def n_classes(self) -> int:
         """K."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
+import re
 from types import ModuleType
 
 import numpy as np
@@ -41,6 +42,37 @@ def test_names_and_objects_are_the_same() -> None:
         Calibrator(loss=loss).fit(PROBLEM.X, PROBLEM.y).lambda_hat_ for loss in ("binary", cm.BinaryLoss(1.0))
     ]
     assert binary[0] == binary[1]
+
+
+def shown(value: object) -> dict[str, str]:
+    """Names and values of a table for notebooks."""
+    return dict(re.findall(r"<tr><th[^>]*>(.*?)</th><td>(.*?)</td></tr>", value._repr_html_()))
+
+
+def test_profiles_are_shown_in_a_table() -> None:
+    profiles = cm.profile(PROBLEM.X, PROBLEM.y, groups=[i // 2 for i in range(len(PROBLEM.X))])
+    rows = shown(profiles)
+    assert (rows["images"], rows["groups"]) == (str(len(PROBLEM.X)), str((len(PROBLEM.X) + 1) // 2))
+    assert rows["score"] == "LAC(include_top1=True)"
+    weighted = shown(cm.profile(PROBLEM.X, PROBLEM.y, sample_weight=[0.5] * len(PROBLEM.X)))
+    assert weighted["summed weights"] == f"{len(PROBLEM.X) / 2:g}"
+    binned = shown(cm.profile(PROBLEM.X, PROBLEM.y, collect=["miscoverage", "binary"]))
+    assert binned["K"] == str(PROBLEM.X.shape[1])
+    assert binned["losses"].count("Loss(") == 2
+
+
+def test_sets_of_segmentations_are_shown_in_tables() -> None:
+    X = np.array([[[0.61, 0.8]], [[0.51, 0.8]], [[0.41, 0.8]]])
+    X = np.stack([X, 1 - X], axis=1)
+    y = np.array([[1, 0]])
+    calibrator = cm.ConsignCalibrator(1, alpha=0.5, quantile_level=0.25).fit([X], [y])
+    [segmentations] = calibrator.predict([X])
+    rows = shown(segmentations)
+    assert (rows["K"], rows["shape"], rows["lambda_hat"]) == ("2", "(1, 2)", "1")
+    assert rows["singular_values"] == "0.2"
+    assert shown(segmentations.contains(y))["contained"] == "True"
+    absent = shown(cm.Membership(contained=False, certified=True, coefficients=None))
+    assert absent == {"contained": "False", "certified": "True", "coefficients": "none"}
 
 
 # The face
