@@ -27,6 +27,11 @@ from conformask.plotting._legend import class_patches
 
 __all__ = ["main"]
 
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 SUMMARY = "calibrate a segmentation model and print lambda-hat, risk and activation ratio against alpha"
 IGNORE = 255
 LOSSES: tuple[tuple[str, cm.MiscoverageLoss | cm.BinaryLoss, float | None], ...] = (

@@ -10,6 +10,10 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 class InfeasibleRiskError(ValueError):
     """No lambda meets the risk level.
 

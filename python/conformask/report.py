@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 __all__ = ["CoverageReport", "RiskReport", "html_table", "plain_table"]
 
 
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 @dataclass(frozen=True, eq=False)  # arrays do not compare to one truth value
 class RiskReport:
     """How the calibrated masks fare on labelled images. Means are over images, or over their groups where given.

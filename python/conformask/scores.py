@@ -17,6 +17,10 @@ from conformask._exact import as_fraction
 __all__ = ["APS", "LAC", "RAPS", "SACP", "ConformityScore", "ScoreLike"]
 
 
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 _LARGEST_PENALTY = 1_000_000  # a label costs at most 1 without it
 _LARGEST_WINDOW = 1023  # float32 sums of more are no longer good means
 

@@ -7,6 +7,10 @@ from conformask import _core
 __all__ = ["get_num_threads", "set_num_threads"]
 
 
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 def get_num_threads() -> int:
     """Number of threads that the kernels use.
 

@@ -33,6 +33,11 @@ if TYPE_CHECKING:
 
 __all__ = ["fit", "profile"]
 
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 _FAN_IN = 8  # profiles that are merged at once
 
 

@@ -38,6 +38,11 @@ from conformask.scores import as_score
 
 __all__ = ["ConformalModule", "ConformalOutput", "as_probabilities", "as_scores"]
 
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 _KEYS = ("out", "logits")  # torchvision, transformers
 
 

@@ -15,6 +15,11 @@ from conformask.reproduction.sources import SIMULATED, STORED
 
 __all__ = ["TITLES", "cost", "to_csv", "to_latex", "to_markdown", "write_tables"]
 
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 TITLES = {
     1: "Table 1. Binary loss with minimum coverage τ",
     2: "Table 2. Miscoverage loss",
