@@ -7,7 +7,10 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from tabulate import tabulate
+try:
+    from tabulate import tabulate
+except ModuleNotFoundError as error:
+    raise ImportError(f'{__name__} needs tabulate: pip install "conformask[reproduction]"') from error
 
 from conformask.reproduction.cose import Row
 from conformask.reproduction.paper import LOW_NOTE, PUBLISHED, SWAPPED_NOTE
