@@ -72,7 +72,7 @@ demo: $(EXTENSION) ## the main job on embedded data: lambda-hat, risk, activatio
 test: $(TESTED) ## all tests that need no PyTorch: Rust, Python, docstrings, README
 
 .PHONY: test-all
-test-all: SDIST_ARGS = --profile dev
+test-all: SDIST_ARGS = --profile dev --config profile.dev.debug=false
 test-all: $(TESTED) test-integrations test-notebooks sdist ## the tests, those of PyTorch and MMSegmentation (5 GB), the papers' tables, notebooks, sources
 	@echo 'test-all: all tests passed ($(words $(NOTEBOOKS)) notebooks executed)'
 
