@@ -80,7 +80,8 @@ class InfeasibleRiskError(ValueError):
             return self.reason
         more = "groups" if self.unit.startswith("groups") else "images"
         return (
-            f"{self.finding}. Add {more}, take a larger alpha, or accept full sets with on_infeasible='full'"
+            f"{self.finding}. Add {more}, take a larger alpha, or accept full sets with "
+            "ConformalRiskCalibrator(on_infeasible='full')"
         )
 
 

@@ -295,13 +295,28 @@ def scored(conformity_score: ConformityScore, maps: Scores, inputs: str, first_i
     Of the first images of a call a function must make the same when it sees them one by one.
     """
     kernel = conformity_score._kernel()
-    base = conformity_score.base if isinstance(conformity_score, SACP) else conformity_score
-    if not isinstance(base, CallableScore):
+    function = function_of(conformity_score)
+    if function is None:
         return Scored(maps, kernel, inputs)
-    criticals = _criticals(base, maps)
+    criticals = _criticals(function, maps)
     if first_image == 0 and maps.ndim in (4, 5) and len(maps) > 1:
-        _check_alone(base, maps, criticals)
+        _check_alone(function, maps, criticals)
     return Scored(criticals, kernel, "critical values")
+
+
+def function_of(conformity_score: ConformityScore) -> CallableScore | None:
+    """The function of the user that gives the scores, if one does."""
+    base = conformity_score.base if isinstance(conformity_score, SACP) else conformity_score
+    return base if isinstance(base, CallableScore) else None
+
+
+def check_each_alone(function: CallableScore, first: object, second: object) -> None:
+    """Refuses a function whose values of two images, each (1, K, ...), depend on whether they come in one array.
+
+    Of lists it sees one image at a time, in calibration; in prediction they may come in arrays.
+    """
+    maps = np.concatenate([score_array(first), score_array(second)])
+    _check_alone(function, maps, _criticals(function, maps))
 
 
 def _criticals(score: CallableScore, maps: Scores) -> Scores:

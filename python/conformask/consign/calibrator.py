@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from conformask._calibrator import Calibrator, State, warn_skipped
-from conformask._images import Volumes, is_whole
+from conformask._images import Volumes, count, is_whole
 from conformask._random import RandomState
-from conformask._units import group_mean
+from conformask._units import check_groups, group_mean, warn_of_groups
 from conformask.consign._images import Kind, Problems, images
 from conformask.consign._search import certified, decided, referred
 from conformask.consign._settings import PARAMETERS, Settings
@@ -318,6 +318,7 @@ class ConsignCalibrator(Calibrator[Settings, None, Solution]):
         settings, solution = self._current()
         lam = solution.controlled
         problems = Problems(X, y, settings, solution.kind, groups)
+        warn_of_groups(solution.units, check_groups(groups, count(X)))
         found = decided(problems, settings, lam)
         if not found.lambdas:
             raise ValueError(

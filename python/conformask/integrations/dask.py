@@ -72,7 +72,7 @@ def fit(
     InfeasibleRiskError
         If there are too few images.
     TypeError, ValueError
-        As :meth:`conformask.ConformalRiskCalibrator.fit`; the message tells with which image the block begins.
+        As :meth:`conformask.ConformalRiskCalibrator.fit`; the message names the block, and the image among all.
 
     Examples
     --------
@@ -130,7 +130,7 @@ def profile(
     Raises
     ------
     TypeError, ValueError
-        As :func:`conformask.profile`; the message tells with which image the block begins.
+        As :func:`conformask.profile`; the message names the block, and the image among all.
 
     Warns
     -----
@@ -209,11 +209,13 @@ def _profile_block(block: Any, index: int, first: int | None, options: dict[str,
     if not isinstance(block, tuple | list) or len(block) != 2:
         raise TypeError(f"block {index} must be a (scores, labels) pair, got {type(block).__name__}")
     try:
-        found: Profiles = profiled(np.asanyarray(block[0]), np.asanyarray(block[1]), **options)
+        found: Profiles = profiled(
+            np.asanyarray(block[0]), np.asanyarray(block[1]), first_image=first or 0, **options
+        )
         return found
     except (TypeError, ValueError) as error:
-        begins = "" if first is None else f", which begins with image {first}"
-        raise type(error)(f"{error} (in block {index}{begins})") from error
+        place = f"in block {index}" + (", from whose first image it is counted" if first is None else "")
+        raise type(error)(f"{error} ({place})") from error
 
 
 def _merge(parts: Sequence[Profiles]) -> Profiles:

@@ -13,8 +13,8 @@ from conformask import _backend
 from conformask._arrays import Scores
 from conformask._backend import Counts
 from conformask._exact import covered_share, per_pixel
-from conformask._images import SCORES, count, map_images, walk
-from conformask._units import check_groups, counted_images, group_mean
+from conformask._images import SCORES, axes_hint, count, map_images, walk
+from conformask._units import check_groups, counted_images, group_mean, warn_of_groups
 from conformask.losses import loss_values
 from conformask.report import RiskReport
 from conformask.risk_control._results import Results
@@ -143,7 +143,7 @@ class Predictor(Results):
             As :meth:`predict`, and for labels that do not fit.
         """
         configuration, solution = self._current()
-        check_groups(groups, count(X))  # now, not after the images
+        warn_of_groups(self._units(), check_groups(groups, count(X)))  # now, not after the images
         batches = walk(X, y, SCORES, configuration.progress, volumes=configuration.volumes)
         counts = [
             _counts(scores, labels, configuration, solution, first) for scores, labels, first in batches
@@ -201,7 +201,10 @@ class Predictor(Results):
 def _checked(scores: Any, solution: Solution) -> Any:
     """Maps of as many classes as at calibration."""
     if scores.ndim in (4, 5) and scores.shape[1] != solution.n_classes:
-        raise ValueError(f"X has K = {scores.shape[1]} classes, but calibration had K = {solution.n_classes}")
+        hint = axes_hint(tuple(scores.shape), solution.n_classes)
+        raise ValueError(
+            f"X has K = {scores.shape[1]} classes, but calibration had K = {solution.n_classes}{hint}"
+        )
     return scores
 
 
