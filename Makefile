@@ -12,6 +12,7 @@ CARGO_TEST_ARGS ?=
 BENCH       ?=
 BENCH_ARGS  ?=
 TABLES_ARGS ?=
+SDIST_ARGS  ?=
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -56,7 +57,8 @@ help: ## this list
 	  '  CARGO_TEST_ARGS=...  what cargo test gets:   make test-rust CARGO_TEST_ARGS="risk::"' \
 	  '  TABLES_ARGS=...      options of `python -m conformask.reproduction`' \
 	  '  BENCH=...            criterion name filter:  make bench BENCH=lambda_hat' \
-	  '  BENCH_ARGS=...       options of benches/side_by_side.py'
+	  '  BENCH_ARGS=...       options of benches/side_by_side.py' \
+	  '  SDIST_ARGS=...       how sources are built:  make sdist SDIST_ARGS="--profile dev"'
 
 .PHONY: build
 build: $(EXTENSION) ## the environment .venv and the compiled package in it (editable)
@@ -70,7 +72,8 @@ demo: $(EXTENSION) ## the main job on embedded data: lambda-hat, risk, activatio
 test: $(TESTED) ## all tests that need no PyTorch: Rust, Python, docstrings, README
 
 .PHONY: test-all
-test-all: $(TESTED) test-integrations test-notebooks ## the tests, those of PyTorch and MMSegmentation (5 GB), the papers' tables, the notebooks
+test-all: SDIST_ARGS = --profile dev --config profile.dev.debug=false
+test-all: $(TESTED) test-integrations test-notebooks sdist ## the tests, those of PyTorch and MMSegmentation (5 GB), the papers' tables, notebooks, sources
 	@echo 'test-all: all tests passed ($(words $(NOTEBOOKS)) notebooks executed)'
 
 .PHONY: test-rust
@@ -130,18 +133,31 @@ docs: $(EXTENSION) ## the reference as HTML: Python (pdoc) and Rust (rustdoc)
 	$(CARGO) doc --quiet --no-deps --lib
 	@echo 'Python: target/docs/index.html   Rust: target/doc/_core/index.html'
 
+# A package, installed in a fresh environment with some options of pip, that imports and runs.
+define try
+@package=$$(realpath $(1)); dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; cd "$$dir"; \
+  $(PYTHON) -m venv venv; \
+  venv/bin/python -m pip install -q $(2) "$$package"; \
+  venv/bin/python -c 'import conformask as cm; print("conformask", cm.__version__, "from", cm.__file__)'; \
+  venv/bin/python -m conformask demo --help >/dev/null; \
+  echo "$$package: installs, imports, runs"
+endef
+
 # maturin patches the library in target/ itself, for `develop` and for `build`; neither may take the other's.
 .PHONY: wheel
 wheel: $(INSTALLED) | system ## a self-contained wheel in dist/, tried in a fresh environment
 	@rm -f dist/*.whl; $(CARGO) clean --quiet --release -p conformask
 	@trap '$(CARGO) clean --quiet --release -p conformask' EXIT; \
 	  $(MATURIN) build --release --auditwheel repair --out dist
-	@wheel=$$(realpath dist/*.whl); dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; cd "$$dir"; \
-	  $(PYTHON) -m venv venv; \
-	  venv/bin/python -m pip install -q "$$wheel"; \
-	  venv/bin/python -c 'import conformask as cm; print("conformask", cm.__version__, "from", cm.__file__)'; \
-	  venv/bin/python -m conformask demo --help >/dev/null; \
-	  echo "$$wheel: installs, imports, runs"
+	$(call try,dist/*.whl)
+
+# pip builds it from its own files alone, and takes no wheel of an earlier build.
+.PHONY: sdist
+sdist: export MATURIN_PEP517_ARGS = $(SDIST_ARGS)
+sdist: $(INSTALLED) | system ## the sources in dist/, built, installed and tried in a fresh environment
+	@rm -f dist/*.tar.gz
+	@$(MATURIN) sdist --out dist
+	$(call try,dist/*.tar.gz,--no-binary conformask)
 
 .PHONY: clean
 clean: ## remove all that can be built again, .venv too

@@ -7,6 +7,14 @@ use crate::place::{Pixel, Six};
 /// A result whose error is [`enum@Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// What to do where a label is one of the usual marks of void pixels.
+fn if_void(label: i128) -> String {
+    if label < 0 || label == 255 {
+        return format!("; if it marks void pixels, say ignore_index={label}");
+    }
+    String::new()
+}
+
 /// What can be wrong with the input of a kernel.
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum Error {
@@ -76,8 +84,9 @@ pub enum Error {
     },
     /// A label that is neither a class nor void.
     #[error(
-        "{name} holds label {value}{}, outside [0, {n_classes}) and not the ignore index ({ignore})",
-        image.map(|image| format!(" in image {image}")).unwrap_or_default()
+        "{name} holds label {value}{}, outside [0, {n_classes}) and not the ignore index ({ignore}){}",
+        image.map(|image| format!(" in image {image}")).unwrap_or_default(),
+        if_void(*value)
     )]
     Label {
         /// The argument as the caller wrote it.
@@ -189,7 +198,7 @@ pub enum Error {
     },
     /// Probabilities that do not sum to 1.
     #[error(
-        "the probabilities of image {image} sum to {} at pixel {pixel}, not to 1 within {tolerance}; \
+        "X: the probabilities of image {image} sum to {} at pixel {pixel}, not to 1 within {tolerance}; \
          pass softmax probabilities over the class axis (axis 1), or say inputs='logits' or 'scores'",
         Six(*sum)
     )]
@@ -204,7 +213,7 @@ pub enum Error {
         tolerance: f64,
     },
     /// Scores that cannot be normalised.
-    #[error("the scores of image {image} sum to 0 at pixel {pixel}: there is nothing to normalise")]
+    #[error("X: the scores of image {image} sum to 0 at pixel {pixel}: there is nothing to normalise")]
     NoScore {
         /// Index of the image.
         image: usize,

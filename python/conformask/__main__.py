@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from conformask import demo
+from conformask import __version__, demo
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -14,6 +14,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m conformask", description="Risk-controlled segmentation masks."
     )
+    parser.add_argument("--version", action="version", version=f"conformask {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     demo.add_arguments(commands.add_parser("demo", help=demo.SUMMARY, description=demo.SUMMARY))
     return demo.run(parser.parse_args(argv))

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from conformask._tensors import to_array
+from conformask._tensors import is_tensor, to_array
 from conformask._text import shown
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "check_masks",
     "clean_bools",
     "label_array",
+    "look_like_shares",
     "mask_array",
     "matrix_array",
     "score_array",
@@ -30,6 +31,7 @@ Labels: TypeAlias = NDArray[np.integer[Any]]
 R = TypeVar("R", bound=np.generic)
 
 _MOST_CLASSES = 2**16 - 1  # a set size fits 16 bits
+_LOOKED_AT = 32  # pixels along each axis
 
 INPUTS = ("probabilities", "logits", "scores")
 
@@ -85,8 +87,21 @@ def label_array(y: object, name: str = "y", where: str = "") -> Labels:
     if array.dtype == bool:
         array = clean_bools(array).view(np.uint8)
     if not np.issubdtype(array.dtype, np.integer):
-        raise TypeError(f"{name} must hold integer labels{where}, got dtype {array.dtype}")
+        raise TypeError(
+            f"{name} must hold integer labels{where}, got dtype {array.dtype}{_if_whole(array, name)}"
+        )
     return _usable(array)
+
+
+def _if_whole(array: NDArray[Any], name: str) -> str:
+    """What to do with labels that are whole numbers of another type."""
+    if not np.issubdtype(array.dtype, np.floating) or not array.size:
+        return ""
+    other = array[array != np.rint(array)]  # NaN is not what it is rounded to
+    if other.size:
+        return f", and {other[0]:g} among them"
+    fits = abs(array).max() <= np.iinfo(np.int16).max
+    return f"; all are whole numbers: pass {name}.astype(np.{'int16' if fits else 'int64'})"
 
 
 def mask_array(masks: object, name: str = "masks") -> NDArray[np.bool_]:
@@ -131,6 +146,15 @@ def _usable(array: NDArray[R]) -> NDArray[R]:
     if array.dtype.isnative and array.flags.aligned and whole_strides:
         return array
     return np.array(array, dtype=native, order="C")
+
+
+def look_like_shares(maps: Any, axis: int, n_space: int) -> bool:
+    """Whether numbers are in [0, 1], sum to 1 over an axis and differ, at some pixels (the last axes)."""
+    steps = (slice(None, None, -(-length // _LOOKED_AT)) for length in maps.shape[-n_space:])
+    some = maps[(..., *steps)]
+    some = np.asarray(some.float().cpu() if is_tensor(some) else some, np.float64)
+    is_share = ((some >= 0) & (some <= 1)).all() and (abs(some.sum(axis=axis) - 1) <= 0.01).all()
+    return bool(is_share and np.ptp(some))
 
 
 def check_inputs(inputs: object) -> str:

@@ -15,7 +15,7 @@ from conformask import _core
 from conformask._arrays import label_array
 from conformask._tensors import is_tensor
 from conformask.kernels.maps import sets_at, sizes_at
-from conformask.scores import APS, LAC, RAPS, SACP, CallableScore, ConformityScore, scored
+from conformask.scores import APS, LAC, RAPS, ConformityScore, function_of, scored
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -99,4 +99,4 @@ def _stays(maps: Any) -> bool:
 
 
 def _knows_tensors(score: ConformityScore) -> bool:
-    return not isinstance(score.base if isinstance(score, SACP) else score, CallableScore)
+    return function_of(score) is None

@@ -82,12 +82,19 @@ class Solved(Protocol):
     def configuration(self) -> Any:
         """What it was found for."""
 
+    @property
+    def lambda_hat(self) -> float | None:
+        """The lambda, or that there is none."""
+
     def to_json(self) -> dict[str, Any]:
         """What a file holds of it."""
 
     def rows(self) -> list[tuple[str, str]]:
         """Names and values for people."""
 
+
+# Of what is shown of a parameter, in characters.
+_LONGEST = 120
 
 C = TypeVar("C")
 K = TypeVar("K")
@@ -283,12 +290,23 @@ class Calibrator(BaseEstimator, Generic[C, K, S]):
 
     # Looks
 
+    def _set(self) -> dict[str, str]:
+        """The parameters that are not as by default, and alpha: nobody should have to know what it is by default."""
+        given = type(self)().get_params(deep=False)
+        shown = {name: _brief(value) for name, value in self.get_params(deep=False).items()}
+        return {name: text for name, text in shown.items() if name == "alpha" or text != _brief(given[name])}
+
+    def __repr__(self, N_CHAR_MAX: int = 700) -> str:
+        """As it is made, and the lambda-hat that was found for this; scikit-learn asks for the parameter."""
+        shown, state = self._set(), self._known
+        if state is not None and state.solution is not None and self._is_as_asked(state.solution):
+            lam = state.solution.lambda_hat
+            shown["lambda_hat_"] = "none" if lam is None else f"{lam:.6g}"
+        return f"{type(self).__name__}({', '.join(f'{name}={text}' for name, text in shown.items())})"
+
     def _repr_html_(self) -> str:
         """A table for notebooks: what was set, and what was found."""
-        given = type(self)().get_params(deep=False)
-        parameters = self.get_params(deep=False)
-        rows = {name: repr(value) for name, value in parameters.items() if repr(value) != repr(given[name])}
-        state = self._known
+        rows, state = self._set(), self._known
         if state is None:
             rows["state"] = "has seen no images"
         elif state.solution is None:
@@ -310,6 +328,12 @@ class Calibrator(BaseEstimator, Generic[C, K, S]):
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         """What Jupyter asks for first."""
         return {"text/plain": repr(self), "text/html": self._repr_html_()}
+
+
+def _brief(value: Any) -> str:
+    """A value as text, cut where it is long."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
 
 def _shown(value: Any) -> str:

@@ -24,6 +24,7 @@ __all__ = [
     "Batch",
     "Layout",
     "Volumes",
+    "axes_hint",
     "check_labels",
     "check_volumes",
     "count",
@@ -277,17 +278,38 @@ def check_labels(
     if len(shape) - n_axes not in (3, 4) or given == expected:
         return
     hint = ""
-    if n_axes == 1 and given == shape[:-1]:
+    first = 1 if where else 0  # the images of a list have no axis n
+    image, each = ("image", " for each image") if where else (layout.name, "")
+    n_classes = shape[n_axes : n_axes + 1]
+    if n_axes and given == expected[:1] + n_classes + expected[1:]:
+        hint = f"; if {label_name} is one-hot, pass {label_name}.argmax(axis={1 - first})"
+    elif n_axes and given == expected + n_classes:
+        hint = f"; if {label_name} is one-hot, pass {label_name}.argmax(axis=-1)"
+    elif given == (*expected[:1], 1, *expected[1:]):
+        hint = f"; pass {label_name}[{'0' if where else ':, 0'}], without the axis of length 1"
+    elif n_axes and given == shape[:1] + shape[n_axes:-1]:
         hint = (
-            f"; is {layout.name} channel-last? Pass np.moveaxis({layout.name}, -1, 1), which copies nothing"
+            f"; is {layout.name} channel-last? Pass np.moveaxis({image}, -1, {n_axes - first}){each}, "
+            "which copies nothing"
         )
     elif where and given[1:] == shape[1:2] + shape[-2:]:
         hint = "; an iterable yields one image at a time: hand over batches as arrays, one by one"
-    first = 1 if where else 0  # the images of a list have no axis n
     raise ValueError(
         f"{label_name} must have shape {expected[first:]} to match {layout.name} {shape[first:]}{where}, "
         f"got {given[first:]}{hint}"
     )
+
+
+def axes_hint(shape: tuple[int, ...], n_classes: int, layout: Layout = SCORES) -> str:
+    """What may be wrong with maps (n, ...) that seem to have another number of classes."""
+    n_axes = len(layout.axes)
+    if shape[-1] == n_classes:
+        return f"; is {layout.name} channel-last? np.moveaxis puts the classes where they belong, and copies nothing"
+    if n_axes == 2 and shape[1] == n_classes:
+        return "; are S and K swapped? The classes come after the samples"
+    if len(shape) == n_axes + 4 and shape[n_axes + 1] == n_classes:
+        return "; an iterable yields one image at a time: hand over batches as arrays, one by one"
+    return ""
 
 
 def map_images(

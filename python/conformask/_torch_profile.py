@@ -87,7 +87,9 @@ def labels_beside(X: Tensor, y: Any) -> Tensor:
     if labels.dtype == torch.bool:  # true may be written as any byte but 0
         labels = labels.view(torch.uint8) != 0
     if labels.is_floating_point() or labels.is_complex():
-        raise TypeError(f"y must hold integer labels, got dtype {labels.dtype}")
+        whole = labels.is_floating_point() and bool((labels == labels.round()).all())
+        hint = "; all are whole numbers: pass y.to(torch.int16)" if whole else ""
+        raise TypeError(f"y must hold integer labels, got dtype {labels.dtype}{hint}")
     return labels
 
 
@@ -284,9 +286,11 @@ def check_labels(
     y = given.where(valid, 0)  # a copy: another thread may write to what was given
     bad = (y < 0) | (y >= n_classes)  # which would end the process on a GPU
     if bad.any():
+        label = int(y[bad][0])
+        hint = f"; if it marks void pixels, say ignore_index={label}" if label < 0 or label == 255 else ""
         raise ValueError(
-            f"y holds label {int(y[bad][0])} in image {image}, outside [0, {n_classes}) and not the ignore index "
-            f"({ignore_index})"
+            f"y holds label {label} in image {image}, outside [0, {n_classes}) and not the ignore index "
+            f"({ignore_index}){hint}"
         )
     return y, valid
 
@@ -325,7 +329,7 @@ def check_scores(
     if inputs == "scores":
         refuse(
             largest == 0,
-            "the scores of image {image} sum to 0 at pixel {pixel}: there is nothing to normalise",
+            "X: the scores of image {image} sum to 0 at pixel {pixel}: there is nothing to normalise",
         )
         return
     tolerance = _core.SUM_TOLERANCE_BFLOAT16 if is_coarse(planes) else _core.SUM_TOLERANCE
@@ -334,7 +338,7 @@ def check_scores(
         total += plane.reshape(-1)
     refuse(
         (total - 1).abs() > tolerance + _core.SUM_SLACK,
-        f"the probabilities of image {{image}} sum to {{total}} at pixel {{pixel}}, not to 1 within {tolerance}; "
+        f"X: the probabilities of image {{image}} sum to {{total}} at pixel {{pixel}}, not to 1 within {tolerance}; "
         "pass softmax probabilities over the class axis (axis 1), or say inputs='logits' or 'scores'",
     )
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from conformask._exact import as_fraction, exact_mean
 from conformask._sequences import check_ordered
+from conformask._warnings import warn_caller
 from conformask.losses import exact_sum
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ __all__ = [
     "counted_images",
     "known_units",
     "unit_means",
+    "warn_of_groups",
 ]
 
 OnEmpty = Literal["skip", "raise", "zero_loss"]
@@ -151,6 +153,21 @@ def check_groups(groups: Any, n: int | None) -> list[int | str] | None:
     array = np.asarray(groups)
     of_images = "each image" if n is None else f"each of {n} images"
     raise ValueError(f"groups must hold an int or string for {of_images}, got {array.dtype} {array.shape}")
+
+
+def warn_of_groups(units: Units | None, groups: Sequence[int | str] | None) -> None:
+    """Warns where calibration counted groups and evaluation counts images, or the reverse; None: nobody knows."""
+    if units is None:
+        return
+    counted, asked = ("groups", "images") if units.grouped else ("images", "groups")
+    matters = not units.whole if units.grouped else groups is not None and len(set(groups)) < len(groups)
+    if matters and units.grouped == (groups is None):
+        what = "give groups= here too" if asked == "images" else "leave out groups=, or calibrate with them"
+        warn_caller(
+            f"calibration counted {counted}, but evaluation counts {asked}, whose risk is another than the one that is "
+            f"controlled: {what}",
+            UserWarning,
+        )
 
 
 def _is_whole(value: object) -> bool:

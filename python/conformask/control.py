@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 __all__ = ["CRC", "PAC", "RCPS", "Method", "as_method", "method_from_document", "method_to_document"]
 
 
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 class Method(ABC):
     """What the methods have in common: lambda-hat is the smallest lambda whose summed loss is within their budget."""
 

@@ -2,7 +2,7 @@
 
 ``python -m conformask demo`` renders street scenes, trains a small pixel classifier, calibrates it
 by conformal risk control, prints what was promised beside what was measured, and draws where the
-model is unsure. ``--data FOLDER`` does the same with the predictions of a model of one's own.
+model is unsure. ``--data`` does the same with the predictions of a model of one's own.
 """
 
 # ruff: noqa: T201 -- printing is what a demo does
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -27,8 +28,14 @@ from conformask.plotting._legend import class_patches
 
 __all__ = ["main"]
 
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 SUMMARY = "calibrate a segmentation model and print lambda-hat, risk and activation ratio against alpha"
 IGNORE = 255
+SMALLEST = 16  # height or width of a scene
 LOSSES: tuple[tuple[str, cm.MiscoverageLoss | cm.BinaryLoss, float | None], ...] = (
     ("miscoverage", cm.MiscoverageLoss(), None),
     ("binary, 90 %", cm.BinaryLoss(min_coverage=0.9), 0.9),
@@ -76,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit status: 0, or 2 if ``--data`` cannot be used.
+        Exit status: 0, or 2 if ``--data`` cannot be used; arguments that cannot be end the process with 2.
     """
     parser = argparse.ArgumentParser(prog="python -m conformask demo", description=SUMMARY)
     add_arguments(parser)
@@ -85,21 +92,76 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the demo to a parser."""
-    parser.add_argument("--out", type=Path, default=Path("demo-output"), help="folder for the pictures")
-    parser.add_argument("--seed", type=int, default=0, help="seed of all that is random")
+    parser.set_defaults(refuse=parser.error)
+    out = Path("demo-output")
+    parser.add_argument("--out", type=_folder, default=out, metavar="FOLDER", help="folder for the pictures")
+    parser.add_argument("--seed", type=_whole(0), default=0, metavar="N", help="seed of all that is random")
     parser.add_argument(
-        "--alphas", type=_level, nargs="+", default=[0.1, 0.05, 0.02, 0.01, 0.005], help="risk levels"
+        "--alphas",
+        type=_level,
+        nargs="+",
+        default=[0.1, 0.05, 0.02, 0.01, 0.005],
+        metavar="ALPHA",
+        help="risk levels, each in (0, 1)",
     )
     data = parser.add_argument_group("predictions of a model of your own")
-    data.add_argument("--data", type=Path, help="folder with predictions.npz: arrays probs and labels")
-    data.add_argument("--by-group", action="store_true", help="keep the images of a group together")
+    data.add_argument(
+        "--data",
+        type=Path,
+        nargs="+",
+        metavar="PATH",
+        help="folder with predictions.npz, an .npz file, or .npy files: arrays probs (n, K, H, W) and labels (n, H, W) "
+        "and, if there are, images and group; arrays of other names are told apart by their shapes and types",
+    )
+    data.add_argument(
+        "--by-group", action="store_true", default=None, help="keep the images of a group together"
+    )
     data.add_argument("--class-names", nargs="+", metavar="NAME", help="one name per class")
-    data.add_argument("--background", type=int, metavar="K", help="a class to leave bare in pictures")
+    data.add_argument("--background", type=_whole(0), metavar="K", help="a class to leave bare in pictures")
     scenes = parser.add_argument_group("rendered street scenes")
-    scenes.add_argument("--size", type=int, nargs=2, default=[96, 160], metavar=("H", "W"), help="pixels")
-    scenes.add_argument("--train", type=int, default=40, metavar="N", help="images that train the model")
-    scenes.add_argument("--calibrate", type=int, default=100, metavar="N", help="images that calibrate")
-    scenes.add_argument("--test", type=int, default=100, metavar="N", help="images that test")
+    at_least_1, pixels = _whole(1), _whole(SMALLEST)
+    scenes.add_argument(
+        "--size",
+        type=pixels,
+        nargs=2,
+        default=[96, 160],
+        metavar=("H", "W"),
+        help=f"pixels, {SMALLEST} or more",
+    )
+    for name, n, what in (
+        ("train", 40, "train the model"),
+        ("calibrate", 100, "calibrate"),
+        ("test", 100, "test"),
+    ):
+        scenes.add_argument(f"--{name}", type=at_least_1, default=n, metavar="N", help=f"images that {what}")
+
+
+def _level(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 < float(text) < 1:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"must be a number in (0, 1), got {text!r}")
+
+
+def _whole(least: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        with contextlib.suppress(ValueError):
+            if int(text) >= least:
+                return int(text)
+        raise argparse.ArgumentTypeError(f"must be a whole number, at least {least}, got {text!r}")
+
+    return parse
+
+
+def _folder(text: str) -> Path:
+    """A folder that is there or can be made."""
+    path = Path(text)
+    known = next(each for each in (path, *path.absolute().parents) if each.exists())
+    if not known.is_dir():
+        raise argparse.ArgumentTypeError(f"{known} is a file, not a folder")
+    if not os.access(known, os.W_OK | os.X_OK):
+        raise argparse.ArgumentTypeError(f"{known} cannot be written to")
+    return path
 
 
 _SCATTER = (
@@ -111,9 +173,10 @@ _SCATTER = (
 def run(args: argparse.Namespace) -> int:
     """Run the demo with parsed arguments, and return the exit status."""
     start = time.perf_counter()
+    for name in ("by_group", "class_names", "background"):
+        if args.data is None and getattr(args, name) is not None:
+            args.refuse(f"argument --{name.replace('_', '-')}: goes with --data")
     try:
-        if args.by_group and args.data is None:
-            raise ValueError("--by-group goes with --data")
         job = _stored(args) if args.data is not None else _rendered(args)
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -139,8 +202,6 @@ def run(args: argparse.Namespace) -> int:
 
 def _rendered(args: argparse.Namespace) -> _Job:
     n_train, n_calibrate, n_test = args.train, args.calibrate, args.test
-    if min(n_train, n_calibrate, n_test) < 1:
-        raise ValueError("--train, --calibrate and --test must be at least 1")
     height, width = args.size
     print(f"Rendering {n_train + n_calibrate + n_test} street scenes and training a pixel classifier ...\n")
     scenes = make_scenes(n_train + n_calibrate + n_test, size=(height, width), random_state=args.seed)
@@ -159,17 +220,17 @@ def _rendered(args: argparse.Namespace) -> _Job:
 
 
 def _stored(args: argparse.Namespace) -> _Job:
-    found = load_predictions(args.data)
-    part = _Part(found.probs, found.labels, found.images, found.group)
+    found = load_predictions(args.data[0] if len(args.data) == 1 else args.data)
+    part, source = _Part(found.probs, found.labels, found.images, found.group), ", ".join(map(str, args.data))
     n, k, height, width = part.probs.shape
     if args.class_names is not None and len(args.class_names) != k:
         raise ValueError(f"--class-names must name {k} classes, got {len(args.class_names)}")
-    if args.background is not None and not 0 <= args.background < k:
+    if args.background is not None and args.background >= k:
         raise ValueError(f"--background must be from 0 to {k - 1}, got {args.background}")
     rng = np.random.default_rng(args.seed)
     if args.by_group:
         if part.group is None:
-            raise ValueError("--by-group needs an array 'group' in predictions.npz")
+            raise ValueError("--by-group needs an array 'group': integers (n,)")
         calibrates = _split_groups(part.group, rng)
         promise = (
             "Whole groups went to one side, and a group counts once, by the mean loss of its images. The\n"
@@ -185,9 +246,9 @@ def _stored(args: argparse.Namespace) -> _Job:
         )
     calibration, test = part[calibrates], part[~calibrates]
     if min(len(calibration.probs), len(test.probs)) == 0:
-        raise ValueError(f"{args.data} holds too few images to split: {n}")
+        raise ValueError(f"{source} holds too few images to split: {n}")
     story = (
-        f"Predictions from {args.data}: {n} images of {height} x {width} pixels, {k} classes, "
+        f"Predictions from {source}: {n} images of {height} x {width} pixels, {k} classes, "
         f"{part.probs.dtype}.\n{len(calibration.probs)} images calibrate, {len(test.probs)} test the result "
         f"(seed {args.seed})."
     )
@@ -199,13 +260,6 @@ def _split_groups(group: NDArray[Any], rng: np.random.Generator) -> NDArray[np.b
     """Return which images calibrate: those of a random half of the groups."""
     groups = rng.permutation(np.unique(group))
     return np.isin(group, groups[: len(groups) // 2])
-
-
-def _level(text: str) -> float:
-    value = float(text)
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"must lie in (0, 1), got {text}")
-    return value
 
 
 # --- the table ------------------------------------------------------------------------------
@@ -377,6 +431,11 @@ def _varisco_figure(
             ax.set_title("")
     for ax, title in zip(grid[0], ("image", "truth", "most probable class", "varisco"), strict=True):
         ax.set_title(title)
+    if part.images is None:  # no black column
+        for ax in grid[:, 0]:
+            ax.remove()
+        grid[0, 1].get_gridspec().set_width_ratios([0.01, 1, 1, 1])
+        figure.set_figwidth(figure.get_figwidth() * 3 / 4)
     patches = class_patches(k, job.class_names, job.palette)
     if job.background is not None:
         del patches[job.background]

@@ -12,6 +12,10 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 class InfeasibleRiskError(ValueError):
     """No lambda meets the risk level.
 
@@ -80,7 +84,7 @@ class InfeasibleRiskError(ValueError):
         by_groups = self.unit.startswith("groups")
         advice = (
             f"{self.finding}. Add {'groups' if by_groups else 'images'}, take a larger alpha, or accept full sets with "
-            "on_infeasible='full'"
+            "ConformalRiskCalibrator(on_infeasible='full')"
         )
         diagnosis = (
             ". conformask.metrics.leave_one_group_out shows how much groups differ, but promises nothing"

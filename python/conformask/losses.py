@@ -40,6 +40,10 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 class Loss(ABC):
     """What the losses have in common: how they are asked. The built-in ones know a kernel that answers."""
 

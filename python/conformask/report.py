@@ -190,6 +190,10 @@ class Report(ABC):
         return f"<div>{summary}{verdict}{''.join(table.html() for table in self._tables())}</div>"
 
 
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 @dataclass(frozen=True, eq=False)  # arrays do not compare to one truth value
 class RiskReport(Report):
     """How the calibrated masks fare on labelled images. Means are over images, or over their groups where given.

@@ -19,6 +19,10 @@ from conformask._text import shown
 __all__ = ["APS", "LAC", "RAPS", "SACP", "ConformityScore", "ScoreLike"]
 
 
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 _LARGEST_PENALTY = 1_000_000  # a label costs at most 1 without it
 _LARGEST_WINDOW = 1023  # float32 sums of more are no longer good means
 
@@ -293,14 +297,29 @@ def scored(conformity_score: ConformityScore, X: Any, inputs: str, first_image: 
     Of the first images of a call a function must make the same when it sees them one by one.
     """
     maps, kernel = score_array(X), conformity_score._kernel()
-    base = conformity_score.base if isinstance(conformity_score, SACP) else conformity_score
-    if not isinstance(base, CallableScore):
+    function = function_of(conformity_score)
+    if function is None:
         is_rounded = inputs == "probabilities" and is_coarse(X)  # which the array does not know any more
         return Scored(maps, kernel, "bfloat16 probabilities" if is_rounded else inputs)
-    criticals = _criticals(base, maps)
+    criticals = _criticals(function, maps)
     if first_image == 0 and maps.ndim in (4, 5) and len(maps) > 1:
-        _check_alone(base, maps, criticals)
+        _check_alone(function, maps, criticals)
     return Scored(criticals, kernel, "critical values")
+
+
+def function_of(conformity_score: ConformityScore) -> CallableScore | None:
+    """The function of the user that gives the scores, if one does."""
+    base = conformity_score.base if isinstance(conformity_score, SACP) else conformity_score
+    return base if isinstance(base, CallableScore) else None
+
+
+def check_each_alone(function: CallableScore, first: object, second: object) -> None:
+    """Refuses a function whose values of two images, each (1, K, ...), depend on whether they come in one array.
+
+    Of lists it sees one image at a time, in calibration; in prediction they may come in arrays.
+    """
+    maps = np.concatenate([score_array(first), score_array(second)])
+    _check_alone(function, maps, _criticals(function, maps))
 
 
 def _criticals(score: CallableScore, maps: Scores) -> Scores:

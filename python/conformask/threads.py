@@ -13,6 +13,10 @@ __all__ = ["get_num_threads", "set_num_threads"]
 _VARIABLE = "CONFORMASK_NUM_THREADS"
 
 
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 def get_num_threads() -> int:
     """Number of threads that the kernels use.
 

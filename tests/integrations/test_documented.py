@@ -25,6 +25,11 @@ METHODS: dict[str, Any] = {
 }
 
 
+@pytest.mark.parametrize("module", [dask, mmseg, torch], ids=lambda module: module.__name__)
+def test_modules_offer_their_public_names_alone(module: Any) -> None:
+    assert dir(module) == sorted(module.__all__)
+
+
 @pytest.mark.parametrize("name", [*PUBLIC, *METHODS])
 def test_what_goes_in_and_out(name: str) -> None:
     value = (PUBLIC | METHODS)[name]

@@ -180,9 +180,10 @@ def test_evaluation_on_the_other_half(
     }
     metric = runner.test_loop.evaluator.metrics[0]
     np.testing.assert_array_equal(metric.report_.losses, report.losses)
-    assert metric.report_.to_dict() == expected.evaluate(
-        X[rest], y[rest], class_names=metric.dataset_meta["classes"]
-    ).to_dict()
+    assert (
+        metric.report_.to_dict()
+        == expected.evaluate(X[rest], y[rest], class_names=metric.dataset_meta["classes"]).to_dict()
+    )
     assert cm.ConformalRiskCalibrator.load(file).recalibrate(alpha=0.3).lambda_hat_ < expected.lambda_hat_
 
 

@@ -750,3 +750,15 @@ def test_threads_are_not_shared(threads: None) -> None:
         assert (cm.get_num_threads(), torch.get_num_threads()) == (ours, 1)
     finally:
         torch.set_num_threads(of_torch)
+
+
+def test_output_is_shown_by_its_shapes() -> None:
+    """Not by all its numbers."""
+    problem = wide()
+    calibrator = cm.ConformalRiskCalibrator(alpha=0.3).fit(problem.X, problem.y)
+    output = ConformalModule(torch.nn.Identity(), calibrator)(torch.from_numpy(problem.X))
+    n, n_classes, *space = problem.X.shape
+    text = repr(output)
+    assert text.startswith("ConformalOutput(probabilities=float")
+    assert f"masks=bool {(n, n_classes, *space)}, set_size=int16 {(n, *space)}" in text
+    assert "<th" in output._repr_html_()

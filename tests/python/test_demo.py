@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
+import conformask as cm
 from conformask import demo
 from conformask.__main__ import main as command_line
+from conformask.datasets import make_scenes
 
 PICTURES = ("varisco.png", "mask.png", "mask_panels.png", "risk_curve.png")
 TINY = ["--train", "8", "--calibrate", "40", "--test", "60", "--size", "32", "56"]
@@ -125,6 +127,30 @@ def test_stored_predictions_are_split_at_random(folder: Path) -> None:
     assert done.rows("miscoverage")[0.05][1] < 0.09
 
 
+def test_without_images_there_is_no_column_for_them(folder: Path) -> None:
+    """It would be black."""
+    arguments = ["--data", str(folder), "--alphas", "0.2"]
+    with_images = imread(run(folder / "out", *arguments).out / "varisco.png")[..., :3]
+    (folder / "images.npz").unlink()
+    without = imread(run(folder / "out", *arguments).out / "varisco.png")[..., :3]
+    assert without.shape[1] < 0.85 * with_images.shape[1]
+    assert (without.max(axis=-1) < 0.02).mean() < 0.05
+
+
+@pytest.mark.usefixtures("no_matplotlib")
+def test_files_of_any_names(folder: Path) -> None:
+    with np.load(folder / "predictions.npz") as stored:
+        np.save(folder / "softmax.npy", stored["probs"])
+        np.save(folder / "truth.npy", stored["labels"])
+        np.savez(folder / "all.npz", softmax=stored["probs"], truth=stored["labels"])
+    known = run(folder / "out", "--data", str(folder), "--alphas", "0.1").rows("miscoverage")
+    for names in (["softmax.npy", "truth.npy"], ["all.npz"]):
+        paths = [str(folder / name) for name in names]
+        found = run(folder / "out", "--data", *paths, "--alphas", "0.1")
+        assert found.rows("miscoverage") == known
+        assert f"Predictions from {', '.join(paths)}: 50 images" in found.text
+
+
 @pytest.mark.usefixtures("no_matplotlib")
 def test_the_table_needs_no_matplotlib(folder: Path) -> None:
     done = run(folder / "out", "--data", str(folder), "--alphas", "0.1")
@@ -194,12 +220,56 @@ def test_missing_data_ends_with_status_2(
 # --- the command line -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("arguments", [[], ["nothing"], ["demo", "--alphas", "1.5"]])
-def test_wrong_arguments_are_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+REFUSED = {
+    "": "required: command",
+    "nothing": "invalid choice: 'nothing'",
+    "demo --alphas 1.5": r"--alphas: must be a number in \(0, 1\), got '1.5'",
+    "demo --alphas ten": "--alphas: must be a number",
+    "demo --size 3 3": "--size: must be a whole number, at least 16, got '3'",
+    "demo --size 20.5 30": "--size: must be a whole number",
+    "demo --seed -1": "--seed: must be a whole number, at least 0, got '-1'",
+    "demo --train 0": "--train: must be a whole number, at least 1, got '0'",
+    "demo --calibrate 0": "--calibrate: must",
+    "demo --test many": "--test: must",
+    "demo --background -1": "--background: must",
+    "demo --class-names a b": "--class-names: goes with --data",
+    "demo --background 0": "--background: goes with --data",
+    "demo --by-group": "--by-group: goes with --data",
+    "demo --out {file}": "--out: .* is a file, not a folder",
+    "demo --out {file}/below/it": "--out: .* is a file, not a folder",
+    "demo --out {locked}/below": "--out: .* cannot be written to",
+}
+
+
+@pytest.mark.parametrize("arguments", REFUSED)
+def test_wrong_arguments_are_refused_first(
+    arguments: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything is rendered, as argparse does: with the usage and status 2."""
+    monkeypatch.setattr(demo, "make_scenes", None)
+    (tmp_path / "file").touch()
+    (tmp_path / "locked").mkdir()
+    monkeypatch.setattr(demo.os, "access", lambda path, _: path.name != "locked")  # root may write anywhere
     with pytest.raises(SystemExit) as stopped:
-        command_line(arguments)
+        command_line(arguments.format(file=tmp_path / "file", locked=tmp_path / "locked").split())
     assert stopped.value.code == 2
-    assert "usage: python -m conformask" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "usage: python -m conformask" in said
+    assert re.search(REFUSED[arguments], said)
+
+
+def test_the_smallest_size_is_that_of_the_scenes() -> None:
+    smallest = (demo.SMALLEST, demo.SMALLEST)
+    assert make_scenes(1, size=smallest).labels.shape[1:] == smallest
+    with pytest.raises(ValueError, match="size must be at least"):
+        make_scenes(1, size=(demo.SMALLEST - 1, demo.SMALLEST))
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        command_line(["--version"])
+    assert stopped.value.code == 0
+    assert capsys.readouterr().out == f"conformask {cm.__version__}\n"
 
 
 def test_the_module_is_a_program(folder: Path) -> None:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from conformask import _core
-from conformask._images import SAMPLES, Volumes, count, in_memory, walk
+from conformask._arrays import look_like_shares
+from conformask._images import SAMPLES, Volumes, axes_hint, count, in_memory, walk
 from conformask._units import KnownUnits, check_groups, known_units
+from conformask._warnings import warn_caller
 from conformask.profiles.repeats import warn_of_repeats
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ __all__ = ["VOID", "Kind", "Problem", "Problems", "images", "label_codes", "unit
 # What the kernels call a pixel that does not count.
 VOID = -1
 _MAX_CLASSES = 2**16
+_SWAPPED = "are S and K swapped? Each image is (S, K, H, W)"
 
 
 def label_codes(
@@ -57,7 +60,18 @@ def images(
     for samples, labels, index in walk(
         X, y, SAMPLES, progress, labelled=with_labels, at_once=1, volumes=volumes
     ):
-        yield _checked(samples[0], index), None if labels is None else labels[0], index
+        image = _checked(samples[0], index)
+        if index == 0 and _may_be_swapped(image):
+            warn_caller(
+                f"X sums to 1 over its samples in image 0, not over its classes: {_SWAPPED}", UserWarning
+            )
+        yield image, None if labels is None else labels[0], index
+
+
+def _may_be_swapped(samples: NDArray[np.floating[Any]]) -> bool:
+    """Whether the samples, at each pixel and class, look like the probabilities of classes, and these do not."""
+    n_space = samples.ndim - 2
+    return look_like_shares(samples, 0, n_space) and not look_like_shares(samples, 1, n_space)
 
 
 def _checked(samples: NDArray[np.floating[Any]], index: int) -> NDArray[np.floating[Any]]:
@@ -100,6 +114,7 @@ class Kind(NamedTuple):
         if samples.shape[1] != self.n_classes:
             raise ValueError(
                 f"X has K = {samples.shape[1]} classes in image {index}, but {others} had K = {self.n_classes}"
+                f"{axes_hint((1, *samples.shape), self.n_classes, SAMPLES)}"
             )
         if self.n_samples is not None and len(samples) not in self.n_samples:
             raise ValueError(
@@ -201,5 +216,11 @@ class Problems:
         self, samples: NDArray[np.floating[Any]], y: NDArray[np.integer[Any]], index: int
     ) -> Problem | None:
         decomposition = self._settings.decompose(samples, index)
-        labels = label_codes(y, decomposition, self._settings.ignore_index, index)
+        try:
+            labels = label_codes(y, decomposition, self._settings.ignore_index, index)
+        except ValueError as error:
+            n_samples, n_classes = samples.shape[:2]
+            if y.shape == samples.shape[2:] and (y[y != self._settings.ignore_index] < n_samples).all():
+                raise ValueError(f"{error}; X has S = {n_samples} and K = {n_classes}: {_SWAPPED}") from None
+            raise
         return Problem(decomposition, labels) if (labels != VOID).any() else None

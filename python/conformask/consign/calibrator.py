@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from conformask._calibrator import Calibrator, State, warn_skipped
-from conformask._images import Volumes, is_whole
+from conformask._images import Volumes, count, is_whole
 from conformask._random import RandomState
 from conformask._sequences import check_class_names
+from conformask._units import check_groups, warn_of_groups
 from conformask.consign._images import Kind, Problems, images
 from conformask.consign._report import coverage_report
 from conformask.consign._search import certified, decided, referred
@@ -328,6 +329,7 @@ class ConsignCalibrator(Calibrator[Settings, None, Solution]):
         settings, solution = self._current()
         names = check_class_names(class_names, solution.kind.n_classes)
         problems = Problems(X, y, settings, solution.kind, groups)
+        warn_of_groups(solution.units, check_groups(groups, count(X)))
         found = decided(problems, settings, solution.controlled)
         if not found.lambdas:
             raise ValueError(

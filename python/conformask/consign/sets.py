@@ -12,6 +12,7 @@ import numpy as np
 from conformask import _core
 from conformask._arrays import label_array
 from conformask._random import RandomState, check_key
+from conformask._tables import html_table
 from conformask._text import shown
 from conformask.consign._images import label_codes
 from conformask.metrics.richness import log10_of_product
@@ -50,6 +51,15 @@ class Membership:
 
     def __bool__(self) -> bool:
         return self.contained
+
+    def _repr_html_(self) -> str:
+        found = "none" if self.coefficients is None else ", ".join(f"{c:.6g}" for c in self.coefficients)
+        rows = [
+            ("contained", f"{self.contained}"),
+            ("certified", f"{self.certified}"),
+            ("coefficients", found),
+        ]
+        return html_table("Membership", rows)
 
 
 class ConsignSet:
@@ -233,8 +243,17 @@ class ConsignSet:
         return Membership(False, bool(lower > self.lambda_hat), None)
 
     def __repr__(self) -> str:
+        return f"ConsignSet({', '.join(f'{name}={text}' for name, text in self._rows())})"
+
+    def _repr_html_(self) -> str:
+        strengths = ", ".join(f"{value:.4g}" for value in self.singular_values)
+        return html_table("ConsignSet", [*self._rows(), ("singular_values", strengths)])
+
+    def _rows(self) -> list[tuple[str, str]]:
         n_classes, *shape = self._decomposition.shape
-        return (
-            f"ConsignSet(K={n_classes}, shape={tuple(shape)}, components={len(self.lower)}, "
-            f"lambda_hat={self.lambda_hat:.6g})"
-        )
+        return [
+            ("K", f"{n_classes}"),
+            ("shape", f"{tuple(shape)}"),
+            ("components", f"{len(self.lower)}"),
+            ("lambda_hat", f"{self.lambda_hat:.6g}"),
+        ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,27 +41,29 @@ class Predictions:
     group: NDArray[np.integer[Any]] | None = None
 
 
-def load_predictions(path: str | Path) -> Predictions:
-    """Read the predictions of a model from a folder of NumPy files.
+def load_predictions(path: str | Path | Sequence[str | Path]) -> Predictions:
+    """Read the predictions of a model from NumPy files.
 
     Parameters
     ----------
-    path : str or Path
-        Folder with ``predictions.npz``, which holds ``probs``, floating (n, K, H, W), and
-        ``labels``, integer (n, H, W), and may hold ``group``, integer (n,). If ``images.npz``
-        lies beside it, its ``images``, uint8 (n, H, W) or (n, H, W, 3), are read too.
+    path : path, or sequence of paths
+        A folder with ``predictions.npz``, and perhaps ``images.npz``; an ``.npz`` file; or several files, ``.npy`` too,
+        whose arrays have the names of the files. Arrays are taken by their names: ``probs``, floating (n, K, H, W),
+        ``labels``, integer (n, H, W), and, if they are there, ``images``, uint8 (n, H, W) or (n, H, W, 3), and
+        ``group``, integer (n,). Where no array has the name ``probs``, the only one that fits is taken; so for
+        ``labels``.
 
     Returns
     -------
     Predictions
-        The arrays, in the dtypes in which they were stored.
+        The arrays, in the dtypes in which they were stored; those of ``.npy`` files are mapped, not read.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such folder, or no ``predictions.npz`` in it.
+        If there is no such file or folder, or no ``predictions.npz`` in it.
     ValueError
-        If a file is damaged, an array is missing, or shapes or dtypes do not fit together.
+        If a file is damaged, an array is missing or could be several, or shapes or dtypes do not fit together.
 
     See Also
     --------
@@ -73,44 +76,105 @@ def load_predictions(path: str | Path) -> Predictions:
     >>> import numpy as np
     >>> from conformask.datasets import load_predictions
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     probs, labels = np.full((2, 3, 4, 4), 1 / 3), np.zeros((2, 4, 4), np.uint8)
-    ...     np.savez(Path(folder) / "predictions.npz", probs=probs, labels=labels)
-    ...     load_predictions(folder).probs.shape
+    ...     softmax, truth = np.full((2, 3, 4, 4), 1 / 3), np.zeros((2, 4, 4), np.uint8)
+    ...     np.savez(Path(folder) / "mine.npz", softmax=softmax, truth=truth)
+    ...     load_predictions(Path(folder) / "mine.npz").probs.shape
     (2, 3, 4, 4)
     """
-    folder = Path(path)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"no folder {folder}")
-    file = folder / "predictions.npz"
-    if not file.is_file():
-        raise FileNotFoundError(f"no predictions.npz in {folder}")
-    arrays = _read_npz(file)
-    for name in ("probs", "labels"):
-        if name not in arrays:
-            raise ValueError(f"{file} has no array '{name}', only {sorted(arrays)}")
-    probs, labels, group = arrays["probs"], arrays["labels"], arrays.get("group")
-    if probs.ndim != 4 or not np.issubdtype(probs.dtype, np.floating):
+    paths = [Path(path)] if isinstance(path, str | Path) else [Path(each) for each in path]
+    arrays: dict[str, NDArray[Any]] = {}
+    for file in (file for each in paths for file in _files(each)):
+        arrays |= _read(file)
+    where = ", ".join(map(str, paths))
+    known = {name: arrays[name] for name in ("probs", "labels", "group", "images") if name in arrays}
+    others = {name: array for name, array in arrays.items() if name not in known}
+    if "probs" not in known:
+        known["probs"] = _only("probs", "floating (n, K, H, W)", others, where, _holds_scores)
+    probs = known["probs"]
+    if not _holds_scores(probs):
         raise ValueError(f"probs must be floating (n, K, H, W), got {probs.dtype} {probs.shape}")
     n, _, height, width = probs.shape
-    _check_member("labels", labels, [(n, height, width)], np.integer)
-    if group is not None:
-        _check_member("group", group, [(n,)], np.integer)
-    images = _read_npz(folder / "images.npz").get("images") if (folder / "images.npz").is_file() else None
-    if images is not None:
-        _check_member("images", images, [(n, height, width), (n, height, width, 3)], np.uint8)
-    return Predictions(probs, labels, images, group)
+    if "labels" not in known:
+        shape = (n, height, width)
+        known["labels"] = _only(
+            "labels",
+            f"integer {shape}",
+            others,
+            where,
+            lambda array: array.shape == shape and np.issubdtype(array.dtype, np.integer),
+        )
+    _check_member("labels", known["labels"], [(n, height, width)], np.integer)
+    if "group" in known:
+        _check_member("group", known["group"], [(n,)], np.integer)
+    if "images" in known:
+        _check_member("images", known["images"], [(n, height, width), (n, height, width, 3)], np.uint8)
+    return Predictions(**known)
 
 
-def _read_npz(file: Path) -> dict[str, NDArray[Any]]:
+def _holds_scores(array: NDArray[Any]) -> bool:
+    return array.ndim == 4 and bool(np.issubdtype(array.dtype, np.floating))
+
+
+def _only(
+    role: str,
+    words: str,
+    arrays: dict[str, NDArray[Any]],
+    where: str,
+    fits: Callable[[NDArray[Any]], bool],
+) -> NDArray[Any]:
+    """The only array that fits."""
+    names = [name for name, array in arrays.items() if fits(array)]
+    if len(names) == 1:
+        return arrays[names[0]]
+    shown = ", ".join(f"{name} {array.dtype} {array.shape}" for name, array in arrays.items()) or "none"
+    what = (
+        f"more than one that is {words}: name one of {names} {role}"
+        if names
+        else f"no array '{role}', {words}"
+    )
+    raise ValueError(f"{where} has {what}; the arrays without a name that tells are: {shown}")
+
+
+def _files(path: Path) -> list[Path]:
+    """The files that a path stands for."""
+    if not path.is_dir():
+        if not path.exists():
+            raise FileNotFoundError(f"no file or folder {path}")
+        return [path]
+    if not (path / "predictions.npz").is_file():
+        raise FileNotFoundError(f"no predictions.npz in {path}")
+    return [path / name for name in ("predictions.npz", "images.npz") if (path / name).is_file()]
+
+
+def _read(file: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of a file by name, but those of text such as file names, which are of no use here."""
     try:
+        if file.suffix == ".npy":
+            return {file.stem: np.load(file, mmap_mode="r", allow_pickle=False)}
         with file.open("rb") as stream:
             archive = np.load(stream, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise ValueError("it holds one unnamed array")
-            # Text such as file names is of no use here and is left unread.
-            return {name: archive[name] for name in ("probs", "labels", "group", "images") if name in archive}
+            known = [name for name in ("probs", "labels", "group", "images") if name in archive]
+            found = {name: archive[name] for name in known}
+            if {"probs", "labels"} <= found.keys():
+                return found
+            others = {name: _numbers(archive, name) for name in archive.files if name not in found}
+            return found | {name: array for name, array in others.items() if array is not None}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{file} is not a readable NumPy archive without pickles: {error}") from error
+        kind = "file" if file.suffix == ".npy" else "archive"
+        raise ValueError(f"{file} is not a readable NumPy {kind} without pickles: {error}") from error
+
+
+def _numbers(archive: Any, name: str) -> NDArray[Any] | None:
+    """A member that holds numbers; None if it is one of objects."""
+    try:
+        array: NDArray[Any] = archive[name]
+    except ValueError as error:
+        if "allow_pickle" in str(error):
+            return None
+        raise
+    return array if array.dtype.kind in "biuf" else None
 
 
 def _check_member(name: str, array: NDArray[Any], shapes: list[tuple[int, ...]], kind: type[Any]) -> None:

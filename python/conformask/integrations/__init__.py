@@ -1,1 +1,7 @@
 """conformask at home in other libraries: import the module that you need. conformask itself imports none of them."""
+
+__all__ = ["dask", "mmseg", "torch"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

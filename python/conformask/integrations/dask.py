@@ -33,6 +33,11 @@ if TYPE_CHECKING:
 
 __all__ = ["fit", "profile"]
 
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 _FAN_IN = 8  # profiles that are merged at once
 
 
@@ -68,7 +73,7 @@ def fit(
     InfeasibleRiskError
         If there are too few images.
     TypeError, ValueError
-        As :meth:`conformask.ConformalRiskCalibrator.fit`; the message tells with which image the block begins.
+        As :meth:`conformask.ConformalRiskCalibrator.fit`; the message names the block, and the image among all.
 
     Examples
     --------
@@ -126,7 +131,7 @@ def profile(
     Raises
     ------
     TypeError, ValueError
-        As :func:`conformask.profile`; the message tells with which image the block begins.
+        As :func:`conformask.profile`; the message names the block, and the image among all.
 
     Warns
     -----
@@ -211,11 +216,11 @@ def _profile_block(block: Any, index: int, first: int | None, options: dict[str,
         scores, labels = np.asanyarray(block[0]), np.asanyarray(block[1])
         if scores.shape[:1] == labels.shape[:1] == (0,):
             return None
-        found: Profiles = profiled(scores, labels, **options)
+        found: Profiles = profiled(scores, labels, first_image=first or 0, **options)
         return found
     except (TypeError, ValueError) as error:
-        begins = "" if first is None else f", which begins with image {first}"
-        raise type(error)(f"{error} (in block {index}{begins})") from error
+        place = f"in block {index}" + (", from whose first image it is counted" if first is None else "")
+        raise type(error)(f"{error} ({place})") from error
 
 
 def _merge(parts: Sequence[Profiles | None]) -> Profiles | None:

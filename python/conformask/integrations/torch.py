@@ -30,6 +30,7 @@ except ModuleNotFoundError as error:
     raise ImportError(f'{__name__} needs PyTorch: pip install "conformask[torch]"') from error
 
 from conformask._arrays import check_inputs
+from conformask._tables import html_table
 from conformask._tensors import check_tensor
 from conformask._torch_sets import check_maps, check_score, prediction_sets
 from conformask._torch_softmax import shares_of, to_probabilities
@@ -37,6 +38,11 @@ from conformask.risk_control import ConformalRiskCalibrator
 from conformask.scores import as_score
 
 __all__ = ["ConformalModule", "ConformalOutput", "as_probabilities", "as_scores"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
 
 _KEYS = ("out", "logits")  # torchvision, transformers
 
@@ -174,6 +180,22 @@ class ConformalOutput(NamedTuple):
     masks: Tensor
     set_size: Tensor
     varisco: Tensor
+
+    def __repr__(self) -> str:
+        """The shapes, not the numbers.
+
+        Returns
+        -------
+        str
+        """
+        return f"ConformalOutput({', '.join(f'{name}={text}' for name, text in self._rows())})"
+
+    def _repr_html_(self) -> str:
+        return html_table("ConformalOutput", self._rows())
+
+    def _rows(self) -> list[tuple[str, str]]:
+        shown = ((name, each.dtype, tuple(each.shape)) for name, each in self._asdict().items())
+        return [(name, f"{str(dtype).removeprefix('torch.')} {shape}") for name, dtype, shape in shown]
 
 
 # So that exported modules can be saved, the names of the fields with them.

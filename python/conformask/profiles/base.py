@@ -14,6 +14,7 @@ import numpy as np
 from conformask import _core
 from conformask._documents import write_whole
 from conformask._exact import check_alpha, check_lambda
+from conformask._tables import html_table
 from conformask._text import shown
 from conformask._units import OnEmpty, Units
 from conformask.control import Method, as_method
@@ -42,7 +43,7 @@ class Profiles(ABC):
 
     conformity_score: ConformityScore
     exact: bool
-    _core: _core.ExactProfile | _core.BinnedProfile
+    _core: Any
 
     @property
     @abstractmethod
@@ -51,6 +52,14 @@ class Profiles(ABC):
 
     @abstractmethod
     def __len__(self) -> int: ...
+
+    @abstractmethod
+    def _rows(self) -> list[tuple[str, str]]:
+        """Names and values for people, besides those that both have."""
+
+    def _repr_html_(self) -> str:
+        rows = [("images", f"{len(self)}"), ("K", f"{self.n_classes}"), ("score", f"{self.conformity_score}")]
+        return html_table(type(self).__name__, rows + self._rows())
 
     def merge(self, other: Self) -> Self:
         """The images of both, those of `other` last.

@@ -83,7 +83,7 @@ class BinnedProfiles(Profiles):
     def __init__(
         self, core: _core.BinnedProfile, conformity_score: ConformityScore, losses: Iterable[Loss]
     ) -> None:
-        self._core = core
+        self._core: _core.BinnedProfile = core
         self.conformity_score = conformity_score
         self.losses = tuple(losses)
 
@@ -104,6 +104,9 @@ class BinnedProfiles(Profiles):
         return (
             f"<BinnedProfiles of {len(self)} images, K = {self.n_classes}, {self.conformity_score}: {losses}>"
         )
+
+    def _rows(self) -> list[tuple[str, str]]:
+        return [("losses", ", ".join(map(str, self.losses)))]
 
     @property
     def n_classes(self) -> int:

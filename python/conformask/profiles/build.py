@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, overload
 
 from conformask import _backend, _core
-from conformask._arrays import check_ignore_index, check_inputs
+from conformask._arrays import check_ignore_index, check_inputs, look_like_shares
 from conformask._images import SCORES, Volumes, check_volumes, not_empty, walk
 from conformask._units import check_groups, check_sample_weight
+from conformask._warnings import warn_caller
 from conformask.losses import LossLike
 from conformask.profiles.archive import Archive
 from conformask.profiles.base import Profiles, read_archive
 from conformask.profiles.binned import BinnedProfiles, check_collect, check_single_images
 from conformask.profiles.exact import ScoreProfiles
-from conformask.scores import ConformityScore, ScoreLike, as_score
+from conformask.scores import ConformityScore, ScoreLike, as_score, check_each_alone, function_of
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -117,8 +118,8 @@ def profile(
 
     Warns
     -----
-    DuplicateImagesWarning
-        If the same image comes twice.
+    DuplicateImagesWarning, UserWarning
+        If the same image comes twice; if numbers that shall be logits look like probabilities.
 
     See Also
     --------
@@ -164,21 +165,39 @@ def profiled(
     collect: Iterable[LossLike] | None = None,
     volumes: Volumes = "auto",
     progress: bool | str = "auto",
+    first_image: int = 0,
 ) -> ScoreProfiles | BinnedProfiles:
-    """What :func:`profile` makes, of images that are a part of all: not a word about those that come twice."""
+    """What :func:`profile` makes, of images that are a part of all: not a word about those that come twice.
+
+    Errors count images from `first_image` on, the number of the first.
+    """
     score, index = as_score(conformity_score), check_ignore_index(ignore_index)
     check_inputs(inputs)
     check_volumes(volumes)
 
     def exact_parts(at_once: int | None) -> Iterator[_core.ExactProfile]:
-        n_classes = None
+        n_classes, function = None, function_of(score)
+        waiting: list[Any] = []  # an image, for another to be looked at in one array with it
         batches = walk(X, y, SCORES, progress, at_once=at_once, volumes=volumes)
-        for scores, labels, first in not_empty(batches, "X"):
+        for scores, labels, place in not_empty(batches, "X"):
+            first = first_image + place
             if n_classes is not None and n_classes != scores.shape[1]:
                 raise ValueError(
                     f"X has K = {scores.shape[1]} classes in image {first}, but K = {n_classes} before"
                 )
+            if function is not None and len(scores) == 1:
+                if not waiting:
+                    waiting.append(scores)
+                elif waiting[0].shape == scores.shape:
+                    check_each_alone(function, waiting.pop(), scores)
+                    function = None
             part = _backend.profile(scores, labels, score, inputs, index, bool(activation), first)
+            if n_classes is None and inputs == "logits" and look_like_shares(scores[0], 0, scores.ndim - 2):
+                warn_caller(
+                    "inputs='logits', but all numbers of X that were looked at are in [0, 1] and sum to 1 over the "
+                    "classes, as probabilities do: of these the softmax is taken once more; say inputs='probabilities'",
+                    UserWarning,
+                )
             n_classes = part.n_classes
             yield part
 

@@ -91,7 +91,7 @@ class ScoreProfiles(Profiles):
         groups: Sequence[int | str] | None = None,
         sample_weight: Sequence[float] | None = None,
     ) -> None:
-        self._core = core
+        self._core: _core.ExactProfile = core
         self.conformity_score = conformity_score
         self._groups = None if groups is None else list(groups)
         self._sample_weight = None if sample_weight is None else list(sample_weight)
@@ -104,6 +104,11 @@ class ScoreProfiles(Profiles):
             f"<ScoreProfiles of {len(self)} images, K = {self.n_classes}, {self.conformity_score}: "
             f"{self._core.n_values:,} critical values above 0>"
         )
+
+    def _rows(self) -> list[tuple[str, str]]:
+        groups = [] if self._groups is None else [("groups", f"{len(set(self._groups))}")]
+        weights = [] if self._sample_weight is None else [("summed weights", f"{sum(self._sample_weight):g}")]
+        return [*groups, *weights, ("critical values above 0", f"{self._core.n_values:,}")]
 
     @property
     def n_classes(self) -> int:
@@ -298,7 +303,10 @@ class ScoreProfiles(Profiles):
         arrays = archive.arrays()
         core = _core.ExactProfile.from_arrays(
             score._kernel(),
-            *(arrays[name] for name in ("totals", "lengths", "values", "labels")),
+            arrays["totals"],
+            arrays["lengths"],
+            arrays["values"],
+            arrays["labels"],
             arrays.get("activations"),
         )
         groups = check_groups(arrays.get("groups") if names is None else names, n)

@@ -16,7 +16,6 @@ from conformask.reproduction import Row, compare, reproduce, violations
 from conformask.reproduction.consign import moving_edges, stored_samples
 from conformask.reproduction.paper import DATASETS
 from conformask.reproduction.sources import STORED, choose
-from conformask.reproduction.tables import write_tables
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,6 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if args.consign:
             return _compare(args)
+        from conformask.reproduction.tables import write_tables
+
         rows = _rows(args)
     except (OSError, ValueError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)

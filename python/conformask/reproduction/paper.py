@@ -21,6 +21,11 @@ __all__ = [
     "calibration_ratio",
 ]
 
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 SEEDS = tuple(range(101, 111))
 """One random split each."""
 

@@ -27,6 +27,11 @@ from conformask.reproduction.paper import DATASETS
 
 __all__ = ["SIMULATIONS", "Simulation", "simulate", "simulated_profiles"]
 
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 VOID = 255
 
 

@@ -14,6 +14,11 @@ from conformask.reproduction.simulate import simulated_profiles
 
 __all__ = ["SIMULATED", "STORED", "choose", "from_mmseg", "simulated", "stored"]
 
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 SIMULATED = "simulated"
 STORED = "usgra-seg"
 """The folder of stored predictions, and the name of the data set."""

@@ -7,13 +7,21 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from tabulate import tabulate
+try:
+    from tabulate import tabulate
+except ModuleNotFoundError as error:
+    raise ImportError(f'{__name__} needs tabulate: pip install "conformask[reproduction]"') from error
 
 from conformask.reproduction.cose import Row
 from conformask.reproduction.paper import LOW_NOTE, PUBLISHED, SWAPPED_NOTE
 from conformask.reproduction.sources import SIMULATED, STORED
 
 __all__ = ["TITLES", "cost", "to_csv", "to_latex", "to_markdown", "write_tables"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
 
 TITLES = {
     1: "Table 1. Binary loss with minimum coverage τ",

@@ -13,9 +13,9 @@ from conformask._arrays import Scores
 from conformask._backend import Counts
 from conformask._calibrator import State
 from conformask._exact import check_alpha
-from conformask._images import SCORES, count, map_images, walk
+from conformask._images import SCORES, axes_hint, count, map_images, walk
 from conformask._sequences import check_class_names, listed
-from conformask._units import check_groups
+from conformask._units import check_groups, warn_of_groups
 from conformask.profiles import Profiles
 from conformask.report import RiskReport
 from conformask.risk_control._report import risk_report
@@ -163,7 +163,7 @@ class Predictor(Results):
         assert state.solution is not None
         others = self._at_alphas(alphas, state)
         names = check_class_names(class_names, state.solution.n_classes)
-        check_groups(groups, count(X))  # now, not after the images
+        warn_of_groups(self._units(), check_groups(groups, count(X)))  # now, not after the images
         asked = [(configuration, state.solution), *others]
         lams = [solution.lambda_hat for _, solution in asked]
         counts = [
@@ -228,7 +228,10 @@ class Predictor(Results):
 def _checked(scores: Any, solution: Solution) -> Any:
     """Maps of as many classes as at calibration."""
     if scores.ndim in (4, 5) and scores.shape[1] != solution.n_classes:
-        raise ValueError(f"X has K = {scores.shape[1]} classes, but calibration had K = {solution.n_classes}")
+        hint = axes_hint(tuple(scores.shape), solution.n_classes)
+        raise ValueError(
+            f"X has K = {scores.shape[1]} classes, but calibration had K = {solution.n_classes}{hint}"
+        )
     return scores
 
 

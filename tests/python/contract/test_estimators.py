@@ -385,11 +385,30 @@ def test_foreign_files(case: Case, content: bytes, tmp_path: Path) -> None:
 # Looks
 
 
-def test_representation_shows_what_was_set(case: Case) -> None:
+def test_representation_shows_what_was_set_and_found(case: Case) -> None:
+    """Alpha always; what is not as by default; lambda-hat of what was set."""
+    by_default = case.kind()
+    assert repr(by_default) == f"{case.kind.__name__}(alpha={by_default.alpha!r})"
     estimator = case.new(alpha=0.35)
-    for text in (repr(estimator), repr(estimator.fit(*case.data()))):
-        assert "alpha=0.35" in text
-        assert len(text) < 400
+    made = eval(repr(estimator), {case.kind.__name__: case.kind})
+    assert made.get_params() == estimator.get_params()
+    fitted = estimator.fit(*case.data())
+    assert repr(fitted) == f"{repr(made)[:-1]}, lambda_hat_={fitted.lambda_hat_:.6g})"
+    assert repr(clone(fitted)) == repr(made)
+    if case.kind._PARAMETERS["alpha"].stale != "nothing":
+        assert "lambda_hat_" not in repr(fitted.set_params(alpha=0.45))
+    long = repr(case.new(ignore_index="x" * 1000))
+    assert len(long) < 400
+    assert "..." in long
+
+
+def test_representation_of_what_has_no_result(case: Case) -> None:
+    X, y = case.data()
+    estimator = case.new(alpha=0.01)
+    with pytest.raises(cm.InfeasibleRiskError):
+        estimator.fit(X, y)
+    assert "alpha=0.01" in repr(estimator)
+    assert "lambda_hat_=0" not in repr(estimator)
 
 
 def test_table_for_notebooks(case: Case) -> None:

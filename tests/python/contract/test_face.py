@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
+import pkgutil
+import re
 from types import ModuleType
 
 import numpy as np
@@ -43,6 +45,37 @@ def test_names_and_objects_are_the_same() -> None:
     assert binary[0] == binary[1]
 
 
+def shown(value: object) -> dict[str, str]:
+    """Names and values of a table for notebooks."""
+    return dict(re.findall(r"<tr><th[^>]*>(.*?)</th><td>(.*?)</td></tr>", value._repr_html_()))
+
+
+def test_profiles_are_shown_in_a_table() -> None:
+    profiles = cm.profile(PROBLEM.X, PROBLEM.y, groups=[i // 2 for i in range(len(PROBLEM.X))])
+    rows = shown(profiles)
+    assert (rows["images"], rows["groups"]) == (str(len(PROBLEM.X)), str((len(PROBLEM.X) + 1) // 2))
+    assert rows["score"] == "LAC(include_top1=True)"
+    weighted = shown(cm.profile(PROBLEM.X, PROBLEM.y, sample_weight=[0.5] * len(PROBLEM.X)))
+    assert weighted["summed weights"] == f"{len(PROBLEM.X) / 2:g}"
+    binned = shown(cm.profile(PROBLEM.X, PROBLEM.y, collect=["miscoverage", "binary"]))
+    assert binned["K"] == str(PROBLEM.X.shape[1])
+    assert binned["losses"].count("Loss(") == 2
+
+
+def test_sets_of_segmentations_are_shown_in_tables() -> None:
+    X = np.array([[[0.61, 0.8]], [[0.51, 0.8]], [[0.41, 0.8]]])
+    X = np.stack([X, 1 - X], axis=1)
+    y = np.array([[1, 0]])
+    calibrator = cm.ConsignCalibrator(1, alpha=0.5, quantile_level=0.25).fit([X], [y])
+    [segmentations] = calibrator.predict([X])
+    rows = shown(segmentations)
+    assert (rows["K"], rows["shape"], rows["lambda_hat"]) == ("2", "(1, 2)", "1")
+    assert rows["singular_values"] == "0.2"
+    assert shown(segmentations.contains(y))["contained"] == "True"
+    absent = shown(cm.Membership(contained=False, certified=True, coefficients=None))
+    assert absent == {"contained": "False", "certified": "True", "coefficients": "none"}
+
+
 # The face
 
 PUBLIC = {
@@ -70,9 +103,18 @@ def test_public_names() -> None:
         cm.apples  # noqa: B018
 
 
-@pytest.mark.parametrize("name", ["metrics", "kernels", "datasets", "plotting", "consign", "reproduction"])
+def modules(package: str) -> list[str]:
+    """The public modules in a package; of the files of one that offers their names itself, nobody needs to know."""
+    path = importlib.import_module(package).__path__
+    return [f"{package}.{each.name}" for each in pkgutil.iter_modules(path) if not each.name.startswith("_")]
+
+
+MODULES = [*modules("conformask"), "conformask.integrations.dask", *modules("conformask.reproduction")]
+
+
+@pytest.mark.parametrize("name", MODULES)
 def test_modules_offer_their_public_names_alone(name: str) -> None:
-    module = importlib.import_module(f"conformask.{name}")
+    module = importlib.import_module(name)
     assert dir(module) == sorted(module.__all__)
 
 

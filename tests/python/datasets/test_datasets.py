@@ -215,6 +215,48 @@ def test_unfit_arrays_are_named(tmp_path: Path, arrays: dict, message: str) -> N
         load_predictions(tmp_path)
 
 
+def test_arrays_of_other_names_are_told_apart_by_rank_and_dtype(tmp_path: Path) -> None:
+    more = {
+        "names": np.array(["a", None, 3], object),
+        "ids": np.array(["a", "b", "c"]),
+        "scale": np.float32(2),
+    }
+    np.savez(tmp_path / "mine.npz", softmax=PROBS, gt=LABELS + 1, **more)
+    np.save(tmp_path / "softmax.npy", PROBS)
+    np.save(tmp_path / "gt.npy", LABELS + 1)
+    pair = [tmp_path / "gt.npy", tmp_path / "softmax.npy"]
+    for paths in (tmp_path / "mine.npz", [str(tmp_path / "mine.npz")], pair, pair[::-1]):
+        found = load_predictions(paths)
+        assert found.probs.dtype == np.float16
+        np.testing.assert_array_equal(found.probs, PROBS)
+        np.testing.assert_array_equal(found.labels, LABELS + 1)
+        assert (found.images, found.group) == (None, None)
+    np.savez(tmp_path / "grey.npz", softmax=PROBS, gt=LABELS, images=LABELS + 7)
+    np.testing.assert_array_equal(load_predictions(tmp_path / "grey.npz").images, LABELS + 7)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"a": PROBS, "b": PROBS, "gt": LABELS}, r"more than one .* name one of \['a', 'b'\] probs"),
+        ({"a": PROBS, "gt": LABELS, "pred": LABELS}, r"name one of \['gt', 'pred'\] labels"),
+        ({"a": PROBS, "gt": LABELS[1:]}, r"no array 'labels', integer \(3, 4, 5\); .* gt uint8 \(2, 4, 5\)"),
+        ({"gt": LABELS}, r"no array 'probs', floating \(n, K, H, W\)"),
+    ],
+)
+def test_arrays_that_could_be_several_are_named(tmp_path: Path, arrays: dict, message: str) -> None:
+    np.savez(tmp_path / "mine.npz", **arrays)
+    with pytest.raises(ValueError, match=message):
+        load_predictions(tmp_path / "mine.npz")
+
+
+def test_damaged_npy_files_are_named(tmp_path: Path) -> None:
+    np.save(tmp_path / "softmax.npy", PROBS)
+    (tmp_path / "gt.npy").write_bytes(b"no array")
+    with pytest.raises(ValueError, match=r"gt\.npy is not a readable NumPy file"):
+        load_predictions([tmp_path / "softmax.npy", tmp_path / "gt.npy"])
+
+
 def test_images_must_fit_the_predictions(tmp_path: Path) -> None:
     np.savez(tmp_path / "predictions.npz", probs=PROBS, labels=LABELS)
     np.savez(tmp_path / "images.npz", images=LABELS[:, 1:])

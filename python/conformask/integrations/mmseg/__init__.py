@@ -37,3 +37,7 @@ __all__ = [
     "attach",
     "profile_dataset",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

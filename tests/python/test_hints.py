@@ -1,0 +1,216 @@
+"""Input that is nearly right: the error, or a warning, says what to do."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import conformask as cm
+from conformask._arrays import look_like_shares
+
+RNG = np.random.default_rng(0)
+N, K = 12, 3
+X = RNG.dirichlet(np.ones(K), size=(N, 5, 4)).transpose(0, 3, 1, 2)
+Y = RNG.integers(0, K, (N, 5, 4))
+ONE_HOT = (Y[:, None] == np.arange(K)[:, None, None]).astype(int)
+NOISE = np.exp(RNG.normal(0, 0.1, (N, 4, K, 5, 4)))
+SAMPLES = X[:, None] * NOISE
+SAMPLES /= SAMPLES.sum(axis=2, keepdims=True)  # 4 samples of each image
+
+
+def new(*arguments: Any, **parameters: Any) -> cm.ConformalRiskCalibrator:
+    return cm.ConformalRiskCalibrator(*arguments, **{"alpha": 0.2, **parameters})
+
+
+def consign() -> cm.ConsignCalibrator:
+    return cm.ConsignCalibrator(2, alpha=0.2, min_accuracy=0.2)
+
+
+LABELS: dict[str, tuple[Any, str]] = {
+    "whole floats": (
+        Y.astype(float),
+        r"integer labels.*, got dtype float64; .* whole .*: pass y\.astype\(np\.int16\)$",
+    ),
+    "large whole floats": (Y + 1e6, r"pass y\.astype\(np\.int64\)$"),
+    "floats": (np.where(Y == 0, 1.5, Y), r"got dtype float64, and 1\.5 among them$"),
+    "NaN": (np.where(Y == 0, np.nan, Y), r"got dtype float64, and nan among them$"),
+    "one-hot": (ONE_HOT, r"; if y is one-hot, pass y\.argmax\(axis=1\)$"),
+    "one-hot, classes last": (np.moveaxis(ONE_HOT, 1, -1), r"; if y is one-hot, pass y\.argmax\(axis=-1\)$"),
+    "an axis of length 1": (Y[:, None], r"; pass y\[:, 0\], without the axis of length 1$"),
+    "-1 is void": (
+        np.where(Y == 0, -1, Y),
+        r"label -1 .* index \(255\); if it marks void .* ignore_index=-1$",
+    ),
+    "out of range": (np.where(Y == 0, 7, Y), r"label 7 .* index \(255\)$"),
+}
+
+
+@pytest.mark.parametrize("name", LABELS)
+def test_labels(name: str) -> None:
+    y, says = LABELS[name]
+    with pytest.raises((TypeError, ValueError), match=says):
+        new().fit(X, y)
+    shapes = {"one-hot": "axis=0", "an axis of length 1": r"y\[0\]"}
+    listed = says.replace("axis=1", "axis=0").replace(r"y\[:, 0\]", r"y\[0\]") if name in shapes else says
+    with pytest.raises((TypeError, ValueError), match=listed):
+        new().fit(list(X), list(y))
+
+
+def test_255_that_is_no_ignore_index() -> None:
+    y = np.where(Y == 0, 255, Y)
+    with pytest.raises(
+        ValueError, match=r"label 255 .* \(None\); if it marks void pixels, say ignore_index=255"
+    ):
+        new(ignore_index=None).fit(X, y)
+
+
+LAST: list[tuple[Callable[[], object], str]] = [
+    (lambda: new().fit(np.moveaxis(X, 1, -1), Y), r"Pass np\.moveaxis\(X, -1, 1\), which"),
+    (
+        lambda: new().fit(list(np.moveaxis(X, 1, -1)), list(Y)),
+        r"Pass np\.moveaxis\(image, -1, 0\) for each image",
+    ),
+    (lambda: consign().fit(np.moveaxis(SAMPLES, 2, -1), Y), r"Pass np\.moveaxis\(X, -1, 2\), which"),
+    (
+        lambda: consign().fit(list(np.moveaxis(SAMPLES, 2, -1)), list(Y)),
+        r"Pass np\.moveaxis\(image, -1, 1\) for",
+    ),
+    (lambda: new().fit(X, Y).predict(np.moveaxis(X, 1, -1)), r"had K = 3; is X channel-last\?"),
+    (
+        lambda: consign().fit(SAMPLES, Y).predict(np.moveaxis(SAMPLES, 2, -1)),
+        r"had K = 3; is X channel-last\?",
+    ),
+]
+
+
+@pytest.mark.parametrize("case", range(len(LAST)))
+def test_channels_that_come_last(case: int) -> None:
+    use, says = LAST[case]
+    with pytest.raises(ValueError, match=says):
+        use()
+
+
+def test_batches_in_a_list() -> None:
+    calibrator = new().fit(X, Y)
+    for use in (calibrator.predict, calibrator.set_size):
+        with pytest.raises(
+            ValueError, match="had K = 3; an iterable yields one image at a time: hand over batches"
+        ):
+            use([X[:4], X[4:8]])
+
+
+# Samples
+
+
+def test_samples_and_classes_that_are_swapped() -> None:
+    swapped, says = np.swapaxes(SAMPLES, 1, 2), r"are S and K swapped\?"
+    with pytest.warns(
+        UserWarning, match=rf"sums to 1 over its samples in image 0, not over its classes: {says}"
+    ):
+        consign().fit(swapped, Y)
+    fields = np.log(swapped)[:, :, :2]  # 3 samples of 2 classes, but for labels of 3
+    with pytest.raises(ValueError, match=rf"holds label 2 .*; X has S = 3 and K = 2: {says}"):
+        consign().fit(fields, np.full_like(Y, 2))
+    with pytest.raises(ValueError, match=r"holds label 7 [^?]*$"):  # there are no such samples either
+        consign().fit(fields, np.full_like(Y, 7))
+    with pytest.raises(ValueError, match=rf"K = 4 .* had K = 3; {says}"):
+        consign().fit(SAMPLES, Y).predict(np.log(swapped))
+
+
+# Logits
+
+
+def test_probabilities_that_are_called_logits() -> None:
+    for images, labels in ((X, Y), (list(X), list(Y)), (X.astype(np.float16), Y)):
+        with pytest.warns(UserWarning, match="as probabilities do: .* say inputs='probabilities'") as said:
+            new(inputs="logits").fit(images, labels)
+        assert len(said) == 1
+    new(inputs="logits").fit(np.log(X), Y)  # and no word of these
+    new(inputs="scores").fit(X, Y)
+
+
+@pytest.mark.parametrize("shape", [(K, 5, 4), (K, 100, 3), (K, 40, 2, 70)])
+def test_what_looks_like_shares(shape: tuple[int, ...]) -> None:
+    maps = RNG.dirichlet(np.ones(K), size=shape[1:])
+    maps = np.moveaxis(maps, -1, 0)
+    assert look_like_shares(maps, 0, len(shape) - 1)
+    assert not look_like_shares(maps, 1, len(shape) - 1)
+    assert not look_like_shares(maps - 0.01, 0, len(shape) - 1)
+    assert not look_like_shares(np.full(shape, 1 / K), 0, len(shape) - 1)  # says nothing
+
+
+# Groups
+
+PAIRS = np.arange(N) // 2
+ALONE = np.arange(N)
+
+
+def fitted(kind: type, **options: Any) -> Any:
+    estimator = consign() if kind is cm.ConsignCalibrator else new()
+    return estimator.fit(SAMPLES if kind is cm.ConsignCalibrator else X, Y, **options)
+
+
+@pytest.mark.parametrize("kind", [cm.ConformalRiskCalibrator, cm.ConsignCalibrator])
+def test_groups_of_one_side_alone(kind: type) -> None:
+    images = SAMPLES if kind is cm.ConsignCalibrator else X
+    grouped, plain = fitted(kind, groups=PAIRS), fitted(kind)
+    with pytest.warns(
+        UserWarning, match="calibration counted groups, .* counts images.*: give groups= here too"
+    ):
+        grouped.evaluate(images, Y)
+    with pytest.warns(UserWarning, match="calibration counted images, .* counts groups.*: leave out groups="):
+        plain.evaluate(images, Y, groups=PAIRS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        grouped.evaluate(images, Y, groups=PAIRS)
+        plain.evaluate(images, Y, groups=ALONE)
+        fitted(kind, groups=ALONE).evaluate(images, Y)
+
+
+# Scores that are functions
+
+
+def over_all(maps: np.ndarray) -> np.ndarray:
+    """Depends on what else is in the array."""
+    return 1 - maps / maps.max()
+
+
+def of_each(maps: np.ndarray) -> np.ndarray:
+    return 1 - maps / maps.max(axis=tuple(range(1, maps.ndim)), keepdims=True)
+
+
+@pytest.mark.parametrize("profile", ["exact", "binned"])
+def test_a_score_that_looks_at_its_neighbours_is_caught_in_lists(profile: str) -> None:
+    for score in (over_all, cm.SACP(over_all, window=3)):
+        with pytest.raises(ValueError, match="over_all must treat each image by itself"):
+            new(score, profile=profile).fit(list(X), list(Y))
+    smaller = X[0, :, 1:]
+    mixed, labels = [smaller, *X], [Y[0, 1:], *Y]  # the first image has no other of its size
+    new(of_each, profile=profile).fit(mixed, labels)
+    with pytest.raises(ValueError, match="over_all must treat each image by itself"):
+        new(over_all, profile=profile).fit([X[0], smaller, *X[1:]], [Y[0], Y[0, 1:], *Y[1:]])
+
+
+# Words
+
+
+def test_errors_of_numbers_name_the_argument() -> None:
+    with pytest.raises(ValueError, match=r"^X: the probabilities of image 0 sum to 1\.5"):
+        new().fit(X * 1.5, Y)
+    with pytest.raises(ValueError, match=r"^X: the scores of image 0 sum to 0"):
+        new(inputs="scores").fit(X * 0, Y)
+
+
+def test_errors_name_parameters_where_they_are() -> None:
+    """Not all that raise it have `on_infeasible`."""
+    calibrator = new().fit(X, Y)
+    for ask in (
+        lambda: calibrator.recalibrate(alpha=0.01),
+        lambda: calibrator.profiles_.lambda_hat("binary", 0.01),
+    ):
+        with pytest.raises(cm.InfeasibleRiskError, match=r"ConformalRiskCalibrator\(on_infeasible='full'\)"):
+            ask()
