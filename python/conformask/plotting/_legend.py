@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "class_patches",
     "draw_legend",
+    "key_to_panels",
     "legend_below",
     "legend_beside",
     "names_and_colours",
@@ -96,6 +97,11 @@ def legend_beside(ax: Axes, shades: dict[str, NDArray[np.float64]], *, void: boo
     """Name colours to the right of the axes."""
     handles = class_patches(len(shades), list(shades), np.stack([*shades.values()]))
     _beside(ax, [*handles, void_patch()] if void else handles)
+
+
+def key_to_panels(*, void: bool) -> str:
+    """What colours mean in the panels of classes: they have one title, and no room for a legend each."""
+    return f"full colour: this class alone; light: one of several{'; flat grey: void' if void else ''}"
 
 
 def legend_below(ax: Axes, handles: Sequence[Artist], *, ncols: int = 1) -> None:

@@ -123,7 +123,7 @@ def plot_varisco(
         "Classes in the set of each pixel" if counts is not None else "Varisco heatmap", calibrator
     )
     ax = new_axes(ax, heatmap.shape)
-    ax.imshow(backdrop, cmap="gray", vmin=0, vmax=1)
+    ax.imshow(backdrop, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     seen = ~void if not void.all() else void  # what lies under void must not stretch the scale
     if counts is None:
         _draw_continuous(ax, heatmap, float(heatmap[seen].max()), cmap, opacity, colorbar)
@@ -132,7 +132,7 @@ def plot_varisco(
         more = vmax is not None and (n_classes is None or vmax < n_classes)
         _draw_counts(ax, counts, ends, more, cmap, opacity, colorbar)
     if void.any():
-        ax.imshow(one_colour(void, (VOID_GREY,) * 3))
+        ax.imshow(one_colour(void, (VOID_GREY,) * 3), interpolation="nearest")
         if legend:
             legend_below(ax, [void_patch()])
     ax.set_title(title)

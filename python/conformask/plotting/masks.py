@@ -19,7 +19,7 @@ from conformask.plotting._arguments import (
     void_pixels,
 )
 from conformask.plotting._axes import frameless, new_axes, panel_axes
-from conformask.plotting._legend import draw_legend, legend_beside, names_and_colours
+from conformask.plotting._legend import draw_legend, key_to_panels, legend_beside, names_and_colours
 from conformask.plotting._palette import VOID_GREY
 
 if TYPE_CHECKING:
@@ -278,7 +278,7 @@ def plot_mask_panels(
     chosen = chosen_classes(classes, names)
     void = void_pixels(labels, ignore_index, mask.shape[1:])
     ground = grey_ground(image, mask.shape[1:])
-    title = at_level("full colour: this class alone; light: one of several", calibrator)
+    title = at_level(key_to_panels(void=bool(void.any())), calibrator)
     panels = panel_axes(axes, len(chosen), n_columns, mask.shape[2] / mask.shape[1], title=title)
     for k, ax in zip(chosen, panels, strict=True):
         _draw_may_be(ax, mask, k, ground, colours[k], opacity, void)

@@ -228,7 +228,7 @@ def plot_samples(
             painted[shown == bare] = ground[shown == bare]
         if labels is not None and index == 0:
             painted[void] = VOID_GREY
-        ax.imshow(painted)
+        ax.imshow(painted, interpolation="nearest")
         ax.set_title(title)
         frameless(ax)
     if legend:

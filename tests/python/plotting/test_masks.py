@@ -98,6 +98,8 @@ def test_panels_are_lighter_where_their_title_says_so() -> None:
         alone, several = picture[0] @ [0.299, 0.587, 0.114]
         assert several > alone, k
     assert plt.gcf().get_suptitle() == "full colour: this class alone; light: one of several"
+    plot_mask_panels(MASK, labels=np.full((2, 3), 255))
+    assert plt.gcf().get_suptitle() == "full colour: this class alone; light: one of several; flat grey: void"
 
 
 def test_where_one_class_may_be() -> None:
