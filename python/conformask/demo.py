@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 import conformask as cm
 from conformask import plotting
 from conformask.datasets import PixelClassifier, load_predictions, make_scenes
-from conformask.plotting._legend import class_patches
+from conformask.plotting._arguments import at_level
+from conformask.plotting._legend import class_patches, key_to_panels, void_patch
 
 __all__ = ["main"]
 
@@ -36,6 +37,7 @@ def __dir__() -> list[str]:
 SUMMARY = "calibrate a segmentation model and print lambda-hat, risk and activation ratio against alpha"
 IGNORE = 255
 SMALLEST = 16  # height or width of a scene
+DPI = 110
 LOSSES: tuple[tuple[str, cm.MiscoverageLoss | cm.BinaryLoss, float | None], ...] = (
     ("miscoverage", cm.MiscoverageLoss(), None),
     ("binary, 90 %", cm.BinaryLoss(min_coverage=0.9), 0.9),
@@ -371,7 +373,7 @@ def _write_pictures(job: _Job, calibrator: cm.ConformalRiskCalibrator, alpha: fl
     print(f"\nPictures (miscoverage at alpha = {alpha:g}, lambda-hat = {_lambda(lam)}):")
     for name, figure in _figures(Figure, job, asked):
         path = out / name
-        figure.savefig(path, dpi=110, bbox_inches="tight", pad_inches=0.1)
+        figure.savefig(path, dpi=DPI, bbox_inches="tight", pad_inches=0.1)
         print(f"  {path}")
 
 
@@ -388,17 +390,17 @@ def _figures(
     mask, image = calibrator.predict(one.probs)[0], None if one.images is None else one.images[0]
     look: dict[str, Any] = {"class_names": job.class_names, "palette": job.palette}
     height, width = one.labels.shape[1:]
-    figure = new(figsize=(9.5, 7.4 * height / width + 0.5), layout="constrained")
-    plotting.plot_masks(
-        mask, image, labels=one.labels[0], background=job.background, ax=figure.subplots(), **look
-    )
+    figure = new(figsize=(9.5, 7.4 * height / width + 0.7), layout="constrained")
+    look |= {"labels": one.labels[0], "calibrator": calibrator}
+    plotting.plot_masks(mask, image, background=job.background, ax=figure.subplots(), **look)
     yield "mask.png", figure
 
     present = [k for k in np.flatnonzero(mask.any((1, 2))).tolist() if k != job.background] or [0]
     columns = min(4, len(present))
     rows = -(-len(present) // columns)
-    figure = new(figsize=(3.2 * columns, (3.2 * height / width + 0.35) * rows + 0.3), layout="constrained")
-    figure.suptitle("full colour: this class alone; light: one of several")
+    figure = new(figsize=(3.2 * columns, (3.2 * height / width + 0.35) * rows + 0.5), layout="constrained")
+    title = key_to_panels(void=bool((one.labels == IGNORE).any()))
+    figure.suptitle(at_level(title, calibrator), fontsize="medium")
     axes = figure.subplots(rows, columns, squeeze=False)
     plotting.plot_mask_panels(mask, image, classes=present, axes=axes, **look)
     yield "mask_panels.png", figure
@@ -414,23 +416,45 @@ def _varisco_figure(
 ) -> Any:
     """Draw a row per image: the image, the truth, the argmax, and where the model is unsure."""
     n, k, height, width = part.probs.shape
-    sizes = calibrator.set_size(part.probs)
-    scale = max(3, int(sizes[part.labels != IGNORE].max(initial=2)))
-    figure = new(figsize=(14, 3.35 * n * height / width + 0.7), layout="constrained")
+    sizes = np.where(part.labels == IGNORE, 1, calibrator.set_size(part.probs))
+    largest = max(2, int(sizes.max()))
+    zoom = round(440 / width) or 440 / width  # whole pixels of small images
+    panel = zoom * width / DPI
+    figure = new(figsize=(4 * panel + 0.9, (panel * height / width + 0.06) * n + 0.95), layout="constrained")
     grid = figure.subplots(n, 4, squeeze=False)
     for i, axes in enumerate(grid):
         image = None if part.images is None else part.images[i]
-        truth, valid = part.labels[i], part.labels[i] != IGNORE
-        look: dict[str, Any] = {"palette": job.palette, "background": job.background, "labels": truth}
-        axes[0].imshow(np.zeros((height, width)) if image is None else image, cmap="gray")
+        truth, guess = part.labels[i], part.probs[i].argmax(0)
+        axes[0].imshow(
+            np.zeros((height, width)) if image is None else image, cmap="gray", interpolation="nearest"
+        )
         axes[0].axis("off")
-        plotting.plot_masks(_one_hot(truth, k) & valid, image, legend=False, ax=axes[1], **look)
-        plotting.plot_masks(_one_hot(part.probs[i].argmax(0), k), image, legend=False, ax=axes[2], **look)
-        plotting.plot_varisco(sizes[i], image, n_classes=k, vmax=scale, labels=truth, ax=axes[3])
-        for ax in axes:
-            ax.set_title("")
-    for ax, title in zip(grid[0], ("image", "truth", "most probable class", "varisco"), strict=True):
-        ax.set_title(title)
+        plotting.plot_samples(
+            guess[None],
+            image,
+            n_classes=k,
+            palette=job.palette,
+            labels=truth,
+            background=job.background,
+            opacity=1.0,
+            legend=False,
+            axes=axes[1:3],
+        )
+        plotting.plot_varisco(
+            sizes[i],
+            image,
+            n_classes=largest,  # the scale of all rows ends there
+            vmax=largest,
+            labels=truth,
+            legend=False,
+            calibrator=calibrator,
+            ax=axes[3],
+        )
+        if i > 0:
+            for ax in axes[1:]:
+                ax.set_title("")
+    grid[0, 0].set_title("image")
+    grid[0, 2].set_title("most probable class")
     if part.images is None:  # no black column
         for ax in grid[:, 0]:
             ax.remove()
@@ -439,9 +463,7 @@ def _varisco_figure(
     patches = class_patches(k, job.class_names, job.palette)
     if job.background is not None:
         del patches[job.background]
+    if (part.labels == IGNORE).any():
+        patches.append(void_patch())
     figure.legend(handles=patches, loc="outside lower center", ncols=10, frameon=False)
     return figure
-
-
-def _one_hot(labels: NDArray[Any], k: int) -> NDArray[np.bool_]:
-    return np.asarray(labels[None] == np.arange(k)[:, None, None])

@@ -15,15 +15,16 @@ from conformask.datasets._street import COATS, row_of_houses, street_furniture, 
 
 __all__ = ["Scenes", "make_scenes"]
 
+# Any two differ by at least 12 (CIEDE2000), and from the grey of void, in normal, deuteranope and protanope vision.
 _PALETTE = (
-    (112, 88, 128),  # road
-    (226, 138, 196),  # sidewalk
-    (158, 133, 112),  # building
-    (96, 155, 63),  # vegetation
-    (120, 190, 232),  # sky
-    (28, 62, 178),  # car
-    (222, 38, 58),  # person
-    (246, 196, 40),  # pole
+    (113, 89, 124),  # road
+    (217, 109, 187),  # sidewalk
+    (154, 130, 111),  # building
+    (114, 173, 77),  # vegetation
+    (88, 187, 255),  # sky
+    (26, 62, 179),  # car
+    (209, 24, 49),  # person
+    (251, 200, 30),  # pole
 )
 
 

@@ -16,13 +16,17 @@ Examples
 
 from conformask.plotting.curves import plot_risk_curve
 from conformask.plotting.heatmaps import plot_varisco
-from conformask.plotting.masks import plot_mask_panels, plot_masks
+from conformask.plotting.masks import plot_mask_panels, plot_masks, plot_may_be
+from conformask.plotting.reports import plot_alpha_sweep, plot_class_risk
 from conformask.plotting.segmentations import plot_components, plot_samples
 
 __all__ = [
+    "plot_alpha_sweep",
+    "plot_class_risk",
     "plot_components",
     "plot_mask_panels",
     "plot_masks",
+    "plot_may_be",
     "plot_risk_curve",
     "plot_samples",
     "plot_varisco",

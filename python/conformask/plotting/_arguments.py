@@ -3,15 +3,61 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.exceptions import NotFittedError
 
 from conformask._arrays import clean_bools
 from conformask._sequences import listed
 
-__all__ = ["check_background", "check_opacity", "chosen_classes", "grey_ground", "plain_array", "void_pixels"]
+__all__ = [
+    "Calibrated",
+    "at_level",
+    "check_opacity",
+    "chosen_classes",
+    "class_index",
+    "grey_ground",
+    "lambda_text",
+    "level_text",
+    "plain_array",
+    "void_pixels",
+]
+
+
+class Calibrated(Protocol):
+    """What a title needs of a calibrator."""
+
+    @property
+    def alpha(self) -> float: ...
+    @property
+    def lambda_hat_(self) -> float: ...
+
+
+def at_level(title: str, calibrator: Calibrated | None) -> str:
+    """A title, with alpha and lambda-hat in a second line where the calibrator is known."""
+    if calibrator is None:
+        return title
+    try:
+        alpha, lam = calibrator.alpha, calibrator.lambda_hat_
+    except NotFittedError:  # an AttributeError, too
+        raise
+    except AttributeError:
+        raise TypeError(
+            f"calibrator must be a fitted calibrator, with alpha and lambda_hat_, got a {type(calibrator).__name__}"
+        ) from None
+    return f"{title}\n{level_text(alpha, lam)}"
+
+
+def level_text(alpha: float, lam: float) -> str:
+    """Alpha and lambda-hat, for titles."""
+    return rf"$\alpha$ = {alpha:g}, $\hat\lambda$ = {lambda_text(lam)}"
+
+
+def lambda_text(lam: float) -> str:
+    """Six digits of lambda, or its distance from 1 where they would read 1."""
+    return f"1 - {1 - lam:.1e}" if 1 - 5e-7 <= lam < 1 else f"{lam:.6g}"
 
 
 def plain_array(name: str, values: ArrayLike, ndim: int) -> NDArray[Any]:
@@ -57,15 +103,24 @@ def check_opacity(opacity: float) -> None:
         raise ValueError(f"opacity must lie in (0, 1], got {opacity}")
 
 
-def check_background(background: int | None, n_classes: int) -> None:
-    """Refuses a background that is no class."""
-    if background is not None and not 0 <= background < n_classes:
-        raise ValueError(f"background must be from 0 to {n_classes - 1}, got {background}")
+def class_index(argument: str, given: int | str, names: list[str]) -> int:
+    """The index of a class that is given by its index or its name."""
+    if isinstance(given, str):
+        if names.count(given) != 1:
+            raise ValueError(f"{argument} must be the name of one class, got {given!r}; there are {names}")
+        return names.index(given)
+    if isinstance(given, bool) or not isinstance(given, int | np.integer):
+        raise TypeError(f"{argument} must be given by index or name, got {given!r}")
+    if not 0 <= given < len(names):
+        raise ValueError(f"{argument} must be from 0 to {len(names) - 1}, got {given}")
+    return int(given)
 
 
-def chosen_classes(classes: Sequence[int], n_classes: int) -> list[int]:
-    """The classes to draw, at least one."""
-    chosen = listed(classes, "classes")
-    if not chosen or not all(0 <= k < n_classes for k in chosen):
-        raise ValueError(f"classes must be from 0 to {n_classes - 1} and at least one, got {chosen}")
+def chosen_classes(classes: Sequence[int | str] | None, names: list[str]) -> list[int]:
+    """The classes to draw, at least one; by default all."""
+    if classes is None:
+        return list(range(len(names)))
+    chosen = [class_index("classes", given, names) for given in listed(classes, "classes")]
+    if not chosen:
+        raise ValueError("classes must be at least one, got none")
     return chosen

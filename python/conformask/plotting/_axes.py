@@ -25,11 +25,12 @@ def import_pyplot() -> ModuleType:
     return pyplot
 
 
-def new_axes(ax: Axes | None) -> Axes:
-    """The axes given, or those of a new figure."""
+def new_axes(ax: Axes | None, shape: tuple[int, int] | None = None) -> Axes:
+    """The axes given, or those of a new figure: as high as an image of a shape needs, with its title."""
     pyplot = import_pyplot()  # before `ax` is touched, so that the message comes first
     if ax is None:
-        ax = pyplot.subplots(layout="constrained")[1]
+        height = 4.8 if shape is None else min(6.4, max(1.6, 5.0 * shape[0] / shape[1] + 0.9))
+        ax = pyplot.subplots(figsize=(6.4, height), layout="constrained")[1]
     return ax
 
 

@@ -1,4 +1,4 @@
-"""Names and colours of classes."""
+"""Names, colours and legends of classes."""
 
 from __future__ import annotations
 
@@ -9,28 +9,43 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from conformask._sequences import listed_by_class
-from conformask.plotting._axes import import_pyplot
+from conformask.plotting._palette import VOID_GREY, default_palette
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.patches import Patch
 
-__all__ = ["VOID_GREY", "class_patches", "draw_legend", "names_and_colours"]
+__all__ = [
+    "class_patches",
+    "draw_legend",
+    "key_to_panels",
+    "legend_below",
+    "legend_beside",
+    "names_and_colours",
+    "names_of",
+    "void_patch",
+]
 
-VOID_GREY = 0.62
+
+def names_of(k: int, class_names: Sequence[str] | None) -> list[str]:
+    """A name for each of K classes."""
+    if class_names is None:
+        return [f"class {i}" for i in range(k)]
+    names = listed_by_class(class_names, "class_names")
+    if len(names) != k:
+        raise ValueError(f"class_names must have {k} entries, one per class, got {len(names)}")
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"class_names must be strings, got {name!r}")
+    return names
 
 
 def names_and_colours(
     k: int, class_names: Sequence[str] | None, palette: ArrayLike | None
 ) -> tuple[list[str], NDArray[np.float64]]:
     """A name and a colour (K, 3) in [0, 1] for each class."""
-    names = (
-        [f"class {i}" for i in range(k)]
-        if class_names is None
-        else listed_by_class(class_names, "class_names")
-    )
-    if len(names) != k:
-        raise ValueError(f"class_names must have {k} entries, one per class, got {len(names)}")
+    names = names_of(k, class_names)
     if palette is None:
         return names, default_palette(k)
     colours = np.asarray(listed_by_class(palette, "palette"))
@@ -52,6 +67,13 @@ def class_patches(
     return [Patch(color=colour, label=name) for colour, name in zip(colours, names, strict=True)]
 
 
+def void_patch() -> Patch:
+    """Return the legend handle of pixels without a label."""
+    from matplotlib.patches import Patch
+
+    return Patch(color=(VOID_GREY,) * 3, label="void")
+
+
 def draw_legend(
     ax: Axes,
     names: list[str],
@@ -68,21 +90,41 @@ def draw_legend(
     handles = [patches[k] for k in np.flatnonzero(present)]
     if several:
         handles.append(Patch(facecolor="white", edgecolor="0.25", hatch="////", label="several possible"))
-    if void:
-        handles.append(Patch(color=(VOID_GREY,) * 3, label="void"))
+    _beside(ax, [*handles, void_patch()] if void else handles)
+
+
+def legend_beside(ax: Axes, shades: dict[str, NDArray[np.float64]], *, void: bool) -> None:
+    """Name colours to the right of the axes."""
+    handles = class_patches(len(shades), list(shades), np.stack([*shades.values()]))
+    _beside(ax, [*handles, void_patch()] if void else handles)
+
+
+def key_to_panels(*, void: bool) -> str:
+    """What colours mean in the panels of classes: they have one title, and no room for a legend each."""
+    return f"full colour: this class alone; light: one of several{'; flat grey: void' if void else ''}"
+
+
+def legend_below(ax: Axes, handles: Sequence[Artist], *, ncols: int = 1) -> None:
+    """Draw a legend below the axes, where it covers neither data nor the name of the axis."""
+    from matplotlib.transforms import ScaledTranslation
+
+    figure = ax.get_figure()
+    assert figure is not None
+    points = (
+        11 + 2.5 * ax.xaxis.label.get_fontproperties().get_size_in_points() if ax.get_xlabel() else 5
+    )  # ticks, their numbers, the name
+    ax.legend(
+        handles=handles,
+        loc="upper left",
+        bbox_to_anchor=(0, 0),
+        bbox_transform=ax.transAxes + ScaledTranslation(0, -points / 72, figure.dpi_scale_trans),
+        borderaxespad=0,
+        borderpad=0,
+        frameon=False,
+        fontsize="small",
+        ncols=ncols,
+    )
+
+
+def _beside(ax: Axes, handles: list[Patch]) -> None:
     ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, frameon=False)
-
-
-def default_palette(n_classes: int) -> NDArray[np.float64]:
-    """Return well-separated colours: Matplotlib's twenty, then hues a golden section apart."""
-    import_pyplot()
-    from matplotlib import colormaps
-    from matplotlib.colors import hsv_to_rgb
-
-    if n_classes <= 10:
-        return np.asarray(colormaps["tab10"].colors)[:n_classes]  # type: ignore[attr-defined]
-    if n_classes <= 20:
-        return np.asarray(colormaps["tab20"].colors)[:n_classes]  # type: ignore[attr-defined]
-    i = np.arange(n_classes)
-    hsv = np.stack([i * 0.618034 % 1, 0.5 + 0.4 * (i % 2), 0.95 - 0.12 * (i % 3)], axis=-1)
-    return np.asarray(hsv_to_rgb(hsv))

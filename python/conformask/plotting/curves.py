@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from conformask.control import CRC, Method, as_method
+from conformask.plotting._arguments import lambda_text
 from conformask.plotting._axes import new_axes
+from conformask.plotting._legend import legend_below
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,7 +53,8 @@ def plot_risk_curve(
     Parameters
     ----------
     calibrator_or_curve : ConformalRiskCalibrator or (lambdas, risks)
-        A fitted calibrator, or a curve such as its ``risk_curve()`` returns.
+        A fitted calibrator, or a curve such as its ``risk_curve()`` returns. Without a calibration
+        image there is no curve: the picture says so.
     alpha : float, optional
         The risk level, in (0, 1); by default the calibrator's, whose lambda-hat is then marked.
     n_images : int, optional
@@ -70,8 +73,10 @@ def plot_risk_curve(
     Raises
     ------
     ValueError
-        If the curve is no pair of equally long arrays with ascending lambdas, or ``alpha`` lies
-        outside (0, 1).
+        If the curve is no pair of equally long arrays with ascending lambdas, or ``alpha`` or
+        ``n_images`` is out of range.
+    TypeError
+        If ``calibrator_or_curve`` is neither.
     ImportError
         If Matplotlib is missing.
 
@@ -90,6 +95,12 @@ def plot_risk_curve(
     >>> [text.get_text() for text in ax.get_legend().get_texts()][1:]
     ['$\\alpha$ = 0.15', '$\\alpha - (1 - \\alpha)/n$ = 0.1414, n = 99']
     """
+    if alpha is not None and not 0 < alpha < 1:
+        raise ValueError(f"alpha must lie in (0, 1), got {alpha}")
+    if n_images is not None and n_images < 0:
+        raise ValueError(f"n_images must be at least 0, got {n_images}")
+    if xscale not in ("auto", "linear", "log"):
+        raise ValueError(f"xscale must be 'auto', 'linear' or 'log', got {xscale!r}")
     lambdas, risks, marked = _curve(calibrator_or_curve, alpha)
     weighted: float | None = None
     allowed_by = "the weights"
@@ -99,11 +110,15 @@ def plot_risk_curve(
             n_images, weighted = calibrator_or_curve.n_images_, calibrator_or_curve.risk_limit(alpha)
             method = as_method(calibrator_or_curve.method)
             allowed_by = allowed_by if isinstance(method, CRC) else type(method).__name__
-    if alpha is not None and not 0 < alpha < 1:
-        raise ValueError(f"alpha must lie in (0, 1), got {alpha}")
-    if xscale not in ("auto", "linear", "log"):
-        raise ValueError(f"xscale must be 'auto', 'linear' or 'log', got {xscale!r}")
     ax = new_axes(ax)
+    ax.set_xlabel(r"$\lambda$")
+    ax.set_ylabel("empirical risk")
+    ax.spines[["top", "right"]].set_visible(False)
+    if n_images == 0:
+        ax.text(0.5, 0.5, "no calibration images", transform=ax.transAxes, ha="center", va="center")
+        ax.set_xticks([])
+        ax.set_yticks([])
+        return ax
     ax.step(lambdas, risks, where="post", color="#1f4e79", lw=1.8, label="empirical risk")
     if alpha is not None:
         ax.axhline(alpha, color="#c0392b", lw=1.3, label=rf"$\alpha$ = {alpha:g}")
@@ -116,14 +131,11 @@ def plot_risk_curve(
     if marked is not None:
         lam, risk = marked
         ax.axvline(lam, color="#444444", lw=1, ls=":")
-        text = rf"$\hat\lambda$ = {lam:.6g}, risk {risk:.4g}"
+        text = rf"$\hat\lambda$ = {lambda_text(lam)}, risk {risk:.4g}"
         ax.plot([lam], [risk], "o", color="#444444", ms=6, label=text)
     _scale_lambda(ax, lambdas, risks, xscale)
     ax.set_ylim(0, 1.08 * max(float(risks.max()), alpha or 0, 1e-3))
-    ax.set_xlabel(r"$\lambda$")
-    ax.set_ylabel("empirical risk")
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(frameon=True, facecolor="white", edgecolor="none", framealpha=0.85)
+    legend_below(ax, ax.get_legend_handles_labels()[0], ncols=2)
     return ax
 
 
@@ -134,6 +146,11 @@ def _curve(
     marked = None
     if isinstance(source, tuple | list):
         pair: Any = source
+    elif not hasattr(source, "risk_curve"):
+        raise TypeError(
+            "calibrator_or_curve must be a fitted ConformalRiskCalibrator or a pair (lambdas, risks), "
+            f"got a {type(source).__name__}"
+        )
     else:
         pair = source.risk_curve()
         if alpha is None or alpha == source.alpha:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from conformask.plotting._arguments import check_opacity, grey_ground, plain_array, void_pixels
+from conformask.plotting._arguments import (
+    Calibrated,
+    at_level,
+    check_opacity,
+    grey_ground,
+    plain_array,
+    void_pixels,
+)
 from conformask.plotting._axes import colour_bar, frameless, new_axes, one_colour
-from conformask.plotting._legend import VOID_GREY
+from conformask.plotting._legend import legend_below, void_patch
+from conformask.plotting._palette import VOID_GREY
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,6 +40,8 @@ def plot_varisco(
     opacity: float = 0.9,
     cmap: str | Colormap = "inferno",
     colorbar: bool = True,
+    legend: bool = True,
+    calibrator: Calibrated | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """Draw the varisco heatmap of one image: how many classes each pixel may have.
@@ -48,11 +57,12 @@ def plot_varisco(
     image : array-like, shape (H, W) or (H, W, 3), optional
         The image beneath, uint8 or floating in [0, 1]. Without it the ground is dark.
     n_classes : int, optional
-        Number of classes K. It turns a heatmap normalised by K back into counts and is the end of
-        the colour scale. Floats without it are drawn on a continuous scale, more opaque as they
-        grow; leave it out for ``normalize="max"``.
+        Number of classes K. It turns a heatmap normalised by K back into counts. Floats without it
+        are drawn on a continuous scale, more opaque as they grow; leave it out for
+        ``normalize="max"``.
     vmax : int, optional
-        Largest count on the colour scale; by default ``n_classes``, else the largest count.
+        End of the scale of counts, to share one among images; by default, the largest count of this one.
+        Larger counts are drawn as this one, and the tick reads "≥" unless it is ``n_classes``.
     labels : array-like of int, shape (H, W), optional
         True labels; pixels of ``ignore_index`` are drawn in flat grey.
     ignore_index : int or None, default=255
@@ -63,6 +73,10 @@ def plot_varisco(
         A sequential colour map; its darkest part is left out, to stand out from the image.
     colorbar : bool, default=True
         Whether to draw a colour bar to the right.
+    legend : bool, default=True
+        Whether to name the grey of void pixels, below, where there are any.
+    calibrator : fitted calibrator, optional
+        What made the heatmap: its alpha and lambda-hat join the title.
     ax : matplotlib Axes, optional
         Where to draw; by default, on a new figure.
 
@@ -76,6 +90,8 @@ def plot_varisco(
     ValueError
         If an argument has a wrong shape or range, or the heatmap holds no multiples of
         ``1 / n_classes``.
+    TypeError
+        If ``calibrator`` is none.
     ImportError
         If Matplotlib is missing.
 
@@ -99,16 +115,27 @@ def plot_varisco(
     heatmap = plain_array("heatmap", heatmap, 2)
     check_opacity(opacity)
     counts = _counts(heatmap, n_classes)
+    if vmax is not None and not vmax >= 1:
+        raise ValueError(f"vmax must be at least 1, got {vmax}")
     void = void_pixels(labels, ignore_index, heatmap.shape)
     backdrop = grey_ground(image, heatmap.shape)
-    ax = new_axes(ax)
-    ax.imshow(backdrop, cmap="gray", vmin=0, vmax=1)
+    title = at_level(
+        "Classes in the set of each pixel" if counts is not None else "Varisco heatmap", calibrator
+    )
+    ax = new_axes(ax, heatmap.shape)
+    ax.imshow(backdrop, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    seen = ~void if not void.all() else void  # what lies under void must not stretch the scale
     if counts is None:
-        _draw_continuous(ax, heatmap, cmap, opacity, colorbar)
+        _draw_continuous(ax, heatmap, float(heatmap[seen].max()), cmap, opacity, colorbar)
     else:
-        _draw_counts(ax, counts, vmax or n_classes, cmap, opacity, colorbar)
+        ends = int(counts[seen].min()), int(counts[seen].max()) if vmax is None else vmax
+        more = vmax is not None and (n_classes is None or vmax < n_classes)
+        _draw_counts(ax, counts, ends, more, cmap, opacity, colorbar)
     if void.any():
-        ax.imshow(one_colour(void, (VOID_GREY,) * 3))
+        ax.imshow(one_colour(void, (VOID_GREY,) * 3), interpolation="nearest")
+        if legend:
+            legend_below(ax, [void_patch()])
+    ax.set_title(title)
     return frameless(ax)
 
 
@@ -144,37 +171,47 @@ def _upper_part(cmap: str | Colormap) -> Callable[[ArrayLike], NDArray[np.float6
 
 
 def _draw_counts(
-    ax: Axes, counts: NDArray[np.int64], top: int | None, cmap: str | Colormap, opacity: float, colorbar: bool
+    ax: Axes,
+    counts: NDArray[np.int64],
+    ends: tuple[int, int],
+    more: bool,
+    cmap: str | Colormap,
+    opacity: float,
+    colorbar: bool,
 ) -> None:
+    """Draw counts on a scale that ends at `ends`; `more` says that the last colour stands for larger ones, too."""
     from matplotlib.colors import BoundaryNorm, ListedColormap
 
-    top = max(int(counts.max()), 2) if top is None else max(top, 2)
-    first = min(1, int(counts.min()))
-    shades = _upper_part(cmap)(np.linspace(0, 1, top - 1) if top > 2 else [0.6])
+    first, top = min(1, ends[0]), ends[1]
+    shades = _upper_part(cmap)(np.linspace(0, 1, max(top - 1, 0)) if top != 2 else [0.6])
     shades[:, 3] = opacity
-    colours = np.vstack([[_EMPTY]] * (1 - first) + [[(0.0, 0.0, 0.0, 0.0)], shades])
+    colours = np.vstack([[_EMPTY]] * (1 - first) + [[(0.0, 0.0, 0.0, 0.0)]] * min(1, top) + [shades])
     norm = BoundaryNorm(np.arange(first, top + 2) - 0.5, len(colours))
-    shown = np.minimum(counts, top)
+    shown = np.clip(counts, first, top)
     drawn = ax.imshow(shown, cmap=ListedColormap(colours), norm=norm, interpolation="nearest")
-    ax.set_title("Classes in the set of each pixel")
     if colorbar:
-        step = max(1, math.ceil((top - first + 1) / 12))
-        ticks = [*range(first, top + 1, step)]
+        ticks = _ticks(first, top)
         bar = colour_bar(ax, drawn, ticks)
-        if counts.max() > top:
-            bar.set_yticks(ticks, [str(t) for t in ticks[:-1]] + [f"≥{ticks[-1]}"])
+        bar.set_yticks(ticks, [str(tick) for tick in ticks[:-1]] + [f"{'≥' if more else ''}{top}"])
         bar.set_ylabel("classes in the set")
 
 
+def _ticks(first: int, top: int) -> list[int]:
+    """At most twelve counts: the first, round ones, and the last."""
+    least = (top - first) / 10
+    step = next(s for s in (d * 10**e for e in range(10) for d in (1, 2, 5)) if s >= least)
+    between = [tick for tick in range(step, top, step) if first < tick <= top - step / 2]
+    return sorted({first, *between, top})
+
+
 def _draw_continuous(
-    ax: Axes, heatmap: NDArray[Any], cmap: str | Colormap, opacity: float, colorbar: bool
+    ax: Axes, heatmap: NDArray[Any], top: float, cmap: str | Colormap, opacity: float, colorbar: bool
 ) -> None:
     from matplotlib.colors import ListedColormap
 
     t = np.linspace(0, 1, 256)
     shades = _upper_part(cmap)(t)
     shades[:, 3] = opacity * t
-    drawn = ax.imshow(heatmap, cmap=ListedColormap(shades), vmin=0, vmax=1, interpolation="nearest")
-    ax.set_title("Varisco heatmap")
+    drawn = ax.imshow(heatmap, cmap=ListedColormap(shades), vmin=0, vmax=top or 1.0, interpolation="nearest")
     if colorbar:
         colour_bar(ax, drawn, None).set_ylabel("relative size of the set")

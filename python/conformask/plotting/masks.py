@@ -9,40 +9,48 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from conformask.plotting._arguments import (
-    check_background,
+    Calibrated,
+    at_level,
     check_opacity,
     chosen_classes,
+    class_index,
     grey_ground,
     plain_array,
     void_pixels,
 )
-from conformask.plotting._axes import frameless, new_axes, one_colour, panel_axes
-from conformask.plotting._legend import VOID_GREY, draw_legend, names_and_colours
+from conformask.plotting._axes import frameless, new_axes, panel_axes
+from conformask.plotting._legend import draw_legend, key_to_panels, legend_beside, names_and_colours
+from conformask.plotting._palette import VOID_GREY
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["plot_mask_panels", "plot_masks"]
+__all__ = ["plot_mask_panels", "plot_masks", "plot_may_be"]
+
+_TINT = 0.6  # share of white in the colour of pixels that may also be of other classes
 
 
 def plot_masks(
     mask: ArrayLike,
     image: ArrayLike | None = None,
     *,
+    classes: Sequence[int | str] | None = None,
     class_names: Sequence[str] | None = None,
     palette: ArrayLike | None = None,
     labels: ArrayLike | None = None,
     ignore_index: int | None = 255,
-    background: int | None = None,
+    background: int | str | None = None,
     opacity: float = 0.85,
     legend: bool = True,
+    calibrator: Calibrated | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """Draw a multi-labeled mask as one map: stripes where a pixel may have several classes.
 
     A pixel with one class has the plain colour of the class. Diagonal stripes carry the colours of
     all classes in the set: pink and purple stripes read "sidewalk or road". Pixels with no class
-    stay bare.
+    stay bare. Where sets are large, `classes` picks what is asked about: all other classes together
+    are then one stripe through which the image shows.
 
     Parameters
     ----------
@@ -50,20 +58,25 @@ def plot_masks(
         Which classes each pixel holds, as ``calibrator.predict(X)[i]``.
     image : array-like, shape (H, W) or (H, W, 3), optional
         The image beneath, uint8 or floating in [0, 1].
+    classes : sequence of int or str, optional
+        The classes to draw, by index or name; by default all.
     class_names : sequence of str, length K, optional
         Names for the legend; by default "class 0", "class 1", ...
     palette : array-like, shape (K, 3), optional
-        Colours, uint8 or floating in [0, 1]; by default well-separated ones.
+        Colours, uint8 or floating in [0, 1]. By default, the first twelve can be told apart with normal,
+        deuteranope and protanope vision.
     labels : array-like of int, shape (H, W), optional
         True labels; pixels of ``ignore_index`` are drawn in flat grey.
     ignore_index : int or None, default=255
         The label of void pixels.
-    background : int, optional
+    background : int or str, optional
         A class to leave without colour, so that the image shows through.
     opacity : float, default=0.85
         Opacity of the classes over the image, in (0, 1].
     legend : bool, default=True
-        Whether to name the classes that occur, to the right.
+        Whether to name the classes that occur, and void, to the right.
+    calibrator : fitted calibrator, optional
+        What made the mask: its alpha and lambda-hat join the title.
     ax : matplotlib Axes, optional
         Where to draw; by default, on a new figure.
 
@@ -76,11 +89,14 @@ def plot_masks(
     ------
     ValueError
         If an argument has a wrong shape, dtype or range.
+    TypeError
+        If names are no strings, classes are neither indices nor names, or ``calibrator`` is none.
     ImportError
         If Matplotlib is missing.
 
     See Also
     --------
+    plot_may_be : Where one class may be.
     plot_mask_panels : One panel per class.
     plot_varisco : How many classes the sets hold.
 
@@ -95,24 +111,104 @@ def plot_masks(
     """
     mask, names, colours = _classes(mask, class_names, palette)
     check_opacity(opacity)
-    check_background(background, len(mask))
+    drawn = sorted({*chosen_classes(classes, names)})
+    if background is not None:
+        bare = class_index("background", background, names)
+        drawn = [k for k in drawn if k != bare]
     shape = mask.shape[1:]
     void = void_pixels(labels, ignore_index, shape)
     ground = np.repeat(grey_ground(image, shape)[..., None], 3, axis=2)
+    title = at_level("Labels in the set of each pixel", calibrator)
+    shown = np.concatenate([mask[drawn], np.delete(mask, drawn, axis=0).any(0, keepdims=True)])
     enlarge = max(1, round(960 / max(shape)))
     fine = np.repeat(np.repeat(ground, enlarge, 0), enlarge, 1)
-    held = _striped(mask, enlarge)
-    painted = (held >= 0) & (held != background)
-    fine[painted] += opacity * (colours[held[painted]] - fine[painted])
+    held = _striped(shown, enlarge)
+    painted = (held >= 0) & (held < len(drawn))
+    fine[painted] += opacity * (colours[drawn][held[painted]] - fine[painted])
     fine[np.repeat(np.repeat(void, enlarge, 0), enlarge, 1)] = VOID_GREY
-    ax = new_axes(ax)
+    ax = new_axes(ax, shape)
     ax.imshow(fine, extent=(-0.5, shape[1] - 0.5, shape[0] - 0.5, -0.5))
     if legend:
-        several = bool(((mask.sum(0) > 1) & ~void).any())
-        present = (mask & ~void).any((1, 2)) & (np.arange(len(mask)) != background)
+        several = bool(((shown.sum(0) > 1) & ~void).any())
+        present = np.isin(np.arange(len(mask)), drawn) & (mask & ~void).any((1, 2))
         draw_legend(ax, names, colours, present, several=several, void=bool(void.any()))
-    ax.set_title("Labels in the set of each pixel")
+    ax.set_title(title)
     return frameless(ax)
+
+
+def plot_may_be(
+    mask: ArrayLike,
+    label: int | str,
+    image: ArrayLike | None = None,
+    *,
+    class_names: Sequence[str] | None = None,
+    palette: ArrayLike | None = None,
+    labels: ArrayLike | None = None,
+    ignore_index: int | None = 255,
+    opacity: float = 0.92,
+    legend: bool = True,
+    calibrator: Calibrated | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw where one class may be: surely, possibly, surely not.
+
+    Its full colour marks the pixels whose set holds this class alone; a light tint, those whose set
+    holds others as well. The bare image is where the class is excluded.
+
+    Parameters
+    ----------
+    mask : array-like of bool, shape (K, H, W)
+        Which classes each pixel holds, as ``calibrator.predict(X)[i]``.
+    label : int or str
+        The class, by index or name.
+    image, class_names, palette, labels, ignore_index, calibrator, ax
+        As for :func:`plot_masks`.
+    opacity : float, default=0.92
+        Opacity of the colours over the image, in (0, 1].
+    legend : bool, default=True
+        Whether to say what the colours mean, to the right.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The axes drawn on.
+
+    Raises
+    ------
+    ValueError
+        If an argument has a wrong shape, dtype or range.
+    TypeError
+        If names are no strings, ``label`` is neither index nor name, or ``calibrator`` is none.
+    ImportError
+        If Matplotlib is missing.
+
+    See Also
+    --------
+    plot_mask_panels : The same for several classes, side by side.
+    plot_masks : All classes in one map.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from conformask.plotting import plot_may_be
+    >>> mask = np.array([[[True, True]], [[False, True]]])  # the right pixel holds both classes
+    >>> ax = plot_may_be(mask, "road", class_names=["road", "sidewalk"])
+    >>> [text.get_text() for text in ax.get_legend().get_texts()]
+    ['road', 'road or others']
+    """
+    mask, names, colours = _classes(mask, class_names, palette)
+    check_opacity(opacity)
+    k = class_index("label", label, names)
+    void = void_pixels(labels, ignore_index, mask.shape[1:])
+    ground = grey_ground(image, mask.shape[1:])
+    title = at_level(f"Where {names[k]} may be", calibrator)
+    ax = new_axes(ax, void.shape)
+    _draw_may_be(ax, mask, k, ground, colours[k], opacity, void)
+    if legend:
+        shades = {names[k]: colours[k], f"{names[k]} or others": _tint(colours[k])}
+        legend_beside(ax, shades, void=bool(void.any()))
+    ax.set_title(title)
+    return ax
 
 
 def plot_mask_panels(
@@ -121,26 +217,33 @@ def plot_mask_panels(
     *,
     class_names: Sequence[str] | None = None,
     palette: ArrayLike | None = None,
-    classes: Sequence[int] | None = None,
+    classes: Sequence[int | str] | None = None,
+    labels: ArrayLike | None = None,
+    ignore_index: int | None = 255,
+    opacity: float = 0.92,
     n_columns: int = 4,
+    calibrator: Calibrated | None = None,
     axes: ArrayLike | None = None,
 ) -> NDArray[Any]:
     """Draw a multi-labeled mask class by class: surely, possibly, surely not.
 
-    In the panel of a class, its full colour marks the pixels whose set holds this class alone; a
-    light tint, those whose set holds others as well. The bare image is where the class is
-    excluded.
+    Each panel is that of :func:`plot_may_be`: full colour where the set holds this class alone, a
+    light tint where it holds others as well. The title of a new figure says so.
 
     Parameters
     ----------
     mask : array-like of bool, shape (K, H, W)
         Which classes each pixel holds, as ``calibrator.predict(X)[i]``.
-    image, class_names, palette
+    image, class_names, palette, labels, ignore_index
         As for :func:`plot_masks`; the names are the titles of the panels.
-    classes : sequence of int, optional
-        The classes to draw, in this order; by default all.
+    classes : sequence of int or str, optional
+        The classes to draw, by index or name, in this order; by default all.
+    opacity : float, default=0.92
+        Opacity of the colours over the image, in (0, 1].
     n_columns : int, default=4
         Panels in a row of a new figure.
+    calibrator : fitted calibrator, optional
+        What made the mask: its alpha and lambda-hat join the title of a new figure.
     axes : array-like of matplotlib Axes, optional
         Where to draw, at least one per class; by default, on a new figure.
 
@@ -153,6 +256,8 @@ def plot_mask_panels(
     ------
     ValueError
         If an argument has a wrong shape, dtype or range.
+    TypeError
+        If names are no strings, classes are neither indices nor names, or ``calibrator`` is none.
     ImportError
         If Matplotlib is missing.
 
@@ -169,19 +274,39 @@ def plot_mask_panels(
     ['road', 'sidewalk']
     """
     mask, names, colours = _classes(mask, class_names, palette)
-    chosen = chosen_classes(range(len(mask)) if classes is None else classes, len(mask))
-    backdrop = grey_ground(image, mask.shape[1:])
-    title = "full colour: this class alone; light: one of several"
+    check_opacity(opacity)
+    chosen = chosen_classes(classes, names)
+    void = void_pixels(labels, ignore_index, mask.shape[1:])
+    ground = grey_ground(image, mask.shape[1:])
+    title = at_level(key_to_panels(void=bool(void.any())), calibrator)
     panels = panel_axes(axes, len(chosen), n_columns, mask.shape[2] / mask.shape[1], title=title)
-    alone = mask.sum(0) == 1
     for k, ax in zip(chosen, panels, strict=True):
-        ax.imshow(backdrop, cmap="gray", vmin=0, vmax=1)
-        ax.imshow(
-            one_colour(mask[k] & alone, colours[k], 0.9) + one_colour(mask[k] & ~alone, colours[k], 0.45)
-        )
+        _draw_may_be(ax, mask, k, ground, colours[k], opacity, void)
         ax.set_title(names[k])
-        frameless(ax)
     return panels
+
+
+def _draw_may_be(
+    ax: Axes,
+    mask: NDArray[np.bool_],
+    k: int,
+    ground: NDArray[np.float64],
+    colour: NDArray[np.float64],
+    opacity: float,
+    void: NDArray[np.bool_],
+) -> None:
+    """Draw one class over the image: in its colour, or in a tint where the set holds others as well."""
+    picture = np.repeat(ground[..., None], 3, axis=2)
+    alone = mask.sum(0) == 1
+    for where, shade in ((mask[k] & alone, colour), (mask[k] & ~alone, _tint(colour))):
+        picture[where] += opacity * (shade - picture[where])
+    picture[void] = VOID_GREY
+    ax.imshow(picture, interpolation="nearest")
+    frameless(ax)
+
+
+def _tint(colour: NDArray[np.float64]) -> NDArray[np.float64]:
+    return colour + _TINT * (1 - colour)
 
 
 def _classes(
@@ -202,7 +327,7 @@ def _striped(mask: NDArray[np.bool_], enlarge: int) -> NDArray[np.int64]:
     held = np.argsort(~mask, axis=0, kind="stable")  # the classes held, ascending, then the others
     height, width = size.shape
     rows, cols = np.arange(height * enlarge)[:, None], np.arange(width * enlarge)[None, :]
-    stripe = (rows + cols) // max(1, max(height, width) * enlarge // 160)
+    stripe = (rows + cols) // max(1, max(height, width) * enlarge // 120)
     at_row, at_col = rows // enlarge, cols // enlarge
     here = size[at_row, at_col]
     turn = stripe % np.maximum(here, 1)

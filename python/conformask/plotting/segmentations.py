@@ -9,15 +9,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from conformask.plotting._arguments import (
-    check_background,
     check_opacity,
     chosen_classes,
+    class_index,
     grey_ground,
     plain_array,
     void_pixels,
 )
 from conformask.plotting._axes import colour_bar, frameless, panel_axes
-from conformask.plotting._legend import VOID_GREY, draw_legend, names_and_colours
+from conformask.plotting._legend import draw_legend, names_and_colours, names_of
+from conformask.plotting._palette import VOID_GREY
 
 if TYPE_CHECKING:
     from matplotlib.colors import Colormap
@@ -37,7 +38,7 @@ class _Components(Protocol):
 def plot_components(
     consign_set: _Components,
     *,
-    classes: Sequence[int] | None = None,
+    classes: Sequence[int | str] | None = None,
     class_names: Sequence[str] | None = None,
     n_components: int | None = None,
     cmap: str | Colormap = "RdBu_r",
@@ -53,8 +54,8 @@ def plot_components(
     ----------
     consign_set : ConsignSet
         The set of a two-dimensional image, as ``calibrator.predict(X)[i]``.
-    classes : sequence of int, optional
-        The classes to draw, in this order; by default the four that move most, ascending.
+    classes : sequence of int or str, optional
+        The classes to draw, by index or name, in this order; by default the four that move most, ascending.
     class_names : sequence of str, length K, optional
         Titles of the columns; by default "class 0", "class 1", ...
     n_components : int, optional
@@ -75,6 +76,8 @@ def plot_components(
     ------
     ValueError
         If an argument is out of range, the image is a volume, or nothing moves in the set.
+    TypeError
+        If ``consign_set`` is no ConsignSet, names are no strings, or classes are neither indices nor names.
     ImportError
         If Matplotlib is missing.
 
@@ -97,6 +100,11 @@ def plot_components(
     >>> [[ax.get_title() for ax in row] for row in plot_components(found)]
     [['class 0', 'class 1']]
     """
+    if not (hasattr(consign_set, "components") and hasattr(consign_set, "singular_values")):
+        raise TypeError(
+            "consign_set must be a ConsignSet, as calibrator.predict(X)[i] of a ConsignCalibrator, "
+            f"got a {type(consign_set).__name__}"
+        )
     components = np.asarray(consign_set.components, np.float64)
     if components.ndim != 4:
         raise ValueError(
@@ -112,8 +120,8 @@ def plot_components(
     if classes is None:
         # Ties to the lower class.
         classes = sorted(np.argsort(-np.square(components).sum((0, 2, 3)), kind="stable")[:4].tolist())
-    chosen = chosen_classes(classes, k)
-    names, _ = names_and_colours(k, class_names, np.zeros((k, 3)))
+    names = names_of(k, class_names)
+    chosen = chosen_classes(classes, names)
     aspect = components.shape[3] / components.shape[2]
     panels = panel_axes(axes, n * len(chosen), len(chosen), aspect, "panel").reshape(n, len(chosen))
     for row, (component, sigma) in enumerate(zip(components, consign_set.singular_values, strict=False)):
@@ -141,8 +149,9 @@ def plot_samples(
     palette: ArrayLike | None = None,
     labels: ArrayLike | None = None,
     ignore_index: int | None = 255,
-    background: int | None = None,
+    background: int | str | None = None,
     opacity: float = 0.85,
+    legend: bool = True,
     n_columns: int = 4,
     axes: ArrayLike | None = None,
 ) -> NDArray[Any]:
@@ -158,6 +167,8 @@ def plot_samples(
         True labels: drawn first, with void in flat grey.
     image, class_names, palette, ignore_index, background, opacity
         As for :func:`plot_masks`.
+    legend : bool, default=True
+        Whether to name the classes that occur, and void, to the right of the last panel of the first row.
     n_columns : int, default=4
         Panels in a row of a new figure.
     axes : array-like of matplotlib Axes, optional
@@ -172,6 +183,9 @@ def plot_samples(
     ------
     ValueError
         If an argument has a wrong shape, dtype or range.
+    TypeError
+        If ``samples`` are no array, such as a ConsignSet, names are no strings, or ``background`` is neither index nor
+        name.
     ImportError
         If Matplotlib is missing.
 
@@ -187,6 +201,8 @@ def plot_samples(
     >>> [ax.get_title() for ax in plot_samples(samples, labels=np.array([[0, 1]]))]
     ['truth', 'sample 1', 'sample 2']
     """
+    if hasattr(samples, "sample"):
+        raise TypeError(f"samples must be label maps, as sample(m) of a {type(samples).__name__} returns")
     maps = plain_array("samples", samples, 3)
     if maps.dtype.kind not in "iu":
         raise ValueError(f"samples must hold integer labels, got dtype {maps.dtype}")
@@ -194,7 +210,7 @@ def plot_samples(
     titles = [f"sample {i + 1}" for i in range(len(maps))]
     void = void_pixels(labels, ignore_index, maps.shape[1:])
     if labels is not None:
-        truth = np.where(void, 0, np.asarray(labels))
+        truth = np.where(void, maps.flat[0], np.asarray(labels))  # void is drawn over
         maps, titles = np.concatenate([truth[None], maps]), ["truth", *titles]
     for given in (class_names, palette):
         if n_classes is None and given is not None:
@@ -202,21 +218,22 @@ def plot_samples(
     k = int(maps.max()) + 1 if n_classes is None else n_classes
     if not (maps.min() >= 0 and maps.max() < k):
         raise ValueError(f"samples and labels must be from 0 to {k - 1}, got {maps.min()} to {maps.max()}")
-    check_background(background, k)
     names, colours = names_and_colours(k, class_names, palette)
+    bare = None if background is None else class_index("background", background, names)
     ground = np.repeat(grey_ground(image, maps.shape[1:])[..., None], 3, axis=2)
     panels = panel_axes(axes, len(maps), n_columns, maps.shape[2] / maps.shape[1], "label map")
     for index, (ax, title, shown) in enumerate(zip(panels, titles, maps, strict=True)):
         painted = ground + opacity * (colours[shown] - ground)
-        if background is not None:
-            painted[shown == background] = ground[shown == background]
+        if bare is not None:
+            painted[shown == bare] = ground[shown == bare]
         if labels is not None and index == 0:
             painted[void] = VOID_GREY
-        ax.imshow(painted)
+        ax.imshow(painted, interpolation="nearest")
         ax.set_title(title)
         frameless(ax)
-    present = np.isin(np.arange(k), maps) & (np.arange(k) != background)
-    boxes = [ax.get_position() for ax in panels]
-    top_right = max(range(len(panels)), key=lambda i: (round(boxes[i].x1, 6), boxes[i].y1))
-    draw_legend(panels[top_right], names, colours, present, several=False, void=bool(void.any()))
+    if legend:
+        present = np.isin(np.arange(k), maps) & (np.arange(k) != bare)
+        boxes = [ax.get_position() for ax in panels]
+        top_right = max(range(len(panels)), key=lambda i: (round(boxes[i].x1, 6), boxes[i].y1))
+        draw_legend(panels[top_right], names, colours, present, several=False, void=bool(void.any()))
     return panels

@@ -1,0 +1,264 @@
+"""What evaluation reports: the risk of each class, and what each alpha costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from conformask.plotting._arguments import chosen_classes, level_text
+from conformask.plotting._axes import import_pyplot
+from conformask.plotting._legend import legend_below
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["plot_alpha_sweep", "plot_class_risk"]
+
+_BLUE, _RED, _GREY = "#1f4e79", "#c0392b", "#777777"
+
+
+class _ClassRow(Protocol):
+    """What a picture needs of the row of a class."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def miss_rate(self) -> float: ...
+    @property
+    def miss_rate_interval(self) -> tuple[float, float]: ...
+    @property
+    def set_size(self) -> float: ...
+    @property
+    def n_images(self) -> int: ...
+
+
+class _Report(Protocol):
+    """What pictures need of a risk report."""
+
+    @property
+    def alpha(self) -> float: ...
+    @property
+    def lambda_hat(self) -> float: ...
+    @property
+    def empirical_risk(self) -> float: ...
+    @property
+    def interval(self) -> tuple[float, float]: ...
+    @property
+    def interval_level(self) -> float: ...
+    @property
+    def activation_ratio(self) -> float: ...
+    @property
+    def coverage(self) -> float: ...
+    @property
+    def infeasible(self) -> bool: ...
+    @property
+    def classes(self) -> Sequence[_ClassRow]: ...
+    @property
+    def sweep(self) -> Sequence[_Report]: ...
+
+
+def plot_class_risk(
+    report: _Report,
+    *,
+    classes: Sequence[int | str] | None = None,
+    order: Literal["risk", "label"] = "risk",
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw which classes the sets miss: the miss rate of each, with its interval, and the mean size of its sets.
+
+    The guarantee is about all pixels together: rare and small classes may be missed far more often.
+    The dotted line is the share of all pixels that is missed. The columns to the right tell the mean
+    number of classes in the sets of the class's pixels, and how many images have the class.
+
+    Parameters
+    ----------
+    report : RiskReport
+        What ``calibrator.evaluate(X, y)`` returns.
+    classes : sequence of int or str, optional
+        The classes to draw, by index or name; by default all.
+    order : {"risk", "label"}, default="risk"
+        Whether the class that is missed most comes first, or the lowest label. Classes that no image
+        has come last by risk.
+    ax : matplotlib Axes, optional
+        Where to draw; by default, on a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The axes drawn on.
+
+    Raises
+    ------
+    ValueError
+        If the report has no classes, or an argument is out of range.
+    TypeError
+        If ``report`` is no RiskReport, or classes are neither indices nor names.
+    ImportError
+        If Matplotlib is missing.
+
+    See Also
+    --------
+    plot_alpha_sweep : What each alpha costs.
+    conformask.FalseNegativeLoss : Controls the miss rate of chosen classes.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace as Row
+    >>> from conformask.plotting import plot_class_risk
+    >>> road = Row(name="road", miss_rate=0.01, miss_rate_interval=(0.0, 0.02), set_size=1.1, n_images=50)
+    >>> pole = Row(name="pole", miss_rate=0.30, miss_rate_interval=(0.2, 0.4), set_size=2.4, n_images=31)
+    >>> report = Row(classes=(road, pole), alpha=0.05, lambda_hat=0.9, coverage=0.96, interval_level=0.95)
+    >>> ax = plot_class_risk(report)
+    >>> [label.get_text() for label in ax.get_yticklabels()]
+    ['pole', 'road']
+    """
+    rows = _asked(report, "classes")
+    if order not in ("risk", "label"):
+        raise ValueError(f"order must be 'risk' or 'label', got {order!r}")
+    chosen = sorted({*chosen_classes(classes, [row.name for row in rows])})
+    if order == "risk":
+        chosen.sort(key=lambda k: np.inf if np.isnan(rows[k].miss_rate) else -rows[k].miss_rate)
+    rows = [rows[k] for k in chosen]
+    if ax is None:
+        ax = import_pyplot().subplots(figsize=(6.4, 0.28 * len(rows) + 1.6), layout="constrained")[1]
+    rates, low, high = np.array([(row.miss_rate, *row.miss_rate_interval) for row in rows], np.float64).T
+    place, overall = np.arange(len(rows)), 1 - report.coverage
+    ax.axvline(overall, color=_RED, lw=1.2, ls=(0, (5, 3)), label=f"all pixels: {overall:.3g}")
+    ax.hlines(place, low, high, color=_BLUE, lw=4, alpha=0.3)
+    ax.plot(rates, place, "o", color=_BLUE, ms=5.5, clip_on=False, zorder=3)
+    ax.set_xlim(0, min(1.0, 1.05 * float(np.nanmax([*rates, *high, overall, 1e-3]))))
+    ax.set_ylim(len(rows) - 0.4, -0.6)
+    ax.set_yticks(place, [row.name for row in rows])
+    ax.set_xlabel(f"miss rate of the class ({100 * report.interval_level:g} % interval)")
+    _column(ax, 4.4, "set size", ["" if np.isnan(row.set_size) else f"{row.set_size:.2f}" for row in rows])
+    _column(ax, 8.8, "images", [str(row.n_images) for row in rows])
+    for y in np.flatnonzero(np.isnan(rates)):
+        ground = {"facecolor": "white", "edgecolor": "none", "pad": 2}
+        ax.annotate(
+            "in no image", (0.5, y), xycoords=("axes fraction", "data"), ha="center", va="center", bbox=ground
+        )
+    ax.grid(axis="y", color="0.9", lw=0.8)
+    ax.set_axisbelow(True)
+    ax.tick_params(axis="y", length=0)
+    ax.spines[["top", "right", "left"]].set_visible(False)
+    ax.set_title(
+        f"Pixels of each class that the sets miss\n{level_text(report.alpha, report.lambda_hat)}", pad=18
+    )
+    legend_below(ax, ax.get_legend_handles_labels()[0])
+    return ax
+
+
+def plot_alpha_sweep(report: _Report, *, axes: ArrayLike | None = None) -> NDArray[Any]:
+    """Draw what each alpha costs: the risk on the images evaluated, and the mean size of the sets.
+
+    The dashed line is risk = alpha: the guarantee is that the expected risk lies on it or below. The
+    risk of one test set scatters around its expectation, as its interval tells. A hollow point is an
+    alpha that the calibration images were too few for: its sets are full.
+
+    Parameters
+    ----------
+    report : RiskReport
+        What ``calibrator.evaluate(X, y, alphas=[...])`` returns.
+    axes : array-like of matplotlib Axes, optional
+        Where to draw, two; by default, one above the other on a new figure.
+
+    Returns
+    -------
+    ndarray of matplotlib.axes.Axes, shape (2,)
+        The axes of the risk and of the set size.
+
+    Raises
+    ------
+    ValueError
+        If the report has no sweep, or there are fewer than two axes.
+    TypeError
+        If ``report`` is no RiskReport.
+    ImportError
+        If Matplotlib is missing.
+
+    See Also
+    --------
+    plot_risk_curve : The risk for every lambda.
+    plot_class_risk : The classes that are missed.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace as Report
+    >>> from conformask.plotting import plot_alpha_sweep
+    >>> at = dict(interval_level=0.95, infeasible=False)
+    >>> one = Report(alpha=0.1, empirical_risk=0.09, interval=(0.08, 0.10), activation_ratio=1.1, **at)
+    >>> two = Report(alpha=0.2, empirical_risk=0.19, interval=(0.17, 0.21), activation_ratio=1.0, **at)
+    >>> above, below = plot_alpha_sweep(Report(coverage=0.91, sweep=(two, one)))
+    >>> below.get_lines()[0].get_xdata().tolist()
+    [0.1, 0.2]
+    """
+    points = sorted(_asked(report, "sweep"), key=lambda point: point.alpha)
+    if axes is None:
+        figure = import_pyplot().figure(figsize=(6.4, 5.2), layout="constrained")
+        axes = figure.subplots(2, sharex=True)
+    flat: NDArray[Any] = np.ravel(np.asarray(axes, dtype=object))
+    if len(flat) < 2:
+        raise ValueError(f"axes must be two, for the risk and for the set size, got {len(flat)}")
+    above, below = flat[:2]
+    alphas, risks, low, high, sizes = np.array(
+        [(p.alpha, p.empirical_risk, *p.interval, p.activation_ratio) for p in points], np.float64
+    ).T
+    above.plot(alphas, alphas, color=_RED, lw=1.2, ls=(0, (5, 3)), marker="none", label=r"risk = $\alpha$")
+    interval = f"{100 * points[0].interval_level:g} % interval"
+    above.vlines(alphas, low, high, color=_BLUE, lw=4, alpha=0.3, label=interval)
+    above.plot(alphas, risks, "-o", color=_BLUE, lw=1.4, ms=5, label="risk")
+    below.plot(alphas, sizes, "-o", color=_BLUE, lw=1.4, ms=5)
+    full = [i for i, p in enumerate(points) if p.infeasible]
+    if full:
+        for ax, heights in ((above, risks), (below, sizes)):
+            ax.plot(
+                alphas[full],
+                heights[full],
+                "o",
+                color="white",
+                mec=_BLUE,
+                ms=5,
+                label="too few images: full sets",
+            )
+    above.set_ylim(bottom=0)
+    below.set_ylim(bottom=min(1.0, float(sizes.min())) - 0.02 * float(np.ptp(sizes)))
+    above.set_ylabel("empirical risk")
+    below.set_ylabel("mean set size")
+    below.set_xlabel(r"$\alpha$")
+    for ax in (above, below):
+        if alphas[-1] > 10 * alphas[0]:
+            ax.set_xscale("log")
+        if len(alphas) <= 8:
+            ax.set_xticks(alphas, [f"{alpha:g}" for alpha in alphas])
+            ax.minorticks_off()
+        ax.grid(color="0.9", lw=0.8)
+        ax.set_axisbelow(True)
+        ax.spines[["top", "right"]].set_visible(False)
+    above.set_title("What each alpha costs")
+    legend_below(below, above.get_legend_handles_labels()[0], ncols=2)
+    return flat[:2]
+
+
+def _asked(report: _Report, what: Literal["classes", "sweep"]) -> list[Any]:
+    """The rows or the reports that a risk report holds."""
+    if not (hasattr(report, what) and hasattr(report, "coverage")):
+        raise TypeError(
+            f"report must be a RiskReport, as calibrator.evaluate(X, y) returns, got a {type(report).__name__}"
+        )
+    found = list(getattr(report, what))
+    if not found:
+        needed = "evaluate(X, y, alphas=[...]) gives one" if what == "sweep" else "evaluate(X, y) gives them"
+        raise ValueError(f"report has no {what}: {needed}")
+    return found
+
+
+def _column(ax: Axes, end: float, head: str, texts: list[str]) -> None:
+    """Write numbers to the right of the axes, in line with its rows, up to `end` widths of an m."""
+    points = end * ax.xaxis.label.get_fontproperties().get_size_in_points()
+    right: dict[str, Any] = {"textcoords": "offset points", "ha": "right"}
+    for y, text in enumerate(texts):
+        ax.annotate(text, (1, y), (points, 0), xycoords=("axes fraction", "data"), va="center", **right)
+    ax.annotate(head, (1, 1), (points, 4), xycoords="axes fraction", color=_GREY, **right)
