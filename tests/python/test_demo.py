@@ -10,12 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 import conformask as cm
 from conformask import demo
 from conformask.__main__ import main as command_line
 from conformask.datasets import make_scenes
+from problems import wide
 
 PICTURES = ("varisco.png", "mask.png", "mask_panels.png", "risk_curve.png")
 TINY = ["--train", "8", "--calibrate", "40", "--test", "60", "--size", "32", "56"]
@@ -112,6 +114,38 @@ def test_the_argmax_error_is_that_of_the_table(rendered: Run) -> None:
     match = re.search(r"wrong on ([\d.]+) % of the pixels", rendered.text)
     assert match is not None
     assert float(match[1]) == pytest.approx(100 * rendered.argmax_risk("miscoverage"), abs=0.06)
+
+
+def test_the_rows_of_varisco_share_one_scale_that_ends_where_their_sets_do() -> None:
+    problem = wide(n=40, n_classes=6, size=(16, 24))
+    problem.y[:3, :4] = 255
+    calibrator = cm.ConformalRiskCalibrator(alpha=0.1).fit(problem.X, problem.y)
+    job = demo._Job(*[demo._Part(problem.X, problem.y)] * 2, "", "")
+    figure = demo._varisco_figure(Figure, job, calibrator, job.test[:3])
+    bars = [ax.child_axes[0] for ax in figure.axes if ax.child_axes]
+    largest = calibrator.set_size(problem.X[:3])[problem.y[:3] != 255].max()
+    expected = [str(size) for size in range(1, largest + 1)]
+    assert [[tick.get_text() for tick in bar.get_yticklabels()] for bar in bars] == [expected] * 3
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [f"class {k}" for k in range(6)] + [
+        "void"
+    ]
+    level = rf"$\alpha$ = 0.1, $\hat\lambda$ = {calibrator.lambda_hat_:.6g}"
+    assert [ax.get_title() for ax in figure.axes] == [
+        "image",
+        "truth",
+        "most probable class",
+        f"Classes in the set of each pixel\n{level}",
+        *[""] * 8,
+    ]
+
+
+def test_the_picture_of_the_readme_is_in_full_colour() -> None:
+    path = Path(__file__).parents[2] / "docs" / "varisco.png"
+    assert path.stat().st_size < 400_000
+    picture = np.rint(255 * imread(path)).astype(np.int64)
+    colours = {*np.unique(picture[..., :3] @ [65536, 256, 1])}
+    assert len(colours) > 256, "not quantised"
+    assert colours >= {*(make_scenes(1, size=(16, 16)).palette.astype(np.int64) @ [65536, 256, 1])}
 
 
 # --- stored predictions ---------------------------------------------------------------------
