@@ -3,7 +3,7 @@
 use ndarray::{ArrayViewMut2, ArrayViewMut3, s};
 
 use crate::error::Result;
-use crate::maps::{Band, ClassCounter, LabelMaps, ScoreMaps, VOID, bands_mut, fold_images, map_bands};
+use crate::maps::{Band, ClassCounter, LabelMaps, ScoreMaps, VOID, bands_mut, fold_images, visit_bands};
 use crate::num::real::Real;
 use crate::score::{Buffers, Lambdas, Score, for_each_tile};
 use crate::simd::{apply, vectorised};
@@ -18,13 +18,12 @@ pub fn threshold<R: Real>(
     cancel: &Cancel,
 ) -> Result<()> {
     let lambdas = lambdas.resolve(maps, score.coding())?;
-    map_bands(maps, bands_mut(out), cancel, |buffers, band, mut out| {
-        for_each_tile(maps, None, score, band, buffers, |spot| {
+    visit_bands(maps, bands_mut(out), cancel, |buffers, band, mut out| {
+        for_each_tile(maps, None, score, band, buffers, cancel, |spot| {
             let mut out = out.slice_mut(s![.., band.offset_of(&spot.place.pixels)]);
             score.masks(spot, lambdas.of_image(band.image), &mut out)
         })
-    })?;
-    Ok(())
+    })
 }
 
 /// Number of classes in each pixel's set; `out` is `(n, pixels)`.
@@ -36,8 +35,8 @@ pub fn set_size<R: Real>(
     cancel: &Cancel,
 ) -> Result<()> {
     let lambdas = lambdas.resolve(maps, score.coding())?;
-    map_bands(maps, bands_mut(out), cancel, |buffers, band, mut out| {
-        for_each_tile(maps, None, score, band, buffers, |spot| {
+    visit_bands(maps, bands_mut(out), cancel, |buffers, band, mut out| {
+        for_each_tile(maps, None, score, band, buffers, cancel, |spot| {
             score.sizes(spot, lambdas.of_image(band.image))?;
             let mut out = out.slice_mut(s![band.offset_of(&spot.place.pixels)]);
             for (out, &size) in out.iter_mut().zip(&spot.work.sizes) {
@@ -45,8 +44,7 @@ pub fn set_size<R: Real>(
             }
             Ok(())
         })
-    })?;
-    Ok(())
+    })
 }
 
 /// The critical value of each pixel's true label, NaN where void; `out` is `(n, pixels)`.
@@ -58,8 +56,8 @@ pub fn true_label_scores<R: Real>(
     cancel: &Cancel,
 ) -> Result<()> {
     let coding = score.coding();
-    map_bands(maps, bands_mut(out), cancel, |buffers, band, mut out| {
-        for_each_tile(maps, Some(labels), score, band, buffers, |spot| {
+    visit_bands(maps, bands_mut(out), cancel, |buffers, band, mut out| {
+        for_each_tile(maps, Some(labels), score, band, buffers, cancel, |spot| {
             score.true_labels(spot)?;
             let mut out = out.slice_mut(s![band.offset_of(&spot.place.pixels)]);
             for (out, &code) in out.iter_mut().zip(spot.labels()) {
@@ -70,8 +68,7 @@ pub fn true_label_scores<R: Real>(
             }
             Ok(())
         })
-    })?;
-    Ok(())
+    })
 }
 
 /// What the sets of one image hold, over its labelled pixels.
@@ -111,7 +108,7 @@ pub fn coverage<R: Real>(
     let lambdas = lambdas.resolve(maps, coding)?;
     let cover = |buffers: &mut Buffers<R>, band: &Band| {
         let (mut found, mut totals) = (Coverage::new(maps.n_classes()), ClassCounter::new(maps.n_classes()));
-        for_each_tile(maps, Some(labels), score, band, buffers, |spot| {
+        for_each_tile(maps, Some(labels), score, band, buffers, cancel, |spot| {
             let cutoffs = lambdas.of_image(band.image);
             score.true_labels(spot)?;
             score.sizes(spot, cutoffs)?;

@@ -19,6 +19,7 @@ pub fn mask_coverage(
         let mut covered = vec![0; masks.n_classes()];
         let mut reader = masks.tiles(band.image, scratch);
         for pixels in band.runs(reader.tile_len()) {
+            cancel.check()?;
             labels.read(band.image, pixels.clone(), codes)?;
             let tile = reader.read(pixels);
             totals.add(codes);

@@ -2,7 +2,7 @@
 
 use num_rational::BigRational;
 use num_traits::Signed;
-use numpy::ndarray::{ArrayView1, ArrayViewMut3, Axis, Ix2};
+use numpy::ndarray::{Array2, ArrayView1, ArrayViewMut3, Axis, Ix2};
 use numpy::{
     PyArray1, PyArray2, PyArrayDyn, PyArrayMethods, PyReadonlyArray1, PyReadwriteArrayDyn,
     PyUntypedArrayMethods,
@@ -17,6 +17,7 @@ use super::objects::{Score, lambdas_of};
 use super::run::run;
 use crate::linalg;
 use crate::maps::{Inputs, ScoreMaps};
+use crate::memory;
 use crate::metric::accuracy::Truth;
 use crate::metric::stack::LabelStack;
 use crate::metric::{self, agreement, richness};
@@ -88,15 +89,19 @@ pub fn true_label_scores<'py>(
 /// Missed and labelled pixels of each class, `(n, K)`, and the summed set sizes `(n,)`, over the labelled pixels.
 type Counts<'py> = (Bound<'py, PyArray2<u64>>, Bound<'py, PyArray2<u64>>, Bound<'py, PyArray1<u64>>);
 
-fn counts<'py>(py: Python<'py>, images: &[sets::Coverage]) -> Counts<'py> {
-    let rows = |row: fn(&sets::Coverage) -> &Vec<u64>| -> Vec<Vec<u64>> {
-        images.iter().map(|i| row(i).clone()).collect()
+/// What errors call them.
+const COUNTS: &str = "the counts of images";
+
+fn counts<'py>(py: Python<'py>, images: &[sets::Coverage]) -> PyResult<Counts<'py>> {
+    let n_classes = images.first().map_or(0, |image| image.totals.len());
+    let rows = |row: fn(&sets::Coverage) -> &Vec<u64>| {
+        let mut cells = memory::with_room(images.len() * n_classes, COUNTS)?;
+        images.iter().for_each(|image| cells.extend_from_slice(row(image)));
+        let cells = Array2::from_shape_vec((images.len(), n_classes), cells).expect("K columns each");
+        PyResult::Ok(PyArray2::from_owned_array(py, cells))
     };
-    (
-        PyArray2::from_vec2(py, &rows(|image| &image.missed)).expect("K columns each"),
-        PyArray2::from_vec2(py, &rows(|image| &image.totals)).expect("K columns each"),
-        PyArray1::from_iter(py, images.iter().map(|image| image.size_sum)),
-    )
+    let sizes = memory::collected(images.iter().map(|image| image.size_sum), COUNTS)?;
+    Ok((rows(|image| &image.missed)?, rows(|image| &image.totals)?, PyArray1::from_vec(py, sizes)))
 }
 
 /// How the sets at `lam` cover the truth.
@@ -116,7 +121,7 @@ pub fn coverage<'py>(
         let score = score.get().0.build(maps.n_classes());
         run(x.py(), |cancel| sets::coverage(maps, &labels, &lambdas, &*score, cancel))
     })?;
-    Ok(counts(x.py(), &images))
+    counts(x.py(), &images)
 }
 
 /// How given masks cover the truth.
@@ -131,7 +136,7 @@ pub fn mask_coverage<'py>(
     let maps = ScoreMaps::new(array.as_array(), Inputs::Probabilities, first_image)?;
     let labels = labels.maps(ignore_index, &maps)?.named("y_true");
     let images = run(masks.py(), |cancel| metric::coverage::mask_coverage(&maps, &labels, cancel))?;
-    Ok(counts(masks.py(), &images))
+    counts(masks.py(), &images)
 }
 
 /// Draws label maps from masks into `out`, uint8 or uint16 `(n, m, ...)`, by the random numbers of a key.
@@ -186,35 +191,37 @@ pub fn weighted_quantile(
     budget: BigRational,
     least: f64,
 ) -> PyResult<Option<f64>> {
-    check_least("values", &values.as_array(), least)?;
+    let values = values.as_array();
+    check_least("values", &values, least)?;
     let n = match &weights {
         Weights::Floats(weights) => weights.as_array().len(),
         Weights::Fractions(weights) => weights.len(),
     };
-    let values = values.as_array().to_vec();
     if values.len() != n {
         return Err(PyValueError::new_err(format!(
             "values and weights must be as long as each other, got {} and {n}",
             values.len()
         )));
     }
-    let find = |values: WeightedValues<'_>| quantile(&values.down_to(least), &budget);
     match weights {
         Weights::Floats(weights) => {
-            check_least("weights", &weights.as_array(), 0.0)?;
-            let weights = weights.as_array().to_vec();
-            let exact = |bits| BigRational::from_float(f64::from_bits(bits)).expect("finite");
-            run(py, |_| {
+            let weights = weights.as_array();
+            check_least("weights", &weights, 0.0)?;
+            run(py, |cancel| {
+                let values = memory::copied(&values, "values", cancel)?;
                 let bits = weights.iter().map(|weight| weight.to_bits());
-                Ok(find(WeightedValues::new(&values, bits, exact)))
+                let values = WeightedValues::new(&values, bits, f64::from_bits, cancel)?;
+                quantile(&values.down_to(least), &budget, cancel)
             })
         }
         Weights::Fractions(weights) if weights.iter().any(Signed::is_negative) => {
             Err(PyValueError::new_err("weights must be at least 0"))
         }
-        Weights::Fractions(weights) => {
-            run(py, |_| Ok(find(WeightedValues::new(&values, weights, |weight| weight))))
-        }
+        Weights::Fractions(weights) => run(py, |cancel| {
+            let values = memory::copied(&values, "values", cancel)?;
+            let values = WeightedValues::new(&values, &weights, BigRational::clone, cancel)?;
+            quantile(&values.down_to(least), &budget, cancel)
+        }),
     }
 }
 

@@ -6,7 +6,9 @@ use numpy::{PyArray1, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
+use super::run::run;
 use crate::loss::{self, Weighting};
+use crate::memory;
 use crate::score::{self, BaseSpec, Settings, Spec};
 
 /// A conformity score, for any number of classes.
@@ -125,10 +127,14 @@ impl Loss {
         let py = missed.py();
         let (missed, totals) = (missed.as_array(), totals.as_array());
         self.0.check_classes(totals.ncols())?;
-        let values = missed
-            .outer_iter()
-            .zip(totals.outer_iter())
-            .map(|(missed, totals)| self.0.value(&missed.to_vec(), &totals.to_vec()).unwrap_or(f64::NAN));
-        Ok(PyArray1::from_iter(py, values))
+        let values = run(py, |cancel| {
+            let mut values = memory::with_room(totals.nrows(), "the losses of images")?;
+            for (missed, totals) in missed.outer_iter().zip(totals.outer_iter()) {
+                cancel.check()?;
+                values.push(self.0.value(&missed.to_vec(), &totals.to_vec()).unwrap_or(f64::NAN));
+            }
+            Ok(values)
+        })?;
+        Ok(PyArray1::from_vec(py, values))
     }
 }
