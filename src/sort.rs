@@ -53,7 +53,7 @@ mod tests {
             let mut items: Vec<usize> = (0..len).map(number).collect();
             sort_unstable_by(&mut items, Ord::cmp, &Cancel::default()).unwrap();
             assert!(items.is_sorted());
-            assert_eq!(items.iter().sum::<usize>(), (0..len).map(number).sum());
+            assert_eq!(items.iter().sum::<usize>(), (0..len).map(number).sum::<usize>());
         }
     }
 

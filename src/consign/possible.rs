@@ -144,7 +144,7 @@ fn at_pixel(
                 Lead::Always => beaten[j] = true,
                 Lead::Never => beaten[i] = true,
                 Lead::Depends => {
-                    memory::push(&mut changes, (i as u16, j as u16), "the hyperplanes of a pixel")?
+                    memory::push(&mut changes, (i as u16, j as u16), "the hyperplanes of a pixel")?;
                 }
             }
         }

@@ -79,6 +79,7 @@ mod tests {
         assert!(out.column(0).iter().chain(out.column(2)).all(|&label| label == 0));
         let share = out.column(1).iter().filter(|&&label| label == 1).count();
         assert!((1430..1570).contains(&share), "{share} of 2000, expected 1500");
-        assert_eq!(may_change(&field, &Coefficients::between(&[-1.0], &[3.0]), &[0, 1, 0]), [1]);
+        let coefficients = Coefficients::between(&[-1.0], &[3.0]);
+        assert_eq!(may_change(&field, &coefficients, &[0, 1, 0], &Cancel::default()), Ok(vec![1]));
     }
 }

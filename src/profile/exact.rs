@@ -166,7 +166,9 @@ impl ImageProfile {
             sort_unstable_by(&mut pixels, |a, b| b.cmp(a), cancel)?;
             for equals in pixels.chunk_by(|a, b| a.0 == b.0) {
                 steps_to(equals[0].0, &missed)?;
-                equals.iter().for_each(|&(_, label)| missed[usize::from(label)] += 1);
+                for &(_, label) in equals {
+                    missed[usize::from(label)] += 1;
+                }
             }
         }
         steps_to(0, &missed)

@@ -96,7 +96,9 @@ fn counts<'py>(py: Python<'py>, images: &[sets::Coverage]) -> PyResult<Counts<'p
     let n_classes = images.first().map_or(0, |image| image.totals.len());
     let rows = |row: fn(&sets::Coverage) -> &Vec<u64>| {
         let mut cells = memory::with_room(images.len() * n_classes, COUNTS)?;
-        images.iter().for_each(|image| cells.extend_from_slice(row(image)));
+        for image in images {
+            cells.extend_from_slice(row(image));
+        }
         let cells = Array2::from_shape_vec((images.len(), n_classes), cells).expect("K columns each");
         PyResult::Ok(PyArray2::from_owned_array(py, cells))
     };

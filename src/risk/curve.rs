@@ -138,7 +138,7 @@ fn changes(
                     None => Changes::new(lambdas.len(), cancel)?,
                 };
                 image.for_each_step(profile.coding(), loss, lambdas, cancel, |run, value| {
-                    changes.add(run, value)
+                    changes.add(run, value);
                 })?;
                 Ok(Some(changes))
             },

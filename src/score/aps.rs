@@ -91,7 +91,7 @@ fn only_if(condition: bool, x: f64) -> f64 {
 const LANES: usize = 16;
 
 /// With more classes, labels are sorted.
-const SORTED: usize = 64;
+const SORTED: usize = 96;
 
 /// A number for each of some pixels.
 type Lanes = [f64; LANES];

@@ -164,12 +164,12 @@ mod tests {
         let stride = 2 * LANES;
         for n in 1..=2 * WIDTH + 1 {
             let columns = Array2::from_shape_fn((n, stride), |(c, i)| ((c + 1) * (i + 3) % 7) as f64);
-            let mut gram = Gram::zeros(n);
+            let mut gram = Gram::zeros(n).unwrap();
             for _ in 0..2 {
-                gram.add(columns.as_slice().unwrap(), stride);
+                gram.add(columns.as_slice().unwrap(), stride, &Cancel::default()).unwrap();
             }
             let expected = columns.dot(&columns.t()) * 2.0;
-            assert_eq!(gram.total(), expected.into_raw_vec_and_offset().0);
+            assert_eq!(gram.total(&Cancel::default()).unwrap(), expected.into_raw_vec_and_offset().0);
         }
     }
 
