@@ -82,7 +82,12 @@ fn kernels(criterion: &mut Criterion) {
             });
         });
         group.bench_function(id("coverage"), |b| {
-            b.iter(|| pool.install(|| sets::coverage(&maps(), &labels(), std::slice::from_ref(&lambdas), &LAC, &cancel)).unwrap());
+            b.iter(|| {
+                pool.install(|| {
+                    sets::coverage(&maps(), &labels(), std::slice::from_ref(&lambdas), &LAC, &cancel)
+                })
+                .unwrap()
+            });
         });
         let masks = masks.mapv(|inside| inside != 0).into_shape_with_order(IxDyn(&[n, k, h, w])).unwrap();
         group.bench_function(id("mask_coverage"), |b| {
@@ -92,7 +97,6 @@ fn kernels(criterion: &mut Criterion) {
         group.finish();
 
         let profile = pool.install(|| build(&maps(), &labels(), &LAC, false, &cancel)).unwrap();
-        let shares = vec![BigRational::from_integer(1.into()); n];
         // What conformal risk control allows at alpha = 1/5, where that is something.
         let (numer, denom) = if n > 4 { (n - 4, 5) } else { (1, 20) };
         let budget = BigRational::new(numer.into(), denom.into());
@@ -106,10 +110,10 @@ fn kernels(criterion: &mut Criterion) {
             ("binary", Loss::new(pooled(), Some(BigRational::new(1.into(), 10.into())))),
         ] {
             group.bench_function(id(&format!("lambda_hat/{name}")), |b| {
-                b.iter(|| pool.install(|| lambda_hat(black_box(&profile), &loss, &shares, &budget)));
+                b.iter(|| pool.install(|| lambda_hat(black_box(&profile), &loss, None, &budget, &cancel)));
             });
             group.bench_function(id(&format!("losses/{name}")), |b| {
-                b.iter(|| pool.install(|| black_box(&profile).losses(&loss, &[0.5, 0.9])));
+                b.iter(|| pool.install(|| black_box(&profile).losses(&loss, &[0.5, 0.9], &cancel)));
             });
         }
         group.finish();

@@ -292,6 +292,14 @@ pub enum Error {
     /// Arrays that are no profile.
     #[error("not a profile: {0}")]
     Profile(String),
+    /// Memory that the system does not give.
+    #[error("cannot allocate {bytes} bytes for {what}")]
+    Memory {
+        /// What it was for.
+        what: &'static str,
+        /// How much.
+        bytes: u128,
+    },
     /// The caller asked to stop.
     #[error("interrupted")]
     Interrupted,

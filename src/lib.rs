@@ -17,6 +17,7 @@ pub mod error;
 pub mod linalg;
 pub mod loss;
 pub mod maps;
+pub mod memory;
 pub mod metric;
 pub mod num;
 pub mod place;
@@ -26,6 +27,7 @@ pub mod sample;
 pub mod score;
 pub mod sets;
 mod simd;
+mod sort;
 pub mod threads;
 
 #[cfg(feature = "python")]

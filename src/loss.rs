@@ -8,7 +8,8 @@ use num_rational::BigRational;
 use num_traits::{One, ToPrimitive, Zero};
 
 use crate::error::{Error, Result};
-use crate::num::exact::{exact_sum, sum_fits};
+use crate::num::exact::{Weight, exact_sum};
+use crate::threads::Cancel;
 
 /// Which pixels weigh how much in the miss rate.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,7 +46,11 @@ impl PixelWeights {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Loss {
     weighting: Weighting,
+    /// The weights of classes, as floats.
+    floats: Vec<f64>,
     tolerance: Option<BigRational>,
+    /// A float near the tolerance.
+    near: f64,
 }
 
 impl Loss {
@@ -60,7 +65,12 @@ impl Loss {
             }
             pooled @ Weighting::Pooled(_) => pooled,
         };
-        Self { weighting, tolerance }
+        let floats = match &weighting {
+            Weighting::Pooled(_) => Vec::new(),
+            Weighting::PerClass(weights) => weights.iter().map(Weight::to_float).collect(),
+        };
+        let near = tolerance.as_ref().map_or(f64::NAN, Weight::to_float);
+        Self { weighting, floats, tolerance, near }
     }
 
     /// The miss rate above which the loss is 1; `None` if the rate is the loss.
@@ -112,13 +122,14 @@ impl Loss {
     pub fn value(&self, missed: &[u64], totals: &[u64]) -> Option<f64> {
         let rate = self.miss_rate(missed, totals)?;
         let Some(tolerance) = &self.tolerance else { return Some(rate) };
-        let near = tolerance.to_f64().unwrap_or(f64::MAX);
+        let near = self.near;
         // The float rate errs by some units in the last place of numbers up to 1.
         if (rate - near).abs() > 1e-9 {
             return Some(f64::from(u8::from(rate > near)));
         }
         let weights = self.pixel_weights(totals)?;
-        Some(f64::from(u8::from(!sum_fits(&weights.weights, &weights.counts(missed), tolerance))))
+        let fits = Weight::sum_fits(&weights.weights, &weights.counts(missed), tolerance, &Cancel::default());
+        Some(f64::from(u8::from(!fits.expect("nobody stops it"))))
     }
 
     fn miss_rate(&self, missed: &[u64], totals: &[u64]) -> Option<f64> {
@@ -129,9 +140,9 @@ impl Loss {
             }
             Weighting::PerClass(weights) => {
                 let (mut rate, mut sum) = (0.0, 0.0);
-                for ((weight, &missed), &total) in weights.iter().zip(missed).zip(totals) {
-                    if total > 0 && !weight.is_zero() {
-                        let weight = weight.to_f64().unwrap_or(f64::MAX);
+                let floats = weights.iter().zip(&self.floats);
+                for (((exact, &weight), &missed), &total) in floats.zip(missed).zip(totals) {
+                    if total > 0 && !exact.is_zero() {
                         rate += weight * (missed as f64 / total as f64);
                         sum += weight;
                     }
@@ -141,7 +152,8 @@ impl Loss {
                 }
                 // Weights so far apart that floats lose those of the classes at hand.
                 let weights = self.pixel_weights(totals)?;
-                let (numer, denom) = exact_sum(&weights.weights, &weights.counts(missed));
+                let sum = exact_sum(&weights.weights, &weights.counts(missed), &Cancel::default());
+                let (numer, denom) = sum.expect("nobody stops it");
                 BigRational::new(numer, denom).to_f64()
             }
         }

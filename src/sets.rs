@@ -3,7 +3,7 @@
 use ndarray::{ArrayViewMut2, ArrayViewMut3, s};
 
 use crate::error::Result;
-use crate::maps::{Band, LabelMaps, ScoreMaps, VOID, bands_mut, fold_images, map_bands};
+use crate::maps::{Band, LabelMaps, ScoreMaps, VOID, bands_mut, fold_images, visit_bands};
 use crate::num::real::Real;
 use crate::score::{Buffers, Lambdas, Score, for_each_tile};
 use crate::threads::Cancel;
@@ -17,13 +17,12 @@ pub fn threshold<R: Real>(
     cancel: &Cancel,
 ) -> Result<()> {
     let lambdas = lambdas.resolve(maps, score.coding())?;
-    map_bands(maps, bands_mut(out), cancel, |buffers, band, mut out| {
-        for_each_tile(maps, None, score, band, buffers, |spot| {
+    visit_bands(maps, bands_mut(out), cancel, |buffers, band, mut out| {
+        for_each_tile(maps, None, score, band, buffers, cancel, |spot| {
             let mut out = out.slice_mut(s![.., band.offset_of(&spot.place.pixels)]);
             score.masks(spot, lambdas.of_image(band.image), &mut out)
         })
-    })?;
-    Ok(())
+    })
 }
 
 /// Number of classes in each pixel's set; `out` is `(n, pixels)`.
@@ -35,8 +34,8 @@ pub fn set_size<R: Real>(
     cancel: &Cancel,
 ) -> Result<()> {
     let lambdas = lambdas.resolve(maps, score.coding())?;
-    map_bands(maps, bands_mut(out), cancel, |buffers, band, mut out| {
-        for_each_tile(maps, None, score, band, buffers, |spot| {
+    visit_bands(maps, bands_mut(out), cancel, |buffers, band, mut out| {
+        for_each_tile(maps, None, score, band, buffers, cancel, |spot| {
             score.sizes(spot, lambdas.of_image(band.image))?;
             let mut out = out.slice_mut(s![band.offset_of(&spot.place.pixels)]);
             for (out, &size) in out.iter_mut().zip(&spot.work.sizes) {
@@ -44,8 +43,7 @@ pub fn set_size<R: Real>(
             }
             Ok(())
         })
-    })?;
-    Ok(())
+    })
 }
 
 /// The critical value of each pixel's true label, NaN where void; `out` is `(n, pixels)`.
@@ -57,8 +55,8 @@ pub fn true_label_scores<R: Real>(
     cancel: &Cancel,
 ) -> Result<()> {
     let coding = score.coding();
-    map_bands(maps, bands_mut(out), cancel, |buffers, band, mut out| {
-        for_each_tile(maps, Some(labels), score, band, buffers, |spot| {
+    visit_bands(maps, bands_mut(out), cancel, |buffers, band, mut out| {
+        for_each_tile(maps, Some(labels), score, band, buffers, cancel, |spot| {
             score.true_labels(spot)?;
             let mut out = out.slice_mut(s![band.offset_of(&spot.place.pixels)]);
             for (out, &code) in out.iter_mut().zip(spot.labels()) {
@@ -69,8 +67,7 @@ pub fn true_label_scores<R: Real>(
             }
             Ok(())
         })
-    })?;
-    Ok(())
+    })
 }
 
 /// What the sets of one image hold, over its labelled pixels.
@@ -106,7 +103,7 @@ pub fn coverage<R: Real>(
     let cover = |buffers: &mut Buffers<R>, band: &Band| {
         let mut counters = vec![SizeCounter::new(maps.n_classes()); lambdas.len()];
         let mut missed = vec![vec![0; maps.n_classes()]; lambdas.len()];
-        for_each_tile(maps, Some(labels), score, band, buffers, |spot| {
+        for_each_tile(maps, Some(labels), score, band, buffers, cancel, |spot| {
             score.true_labels(spot)?;
             for ((lambdas, counter), missed) in lambdas.iter().zip(&mut counters).zip(&mut missed) {
                 let cutoffs = lambdas.of_image(band.image);

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal
@@ -79,6 +79,14 @@ class KnownUnits(Units):
         if self.shares is None:
             return exact_mean(losses[self.counted])
         return float(exact_sum(losses, self.shares) / self.total) if self.total else math.nan
+
+    def means(
+        self, n: int, sums: Callable[[Fraction], NDArray[np.float64]]
+    ) -> NDArray[np.float64]:
+        """The means of n kinds of losses, given their sums over a total, with the same bits as :meth:`mean`."""
+        if not self.total:
+            return np.full(n, math.nan)
+        return sums(Fraction(1)) / self.n if self.shares is None else sums(self.total)
 
 
 def known_units(

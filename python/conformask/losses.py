@@ -61,6 +61,16 @@ class Loss(ABC):
         """Losses (n, L) at lambdas that do not descend."""
         return profile.losses(self._kernel(profile.n_classes), lambdas)
 
+    def _sums_of_profile(
+        self,
+        profile: _core.ExactProfile,
+        lambdas: NDArray[np.float64],
+        shares: list[Fraction] | None,
+        total: Fraction,
+    ) -> NDArray[np.float64]:
+        """``sum(share * loss) / total`` (L,) at lambdas that do not descend, correctly rounded."""
+        return profile.loss_sums(self._kernel(profile.n_classes), lambdas, shares, total)
+
     def _jumps(self, profile: _core.ExactProfile, limit: int) -> NDArray[np.float64]:
         """At most so many of the lambdas at which the risk jumps."""
         return profile.jumps(self._kernel(profile.n_classes), limit)
@@ -362,6 +372,21 @@ class CallableLoss(Loss):
         totals = profile.totals().sum(axis=1)[:, np.newaxis]
         return self._of_coverage(share_of(totals - profile.missed(lambdas), totals))
 
+    def _sums_of_profile(
+        self,
+        profile: _core.ExactProfile,
+        lambdas: NDArray[np.float64],
+        shares: list[Fraction] | None,
+        total: Fraction,
+    ) -> NDArray[np.float64]:
+        at_once = max(1, _MOST_NUMBERS // max(1, len(profile)))
+        sums = [
+            float(exact_sum(np.nan_to_num(column, nan=0.0), shares) / total)
+            for first in range(0, len(lambdas), at_once)
+            for column in self._of_profile(profile, lambdas[first : first + at_once]).T
+        ]
+        return np.array(sums)
+
     def _lambda_hat(
         self,
         profile: _core.ExactProfile,
@@ -384,6 +409,7 @@ class CallableLoss(Loss):
 
 
 _N_TRIED = 1001  # coverages at which a function is tried first
+_MOST_NUMBERS = 1 << 20  # to which it is applied at once, where lambdas are many
 
 LossLike: TypeAlias = Loss | str | Callable[[Any], object]
 

@@ -9,6 +9,7 @@ use num_rational::BigRational;
 use num_traits::{One, ToPrimitive};
 
 use crate::num::exact::exact_sum;
+use crate::threads::Cancel;
 
 /// Bits of a fixed-point accuracy.
 const BITS: u32 = 62;
@@ -80,15 +81,18 @@ impl Accuracy {
     }
 
     fn compare(&self, right: &[u32]) -> Ordering {
-        let counts: Vec<u64> = right.iter().map(|&count| count.into()).collect();
-        let (numer, denom) = exact_sum(&self.weights, &counts);
+        let (numer, denom) = self.exact_sum(right);
         (numer * self.beta.denom()).cmp(&(self.beta.numer() * denom))
+    }
+
+    fn exact_sum(&self, right: &[u32]) -> (BigInt, BigInt) {
+        let counts: Vec<u64> = right.iter().map(|&count| count.into()).collect();
+        exact_sum(&self.weights, &counts, &Cancel::default()).expect("nobody stops it")
     }
 
     /// The accuracy as a fraction.
     pub fn exact(&self, right: &[u32]) -> BigRational {
-        let counts: Vec<u64> = right.iter().map(|&count| count.into()).collect();
-        let (numer, denom) = exact_sum(&self.weights, &counts);
+        let (numer, denom) = self.exact_sum(right);
         BigRational::new(numer, denom)
     }
 }

@@ -5,6 +5,16 @@
 //! `d + g . c -+ |g| . r`. Rounding is covered by a slack, so that no pixel is called sure that the argmax of the field,
 //! computed in float64, could contradict: ties and near-ties stay undecided.
 
+use crate::error::Result;
+use crate::memory;
+use crate::threads::Cancel;
+
+/// Pixels between two looks at whether to go on.
+pub const CHECKED: usize = 1 << 6;
+
+/// What errors call pixels.
+const UNDECIDED: &str = "the undecided pixels of a box";
+
 /// The lead of a pixel's label over one competitor.
 #[derive(Debug, Clone, Copy)]
 pub struct Row<const K: usize> {
@@ -168,7 +178,13 @@ pub struct Verdict<const K: usize> {
 }
 
 /// Asks a box about pixels. `keep` asks for `kept`.
-pub fn judge<const K: usize>(asked: Pixels<'_, K>, region: &Region<K>, slack: f64, keep: bool) -> Verdict<K> {
+pub fn judge<const K: usize>(
+    asked: Pixels<'_, K>,
+    region: &Region<K>,
+    slack: f64,
+    keep: bool,
+    cancel: &Cancel,
+) -> Result<Verdict<K>> {
     let Pixels { rows, undecided: asked, right } = asked;
     let (centre, radius, nearest) = (region.centre(), region.radius(), region.nearest());
     let mut verdict = Verdict {
@@ -183,9 +199,13 @@ pub fn judge<const K: usize>(asked: Pixels<'_, K>, region: &Region<K>, slack: f6
     let Undecided { pixels, rows: open } = &mut verdict.undecided;
     let mut first = 0;
     for (index, pixel) in asked.pixels.iter().enumerate() {
+        if index % CHECKED == 0 {
+            cancel.check()?;
+        }
         let competitors = &asked.rows[first..first + usize::from(pixel.n_rows)];
         first += usize::from(pixel.n_rows);
         let n_open = open.len();
+        memory::reserve(open, competitors.len(), UNDECIDED)?;
         let (mut is_wrong, mut at_centre) = (false, true);
         for &competitor in competitors {
             let row = &rows[competitor as usize];
@@ -216,9 +236,9 @@ pub fn judge<const K: usize>(asked: Pixels<'_, K>, region: &Region<K>, slack: f6
             verdict.at_nearest[group] += 1;
             continue;
         }
-        pixels.push(Pixel { group: pixel.group, n_rows: n_rows as u16 });
+        memory::push(pixels, Pixel { group: pixel.group, n_rows: n_rows as u16 }, UNDECIDED)?;
         if keep {
-            verdict.kept.push(index as u32);
+            memory::push(&mut verdict.kept, index as u32, UNDECIDED)?;
         }
         let mut at_nearest = true;
         for &competitor in &open[n_open..] {
@@ -233,7 +253,7 @@ pub fn judge<const K: usize>(asked: Pixels<'_, K>, region: &Region<K>, slack: f6
     for (spread, radius) in verdict.spread.iter_mut().zip(radius) {
         *spread *= radius;
     }
-    verdict
+    Ok(verdict)
 }
 
 #[cfg(test)]
@@ -252,7 +272,7 @@ mod tests {
         region: &Region<K>,
         slack: f64,
     ) -> Verdict<K> {
-        judge(Pixels { rows, undecided, right: &[right] }, region, slack, true)
+        judge(Pixels { rows, undecided, right: &[right] }, region, slack, true, &Cancel::default()).unwrap()
     }
 
     #[test]

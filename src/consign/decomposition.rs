@@ -6,12 +6,13 @@
 use std::sync::Arc;
 
 use multiversion::multiversion;
-use ndarray::{Array2, ArrayView2, s};
+use ndarray::{Array2, ArrayView2, Axis, s};
 use rayon::prelude::*;
 
 use super::field::Field;
 use crate::error::{Error, Result};
 use crate::linalg::{Svd, truncated_svd, truncated_svd_of};
+use crate::memory;
 use crate::num::real::Element;
 use crate::place::Place;
 use crate::threads::Cancel;
@@ -75,10 +76,13 @@ pub fn decompose<E: Element>(
     let entries = samples.t();
     let Centre { mean, still } = centre_of(&entries, cancel)?;
     if mean.iter().any(|mean| !mean.is_finite()) {
-        return Err(not_finite(samples, n_labels, place));
+        return Err(not_finite(samples, n_labels, place, cancel)?);
     }
     let mut svd = decompose_differences(&entries, request.n_components.min(n_samples - 1), cancel).map_err(
-        |error| if error == Error::Interrupted { error } else { Error::SamplesTooLarge { image } },
+        |error| match error {
+            Error::Interrupted | Error::Memory { .. } => error,
+            _ => Error::SamplesTooLarge { image },
+        },
     )?;
 
     let noise = f64::EPSILON * (n_samples as f64).sqrt() * norm_of_moving(&mean, &still);
@@ -104,8 +108,12 @@ pub fn decompose<E: Element>(
     let mut components = svd.left.slice_move(s![..rank, ..]);
     for mut component in components.rows_mut() {
         // What does not vary is in no component, not even by rounding.
-        for (entry, _) in component.iter_mut().zip(&still).filter(|(_, is_still)| **is_still) {
-            *entry = 0.0;
+        let entries = component.as_slice_mut().expect("rows are contiguous");
+        for (entries, still) in entries.chunks_mut(CHUNK).zip(still.chunks(CHUNK)) {
+            cancel.check()?;
+            for (entry, _) in entries.iter_mut().zip(still).filter(|(_, is_still)| **is_still) {
+                *entry = 0.0;
+            }
         }
     }
     let mut components = components.into_raw_vec_and_offset().0;
@@ -123,7 +131,8 @@ struct Centre {
 /// Where a sample, or a difference of two, is not finite, the mean is not.
 fn centre_of<E: Element>(entries: &ArrayView2<'_, E>, cancel: &Cancel) -> Result<Centre> {
     let (n_entries, n_samples) = entries.dim();
-    let (mut mean, mut still) = (vec![0.0; n_entries], vec![false; n_entries]);
+    let mut mean = memory::filled(0.0, n_entries, "the mean of samples", cancel)?;
+    let mut still = memory::filled(false, n_entries, "the mean of samples", cancel)?;
     mean.par_chunks_mut(CHUNK).zip(still.par_chunks_mut(CHUNK)).enumerate().try_for_each_init(
         || vec![0.0; n_samples * BLOCK],
         |columns, (chunk, (mean, still))| {
@@ -216,7 +225,7 @@ fn decompose_differences<E: Element>(entries: &ArrayView2<'_, E>, k: usize, canc
     }
     // Fewer entries than samples: a copy is nothing.
     let stride = n_entries.next_multiple_of(RUN);
-    let mut columns = vec![0.0; n_samples * stride];
+    let mut columns = memory::filled(0.0, n_samples * stride, "the samples", cancel)?;
     copy(entries, &mut columns, stride);
     centre(&mut columns, stride, |_| ());
     let columns = ArrayView2::from_shape((n_samples, stride), &columns).expect("as many numbers");
@@ -232,17 +241,26 @@ fn norm_of_moving(mean: &[f64], still: &[bool]) -> f64 {
 }
 
 /// The first number that is not finite, sample by sample; if all are, they differ too much.
-fn not_finite<E: Element>(samples: &ArrayView2<'_, E>, n_labels: usize, place: &Place) -> Error {
+fn not_finite<E: Element>(
+    samples: &ArrayView2<'_, E>,
+    n_labels: usize,
+    place: &Place,
+    cancel: &Cancel,
+) -> Result<Error> {
     let image = place.image;
     let n_pixels = samples.ncols() / n_labels;
-    let mut numbers = samples.indexed_iter().map(|(place, &value)| (place, value.widen().into()));
-    numbers.find(|(_, value): &(_, f64)| !value.is_finite()).map_or(
-        Error::SamplesTooLarge { image },
-        |((sample, entry), value)| {
-            let (class, pixel) = (entry / n_pixels, place.pixel(entry % n_pixels));
-            Error::SampleNotFinite { image, sample, class, pixel, value }
-        },
-    )
+    for (sample, numbers) in samples.rows().into_iter().enumerate() {
+        for (chunk, numbers) in numbers.axis_chunks_iter(Axis(0), CHUNK).enumerate() {
+            cancel.check()?;
+            let mut values = numbers.iter().map(|value| value.widen().into()).enumerate();
+            if let Some((i, value)) = values.find(|(_, value): &(_, f64)| !value.is_finite()) {
+                let entry = chunk * CHUNK + i;
+                let (class, pixel) = (entry / n_pixels, place.pixel(entry % n_pixels));
+                return Ok(Error::SampleNotFinite { image, sample, class, pixel, value });
+            }
+        }
+    }
+    Ok(Error::SamplesTooLarge { image })
 }
 
 /// The quantile of sorted numbers by linear interpolation, as NumPy rounds it.

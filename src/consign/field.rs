@@ -1,7 +1,15 @@
 //! The fields of an image: a mean and components, and the labels that their argmax gives.
 
+use crate::error::Result;
+use crate::memory;
+use crate::threads::Cancel;
+
 /// Pixels whose scores are computed together.
 const TILE: usize = 256;
+/// Pixels between two looks at whether to go on.
+const RUN: usize = 1 << 16;
+/// What errors call the planes.
+const PLANES: &str = "the mean and the components of pixels";
 
 /// Scores `mean_l + sum_k c_k u_kl` of some pixels, by planes.
 ///
@@ -54,36 +62,49 @@ impl Field {
     }
 
     /// The field of some of the pixels.
-    #[must_use]
-    pub fn select(&self, pixels: &[u32]) -> Self {
-        let take = |plane: &[f64]| pixels.iter().map(|&pixel| plane[pixel as usize]).collect::<Vec<_>>();
-        let labels = || 0..self.n_labels;
-        Self {
-            n_labels: self.n_labels,
-            n_components: self.n_components,
-            n_pixels: pixels.len(),
-            mean: labels().flat_map(|label| take(self.mean(label))).collect(),
-            components: (0..self.n_components)
-                .flat_map(|k| labels().map(move |label| (k, label)))
-                .flat_map(|(k, label)| take(self.component(k, label)))
-                .collect(),
+    pub fn select(&self, pixels: &[u32], cancel: &Cancel) -> Result<Self> {
+        let n_planes = self.n_labels * pixels.len();
+        let mut mean = memory::with_room(n_planes, PLANES)?;
+        let mut components = memory::with_room(self.n_components * n_planes, PLANES)?;
+        let take = |plane: &[f64], out: &mut Vec<f64>| {
+            for pixels in pixels.chunks(RUN) {
+                cancel.check()?;
+                out.extend(pixels.iter().map(|&pixel| plane[pixel as usize]));
+            }
+            Ok(())
+        };
+        for label in 0..self.n_labels {
+            take(self.mean(label), &mut mean)?;
         }
+        for k in 0..self.n_components {
+            for label in 0..self.n_labels {
+                take(self.component(k, label), &mut components)?;
+            }
+        }
+        let (n_labels, n_components) = (self.n_labels, self.n_components);
+        Ok(Self { n_labels, n_components, n_pixels: pixels.len(), mean, components })
     }
 
     /// The labels of all pixels.
-    pub fn label_map(&self, coefficients: &[f64]) -> Vec<u16> {
-        let mut map = Vec::with_capacity(self.n_pixels);
-        self.labels(coefficients, |_, labels| map.extend_from_slice(labels));
-        map
+    pub fn label_map(&self, coefficients: &[f64], cancel: &Cancel) -> Result<Vec<u16>> {
+        let mut map = memory::with_room(self.n_pixels, "the labels of pixels")?;
+        self.labels(coefficients, cancel, |_, labels| map.extend_from_slice(labels))?;
+        Ok(map)
     }
 
     /// Calls `visit(first pixel, labels of a tile)` for all pixels in order.
-    pub fn labels(&self, coefficients: &[f64], mut visit: impl FnMut(usize, &[u16])) {
+    pub fn labels(
+        &self,
+        coefficients: &[f64],
+        cancel: &Cancel,
+        mut visit: impl FnMut(usize, &[u16]),
+    ) -> Result<()> {
         let (mut scores, mut largest) = ([0.0_f64; TILE], [0.0_f64; TILE]);
         let mut labels = [0_u16; TILE];
         for first in (0..self.n_pixels).step_by(TILE) {
             let pixels = first..(first + TILE).min(self.n_pixels);
             let len = pixels.len();
+            cancel.check()?;
             for label in 0..self.n_labels {
                 let scores = &mut scores[..len];
                 scores.copy_from_slice(&self.mean(label)[pixels.clone()]);
@@ -105,6 +126,7 @@ impl Field {
             }
             visit(first, &labels[..len]);
         }
+        Ok(())
     }
 }
 
@@ -116,11 +138,12 @@ mod tests {
     fn argmax_takes_the_lowest_of_equals() {
         let mean = vec![0.5, 0.1, 0.5, 0.3, 0.5, 0.3];
         let field = Field::new(3, 1, mean, vec![0.0, 0.0, 0.0, 0.0, 1.0, -0.5]);
-        let labels = |c: f64| field.label_map(&[c]);
+        let cancel = Cancel::default();
+        let labels = |c: f64| field.label_map(&[c], &cancel).unwrap();
         assert_eq!(labels(0.0), [0, 1]);
         assert_eq!(labels(0.25), [2, 1]);
         assert_eq!(labels(-0.25), [0, 2]);
-        assert_eq!(field.select(&[1]).mean(2), [0.3]);
-        assert_eq!(field.select(&[1, 0]).component(0, 2), [-0.5, 1.0]);
+        assert_eq!(field.select(&[1], &cancel).unwrap().mean(2), [0.3]);
+        assert_eq!(field.select(&[1, 0], &cancel).unwrap().component(0, 2), [-0.5, 1.0]);
     }
 }

@@ -2,7 +2,11 @@
 //! at every point of the ray.
 
 use super::accuracy::Accuracy;
-use super::bounds::{Pixels, dot};
+use super::bounds::{CHECKED, Pixels, dot};
+use crate::error::Result;
+use crate::memory;
+use crate::sort::sort_unstable_by;
+use crate::threads::Cancel;
 
 /// Where a pixel becomes right, or ceases to be.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -46,14 +50,19 @@ impl Sweep {
         accuracy: &Accuracy,
         direction: &[f64; K],
         limit: f64,
-        mut try_piece: impl FnMut(Piece) -> bool,
-    ) -> Deepest {
+        cancel: &Cancel,
+        mut try_piece: impl FnMut(Piece) -> Result<bool>,
+    ) -> Result<Deepest> {
         let Pixels { rows, undecided, right } = pixels;
         self.right.clear();
         self.right.extend_from_slice(right);
         self.events.clear();
         let mut first = 0;
-        for pixel in &undecided.pixels {
+        memory::reserve(&mut self.events, 2 * undecided.pixels.len(), "the places where pixels change")?;
+        for (index, pixel) in undecided.pixels.iter().enumerate() {
+            if index % CHECKED == 0 {
+                cancel.check()?;
+            }
             let competitors = &undecided.rows[first..first + usize::from(pixel.n_rows)];
             first += usize::from(pixel.n_rows);
             let (mut from, mut to) = (0.0_f64, f64::INFINITY);
@@ -83,11 +92,15 @@ impl Sweep {
             }
         }
         // Intervals are closed: at one place, who enters comes before who leaves.
-        self.events.sort_unstable_by(|a, b| a.at.total_cmp(&b.at).then(a.leaves.cmp(&b.leaves)));
+        let order = |a: &Event, b: &Event| a.at.total_cmp(&b.at).then(a.leaves.cmp(&b.leaves));
+        sort_unstable_by(&mut self.events, order, cancel)?;
         let mut sum = accuracy.sum(&self.right);
         let end = |next: usize| self.events.get(next).map_or(limit, |event| event.at);
         let mut deepest = Deepest { sum, piece: Piece { from: 0.0, to: end(0) } };
         for (index, event) in self.events.iter().enumerate() {
+            if index % CHECKED == 0 {
+                cancel.check()?;
+            }
             let unit = accuracy.unit(event.group);
             if event.leaves {
                 self.right[usize::from(event.group)] -= 1;
@@ -100,11 +113,11 @@ impl Sweep {
             if sum > deepest.sum {
                 deepest = Deepest { sum, piece };
             }
-            if accuracy.is_met(sum, &self.right) && try_piece(piece) {
+            if accuracy.is_met(sum, &self.right) && try_piece(piece)? {
                 break;
             }
         }
-        deepest
+        Ok(deepest)
     }
 }
 
@@ -124,11 +137,11 @@ mod tests {
         let accuracy = Accuracy::new(&[n_right + rows.len() as u32], beta, false);
         let pixels = Pixels { rows, undecided: &undecided, right: &[n_right] };
         let mut found = Vec::new();
-        let deepest = Sweep::default().along(pixels, &accuracy, &[1.0], 10.0, |piece| {
+        let deepest = Sweep::default().along(pixels, &accuracy, &[1.0], 10.0, &Cancel::default(), |piece| {
             found.push(piece);
-            false
+            Ok(false)
         });
-        (found, deepest)
+        (found, deepest.unwrap())
     }
 
     #[test]

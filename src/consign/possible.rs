@@ -11,6 +11,7 @@ use super::bounds::Slack;
 use super::field::Field;
 use super::search::MAX_COMPONENTS;
 use crate::error::Result;
+use crate::memory;
 use crate::threads::Cancel;
 
 /// Pixels of a parallel task.
@@ -106,15 +107,15 @@ impl Open {
 
 /// Counts possible labels and hyperplanes.
 pub fn count_open(field: &Field, coefficients: &Coefficients, cancel: &Cancel) -> Result<Open> {
-    let leaders = field.label_map(&coefficients.centre);
+    let leaders = field.label_map(&coefficients.centre, cancel)?;
     leaders
         .par_chunks(RUN)
         .enumerate()
         .map(|(run, leaders)| {
-            cancel.check()?;
             let mut open = Open::of_nothing(field.n_labels());
             for (pixel, &leader) in (run * RUN..).zip(leaders) {
-                let (n_possible, n_hyperplanes) = at_pixel(field, coefficients, pixel, leader.into());
+                let (n_possible, n_hyperplanes) =
+                    at_pixel(field, coefficients, pixel, leader.into(), cancel)?;
                 open.n_pixels[n_possible] += 1;
                 open.n_hyperplanes += n_hyperplanes;
             }
@@ -124,23 +125,33 @@ pub fn count_open(field: &Field, coefficients: &Coefficients, cancel: &Cancel) -
 }
 
 /// The number of labels that a pixel may have, and of the hyperplanes between them.
-fn at_pixel(field: &Field, coefficients: &Coefficients, pixel: usize, leader: usize) -> (usize, u64) {
+fn at_pixel(
+    field: &Field,
+    coefficients: &Coefficients,
+    pixel: usize,
+    leader: usize,
+    cancel: &Cancel,
+) -> Result<(usize, u64)> {
     let compare = |label, other| coefficients.compare(field, pixel, label, other);
     let labels: Vec<usize> =
         std::iter::once(leader).chain(coefficients.rivals(field, pixel, leader)).collect();
     let mut changes = Vec::new();
     let mut beaten = vec![false; labels.len()];
     for (i, &label) in labels.iter().enumerate() {
+        cancel.check()?;
         for (j, &other) in labels.iter().enumerate().skip(i + 1) {
             match compare(label, other) {
                 Lead::Always => beaten[j] = true,
                 Lead::Never => beaten[i] = true,
-                Lead::Depends => changes.push((i, j)),
+                Lead::Depends => {
+                    memory::push(&mut changes, (i as u16, j as u16), "the hyperplanes of a pixel")?;
+                }
             }
         }
     }
-    let n_hyperplanes = changes.iter().filter(|&&(i, j)| !beaten[i] && !beaten[j]).count() as u64;
-    (beaten.iter().filter(|is_beaten| !**is_beaten).count(), n_hyperplanes)
+    let is_left = |label: u16| !beaten[usize::from(label)];
+    let n_hyperplanes = changes.iter().filter(|&&(i, j)| is_left(i) && is_left(j)).count() as u64;
+    Ok((beaten.iter().filter(|is_beaten| !**is_beaten).count(), n_hyperplanes))
 }
 
 #[cfg(test)]
@@ -176,8 +187,11 @@ mod tests {
         let coefficients = Coefficients::between(&[-1.0], &[0.5]);
         let open = count_open(&field, &coefficients, &Cancel::default()).unwrap();
         let mut expected = Open::of_nothing(2);
-        for (pixel, leader) in field.label_map(coefficients.centre()).into_iter().enumerate() {
-            let (n_possible, n_hyperplanes) = at_pixel(&field, &coefficients, pixel, leader.into());
+        let cancel = Cancel::default();
+        let leaders = field.label_map(coefficients.centre(), &cancel).unwrap();
+        for (pixel, leader) in leaders.into_iter().enumerate() {
+            let (n_possible, n_hyperplanes) =
+                at_pixel(&field, &coefficients, pixel, leader.into(), &cancel).unwrap();
             expected.n_pixels[n_possible] += 1;
             expected.n_hyperplanes += n_hyperplanes;
         }

@@ -6,6 +6,7 @@ use rayon::prelude::*;
 use super::field::Field;
 use super::possible::Coefficients;
 use crate::error::Result;
+use crate::memory;
 use crate::num::philox::{Philox, unit};
 use crate::threads::Cancel;
 
@@ -20,9 +21,9 @@ pub fn sample<T: Copy + Send + Sync + TryFrom<u16>>(
 ) -> Result<()> {
     let class = |label: u16| T::try_from(label).ok().expect("labels fit");
     let coefficients = Coefficients::between(lower, upper);
-    let common = field.label_map(coefficients.centre());
-    let changing = may_change(field, &coefficients, &common);
-    let part = field.select(&changing);
+    let common = field.label_map(coefficients.centre(), cancel)?;
+    let changing = may_change(field, &coefficients, &common, cancel)?;
+    let part = field.select(&changing, cancel)?;
     let n = lower.len();
     out.axis_iter_mut(Axis(0)).into_par_iter().enumerate().try_for_each(|(sample, mut out)| {
         cancel.check()?;
@@ -36,21 +37,29 @@ pub fn sample<T: Copy + Send + Sync + TryFrom<u16>>(
                 (lower[k] + (upper[k] - lower[k]) * share).min(upper[k])
             })
             .collect();
-        part.labels(&coefficients, |first, labels| {
+        part.labels(&coefficients, cancel, |first, labels| {
             for (&pixel, &label) in changing[first..].iter().zip(labels) {
                 out[pixel as usize] = class(label);
             }
-        });
-        Ok(())
+        })
     })
 }
 
 /// The pixels whose label may be another than that in the middle.
-fn may_change(field: &Field, coefficients: &Coefficients, common: &[u16]) -> Vec<u32> {
-    (0..field.n_pixels())
-        .filter(|&pixel| coefficients.rivals(field, pixel, common[pixel].into()).next().is_some())
-        .map(|pixel| pixel as u32)
-        .collect()
+fn may_change(
+    field: &Field,
+    coefficients: &Coefficients,
+    common: &[u16],
+    cancel: &Cancel,
+) -> Result<Vec<u32>> {
+    let mut changing = Vec::new();
+    for (pixel, &leader) in common.iter().enumerate() {
+        cancel.check()?;
+        if coefficients.rivals(field, pixel, leader.into()).next().is_some() {
+            memory::push(&mut changing, pixel as u32, "the pixels that change")?;
+        }
+    }
+    Ok(changing)
 }
 
 #[cfg(test)]
@@ -70,6 +79,7 @@ mod tests {
         assert!(out.column(0).iter().chain(out.column(2)).all(|&label| label == 0));
         let share = out.column(1).iter().filter(|&&label| label == 1).count();
         assert!((1430..1570).contains(&share), "{share} of 2000, expected 1500");
-        assert_eq!(may_change(&field, &Coefficients::between(&[-1.0], &[3.0]), &[0, 1, 0]), [1]);
+        let coefficients = Coefficients::between(&[-1.0], &[3.0]);
+        assert_eq!(may_change(&field, &coefficients, &[0, 1, 0], &Cancel::default()), Ok(vec![1]));
     }
 }

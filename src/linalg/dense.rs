@@ -9,11 +9,14 @@ use ndarray_linalg::{CholeskyInto, Diag, EighInto, JobSvd, SVDDCInto, SolveTrian
 
 use super::blas::OneThread;
 use crate::error::{Error, Result};
+use crate::memory;
 
 /// Singular values of a square matrix, largest first, and its right singular vectors, one per row (`gesdd`). Errors of the
 /// values are some rounding errors of the largest.
 pub fn svd_of_square(matrix: &ArrayView2<'_, f64>) -> Result<(Vec<f64>, Array2<f64>)> {
     let _one_thread = OneThread::enter();
+    // The matrix, both kinds of vectors, and what LAPACK works with.
+    room(matrix, 8)?;
     let (_, values, right) = copy(matrix).svddc_into(JobSvd::Some).map_err(failure("gesdd"))?;
     Ok((values.to_vec(), right.expect("asked for")))
 }
@@ -22,6 +25,7 @@ pub fn svd_of_square(matrix: &ArrayView2<'_, f64>) -> Result<(Vec<f64>, Array2<f
 /// some rounding errors of the one of largest magnitude.
 pub fn eigh(matrix: &ArrayView2<'_, f64>) -> Result<(Vec<f64>, Array2<f64>)> {
     let _one_thread = OneThread::enter();
+    room(matrix, 3)?;
     let (values, columns) = copy(matrix).eigh_into(UPLO::Lower).map_err(failure("syev"))?;
     Ok((values.iter().rev().copied().collect(), copy(&columns.t().slice(s![..;-1, ..]))))
 }
@@ -29,6 +33,7 @@ pub fn eigh(matrix: &ArrayView2<'_, f64>) -> Result<(Vec<f64>, Array2<f64>)> {
 /// The lower Cholesky factor of a symmetric matrix (`potrf`).
 pub fn cholesky(matrix: &ArrayView2<'_, f64>) -> Result<Array2<f64>> {
     let _one_thread = OneThread::enter();
+    room(matrix, 2)?;
     copy(matrix).cholesky_into(UPLO::Lower).map_err(|error| match error {
         LinalgError::Lapack(LapackError::LapackComputationalFailure { return_code }) => {
             Error::NotPositiveDefinite { order: return_code as usize }
@@ -40,8 +45,14 @@ pub fn cholesky(matrix: &ArrayView2<'_, f64>) -> Result<Array2<f64>> {
 /// The inverse of a lower triangular matrix (`trtrs`).
 pub fn inverse_of_lower(factor: &ArrayView2<'_, f64>) -> Result<Array2<f64>> {
     let _one_thread = OneThread::enter();
+    room(factor, 3)?;
     let one = Array2::eye(factor.nrows());
     copy(factor).solve_triangular_into(UPLO::Lower, Diag::NonUnit, one).map_err(failure("trtrs"))
+}
+
+/// Fails unless so many matrices of this size can be had: LAPACK's are asked for in a way that cannot fail.
+fn room(matrix: &ArrayView2<'_, f64>, n_matrices: usize) -> Result<()> {
+    memory::probe::<f64>(n_matrices.saturating_mul(matrix.len()), "the decomposition of a square matrix")
 }
 
 /// What a routine may write on. `ndarray-linalg` refuses strides such as those of a part with one element.

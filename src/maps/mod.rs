@@ -28,6 +28,7 @@ pub(crate) use self::tile::padded;
 pub use self::tile::{Scratch, Tile, TileReader};
 pub use self::transform::{PixelBuffers, PlanesMut, Transform};
 use crate::error::{Error, Result};
+use crate::memory;
 use crate::num::real::{Element, Real};
 use crate::place::{Grid, Place};
 use crate::threads::Cancel;
@@ -37,6 +38,9 @@ pub const MAX_CLASSES: usize = u16::MAX as usize;
 
 /// Pixels of one parallel task.
 pub const BAND: usize = 1 << 15;
+
+/// Parallel tasks that are begun together.
+const BATCH: usize = 1 << 12;
 
 /// Scores of `n` images: `(n, K, D, H, W)`, with `D = 1` for flat images. Kernels compute with `R`, whatever the array holds.
 pub struct ScoreMaps<'a, R> {
@@ -110,16 +114,17 @@ impl<'a, R: Real> ScoreMaps<'a, R> {
         LabelSpace { shape: [n, d, h, w], n_classes, first_image: Some(self.first_image) }
     }
 
-    /// The pieces of work: a piece of at most [`BAND`] pixels of one image each, in order.
-    pub fn bands(&self) -> Vec<Band> {
+    /// How many pieces of work there are: see [`ScoreMaps::band`].
+    pub fn n_bands(&self) -> usize {
+        self.n_images() * self.n_pixels().div_ceil(BAND)
+    }
+
+    /// A piece of work: at most [`BAND`] pixels of one image, in order.
+    pub fn band(&self, index: usize) -> Band {
         let n_pixels = self.n_pixels();
-        (0..self.n_images())
-            .flat_map(|image| {
-                (0..n_pixels)
-                    .step_by(BAND)
-                    .map(move |start| Band { image, pixels: start..(start + BAND).min(n_pixels) })
-            })
-            .collect()
+        let n_bands = n_pixels.div_ceil(BAND);
+        let start = index % n_bands * BAND;
+        Band { image: index / n_bands, pixels: start..(start + BAND).min(n_pixels) }
     }
 
     /// A reader of one image's tiles.
@@ -166,24 +171,46 @@ fn with_depth<T>(view: ArrayViewD<'_, T>) -> Result<ArrayView5<'_, T>> {
     Ok(view.into_dimensionality::<Ix5>().expect("rank 5 by construction"))
 }
 
-/// Does a task for every band in parallel: with the buffers of its thread, the band and its input (see [`bands_mut`]). The
-/// results come in the order of the bands, and so does the error, if several tasks fail.
-pub fn map_bands<R: Real, W: Default, I: Send, O: Send>(
+/// Does a task for every band in parallel: with the buffers of its thread, the band and its input (see [`bands_mut`]). What
+/// they give goes to `take`, in the order of the bands, and so does the error, if several tasks fail.
+fn for_each_band<R: Real, W: Default, I: Send, O: Send>(
     maps: &ScoreMaps<'_, R>,
-    inputs: Vec<I>,
+    inputs: impl IntoIterator<Item = I>,
     cancel: &Cancel,
     task: impl Fn(&mut W, &Band, I) -> Result<O> + Sync,
-) -> Result<Vec<O>> {
-    let results: Vec<Result<O>> = maps
-        .bands()
-        .into_par_iter()
-        .zip_eq(inputs)
-        .map_init(W::default, |work, (band, input)| {
-            cancel.check()?;
-            task(work, &band, input)
-        })
-        .collect();
-    results.into_iter().collect()
+    mut take: impl FnMut(&Band, O) -> Result<()>,
+) -> Result<()> {
+    let (n_bands, mut inputs) = (maps.n_bands(), inputs.into_iter());
+    // There may be more bands than memory for what is known of all of them.
+    for first in (0..n_bands).step_by(BATCH) {
+        memory::headroom()?;
+        let bands = first..n_bands.min(first + BATCH);
+        let batch: Vec<I> = inputs.by_ref().take(bands.len()).collect();
+        let results: Vec<Result<O>> = bands
+            .clone()
+            .into_par_iter()
+            .zip_eq(batch)
+            .map_init(W::default, |work, (band, input)| {
+                cancel.check()?;
+                task(work, &maps.band(band), input)
+            })
+            .collect();
+        for (band, result) in bands.zip(results) {
+            take(&maps.band(band), result?)?;
+        }
+    }
+    Ok(())
+}
+
+/// Does a task for every band in parallel: with the buffers of its thread, the band and its input (see [`bands_mut`]). The
+/// error is that of the first band, if several tasks fail.
+pub fn visit_bands<R: Real, W: Default, I: Send>(
+    maps: &ScoreMaps<'_, R>,
+    inputs: impl IntoIterator<Item = I>,
+    cancel: &Cancel,
+    task: impl Fn(&mut W, &Band, I) -> Result<()> + Sync,
+) -> Result<()> {
+    for_each_band(maps, inputs, cancel, task, |_, ()| Ok(()))
 }
 
 /// Does a task for every band in parallel, and joins what the bands of each image gave: `add` takes them up into that of the
@@ -194,15 +221,21 @@ pub fn fold_images<R: Real, W: Default, O: Send>(
     task: impl Fn(&mut W, &Band) -> Result<O> + Sync,
     add: impl Fn(&mut O, O),
 ) -> Result<Vec<O>> {
-    let tasks = vec![(); maps.bands().len()];
-    let found = map_bands(maps, tasks, cancel, |work, band, ()| Ok((band.image, task(work, band)?)))?;
-    let mut images: Vec<O> = Vec::with_capacity(maps.n_images());
-    for (image, band) in found {
-        match images.get_mut(image) {
-            Some(sum) => add(sum, band),
-            None => images.push(band),
-        }
-    }
+    let mut images = memory::with_room(maps.n_images(), "what is found of each image")?;
+    let inputs = std::iter::repeat_n((), maps.n_bands());
+    for_each_band(
+        maps,
+        inputs,
+        cancel,
+        |work, band, ()| task(work, band),
+        |band, found| {
+            match images.get_mut(band.image) {
+                Some(sum) => add(sum, found),
+                None => images.push(found),
+            }
+            Ok(())
+        },
+    )?;
     Ok(images)
 }
 
@@ -228,32 +261,31 @@ impl Band {
     }
 }
 
-/// Cuts an `(n, ..., P)` output into the bands of [`ScoreMaps::bands`], in the same order.
-pub fn bands_mut<A, D: RemoveAxis>(out: ArrayViewMut<'_, A, D>) -> Vec<ArrayViewMut<'_, A, D::Smaller>> {
-    pieces(out, Axis(0), 1)
-        .into_iter()
-        .map(|image| image.index_axis_move(Axis(0), 0))
-        .flat_map(|image| {
-            let pixels = Axis(image.ndim() - 1);
-            pieces(image, pixels, BAND)
-        })
-        .collect()
+/// Cuts an `(n, ..., P)` output into the bands of [`ScoreMaps::band`], in the same order.
+pub fn bands_mut<A, D: RemoveAxis>(
+    out: ArrayViewMut<'_, A, D>,
+) -> impl Iterator<Item = ArrayViewMut<'_, A, D::Smaller>> {
+    pieces(out, Axis(0), 1).map(|image| image.index_axis_move(Axis(0), 0)).flat_map(|image| {
+        let pixels = Axis(image.ndim() - 1);
+        pieces(image, pixels, BAND)
+    })
 }
 
 /// Cuts an axis into pieces of `len`; the last may be shorter.
 fn pieces<A, D: Dimension>(
-    mut rest: ArrayViewMut<'_, A, D>,
+    out: ArrayViewMut<'_, A, D>,
     axis: Axis,
     len: usize,
-) -> Vec<ArrayViewMut<'_, A, D>> {
-    let mut pieces = Vec::new();
-    while rest.len_of(axis) > len {
-        let (piece, tail) = rest.split_at(axis, len);
-        pieces.push(piece);
-        rest = tail;
-    }
-    pieces.push(rest);
-    pieces
+) -> impl Iterator<Item = ArrayViewMut<'_, A, D>> {
+    let mut rest = Some(out);
+    std::iter::from_fn(move || {
+        let (piece, tail) = match rest.take()? {
+            out if out.len_of(axis) > len => out.split_at(axis, len),
+            last => return Some(last),
+        };
+        rest = Some(tail);
+        Some(piece)
+    })
 }
 
 /// Cuts a run of pixels at the ends of rows: (row, columns, offset in the run).

@@ -8,8 +8,13 @@ use rayon::prelude::*;
 use super::stack::LabelStack;
 use crate::error::{Error, Result};
 use crate::maps::Label;
+use crate::memory;
 use crate::threads::Cancel;
 
+/// What errors call numbers for each pixel.
+const PIXELS: &str = "the labels of pixels";
+/// What errors call numbers for each map and label.
+const HITS: &str = "the hits of maps";
 /// Labels below this are looked up in a table.
 const TABLE: usize = 1 << 8;
 /// Pixels between two looks at whether to go on.
@@ -33,7 +38,7 @@ impl Truth {
         cancel: &Cancel,
     ) -> Result<Self> {
         let void = ignore_index.and_then(L::from_i64);
-        let (mut scratch, mut codes) = (Vec::new(), Vec::with_capacity(stack.n_pixels()));
+        let (mut scratch, mut codes) = (Vec::new(), memory::with_room(stack.n_pixels(), PIXELS)?);
         let (mut table, mut map) = ([u32::MAX; TABLE], HashMap::new());
         let mut labels: Vec<L> = Vec::new();
         for pixels in stack.runs(RUN) {
@@ -57,9 +62,12 @@ impl Truth {
         let mut renumbered = vec![order.len() as u32; labels.len()];
         order.iter().enumerate().for_each(|(code, &old)| renumbered[old] = code as u32);
         let mut totals = vec![0; order.len() + 1];
-        for code in &mut codes {
-            *code = renumbered[*code as usize];
-            totals[*code as usize] += 1;
+        for codes in codes.chunks_mut(RUN) {
+            cancel.check()?;
+            for code in codes {
+                *code = renumbered[*code as usize];
+                totals[*code as usize] += 1;
+            }
         }
         totals.pop();
         Ok(Self { labels: order.into_iter().map(|code| labels[code].into()).collect(), totals, codes })
@@ -77,25 +85,22 @@ impl Truth {
         let code_of =
             |code: u32| values.get(code as usize).and_then(|value| value.map(|value| (code, value)));
         let filler = stack.read(0, 0..1, &mut Vec::new())[0];
-        let truth: Vec<(u32, L)> =
-            self.codes.iter().map(|&code| code_of(code).unwrap_or((n_labels as u32, filler))).collect();
-        let rows: Vec<Result<Vec<u64>>> = (0..stack.len())
-            .into_par_iter()
-            .map_init(Vec::new, |scratch, map| {
-                // Neighbouring pixels share their label, and a counter that was just written is slow to read.
-                let mut counters = vec![[0_u64; 4]; n_labels + 1];
-                for pixels in stack.runs(RUN) {
-                    cancel.check()?;
-                    let labels = stack.read(map, pixels.clone(), scratch);
-                    for (j, (&(code, value), &label)) in truth[pixels].iter().zip(labels).enumerate() {
-                        counters[code as usize][j % 4] += u64::from(label == value);
-                    }
+        let truth = self.codes.iter().map(|&code| code_of(code).unwrap_or((n_labels as u32, filler)));
+        let truth = memory::collected(truth, PIXELS)?;
+        let rows = (0..stack.len()).into_par_iter().map_init(Vec::new, |scratch, map| {
+            // Neighbouring pixels share their label, and a counter that was just written is slow to read.
+            let mut counters = memory::filled([0_u64; 4], n_labels + 1, HITS, cancel)?;
+            for pixels in stack.runs(RUN) {
+                cancel.check()?;
+                let labels = stack.read(map, pixels.clone(), scratch);
+                for (j, (&(code, value), &label)) in truth[pixels].iter().zip(labels).enumerate() {
+                    counters[code as usize][j % 4] += u64::from(label == value);
                 }
-                Ok(counters[..n_labels].iter().map(|lanes| lanes.iter().sum()).collect())
-            })
-            .collect();
-        let mut hits = Vec::with_capacity(stack.len() * n_labels);
-        for row in rows {
+            }
+            memory::collected(counters[..n_labels].iter().map(|lanes| lanes.iter().sum()), HITS)
+        });
+        let mut hits = memory::with_room(stack.len().saturating_mul(n_labels), HITS)?;
+        for row in memory::gathered::<Result<Vec<u64>>>(rows, HITS)? {
             hits.extend(row?);
         }
         Ok(Array2::from_shape_vec((stack.len(), n_labels), hits).expect("a row for each map"))

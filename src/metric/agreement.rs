@@ -8,9 +8,13 @@ use rayon::prelude::*;
 use super::stack::LabelStack;
 use crate::error::{Error, Result};
 use crate::maps::Label;
+use crate::memory;
 use crate::simd::{apply, vectorised};
+use crate::sort::sort_unstable_by;
 use crate::threads::Cancel;
 
+/// What errors call numbers for each map.
+const MAPS: &str = "the labels of maps";
 /// Pixels of a parallel task.
 const BAND: usize = 1 << 10;
 /// Samples whose plain sum is added to a sum that keeps its rounding errors.
@@ -37,17 +41,14 @@ pub fn correlation<L: Label>(stack: &LabelStack<'_, L>, varying_only: bool, canc
     let n_pixels =
         varying.as_ref().map_or(stack.n_pixels(), |flags| flags.iter().filter(|flag| **flag).count());
 
-    let moments: Vec<Result<Moments>> = (0..m)
-        .into_par_iter()
-        .map_init(Vec::new, |scratch, map| {
-            cancel.check()?;
-            let all = 0..stack.n_pixels();
-            let flags = is_counted(&all);
-            Ok(Moments::of(stack.read(map, all, scratch), flags, least, span))
-        })
-        .collect();
-    let mut standards = Vec::with_capacity(m);
-    for moments in moments {
+    let moments = (0..m).into_par_iter().map_init(Vec::new, |scratch, map| {
+        cancel.check()?;
+        let all = 0..stack.n_pixels();
+        let flags = is_counted(&all);
+        Ok(Moments::of(stack.read(map, all, scratch), flags, least, span))
+    });
+    let mut standards = memory::with_room(m, MAPS)?;
+    for moments in memory::gathered::<Result<Moments>>(moments, MAPS)? {
         standards.push(moments?.standard(n_pixels as u64));
     }
     let n_defined = standards.iter().filter(|standard| standard.factor > 0.0).count();
@@ -93,14 +94,11 @@ pub fn correlation<L: Label>(stack: &LabelStack<'_, L>, varying_only: bool, canc
 
 /// The least label, and how far the largest is from it.
 fn span<L: Label>(stack: &LabelStack<'_, L>, cancel: &Cancel) -> Result<(L, u64)> {
-    let ranges: Vec<Result<(L, L)>> = (0..stack.len())
-        .into_par_iter()
-        .map_init(Vec::new, |scratch, map| {
-            cancel.check()?;
-            Ok(range(stack.read(map, 0..stack.n_pixels(), scratch)))
-        })
-        .collect();
-    let mut ranges = ranges.into_iter();
+    let ranges = (0..stack.len()).into_par_iter().map_init(Vec::new, |scratch, map| {
+        cancel.check()?;
+        Ok(range(stack.read(map, 0..stack.n_pixels(), scratch)))
+    });
+    let mut ranges = memory::gathered::<Result<(L, L)>>(ranges, MAPS)?.into_iter();
     let (mut least, mut largest) = ranges.next().expect("not empty")?;
     for range in ranges {
         let (low, high) = range?;
@@ -298,7 +296,10 @@ fn sorted<L: Label>(
     scratch: &mut Vec<L>,
     cancel: &Cancel,
 ) -> Result<u128> {
-    let mut columns = vec![Vec::with_capacity(stack.len()); pixels.len()];
+    let mut columns = Vec::with_capacity(pixels.len());
+    for _ in pixels.clone() {
+        columns.push(memory::with_room(stack.len(), MAPS)?);
+    }
     for map in 0..stack.len() {
         if map % GROUP == 0 {
             cancel.check()?;
@@ -308,7 +309,7 @@ fn sorted<L: Label>(
     }
     let mut agreeing = 0;
     for mut column in columns {
-        column.sort_unstable();
+        sort_unstable_by(&mut column, Ord::cmp, cancel)?;
         agreeing += column.chunk_by(|a, b| a == b).map(|run| pairs(run.len() as u64)).sum::<u128>();
     }
     Ok(agreeing)

@@ -17,6 +17,7 @@ pub fn mask_coverage(
         let mut covered = vec![0; masks.n_classes()];
         let mut reader = masks.tiles(band.image, &mut work.scratch);
         for pixels in band.runs(reader.tile_len()) {
+            cancel.check()?;
             labels.read(band.image, pixels.clone(), &mut work.codes)?;
             work.sizes.clear();
             work.sizes.resize(work.codes.len(), 0);

@@ -14,7 +14,12 @@ use zerocopy::{Immutable, IntoBytes};
 use super::stack::LabelStack;
 use crate::error::Result;
 use crate::maps::Label;
+use crate::memory;
+use crate::sort::sort_unstable_by;
 use crate::threads::Cancel;
+
+/// What errors call numbers for each map.
+const MAPS: &str = "the hashes of maps";
 
 /// How many label maps were drawn how often.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -48,29 +53,25 @@ fn richness_by<L: Label + IntoBytes + Immutable>(
     hash: impl Fn(&[u8]) -> u64 + Sync,
     cancel: &Cancel,
 ) -> Result<Richness> {
-    let hashes: Vec<Result<(u64, usize)>> = (0..stack.len())
-        .into_par_iter()
-        .map_init(Vec::new, |scratch, map| {
-            cancel.check()?;
-            let labels = stack.read(map, 0..stack.n_pixels(), scratch);
-            Ok((hash(labels.as_bytes()), map))
-        })
-        .collect();
+    let hashes = (0..stack.len()).into_par_iter().map_init(Vec::new, |scratch, map| {
+        cancel.check()?;
+        let labels = stack.read(map, 0..stack.n_pixels(), scratch);
+        Ok((hash(labels.as_bytes()), map))
+    });
+    let hashes = memory::gathered::<Result<(u64, usize)>>(hashes, MAPS)?;
     let mut hashes = hashes.into_iter().collect::<Result<Vec<_>>>()?;
-    hashes.sort_unstable();
+    sort_unstable_by(&mut hashes, Ord::cmp, cancel)?;
     let mut found = Richness::default();
     for run in hashes.chunk_by(|a, b| a.0 == b.0) {
-        let mut maps: Vec<usize> = run.iter().map(|&(_, map)| map).collect();
+        let mut maps = memory::collected(run.iter().map(|&(_, map)| map), MAPS)?;
         while let Some((&first, others)) = maps.split_first() {
             cancel.check()?;
             // In large runs comparing takes long: in parallel, and with a look at whether to go on.
-            let others: Vec<Result<(usize, bool)>> = others
-                .par_iter()
-                .map(|&other| {
-                    cancel.check()?;
-                    Ok((other, stack.are_equal(first, other)))
-                })
-                .collect();
+            let others = others.par_iter().map(|&other| {
+                cancel.check()?;
+                Ok((other, stack.are_equal(first, other)))
+            });
+            let others = memory::gathered::<Result<(usize, bool)>>(others, MAPS)?;
             let others = others.into_iter().collect::<Result<Vec<_>>>()?;
             let different: Vec<usize> =
                 others.iter().filter(|(_, is_equal)| !is_equal).map(|&(other, _)| other).collect();

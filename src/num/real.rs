@@ -6,7 +6,9 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 use num_traits::Float;
 
+use crate::error::Result;
 use crate::maps::transpose;
+use crate::memory;
 use crate::num::exp;
 
 /// The float a kernel computes with: `f32`, or `f64` for `f64` input.
@@ -32,8 +34,8 @@ pub trait Real:
     /// Channel-last to class by class: see [`transpose::by_columns`].
     fn transpose(values: &[Self], n_classes: usize, stride: usize, out: &mut [Self]);
 
-    /// The values, which are of this type, in a box that knows its width.
-    fn store(values: &[f64]) -> Stored;
+    /// The values, which are of this type, in a box that knows its width; `what` is what errors call them.
+    fn store(values: impl ExactSizeIterator<Item = f64>, what: &'static str) -> Result<Stored>;
 
     /// The smallest `p` in `[0, inf]` for which `holds(p)`, where `holds` is false below some point and true above.
     /// `inf` if it holds nowhere.
@@ -75,13 +77,16 @@ impl Stored {
         }
     }
 
-    /// A copy of a run of values.
-    #[must_use]
-    pub fn slice(&self, run: Range<usize>) -> Self {
-        match self {
-            Self::Single(values) => Self::Single(values[run].into()),
-            Self::Double(values) => Self::Double(values[run].into()),
-        }
+    /// A copy of a run of values; `what` is what errors call them.
+    pub fn slice(&self, run: Range<usize>, what: &'static str) -> Result<Self> {
+        Ok(match self {
+            Self::Single(values) => {
+                Self::Single(memory::collected(values[run].iter().copied(), what)?.into())
+            }
+            Self::Double(values) => {
+                Self::Double(memory::collected(values[run].iter().copied(), what)?.into())
+            }
+        })
     }
 }
 
@@ -113,8 +118,8 @@ macro_rules! impl_real {
                 $transpose(values, n_classes, stride, out);
             }
 
-            fn store(values: &[f64]) -> Stored {
-                $stored(values.iter().map(|&value| value as $real).collect())
+            fn store(values: impl ExactSizeIterator<Item = f64>, what: &'static str) -> Result<Stored> {
+                Ok($stored(memory::collected(values.map(|value| value as $real), what)?.into()))
             }
 
             fn smallest(holds: impl Fn(f64) -> bool) -> Self {

@@ -3,6 +3,7 @@
 //! A pixel whose true label is in its set from the start (critical value 0) is only counted: the profile of a good model
 //! holds its errors alone, at 6 bytes each (float64 input: 10).
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use ndarray::Array2;
@@ -12,9 +13,17 @@ use super::repeats::{hash_of_image, hash_of_pixels};
 use crate::error::{Error, Result};
 use crate::loss::Loss;
 use crate::maps::{Band, ClassCounter, LabelMaps, ScoreMaps, fold_images};
+use crate::memory;
 use crate::num::real::{Real, Stored};
 use crate::score::{Activations, Buffers, Coding, Score, for_each_tile};
+use crate::sort::sort_unstable_by;
 use crate::threads::Cancel;
+
+/// So many times as many numbers as pixels are worth not to sort these.
+const DENSE: usize = 8;
+
+/// What errors call critical values.
+const VALUES: &str = "critical values";
 
 /// The critical values above 0 of one run of an image's pixels, and their labels.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,20 +70,27 @@ impl ImageProfile {
     }
 
     /// An image of given blocks.
-    pub fn new(totals: Vec<u64>, activations: Option<Activations>, blocks: Vec<Block>) -> Self {
+    pub fn new(
+        totals: Vec<u64>,
+        activations: Option<Activations>,
+        blocks: Vec<Block>,
+        cancel: &Cancel,
+    ) -> Result<Self> {
         let mut missed = vec![0; totals.len()];
-        for &label in blocks.iter().flat_map(|block| &block.labels) {
-            missed[usize::from(label)] += 1;
+        for block in &blocks {
+            cancel.check()?;
+            block.labels.iter().for_each(|&label| missed[usize::from(label)] += 1);
         }
         let pixels = blocks.iter().fold(0, |sum: u64, block| sum.wrapping_add(block.hash));
         let hash = hash_of_image(pixels, &totals, blocks.iter().flat_map(|block| block.values.to_doubles()));
-        Self { totals: totals.into(), missed: missed.into(), activations, blocks, hash }
+        Ok(Self { totals: totals.into(), missed: missed.into(), activations, blocks, hash })
     }
 
     /// Calls `visit(stored value, label)` for every critical value above 0.
     #[inline]
-    pub fn for_each(&self, mut visit: impl FnMut(f64, u16)) {
+    pub fn for_each(&self, cancel: &Cancel, mut visit: impl FnMut(f64, u16)) -> Result<()> {
         for Block { values, labels, .. } in &self.blocks {
+            cancel.check()?;
             match values {
                 Stored::Single(values) => {
                     values.iter().zip(labels).for_each(|(&value, &label)| visit(value.into(), label));
@@ -84,44 +100,78 @@ impl ImageProfile {
                 }
             }
         }
+        Ok(())
     }
 
-    /// The number of labelled pixels that the sets at each of some lambdas, which do not descend, miss.
-    pub fn missed_at(&self, coding: Coding, lambdas: &[f64]) -> Vec<u64> {
-        let mut missed = vec![0; lambdas.len() + 1];
-        self.for_each(|stored, _| {
+    /// Counts into `missed` the labelled pixels that the sets at each of some lambdas, which do not descend, miss.
+    fn missed_at(&self, coding: Coding, lambdas: &[f64], missed: &mut [u64], cancel: &Cancel) -> Result<()> {
+        self.for_each(cancel, |stored, _| {
             let critical = coding.decode(stored);
-            missed[lambdas.partition_point(|&lambda| lambda < critical)] += 1;
-        });
+            let n_before = lambdas.partition_point(|&lambda| lambda < critical);
+            if n_before > 0 {
+                missed[n_before - 1] += 1;
+            }
+        })?;
         // A pixel is missed at all lambdas before that.
         for j in (1..missed.len()).rev() {
             missed[j - 1] += missed[j];
         }
-        missed.split_off(1)
+        Ok(())
     }
 
-    /// The losses at lambdas that do not descend; NaN where the loss is undefined.
-    pub fn losses(&self, coding: Coding, loss: &Loss, lambdas: &[f64]) -> Vec<f64> {
+    /// Calls `step(lambdas, loss)` with runs of lambdas, which do not descend, between which no pixel comes in, the last run
+    /// first; with nothing where the loss is undefined.
+    pub fn for_each_step(
+        &self,
+        coding: Coding,
+        loss: &Loss,
+        lambdas: &[f64],
+        cancel: &Cancel,
+        mut step: impl FnMut(Range<usize>, f64),
+    ) -> Result<()> {
+        const WHAT: &str = "the jumps of a loss";
         let n_classes = self.totals.len();
-        // How many pixels of each class are missed at the first j lambdas and no more.
-        let mut missed_until = vec![0_u64; (lambdas.len() + 1) * n_classes];
-        self.for_each(|stored, label| {
+        let (mut missed, mut end) = (vec![0; n_classes], lambdas.len());
+        if loss.value(&missed, &self.totals).is_none() {
+            return Ok(());
+        }
+        let mut steps_to = |first: usize, missed: &[u64]| {
+            if first < end {
+                step(first..end, loss.value(missed, &self.totals).unwrap_or(f64::NAN));
+                end = first;
+            }
+            cancel.check()
+        };
+        // How many lambdas miss a pixel, which are the first ones.
+        let n_missing = |stored| {
             let critical = coding.decode(stored);
-            let j = lambdas.partition_point(|&lambda| lambda < critical);
-            missed_until[j * n_classes + usize::from(label)] += 1;
-        });
-        let mut missed = vec![0; n_classes];
-        let mut losses: Vec<f64> = missed_until
-            .chunks_exact(n_classes)
-            .skip(1)
-            .rev()
-            .map(|ending| {
-                missed.iter_mut().zip(ending).for_each(|(sum, count)| *sum += count);
-                loss.value(&missed, &self.totals).unwrap_or(f64::NAN)
-            })
-            .collect();
-        losses.reverse();
-        losses
+            lambdas.partition_point(|&lambda| lambda < critical)
+        };
+        let n_values = self.n_values();
+        if (lambdas.len() + 1).saturating_mul(n_classes) <= DENSE * n_values.max(DENSE * n_classes) {
+            // How many pixels of each class are missed by the first j lambdas and no more.
+            let mut ending = memory::filled(0_u64, (lambdas.len() + 1) * n_classes, WHAT, cancel)?;
+            self.for_each(cancel, |stored, label| {
+                ending[n_missing(stored) * n_classes + usize::from(label)] += 1;
+            })?;
+            for (j, counts) in ending.chunks_exact(n_classes).enumerate().skip(1).rev() {
+                if counts.iter().any(|&count| count > 0) {
+                    steps_to(j, &missed)?;
+                    missed.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+                }
+            }
+        } else {
+            let mut pixels = memory::with_room(n_values, WHAT)?;
+            self.for_each(cancel, |stored, label| pixels.push((n_missing(stored), label)))?;
+            sort_unstable_by(&mut pixels, |a, b| b.cmp(a), cancel)?;
+            for equals in pixels.chunk_by(|a, b| a.0 == b.0) {
+                steps_to(equals[0].0, &missed)?;
+                for &(_, label) in equals {
+                    missed[usize::from(label)] += 1;
+                }
+            }
+        }
+        steps_to(0, &missed)
     }
 }
 
@@ -155,8 +205,8 @@ impl ExactProfile {
     }
 
     /// The hash of each image.
-    pub fn hashes(&self) -> Vec<u64> {
-        self.images.iter().map(|image| image.hash).collect()
+    pub fn hashes(&self) -> Result<Vec<u64>> {
+        memory::collected(self.images.iter().map(|image| image.hash), "the hashes of images")
     }
 
     /// Number of critical values above 0.
@@ -166,7 +216,9 @@ impl ExactProfile {
 
     /// The images of all, in order.
     pub fn concatenate(first: &Self, rest: &[&Self]) -> Result<Self> {
-        let mut images = first.images.clone();
+        let n_images = rest.iter().fold(first.images.len(), |n, other| n + other.images.len());
+        let mut images = memory::with_room(n_images, "the profiles of images")?;
+        images.extend_from_slice(&first.images);
         for other in rest {
             if first.n_classes != other.n_classes {
                 let (image, expected, actual) = (images.len(), first.n_classes, other.n_classes);
@@ -187,28 +239,46 @@ impl ExactProfile {
     }
 
     /// The number of missed pixels, `(n, L)`, at lambdas that do not descend.
-    pub fn missed_at(&self, lambdas: &[f64]) -> Array2<u64> {
-        let rows: Vec<Vec<u64>> =
-            self.images.par_iter().map(|image| image.missed_at(self.coding, lambdas)).collect();
-        Array2::from_shape_vec((self.images.len(), lambdas.len()), rows.concat()).expect("L counts each")
+    pub fn missed_at(&self, lambdas: &[f64], cancel: &Cancel) -> Result<Array2<u64>> {
+        self.table(0, lambdas.len(), cancel, |image, row| image.missed_at(self.coding, lambdas, row, cancel))
     }
 
     /// The losses `(n, L)` at lambdas that do not descend; NaN where undefined.
-    pub fn losses(&self, loss: &Loss, lambdas: &[f64]) -> Array2<f64> {
-        let rows: Vec<Vec<f64>> =
-            self.images.par_iter().map(|image| image.losses(self.coding, loss, lambdas)).collect();
-        Array2::from_shape_vec((self.images.len(), lambdas.len()), rows.concat()).expect("L losses each")
+    pub fn losses(&self, loss: &Loss, lambdas: &[f64], cancel: &Cancel) -> Result<Array2<f64>> {
+        self.table(f64::NAN, lambdas.len(), cancel, |image, row| {
+            image.for_each_step(self.coding, loss, lambdas, cancel, |run, value| row[run].fill(value))
+        })
+    }
+
+    /// A row for each image.
+    fn table<T: Copy + Send>(
+        &self,
+        value: T,
+        n_columns: usize,
+        cancel: &Cancel,
+        fill: impl Fn(&ImageProfile, &mut [T]) -> Result<()> + Sync,
+    ) -> Result<Array2<T>> {
+        let shape = (self.images.len(), n_columns);
+        let n_cells = shape.0.saturating_mul(n_columns);
+        let mut cells = memory::filled(value, n_cells, "a number for each image and lambda", cancel)?;
+        let rows = cells.par_chunks_exact_mut(n_columns.max(1)).zip(&self.images);
+        rows.try_for_each(|(row, image)| fill(image, row))?;
+        Ok(Array2::from_shape_vec(shape, cells).expect("L cells each"))
     }
 
     /// At least and at most so many labels are in the mean set of each image at `lambda`; NaN where no pixel is labelled. `None`
     /// if activations were not counted.
-    pub fn activation(&self, lambda: f64) -> Option<Vec<(f64, f64)>> {
+    pub fn activation(&self, lambda: f64, cancel: &Cancel) -> Result<Option<Vec<(f64, f64)>>> {
         let per_pixel = |image: &Arc<ImageProfile>| {
-            let (lower, upper) = image.activations.as_ref()?.bracket(self.coding, lambda);
+            cancel.check()?;
+            let Some(activations) = &image.activations else { return Ok(None) };
+            let (lower, upper) = activations.bracket(self.coding, lambda);
             let n_valid = image.n_valid() as f64;
-            Some((lower as f64 / n_valid, upper as f64 / n_valid))
+            Ok(Some((lower as f64 / n_valid, upper as f64 / n_valid)))
         };
-        self.images.iter().map(per_pixel).collect()
+        let found = memory::gathered(self.images.par_iter().map(per_pixel), "the set sizes of images")?;
+        let found: Result<Vec<Option<_>>> = found.into_iter().collect();
+        Ok(found?.into_iter().collect())
     }
 
     /// The images at the given places.
@@ -227,12 +297,14 @@ pub fn build<R: Real>(
     with_activations: bool,
     cancel: &Cancel,
 ) -> Result<ExactProfile> {
-    let profile =
-        |work: &mut Work<R>, band: &Band| profile_band(maps, labels, score, with_activations, band, work);
-    let images = fold_images(maps, cancel, profile, Found::add)?
-        .into_iter()
-        .map(|found| Arc::new(ImageProfile::new(found.totals, found.activations, found.blocks)))
-        .collect();
+    let profile = |work: &mut Work<R>, band: &Band| {
+        profile_band(maps, labels, score, with_activations, band, work, cancel)
+    };
+    let found = fold_images(maps, cancel, profile, Found::add)?;
+    let mut images = memory::with_room(found.len(), "the profiles of images")?;
+    for Found { totals, activations, blocks } in found {
+        images.push(Arc::new(ImageProfile::new(totals, activations, blocks, cancel)?));
+    }
     Ok(ExactProfile::new(score.coding(), maps.n_classes(), images))
 }
 
@@ -268,25 +340,31 @@ fn profile_band<R: Real>(
     with_activations: bool,
     band: &Band,
     buffers: &mut Work<R>,
+    cancel: &Cancel,
 ) -> Result<Found> {
     let Work { tiles, values, labels: missed_labels } = buffers;
     values.clear();
     missed_labels.clear();
     let mut totals = ClassCounter::new(maps.n_classes());
     let mut activations = with_activations.then(Activations::default);
-    for_each_tile(maps, Some(labels), score, band, tiles, |spot| {
+    for_each_tile(maps, Some(labels), score, band, tiles, cancel, |spot| {
         let codes = spot.labels();
         totals.add(codes);
         score.true_labels(spot)?;
         if let Some(activations) = &mut activations {
             score.count_activations(spot, activations);
         }
+        memory::reserve(values, spot.work.missed.values.len(), VALUES)?;
         values.extend_from_slice(&spot.work.missed.values);
         missed_labels.extend(spot.work.missed.at.iter().map(|&j| codes[j as usize] as u16));
         Ok(())
     })?;
-    let values =
-        if score.needs_double() { Stored::Double(values.as_slice().into()) } else { R::store(values) };
-    let block = Block::new(values, missed_labels.as_slice().into());
+    let values = values.iter().copied();
+    let values = if score.needs_double() {
+        Stored::Double(memory::collected(values, VALUES)?.into())
+    } else {
+        R::store(values, VALUES)?
+    };
+    let block = Block::new(values, memory::collected(missed_labels.iter().copied(), VALUES)?.into());
     Ok(Found { totals: totals.finish(), activations, blocks: vec![block] })
 }

@@ -7,8 +7,17 @@ use ndarray::Array2;
 use super::exact::{Block, ExactProfile, ImageProfile};
 use crate::error::{Error, Result};
 use crate::maps::MAX_CLASSES;
+use crate::memory;
 use crate::num::real::Stored;
-use crate::score::{Activations, Coding};
+use crate::score::{Activations, Coding, N_CELLS};
+use crate::threads::Cancel;
+
+/// Values of one block.
+const BLOCK: usize = 1 << 18;
+/// Images between two looks at the memory that is left.
+const BATCH: usize = 1 << 10;
+/// What errors call the arrays.
+const ARRAYS: &str = "the arrays of a profile";
 
 /// Labelled pixels that an image can have: times K they are counted in 64 bits.
 const MOST_PIXELS: u128 = 1 << 47;
@@ -30,46 +39,67 @@ pub struct Flat {
 
 impl ExactProfile {
     /// Labelled pixels of each class, `(n, K)`.
-    pub fn totals(&self) -> Array2<u64> {
-        let mut totals = Array2::zeros((self.images().len(), self.n_classes()));
-        for (mut row, image) in totals.outer_iter_mut().zip(self.images()) {
-            row.iter_mut().zip(&image.totals).for_each(|(out, &total)| *out = total);
+    pub fn totals(&self, cancel: &Cancel) -> Result<Array2<u64>> {
+        let shape = (self.images().len(), self.n_classes());
+        let mut totals = memory::with_room(shape.0 * shape.1, "the pixels of each class")?;
+        for image in self.images() {
+            cancel.check()?;
+            totals.extend_from_slice(&image.totals);
         }
-        totals
+        Ok(Array2::from_shape_vec(shape, totals).expect("K each"))
     }
 
     /// The profile as arrays.
-    pub fn to_flat(&self) -> Flat {
+    pub fn to_flat(&self, cancel: &Cancel) -> Result<Flat> {
         let blocks = || self.images().iter().flat_map(|image| &image.blocks);
-        let all_single: Option<Vec<&[f32]>> = blocks()
-            .map(|block| match &block.values {
-                Stored::Single(values) => Some(&**values),
-                Stored::Double(_) => None,
-            })
-            .collect();
-        let values = match all_single {
-            Some(blocks) => Stored::Single(blocks.concat().into()),
-            None => Stored::Double(blocks().flat_map(|block| block.values.to_doubles()).collect()),
+        let n_values = self.n_values();
+        let mut labels = memory::with_room(n_values, ARRAYS)?;
+        let values = if blocks().all(|block| matches!(block.values, Stored::Single(_))) {
+            let mut values = memory::with_room(n_values, ARRAYS)?;
+            for block in blocks() {
+                cancel.check()?;
+                values.extend(block.values.to_doubles().map(|value| value as f32));
+            }
+            Stored::Single(values.into())
+        } else {
+            let mut values = memory::with_room(n_values, ARRAYS)?;
+            for block in blocks() {
+                cancel.check()?;
+                values.extend(block.values.to_doubles());
+            }
+            Stored::Double(values.into())
         };
-        Flat {
-            totals: self.totals(),
-            lengths: self.images().iter().map(|image| image.n_values() as u64).collect(),
-            values,
-            labels: blocks().flat_map(|block| block.labels.iter().copied()).collect(),
-            activations: self.flat_activations(),
+        for block in blocks() {
+            cancel.check()?;
+            labels.extend_from_slice(&block.labels);
         }
+        Ok(Flat {
+            totals: self.totals(cancel)?,
+            lengths: memory::collected(self.images().iter().map(|image| image.n_values() as u64), ARRAYS)?,
+            values,
+            labels,
+            activations: self.flat_activations(cancel)?,
+        })
     }
 
-    fn flat_activations(&self) -> Option<Array2<u64>> {
-        let rows: Vec<_> =
-            self.images().iter().map(|image| image.activations.as_ref()).collect::<Option<_>>()?;
-        let columns = Activations::default().cells.len() + 1;
-        let cells = rows.iter().flat_map(|row| std::iter::once(row.always).chain(row.cells.iter().copied()));
-        Some(Array2::from_shape_vec((rows.len(), columns), cells.collect()).expect("as many cells each"))
+    fn flat_activations(&self, cancel: &Cancel) -> Result<Option<Array2<u64>>> {
+        let n_columns = N_CELLS + 1;
+        let n_images = self.images().len();
+        let mut cells = Vec::new();
+        for image in self.images() {
+            cancel.check()?;
+            let Some(activations) = &image.activations else { return Ok(None) };
+            if cells.is_empty() {
+                cells = memory::with_room(n_images * n_columns, ARRAYS)?;
+            }
+            cells.push(activations.always);
+            cells.extend_from_slice(&activations.cells);
+        }
+        Ok(Some(Array2::from_shape_vec((n_images, n_columns), cells).expect("as many cells each")))
     }
 
     /// The profile of the arrays, if they are one.
-    pub fn from_flat(coding: Coding, flat: Flat) -> Result<Self> {
+    pub fn from_flat(coding: Coding, flat: Flat, cancel: &Cancel) -> Result<Self> {
         let Flat { totals, lengths, values, labels, activations } = flat;
         let (n, n_classes) = totals.dim();
         let broken = |what: &str| Err(Error::Profile(what.into()));
@@ -83,20 +113,19 @@ impl ExactProfile {
         if n_values != Some(values.len() as u64) || values.len() != labels.len() {
             return broken("values, labels and lengths do not agree");
         }
-        if !values.to_doubles().all(|value| coding.holds(value)) {
-            return broken("a value is no critical value of the score");
-        }
-        let columns = Activations::default().cells.len() + 1;
-        if activations.as_ref().is_some_and(|counts| counts.dim() != (n, columns)) {
+        if activations.as_ref().is_some_and(|counts| counts.dim() != (n, N_CELLS + 1)) {
             return broken("the activations do not fit");
         }
         let activations_of = |image: usize| {
             let row = activations.as_ref()?.row(image).to_vec();
             Some(Activations { always: row[0], cells: row[1..].into() })
         };
-        let mut images = Vec::with_capacity(n);
+        let mut images = memory::with_room(n, "the profiles of images")?;
         let mut start = 0;
         for (totals, length) in totals.outer_iter().zip(lengths) {
+            if images.len() % BATCH == 0 {
+                memory::headroom()?;
+            }
             let n_valid = sum_of(totals.iter());
             if n_valid > MOST_PIXELS {
                 return broken(&format!("an image has {n_valid} labelled pixels"));
@@ -105,17 +134,27 @@ impl ExactProfile {
             if counted.is_some_and(|counted| counted != n_valid * n_classes as u128) {
                 return broken("the activations of an image are not those of its labelled pixels");
             }
-            let run = start..start + length as usize;
-            let block = Block::new(values.slice(run.clone()), labels[run.clone()].into());
-            if block.labels.iter().any(|&label| usize::from(label) >= n_classes) {
-                return broken("a label is no class");
+            let end = start + length as usize;
+            let mut blocks = Vec::new();
+            while start < end {
+                cancel.check()?;
+                let run = start..end.min(start + BLOCK);
+                let values = values.slice(run.clone(), ARRAYS)?;
+                if !values.to_doubles().all(|value| coding.holds(value)) {
+                    return broken("a value is no critical value of the score");
+                }
+                let labels = memory::collected(labels[run.clone()].iter().copied(), ARRAYS)?;
+                if labels.iter().any(|&label| usize::from(label) >= n_classes) {
+                    return broken("a label is no class");
+                }
+                blocks.push(Block::new(values, labels.into()));
+                start = run.end;
             }
-            let image = ImageProfile::new(totals.to_vec(), activations_of(images.len()), vec![block]);
+            let image = ImageProfile::new(totals.to_vec(), activations_of(images.len()), blocks, cancel)?;
             if image.missed.iter().zip(&image.totals).any(|(missed, total)| missed > total) {
                 return broken("an image misses more pixels than it has");
             }
             images.push(Arc::new(image));
-            start = run.end;
         }
         Ok(Self::new(coding, n_classes, images))
     }

@@ -4,8 +4,14 @@
 //! Multiset Hash Functions and Their Application to Memory Integrity Checking", ASIACRYPT 2003). It is the same however
 //! pixels were cut into bands and blocks, whatever device gave them in whatever order, and as float32 or as float64.
 
+use ndarray::ArrayView1;
+
+use crate::error::Result;
+use crate::memory;
 use crate::num::real::Stored;
 use crate::simd::{apply, vectorised};
+use crate::sort::sort_unstable_by;
+use crate::threads::Cancel;
 
 /// What stands for an image that holds too little to be told from others.
 pub const NO_HASH: u64 = 0;
@@ -73,44 +79,61 @@ fn mixed(mut bits: u64) -> u64 {
 }
 
 /// Images that came before: each with the first that has its hash, in order.
-pub fn repeats_within(hashes: &[u64]) -> Vec<(usize, usize)> {
-    let sorted = sorted(hashes);
+pub fn repeats_within(hashes: &ArrayView1<'_, u64>, cancel: &Cancel) -> Result<Vec<(usize, usize)>> {
+    let sorted = sorted(hashes, cancel)?;
     let runs = sorted.chunk_by(|left, right| left.0 == right.0);
-    in_order(runs.flat_map(|run| run[1..].iter().map(|&(_, again)| (run[0].1, again))))
+    in_order(runs.flat_map(|run| run[1..].iter().map(|&(_, again)| (run[0].1, again))), cancel)
 }
 
 /// Images of `later`, counted from 0, that are among others: each with the first there that has its hash, in order.
-pub fn repeats_between(others: &[u64], later: &[u64]) -> Vec<(usize, usize)> {
-    let later = sorted(later);
-    let mut first = vec![None; later.len()]; // of each run, at its beginning
+pub fn repeats_between(
+    others: &ArrayView1<'_, u64>,
+    later: &ArrayView1<'_, u64>,
+    cancel: &Cancel,
+) -> Result<Vec<(usize, usize)>> {
+    let later = sorted(later, cancel)?;
+    let mut first = memory::filled(None, later.len(), WHAT, cancel)?; // of each run, at its beginning
     // Others may be many, and later ones few: they are not sorted.
     for (i, &hash) in others.iter().enumerate() {
+        if i % RUN == 0 {
+            cancel.check()?;
+        }
         let run = later.partition_point(|&(other, _)| other < hash);
         if later.get(run).is_some_and(|&(other, _)| other == hash) {
             first[run].get_or_insert(i);
         }
     }
     let mut start = 0;
-    in_order(later.iter().enumerate().filter_map(|(at, &(hash, again))| {
+    let repeats = later.iter().enumerate().filter_map(|(at, &(hash, again))| {
         if later[start].0 != hash {
             start = at;
         }
         Some((first[start]?, again))
-    }))
+    });
+    in_order(repeats, cancel)
 }
+
+/// Images between two looks at whether to go on.
+const RUN: usize = 1 << 10;
+
+/// What errors call the pairs.
+const WHAT: &str = "images that come twice";
 
 /// Hashes with the images that have them.
-fn sorted(hashes: &[u64]) -> Vec<(u64, usize)> {
-    let mut sorted: Vec<_> = hashes.iter().enumerate().map(|(i, &hash)| (hash, i)).collect();
-    sorted.retain(|&(hash, _)| hash != NO_HASH);
-    sorted.sort_unstable();
-    sorted
+fn sorted(hashes: &ArrayView1<'_, u64>, cancel: &Cancel) -> Result<Vec<(u64, usize)>> {
+    let mut sorted = memory::with_room(hashes.len(), WHAT)?;
+    sorted.extend(hashes.iter().enumerate().map(|(i, &hash)| (hash, i)).filter(|&(hash, _)| hash != NO_HASH));
+    sort_unstable_by(&mut sorted, Ord::cmp, cancel)?;
+    Ok(sorted)
 }
 
-fn in_order(pairs: impl Iterator<Item = (usize, usize)>) -> Vec<(usize, usize)> {
-    let mut pairs: Vec<_> = pairs.collect();
-    pairs.sort_unstable_by_key(|&(_, again)| again);
-    pairs
+fn in_order(repeats: impl Iterator<Item = (usize, usize)>, cancel: &Cancel) -> Result<Vec<(usize, usize)>> {
+    let mut pairs = Vec::new();
+    for pair in repeats {
+        memory::push(&mut pairs, pair, WHAT)?;
+    }
+    sort_unstable_by(&mut pairs, |a, b| a.1.cmp(&b.1), cancel)?;
+    Ok(pairs)
 }
 
 #[cfg(test)]
@@ -150,8 +173,11 @@ mod tests {
 
     #[test]
     fn repeats_are_found() {
-        assert_eq!(repeats_within(&[5, 7, 5, 0, 0, 9, 7, 5]), [(0, 2), (1, 6), (0, 7)]);
-        assert_eq!(repeats_between(&[8, 5, 7, 5, 0], &[0, 7, 6, 5, 6, 7]), [(2, 1), (1, 3), (2, 5)]);
-        assert!(repeats_between(&[1, 1], &[2, 2]).is_empty() && repeats_within(&[]).is_empty());
+        let cancel = Cancel::default();
+        let within = |hashes: &[u64]| repeats_within(&hashes.into(), &cancel).unwrap();
+        let between = |a: &[u64], b: &[u64]| repeats_between(&a.into(), &b.into(), &cancel).unwrap();
+        assert_eq!(within(&[5, 7, 5, 0, 0, 9, 7, 5]), [(0, 2), (1, 6), (0, 7)]);
+        assert_eq!(between(&[8, 5, 7, 5, 0], &[0, 7, 6, 5, 6, 7]), [(2, 1), (1, 3), (2, 5)]);
+        assert!(between(&[1, 1], &[2, 2]).is_empty() && within(&[]).is_empty());
     }
 }

@@ -9,7 +9,11 @@ use pyo3::prelude::*;
 use super::objects::{Loss, Score};
 use super::profile::ExactProfile;
 use super::run::run;
+use crate::memory;
 use crate::risk::binned::{self, Collected, Part};
+
+/// What errors call numbers for each image.
+const STEPS: &str = "what is kept of each image";
 
 /// Sums of the losses of many images, bin by bin.
 #[pyclass(module = "conformask._core")]
@@ -40,7 +44,7 @@ impl BinnedProfile {
     /// Adds images that were profiled exactly.
     fn add(&mut self, py: Python<'_>, profile: &Bound<'_, ExactProfile>) -> PyResult<()> {
         let exact = &profile.get().0;
-        run(py, |_| self.0.add(exact))
+        run(py, |cancel| self.0.add(exact, cancel))
     }
 
     /// The images of all profiles, in order.
@@ -49,19 +53,24 @@ impl BinnedProfile {
         let Some((first, rest)) = profiles.split_first() else {
             return Err(PyValueError::new_err("nothing to concatenate"));
         };
+        // A clone cannot fail: what it needs is asked for before.
+        memory::probe::<u64>(first.borrow().0.n_numbers(), "a binned profile")?;
         let mut joined = first.borrow().0.clone();
         rest.iter().try_for_each(|other| joined.merge(&other.borrow().0))?;
         Ok(Self(joined))
     }
 
     /// The hashes of the images, `(n,)`, as those of an exact profile; fewer where those of some are not known.
-    fn hashes<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<u64>> {
-        PyArray1::from_slice(py, self.0.hashes())
+    fn hashes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray1<u64>>> {
+        Ok(PyArray1::from_vec(
+            py,
+            memory::collected(self.0.hashes().iter().copied(), "the hashes of images")?,
+        ))
     }
 
     /// A lambda at which the losses sum to at most the budget; `None` if it is negative.
     fn lambda_hat(&self, py: Python<'_>, part: usize, budget: BigRational) -> PyResult<Option<f64>> {
-        run(py, |_| Ok(self.0.lambda_hat(part, &budget)))
+        run(py, |cancel| self.0.lambda_hat(part, &budget, cancel))
     }
 
     /// The sum of the losses at lambda, at most.
@@ -70,12 +79,12 @@ impl BinnedProfile {
     }
 
     /// Where the risk may jump.
-    fn jumps<'py>(&self, py: Python<'py>, part: usize) -> Bound<'py, PyArray1<f64>> {
-        PyArray1::from_vec(py, self.0.jumps(part))
+    fn jumps<'py>(&self, py: Python<'py>, part: usize) -> PyResult<Bound<'py, PyArray1<f64>>> {
+        Ok(PyArray1::from_vec(py, self.0.jumps(part)?))
     }
 
     /// What is kept for a loss: `(n_defined, bins (N, 2) as high and low 64 bits, or steps (n,))`.
-    fn part<'py>(&self, py: Python<'py>, part: usize) -> (u64, Bound<'py, PyAny>) {
+    fn part<'py>(&self, py: Python<'py>, part: usize) -> PyResult<(u64, Bound<'py, PyAny>)> {
         let Part { n_defined, collected, .. } = &self.0.parts()[part];
         let array = match collected {
             Collected::Rate(bins) => {
@@ -83,9 +92,11 @@ impl BinnedProfile {
                 let halves = Array2::from_shape_vec((bins.len(), 2), halves).expect("two each");
                 PyArray2::from_owned_array(py, halves).into_any()
             }
-            Collected::Steps(steps) => PyArray1::from_slice(py, steps).into_any(),
+            Collected::Steps(steps) => {
+                PyArray1::from_vec(py, memory::collected(steps.iter().copied(), STEPS)?).into_any()
+            }
         };
-        (*n_defined, array)
+        Ok((*n_defined, array))
     }
 
     /// The inverse of `part`, for all losses.
@@ -102,7 +113,7 @@ impl BinnedProfile {
             let loss = loss.get().0.clone();
             let collected = if loss.tolerance().is_some() {
                 let steps: PyReadonlyArray1<'_, f64> = array.extract()?;
-                Collected::Steps(steps.as_array().to_vec())
+                Collected::Steps(memory::collected(steps.as_array().iter().copied(), STEPS)?)
             } else {
                 let halves: PyReadonlyArray2<'_, u64> = array.extract()?;
                 let halves = halves.as_array();
@@ -115,7 +126,7 @@ impl BinnedProfile {
             found.push(Part { loss, n_defined, collected });
         }
         let coding = score.get().0.coding(n_classes);
-        let hashes = hashes.as_array().to_vec();
+        let hashes = memory::collected(hashes.as_array().iter().copied(), STEPS)?;
         Ok(Self(binned::BinnedProfile::from_parts(coding, n_classes, n_images, hashes, found)?))
     }
 }

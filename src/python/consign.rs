@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use num_rational::BigRational;
-use numpy::ndarray::{ArrayD, ArrayViewD, ArrayViewMut2, Axis, IxDyn};
+use numpy::ndarray::{Array2, ArrayD, ArrayViewD, ArrayViewMut2, Axis, CowArray, Ix2, IxDyn};
 use numpy::{
     PyArray1, PyArrayDyn, PyArrayMethods, PyReadonlyArray1, PyReadonlyArrayDyn, PyUntypedArrayMethods,
 };
@@ -18,9 +18,12 @@ use crate::consign::field::Field;
 use crate::consign::possible::{Coefficients, count_open};
 use crate::consign::sample::sample;
 use crate::consign::search::{self, Image, MAX_COMPONENTS, Question, Search, Status, Stop};
+use crate::error::Error;
 use crate::maps::{LabelMaps, LabelSpace};
+use crate::memory;
 use crate::num::philox::Philox;
 use crate::place::{Grid, Place};
+use crate::threads::Cancel;
 
 /// The samples of an image as a mean and components, with the box of coefficients at lambda = 1.
 #[pyclass(frozen, module = "conformask._core")]
@@ -56,8 +59,8 @@ impl ConsignDecomposition {
         if !fits {
             return Err(PyValueError::new_err("mean, components and coefficients do not fit each other"));
         }
-        let copy = |array: ArrayViewD<'_, f64>| array.iter().copied().collect::<Vec<_>>();
-        let field = Field::new(shape[0], centre.len(), copy(mean.as_array()), copy(components.as_array()));
+        let copy = |array: ArrayViewD<'_, f64>| memory::collected(array.iter().copied(), PLANES);
+        let field = Field::new(shape[0], centre.len(), copy(mean.as_array())?, copy(components.as_array())?);
         let found = Decomposition {
             field: Arc::new(field),
             values: singular_values.as_array().to_vec(),
@@ -104,7 +107,7 @@ impl ConsignDecomposition {
                 let array = $array.as_array();
                 run(x.py(), |cancel| {
                     let n_entries: usize = shape.iter().product();
-                    let rows = array.to_shape((n_samples, n_entries)).expect("as many elements");
+                    let rows = as_rows(&array, n_samples, n_entries, cancel)?;
                     decompose(&rows.view(), shape[0], &request, &place, cancel)
                 })?
             }};
@@ -118,13 +121,14 @@ impl ConsignDecomposition {
     }
 
     /// What `copy` and `pickle` make another one of.
-    fn __getnewargs__<'py>(&self, py: Python<'py>) -> Parts<'py> {
-        (self.mean(py), self.components(py), self.singular_values(py), self.centre(py), self.half(py))
+    fn __getnewargs__<'py>(&self, py: Python<'py>) -> PyResult<Parts<'py>> {
+        let (mean, components) = (self.mean(py)?, self.components(py)?);
+        Ok((mean, components, self.singular_values(py), self.centre(py), self.half(py)))
     }
 
     /// `(K, ...)`.
     #[getter]
-    fn mean<'py>(&self, py: Python<'py>) -> Bound<'py, PyArrayDyn<f64>> {
+    fn mean<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArrayDyn<f64>>> {
         let field = &self.found.field;
         let planes = (0..field.n_labels()).map(|label| field.mean(label));
         self.array(py, planes, &[])
@@ -132,7 +136,7 @@ impl ConsignDecomposition {
 
     /// `(k, K, ...)`.
     #[getter]
-    fn components<'py>(&self, py: Python<'py>) -> Bound<'py, PyArrayDyn<f64>> {
+    fn components<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArrayDyn<f64>>> {
         let field = &self.found.field;
         let planes = (0..field.n_components())
             .flat_map(|k| (0..field.n_labels()).map(move |label| field.component(k, label)));
@@ -178,7 +182,7 @@ impl ConsignDecomposition {
             _ => [1, 1, n_pixels],
         };
         let space = LabelSpace { shape: [1, depth, height, width], n_classes: n_labels, first_image: image };
-        let mut codes = Vec::new();
+        let mut codes = memory::with_room(n_pixels, "the labels of pixels")?;
         with_labels!(&Labels::new(y)?, |view| {
             LabelMaps::new(view.insert_axis(Axis(0)), ignore_index, space)?.read(
                 0,
@@ -196,7 +200,7 @@ impl ConsignDecomposition {
         coefficients: PyReadonlyArray1<'_, f64>,
     ) -> PyResult<Bound<'py, PyArrayDyn<u16>>> {
         let coefficients = self.coefficients(&coefficients)?;
-        let map = run(py, |_| Ok(self.found.field.label_map(&coefficients)))?;
+        let map = run(py, |cancel| self.found.field.label_map(&coefficients, cancel))?;
         let map = ArrayD::from_shape_vec(IxDyn(&self.shape[1..]), map).expect("as many pixels");
         Ok(PyArrayDyn::from_owned_array(py, map))
     }
@@ -252,13 +256,15 @@ impl ConsignDecomposition {
         py: Python<'py>,
         planes: impl Iterator<Item = &'p [f64]>,
         first_axes: &[usize],
-    ) -> Bound<'py, PyArrayDyn<f64>> {
+    ) -> PyResult<Bound<'py, PyArrayDyn<f64>>> {
         let shape = [first_axes, &self.shape].concat();
-        let numbers = planes.flatten().copied().collect();
-        PyArrayDyn::from_owned_array(
-            py,
-            ArrayD::from_shape_vec(IxDyn(&shape), numbers).expect("as many elements"),
-        )
+        let mut numbers = memory::with_room(shape.iter().product(), PLANES)?;
+        for plane in planes {
+            py.check_signals()?;
+            numbers.extend_from_slice(plane);
+        }
+        let array = ArrayD::from_shape_vec(IxDyn(&shape), numbers).expect("as many elements");
+        Ok(PyArrayDyn::from_owned_array(py, array))
     }
 
     fn coefficients(&self, array: &PyReadonlyArray1<'_, f64>) -> PyResult<Vec<f64>> {
@@ -268,6 +274,27 @@ impl ConsignDecomposition {
         Ok(array.as_array().to_vec())
     }
 }
+
+/// The samples as rows `(S, entries)`: a view, or a copy where they do not lie evenly in memory.
+fn as_rows<'a, T: Copy>(
+    samples: &ArrayViewD<'a, T>,
+    n_samples: usize,
+    n_entries: usize,
+    cancel: &Cancel,
+) -> Result<CowArray<'a, T, Ix2>, Error> {
+    if let Ok(rows) = samples.clone().into_shape_with_order((n_samples, n_entries)) {
+        return Ok(rows.into());
+    }
+    let mut numbers = memory::with_room(samples.len(), "a copy of the samples")?;
+    for row in samples.lanes(Axis(samples.ndim() - 1)) {
+        cancel.check()?;
+        numbers.extend(row);
+    }
+    Ok(Array2::from_shape_vec((n_samples, n_entries), numbers).expect("as many elements").into())
+}
+
+/// What errors call the planes of an image.
+const PLANES: &str = "the mean and the components of pixels";
 
 /// Fails unless planes `(K, ...)` can be counted: labels are 16 bits wide, rows are counted by 32.
 fn check_size(shape: &[usize], n_components: usize) -> PyResult<()> {
@@ -323,7 +350,8 @@ impl ConsignSearch {
         labels: PyReadonlyArray1<'_, i32>,
     ) -> PyResult<bool> {
         let Decomposition { field, centre, half, .. } = &decomposition.get().found;
-        let (labels, n_labels) = (labels.as_array().to_vec(), field.n_labels() as i32);
+        let labels = memory::collected(labels.as_array().iter().copied(), "the labels of pixels")?;
+        let n_labels = field.n_labels() as i32;
         if labels.len() != field.n_pixels() || labels.iter().any(|label| !(-1..n_labels).contains(label)) {
             return Err(PyValueError::new_err("labels must be -1 or a class, one for each pixel"));
         }

@@ -2,7 +2,7 @@
 
 use num_rational::BigRational;
 use num_traits::Signed;
-use numpy::ndarray::{ArrayViewMut3, Axis, Ix2};
+use numpy::ndarray::{Array2, ArrayViewMut3, Axis, Ix2};
 use numpy::{
     PyArray1, PyArray2, PyArrayDyn, PyArrayMethods, PyReadonlyArray1, PyReadwriteArrayDyn,
     PyUntypedArrayMethods,
@@ -17,6 +17,7 @@ use super::objects::{Score, lambdas_of};
 use super::run::run;
 use crate::linalg;
 use crate::maps::{Inputs, ScoreMaps};
+use crate::memory;
 use crate::metric::accuracy::Truth;
 use crate::metric::stack::LabelStack;
 use crate::metric::{self, agreement, richness};
@@ -89,12 +90,20 @@ pub fn true_label_scores<'py>(
 /// Missed and labelled pixels of each class, and the summed set sizes of the latter: `(n, K)` each.
 type Counts<'py> = (Bound<'py, PyArray2<u64>>, Bound<'py, PyArray2<u64>>, Bound<'py, PyArray2<u64>>);
 
-fn counts<'py>(py: Python<'py>, images: &[&sets::Coverage]) -> Counts<'py> {
+/// What errors call them.
+const COUNTS: &str = "the counts of images";
+
+fn counts<'py>(py: Python<'py>, images: &[&sets::Coverage]) -> PyResult<Counts<'py>> {
+    let n_classes = images.first().map_or(0, |image| image.totals.len());
     let rows = |row: fn(&sets::Coverage) -> &Vec<u64>| {
-        let rows: Vec<Vec<u64>> = images.iter().map(|image| row(image).clone()).collect();
-        PyArray2::from_vec2(py, &rows).expect("K columns each")
+        let mut cells = memory::with_room(images.len() * n_classes, COUNTS)?;
+        for image in images {
+            cells.extend_from_slice(row(image));
+        }
+        let cells = Array2::from_shape_vec((images.len(), n_classes), cells).expect("K columns each");
+        PyResult::Ok(PyArray2::from_owned_array(py, cells))
     };
-    (rows(|image| &image.missed), rows(|image| &image.totals), rows(|image| &image.sizes))
+    Ok((rows(|image| &image.missed)?, rows(|image| &image.totals)?, rows(|image| &image.sizes)?))
 }
 
 /// How the sets at each of some lambdas cover the truth.
@@ -115,8 +124,8 @@ pub fn coverage<'py>(
         let score = score.get().0.build(maps.n_classes());
         run(x.py(), |cancel| sets::coverage(maps, &labels, &lambdas, &*score, cancel))
     })?;
-    let at = |i: usize| counts(x.py(), &images.iter().map(|image| &image[i]).collect::<Vec<_>>());
-    Ok((0..lambdas.len()).map(at).collect())
+    let at = |i: usize| counts(x.py(), &memory::collected(images.iter().map(|image| &image[i]), COUNTS)?);
+    (0..lambdas.len()).map(at).collect()
 }
 
 /// How given masks cover the truth.
@@ -131,7 +140,7 @@ pub fn mask_coverage<'py>(
     let maps = ScoreMaps::new(array.as_array(), Inputs::Probabilities, first_image)?;
     let labels = labels.maps(ignore_index, &maps)?.named("y_true");
     let images = run(masks.py(), |cancel| metric::coverage::mask_coverage(&maps, &labels, cancel))?;
-    Ok(counts(masks.py(), &images.iter().collect::<Vec<_>>()))
+    counts(masks.py(), &memory::collected(images.iter(), COUNTS)?)
 }
 
 /// Draws label maps from masks into `out`, uint8 or uint16 `(n, m, ...)`, by the random numbers of a key.
@@ -187,7 +196,8 @@ pub fn weighted_quantile(
     least: f64,
 ) -> PyResult<Option<f64>> {
     // Copied before they are looked at: another thread may write to them.
-    let values = values.as_array().to_vec();
+    let view = values.as_array();
+    let values = run(py, |cancel| memory::copied(&view, "values", cancel))?;
     check_least("values", &values, least)?;
     let n = match &weights {
         Weights::Floats(weights) => weights.as_array().len(),
@@ -199,23 +209,24 @@ pub fn weighted_quantile(
             values.len()
         )));
     }
-    let find = |values: WeightedValues<'_>| quantile(&values.down_to(least), &budget);
     match weights {
         Weights::Floats(weights) => {
-            let weights = weights.as_array().to_vec();
+            let view = weights.as_array();
+            let weights = run(py, |cancel| memory::copied(&view, "weights", cancel))?;
             check_least("weights", &weights, 0.0)?;
-            let exact = |bits| BigRational::from_float(f64::from_bits(bits)).expect("finite");
-            run(py, |_| {
+            run(py, |cancel| {
                 let bits = weights.iter().map(|weight| weight.to_bits());
-                Ok(find(WeightedValues::new(&values, bits, exact)))
+                let values = WeightedValues::new(&values, bits, f64::from_bits, cancel)?;
+                quantile(&values.down_to(least), &budget, cancel)
             })
         }
         Weights::Fractions(weights) if weights.iter().any(Signed::is_negative) => {
             Err(PyValueError::new_err("weights must be at least 0"))
         }
-        Weights::Fractions(weights) => {
-            run(py, |_| Ok(find(WeightedValues::new(&values, weights, |weight| weight))))
-        }
+        Weights::Fractions(weights) => run(py, |cancel| {
+            let values = WeightedValues::new(&values, &weights, BigRational::clone, cancel)?;
+            quantile(&values.down_to(least), &budget, cancel)
+        }),
     }
 }
 

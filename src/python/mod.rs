@@ -13,7 +13,7 @@ mod objects;
 mod profile;
 mod run;
 
-use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyKeyboardInterrupt, PyMemoryError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
 use crate::error::Error;
@@ -22,6 +22,7 @@ impl From<Error> for PyErr {
     fn from(error: Error) -> Self {
         match error {
             Error::Interrupted => PyKeyboardInterrupt::new_err(()),
+            Error::Memory { .. } => PyMemoryError::new_err(error.to_string()),
             Error::Threads { .. } | Error::Lapack { .. } | Error::Changed { .. } => {
                 PyRuntimeError::new_err(error.to_string())
             }

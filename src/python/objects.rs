@@ -7,6 +7,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::loss::{self, Weighting};
+use crate::memory;
 use crate::score::{self, BaseSpec, Settings, Spec};
 
 /// A conformity score, for any number of classes.
@@ -92,6 +93,9 @@ pub fn lambdas_of(lam: &Bound<'_, PyAny>) -> PyResult<score::Lambdas> {
     }
 }
 
+/// Images between two looks at signals.
+const IMAGES: usize = 1 << 10;
+
 /// A loss over K classes: a miss rate, pooled over the pixels of chosen classes or a weighted mean over classes; with a
 /// tolerance, whether the rate exceeds it.
 #[pyclass(frozen, module = "conformask._core")]
@@ -125,10 +129,13 @@ impl Loss {
         let py = missed.py();
         let (missed, totals) = (missed.as_array(), totals.as_array());
         self.0.check_classes(totals.ncols())?;
-        let values = missed
-            .outer_iter()
-            .zip(totals.outer_iter())
-            .map(|(missed, totals)| self.0.value(&missed.to_vec(), &totals.to_vec()).unwrap_or(f64::NAN));
-        Ok(PyArray1::from_iter(py, values))
+        let mut values = memory::with_room(totals.nrows(), "the losses of images")?;
+        for (missed, totals) in missed.outer_iter().zip(totals.outer_iter()) {
+            if values.len() % IMAGES == 0 {
+                py.check_signals()?;
+            }
+            values.push(self.0.value(&missed.to_vec(), &totals.to_vec()).unwrap_or(f64::NAN));
+        }
+        Ok(PyArray1::from_vec(py, values))
     }
 }

@@ -1,6 +1,8 @@
 //! The exact profile as a Python object.
 
 use num_rational::BigRational;
+use num_traits::{One, Signed};
+use numpy::ndarray::{Array2, ArrayView2};
 use numpy::{PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::exceptions::{PyIndexError, PyValueError};
 use pyo3::prelude::*;
@@ -8,6 +10,7 @@ use pyo3::prelude::*;
 use super::arrays::{Labels, Scores, inputs_of, with_maps};
 use super::objects::{Loss, Score};
 use super::run::run;
+use crate::memory;
 use crate::num::real::Stored;
 use crate::profile::{self, Flat};
 use crate::risk;
@@ -53,13 +56,13 @@ impl ExactProfile {
     }
 
     /// Labelled pixels of each class, `(n, K)`.
-    fn totals<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray2<u64>> {
-        PyArray2::from_owned_array(py, self.0.totals())
+    fn totals<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray2<u64>>> {
+        Ok(PyArray2::from_owned_array(py, run(py, |cancel| self.0.totals(cancel))?))
     }
 
     /// The hash of each image, `(n,)`: the same for images that are the same, 0 for those that hold too little to tell.
-    fn hashes<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<u64>> {
-        PyArray1::from_vec(py, self.0.hashes())
+    fn hashes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray1<u64>>> {
+        Ok(PyArray1::from_vec(py, self.0.hashes()?))
     }
 
     /// The images of all profiles, in order.
@@ -88,9 +91,10 @@ impl ExactProfile {
         loss: &Bound<'py, Loss>,
         lambdas: PyReadonlyArray1<'py, f64>,
     ) -> PyResult<Bound<'py, PyArray2<f64>>> {
-        let (lambdas, loss) = (lambdas.as_array().to_vec(), &loss.get().0);
+        let (lambdas, loss) = (lambdas.as_array(), &loss.get().0);
         loss.check_classes(self.0.n_classes())?;
-        let losses = run(py, |_| Ok(self.0.losses(loss, &lambdas)))?;
+        let losses =
+            run(py, |cancel| self.0.losses(loss, &memory::copied(&lambdas, LAMBDAS, cancel)?, cancel))?;
         Ok(PyArray2::from_owned_array(py, losses))
     }
 
@@ -100,8 +104,8 @@ impl ExactProfile {
         py: Python<'py>,
         lambdas: PyReadonlyArray1<'py, f64>,
     ) -> PyResult<Bound<'py, PyArray2<u64>>> {
-        let lambdas = lambdas.as_array().to_vec();
-        let missed = run(py, |_| Ok(self.0.missed_at(&lambdas)))?;
+        let lambdas = lambdas.as_array();
+        let missed = run(py, |cancel| self.0.missed_at(&memory::copied(&lambdas, LAMBDAS, cancel)?, cancel))?;
         Ok(PyArray2::from_owned_array(py, missed))
     }
 
@@ -112,16 +116,36 @@ impl ExactProfile {
         py: Python<'_>,
         loss: &Bound<'_, Loss>,
         budget: BigRational,
-        shares: Option<Vec<BigRational>>,
+        shares: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Option<f64>> {
         let loss = &loss.get().0;
         loss.check_classes(self.0.n_classes())?;
-        let n = self.0.images().len();
-        let shares = shares.unwrap_or_else(|| vec![BigRational::from_integer(1.into()); n]);
-        if shares.len() != n {
-            return Err(PyValueError::new_err(format!("{} shares for {n} images", shares.len())));
+        let shares = shares.map(|shares| self.shares(&shares)).transpose()?;
+        run(py, |cancel| risk::lambda_hat(&self.0, loss, shares.as_deref(), &budget, cancel))
+    }
+
+    /// `sum(share * loss) / total` at L lambdas, which must not descend, `(L,)`, correctly rounded.
+    #[pyo3(signature = (loss, lambdas, shares=None, total=None))]
+    fn loss_sums<'py>(
+        &self,
+        py: Python<'py>,
+        loss: &Bound<'py, Loss>,
+        lambdas: PyReadonlyArray1<'py, f64>,
+        shares: Option<Bound<'py, PyAny>>,
+        total: Option<BigRational>,
+    ) -> PyResult<Bound<'py, PyArray1<f64>>> {
+        let (lambdas, loss) = (lambdas.as_array(), &loss.get().0);
+        loss.check_classes(self.0.n_classes())?;
+        let shares = shares.map(|shares| self.shares(&shares)).transpose()?;
+        let total = total.unwrap_or_else(BigRational::one);
+        if !total.is_positive() {
+            return Err(PyValueError::new_err(format!("total must be above 0, got {total}")));
         }
-        run(py, |_| Ok(risk::lambda_hat(&self.0, loss, &shares, &budget)))
+        let sums = run(py, |cancel| {
+            let lambdas = memory::copied(&lambdas, LAMBDAS, cancel)?;
+            risk::curve::loss_sums(&self.0, loss, &lambdas, shares.as_deref(), &total, cancel)
+        })?;
+        Ok(PyArray1::from_vec(py, sums))
     }
 
     /// At most `limit` of the lambdas at which the risk jumps, unsorted, spread evenly over the pixels or images.
@@ -133,30 +157,32 @@ impl ExactProfile {
     ) -> PyResult<Bound<'py, PyArray1<f64>>> {
         let loss = &loss.get().0;
         loss.check_classes(self.0.n_classes())?;
-        let jumps = run(py, |_| Ok(risk::budget::jumps(&self.0, loss, limit)))?;
+        let jumps = run(py, |cancel| risk::budget::jumps(&self.0, loss, limit, cancel))?;
         Ok(PyArray1::from_vec(py, jumps))
     }
 
     /// At least and at most so many labels are in the mean set of each image at `lam`, both `(n,)`; `None` if not counted.
-    fn activation<'py>(&self, py: Python<'py>, lam: f64) -> Option<Bracket<'py>> {
-        let (lower, upper): (Vec<f64>, Vec<f64>) = self.0.activation(lam)?.into_iter().unzip();
-        Some((PyArray1::from_vec(py, lower), PyArray1::from_vec(py, upper)))
+    fn activation<'py>(&self, py: Python<'py>, lam: f64) -> PyResult<Option<Bracket<'py>>> {
+        let Some(found) = run(py, |cancel| self.0.activation(lam, cancel))? else { return Ok(None) };
+        let ends = |end: fn(&(f64, f64)) -> f64| memory::collected(found.iter().map(end), "set sizes");
+        let (lower, upper) = (ends(|bracket| bracket.0)?, ends(|bracket| bracket.1)?);
+        Ok(Some((PyArray1::from_vec(py, lower), PyArray1::from_vec(py, upper))))
     }
 
     /// `(totals (n, K), lengths (n,), stored values, labels, activations or None)`: all of the profile, as arrays.
-    fn to_arrays<'py>(&self, py: Python<'py>) -> Arrays<'py> {
-        let flat = self.0.to_flat();
+    fn to_arrays<'py>(&self, py: Python<'py>) -> PyResult<Arrays<'py>> {
+        let flat = run(py, |cancel| self.0.to_flat(cancel))?;
         let values = match flat.values {
             Stored::Single(values) => PyArray1::from_vec(py, values.into_vec()).into_any(),
             Stored::Double(values) => PyArray1::from_vec(py, values.into_vec()).into_any(),
         };
-        (
+        Ok((
             PyArray2::from_owned_array(py, flat.totals),
             PyArray1::from_vec(py, flat.lengths),
             values,
             PyArray1::from_vec(py, flat.labels),
             flat.activations.map(|counts| PyArray2::from_owned_array(py, counts)),
-        )
+        ))
     }
 
     /// The inverse of `to_arrays`, for the score that made the profile.
@@ -170,28 +196,71 @@ impl ExactProfile {
         labels: PyReadonlyArray1<'py, u16>,
         activations: Option<PyReadonlyArray2<'py, u64>>,
     ) -> PyResult<Self> {
-        let values = if let Ok(values) = values.cast::<PyArray1<f32>>() {
-            Stored::Single(values.readonly().as_array().iter().copied().collect())
-        } else {
-            let values: PyReadonlyArray1<'py, f64> = values.extract()?;
-            Stored::Double(values.as_array().iter().copied().collect())
-        };
-        let coding = score.get().0.coding(totals.as_array().ncols());
-        let flat = Flat {
-            totals: totals.as_array().to_owned(),
-            lengths: lengths.as_array().to_vec(),
-            values,
-            labels: labels.as_array().to_vec(),
-            activations: activations.map(|counts| counts.as_array().to_owned()),
-        };
-        Ok(Self(profile::ExactProfile::from_flat(coding, flat)?))
+        let (singles, doubles): (Option<PyReadonlyArray1<'py, f32>>, Option<PyReadonlyArray1<'py, f64>>) =
+            match values.cast::<PyArray1<f32>>() {
+                Ok(values) => (Some(values.readonly()), None),
+                Err(_) => (None, Some(values.extract()?)),
+            };
+        let (singles, doubles) =
+            (singles.as_ref().map(|a| a.as_array()), doubles.as_ref().map(|a| a.as_array()));
+        let (totals, lengths, labels) = (totals.as_array(), lengths.as_array(), labels.as_array());
+        let activations = activations.as_ref().map(|counts| counts.as_array());
+        let coding = score.get().0.coding(totals.ncols());
+        run(score.py(), |cancel| {
+            const WHAT: &str = "a profile";
+            let table = |cells: &ArrayView2<'_, u64>| {
+                let mut found = memory::with_room(cells.len(), WHAT)?;
+                for row in cells.rows() {
+                    cancel.check()?;
+                    found.extend(row);
+                }
+                Ok(Array2::from_shape_vec(cells.dim(), found).expect("as many"))
+            };
+            let flat = Flat {
+                totals: table(&totals)?,
+                lengths: memory::copied(&lengths, WHAT, cancel)?,
+                values: match (singles, doubles) {
+                    (Some(values), _) => Stored::Single(memory::copied(&values, WHAT, cancel)?.into()),
+                    (_, Some(values)) => Stored::Double(memory::copied(&values, WHAT, cancel)?.into()),
+                    _ => unreachable!("one of them is there"),
+                },
+                labels: memory::copied(&labels, WHAT, cancel)?,
+                activations: activations.as_ref().map(table).transpose()?,
+            };
+            Ok(Self(profile::ExactProfile::from_flat(coding, flat, cancel)?))
+        })
     }
 }
 
+impl ExactProfile {
+    /// Fractions, one for each image.
+    fn shares(&self, shares: &Bound<'_, PyAny>) -> PyResult<Vec<BigRational>> {
+        let n = self.0.images().len();
+        let mut found = memory::with_room(n, "the shares of images")?;
+        for share in shares.try_iter()? {
+            if found.len() % SHARES == 0 {
+                shares.py().check_signals()?;
+            }
+            memory::push(&mut found, share?.extract()?, "the shares of images")?;
+        }
+        if found.len() != n {
+            return Err(PyValueError::new_err(format!("{} shares for {n} images", found.len())));
+        }
+        Ok(found)
+    }
+}
+
+/// Shares between two looks at signals.
+const SHARES: usize = 1 << 10;
+
+/// What errors call lambdas.
+const LAMBDAS: &str = "lambdas";
+
 /// Images that came before, by their hashes: pairs of the first of them and its repeat.
 #[pyfunction]
-pub fn repeats_within(hashes: PyReadonlyArray1<'_, u64>) -> Vec<(usize, usize)> {
-    profile::repeats_within(&hashes.as_array().to_vec())
+pub fn repeats_within(hashes: PyReadonlyArray1<'_, u64>) -> PyResult<Vec<(usize, usize)>> {
+    let (py, hashes) = (hashes.py(), hashes.as_array());
+    run(py, |cancel| profile::repeats_within(&hashes, cancel))
 }
 
 /// Images that are among others, by their hashes: pairs of the first of these and its repeat.
@@ -199,8 +268,9 @@ pub fn repeats_within(hashes: PyReadonlyArray1<'_, u64>) -> Vec<(usize, usize)> 
 pub fn repeats_between(
     others: PyReadonlyArray1<'_, u64>,
     later: PyReadonlyArray1<'_, u64>,
-) -> Vec<(usize, usize)> {
-    profile::repeats_between(&others.as_array().to_vec(), &later.as_array().to_vec())
+) -> PyResult<Vec<(usize, usize)>> {
+    let (py, others, later) = (others.py(), others.as_array(), later.as_array());
+    run(py, |cancel| profile::repeats_between(&others, &later, cancel))
 }
 
 type Bracket<'py> = (Bound<'py, PyArray1<f64>>, Bound<'py, PyArray1<f64>>);

@@ -9,6 +9,7 @@ use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
 use crate::error::Result;
+use crate::memory;
 use crate::threads::{self, Cancel};
 
 /// How often a running kernel lets Python look for signals.
@@ -25,7 +26,7 @@ pub fn run<T: Send>(py: Python<'_>, job: impl FnOnce(&Cancel) -> Result<T> + Sen
             let (sender, receiver) = channel();
             let cancel = &cancel;
             scope.spawn(move |_| {
-                let result = catch_unwind(AssertUnwindSafe(|| job(cancel)));
+                let result = catch_unwind(AssertUnwindSafe(|| memory::headroom().and_then(|()| job(cancel))));
                 // The receiver may have left on a signal: then nobody wants the result.
                 let _ = sender.send(result);
             });

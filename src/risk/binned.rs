@@ -6,6 +6,8 @@
 //! the end of a bin: never too small, and at most 1/1024 of its distance to the largest lambda above the exact one of a budget
 //! that is smaller by what rounding added, less than 4e-9 for each image. For a loss that is 0 or 1 the lambda of each image from which on it is 0 is kept as it is: lambda-hat is exact.
 
+use std::sync::Arc;
+
 use num_bigint::BigInt;
 use num_rational::BigRational;
 use num_traits::{One, Signed, ToPrimitive};
@@ -16,9 +18,11 @@ use super::quantile::{WeightedValues, weighted_quantile};
 use crate::error::{Error, Result};
 use crate::loss::Loss;
 use crate::maps::MAX_CLASSES;
+use crate::memory;
 use crate::num::real::Real;
 use crate::profile::{ExactProfile, ImageProfile};
 use crate::score::Coding;
+use crate::threads::Cancel;
 
 /// Bits of a mantissa that tell bins apart.
 const MANTISSA_BITS: u32 = 10;
@@ -162,6 +166,14 @@ impl BinnedProfile {
         if self.coding != other.coding || !same_losses {
             return Err(Error::ScoreMismatch);
         }
+        memory::reserve(&mut self.hashes, other.hashes.len(), IMAGES)?;
+        for (part, theirs) in self.parts.iter_mut().zip(&other.parts) {
+            if let (Collected::Steps(steps), Collected::Steps(others)) =
+                (&mut part.collected, &theirs.collected)
+            {
+                memory::reserve(steps, others.len(), IMAGES)?;
+            }
+        }
         self.n_images += other.n_images;
         self.hashes.extend_from_slice(&other.hashes);
         for (part, theirs) in self.parts.iter_mut().zip(&other.parts) {
@@ -177,8 +189,8 @@ impl BinnedProfile {
         Ok(())
     }
 
-    /// Adds images that were profiled exactly.
-    pub fn add(&mut self, profile: &ExactProfile) -> Result<()> {
+    /// Adds images that were profiled exactly: all, or none if it fails.
+    pub fn add(&mut self, profile: &ExactProfile, cancel: &Cancel) -> Result<()> {
         if self.n_classes != profile.n_classes() {
             let (expected, actual) = (self.n_classes, profile.n_classes());
             return Err(Error::ClassCount { image: self.n_images as usize, expected, actual });
@@ -186,32 +198,34 @@ impl BinnedProfile {
         if self.coding != profile.coding() {
             return Err(Error::ScoreMismatch);
         }
-        self.n_images += profile.images().len() as u64;
+        let found: Vec<Addition> = self
+            .parts
+            .iter()
+            .map(|part| Addition::new(profile, &part.loss, cancel))
+            .collect::<Result<_>>()?;
+        let n_images = profile.images().len();
+        memory::reserve(&mut self.hashes, n_images, IMAGES)?;
+        for part in &mut self.parts {
+            if let Collected::Steps(steps) = &mut part.collected {
+                memory::reserve(steps, n_images, IMAGES)?;
+            }
+        }
+        self.n_images += n_images as u64;
         self.hashes.extend(profile.images().iter().map(|image| image.hash));
-        for Part { loss, n_defined, collected } in &mut self.parts {
-            match collected {
-                Collected::Steps(steps) => {
-                    let known = steps.len();
-                    steps.extend(image_critical_values(profile, loss).into_iter().flatten());
-                    *n_defined += (steps.len() - known) as u64;
+        for (part, found) in self.parts.iter_mut().zip(found) {
+            match (&mut part.collected, found) {
+                (Collected::Steps(steps), Addition::Steps(found)) => {
+                    let n_known = steps.len();
+                    steps.extend(found.into_iter().flatten());
+                    part.n_defined += (steps.len() - n_known) as u64;
                 }
-                Collected::Rate(bins) => {
-                    for images in profile.images().chunks(MOST_IMAGES) {
-                        let share = images.len().div_ceil(rayon::current_num_threads());
-                        let found = images
-                            .par_iter()
-                            // Tables for each thread, not for each image: they are large.
-                            .with_min_len(share)
-                            .fold(Rates::default, |mut rates, image| {
-                                rates.add(image, profile.coding(), loss);
-                                rates
-                            })
-                            .reduce_with(Rates::joined);
-                        let Some(found) = found else { continue };
-                        *n_defined += found.n_defined;
-                        bins.iter_mut().zip(found.bins).for_each(|(bin, rate)| *bin += u128::from(rate));
+                (Collected::Rate(bins), Addition::Rates(found)) => {
+                    for rates in found {
+                        part.n_defined += rates.n_defined;
+                        bins.iter_mut().zip(rates.bins).for_each(|(bin, rate)| *bin += u128::from(rate));
                     }
                 }
+                _ => unreachable!("a loss has one kind"),
             }
         }
         Ok(())
@@ -219,15 +233,15 @@ impl BinnedProfile {
 
     /// A lambda at which the losses, known from above, sum to at most the budget: of a binned rate the smallest end of a bin
     /// (or 0), of a loss that is 0 or 1 the smallest of all. `None` if the budget is negative.
-    pub fn lambda_hat(&self, part: usize, budget: &BigRational) -> Option<f64> {
+    pub fn lambda_hat(&self, part: usize, budget: &BigRational, cancel: &Cancel) -> Result<Option<f64>> {
         match &self.parts[part].collected {
             Collected::Steps(steps) => {
                 let equal = steps.iter().map(|_| ());
-                weighted_quantile(&WeightedValues::new(steps, equal, |()| BigRational::one()), budget)
+                weighted_quantile(&WeightedValues::new(steps, equal, |()| 1.0, cancel)?, budget, cancel)
             }
             Collected::Rate(bins) => {
                 if budget.is_negative() {
-                    return None;
+                    return Ok(None);
                 }
                 let limit = (budget * BigRational::from_integer(BigInt::one() << UNIT_BITS)).to_integer();
                 let limit = limit.to_u128().unwrap_or(u128::MAX);
@@ -235,10 +249,10 @@ impl BinnedProfile {
                 for (bin, rate) in bins.iter().enumerate().rev() {
                     above += rate;
                     if above > limit {
-                        return Some(end_of(bin, self.coding));
+                        return Ok(Some(end_of(bin, self.coding)));
                     }
                 }
-                Some(0.0)
+                Ok(Some(0.0))
             }
         }
     }
@@ -262,14 +276,54 @@ impl BinnedProfile {
     }
 
     /// The ends of the bins that hold anything, ascending; or the steps.
-    pub fn jumps(&self, part: usize) -> Vec<f64> {
+    pub fn jumps(&self, part: usize) -> Result<Vec<f64>> {
         match &self.parts[part].collected {
-            Collected::Steps(steps) => steps.clone(),
+            Collected::Steps(steps) => memory::collected(steps.iter().copied(), IMAGES),
             Collected::Rate(bins) => {
                 let held = bins.iter().enumerate().filter(|(_, rate)| **rate > 0);
-                held.map(|(bin, _)| end_of(bin, self.coding)).collect()
+                Ok(held.map(|(bin, _)| end_of(bin, self.coding)).collect())
             }
         }
+    }
+
+    /// About so many numbers of 64 bits are kept.
+    pub fn n_numbers(&self) -> usize {
+        let collected = self.parts.iter().map(|part| match &part.collected {
+            Collected::Rate(bins) => 2 * bins.len(),
+            Collected::Steps(steps) => steps.len(),
+        });
+        self.hashes.len() + collected.sum::<usize>()
+    }
+}
+
+/// What is called so that cannot be had.
+const IMAGES: &str = "what is kept of each image";
+
+/// What some images add to a part.
+enum Addition {
+    Steps(Vec<Option<f64>>),
+    Rates(Vec<Rates>),
+}
+
+impl Addition {
+    fn new(profile: &ExactProfile, loss: &Loss, cancel: &Cancel) -> Result<Self> {
+        if loss.tolerance().is_some() {
+            return Ok(Self::Steps(image_critical_values(profile, loss, cancel)?));
+        }
+        let rates = |images: &[Arc<ImageProfile>]| {
+            let share = images.len().div_ceil(rayon::current_num_threads());
+            images
+                .par_iter()
+                // Tables for each thread, not for each image: they are large.
+                .with_min_len(share)
+                .try_fold(Rates::default, |mut rates, image| {
+                    rates.add(image, profile.coding(), loss, cancel)?;
+                    Ok(rates)
+                })
+                .try_reduce_with(|left, right| Ok(left.joined(right)))
+                .unwrap_or_else(|| Ok(Rates::default()))
+        };
+        profile.images().chunks(MOST_IMAGES).map(rates).collect::<Result<_>>().map(Self::Rates)
     }
 }
 
@@ -289,8 +343,8 @@ impl Default for Rates {
 
 impl Rates {
     /// Adds what the pixels of an image add to the miss rate, bin by bin, rounded up.
-    fn add(&mut self, image: &ImageProfile, coding: Coding, loss: &Loss) {
-        let Some(weights) = loss.pixel_weights(&image.totals) else { return };
+    fn add(&mut self, image: &ImageProfile, coding: Coding, loss: &Loss, cancel: &Cancel) -> Result<()> {
+        let Some(weights) = loss.pixel_weights(&image.totals) else { return Ok(()) };
         self.n_defined += 1;
         let scale = BigRational::from_integer(BigInt::one() << (UNIT_BITS + SPARE_BITS));
         // All of them together weigh at most 1, and rounding adds less than one unit to each: the sum fits 64 bits.
@@ -299,7 +353,8 @@ impl Rates {
         let of_label: Vec<u64> =
             weights.of_class.iter().map(|of| of.map_or(0, |of| weights_up[of])).collect();
         let table: &mut [u64; N_BINS] = self.table.as_mut_slice().try_into().expect("one for each bin");
-        image.for_each(|stored, label| table[bin_of(coding, stored)] += of_label[usize::from(label)]);
+        let add = |stored, label| table[bin_of(coding, stored)] += of_label[usize::from(label)];
+        image.for_each(cancel, add)?;
         // Most bins hold nothing of one image: runs of them are passed over at once.
         for (bins, sums) in self.bins.chunks_mut(RUN).zip(self.table.chunks_mut(RUN)) {
             if sums.iter().fold(0, |any, sum| any | sum) == 0 {
@@ -309,6 +364,7 @@ impl Rates {
                 *bin += std::mem::take(sum).div_ceil(1 << SPARE_BITS);
             }
         }
+        Ok(())
     }
 
     fn joined(mut self, other: Self) -> Self {

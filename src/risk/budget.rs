@@ -10,59 +10,80 @@
 //! is a weighted quantile.
 
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use num_rational::BigRational;
 use num_traits::{One, Zero};
 use rayon::prelude::*;
 
 use super::quantile::{Atoms, WeightedValues, weighted_quantile};
+use crate::error::Result;
 use crate::loss::{Loss, PixelWeights};
+use crate::memory;
 use crate::profile::{ExactProfile, ImageProfile};
 use crate::score::Coding;
+use crate::threads::Cancel;
 
-/// The smallest lambda at which the losses, image `i` counting `shares[i]` times, sum to at most the budget. Images on which
-/// the loss is undefined lose nothing. `None` if the budget is negative.
+/// The smallest lambda at which the losses, image `i` counting `shares[i]` times (each once by default), sum to at most the
+/// budget. Images on which the loss is undefined lose nothing. `None` if the budget is negative.
 pub fn lambda_hat(
     profile: &ExactProfile,
     loss: &Loss,
-    shares: &[BigRational],
+    shares: Option<&[BigRational]>,
     budget: &BigRational,
-) -> Option<f64> {
+    cancel: &Cancel,
+) -> Result<Option<f64>> {
     if loss.tolerance().is_none() {
-        return weighted_quantile(&PixelAtoms::new(profile, loss, shares), budget);
+        return weighted_quantile(&PixelAtoms::new(profile, loss, shares, cancel)?, budget, cancel);
     }
-    let (criticals, shares): (Vec<f64>, Vec<&BigRational>) = image_critical_values(profile, loss)
+    let one = BigRational::one();
+    let (criticals, shares): (Vec<f64>, Vec<&BigRational>) = image_critical_values(profile, loss, cancel)?
         .into_iter()
-        .zip(shares)
+        .enumerate()
+        .map(|(image, critical)| (critical, shares.map_or(&one, |shares| &shares[image])))
         .filter_map(|(critical, share)| Some((critical?, share)))
         .unzip();
-    weighted_quantile(&WeightedValues::new(&criticals, shares, BigRational::clone), budget)
+    let values = WeightedValues::new(&criticals, shares, BigRational::clone, cancel)?;
+    weighted_quantile(&values, budget, cancel)
 }
 
 /// For a loss that is 0 or 1: the lambda of each image from which on it is 0; `None` where it is undefined.
-pub fn image_critical_values(profile: &ExactProfile, loss: &Loss) -> Vec<Option<f64>> {
+pub fn image_critical_values(
+    profile: &ExactProfile,
+    loss: &Loss,
+    cancel: &Cancel,
+) -> Result<Vec<Option<f64>>> {
     let tolerance = loss.tolerance().expect("a loss with a tolerance");
-    profile
-        .images()
-        .par_iter()
-        .map(|image| {
-            let atoms = ImageAtoms::new(image, profile.coding(), loss)?;
-            weighted_quantile(&atoms, tolerance)
-        })
-        .collect()
+    let critical_value = |image: &Arc<ImageProfile>| {
+        cancel.check()?;
+        match ImageAtoms::new(image, profile.coding(), loss) {
+            Some(atoms) => weighted_quantile(&atoms, tolerance, cancel),
+            None => Ok(None),
+        }
+    };
+    let found = profile.images().par_iter().map(critical_value);
+    memory::gathered(found, "the critical values of images")?.into_iter().collect()
 }
 
 /// At most `limit` of the lambdas at which the risk jumps, spread evenly over the pixels (or images), in no order.
-pub fn jumps(profile: &ExactProfile, loss: &Loss, limit: usize) -> Vec<f64> {
+pub fn jumps(profile: &ExactProfile, loss: &Loss, limit: usize, cancel: &Cancel) -> Result<Vec<f64>> {
     let spread = |n: usize| n.div_ceil(limit).max(1);
     if loss.tolerance().is_some() {
-        let jumps = image_critical_values(profile, loss);
-        return jumps.into_iter().flatten().step_by(spread(profile.images().len())).collect();
+        let jumps = image_critical_values(profile, loss, cancel)?;
+        return Ok(jumps.into_iter().flatten().step_by(spread(profile.images().len())).collect());
     }
-    let coding = profile.coding();
-    let blocks = profile.images().iter().flat_map(|image| &image.blocks);
-    let values = blocks.flat_map(|block| block.values.to_doubles());
-    values.step_by(spread(profile.n_values())).map(|value| coding.decode(value)).collect()
+    let (coding, n_values) = (profile.coding(), profile.n_values());
+    let step = spread(n_values);
+    let mut jumps = memory::with_room(n_values.div_ceil(step), "the jumps of the risk")?;
+    let mut next = 0; // counted from the beginning of a block
+    for block in profile.images().iter().flat_map(|image| &image.blocks) {
+        cancel.check()?;
+        let values = block.values.to_doubles().skip(next).step_by(step);
+        jumps.extend(values.map(|value| coding.decode(value)));
+        let len = block.labels.len();
+        next = if next < len { step - 1 - (len - 1 - next) % step } else { next - len };
+    }
+    Ok(jumps)
 }
 
 /// Marks a label that a loss does not look at.
@@ -77,18 +98,30 @@ struct PixelAtoms<'a> {
 }
 
 impl<'a> PixelAtoms<'a> {
-    fn new(profile: &'a ExactProfile, loss: &Loss, shares: &[BigRational]) -> Self {
+    fn new(
+        profile: &'a ExactProfile,
+        loss: &Loss,
+        shares: Option<&[BigRational]>,
+        cancel: &Cancel,
+    ) -> Result<Self> {
+        let one = BigRational::one();
+        let n_cells = profile.images().len() * profile.n_classes();
         let mut weights = Vec::new();
-        let mut index = Vec::with_capacity(profile.images().len() * profile.n_classes());
-        for (image, share) in profile.images().iter().zip(shares) {
+        let mut index = memory::with_room(n_cells, "the weights of values")?;
+        for (i, image) in profile.images().iter().enumerate() {
+            let share = shares.map_or(&one, |shares| &shares[i]);
+            cancel.check()?;
             let of_image = loss.pixel_weights(&image.totals);
+            memory::reserve(&mut weights, profile.n_classes(), "the weights of values")?;
             push_weights(of_image.as_ref(), profile.n_classes(), share, &mut weights, &mut index);
         }
-        Self { profile, weights, index }
+        Ok(Self { profile, weights, index })
     }
 }
 
 impl Atoms for PixelAtoms<'_> {
+    type Weight = BigRational;
+
     fn weights(&self) -> &[BigRational] {
         &self.weights
     }
@@ -97,10 +130,10 @@ impl Atoms for PixelAtoms<'_> {
         self.profile.images().len()
     }
 
-    fn visit(&self, part: usize, visit: impl FnMut(u64, usize)) {
+    fn visit(&self, part: usize, cancel: &Cancel, visit: impl FnMut(u64, usize)) -> Result<()> {
         let n_classes = self.profile.n_classes();
         let index = &self.index[part * n_classes..][..n_classes];
-        visit_image(&self.profile.images()[part], self.profile.coding(), index, visit);
+        visit_image(&self.profile.images()[part], self.profile.coding(), index, cancel, visit)
     }
 
     fn keys(&self) -> RangeInclusive<u64> {
@@ -115,13 +148,14 @@ impl Atoms for PixelAtoms<'_> {
         self.profile.coding().decode_key(key)
     }
 
-    fn counts(&self) -> Vec<u64> {
-        let mut counts = vec![0; self.weights.len()];
+    fn counts(&self, cancel: &Cancel) -> Result<Vec<u64>> {
+        let what = "the number of values of each weight";
+        let mut counts = memory::filled(0, self.weights.len(), what, cancel)?;
         let missed = self.profile.images().iter().flat_map(|image| &image.missed);
         for (&weight, missed) in self.index.iter().zip(missed).filter(|(weight, _)| **weight != UNUSED) {
             counts[weight as usize] += missed;
         }
-        counts
+        Ok(counts)
     }
 }
 
@@ -144,6 +178,8 @@ impl<'a> ImageAtoms<'a> {
 }
 
 impl Atoms for ImageAtoms<'_> {
+    type Weight = BigRational;
+
     fn weights(&self) -> &[BigRational] {
         &self.weights
     }
@@ -152,8 +188,8 @@ impl Atoms for ImageAtoms<'_> {
         1
     }
 
-    fn visit(&self, _part: usize, visit: impl FnMut(u64, usize)) {
-        visit_image(self.image, self.coding, &self.index, visit);
+    fn visit(&self, _part: usize, cancel: &Cancel, visit: impl FnMut(u64, usize)) -> Result<()> {
+        visit_image(self.image, self.coding, &self.index, cancel, visit)
     }
 
     fn keys(&self) -> RangeInclusive<u64> {
@@ -182,15 +218,22 @@ fn push_weights(
         return;
     };
     let first = weights.len();
-    weights.extend(of_image.weights.iter().map(|weight| weight * share));
+    let shared = |weight: &BigRational| if share.is_one() { weight.clone() } else { weight * share };
+    weights.extend(of_image.weights.iter().map(shared));
     index.extend(of_image.of_class.iter().map(|of| of.map_or(UNUSED, |of| (first + of) as u32)));
 }
 
-fn visit_image(image: &ImageProfile, coding: Coding, index: &[u32], mut visit: impl FnMut(u64, usize)) {
-    image.for_each(|stored, label| {
+fn visit_image(
+    image: &ImageProfile,
+    coding: Coding,
+    index: &[u32],
+    cancel: &Cancel,
+    mut visit: impl FnMut(u64, usize),
+) -> Result<()> {
+    image.for_each(cancel, |stored, label| {
         let weight = index[usize::from(label)];
         if weight != UNUSED {
             visit(coding.key(stored), weight as usize);
         }
-    });
+    })
 }

@@ -2,6 +2,7 @@
 
 pub mod binned;
 pub mod budget;
+pub mod curve;
 pub mod quantile;
 
 pub use self::binned::BinnedProfile;

@@ -17,10 +17,13 @@ use std::hash::Hash;
 use std::ops::RangeInclusive;
 
 use num_rational::BigRational;
-use num_traits::{Signed, ToPrimitive, Zero};
+use num_traits::Signed;
 use rayon::prelude::*;
 
-use crate::num::exact::sum_fits;
+use crate::error::{Error, Result};
+use crate::memory;
+use crate::num::exact::Weight;
+use crate::threads::Cancel;
 
 /// Digits of one round of the selection, as a power of two.
 const DIGIT_BITS: u32 = 13;
@@ -29,6 +32,11 @@ const DIGITS: usize = 1 << DIGIT_BITS;
 /// Below so many atoms, and where this share of all is left, a sort is as good.
 const FEW: u64 = 4096;
 const SMALL_SHARE: u64 = 64;
+/// More are not sorted at once.
+const MANY: u64 = 1 << 20;
+
+/// Weights between two looks at whether to go on.
+const RUN: usize = 1 << 10;
 
 /// Bits of a fixed-point sum.
 const SUM_BITS: i64 = 62;
@@ -36,14 +44,17 @@ const SUM_BITS: i64 = 62;
 /// A weighted multiset, in parts that can be walked in parallel. Values are known by keys: whole numbers in the order of
 /// the values, from 1. Key 0 is that of the least `t`, above which all atoms that are visited lie.
 pub trait Atoms: Sync {
+    /// What atoms weigh.
+    type Weight: Weight;
+
     /// The weights that atoms refer to; none is negative.
-    fn weights(&self) -> &[BigRational];
+    fn weights(&self) -> &[Self::Weight];
 
     /// Number of parts.
     fn n_parts(&self) -> usize;
 
     /// Calls `visit(key, index of its weight)` for each atom of a part.
-    fn visit(&self, part: usize, visit: impl FnMut(u64, usize));
+    fn visit(&self, part: usize, cancel: &Cancel, visit: impl FnMut(u64, usize)) -> Result<()>;
 
     /// A range that holds all keys.
     fn keys(&self) -> RangeInclusive<u64>;
@@ -57,37 +68,76 @@ pub trait Atoms: Sync {
     fn value(&self, key: u64) -> f64;
 
     /// The number of atoms above a key with each weight.
-    fn counts_above(&self, limit: u64) -> Vec<u64> {
-        let zeros = || vec![0_u64; self.weights().len()];
-        (0..self.n_parts())
-            .into_par_iter()
-            .fold(zeros, |mut counts, part| {
-                self.visit(part, |key, weight| counts[weight] += u64::from(key > limit));
-                counts
-            })
-            .reduce(zeros, |mut left, right| {
-                left.iter_mut().zip(right).for_each(|(l, r)| *l += r);
-                left
-            })
+    fn counts_above(&self, limit: u64, cancel: &Cancel) -> Result<Vec<u64>> {
+        let zeros =
+            || memory::filled(0_u64, self.weights().len(), "the number of values of each weight", cancel);
+        let join = |mut left: Vec<u64>, right: Vec<u64>| {
+            left.iter_mut().zip(right).for_each(|(l, r)| *l += r);
+            left
+        };
+        let add = |counts: &mut Vec<u64>, key, weight: usize| counts[weight] += u64::from(key > limit);
+        fold(self, zeros, join, add, cancel)
     }
 
     /// The number of atoms with each weight.
-    fn counts(&self) -> Vec<u64> {
-        self.counts_above(0)
+    fn counts(&self, cancel: &Cancel) -> Result<Vec<u64>> {
+        self.counts_above(0, cancel)
+    }
+}
+
+/// Folds `add(key, index of its weight)` over all atoms, in a few tallies at a time: they are large.
+fn fold<A: Atoms + ?Sized, T: Send>(
+    atoms: &A,
+    new: impl Fn() -> Result<T> + Sync + Send,
+    join: impl Fn(T, T) -> T + Sync + Send,
+    add: impl Fn(&mut T, u64, usize) + Sync,
+    cancel: &Cancel,
+) -> Result<T> {
+    let n_parts = atoms.n_parts();
+    let folded = (0..n_parts)
+        .into_par_iter()
+        .with_min_len(n_parts.div_ceil(2 * rayon::current_num_threads()).max(1))
+        .try_fold(
+            || None,
+            |folded, part| {
+                cancel.check()?;
+                let mut folded = match folded {
+                    Some(folded) => folded,
+                    None => new()?,
+                };
+                atoms.visit(part, cancel, |key, weight| add(&mut folded, key, weight))?;
+                Ok(Some(folded))
+            },
+        )
+        .try_reduce(
+            || None,
+            |left, right| match (left, right) {
+                (Some(left), Some(right)) => Ok(Some(join(left, right))),
+                (left, right) => Ok(left.or(right)),
+            },
+        );
+    match folded? {
+        Some(folded) => Ok(folded),
+        None => new(),
     }
 }
 
 /// The quantile; `None` if the budget is negative.
-pub fn weighted_quantile<A: Atoms>(atoms: &A, budget: &BigRational) -> Option<f64> {
+pub fn weighted_quantile<A: Atoms>(atoms: &A, budget: &BigRational, cancel: &Cancel) -> Result<Option<f64>> {
     if budget.is_negative() {
-        return None;
+        return Ok(None);
     }
-    let counts = atoms.counts();
-    let fixed = FixedPoint::new(atoms.weights(), &counts, budget);
-    if fixed.fits(fixed.total(&counts)).unwrap_or_else(|| sum_fits(atoms.weights(), &counts, budget)) {
-        return Some(atoms.value(0));
+    let counts = atoms.counts(cancel)?;
+    let fixed = FixedPoint::new(atoms.weights(), &counts, budget, cancel)?;
+    let all_fit = match fixed.fits(fixed.total(&counts)) {
+        Some(fit) => fit,
+        None => Weight::sum_fits(atoms.weights(), &counts, budget, cancel)?,
+    };
+    drop(counts);
+    if all_fit {
+        return Ok(Some(atoms.value(0)));
     }
-    Some(Selection { atoms, budget, fixed }.smallest_fitting())
+    Selection { atoms, budget, fixed, cancel }.smallest_fitting().map(Some)
 }
 
 /// Weights and budget in units of `2^-shift`, rounded down.
@@ -99,20 +149,23 @@ struct FixedPoint {
 }
 
 impl FixedPoint {
-    fn new(weights: &[BigRational], counts: &[u64], budget: &BigRational) -> Self {
+    fn new<W: Weight>(weights: &[W], counts: &[u64], budget: &BigRational, cancel: &Cancel) -> Result<Self> {
         let n_atoms: u64 = counts.iter().sum();
-        let total: f64 =
-            weights.iter().zip(counts).map(|(w, &c)| w.to_f64().unwrap_or(f64::MAX) * c as f64).sum();
+        let mut total = 0.0;
+        for (weights, counts) in weights.chunks(RUN).zip(counts.chunks(RUN)) {
+            cancel.check()?;
+            weights.iter().zip(counts).for_each(|(w, &c)| total += w.to_float() * c as f64);
+        }
         // One bit of slack covers the rounding of `total`.
         let shift = SUM_BITS - (total.log2().ceil().clamp(-1e3, 2e3) as i64).max(0) - 1;
-        let floor = |x: &BigRational| {
-            let (numer, denom) = (x.numer(), x.denom());
-            let scaled = if shift >= 0 { (numer << shift) / denom } else { numer / (denom << -shift) };
-            scaled.to_u64().unwrap_or(u64::MAX)
-        };
         // What exceeds any sum need not be told apart.
-        let budget = floor(budget).min(1 << 63);
-        Self { weights: weights.iter().map(floor).collect(), budget, error: n_atoms }
+        let budget = budget.scaled(shift).min(1 << 63);
+        let mut scaled = memory::with_room(weights.len(), "the weights of values")?;
+        for weights in weights.chunks(RUN) {
+            cancel.check()?;
+            scaled.extend(weights.iter().map(|weight| weight.scaled(shift)));
+        }
+        Ok(Self { weights: scaled, budget, error: n_atoms })
     }
 
     fn total(&self, counts: &[u64]) -> u64 {
@@ -151,36 +204,40 @@ struct Selection<'a, A> {
     atoms: &'a A,
     budget: &'a BigRational,
     fixed: FixedPoint,
+    cancel: &'a Cancel,
 }
 
 impl<A: Atoms> Selection<'_, A> {
-    fn smallest_fitting(&self) -> f64 {
+    fn smallest_fitting(&self) -> Result<f64> {
         let n_atoms = self.fixed.error;
         let mut cluster = Cluster { keys: self.atoms.keys(), n_atoms, above: 0 };
         let mut scale = self.atoms.usual_keys();
         while cluster.keys.start() < cluster.keys.end() {
-            let is_small = cluster.n_atoms <= FEW.max(n_atoms / SMALL_SHARE);
-            let parts = if is_small { self.values(&cluster) } else { self.digits(&cluster, &scale) };
-            cluster = self.last_fitting(parts);
+            let is_small = cluster.n_atoms <= FEW.max((n_atoms / SMALL_SHARE).min(MANY));
+            let parts = if is_small { self.values(&cluster)? } else { self.digits(&cluster, &scale)? };
+            cluster = self.last_fitting(parts)?;
             scale = cluster.keys.clone();
         }
-        self.atoms.value(*cluster.keys.start())
+        Ok(self.atoms.value(*cluster.keys.start()))
     }
 
     /// The last of the clusters, which descend, whose largest value fits the budget: the quantile is in there.
-    fn last_fitting(&self, mut clusters: Vec<Cluster>) -> Cluster {
+    fn last_fitting(&self, mut clusters: Vec<Cluster>) -> Result<Cluster> {
         // From the top: surely within the budget, then too close to tell, then surely beyond it.
         let first_unsure = clusters.partition_point(|c| self.fixed.fits(c.above) == Some(true));
         let first_beyond = clusters.partition_point(|c| self.fixed.fits(c.above) != Some(false));
-        let n_fitting = clusters[first_unsure..first_beyond].partition_point(|c| {
-            let counts = self.atoms.counts_above(*c.keys.end());
-            sum_fits(self.atoms.weights(), &counts, self.budget)
-        });
-        clusters.swap_remove(first_unsure + n_fitting - 1)
+        let (mut low, mut high) = (first_unsure, first_beyond);
+        while low < high {
+            let middle = usize::midpoint(low, high);
+            let counts = self.atoms.counts_above(*clusters[middle].keys.end(), self.cancel)?;
+            let fits = Weight::sum_fits(self.atoms.weights(), &counts, self.budget, self.cancel)?;
+            if fits { low = middle + 1 } else { high = middle }
+        }
+        Ok(clusters.swap_remove(low - 1))
     }
 
     /// Splits a cluster by the next digit of its keys on a scale; what is off the scale has its first or last digit.
-    fn digits(&self, cluster: &Cluster, scale: &RangeInclusive<u64>) -> Vec<Cluster> {
+    fn digits(&self, cluster: &Cluster, scale: &RangeInclusive<u64>) -> Result<Vec<Cluster>> {
         let (start, end) = (*scale.start(), *scale.end());
         let shift = (u64::BITS - (end - start).leading_zeros()).saturating_sub(DIGIT_BITS);
         let join = |mut left: Vec<Digit>, right: Vec<Digit>| {
@@ -198,10 +255,10 @@ impl<A: Atoms> Selection<'_, A> {
                 digit.weight += weight;
                 digit.count += 1;
             },
-        );
+        )?;
         let mut above = cluster.above;
         let occupied = digits.iter().enumerate().rev().filter(|(_, digit)| digit.count > 0);
-        occupied
+        let clusters = occupied
             .map(|(index, digit)| {
                 let index = index as u64;
                 let first = if index == 0 { *cluster.keys.start() } else { start + (index << shift) };
@@ -211,20 +268,21 @@ impl<A: Atoms> Selection<'_, A> {
                 above += digit.weight;
                 part
             })
-            .collect()
+            .collect();
+        Ok(clusters)
     }
 
     /// Splits a cluster into its values.
-    fn values(&self, cluster: &Cluster) -> Vec<Cluster> {
+    fn values(&self, cluster: &Cluster) -> Result<Vec<Cluster>> {
         let join = |mut left: Vec<_>, mut right: Vec<_>| {
             left.append(&mut right);
             left
         };
         let mut atoms =
-            self.visit_all(cluster, Vec::new, join, |atoms, key, weight| atoms.push((key, weight)));
+            self.visit_all(cluster, Vec::new, join, |atoms, key, weight| atoms.push((key, weight)))?;
         atoms.sort_unstable_by(|left, right| right.cmp(left));
         let mut above = cluster.above;
-        atoms
+        let clusters = atoms
             .chunk_by(|left, right| left.0 == right.0)
             .map(|equals| {
                 let key = equals[0].0;
@@ -232,7 +290,8 @@ impl<A: Atoms> Selection<'_, A> {
                 above += equals.iter().map(|(_, weight)| weight).sum::<u64>();
                 part
             })
-            .collect()
+            .collect();
+        Ok(clusters)
     }
 
     /// Folds `add(key, rounded weight)` over the atoms of a cluster.
@@ -242,29 +301,21 @@ impl<A: Atoms> Selection<'_, A> {
         new: impl Fn() -> T + Sync + Send,
         join: impl Fn(T, T) -> T + Sync + Send,
         add: impl Fn(&mut T, u64, u64) + Sync,
-    ) -> T {
+    ) -> Result<T> {
         let (start, span) = (*cluster.keys.start(), cluster.keys.end() - cluster.keys.start());
-        let n_parts = self.atoms.n_parts();
-        (0..n_parts)
-            .into_par_iter()
-            // A tally per thread, more or less, not one per part: they are large.
-            .with_min_len(n_parts.div_ceil(2 * rayon::current_num_threads()))
-            .fold(&new, |mut folded, part| {
-                self.atoms.visit(part, |key, weight| {
-                    if key.wrapping_sub(start) <= span {
-                        add(&mut folded, key, self.fixed.weights[weight]);
-                    }
-                });
-                folded
-            })
-            .reduce(&new, join)
+        let add = |folded: &mut T, key: u64, weight: usize| {
+            if key.wrapping_sub(start) <= span {
+                add(folded, key, self.fixed.weights[weight]);
+            }
+        };
+        fold(self.atoms, || Ok(new()), join, add, self.cancel)
     }
 }
 
 /// Plain values with a weight each, as atoms.
-pub struct WeightedValues<'a> {
+pub struct WeightedValues<'a, W> {
     values: &'a [f64],
-    weights: Vec<BigRational>,
+    weights: Vec<W>,
     index: Vec<usize>,
     /// The place of the least `t` in the order of floats.
     least: i64,
@@ -282,26 +333,40 @@ fn at_place(place: i64) -> f64 {
     if place < 0 { -magnitude } else { magnitude }
 }
 
-impl<'a> WeightedValues<'a> {
-    /// Values must be finite. Equal weights are kept once, and only those are made `exact`: there are few.
-    pub fn new<W: Eq + Hash>(
+impl<'a, W: Weight> WeightedValues<'a, W> {
+    /// Values must be finite, and as many as weights. Equal weights are kept once, and only those are made `exact`.
+    pub fn new<G: Eq + Hash + Copy>(
         values: &'a [f64],
-        weights: impl IntoIterator<Item = W>,
-        exact: impl Fn(W) -> BigRational,
-    ) -> Self {
-        let mut places: HashMap<W, usize> = HashMap::new();
-        let index = weights
-            .into_iter()
-            .map(|weight| {
-                let next = places.len();
-                *places.entry(weight).or_insert(next)
-            })
-            .collect();
-        let mut weights = vec![BigRational::zero(); places.len()];
-        for (weight, place) in places {
-            weights[place] = exact(weight);
+        weights: impl IntoIterator<Item = G>,
+        exact: impl Fn(G) -> W,
+        cancel: &Cancel,
+    ) -> Result<Self> {
+        const WHAT: &str = "the weights of values";
+        let mut places: HashMap<G, usize> = HashMap::new();
+        let mut index = memory::with_room(values.len(), WHAT)?;
+        let mut found = Vec::new();
+        let mut last: Option<(G, usize)> = None;
+        for (i, given) in weights.into_iter().enumerate() {
+            if i % RUN == 0 {
+                cancel.check()?;
+            }
+            let place = match last {
+                Some((weight, place)) if weight == given => place,
+                _ => {
+                    places.try_reserve(1).map_err(|_| Error::Memory {
+                        what: WHAT,
+                        bytes: 2 * (size_of::<G>() as u128 + 8) * places.len() as u128,
+                    })?;
+                    *places.entry(given).or_insert(found.len())
+                }
+            };
+            if place == found.len() {
+                memory::push(&mut found, exact(given), WHAT)?;
+            }
+            last = Some((given, place));
+            index.push(place);
         }
-        Self { values, weights, index, least: 0 }
+        Ok(Self { values, weights: found, index, least: 0 })
     }
 
     /// Lets the quantile be as small as a finite number, instead of 0.
@@ -315,8 +380,10 @@ impl<'a> WeightedValues<'a> {
 /// Values of one part of [`WeightedValues`].
 const PART: usize = 1 << 16;
 
-impl Atoms for WeightedValues<'_> {
-    fn weights(&self) -> &[BigRational] {
+impl<W: Weight> Atoms for WeightedValues<'_, W> {
+    type Weight = W;
+
+    fn weights(&self) -> &[W] {
         &self.weights
     }
 
@@ -324,7 +391,7 @@ impl Atoms for WeightedValues<'_> {
         self.values.len().div_ceil(PART)
     }
 
-    fn visit(&self, part: usize, mut visit: impl FnMut(u64, usize)) {
+    fn visit(&self, part: usize, _: &Cancel, mut visit: impl FnMut(u64, usize)) -> Result<()> {
         let first = part * PART;
         let last = (first + PART).min(self.values.len());
         // What is not above the least t is never above anything.
@@ -332,6 +399,7 @@ impl Atoms for WeightedValues<'_> {
             .map(|i| (place(self.values[i]), self.index[i]))
             .filter(|(place, _)| *place > self.least)
             .for_each(|(place, weight)| visit(place.abs_diff(self.least), weight));
+        Ok(())
     }
 
     fn keys(&self) -> RangeInclusive<u64> {
@@ -345,8 +413,6 @@ impl Atoms for WeightedValues<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::convert::identity;
-
     use super::*;
 
     fn ratio(numer: i64, denom: i64) -> BigRational {
@@ -354,8 +420,9 @@ mod tests {
     }
 
     fn quantile(values: &[f64], weights: &[(i64, i64)], budget: (i64, i64)) -> Option<f64> {
-        let weights = weights.iter().map(|&(n, d)| ratio(n, d));
-        weighted_quantile(&WeightedValues::new(values, weights, identity), &ratio(budget.0, budget.1))
+        let (weights, cancel) = (weights.iter().copied(), Cancel::default());
+        let values = WeightedValues::new(values, weights, |(n, d)| ratio(n, d), &cancel).unwrap();
+        weighted_quantile(&values, &ratio(budget.0, budget.1), &cancel).unwrap()
     }
 
     #[test]
@@ -392,12 +459,10 @@ mod tests {
     #[test]
     fn values_of_any_sign() {
         // A correction to thresholds, in [-1, 1]: at the least of them everything is in.
-        let (values, ones) = ([-1.0, -0.5, -0.25, -0.25, -0.0, 0.5], || (0..6).map(|_| ratio(1, 1)));
+        let (values, cancel) = ([-1.0, -0.5, -0.25, -0.25, -0.0, 0.5], Cancel::default());
         let correction = |budget, least| {
-            weighted_quantile(
-                &WeightedValues::new(&values, ones(), identity).down_to(least),
-                &ratio(budget, 1),
-            )
+            let values = WeightedValues::new(&values, [(); 6], |()| 1.0, &cancel).unwrap();
+            weighted_quantile(&values.down_to(least), &ratio(budget, 1), &cancel).unwrap()
         };
         let expected = [0.5, 0.0, -0.25, -0.25, -0.5, -1.0, -1.0];
         assert_eq!([0, 1, 2, 3, 4, 5, 6].map(|budget| correction(budget, -1.0).unwrap()), expected);

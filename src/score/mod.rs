@@ -35,6 +35,7 @@ use crate::error::Result;
 use crate::maps::{Band, LabelMaps, PlanesMut, ScoreMaps, Scratch, Tile, TileReader};
 use crate::num::real::Real;
 use crate::place::Place;
+use crate::threads::Cancel;
 
 /// Calls `$body` with `$tile` bound to the values, once per float type.
 macro_rules! with_values {
@@ -67,9 +68,11 @@ pub trait Score<R: Real>: Send + Sync {
         reader: &mut TileReader<'_, R>,
         band: &Band,
         _work: &mut StreamWork<R>,
+        cancel: &Cancel,
         visit: &mut Visit<'_, R>,
     ) -> Result<()> {
         for pixels in band.runs(reader.tile_len()) {
+            cancel.check()?;
             visit(pixels.clone(), &reader.read(pixels))?;
         }
         Ok(())
@@ -212,11 +215,12 @@ pub fn for_each_tile<R: Real>(
     score: &dyn Score<R>,
     band: &Band,
     buffers: &mut Buffers<R>,
+    cancel: &Cancel,
     mut visit: impl FnMut(&mut Spot<'_, R>) -> Result<()>,
 ) -> Result<()> {
     let Buffers { scratch, codes, stream, work } = buffers;
     let mut reader = maps.tiles(band.image, scratch);
-    score.stream(&mut reader, band, stream, &mut |pixels, tile| {
+    score.stream(&mut reader, band, stream, cancel, &mut |pixels, tile| {
         if let Some(labels) = labels {
             labels.read(band.image, pixels.clone(), codes)?;
         }

@@ -21,9 +21,11 @@ use ndarray::ArrayViewMut2;
 use super::{Activations, Coding, Cutoffs, Lac, Loaded, Score, Spot, ValueBuffers, Values, Visit, Work};
 use crate::error::Result;
 use crate::maps::{Band, PlanesMut, Tile, TileReader, padded};
+use crate::memory;
 use crate::num::real::Real;
 use crate::place::Grid;
 use crate::simd::{apply, vectorised};
+use crate::threads::Cancel;
 
 /// The score.
 pub struct Sacp<R> {
@@ -99,12 +101,13 @@ impl<R: Real> Score<R> for Sacp<R> {
         reader: &mut TileReader<'_, R>,
         band: &Band,
         rows: &mut Rows<R>,
+        cancel: &Cancel,
         visit: &mut Visit<'_, R>,
     ) -> Result<()> {
         let Grid { height, width, .. } = reader.grid();
         let window = self.settings.window;
         let blend = Blend::new(self.settings, self.coding());
-        rows.reset(reader.n_classes(), height, width, window);
+        rows.reset(reader.n_classes(), height, width, window)?;
         let (first_row, last_row) = (band.pixels.start / width, band.pixels.end.div_ceil(width));
         let mut row = first_row;
         let mut next = (usize::MAX, 0); // slice, and its first row that is not in the ring
@@ -116,7 +119,8 @@ impl<R: Real> Score<R> for Sacp<R> {
             }
             let end = (y + block + window / 2).min(height);
             while next.1 < end {
-                let new = rows.contiguous(next.1..end);
+                cancel.check()?;
+                let new = rows.contiguous(next.1..end.min(next.1 + LOADED));
                 let first = slice * height * width;
                 let pixels = first + new.start * width..first + new.end * width;
                 let place = reader.place(pixels);
@@ -125,7 +129,7 @@ impl<R: Real> Score<R> for Sacp<R> {
                 self.base.load(&mut Spot { tile, place, codes: None, work }, &mut slot)?;
                 next.1 = new.end;
             }
-            rows.blend(y..y + block, height, &blend);
+            rows.blend(y..y + block, height, &blend, cancel)?;
             let pixels = band.pixels.start.max(row * width)..band.pixels.end.min((row + block) * width);
             let tile = rows.tile(pixels.start - row * width, pixels.len());
             visit(pixels, &tile)?;
@@ -163,6 +167,12 @@ impl<R: Real> Score<R> for Sacp<R> {
 /// Rows that are blended at once.
 const BLOCK: usize = 8;
 
+/// Rows that are loaded at once.
+const LOADED: usize = 2 * BLOCK;
+
+/// What errors call the buffers.
+const WINDOW: &str = "the rows under a window";
+
 /// The base scores of some rows, and some blended rows.
 #[derive(Default)]
 pub struct Rows<R> {
@@ -183,13 +193,14 @@ pub struct Rows<R> {
 }
 
 impl<R: Real> Rows<R> {
-    fn reset(&mut self, n_classes: usize, height: usize, width: usize, window: usize) {
+    fn reset(&mut self, n_classes: usize, height: usize, width: usize, window: usize) -> Result<()> {
         (self.n_classes, self.width, self.window) = (n_classes, width, window);
         self.ring_len = height.min(BLOCK + window - 1);
-        self.ring.resize(n_classes * self.ring_stride(), R::zero());
-        self.first.resize(self.ring_len * width, 0);
-        self.line.resize(width + window - 1, R::zero());
-        self.blended.resize(n_classes * padded(BLOCK * width), R::zero());
+        let ring = n_classes * self.ring_stride();
+        memory::resize(&mut self.ring, ring, R::zero(), WINDOW)?;
+        memory::resize(&mut self.first, self.ring_len * width, 0, WINDOW)?;
+        memory::resize(&mut self.line, width + window - 1, R::zero(), WINDOW)?;
+        memory::resize(&mut self.blended, n_classes * padded(BLOCK * width), R::zero(), WINDOW)
     }
 
     /// From one class to the next in the ring.
@@ -215,16 +226,22 @@ impl<R: Real> Rows<R> {
         &self.ring[class * self.ring_stride() + y % self.ring_len * self.width..][..self.width]
     }
 
-    fn blend(&mut self, rows: Range<usize>, height: usize, blend: &Blend<R>) {
+    fn blend(&mut self, rows: Range<usize>, height: usize, blend: &Blend<R>, cancel: &Cancel) -> Result<()> {
         match self.window {
-            3 => self.blend_window::<3>(rows, height, blend),
-            5 => self.blend_window::<5>(rows, height, blend),
-            7 => self.blend_window::<7>(rows, height, blend),
-            _ => self.blend_window::<ANY>(rows, height, blend),
+            3 => self.blend_window::<3>(rows, height, blend, cancel),
+            5 => self.blend_window::<5>(rows, height, blend, cancel),
+            7 => self.blend_window::<7>(rows, height, blend, cancel),
+            _ => self.blend_window::<ANY>(rows, height, blend, cancel),
         }
     }
 
-    fn blend_window<const W: usize>(&mut self, rows: Range<usize>, height: usize, blend: &Blend<R>) {
+    fn blend_window<const W: usize>(
+        &mut self,
+        rows: Range<usize>,
+        height: usize,
+        blend: &Blend<R>,
+        cancel: &Cancel,
+    ) -> Result<()> {
         let (half, width, stride) = (self.window / 2, self.width, padded(BLOCK * self.width));
         let mut line = std::mem::take(&mut self.line);
         let mut blended = std::mem::take(&mut self.blended);
@@ -232,6 +249,7 @@ impl<R: Real> Rows<R> {
         // Label by label: the rows of one label stay in a first-level cache.
         for class in 0..self.n_classes {
             for (i, y) in rows.clone().enumerate() {
+                cancel.check()?;
                 sources.clear();
                 sources.extend((0..self.window).map(|i| {
                     let source = mirrored(y as isize + i as isize - half as isize, height);
@@ -250,6 +268,7 @@ impl<R: Real> Rows<R> {
             }
         }
         (self.line, self.blended) = (line, blended);
+        Ok(())
     }
 
     /// Pixels of the blended rows.

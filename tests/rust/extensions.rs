@@ -166,7 +166,9 @@ fn check_margin<E: Scores>(shape: Shape, seed: u64) -> Result<(), TestCaseError>
             }
             prop_assert_eq!(&found.coverage[i], &[Coverage { missed, totals, sizes: set_sizes }]);
             let mut profiled = Vec::new();
-            found.profile[i].for_each(|value, label| profiled.push((value, label)));
+            found.profile[i]
+                .for_each(&Cancel::default(), |value, label| profiled.push((value, label)))
+                .unwrap();
             prop_assert_eq!(profiled, values);
         }
     }

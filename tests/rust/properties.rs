@@ -416,14 +416,15 @@ fn signed(value: f64, random: &mut Random) -> f64 {
 fn check_quantile(atoms: &[(f64, BigRational)], last: &[usize], least: f64) -> Result<(), TestCaseError> {
     let values: Vec<f64> = atoms.iter().map(|(value, _)| *value).collect();
     let weights = atoms.iter().map(|(_, weight)| weight);
-    let weighted = WeightedValues::new(&values, weights, BigRational::clone).down_to(least);
+    let weighted =
+        WeightedValues::new(&values, weights, BigRational::clone, &Cancel::default()).unwrap().down_to(least);
     let mut sorted: Vec<_> = atoms.iter().collect();
     sorted.sort_by(|left, right| right.0.total_cmp(&left.0));
     for &last in last {
         let partial_sum: BigRational = sorted[..last].iter().map(|(_, weight)| weight).sum();
         for budget in [&partial_sum - tiny(), partial_sum.clone(), partial_sum + tiny()] {
             prop_assert_eq!(
-                weighted_quantile(&weighted, &budget),
+                weighted_quantile(&weighted, &budget, &Cancel::default()).unwrap(),
                 quantile_twin(atoms, &budget, least),
                 "{} {}",
                 budget,
@@ -449,9 +450,9 @@ proptest! {
         seed: u64,
     ) {
         let values: Vec<f64> = atoms.iter().map(|(value, _)| *value).collect();
-        let weighted = WeightedValues::new(&values, atoms.iter().map(|(_, weight)| weight), BigRational::clone);
+        let weighted = WeightedValues::new(&values, atoms.iter().map(|(_, weight)| weight), BigRational::clone, &Cancel::default()).unwrap();
         let budget = ratio(budget.0, budget.1);
-        prop_assert_eq!(weighted_quantile(&weighted, &budget), quantile_twin(&atoms, &budget, 0.0));
+        prop_assert_eq!(weighted_quantile(&weighted, &budget, &Cancel::default()).unwrap(), quantile_twin(&atoms, &budget, 0.0));
         let last = [last.index(atoms.len() + 1)];
         check_quantile(&atoms, &last, 0.0)?;
         let mut random = Random(seed);
@@ -512,7 +513,8 @@ fn check_lambda_hat<E: Scores>(shape: Shape, seed: u64, spec: Spec) -> Result<()
         for budget in [&met - tiny(), met.clone(), met + tiny(), any] {
             let expected =
                 if budget.is_negative() { None } else { twin.lambda_hat(&criticals, &shares, &budget) };
-            let found = lambda_hat(&profile, &twin.loss(), &shares, &budget);
+            let found =
+                lambda_hat(&profile, &twin.loss(), Some(&shares), &budget, &Cancel::default()).unwrap();
             prop_assert_eq!(found, expected, "{:?} {:?} {}", twin, shares, budget);
         }
     }
@@ -525,7 +527,7 @@ fn check_invariance<E: Scores>(shape: Shape, seed: u64, spec: Spec) -> Result<()
     let (twin, n) = (LossTwin::random(images.n_classes(), &mut random), shape.0);
     let (shares, budget) = (vec![ratio(1, 1); n], ratio(random.below(100) as i64, 100));
     let profile = images.view().profile(spec).unwrap();
-    let expected = lambda_hat(&profile, &twin.loss(), &shares, &budget);
+    let expected = lambda_hat(&profile, &twin.loss(), Some(&shares), &budget, &Cancel::default()).unwrap();
     let lambda = expected.unwrap();
     let (masks, sizes) =
         (images.view().masks(spec, lambda).unwrap(), images.view().sizes(spec, lambda).unwrap());
@@ -536,7 +538,8 @@ fn check_invariance<E: Scores>(shape: Shape, seed: u64, spec: Spec) -> Result<()
             let same = on_threads(n_threads, || {
                 let found = views.profile(spec).unwrap();
                 found.images() == profile.images()
-                    && lambda_hat(&found, &twin.loss(), &shares, &budget) == expected
+                    && lambda_hat(&found, &twin.loss(), Some(&shares), &budget, &Cancel::default()).unwrap()
+                        == expected
                     && views.masks(spec, lambda).unwrap() == masks
                     && views.sizes(spec, lambda).unwrap() == sizes
             });
@@ -556,7 +559,10 @@ fn check_invariance<E: Scores>(shape: Shape, seed: u64, spec: Spec) -> Result<()
         .collect();
     let joined = ExactProfile::concatenate(&parts[0], &parts[1..].iter().collect::<Vec<_>>()).unwrap();
     prop_assert_eq!(joined.images(), profile.images());
-    prop_assert_eq!(lambda_hat(&joined, &twin.loss(), &shares, &budget), expected);
+    prop_assert_eq!(
+        lambda_hat(&joined, &twin.loss(), Some(&shares), &budget, &Cancel::default()).unwrap(),
+        expected
+    );
     Ok(())
 }
 
@@ -564,15 +570,15 @@ fn check_flat<E: Scores>(shape: Shape, seed: u64, spec: Spec) -> Result<(), Test
     let mut random = Random(seed);
     let images = Images::<E>::random(shape, &mut random);
     let profile = images.view().profile(spec).unwrap();
-    let flat = profile.to_flat();
-    let back = ExactProfile::from_flat(profile.coding(), flat.clone()).unwrap();
-    prop_assert_eq!(back.to_flat(), flat);
+    let flat = profile.to_flat(&Cancel::default()).unwrap();
+    let back = ExactProfile::from_flat(profile.coding(), flat.clone(), &Cancel::default()).unwrap();
+    prop_assert_eq!(back.to_flat(&Cancel::default()).unwrap(), flat);
     prop_assert_eq!(back.n_classes(), profile.n_classes());
     prop_assert_eq!(back.hashes(), profile.hashes());
     let values = |profile: &ExactProfile| -> Vec<Vec<(f64, u16)>> {
         let of_image = |image: &std::sync::Arc<_core::profile::ImageProfile>| {
             let mut values = Vec::new();
-            image.for_each(|value, label| values.push((value, label)));
+            image.for_each(&Cancel::default(), |value, label| values.push((value, label))).unwrap();
             values
         };
         profile.images().iter().map(of_image).collect()
@@ -600,7 +606,7 @@ fn check_sets<E: Scores>(shape: Shape, seed: u64, spec: Spec) -> Result<(), Test
 
     let twin = LossTwin::random(n_classes, &mut random);
     let profile = views.profile(spec).unwrap();
-    let losses = profile.losses(&twin.loss(), &lambdas);
+    let losses = profile.losses(&twin.loss(), &lambdas, &Cancel::default()).unwrap();
     let criticals = criticals(&images, spec);
     let all = Array3::from_shape_fn((pixels.len(), n_classes, n_pixels), |(i, class, j)| {
         critical(&pixels[i][j].0, class, spec)
@@ -640,7 +646,7 @@ fn check_sets<E: Scores>(shape: Shape, seed: u64, spec: Spec) -> Result<(), Test
             let expected = twin.at(&criticals[i], lambda).map_or(f64::NAN, |loss| loss.to_f64().unwrap());
             prop_assert!((loss - expected).abs() < 1e-12 || loss.is_nan() && expected.is_nan());
         }
-        let brackets = profile.activation(lambda).unwrap();
+        let brackets = profile.activation(lambda, &Cancel::default()).unwrap().unwrap();
         for (found, (lower, upper)) in found.iter().zip(brackets).filter(|(found, _)| found.size_sum > 0) {
             let mean = found.size_sum as f64 / found.totals.iter().sum::<u64>() as f64;
             prop_assert!(lower <= mean && mean <= upper, "{} not in {}..={}", mean, lower, upper);

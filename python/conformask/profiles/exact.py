@@ -188,8 +188,10 @@ class ScoreProfiles(Profiles):
         if not (lambdas >= 0).all():
             raise ValueError(f"lam must be at least 0, got {shown(lam)}")
         order = np.argsort(lambdas.ravel(), kind="stable")
-        losses = np.empty((len(self), lambdas.size))
-        losses[:, order] = as_loss(loss)._of_profile(self._core, np.ascontiguousarray(lambdas.ravel()[order]))
+        losses = as_loss(loss)._of_profile(self._core, np.ascontiguousarray(lambdas.ravel()[order]))
+        if (np.diff(order) < 0).any():
+            for row in losses:  # one by one: a row is short
+                row[order] = row.copy()
         return losses.reshape((len(self), *lambdas.shape))
 
     def activation(self, lam: float) -> Activation:
@@ -249,8 +251,11 @@ class ScoreProfiles(Profiles):
             *([] if at is None else [check_lambda(at)]),
         ]
         lambdas = np.unique(np.concatenate([jumps, ends]))
-        units, losses = self._units(loss, on_empty), self.losses(loss, lambdas)
-        return lambdas, np.array([units.mean(column) for column in losses.T])
+        units = self._units(loss, on_empty)
+        return lambdas, units.means(
+            len(lambdas),
+            lambda total: loss._sums_of_profile(self._core, lambdas, units.shares, total),
+        )
 
     def _units(self, loss: Loss, on_empty: OnEmpty) -> KnownUnits:
         """Who counts under a loss."""

@@ -4,9 +4,10 @@ use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
 use super::problem::Problem;
-use super::{Status, Stop};
+use super::{Search, Status, Stop};
 use crate::consign::bounds::{Pixels, Region, Undecided, judge, norm};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::memory;
 use crate::threads::Cancel;
 
 /// Space is searched shell by shell, each as much larger than what is inside; at the beginning, what is inside is the
@@ -56,12 +57,13 @@ impl<const K: usize> Problem<K> {
     /// Lower bound and status.
     pub(super) fn branch_and_bound(&mut self, stop: Stop, cancel: &Cancel) -> Result<(f64, Status)> {
         let mut heap = BinaryHeap::new();
+        memory::probe::<u8>(self.n_bytes(), "a search")?;
         let (right, undecided) = (self.right.clone(), self.undecided.clone());
         let asked = Pixels { rows: &[], undecided: &undecided, right: &right };
         // Boxes that floats cannot split.
         let mut stuck = f64::INFINITY;
         // The heap holds what is nearer than this, shell by shell.
-        let mut inner = self.start(asked, &mut heap);
+        let mut inner = self.start(asked, &mut heap, cancel)?;
         loop {
             cancel.check()?;
             let outside = if inner < self.limit() { inner } else { f64::INFINITY };
@@ -72,7 +74,7 @@ impl<const K: usize> Problem<K> {
             }
             if outside <= waiting {
                 let outer = (SHELL * inner).min(self.limit());
-                self.visit_shell(inner, outer, asked, &mut heap);
+                self.visit_shell(inner, outer, asked, &mut heap, cancel)?;
                 inner = outer;
                 continue;
             }
@@ -83,7 +85,7 @@ impl<const K: usize> Problem<K> {
                 continue;
             };
             for half in halves {
-                self.visit(half, &node.right, &node.undecided, &mut heap);
+                self.visit(half, &node.right, &node.undecided, &mut heap, cancel)?;
             }
         }
     }
@@ -104,45 +106,59 @@ impl<const K: usize> Problem<K> {
     }
 
     /// A radius within which nothing is accurate enough, as large as one look at the ball can tell.
-    fn start(&mut self, asked: Pixels<'_, K>, heap: &mut BinaryHeap<Node<K>>) -> f64 {
+    fn start(
+        &mut self,
+        asked: Pixels<'_, K>,
+        heap: &mut BinaryHeap<Node<K>>,
+        cancel: &Cancel,
+    ) -> Result<f64> {
         let radius = |halvings: i32| self.limit() * 2.0_f64.powi(-halvings);
         // Fewer halvings than `low` are too few, `high` are enough.
         let (mut low, mut high) = (0, MAX_HALVINGS + 1);
         while low < high {
             let middle = i32::midpoint(low, high);
             let region = Region::ball(radius(middle), &self.moves);
-            if self.possible(&region, asked) { low = middle + 1 } else { high = middle }
+            if self.possible(&region, asked, cancel)? { low = middle + 1 } else { high = middle }
         }
         if low <= MAX_HALVINGS {
-            return radius(low);
+            return Ok(radius(low));
         }
         let smallest = radius(MAX_HALVINGS);
-        self.visit(Region::ball(smallest, &self.moves), asked.right, asked.undecided, heap);
-        smallest
+        self.visit(Region::ball(smallest, &self.moves), asked.right, asked.undecided, heap, cancel)?;
+        Ok(smallest)
     }
 
     /// Whether a box may hold a point that is accurate enough.
-    fn possible(&self, region: &Region<K>, asked: Pixels<'_, K>) -> bool {
-        let verdict = judge(Pixels { rows: &self.rows, ..asked }, region, self.slack.over(region), false);
-        self.accuracy.is_met(self.accuracy.sum(&verdict.possible), &verdict.possible)
+    fn possible(&self, region: &Region<K>, asked: Pixels<'_, K>, cancel: &Cancel) -> Result<bool> {
+        let asked = Pixels { rows: &self.rows, ..asked };
+        let verdict = judge(asked, region, self.slack.over(region), false, cancel)?;
+        Ok(self.accuracy.is_met(self.accuracy.sum(&verdict.possible), &verdict.possible))
     }
 
     /// Visits `inner < |z| <= outer`, as boxes.
-    fn visit_shell(&mut self, inner: f64, outer: f64, asked: Pixels<'_, K>, heap: &mut BinaryHeap<Node<K>>) {
+    fn visit_shell(
+        &mut self,
+        inner: f64,
+        outer: f64,
+        asked: Pixels<'_, K>,
+        heap: &mut BinaryHeap<Node<K>>,
+        cancel: &Cancel,
+    ) -> Result<()> {
         let ball = Region::ball(outer, &self.moves);
         let asked = Pixels { rows: &self.rows, ..asked };
-        let verdict = judge(asked, &ball, self.slack.over(&ball), false);
+        let verdict = judge(asked, &ball, self.slack.over(&ball), false, cancel)?;
         if !self.accuracy.is_met(self.accuracy.sum(&verdict.possible), &verdict.possible) {
-            return;
+            return Ok(());
         }
         let (mut rest, moves) = (ball, self.moves);
         for k in (0..K).filter(|&k| moves[k]) {
             let (mut below, mut above) = (rest, rest);
             (below.high[k], above.low[k]) = (-inner, inner);
-            self.visit(below, &verdict.sure, &verdict.undecided, heap);
-            self.visit(above, &verdict.sure, &verdict.undecided, heap);
+            self.visit(below, &verdict.sure, &verdict.undecided, heap, cancel)?;
+            self.visit(above, &verdict.sure, &verdict.undecided, heap, cancel)?;
             (rest.low[k], rest.high[k]) = (-inner, inner);
         }
+        Ok(())
     }
 
     /// Judges a box: tries its points, and lets it wait unless nothing in it can be accurate enough.
@@ -152,30 +168,30 @@ impl<const K: usize> Problem<K> {
         right: &[u32],
         undecided: &Undecided,
         heap: &mut BinaryHeap<Node<K>>,
-    ) {
+        cancel: &Cancel,
+    ) -> Result<()> {
         self.n_nodes += 1;
         let asked = Pixels { rows: &self.rows, undecided, right };
-        let verdict = judge(asked, &region, self.slack.over(&region), false);
+        let verdict = judge(asked, &region, self.slack.over(&region), false, cancel)?;
         let possible = self.accuracy.sum(&verdict.possible);
         if !self.accuracy.is_met(possible, &verdict.possible) {
-            return;
+            return Ok(());
         }
         for (right, point) in [(&verdict.at_nearest, region.nearest()), (&verdict.at_centre, region.centre())]
         {
             let is_met = self.accuracy.is_met(self.accuracy.sum(right), right);
-            if is_met && norm(&point) < self.best && self.try_point(&point) {
+            if is_met && norm(&point) < self.best && self.try_point(&point, cancel)? {
                 // Perhaps there is a nearer point on the same ray.
-                self.ray(&point);
+                self.ray(&point, cancel)?;
             }
         }
         let distance = norm(&region.nearest());
         if region.low == region.high {
             // A point: the argmax itself has the last word.
-            self.try_point(&region.nearest());
-            return;
+            return self.try_point(&region.nearest(), cancel).map(|_| ());
         }
         if distance >= self.best {
-            return;
+            return Ok(());
         }
         let mut split = 0;
         for k in 1..K {
@@ -185,6 +201,9 @@ impl<const K: usize> Problem<K> {
         }
         let number = self.n_nodes;
         let (right, undecided) = (verdict.sure, verdict.undecided);
+        let (what, bytes) = ("the boxes of a search", (heap.len() * size_of::<Node<K>>()) as u128);
+        heap.try_reserve(1).map_err(|_| Error::Memory { what, bytes })?;
         heap.push(Node { region, distance, possible, number, right, undecided, split });
+        Ok(())
     }
 }

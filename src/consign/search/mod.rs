@@ -172,12 +172,13 @@ mod tests {
     fn accuracy_at(image: &Image, z: &[f64]) -> f64 {
         let c: Vec<f64> = (0..z.len()).map(|k| image.centre[k] + image.half[k] * z[k]).collect();
         let (mut right, mut counts) = ([0.0; 3], [0.0; 3]);
-        image.field.labels(&c, |first, found| {
+        let count = |first: usize, found: &[u16]| {
             for (&found, &label) in found.iter().zip(&image.labels[first..]) {
                 counts[label as usize] += 1.0;
                 right[label as usize] += f64::from(i32::from(found) == label);
             }
-        });
+        };
+        image.field.labels(&c, &Cancel::default(), count).unwrap();
         let shares: Vec<f64> = (0..3).filter(|&l| counts[l] > 0.0).map(|l| right[l] / counts[l]).collect();
         shares.iter().sum::<f64>() / shares.len() as f64
     }

@@ -10,10 +10,11 @@ use crate::consign::bounds::{Pixel, Pixels, Region, Row, Slack, Undecided, judge
 use crate::consign::field::Field;
 use crate::consign::line::Sweep;
 use crate::error::Result;
+use crate::memory;
 use crate::threads::Cancel;
 
-/// Pixels between two looks at whether to stop.
-const CHECKED: usize = 1 << 12;
+/// What errors call what a search knows.
+const PIXELS: &str = "the pixels of a search";
 /// A search ends where the bracket is as narrow as this, absolutely or relatively to its upper end.
 const TOLERANCE: f64 = 1e-6;
 const RELATIVE_TOLERANCE: f64 = 1e-3;
@@ -49,14 +50,14 @@ pub(super) struct Problem<const K: usize> {
 impl<const K: usize> Problem<K> {
     pub(super) fn new(image: &Image, question: &Question, cancel: &Cancel) -> Result<Option<Self>> {
         let field = &image.field;
-        let valid: Vec<u32> =
-            (0..image.labels.len()).filter(|&p| image.labels[p] != VOID).map(|p| p as u32).collect();
+        let mut valid = memory::with_room(image.labels.len(), PIXELS)?;
+        valid.extend((0..image.labels.len()).filter(|&p| image.labels[p] != VOID).map(|p| p as u32));
         if valid.is_empty() {
             return Ok(None);
         }
         let is_whole = valid.len() == field.n_pixels();
-        let labels: Vec<u16> = valid.iter().map(|&p| image.labels[p as usize] as u16).collect();
-        let (groups, sizes) = groups_of(&labels, field.n_labels(), question.pixelwise);
+        let labels = memory::collected(valid.iter().map(|&p| image.labels[p as usize] as u16), PIXELS)?;
+        let (groups, sizes) = groups_of(&labels, field.n_labels(), question.pixelwise)?;
         let accuracy = Arc::new(Accuracy::new(&sizes, question.beta.clone(), question.strict));
         let pad = |values: &[f64]| std::array::from_fn(|k| values.get(k).copied().unwrap_or(0.0));
         let (centre, half): ([f64; K], [f64; K]) = (pad(&image.centre), pad(&image.half));
@@ -66,7 +67,7 @@ impl<const K: usize> Problem<K> {
             half,
             moves: half.map(|h| h > 0.0),
             slack: Slack { at_zero: 0.0, per_unit: [0.0; K] },
-            field: if is_whole { Arc::clone(field) } else { Arc::new(field.select(&valid)) },
+            field: if is_whole { Arc::clone(field) } else { Arc::new(field.select(&valid, cancel)?) },
             rows: Vec::new(),
             undecided: Undecided::default(),
             reduced_to: f64::INFINITY,
@@ -94,10 +95,10 @@ impl<const K: usize> Problem<K> {
         let field = &self.field;
         let lambda_max = self.question.lambda_max;
         let (mut at_zero, mut per_unit) = (0.0_f64, [0.0_f64; K]);
+        memory::reserve(&mut self.undecided.pixels, self.labels.len(), PIXELS)?;
         for (pixel, (&label, &group)) in self.labels.iter().zip(&self.groups).enumerate() {
-            if pixel % CHECKED == 0 {
-                cancel.check()?;
-            }
+            cancel.check()?;
+            memory::reserve(&mut self.rows, field.n_labels(), PIXELS)?;
             let y = usize::from(label);
             let first = self.rows.len();
             let mut never = false;
@@ -137,7 +138,7 @@ impl<const K: usize> Problem<K> {
             let n_rows = (self.rows.len() - first) as u16;
             self.undecided.pixels.push(Pixel { group, n_rows });
         }
-        self.undecided.rows = (0..self.rows.len() as u32).collect();
+        self.undecided.rows = memory::collected(0..self.rows.len() as u32, PIXELS)?;
         let scale = Slack::<K>::ROUNDINGS;
         self.slack = Slack { at_zero: scale * at_zero, per_unit: per_unit.map(|x| scale * x) };
         Ok(())
@@ -152,42 +153,45 @@ impl<const K: usize> Problem<K> {
     }
 
     /// Forgets the pixels that are decided up to the limit.
-    pub(super) fn reduce(&mut self) {
-        self.reduced_to = self.limit();
+    pub(super) fn reduce(&mut self, cancel: &Cancel) -> Result<()> {
         let region = Region::ball(self.limit(), &self.moves);
         let slack = self.slack.over(&region);
-        let verdict = judge(self.pixels(), &region, slack, true);
-        self.right = verdict.sure;
-        self.rows = verdict.undecided.rows.iter().map(|&row| self.rows[row as usize]).collect();
-        self.undecided =
-            Undecided { pixels: verdict.undecided.pixels, rows: (0..self.rows.len() as u32).collect() };
-        let take = |of: &[u16]| verdict.kept.iter().map(|&pixel| of[pixel as usize]).collect();
-        (self.labels, self.groups) = (take(&self.labels), take(&self.groups));
-        self.field = Arc::new(self.field.select(&verdict.kept));
+        let verdict = judge(self.pixels(), &region, slack, true, cancel)?;
+        let (pixels, kept, open) = (verdict.undecided.pixels, verdict.kept, verdict.undecided.rows);
+        let rows = memory::collected(open.iter().map(|&row| self.rows[row as usize]), PIXELS)?;
+        let undecided = Undecided { pixels, rows: memory::collected(0..rows.len() as u32, PIXELS)? };
+        let take = |of: &[u16]| memory::collected(kept.iter().map(|&pixel| of[pixel as usize]), PIXELS);
+        let (labels, groups) = (take(&self.labels)?, take(&self.groups)?);
+        let field = Arc::new(self.field.select(&kept, cancel)?);
+        // Only now, so that a search that was stopped knows what it knew.
+        (self.reduced_to, self.right) = (self.limit(), verdict.sure);
+        (self.rows, self.undecided) = (rows, undecided);
+        (self.labels, self.groups, self.field) = (labels, groups, field);
+        Ok(())
     }
 
     /// How many pixels of each group the argmax at a point gets right.
-    fn count(&self, z: &[f64; K]) -> Vec<u32> {
+    fn count(&self, z: &[f64; K], cancel: &Cancel) -> Result<Vec<u32>> {
         let coefficients: [f64; K] = std::array::from_fn(|k| self.centre[k] + self.half[k] * z[k]);
         let mut right = self.right.clone();
-        self.field.labels(&coefficients[..self.field.n_components()], |first, found| {
+        self.field.labels(&coefficients[..self.field.n_components()], cancel, |first, found| {
             let pixels = first..first + found.len();
             for ((found, label), &group) in
                 found.iter().zip(&self.labels[pixels.clone()]).zip(&self.groups[pixels])
             {
                 right[usize::from(group)] += u32::from(found == label);
             }
-        });
-        right
+        })?;
+        Ok(right)
     }
 
     /// Makes a point the best, if it is nearer than the best and the argmax agrees that it is accurate enough.
-    pub(super) fn try_point(&mut self, z: &[f64; K]) -> bool {
+    pub(super) fn try_point(&mut self, z: &[f64; K], cancel: &Cancel) -> Result<bool> {
         let distance = norm(z);
         if distance > self.question.lambda_max || distance >= self.best {
-            return false;
+            return Ok(false);
         }
-        let right = self.count(z);
+        let right = self.count(z, cancel)?;
         let sum = self.accuracy.sum(&right);
         let is_met = self.accuracy.is_met(sum, &right);
         if sum > self.achieved_sum {
@@ -196,17 +200,18 @@ impl<const K: usize> Problem<K> {
         if is_met {
             (self.best, self.witness) = (distance, Some(*z));
         }
-        is_met
+        Ok(is_met)
     }
 
     /// Searches no farther than a number, where few pixels are undecided. What it does not find is searched for all the same.
     fn scout(&mut self, at: f64, cancel: &Cancel) -> Result<()> {
         let question = Question { lambda_max: at, ..self.question.clone() };
+        memory::probe::<u8>(self.n_bytes(), "a search")?;
         let mut scout = Self { question, ..self.clone() };
-        scout.reduce();
+        scout.reduce(cancel)?;
         scout.search_rays(Stop::Decided(at), cancel)?;
         if let Some(witness) = scout.witness {
-            self.try_point(&witness);
+            self.try_point(&witness, cancel)?;
         }
         Ok(())
     }
@@ -227,9 +232,10 @@ impl<const K: usize> Problem<K> {
 }
 
 /// The group of each pixel, and the sizes of the groups.
-fn groups_of(labels: &[u16], n_labels: usize, pixelwise: bool) -> (Vec<u16>, Vec<u32>) {
+fn groups_of(labels: &[u16], n_labels: usize, pixelwise: bool) -> Result<(Vec<u16>, Vec<u32>)> {
     if pixelwise {
-        return (vec![0; labels.len()], vec![labels.len() as u32]);
+        let groups = memory::collected(labels.iter().map(|_| 0), PIXELS)?;
+        return Ok((groups, vec![labels.len() as u32]));
     }
     let mut counts = vec![0_u32; n_labels];
     for &label in labels {
@@ -241,7 +247,7 @@ fn groups_of(labels: &[u16], n_labels: usize, pixelwise: bool) -> (Vec<u16>, Vec
         *group = sizes.len() as u16;
         sizes.push(count);
     }
-    (labels.iter().map(|&label| groups[usize::from(label)]).collect(), sizes)
+    Ok((memory::collected(labels.iter().map(|&label| groups[usize::from(label)]), PIXELS)?, sizes))
 }
 
 impl<const K: usize> Search for Problem<K> {
@@ -249,7 +255,7 @@ impl<const K: usize> Search for Problem<K> {
         if self.status != Status::Open || self.witness.is_some() {
             return Ok(());
         }
-        if self.try_point(&[0.0; K]) {
+        if self.try_point(&[0.0; K], cancel)? {
             self.close(0.0, Status::Exact);
         }
         if let Stop::Decided(at) = stop

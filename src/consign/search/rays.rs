@@ -40,7 +40,7 @@ impl<const K: usize> Problem<K> {
         let mut ray = BestRay { direction: [0.0; K], sum: 0 };
         for &k in &moving {
             for sign in [1.0, -1.0] {
-                self.compare(&std::array::from_fn(|i| if i == k { sign } else { 0.0 }), &mut ray);
+                self.compare(&std::array::from_fn(|i| if i == k { sign } else { 0.0 }), &mut ray, cancel)?;
             }
         }
         if moving.len() > 1 {
@@ -50,32 +50,30 @@ impl<const K: usize> Problem<K> {
                 if self.is_decided(stop) {
                     return Ok(());
                 }
-                cancel.check()?;
-                self.compare(&random.draw(), &mut ray);
+                self.compare(&random.draw(), &mut ray, cancel)?;
             }
             for distance in DISTANCES {
                 for _ in 0..n_rays / 2 {
                     if self.is_decided(stop) {
                         return Ok(());
                     }
-                    cancel.check()?;
                     let (step, length) = (random.draw(), norm(&ray.direction));
                     let near = std::array::from_fn(|k| ray.direction[k] / length + distance * step[k]);
-                    self.compare(&near, &mut ray);
+                    self.compare(&near, &mut ray, cancel)?;
                 }
             }
         }
         if !self.is_decided(stop) {
-            self.reduce();
+            self.reduce(cancel)?;
         }
         Ok(())
     }
 
     /// Searches a ray up to the best point.
-    pub(super) fn ray(&mut self, direction: &[f64; K]) -> Option<Deepest> {
+    pub(super) fn ray(&mut self, direction: &[f64; K], cancel: &Cancel) -> Result<Option<Deepest>> {
         let length = norm(direction);
         if length == 0.0 {
-            return None;
+            return Ok(None);
         }
         let direction = direction.map(|x| x / length);
         let mut sweep = std::mem::take(&mut self.sweep);
@@ -85,38 +83,41 @@ impl<const K: usize> Problem<K> {
         let pixels = Pixels { rows: &rows, undecided: &undecided, right: &right };
         let limit = self.limit();
         let mut n_tried = 0;
-        let deepest = sweep.along(pixels, &accuracy, &direction, limit, |piece| {
+        let deepest = sweep.along(pixels, &accuracy, &direction, limit, cancel, |piece| {
             n_tried += 1;
-            self.try_piece(piece, &direction) || n_tried == PIECES
+            Ok(self.try_piece(piece, &direction, cancel)? || n_tried == PIECES)
         });
         (self.sweep, self.rows, self.undecided) = (sweep, rows, undecided);
-        Some(deepest)
+        deepest.map(Some)
     }
 
-    fn try_piece(&mut self, piece: Piece, direction: &[f64; K]) -> bool {
+    fn try_piece(&mut self, piece: Piece, direction: &[f64; K], cancel: &Cancel) -> Result<bool> {
         let middle = 0.5 * (piece.from + piece.to);
-        NUDGES
-            .iter()
-            .map(|nudge| (piece.from * (1.0 + nudge)).min(middle))
-            .chain([middle])
-            .any(|t| self.try_point(&direction.map(|x| t * x)))
+        let nudged = NUDGES.iter().map(|nudge| (piece.from * (1.0 + nudge)).min(middle));
+        for t in nudged.chain([middle]) {
+            if self.try_point(&direction.map(|x| t * x), cancel)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Searches a ray, and says whether it is the best one.
-    fn compare(&mut self, direction: &[f64; K], best: &mut BestRay<K>) {
+    fn compare(&mut self, direction: &[f64; K], best: &mut BestRay<K>, cancel: &Cancel) -> Result<()> {
         let before = self.best;
-        let Some(deepest) = self.ray(direction) else { return };
+        let Some(deepest) = self.ray(direction, cancel)? else { return Ok(()) };
         if self.best < before {
             best.direction = *direction;
             if self.best <= 0.5 * self.reduced_to {
-                self.reduce();
+                self.reduce(cancel)?;
             }
         } else if self.witness.is_none() && deepest.sum > best.sum {
             *best = BestRay { direction: *direction, sum: deepest.sum };
             // Seen, not only computed.
             let middle = 0.5 * (deepest.piece.from + deepest.piece.to) / norm(direction);
-            self.try_point(&direction.map(|x| x * middle));
+            self.try_point(&direction.map(|x| x * middle), cancel)?;
         }
+        Ok(())
     }
 }
 

@@ -7,6 +7,7 @@ use ndarray::{ArrayView2, s};
 use rayon::prelude::*;
 
 use super::lanes::{Aligned, LANES, Lanes};
+use crate::error::Result;
 use crate::num::real::Element;
 
 /// Numbers of a parallel task.
@@ -55,9 +56,9 @@ impl<E: Element> Tall<'_, E> {
     }
 
     /// Room for a block.
-    pub fn empty_block(&self) -> Block {
+    pub fn empty_block(&self) -> Result<Block> {
         let len = self.a.ncols() * self.block_rows();
-        Block { columns: Aligned::zeros(len), rows: Aligned::zeros(len) }
+        Ok(Block { columns: Aligned::zeros(len)?, rows: Aligned::zeros(len)? })
     }
 
     /// Copies rows into a block, changed and scaled, in float64, with zeros below.

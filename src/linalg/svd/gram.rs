@@ -7,9 +7,10 @@ use rayon::prelude::*;
 
 use super::blocks::{Tall, WIDTH};
 use super::lanes::{LANES, Lanes, Lines, add_product, lanes, totals};
-use super::{SAFE, clear_zero_columns};
+use super::{SAFE, SQUARE, clear_zero_columns};
 use crate::error::Result;
 use crate::linalg::dense::eigh;
+use crate::memory;
 use crate::num::real::Element;
 use crate::threads::Cancel;
 
@@ -37,21 +38,21 @@ pub struct Gram {
 
 impl Gram {
     /// Of no rows.
-    pub fn zeros(n: usize) -> Self {
+    pub fn zeros(n: usize) -> Result<Self> {
         let n_groups = n.div_ceil(WIDTH);
-        let tiles = (0..n_groups * (n_groups + 1) / 2).map(|_| Lines(Default::default())).collect();
-        Self { n, tiles }
+        let tiles = (0..n_groups * (n_groups + 1) / 2).into_par_iter().map(|_| Lines(Default::default()));
+        Ok(Self { n, tiles: memory::gathered(tiles, SQUARE)? })
     }
 
     /// Adds the products of the columns of a block.
-    pub fn add(&mut self, block: &[f64], stride: usize) {
-        add_products(&mut self.tiles, self.n, block, stride);
+    pub fn add(&mut self, block: &[f64], stride: usize, cancel: &Cancel) -> Result<()> {
+        add_products(&mut self.tiles, self.n, block, stride, cancel)
     }
 
     /// The matrix, row by row.
-    pub fn total(&self) -> Vec<f64> {
+    pub fn total(&self, cancel: &Cancel) -> Result<Vec<f64>> {
         let n = self.n;
-        let mut matrix = vec![0.0; n * n];
+        let mut matrix = memory::filled(0.0, n * n, SQUARE, cancel)?;
         let n_groups = n.div_ceil(WIDTH);
         let pairs = (0..n_groups).flat_map(|g| (g..n_groups).map(move |h| (g, h)));
         for ((g, h), tile) in pairs.zip(&self.tiles) {
@@ -63,13 +64,13 @@ impl Gram {
                 }
             }
         }
-        matrix
+        Ok(matrix)
     }
 }
 
 /// Adds the products of each two columns of a block to the lanes of their sum.
 #[apply(fused!)]
-fn add_products(tiles: &mut [Tile], n: usize, block: &[f64], stride: usize) {
+fn add_products(tiles: &mut [Tile], n: usize, block: &[f64], stride: usize, cancel: &Cancel) -> Result<()> {
     let fused = target_cfg_f!(target_feature = "fma");
     // Where there are no more columns the last one stands in.
     let column = |c: usize| &block[c.min(n - 1) * stride..][..stride];
@@ -77,6 +78,7 @@ fn add_products(tiles: &mut [Tile], n: usize, block: &[f64], stride: usize) {
     let n_groups = n.div_ceil(WIDTH);
     let mut tiles = tiles.iter_mut();
     for g in 0..n_groups {
+        cancel.check()?;
         let xs = group(g);
         for (h, tile) in (g..n_groups).zip(&mut tiles) {
             let ys = group(h);
@@ -93,6 +95,7 @@ fn add_products(tiles: &mut [Tile], n: usize, block: &[f64], stride: usize) {
             tile.0 = sums;
         }
     }
+    Ok(())
 }
 
 /// Adds up matrices.
@@ -137,13 +140,14 @@ impl<E: Element> Tall<'_, E> {
             .map_init(
                 || self.empty_block(),
                 |block, chunk| {
-                    let mut gram = Gram::zeros(n);
+                    let block = block.as_mut().map_err(|error| error.clone())?;
+                    let mut gram = Gram::zeros(n)?;
                     for rows in self.blocks(chunk) {
                         cancel.check()?;
                         self.gather(rows, block);
-                        gram.add(&block.columns, stride);
+                        gram.add(&block.columns, stride, cancel)?;
                     }
-                    Ok(gram.total())
+                    gram.total(cancel)
                 },
             )
             .collect();
@@ -160,12 +164,12 @@ mod tests {
         let stride = 2 * LANES;
         for n in 1..=2 * WIDTH + 1 {
             let columns = Array2::from_shape_fn((n, stride), |(c, i)| ((c + 1) * (i + 3) % 7) as f64);
-            let mut gram = Gram::zeros(n);
+            let mut gram = Gram::zeros(n).unwrap();
             for _ in 0..2 {
-                gram.add(columns.as_slice().unwrap(), stride);
+                gram.add(columns.as_slice().unwrap(), stride, &Cancel::default()).unwrap();
             }
             let expected = columns.dot(&columns.t()) * 2.0;
-            assert_eq!(gram.total(), expected.into_raw_vec_and_offset().0);
+            assert_eq!(gram.total(&Cancel::default()).unwrap(), expected.into_raw_vec_and_offset().0);
         }
     }
 

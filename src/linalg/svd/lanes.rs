@@ -3,6 +3,9 @@
 use std::hint::black_box;
 use std::ops::{Deref, DerefMut};
 
+use crate::error::Result;
+use crate::memory;
+
 /// Parts of a sum.
 pub const LANES: usize = 8;
 
@@ -14,11 +17,12 @@ pub struct Aligned {
 
 impl Aligned {
     /// That many zeros.
-    pub fn zeros(len: usize) -> Self {
-        let numbers = vec![0.0; len + LANES];
+    pub fn zeros(len: usize) -> Result<Self> {
+        let mut numbers = Vec::new();
+        memory::resize(&mut numbers, len + LANES, 0.0, "a block of the matrix")?;
         // An offset that cannot be told is no more than slow.
         let start = numbers.as_ptr().align_offset(size_of::<Lanes>()).min(LANES);
-        Self { numbers, start }
+        Ok(Self { numbers, start })
     }
 }
 

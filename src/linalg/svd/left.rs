@@ -10,6 +10,7 @@ use super::gram::{self, Gram};
 use super::lanes::{Aligned, LANES, add_product, lanes};
 use crate::error::{Error, Result};
 use crate::linalg::dense::{cholesky, inverse_of_lower};
+use crate::memory;
 use crate::num::real::Element;
 use crate::threads::Cancel;
 
@@ -27,10 +28,13 @@ impl<E: Element> Tall<'_, E> {
     ) -> Result<(Array2<f64>, Array2<f64>)> {
         let rank = right.nrows();
         let stride = self.block_rows();
+        memory::probe::<f64>(right.len(), "the coefficients of left singular vectors")?;
         let coefficients = right / &ArrayView2::from_shape((rank, 1), values).expect("one per row");
         let coefficients = coefficients.as_standard_layout();
         let coefficients = coefficients.as_slice().expect("standard layout");
-        let mut left = Array2::zeros((rank, self.a.nrows()));
+        let n_numbers = rank.saturating_mul(self.a.nrows());
+        let left = memory::filled(0.0, n_numbers, "the left singular vectors", cancel)?;
+        let mut left = Array2::from_shape_vec((rank, self.a.nrows()), left).expect("as many numbers");
         if rank == 0 {
             return Ok((left, Array2::zeros((0, 0))));
         }
@@ -38,17 +42,18 @@ impl<E: Element> Tall<'_, E> {
             .chunks()
             .zip(left.axis_chunks_iter_mut(Axis(1), self.chunk_rows()))
             .map_init(
-                || (self.empty_block(), Aligned::zeros(rank * stride)),
-                |(block, vectors), (chunk, mut left)| {
-                    let mut gram = Gram::zeros(rank);
+                || Ok((self.empty_block()?, Aligned::zeros(rank * stride)?)),
+                |buffers: &mut Result<_>, (chunk, mut left)| {
+                    let (block, vectors) = buffers.as_mut().map_err(|error| error.clone())?;
+                    let mut gram = Gram::zeros(rank)?;
                     for (index, rows) in self.blocks(chunk).enumerate() {
                         cancel.check()?;
                         self.gather(rows.clone(), block);
-                        combine(&block.columns, stride, coefficients, vectors);
-                        gram.add(vectors, stride);
+                        combine(&block.columns, stride, coefficients, vectors, cancel)?;
+                        gram.add(vectors, stride, cancel)?;
                         write(vectors, stride, &mut left, index * stride, rows.len());
                     }
-                    Ok(gram.total())
+                    gram.total(cancel)
                 },
             )
             .collect();
@@ -69,8 +74,9 @@ impl<E: Element> Tall<'_, E> {
             return Ok(());
         }
         left.axis_chunks_iter_mut(Axis(1), self.chunk_rows()).into_par_iter().try_for_each_init(
-            || (Aligned::zeros(rank * stride), Aligned::zeros(rank * stride)),
-            |(block, vectors), mut left| {
+            || Ok((Aligned::zeros(rank * stride)?, Aligned::zeros(rank * stride)?)),
+            |buffers: &mut Result<_>, mut left| {
+                let (block, vectors) = buffers.as_mut().map_err(|error| error.clone())?;
                 for rows in self.blocks(0..left.ncols()) {
                     cancel.check()?;
                     for (column, row) in block.chunks_exact_mut(stride).zip(left.rows()) {
@@ -78,7 +84,7 @@ impl<E: Element> Tall<'_, E> {
                         column[..row.len()].copy_from_slice(row);
                         column[row.len()..].fill(0.0);
                     }
-                    combine(block, stride, coefficients, vectors);
+                    combine(block, stride, coefficients, vectors, cancel)?;
                     write(vectors, stride, &mut left, rows.start, rows.len());
                 }
                 Ok(())
@@ -97,11 +103,18 @@ fn write(block: &[f64], stride: usize, left: &mut ArrayViewMut2<'_, f64>, first:
 
 /// For each column of `out`, the sum of the block's columns times one row of coefficients.
 #[apply(fused!)]
-fn combine(block: &[f64], stride: usize, coefficients: &[f64], out: &mut [f64]) {
+fn combine(
+    block: &[f64],
+    stride: usize,
+    coefficients: &[f64],
+    out: &mut [f64],
+    cancel: &Cancel,
+) -> Result<()> {
     let fused = target_cfg_f!(target_feature = "fma");
     let n = block.len() / stride;
     let outs = out.chunks_mut(WIDTH * stride).zip(coefficients.chunks(WIDTH * n));
     for (out, coefficients) in outs {
+        cancel.check()?;
         if let Ok(rows) = <[&[f64]; WIDTH]>::try_from(coefficients.chunks_exact(n).collect::<Vec<_>>()) {
             combine_rows(fused, block, stride, rows, out);
         } else {
@@ -110,6 +123,7 @@ fn combine(block: &[f64], stride: usize, coefficients: &[f64], out: &mut [f64]) 
             }
         }
     }
+    Ok(())
 }
 
 #[inline(always)]

@@ -41,6 +41,10 @@ const SAFE: f64 = f64::from_bits((1023 + SAFE_EXPONENT as u64) << 52);
 /// Columns and rows whose square is below this (2^-900) count as 0. Repeated rows leave such: every block makes the rest of the
 /// one before it smaller by the rounding unit, until reciprocals overflow.
 const NOTHING: f64 = f64::from_bits((1023 - 900) << 52);
+/// Numbers between two looks at whether to go on.
+const RUN: usize = 1 << 16;
+/// What errors call what grows with the square of the smaller side.
+const SQUARE: &str = "the square of the smaller side of the matrix";
 /// Left vectors whose Gram matrix is this near to 1 stay as they are.
 const ORTHOGONAL: f64 = 1e-14;
 
@@ -61,7 +65,7 @@ pub fn truncated_svd<E: Element>(a: &ArrayView2<'_, E>, k: usize, cancel: &Cance
     let is_wide = a.nrows() < a.ncols();
     let tall = if is_wide { a.t() } else { a.view() };
     let Some(mut svd) = decompose(Tall { a: tall, change: None, scale: 1.0 }, k, cancel)? else {
-        return Err(not_finite(a));
+        return Err(not_finite(a, cancel)?);
     };
     if is_wide {
         std::mem::swap(&mut svd.left, &mut svd.right);
@@ -84,11 +88,19 @@ pub fn truncated_svd_of<E: Element>(
 }
 
 /// The first number, in row-major order, that is not finite.
-fn not_finite<E: Element>(a: &ArrayView2<'_, E>) -> Error {
-    let numbers = a.indexed_iter().map(|(place, &value)| (place, value.widen().into()));
-    let (place, value) =
-        numbers.into_iter().find(|(_, value): &(_, f64)| !value.is_finite()).expect("one is not");
-    Error::MatrixNotFinite { row: place.0, column: place.1, value }
+fn not_finite<E: Element>(a: &ArrayView2<'_, E>, cancel: &Cancel) -> Result<Error> {
+    for (row, numbers) in a.rows().into_iter().enumerate() {
+        for (chunk, numbers) in numbers.axis_chunks_iter(Axis(0), RUN).enumerate() {
+            cancel.check()?;
+            let mut values = numbers.iter().map(|value| value.widen().into());
+            if let Some((i, value)) =
+                values.by_ref().enumerate().find(|(_, value): &(_, f64)| !value.is_finite())
+            {
+                return Ok(Error::MatrixNotFinite { row, column: chunk * RUN + i, value });
+            }
+        }
+    }
+    unreachable!("one is not finite")
 }
 
 /// `None` if not all is finite.

@@ -4,10 +4,11 @@ use crate::simd::{apply, fused, vectorised};
 use multiversion::target::target_cfg_f;
 use rayon::prelude::*;
 
-use super::NOTHING;
 use super::blocks::{Tall, WIDTH};
 use super::lanes::{Aligned, LANES, add_product, lanes, products, totals};
+use super::{NOTHING, SQUARE};
 use crate::error::Result;
+use crate::memory;
 use crate::num::real::Element;
 use crate::threads::Cancel;
 
@@ -21,12 +22,13 @@ impl<E: Element> Tall<'_, E> {
             .map_init(
                 || self.empty_block(),
                 |block, chunk| {
-                    let (mut r, mut largest) = (vec![0.0; n * n], 0);
+                    let block = block.as_mut().map_err(|error| error.clone())?;
+                    let (mut r, mut largest) = (memory::filled(0.0, n * n, SQUARE, cancel)?, 0);
                     for rows in self.blocks(chunk) {
                         cancel.check()?;
                         self.gather(rows, block);
                         largest = largest_magnitude(&block.columns).max(largest);
-                        absorb(&mut r, n, &mut block.columns, stride, false);
+                        absorb(&mut r, n, &mut block.columns, stride, false, cancel)?;
                     }
                     Ok((r, largest))
                 },
@@ -39,12 +41,10 @@ impl<E: Element> Tall<'_, E> {
             largest = magnitude.max(largest);
         }
         while triangles.len() > 1 {
-            cancel.check()?;
-            triangles.par_chunks_mut(2).for_each(|pair| {
-                if let [first, second] = pair {
-                    merge(first, second, n);
-                }
-            });
+            triangles.par_chunks_mut(2).try_for_each(|pair| match pair {
+                [first, second] => merge(first, second, n, cancel),
+                _ => Ok(()),
+            })?;
             triangles = triangles.into_iter().step_by(2).collect();
         }
         Ok((triangles.pop().unwrap_or_default(), f64::from_bits(largest)))
@@ -62,9 +62,17 @@ pub fn largest_magnitude(numbers: &[f64]) -> u64 {
 ///
 /// Some columns at a time become reflections, which then go over the rest together: what they read is read once.
 #[apply(fused!)]
-fn absorb(r: &mut [f64], n: usize, block: &mut [f64], stride: usize, is_triangular: bool) {
+fn absorb(
+    r: &mut [f64],
+    n: usize,
+    block: &mut [f64],
+    stride: usize,
+    is_triangular: bool,
+    cancel: &Cancel,
+) -> Result<()> {
     let fused = target_cfg_f!(target_feature = "fma");
     for first in (0..n).step_by(WIDTH) {
+        cancel.check()?;
         let width = WIDTH.min(n - first);
         let end = first + width;
         let (head, rest) = block.split_at_mut(end * stride);
@@ -94,6 +102,7 @@ fn absorb(r: &mut [f64], n: usize, block: &mut [f64], stride: usize, is_triangul
             reflections.apply(xs, rows, n, c, [&mut column[..len]]);
         }
     }
+    Ok(())
 }
 
 /// Householder reflections, one after the other. The one of a column x of the block and the entry `alpha` of R above it is by
@@ -184,13 +193,13 @@ impl Reflections {
 }
 
 /// Joins a second triangular factor to the first.
-fn merge(first: &mut [f64], second: &[f64], n: usize) {
+fn merge(first: &mut [f64], second: &[f64], n: usize, cancel: &Cancel) -> Result<()> {
     let stride = n.next_multiple_of(LANES);
-    let mut block = Aligned::zeros(n * stride);
+    let mut block = Aligned::zeros(n * stride)?;
     for (c, column) in block.chunks_exact_mut(stride).enumerate() {
         for (row, number) in column[..=c].iter_mut().enumerate() {
             *number = second[row * n + c];
         }
     }
-    absorb(first, n, &mut block, stride, true);
+    absorb(first, n, &mut block, stride, true, cancel)
 }

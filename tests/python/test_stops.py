@@ -1,0 +1,258 @@
+"""Ctrl-C: every kernel, metric and method that may run long hears it after 0.2 s of work at most."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import pytest
+
+import conformask as cm
+from conformask.consign.sets import ConsignSet
+
+pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there are no timers of CPU time")
+
+_RNG = np.random.default_rng(0)
+
+# Seconds of CPU time, of all threads: what a busy machine does meanwhile does not count.
+BEFORE = 0.15  # until the signal
+# Two threads may work for 0.2 s each, and for 0.05 s until somebody looks at signals. The rest is for machines that are
+# slower, and for what the interpreter does.
+MOST = 1.0
+
+
+class Stop(KeyboardInterrupt):
+    """What the signal raises, as Ctrl-C does."""
+
+
+@contextmanager
+def two_threads() -> Iterator[None]:
+    before = cm.get_num_threads()
+    cm.set_num_threads(2)
+    try:
+        yield
+    finally:
+        cm.set_num_threads(before)
+
+
+def cpu_time_after_a_stop(work: Callable[[], object]) -> float:
+    """Seconds of CPU time from a signal, which comes while it works, until the exception is there."""
+
+    def stop(*_: object) -> None:
+        raise Stop
+
+    known = signal.signal(signal.SIGPROF, stop)
+    try:
+        start = time.process_time()
+        signal.setitimer(signal.ITIMER_PROF, BEFORE)
+        try:
+            work()
+        except Stop:
+            return time.process_time() - start - BEFORE
+        finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
+    finally:
+        signal.signal(signal.SIGPROF, known)
+    pytest.fail(f"it ended after {time.process_time() - start:.2f} s of work: too soon for this test")
+
+
+def many(image: np.ndarray, n: int = 10**4) -> np.ndarray:
+    """The same image again and again, in the memory of one."""
+    return np.broadcast_to(image, (n, *image.shape))
+
+
+@cache
+def scores(n_classes: int = 40, side: int = 64) -> np.ndarray:
+    scores = _RNG.random((n_classes, side, side), dtype=np.float32) ** 4
+    return scores / scores.sum(axis=0)
+
+
+@cache
+def labels(n_classes: int = 40, side: int = 64) -> np.ndarray:
+    return _RNG.integers(0, n_classes, (side, side))
+
+
+@cache
+def masks(n_classes: int = 40, side: int = 64) -> np.ndarray:
+    return _RNG.random((n_classes, side, side)) < 0.5
+
+
+def calibrator(**parameters: Any) -> cm.ConformalRiskCalibrator:
+    fitted = cm.ConformalRiskCalibrator("aps", alpha=0.5, **parameters)
+    return fitted.fit(scores()[np.newaxis], labels()[np.newaxis])
+
+
+@cache
+def images(n: int = 3000) -> np.ndarray:
+    """Label maps that are all different."""
+    return _RNG.integers(0, 5, (n, 200, 200), dtype=np.uint8)
+
+
+@cache
+def profiles() -> cm.ScoreProfiles:
+    """Of 30 images with a million critical values in all."""
+    X = np.stack([scores(10, 200)] * 30)
+    return cm.profile(X, _RNG.integers(0, 10, (30, 200, 200)), activation=True)
+
+
+@cache
+def joined(n: int = 10**5) -> cm.ScoreProfiles:
+    """Of many images, most of which are the same."""
+    return profiles()[np.arange(n) % 30]
+
+
+@cache
+def samples(n_labels: int = 6, side: int = 400) -> np.ndarray:
+    """Segmentations of one model, whose differences are random."""
+    base = _RNG.random((1, n_labels, side, side), dtype=np.float32)
+    return base + _RNG.random((4, n_labels, side, side), dtype=np.float32)
+
+
+@cache
+def consign() -> cm.ConsignCalibrator:
+    X, y = samples(3, 24), _RNG.integers(0, 3, (24, 24))
+    return cm.ConsignCalibrator(3, alpha=0.5, min_accuracy=0.34).fit(many(X, 3), many(y, 3))
+
+
+@cache
+def large_set() -> ConsignSet:
+    return next(iter(consign().predict(many(samples(3), 1))))
+
+
+def svd_input(*shape: int) -> np.ndarray:
+    return np.broadcast_to(_RNG.random((1, 50, shape[-1])), (shape[0] // 50, 50, shape[-1])).reshape(shape)
+
+
+WORK: dict[str, Callable[[], Callable[[], object]]] = {
+    "kernels.distinct_counts": lambda: lambda s=many(images(1)[0], 10**5): cm.kernels.distinct_counts(s),
+    "kernels.label_hits": lambda: lambda s=many(images(1)[0], 10**5): cm.kernels.label_hits(s[0], s),
+    "kernels.lambda_hat": lambda: lambda v=_RNG.random(2 * 10**6): cm.kernels.lambda_hat(v, v, 1e5),
+    "kernels.losses": lambda: lambda: cm.kernels.losses(many(scores()), many(labels()), 0.5),
+    "kernels.sample_masks": lambda: lambda m=many(masks(), 100): cm.kernels.sample_masks(m, 300, 0),
+    "kernels.set_size": lambda: lambda: cm.kernels.set_size(many(scores()), 0.5, "aps"),
+    "kernels.threshold": lambda: lambda: cm.kernels.threshold(many(scores(), 2000), 0.5, "aps"),
+    "kernels.threshold, many classes": lambda: lambda: cm.kernels.threshold(
+        many(scores(1000), 40), 0.5, "aps"
+    ),
+    "kernels.threshold, a wide window": lambda: lambda: cm.kernels.threshold(
+        many(scores(20, 256), 40), 0.5, cm.SACP(cm.LAC(), window=1023)
+    ),
+    "kernels.threshold, many tiny images": lambda: lambda: cm.kernels.threshold(
+        many(scores(2, 1), 3 * 10**6), 0.5
+    ),
+    "kernels.true_label_scores": lambda: lambda: cm.kernels.true_label_scores(
+        many(scores(), 4000), many(labels(), 4000), cm.SACP(cm.APS())
+    ),
+    "kernels.truncated_svd": lambda: lambda a=svd_input(10**6, 60): cm.kernels.truncated_svd(a, 60),
+    "kernels.truncated_svd, wide blocks": lambda: lambda a=_RNG.random((3000, 3000)): (
+        cm.kernels.truncated_svd(a, 1)
+    ),
+    "metrics.activation_ratio": lambda: lambda: cm.metrics.activation_ratio(many(labels()), many(masks())),
+    "metrics.chao1": lambda: lambda s=many(images(1)[0], 10**5): cm.metrics.chao1(s),
+    "metrics.class_set_sizes": lambda: lambda: cm.metrics.class_set_sizes(many(labels()), many(masks())),
+    "metrics.empirical_risk": lambda: lambda: cm.metrics.empirical_risk(many(labels()), many(masks())),
+    "metrics.label_accuracy": lambda: lambda: cm.metrics.label_accuracy(
+        many(labels(), 10**5), many(labels(), 10**5)
+    ),
+    "metrics.log10_volume": lambda: lambda: cm.metrics.log10_volume(many(masks())),
+    "metrics.marginal_coverage": lambda: lambda: cm.metrics.marginal_coverage(many(labels()), many(masks())),
+    "metrics.pairwise_agreement": lambda: lambda s=many(images(1)[0], 10**5): (
+        cm.metrics.pairwise_agreement(s)
+    ),
+    "metrics.pairwise_correlation": lambda: lambda s=many(images(1)[0], 10**5): (
+        cm.metrics.pairwise_correlation(s)
+    ),
+    "metrics.sample_coverage": lambda: lambda: cm.metrics.sample_coverage(
+        many(labels()), many(many(labels(), 20)), 0.5
+    ),
+    "metrics.size_stratified_coverage": lambda: lambda: cm.metrics.size_stratified_coverage(
+        many(labels()), many(masks())
+    ),
+    "ConformalRiskCalibrator.fit": lambda: lambda: cm.ConformalRiskCalibrator("aps").fit(
+        many(scores()), many(labels())
+    ),
+    "ConformalRiskCalibrator.partial_fit": lambda: lambda: calibrator().partial_fit(
+        many(scores()), many(labels())
+    ),
+    "ConformalRiskCalibrator.predict": lambda: lambda c=calibrator(): c.predict(many(scores(), 2000)),
+    "ConformalRiskCalibrator.set_size": lambda: lambda c=calibrator(): c.set_size(many(scores())),
+    "ConformalRiskCalibrator.varisco": lambda: lambda c=calibrator(): c.varisco(many(scores())),
+    "ConformalRiskCalibrator.evaluate": lambda: lambda c=calibrator(): c.evaluate(
+        many(scores()), many(labels())
+    ),
+    "ConformalRiskCalibrator.score": lambda: lambda c=calibrator(): c.score(many(scores()), many(labels())),
+    "ScoreProfiles.activation": lambda: lambda p=joined(10**6): p.activation(0.5),
+    "ScoreProfiles.lambda_hat": lambda: lambda p=joined(): p.lambda_hat(
+        cm.MiscoverageLoss(class_weights=[0.1 * k for k in range(1, 11)]), 0.5
+    ),
+    "ScoreProfiles.lambda_hat, binary": lambda: lambda p=joined(): p.lambda_hat("binary", 0.5),
+    "ScoreProfiles.losses": lambda: lambda p=joined(200), lam=np.linspace(0, 1, 10**5): p.losses(
+        cm.MiscoverageLoss(class_weights="balanced"), lam
+    ),
+    "ScoreProfiles.merge": lambda: lambda p=joined(10**6): p.merge(p),
+    "ScoreProfiles.risk": lambda: lambda p=joined(): p.risk("miscoverage", 0.5),
+    "ScoreProfiles.risk_curve": lambda: lambda p=joined(2000): p.risk_curve("miscoverage", n_points=10**4),
+    "ScoreProfiles.save": lambda: lambda p=joined(500): p.save(BytesIO()),
+    "BinnedProfiles.from images": lambda: lambda: cm.profile(
+        many(scores(2, 100), 20000), many(labels(2, 100), 20000), collect=["miscoverage", "binary"]
+    ),
+    "ConsignCalibrator.fit": lambda: lambda: cm.ConsignCalibrator(3, min_accuracy=0.9).fit(
+        many(samples(), 1), many(labels(6, 400), 1)
+    ),
+    "ConsignCalibrator.predict": lambda: lambda c=consign(): list(c.predict(many(samples(3, 400), 1000))),
+    "ConsignCalibrator.evaluate": lambda: lambda c=consign(): c.evaluate(
+        many(samples(3, 400), 1000), many(labels(3, 400), 1000)
+    ),
+    "ConsignSet.sample": lambda: lambda s=large_set(): s.sample(3000, random_state=0),
+    "ConsignSet.log10_volume_upper": lambda: lambda c=consign(): [
+        s.log10_volume_upper() for s in c.predict(many(samples(3, 400), 1000))
+    ],
+    "ConsignSet.contains": lambda: lambda s=large_set(): [s.contains(labels(3, 400)) for _ in range(1000)],
+    "datasets.make_scenes": lambda: lambda: cm.datasets.make_scenes(10**5),
+}
+
+CHEAP = {
+    "metrics.SizeStratifiedCoverage": "a named tuple",
+    "ConformalRiskCalibrator.merge": "joins profiles, as ScoreProfiles.merge",
+    "ConformalRiskCalibrator.recalibrate": "ScoreProfiles.lambda_hat",
+    "ConformalRiskCalibrator.risk_curve": "ScoreProfiles.risk_curve",
+    "ConformalRiskCalibrator.risk_limit": "a few numbers",
+    "ConformalRiskCalibrator.save": "writes what ScoreProfiles.save writes",
+    "ConformalRiskCalibrator.load": "reads what ScoreProfiles.load reads",
+    "ScoreProfiles.load": "reads in parts of 256 KiB, and makes profiles as `from_arrays` below",
+    "ConsignCalibrator.save": "a JSON file",
+    "ConsignCalibrator.load": "a JSON file",
+    "ConsignCalibrator.score": "ConsignCalibrator.evaluate",
+    "ConsignSet.segmentation": "one label map of one image",
+}
+
+_OF_SKLEARN = {"get_params", "set_params", "get_metadata_routing"}
+
+
+def _methods(kind: type) -> set[str]:
+    names = {name for name in dir(kind) if not name.startswith("_") and callable(getattr(kind, name))}
+    names = {name for name in names if not (name.startswith("set_") and name.endswith("_request"))}
+    return {f"{kind.__name__}.{name}" for name in names - _OF_SKLEARN}
+
+
+def test_the_table_is_complete() -> None:
+    public = {f"kernels.{name}" for name in cm.kernels.__all__}
+    public |= {f"metrics.{name}" for name in cm.metrics.__all__}
+    kinds = (cm.ConformalRiskCalibrator, cm.ScoreProfiles, cm.ConsignCalibrator, cm.ConsignSet)
+    public |= set().union(*map(_methods, kinds))
+    assert public <= WORK.keys() | CHEAP.keys()
+    assert not WORK.keys() & CHEAP.keys()
+
+
+@pytest.mark.parametrize("name", WORK)
+@pytest.mark.filterwarnings("ignore::conformask.DuplicateImagesWarning")
+def test_work_stops(name: str) -> None:
+    work = WORK[name]()
+    with two_threads():
+        assert cpu_time_after_a_stop(work) < MOST
