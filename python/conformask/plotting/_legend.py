@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -106,25 +107,36 @@ def key_to_panels(*, void: bool) -> str:
 
 def legend_below(ax: Axes, handles: Sequence[Artist], *, ncols: int = 1) -> None:
     """Draw a legend below the axes, where it covers neither data nor the name of the axis."""
+    size = ax.xaxis.label.get_fontproperties().get_size_in_points()
+    points = 11 + 2.5 * size if ax.get_xlabel() else 5  # ticks, their numbers, the name
+    _legend(ax, handles, (0, 0), (0, -points), ncols=ncols, borderpad=0, fontsize="small")
+
+
+def _beside(ax: Axes, handles: Sequence[Artist]) -> None:
+    """Draw a legend to the right of the axes, in as many columns as keep it about as low as they are."""
+    from matplotlib import rcParams
+
+    figure = ax.get_figure()
+    assert figure is not None
+    lines = 72 * ax.get_window_extent().height / figure.dpi / (1.45 * rcParams["font.size"])
+    _legend(ax, handles, (1, 1), (4, 0), ncols=math.ceil(len(handles) / max(1.0, lines)))
+
+
+def _legend(
+    ax: Axes, handles: Sequence[Artist], corner: tuple[int, int], points: tuple[float, float], **look: Any
+) -> None:
+    """Draw a legend whose upper left corner lies some points from a corner of the axes."""
     from matplotlib.transforms import ScaledTranslation
 
     figure = ax.get_figure()
     assert figure is not None
-    points = (
-        11 + 2.5 * ax.xaxis.label.get_fontproperties().get_size_in_points() if ax.get_xlabel() else 5
-    )  # ticks, their numbers, the name
+    away = ScaledTranslation(points[0] / 72, points[1] / 72, figure.dpi_scale_trans)
     ax.legend(
         handles=handles,
         loc="upper left",
-        bbox_to_anchor=(0, 0),
-        bbox_transform=ax.transAxes + ScaledTranslation(0, -points / 72, figure.dpi_scale_trans),
+        bbox_to_anchor=corner,
+        bbox_transform=ax.transAxes + away,
         borderaxespad=0,
-        borderpad=0,
         frameon=False,
-        fontsize="small",
-        ncols=ncols,
+        **look,
     )
-
-
-def _beside(ax: Axes, handles: list[Patch]) -> None:
-    ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, frameon=False)

@@ -144,6 +144,9 @@ def test_masks_of_chosen_classes() -> None:
     bare = (block == IMAGE[1, 1] / 255).all(1).mean()
     assert bare == pytest.approx(1 / 3, abs=0.02)
     assert legend_texts(ax) == ["road", "car", "several possible"]
+    only_road = np.asarray(plot_masks(MASK, IMAGE, classes=[1], opacity=1).get_images()[0].get_array())
+    block = only_road[height:, width : 2 * width].reshape(-1, 3)
+    assert (block == IMAGE[1, 1] / 255).all(1).mean() == pytest.approx(1 / 2, abs=0.02)
     assert legend_texts(plot_masks(MASK, class_names=names, classes=[1, 2], background="car"))[0] == "road"
     everything = np.asarray(plot_masks(MASK, classes=[0, 1, 2]).get_images()[0].get_array())
     np.testing.assert_array_equal(everything, plot_masks(MASK).get_images()[0].get_array())
@@ -159,3 +162,17 @@ def test_panels_of_chosen_classes_on_given_axes() -> None:
         plot_mask_panels(MASK, classes=[3])
     with pytest.raises(ValueError, match="axes must be at least 3"):
         plot_mask_panels(MASK, axes=grid[0])
+
+
+@pytest.mark.parametrize(
+    ("k", "size"), [(3, (6.4, 4.8)), (19, (6.4, 3.2)), (19, (6.4, 4.8)), (40, (9.0, 4.0))]
+)
+def test_the_legend_stays_within_the_figure(k: int, size: tuple[float, float]) -> None:
+    figure, ax = plt.subplots(figsize=size, layout="constrained")
+    plot_masks(np.eye(k, dtype=bool)[:, None, :].repeat(k, axis=1), ax=ax)
+    figure.canvas.draw()
+    legend, picture = ax.get_legend().get_window_extent(), ax.get_window_extent()
+    assert legend.x0 >= picture.x1
+    assert figure.bbox.y0 <= legend.y0
+    assert legend.y1 <= figure.bbox.y1
+    assert all(text.get_window_extent().x1 <= figure.bbox.x1 for text in ax.get_legend().get_texts())
