@@ -80,9 +80,7 @@ class KnownUnits(Units):
             return exact_mean(losses[self.counted])
         return float(exact_sum(losses, self.shares) / self.total) if self.total else math.nan
 
-    def means(
-        self, n: int, sums: Callable[[Fraction], NDArray[np.float64]]
-    ) -> NDArray[np.float64]:
+    def means(self, n: int, sums: Callable[[Fraction], NDArray[np.float64]]) -> NDArray[np.float64]:
         """The means of n kinds of losses, given their sums over a total, with the same bits as :meth:`mean`."""
         if not self.total:
             return np.full(n, math.nan)
