@@ -298,7 +298,10 @@ class ScoreProfiles(Profiles):
         arrays = archive.arrays()
         core = _core.ExactProfile.from_arrays(
             score._kernel(),
-            *(arrays[name] for name in ("totals", "lengths", "values", "labels")),
+            arrays["totals"],
+            arrays["lengths"],
+            arrays["values"],
+            arrays["labels"],
             arrays.get("activations"),
         )
         groups = check_groups(arrays.get("groups") if names is None else names, n)
