@@ -231,7 +231,7 @@ def test_bins_of_an_older_file(tmp_path: Path) -> None:
     (message,) = said(lambda: merged.merge(profiles("binned", slice(3, 8))))
     assert message.startswith("3 of 25 images came before: ")
     np.savez(tmp_path / "bad.npz", **kept, hashes=np.ones(6, np.uint64))
-    with pytest.raises(ValueError, match="there are more hashes than images"):
+    with pytest.raises(ValueError, match=r"hashes is an array of uint64 \(6,\)"):
         cm.BinnedProfiles.load(tmp_path / "bad.npz")
 
 
@@ -259,8 +259,8 @@ def test_images_that_hold_too_little_are_not_named(kind: str) -> None:
 def test_eight_values_tell_images_apart(kind: str, n_values: int) -> None:
     share = np.linspace(0.1, 0.4, n_values)[np.arange(72) % n_values].reshape(1, 9, 8)
     maps, labels = np.stack([1 - share, share], axis=1), np.ones((1, 9, 8), int)
-    found = cm.profile(maps, labels, **KINDS[kind])
-    assert len(said(lambda: found.merge(found))) == (n_values == 8)
+    found, again = (cm.profile(maps, labels, **KINDS[kind]) for _ in range(2))
+    assert len(said(lambda: found.merge(again))) == (n_values == 8)
 
 
 @both
@@ -285,7 +285,7 @@ def test_values_that_changed_their_labels() -> None:
     labels = np.arange(40).reshape(1, 5, 8) % 2 + 1
     found = cm.profile(maps, labels)
     assert said(lambda: found.merge(cm.profile(maps, 3 - labels))) == []
-    assert len(said(lambda: found.merge(found))) == 1
+    assert len(said(lambda: found.merge(cm.profile(maps, labels)))) == 1
 
 
 def test_no_false_alarm_among_many_images() -> None:

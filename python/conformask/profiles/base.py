@@ -43,7 +43,6 @@ class Profiles(ABC):
 
     conformity_score: ConformityScore
     exact: bool
-    _core: Any
 
     @property
     @abstractmethod
@@ -84,7 +83,7 @@ class Profiles(ABC):
         DuplicateImagesWarning
             If images of `other` are among those here.
         """
-        if other is self or (isinstance(other, Profiles) and other._core is self._core):
+        if other is self:
             raise ValueError("profiles cannot be merged with themselves: every image would count twice")
         merged = self._joined([self, other])
         pairs = _core.repeats_between(self._hashes(), other._hashes())

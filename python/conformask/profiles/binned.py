@@ -83,7 +83,7 @@ class BinnedProfiles(Profiles):
     def __init__(
         self, core: _core.BinnedProfile, conformity_score: ConformityScore, losses: Iterable[Loss]
     ) -> None:
-        self._core: _core.BinnedProfile = core
+        self._core = core
         self.conformity_score = conformity_score
         self.losses = tuple(losses)
 

@@ -91,7 +91,7 @@ class ScoreProfiles(Profiles):
         groups: Sequence[int | str] | None = None,
         sample_weight: Sequence[float] | None = None,
     ) -> None:
-        self._core: _core.ExactProfile = core
+        self._core = core
         self.conformity_score = conformity_score
         self._groups = None if groups is None else list(groups)
         self._sample_weight = None if sample_weight is None else list(sample_weight)
