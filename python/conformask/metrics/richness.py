@@ -117,8 +117,8 @@ def chao1(samples: Any, bias_corrected: bool = True) -> float:
     counts, m = distinct_counts(samples), len(samples)
     if counts[0] == m > 1:
         warn_caller(
-            f"all {m} samples differ: Chao's estimate is the largest that {m} samples can give, m (m + 1) / 2, and says "
-            "no more than that the set is large; draw more, or look at its volume (log10_volume, log10_volume_upper)",
+            f"all {m} samples differ: Chao's estimate is the largest that so many can give, m (m + 1) / 2. It says no "
+            "more than that the set is large; draw more, or look at its volume (log10_volume, log10_volume_upper)",
             UserWarning,
         )
     return chao1_of_counts(*counts, bias_corrected)
