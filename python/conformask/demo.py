@@ -301,10 +301,8 @@ def _print_table(
             finally:
                 spent += time.perf_counter() - start
                 recalibrations += 1
-            report = asked.evaluate(job.test.probs, job.test.labels)
-            risk, ratio = (
-                _mean(values, job.test.group) for values in (report.losses, report.activation_ratios)
-            )
+            report = asked.evaluate(job.test.probs, job.test.labels, groups=job.test.group)
+            risk, ratio = report.empirical_risk, report.activation_ratio
             print(f"{'':<13}  {alpha:<6g}  {_lambda(lam):>10}  {risk:>10.4f}  {ratio:>17.3f}")
     print(
         "\nmiscoverage: the share of an image's pixels whose true class the mask leaves out.\n"

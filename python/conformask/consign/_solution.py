@@ -206,7 +206,8 @@ def _failure(found: Found, units: KnownUnits, settings: Settings) -> dict[str, A
         **failure,
         "reason": f"{no_lambda} and min_accuracy={float(settings.min_accuracy)}: {', '.join(clauses)}, and {may}. "
         "Take more samples, more components or a larger lambda_max, or fix a lower min_accuracy beforehand and "
-        f"calibrate on new images.{seen}{all_fail}",
+        "calibrate on new images: accuracy_range tells from samples alone, without labels, what they can reach."
+        f"{seen}{all_fail}",
         "n_infeasible": n_infeasible,
         "feasible_min_accuracy": feasible or None,
     }

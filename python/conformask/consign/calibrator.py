@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,8 @@ from conformask._images import Volumes, count, is_whole
 from conformask._random import RandomState
 from conformask._sequences import check_class_names
 from conformask._units import check_groups, warn_of_groups
+from conformask._warnings import warn_caller
+from conformask.consign._agreement import agreements
 from conformask.consign._images import Kind, Problems, images
 from conformask.consign._report import coverage_report
 from conformask.consign._search import certified, decided, referred
@@ -62,7 +65,8 @@ class ConsignCalibrator(Calibrator[Settings, None, Solution]):
         The risk level, as the decimal that it prints as. At least ``ceil(1 / alpha) - 1`` images are needed.
     min_accuracy : float in (0, 1], default=0.9
         The accuracy :math:`\beta` that one segmentation of the set must have, as the decimal that it prints as. One
-        that is below by 1e-12 or less will do, so that 5 of 6 reach ``5 / 6``.
+        that is below by 1e-12 or less will do, so that 5 of 6 reach ``5 / 6``. Too high for a model, and it abstains;
+        too low, and one segmentation is enough: :meth:`accuracy_range` tells from samples what lies between.
     weight : {"sigma", "relative", "none"}, default="sigma"
         What scales the box besides lambda: the singular value :math:`\sigma_k`, its ratio to the largest, or nothing.
         With "sigma" lambda-hat depends on the size of images and on S: never use it for others. Another S is refused.
@@ -217,8 +221,8 @@ class ConsignCalibrator(Calibrator[Settings, None, Solution]):
 
         Warns
         -----
-        DuplicateImagesWarning, DroppedImagesWarning
-            If an image comes twice, or is left out because it has no labelled pixel.
+        DuplicateImagesWarning, DroppedImagesWarning, UserWarning
+            If an image comes twice, or is left out because it has no labelled pixel; if lambda-hat is 0.
         """
         settings = self._configuration()
         problems = Problems(X, y, settings, groups=groups)
@@ -232,8 +236,63 @@ class ConsignCalibrator(Calibrator[Settings, None, Solution]):
         problems.warn_of_repeats()
         n_seen = solution.units.n_skipped + len(solution.lambdas)
         warn_skipped(solution.units.n_skipped, n_seen, solution.units, "{} have no labelled pixel")
-        _ = solution.controlled  # raises where there is no lambda-hat
+        if solution.controlled == 0:  # which raises where there is no lambda-hat
+            warn_caller(
+                "lambda_hat_ is 0: one segmentation of each image, about that of the mean of its samples, keeps the "
+                "promise alone, and the sets hold no other. A larger min_accuracy tells more: accuracy_range says from "
+                "samples what makes sense; calibrate for it on new images",
+                UserWarning,
+            )
         return self
+
+    def accuracy_range(self, X: Any) -> tuple[float, float]:
+        r"""Between which `min_accuracy` makes sense, from samples alone: no labels, no search, no calibration.
+
+        Of each image every sample (of the first 8) is once taken for the truth. How accurate is the mean of the other
+        samples, and how accurate the best of all these? Below the first number of the result hardly any set is needed:
+        :math:`\hat\lambda` is near 0. Above the second the calibrator may well abstain. That is so as far as the truth
+        is to the samples what one of them is to the others: a model that is surer than it should be reaches less.
+
+        Parameters
+        ----------
+        X : array (n, S, K, H, W) or (n, S, K, D, H, W), a list of (S, K, H, W), or an iterable of them
+            Samples of images, without labels: of some that neither calibrate nor test, so that the choice of
+            `min_accuracy` does not depend on those.
+
+        Returns
+        -------
+        low, high : float in [0, 1]
+            What all but a share `alpha` of the samples that were left out reach: by the mean of the others, and by the
+            best of these and it.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If X is not as described, or an image has a single sample.
+
+        See Also
+        --------
+        fit : Calibrates.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import conformask as cm
+        >>> rng = np.random.default_rng(0)
+        >>> edges = rng.normal(0, 0.3, (60, 7, 1, 1)) + rng.normal(0, 0.3, (60, 1, 1, 1))
+        >>> fields = 4 * (np.linspace(-1, 1, 16) - edges) * np.ones((16, 1))
+        >>> low, high = cm.ConsignCalibrator().accuracy_range(np.stack([-fields, fields], axis=2))
+        >>> 0.5 < low < high < 1
+        True
+        """
+        settings = self._configuration()
+        batches = images(X, None, settings.progress, with_labels=False, volumes=settings.volumes)
+        pairs = [pair for samples, _, index in batches for pair in agreements(samples, settings, index)]
+        if not pairs:
+            raise ValueError("X is empty: it holds no image")
+        lows, highs = zip(*pairs, strict=True)
+        place = math.floor(settings.alpha * len(pairs))
+        return sorted(lows)[place], sorted(highs)[place]
 
     # Results
 

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from conformask._arrays import label_array
 from conformask._images import MASKS, not_empty, walk
+from conformask._warnings import warn_caller
 from conformask.kernels import distinct_counts
 
-__all__ = ["chao1", "log10_of_product", "log10_volume"]
+__all__ = ["chao1", "chao1_of_counts", "log10_of_product", "log10_volume"]
 
 
 def log10_volume(masks: Any, *, average: bool = True) -> float | NDArray[np.float64]:
@@ -87,6 +89,11 @@ def chao1(samples: Any, bias_corrected: bool = True) -> float:
     TypeError, ValueError
         If `samples` does not hold integers, has another rank, or is empty.
 
+    Warns
+    -----
+    UserWarning
+        If all samples differ: the estimate is at its ceiling.
+
     See Also
     --------
     log10_volume : Counts the label maps of pixel-wise sets exactly.
@@ -106,7 +113,19 @@ def chao1(samples: Any, bias_corrected: bool = True) -> float:
     >>> cm.metrics.chao1(samples), cm.metrics.chao1(samples, bias_corrected=False)
     (10.0, 15.0)
     """
-    observed, once, twice = distinct_counts(samples)
+    samples = label_array(samples, "samples")
+    counts, m = distinct_counts(samples), len(samples)
+    if counts[0] == m > 1:
+        warn_caller(
+            f"all {m} samples differ: Chao's estimate is the largest that so many can give, m (m + 1) / 2. It says no "
+            "more than that the set is large; draw more, or look at its volume (log10_volume, log10_volume_upper)",
+            UserWarning,
+        )
+    return chao1_of_counts(*counts, bias_corrected)
+
+
+def chao1_of_counts(observed: int, once: int, twice: int, bias_corrected: bool = True) -> float:
+    """Chao's estimate of the numbers of label maps that were drawn at all, once, and twice."""
     if bias_corrected or twice == 0:
         return observed + once * (once - 1) / (2 * (twice + 1))
     return observed + once**2 / (2 * twice)

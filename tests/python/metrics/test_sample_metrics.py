@@ -95,6 +95,7 @@ def drawn(times: list[int]) -> NDArray[np.uint8]:
         ([1, 2, 2], (3, 1, 2), 3.0, 3.25),
     ],
 )
+@pytest.mark.filterwarnings("ignore:all .* samples differ")
 def test_chao_by_hand(
     times: list[int], counts: tuple[int, int, int], corrected: float, classic: float
 ) -> None:
@@ -104,10 +105,12 @@ def test_chao_by_hand(
     assert metrics.chao1(samples, bias_corrected=False) == classic
 
 
-@pytest.mark.parametrize("m", [1, 2, 10, 1000])
+@pytest.mark.parametrize("m", [2, 10, 1000])
 def test_chao_saturates_where_all_samples_differ(m: int) -> None:
     samples = np.arange(m).reshape(m, 1, 1)
-    assert metrics.chao1(samples) == metrics.chao1(samples, bias_corrected=False) == m * (m + 1) / 2
+    for bias_corrected in (True, False):
+        with pytest.warns(UserWarning, match=f"all {m} samples differ: .* is the largest"):
+            assert metrics.chao1(samples, bias_corrected=bias_corrected) == m * (m + 1) / 2
 
 
 @pytest.mark.parametrize(("n_species", "m"), [(20, 30), (20, 100), (100, 60)])

@@ -385,7 +385,7 @@ def test_a_score_of_ones_own_is_asked_for_little_more() -> None:
     problem = wide()
     for call, expected in (
         (lambda: cm.profile(problem.X, problem.y, score), [40, 1, 1]),
-        (lambda: cm.profile(list(problem.X), list(problem.y), score), [1] * 40),
+        (lambda: cm.profile(list(problem.X), list(problem.y), score), [1, 2, 1, 1, *[1] * 39]),
         (lambda: cm.kernels.threshold(problem.X[:2], 0.5, score), [2, 1, 1]),
         (lambda: _backend.masks(problem.X[8:], 0.5, as_score(score), "probabilities", 8), [32]),
     ):

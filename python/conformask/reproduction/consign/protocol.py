@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 import conformask as cm
 from conformask._images import track
+from conformask.metrics.richness import chao1_of_counts
 from conformask.reproduction.consign._methods import Consign, Images, Indices, Method, PixelWise
 from conformask.reproduction.consign.outcomes import Comparison, Outcome, mean_and_sd
 
@@ -186,7 +187,7 @@ def _metrics(
         covered = max(covered, float(new))
         varying = bool((first != first[0]).any())
         yield (
-            cm.metrics.chao1(first),
+            chao1_of_counts(*cm.kernels.distinct_counts(first)),
             covered,
             cm.metrics.pairwise_correlation(first) if m > 1 else math.nan,
             cm.metrics.pairwise_correlation(first, varying_only=True) if varying else math.nan,

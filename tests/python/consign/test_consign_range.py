@@ -1,0 +1,77 @@
+"""What can be asked of samples, before any label is seen; and what is said where one segmentation is enough."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import conformask as cm
+import consign_twin
+
+
+def accuracy(truth: np.ndarray, guess: np.ndarray, kind: str) -> Fraction:
+    shares = [np.mean(guess[truth == label] == label) for label in np.unique(truth)]
+    return float(np.mean(shares)) if kind == "label" else float(np.mean(guess == truth))
+
+
+def twin(X: np.ndarray, alpha: float, kind: str) -> tuple[float, float]:
+    lows, highs = [], []
+    for samples in X:
+        for t in range(min(8, len(samples))):
+            others = np.delete(samples, t, axis=0)
+            truth = samples[t].argmax(axis=0)
+            low = accuracy(truth, others.mean(axis=0).argmax(axis=0), kind)
+            lows.append(low)
+            highs.append(max(low, *(accuracy(truth, each.argmax(axis=0), kind) for each in others)))
+    place = math.floor(Fraction(repr(alpha)) * len(lows))
+    return sorted(lows)[place], sorted(highs)[place]
+
+
+@given(st.integers(0, 1000), st.integers(2, 11), st.sampled_from(["label", "pixel"]), st.booleans())
+def test_the_range_is_that_of_the_twin(seed: int, n_samples: int, kind: str, volumes: bool) -> None:
+    rng = np.random.default_rng(seed)
+    shape = (4, n_samples, 3, 2, 5, 3) if volumes else (4, n_samples, 3, 5, 3)
+    X = rng.normal(0, 1, shape) + rng.normal(0, 1, (4, 1, *shape[2:]))
+    calibrator = cm.ConsignCalibrator(alpha=0.3, accuracy=kind, volumes=volumes)
+    for images in (X, list(X), iter(X)):
+        assert calibrator.accuracy_range(images) == pytest.approx(twin(X, 0.3, kind))
+
+
+def test_the_range_foretells_the_search() -> None:
+    """Below it lambda-hat is 0, above it the calibrator abstains, between the two there is something to find."""
+    X, y = consign_twin.fields(np.random.default_rng(3), 240, 8, 2, noise=0.02, modes=2)
+    others, X, y = X[:120], X[120:], y[120:]
+    low, high = cm.ConsignCalibrator(2).accuracy_range(others)
+    assert 0 < low < high < 1
+    lambdas = []
+    for level in (round(low / 2, 3), round((low + high) / 2, 3)):
+        calibrator = cm.ConsignCalibrator(2, min_accuracy=level)
+        if not lambdas:
+            with pytest.warns(UserWarning, match="lambda_hat_ is 0: one segmentation"):
+                calibrator.fit(X, y)
+        else:
+            calibrator.fit(X, y)
+        lambdas.append(calibrator.lambda_hat_)
+    assert lambdas[0] == 0 < lambdas[1]
+    with pytest.raises(
+        cm.InfeasibleRiskError, match="accuracy_range tells from samples alone, without labels"
+    ):
+        cm.ConsignCalibrator(2, min_accuracy=1).fit(X, y)
+
+
+def test_samples_that_are_alike_agree() -> None:
+    X = np.repeat(np.random.default_rng(0).normal(0, 1, (3, 1, 4, 5, 5)), 3, axis=1)
+    assert cm.ConsignCalibrator().accuracy_range(X) == (1, 1)
+
+
+def test_one_sample_has_nothing_to_agree_with() -> None:
+    X = np.zeros((3, 2, 4, 5, 5))
+    with pytest.raises(ValueError, match="X has one sample in image 0"):
+        cm.ConsignCalibrator().accuracy_range(X[:, :1])
+    with pytest.raises(ValueError, match="X is empty"):
+        cm.ConsignCalibrator().accuracy_range([])
