@@ -33,7 +33,7 @@ def mean_interval(values: NDArray[np.float64], units: str) -> Interval:
     """A two-sided interval for the mean of what is not NaN of numbers in [0, 1], which `units` gave independently.
 
     Of numbers that are 0 or 1 the exact binomial one (Clopper, Pearson 1934); else Student's, cut to [0, 1]; of fewer
-    than two, where neither holds, all of [0, 1].
+    than two, where neither holds, all of [0, 1]; of none, NaN.
     """
     n = int((~np.isnan(values)).sum())
     [(low, high)] = mean_intervals(values[:, None]).tolist()
@@ -50,6 +50,7 @@ def mean_intervals(values: NDArray[np.float64]) -> NDArray[np.float64]:
     deviation = np.sqrt(_exact_sums(np.where(known, values - mean, 0.0) ** 2) / np.maximum(n - 1, 1))
     half = half_width(deviation, n, n - 1)
     student = np.where(n > 1, [mean - half, mean + half], [[0.0], [1.0]]).clip(0.0, 1.0)
+    student[:, n == 0] = np.nan
     tail = (1 - LEVEL) / 2
     least = np.where(sums > 0, special.betaincinv(np.maximum(sums, 1), n - sums + 1, tail), 0.0)
     most = np.where(sums < n, special.betaincinv(sums + 1, np.maximum(n - sums, 1), 1 - tail), 1.0)

@@ -236,6 +236,10 @@ class RiskReport(Report):
         A report for each of ``evaluate(alphas=)``, in their order.
     losses, activation_ratios, coverages : float64 arrays (n,)
         The values of each image; NaN where undefined.
+    infeasible : bool
+        Whether the calibration images were too few for alpha, and the sets are full (``on_infeasible="full"``).
+    interval_level : float
+        The confidence of the intervals, 0.95.
 
     See Also
     --------
@@ -283,6 +287,8 @@ class RiskReport(Report):
     losses: NDArray[np.float64] = field(repr=False)
     activation_ratios: NDArray[np.float64] = field(repr=False)
     coverages: NDArray[np.float64] = field(repr=False)
+    infeasible: bool = field(default=False, repr=False)
+    interval_level: float = field(default=LEVEL, repr=False)
     sweep: tuple[RiskReport, ...] = field(default=(), repr=False)
 
     _CAPTION = "Risk report"

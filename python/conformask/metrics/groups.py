@@ -58,11 +58,6 @@ class GroupRisks:
     lambda_hats: NDArray[np.float64]
     n_images: NDArray[np.int64]
 
-    @property
-    def mean_risk(self) -> float:
-        """The mean over groups of their risks."""
-        return exact_mean(self.risks)
-
     def _table(self) -> Table:
         found = zip(self.groups, self.risks, self.lambda_hats, self.n_images, strict=True)
         rows = [
@@ -75,7 +70,7 @@ class GroupRisks:
         return plain_of(self._table())
 
     def _repr_html_(self) -> str:
-        rows = [("alpha", f"{self.alpha:g}"), ("mean over groups", f"{self.mean_risk:.4f}")]
+        rows = [("alpha", f"{self.alpha:g}"), ("mean over groups", f"{exact_mean(self.risks):.4f}")]
         return f"<div>{names_and_values('Leave one group out', rows).html()}{self._table().html()}</div>"
 
 

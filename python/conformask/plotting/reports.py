@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from conformask.plotting._arguments import chosen_classes, level_text
 from conformask.plotting._axes import import_pyplot
 from conformask.plotting._legend import legend_below
+from conformask.report import RiskReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,48 +21,8 @@ __all__ = ["plot_alpha_sweep", "plot_class_risk"]
 _BLUE, _RED, _GREY = "#1f4e79", "#c0392b", "#777777"
 
 
-class _ClassRow(Protocol):
-    """What a picture needs of the row of a class."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def miss_rate(self) -> float: ...
-    @property
-    def miss_rate_interval(self) -> tuple[float, float]: ...
-    @property
-    def set_size(self) -> float: ...
-    @property
-    def n_images(self) -> int: ...
-
-
-class _Report(Protocol):
-    """What pictures need of a risk report."""
-
-    @property
-    def alpha(self) -> float: ...
-    @property
-    def lambda_hat(self) -> float: ...
-    @property
-    def empirical_risk(self) -> float: ...
-    @property
-    def interval(self) -> tuple[float, float]: ...
-    @property
-    def interval_level(self) -> float: ...
-    @property
-    def activation_ratio(self) -> float: ...
-    @property
-    def coverage(self) -> float: ...
-    @property
-    def infeasible(self) -> bool: ...
-    @property
-    def classes(self) -> Sequence[_ClassRow]: ...
-    @property
-    def sweep(self) -> Sequence[_Report]: ...
-
-
 def plot_class_risk(
-    report: _Report,
+    report: RiskReport,
     *,
     classes: Sequence[int | str] | None = None,
     order: Literal["risk", "label"] = "risk",
@@ -106,12 +67,13 @@ def plot_class_risk(
 
     Examples
     --------
-    >>> from types import SimpleNamespace as Row
-    >>> from conformask.plotting import plot_class_risk
-    >>> road = Row(name="road", miss_rate=0.01, miss_rate_interval=(0.0, 0.02), set_size=1.1, n_images=50)
-    >>> pole = Row(name="pole", miss_rate=0.30, miss_rate_interval=(0.2, 0.4), set_size=2.4, n_images=31)
-    >>> report = Row(classes=(road, pole), alpha=0.05, lambda_hat=0.9, coverage=0.96, interval_level=0.95)
-    >>> ax = plot_class_risk(report)
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.dirichlet([3, 1], size=(40, 8, 8)).transpose(0, 3, 1, 2)
+    >>> y = (rng.random((40, 8, 8)) < X[:, 1]).astype(int)
+    >>> calibrator = cm.ConformalRiskCalibrator(alpha=0.2).fit(X[:20], y[:20])
+    >>> ax = cm.plotting.plot_class_risk(calibrator.evaluate(X[20:], y[20:], class_names=["road", "pole"]))
     >>> [label.get_text() for label in ax.get_yticklabels()]
     ['pole', 'road']
     """
@@ -151,7 +113,7 @@ def plot_class_risk(
     return ax
 
 
-def plot_alpha_sweep(report: _Report, *, axes: ArrayLike | None = None) -> NDArray[Any]:
+def plot_alpha_sweep(report: RiskReport, *, axes: ArrayLike | None = None) -> NDArray[Any]:
     """Draw what each alpha costs: the risk on the images evaluated, and the mean size of the sets.
 
     The dashed line is risk = alpha: the guarantee is that the expected risk lies on it or below. The
@@ -186,12 +148,14 @@ def plot_alpha_sweep(report: _Report, *, axes: ArrayLike | None = None) -> NDArr
 
     Examples
     --------
-    >>> from types import SimpleNamespace as Report
-    >>> from conformask.plotting import plot_alpha_sweep
-    >>> at = dict(interval_level=0.95, infeasible=False)
-    >>> one = Report(alpha=0.1, empirical_risk=0.09, interval=(0.08, 0.10), activation_ratio=1.1, **at)
-    >>> two = Report(alpha=0.2, empirical_risk=0.19, interval=(0.17, 0.21), activation_ratio=1.0, **at)
-    >>> above, below = plot_alpha_sweep(Report(coverage=0.91, sweep=(two, one)))
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.dirichlet([3, 1], size=(40, 8, 8)).transpose(0, 3, 1, 2)
+    >>> y = (rng.random((40, 8, 8)) < X[:, 1]).astype(int)
+    >>> calibrator = cm.ConformalRiskCalibrator().fit(X[:20], y[:20])
+    >>> report = calibrator.evaluate(X[20:], y[20:], alphas=[0.2, 0.1])
+    >>> above, below = cm.plotting.plot_alpha_sweep(report)
     >>> below.get_lines()[0].get_xdata().tolist()
     [0.1, 0.2]
     """
@@ -242,9 +206,9 @@ def plot_alpha_sweep(report: _Report, *, axes: ArrayLike | None = None) -> NDArr
     return flat[:2]
 
 
-def _asked(report: _Report, what: Literal["classes", "sweep"]) -> list[Any]:
+def _asked(report: RiskReport, what: Literal["classes", "sweep"]) -> list[Any]:
     """The rows or the reports that a risk report holds."""
-    if not (hasattr(report, what) and hasattr(report, "coverage")):
+    if not isinstance(report, RiskReport):
         raise TypeError(
             f"report must be a RiskReport, as calibrator.evaluate(X, y) returns, got a {type(report).__name__}"
         )

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["risk_report"]
 
+_FULL = "The calibration images are too few for alpha: all sets are full, and miss nothing."
+
 
 def risk_report(
     counts: Sequence[Counts],
@@ -53,11 +55,13 @@ def risk_report(
         units=units,
         delta=getattr(configuration.method, "delta", None),
     )
+    infeasible = solution.corrected_risk > alpha
     return RiskReport(
         empirical_risk=risk,
         interval=interval.ends,
         interval_method=interval.method,
-        verdict=conclusion(finding),
+        verdict=_FULL if infeasible else conclusion(finding),
+        infeasible=infeasible,
         activation_ratio=exact_mean(unit_means(activation_ratios, names)),
         coverage=exact_mean(unit_means(coverages, names)),
         n_images=int(is_defined.sum()),

@@ -47,7 +47,7 @@ def test_names_and_objects_are_the_same() -> None:
 
 def shown(value: object) -> dict[str, str]:
     """Names and values of a table for notebooks."""
-    return dict(re.findall(r"<tr><th[^>]*>(.*?)</th><td>(.*?)</td></tr>", value._repr_html_()))
+    return dict(re.findall(r"<tr><th[^>]*>(.*?)</th><td[^>]*>(.*?)</td></tr>", value._repr_html_()))
 
 
 def test_profiles_are_shown_in_a_table() -> None:

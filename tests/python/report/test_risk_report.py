@@ -21,6 +21,7 @@ from problems import Problem, problems, wide
 pytestmark = [
     pytest.mark.filterwarnings("ignore::conformask.exceptions.DroppedImagesWarning"),
     pytest.mark.filterwarnings("ignore::conformask.exceptions.InfeasibleRiskWarning"),
+    pytest.mark.filterwarnings("ignore:calibration counted images, but evaluation counts groups"),
 ]
 
 Calibrator = cm.ConformalRiskCalibrator
@@ -94,7 +95,7 @@ def test_intervals_are_those_of_scipy() -> None:
         assert found.ends == pytest.approx((exact.low, exact.high), rel=1e-9, abs=1e-15)
         assert found.method == "Clopper-Pearson over 20 groups"
     assert mean_interval(np.array([0.4, np.nan]), "images") == (0.0, 1.0, "unknown from 1 images")
-    assert mean_interval(np.array([]), "images").ends == (0.0, 1.0)
+    assert np.isnan(mean_interval(np.array([]), "images").ends).all()
 
 
 @pytest.mark.parametrize(
@@ -215,8 +216,7 @@ def test_leave_one_group_out_against_calibrators() -> None:
         assert found.lambda_hats[i] == fitted.lambda_hat_
         assert found.risks[i] == fitted.evaluate(X[own], y[own]).empirical_risk
         assert found.n_images[i] == own.sum()
-    assert found.mean_risk == pytest.approx(np.mean(found.risks))
-    assert "<table" in found._repr_html_()
+    assert f"{np.mean(found.risks):.4f}" in found._repr_html_()
 
 
 def test_leave_one_group_out_takes_the_groups_of_profiles() -> None:
