@@ -76,6 +76,11 @@ test-all: SDIST_ARGS = --profile dev --config profile.dev.debug=false
 test-all: $(TESTED) test-integrations test-notebooks sdist ## the tests, those of PyTorch and MMSegmentation (5 GB), the papers' tables, notebooks, sources
 	@echo 'test-all: all tests passed ($(words $(NOTEBOOKS)) notebooks executed)'
 
+.PHONY: test-quick
+test-quick: $(EXTENSION) ## the tests of `make test` that take two minutes: no slow ones, and of Rust those of the library
+	$(CARGO) test --lib $(CARGO_TEST_ARGS)
+	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
 .PHONY: test-rust
 test-rust: | system ## the Rust tests alone: no Python needed
 	$(CARGO) test $(CARGO_TEST_ARGS)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import conformask as cm
+from slow_tests import SLOW
 
 settings.register_profile(
     "conformask", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
@@ -17,6 +18,13 @@ settings.register_profile(
 settings.load_profile("conformask")
 
 REPOSITORY = Path(__file__).parents[1]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the slow tests."""
+    for item in items:
+        if getattr(item, "originalname", item.name) in SLOW:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")

@@ -52,6 +52,7 @@ def odd() -> tuple[np.ndarray, np.ndarray]:
     return X, y
 
 
+@pytest.mark.filterwarnings("ignore:all .* samples differ")
 def test_one_split_by_hand(odd: tuple[np.ndarray, np.ndarray]) -> None:
     X, y = odd
     alpha, beta, seed, ms = 0.2, 0.85, 5, (1, 3, 12)

@@ -355,6 +355,7 @@ def test_what_lies_under_void_does_not_matter() -> None:
     assert metrics.label_accuracy(y, samples[:, 0]) == metrics.label_accuracy(y, other[:, 0])
 
 
+@pytest.mark.filterwarnings("ignore:all .* samples differ")
 def test_volumes() -> None:
     rng = np.random.default_rng(6)
     y, samples = rng.integers(0, 3, (2, 3, 4, 5)), rng.integers(0, 3, (2, 6, 3, 4, 5))
