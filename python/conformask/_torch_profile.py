@@ -303,6 +303,7 @@ def check_scores(
     image: int,
     first_pixel: int = 0,
     shape: torch.Size | None = None,
+    name: str = "X",
 ) -> None:
     """Refuses what the kernels refuse, at labelled pixels of a part of an image of a shape; without one, of all."""
     smallest = planes.amin(dim=0).reshape(-1)
@@ -317,13 +318,13 @@ def check_scores(
 
     refuse(
         ~(largest.isfinite() & smallest.isfinite()),
-        "X is not finite in image {image}: class {k} is {value} at pixel {pixel}",
+        f"{name} is not finite in image {{image}}: class {{k}} is {{value}} at pixel {{pixel}}",
     )
     if inputs == "logits":
         return
     refuse(
         smallest < 0,
-        "X holds a negative probability in image {image}: class {k} is {value} at pixel {pixel}; "
+        f"{name} holds a negative probability in image {{image}}: class {{k}} is {{value}} at pixel {{pixel}}; "
         "if these are logits, say inputs='logits'",
     )
     if inputs == "scores":

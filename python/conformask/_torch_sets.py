@@ -71,11 +71,12 @@ def _largest(lam: float, margin: float, rounding: float) -> float:
     return math.nextafter((lam + margin) / (1 - rounding), math.inf) if margin else lam
 
 
-def check_maps(scores: Tensor, inputs: str, first_image: int = 0) -> None:
+def check_maps(scores: Tensor, inputs: str, first_image: int = 0, name: str = "X") -> None:
     """Refuses maps (B, K, ...) that the kernels would refuse, at all pixels."""
     for i, planes in enumerate(scores):
         largest = planes.amax(dim=0).reshape(-1)
-        check_scores(planes, largest, torch.ones_like(largest, dtype=torch.bool), inputs, first_image + i)
+        everywhere = torch.ones_like(largest, dtype=torch.bool)
+        check_scores(planes, largest, everywhere, inputs, first_image + i, name=name)
 
 
 @torch.no_grad()

@@ -168,12 +168,12 @@ def test_pixels_are_named_by_row_and_column(score: Any, size: tuple[int, ...], a
     maps, y = torch.full((12, 2, *size), 0.5), torch.zeros(12, *size, dtype=torch.int64)
     calibrator = cm.ConformalRiskCalibrator(score, alpha=0.3).fit(maps.bfloat16(), y)
     maps[(5, 1, *at)] = torch.nan
-    place = re.escape(f"image 5: class 1 is NaN at pixel ({', '.join(map(str, at))})")
-    for call in (
-        lambda: cm.profile(maps.bfloat16(), y, score),
-        lambda: calibrator.predict(maps.bfloat16()),
-        lambda: calibrator.evaluate(maps.bfloat16(), y),
-        lambda: ConformalModule(torch.nn.Identity(), calibrator)(maps),
+    place = re.escape(f" is not finite in image 5: class 1 is NaN at pixel ({', '.join(map(str, at))})")
+    for name, call in (
+        ("X", lambda: cm.profile(maps.bfloat16(), y, score)),
+        ("X", lambda: calibrator.predict(maps.bfloat16())),
+        ("X", lambda: calibrator.evaluate(maps.bfloat16(), y)),
+        ("the output", lambda: ConformalModule(torch.nn.Identity(), calibrator)(maps)),
     ):
-        with pytest.raises(ValueError, match=place):
+        with pytest.raises(ValueError, match=f"^{name}{place}"):
             call()

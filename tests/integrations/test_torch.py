@@ -686,7 +686,7 @@ def test_module_looks_at_the_numbers() -> None:
     with pytest.raises(ValueError, match=r"negative probability in image 0.*inputs='logits'"):
         ConformalModule(Net(), of_probabilities)(IMAGES)
     assert ConformalModule(Net(), of_probabilities, inputs="logits")(IMAGES).masks.any()
-    with pytest.raises(ValueError, match="X is not finite in image 1"):
+    with pytest.raises(ValueError, match="the output is not finite in image 1"):
         ConformalModule(Net(), fitted())(torch.stack([IMAGES[0], IMAGES[1] * torch.nan]))
     with pytest.raises(ValueError, match="needs a tensor"):
         ConformalModule(torch.nn.Identity(), fitted(), size="input")({"out": IMAGES})

@@ -71,7 +71,8 @@ def as_scores(output: Any, *, size: Sequence[int] | None = None, binary: str | N
     Raises
     ------
     TypeError
-        If there is no map of scores: labels, say, or the parts of a mask classifier.
+        If there is no map of scores: labels, say, or the parts of a mask classifier; or a tensor of a kind that nothing
+        is computed with here (float8, nested, sparse, quantized).
     ValueError
         If the tensor has another rank, or one class and `binary` does not say what it is.
 
@@ -300,7 +301,7 @@ class ConformalModule(nn.Module):
                 f"the model gives K = {scores.shape[1]} classes, but calibration had K = {self.n_classes}"
             )
         if not torch.compiler.is_compiling():  # an exported module looks at no number before it computes
-            check_maps(scores, inputs)
+            check_maps(scores, inputs, name="the output")
         shares = shares_of(scores, inputs)
         masks = prediction_sets(shares, self.conformity_score, self.lambda_hat)
         sizes = masks.sum(dim=1, dtype=torch.int16)
