@@ -113,7 +113,7 @@ impl BeforeAll {
         out: &mut PlanesMut<'_, f64>,
     ) {
         if tile.n_classes() > SORTED {
-            return self.compute_sorted(tile, score, out);
+            return self.compute_sorted(tile, &score, out);
         }
         let n_classes = tile.n_classes();
         self.probabilities.resize(n_classes, Lanes::default());
@@ -139,10 +139,11 @@ impl BeforeAll {
 
 impl BeforeAll {
     /// The same, pixel by pixel, by a sort: for many classes faster than to compare each two.
+    #[inline(never)]
     fn compute_sorted<R: Real>(
         &mut self,
         tile: &Tile<'_, R>,
-        score: impl Fn(Before) -> f64,
+        score: &impl Fn(Before) -> f64,
         out: &mut PlanesMut<'_, f64>,
     ) {
         for j in 0..tile.len() {
