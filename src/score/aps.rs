@@ -109,12 +109,22 @@ impl BeforeAll {
     pub fn compute<R: Real>(
         &mut self,
         tile: &Tile<'_, R>,
-        score: impl Fn(Before) -> f64,
+        score: impl Fn(Before) -> f64 + Copy,
         out: &mut PlanesMut<'_, f64>,
     ) {
         if tile.n_classes() > SORTED {
-            return self.compute_sorted(tile, &score, out);
+            self.compute_sorted(tile, score, out);
+        } else {
+            self.compute_compared(tile, score, out);
         }
+    }
+
+    fn compute_compared<R: Real>(
+        &mut self,
+        tile: &Tile<'_, R>,
+        score: impl Fn(Before) -> f64,
+        out: &mut PlanesMut<'_, f64>,
+    ) {
         let n_classes = tile.n_classes();
         self.probabilities.resize(n_classes, Lanes::default());
         self.grains.resize(n_classes, Lanes::default());
@@ -139,11 +149,10 @@ impl BeforeAll {
 
 impl BeforeAll {
     /// The same, pixel by pixel, by a sort: for many classes faster than to compare each two.
-    #[inline(never)]
     fn compute_sorted<R: Real>(
         &mut self,
         tile: &Tile<'_, R>,
-        score: &impl Fn(Before) -> f64,
+        score: impl Fn(Before) -> f64,
         out: &mut PlanesMut<'_, f64>,
     ) {
         for j in 0..tile.len() {
