@@ -69,7 +69,7 @@ impl Loss {
             Weighting::Pooled(_) => Vec::new(),
             Weighting::PerClass(weights) => weights.iter().map(Weight::to_float).collect(),
         };
-        let near = tolerance.as_ref().map_or(f64::NAN, Weight::to_float);
+        let near = tolerance.as_ref().map_or(0.0, Weight::to_float);
         Self { weighting, floats, tolerance, near }
     }
 

@@ -183,7 +183,9 @@ fn for_each_band<R: Real, W: Default, I: Send, O: Send>(
     let (n_bands, mut inputs) = (maps.n_bands(), inputs.into_iter());
     // There may be more bands than memory for what is known of all of them.
     for first in (0..n_bands).step_by(BATCH) {
-        memory::headroom()?;
+        if first > 0 {
+            memory::headroom()?;
+        }
         let bands = first..n_bands.min(first + BATCH);
         let batch: Vec<I> = inputs.by_ref().take(bands.len()).collect();
         let results: Vec<Result<O>> = bands

@@ -260,7 +260,7 @@ impl ExactProfile {
     ) -> Result<Array2<T>> {
         let shape = (self.images.len(), n_columns);
         let n_cells = shape.0.saturating_mul(n_columns);
-        let mut cells = memory::filled(value, n_cells, "a number for each image and lambda", cancel)?;
+        let mut cells = memory::filled(value, n_cells, "the table of images and lambdas", cancel)?;
         let rows = cells.par_chunks_exact_mut(n_columns.max(1)).zip(&self.images);
         rows.try_for_each(|(row, image)| fill(image, row))?;
         Ok(Array2::from_shape_vec(shape, cells).expect("L cells each"))

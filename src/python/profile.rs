@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 
 use super::arrays::{Labels, Scores, inputs_of, with_maps};
 use super::objects::{Loss, Score};
-use super::run::run;
+use super::run::{run, run_if_long};
 use crate::memory;
 use crate::num::real::Stored;
 use crate::profile::{self, Flat};
@@ -57,7 +57,9 @@ impl ExactProfile {
 
     /// Labelled pixels of each class, `(n, K)`.
     fn totals<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray2<u64>>> {
-        Ok(PyArray2::from_owned_array(py, run(py, |cancel| self.0.totals(cancel))?))
+        let n_elements = self.0.images().len() * self.0.n_classes();
+        let totals = run_if_long(py, n_elements, |cancel| self.0.totals(cancel))?;
+        Ok(PyArray2::from_owned_array(py, totals))
     }
 
     /// The hash of each image, `(n,)`: the same for images that are the same, 0 for those that hold too little to tell.
@@ -171,7 +173,8 @@ impl ExactProfile {
 
     /// `(totals (n, K), lengths (n,), stored values, labels, activations or None)`: all of the profile, as arrays.
     fn to_arrays<'py>(&self, py: Python<'py>) -> PyResult<Arrays<'py>> {
-        let flat = run(py, |cancel| self.0.to_flat(cancel))?;
+        let flat =
+            run_if_long(py, self.0.images().len() + self.0.n_values(), |cancel| self.0.to_flat(cancel))?;
         let values = match flat.values {
             Stored::Single(values) => PyArray1::from_vec(py, values.into_vec()).into_any(),
             Stored::Double(values) => PyArray1::from_vec(py, values.into_vec()).into_any(),
@@ -260,7 +263,7 @@ const LAMBDAS: &str = "lambdas";
 #[pyfunction]
 pub fn repeats_within(hashes: PyReadonlyArray1<'_, u64>) -> PyResult<Vec<(usize, usize)>> {
     let (py, hashes) = (hashes.py(), hashes.as_array());
-    run(py, |cancel| profile::repeats_within(&hashes, cancel))
+    run_if_long(py, hashes.len(), |cancel| profile::repeats_within(&hashes, cancel))
 }
 
 /// Images that are among others, by their hashes: pairs of the first of these and its repeat.
@@ -270,7 +273,8 @@ pub fn repeats_between(
     later: PyReadonlyArray1<'_, u64>,
 ) -> PyResult<Vec<(usize, usize)>> {
     let (py, others, later) = (others.py(), others.as_array(), later.as_array());
-    run(py, |cancel| profile::repeats_between(&others, &later, cancel))
+    let n_elements = others.len() + later.len();
+    run_if_long(py, n_elements, |cancel| profile::repeats_between(&others, &later, cancel))
 }
 
 type Bracket<'py> = (Bound<'py, PyArray1<f64>>, Bound<'py, PyArray1<f64>>);

@@ -9,7 +9,6 @@ use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
 use crate::error::Result;
-use crate::memory;
 use crate::threads::{self, Cancel};
 
 /// How often a running kernel lets Python look for signals.
@@ -26,7 +25,7 @@ pub fn run<T: Send>(py: Python<'_>, job: impl FnOnce(&Cancel) -> Result<T> + Sen
             let (sender, receiver) = channel();
             let cancel = &cancel;
             scope.spawn(move |_| {
-                let result = catch_unwind(AssertUnwindSafe(|| memory::headroom().and_then(|()| job(cancel))));
+                let result = catch_unwind(AssertUnwindSafe(|| job(cancel)));
                 // The receiver may have left on a signal: then nobody wants the result.
                 let _ = sender.send(result);
             });
@@ -48,6 +47,23 @@ pub fn run<T: Send>(py: Python<'_>, job: impl FnOnce(&Cancel) -> Result<T> + Sen
             }
         })
     })
+}
+
+/// Elements with which work is done before one could look at signals.
+const SHORT: usize = 1 << 18;
+
+/// Runs a job on so many elements: at once if they are few, for threads take longer to come to it.
+pub fn run_if_long<T: Send>(
+    py: Python<'_>,
+    n_elements: usize,
+    job: impl FnOnce(&Cancel) -> Result<T> + Send,
+) -> PyResult<T> {
+    if n_elements > SHORT {
+        return run(py, job);
+    }
+    catch_unwind(AssertUnwindSafe(|| job(&Cancel::default())))
+        .map_err(|panic| internal_error(panic.as_ref()))
+        .and_then(|result| Ok(result?))
 }
 
 fn internal_error(panic: &(dyn Any + Send)) -> PyErr {

@@ -109,12 +109,22 @@ impl BeforeAll {
     pub fn compute<R: Real>(
         &mut self,
         tile: &Tile<'_, R>,
-        score: impl Fn(Before) -> f64,
+        score: impl Fn(Before) -> f64 + Copy,
         out: &mut PlanesMut<'_, f64>,
     ) {
         if tile.n_classes() > SORTED {
-            return self.compute_sorted(tile, score, out);
+            self.compute_sorted(tile, score, out);
+        } else {
+            self.compute_compared(tile, score, out);
         }
+    }
+
+    fn compute_compared<R: Real>(
+        &mut self,
+        tile: &Tile<'_, R>,
+        score: impl Fn(Before) -> f64,
+        out: &mut PlanesMut<'_, f64>,
+    ) {
         let n_classes = tile.n_classes();
         self.probabilities.resize(n_classes, Lanes::default());
         self.grains.resize(n_classes, Lanes::default());
