@@ -647,8 +647,9 @@ fn check_sets<E: Scores>(shape: Shape, seed: u64, spec: Spec) -> Result<(), Test
             prop_assert!((loss - expected).abs() < 1e-12 || loss.is_nan() && expected.is_nan());
         }
         let brackets = profile.activation(lambda, &Cancel::default()).unwrap().unwrap();
-        for (found, (lower, upper)) in found.iter().zip(brackets).filter(|(found, _)| found.size_sum > 0) {
-            let mean = found.size_sum as f64 / found.totals.iter().sum::<u64>() as f64;
+        let sums = found.iter().map(|found| (found.sizes.iter().sum::<u64>(), found));
+        for ((sum, found), (lower, upper)) in sums.zip(brackets).filter(|((sum, _), _)| *sum > 0) {
+            let mean = sum as f64 / found.totals.iter().sum::<u64>() as f64;
             prop_assert!(lower <= mean && mean <= upper, "{} not in {}..={}", mean, lower, upper);
         }
         smaller = Some(masks);
