@@ -191,7 +191,7 @@ mod tests {
         let mut counter = SizeCounter::new(65535);
         let codes = [[7; 4096].as_slice(), &[VOID; 3]].concat();
         for _ in 0..40 {
-            counter.add(&codes, &[65535; 4099]);
+            counter.add(&codes, &vec![65535; codes.len()]);
         }
         let found = counter.finish(vec![0; 65535]);
         assert_eq!((found.totals[7], found.sizes[7]), (163_840, 163_840 * 65535));
