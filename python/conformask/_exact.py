@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from fractions import Fraction
 from numbers import Rational, Real
 from typing import Any
@@ -21,6 +22,7 @@ __all__ = [
     "check_share",
     "covered_share",
     "exact_mean",
+    "exact_sum",
     "number_from_json",
     "number_to_json",
     "per_pixel",
@@ -30,6 +32,8 @@ __all__ = [
 
 _MOST_DIGITS = 1000
 _FRACTION = re.compile(rf"-?\d{{1,{_MOST_DIGITS}}}(/0*[1-9]\d{{0,{_MOST_DIGITS - 1}}})?", re.ASCII)
+
+_SMALLEST_EXPONENT = 1074  # floats are whole multiples of 2^-1074
 
 # An accuracy that is so little below the minimum reaches it.
 _TOLERANCE = Fraction(1, 10**12)
@@ -81,6 +85,20 @@ def exact_mean(values: NDArray[np.float64]) -> float:
     """The mean of what is not NaN, from the correctly rounded sum: the same for any order."""
     defined = values[~np.isnan(values)]
     return math.fsum(defined.tolist()) / len(defined) if len(defined) else math.nan
+
+
+def exact_sum(losses: NDArray[np.float64], shares: Sequence[Fraction] | None) -> Fraction:
+    """``sum(share * loss)``, exactly; a share of 1 each by default."""
+    # Few shares differ. Sums of floats are exact as whole numbers of the smallest float.
+    sums: dict[Fraction, int] = {}
+    for share, loss in zip(
+        [Fraction(1)] * len(losses) if shares is None else shares, losses.tolist(), strict=True
+    ):
+        numerator, denominator = loss.as_integer_ratio()
+        whole = numerator << _SMALLEST_EXPONENT + 1 - denominator.bit_length()
+        sums[share] = sums.get(share, 0) + whole
+    total = sum((share * whole for share, whole in sums.items()), Fraction())
+    return Fraction(total, 2**_SMALLEST_EXPONENT)
 
 
 def number_to_json(number: object) -> dict[str, str]:

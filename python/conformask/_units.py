@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from conformask._exact import as_fraction, exact_mean
+from conformask._exact import as_fraction, exact_mean, exact_sum
 from conformask._sequences import check_ordered
 from conformask._warnings import warn_caller
-from conformask.losses import exact_sum
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -18,6 +18,7 @@ from conformask._exact import (
     as_plain,
     check_share,
     covered_share,
+    exact_sum,
     number_from_json,
     number_to_json,
     share_of,
@@ -439,23 +440,6 @@ def as_loss(loss: object, name: str = "loss") -> Loss:
 def loss_values(loss: Loss, missed: NDArray[np.uint64], totals: NDArray[np.uint64]) -> NDArray[np.float64]:
     """Losses (n,) from missed and labelled pixels of each class, both (n, K); NaN where undefined."""
     return loss._values(missed, totals)
-
-
-_SMALLEST_EXPONENT = 1074  # floats are whole multiples of 2^-1074
-
-
-def exact_sum(losses: NDArray[np.float64], shares: Sequence[Fraction] | None) -> Fraction:
-    """``sum(share * loss)``, exactly; a share of 1 each by default."""
-    # Few shares differ. Sums of floats are exact as whole numbers of the smallest float.
-    sums: dict[Fraction, int] = {}
-    for share, loss in zip(
-        [Fraction(1)] * len(losses) if shares is None else shares, losses.tolist(), strict=True
-    ):
-        numerator, denominator = loss.as_integer_ratio()
-        whole = numerator << _SMALLEST_EXPONENT + 1 - denominator.bit_length()
-        sums[share] = sums.get(share, 0) + whole
-    total = sum((share * whole for share, whole in sums.items()), Fraction())
-    return Fraction(total, 2**_SMALLEST_EXPONENT)
 
 
 def _bits(value: float) -> int:

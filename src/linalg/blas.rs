@@ -22,8 +22,9 @@ static COUNTING: AtomicU32 = AtomicU32::new(0);
 /// The process that the callers are in.
 static PROCESS: AtomicU32 = AtomicU32::new(0);
 static CALLERS: AtomicUsize = AtomicUsize::new(0);
-/// The number of threads to come back.
-static BEFORE: AtomicI32 = AtomicI32::new(1);
+/// The number of threads to come back, 0 for none. It stands before one thread is set, and until the number is back: a child
+/// that was forked at any moment finds it here.
+static BEFORE: AtomicI32 = AtomicI32::new(0);
 
 /// OpenBLAS on one thread, as long as any caller has such a value.
 pub struct OneThread(());
@@ -34,8 +35,10 @@ impl OneThread {
         count(|process| {
             if PROCESS.swap(process, Ordering::Relaxed) != process {
                 // Forked: the callers that were are not here. What they set is.
-                if CALLERS.swap(0, Ordering::Relaxed) > 0 {
-                    set_num_threads(BEFORE.load(Ordering::Relaxed));
+                CALLERS.store(0, Ordering::Relaxed);
+                let before = BEFORE.swap(0, Ordering::Relaxed);
+                if before != 0 {
+                    set_num_threads(before);
                 }
             }
             if CALLERS.fetch_add(1, Ordering::Relaxed) == 0 {
@@ -53,10 +56,13 @@ impl OneThread {
 impl Drop for OneThread {
     fn drop(&mut self) {
         count(|_| {
-            let before = BEFORE.load(Ordering::Relaxed);
-            // Whoever has set another number meanwhile wants that one.
-            if CALLERS.fetch_sub(1, Ordering::Relaxed) == 1 && before != 1 && num_threads() == 1 {
-                set_num_threads(before);
+            if CALLERS.fetch_sub(1, Ordering::Relaxed) == 1 {
+                let before = BEFORE.load(Ordering::Relaxed);
+                // Whoever has set another number meanwhile wants that one.
+                if before != 1 && num_threads() == 1 {
+                    set_num_threads(before);
+                }
+                BEFORE.store(0, Ordering::Relaxed);
             }
         });
     }

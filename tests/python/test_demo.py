@@ -131,11 +131,10 @@ def test_the_rows_of_varisco_share_one_scale_that_ends_where_their_sets_do() -> 
     ]
     level = rf"$\alpha$ = 0.1, $\hat\lambda$ = {calibrator.lambda_hat_:.6g}"
     assert [ax.get_title() for ax in figure.axes] == [
-        "image",
         "truth",
         "most probable class",
         f"Classes in the set of each pixel\n{level}",
-        *[""] * 8,
+        *[""] * 6,
     ]
 
 

@@ -35,12 +35,11 @@ class Stop(KeyboardInterrupt):
 
 @contextmanager
 def two_threads() -> Iterator[None]:
-    before = cm.get_num_threads()
     cm.set_num_threads(2)
     try:
         yield
     finally:
-        cm.set_num_threads(before)
+        cm.set_num_threads(None)
 
 
 def cpu_time_after_a_stop(work: Callable[[], object]) -> float:
@@ -201,7 +200,7 @@ WORK: dict[str, Callable[[], Callable[[], object]]] = {
             cm.MiscoverageLoss(class_weights="balanced"), lam
         )
     ),
-    "ScoreProfiles.merge": lambda: lambda p=joined(10**6): p.merge(p),
+    "ScoreProfiles.merge": lambda: lambda p=joined(10**6), q=joined(10**6)[:]: p.merge(q),
     "ScoreProfiles.risk": lambda: lambda p=joined(): p.risk("miscoverage", 0.5),
     "ScoreProfiles.risk_curve": lambda: lambda p=joined(2000): p.risk_curve("miscoverage", n_points=10**4),
     "ScoreProfiles.save": lambda: lambda p=joined(500): p.save(BytesIO()),
@@ -227,6 +226,8 @@ WORK: dict[str, Callable[[], Callable[[], object]]] = {
 
 CHEAP = {
     "metrics.SizeStratifiedCoverage": "a named tuple",
+    "metrics.GroupRisks": "a dataclass",
+    "metrics.leave_one_group_out": "ScoreProfiles.lambda_hat and risk, group by group",
     "ConformalRiskCalibrator.merge": "joins profiles, as ScoreProfiles.merge",
     "ConformalRiskCalibrator.recalibrate": "ScoreProfiles.lambda_hat",
     "ConformalRiskCalibrator.risk_curve": "ScoreProfiles.risk_curve",
@@ -234,6 +235,7 @@ CHEAP = {
     "ConformalRiskCalibrator.save": "writes what ScoreProfiles.save writes",
     "ConformalRiskCalibrator.load": "reads what ScoreProfiles.load reads",
     "ScoreProfiles.load": "reads in parts of 256 KiB, and makes profiles as `from_arrays` below",
+    "ConsignCalibrator.accuracy_range": "looks at samples image by image, as ConsignCalibrator.fit",
     "ConsignCalibrator.save": "a JSON file",
     "ConsignCalibrator.load": "a JSON file",
     "ConsignCalibrator.score": "ConsignCalibrator.evaluate",
