@@ -8,17 +8,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from scipy import special
 
+from conformask._exact import share_of
+
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["LEVEL", "Finding", "Interval", "conclusion", "mean_interval", "mean_intervals"]
+__all__ = ["LEVEL", "Finding", "Interval", "conclusion", "mean_interval", "means_with_intervals"]
 
 LEVEL = 0.95
 
 
 class Interval(NamedTuple):
-    """A confidence interval of a mean, and how it was found."""
+    """A mean, its confidence interval, and how that was found."""
 
+    mean: float
     low: float
     high: float
     method: str
@@ -36,31 +39,29 @@ def mean_interval(values: NDArray[np.float64], units: str) -> Interval:
     than two, where neither holds, all of [0, 1]; of none, NaN.
     """
     n = int((~np.isnan(values)).sum())
-    [(low, high)] = mean_intervals(values[:, None]).tolist()
+    [(mean, low, high)] = means_with_intervals(values[:, np.newaxis]).tolist()
     kind = "Clopper-Pearson" if _is_binary(values) else "Student's t" if n > 1 else ""
-    return Interval(low, high, f"{kind} over {n} {units}" if kind else f"unknown from {n} {units}")
+    return Interval(mean, low, high, f"{kind} over {n} {units}" if kind else f"unknown from {n} {units}")
 
 
-def mean_intervals(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The limits (K, 2) of :func:`mean_interval` for each of K columns."""
+def means_with_intervals(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The mean of each of K columns, from the exact sum, and the limits of :func:`mean_interval`, (K, 3)."""
     known = ~np.isnan(values)
     n, filled = known.sum(axis=0), np.where(known, values, 0.0)
-    sums = _exact_sums(filled)
-    mean = sums / np.maximum(n, 1)
-    deviation = np.sqrt(_exact_sums(np.where(known, values - mean, 0.0) ** 2) / np.maximum(n - 1, 1))
-    half = half_width(deviation, n, n - 1)
-    student = np.where(n > 1, [mean - half, mean + half], [[0.0], [1.0]]).clip(0.0, 1.0)
-    student[:, n == 0] = np.nan
-    tail = (1 - LEVEL) / 2
-    least = np.where(sums > 0, special.betaincinv(np.maximum(sums, 1), n - sums + 1, tail), 0.0)
-    most = np.where(sums < n, special.betaincinv(sums + 1, np.maximum(n - sums, 1), 1 - tail), 1.0)
-    limits: NDArray[np.float64] = np.where(_is_binary(values), [least, most], student).T
-    return limits
-
-
-def _exact_sums(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The sum of each column, the same for any order."""
-    return np.array([math.fsum(column) for column in values.T.tolist()])
+    sums = np.array([math.fsum(column) for column in filled.T.tolist()])
+    mean = share_of(sums, n)
+    # Class by class in memory: the sum of a column must not depend on what is beside it.
+    squares = np.ascontiguousarray(np.where(known, (filled - np.nan_to_num(mean)) ** 2, 0.0).T).sum(axis=1)
+    half = half_width(np.sqrt(squares / np.maximum(n - 1, 1)), n, n - 1)
+    limits = np.where(n > 1, [mean - half, mean + half], [[0.0], [1.0]]).clip(0.0, 1.0)
+    is_binary = _is_binary(values)
+    if is_binary.any():
+        tail = (1 - LEVEL) / 2
+        least = np.where(sums > 0, special.betaincinv(np.maximum(sums, 1), n - sums + 1, tail), 0.0)
+        most = np.where(sums < n, special.betaincinv(sums + 1, np.maximum(n - sums, 1), 1 - tail), 1.0)
+        limits = np.where(is_binary, [least, most], limits)
+    limits[:, n == 0] = np.nan
+    return np.column_stack([mean, *limits])
 
 
 def _is_binary(values: NDArray[np.float64]) -> NDArray[np.bool_]:

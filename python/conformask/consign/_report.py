@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from conformask._exact import exact_mean
-from conformask._intervals import Finding, conclusion, mean_interval, mean_intervals
+from conformask._intervals import Finding, conclusion, mean_interval, means_with_intervals
 from conformask._units import unit_means
 from conformask.report import ClassCoverage, CoverageReport
 
@@ -32,8 +31,8 @@ def coverage_report(
     units = "images" if groups is None else "groups"
     least = unit_means(contained.astype(np.float64), groups)
     most = unit_means((contained | ~certified).astype(np.float64), groups)
-    coverage, bound = exact_mean(least), exact_mean(most)
     low, high = mean_interval(least, units), mean_interval(most, units)
+    coverage, bound = low.mean, high.mean
     finding = Finding(
         what="coverage",
         beyond="below",
@@ -71,17 +70,9 @@ def _classes(
 ) -> tuple[ClassCoverage, ...]:
     """How the images that hold each class are covered."""
     holds = totals > 0
-    coverages = unit_means(np.where(holds, contained[:, None], np.nan), groups)
+    coverages = means_with_intervals(unit_means(np.where(holds, contained[:, np.newaxis], np.nan), groups))
+    n_images, n_pixels = holds.sum(axis=0).tolist(), totals.sum(axis=0).tolist()
     return tuple(
-        ClassCoverage(
-            label=label,
-            name=name,
-            coverage=exact_mean(coverages[:, label]),
-            coverage_interval=(low, high),
-            n_images=int(holds[:, label].sum()),
-            n_pixels=int(totals[:, label].sum()),
-        )
-        for label, (name, (low, high)) in enumerate(
-            zip(names, mean_intervals(coverages).tolist(), strict=True)
-        )
+        ClassCoverage(label, name, coverage, (low, high), n_images[label], n_pixels[label])
+        for label, (name, (coverage, low, high)) in enumerate(zip(names, coverages.tolist(), strict=True))
     )

@@ -11,7 +11,7 @@ import numpy as np
 
 from conformask._backend import Counts
 from conformask._exact import covered_share, exact_mean, per_pixel, share_of
-from conformask._intervals import Finding, conclusion, mean_interval, mean_intervals
+from conformask._intervals import Finding, conclusion, mean_interval, means_with_intervals
 from conformask._units import check_groups, counted_images, unit_means
 from conformask.losses import loss_values
 from conformask.report import ClassRisk, RiskReport
@@ -40,7 +40,8 @@ def risk_report(
     names, is_defined = check_groups(groups, len(losses)), ~np.isnan(losses)
     units = "images" if names is None else "groups"
     values = unit_means(losses, names)
-    risk, interval, known = exact_mean(values), mean_interval(values, units), values[~np.isnan(values)]
+    interval, known = mean_interval(values, units), values[~np.isnan(values)]
+    risk = interval.mean
     alpha = float(configuration.alpha)
     finding = Finding(
         what="risk",
@@ -87,25 +88,12 @@ def _classes(
     names: list[str],
 ) -> tuple[ClassRisk, ...]:
     """How each class fares: shares and sizes are those of the images that hold it."""
-    miss_rates = unit_means(share_of(missed, totals), groups)
+    miss_rates = means_with_intervals(unit_means(share_of(missed, totals), groups)).tolist()
     set_sizes = unit_means(share_of(sizes, totals), groups)
+    n_images, n_pixels = (totals > 0).sum(axis=0).tolist(), totals.sum(axis=0).tolist()
     return tuple(
         ClassRisk(
-            label=label,
-            name=name,
-            miss_rate=exact_mean(miss_rates[:, label]),
-            miss_rate_interval=(low, high),
-            set_size=exact_mean(set_sizes[:, label]),
-            n_images=n_images,
-            n_pixels=n_pixels,
+            label, name, rate, (low, high), exact_mean(set_sizes[:, label]), n_images[label], n_pixels[label]
         )
-        for label, (name, (low, high), n_images, n_pixels) in enumerate(
-            zip(
-                names,
-                mean_intervals(miss_rates).tolist(),
-                (totals > 0).sum(axis=0).tolist(),
-                totals.sum(axis=0).tolist(),
-                strict=True,
-            )
-        )
+        for label, (name, (rate, low, high)) in enumerate(zip(names, miss_rates, strict=True))
     )
