@@ -152,11 +152,21 @@ impl SizeCounter {
         }
         self.largest += most;
         let packed = self.packed.as_mut_slice();
-        let (code_quads, rest) = codes.as_chunks::<4>();
-        let (size_quads, rest_of_sizes) = sizes.as_chunks::<4>();
-        for (codes, sizes) in code_quads.iter().zip(size_quads) {
-            for lane in 0..4 {
-                packed[(codes[lane] - VOID) as usize][lane] += (sizes[lane] as u64) << 32 | 1;
+        let (code_runs, rest) = codes.as_chunks::<8>();
+        let (size_runs, rest_of_sizes) = sizes.as_chunks::<8>();
+        for (codes, sizes) in code_runs.iter().zip(size_runs) {
+            let first = codes[0];
+            // Most neighbours are of one class.
+            if codes.iter().fold(true, |all, &code| all & (code == first)) {
+                let mut sum = 0;
+                for &size in sizes {
+                    sum += size as u32;
+                }
+                packed[(first - VOID) as usize][0] += u64::from(sum) << 32 | 8;
+            } else {
+                for lane in 0..8 {
+                    packed[(codes[lane] - VOID) as usize][lane % 4] += (sizes[lane] as u64) << 32 | 1;
+                }
             }
         }
         for (&code, &size) in rest.iter().zip(rest_of_sizes) {

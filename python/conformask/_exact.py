@@ -22,6 +22,7 @@ __all__ = [
     "check_share",
     "covered_share",
     "exact_mean",
+    "exact_means",
     "exact_sum",
     "number_from_json",
     "number_to_json",
@@ -85,6 +86,13 @@ def exact_mean(values: NDArray[np.float64]) -> float:
     """The mean of what is not NaN, from the correctly rounded sum: the same for any order."""
     defined = values[~np.isnan(values)]
     return math.fsum(defined.tolist()) / len(defined) if len(defined) else math.nan
+
+
+def exact_means(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The mean of what is not NaN in each of K columns (n, K), as :func:`exact_mean`."""
+    known = ~np.isnan(values)
+    sums = [math.fsum(column) for column in np.where(known, values, 0.0).T.tolist()]
+    return share_of(sums, known.sum(axis=0))
 
 
 def exact_sum(losses: NDArray[np.float64], shares: Sequence[Fraction] | None) -> Fraction:

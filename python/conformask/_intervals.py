@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from scipy import special
 
-from conformask._exact import share_of
+from conformask._exact import exact_means
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["LEVEL", "Finding", "Interval", "conclusion", "mean_interval", "means_with_intervals"]
+__all__ = ["LEVEL", "Finding", "Interval", "conclusion", "mean_interval", "mean_intervals"]
 
 LEVEL = 0.95
 
@@ -38,30 +38,33 @@ def mean_interval(values: NDArray[np.float64], units: str) -> Interval:
     Of numbers that are 0 or 1 the exact binomial one (Clopper, Pearson 1934); else Student's, cut to [0, 1]; of fewer
     than two, where neither holds, all of [0, 1]; of none, NaN.
     """
-    n = int((~np.isnan(values)).sum())
-    [(mean, low, high)] = means_with_intervals(values[:, np.newaxis]).tolist()
-    kind = "Clopper-Pearson" if _is_binary(values) else "Student's t" if n > 1 else ""
-    return Interval(mean, low, high, f"{kind} over {n} {units}" if kind else f"unknown from {n} {units}")
+    [interval] = mean_intervals(values[:, np.newaxis], units)
+    return interval
 
 
-def means_with_intervals(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The mean of each of K columns, from the exact sum, and the limits of :func:`mean_interval`, (K, 3)."""
-    known = ~np.isnan(values)
-    n, filled = known.sum(axis=0), np.where(known, values, 0.0)
-    sums = np.array([math.fsum(column) for column in filled.T.tolist()])
-    mean = share_of(sums, n)
+def mean_intervals(values: NDArray[np.float64], units: str) -> list[Interval]:
+    """Those of each of K columns (n, K)."""
+    known, mean = ~np.isnan(values), exact_means(values)
+    n, is_binary = known.sum(axis=0), _is_binary(values)
     # Class by class in memory: the sum of a column must not depend on what is beside it.
-    squares = np.ascontiguousarray(np.where(known, (filled - np.nan_to_num(mean)) ** 2, 0.0).T).sum(axis=1)
+    squares = np.ascontiguousarray(np.where(known, (values - mean) ** 2, 0.0).T).sum(axis=1)
     half = half_width(np.sqrt(squares / np.maximum(n - 1, 1)), n, n - 1)
     limits = np.where(n > 1, [mean - half, mean + half], [[0.0], [1.0]]).clip(0.0, 1.0)
-    is_binary = _is_binary(values)
     if is_binary.any():
-        tail = (1 - LEVEL) / 2
-        least = np.where(sums > 0, special.betaincinv(np.maximum(sums, 1), n - sums + 1, tail), 0.0)
-        most = np.where(sums < n, special.betaincinv(sums + 1, np.maximum(n - sums, 1), 1 - tail), 1.0)
+        k, tail = np.where(is_binary, mean * n, 0).round(), (1 - LEVEL) / 2
+        least = np.where(k > 0, special.betaincinv(np.maximum(k, 1), n - k + 1, tail), 0.0)
+        most = np.where(k < n, special.betaincinv(k + 1, np.maximum(n - k, 1), 1 - tail), 1.0)
         limits = np.where(is_binary, [least, most], limits)
     limits[:, n == 0] = np.nan
-    return np.column_stack([mean, *limits])
+    found = zip(mean.tolist(), *limits.tolist(), n.tolist(), is_binary.tolist(), strict=True)
+    return [
+        Interval(mean, low, high, _method(is_binary, n, units)) for mean, low, high, n, is_binary in found
+    ]
+
+
+def _method(is_binary: bool, n: int, units: str) -> str:
+    kind = "Clopper-Pearson" if is_binary else "Student's t" if n > 1 else ""
+    return f"{kind} over {n} {units}" if kind else f"unknown from {n} {units}"
 
 
 def _is_binary(values: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from conformask._intervals import Finding, conclusion, mean_interval, means_with_intervals
+from conformask._intervals import Finding, conclusion, mean_interval, mean_intervals
 from conformask._units import unit_means
 from conformask.report import ClassCoverage, CoverageReport
 
@@ -70,9 +70,9 @@ def _classes(
 ) -> tuple[ClassCoverage, ...]:
     """How the images that hold each class are covered."""
     holds = totals > 0
-    coverages = means_with_intervals(unit_means(np.where(holds, contained[:, np.newaxis], np.nan), groups))
+    coverages = mean_intervals(unit_means(np.where(holds, contained[:, np.newaxis], np.nan), groups), "")
     n_images, n_pixels = holds.sum(axis=0).tolist(), totals.sum(axis=0).tolist()
     return tuple(
-        ClassCoverage(label, name, coverage, (low, high), n_images[label], n_pixels[label])
-        for label, (name, (coverage, low, high)) in enumerate(zip(names, coverages.tolist(), strict=True))
+        ClassCoverage(label, name, coverage.mean, coverage.ends, n_images[label], n_pixels[label])
+        for label, (name, coverage) in enumerate(zip(names, coverages, strict=True))
     )

@@ -163,7 +163,8 @@ class Predictor(Results):
         assert state.solution is not None
         others = self._at_alphas(alphas, state)
         names = check_class_names(class_names, state.solution.n_classes)
-        warn_of_groups(self._units(), check_groups(groups, count(X)))  # now, not after the images
+        units = None if state.kept is None else configuration.units(state.kept)
+        warn_of_groups(units, check_groups(groups, count(X)))  # now, not after the images
         asked = [(configuration, state.solution), *others]
         lams = [solution.lambda_hat for _, solution in asked]
         counts = [

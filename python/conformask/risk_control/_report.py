@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from conformask._backend import Counts
-from conformask._exact import covered_share, exact_mean, per_pixel, share_of
-from conformask._intervals import Finding, conclusion, mean_interval, means_with_intervals
+from conformask._exact import covered_share, exact_means, per_pixel, share_of
+from conformask._intervals import Finding, Interval, conclusion, mean_intervals
 from conformask._units import check_groups, counted_images, unit_means
 from conformask.losses import loss_values
 from conformask.report import ClassRisk, RiskReport
@@ -39,8 +39,13 @@ def risk_report(
     activation_ratios, coverages = per_pixel(sizes.sum(axis=1), totals), covered_share(missed, totals)
     names, is_defined = check_groups(groups, len(losses)), ~np.isnan(losses)
     units = "images" if names is None else "groups"
-    values = unit_means(losses, names)
-    interval, known = mean_interval(values, units), values[~np.isnan(values)]
+    miss_rates, set_sizes = share_of(missed, totals), share_of(sizes, totals)
+    values = unit_means(np.column_stack([losses, miss_rates]), names)
+    interval, *of_classes = mean_intervals(values, units)
+    known = values[~np.isnan(values[:, 0]), 0]
+    means = exact_means(
+        unit_means(np.column_stack([activation_ratios, coverages, set_sizes]), names)
+    ).tolist()
     risk = interval.mean
     alpha = float(configuration.alpha)
     finding = Finding(
@@ -63,8 +68,8 @@ def risk_report(
         interval_method=interval.method,
         verdict=_FULL if infeasible else conclusion(finding),
         infeasible=infeasible,
-        activation_ratio=exact_mean(unit_means(activation_ratios, names)),
-        coverage=exact_mean(unit_means(coverages, names)),
+        activation_ratio=means[0],
+        coverage=means[1],
         n_images=int(is_defined.sum()),
         n_skipped=int((~is_defined).sum()),
         n_groups=None if names is None else len(set(compress(names, is_defined))),
@@ -73,7 +78,7 @@ def risk_report(
         method=str(configuration.method),
         lambda_hat=solution.lambda_hat,
         loss=str(configuration.loss),
-        classes=_classes(missed, totals, sizes, names, class_names),
+        classes=_classes(class_names, of_classes, means[2:], totals),
         losses=losses,
         activation_ratios=activation_ratios,
         coverages=coverages,
@@ -81,19 +86,12 @@ def risk_report(
 
 
 def _classes(
-    missed: NDArray[np.uint64],
-    totals: NDArray[np.uint64],
-    sizes: NDArray[np.uint64],
-    groups: list[int | str] | None,
-    names: list[str],
+    names: list[str], miss_rates: list[Interval], set_sizes: list[float], totals: NDArray[np.uint64]
 ) -> tuple[ClassRisk, ...]:
-    """How each class fares: shares and sizes are those of the images that hold it."""
-    miss_rates = means_with_intervals(unit_means(share_of(missed, totals), groups)).tolist()
-    set_sizes = unit_means(share_of(sizes, totals), groups)
+    """How each class fares: rates and sizes are those of the images that hold it."""
     n_images, n_pixels = (totals > 0).sum(axis=0).tolist(), totals.sum(axis=0).tolist()
+    found = zip(names, miss_rates, set_sizes, n_images, n_pixels, strict=True)
     return tuple(
-        ClassRisk(
-            label, name, rate, (low, high), exact_mean(set_sizes[:, label]), n_images[label], n_pixels[label]
-        )
-        for label, (name, (rate, low, high)) in enumerate(zip(names, miss_rates, strict=True))
+        ClassRisk(label, name, rate.mean, rate.ends, *others)
+        for label, (name, rate, *others) in enumerate(found)
     )
