@@ -245,7 +245,7 @@ def test_missing_data_and_wrong_options(
     out = tmp_path / "out"
     assert main(["--dataset", "usgra-seg", "--data", str(tmp_path), "--out", str(out)]) == 2
     said = capsys.readouterr().err
-    assert "usgra-seg is left out: no folder" in said
+    assert "usgra-seg is left out: no file or folder" in said
     assert "there is nothing to write" in said
     assert main(["--dataset", "loveda", "--data-root", "data", "--out", str(out)]) == 2
     assert "needs --checkpoint" in capsys.readouterr().err
