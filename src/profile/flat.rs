@@ -136,7 +136,8 @@ impl ExactProfile {
             }
             let end = start + length as usize;
             let mut blocks = Vec::new();
-            while start < end {
+            // One at least, which knows how wide values are where there are none.
+            while start < end || blocks.is_empty() {
                 cancel.check()?;
                 let run = start..end.min(start + BLOCK);
                 let values = values.slice(run.clone(), ARRAYS)?;

@@ -777,6 +777,12 @@ proptest! {
         for_each_type!(check_flat(shape, seed, spec));
     }
 
+    /// Most of these have no value, and know how wide one would be.
+    #[test]
+    fn flat_arrays_of_a_pixel_give_the_profile_back(seed: u64, spec in any_score()) {
+        for_each_type!(check_flat((1, 3, 1, 1, 1), seed, spec));
+    }
+
     #[test]
     fn sets_are_those_of_the_definition(shape in shapes(), seed: u64, spec in pixelwise()) {
         for_each_type!(check_sets(shape, seed, spec));
