@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 import conformask as cm
-from conformask.consign import reference
+from conformask.consign import ReferenceSearch, _descent
 from conformask.consign._images import Problem
 from conformask.consign._settings import Settings
 
@@ -133,20 +133,13 @@ def measure(images: list, settings: Settings, n_reference: int, n_draws: int) ->
             f"in {time.perf_counter() - start - drawn:.2f} s; at most 10^{segmentations.log10_volume_upper():.1f} exist"
         )
     try:
-        torch = reference._torch()
+        torch = _descent._torch()
     except ImportError:
         return
     torch.set_num_threads(cm.get_num_threads())
     for index in finite[:n_reference]:
         decomposition, labels = kept[index]
-        image = reference._Image(
-            torch,
-            Problem(decomposition, labels),
-            reference.ReferenceSearch(),
-            settings.min_accuracy,
-            settings.strict,
-            settings.pixelwise,
-        )
+        image = _descent._Image(torch, Problem(decomposition, labels), ReferenceSearch(), settings)
         lam, n_steps, start = 0.0, 0, time.perf_counter()
         succeeds = False
         while not succeeds and time.perf_counter() - start < SECONDS:
@@ -161,10 +154,12 @@ def measure(images: list, settings: Settings, n_reference: int, n_draws: int) ->
         search.warm_start(lam)
         search.refine(0, 1, math.inf, lam)
         same = time.perf_counter() - same_start
-        assert search.brackets()[0][0] <= lam or not succeeds
+        [upper], [lower], _ = search.brackets()
+        assert lower <= lam or not succeeds
+        finds = "finds" if upper <= lam else "ends without"
         print(
             f"  image {index}: the paper's search {'finds' if succeeds else 'has not found'} {lam:.2f} in "
-            f"{seconds:.2f} s ({n_steps} steps); ours finds as small a one in {same:.3f} s ({seconds / same:.0f}x), "
+            f"{seconds:.2f} s ({n_steps} steps); ours {finds} as small a one in {same:.3f} s ({seconds / same:.0f}x), "
             f"and brackets [{lowers[index]:.5g}, {lambdas[index]:.5g}] in {times[index]:.3f} s "
             f"({seconds / times[index]:.0f}x)"
         )
