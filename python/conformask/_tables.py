@@ -7,7 +7,7 @@ from html import escape
 from itertools import zip_longest
 from typing import NamedTuple
 
-__all__ = ["Table", "html_table", "markdown_of", "names_and_values", "plain_of", "plain_table"]
+__all__ = ["Table", "html_table", "names_and_values"]
 
 _CELL = "padding:2px 10px;border-bottom:1px solid #ddd;text-align:{}"
 _TABLE = "border-collapse:collapse;font-variant-numeric:tabular-nums;margin:4px 0 10px"
@@ -34,45 +34,38 @@ class Table(NamedTuple):
         caption = f"<caption style='text-align:left;font-weight:bold'>{escape(self.caption)}</caption>"
         return f"<table style='{_TABLE}'>{caption}{head and f'<tr>{head}</tr>'}{rows}</table>"
 
+    def plain(self) -> str:
+        """The table as text, without its caption."""
+        lines = [self.header, *self.rows] if self.header else list(self.rows)
+        widths = [max(map(len, column)) for column in zip_longest(*lines, fillvalue="")]
+        flush = str.rjust if self.header else str.ljust
+        return "\n".join(
+            "  ".join(
+                flush(cell, width) if i else cell.ljust(width)
+                for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+            ).rstrip()
+            for line in lines
+        )
+
+    def markdown(self) -> str:
+        """The table as GitHub's Markdown, under its caption."""
+        header = self.header or ("", "")
+
+        def line(cells: Sequence[str]) -> str:
+            return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+        rule = line(["---", *["---:" if self.header else "---"] * (len(header) - 1)])
+        return "\n".join([f"**{self.caption}**", "", line(header), rule, *map(line, self.rows)])
+
 
 def _cell(tag: str, text: str, align: str) -> str:
     weight = "" if tag == "td" else ";font-weight:600"
     return f"<{tag} style='{_CELL.format(align)}{weight}'>{escape(text)}</{tag}>"
 
 
-def plain_of(table: Table) -> str:
-    """The table as text, without its caption."""
-    lines = [table.header, *table.rows] if table.header else list(table.rows)
-    widths = [max(map(len, column)) for column in zip_longest(*lines, fillvalue="")]
-    flush = str.rjust if table.header else str.ljust
-    return "\n".join(
-        "  ".join(
-            flush(cell, width) if i else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    )
-
-
-def markdown_of(table: Table) -> str:
-    """The table as GitHub's Markdown, under its caption."""
-    header = table.header or ("", "")
-
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-    rule = line(["---", *["---:" if table.header else "---"] * (len(header) - 1)])
-    return "\n".join([f"**{table.caption}**", "", line(header), rule, *map(line, table.rows)])
-
-
 def names_and_values(caption: str, rows: Sequence[tuple[str, str]]) -> Table:
     """A table of two columns without a header."""
     return Table(caption, (), rows)
-
-
-def plain_table(rows: Sequence[tuple[str, str]]) -> str:
-    """Names and values, one a line."""
-    return plain_of(names_and_values("", rows))
 
 
 def html_table(caption: str, rows: Sequence[tuple[str, str]]) -> str:

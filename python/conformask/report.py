@@ -14,7 +14,7 @@ import numpy as np
 
 from conformask import _core
 from conformask._intervals import LEVEL
-from conformask._tables import Table, html_table, markdown_of, names_and_values, plain_of, plain_table
+from conformask._tables import Table, names_and_values
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -166,28 +166,29 @@ class Report(ABC):
         -------
         str
         """
-        summary = markdown_of(names_and_values(self._CAPTION, self._summary()))
-        return "\n\n".join([summary, self.verdict, *map(markdown_of, self._tables())]) + "\n"
+        tables = [table.markdown() for table in self._tables()]
+        return "\n\n".join([self._summary_table().markdown(), self.verdict, *tables]) + "\n"
+
+    def _summary_table(self) -> Table:
+        return names_and_values(self._CAPTION, self._summary())
 
     def _tables(self) -> list[Table]:
         classes = self._class_table()
         return [*([] if classes is None else [classes]), *self._more_tables()]
 
     def __str__(self) -> str:
-        parts = [plain_table(self._summary()), self.verdict]
+        parts = [self._summary_table().plain(), self.verdict]
         for table in self._tables():
             hidden = len(table.rows) - _MOST_CLASSES
             shown = table._replace(rows=table.rows[:_MOST_CLASSES])
             parts.append(
-                f"{table.caption}\n{plain_of(shown)}"
-                + (f"\n({hidden} more in .classes)" if hidden > 0 else "")
+                f"{table.caption}\n{shown.plain()}" + (f"\n({hidden} more in .classes)" if hidden > 0 else "")
             )
         return "\n\n".join(parts)
 
     def _repr_html_(self) -> str:
-        summary = html_table(self._CAPTION, self._summary())
         verdict = f"<p style='max-width:44em;margin:4px 0 10px'>{escape(self.verdict)}</p>"
-        return f"<div>{summary}{verdict}{''.join(table.html() for table in self._tables())}</div>"
+        return f"<div>{self._summary_table().html()}{verdict}{''.join(table.html() for table in self._tables())}</div>"
 
 
 def __dir__() -> list[str]:

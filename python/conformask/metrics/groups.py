@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from conformask._exact import check_alpha, exact_mean
-from conformask._tables import Table, names_and_values, plain_of
+from conformask._tables import Table, names_and_values
 from conformask._units import OnEmpty, check_groups
 from conformask.control import Method, as_method
 from conformask.losses import LossLike, as_loss
@@ -67,7 +67,7 @@ class GroupRisks:
         return Table(f"Groups, each left out of calibration at alpha = {self.alpha:g}", _HEADER, rows)
 
     def __str__(self) -> str:
-        return plain_of(self._table())
+        return self._table().plain()
 
     def _repr_html_(self) -> str:
         rows = [("alpha", f"{self.alpha:g}"), ("mean over groups", f"{exact_mean(self.risks):.4f}")]

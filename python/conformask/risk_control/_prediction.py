@@ -161,7 +161,7 @@ class Predictor(Results):
         """
         configuration, state = self._settled()
         assert state.solution is not None
-        others = self._at_alphas(alphas, state)
+        others = _at_alphas(alphas, configuration, state)
         names = check_class_names(class_names, state.solution.n_classes)
         units = None if state.kept is None else configuration.units(state.kept)
         warn_of_groups(units, check_groups(groups, count(X)))  # now, not after the images
@@ -197,20 +197,6 @@ class Predictor(Results):
 
     # Inside
 
-    def _at_alphas(
-        self, alphas: Iterable[float] | None, state: State[Profiles, Solution]
-    ) -> list[tuple[Configuration, Solution]]:
-        """What calibration finds at other levels."""
-        if alphas is None:
-            return []
-        configuration, profiles = self._configuration(), profiles_of(state)
-        levels = [check_alpha(alpha) for alpha in listed(alphas, "alphas")]
-        others = [replace(configuration, alpha=level) for level in levels]
-        found = [(other, solve(profiles, other)) for other in others]
-        for _, solution in found:
-            warn(profiles, solution)
-        return found
-
     def _counts_of(self, scores: Any, labels: Any, inputs: str, first: int = 0) -> Counts:
         """Of each class and image (n, K): missed and labelled pixels, and classes in the sets of the latter."""
         configuration, solution = self._current()
@@ -224,6 +210,21 @@ class Predictor(Results):
         configuration, solution = self._current()
         names = check_class_names(class_names, solution.n_classes)
         return risk_report(counts, configuration, solution, groups, names)
+
+
+def _at_alphas(
+    alphas: Iterable[float] | None, configuration: Configuration, state: State[Profiles, Solution]
+) -> list[tuple[Configuration, Solution]]:
+    """What calibration finds at other levels."""
+    if alphas is None:
+        return []
+    profiles = profiles_of(state)
+    levels = [check_alpha(alpha) for alpha in listed(alphas, "alphas")]
+    others = [replace(configuration, alpha=level) for level in levels]
+    found = [(other, solve(profiles, other)) for other in others]
+    for _, solution in found:
+        warn(profiles, solution)
+    return found
 
 
 def _checked(scores: Any, solution: Solution) -> Any:
