@@ -13,6 +13,7 @@ import contextlib
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -194,7 +195,7 @@ def run(args: argparse.Namespace) -> int:
     before = time.perf_counter()
     calibrator = _fit(job.calibration, args.alphas[0])
     _print_table(job, calibrator, args.alphas, time.perf_counter() - before)
-    _write_pictures(job, calibrator, _telling_alpha(args.alphas, float(np.nanmean(errors))), args.out)
+    _write_pictures(job, calibrator, args.alphas, float(np.nanmean(errors)), args.out)
     print(f"\nDone in {time.perf_counter() - start:.0f} s.")
     return 0
 
@@ -355,12 +356,15 @@ def _telling_alpha(alphas: Sequence[float], argmax_risk: float) -> float:
     return max(telling, default=min(alphas))
 
 
-def _write_pictures(job: _Job, calibrator: cm.ConformalRiskCalibrator, alpha: float, out: Path) -> None:
+def _write_pictures(
+    job: _Job, calibrator: cm.ConformalRiskCalibrator, alphas: Sequence[float], argmax_risk: float, out: Path
+) -> None:
     try:
         from matplotlib.figure import Figure
     except ImportError:
         print("\nNo pictures: they need Matplotlib (pip install conformask[plot]).")
         return
+    alpha = _telling_alpha(alphas, argmax_risk)
     try:
         asked = calibrator.recalibrate(alpha=alpha, loss=cm.MiscoverageLoss())
         lam = asked.lambda_hat_
@@ -369,14 +373,14 @@ def _write_pictures(job: _Job, calibrator: cm.ConformalRiskCalibrator, alpha: fl
         return
     out.mkdir(parents=True, exist_ok=True)
     print(f"\nPictures (miscoverage at alpha = {alpha:g}, lambda-hat = {_lambda(lam)}):")
-    for name, figure in _figures(Figure, job, asked):
+    for name, figure in _figures(Figure, job, asked, alphas):
         path = out / name
         figure.savefig(path, dpi=DPI, bbox_inches="tight", pad_inches=0.1)
         print(f"  {path}")
 
 
 def _figures(
-    new: Callable[..., Any], job: _Job, calibrator: cm.ConformalRiskCalibrator
+    new: Callable[..., Any], job: _Job, calibrator: cm.ConformalRiskCalibrator, alphas: Sequence[float]
 ) -> Iterator[tuple[str, Any]]:
     """Yield file names and figures; made without pyplot, they leave its state alone."""
     test = job.test
@@ -407,6 +411,21 @@ def _figures(
     ax = plotting.plot_risk_curve(calibrator, ax=figure.subplots())
     ax.set_title("Miscoverage on the calibration images")
     yield "risk_curve.png", figure
+
+    with (
+        warnings.catch_warnings()
+    ):  # the table has said which levels need more images: their points are hollow
+        warnings.simplefilter("ignore")
+        report = calibrator.set_params(on_infeasible="full").evaluate(
+            test.probs, test.labels, groups=test.group, alphas=alphas, class_names=job.class_names
+        )
+    figure = new(figsize=(7.5, 0.3 * test.probs.shape[1] + 1.8), layout="constrained")
+    plotting.plot_class_risk(report, ax=figure.subplots())
+    yield "class_risk.png", figure
+
+    figure = new(figsize=(7.5, 5.6), layout="constrained")
+    plotting.plot_alpha_sweep(report, axes=figure.subplots(2, sharex=True))
+    yield "alpha_sweep.png", figure
 
 
 def _varisco_figure(

@@ -19,7 +19,10 @@ from conformask.__main__ import main as command_line
 from conformask.datasets import make_scenes
 from problems import wide
 
-PICTURES = ("varisco.png", "mask.png", "mask_panels.png", "risk_curve.png")
+PICTURES = (
+    *("varisco.png", "mask.png", "mask_panels.png"),
+    *("risk_curve.png", "class_risk.png", "alpha_sweep.png"),
+)
 TINY = ["--train", "8", "--calibrate", "40", "--test", "60", "--size", "32", "56"]
 ALPHAS = ["--alphas", "0.2", "0.1", "0.05", "0.01"]
 

@@ -163,8 +163,7 @@ class Predictor(Results):
         assert state.solution is not None
         others = _at_alphas(alphas, configuration, state)
         names = check_class_names(class_names, state.solution.n_classes)
-        units = None if state.kept is None else configuration.units(state.kept)
-        warn_of_groups(units, check_groups(groups, count(X)))  # now, not after the images
+        _warn_of_groups(configuration, state, groups, count(X))  # now, not after the images
         asked = [(configuration, state.solution), *others]
         lams = [solution.lambda_hat for _, solution in asked]
         counts = [
@@ -207,9 +206,17 @@ class Predictor(Results):
         self, counts: Sequence[Counts], groups: ArrayLike | None = None, class_names: Any = None
     ) -> RiskReport:
         """What the counts of images say."""
-        configuration, solution = self._current()
-        names = check_class_names(class_names, solution.n_classes)
-        return risk_report(counts, configuration, solution, groups, names)
+        configuration, state = self._settled()
+        assert state.solution is not None
+        names = check_class_names(class_names, state.solution.n_classes)
+        _warn_of_groups(configuration, state, groups, len(counts))
+        return risk_report(counts, configuration, state.solution, groups, names)
+
+
+def _warn_of_groups(configuration: Any, state: Any, groups: ArrayLike | None, n_images: int | None) -> None:
+    """Warns where calibration counted groups and evaluation counts images, or the reverse."""
+    units = None if state.kept is None else configuration.units(state.kept)
+    warn_of_groups(units, check_groups(groups, n_images))
 
 
 def _at_alphas(

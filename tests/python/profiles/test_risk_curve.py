@@ -71,3 +71,11 @@ def test_a_curve_of_no_image_is_undefined() -> None:
     lambdas, risks = cm.profile(X, y).risk_curve("miscoverage")
     assert lambdas.tolist() == [0, 1]
     assert np.isnan(risks).all()
+
+
+@pytest.mark.parametrize("n_points", [10**30, 0, -1, 10**9 + 1])
+@pytest.mark.parametrize("collect", [None, ["miscoverage"]])
+def test_numbers_of_points_that_cannot_be(n_points: int, collect: Any) -> None:
+    profiles = profiled("lac", collect=collect)
+    with pytest.raises(ValueError, match="n_points must be from 1 to 1000000000"):
+        profiles.risk_curve("miscoverage", n_points=n_points)
