@@ -31,7 +31,7 @@ def plot_class_risk(
     """Draw which classes the sets miss: the miss rate of each, with its interval, and the mean size of its sets.
 
     The guarantee is about all pixels together: rare and small classes may be missed far more often.
-    The dotted line is the share of all pixels that is missed. The columns to the right tell the mean
+    The dashed line is the share of all pixels that is missed. The columns to the right tell the mean
     number of classes in the sets of the class's pixels, and how many images have the class.
 
     Parameters
