@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from conformask._tensors import is_tensor, to_array
 from conformask._text import shown
+from conformask._warnings import warn_caller
 
 __all__ = [
     "INPUTS",
@@ -24,6 +25,7 @@ __all__ = [
     "mask_array",
     "matrix_array",
     "score_array",
+    "warn_of_shares",
 ]
 
 Scores: TypeAlias = NDArray[np.floating[Any]]
@@ -155,6 +157,16 @@ def look_like_shares(maps: Any, axis: int, n_space: int) -> bool:
     some = np.asarray(some.float().cpu() if is_tensor(some) else some, np.float64)
     is_share = ((some >= 0) & (some <= 1)).all() and (abs(some.sum(axis=axis) - 1) <= 0.01).all()
     return bool(is_share and np.ptp(some))
+
+
+def warn_of_shares(maps: Any, inputs: str) -> None:
+    """Warns of probabilities (K, H, W) that are said to be logits."""
+    if inputs == "logits" and look_like_shares(maps, 0, maps.ndim - 1):
+        warn_caller(
+            "inputs='logits', but all numbers of X that were looked at are in [0, 1] and sum to 1 over the classes, as "
+            "probabilities do: softmax would be applied a second time; say inputs='probabilities'",
+            UserWarning,
+        )
 
 
 def check_inputs(inputs: object) -> str:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy import special
 
 from conformask._exact import exact_means
+from conformask._text import how_many
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import NDArray
 
-__all__ = ["LEVEL", "Finding", "Interval", "conclusion", "mean_interval", "mean_intervals"]
+__all__ = ["LEVEL", "Finding", "Interval", "conclusion", "mean_interval", "mean_intervals", "of_full_sets"]
 
 LEVEL = 0.95
+_TWO_SIDED = float(special.ndtri((1 + LEVEL) / 2))
 
 
 class Interval(NamedTuple):
@@ -35,8 +37,11 @@ class Interval(NamedTuple):
 def mean_interval(values: NDArray[np.float64], units: str) -> Interval:
     """A two-sided interval for the mean of what is not NaN of numbers in [0, 1], which `units` gave independently.
 
-    Of numbers that are 0 or 1 the exact binomial one (Clopper, Pearson 1934); else Student's, cut to [0, 1]; of fewer
-    than two, where neither holds, all of [0, 1]; of none, NaN.
+    With one number more, 1 for the upper limit and 0 for the lower one, and weights from Dirichlet(1, ..., 1), the
+    quantiles of the weighted mean are limits whose coverage is conjectured to hold for every distribution on [0, 1]
+    (Gaffke 2005; Learned-Miller, Thomas 2019, arXiv:1905.06208). Taken here are the quantiles of the beta distribution
+    with the mean and the variance of that weighted mean. For numbers that are 0 or 1 it is the weighted mean's own
+    distribution, and the interval that of Clopper and Pearson (1934). Of no number both limits are NaN.
     """
     [interval] = mean_intervals(values[:, np.newaxis], units)
     return interval
@@ -48,23 +53,34 @@ def mean_intervals(values: NDArray[np.float64], units: str) -> list[Interval]:
     n, is_binary = known.sum(axis=0), _is_binary(values)
     # Class by class in memory: the sum of a column must not depend on what is beside it.
     squares = np.ascontiguousarray(np.where(known, (values - mean) ** 2, 0.0).T).sum(axis=1)
-    half = half_width(np.sqrt(squares / np.maximum(n - 1, 1)), n, n - 1)
-    limits = np.where(n > 1, [mean - half, mean + half], [[0.0], [1.0]]).clip(0.0, 1.0)
-    if is_binary.any():
-        k, tail = np.where(is_binary, mean * n, 0).round(), (1 - LEVEL) / 2
-        least = np.where(k > 0, special.betaincinv(np.maximum(k, 1), n - k + 1, tail), 0.0)
-        most = np.where(k < n, special.betaincinv(k + 1, np.maximum(n - k, 1), 1 - tail), 1.0)
-        limits = np.where(is_binary, [least, most], limits)
-    limits[:, n == 0] = np.nan
-    found = zip(mean.tolist(), *limits.tolist(), n.tolist(), is_binary.tolist(), strict=True)
+    low, high = (_limit(each, mean, squares, n) for each in (0.0, 1.0))
+    # Rounding must not take the mean of equal numbers out of its interval.
+    found = zip(
+        mean.tolist(),
+        np.minimum(low, mean).tolist(),
+        np.maximum(high, mean).tolist(),
+        n.tolist(),
+        is_binary.tolist(),
+        strict=True,
+    )
     return [
-        Interval(mean, low, high, _method(is_binary, n, units)) for mean, low, high, n, is_binary in found
+        Interval(mean, low, high, f"{'Clopper-Pearson' if exact else 'beta'} over {how_many(n, units)}")
+        for mean, low, high, n, exact in found
     ]
 
 
-def _method(is_binary: bool, n: int, units: str) -> str:
-    kind = "Clopper-Pearson" if is_binary else "Student's t" if n > 1 else ""
-    return f"{kind} over {n} {units}" if kind else f"unknown from {n} {units}"
+def _limit(
+    extreme: float, mean: NDArray[np.float64], squares: NDArray[np.float64], n: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Of n numbers with a mean and a sum of squared deviations from it, with 0 or 1 for one more."""
+    middle = (mean * n + extreme) / (n + 1)
+    variance = (squares + n * (mean - middle) ** 2 + (extreme - middle) ** 2) / ((n + 1) * (n + 2))
+    is_known = variance > 0  # else no float tells all numbers from the extreme
+    size = np.divide(middle * (1 - middle), variance, out=np.ones_like(mean), where=is_known) - 1
+    a, b = (np.where(is_known, share * size, 1.0) for share in (middle, 1 - middle))
+    share = LEVEL + (1 - LEVEL) / 2 if extreme else (1 - LEVEL) / 2
+    limit = special.betaincinv(a, b, share)
+    return np.where(np.isnan(mean), np.nan, np.where(is_known & np.isfinite(limit), limit, extreme))
 
 
 def _is_binary(values: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -73,10 +89,9 @@ def _is_binary(values: NDArray[np.float64]) -> NDArray[np.bool_]:
     return is_binary & ~np.isnan(values).all(axis=0)
 
 
-def half_width(deviation: ArrayLike, n: ArrayLike, freedom: ArrayLike) -> Any:
-    """Half of Student's interval of a mean of n numbers with a standard deviation."""
-    quantile = special.stdtrit(np.maximum(freedom, 1), (1 + LEVEL) / 2)
-    return quantile * deviation / np.sqrt(np.maximum(n, 1))
+def of_full_sets(mean: float) -> Interval:
+    """Of sets that hold every class: nothing is left to chance."""
+    return Interval(mean, mean, mean, "the sets hold every class")
 
 
 class Finding(NamedTuple):
@@ -84,47 +99,49 @@ class Finding(NamedTuple):
 
     what: str  # "risk"
     beyond: str  # "above"
+    within: str  # "below"
     level: str  # "alpha"
     excess: float  # of the mean over the level
     margin: float  # by which the interval reaches back towards the level
     margin_ahead: float  # and beyond
     deviation: float  # of one unit
-    n_test: int
-    n_calibration: int
     units: str
-    delta: float | None  # of methods that promise with confidence
+    n_calibration: float  # effective number of units
+    of_calibration: str  # "100 images"
+    promise: str  # what the guarantee averages over
+    delta: float | None = None  # of methods that promise with confidence
 
 
 def conclusion(found: Finding) -> str:
-    """Whether a mean is beyond its level by more than scatter explains, in words."""
+    """Whether a mean is beyond its level by more than chance explains, in words."""
     what, beyond, level, percent = found.what, found.beyond, found.level, f"{LEVEL * 100:g} %"
     if math.isnan(found.excess):
-        return f"The {what} is unknown: no image counts."
+        return f"The {what} is unknown: no test image has a labelled pixel that counts."
     if found.excess <= 0:
         if found.excess + found.margin_ahead <= 0:
-            return f"The {what} keeps {level}, and so does its whole {percent} interval."
-        return f"The {what} keeps {level} on these images. Its {percent} interval reaches beyond."
+            return f"The {what} and its whole {percent} interval are at or {found.within} {level}."
+        return (
+            f"The {what} on these images is at or {found.within} {level}, but its {percent} interval extends "
+            f"{beyond} {level}."
+        )
     if found.excess <= found.margin:
         return (
-            f"The {what} is {beyond} {level}, but not by more than these {found.units} scatter: "
-            f"its {percent} interval holds {level}."
+            f"The {what} on these images is {beyond} {level}, but its {percent} interval contains {level}: chance "
+            f"variation between the {found.units} can explain it."
         )
+    head = f"The {what} and its whole {percent} interval are {beyond} {level}."
     unlike = (
-        f"These {found.units} are probably not exchangeable with the calibration {found.units} (another source, "
-        "another time, related images on both sides?), and without that nothing is promised."
+        "These images are probably not like the calibration images (another source, another time); if so, the "
+        "guarantee does not apply."
     )
     if found.delta is not None:
+        often = f"at most {100 * found.delta:g} % of calibration sets"
+        return f"{head} Where the assumptions of the method hold, this happens for {often}. {unlike}"
+    # By how much the expected loss of calibrations scatters, if their images are as alike as these.
+    scatter = _TWO_SIDED * found.deviation / math.sqrt(found.n_calibration) if found.n_calibration else 0.0
+    if found.excess <= math.hypot(found.margin, scatter):
         return (
-            f"The {what} is {beyond} {level} by more than these {found.units} scatter. Of all calibrations at most "
-            f"{found.delta * 100:g} % may be so. {unlike}"
+            f"{head} The choice of the {found.of_calibration} of calibration can explain it. {found.promise} More "
+            "calibration images bring it closer."
         )
-    of_calibration = 0.0
-    if found.n_calibration and found.n_test > 1:
-        of_calibration = float(half_width(found.deviation, found.n_calibration, found.n_test - 1))
-    if found.excess <= math.hypot(found.margin, of_calibration):
-        return (
-            f"The {what} is {beyond} {level} by more than these {found.units} scatter, but by no more than "
-            f"calibrations with {found.n_calibration} {found.units} do: {level} is kept in the mean over calibrations, "
-            "and about half of them lie beyond. More calibration images bring them closer."
-        )
-    return f"The {what} is {beyond} {level} by more than scatter explains. {unlike}"
+    return f"{head} Chance does not explain it. {unlike}"

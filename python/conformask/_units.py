@@ -160,19 +160,23 @@ def check_groups(groups: Any, n: int | None) -> list[int | str] | None:
     raise ValueError(f"groups must hold an int or string for {of_images}, got {array.dtype} {array.shape}")
 
 
-def warn_of_groups(units: Units | None, groups: Sequence[int | str] | None) -> None:
-    """Warns where calibration counted groups and evaluation counts images, or the reverse; None: nobody knows."""
-    if units is None:
+def warn_of_groups(grouped: bool | None, groups: Sequence[int | str] | None) -> None:
+    """Warns where calibration counted groups of several images and evaluation counts images, or the reverse.
+
+    `grouped` tells what calibration did; None where nobody knows.
+    """
+    several = groups is not None and len(set(groups)) < len(groups)
+    if grouped and groups is None:
+        said, asked, what = "by groups", "images", "Give groups= here too"
+    elif grouped is False and several:
+        said, asked, what = "by images", "groups", "Leave out groups=, or calibrate with them"
+    else:
         return
-    counted, asked = ("groups", "images") if units.grouped else ("images", "groups")
-    matters = not units.whole if units.grouped else groups is not None and len(set(groups)) < len(groups)
-    if matters and units.grouped == (groups is None):
-        what = "give groups= here too" if asked == "images" else "leave out groups=, or calibrate with them"
-        warn_caller(
-            f"calibration counted {counted}, but evaluation counts {asked}, whose risk is another than the one that is "
-            f"controlled: {what}",
-            UserWarning,
-        )
+    warn_caller(
+        f"calibration was {said}, but evaluation counts {asked}: its risk is not the one that the guarantee is about. "
+        f"{what}",
+        UserWarning,
+    )
 
 
 def _is_whole(value: object) -> bool:

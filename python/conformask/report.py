@@ -15,6 +15,7 @@ import numpy as np
 from conformask import _core
 from conformask._intervals import LEVEL
 from conformask._tables import Table, names_and_values
+from conformask._text import lambda_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,7 +39,7 @@ class ClassRisk:
     miss_rate : float
         Mean over images of the share of the class's pixels whose set lacks it, in [0, 1]. NaN if no image holds it.
     miss_rate_interval : tuple of two floats
-        A 95 % confidence interval of it.
+        A 95 % confidence interval of it, made as that of the risk.
     set_size : float
         Mean over images of the mean number of classes in the sets of the class's pixels, in [0, K].
     n_images : int
@@ -79,7 +80,7 @@ class ClassCoverage:
     coverage : float
         Share of the images that hold the class whose labels are in the set, in [0, 1]. NaN if no image holds it.
     coverage_interval : tuple of two floats
-        A 95 % confidence interval of it.
+        A 95 % confidence interval of it, made as that of the coverage.
     n_images : int
         Number of images that hold the class.
     n_pixels : int
@@ -105,7 +106,7 @@ class ClassCoverage:
 
 
 class Report(ABC):
-    """What reports have in common: their looks."""
+    """What reports have in common: how they are displayed."""
 
     _CAPTION: ClassVar[str]
     _ARRAYS: ClassVar[frozenset[str]]  # the values of each image
@@ -118,7 +119,7 @@ class Report(ABC):
         """Names and values."""
 
     @abstractmethod
-    def _class_table(self) -> Table | None:
+    def _class_table(self) -> Table:
         """A row for each class that images hold, the worst first."""
 
     def _more_tables(self) -> list[Table]:
@@ -173,8 +174,7 @@ class Report(ABC):
         return names_and_values(self._CAPTION, self._summary())
 
     def _tables(self) -> list[Table]:
-        classes = self._class_table()
-        return [*([] if classes is None else [classes]), *self._more_tables()]
+        return [table for table in (self._class_table(), *self._more_tables()) if table.rows]
 
     def __str__(self) -> str:
         parts = [self._summary_table().plain(), self.verdict]
@@ -197,17 +197,18 @@ def __dir__() -> list[str]:
 
 @dataclass(frozen=True, eq=False)  # arrays do not compare to one truth value
 class RiskReport(Report):
-    """How the calibrated masks fare on labelled images. Means are over images, or over their groups where given.
+    r"""How the calibrated masks fare on labelled images. Means are over images, or over their groups where given.
 
     Attributes
     ----------
     empirical_risk : float
         Mean loss, in [0, 1].
     interval : tuple of two floats
-        A 95 % confidence interval of the risk given these calibration images.
+        A 95 % confidence interval of the expected loss of a new image like these, for these sets.
     interval_method : str
-        How it was found, over what: the exact binomial interval (Clopper-Pearson) where all losses are 0 or 1, else
-        Student's, which is approximate; over images, or over groups, whose images may be alike.
+        The method, and what was averaged: images, or groups, whose images may be alike. "Clopper-Pearson" is the exact
+        binomial interval, where all losses are 0 or 1. "beta" extends it to losses between: its ends are quantiles of
+        beta distributions (Notes).
     verdict : str
         What risk and interval say of alpha: whether scatter explains a risk above it.
     activation_ratio : float
@@ -222,13 +223,17 @@ class RiskReport(Report):
         Number of groups, where given. Means are then over groups, of the means over their images.
     n_calibration : int
         Number of calibration images (groups).
+    calibrated_on : str
+        What they were, in words.
     alpha : float
         The risk level that was calibrated for. The guarantee is about the expected loss of a new image: the risk of one
         test set lies around its expectation, sometimes above.
     method : str
         How the risk was controlled, as text.
+    conformity_score : str
+        The score, as text.
     lambda_hat : float
-        Where the sets were cut.
+        The calibrated threshold of the score.
     loss : str
         The loss, as text.
     classes : tuple of ClassRisk
@@ -249,10 +254,22 @@ class RiskReport(Report):
     conformask.plotting.plot_alpha_sweep : Draws the reports of several alphas.
     conformask.metrics.leave_one_group_out : How the risk differs between groups of calibration images.
 
+    Notes
+    -----
+    The interval is made for few images and rare large losses: it allows for losses of 1 that these images happen not
+    to show. Its upper end is the 97.5 % quantile of the beta distribution that has the mean and the variance of
+    :math:`\sum_i w_i x_i`, where x are the n losses and a 1, and w is drawn from Dirichlet(1, ..., 1); its lower end is
+    the 2.5 % quantile with a 0 for the 1. The quantiles of the random mean itself are limits whose coverage is
+    conjectured for every distribution on [0, 1] (Learned-Miller, Thomas 2019). For losses of 0 or 1 its distribution is
+    the beta distribution of Clopper and Pearson.
+
     References
     ----------
     Clopper, Pearson, "The Use of Confidence or Fiducial Limits Illustrated in the Case of the Binomial",
     Biometrika 1934, doi:10.1093/biomet/26.4.404.
+
+    Learned-Miller, Thomas, "A New Confidence Interval for the Mean of a Bounded Random Variable", 2019,
+    arXiv:1905.06208.
 
     Examples
     --------
@@ -280,8 +297,10 @@ class RiskReport(Report):
     n_skipped: int
     n_groups: int | None = field(repr=False)
     n_calibration: int = field(repr=False)
+    calibrated_on: str = field(repr=False)
     alpha: float
     method: str = field(repr=False)
+    conformity_score: str = field(repr=False)
     lambda_hat: float
     loss: str
     classes: tuple[ClassRisk, ...] = field(repr=False)
@@ -299,17 +318,18 @@ class RiskReport(Report):
         return [
             ("loss", self.loss),
             ("method", self.method),
+            ("conformity score", self.conformity_score),
             ("alpha", f"{self.alpha:g}"),
             ("empirical risk", f"{self.empirical_risk:.4f}"),
             (f"{LEVEL * 100:g} % interval", _interval_text(self.interval, self.interval_method)),
             ("activation ratio", f"{self.activation_ratio:.3f}"),
             ("coverage", f"{self.coverage:.4f}"),
-            ("lambda-hat", f"{self.lambda_hat:.6g}"),
+            ("lambda-hat", lambda_text(self.lambda_hat)),
             *_counts(self.n_images, self.n_skipped, self.n_groups),
-            ("calibrated on", f"{self.n_calibration} {'images' if self.n_groups is None else 'groups'}"),
+            ("calibrated on", self.calibrated_on),
         ]
 
-    def _class_table(self) -> Table | None:
+    def _class_table(self) -> Table:
         rows = [
             (
                 row.name,
@@ -324,7 +344,7 @@ class RiskReport(Report):
         ]
         header = ("class", "miss rate", f"{LEVEL * 100:g} % interval", "set size", "images", "pixels")
         return Table(
-            "Classes, the most missed first (alpha bounds the mean loss, not that of each class)",
+            "Miss rate of each class, mean over the images that hold it (alpha limits the mean loss, not each class)",
             header,
             rows,
         )
@@ -339,7 +359,7 @@ class RiskReport(Report):
                 _interval_text(each.interval),
                 f"{each.activation_ratio:.3f}",
                 f"{each.coverage:.4f}",
-                f"{each.lambda_hat:.6g}",
+                lambda_text(each.lambda_hat),
             )
             for each in self.sweep
         ]
@@ -351,7 +371,13 @@ class RiskReport(Report):
             "coverage",
             "lambda-hat",
         )
-        return [Table("Levels: each holds by itself, if it was chosen beforehand", header, rows)]
+        return [
+            Table(
+                "Other alphas (the guarantee is about one alpha that was fixed before the labels were seen)",
+                header,
+                rows,
+            )
+        ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -361,15 +387,16 @@ class CoverageReport(Report):
     Attributes
     ----------
     coverage : float
-        Share of the images whose labels are in the set, shown by coefficients: it is at least this.
+        Share of the images whose set was shown to hold a segmentation that is accurate enough: at least so many are
+        covered.
     coverage_bound : float
-        It is at most this: images that the search could not decide count as covered.
+        At most so many are: images that the search could not decide count as covered.
     interval : tuple of two floats
-        A 95 % confidence interval of the coverage given these calibration images: its lower end for `coverage`, its
-        upper end for `coverage_bound`.
+        A 95 % confidence interval of the expected coverage of a new image like these, for these sets: its lower end for
+        `coverage`, its upper end for `coverage_bound`.
     interval_method : str
-        How it was found, over what: the exact binomial interval (Clopper-Pearson) over images; over groups, whose
-        images may be alike, Student's.
+        The method, and what was averaged: "Clopper-Pearson", the exact binomial interval, over images; over groups,
+        whose images may be alike, also "beta" (see the Notes of :class:`RiskReport`).
     verdict : str
         What they say of ``1 - alpha``: whether scatter explains a coverage below it.
     n_images : int
@@ -380,11 +407,17 @@ class CoverageReport(Report):
         Number of groups, where given. Coverage is then the mean over groups of the share of their images.
     n_calibration : int
         Number of calibration images (groups).
+    calibrated_on : str
+        What they were, in words.
     alpha : float
         The risk level that was calibrated for. The guarantee is about the expected coverage of a new image: the
         coverage of one test set lies around its expectation, sometimes below ``1 - alpha``.
+    min_accuracy : float
+        The label accuracy from which on a segmentation counts as accurate enough.
+    n_components : int
+        Number of components that sets vary along.
     lambda_hat : float
-        How large the sets are.
+        The calibrated size of the sets, in units of what `weight` of the calibrator says.
     classes : tuple of ClassCoverage
         How the images that hold each class are covered, by label.
     contained : bool array (n,)
@@ -423,7 +456,10 @@ class CoverageReport(Report):
     n_skipped: int
     n_groups: int | None = field(repr=False)
     n_calibration: int = field(repr=False)
+    calibrated_on: str = field(repr=False)
     alpha: float
+    min_accuracy: float
+    n_components: int
     lambda_hat: float
     classes: tuple[ClassCoverage, ...] = field(repr=False)
     contained: NDArray[np.bool_] = field(repr=False)
@@ -436,14 +472,16 @@ class CoverageReport(Report):
         unsure = f" to {self.coverage_bound:.4f}" if self.coverage_bound > self.coverage else ""
         return [
             ("alpha", f"{self.alpha:g}"),
+            ("min_accuracy", f"{self.min_accuracy:g}"),
+            ("n_components", f"{self.n_components}"),
             ("coverage", f"{self.coverage:.4f}{unsure}"),
             (f"{LEVEL * 100:g} % interval", _interval_text(self.interval, self.interval_method)),
             ("lambda-hat", f"{self.lambda_hat:.6g}"),
             *_counts(self.n_images, self.n_skipped, self.n_groups),
-            ("calibrated on", f"{self.n_calibration} {'images' if self.n_groups is None else 'groups'}"),
+            ("calibrated on", self.calibrated_on),
         ]
 
-    def _class_table(self) -> Table | None:
+    def _class_table(self) -> Table:
         rows = [
             (
                 row.name,
@@ -455,8 +493,12 @@ class CoverageReport(Report):
             for row in sorted(self.classes, key=lambda row: row.coverage)
             if row.n_images
         ]
-        header = ("images with", "coverage", f"{LEVEL * 100:g} % interval", "images", "pixels")
-        return Table("Classes, the least covered first (alpha speaks of all images together)", header, rows)
+        header = ("class in the image", "coverage", f"{LEVEL * 100:g} % interval", "images", "pixels")
+        return Table(
+            "Coverage of the images that hold each class (alpha limits the misses among all images, not each class)",
+            header,
+            rows,
+        )
 
 
 def _counts(n_images: int, n_skipped: int, n_groups: int | None) -> list[tuple[str, str]]:

@@ -128,7 +128,12 @@ def test_probabilities_that_are_called_logits() -> None:
         with pytest.warns(UserWarning, match="as probabilities do: .* say inputs='probabilities'") as said:
             new(inputs="logits").fit(images, labels)
         assert len(said) == 1
-    new(inputs="logits").fit(np.log(X), Y)  # and no word of these
+    fitted = new(inputs="logits").fit(np.log(X), Y)  # and no word of these
+    for work in (fitted.predict, fitted.set_size, fitted.varisco, lambda X: fitted.evaluate(X, Y)):
+        with pytest.warns(UserWarning, match="as probabilities do: .* say inputs='probabilities'") as said:
+            work(X)
+        assert len(said) == 1
+        work(np.log(X))
     new(inputs="scores").fit(X, Y)
 
 
@@ -158,10 +163,10 @@ def test_groups_of_one_side_alone(kind: type) -> None:
     images = SAMPLES if kind is cm.ConsignCalibrator else X
     grouped, plain = fitted(kind, groups=PAIRS), fitted(kind)
     with pytest.warns(
-        UserWarning, match="calibration counted groups, .* counts images.*: give groups= here too"
+        UserWarning, match="calibration was by groups, .* counts images.* Give groups= here too"
     ):
         grouped.evaluate(images, Y)
-    with pytest.warns(UserWarning, match="calibration counted images, .* counts groups.*: leave out groups="):
+    with pytest.warns(UserWarning, match="calibration was by images, .* counts groups.* Leave out groups="):
         plain.evaluate(images, Y, groups=PAIRS)
     grouped.evaluate(images, Y, groups=PAIRS)  # and no word of these
     plain.evaluate(images, Y, groups=ALONE)

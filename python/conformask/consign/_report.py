@@ -20,6 +20,18 @@ if TYPE_CHECKING:
 
 __all__ = ["coverage_report"]
 
+_PROMISE = (
+    "The guarantee holds on average over calibration sets, and counts those on which the calibrator abstains as "
+    "covered: where many abstain, the coverage of the others may be lower."
+)
+
+
+def _left_open(coverage: float, bound: float) -> str:
+    return (
+        f"The search left open whether the coverage reaches 1 - alpha: {coverage:.4f} is shown, {bound:.4f} is "
+        "possible. A larger node_budget decides more images."
+    )
+
 
 def coverage_report(
     found: Found, problems: Problems, settings: Settings, solution: Solution, class_names: list[str]
@@ -36,15 +48,16 @@ def coverage_report(
     finding = Finding(
         what="coverage",
         beyond="below",
+        within="above",
         level="1 - alpha",
         excess=1 - alpha - bound,
         margin=high.high - bound,
         margin_ahead=bound - low.low,
         deviation=float(most.std(ddof=1)) if len(most) > 1 else math.nan,
-        n_test=len(most),
-        n_calibration=solution.units.n,
         units=units,
-        delta=None,
+        n_calibration=solution.units.n,
+        of_calibration=solution.counted,
+        promise=_PROMISE,
     )
     totals = problems.totals()
     return CoverageReport(
@@ -52,12 +65,15 @@ def coverage_report(
         coverage_bound=bound,
         interval=(low.low, high.high),
         interval_method=low.method,
-        verdict=conclusion(finding),
+        verdict=_left_open(coverage, bound) if coverage < 1 - alpha <= bound else conclusion(finding),
         n_images=len(contained),
         n_skipped=problems.n_skipped,
         n_groups=None if groups is None else len(set(groups)),
         n_calibration=solution.units.n,
+        calibrated_on=solution.counted,
         alpha=alpha,
+        min_accuracy=float(settings.min_accuracy),
+        n_components=settings.n_components,
         lambda_hat=lam,
         classes=_classes(contained, totals, groups, class_names),
         contained=contained,

@@ -12,6 +12,7 @@ import numpy as np
 
 from conformask import _core
 from conformask._documents import finite_or_text
+from conformask._text import how_many
 from conformask._units import KnownUnits, check_groups
 from conformask.consign._images import Kind, units_of
 from conformask.control import CRC
@@ -94,6 +95,16 @@ class Solution:
             raise InfeasibleRiskError(**self.failure)
         assert self.lambda_hat is not None
         return self.lambda_hat
+
+    @property
+    def grouped(self) -> bool:
+        """Whether groups of several images counted once."""
+        return self.units.grouped and not self.units.whole
+
+    @property
+    def counted(self) -> str:
+        """What calibrated: "100 images"."""
+        return how_many(self.units.n, "groups" if self.grouped else "images")
 
     def rows(self) -> list[tuple[str, str]]:
         """Names and values for people."""

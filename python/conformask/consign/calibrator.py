@@ -387,8 +387,9 @@ class ConsignCalibrator(Calibrator[Settings, None, Solution]):
         """
         settings, solution = self._current()
         names = check_class_names(class_names, solution.kind.n_classes)
-        problems = Problems(X, y, settings, solution.kind, groups)
-        warn_of_groups(solution.units, check_groups(groups, count(X)))
+        known = check_groups(groups, count(X))
+        warn_of_groups(solution.grouped, known)
+        problems = Problems(X, y, settings, solution.kind, known)
         found = decided(problems, settings, solution.controlled)
         if not found.lambdas:
             raise ValueError(

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, overload
 
 from conformask import _backend, _core
-from conformask._arrays import check_ignore_index, check_inputs, look_like_shares
+from conformask._arrays import check_ignore_index, check_inputs, warn_of_shares
 from conformask._images import SCORES, Volumes, check_volumes, not_empty, walk
 from conformask._units import check_groups, check_sample_weight
-from conformask._warnings import warn_caller
 from conformask.losses import LossLike
 from conformask.profiles.archive import Archive
 from conformask.profiles.base import Profiles, read_archive
@@ -192,12 +191,8 @@ def profiled(
                     check_each_alone(function, waiting.pop(), scores)
                     function = None
             part = _backend.profile(scores, labels, score, inputs, index, bool(activation), first)
-            if n_classes is None and inputs == "logits" and look_like_shares(scores[0], 0, scores.ndim - 2):
-                warn_caller(
-                    "inputs='logits', but all numbers of X that were looked at are in [0, 1] and sum to 1 over the "
-                    "classes, as probabilities do: of these the softmax is taken once more; say inputs='probabilities'",
-                    UserWarning,
-                )
+            if n_classes is None:
+                warn_of_shares(scores[0], inputs)
             n_classes = part.n_classes
             yield part
 

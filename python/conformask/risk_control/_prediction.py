@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from conformask import _backend
-from conformask._arrays import Scores
+from conformask._arrays import Scores, warn_of_shares
 from conformask._backend import Counts
 from conformask._calibrator import State
-from conformask._exact import check_alpha
+from conformask._exact import check_alpha, share_of
 from conformask._images import SCORES, axes_hint, count, map_images, walk
 from conformask._sequences import check_class_names, listed
 from conformask._units import check_groups, warn_of_groups
-from conformask.profiles import Profiles
+from conformask._warnings import warn_caller
+from conformask.profiles import Profiles, ScoreProfiles
 from conformask.report import RiskReport
 from conformask.risk_control._report import risk_report
 from conformask.risk_control._results import Results
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["Predictor"]
+
+# So many images that agree with calibration are no accident.
+_LEAST_ALIKE = 10
 
 
 class Predictor(Results):
@@ -55,9 +59,11 @@ class Predictor(Results):
 
         def masks(scores: Any, first: int) -> NDArray[np.bool_]:
             checked = _checked(scores, solution)
-            return _backend.masks(
+            found = _backend.masks(
                 checked, solution.lambda_hat, configuration.conformity_score, configuration.inputs, first
             )
+            _look_at(checked, configuration, first)
+            return found
 
         return map_images(X, masks, configuration.progress, configuration.volumes)
 
@@ -141,7 +147,8 @@ class Predictor(Results):
         groups : sequence of n ints or strings, or None
             What each image belongs to. The images of a group then count once, as in calibration: the risk is the mean
             over groups of the mean loss of their images. Give it where :meth:`fit` got groups; the mean over images is
-            another risk, which is not controlled.
+            another risk, which is not controlled. With ``fit(sample_weight=)`` the images to evaluate on must be such
+            as the weights aim at: here each counts once.
         alphas : sequence of floats in (0, 1), or None
             Risk levels to report on besides, in one pass over the images: see ``sweep`` of the report. Each level's
             promise holds by itself, for a level that was chosen before.
@@ -163,7 +170,8 @@ class Predictor(Results):
         assert state.solution is not None
         others = _at_alphas(alphas, configuration, state)
         names = check_class_names(class_names, state.solution.n_classes)
-        _warn_of_groups(configuration, state, groups, count(X))  # now, not after the images
+        groups = check_groups(groups, count(X))
+        warn_of_groups(state.solution.grouped, groups)  # now, not after the images
         asked = [(configuration, state.solution), *others]
         lams = [solution.lambda_hat for _, solution in asked]
         counts = [
@@ -174,6 +182,7 @@ class Predictor(Results):
         ]
         if not counts:
             raise ValueError("X is empty: it holds no image")
+        _warn_of_calibration_images(counts, state)
         report, *sweep = (
             risk_report(found, *each, groups, names)
             for found, each in zip(zip(*counts, strict=True), asked, strict=True)
@@ -206,17 +215,30 @@ class Predictor(Results):
         self, counts: Sequence[Counts], groups: ArrayLike | None = None, class_names: Any = None
     ) -> RiskReport:
         """What the counts of images say."""
-        configuration, state = self._settled()
-        assert state.solution is not None
-        names = check_class_names(class_names, state.solution.n_classes)
-        _warn_of_groups(configuration, state, groups, len(counts))
-        return risk_report(counts, configuration, state.solution, groups, names)
+        configuration, solution = self._current()
+        names, known = check_class_names(class_names, solution.n_classes), check_groups(groups, len(counts))
+        warn_of_groups(solution.grouped, known)
+        return risk_report(counts, configuration, solution, known, names)
 
 
-def _warn_of_groups(configuration: Any, state: Any, groups: ArrayLike | None, n_images: int | None) -> None:
-    """Warns where calibration counted groups and evaluation counts images, or the reverse."""
-    units = None if state.kept is None else configuration.units(state.kept)
-    warn_of_groups(units, check_groups(groups, n_images))
+def _warn_of_calibration_images(counts: Sequence[Sequence[Counts]], state: State[Profiles, Solution]) -> None:
+    """Warns if each image misses just the share of its pixels that some calibration image does."""
+    assert state.solution is not None
+    if not isinstance(state.kept, ScoreProfiles):
+        return
+    known = state.kept.losses("miscoverage", state.solution.lambda_hat)
+    shares = np.concatenate(
+        [share_of(missed.sum(axis=1), totals.sum(axis=1)) for (missed, totals, _), *_ in counts]
+    )
+    known, shares = (each[(each > 0) & (each < 1)] for each in (known, shares))
+    # Where images of calibration hardly ever agree, new ones do not all agree with them by chance.
+    is_telling = len(shares) >= _LEAST_ALIKE and len(np.unique(known)) >= 0.9 * len(known)
+    if is_telling and np.isin(shares, known).all():
+        warn_caller(
+            "these images seem to be those of calibration: each misses the very share of pixels that one of them does. "
+            "Evaluate on others: the risk of these tells nothing about new images",
+            UserWarning,
+        )
 
 
 def _at_alphas(
@@ -245,8 +267,10 @@ def _checked(scores: Any, solution: Solution) -> Any:
 
 
 def _sizes(scores: Any, configuration: Configuration, solution: Solution, first: int) -> NDArray[np.uint16]:
-    score, inputs = configuration.conformity_score, configuration.inputs
-    return _backend.set_sizes(_checked(scores, solution), solution.lambda_hat, score, inputs, first)
+    score, inputs, checked = configuration.conformity_score, configuration.inputs, _checked(scores, solution)
+    found = _backend.set_sizes(checked, solution.lambda_hat, score, inputs, first)
+    _look_at(checked, configuration, first)
+    return found
 
 
 def _counts(
@@ -259,4 +283,13 @@ def _counts(
 ) -> list[Counts]:
     """For each lambda what the sets hold of the labelled pixels."""
     score, inputs, index = configuration.conformity_score, configuration.inputs, configuration.ignore_index
-    return _backend.coverage(_checked(scores, solution), labels, lams, score, inputs, index, first)
+    checked = _checked(scores, solution)
+    found = _backend.coverage(checked, labels, lams, score, inputs, index, first)
+    _look_at(checked, configuration, first)
+    return found
+
+
+def _look_at(scores: Any, configuration: Configuration, first: int) -> None:
+    """Of the first image: are the numbers what they are said to be?"""
+    if first == 0 and len(scores):
+        warn_of_shares(scores[0], configuration.inputs)

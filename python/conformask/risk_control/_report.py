@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import compress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from conformask._backend import Counts
 from conformask._exact import covered_share, exact_means, per_pixel, share_of
-from conformask._intervals import Finding, Interval, conclusion, mean_intervals
+from conformask._intervals import Finding, Interval, conclusion, mean_intervals, of_full_sets
 from conformask._units import check_groups, counted_images, unit_means
 from conformask.losses import loss_values
 from conformask.report import ClassRisk, RiskReport
@@ -22,14 +22,17 @@ if TYPE_CHECKING:
 
 __all__ = ["risk_report"]
 
-_FULL = "The calibration images are too few for alpha: all sets are full, and miss nothing."
+_PROMISE = (
+    "The guarantee holds on average over calibration sets, and up to about half of them give a risk slightly above "
+    "alpha."
+)
 
 
 def risk_report(
     counts: Sequence[Counts],
     configuration: Configuration,
     solution: Solution,
-    groups: Any,
+    groups: Sequence[int | str] | None,
     class_names: list[str],
 ) -> RiskReport:
     """The report of images whose counts came in parts."""
@@ -46,27 +49,31 @@ def risk_report(
     means = exact_means(
         unit_means(np.column_stack([activation_ratios, coverages, set_sizes]), names)
     ).tolist()
-    risk = interval.mean
     alpha = float(configuration.alpha)
+    infeasible = solution.corrected_risk > alpha
+    if infeasible:  # nothing is missed, whatever the images are
+        interval, *of_classes = (of_full_sets(each.mean) for each in [interval, *of_classes])
+    risk, delta = interval.mean, getattr(configuration.method, "delta", None)
     finding = Finding(
         what="risk",
         beyond="above",
+        within="below",
         level="alpha",
         excess=risk - alpha,
         margin=risk - interval.low,
         margin_ahead=interval.high - risk,
         deviation=float(known.std(ddof=1)) if len(known) > 1 else math.nan,
-        n_test=len(known),
-        n_calibration=solution.n_images,
         units=units,
-        delta=getattr(configuration.method, "delta", None),
+        n_calibration=solution.n_eff,
+        of_calibration=solution.counted,
+        promise=_PROMISE,
+        delta=None if delta is None else float(delta),
     )
-    infeasible = solution.corrected_risk > alpha
     return RiskReport(
         empirical_risk=risk,
         interval=interval.ends,
         interval_method=interval.method,
-        verdict=_FULL if infeasible else conclusion(finding),
+        verdict=_verdict(finding, solution, means[0], infeasible),
         infeasible=infeasible,
         activation_ratio=means[0],
         coverage=means[1],
@@ -74,8 +81,10 @@ def risk_report(
         n_skipped=int((~is_defined).sum()),
         n_groups=None if names is None else len(set(compress(names, is_defined))),
         n_calibration=solution.n_images,
+        calibrated_on=_calibrated_on(solution),
         alpha=alpha,
         method=str(configuration.method),
+        conformity_score=str(configuration.conformity_score),
         lambda_hat=solution.lambda_hat,
         loss=str(configuration.loss),
         classes=_classes(class_names, of_classes, means[2:], totals),
@@ -83,6 +92,30 @@ def risk_report(
         activation_ratios=activation_ratios,
         coverages=coverages,
     )
+
+
+def _calibrated_on(solution: Solution) -> str:
+    """What calibrated, in words."""
+    weighted = solution.n_eff < solution.n_images * (1 - 1e-9)
+    return f"{solution.counted}{f' (as good as {solution.n_eff:.4g} by their weights)' if weighted else ''}"
+
+
+def _verdict(finding: Finding, solution: Solution, set_size: float, infeasible: bool) -> str:
+    """What the risk says of alpha, and what sets of no use or without a choice say."""
+    if infeasible:
+        return (
+            f"alpha needs more than the {solution.counted} of calibration, so every set holds all classes. The result "
+            "says nothing about the model."
+        )
+    said, n_classes = [conclusion(finding)], solution.n_classes
+    if solution.lambda_hat == 0:
+        said.append("Lambda-hat is 0: the sets cannot be smaller, and alpha would allow more misses.")
+    if set_size - 1 > (n_classes - 1) / 2:
+        said.append(
+            f"The sets tell little: they hold {set_size:.3g} of {n_classes} classes on average. Check that scores and "
+            "labels number the classes alike, and what inputs= says."
+        )
+    return " ".join(said)
 
 
 def _classes(

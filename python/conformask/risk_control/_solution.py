@@ -13,6 +13,7 @@ from conformask._arrays import INPUTS, check_ignore_index
 from conformask._calibrator import Parameter, State, number, one_of, warn_skipped
 from conformask._documents import finite_or_text
 from conformask._exact import check_alpha
+from conformask._text import how_many, lambda_text
 from conformask._units import OnEmpty, Units
 from conformask._warnings import warn_caller
 from conformask.control import Method, as_method, method_from_document, method_to_document
@@ -123,6 +124,13 @@ class Solution:
     n_skipped: int
     n_classes: int
     configuration: Configuration  # it was found for
+    n_eff: float
+    grouped: bool | None = None  # whether groups of several images counted once; None: a file does not tell
+
+    @property
+    def counted(self) -> str:
+        """What calibrated: "100 images"."""
+        return how_many(self.n_images, "groups" if self.grouped else "images")
 
     def to_json(self) -> dict[str, Any]:
         """What a file holds of it."""
@@ -137,15 +145,18 @@ class Solution:
             ("loss", f"{asked.loss}"),
             ("alpha", f"{float(asked.alpha):g}"),
             ("method", f"{asked.method!r}"),
-            ("lambda_hat_", f"{self.lambda_hat:.6g}"),
+            ("lambda_hat_", lambda_text(self.lambda_hat)),
             ("risk_", f"{self.risk:.4f}"),
             ("corrected_risk_", f"{self.corrected_risk:.4f}"),
-            ("n_images_", f"{self.n_images}{skipped}"),
+            ("n_images_", f"{self.n_images}{' groups' if self.grouped else ''}{skipped}"),
             ("n_classes_", f"{self.n_classes}"),
         ]
 
 
-_RESULTS = ("lambda_hat", "risk", "corrected_risk", "n_images", "n_skipped", "n_classes")
+_RESULTS = (
+    *("lambda_hat", "risk", "corrected_risk"),
+    *("n_images", "n_skipped", "n_classes", "n_eff", "grouped"),
+)
 
 
 WITHOUT_PROFILES = "this calibrator was loaded without profiles; save it with profiles=True to keep them"
@@ -179,6 +190,8 @@ def solve(profiles: Profiles, configuration: Configuration) -> Solution:
         n_skipped=units.n_skipped,
         n_classes=profiles.n_classes,
         configuration=configuration,
+        n_eff=units.n_eff,
+        grouped=units.grouped and not units.whole,
     )
 
 
@@ -201,6 +214,9 @@ def solution_from_json(document: dict[str, Any], configuration: Configuration) -
     for name, least in {"n_images": 0, "n_skipped": 0, "n_classes": 2}.items():
         if type(results[name]) is not int or results[name] < least:
             raise ValueError(f"{name} is {results[name]!r}")
+    n_eff, grouped = results.get("n_eff") or results["n_images"], results.get("grouped")
+    if grouped is not None and type(grouped) is not bool:
+        raise ValueError(f"grouped is {grouped!r}")
     solution = Solution(
         lambda_hat=float(results["lambda_hat"]),
         risk=float(results["risk"]),
@@ -209,7 +225,11 @@ def solution_from_json(document: dict[str, Any], configuration: Configuration) -
         n_skipped=results["n_skipped"],
         n_classes=results["n_classes"],
         configuration=configuration,
+        n_eff=float(n_eff),
+        grouped=grouped,
     )
+    if not 0 <= solution.n_eff <= solution.n_images * (1 + 1e-9):
+        raise ValueError(f"n_eff is {n_eff!r}")
     if not 0 <= solution.lambda_hat <= lambda_max(configuration.conformity_score, solution.n_classes):
         raise ValueError(f"lambda_hat is {solution.lambda_hat!r}")
     for name in ("risk", "corrected_risk"):  # NaN, the risk of no image, is not beyond either

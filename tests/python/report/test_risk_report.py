@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,17 +18,18 @@ from numpy.typing import NDArray
 from scipy import stats
 
 import conformask as cm
-from conformask._intervals import mean_interval
+from conformask._intervals import mean_interval, mean_intervals
 from problems import Problem, problems, wide
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::conformask.exceptions.DroppedImagesWarning"),
     pytest.mark.filterwarnings("ignore::conformask.exceptions.InfeasibleRiskWarning"),
-    pytest.mark.filterwarnings("ignore:calibration counted images, but evaluation counts groups"),
+    pytest.mark.filterwarnings("ignore:calibration was by images, but evaluation counts groups"),
 ]
 
 Calibrator = cm.ConformalRiskCalibrator
 PROBLEM = wide()
+LARGE = wide(n=200, size=(24, 32))
 
 
 # Classes
@@ -81,39 +85,80 @@ def test_the_worst_classes_come_first_and_absent_ones_are_left_out() -> None:
 # Intervals
 
 
+def gaffke_like(values: NDArray[np.float64]) -> tuple[float, float]:
+    """The slow twin: moments of the mean under weights of Dirichlet(1, ..., 1), from SciPy's distribution."""
+
+    def upper(x: NDArray[np.float64]) -> float:
+        points = np.append(x, 1.0)
+        weights = stats.dirichlet(np.ones(len(points)))
+        mean, variance = points @ weights.mean(), points @ weights.cov() @ points
+        a, b = np.array([mean, 1 - mean]) * (mean * (1 - mean) / variance - 1)
+        return float(stats.beta(a, b).ppf(0.975))
+
+    return 1 - upper(1 - values), upper(values)
+
+
 def test_intervals_are_those_of_scipy() -> None:
     rng = np.random.default_rng(0)
-    values = rng.beta(1, 9, 40)
-    expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
-    found = mean_interval(np.append(values, np.nan), "images")
-    assert found.ends == pytest.approx((max(expected.low, 0), expected.high), rel=1e-12)
-    assert found.method == "Student's t over 40 images"
+    for n in (1, 2, 3, 17, 40):
+        values = rng.beta(1, 9, n)
+        found = mean_interval(np.append(values, np.nan), "images")
+        assert found.ends == pytest.approx(gaffke_like(values), rel=1e-9)
+        assert found.method == f"beta over {n} image{'s' if n > 1 else ''}"
     for k in (0, 1, 7, 19, 20):
         zeros_and_ones = np.arange(20) < k
         exact = stats.binomtest(k, 20).proportion_ci(0.95, "exact")
         found = mean_interval(zeros_and_ones.astype(float), "groups")
         assert found.ends == pytest.approx((exact.low, exact.high), rel=1e-9, abs=1e-15)
         assert found.method == "Clopper-Pearson over 20 groups"
-    assert mean_interval(np.array([0.4, np.nan]), "images") == (0.4, 0.0, 1.0, "unknown from 1 images")
     assert np.isnan(mean_interval(np.array([]), "images").ends).all()
 
 
+def test_what_random_weights_say_is_close() -> None:
+    """The quantiles of the random mean itself, of which the beta distribution has the first two moments."""
+    rng = np.random.default_rng(0)
+    values = rng.beta(0.5, 3, 20)
+    weights = rng.dirichlet(np.ones(21), 200_000)
+    expected = np.quantile(weights @ np.append(values, 0), 0.025), np.quantile(weights @ [*values, 1], 0.975)
+    assert mean_interval(values, "").ends == pytest.approx(expected, abs=0.02)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 10, 20, 100])
 @pytest.mark.parametrize(
     ("draw", "mean"),
     [
-        (lambda rng: rng.binomial(1, 0.1, 50).astype(float), 0.1),
-        (lambda rng: rng.beta(2, 18, 50), 0.1),
-        # Of groups: five images that are nearly alike in each of thirty.
-        (lambda rng: rng.beta(2, 18, 30), 0.1),
+        (lambda rng, size: rng.binomial(1, 0.1, size).astype(float), 0.1),
+        (lambda rng, size: rng.beta(2, 18, size), 0.1),
+        (lambda rng, size: rng.beta(0.1, 0.9, size), 0.1),
+        (lambda rng, size: rng.beta(0.01, 0.99, size), 0.01),
+        (lambda rng, size: np.where(rng.random(size) < 0.1, 0.999, 0.001), 0.1008),
+        (lambda rng, size: np.where(rng.random(size) < 0.05, 0.3, 0.0), 0.015),
+        (lambda rng, size: rng.choice([0.3, 0.7], size), 0.5),
+        (lambda rng, size: rng.random(size), 0.5),
     ],
 )
 def test_intervals_hold_the_mean_as_often_as_they_say(
-    draw: Callable[[np.random.Generator], NDArray], mean: float
+    draw: Callable[[np.random.Generator, tuple[int, int]], NDArray], mean: float, n: int
 ) -> None:
-    rng = np.random.default_rng(1)
-    hits = [low <= mean <= high for _, low, high, _ in (mean_interval(draw(rng), "") for _ in range(2000))]
-    # The skew of losses costs Student's interval a little: 2 % here, besides four standard errors.
-    assert np.mean(hits) > 0.93 - 4 * math.sqrt(0.95 * 0.05 / 2000)
+    values = draw(np.random.default_rng(1), (n, 4000))
+    hits = [each.low <= mean + 1e-12 and mean - 1e-12 <= each.high for each in mean_intervals(values, "")]
+    assert np.mean(hits) > 0.95 - 4 * math.sqrt(0.95 * 0.05 / 4000)
+
+
+def test_numbers_next_to_0_and_1_have_limits() -> None:
+    rng = np.random.default_rng(0)
+    for values in (10.0 ** rng.uniform(-300, 0, (3, 500)), np.full((3, 1), 5e-324), np.zeros((3, 1))):
+        for each in (values, 1 - values, 1 - 1e-13 * values):
+            for found in mean_intervals(each, ""):
+                assert 0 <= found.low <= found.mean <= found.high <= 1
+
+
+def test_intervals_close_in_on_the_mean() -> None:
+    rng = np.random.default_rng(0)
+    values = rng.beta(2, 18, 10_000)
+    found = mean_interval(values, "")
+    normal = 2 * 1.96 * values.std() / math.sqrt(len(values))
+    assert 1 <= (found.high - found.low) / normal < 1.1
 
 
 def test_groups_widen_the_interval() -> None:
@@ -150,18 +195,80 @@ def _verdict(
 
 def test_the_verdict_tells_scatter_from_violation() -> None:
     rng = np.random.default_rng(2)
-    assert "keeps alpha, and so does its whole 95 % interval" in _verdict(rng, 0.01, 1000)
-    assert "keeps alpha on these images. Its 95 % interval reaches beyond" in _verdict(rng, 0.09, 100)
-    assert "not by more than these images scatter" in _verdict(rng, 0.12, 100)
-    assert "by no more than calibrations with 100 images do" in _verdict(rng, 0.13, 2000)
-    assert "by more than scatter explains. These images are probably not exch" in _verdict(rng, 0.2, 2000)
-    confident = _verdict(rng, 0.2, 2000, method=cm.PAC(0.05))
-    assert "at most 5 % may be so" in confident
+    assert _verdict(rng, 0.01, 1000) == "The risk and its whole 95 % interval are at or below alpha."
+    assert "is at or below alpha, but its 95 % interval extends above alpha" in _verdict(rng, 0.09, 100)
+    assert "is above alpha, but its 95 % interval contains alpha: chance" in _verdict(rng, 0.12, 100)
+    assert "The choice of the 100 images of calibration can explain it" in _verdict(rng, 0.13, 2000)
+    assert "Chance does not explain it. These images are probably not like" in _verdict(rng, 0.2, 2000)
+    for delta in (0.05, Fraction(1, 20)):
+        assert "at most 5 % of calibration sets" in _verdict(rng, 0.2, 2000, method=cm.PAC(delta))
     X = np.full((20, 2, 2, 2), 0.5)
     fitted = Calibrator(alpha=0.2).fit(
         PROBLEM.X[:, :2] / PROBLEM.X[:, :2].sum(1, keepdims=True), PROBLEM.y * 0
     )
-    assert "unknown: no image counts" in fitted.evaluate(X, np.full((20, 2, 2), 255)).verdict
+    report = fitted.evaluate(X, np.full((20, 2, 2), 255))
+    assert "unknown: no test image has a labelled pixel that counts" in report.verdict
+    assert "pixels" not in str(report).split("\n\n", 1)[1], "no table of classes that are not there"
+
+
+def test_weights_that_tell_little_are_believed_little() -> None:
+    """Ten images of weight 1 among many of next to none: calibrations scatter as those with ten images."""
+    rng = np.random.default_rng(3)
+    p = rng.random((400, 1, 1, 1)) * np.ones((1, 1, 2, 2))
+    X, y = np.concatenate([p, 1 - p], axis=1), np.zeros((400, 2, 2), int)
+    weights = np.where(np.arange(400) < 20, 1.0, 0.001)
+    calibrator = Calibrator(cm.LAC(include_top1=False), alpha=0.2, loss="binary")
+    weighted = calibrator.fit(X, y, sample_weight=weights)
+    report = weighted.evaluate(X[100:], y[100:])
+    assert report.calibrated_on == f"400 images (as good as {weighted.n_eff_:.4g} by their weights)"
+    assert 20 < weighted.n_eff_ < 21
+
+
+def test_the_verdict_names_sets_that_tell_little() -> None:
+    X, y = LARGE.X, (LARGE.y + 1) % LARGE.X.shape[1]  # as if classes were numbered otherwise
+    fitted = Calibrator(alpha=0.02).fit(X[:100], y[:100])
+    report = fitted.evaluate(X[100:], y[100:])
+    assert f"The sets tell little: they hold {report.activation_ratio:.3g} of 4 classes" in report.verdict
+    easy = Calibrator(alpha=0.9).fit(LARGE.X[:100], LARGE.y[:100]).evaluate(X[100:], LARGE.y[100:])
+    assert "Lambda-hat is 0: the sets cannot be smaller" in easy.verdict
+
+
+def test_full_sets_are_not_praised() -> None:
+    """They miss nothing, whatever the model is: no interval says more."""
+    full = Calibrator(alpha=0.001, on_infeasible="full").fit(LARGE.X[:100], LARGE.y[:100])
+    report = full.evaluate(LARGE.X[100:], LARGE.y[100:])
+    assert (report.interval, report.interval_method) == ((0, 0), "the sets hold every class")
+    assert {row.miss_rate_interval for row in report.classes if row.n_images} == {(0, 0)}
+    assert report.verdict == (
+        "alpha needs more than the 100 images of calibration, so every set holds all classes. The result says nothing "
+        "about the model."
+    )
+
+
+def test_images_of_calibration_are_recognised() -> None:
+    X, y = LARGE.X, LARGE.y
+    fitted = Calibrator(alpha=0.1).fit(X[:100], y[:100])
+    for chosen in (slice(100), slice(20, 40)):
+        with pytest.warns(UserWarning, match="these images seem to be those of calibration"):
+            fitted.evaluate(X[chosen], y[chosen])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fitted.evaluate(X[100:], y[100:])
+        fitted.evaluate(X[90:190], y[90:190])  # some of both
+        tiny = Calibrator(alpha=0.1).fit(X[:100, :, :2, :2], y[:100, :2, :2])  # whose shares are few
+        tiny.evaluate(X[100:, :, :2, :2], y[100:, :2, :2])
+
+
+def test_who_calibrated_is_known_from_files(tmp_path: Path) -> None:
+    groups = np.arange(len(LARGE.X)) // 2
+    grouped = Calibrator(alpha=0.2).fit(LARGE.X, LARGE.y, groups=groups)
+    grouped.save(tmp_path / "grouped.json")
+    loaded = Calibrator.load(tmp_path / "grouped.json")
+    report = loaded.evaluate(LARGE.X, LARGE.y, groups=groups)
+    assert report.calibrated_on == f"{len(LARGE.X) // 2} groups"
+    with pytest.warns(UserWarning, match="calibration was by groups, but evaluation counts images"):
+        ungrouped = loaded.evaluate(LARGE.X, LARGE.y)
+    assert f"calibrated on     {len(LARGE.X) // 2} groups" in str(ungrouped)
 
 
 # Levels
