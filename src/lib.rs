@@ -24,6 +24,7 @@ pub mod place;
 pub mod profile;
 pub mod risk;
 pub mod sample;
+pub mod scale;
 pub mod score;
 pub mod sets;
 mod simd;

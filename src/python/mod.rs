@@ -12,6 +12,7 @@ mod kernels;
 mod objects;
 mod profile;
 mod run;
+mod scale;
 
 use pyo3::exceptions::{PyKeyboardInterrupt, PyMemoryError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -50,6 +51,8 @@ mod _core {
     use super::profile::{ExactProfile, repeats_between, repeats_within};
     #[pymodule_export]
     use super::run::{get_num_threads, most_threads, set_num_threads};
+    #[pymodule_export]
+    use super::scale::{draw_pixels, log_loss_gradients, log_loss_hessian_products};
 
     use numpy::{PyArray1, PyArrayMethods};
     use pyo3::prelude::*;

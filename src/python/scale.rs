@@ -1,0 +1,120 @@
+//! What scalers are fitted to, and the loss that they minimise.
+
+use numpy::ndarray::Array2;
+use numpy::{Element, PyArray1, PyArray2, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+use super::arrays::{Labels, Scores, with_maps};
+use super::run::{run, run_if_long};
+use crate::maps::Inputs;
+use crate::num::real::Real;
+use crate::scale::draw;
+use crate::scale::objective::{self, Linear, Pixels};
+
+/// Numbers `(m, K)` and labels `(m,)` of the drawn pixels of an image, its labelled pixels, and a hash of its labels.
+type Drawn<'py> = (Bound<'py, PyAny>, Bound<'py, PyArray1<u16>>, u64, u64);
+
+/// Draws at most `n_pixels` labelled pixels from each image.
+#[pyfunction]
+pub fn draw_pixels<'py>(
+    x: &Bound<'py, PyAny>,
+    y: &Bound<'py, PyAny>,
+    ignore_index: Option<i64>,
+    n_pixels: u64,
+    seed: u64,
+    first_image: usize,
+) -> PyResult<Vec<Drawn<'py>>> {
+    let (scores, labels) = (Scores::new(x)?, Labels::new(y)?);
+    // The numbers as they are, whatever they mean.
+    with_maps!(scores.maps(Inputs::CriticalValues, first_image)?, |maps| {
+        let labels = labels.maps(ignore_index, maps)?;
+        let images = run(x.py(), |cancel| draw::draw(maps, &labels, n_pixels, seed, cancel))?;
+        Ok(images.into_iter().map(|image| as_arrays(x.py(), image, maps.n_classes())).collect())
+    })
+}
+
+fn as_arrays<R: Real + Element>(py: Python<'_>, image: draw::Drawn<R>, n_classes: usize) -> Drawn<'_> {
+    let values = Array2::from_shape_vec((image.labels.len(), n_classes), image.values).expect("K numbers each");
+    let labels = PyArray1::from_vec(py, image.labels);
+    (PyArray2::from_owned_array(py, values).into_any(), labels, image.n_valid, image.hash)
+}
+
+/// Arrays of pixels, borrowed and checked.
+struct Given<'py> {
+    features: PyReadonlyArray2<'py, f64>,
+    labels: PyReadonlyArray1<'py, u16>,
+    weights: PyReadonlyArray1<'py, f64>,
+    ends: PyReadonlyArray1<'py, usize>,
+}
+
+impl<'py> Given<'py> {
+    fn check(&self) -> PyResult<(Pixels<'_>, &[usize])> {
+        let (n_classes, n_pixels) = self.features.as_array().dim();
+        let (labels, weights, ends) = (self.labels.as_slice()?, self.weights.as_slice()?, self.ends.as_slice()?);
+        let fits = labels.len() == n_pixels
+            && weights.len() == n_pixels
+            && labels.iter().all(|&label| usize::from(label) < n_classes)
+            && ends.is_sorted()
+            && ends.last().is_some_and(|&end| end == n_pixels)
+            && self.features.is_c_contiguous();
+        if !fits {
+            return Err(PyValueError::new_err("features (K, N), labels, weights (N,) and ends do not fit"));
+        }
+        Ok((Pixels { features: self.features.as_array(), labels, weights }, ends))
+    }
+
+    fn map<'a>(&self, weight: &'a PyReadonlyArray1<'_, f64>, bias: &'a PyReadonlyArray1<'_, f64>) -> PyResult<Linear<'a>> {
+        let n_classes = self.features.shape()[0];
+        let map = Linear { weight: weight.as_slice()?, bias: bias.as_slice()? };
+        let is_map = [1, n_classes, n_classes * n_classes].contains(&map.weight.len())
+            && [0, n_classes].contains(&map.bias.len());
+        if !is_map {
+            return Err(PyValueError::new_err("a map has 1, K or K * K weights, and K biases or none"));
+        }
+        Ok(map)
+    }
+}
+
+/// For each run of pixels that ends at one of `ends`: the weighted log loss of softmax(W u + b) and its gradient, `(G, 1 + P)`.
+#[pyfunction]
+pub fn log_loss_gradients<'py>(
+    py: Python<'py>,
+    features: PyReadonlyArray2<'py, f64>,
+    labels: PyReadonlyArray1<'py, u16>,
+    weights: PyReadonlyArray1<'py, f64>,
+    ends: PyReadonlyArray1<'py, usize>,
+    weight: PyReadonlyArray1<'py, f64>,
+    bias: PyReadonlyArray1<'py, f64>,
+) -> PyResult<Bound<'py, PyArray2<f64>>> {
+    let given = Given { features, labels, weights, ends };
+    let ((pixels, ends), map) = (given.check()?, given.map(&weight, &bias)?);
+    let sums = run_if_long(py, pixels.features.len(), |cancel| objective::gradients(&pixels, ends, &map, cancel))?;
+    Ok(PyArray2::from_owned_array(py, sums))
+}
+
+/// For each run of pixels: the slope of the loss along a direction, and the product of the Hessian with it, `(G, 1 + P)`.
+#[pyfunction]
+#[allow(clippy::too_many_arguments)] // a map and a direction are two arrays each
+pub fn log_loss_hessian_products<'py>(
+    py: Python<'py>,
+    features: PyReadonlyArray2<'py, f64>,
+    labels: PyReadonlyArray1<'py, u16>,
+    weights: PyReadonlyArray1<'py, f64>,
+    ends: PyReadonlyArray1<'py, usize>,
+    weight: PyReadonlyArray1<'py, f64>,
+    bias: PyReadonlyArray1<'py, f64>,
+    weight_direction: PyReadonlyArray1<'py, f64>,
+    bias_direction: PyReadonlyArray1<'py, f64>,
+) -> PyResult<Bound<'py, PyArray2<f64>>> {
+    let given = Given { features, labels, weights, ends };
+    let ((pixels, ends), map) = (given.check()?, given.map(&weight, &bias)?);
+    let direction = given.map(&weight_direction, &bias_direction)?;
+    if (map.weight.len(), map.bias.len()) != (direction.weight.len(), direction.bias.len()) {
+        return Err(PyValueError::new_err("the direction must have the parameters of the map"));
+    }
+    let sums = run_if_long(py, pixels.features.len(), |cancel| {
+        objective::hessian_products(&pixels, ends, &map, &direction, cancel)
+    })?;
+    Ok(PyArray2::from_owned_array(py, sums))
+}

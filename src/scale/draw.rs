@@ -1,0 +1,167 @@
+//! Pixels drawn from images: the data of a fit.
+//!
+//! The labelled pixels of an image, in their order, are cut into as many runs as pixels are wanted, and one is drawn from
+//! each, so that every pixel has the same chance and no part of the image is left out. The random numbers are those of the
+//! seed and the image's labels: an image gives the same pixels whoever reads it, beside whatever others.
+
+use crate::error::{Error, Result};
+use crate::maps::{Band, LabelMaps, ScoreMaps, Scratch, VOID, fold_images};
+use crate::memory;
+use crate::num::philox::{Philox, below};
+use crate::num::real::Real;
+use crate::threads::Cancel;
+
+const WHAT: &str = "the pixels drawn from images";
+
+/// What was drawn from an image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Drawn<R> {
+    /// The numbers of a drawn pixel, one for each class, pixel after pixel in the order of the image.
+    pub values: Vec<R>,
+    /// The label of each.
+    pub labels: Vec<u16>,
+    /// Labelled pixels of the image.
+    pub n_valid: u64,
+    /// The same for images of the same labels.
+    pub hash: u64,
+}
+
+/// Draws at most `n_pixels` labelled pixels from each image; all of them if there are no more.
+pub fn draw<R: Real>(
+    maps: &ScoreMaps<'_, R>,
+    labels: &LabelMaps<'_>,
+    n_pixels: u64,
+    seed: u64,
+    cancel: &Cancel,
+) -> Result<Vec<Drawn<R>>> {
+    let counts = fold_images(
+        maps,
+        cancel,
+        |codes: &mut Vec<i32>, band| {
+            labels.read(band.image, band.pixels.clone(), codes)?;
+            Ok(vec![Counted::of(codes)])
+        },
+        Vec::extend,
+    )?;
+    let images: Vec<Chosen> = counts.into_iter().map(|bands| Chosen::new(bands, n_pixels, seed)).collect();
+    let gather = |work: &mut Work<R>, band: &Band| gather(maps, labels, &images[band.image], band, work, cancel);
+    let add = |drawn: &mut Drawn<R>, more: Drawn<R>| {
+        drawn.values.extend(more.values);
+        drawn.labels.extend(more.labels);
+    };
+    fold_images(maps, cancel, gather, add)
+}
+
+/// The labelled pixels of a band, and a hash of where which labels are.
+struct Counted {
+    n_valid: u64,
+    hash: u64,
+}
+
+impl Counted {
+    fn of(codes: &[i32]) -> Self {
+        let (mut n_valid, mut hash) = (0, 0_u64);
+        for &code in codes {
+            n_valid += u64::from(code != VOID);
+            hash = mixed(hash, code as u64);
+        }
+        Self { n_valid, hash }
+    }
+}
+
+/// A hash of a hash and one more number.
+fn mixed(hash: u64, number: u64) -> u64 {
+    (hash.rotate_left(5) ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+/// Which labelled pixels of an image are drawn.
+struct Chosen {
+    /// How many labelled pixels come before each band, and in all.
+    before: Vec<u64>,
+    n_drawn: u64,
+    hash: u64,
+    generator: Philox,
+}
+
+impl Chosen {
+    fn new(bands: Vec<Counted>, n_pixels: u64, seed: u64) -> Self {
+        let (mut before, mut hash) = (vec![0], 0);
+        for band in bands {
+            before.push(before[before.len() - 1] + band.n_valid);
+            hash = mixed(hash, band.hash);
+        }
+        let n_drawn = n_pixels.min(before[before.len() - 1]);
+        let generator = Philox::new(u128::from(hash) << 64 | u128::from(seed));
+        Self { before, n_drawn, hash, generator }
+    }
+
+    fn n_valid(&self) -> u64 {
+        self.before[self.before.len() - 1]
+    }
+
+    /// The place of the `j`-th drawn pixel among the labelled ones.
+    fn rank(&self, j: u64) -> u64 {
+        if self.n_drawn == self.n_valid() {
+            return j;
+        }
+        let random = self.generator.block(j / 4)[(j % 4) as usize];
+        let start = u128::from(j) * u128::from(self.n_valid()) + u128::from(below(random, self.n_valid()));
+        (start / u128::from(self.n_drawn)) as u64
+    }
+
+    /// The drawn pixels whose place is at least `rank`, from the first on.
+    fn from(&self, rank: u64) -> impl Iterator<Item = u64> + '_ {
+        let run = u128::from(rank) * u128::from(self.n_drawn) / u128::from(self.n_valid().max(1));
+        (run as u64..self.n_drawn).map(|j| self.rank(j)).skip_while(move |&place| place < rank)
+    }
+}
+
+/// The buffers of one thread.
+#[derive(Default)]
+struct Work<R> {
+    scratch: Scratch<R>,
+    codes: Vec<i32>,
+}
+
+fn gather<R: Real>(
+    maps: &ScoreMaps<'_, R>,
+    labels: &LabelMaps<'_>,
+    chosen: &Chosen,
+    band: &Band,
+    work: &mut Work<R>,
+    cancel: &Cancel,
+) -> Result<Drawn<R>> {
+    let mut found =
+        Drawn { values: Vec::new(), labels: Vec::new(), n_valid: chosen.n_valid(), hash: chosen.hash };
+    labels.read(band.image, band.pixels.clone(), &mut work.codes)?;
+    let mut rank = chosen.before[band.pixels.start / crate::maps::BAND];
+    let mut wanted = chosen.from(rank).peekable();
+    let mut reader = maps.tiles(band.image, &mut work.scratch);
+    for pixels in band.runs(reader.tile_len()) {
+        cancel.check()?;
+        let codes = &work.codes[band.offset_of(&pixels)];
+        let end = rank + codes.iter().map(|&code| u64::from(code != VOID)).sum::<u64>();
+        if wanted.peek().is_none_or(|&first| first >= end) {
+            rank = end;
+            continue;
+        }
+        let tile = reader.read(pixels.clone());
+        for (j, &code) in codes.iter().enumerate().filter(|&(_, &code)| code != VOID) {
+            while wanted.next_if_eq(&rank).is_some() {
+                memory::reserve(&mut found.values, tile.n_classes(), WHAT)?;
+                for class in 0..tile.n_classes() {
+                    let value = tile.plane(class)[j];
+                    if !value.is_finite() {
+                        let place = maps.place(band.image, pixels);
+                        let value = value.to_f64().unwrap_or(f64::NAN);
+                        return Err(Error::NotFinite { image: place.image, class, pixel: place.pixel(j), value });
+                    }
+                    found.values.push(value);
+                }
+                memory::push(&mut found.labels, code as u16, WHAT)?;
+            }
+            rank += 1;
+        }
+    }
+    Ok(found)
+}
