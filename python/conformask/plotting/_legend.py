@@ -103,7 +103,7 @@ def draw_legend(
 def legend_beside(ax: Axes, shades: dict[str, NDArray[np.float64]], *, void: bool) -> None:
     """Name colours to the right of the axes."""
     handles = class_patches(len(shades), list(shades), np.stack([*shades.values()]))
-    _beside(ax, handles, [void_patch()] if void else [], np.ones(len(shades), np.int64))
+    _legend(ax, [*handles, void_patch()] if void else handles, (1, 1), (4, 0))
 
 
 def key_to_panels(*, void: bool) -> str:
@@ -121,14 +121,14 @@ def legend_below(ax: Axes, handles: Sequence[Artist]) -> None:
     assert figure is not None
     room = 72 * ax.get_window_extent().width / figure.dpi / (0.833 * size)
     lines = math.ceil(len(handles) / 2)
-    ncols = 2 if _fits(handles, {handle: _width(handle) for handle in handles}, lines, room) else 1
+    ncols = 2 if _columns_width(handles, {handle: _width(handle) for handle in handles}, lines) <= room else 1
     _legend(ax, handles, (0, 0), (0, -points), ncols=ncols, borderpad=0, fontsize="small")
 
 
 def _beside(ax: Axes, classes: list[Patch], last: list[Patch], pixels: NDArray[np.int64]) -> None:
     """Draw a legend to the right of the axes, in columns about as high as they are.
 
-    What two thirds of their width do not hold is counted: the classes with the fewest pixels.
+    What most of their width does not hold is counted: the classes with the fewest pixels.
     """
     from matplotlib import rcParams
     from matplotlib.patches import Patch
@@ -137,7 +137,11 @@ def _beside(ax: Axes, classes: list[Patch], last: list[Patch], pixels: NDArray[n
     assert figure is not None
     em = rcParams["font.size"]  # points
     box = ax.get_window_extent()
-    room = 0.66 * 72 * box.width / figure.dpi / em - 2  # without the margins
+    width = 72 * box.width / figure.dpi / em
+    shape = abs(float(np.diff(ax.get_ylim())[0])), abs(float(np.diff(ax.get_xlim())[0]))
+    free = max(0.0, 1 - box.height * shape[1] / (box.width * shape[0]))  # share that a tall picture leaves
+    is_tall = free > 0.4
+    room = (0.75 * free if is_tall else 0.72) * width - 2  # without the margins
     lines = max(1, int(72 * box.height / figure.dpi / (1.45 * em)))
     for handle in classes:
         handle.set_label(_shortened(str(handle.get_label()), max(20, int((room - 4) / 0.6))))
@@ -145,15 +149,17 @@ def _beside(ax: Axes, classes: list[Patch], last: list[Patch], pixels: NDArray[n
     handles = [*(classes[k] for k in np.sort(by_pixels)), *last]
     more = Patch(visible=False, label=f"... and {len(classes)} more")
     widths = {handle: _width(handle) for handle in [*handles, more]}
-    if not _fits(handles, widths, lines, room):
+    if _columns_width(handles, widths, lines) > room:
         lines = max(6, lines)
     for hidden in range(1, len(by_pixels)):
-        if _fits(handles, widths, lines, room):
+        if len(handles) <= lines or _columns_width(handles, widths, lines) <= room:
             break
         more.set_label(f"... and {hidden} more")
         handles = [*(classes[k] for k in np.sort(by_pixels[:-hidden])), more, *last]
-    if len(handles) > 0.6 * lines:
-        ax.set_anchor("N")  # the legend hangs from the top, into the room that the picture leaves below
+    # A long legend hangs from the top, into the room that the picture leaves below; a tall picture makes room.
+    taken = (_columns_width(handles, widths, lines) + 2) / width
+    across = min(0.5, max(0.0, 1 - taken / free)) if is_tall else 0.5
+    ax.set_anchor((across, 1.0 if len(handles) > 0.6 * lines else 0.5))
     _legend(ax, handles, (1, 1), (4, 0), ncols=math.ceil(len(handles) / lines))
 
 
@@ -174,11 +180,11 @@ def _width(handle: Artist) -> float:
     return 4.8 + float(np.max(ends))
 
 
-def _fits(handles: Sequence[Artist], widths: dict[Artist, float], lines: int, room: float) -> bool:
-    """Whether a legend of that many lines is narrow enough: one column always is."""
+def _columns_width(handles: Sequence[Artist], widths: dict[Artist, float], lines: int) -> float:
+    """How wide the columns are of a legend of that many lines."""
     columns = math.ceil(len(handles) / lines)
     parts = [handles[i * len(handles) // columns : (i + 1) * len(handles) // columns] for i in range(columns)]
-    return columns <= 1 or sum(max(widths[handle] for handle in part) for part in parts) <= room
+    return sum(max(widths[handle] for handle in part) for part in parts)
 
 
 def _legend(
