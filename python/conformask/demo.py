@@ -217,7 +217,7 @@ def _rendered(args: argparse.Namespace) -> _Job:
     )
     promise = (
         "The guarantee: with alpha chosen beforehand, the expected loss of a new scene of this kind is at\n"
-        "most alpha. For that, lambda-hat keeps the calibration risk (1 - alpha) / n below alpha, n images."
+        "most alpha. For that, the calibration risk must be at most alpha - (1 - alpha) / n, for n images."
     )
     return _Job(rest[:n_calibrate], rest[n_calibrate:], story, promise, scenes.class_names, scenes.palette)
 
@@ -419,7 +419,7 @@ def _figures(
         report = calibrator.set_params(on_infeasible="full").evaluate(
             test.probs, test.labels, groups=test.group, alphas=alphas, class_names=job.class_names
         )
-    figure = new(figsize=(7.5, 0.3 * test.probs.shape[1] + 1.8), layout="constrained")
+    figure = new(figsize=(7.5, 0.3 * test.probs.shape[1] + 2.0), layout="constrained")
     plotting.plot_class_risk(report, ax=figure.subplots())
     yield "class_risk.png", figure
 
