@@ -25,6 +25,7 @@ from conformask._documents import (
 )
 from conformask._exact import as_plain, number_from_json
 from conformask._tables import html_table
+from conformask._text import lambda_text
 from conformask._warnings import warn_caller
 from conformask.exceptions import DroppedImagesWarning
 
@@ -301,7 +302,7 @@ class Calibrator(BaseEstimator, Generic[C, K, S]):
         shown, state = self._set(), self._known
         if state is not None and state.solution is not None and self._is_as_asked(state.solution):
             lam = state.solution.lambda_hat
-            shown["lambda_hat_"] = "none" if lam is None else f"{lam:.6g}"
+            shown["lambda_hat_"] = "none" if lam is None else lambda_text(lam)
         return f"{type(self).__name__}({', '.join(f'{name}={text}' for name, text in shown.items())})"
 
     def _repr_html_(self) -> str:

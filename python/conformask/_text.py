@@ -27,4 +27,4 @@ def how_many(n: int, things: str) -> str:
 
 def lambda_text(lam: float) -> str:
     """Lambda with six digits, or its distance from 1 where they would read 1."""
-    return f"1 - {1 - lam:.2g}" if lam < 1 and f"{lam:.6g}" == "1" else f"{lam:.6g}"
+    return f"1 - {1 - lam:.1e}" if lam < 1 and f"{lam:.6g}" == "1" else f"{lam:.6g}"

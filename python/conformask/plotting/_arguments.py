@@ -11,6 +11,7 @@ from sklearn.exceptions import NotFittedError
 
 from conformask._arrays import clean_bools
 from conformask._sequences import listed
+from conformask._text import lambda_text
 
 __all__ = [
     "Calibrated",
@@ -19,7 +20,6 @@ __all__ = [
     "chosen_classes",
     "class_index",
     "grey_ground",
-    "lambda_text",
     "level_text",
     "opacity_over",
     "plain_array",
@@ -62,11 +62,6 @@ def level_text(alpha: float, lam: float) -> str:
 def alpha_text(alpha: float) -> str:
     """Alpha, which may be a fraction, for titles and legends."""
     return rf"$\alpha$ = {float(alpha):g}"
-
-
-def lambda_text(lam: float) -> str:
-    """Six digits of lambda, or its distance from 1 where they would read 1."""
-    return f"1 - {1 - lam:.1e}" if 1 - 5e-7 <= lam < 1 else f"{lam:.6g}"
 
 
 def plain_array(name: str, values: ArrayLike, ndim: int) -> NDArray[Any]:

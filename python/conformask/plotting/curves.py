@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from conformask._text import lambda_text
 from conformask.control import CRC, Method, as_method
-from conformask.plotting._arguments import alpha_text, lambda_text
+from conformask.plotting._arguments import alpha_text
 from conformask.plotting._axes import new_axes, say_empty
 from conformask.plotting._legend import legend_below
 

@@ -47,7 +47,7 @@ def test_what_is_printed() -> None:
     assert lines[0][-3:] == ["alpha", "=", "0.1"]
     assert lines[2:5] == [
         ["b", "0.2500", "1", "50"],
-        ["<a>", "0.0500", "1", "-", "3e-07", "40"],
+        ["<a>", "0.0500", "1", "-", "3.0e-07", "40"],
         ["void", "nan", "0.123457", "0"],
     ]
     assert " ".join(lines[5]).startswith(
