@@ -2,30 +2,34 @@
 
 use thiserror::Error;
 
-use crate::place::{Pixel, Six};
+use crate::place::{Axes, Pixel, Six};
 
 /// A result whose error is [`enum@Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What to do where a label is one of the usual marks of void pixels.
-fn if_void(label: i128) -> String {
-    if label < 0 || label == 255 {
-        return format!("; if it marks void pixels, say ignore_index={label}");
+/// What to do where a label is one of the usual marks of void pixels, or the last of classes that are counted from 1.
+fn label_hint(name: &str, label: i128, n_classes: usize) -> String {
+    let if_void = format!("if it marks void pixels, say ignore_index={label}");
+    if label == n_classes as i128 {
+        format!("; if the labels start at 1, pass {name} - 1; {if_void}")
+    } else if label < 0 || label == 255 {
+        format!("; {if_void}")
+    } else {
+        String::new()
     }
-    String::new()
 }
 
 /// What can be wrong with the input of a kernel.
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum Error {
     /// Not `(n, K, H, W)` or `(n, K, D, H, W)`.
-    #[error("X must have shape (n, K, H, W) or (n, K, D, H, W), got {shape:?}; one image is X[None]")]
+    #[error("X must have shape (n, K, H, W) or (n, K, D, H, W), got {}; one image is X[None]", Axes(shape))]
     ScoreRank {
         /// The shape received.
         shape: Vec<usize>,
     },
     /// No image, no class or no pixel.
-    #[error("X is empty: its shape is {shape:?}")]
+    #[error("X is empty: its shape is {}", Axes(shape))]
     Empty {
         /// The shape received.
         shape: Vec<usize>,
@@ -63,7 +67,7 @@ pub enum Error {
         unit: &'static str,
     },
     /// Labels or masks that do not fit the scores.
-    #[error("{name} must have shape {expected:?} to match X, got {actual:?}")]
+    #[error("{name} must have shape {} to match X, got {}", Axes(expected), Axes(actual))]
     Shape {
         /// The argument as the caller wrote it.
         name: &'static str,
@@ -86,7 +90,7 @@ pub enum Error {
     #[error(
         "{name} holds label {value}{}, outside [0, {n_classes}) and not the ignore index ({ignore}){}",
         image.map(|image| format!(" in image {image}")).unwrap_or_default(),
-        if_void(*value)
+        label_hint(name, *value, *n_classes)
     )]
     Label {
         /// The argument as the caller wrote it.
@@ -229,7 +233,7 @@ pub enum Error {
         pixel: Pixel,
     },
     /// Not `(m, H, W)` or `(m, D, H, W)`, or nothing in it.
-    #[error("{name} must have shape (m, H, W) or (m, D, H, W) and not be empty, got {shape:?}")]
+    #[error("{name} must have shape (m, H, W) or (m, D, H, W) and not be empty, got {}", Axes(shape))]
     LabelStack {
         /// The argument as the caller wrote it.
         name: &'static str,

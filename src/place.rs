@@ -63,6 +63,16 @@ impl Place {
     }
 }
 
+/// A shape as Python writes it.
+pub struct Axes<'a>(pub &'a [usize]);
+
+impl fmt::Display for Axes<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lengths: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        write!(f, "({}{})", lengths.join(", "), if lengths.len() == 1 { "," } else { "" })
+    }
+}
+
 /// A number with six digits.
 pub struct Six(pub f64);
 
@@ -87,6 +97,13 @@ mod tests {
         let volume = Grid { is_volume: true, height: 3, width: 5 };
         assert_eq!(volume.pixel(28).to_string(), "(1, 2, 3)");
         assert_eq!(Place { image: 0, grid: volume, pixels: 15..30 }.pixel(13), volume.pixel(28));
+    }
+
+    #[test]
+    fn shapes_are_tuples() {
+        for (shape, text) in [(&[][..], "()"), (&[3], "(3,)"), (&[0, 8, 64], "(0, 8, 64)")] {
+            assert_eq!(Axes(shape).to_string(), text);
+        }
     }
 
     #[test]
