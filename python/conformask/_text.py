@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["shown"]
+__all__ = ["plural", "shown"]
 
 _MOST_CHARACTERS = 60
+
+
+def plural(n: int, noun: str) -> str:
+    """A number of things: 1 image, 2 images, 2 classes."""
+    ending = "es" if noun.endswith("s") else "s"
+    return f"{n} {noun}{'' if n == 1 else ending}"
 
 
 def shown(value: Any) -> str:

@@ -569,7 +569,7 @@ def test_groups_count_once_and_stay_together() -> None:
         assert (metric.report_.empirical_risk, metric.report_.n_groups) == (report.empirical_risk, 2)
     without = ConformalEvaluation(by_hand)
     without.process({}, given)
-    with pytest.warns(UserWarning, match="calibration counted groups, but evaluation counts images"):
+    with pytest.warns(UserWarning, match="calibration was by groups, but evaluation counts images"):
         without.evaluate(12)
     assert sorted(seen[0] + seen[1]) == sorted(patients)
     assert not set(seen[0]) & set(seen[1])

@@ -195,7 +195,7 @@ def profiled(
             if n_classes is None and inputs == "logits" and look_like_shares(scores[0], 0, scores.ndim - 2):
                 warn_caller(
                     "inputs='logits', but all numbers of X that were looked at are in [0, 1] and sum to 1 over the "
-                    "classes, as probabilities do: of these the softmax is taken once more; say inputs='probabilities'",
+                    "classes, as probabilities do: softmax would be applied a second time; say inputs='probabilities'",
                     UserWarning,
                 )
             n_classes = part.n_classes

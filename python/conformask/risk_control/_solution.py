@@ -148,7 +148,10 @@ class Solution:
 _RESULTS = ("lambda_hat", "risk", "corrected_risk", "n_images", "n_skipped", "n_classes")
 
 
-WITHOUT_PROFILES = "this calibrator was loaded without profiles; save it with profiles=True to keep them"
+WITHOUT_PROFILES = (
+    "this calibrator was saved without its profiles: fit again, or load a file that was saved with "
+    "profiles=True"
+)
 
 
 def profiles_of(state: State[Profiles, Solution]) -> Profiles:
@@ -188,7 +191,7 @@ def warn(profiles: Profiles, solution: Solution) -> None:
     units = configuration.units(profiles)
     if configuration.budget(profiles) < 0:
         error = configuration.method.infeasible(units, configuration.alpha)
-        warn_caller(f"{error.finding}: the sets are full", InfeasibleRiskWarning)
+        warn_caller(f"{error.finding}: all sets hold every class", InfeasibleRiskWarning)
     words = "the loss is undefined on {} (no labelled pixel that counts)"
     warn_skipped(solution.n_skipped, len(profiles), units, words)
 

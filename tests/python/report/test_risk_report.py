@@ -21,7 +21,7 @@ from problems import Problem, problems, wide
 pytestmark = [
     pytest.mark.filterwarnings("ignore::conformask.exceptions.DroppedImagesWarning"),
     pytest.mark.filterwarnings("ignore::conformask.exceptions.InfeasibleRiskWarning"),
-    pytest.mark.filterwarnings("ignore:calibration counted images, but evaluation counts groups"),
+    pytest.mark.filterwarnings("ignore:calibration was by images, but evaluation counts groups"),
 ]
 
 Calibrator = cm.ConformalRiskCalibrator

@@ -103,7 +103,7 @@ def test_the_risk_by_groups_is_the_one_that_was_controlled() -> None:
     assert report.empirical_risk == pytest.approx(np.mean(by_hand), rel=1e-14)
     assert (report.n_groups, report.n_images) == (len(np.unique(groups)), n)
     assert "groups" in str(report)
-    with pytest.warns(UserWarning, match="give groups= here too"):
+    with pytest.warns(UserWarning, match="Give groups= here too"):
         ungrouped = fitted.evaluate(PROBLEM.X[:n], PROBLEM.y[:n])
     assert ungrouped.empirical_risk == pytest.approx(report.losses.mean(), rel=1e-14) != report.empirical_risk
     assert fitted.score(PROBLEM.X[:n], PROBLEM.y[:n], groups=groups) == 1 - report.empirical_risk
@@ -116,7 +116,9 @@ def test_effective_number_of_images() -> None:
     weights = np.linspace(0, 1, 200)
     weighted = Calibrator().fit(PROBLEM.X, PROBLEM.y, sample_weight=weights)
     assert weighted.n_eff_ == pytest.approx(weights.sum() ** 2 / (weights**2).sum())
-    with pytest.raises(cm.InfeasibleRiskError, match="with 2 as the summed weight"):
+    with pytest.raises(
+        cm.InfeasibleRiskError, match="images whose weights sum to at least 9, but they sum to 2"
+    ):
         Calibrator().fit(PROBLEM.X, PROBLEM.y, sample_weight=[0.01] * 200)
 
 
