@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use crate::place::{Axes, Pixel, Six};
+use crate::place::{Axes, Count, Pixel, Six};
 
 /// A result whose error is [`enum@Error`].
 pub type Result<T> = std::result::Result<T, Error>;
@@ -57,13 +57,13 @@ pub enum Error {
         whose: String,
     },
     /// Not as many lambdas as images or classes.
-    #[error("lam has {actual} entries, but X has {expected} {unit}")]
+    #[error("lam has {}, but X has {}", Count(*actual, "entry"), Count(*expected, unit))]
     LambdaCount {
         /// Number of lambdas.
         actual: usize,
         /// Number of images or classes.
         expected: usize,
-        /// Which of the two.
+        /// Which of the two, one of them.
         unit: &'static str,
     },
     /// Labels or masks that do not fit the scores.
@@ -270,7 +270,7 @@ pub enum Error {
     )]
     ActivationMismatch,
     /// A loss that does not fit the class count.
-    #[error("{name} has {actual} entries, but there are K = {n_classes} classes")]
+    #[error("{name} has {}, but there are K = {n_classes} classes", Count(*actual, "entry"))]
     LossClasses {
         /// The argument as the caller wrote it.
         name: &'static str,
@@ -280,7 +280,7 @@ pub enum Error {
         n_classes: usize,
     },
     /// The system starts no threads.
-    #[error("cannot start {n_threads} threads ({reason}); set fewer with conformask.set_num_threads")]
+    #[error("cannot start {} ({reason}); set fewer with conformask.set_num_threads", Count(*n_threads, "thread"))]
     Threads {
         /// How many were asked for.
         n_threads: usize,

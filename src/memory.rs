@@ -2,7 +2,7 @@
 //! the process lives on.
 
 use std::collections::HashMap;
-use std::hash::Hash;
+use std::hash::{BuildHasher, Hash};
 
 use ndarray::{ArrayView1, Axis};
 use rayon::prelude::*;
@@ -82,7 +82,10 @@ pub fn all<T>(items: impl ExactSizeIterator<Item = Result<T>>, what: &'static st
 }
 
 /// Makes room for one more entry.
-pub fn reserve_entry<K: Eq + Hash, V>(map: &mut HashMap<K, V>, what: &'static str) -> Result<()> {
+pub fn reserve_entry<K: Eq + Hash, V, S: BuildHasher>(
+    map: &mut HashMap<K, V, S>,
+    what: &'static str,
+) -> Result<()> {
     map.try_reserve(1).map_err(|_| missing::<(K, V)>(2 * map.len(), what))
 }
 

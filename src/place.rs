@@ -73,6 +73,21 @@ impl fmt::Display for Axes<'_> {
     }
 }
 
+/// A number of things, each called by the noun: 1 image, 2 images, 2 classes, 2 entries.
+pub struct Count<'a>(pub usize, pub &'a str);
+
+impl fmt::Display for Count<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(n, noun) = self;
+        match noun.strip_suffix('y') {
+            _ if *n == 1 => write!(f, "1 {noun}"),
+            Some(stem) => write!(f, "{n} {stem}ies"),
+            None if noun.ends_with('s') => write!(f, "{n} {noun}es"),
+            None => write!(f, "{n} {noun}s"),
+        }
+    }
+}
+
 /// A number with six digits.
 pub struct Six(pub f64);
 
@@ -103,6 +118,18 @@ mod tests {
     fn shapes_are_tuples() {
         for (shape, text) in [(&[][..], "()"), (&[3], "(3,)"), (&[0, 8, 64], "(0, 8, 64)")] {
             assert_eq!(Axes(shape).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn one_thing_is_no_plural() {
+        for (n, noun, text) in [
+            (1, "entry", "1 entry"),
+            (0, "entry", "0 entries"),
+            (2, "image", "2 images"),
+            (3, "class", "3 classes"),
+        ] {
+            assert_eq!(Count(n, noun).to_string(), text);
         }
     }
 

@@ -49,4 +49,5 @@ def test_means_of_groups(shape: tuple[int, ...]) -> None:
 
 def test_numbers_of_things() -> None:
     assert [plural(n, "image") for n in (0, 1, 2)] == ["0 images", "1 image", "2 images"]
+    assert [plural(n, "entry") for n in (1, 3)] == ["1 entry", "3 entries"]
     assert [plural(n, "class") for n in (1, 3)] == ["1 class", "3 classes"]
