@@ -25,7 +25,7 @@ from conformask._documents import (
 )
 from conformask._exact import as_plain, number_from_json
 from conformask._tables import html_table
-from conformask._text import lambda_text
+from conformask._text import lambda_text, plural
 from conformask._warnings import warn_caller
 from conformask.exceptions import DroppedImagesWarning
 
@@ -344,6 +344,7 @@ def _shown(value: Any) -> str:
 def warn_skipped(n_skipped: int, n_seen: int, units: Units, words: str) -> None:
     """Says that images were left out; `words` say why of ``{}``, the images."""
     if n_skipped:
-        why = words.format(f"{n_skipped} of {n_seen} images")
-        groups = " groups" if units.grouped else ""
-        warn_caller(f"{why}: they are left out, n = {units.n}{groups}", DroppedImagesWarning)
+        why = words.format(f"{n_skipped} of {plural(n_seen, 'image')}")
+        n = plural(units.n, "group") if units.grouped else units.n
+        they_are = "it is" if n_skipped == 1 else "they are"
+        warn_caller(f"{why}: {they_are} left out, n = {n}", DroppedImagesWarning)

@@ -11,6 +11,7 @@ use pyo3::prelude::*;
 use crate::error::Result;
 use crate::maps::{Inputs, LabelMaps, ScoreMaps};
 use crate::num::real::Real;
+use crate::place::Axes;
 
 /// An array of scores, borrowed.
 pub enum Scores<'py> {
@@ -168,5 +169,5 @@ pub fn check_shape(scores: &Scores<'_>, axes: impl Fn(usize) -> bool, out: &[usi
     if expected == out {
         return Ok(());
     }
-    Err(PyValueError::new_err(format!("out must have shape {expected:?}, got {out:?}")))
+    Err(PyValueError::new_err(format!("out must have shape {}, got {}", Axes(&expected), Axes(out))))
 }

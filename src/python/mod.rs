@@ -49,7 +49,7 @@ mod _core {
     #[pymodule_export]
     use super::profile::{ExactProfile, repeats_between, repeats_within};
     #[pymodule_export]
-    use super::run::{get_num_threads, most_threads, set_num_threads};
+    use super::run::{environment_threads, get_num_threads, most_threads, set_num_threads};
 
     use numpy::{PyArray1, PyArrayMethods};
     use pyo3::prelude::*;

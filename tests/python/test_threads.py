@@ -227,7 +227,7 @@ def test_nonsense_in_the_environment_is_warned_of(text: str, monkeypatch: pytest
     with pytest.warns(RuntimeWarning, match=says) as caught:
         warn_of_environment()
     assert len(str(caught[0].message)) < 250
-    for setting in ("", " ", "1", " 2 "):
+    for setting in ("", " ", "1", " 2 ", "+1"):
         monkeypatch.setenv("CONFORMASK_NUM_THREADS", setting)
         warn_of_environment()
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from conformask import _core
 from conformask._documents import finite_or_text
-from conformask._text import how_many
+from conformask._text import plural
 from conformask._units import KnownUnits, check_groups
 from conformask.consign._images import Kind, units_of
 from conformask.control import CRC
@@ -104,7 +104,7 @@ class Solution:
     @property
     def counted(self) -> str:
         """What calibrated: "100 images"."""
-        return how_many(self.units.n, "groups" if self.grouped else "images")
+        return plural(self.units.n, "group" if self.grouped else "image")
 
     def rows(self) -> list[tuple[str, str]]:
         """Names and values for people."""
@@ -229,7 +229,7 @@ def _failure(found: Found, units: KnownUnits, settings: Settings) -> dict[str, A
 
 
 def _images(n: int, verb: str, verb_of_many: str, which: str = "") -> str:
-    return f"{how_many(n, f'{which}images')} {verb if n == 1 else verb_of_many}"
+    return f"{plural(n, f'{which}image')} {verb if n == 1 else verb_of_many}"
 
 
 def _feasible_accuracy(found: Found, units: KnownUnits, budget: Fraction) -> Fraction:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from conformask._random import RandomState, as_generator
-from conformask._text import how_many, shown
+from conformask._text import plural, shown
 from conformask.datasets._canvas import ALL, VOID, Canvas, Field, Label, Window
 from conformask.datasets._street import COATS, row_of_houses, street_furniture, traffic
 
@@ -55,7 +55,7 @@ class Scenes:
 
     def __repr__(self) -> str:
         n, height, width = self.labels.shape
-        return f"{type(self).__name__}({how_many(n, 'images')} of {height} x {width}, {len(self.class_names)} classes)"
+        return f"{type(self).__name__}({plural(n, 'image')} of {height} x {width}, {len(self.class_names)} classes)"
 
 
 def make_scenes(

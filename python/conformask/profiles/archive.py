@@ -59,7 +59,10 @@ class Archive:
         native = header.dtype.newbyteorder("=")
         fits = any(native.kind == "U" if kind is np.str_ else native == np.dtype(kind) for kind in kinds)
         if not fits or header.shape != shape:
-            raise ValueError(f"{name} is an array of {header.dtype} {header.shape}, which must have {shape}")
+            wanted = " or ".join("text" if kind is np.str_ else str(np.dtype(kind)) for kind in kinds)
+            raise ValueError(
+                f"{name} is an array of {header.dtype} {header.shape}, but must be {wanted} {shape}"
+            )
         self._checked.add(name)
 
     def is_text(self, name: str) -> bool:

@@ -826,7 +826,7 @@ BAD = {
     "empty": (lambda X, y: (X[:0], y[:0]), ValueError, "X is empty"),
     "no samples": (lambda X, y: (X[:, :0], y), ValueError, "X is empty: image 0"),
     "lengths": (lambda X, y: (list(X), list(y)[:-1]), ValueError, "X has 6 images, y has 5"),
-    "text": (lambda X, y: ("images", y), TypeError, "got str"),
+    "text": (lambda X, y: ("images", y), TypeError, "got 'images': load it first"),
     "no pairs": (lambda X, y: (list(X), None), TypeError, r"\(samples, labels\) pairs; image 0 is ndarray"),
     "image rank": (lambda X, y: ([x[0] for x in X], list(y)), ValueError, r"image 0 has \(3, 8, 8\)"),
 }

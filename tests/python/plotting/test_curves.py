@@ -133,7 +133,7 @@ def test_the_risk_curve_refuses(curve: tuple, arguments: dict, message: str) -> 
 def test_a_curve_of_no_images_says_so() -> None:
     unlabelled = np.full((3, 4, 4), 255)
     calibrator = cm.ConformalRiskCalibrator(alpha=0.1, on_infeasible="full")
-    with pytest.warns(match="sets are full"), pytest.warns(match="left out, n = 0"):
+    with pytest.warns(match="all sets hold every class"), pytest.warns(match="left out, n = 0"):
         calibrator.fit(np.full((3, 2, 4, 4), 0.5), unlabelled)
     for ax in (plot_risk_curve(calibrator), plot_risk_curve((LAMBDAS, RISKS), alpha=0.1, n_images=0)):
         assert [text.get_text() for text in ax.texts] == ["no calibration images"]
