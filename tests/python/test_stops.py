@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -84,7 +85,8 @@ def cpu_time_after_a_stop(work: Callable[[], object], before: float) -> float:
                 sender.kill()
     finally:
         signal.signal(signal.SIGUSR1, known)
-    pytest.fail(f"it ended after {time.process_time() - at + before:.2f} s of work: too soon for this test")
+    # It ended before the signal came: the work is too short, or the machine too busy for the sender.
+    return math.inf
 
 
 def stops(work: Callable[[], object]) -> bool:

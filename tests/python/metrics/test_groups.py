@@ -29,8 +29,8 @@ def test_an_infeasible_group_is_named(method: object, needed: int) -> None:
         cm.metrics.leave_one_group_out(cm.profile(X, Y), NAMES, alpha=0.15, loss="binary", method=method)
     error = caught.value
     assert str(error) == (
-        "without group 'north' no lambda controls the risk at alpha=0.15 with 4 calibration images: "
-        f"at least {needed} are needed. Take a larger alpha, or more images of the other groups"
+        f"without group 'north', alpha=0.15 needs at least {needed} calibration images, there are 4. "
+        "Take a larger alpha, or more images of the other groups"
     )
     assert (error.n_images, error.alpha, error.n_needed) == (4, 0.15, needed)
 
