@@ -2,30 +2,34 @@
 
 use thiserror::Error;
 
-use crate::place::{Pixel, Six};
+use crate::place::{Axes, Count, Pixel, Six};
 
 /// A result whose error is [`enum@Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What to do where a label is one of the usual marks of void pixels.
-fn if_void(label: i128) -> String {
-    if label < 0 || label == 255 {
-        return format!("; if it marks void pixels, say ignore_index={label}");
+/// What to do where a label is one of the usual marks of void pixels, or the last of classes that are counted from 1.
+fn label_hint(name: &str, label: i128, n_classes: usize) -> String {
+    let if_void = format!("if it marks void pixels, say ignore_index={label}");
+    if label == n_classes as i128 {
+        format!("; if the labels start at 1, pass {name} - 1; {if_void}")
+    } else if label < 0 || label == 255 {
+        format!("; {if_void}")
+    } else {
+        String::new()
     }
-    String::new()
 }
 
 /// What can be wrong with the input of a kernel.
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum Error {
     /// Not `(n, K, H, W)` or `(n, K, D, H, W)`.
-    #[error("X must have shape (n, K, H, W) or (n, K, D, H, W), got {shape:?}; one image is X[None]")]
+    #[error("X must have shape (n, K, H, W) or (n, K, D, H, W), got {}; one image is X[None]", Axes(shape))]
     ScoreRank {
         /// The shape received.
         shape: Vec<usize>,
     },
     /// No image, no class or no pixel.
-    #[error("X is empty: its shape is {shape:?}")]
+    #[error("X is empty: its shape is {}", Axes(shape))]
     Empty {
         /// The shape received.
         shape: Vec<usize>,
@@ -53,17 +57,17 @@ pub enum Error {
         whose: String,
     },
     /// Not as many lambdas as images or classes.
-    #[error("lam has {actual} entries, but X has {expected} {unit}")]
+    #[error("lam has {}, but X has {}", Count(*actual, "entry"), Count(*expected, unit))]
     LambdaCount {
         /// Number of lambdas.
         actual: usize,
         /// Number of images or classes.
         expected: usize,
-        /// Which of the two.
+        /// Which of the two, one of them.
         unit: &'static str,
     },
     /// Labels or masks that do not fit the scores.
-    #[error("{name} must have shape {expected:?} to match X, got {actual:?}")]
+    #[error("{name} must have shape {} to match X, got {}", Axes(expected), Axes(actual))]
     Shape {
         /// The argument as the caller wrote it.
         name: &'static str,
@@ -86,7 +90,7 @@ pub enum Error {
     #[error(
         "{name} holds label {value}{}, outside [0, {n_classes}) and not the ignore index ({ignore}){}",
         image.map(|image| format!(" in image {image}")).unwrap_or_default(),
-        if_void(*value)
+        label_hint(name, *value, *n_classes)
     )]
     Label {
         /// The argument as the caller wrote it.
@@ -229,7 +233,7 @@ pub enum Error {
         pixel: Pixel,
     },
     /// Not `(m, H, W)` or `(m, D, H, W)`, or nothing in it.
-    #[error("{name} must have shape (m, H, W) or (m, D, H, W) and not be empty, got {shape:?}")]
+    #[error("{name} must have shape (m, H, W) or (m, D, H, W) and not be empty, got {}", Axes(shape))]
     LabelStack {
         /// The argument as the caller wrote it.
         name: &'static str,
@@ -266,7 +270,7 @@ pub enum Error {
     )]
     ActivationMismatch,
     /// A loss that does not fit the class count.
-    #[error("{name} has {actual} entries, but there are K = {n_classes} classes")]
+    #[error("{name} has {}, but there are K = {n_classes} classes", Count(*actual, "entry"))]
     LossClasses {
         /// The argument as the caller wrote it.
         name: &'static str,
@@ -276,7 +280,7 @@ pub enum Error {
         n_classes: usize,
     },
     /// The system starts no threads.
-    #[error("cannot start {n_threads} threads ({reason}); set fewer with conformask.set_num_threads")]
+    #[error("cannot start {} ({reason}); set fewer with conformask.set_num_threads", Count(*n_threads, "thread"))]
     Threads {
         /// How many were asked for.
         n_threads: usize,

@@ -1,6 +1,9 @@
 //! Memory that may not be there. What grows with the input is asked for here: where it cannot be had, an error says so, and
 //! the process lives on.
 
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hash};
+
 use ndarray::{ArrayView1, Axis};
 use rayon::prelude::*;
 
@@ -69,6 +72,23 @@ pub fn gathered<T: Send>(
     Ok(vec)
 }
 
+/// The elements, if all of them could be made.
+pub fn all<T>(items: impl ExactSizeIterator<Item = Result<T>>, what: &'static str) -> Result<Vec<T>> {
+    let mut vec = with_room(items.len(), what)?;
+    for item in items {
+        vec.push(item?);
+    }
+    Ok(vec)
+}
+
+/// Makes room for one more entry.
+pub fn reserve_entry<K: Eq + Hash, V, S: BuildHasher>(
+    map: &mut HashMap<K, V, S>,
+    what: &'static str,
+) -> Result<()> {
+    map.try_reserve(1).map_err(|_| missing::<(K, V)>(2 * map.len(), what))
+}
+
 /// Appends an element.
 pub fn push<T>(vec: &mut Vec<T>, item: T, what: &'static str) -> Result<()> {
     reserve(vec, 1, what)?;
@@ -108,6 +128,8 @@ mod tests {
         assert!(probe::<u64>(usize::MAX, "numbers").is_err() && headroom().is_ok());
         assert_eq!(vec, [7]);
         assert_eq!(resize(&mut vec, 3, 1, "numbers").map(|()| vec), Ok(vec![7, 1, 1]));
+        assert_eq!(all([Ok(1), Ok(2)].into_iter(), "numbers"), Ok(vec![1, 2]));
+        assert_eq!(all([Ok(1), Err(Error::Interrupted)].into_iter(), "numbers"), Err(Error::Interrupted));
         assert_eq!(gathered((0..4).into_par_iter(), "numbers"), Ok(vec![0, 1, 2, 3]));
     }
 }

@@ -63,6 +63,31 @@ impl Place {
     }
 }
 
+/// A shape as Python writes it.
+pub struct Axes<'a>(pub &'a [usize]);
+
+impl fmt::Display for Axes<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lengths: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        write!(f, "({}{})", lengths.join(", "), if lengths.len() == 1 { "," } else { "" })
+    }
+}
+
+/// A number of things, each called by the noun: 1 image, 2 images, 2 classes, 2 entries.
+pub struct Count<'a>(pub usize, pub &'a str);
+
+impl fmt::Display for Count<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(n, noun) = self;
+        match noun.strip_suffix('y') {
+            _ if *n == 1 => write!(f, "1 {noun}"),
+            Some(stem) => write!(f, "{n} {stem}ies"),
+            None if noun.ends_with('s') => write!(f, "{n} {noun}es"),
+            None => write!(f, "{n} {noun}s"),
+        }
+    }
+}
+
 /// A number with six digits.
 pub struct Six(pub f64);
 
@@ -87,6 +112,25 @@ mod tests {
         let volume = Grid { is_volume: true, height: 3, width: 5 };
         assert_eq!(volume.pixel(28).to_string(), "(1, 2, 3)");
         assert_eq!(Place { image: 0, grid: volume, pixels: 15..30 }.pixel(13), volume.pixel(28));
+    }
+
+    #[test]
+    fn shapes_are_tuples() {
+        for (shape, text) in [(&[][..], "()"), (&[3], "(3,)"), (&[0, 8, 64], "(0, 8, 64)")] {
+            assert_eq!(Axes(shape).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn one_thing_is_no_plural() {
+        for (n, noun, text) in [
+            (1, "entry", "1 entry"),
+            (0, "entry", "0 entries"),
+            (2, "image", "2 images"),
+            (3, "class", "3 classes"),
+        ] {
+            assert_eq!(Count(n, noun).to_string(), text);
+        }
     }
 
     #[test]

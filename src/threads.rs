@@ -54,11 +54,11 @@ pub fn pool() -> Result<Arc<ThreadPool>> {
 /// The number of threads: as set, else as the environment says, else what affinity and cgroup allow.
 pub fn num_threads() -> usize {
     let requested = *REQUESTED.lock().unwrap_or_else(PoisonError::into_inner);
-    requested.or_else(of_environment).unwrap_or_else(processors)
+    requested.or_else(environment_threads).unwrap_or_else(processors)
 }
 
 /// What the environment says, if that is a number of threads that may be.
-fn of_environment() -> Option<usize> {
+pub fn environment_threads() -> Option<usize> {
     let n_threads = std::env::var(THREADS_VARIABLE).ok()?.trim().parse().ok()?;
     // Counting processors takes longer than all else here.
     let is_possible = n_threads > 0 && (n_threads <= TIMES || n_threads <= most_threads());

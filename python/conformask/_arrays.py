@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any, TypeAlias, TypeVar
 
@@ -24,6 +25,7 @@ __all__ = [
     "look_like_shares",
     "mask_array",
     "matrix_array",
+    "refuse_path",
     "score_array",
     "warn_of_shares",
 ]
@@ -60,6 +62,7 @@ def matrix_array(A: object, name: str = "A") -> Scores:
 
 
 def _one_array(value: object, name: str, where: str = "") -> NDArray[Any]:
+    refuse_path(value, name, where)
     if isinstance(value, list | tuple):
         for each in value:  # NumPy joins arrays, but not their masks
             _refuse_mask(each, name)
@@ -73,10 +76,20 @@ def _one_array(value: object, name: str, where: str = "") -> NDArray[Any]:
         ) from None
 
 
+def refuse_path(value: object, name: str, where: str = "") -> None:
+    """Refuses the name of a file, which is not read."""
+    if isinstance(value, str | bytes | os.PathLike):
+        raise TypeError(
+            f"{name} must be an array{where}, got {shown(value)}: load it first, numpy.load({name}) if it is a file"
+        )
+
+
 def _floats(array: NDArray[Any], name: str, where: str = "") -> Scores:
     _refuse_mask(array, name)
     if array.dtype.newbyteorder("=") not in (np.float16, np.float32, np.float64):
-        raise TypeError(f"{name} must be float16, float32 or float64{where}, got {array.dtype}")
+        scaled = f"; if probabilities were scaled to 255, pass {name} / np.float32(255) with inputs='scores'"
+        hint = scaled if array.dtype == np.uint8 else ""
+        raise TypeError(f"{name} must be float16, float32 or float64{where}, got {array.dtype}{hint}")
     return _usable(array)
 
 

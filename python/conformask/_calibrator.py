@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
+import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
@@ -25,6 +26,7 @@ from conformask._documents import (
 )
 from conformask._exact import as_plain, number_from_json
 from conformask._tables import html_table
+from conformask._text import plural, shown
 from conformask._warnings import warn_caller
 from conformask.exceptions import DroppedImagesWarning
 
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 
     from conformask._units import Units
 
-__all__ = ["Calibrator", "Parameter", "Solved", "State", "number", "one_of", "warn_skipped"]
+__all__ = ["Calibrator", "Parameter", "Solved", "State", "number", "one_of", "warn_skipped", "whole"]
 
 
 class Parameter(NamedTuple):
@@ -70,6 +72,19 @@ def one_of(name: str, *choices: Any, stale: str = "nothing", since: int = 1) -> 
     return Parameter(resolve, stale, since=since)
 
 
+def whole(name: str, least: int, most: int, stale: str) -> Parameter:
+    """A parameter that is a number of things, or another whole number."""
+
+    def resolve(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int | np.integer):
+            raise TypeError(f"{name} must be an int, got {shown(value)}")
+        if not least <= value <= most:
+            raise ValueError(f"{name} must be in [{least}, {most}], got {shown(value)}")
+        return int(value)
+
+    return Parameter(resolve, stale)
+
+
 def number(name: str, check: Callable[[Any], Any], stale: str) -> Parameter:
     """A parameter that means the decimal which it prints as."""
     return Parameter(check, stale, partial(as_plain, name=name), number_from_json)
@@ -83,8 +98,8 @@ class Solved(Protocol):
         """What it was found for."""
 
     @property
-    def lambda_hat(self) -> float | None:
-        """The lambda, or that there is none."""
+    def headline(self) -> dict[str, str]:
+        """What is shown of it beside the parameters: names and values."""
 
     def to_json(self) -> dict[str, Any]:
         """What a file holds of it."""
@@ -293,16 +308,15 @@ class Calibrator(BaseEstimator, Generic[C, K, S]):
     def _set(self) -> dict[str, str]:
         """The parameters that are not as by default, and alpha: nobody should have to know what it is by default."""
         given = type(self)().get_params(deep=False)
-        shown = {name: _brief(value) for name, value in self.get_params(deep=False).items()}
-        return {name: text for name, text in shown.items() if name == "alpha" or text != _brief(given[name])}
+        texts = {name: _brief(value) for name, value in self.get_params(deep=False).items()}
+        return {name: text for name, text in texts.items() if name == "alpha" or text != _brief(given[name])}
 
     def __repr__(self, N_CHAR_MAX: int = 700) -> str:
-        """As it is made, and the lambda-hat that was found for this; scikit-learn asks for the parameter."""
-        shown, state = self._set(), self._known
+        """As it is made, and what was found for this; scikit-learn asks for the parameter."""
+        texts, state = self._set(), self._known
         if state is not None and state.solution is not None and self._is_as_asked(state.solution):
-            lam = state.solution.lambda_hat
-            shown["lambda_hat_"] = "none" if lam is None else f"{lam:.6g}"
-        return f"{type(self).__name__}({', '.join(f'{name}={text}' for name, text in shown.items())})"
+            texts |= state.solution.headline
+        return f"{type(self).__name__}({', '.join(f'{name}={text}' for name, text in texts.items())})"
 
     def _repr_html_(self) -> str:
         """A table for notebooks: what was set, and what was found."""
@@ -343,6 +357,7 @@ def _shown(value: Any) -> str:
 def warn_skipped(n_skipped: int, n_seen: int, units: Units, words: str) -> None:
     """Says that images were left out; `words` say why of ``{}``, the images."""
     if n_skipped:
-        why = words.format(f"{n_skipped} of {n_seen} images")
-        groups = " groups" if units.grouped else ""
-        warn_caller(f"{why}: they are left out, n = {units.n}{groups}", DroppedImagesWarning)
+        why = words.format(f"{n_skipped} of {plural(n_seen, 'image')}")
+        n = plural(units.n, "group") if units.grouped else units.n
+        they_are = "it is" if n_skipped == 1 else "they are"
+        warn_caller(f"{why}: {they_are} left out, n = {n}", DroppedImagesWarning)

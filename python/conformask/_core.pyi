@@ -28,6 +28,7 @@ __all__ = [
     "coverage",
     "data_pointer",
     "distinct_counts",
+    "environment_threads",
     "get_num_threads",
     "label_hits",
     "mask_coverage",
@@ -170,13 +171,23 @@ class ConsignSearch:
     def n_nodes(self, image: int) -> int: ...
 
 @final
+class Affine:
+    def __new__(
+        cls,
+        weight: NDArray[np.float64],
+        bias: NDArray[np.float64],
+        is_centred: bool,
+        of_probabilities: bool,
+    ) -> Affine: ...
+
+@final
 class ExactProfile:
     @staticmethod
     def build(
         x: _Scores,
         y: _Labels,
         score: Score,
-        inputs: str,
+        inputs: str | Affine,
         ignore_index: int | None,
         with_activations: bool,
         first_image: int,
@@ -217,16 +228,16 @@ class ExactProfile:
     def to_arrays(self) -> _Arrays: ...
 
 def threshold(
-    x: _Scores, lam: float | Lambdas, score: Score, inputs: str, out: NDArray[np.uint8], first_image: int
+    x: _Scores, lam: float | Lambdas, score: Score, inputs: str | Affine, out: NDArray[np.uint8], first_image: int
 ) -> None: ...
 def set_size(
-    x: _Scores, lam: float | Lambdas, score: Score, inputs: str, out: NDArray[np.uint16], first_image: int
+    x: _Scores, lam: float | Lambdas, score: Score, inputs: str | Affine, out: NDArray[np.uint16], first_image: int
 ) -> None: ...
 def true_label_scores(
     x: _Scores,
     y: _Labels,
     score: Score,
-    inputs: str,
+    inputs: str | Affine,
     ignore_index: int | None,
     out: NDArray[np.float64],
     first_image: int,
@@ -236,13 +247,37 @@ def coverage(
     y: _Labels,
     lams: Sequence[float | Lambdas],
     score: Score,
-    inputs: str,
+    inputs: str | Affine,
     ignore_index: int | None,
     first_image: int,
 ) -> list[_Counts]: ...
 def mask_coverage(
     masks: NDArray[np.bool_], y: _Labels, ignore_index: int | None, first_image: int
 ) -> _Counts: ...
+def draw_pixels(
+    x: _Scores, y: _Labels, ignore_index: int | None, n_pixels: int, seed: int, first_image: int
+) -> list[tuple[NDArray[np.floating[Any]], NDArray[np.uint16], int, int]]: ...
+def log_loss_gradients(
+    features: NDArray[np.float64],
+    labels: NDArray[np.uint16],
+    weights: NDArray[np.float64],
+    ends: NDArray[np.uintp],
+    weight: NDArray[np.float64],
+    bias: NDArray[np.float64],
+) -> NDArray[np.float64]: ...
+def log_loss_hessian_products(
+    features: NDArray[np.float64],
+    labels: NDArray[np.uint16],
+    weights: NDArray[np.float64],
+    ends: NDArray[np.uintp],
+    weight: NDArray[np.float64],
+    bias: NDArray[np.float64],
+    weight_direction: NDArray[np.float64],
+    bias_direction: NDArray[np.float64],
+) -> NDArray[np.float64]: ...
+def probabilities(
+    x: _Scores, inputs: str | Affine, out: NDArray[np.floating[Any]], first_image: int
+) -> None: ...
 def sample_masks(masks: NDArray[np.bool_], key: int, out: NDArray[Any]) -> None: ...
 def weighted_quantile(
     values: NDArray[np.float64],
@@ -264,5 +299,6 @@ def truncated_svd(
 def smallest_probability(lam: float, double: bool) -> float: ...
 def data_pointer(x: _Scores) -> int: ...
 def get_num_threads() -> int: ...
+def environment_threads() -> int | None: ...
 def most_threads() -> int: ...
 def set_num_threads(n_threads: int | None = None) -> None: ...

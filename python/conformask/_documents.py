@@ -49,12 +49,18 @@ def finite_or_text(value: float) -> float | str:
     return value if math.isfinite(value) else str(value)
 
 
+class _OtherFile(ValueError):
+    """A file that is sound, but for another class or version; says what it is."""
+
+
 @contextmanager
 def reading(path: str | Path) -> Iterator[None]:
     """Whatever is wrong with what a file holds becomes a ValueError that names the file."""
     try:
         yield
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+        if isinstance(error, _OtherFile):
+            raise ValueError(f"{path} {error}") from None
         reason = f"it lacks {error}" if isinstance(error, KeyError) else error
         raise ValueError(f"{path} is damaged or holds no calibrator: {reason}") from error
 
@@ -66,13 +72,13 @@ def read_document(content: bytes, name: str, newest: int) -> dict[str, Any]:
     if found != _PACKAGE + name:
         if isinstance(found, str) and found.startswith(_PACKAGE):
             other = found.removeprefix(_PACKAGE)
-            raise ValueError(f"it holds a {other}: read it with {other}.load")
+            raise _OtherFile(f"holds a {other}: load it with {other}.load")
         raise ValueError("it is not one of conformask's")
     version = document["format_version"]
     if type(version) is not int or version < 1:
         raise ValueError(f"format_version is {version!r}")
     if version > newest:
-        raise ValueError(f"format version {version} is newer; update conformask")
+        raise _OtherFile(f"has format version {version}, which is newer: update conformask")
     return dict(document)
 
 
@@ -80,6 +86,8 @@ def read_document(content: bytes, name: str, newest: int) -> dict[str, Any]:
 def write_whole(path: Path) -> Iterator[BinaryIO]:
     """A file to write to, which takes the place of `path` at the end, or never was if writing fails."""
     beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    if not path.parent.exists():
+        raise FileNotFoundError(f"cannot write {path}: folder {str(path.parent)!r} does not exist")
     try:
         with beside.open("xb") as file:
             yield file

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from conformask._arrays import label_array, mask_array, score_array
+from conformask._arrays import label_array, mask_array, refuse_path, score_array
 from conformask._sequences import has_order
 from conformask._tensors import check_tensor, is_tensor, lives_elsewhere
+from conformask._text import plural
 
 __all__ = [
     "LABEL_MAPS",
@@ -172,7 +173,7 @@ def _slices(
     if label_name is not None:
         y = y if _is_store(y) or is_tensor(y) else label_array(y, label_name)
         if len(y) != n:
-            raise ValueError(f"{layout.name} has {n} images, {label_name} has {len(y)}")
+            raise ValueError(f"{layout.name} has {plural(n, 'image')}, {label_name} has {len(y)}")
     unit = "image" if at_once == 1 else f"{at_once} images"
     for first in track(range(0, n, at_once), progress, None, unit):
         some = slice(first, first + at_once)
@@ -184,7 +185,8 @@ def _one_by_one(
 ) -> Iterator[tuple[int, Any, Any]]:
     """Index, maps and labels of each image of a list or an iterable."""
     name, noun = layout.name, layout.noun
-    if not isinstance(maps, Iterable) or isinstance(maps, str | bytes) or not has_order(maps):
+    refuse_path(maps, name)
+    if not isinstance(maps, Iterable) or not has_order(maps):
         what = f"({noun}, labels)" if labelled and y is None else "images"
         raise TypeError(
             f"{name} must be an array, a list of images or an iterable of {what}, got {type(maps).__name__}"
@@ -195,13 +197,14 @@ def _one_by_one(
         return _alone(images, name, noun)
     if y is None:
         return _paired(images, name, noun, label_name)
-    if not isinstance(y, Iterable) or isinstance(y, str | bytes) or not has_order(y):
+    refuse_path(y, label_name)
+    if not isinstance(y, Iterable) or not has_order(y):
         raise TypeError(
             f"{label_name} must hold one label map for each image of {name}, got {type(y).__name__}"
         )
     m = count(y)
     if n is not None and m is not None and n != m:
-        raise ValueError(f"{name} has {n} images, {label_name} has {m}")
+        raise ValueError(f"{name} has {plural(n, 'image')}, {label_name} has {m}")
     return _zipped(images, y, name, label_name)
 
 
@@ -229,7 +232,7 @@ def _zipped(images: Iterable[Any], y: Any, name: str, label_name: str) -> Iterat
         if image is _END or labels is _END:
             short, long = (name, label_name) if image is _END else (label_name, name)
             raise ValueError(
-                f"{name} and {label_name} must hold the same number of images: {short} has {index} images, "
+                f"{name} and {label_name} must hold the same number of images: {short} has {plural(index, 'image')}, "
                 f"{long} has more"
             )
         if isinstance(image, tuple):
@@ -245,7 +248,7 @@ def _refuse_batches(maps: object, name: str) -> None:
     size = getattr(maps, "batch_size", None)
     if size is None and getattr(maps, "batch_sampler", None) is None:
         return
-    batches = "batches" if size is None else f"batches of {size} images"
+    batches = "batches" if size is None else f"batches of {plural(size, 'image')}"
     raise TypeError(
         f"{name} yields {batches}, but must yield one image at a time: make the loader with batch_size=None, or hand "
         "over each batch as an array, to partial_fit or predict"
@@ -278,10 +281,16 @@ def check_labels(
     if len(shape) - n_axes not in (3, 4) or given == expected:
         return
     hint = ""
+    # One-hot labels of three classes have the shape of colours.
+    is_colour = (
+        given in [(*expected, 3), (*expected, 4), (*expected[:1], 3, *expected[1:])] and labels.max() > 1
+    )
     first = 1 if where else 0  # the images of a list have no axis n
     image, each = ("image", " for each image") if where else (layout.name, "")
     n_classes = shape[n_axes : n_axes + 1]
-    if n_axes and given == expected[:1] + n_classes + expected[1:]:
+    if is_colour:
+        hint = f"; if {label_name} holds colours, turn them into class indices"
+    elif n_axes and given == expected[:1] + n_classes + expected[1:]:
         hint = f"; if {label_name} is one-hot, pass {label_name}.argmax(axis={1 - first})"
     elif n_axes and given == expected + n_classes:
         hint = f"; if {label_name} is one-hot, pass {label_name}.argmax(axis=-1)"
@@ -292,6 +301,10 @@ def check_labels(
             f"; is {layout.name} channel-last? Pass np.moveaxis({image}, -1, {n_axes - first}){each}, "
             "which copies nothing"
         )
+    elif n_axes == 1 and not where and given == shape[1:]:
+        hint = f"; are the classes of {layout.name} first? Pass np.moveaxis({layout.name}, 0, 1)"
+    elif given == (*expected[:-2], expected[-1], expected[-2]):
+        hint = f"; are H and W swapped? Pass {label_name}.swapaxes(-2, -1)"
     elif where and given[1:] == shape[1:2] + shape[-2:]:
         hint = "; an iterable yields one image at a time: hand over batches as arrays, one by one"
     raise ValueError(

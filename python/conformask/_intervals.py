@@ -9,7 +9,7 @@ import numpy as np
 from scipy import special
 
 from conformask._exact import exact_means
-from conformask._text import how_many
+from conformask._text import plural
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -64,7 +64,12 @@ def mean_intervals(values: NDArray[np.float64], units: str) -> list[Interval]:
         strict=True,
     )
     return [
-        Interval(mean, low, high, f"{'Clopper-Pearson' if exact else 'beta'} over {how_many(n, units)}")
+        Interval(
+            mean,
+            low,
+            high,
+            f"{'Clopper-Pearson' if exact else 'beta'} over {plural(n, units.removesuffix('s'))}",
+        )
         for mean, low, high, n, exact in found
     ]
 

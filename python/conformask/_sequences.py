@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from conformask._text import plural, shown
+
 __all__ = ["check_class_names", "check_ordered", "has_order", "listed", "listed_by_class"]
 
 
@@ -25,7 +27,7 @@ def listed(values: Any, name: str) -> list[Any]:
     """The values of a sequence or another iterable that has an order."""
     check_ordered(values, name)
     if isinstance(values, str | bytes) or not isinstance(values, Iterable):
-        raise TypeError(f"{name} must be a sequence, got {values!r}")
+        raise TypeError(f"{name} must be a sequence, got {shown(values)}")
     return list(values)
 
 
@@ -34,11 +36,12 @@ def listed_by_class(values: Any, name: str) -> list[Any]:
     if not isinstance(values, Mapping):
         return listed(values, name)
     if any(isinstance(label, bool) or not isinstance(label, int | np.integer) for label in values):
-        raise TypeError(f"{name} must have class indices (ints) as keys, got {values!r}")
+        raise TypeError(f"{name} must have class indices (ints) as keys, got {shown(values)}")
     missing = sorted(set(range(len(values))) - {int(label) for label in values})
     if missing:
         raise ValueError(
-            f"{name} must have a value for every class from 0 to K - 1, but class {missing[0]} is missing: {values!r}"
+            f"{name} must have a value for every class from 0 to K - 1, but class {missing[0]} is missing: "
+            f"{shown(values)}"
         )
     return [values[label] for label in sorted(values)]
 
@@ -47,7 +50,17 @@ def check_class_names(class_names: Any, n_classes: int) -> list[str]:
     """A name for each class; the labels where none are given."""
     if class_names is None:
         return [str(label) for label in range(n_classes)]
+    if isinstance(class_names, str | bytes):
+        raise TypeError(f"class_names must be a list of names, not one string, got {shown(class_names)}")
     names = listed(class_names, "class_names")
-    if len(names) != n_classes or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"class_names must hold a string for each of K = {n_classes} classes, got {names!r}")
+    wanted = f"class_names must hold a string for each of K = {n_classes} classes"
+    if len(names) != n_classes:
+        raise ValueError(f"{wanted}, got {plural(len(names), 'name')}")
+    for place, name in enumerate(names):
+        if not isinstance(name, str):
+            raise ValueError(f"{wanted}, got {shown(name)} for class {place}")
+        if name in names[:place]:
+            raise ValueError(
+                f"class_names must differ, but classes {names.index(name)} and {place} are both {shown(name)}"
+            )
     return [str(name) for name in names]

@@ -36,7 +36,8 @@ class Table(NamedTuple):
 
     def plain(self) -> str:
         """The table as text, without its caption."""
-        lines = [self.header, *self.rows] if self.header else list(self.rows)
+        rows = [self.header, *self.rows] if self.header else self.rows
+        lines = [[_line(cell) for cell in row] for row in rows]
         widths = [max(map(len, column)) for column in zip_longest(*lines, fillvalue="")]
         flush = str.rjust if self.header else str.ljust
         return "\n".join(
@@ -52,10 +53,20 @@ class Table(NamedTuple):
         header = self.header or ("", "")
 
         def line(cells: Sequence[str]) -> str:
-            return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+            return "| " + " | ".join(_markdown(cell).replace("|", "\\|") for cell in cells) + " |"
 
         rule = line(["---", *["---:" if self.header else "---"] * (len(header) - 1)])
-        return "\n".join([f"**{self.caption}**", "", line(header), rule, *map(line, self.rows)])
+        return "\n".join([f"**{_markdown(self.caption)}**", "", line(header), rule, *map(line, self.rows)])
+
+
+def _line(text: str) -> str:
+    """A text in one line."""
+    return " ".join(text.splitlines())
+
+
+def _markdown(text: str) -> str:
+    """A text that Markdown does not take for HTML."""
+    return escape(_line(text), quote=False)
 
 
 def _cell(tag: str, text: str, align: str) -> str:

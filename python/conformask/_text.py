@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["how_many", "lambda_text", "shown"]
+__all__ = ["lambda_text", "plural", "shown"]
 
 _MOST_CHARACTERS = 60
+
+
+def plural(n: int, noun: str) -> str:
+    """A number of things: 1 image, 2 images, 2 classes, 2 entries."""
+    if n != 1:
+        noun = noun.removesuffix("y") + ("ies" if noun.endswith("y") else "es" if noun.endswith("s") else "s")
+    return f"{n} {noun}"
 
 
 def shown(value: Any) -> str:
@@ -20,11 +27,6 @@ def shown(value: Any) -> str:
     return f"{text[:24]}...{text[-8:]} ({len(text)} characters)"
 
 
-def how_many(n: int, things: str) -> str:
-    """A count with its noun, which is given in the plural."""
-    return f"{n:,} {things.removesuffix('s') if n == 1 else things}"
-
-
 def lambda_text(lam: float) -> str:
     """Lambda with six digits, or its distance from 1 where they would read 1."""
-    return f"1 - {1 - lam:.2g}" if lam < 1 and f"{lam:.6g}" == "1" else f"{lam:.6g}"
+    return f"1 - {1 - lam:.1e}" if lam < 1 and f"{lam:.6g}" == "1" else f"{lam:.6g}"

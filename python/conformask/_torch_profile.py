@@ -287,7 +287,10 @@ def check_labels(
     bad = (y < 0) | (y >= n_classes)  # which would end the process on a GPU
     if bad.any():
         label = int(y[bad][0])
-        hint = f"; if it marks void pixels, say ignore_index={label}" if label < 0 or label == 255 else ""
+        is_void = f"if it marks void pixels, say ignore_index={label}"
+        hint = f"; {is_void}" if label < 0 or label == 255 else ""
+        if label == n_classes:
+            hint = f"; if the labels start at 1, pass y - 1; {is_void}"
         raise ValueError(
             f"y holds label {label} in image {image}, outside [0, {n_classes}) and not the ignore index "
             f"({ignore_index}){hint}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -10,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from conformask._exact import as_fraction, exact_mean, exact_sum
+from conformask._exact import as_fraction, exact_mean, exact_means, exact_sum
 from conformask._sequences import check_ordered
+from conformask._text import plural, shown
 from conformask._warnings import warn_caller
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ __all__ = [
 OnEmpty = Literal["skip", "raise", "zero_loss"]
 
 GROUPS = "groups of calibration images"
+WEIGHTS = "summed weight of calibration images"
 
 
 @dataclass(frozen=True)
@@ -109,9 +112,8 @@ def known_units(
             for weight, counts in zip(sample_weight, counted, strict=True)
         ]
         total, squares = sum(shares, Fraction()), sum((share**2 for share in shares), Fraction())
-        name = "as the summed weight of the calibration images"
         n_eff = float(total**2 / squares) if squares else 0.0
-        return KnownUnits(total, n, n_skipped, name, n_eff, counted, shares)
+        return KnownUnits(total, n, n_skipped, WEIGHTS, n_eff, counted, shares)
     return KnownUnits(Fraction(n), n, n_skipped, counted=counted)
 
 
@@ -138,26 +140,34 @@ def unit_means(values: NDArray[np.float64], groups: Sequence[int | str] | None) 
     members: dict[int | str, list[int]] = {}
     for index, group in enumerate(groups):
         members.setdefault(group, []).append(index)
-    columns = values.reshape(len(values), -1).T
-    means = [[exact_mean(column[own]) for own in members.values()] for column in columns]
-    return np.array(means).T.reshape(len(members), *values.shape[1:])
+    rows = values.reshape(len(values), -1)
+    means = [exact_means(rows[own]) for own in members.values()]
+    return np.array(means).reshape(len(members), *values.shape[1:])
 
 
 def check_groups(groups: Any, n: int | None) -> list[int | str] | None:
-    """What each of n images belongs to, as ints or as strings; n is None where nobody knows it yet."""
+    """What each of n images belongs to, as ints or as strings; n is None where nobody knows it yet.
+
+    An iterable is read here, once: whoever checks again checks the list.
+    """
     if groups is None:
         return None
     check_ordered(groups, "groups")
     # Not as an array of strings: NumPy takes "a" and "a\0" for one.
-    values = groups.tolist() if hasattr(groups, "tolist") else list(groups) if np.iterable(groups) else groups
-    is_list = isinstance(values, list) and (n is None or len(values) == n)
-    if is_list and all(isinstance(value, str) for value in values):
-        return [str(value) for value in values]
-    if is_list and all(_is_whole(value) for value in values):
-        return [int(value) for value in values]
-    array = np.asarray(groups)
-    of_images = "each image" if n is None else f"each of {n} images"
-    raise ValueError(f"groups must hold an int or string for {of_images}, got {array.dtype} {array.shape}")
+    values = groups.tolist() if hasattr(groups, "tolist") else groups
+    if isinstance(values, str | bytes) or not np.iterable(values):
+        raise ValueError(f"groups must hold an int or string for {_each_of(n)}, got {shown(values)}")
+    values = list(values)
+    if n is None or len(values) == n:
+        if all(isinstance(value, str) for value in values):
+            return [str(value) for value in values]
+        if all(_is_whole(value) for value in values):
+            return [int(value) for value in values]
+    kinds = Counter("string" if isinstance(value, str) else type(value).__name__ for value in values)
+    got = " and ".join(plural(many, kind) for kind, many in kinds.items()) or "none"
+    large = [value for value in values if _is_int(value) and not _is_whole(value)]
+    beyond = f", of which {shown(large[0])} does not fit int64" if large else ""
+    raise ValueError(f"groups must hold an int or string for {_each_of(n)}, got {got}{beyond}")
 
 
 def warn_of_groups(grouped: bool | None, groups: Sequence[int | str] | None) -> None:
@@ -179,9 +189,16 @@ def warn_of_groups(grouped: bool | None, groups: Sequence[int | str] | None) -> 
     )
 
 
+def _each_of(n: int | None) -> str:
+    return "each image" if n is None else "the image" if n == 1 else f"each of {n} images"
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
 def _is_whole(value: object) -> bool:
-    is_int = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    return is_int and -(2**63) <= value < 2**63  # type: ignore[operator]
+    return _is_int(value) and -(2**63) <= value < 2**63  # type: ignore[operator]
 
 
 def check_sample_weight(sample_weight: Any, groups: Any, n: int) -> list[float] | None:
@@ -193,7 +210,7 @@ def check_sample_weight(sample_weight: Any, groups: Any, n: int) -> list[float] 
     check_ordered(sample_weight, "sample_weight")
     array = np.asarray(sample_weight, np.float64)
     if array.shape != (n,):
-        raise ValueError(f"sample_weight must hold a number for each of {n} images, got shape {array.shape}")
+        raise ValueError(f"sample_weight must hold a number for {_each_of(n)}, got shape {array.shape}")
     bad = ~((array >= 0) & (array <= 1))
     if bad.any():
         index = int(bad.argmax())

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 import conformask as cm
 from conformask import plotting
+from conformask._text import lambda_text
 from conformask.datasets import PixelClassifier, load_predictions, make_scenes
 from conformask.plotting._arguments import at_level
 from conformask.plotting._legend import class_patches, key_to_panels, void_patch
@@ -217,7 +218,7 @@ def _rendered(args: argparse.Namespace) -> _Job:
     )
     promise = (
         "The guarantee: with alpha chosen beforehand, the expected loss of a new scene of this kind is at\n"
-        "most alpha. For that, lambda-hat keeps the calibration risk (1 - alpha) / n below alpha, n images."
+        "most alpha. For that, the calibration risk must be at most alpha - (1 - alpha) / n, for n images."
     )
     return _Job(rest[:n_calibrate], rest[n_calibrate:], story, promise, scenes.class_names, scenes.palette)
 
@@ -285,12 +286,12 @@ def _print_table(
 ) -> None:
     """Print risk and activation ratio for each loss and alpha; `fitting` is what the fit took, in s."""
     unit = "groups" if job.test.group is not None else "images"
-    print("loss           alpha   lambda-hat   test risk   activation ratio")
+    print("loss           alpha    lambda-hat   test risk   activation ratio")
     recalibrations = 0
     spent = 0.0
     for name, loss, min_coverage in LOSSES:
         argmax_risk = _mean(_argmax_losses(job.test, min_coverage), job.test.group)
-        print(f"{name:<13}  argmax           -  {argmax_risk:>10.4f}  {1:>17.3f}")
+        print(f"{name:<13}  argmax            -  {argmax_risk:>10.4f}  {1:>17.3f}")
         for alpha in alphas:
             start = time.perf_counter()
             try:
@@ -304,7 +305,7 @@ def _print_table(
                 recalibrations += 1
             report = asked.evaluate(job.test.probs, job.test.labels, groups=job.test.group)
             risk, ratio = report.empirical_risk, report.activation_ratio
-            print(f"{'':<13}  {alpha:<6g}  {_lambda(lam):>10}  {risk:>10.4f}  {ratio:>17.3f}")
+            print(f"{'':<13}  {alpha:<6g}  {lambda_text(lam):>11}  {risk:>10.4f}  {ratio:>17.3f}")
     print(
         "\nmiscoverage: the share of an image's pixels whose true class the mask leaves out.\n"
         "binary, 90 %: 1 for an image of which the mask covers less than 90 % of the pixels, else 0.\n"
@@ -338,11 +339,6 @@ def _mean(values: NDArray[np.float64], group: NDArray[Any] | None) -> float:
     return float((np.bincount(index, values[known]) / np.bincount(index)).mean())
 
 
-def _lambda(lam: float) -> str:
-    """Return lambda with six decimals, or its distance from 1 where they would read 1."""
-    return f"{lam:.6f}" if not 1 - 5e-7 <= lam < 1 else f"1-{1 - lam:.1e}"
-
-
 def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
@@ -372,7 +368,7 @@ def _write_pictures(
         print(f"\nNo pictures: {error}.")
         return
     out.mkdir(parents=True, exist_ok=True)
-    print(f"\nPictures (miscoverage at alpha = {alpha:g}, lambda-hat = {_lambda(lam)}):")
+    print(f"\nPictures (miscoverage at alpha = {alpha:g}, lambda-hat = {lambda_text(lam)}):")
     for name, figure in _figures(Figure, job, asked, alphas):
         path = out / name
         figure.savefig(path, dpi=DPI, bbox_inches="tight", pad_inches=0.1)
@@ -419,7 +415,7 @@ def _figures(
         report = calibrator.set_params(on_infeasible="full").evaluate(
             test.probs, test.labels, groups=test.group, alphas=alphas, class_names=job.class_names
         )
-    figure = new(figsize=(7.5, 0.3 * test.probs.shape[1] + 1.8), layout="constrained")
+    figure = new(figsize=(7.5, 0.3 * test.probs.shape[1] + 2.0), layout="constrained")
     plotting.plot_class_risk(report, ax=figure.subplots())
     yield "class_risk.png", figure
 

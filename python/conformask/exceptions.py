@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from conformask._text import plural
+
 __all__ = [
     "DroppedImagesWarning",
     "DuplicateImagesWarning",
@@ -72,19 +74,32 @@ class InfeasibleRiskError(ValueError):
     def finding(self) -> str:
         """What was found, without what to do about it."""
         needed = str(self.n_needed) if self.n_needed < 10**15 else f"{Decimal(self.n_needed):.6g}"
-        skipped = f" ({self.n_skipped} images without a labelled pixel that counts are left out)"
-        return (
-            f"no lambda controls the risk at alpha={self.alpha} with {self.n_images:g} {self.unit}"
-            f"{skipped if self.n_skipped else ''}: at least {needed} are needed"
-        )
+        if self._by_weight:
+            needs = f"calibration images whose weights sum to at least {needed}, but they sum to {self.n_images:g}"
+        else:
+            found = "there is 1" if self.n_images == 1 else f"there are {self.n_images or 'none'}"
+            one = {
+                "calibration images": "calibration image",
+                "groups of calibration images": "group of calibration images",
+            }
+            unit = one.get(self.unit, self.unit) if self.n_needed == 1 else self.unit
+            needs = f"at least {needed} {unit}, {found}"
+        are = "is" if self.n_skipped == 1 else "are"
+        left_out = f"{plural(self.n_skipped, 'image')} without a labelled pixel that counts {are} left out"
+        return f"alpha={self.alpha} needs {needs}{f' ({left_out})' if self.n_skipped else ''}"
+
+    @property
+    def _by_weight(self) -> bool:
+        return self.unit.startswith("summed weight")
 
     def __str__(self) -> str:
         if self.reason:
             return self.reason
         by_groups = self.unit.startswith("groups")
+        void = "check that ignore_index is the label of void pixels alone, " if self.n_skipped else ""
         advice = (
-            f"{self.finding}. Add {'groups' if by_groups else 'images'}, take a larger alpha, or accept full sets with "
-            "ConformalRiskCalibrator(on_infeasible='full')"
+            f"{self.finding}. Add {'groups' if by_groups else 'images'}, {void}take a larger alpha, or accept full "
+            "sets with ConformalRiskCalibrator(on_infeasible='full')"
         )
         diagnosis = (
             ". conformask.metrics.leave_one_group_out shows how much groups differ, but promises nothing"

@@ -25,7 +25,7 @@ from conformask._exact import (
     tolerated,
 )
 from conformask._sequences import listed, listed_by_class
-from conformask._text import shown
+from conformask._text import plural, shown
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -165,7 +165,7 @@ class MiscoverageLoss(Loss):
             ]
             if len(weights) != n_classes:
                 raise ValueError(
-                    f"class_weights has {len(weights)} entries, but there are K = {n_classes} classes"
+                    f"class_weights has {plural(len(weights), 'entry')}, but there are K = {n_classes} classes"
                 )
         return _core.Loss.per_class([weight * flag for weight, flag in zip(weights, chosen, strict=True)])
 

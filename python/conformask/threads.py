@@ -70,8 +70,7 @@ def set_num_threads(n_threads: int | None = None) -> None:
 def warn_of_environment() -> None:
     """Warns if the environment variable holds what is no number of threads."""
     text = os.environ.get(_VARIABLE, "").strip()
-    is_number = text.isascii() and text.isdigit() and len(text) < 10
-    if text and not (is_number and 1 <= int(text) <= _core.most_threads()):
+    if text and _core.environment_threads() is None:
         warn_caller(
             f"{_VARIABLE} must be {_range()}, got {shown(text)}: there are {get_num_threads()} threads as if it were "
             "not set",

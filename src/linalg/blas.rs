@@ -3,7 +3,7 @@
 //!
 //! The library may be one that others in the process are linked to (a system's), so that their number of threads comes back
 //! when we are done.
-#![allow(unsafe_code)] // Two C functions that take and return an int; no memory is shared.
+#![allow(unsafe_code)] // C functions that take and return an int or a function; no memory is shared.
 
 use std::ffi::c_int;
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering};
@@ -68,9 +68,17 @@ impl Drop for OneThread {
     }
 }
 
-/// Does some steps as one, given the id of the process.
+/// Does some steps as one, given the id of the process. No fork of the process comes between them.
 fn count(steps: impl FnOnce(u32)) {
+    forks::wait_for_us();
     let process = std::process::id();
+    take(process);
+    steps(process);
+    release();
+}
+
+/// Waits until nobody else counts.
+fn take(process: u32) {
     loop {
         let held = COUNTING.compare_exchange(0, process, Ordering::Acquire, Ordering::Relaxed);
         let Err(holder) = held else { break };
@@ -82,8 +90,47 @@ fn count(steps: impl FnOnce(u32)) {
         }
         std::thread::yield_now();
     }
-    steps(process);
+}
+
+fn release() {
     COUNTING.store(0, Ordering::Release);
+}
+
+/// OpenBLAS sets a number of threads under a lock of its own. A child that is forked meanwhile would find it taken for ever:
+/// forks wait until nobody of ours is at it.
+#[cfg(unix)]
+mod forks {
+    use std::ffi::c_int;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    type Handler = Option<extern "C" fn()>;
+
+    unsafe extern "C" {
+        fn pthread_atfork(prepare: Handler, parent: Handler, child: Handler) -> c_int;
+    }
+
+    extern "C" fn before() {
+        super::take(std::process::id());
+    }
+
+    extern "C" fn after() {
+        super::release();
+    }
+
+    /// From now on.
+    pub fn wait_for_us() {
+        static ASKED: AtomicBool = AtomicBool::new(false);
+        if !ASKED.swap(true, Ordering::Relaxed) {
+            // SAFETY: POSIX has this function with just this signature; the handlers are never gone, and touch one number.
+            // Without memory for them it fails, and forks are as they were.
+            unsafe { pthread_atfork(Some(before), Some(after), Some(after)) };
+        }
+    }
+}
+
+#[cfg(not(unix))]
+mod forks {
+    pub fn wait_for_us() {}
 }
 
 /// Number of threads of the library.

@@ -22,6 +22,7 @@ use rayon::prelude::*;
 
 pub use self::inputs::Inputs;
 pub use self::labels::{ClassCounter, Label, LabelMaps, LabelSpace, VOID};
+pub use self::softmax::Softmax;
 pub(crate) use self::stream::stream;
 use self::tile::Gathered;
 pub(crate) use self::tile::padded;

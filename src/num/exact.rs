@@ -7,6 +7,7 @@ use num_rational::BigRational;
 use num_traits::{ToPrimitive, Zero};
 
 use crate::error::Result;
+use crate::memory;
 use crate::threads::Cancel;
 
 /// Weights between two looks at whether to go on.
@@ -114,13 +115,15 @@ impl Weight for f64 {
 
 /// `sum(count * weight)` as a fraction, not in lowest terms.
 pub fn exact_sum(weights: &[BigRational], counts: &[u64], cancel: &Cancel) -> Result<(BigInt, BigInt)> {
+    const WHAT: &str = "the denominators of weights";
     let mut by_denominator: HashMap<&BigInt, BigInt> = HashMap::new();
     for (weight, &count) in weights.iter().zip(counts).filter(|(_, count)| **count > 0) {
         cancel.check()?;
+        memory::reserve_entry(&mut by_denominator, WHAT)?;
         *by_denominator.entry(weight.denom()).or_default() += weight.numer() * count;
     }
-    let mut terms: Vec<(BigInt, BigInt)> =
-        by_denominator.into_iter().map(|(denom, numer)| (numer, denom.clone())).collect();
+    let each = by_denominator.into_iter().map(|(denom, numer)| (numer, denom.clone()));
+    let mut terms: Vec<(BigInt, BigInt)> = memory::collected(each, WHAT)?;
     while terms.len() > 1 {
         let join = |pair: &[(BigInt, BigInt)]| {
             cancel.check()?;
@@ -129,7 +132,7 @@ pub fn exact_sum(weights: &[BigRational], counts: &[u64], cancel: &Cancel) -> Re
                 rest => rest[0].clone(),
             })
         };
-        terms = terms.chunks(2).map(join).collect::<Result<_>>()?;
+        terms = memory::all(terms.chunks(2).map(join), WHAT)?;
     }
     Ok(terms.pop().unwrap_or_else(|| (BigInt::zero(), BigInt::from(1))))
 }

@@ -11,6 +11,7 @@ use pyo3::prelude::*;
 use crate::error::Result;
 use crate::maps::{Inputs, LabelMaps, ScoreMaps};
 use crate::num::real::Real;
+use crate::place::Axes;
 
 /// An array of scores, borrowed.
 pub enum Scores<'py> {
@@ -146,7 +147,9 @@ pub fn borrow<'py, T: Element>(array: &Bound<'py, PyArrayDyn<T>>) -> PyResult<Py
 }
 
 /// The whole of a C-contiguous output as `(n, K, pixels)`.
-pub fn masks_mut<'a>(out: &'a mut PyReadwriteArrayDyn<'_, u8>) -> PyResult<ArrayViewMut3<'a, u8>> {
+pub fn masks_mut<'a, T: Element>(
+    out: &'a mut PyReadwriteArrayDyn<'_, T>,
+) -> PyResult<ArrayViewMut3<'a, T>> {
     let shape = out.shape().to_vec();
     let pixels = shape[2..].iter().product();
     let view = out.as_slice_mut().map_err(|_| PyValueError::new_err("out must be C-contiguous"))?;
@@ -168,5 +171,5 @@ pub fn check_shape(scores: &Scores<'_>, axes: impl Fn(usize) -> bool, out: &[usi
     if expected == out {
         return Ok(());
     }
-    Err(PyValueError::new_err(format!("out must have shape {expected:?}, got {out:?}")))
+    Err(PyValueError::new_err(format!("out must have shape {}, got {}", Axes(&expected), Axes(out))))
 }

@@ -22,7 +22,7 @@ use crate::error::Error;
 use crate::maps::{LabelMaps, LabelSpace};
 use crate::memory;
 use crate::num::philox::Philox;
-use crate::place::{Grid, Place};
+use crate::place::{Axes, Grid, Place};
 use crate::threads::Cancel;
 
 /// The samples of an image as a mean and components, with the box of coefficients at lambda = 1.
@@ -305,8 +305,9 @@ fn check_size(shape: &[usize], n_components: usize) -> PyResult<()> {
         return Ok(());
     }
     Err(PyValueError::new_err(format!(
-        "an image of shape (K, ...) = {shape:?} with {n_components} components is empty or too large: at most 65536 \
-         classes, 2^32 numbers, {MAX_COMPONENTS} components"
+        "an image of shape (K, ...) = {} with {n_components} components is empty or too large: at most 65536 \
+         classes, 2^32 numbers, {MAX_COMPONENTS} components",
+        Axes(shape)
     )))
 }
 

@@ -11,10 +11,11 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use super::arrays::{
-    Labels, Scores, borrow, check_shape, inputs_of, masks_mut, pixels_mut, with_labels, with_maps,
+    Labels, Scores, borrow, check_shape, masks_mut, pixels_mut, with_labels, with_maps,
 };
 use super::objects::{Score, lambdas_of};
 use super::run::run;
+use super::scale::maps_of;
 use crate::linalg;
 use crate::maps::{Inputs, ScoreMaps};
 use crate::memory;
@@ -34,13 +35,13 @@ pub fn threshold<'py>(
     x: &Bound<'py, PyAny>,
     lam: &Bound<'py, PyAny>,
     score: &Bound<'py, Score>,
-    inputs: &str,
+    inputs: &Bound<'py, PyAny>,
     mut out: PyReadwriteArrayDyn<'py, u8>,
     first_image: usize,
 ) -> PyResult<()> {
     let (scores, lambdas) = (Scores::new(x)?, lambdas_of(lam)?);
     check_shape(&scores, |_| true, out.shape())?;
-    with_maps!(scores.maps(inputs_of(inputs)?, first_image)?, |maps| {
+    with_maps!(maps_of(&scores, inputs, first_image)?, |maps| {
         let score = score.get().0.build(maps.n_classes());
         let out = masks_mut(&mut out)?;
         run(x.py(), |cancel| sets::threshold(maps, &lambdas, &*score, out, cancel))
@@ -53,13 +54,13 @@ pub fn set_size<'py>(
     x: &Bound<'py, PyAny>,
     lam: &Bound<'py, PyAny>,
     score: &Bound<'py, Score>,
-    inputs: &str,
+    inputs: &Bound<'py, PyAny>,
     mut out: PyReadwriteArrayDyn<'py, u16>,
     first_image: usize,
 ) -> PyResult<()> {
     let (scores, lambdas) = (Scores::new(x)?, lambdas_of(lam)?);
     check_shape(&scores, |axis| axis != 1, out.shape())?;
-    with_maps!(scores.maps(inputs_of(inputs)?, first_image)?, |maps| {
+    with_maps!(maps_of(&scores, inputs, first_image)?, |maps| {
         let score = score.get().0.build(maps.n_classes());
         let out = pixels_mut(&mut out)?;
         run(x.py(), |cancel| sets::set_size(maps, &lambdas, &*score, out, cancel))
@@ -72,14 +73,14 @@ pub fn true_label_scores<'py>(
     x: &Bound<'py, PyAny>,
     y: &Bound<'py, PyAny>,
     score: &Bound<'py, Score>,
-    inputs: &str,
+    inputs: &Bound<'py, PyAny>,
     ignore_index: Option<i64>,
     mut out: PyReadwriteArrayDyn<'py, f64>,
     first_image: usize,
 ) -> PyResult<()> {
     let (scores, labels) = (Scores::new(x)?, Labels::new(y)?);
     check_shape(&scores, |axis| axis != 1, out.shape())?;
-    with_maps!(scores.maps(inputs_of(inputs)?, first_image)?, |maps| {
+    with_maps!(maps_of(&scores, inputs, first_image)?, |maps| {
         let labels = labels.maps(ignore_index, maps)?;
         let score = score.get().0.build(maps.n_classes());
         let out = pixels_mut(&mut out)?;
@@ -113,13 +114,13 @@ pub fn coverage<'py>(
     y: &Bound<'py, PyAny>,
     lams: Vec<Bound<'py, PyAny>>,
     score: &Bound<'py, Score>,
-    inputs: &str,
+    inputs: &Bound<'py, PyAny>,
     ignore_index: Option<i64>,
     first_image: usize,
 ) -> PyResult<Vec<Counts<'py>>> {
     let (scores, labels) = (Scores::new(x)?, Labels::new(y)?);
     let lambdas = lams.iter().map(lambdas_of).collect::<PyResult<Vec<_>>>()?;
-    let images = with_maps!(scores.maps(inputs_of(inputs)?, first_image)?, |maps| {
+    let images = with_maps!(maps_of(&scores, inputs, first_image)?, |maps| {
         let labels = labels.maps(ignore_index, maps)?;
         let score = score.get().0.build(maps.n_classes());
         run(x.py(), |cancel| sets::coverage(maps, &labels, &lambdas, &*score, cancel))

@@ -50,9 +50,9 @@ mod _core {
     #[pymodule_export]
     use super::profile::{ExactProfile, repeats_between, repeats_within};
     #[pymodule_export]
-    use super::run::{get_num_threads, most_threads, set_num_threads};
+    use super::run::{environment_threads, get_num_threads, most_threads, set_num_threads};
     #[pymodule_export]
-    use super::scale::{draw_pixels, log_loss_gradients, log_loss_hessian_products};
+    use super::scale::{Affine, draw_pixels, log_loss_gradients, log_loss_hessian_products, probabilities};
 
     use numpy::{PyArray1, PyArrayMethods};
     use pyo3::prelude::*;

@@ -7,9 +7,10 @@ use numpy::{PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArra
 use pyo3::exceptions::{PyIndexError, PyValueError};
 use pyo3::prelude::*;
 
-use super::arrays::{Labels, Scores, inputs_of, with_maps};
+use super::arrays::{Labels, Scores, with_maps};
 use super::objects::{Loss, Score};
 use super::run::{run, run_if_long};
+use super::scale::maps_of;
 use crate::memory;
 use crate::num::real::Stored;
 use crate::profile::{self, Flat};
@@ -27,13 +28,13 @@ impl ExactProfile {
         x: &Bound<'py, PyAny>,
         y: &Bound<'py, PyAny>,
         score: &Bound<'py, Score>,
-        inputs: &str,
+        inputs: &Bound<'py, PyAny>,
         ignore_index: Option<i64>,
         with_activations: bool,
         first_image: usize,
     ) -> PyResult<Self> {
         let (scores, labels) = (Scores::new(x)?, Labels::new(y)?);
-        with_maps!(scores.maps(inputs_of(inputs)?, first_image)?, |maps| {
+        with_maps!(maps_of(&scores, inputs, first_image)?, |maps| {
             let labels = labels.maps(ignore_index, maps)?;
             let score = score.get().0.build(maps.n_classes());
             run(x.py(), |cancel| profile::build(maps, &labels, &*score, with_activations, cancel)).map(Self)

@@ -81,6 +81,12 @@ pub fn get_num_threads() -> usize {
     threads::num_threads()
 }
 
+/// The number of threads that the environment sets; `None` if it sets none.
+#[pyfunction]
+pub fn environment_threads() -> Option<usize> {
+    threads::environment_threads()
+}
+
 /// The largest number of threads that may be set.
 #[pyfunction]
 pub fn most_threads() -> usize {

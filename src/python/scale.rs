@@ -1,14 +1,17 @@
 //! What scalers are fitted to, and the loss that they minimise.
 
 use numpy::ndarray::Array2;
-use numpy::{Element, PyArray1, PyArray2, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
+use numpy::{
+    Element, PyArray1, PyArray2, PyReadonlyArray1, PyReadonlyArray2, PyReadwriteArrayDyn, PyUntypedArrayMethods,
+};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use super::arrays::{Labels, Scores, with_maps};
+use super::arrays::{Labels, Maps, Scores, check_shape, inputs_of, masks_mut, with_maps};
 use super::run::{run, run_if_long};
-use crate::maps::Inputs;
+use crate::maps::{Inputs, ScoreMaps};
 use crate::num::real::Real;
+use crate::scale::apply::{self, Features};
 use crate::scale::draw;
 use crate::scale::objective::{self, Linear, Pixels};
 
@@ -38,6 +41,88 @@ fn as_arrays<R: Real + Element>(py: Python<'_>, image: draw::Drawn<R>, n_classes
     let values = Array2::from_shape_vec((image.labels.len(), n_classes), image.values).expect("K numbers each");
     let labels = PyArray1::from_vec(py, image.labels);
     (PyArray2::from_owned_array(py, values).into_any(), labels, image.n_valid, image.hash)
+}
+
+/// Softmax of `W u + b`, for any float: see [`apply::Affine`].
+#[pyclass(frozen, module = "conformask._core")]
+pub struct Affine {
+    weight: Vec<f64>,
+    bias: Vec<f64>,
+    features: Features,
+}
+
+#[pymethods]
+impl Affine {
+    /// `weight` holds 1, K or K * K numbers (row by row), `bias` K or none. Of probabilities it takes the logarithms, of logits
+    /// those of their softmax if it is centred.
+    #[new]
+    fn new(
+        weight: PyReadonlyArray1<'_, f64>,
+        bias: PyReadonlyArray1<'_, f64>,
+        is_centred: bool,
+        of_probabilities: bool,
+    ) -> Self {
+        let features = match (of_probabilities, is_centred) {
+            (true, _) => Features::Logarithms,
+            (false, true) => Features::LogSoftmax,
+            (false, false) => Features::Logits,
+        };
+        Self { weight: weight.as_array().to_vec(), bias: bias.as_array().to_vec(), features }
+    }
+}
+
+impl Affine {
+    fn fits(&self, n_classes: usize) -> bool {
+        [1, n_classes, n_classes * n_classes].contains(&self.weight.len())
+            && [0, n_classes].contains(&self.bias.len())
+    }
+
+    fn in_front_of<'a, R: Real>(&self, maps: ScoreMaps<'a, R>) -> ScoreMaps<'a, R> {
+        maps.with_transform(apply::Affine::new(&self.weight, &self.bias, self.features))
+    }
+}
+
+/// Checked maps of what the numbers are: a name, or the map that makes probabilities of logits.
+pub fn maps_of<'a>(scores: &'a Scores<'_>, inputs: &Bound<'_, PyAny>, first_image: usize) -> PyResult<Maps<'a>> {
+    let Ok(affine) = inputs.cast::<Affine>() else {
+        return Ok(scores.maps(inputs_of(inputs.extract()?)?, first_image)?);
+    };
+    let affine = affine.get();
+    let given = if affine.features == Features::Logarithms { Inputs::Probabilities } else { Inputs::Logits };
+    let maps = scores.maps(given, first_image)?;
+    if !with_maps!(maps, |maps| affine.fits(maps.n_classes())) {
+        return Err(PyValueError::new_err("the map was made for another number of classes"));
+    }
+    Ok(match maps {
+        Maps::Single(maps) => Maps::Single(affine.in_front_of(maps)),
+        Maps::Double(maps) => Maps::Double(affine.in_front_of(maps)),
+    })
+}
+
+/// Writes the probabilities that are made of maps into `out`, like X, of float32 or, for float64, of float64.
+#[pyfunction]
+pub fn probabilities<'py>(
+    x: &Bound<'py, PyAny>,
+    inputs: &Bound<'py, PyAny>,
+    out: &Bound<'py, PyAny>,
+    first_image: usize,
+) -> PyResult<()> {
+    let scores = Scores::new(x)?;
+    match maps_of(&scores, inputs, first_image)? {
+        Maps::Single(maps) => write(&scores, &maps, out.extract::<PyReadwriteArrayDyn<'_, f32>>()?),
+        Maps::Double(maps) => write(&scores, &maps, out.extract::<PyReadwriteArrayDyn<'_, f64>>()?),
+    }
+}
+
+fn write<R: Real + Element>(
+    scores: &Scores<'_>,
+    maps: &ScoreMaps<'_, R>,
+    mut out: PyReadwriteArrayDyn<'_, R>,
+) -> PyResult<()> {
+    check_shape(scores, |_| true, out.shape())?;
+    let py = out.py();
+    let out = masks_mut(&mut out)?;
+    run(py, |cancel| apply::probabilities(maps, out, cancel))
 }
 
 /// Arrays of pixels, borrowed and checked.

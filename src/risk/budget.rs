@@ -36,16 +36,17 @@ pub fn lambda_hat(
     if loss.tolerance().is_none() {
         return weighted_quantile(&PixelAtoms::new(profile, loss, shares, cancel)?, budget, cancel);
     }
-    let one = BigRational::one();
-    let (criticals, shares): (Vec<f64>, Vec<&BigRational>) = image_critical_values(profile, loss, cancel)?
-        .into_iter()
-        .enumerate()
-        .map(|(image, critical)| (critical, shares.map_or(&one, |shares| &shares[image])))
-        .filter_map(|(critical, share)| Some((critical?, share)))
-        .unzip();
+    let (one, found) = (BigRational::one(), image_critical_values(profile, loss, cancel)?);
+    let mut criticals = memory::with_room(found.len(), CRITICALS)?;
+    criticals.extend(found.iter().flatten());
+    let defined = (0..found.len()).filter(|&image| found[image].is_some());
+    let shares = defined.map(|image| shares.map_or(&one, |shares| &shares[image]));
     let values = WeightedValues::new(&criticals, shares, BigRational::clone, cancel)?;
     weighted_quantile(&values, budget, cancel)
 }
+
+/// What errors call these.
+const CRITICALS: &str = "the critical values of images";
 
 /// For a loss that is 0 or 1: the lambda of each image from which on it is 0; `None` where it is undefined.
 pub fn image_critical_values(
@@ -62,19 +63,23 @@ pub fn image_critical_values(
         }
     };
     let found = profile.images().par_iter().map(critical_value);
-    memory::gathered(found, "the critical values of images")?.into_iter().collect()
+    memory::all(memory::gathered(found, CRITICALS)?.into_iter(), CRITICALS)
 }
 
 /// At most `limit` of the lambdas at which the risk jumps, spread evenly over the pixels (or images), in no order.
 pub fn jumps(profile: &ExactProfile, loss: &Loss, limit: usize, cancel: &Cancel) -> Result<Vec<f64>> {
+    const WHAT: &str = "the jumps of the risk";
     let spread = |n: usize| n.div_ceil(limit).max(1);
     if loss.tolerance().is_some() {
-        let jumps = image_critical_values(profile, loss, cancel)?;
-        return Ok(jumps.into_iter().flatten().step_by(spread(profile.images().len())).collect());
+        let criticals = image_critical_values(profile, loss, cancel)?;
+        let step = spread(criticals.len());
+        let mut jumps = memory::with_room(criticals.len().div_ceil(step), WHAT)?;
+        jumps.extend(criticals.into_iter().flatten().step_by(step));
+        return Ok(jumps);
     }
     let (coding, n_values) = (profile.coding(), profile.n_values());
     let step = spread(n_values);
-    let mut jumps = memory::with_room(n_values.div_ceil(step), "the jumps of the risk")?;
+    let mut jumps = memory::with_room(n_values.div_ceil(step), WHAT)?;
     let mut next = 0; // counted from the beginning of a block
     for block in profile.images().iter().flat_map(|image| &image.blocks) {
         cancel.check()?;

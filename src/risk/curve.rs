@@ -80,7 +80,8 @@ pub fn loss_sums(
         }
         Some(shares) => {
             for (share, image) in shares.iter().zip(images).filter(|(share, _)| !share.is_zero()) {
-                by_share.entry(share).or_default().push(image);
+                memory::reserve_entry(&mut by_share, WHAT)?;
+                memory::push(by_share.entry(share).or_default(), image, WHAT)?;
             }
         }
     }

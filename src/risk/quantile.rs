@@ -20,7 +20,7 @@ use num_rational::BigRational;
 use num_traits::Signed;
 use rayon::prelude::*;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::memory;
 use crate::num::exact::Weight;
 use crate::threads::Cancel;
@@ -353,10 +353,7 @@ impl<'a, W: Weight> WeightedValues<'a, W> {
             let place = match last {
                 Some((weight, place)) if weight == given => place,
                 _ => {
-                    places.try_reserve(1).map_err(|_| Error::Memory {
-                        what: WHAT,
-                        bytes: 2 * (size_of::<G>() as u128 + 8) * places.len() as u128,
-                    })?;
+                    memory::reserve_entry(&mut places, WHAT)?;
                     *places.entry(given).or_insert(found.len())
                 }
             };

@@ -22,8 +22,8 @@ impl Lambdas {
         let (n_images, n_classes) = (maps.n_images(), maps.n_classes());
         let (lambdas, unit, expected) = match self {
             Self::One(lambda) => (std::slice::from_ref(lambda), "", 1),
-            Self::PerImage(lambdas) => (lambdas.as_slice(), "images", n_images),
-            Self::PerClass(lambdas) => (lambdas.as_slice(), "classes", n_classes),
+            Self::PerImage(lambdas) => (lambdas.as_slice(), "image", n_images),
+            Self::PerClass(lambdas) => (lambdas.as_slice(), "class", n_classes),
         };
         if lambdas.len() != expected {
             return Err(Error::LambdaCount { actual: lambdas.len(), expected, unit });

@@ -568,6 +568,7 @@ def test_groups_count_once_and_stay_together() -> None:
         report = by_hand.evaluate(LOGITS[chosen], LABELS[chosen, 0], groups=groups)
         assert (metric.report_.empirical_risk, metric.report_.n_groups) == (report.empirical_risk, 2)
     without = ConformalEvaluation(by_hand)
+    without.dataset_meta = {"classes": None}  # as datasets without names have it
     without.process({}, given)
     with pytest.warns(UserWarning, match="calibration was by groups, but evaluation counts images"):
         without.evaluate(12)

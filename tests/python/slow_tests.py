@@ -18,6 +18,7 @@ SLOW = frozenset(
         "test_any_condition",
         "test_any_true_byte_is_true",
         "test_chao_of_a_uniform_population",
+        "test_children_that_are_forked_while_threads_are_set_can_set_theirs",
         "test_components_of_chosen_classes_on_given_axes",
         "test_conformask_does_not_import_dask",
         "test_correlation_of_many_samples",

@@ -61,10 +61,9 @@ def test_within_one_call(kind: str) -> None:
 def test_merged_with_a_copy(kind: str) -> None:
     (message,) = said(lambda: profiles(kind).merge(profiles(kind)))
     assert message == (
-        "images 0 and 20, 1 and 21, 2 and 22 (and 17 more pairs) of 40 are the same: their labels and what was "
-        "found at them agree to the last bit. They count twice, and the guarantee, which is for different images, does "
-        "not hold. Give every image once; several epochs of a data loader and overlapping parts of workers repeat "
-        "images"
+        "images 0 and 20, 1 and 21, 2 and 22 (and 17 more pairs) of 40 are the same: they have identical labels and "
+        "scores. They count twice, and the guarantee, which is for different images, does not hold. Give every "
+        "image once; several epochs of a data loader and overlapping parts of workers repeat images"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,14 @@ LABELS: dict[str, tuple[Any, str]] = {
         np.where(Y == 0, -1, Y),
         r"label -1 .* index \(255\); if it marks void .* ignore_index=-1$",
     ),
+    "from 1 to K": (Y + 1, r"label 3 .*; if the labels start at 1, pass y - 1; .* ignore_index=3$"),
+    "K is void": (np.where(Y == 0, K, Y), r"label 3 .*; if it marks void pixels, say ignore_index=3$"),
+    "colours": (
+        np.stack([50 * Y] * 3, axis=-1),
+        r"got .*, 3\); if y holds colours, turn them into class indices$",
+    ),
+    "colours first": (np.stack([50 * Y] * 3, axis=1), r"; if y holds colours, turn them into class indices$"),
+    "H and W swapped": (Y.swapaxes(1, 2), r"; are H and W swapped\? Pass y\.swapaxes\(-2, -1\)$"),
     "out of range": (np.where(Y == 0, 7, Y), r"label 7 .* index \(255\)$"),
 }
 
@@ -65,6 +74,34 @@ def test_255_that_is_no_ignore_index() -> None:
         ValueError, match=r"label 255 .* \(None\); if it marks void pixels, say ignore_index=255"
     ):
         new(ignore_index=None).fit(X, y)
+
+
+def test_classes_that_come_first() -> None:
+    with pytest.raises(ValueError, match=r"; are the classes of X first\? Pass np\.moveaxis\(X, 0, 1\)$"):
+        new().fit(np.moveaxis(X, 1, 0), Y)
+
+
+@pytest.mark.parametrize("path", ["a.npy", b"a.npy", Path("a.npy")])
+def test_names_of_files(path: Any) -> None:
+    for use, name in (
+        (lambda: new().fit(path, Y), "X"),
+        (lambda: new().fit(X, path), "y"),
+        (lambda: new().fit([path] * N, list(Y)), "X must be an array in image 0"),
+        (lambda: new().fit(list(X), path), "y"),
+        (lambda: new().fit(X, Y).predict(path), "X"),
+    ):
+        with pytest.raises(TypeError, match=rf"^{name}.*got .*a\.npy.*: load it first, numpy\.load\("):
+            use()
+
+
+def test_bytes_for_scores() -> None:
+    with pytest.raises(
+        TypeError, match=r"got uint8; if .* scaled to 255, pass X / np\.float32\(255\) with inputs='scores'$"
+    ):
+        new().fit((X * 255).astype(np.uint8), Y)
+    new(inputs="scores").fit((X * 255).astype(np.uint8) / np.float32(255), Y)
+    with pytest.raises(TypeError, match=r"got int64$"):
+        new().fit(X.astype(int), Y)
 
 
 LAST: list[tuple[Callable[[], object], str]] = [

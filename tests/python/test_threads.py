@@ -227,7 +227,7 @@ def test_nonsense_in_the_environment_is_warned_of(text: str, monkeypatch: pytest
     with pytest.warns(RuntimeWarning, match=says) as caught:
         warn_of_environment()
     assert len(str(caught[0].message)) < 250
-    for setting in ("", " ", "1", " 2 "):
+    for setting in ("", " ", "1", " 2 ", "+1"):
         monkeypatch.setenv("CONFORMASK_NUM_THREADS", setting)
         warn_of_environment()
 
@@ -334,6 +334,45 @@ def test_others_keep_the_threads_of_a_shared_openblas() -> None:
     if library is None:
         pytest.skip("the kernels share no OpenBLAS with anyone")
     assert python(_SHARED, library) == "3 3 3 3 3 3 3 2"
+
+
+# Most of the time of a worker goes to setting numbers of threads: eight threads end and begin.
+_FORKED = """
+import ctypes, os, sys, threading
+import numpy as np
+import conformask as cm
+
+ctypes.CDLL(sys.argv[1]).openblas_set_num_threads(8)
+A = np.random.default_rng(0).standard_normal((400, 60))
+done = threading.Event()
+
+def work():
+    while not done.is_set():
+        cm.kernels.truncated_svd(A, 60)
+
+workers = [threading.Thread(target=work) for _ in range(8)]
+for each in workers:
+    each.start()
+for _ in range(300):
+    child = os.fork()
+    if child == 0:
+        cm.kernels.truncated_svd(A, 60)
+        os._exit(0)
+    os.waitpid(child, 0)
+done.set()
+for each in workers:
+    each.join()
+print("all came back")
+"""
+
+
+@linux
+@pytest.mark.timeout(120)
+def test_children_that_are_forked_while_threads_are_set_can_set_theirs() -> None:
+    library = our_openblas()
+    if library is None:
+        pytest.skip("the kernels share no OpenBLAS with anyone")
+    assert python(_FORKED, library) == "all came back"
 
 
 # Ctrl-C

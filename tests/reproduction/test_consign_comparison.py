@@ -256,7 +256,7 @@ def test_infeasible_splits_are_outcomes() -> None:
     assert not any(outcome.abstained for outcome in raps)
     for outcome in consign:
         assert outcome.lambda_hat is None
-        assert "images cannot be as accurate" in outcome.reason
+        assert "images do not reach min_accuracy for any lambda" in outcome.reason
         assert outcome.statuses["infeasible"] > 0.1
         assert math.isnan(outcome.coverage)
         assert outcome.chao1 == ()
@@ -338,7 +338,8 @@ def test_the_table() -> None:
     assert cells[2][-3:] == ["12.3", "0 of 1", "-"]
     assert found._repr_markdown_() == str(found)
     assert reason == "A abstains: why"
-    assert "Chao(7): how many segmentations the draws let expect, at most 28." in legend
+    assert "SEC(7): share of test images for which at least one of 7 draws is accurate enough." in legend
+    assert "Chao(7): estimated number of segmentations, at most 28." in legend
     errors = [math.sqrt(0.9 * 0.1 * 70 / (50 * 21) / n_splits) for n_splits in (3, 1)]
     assert verdict.endswith(
         f"below it by more than three of its standard errors ({errors[0]:.3f} to {errors[1]:.3f})."

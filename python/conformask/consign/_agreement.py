@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from conformask._bands import MOST_NUMBERS, bands
 from conformask.kernels import label_hits
 
 if TYPE_CHECKING:
@@ -23,13 +25,22 @@ def agreements(
     samples: NDArray[np.floating[Any]], settings: Settings, index: int
 ) -> Iterator[tuple[float, float]]:
     """Of each sample (K, H, W) that is left out: how accurate are the mean of the others, and the best of all these."""
-    n = len(samples)
+    n, n_classes, *space = samples.shape
     if n < 2:
         raise ValueError(f"X has one sample in image {index}: samples are compared with one another")
-    maps, total = samples.argmax(axis=1), samples.sum(axis=0, dtype=np.float64)
-    for left_out in range(min(n, _LEFT_OUT)):
-        mean = (total - samples[left_out]).argmax(axis=0)
-        others = np.concatenate([mean[None], np.delete(maps, left_out, axis=0)])
-        _, totals, hits = label_hits(maps[left_out], others, None)
+    replace(settings, n_components=0).decompose(samples, index)  # refuses what calibration refuses
+    n_left_out = min(n, _LEFT_OUT)
+    maps = np.empty((n + n_left_out, *space), np.uint16)  # of the samples, then of the means
+    for band in bands(tuple(space), MOST_NUMBERS // n_classes):
+        total = np.zeros((), np.float64)
+        for place in range(n):
+            scores = samples[(place, slice(None), *band)]
+            total = total + scores
+            maps[(place, *band)] = scores.argmax(axis=0)
+        for place in range(n_left_out):
+            maps[(n + place, *band)] = (total - samples[(place, slice(None), *band)]).argmax(axis=0)
+    for left_out in range(n_left_out):
+        _, totals, hits = label_hits(maps[left_out], maps, None)
         shares = hits.sum(axis=1) / totals.sum() if settings.pixelwise else (hits / totals).mean(axis=1)
-        yield float(shares[0]), float(shares.max())
+        low = float(shares[n + left_out])
+        yield low, max(low, float(np.delete(shares[:n], left_out).max()))

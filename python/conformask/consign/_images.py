@@ -144,7 +144,7 @@ class Problems:
     def __init__(
         self, X: Any, y: Any, settings: Settings, kind: Kind | None = None, groups: ArrayLike | None = None
     ) -> None:
-        check_groups(groups, count(X))  # now, not after the images
+        groups = check_groups(groups, count(X))  # now, not after the images
         self._images = images(X, y, settings.progress, volumes=settings.volumes)
         self._settings, self._known, self._groups = settings, kind, groups
         self._counted: list[bool] = []

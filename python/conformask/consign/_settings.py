@@ -11,7 +11,7 @@ import numpy as np
 
 from conformask import _core
 from conformask._arrays import check_ignore_index
-from conformask._calibrator import Parameter, number, one_of
+from conformask._calibrator import Parameter, number, one_of, whole
 from conformask._exact import as_fraction, as_plain, check_alpha, check_share, number_from_json, tolerated
 from conformask._images import Volumes
 from conformask._random import RandomState, check_key
@@ -24,19 +24,6 @@ if TYPE_CHECKING:
     from conformask._units import OnEmpty
 
 __all__ = ["PARAMETERS", "Settings"]
-
-
-def _whole(name: str, largest: int) -> Parameter:
-    """A number of things."""
-
-    def resolve(value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int | np.integer):
-            raise TypeError(f"{name} must be an int, got {shown(value)}")
-        if not 1 <= value <= largest:
-            raise ValueError(f"{name} must be in [1, {largest}], got {shown(value)}")
-        return int(value)
-
-    return Parameter(resolve, stale="images")
 
 
 def _lambda_max(value: Any) -> float:
@@ -73,7 +60,7 @@ def _random_state_to_json(value: Any) -> int | None:
 
 # The images are not kept: what changes the search needs them again.
 PARAMETERS: Mapping[str, Parameter] = {
-    "n_components": _whole("n_components", 64),
+    "n_components": whole("n_components", 1, 64, stale="images"),
     "alpha": number("alpha", check_alpha, stale="images"),
     "min_accuracy": number("min_accuracy", lambda value: check_share(value, "min_accuracy"), stale="images"),
     "weight": one_of("weight", "sigma", "relative", "none", stale="images"),
@@ -94,7 +81,7 @@ PARAMETERS: Mapping[str, Parameter] = {
     "accuracy": one_of("accuracy", "label", "pixel", stale="images"),
     "ignore_index": Parameter(check_ignore_index),
     "on_empty": one_of("on_empty", "skip", "raise", "zero_loss", stale="images"),
-    "node_budget": _whole("node_budget", 2**40),
+    "node_budget": whole("node_budget", 1, 2**40, stale="images"),
     "random_state": Parameter(_random_state, to_json=_random_state_to_json),
     "volumes": one_of("volumes", True, False, "auto", since=2),
     "progress": one_of("progress", True, False, "auto"),

@@ -12,7 +12,7 @@ import numpy as np
 
 from conformask import _core
 from conformask._documents import finite_or_text
-from conformask._text import how_many
+from conformask._text import lambda_text, plural
 from conformask._units import KnownUnits, check_groups
 from conformask.consign._images import Kind, units_of
 from conformask.control import CRC
@@ -97,6 +97,11 @@ class Solution:
         return self.lambda_hat
 
     @property
+    def headline(self) -> dict[str, str]:
+        """What its repr shows."""
+        return {"lambda_hat_": "none" if self.lambda_hat is None else lambda_text(self.lambda_hat)}
+
+    @property
     def grouped(self) -> bool:
         """Whether groups of several images counted once."""
         return self.units.grouped and not self.units.whole
@@ -104,7 +109,7 @@ class Solution:
     @property
     def counted(self) -> str:
         """What calibrated: "100 images"."""
-        return how_many(self.units.n, "groups" if self.grouped else "images")
+        return plural(self.units.n, "group" if self.grouped else "image")
 
     def rows(self) -> list[tuple[str, str]]:
         """Names and values for people."""
@@ -191,18 +196,22 @@ def _failure(found: Found, units: KnownUnits, settings: Settings) -> dict[str, A
     }
     budget = CRC().budget(units, settings.alpha)
     if budget < 0:
-        reason = f"{no_lambda}: at least {n_needed} are needed. Add {'images' if units.shares is None else 'groups'}"
+        what = "images" if units.shares is None else "groups"
+        reason = f"{no_lambda}: at least {n_needed} are needed. Add {what}, or take a larger alpha"
         return {**failure, "reason": reason}
     n_infeasible = found.statuses.count("infeasible")
     n_open = sum(math.isinf(lam) for lam in found.lambdas) - n_infeasible
-    what = f"be as accurate for any lambda up to {settings.lambda_max:g}"
+    what = f"reach min_accuracy for any lambda up to {settings.lambda_max:g}"
     clauses = [
-        *([f"{n_infeasible} images cannot {what}"] if n_infeasible else []),
-        *([f"{n_open} {'more ' if n_infeasible else ''}were not shown to {what}"] if n_open else []),
+        *([f"{_images(n_infeasible, 'does', 'do')} not {what}"] if n_infeasible else []),
+        *([f"{_images(n_open, 'was', 'were')} not shown to {what}"] if n_open else []),
     ]
-    may = f"at most {math.floor(budget)} may"
+    n_allowed = math.floor(budget)
+    allowed = (
+        f"at most {_images(n_allowed, 'is', 'are', 'such ')} allowed" if n_allowed else "none is allowed"
+    )
     if units.shares is not None:
-        may = f"all in all at most {float(budget):.3g} groups may be missed, each by the share of its images"
+        allowed = f"at most {float(budget):.3g} groups may be missed in all, each by the share of its images"
     feasible = _round_down(_feasible_accuracy(found, units, budget), settings.strict)
     # A level that is read off these labels keeps no promise on them.
     seen = (
@@ -215,13 +224,17 @@ def _failure(found: Found, units: KnownUnits, settings: Settings) -> dict[str, A
     )
     return {
         **failure,
-        "reason": f"{no_lambda} and min_accuracy={float(settings.min_accuracy)}: {', '.join(clauses)}, and {may}. "
+        "reason": f"{no_lambda} and min_accuracy={float(settings.min_accuracy)}: {'; '.join([*clauses, allowed])}. "
         "Take more samples, more components or a larger lambda_max, or fix a lower min_accuracy beforehand and "
         "calibrate on new images: accuracy_range tells from samples alone, without labels, what they can reach."
         f"{seen}{all_fail}",
         "n_infeasible": n_infeasible,
         "feasible_min_accuracy": feasible or None,
     }
+
+
+def _images(n: int, verb: str, verb_of_many: str, which: str = "") -> str:
+    return f"{plural(n, f'{which}image')} {verb if n == 1 else verb_of_many}"
 
 
 def _feasible_accuracy(found: Found, units: KnownUnits, budget: Fraction) -> Fraction:

@@ -238,9 +238,10 @@ class ConsignCalibrator(Calibrator[Settings, None, Solution]):
         warn_skipped(solution.units.n_skipped, n_seen, solution.units, "{} have no labelled pixel")
         if solution.controlled == 0:  # which raises where there is no lambda-hat
             warn_caller(
-                "lambda_hat_ is 0: one segmentation of each image, about that of the mean of its samples, keeps the "
-                "promise alone, and the sets hold no other. A larger min_accuracy tells more: accuracy_range says from "
-                "samples what makes sense; calibrate for it on new images",
+                "lambda_hat_ is 0: on enough images a single segmentation, about that of the mean of the samples, "
+                "already reaches min_accuracy. So each set is that of one coefficient vector, and its draws are all "
+                "the same. For larger sets choose a higher min_accuracy and calibrate for it on new images; "
+                "accuracy_range tells from samples alone which ones matter",
                 UserWarning,
             )
         return self
@@ -268,7 +269,7 @@ class ConsignCalibrator(Calibrator[Settings, None, Solution]):
         Raises
         ------
         TypeError, ValueError
-            If X is not as described, or an image has a single sample.
+            If X is not as described, an image has a single sample, or a number is NaN or infinite.
 
         See Also
         --------

@@ -132,7 +132,7 @@ def _only(
         if names
         else f"no array '{role}', {words}"
     )
-    raise ValueError(f"{where} has {what}; the arrays without a name that tells are: {shown}")
+    raise ValueError(f"{where} has {what}; arrays that could not be assigned: {shown}")
 
 
 def _files(path: Path) -> list[Path]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from conformask._random import RandomState, as_generator
-from conformask._text import shown
+from conformask._text import plural, shown
 from conformask.datasets._canvas import ALL, VOID, Canvas, Field, Label, Window
 from conformask.datasets._street import COATS, row_of_houses, street_furniture, traffic
 
@@ -28,7 +28,7 @@ _PALETTE = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Scenes:
     """Rendered street scenes with their labels.
 
@@ -52,6 +52,10 @@ class Scenes:
     labels: NDArray[np.uint8]
     class_names: tuple[str, ...]
     palette: NDArray[np.uint8]
+
+    def __repr__(self) -> str:
+        n, height, width = self.labels.shape
+        return f"{type(self).__name__}({plural(n, 'image')} of {height} x {width}, {len(self.class_names)} classes)"
 
 
 def make_scenes(

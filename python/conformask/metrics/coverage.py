@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from conformask import _core
 from conformask._arrays import check_ignore_index, check_masks
+from conformask._bands import MOST_NUMBERS, bands
 from conformask._exact import covered_share, exact_mean, per_pixel, share_of
 from conformask._images import MASKS, in_memory, not_empty, walk
 from conformask.losses import LossLike, as_loss, loss_values
@@ -311,15 +312,19 @@ def _of_images(y_true: Any, masks: Any, ignore_index: int | None, metric: _Metri
 def _labelled(
     y_true: Any, masks: Any, ignore_index: int | None
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.integer[Any]], NDArray[np.bool_]]]:
-    """The set sizes, labels and masks (K, pixels) of the labelled pixels, image by image."""
+    """The set sizes, labels and masks (K, pixels) of the labelled pixels, band by band of each image."""
     index = check_ignore_index(ignore_index)
     for batch, labels, first in _mask_batches(y_true, masks):
-        labels = labels.copy()  # which no other thread writes to
-        _core.mask_coverage(batch, labels, index, first)  # refuses wrong ones
-        for mask, label in zip(batch, labels, strict=True):
-            valid = np.ones(label.shape, bool) if index is None else label != index
-            mask_of_valid = mask[:, valid]
-            yield mask_of_valid.sum(axis=0), label[valid].astype(np.intp), mask_of_valid
+        own = np.empty(labels.shape, labels.dtype)  # which no other thread writes to
+        for band in bands(labels.shape, MOST_NUMBERS):
+            own[band] = labels[band]
+        _core.mask_coverage(batch, own, index, first)  # refuses wrong ones
+        for mask, image in zip(batch, own, strict=True):
+            for band in bands(image.shape, MOST_NUMBERS // len(mask)):
+                label = image[band]
+                valid = np.ones(label.shape, bool) if index is None else label != index
+                mask_of_valid = mask[(slice(None), *band)][:, valid]
+                yield mask_of_valid.sum(axis=0), label[valid].astype(np.intp), mask_of_valid
 
 
 def _mask_batches(

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from conformask._exact import check_alpha, exact_mean
-from conformask._tables import Table, names_and_values
+from conformask._tables import Table
+from conformask._text import lambda_text
 from conformask._units import OnEmpty, check_groups
 from conformask.control import Method, as_method
+from conformask.exceptions import InfeasibleRiskError
 from conformask.losses import LossLike, as_loss
 from conformask.profiles import ScoreProfiles
 
@@ -47,9 +49,11 @@ class GroupRisks:
     >>> from conformask.metrics import GroupRisks
     >>> found = GroupRisks(0.1, ("a", "b"), np.array([0.05, 0.25]), np.array([0.8, 0.9]), np.array([40, 50]))
     >>> print(found)
+    Each group left out of calibration, at alpha = 0.1
     group    risk  lambda-hat  images
     b      0.2500         0.9      50
     a      0.0500         0.8      40
+    The mean risk of the groups is 0.1500. This is a diagnosis: it promises nothing about a new group.
     """
 
     alpha: float
@@ -61,17 +65,23 @@ class GroupRisks:
     def _table(self) -> Table:
         found = zip(self.groups, self.risks, self.lambda_hats, self.n_images, strict=True)
         rows = [
-            (str(group), f"{risk:.4f}", f"{lam:.6g}", f"{n}")
+            (str(group), f"{risk:.4f}", lambda_text(lam), f"{n}")
             for group, risk, lam, n in sorted(found, key=lambda row: -np.nan_to_num(row[1], nan=-1.0))
         ]
-        return Table(f"Groups, each left out of calibration at alpha = {self.alpha:g}", _HEADER, rows)
+        return Table(f"Each group left out of calibration, at alpha = {self.alpha:g}", _HEADER, rows)
+
+    def _conclusion(self) -> str:
+        return (
+            f"The mean risk of the groups is {exact_mean(self.risks):.4f}. This is a diagnosis: it promises nothing "
+            "about a new group."
+        )
 
     def __str__(self) -> str:
-        return self._table().plain()
+        table = self._table()
+        return "\n".join([table.caption, table.plain(), self._conclusion()])
 
     def _repr_html_(self) -> str:
-        rows = [("alpha", f"{self.alpha:g}"), ("mean over groups", f"{exact_mean(self.risks):.4f}")]
-        return f"<div>{names_and_values('Leave one group out', rows).html()}{self._table().html()}</div>"
+        return f"<div>{self._table().html()}<p>{self._conclusion()}</p></div>"
 
 
 _HEADER = ("group", "risk", "lambda-hat", "images")
@@ -114,9 +124,10 @@ def leave_one_group_out(
     Raises
     ------
     InfeasibleRiskError
-        If the images of the others are too few.
+        If the images of the others are too few; the message names the group that is left out.
     TypeError, ValueError
-        If profiles are binned, which know no single image, or there are fewer than two groups.
+        If profiles are binned, which know no single image, or have weights, which say how near images are to those to
+        come: a group that is left out is none of these. If there are fewer than two groups.
 
     See Also
     --------
@@ -145,12 +156,24 @@ def leave_one_group_out(
     distinct, level = list(dict.fromkeys(names)), check_alpha(alpha)
     if len(distinct) < 2:
         raise ValueError(f"groups must hold at least two different ones, got {distinct}")
+    if profiles._sample_weight is not None:
+        raise ValueError(
+            "profiles must be without sample_weight, which says how near images are to those to come, not to a group "
+            "that is left out: make them without"
+        )
     images = profiles._counting(None)
     asked, controlled = as_loss(loss), as_method(method)
     lams, risks, counts = [], [], []
     for group in distinct:
         own = np.array([name == group for name in names])
-        lam = images[~own].lambda_hat(asked, float(level), method=controlled, on_empty=on_empty)
+        try:
+            lam = images[~own].lambda_hat(asked, float(level), method=controlled, on_empty=on_empty)
+        except InfeasibleRiskError as error:
+            advice = "Take a larger alpha, or more images of the other groups"
+            reason = f"without group {group!r}, {error.finding}. {advice}"
+            raise InfeasibleRiskError(
+                error.n_images, error.alpha, error.n_needed, error.unit, error.n_skipped, reason
+            ) from None
         tested = images[own]
         units = tested._units(asked, on_empty)
         lams.append(lam)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conformask._arrays import label_array
+from conformask._bands import MOST_NUMBERS, bands
 from conformask._images import MASKS, not_empty, walk
 from conformask._warnings import warn_caller
 from conformask.kernels import distinct_counts
@@ -55,7 +56,12 @@ def log10_volume(masks: Any, *, average: bool = True) -> float | NDArray[np.floa
             raise ValueError(
                 f"masks must hold (K, H, W) or (K, D, H, W) in image {index} and not be empty, got {batch.shape[1:]}"
             )
-        values.append(log10_of_product(np.bincount(batch[0].sum(axis=0).ravel())))
+        n_classes, *space = batch.shape[1:]
+        n_pixels = np.zeros(n_classes + 1, np.int64)
+        for band in bands(tuple(space), MOST_NUMBERS // n_classes):
+            sizes = batch[(0, slice(None), *band)].sum(axis=0)
+            n_pixels += np.bincount(sizes.ravel(), minlength=n_classes + 1)
+        values.append(log10_of_product(n_pixels))
     return math.fsum(values) / len(values) if average else np.array(values)
 
 

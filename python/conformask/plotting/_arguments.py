@@ -11,19 +11,23 @@ from sklearn.exceptions import NotFittedError
 
 from conformask._arrays import clean_bools
 from conformask._sequences import listed
+from conformask._text import lambda_text
 
 __all__ = [
     "Calibrated",
+    "alpha_text",
     "at_level",
-    "check_opacity",
     "chosen_classes",
     "class_index",
     "grey_ground",
-    "lambda_text",
     "level_text",
+    "opacity_over",
     "plain_array",
     "void_pixels",
 ]
+
+
+_BARE = 0.03  # the ground without an image: dark, so that the darkest colour of a class still stands out
 
 
 class Calibrated(Protocol):
@@ -52,12 +56,12 @@ def at_level(title: str, calibrator: Calibrated | None) -> str:
 
 def level_text(alpha: float, lam: float) -> str:
     """Alpha and lambda-hat, for titles."""
-    return rf"$\alpha$ = {alpha:g}, $\hat\lambda$ = {lambda_text(lam)}"
+    return rf"{alpha_text(alpha)}, $\hat\lambda$ = {lambda_text(lam)}"
 
 
-def lambda_text(lam: float) -> str:
-    """Six digits of lambda, or its distance from 1 where they would read 1."""
-    return f"1 - {1 - lam:.1e}" if 1 - 5e-7 <= lam < 1 else f"{lam:.6g}"
+def alpha_text(alpha: float) -> str:
+    """Alpha, which may be a fraction, for titles and legends."""
+    return rf"$\alpha$ = {float(alpha):g}"
 
 
 def plain_array(name: str, values: ArrayLike, ndim: int) -> NDArray[Any]:
@@ -85,7 +89,7 @@ def void_pixels(
 def grey_ground(image: ArrayLike | None, shape: tuple[int, ...]) -> NDArray[np.float64]:
     """Return the image as grey in [0, 1], so that its colours do not compete with those of classes."""
     if image is None:
-        return np.full(shape, 0.25)
+        return np.full(shape, _BARE)
     array = np.asarray(image)
     if array.shape not in (shape, (*shape, 3)):
         raise ValueError(f"image must have shape {shape} or {(*shape, 3)}, got {array.shape}")
@@ -97,10 +101,11 @@ def grey_ground(image: ArrayLike | None, shape: tuple[int, ...]) -> NDArray[np.f
     return np.asarray(grey, np.float64)
 
 
-def check_opacity(opacity: float) -> None:
-    """Refuses an opacity outside (0, 1]."""
+def opacity_over(image: ArrayLike | None, opacity: float) -> float:
+    """The opacity given, in (0, 1], over an image; without one there is nothing to show through."""
     if not 0 < opacity <= 1:
         raise ValueError(f"opacity must lie in (0, 1], got {opacity}")
+    return 1.0 if image is None else opacity
 
 
 def class_index(argument: str, given: int | str, names: list[str]) -> int:

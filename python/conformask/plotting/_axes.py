@@ -13,7 +13,18 @@ from numpy.typing import ArrayLike, NDArray
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["colour_bar", "frameless", "import_pyplot", "new_axes", "one_colour", "panel_axes"]
+__all__ = [
+    "colour_bar",
+    "fit_figure",
+    "frameless",
+    "import_pyplot",
+    "new_axes",
+    "one_colour",
+    "panel_axes",
+    "say_empty",
+]
+
+_HIGHEST = 4.8  # inches: tall panels become narrow
 
 
 def import_pyplot() -> ModuleType:
@@ -41,15 +52,17 @@ def panel_axes(
     aspect: float,
     per: str = "class",
     title: str | None = None,
+    beside: float = 0.0,
 ) -> NDArray[Any]:
-    """The first n of the axes given, or those of a new figure."""
+    """The first n of the axes given, or those of a new figure, with some inches for a legend beside them."""
     pyplot = import_pyplot()
     if n_columns < 1:
         raise ValueError(f"n_columns must be at least 1, got {n_columns}")
     if axes is None:
         columns = min(n, n_columns)
         rows = math.ceil(n / columns)
-        size = (3.2 * columns, (3.2 / aspect + 0.35) * rows)
+        height = min(3.2 / aspect, _HIGHEST)
+        size = (max(height * aspect, 1.0) * columns + beside, (height + 0.35) * rows)
         figure, axes = pyplot.subplots(rows, columns, figsize=size, layout="compressed", squeeze=False)
         if title is not None:
             figure.suptitle(title, fontsize="medium")
@@ -59,6 +72,24 @@ def panel_axes(
     for unused in flat[n:]:
         unused.set_axis_off()
     return flat[:n]
+
+
+def fit_figure(ax: Axes) -> None:
+    """Make the figure of axes, a new one, as large as what it holds: no title is cut, no margin empty."""
+    from matplotlib.figure import Figure
+
+    figure = ax.get_figure()
+    assert isinstance(figure, Figure)
+    figure.draw_without_rendering()
+    box = figure.get_tightbbox()
+    figure.set_size_inches(box.width + 0.1, box.height + 0.1)
+
+
+def say_empty(ax: Axes, words: str) -> None:
+    """Say in axes without ticks why they are empty."""
+    ax.text(0.5, 0.5, words, transform=ax.transAxes, ha="center", va="center")
+    ax.set_xticks([])
+    ax.set_yticks([])
 
 
 def frameless(ax: Axes) -> Axes:
@@ -76,10 +107,10 @@ def one_colour(where: NDArray[np.bool_], colour: ArrayLike, opacity: float = 1.0
     return rgba
 
 
-def colour_bar(ax: Axes, drawn: Any, ticks: Sequence[int] | None) -> Axes:
-    """The axes of a new colour bar, to the right."""
+def colour_bar(ax: Axes, drawn: Any, ticks: Sequence[int] | None, ground: float = 1.0) -> Axes:
+    """The axes of a new colour bar, to the right; a transparent end shows a grey."""
     bar = ax.inset_axes((1.02, 0, 0.035, 1))
-    bar.set_facecolor("0.4")  # seen through the transparent end: the grey image
+    bar.set_facecolor(f"{ground}")
     figure = ax.get_figure()
     assert figure is not None
     figure.colorbar(drawn, cax=bar, ticks=ticks)

@@ -79,47 +79,112 @@ def draw_legend(
     ax: Axes,
     names: list[str],
     colours: NDArray[np.float64],
-    present: NDArray[np.bool_],
+    pixels: NDArray[np.int64],
     *,
     several: bool,
     void: bool,
+    others: float | None = None,
 ) -> None:
-    """Name the classes that are present, and what stripes and grey mean, beside the plot."""
+    """Name the classes that have pixels, and what stripes and greys mean, beside the plot.
+
+    `others` is the grey of classes that are not drawn.
+    """
     from matplotlib.patches import Patch
 
     patches = class_patches(len(names), names, colours)
-    handles = [patches[k] for k in np.flatnonzero(present)]
+    last = []
     if several:
-        handles.append(Patch(facecolor="white", edgecolor="0.25", hatch="////", label="several possible"))
-    _beside(ax, [*handles, void_patch()] if void else handles)
+        last.append(Patch(facecolor="white", edgecolor="0.25", hatch="////", label="several possible"))
+    if others is not None:
+        last.append(Patch(color=(others,) * 3, label="other classes"))
+    _beside(ax, patches, [*last, void_patch()] if void else last, pixels)
 
 
 def legend_beside(ax: Axes, shades: dict[str, NDArray[np.float64]], *, void: bool) -> None:
     """Name colours to the right of the axes."""
     handles = class_patches(len(shades), list(shades), np.stack([*shades.values()]))
-    _beside(ax, [*handles, void_patch()] if void else handles)
+    _legend(ax, [*handles, void_patch()] if void else handles, (1, 1), (4, 0))
 
 
 def key_to_panels(*, void: bool) -> str:
     """What colours mean in the panels of classes: they have one title, and no room for a legend each."""
-    return f"full colour: this class alone; light: one of several{'; flat grey: void' if void else ''}"
+    return (
+        f"full colour: this class alone in the set; light: among others{'; flat grey: void' if void else ''}"
+    )
 
 
-def legend_below(ax: Axes, handles: Sequence[Artist], *, ncols: int = 1) -> None:
+def legend_below(ax: Axes, handles: Sequence[Artist]) -> None:
     """Draw a legend below the axes, where it covers neither data nor the name of the axis."""
     size = ax.xaxis.label.get_fontproperties().get_size_in_points()
     points = 11 + 2.5 * size if ax.get_xlabel() else 5  # ticks, their numbers, the name
+    figure = ax.get_figure()
+    assert figure is not None
+    room = 72 * ax.get_window_extent().width / figure.dpi / (0.833 * size)
+    lines = math.ceil(len(handles) / 2)
+    ncols = 2 if _columns_width(handles, {handle: _width(handle) for handle in handles}, lines) <= room else 1
     _legend(ax, handles, (0, 0), (0, -points), ncols=ncols, borderpad=0, fontsize="small")
 
 
-def _beside(ax: Axes, handles: Sequence[Artist]) -> None:
-    """Draw a legend to the right of the axes, in as many columns as keep it about as low as they are."""
+def _beside(ax: Axes, classes: list[Patch], last: list[Patch], pixels: NDArray[np.int64]) -> None:
+    """Draw a legend to the right of the axes, in columns about as high as they are.
+
+    What most of their width does not hold is counted: the classes with the fewest pixels.
+    """
     from matplotlib import rcParams
+    from matplotlib.patches import Patch
 
     figure = ax.get_figure()
     assert figure is not None
-    lines = 72 * ax.get_window_extent().height / figure.dpi / (1.45 * rcParams["font.size"])
-    _legend(ax, handles, (1, 1), (4, 0), ncols=math.ceil(len(handles) / max(1.0, lines)))
+    em = rcParams["font.size"]  # points
+    box = ax.get_window_extent()
+    width = 72 * box.width / figure.dpi / em
+    shape = abs(float(np.diff(ax.get_ylim())[0])), abs(float(np.diff(ax.get_xlim())[0]))
+    free = max(0.0, 1 - box.height * shape[1] / (box.width * shape[0]))  # share that a tall picture leaves
+    is_tall = free > 0.4
+    room = (0.75 * free if is_tall else 0.72) * width - 2  # without the margins
+    lines = max(1, int(72 * box.height / figure.dpi / (1.45 * em)))
+    for handle in classes:
+        handle.set_label(_shortened(str(handle.get_label()), max(20, int((room - 4) / 0.6))))
+    by_pixels = np.argsort(-pixels, kind="stable")[: np.count_nonzero(pixels)]
+    handles = [*(classes[k] for k in np.sort(by_pixels)), *last]
+    more = Patch(visible=False, label=f"... and {len(classes)} more")
+    widths = {handle: _width(handle) for handle in [*handles, more]}
+    if _columns_width(handles, widths, lines) > room:
+        lines = max(6, lines)
+    for hidden in range(1, len(by_pixels)):
+        if len(handles) <= lines or _columns_width(handles, widths, lines) <= room:
+            break
+        more.set_label(f"... and {hidden} more")
+        handles = [*(classes[k] for k in np.sort(by_pixels[:-hidden])), more, *last]
+    # A long legend hangs from the top, into the room that the picture leaves below; a tall picture makes room.
+    taken = (_columns_width(handles, widths, lines) + 2) / width
+    across = min(0.5, max(0.0, 1 - taken / free)) if is_tall else 0.5
+    ax.set_anchor((across, 1.0 if len(handles) > 0.6 * lines else 0.5))
+    _legend(ax, handles, (1, 1), (4, 0), ncols=math.ceil(len(handles) / lines))
+
+
+def _shortened(name: str, longest: int) -> str:
+    """A name without its middle if it is too long: names often differ at the end."""
+    end = longest // 3
+    return (
+        name if len(name) <= longest else f"{name[: longest - end - 1]}\N{HORIZONTAL ELLIPSIS}{name[-end:]}"
+    )
+
+
+def _width(handle: Artist) -> float:
+    """How wide an entry of a legend is, in sizes of its font: the colour, the text, a gap."""
+    from matplotlib.textpath import TextPath
+
+    text = str(handle.get_label())
+    ends = TextPath((0, 0), text, size=1).vertices[:, 0] if text.strip() else [0.0]
+    return 4.8 + float(np.max(ends))
+
+
+def _columns_width(handles: Sequence[Artist], widths: dict[Artist, float], lines: int) -> float:
+    """How wide the columns are of a legend of that many lines."""
+    columns = math.ceil(len(handles) / lines)
+    parts = [handles[i * len(handles) // columns : (i + 1) * len(handles) // columns] for i in range(columns)]
+    return sum(max(widths[handle] for handle in part) for part in parts)
 
 
 def _legend(

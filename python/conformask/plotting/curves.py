@@ -8,15 +8,20 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from conformask._text import lambda_text
 from conformask.control import CRC, Method, as_method
-from conformask.plotting._arguments import lambda_text
-from conformask.plotting._axes import new_axes
+from conformask.plotting._arguments import alpha_text
+from conformask.plotting._axes import new_axes, say_empty
 from conformask.plotting._legend import legend_below
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from conformask._units import Units
+
 __all__ = ["plot_risk_curve"]
+
+_FORMULA = r"$\alpha - (1 - \alpha)/n$"
 
 
 class _Fitted(Protocol):
@@ -34,6 +39,7 @@ class _Fitted(Protocol):
     def n_images_(self) -> int: ...
     def risk_limit(self, alpha: float | None = None) -> float: ...
     def risk_curve(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
+    def _units(self) -> Units | None: ...
 
 
 def plot_risk_curve(
@@ -48,7 +54,8 @@ def plot_risk_curve(
 
     The curve is a falling step function. Lambda-hat is the smallest lambda at which it is at or
     below :math:`\alpha - (1 - \alpha) / n`, which makes the expected risk of a new image at most
-    :math:`\alpha`. With groups n counts groups, and with weights it is their sum.
+    :math:`\alpha`. With groups n counts groups, and with weights it is their sum. Where n is too small
+    for :math:`\alpha`, no risk is low enough: the legend says so, and full sets are marked as such.
 
     Parameters
     ----------
@@ -58,10 +65,11 @@ def plot_risk_curve(
     alpha : float, optional
         The risk level, in (0, 1); by default the calibrator's, whose lambda-hat is then marked.
     n_images : int, optional
-        Number of calibration images, for the bound; by default the calibrator's.
+        Number of calibration images, for the limit; by default the calibrator's.
     xscale : {"auto", "linear", "log"}, default="auto"
         "log" spreads the axis towards its right end, where a good model has all its action:
-        0, 0.9, 0.99 and 0.999 are then equally far apart. "auto" takes it if it helps.
+        0, 0.9, 0.99 and 0.999 are then equally far apart, and the name of the axis says that it is
+        not linear. "auto" takes it if it helps.
     ax : matplotlib Axes, optional
         Where to draw; by default, on a new figure.
 
@@ -102,41 +110,52 @@ def plot_risk_curve(
     if xscale not in ("auto", "linear", "log"):
         raise ValueError(f"xscale must be 'auto', 'linear' or 'log', got {xscale!r}")
     lambdas, risks, marked = _curve(calibrator_or_curve, alpha)
-    weighted: float | None = None
-    allowed_by = "the weights"
+    limit = None if alpha is None or not n_images else float(alpha - (1 - alpha) / n_images)
+    words, count = _FORMULA, f"{n_images}"
     if not isinstance(calibrator_or_curve, tuple | list):
         alpha = calibrator_or_curve.alpha if alpha is None else alpha
         if n_images is None:
-            n_images, weighted = calibrator_or_curve.n_images_, calibrator_or_curve.risk_limit(alpha)
-            method = as_method(calibrator_or_curve.method)
-            allowed_by = allowed_by if isinstance(method, CRC) else type(method).__name__
+            n_images, limit, words, count = _limit(calibrator_or_curve, alpha)
+    alpha = None if alpha is None else float(alpha)
     ax = new_axes(ax)
+    ax.set_title(r"Empirical risk for each $\lambda$")
     ax.set_xlabel(r"$\lambda$")
     ax.set_ylabel("empirical risk")
     ax.spines[["top", "right"]].set_visible(False)
     if n_images == 0:
-        ax.text(0.5, 0.5, "no calibration images", transform=ax.transAxes, ha="center", va="center")
-        ax.set_xticks([])
-        ax.set_yticks([])
+        say_empty(ax, "no calibration images")
         return ax
     ax.step(lambdas, risks, where="post", color="#1f4e79", lw=1.8, label="empirical risk")
     if alpha is not None:
-        ax.axhline(alpha, color="#c0392b", lw=1.3, label=rf"$\alpha$ = {alpha:g}")
-    if alpha is not None and n_images is not None:
-        limit = alpha - (1 - alpha) / n_images
-        text = rf"$\alpha - (1 - \alpha)/n$ = {limit:.4g}, n = {n_images}"
-        if weighted is not None and abs(weighted - limit) > 1e-12:
-            limit, text = weighted, f"risk allowed by {allowed_by} = {weighted:.4g}, n = {n_images}"
-        ax.axhline(limit, color="#c0392b", lw=1.1, ls=(0, (5, 3)), label=text)
+        ax.axhline(alpha, color="#c0392b", lw=1.3, label=alpha_text(alpha))
+    if limit is not None:
+        text = f"{words} = {limit:.4g}, n = {count}"
+        if limit >= 0:
+            ax.axhline(limit, color="#c0392b", lw=1.1, ls=(0, (5, 3)), label=text)
+        else:
+            ax.plot([], [], " ", label=f"infeasible: {text}")
     if marked is not None:
         lam, risk = marked
         ax.axvline(lam, color="#444444", lw=1, ls=":")
-        text = rf"$\hat\lambda$ = {lambda_text(lam)}, risk {risk:.4g}"
-        ax.plot([lam], [risk], "o", color="#444444", ms=6, label=text)
+        full = " (full sets)" if limit is not None and limit < 0 else ""
+        text = rf"$\hat\lambda$ = {lambda_text(lam)}{full}, risk {risk:.4g}"
+        # Not clipped: lambda-hat may lie at an end of the axis.
+        ax.plot([lam], [risk], "o", color="#444444", ms=6, label=text, clip_on=False, zorder=3)
     _scale_lambda(ax, lambdas, risks, xscale)
     ax.set_ylim(0, 1.08 * max(float(risks.max()), alpha or 0, 1e-3))
-    legend_below(ax, ax.get_legend_handles_labels()[0], ncols=2)
+    legend_below(ax, ax.get_legend_handles_labels()[0])
     return ax
+
+
+def _limit(calibrator: _Fitted, alpha: float) -> tuple[int, float, str, str]:
+    """Return n, the limit for the calibration risk, what to call it, and n with what it counts."""
+    n, limit, units = calibrator.n_images_, calibrator.risk_limit(alpha), calibrator._units()
+    method = as_method(calibrator.method)
+    count = f"{n} groups" if units is not None and units.grouped else f"{n} images"
+    if not isinstance(method, CRC):
+        return n, limit, f"limit for the mean calibration risk by {type(method).__name__}", count
+    by_formula = n > 0 and abs(limit - float(alpha - (1 - alpha) / n)) <= 1e-12
+    return n, limit, _FORMULA if by_formula else "limit for the mean calibration risk", count
 
 
 def _curve(
@@ -153,7 +172,7 @@ def _curve(
         )
     else:
         pair = source.risk_curve()
-        if alpha is None or alpha == source.alpha:
+        if alpha is None or float(alpha) == float(source.alpha):
             marked = (float(source.lambda_hat_), float(source.risk_))
     if len(pair) != 2:
         raise ValueError(f"calibrator_or_curve must be a pair (lambdas, risks), got {len(pair)} members")
@@ -188,6 +207,25 @@ def _scale_lambda(ax: Axes, lambdas: NDArray[np.float64], risks: NDArray[np.floa
 
     ax.set_xscale("function", functions=(forward, inverse))
     ax.set_xlim(min(0.0, float(lambdas[0])), end)
-    ticks = [0.0, 0.5] + [end - 10.0**-d for d in range(1, decades + 1)] + [end]
-    ax.set_xticks(ticks, [f"{tick:.7g}" for tick in ticks])
+    ax.set_xlabel(rf"$\lambda$ (not linear: spread towards {end:g})")
+    nines = [end - 10.0**-d for d in range(1, decades + 1)]
+    ticks = _apart(ax, [(tick, float(forward(tick)), f"{tick:.7g}") for tick in (0.0, end, *nines, 0.5)])
+    ax.set_xticks(*zip(*sorted(ticks.items()), strict=True))
     ax.minorticks_off()
+
+
+def _apart(ax: Axes, wished: list[tuple[float, float, str]]) -> dict[float, str]:
+    """Return the ticks whose texts do not touch those before, given values, places and texts."""
+    figure = ax.get_figure()
+    assert figure is not None
+    size = ax.xaxis.get_ticklabels()[0].get_fontproperties().get_size_in_points()
+    points = 72 * ax.get_window_extent().width / figure.dpi
+    whole = wished[1][1] - wished[0][1]  # both ends come first
+    taken: list[tuple[float, float]] = []
+    chosen = {}
+    for value, place, text in wished:
+        middle, half = points * (place - wished[0][1]) / whole, size * (0.32 * len(text) + 0.4)
+        if all(middle + half <= left or middle - half >= right for left, right in taken):
+            taken.append((middle - half, middle + half))
+            chosen[value] = text
+    return chosen

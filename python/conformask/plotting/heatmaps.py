@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from conformask.plotting._arguments import (
     Calibrated,
     at_level,
-    check_opacity,
     grey_ground,
+    opacity_over,
     plain_array,
     void_pixels,
 )
@@ -46,8 +46,8 @@ def plot_varisco(
 ) -> Axes:
     """Draw the varisco heatmap of one image: how many classes each pixel may have.
 
-    Pixels whose set holds one class are left transparent, so that the image, in grey, shows where
-    the model is sure. The brighter a pixel, the more classes its set holds.
+    Pixels whose set holds one class are left transparent: the image shows there, in grey. The
+    brighter a pixel, the more classes its set holds.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def plot_varisco(
     ignore_index : int or None, default=255
         The label of void pixels.
     opacity : float, default=0.9
-        Opacity of the coloured pixels, in (0, 1].
+        Opacity of the coloured pixels over the image, in (0, 1]; without an image they are opaque.
     cmap : str or Colormap, default="inferno"
         A sequential colour map; its darkest part is left out, to stand out from the image.
     colorbar : bool, default=True
@@ -113,12 +113,13 @@ def plot_varisco(
     [1, 2, 3, 4]
     """
     heatmap = plain_array("heatmap", heatmap, 2)
-    check_opacity(opacity)
+    opacity = opacity_over(image, opacity)
     counts = _counts(heatmap, n_classes)
     if vmax is not None and not vmax >= 1:
         raise ValueError(f"vmax must be at least 1, got {vmax}")
     void = void_pixels(labels, ignore_index, heatmap.shape)
     backdrop = grey_ground(image, heatmap.shape)
+    behind = None if not colorbar else float(backdrop.flat[0]) if image is None else 0.4  # of the colour bar
     title = at_level(
         "Classes in the set of each pixel" if counts is not None else "Varisco heatmap", calibrator
     )
@@ -126,11 +127,13 @@ def plot_varisco(
     ax.imshow(backdrop, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     seen = ~void if not void.all() else void  # what lies under void must not stretch the scale
     if counts is None:
-        _draw_continuous(ax, heatmap, float(heatmap[seen].max()), cmap, opacity, colorbar)
+        _draw_continuous(
+            ax, heatmap, (float(heatmap[seen].min()), float(heatmap[seen].max())), cmap, opacity, behind
+        )
     else:
         ends = int(counts[seen].min()), int(counts[seen].max()) if vmax is None else vmax
         more = vmax is not None and (n_classes is None or vmax < n_classes)
-        _draw_counts(ax, counts, ends, more, cmap, opacity, colorbar)
+        _draw_counts(ax, counts, ends, more, cmap, opacity, behind)
     if void.any():
         ax.imshow(one_colour(void, (VOID_GREY,) * 3), interpolation="nearest")
         if legend:
@@ -177,7 +180,7 @@ def _draw_counts(
     more: bool,
     cmap: str | Colormap,
     opacity: float,
-    colorbar: bool,
+    behind: float | None,
 ) -> None:
     """Draw counts on a scale that ends at `ends`; `more` says that the last colour stands for larger ones, too."""
     from matplotlib.colors import BoundaryNorm, ListedColormap
@@ -189,9 +192,9 @@ def _draw_counts(
     norm = BoundaryNorm(np.arange(first, top + 2) - 0.5, len(colours))
     shown = np.clip(counts, first, top)
     drawn = ax.imshow(shown, cmap=ListedColormap(colours), norm=norm, interpolation="nearest")
-    if colorbar:
+    if behind is not None:
         ticks = _ticks(first, top)
-        bar = colour_bar(ax, drawn, ticks)
+        bar = colour_bar(ax, drawn, ticks, behind)
         bar.set_yticks(ticks, [str(tick) for tick in ticks[:-1]] + [f"{'≥' if more else ''}{top}"])
         bar.set_ylabel("classes in the set")
 
@@ -205,13 +208,23 @@ def _ticks(first: int, top: int) -> list[int]:
 
 
 def _draw_continuous(
-    ax: Axes, heatmap: NDArray[Any], top: float, cmap: str | Colormap, opacity: float, colorbar: bool
+    ax: Axes,
+    heatmap: NDArray[Any],
+    ends: tuple[float, float],
+    cmap: str | Colormap,
+    opacity: float,
+    behind: float | None,
 ) -> None:
     from matplotlib.colors import ListedColormap
 
     t = np.linspace(0, 1, 256)
     shades = _upper_part(cmap)(t)
     shades[:, 3] = opacity * t
-    drawn = ax.imshow(heatmap, cmap=ListedColormap(shades), vmin=0, vmax=top or 1.0, interpolation="nearest")
-    if colorbar:
-        colour_bar(ax, drawn, None).set_ylabel("relative size of the set")
+    drawn = ax.imshow(
+        heatmap, cmap=ListedColormap(shades), vmin=0, vmax=ends[1] or 1.0, interpolation="nearest"
+    )
+    if behind is not None:
+        bar = colour_bar(ax, drawn, None, behind)
+        bar.set_ylabel("relative size of the set")
+        if 0 < ends[0] < ends[1]:
+            bar.set_ylim(ends)  # no set is smaller

@@ -11,14 +11,14 @@ from numpy.typing import ArrayLike, NDArray
 from conformask.plotting._arguments import (
     Calibrated,
     at_level,
-    check_opacity,
     chosen_classes,
     class_index,
     grey_ground,
+    opacity_over,
     plain_array,
     void_pixels,
 )
-from conformask.plotting._axes import frameless, new_axes, panel_axes
+from conformask.plotting._axes import fit_figure, frameless, new_axes, panel_axes
 from conformask.plotting._legend import draw_legend, key_to_panels, legend_beside, names_and_colours
 from conformask.plotting._palette import VOID_GREY
 
@@ -50,14 +50,15 @@ def plot_masks(
     A pixel with one class has the plain colour of the class. Diagonal stripes carry the colours of
     all classes in the set: pink and purple stripes read "sidewalk or road". Pixels with no class
     stay bare. Where sets are large, `classes` picks what is asked about: all other classes together
-    are then one stripe through which the image shows.
+    are then one stripe through which the image shows, as the title and the legend say. The legend
+    counts the classes with the fewest pixels if it has no room for their names.
 
     Parameters
     ----------
     mask : array-like of bool, shape (K, H, W)
         Which classes each pixel holds, as ``calibrator.predict(X)[i]``.
     image : array-like, shape (H, W) or (H, W, 3), optional
-        The image beneath, uint8 or floating in [0, 1].
+        The image beneath, uint8 or floating in [0, 1]. Without it the ground is dark.
     classes : sequence of int or str, optional
         The classes to draw, by index or name; by default all.
     class_names : sequence of str, length K, optional
@@ -72,7 +73,7 @@ def plot_masks(
     background : int or str, optional
         A class to leave without colour, so that the image shows through.
     opacity : float, default=0.85
-        Opacity of the classes over the image, in (0, 1].
+        Opacity of the classes over the image, in (0, 1]; without an image they are opaque.
     legend : bool, default=True
         Whether to name the classes that occur, and void, to the right.
     calibrator : fitted calibrator, optional
@@ -110,7 +111,7 @@ def plot_masks(
     ['road', 'sidewalk', 'several possible']
     """
     mask, names, colours = _classes(mask, class_names, palette)
-    check_opacity(opacity)
+    opacity = opacity_over(image, opacity)
     drawn = sorted({*chosen_classes(classes, names)})
     if background is not None:
         bare = class_index("background", background, names)
@@ -118,7 +119,10 @@ def plot_masks(
     shape = mask.shape[1:]
     void = void_pixels(labels, ignore_index, shape)
     ground = np.repeat(grey_ground(image, shape)[..., None], 3, axis=2)
-    title = at_level("Labels in the set of each pixel", calibrator)
+    hidden: NDArray[np.bool_] = np.array(mask.any((1, 2)) if classes is not None else [False] * len(mask))
+    hidden[drawn if background is None else [*drawn, bare]] = False
+    words = "Labels in the set of each pixel" + (", other classes hidden" if hidden.any() else "")
+    title = at_level(words, calibrator)
     shown = np.concatenate([mask[drawn], np.delete(mask, drawn, axis=0).any(0, keepdims=True)])
     enlarge = max(1, round(960 / max(shape)))
     fine = np.repeat(np.repeat(ground, enlarge, 0), enlarge, 1)
@@ -130,8 +134,9 @@ def plot_masks(
     ax.imshow(fine, extent=(-0.5, shape[1] - 0.5, shape[0] - 0.5, -0.5))
     if legend:
         several = bool(((shown.sum(0) > 1) & ~void).any())
-        present = np.isin(np.arange(len(mask)), drawn) & (mask & ~void).any((1, 2))
-        draw_legend(ax, names, colours, present, several=several, void=bool(void.any()))
+        pixels = np.where(np.isin(np.arange(len(mask)), drawn), (mask & ~void).sum((1, 2)), 0)
+        others = float(ground.mean()) if hidden.any() else None
+        draw_legend(ax, names, colours, pixels, several=several, void=bool(void.any()), others=others)
     ax.set_title(title)
     return frameless(ax)
 
@@ -150,10 +155,11 @@ def plot_may_be(
     calibrator: Calibrated | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw where one class may be: surely, possibly, surely not.
+    """Draw where one class may be: alone in the set, among others, not in the set.
 
     Its full colour marks the pixels whose set holds this class alone; a light tint, those whose set
-    holds others as well. The bare image is where the class is excluded.
+    holds others as well. The image is bare where the set lacks the class. Even a set of one class may
+    be wrong: alpha limits the mean loss, not that of a pixel.
 
     Parameters
     ----------
@@ -164,7 +170,7 @@ def plot_may_be(
     image, class_names, palette, labels, ignore_index, calibrator, ax
         As for :func:`plot_masks`.
     opacity : float, default=0.92
-        Opacity of the colours over the image, in (0, 1].
+        Opacity of the colours over the image, in (0, 1]; without an image they are opaque.
     legend : bool, default=True
         Whether to say what the colours mean, to the right.
 
@@ -194,10 +200,10 @@ def plot_may_be(
     >>> mask = np.array([[[True, True]], [[False, True]]])  # the right pixel holds both classes
     >>> ax = plot_may_be(mask, "road", class_names=["road", "sidewalk"])
     >>> [text.get_text() for text in ax.get_legend().get_texts()]
-    ['road', 'road or others']
+    ['only road', 'road or another class']
     """
     mask, names, colours = _classes(mask, class_names, palette)
-    check_opacity(opacity)
+    opacity = opacity_over(image, opacity)
     k = class_index("label", label, names)
     void = void_pixels(labels, ignore_index, mask.shape[1:])
     ground = grey_ground(image, mask.shape[1:])
@@ -205,7 +211,7 @@ def plot_may_be(
     ax = new_axes(ax, void.shape)
     _draw_may_be(ax, mask, k, ground, colours[k], opacity, void)
     if legend:
-        shades = {names[k]: colours[k], f"{names[k]} or others": _tint(colours[k])}
+        shades = {f"only {names[k]}": colours[k], f"{names[k]} or another class": _tint(colours[k])}
         legend_beside(ax, shades, void=bool(void.any()))
     ax.set_title(title)
     return ax
@@ -225,7 +231,7 @@ def plot_mask_panels(
     calibrator: Calibrated | None = None,
     axes: ArrayLike | None = None,
 ) -> NDArray[Any]:
-    """Draw a multi-labeled mask class by class: surely, possibly, surely not.
+    """Draw a multi-labeled mask class by class: alone in the set, among others, not in the set.
 
     Each panel is that of :func:`plot_may_be`: full colour where the set holds this class alone, a
     light tint where it holds others as well. The title of a new figure says so.
@@ -239,7 +245,7 @@ def plot_mask_panels(
     classes : sequence of int or str, optional
         The classes to draw, by index or name, in this order; by default all.
     opacity : float, default=0.92
-        Opacity of the colours over the image, in (0, 1].
+        Opacity of the colours over the image, in (0, 1]; without an image they are opaque.
     n_columns : int, default=4
         Panels in a row of a new figure.
     calibrator : fitted calibrator, optional
@@ -274,7 +280,7 @@ def plot_mask_panels(
     ['road', 'sidewalk']
     """
     mask, names, colours = _classes(mask, class_names, palette)
-    check_opacity(opacity)
+    opacity = opacity_over(image, opacity)
     chosen = chosen_classes(classes, names)
     void = void_pixels(labels, ignore_index, mask.shape[1:])
     ground = grey_ground(image, mask.shape[1:])
@@ -283,6 +289,8 @@ def plot_mask_panels(
     for k, ax in zip(chosen, panels, strict=True):
         _draw_may_be(ax, mask, k, ground, colours[k], opacity, void)
         ax.set_title(names[k])
+    if axes is None:
+        fit_figure(panels[0])
     return panels
 
 

@@ -1,4 +1,4 @@
-"""What evaluation reports: the risk of each class, and what each alpha costs."""
+"""What evaluation reports: the risk of each class, and risk and set size for each alpha."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from conformask.plotting._arguments import chosen_classes, level_text
-from conformask.plotting._axes import import_pyplot
+from conformask.plotting._axes import import_pyplot, say_empty
 from conformask.plotting._legend import legend_below
 from conformask.report import RiskReport
 
@@ -30,9 +30,11 @@ def plot_class_risk(
 ) -> Axes:
     """Draw which classes the sets miss: the miss rate of each, with its interval, and the mean size of its sets.
 
-    The guarantee is about all pixels together: rare and small classes may be missed far more often.
-    The dashed line is the share of all pixels that is missed. The columns to the right tell the mean
-    number of classes in the sets of the class's pixels, and how many images have the class.
+    Alpha limits the mean loss, not each class's miss rate: rare and small classes may be missed far
+    more often. Rates and sizes of a class are means over the images that contain it, or over their
+    groups. The dashed line is the share of pixels that is missed, whatever their class, as the mean
+    over all images (groups). The columns to the right tell the mean number of classes in the sets of
+    the class's pixels, and how many images contain the class.
 
     Parameters
     ----------
@@ -62,7 +64,7 @@ def plot_class_risk(
 
     See Also
     --------
-    plot_alpha_sweep : What each alpha costs.
+    plot_alpha_sweep : Risk and set size for each alpha.
     conformask.FalseNegativeLoss : Controls the miss rate of chosen classes.
 
     Examples
@@ -85,18 +87,20 @@ def plot_class_risk(
         chosen.sort(key=lambda k: np.inf if np.isnan(rows[k].miss_rate) else -rows[k].miss_rate)
     rows = [rows[k] for k in chosen]
     if ax is None:
-        ax = import_pyplot().subplots(figsize=(6.4, 0.28 * len(rows) + 1.6), layout="constrained")[1]
+        ax = import_pyplot().subplots(figsize=(6.4, 0.28 * len(rows) + 1.8), layout="constrained")[1]
     rates, low, high = np.array([(row.miss_rate, *row.miss_rate_interval) for row in rows], np.float64).T
     place, overall = np.arange(len(rows)), 1 - report.coverage
-    ax.axvline(overall, color=_RED, lw=1.2, ls=(0, (5, 3)), label=f"all pixels: {overall:.3g}")
+    units = "images" if report.n_groups is None else "groups"
     ax.hlines(place, low, high, color=_BLUE, lw=4, alpha=0.3)
     ax.plot(rates, place, "o", color=_BLUE, ms=5.5, clip_on=False, zorder=3)
     ax.set_xlim(0, min(1.0, 1.05 * float(np.nanmax([*rates, *high, overall, 1e-3]))))
     ax.set_ylim(len(rows) - 0.4, -0.6)
     ax.set_yticks(place, [row.name for row in rows])
     ax.set_xlabel(f"miss rate of the class ({100 * report.interval_level:g} % interval)")
-    _column(ax, 4.4, "set size", ["" if np.isnan(row.set_size) else f"{row.set_size:.2f}" for row in rows])
-    _column(ax, 8.8, "images", [str(row.n_images) for row in rows])
+    _column(
+        ax, 4.4, "mean\nset size", ["" if np.isnan(row.set_size) else f"{row.set_size:.2f}" for row in rows]
+    )
+    _column(ax, 8.8, "images\nwith it", [str(row.n_images) for row in rows])
     for y in np.flatnonzero(np.isnan(rates)):
         ground = {"facecolor": "white", "edgecolor": "none", "pad": 2}
         ax.annotate(
@@ -106,19 +110,22 @@ def plot_class_risk(
     ax.set_axisbelow(True)
     ax.tick_params(axis="y", length=0)
     ax.spines[["top", "right", "left"]].set_visible(False)
-    ax.set_title(
-        f"Pixels of each class that the sets miss\n{level_text(report.alpha, report.lambda_hat)}", pad=18
-    )
-    legend_below(ax, ax.get_legend_handles_labels()[0])
+    level = level_text(report.alpha, report.lambda_hat)
+    ax.set_title(f"Miss rate of each class, mean over its {units}\n{level}", pad=32)
+    if not np.isnan(overall):
+        label = f"pixels of any class, mean over {units}: {overall:.3g}"
+        ax.axvline(overall, color=_RED, lw=1.2, ls=(0, (5, 3)), label=label)
+        legend_below(ax, ax.get_legend_handles_labels()[0])
     return ax
 
 
 def plot_alpha_sweep(report: RiskReport, *, axes: ArrayLike | None = None) -> NDArray[Any]:
-    """Draw what each alpha costs: the risk on the images evaluated, and the mean size of the sets.
+    """Draw risk and set size for each alpha: the risk on the images evaluated, and the mean size of the sets.
 
     The dashed line is risk = alpha: the guarantee is that the expected risk lies on it or below. The
     risk of one test set scatters around its expectation, as its interval tells. A hollow point is an
-    alpha that the calibration images were too few for: its sets are full.
+    alpha that the calibration images were too few for: its sets are full, and miss nothing. Where no
+    image counts, the picture says so.
 
     Parameters
     ----------
@@ -170,13 +177,28 @@ def plot_alpha_sweep(report: RiskReport, *, axes: ArrayLike | None = None) -> ND
     alphas, risks, low, high, sizes = np.array(
         [(p.alpha, p.empirical_risk, *p.interval, p.activation_ratio) for p in points], np.float64
     ).T
-    above.plot(alphas, alphas, color=_RED, lw=1.2, ls=(0, (5, 3)), marker="none", label=r"risk = $\alpha$")
-    interval = f"{100 * points[0].interval_level:g} % interval"
-    above.vlines(alphas, low, high, color=_BLUE, lw=4, alpha=0.3, label=interval)
-    above.plot(alphas, risks, "-o", color=_BLUE, lw=1.4, ms=5, label="risk")
-    below.plot(alphas, sizes, "-o", color=_BLUE, lw=1.4, ms=5)
-    full = [i for i, p in enumerate(points) if p.infeasible]
-    if full:
+    above.set_title(r"Risk and set size for each $\alpha$")
+    above.set_ylabel("empirical risk")
+    below.set_ylabel("mean set size")
+    below.set_xlabel(r"$\alpha$")
+    for ax in (above, below):
+        ax.spines[["top", "right"]].set_visible(False)
+    if np.isnan(risks).all():
+        for ax in (above, below):
+            say_empty(ax, "no images that count")
+        return flat[:2]
+    full = np.array([point.infeasible for point in points])
+    # Dense: the line is curved on a logarithmic axis.
+    first, last = (alphas[0], alphas[-1]) if alphas[0] < alphas[-1] else (0.5 * alphas[0], 1.5 * alphas[0])
+    limit = np.geomspace(first, last, 200)
+    above.plot(limit, limit, color=_RED, lw=1.2, ls=(0, (5, 3)), marker="none", label=r"risk = $\alpha$")
+    if not full.all():
+        interval = f"{100 * points[0].interval_level:g} % interval"
+        above.vlines(alphas[~full], low[~full], high[~full], color=_BLUE, lw=4, alpha=0.3, label=interval)
+    look: dict[str, Any] = {"ms": 5, "clip_on": False, "zorder": 3}  # a risk of 0 lies on the axis
+    above.plot(alphas, risks, "-o", color=_BLUE, lw=1.4, label="risk", **look)
+    below.plot(alphas, sizes, "-o", color=_BLUE, lw=1.4, **look)
+    if full.any():
         for ax, heights in ((above, risks), (below, sizes)):
             ax.plot(
                 alphas[full],
@@ -184,26 +206,36 @@ def plot_alpha_sweep(report: RiskReport, *, axes: ArrayLike | None = None) -> ND
                 "o",
                 color="white",
                 mec=_BLUE,
-                ms=5,
                 label="too few images: full sets",
+                **look,
             )
     above.set_ylim(bottom=0)
-    below.set_ylim(bottom=min(1.0, float(sizes.min())) - 0.02 * float(np.ptp(sizes)))
-    above.set_ylabel("empirical risk")
-    below.set_ylabel("mean set size")
-    below.set_xlabel(r"$\alpha$")
+    least, most = min(1.0, float(sizes.min())), float(sizes.max())
+    margin = 0.06 * (most - least or 1.0)
+    below.set_ylim(least - margin, most + margin)
     for ax in (above, below):
-        if alphas[-1] > 10 * alphas[0]:
-            ax.set_xscale("log")
-        if len(alphas) <= 8:
-            ax.set_xticks(alphas, [f"{alpha:g}" for alpha in alphas])
-            ax.minorticks_off()
+        _scale_alpha(ax, float(alphas[-1] / alphas[0]))
+        ax.set_xticks(alphas, minor=True)
         ax.grid(color="0.9", lw=0.8)
         ax.set_axisbelow(True)
-        ax.spines[["top", "right"]].set_visible(False)
-    above.set_title("What each alpha costs")
-    legend_below(below, above.get_legend_handles_labels()[0], ncols=2)
+    legend_below(below, above.get_legend_handles_labels()[0])
     return flat[:2]
+
+
+def _scale_alpha(ax: Axes, ratio: float) -> None:
+    """Choose the scale of alpha: logarithmic over a decade or more; round numbers that do not touch are labelled."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+    room = ax.xaxis.get_tick_space()
+    if ratio < 9.99:
+        ax.xaxis.set_major_locator(MaxNLocator(min(6, max(2, room // 2)), steps=[1, 2, 2.5, 5, 10]))
+    else:
+        ax.set_xscale("log")
+        share = room / np.log10(ratio)  # labels that a decade holds
+        subs = (1.0, 2.0, 5.0) if share > 4.5 else (1.0, 3.0) if share > 2.8 else (1.0,)
+        ax.xaxis.set_major_locator(LogLocator(subs=subs))
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda alpha, _: f"{alpha:g}"))
+        ax.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _asked(report: RiskReport, what: Literal["classes", "sweep"]) -> list[Any]:

@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from conformask.plotting._arguments import (
-    check_opacity,
     chosen_classes,
     class_index,
     grey_ground,
+    opacity_over,
     plain_array,
     void_pixels,
 )
-from conformask.plotting._axes import colour_bar, frameless, panel_axes
+from conformask.plotting._axes import colour_bar, fit_figure, frameless, panel_axes
 from conformask.plotting._legend import draw_legend, names_and_colours, names_of
 from conformask.plotting._palette import VOID_GREY
 
@@ -47,8 +47,9 @@ def plot_components(
 ) -> NDArray[Any]:
     """Draw the components of a set of segmentations: how the labels of an image may change together.
 
-    One row per component, one column per class. Where a panel is red, the class gains as the coefficient of the
-    component grows; where it is blue, it loses; where it is white, it stays. The colours of a row share one scale.
+    One row per component, one column per class. Where a panel is red, the class becomes more likely as the
+    coefficient of the component grows; where it is blue, less likely; where it is white, nothing changes. Each row
+    has a scale of its own, beside it: what a coefficient of 1 adds to the mean of the samples.
 
     Parameters
     ----------
@@ -63,7 +64,7 @@ def plot_components(
     cmap : str or Colormap, default="RdBu_r"
         A diverging colour map.
     colorbar : bool, default=True
-        Whether to add a colour bar that says which colour gains.
+        Whether to add a colour bar to each row, that says which colour is more likely.
     axes : array-like of matplotlib Axes, optional
         Where to draw, at least one per panel; by default, on a new figure.
 
@@ -123,7 +124,9 @@ def plot_components(
     names = names_of(k, class_names)
     chosen = chosen_classes(classes, names)
     aspect = components.shape[3] / components.shape[2]
-    panels = panel_axes(axes, n * len(chosen), len(chosen), aspect, "panel").reshape(n, len(chosen))
+    panels = panel_axes(
+        axes, n * len(chosen), len(chosen), aspect, "panel", beside=1.0 + 1.6 * colorbar
+    ).reshape(n, len(chosen))
     for row, (component, sigma) in enumerate(zip(components, consign_set.singular_values, strict=False)):
         largest = float(np.abs(component).max()) or 1.0
         for ax, c in zip(panels[row], chosen, strict=True):
@@ -131,12 +134,16 @@ def plot_components(
             if row == 0:
                 ax.set_title(names[c])
             frameless(ax)
-        panels[row, 0].set_ylabel(f"component {row + 1}\nσ = {sigma:.3g}")
-    if colorbar:
-        # Without numbers: every row has its own scale.
-        (drawn,) = panels[0, -1].get_images()
-        bar = colour_bar(panels[0, -1], drawn, None)
-        bar.set_yticks([drawn.norm.vmin, 0.0, drawn.norm.vmax], ["loses", "stays", "gains"])
+        label = f"component {row + 1}\nσ = {sigma:.3g}"
+        panels[row, 0].set_ylabel(
+            label, rotation=0, ha="right", va="center"
+        )  # it may be longer than the row is high
+        if colorbar:
+            (drawn,) = panels[row, -1].get_images()
+            ends = [f"{-largest:.2g} less likely", "0", f"{largest:+.2g} more likely"]
+            colour_bar(panels[row, -1], drawn, None).set_yticks([-largest, 0.0, largest], ends)
+    if axes is None:
+        fit_figure(panels[0, 0])
     return panels
 
 
@@ -206,7 +213,7 @@ def plot_samples(
     maps = plain_array("samples", samples, 3)
     if maps.dtype.kind not in "iu":
         raise ValueError(f"samples must hold integer labels, got dtype {maps.dtype}")
-    check_opacity(opacity)
+    opacity = opacity_over(image, opacity)
     titles = [f"sample {i + 1}" for i in range(len(maps))]
     void = void_pixels(labels, ignore_index, maps.shape[1:])
     if labels is not None:
@@ -221,7 +228,8 @@ def plot_samples(
     names, colours = names_and_colours(k, class_names, palette)
     bare = None if background is None else class_index("background", background, names)
     ground = np.repeat(grey_ground(image, maps.shape[1:])[..., None], 3, axis=2)
-    panels = panel_axes(axes, len(maps), n_columns, maps.shape[2] / maps.shape[1], "label map")
+    aspect = maps.shape[2] / maps.shape[1]
+    panels = panel_axes(axes, len(maps), n_columns, aspect, "label map", beside=1.4 * legend)
     for index, (ax, title, shown) in enumerate(zip(panels, titles, maps, strict=True)):
         painted = ground + opacity * (colours[shown] - ground)
         if bare is not None:
@@ -232,8 +240,10 @@ def plot_samples(
         ax.set_title(title)
         frameless(ax)
     if legend:
-        present = np.isin(np.arange(k), maps) & (np.arange(k) != bare)
+        pixels = np.where(np.arange(k) != bare, np.bincount(maps.ravel(), minlength=k), 0)
         boxes = [ax.get_position() for ax in panels]
         top_right = max(range(len(panels)), key=lambda i: (round(boxes[i].x1, 6), boxes[i].y1))
-        draw_legend(panels[top_right], names, colours, present, several=False, void=bool(void.any()))
+        draw_legend(panels[top_right], names, colours, pixels, several=False, void=bool(void.any()))
+    if axes is None:
+        fit_figure(panels[0])
     return panels

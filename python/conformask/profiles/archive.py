@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import IO, Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.lib import format as npy
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-__all__ = ["Archive"]
+__all__ = ["Archive", "write_arrays"]
 
 _SUFFIX = ".npy"
+_PART = 1 << 18  # bytes, which take 10 ms to compress
 
 
 class _Header(NamedTuple):
@@ -58,7 +59,10 @@ class Archive:
         native = header.dtype.newbyteorder("=")
         fits = any(native.kind == "U" if kind is np.str_ else native == np.dtype(kind) for kind in kinds)
         if not fits or header.shape != shape:
-            raise ValueError(f"{name} is an array of {header.dtype} {header.shape}, which must have {shape}")
+            wanted = " or ".join("text" if kind is np.str_ else str(np.dtype(kind)) for kind in kinds)
+            raise ValueError(
+                f"{name} is an array of {header.dtype} {header.shape}, but must be {wanted} {shape}"
+            )
         self._checked.add(name)
 
     def is_text(self, name: str) -> bool:
@@ -107,6 +111,26 @@ class Archive:
         with self._zip.open(name + _SUFFIX) as member:
             array: NDArray[Any] = npy.read_array(member, allow_pickle=False)
         return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+class _InParts:
+    """Writes to a member in parts: zlib does not hear Ctrl-C, and NumPy hands it 16 MiB at once."""
+
+    def __init__(self, member: IO[bytes]) -> None:
+        self._member = member
+
+    def write(self, data: bytes) -> None:
+        """Writes all of it."""
+        for first in range(0, len(data), _PART):
+            self._member.write(data[first : first + _PART])
+
+
+def write_arrays(file: BinaryIO, arrays: Mapping[str, ArrayLike]) -> None:
+    """Writes what :class:`Archive` reads, as ``np.savez_compressed``."""
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in arrays.items():
+            with archive.open(name + _SUFFIX, "w", force_zip64=True) as member:
+                npy.write_array(_InParts(member), np.asanyarray(array), allow_pickle=False)
 
 
 def _header_of(member: IO[bytes]) -> _Header:

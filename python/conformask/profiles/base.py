@@ -19,7 +19,7 @@ from conformask._text import shown
 from conformask._units import OnEmpty, Units
 from conformask.control import Method, as_method
 from conformask.losses import Loss, LossLike, as_loss
-from conformask.profiles.archive import Archive
+from conformask.profiles.archive import Archive, write_arrays
 from conformask.profiles.repeats import warn_of_repeats
 from conformask.scores import ConformityScore
 
@@ -195,7 +195,7 @@ class Profiles(ABC):
             The file.
         """
         with write_whole(Path(path)) if isinstance(path, str | Path) else nullcontext(path) as file:
-            np.savez_compressed(file, format_version=np.int64(FORMAT_VERSION), **self._to_arrays())
+            write_arrays(file, {"format_version": np.int64(FORMAT_VERSION), **self._to_arrays()})
 
     @classmethod
     def load(cls, path: str | Path | BinaryIO) -> Self:

@@ -12,6 +12,7 @@ import numpy as np
 from conformask import _core
 from conformask._exact import check_lambda
 from conformask._sequences import listed
+from conformask._text import plural
 from conformask._units import OnEmpty, Units, check_on_empty
 from conformask.losses import CallableLoss, Loss, LossLike, as_loss, loss_from_json, loss_to_json
 from conformask.profiles.archive import Archive
@@ -101,9 +102,8 @@ class BinnedProfiles(Profiles):
 
     def __repr__(self) -> str:
         losses = ", ".join(map(str, self.losses))
-        return (
-            f"<BinnedProfiles of {len(self)} images, K = {self.n_classes}, {self.conformity_score}: {losses}>"
-        )
+        images = plural(len(self), "image")
+        return f"<BinnedProfiles of {images}, K = {self.n_classes}, {self.conformity_score}: {losses}>"
 
     def _rows(self) -> list[tuple[str, str]]:
         return [("losses", ", ".join(map(str, self.losses)))]
@@ -180,7 +180,7 @@ class BinnedProfiles(Profiles):
         n_undefined = len(self) - n_defined
         if on_empty == "raise" and n_undefined:
             raise ValueError(
-                f"the loss is undefined on {n_undefined} images: they have no labelled pixel that counts"
+                f"the loss is undefined on {plural(n_undefined, 'image')} without a labelled pixel that counts"
             )
         n = len(self) if on_empty == "zero_loss" else n_defined
         return Units(Fraction(n), n, len(self) - n)

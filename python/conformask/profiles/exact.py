@@ -12,7 +12,7 @@ import numpy as np
 from conformask import _core
 from conformask._arrays import clean_bools
 from conformask._exact import check_lambda, exact_mean
-from conformask._text import shown
+from conformask._text import plural, shown
 from conformask._units import (
     KnownUnits,
     OnEmpty,
@@ -101,7 +101,7 @@ class ScoreProfiles(Profiles):
 
     def __repr__(self) -> str:
         return (
-            f"<ScoreProfiles of {len(self)} images, K = {self.n_classes}, {self.conformity_score}: "
+            f"<ScoreProfiles of {plural(len(self), 'image')}, K = {self.n_classes}, {self.conformity_score}: "
             f"{self._core.n_values:,} critical values above 0>"
         )
 

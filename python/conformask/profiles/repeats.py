@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from conformask._text import plural
 from conformask._warnings import warn_caller
 from conformask.exceptions import DuplicateImagesWarning
 
@@ -32,12 +33,12 @@ def warn_of_repeats(pairs: Sequence[tuple[int, int]], n_images: int, *, named: b
     if named:
         said = ", ".join(f"{first} and {again}" for first, again in pairs[:_MOST_NAMED])
         n_more = len(pairs) - _MOST_NAMED
-        more = f" (and {n_more} more pair{'s' if n_more > 1 else ''})" if n_more > 0 else ""
+        more = f" (and {plural(n_more, 'more pair')})" if n_more > 0 else ""
         which = f"images {said}{more} of {n_images} are the same"
     else:
-        which = f"{len(pairs)} of {n_images} images came before"
+        which = f"{len(pairs)} of {plural(n_images, 'image')} came before"
     warn_caller(
-        f"{which}: their labels and what was found at them agree to the last bit. They count twice, and the guarantee, "
+        f"{which}: they have identical labels and scores. They count twice, and the guarantee, "
         "which is for different images, does not hold. Give every image once; several epochs of a data loader and "
         "overlapping parts of workers repeat images",
         DuplicateImagesWarning,

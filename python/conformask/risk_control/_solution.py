@@ -13,7 +13,7 @@ from conformask._arrays import INPUTS, check_ignore_index
 from conformask._calibrator import Parameter, State, number, one_of, warn_skipped
 from conformask._documents import finite_or_text
 from conformask._exact import check_alpha
-from conformask._text import how_many, lambda_text
+from conformask._text import lambda_text, plural
 from conformask._units import OnEmpty, Units
 from conformask._warnings import warn_caller
 from conformask.control import Method, as_method, method_from_document, method_to_document
@@ -130,7 +130,12 @@ class Solution:
     @property
     def counted(self) -> str:
         """What calibrated: "100 images"."""
-        return how_many(self.n_images, "groups" if self.grouped else "images")
+        return plural(self.n_images, "group" if self.grouped else "image")
+
+    @property
+    def headline(self) -> dict[str, str]:
+        """What its repr shows."""
+        return {"lambda_hat_": lambda_text(self.lambda_hat)}
 
     def to_json(self) -> dict[str, Any]:
         """What a file holds of it."""
@@ -159,7 +164,10 @@ _RESULTS = (
 )
 
 
-WITHOUT_PROFILES = "this calibrator was loaded without profiles; save it with profiles=True to keep them"
+WITHOUT_PROFILES = (
+    "this calibrator was saved without its profiles: fit again, or load a file that was saved with "
+    "profiles=True"
+)
 
 
 def profiles_of(state: State[Profiles, Solution]) -> Profiles:
@@ -201,7 +209,7 @@ def warn(profiles: Profiles, solution: Solution) -> None:
     units = configuration.units(profiles)
     if configuration.budget(profiles) < 0:
         error = configuration.method.infeasible(units, configuration.alpha)
-        warn_caller(f"{error.finding}: the sets are full", InfeasibleRiskWarning)
+        warn_caller(f"{error.finding}: all sets hold every class", InfeasibleRiskWarning)
     words = "the loss is undefined on {} (no labelled pixel that counts)"
     warn_skipped(solution.n_skipped, len(profiles), units, words)
 

@@ -753,7 +753,8 @@ def test_infeasible_says_what_would_be_feasible() -> None:
     y[:12] = 1 - y[:12]  # nobody expects that
     calibrator = Calibrator(2, alpha=0.2, min_accuracy=0.9)
     with pytest.raises(
-        cm.InfeasibleRiskError, match=r"images cannot be as accurate .* min_accuracy=0\."
+        cm.InfeasibleRiskError,
+        match=r"images do not reach min_accuracy for any lambda up to 10000; at most 5 such images are ",
     ) as caught:
         calibrator.fit(X, y)
     error = caught.value
@@ -779,6 +780,10 @@ def test_too_few_images() -> None:
         cm.InfeasibleRiskError, match=r"alpha=0.1 with 8 calibration images: at least 9 are needed"
     ):
         calibrator.fit(X, y)
+    with pytest.raises(cm.InfeasibleRiskError, match=r"are needed\. Add images, or take a larger alpha$"):
+        calibrator.fit(X, y)
+    with pytest.raises(cm.InfeasibleRiskError, match=r"are needed\. Add groups, or take a larger alpha$"):
+        clone(calibrator).fit(X, y, groups=range(8))
     assert len(calibrator.image_lambdas_) == len(calibrator.image_status_) == 8
     with pytest.raises(cm.InfeasibleRiskError):
         _ = calibrator.lambda_hat_
@@ -821,7 +826,7 @@ BAD = {
     "empty": (lambda X, y: (X[:0], y[:0]), ValueError, "X is empty"),
     "no samples": (lambda X, y: (X[:, :0], y), ValueError, "X is empty: image 0"),
     "lengths": (lambda X, y: (list(X), list(y)[:-1]), ValueError, "X has 6 images, y has 5"),
-    "text": (lambda X, y: ("images", y), TypeError, "got str"),
+    "text": (lambda X, y: ("images", y), TypeError, "got 'images': load it first"),
     "no pairs": (lambda X, y: (list(X), None), TypeError, r"\(samples, labels\) pairs; image 0 is ndarray"),
     "image rank": (lambda X, y: ([x[0] for x in X], list(y)), ValueError, r"image 0 has \(3, 8, 8\)"),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from fractions import Fraction
 
 import numpy as np
@@ -52,7 +53,7 @@ def test_the_range_foretells_the_search() -> None:
     for level in (round(low / 2, 3), round((low + high) / 2, 3)):
         calibrator = cm.ConsignCalibrator(2, min_accuracy=level)
         if not lambdas:
-            with pytest.warns(UserWarning, match="lambda_hat_ is 0: one segmentation"):
+            with pytest.warns(UserWarning, match="lambda_hat_ is 0: on enough images a single segmentation"):
                 calibrator.fit(X, y)
         else:
             calibrator.fit(X, y)
@@ -75,3 +76,33 @@ def test_one_sample_has_nothing_to_agree_with() -> None:
         cm.ConsignCalibrator().accuracy_range(X[:, :1])
     with pytest.raises(ValueError, match="X is empty"):
         cm.ConsignCalibrator().accuracy_range([])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("axes", [(5, 6), (2, 5, 6)])
+def test_the_range_refuses_what_calibration_refuses(value: float, axes: tuple[int, ...]) -> None:
+    X = np.random.default_rng(0).normal(0, 1, (3, 4, 3, *axes))
+    X[(2, 1, 2, *(length - 2 for length in axes))] = value
+    pixel = re.escape(str(tuple(length - 2 for length in axes)))
+    shown = "NaN" if np.isnan(value) else value
+    for call in (
+        lambda: cm.ConsignCalibrator(alpha=0.5).fit(X, np.zeros((3, *axes), int)),
+        lambda: cm.ConsignCalibrator().accuracy_range(X),
+        lambda: cm.ConsignCalibrator().accuracy_range(iter(X.astype(np.float32))),
+    ):
+        with pytest.raises(ValueError, match=f"image 2: sample 1, class 2 is {shown} at pixel {pixel}"):
+            call()
+
+
+def test_samples_that_are_too_far_apart_have_no_range() -> None:
+    X = np.random.default_rng(0).uniform(-1, 1, (3, 4, 3, 5, 6)) * 1e300
+    X[0, 0, 0, 0, 0], X[0, 1, 0, 0, 0] = 1.7e308, -1.7e308
+    messages = set()
+    for call in (
+        lambda: cm.ConsignCalibrator(alpha=0.5).fit(X, np.zeros((3, 5, 6), int)),
+        lambda: cm.ConsignCalibrator().accuracy_range(X),
+    ):
+        with pytest.raises(ValueError, match="image 0") as caught:
+            call()
+        messages.add(str(caught.value))
+    assert len(messages) == 1

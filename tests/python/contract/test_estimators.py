@@ -337,16 +337,13 @@ def test_files_of_other_estimators_are_refused(case: Case, tmp_path: Path) -> No
     name = case.kind.__name__
     for other in ESTIMATORS:
         if other.kind is not case.kind:
-            with pytest.raises(
-                ValueError, match=rf"one\.json .* it holds a {name}: read it with {name}\.load"
-            ):
+            with pytest.raises(ValueError, match=rf"one\.json holds a {name}: load it with {name}\.load"):
                 other.kind.load(path)
 
 
 DAMAGES: dict[str, Callable[[dict], object]] = {
     "format": lambda d: d.update(format="other"),
     "version 0": lambda d: d.update(format_version=0),
-    "newer": lambda d: d.update(format_version=99),
     "no version": lambda d: d.pop("format_version"),
     "no parameters": lambda d: d.pop("parameters"),
     "parameters": lambda d: d.update(parameters=[]),
@@ -370,6 +367,24 @@ def test_damaged_files(case: Case, damage: str, tmp_path: Path) -> None:
     path.write_text(json.dumps(document))
     with pytest.raises(ValueError, match=r"one\.json is damaged or holds no calibrator"):
         case.kind.load(path)
+
+
+def test_files_of_newer_versions(case: Case, tmp_path: Path) -> None:
+    path = tmp_path / "one.json"
+    case.fitted().save(path)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format_version": 99}))
+    with pytest.raises(
+        ValueError, match=r"one\.json has format version 99, which is newer: update conformask"
+    ):
+        case.kind.load(path)
+
+
+def test_folders_that_are_not_there(case: Case, tmp_path: Path) -> None:
+    missing = tmp_path / "no" / "folder"
+    with pytest.raises(
+        FileNotFoundError, match=r"cannot write .*one\.json: folder '.*folder' does not exist$"
+    ):
+        case.fitted().save(missing / "one.json")
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"[]", b"{}", b"{", b"null", b"\x93NUMPY\x01\x00"])
@@ -457,8 +472,14 @@ def test_reports_name_classes(case: Case) -> None:
         int((y == label).sum()) for label in range(len(names))
     ]
     assert "class &lt;0&gt;" in report._repr_html_()
-    for wrong in (names[1:], [1] * len(names)):
-        with pytest.raises(ValueError, match="class_names must hold a string for each of K ="):
-            fitted.evaluate(X, y, class_names=wrong)
-    with pytest.raises(TypeError, match="class_names must be a sequence"):
+    wrong = {
+        "must hold a string .*, got 0 names$": [],
+        f"must hold a string .*, got {2 * len(names)} names$": names * 2,
+        "must hold a string .*, got 1 for class 0$": [1] * len(names),
+        "must differ, but classes 0 and 1 are both 'class <0>'$": [*names[:1], *names[:-1]],
+    }
+    for says, given in wrong.items():
+        with pytest.raises(ValueError, match=f"class_names {says}"):
+            fitted.evaluate(X, y, class_names=given)
+    with pytest.raises(TypeError, match="class_names must be a list of names, not one string, got 'abc'"):
         fitted.evaluate(X, y, class_names="abc")

@@ -44,6 +44,10 @@ def test_scenes_have_the_promised_shapes_and_values(scenes: Scenes) -> None:
     assert set(np.unique(scenes.labels)) == {*range(len(scenes.class_names)), 255}
 
 
+def test_scenes_print_briefly(scenes: Scenes) -> None:
+    assert repr(scenes) == str(scenes) == "Scenes(48 images of 48 x 80, 8 classes)"
+
+
 def test_one_seed_draws_the_same_scenes_however_many() -> None:
     many, few = (make_scenes(n, size=(24, 40), random_state=5) for n in (4, 2))
     np.testing.assert_array_equal(many.images[:2], few.images)

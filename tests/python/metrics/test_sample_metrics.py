@@ -402,7 +402,7 @@ Y = np.zeros((2, 4, 5), int)
     [
         (lambda: metrics.chao1(np.zeros((3, 4, 5))), TypeError, "samples must hold integer labels"),
         (lambda: metrics.chao1(np.zeros((4, 5), int)), ValueError, r"samples must have shape \(m, H, W\)"),
-        (lambda: metrics.chao1(np.zeros((0, 4, 5), int)), ValueError, r"samples.*not be empty.*\[0, 4, 5\]"),
+        (lambda: metrics.chao1(np.zeros((0, 4, 5), int)), ValueError, r"samples.*not be empty.*\(0, 4, 5\)"),
         (lambda: metrics.chao1(np.zeros((3, 0, 5), int)), ValueError, r"samples.*not be empty"),
         (lambda: metrics.chao1(np.ma.zeros((3, 4, 5), int)), TypeError, "samples is a masked array"),
         (lambda: metrics.pairwise_correlation(MAPS[0, :1]), ValueError, "at least two label maps, got 1"),
@@ -423,12 +423,12 @@ Y = np.zeros((2, 4, 5), int)
         (
             lambda: metrics.label_accuracy(iter([Y[0]]), list(Y)),
             ValueError,
-            "number of images: y_true has 1 images, prediction has more",
+            "number of images: y_true has 1 image, prediction has more",
         ),
         (
             lambda: metrics.label_accuracy(iter(Y), [Y[0]]),
             ValueError,
-            "number of images: prediction has 1 images, y_true has more",
+            "number of images: prediction has 1 image, y_true has more",
         ),
         (lambda: metrics.label_accuracy([], []), ValueError, "prediction is empty: it holds no image"),
         (

@@ -1,5 +1,7 @@
 """The risk curve is the curve, and shows where risk control cuts it."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from matplotlib import pyplot as plt
@@ -67,6 +69,50 @@ def test_both_scales_show_the_whole_curve_and_its_ticks() -> None:
     assert [label.get_text() for label in ax.get_xticklabels()] == ["0", "0.5", "0.9", "0.99", "1"]
 
 
+@pytest.mark.parametrize("width", [2.5, 6.4])
+@pytest.mark.parametrize("nines", [2, 9])
+def test_ticks_near_one_do_not_touch(width: float, nines: int) -> None:
+    lambdas = 1 - 10.0 ** -np.linspace(0, nines, 200)
+    figure, ax = plt.subplots(figsize=(width, 3), layout="constrained")
+    plot_risk_curve((lambdas, np.linspace(0.3, 0.02, 200)), ax=ax)
+    figure.canvas.draw()
+    boxes = [label.get_window_extent() for label in ax.get_xticklabels()]
+    assert len(boxes) >= 3
+    assert all(one.x1 + 2 < other.x0 for one, other in pairwise(boxes))
+    assert ax.get_xlabel() == r"$\lambda$ (not linear: spread towards 1)"
+    assert plot_risk_curve((LAMBDAS, RISKS), xscale="linear").get_xlabel() == r"$\lambda$"
+
+
+def test_too_few_images_are_said_in_the_legend() -> None:
+    problem = wide(n=40)
+    calibrator = cm.ConformalRiskCalibrator(alpha=0.02, on_infeasible="full")
+    with pytest.warns(cm.InfeasibleRiskWarning):
+        calibrator.fit(problem.X, problem.y)
+    ax = plot_risk_curve(calibrator)
+    limit = 0.02 - 0.98 / 40
+    assert legend_texts(ax)[2:] == [
+        rf"infeasible: $\alpha - (1 - \alpha)/n$ = {limit:.4g}, n = 40 images",
+        r"$\hat\lambda$ = 1 (full sets), risk 0",
+    ]
+    low, high = ax.get_ylim()
+    assert all(
+        low <= np.min(y) and np.max(y) <= high for _, y in lines(ax).values() if np.size(y) and np.max(y) != 1
+    )
+
+
+def test_lambda_hat_is_marked_at_the_ends_of_the_axis(calibrator: cm.ConformalRiskCalibrator) -> None:
+    ax = plot_risk_curve(calibrator.recalibrate(alpha=0.9))
+    (point,) = (line for line in ax.get_lines() if line.get_marker() == "o")
+    assert point.get_xdata()[0] == ax.get_xlim()[0]
+    assert not point.get_clip_on()
+
+
+def test_groups_are_counted_as_groups() -> None:
+    problem = wide(n=40)
+    calibrator = cm.ConformalRiskCalibrator(alpha=0.3).fit(problem.X, problem.y, groups=np.arange(40) % 10)
+    assert legend_texts(plot_risk_curve(calibrator))[2].endswith(", n = 10 groups")
+
+
 @pytest.mark.parametrize(
     ("curve", "arguments", "message"),
     [
@@ -87,7 +133,7 @@ def test_the_risk_curve_refuses(curve: tuple, arguments: dict, message: str) -> 
 def test_a_curve_of_no_images_says_so() -> None:
     unlabelled = np.full((3, 4, 4), 255)
     calibrator = cm.ConformalRiskCalibrator(alpha=0.1, on_infeasible="full")
-    with pytest.warns(match="sets are full"), pytest.warns(match="left out, n = 0"):
+    with pytest.warns(match="all sets hold every class"), pytest.warns(match="left out, n = 0"):
         calibrator.fit(np.full((3, 2, 4, 4), 0.5), unlabelled)
     for ax in (plot_risk_curve(calibrator), plot_risk_curve((LAMBDAS, RISKS), alpha=0.1, n_images=0)):
         assert [text.get_text() for text in ax.texts] == ["no calibration images"]
@@ -112,8 +158,8 @@ def test_limits_of_methods_and_weights_are_named() -> None:
     )
     for calibrator, words in (
         (fitted, r"$\alpha - (1 - \alpha)/n$ = "),
-        (fitted.recalibrate(method=cm.RCPS(0.1)), "risk allowed by RCPS = "),
-        (weighted, "risk allowed by the weights = "),
+        (fitted.recalibrate(method=cm.RCPS(0.1)), "limit for the mean calibration risk by RCPS = "),
+        (weighted, "limit for the mean calibration risk = "),
     ):
         texts = [text.get_text() for text in plot_risk_curve(calibrator).get_legend().get_texts()]
         assert sum(text.startswith(words) for text in texts) == 1

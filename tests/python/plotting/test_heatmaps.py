@@ -68,7 +68,7 @@ def test_varisco_names_void() -> None:
 
 def test_varisco_sets_empty_sets_apart() -> None:
     ax = plot_varisco(np.array([[0, 1, 2]]))
-    assert list(drawn_colours(ax, 1)[0, :, 3]) == [1, 0, 0.9]
+    assert list(drawn_colours(ax, 1)[0, :, 3]) == [1, 0, 1]
     np.testing.assert_array_equal(ax.child_axes[0].get_yticks(), [0, 1, 2])
 
 
@@ -78,6 +78,19 @@ def test_varisco_of_floats_is_continuous() -> None:
     np.testing.assert_array_equal(ax.get_images()[1].get_array(), heatmap)
     assert ax.get_images()[1].get_clim() == (0, 1)
     assert (np.diff(drawn_colours(ax, 1)[0, :, 3]) > 0).all()
+
+
+def test_the_bar_of_varisco_shows_what_the_picture_shows() -> None:
+    """A transparent colour has the ground behind it, in both; and no share lies below the least."""
+    for heatmap in (SIZES, SIZES / 4):
+        ax = plot_varisco(heatmap)
+        (bar,) = ax.child_axes
+        grey = float(ax.get_images()[0].get_array().flat[0])
+        np.testing.assert_allclose(bar.get_facecolor(), [grey, grey, grey, 1])
+    assert bar.get_ylim() == (0.25, 1)
+    assert plot_varisco(np.ones((2, 2))).child_axes[0].get_ylim() == (0, 1)
+    (over_image,) = plot_varisco(SIZES, IMAGE).child_axes
+    np.testing.assert_allclose(over_image.get_facecolor(), [0.4, 0.4, 0.4, 1])
 
 
 def test_varisco_greys_out_void() -> None:

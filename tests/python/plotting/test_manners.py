@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from fractions import Fraction
 from types import SimpleNamespace
 
 import matplotlib as mpl
@@ -12,6 +13,8 @@ from sklearn.exceptions import NotFittedError
 
 import conformask as cm
 from conformask.plotting import (
+    plot_alpha_sweep,
+    plot_class_risk,
     plot_components,
     plot_mask_panels,
     plot_masks,
@@ -20,7 +23,8 @@ from conformask.plotting import (
     plot_samples,
     plot_varisco,
 )
-from drawn import IMAGE, LAMBDAS, MASK, RISKS, SAMPLES, SIZES, consign_set
+from drawn import IMAGE, LAMBDAS, MASK, RISKS, SAMPLES, SIZES, consign_set, legend_texts
+from problems import wide
 
 
 @pytest.mark.parametrize(
@@ -65,6 +69,28 @@ def test_titles_tell_alpha_and_lambda_hat(calibrator: cm.ConformalRiskCalibrator
 def test_a_lambda_close_to_one_is_not_one(lam: float, text: str) -> None:
     title = plot_varisco(SIZES, calibrator=SimpleNamespace(alpha=0.1, lambda_hat_=lam)).get_title()
     assert title.endswith(f"= {text}")
+
+
+def test_alpha_may_be_a_fraction() -> None:
+    problem = wide(n=40)
+    fitted = cm.ConformalRiskCalibrator(alpha=Fraction(1, 10)).fit(problem.X, problem.y)
+    report = fitted.evaluate(problem.X, problem.y, alphas=[Fraction(1, 5), 0.1])
+    pictures = (
+        plot_varisco(SIZES, calibrator=fitted),
+        plot_masks(MASK, calibrator=fitted),
+        plot_may_be(MASK, 1, calibrator=fitted),
+        plot_class_risk(report),
+    )
+    assert all(r"$\alpha$ = 0.1, " in ax.get_title() for ax in pictures)
+    plot_mask_panels(MASK, calibrator=fitted)
+    assert r"$\alpha$ = 0.1, " in plt.gcf().get_suptitle()
+    assert plot_alpha_sweep(report)[0].get_lines()[1].get_xdata().tolist() == [0.1, 0.2]
+    for alpha in (None, 0.1, Fraction(1, 10)):
+        texts = legend_texts(plot_risk_curve(fitted, alpha=alpha))
+        assert texts[1:3] == [r"$\alpha$ = 0.1", r"$\alpha - (1 - \alpha)/n$ = 0.0775, n = 40 images"]
+        assert texts[3].startswith(r"$\hat\lambda$ = ")
+    bare = plot_risk_curve((LAMBDAS, RISKS), alpha=Fraction(1, 10), n_images=40)
+    assert legend_texts(bare)[1:] == [r"$\alpha$ = 0.1", r"$\alpha - (1 - \alpha)/n$ = 0.0775, n = 40"]
 
 
 def test_plotting_leaves_matplotlibs_settings_alone() -> None:

@@ -38,6 +38,8 @@ def test_masks_name_what_occurs() -> None:
     labels = np.where(MASK.sum(0) > 1, 255, 0)
     assert legend_texts(plot_masks(MASK, labels=labels)) == ["class 0", "class 1", "void"]
     assert plot_masks(MASK, legend=False).get_legend() is None
+    strange = ["", "US$", "$x$"]
+    assert legend_texts(plot_masks(MASK, class_names=strange))[:3] == strange
 
 
 def test_masks_leave_the_background_bare() -> None:
@@ -73,7 +75,7 @@ def test_masks_refuse(mask: np.ndarray, arguments: dict, message: str) -> None:
         plot_masks(mask, **arguments)
 
 
-def test_panels_tell_surely_from_possibly() -> None:
+def test_panels_tell_alone_from_among_others() -> None:
     axes = plot_mask_panels(MASK, IMAGE, class_names=["sky", "road", "car"], palette=PALETTE)
     assert [ax.get_title() for ax in axes] == ["sky", "road", "car"]
     pictures = [np.asarray(ax.get_images()[0].get_array()) for ax in axes]
@@ -97,9 +99,10 @@ def test_panels_are_lighter_where_their_title_says_so() -> None:
         picture = np.asarray(plot_mask_panels(mask, ground, classes=[k])[0].get_images()[0].get_array())
         alone, several = picture[0] @ [0.299, 0.587, 0.114]
         assert several > alone, k
-    assert plt.gcf().get_suptitle() == "full colour: this class alone; light: one of several"
+    assert plt.gcf().get_suptitle() == "full colour: this class alone in the set; light: among others"
     plot_mask_panels(MASK, labels=np.full((2, 3), 255))
-    assert plt.gcf().get_suptitle() == "full colour: this class alone; light: one of several; flat grey: void"
+    whole = "full colour: this class alone in the set; light: among others; flat grey: void"
+    assert plt.gcf().get_suptitle() == whole
 
 
 def test_where_one_class_may_be() -> None:
@@ -107,10 +110,10 @@ def test_where_one_class_may_be() -> None:
     labels = np.array([[0, 0, 255], [0, 0, 0]])
     ax = plot_may_be(MASK, "road", class_names=names, labels=labels)
     assert ax.get_title() == "Where road may be"
-    assert legend_texts(ax) == ["road", "road or others", "void"]
+    assert legend_texts(ax) == ["only road", "road or another class", "void"]
     picture = np.asarray(ax.get_images()[0].get_array())
     np.testing.assert_array_equal(picture[0, 2], [0.62] * 3)
-    assert legend_texts(plot_may_be(MASK, 1)) == ["class 1", "class 1 or others"]
+    assert legend_texts(plot_may_be(MASK, 1)) == ["only class 1", "class 1 or another class"]
     assert plot_may_be(MASK, np.int64(1), legend=False).get_legend() is None
 
 
@@ -143,12 +146,20 @@ def test_masks_of_chosen_classes() -> None:
     block = picture[height:, width : 2 * width].reshape(-1, 3)  # a third of each: sky, road, car
     bare = (block == IMAGE[1, 1] / 255).all(1).mean()
     assert bare == pytest.approx(1 / 3, abs=0.02)
-    assert legend_texts(ax) == ["road", "car", "several possible"]
+    assert legend_texts(ax) == ["road", "car", "several possible", "other classes"]
+    assert ax.get_title() == "Labels in the set of each pixel, other classes hidden"
+    swatch = ax.get_legend().get_patches()[-1].get_facecolor()
+    np.testing.assert_allclose(swatch[:3], [IMAGE.mean() / 255] * 3)
     only_road = np.asarray(plot_masks(MASK, IMAGE, classes=[1], opacity=1).get_images()[0].get_array())
     block = only_road[height:, width : 2 * width].reshape(-1, 3)
     assert (block == IMAGE[1, 1] / 255).all(1).mean() == pytest.approx(1 / 2, abs=0.02)
     assert legend_texts(plot_masks(MASK, class_names=names, classes=[1, 2], background="car"))[0] == "road"
-    everything = np.asarray(plot_masks(MASK, classes=[0, 1, 2]).get_images()[0].get_array())
+    complete = plot_masks(MASK, classes=[0, 1, 2])
+    assert (complete.get_title(), legend_texts(complete)[-1]) == (
+        "Labels in the set of each pixel",
+        "several possible",
+    )
+    everything = np.asarray(complete.get_images()[0].get_array())
     np.testing.assert_array_equal(everything, plot_masks(MASK).get_images()[0].get_array())
 
 
@@ -176,3 +187,65 @@ def test_the_legend_stays_within_the_figure(k: int, size: tuple[float, float]) -
     assert figure.bbox.y0 <= legend.y0
     assert legend.y1 <= figure.bbox.y1
     assert all(text.get_window_extent().x1 <= figure.bbox.x1 for text in ax.get_legend().get_texts())
+
+
+@pytest.mark.parametrize("shape", [(40, 60), (10, 60), (60, 20)])
+@pytest.mark.parametrize(
+    ("k", "name"), [(150, "class {}"), (40, "a name that is far too long for a legend, of class {}")]
+)
+def test_a_legend_of_many_classes_stays_within_the_figure(shape: tuple[int, int], name: str, k: int) -> None:
+    """It counts the classes that it has no room for: those with the fewest pixels."""
+    mask = np.zeros((k, *shape), bool)
+    rng = np.random.default_rng(0)
+    np.put_along_axis(
+        mask, rng.choice(k, (1, *shape), p=np.arange(1, k + 1) / (k * (k + 1) / 2)), True, axis=0
+    )
+    ax = plot_masks(mask, class_names=[name.format(i) for i in range(k)])
+    figure = ax.figure
+    figure.canvas.draw()  # a warning would be an error
+    boxes = [text.get_window_extent() for text in ax.get_legend().get_texts()]
+    assert max(box.x1 for box in boxes) < figure.bbox.x1
+    assert min(box.y0 for box in boxes) > figure.bbox.y0
+    *named, more = legend_texts(ax)
+    indices = [int(text.split()[-1]) for text in named]
+    present = np.flatnonzero(mask.any((1, 2)))
+    assert more == f"... and {len(present) - len(indices)} more"
+    assert indices == sorted(indices)
+    pixels = mask.sum((1, 2))
+    assert pixels[indices].min() >= np.delete(pixels, indices).max()
+
+
+def luminance(colours: np.ndarray) -> np.ndarray:
+    """The relative luminance of the Web Content Accessibility Guidelines."""
+    linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
+    return linear @ [0.2126, 0.7152, 0.0722]
+
+
+def test_the_ground_contrasts_with_every_default_colour() -> None:
+    """No grey does better by more than 0.1 for all twenty: the palette spans dark and light."""
+    k = 20
+    mask = np.eye(k + 1, dtype=bool)[:, None, :]
+    picture = np.asarray(plot_masks(mask, classes=range(k)).get_images()[0].get_array())
+    colours = picture[0, picture.shape[1] // (k + 1) // 2 :: picture.shape[1] // (k + 1)]
+    lightness = luminance(colours[: k + 1]) + 0.05
+    contrast = np.maximum(lightness[:k] / lightness[k], lightness[k] / lightness[:k])
+    assert contrast.min() > 1.4
+    assert np.sort(contrast)[2] > 2
+    greys = luminance(np.linspace(0, 1, 101)[:, None] * np.ones(3))[:, None] + 0.05
+    best = np.maximum(lightness[:k] / greys, greys / lightness[:k]).min(1).max()
+    assert contrast.min() > best - 0.1
+
+
+@pytest.mark.parametrize("shape", [(40, 60), (60, 20)])
+@pytest.mark.parametrize("chosen", [[0], [0, 1]])
+def test_no_title_of_panels_is_cut(shape: tuple[int, int], chosen: list[int]) -> None:
+    labels = np.zeros(shape, int)
+    labels[0] = 255
+    plot_mask_panels(np.ones((3, *shape), bool), classes=chosen, labels=labels)
+    figure = plt.gcf()
+    figure.canvas.draw()
+    (title,) = figure.texts
+    box = title.get_window_extent()
+    assert figure.bbox.x0 <= box.x0
+    assert box.x1 <= figure.bbox.x1
+    assert box.y1 <= figure.bbox.y1

@@ -1,12 +1,14 @@
-"""Pictures of reports: the classes that are missed, and what each alpha costs."""
+"""Pictures of reports: the classes that are missed, and risk and set size for each alpha."""
 
 from collections.abc import Callable
 from dataclasses import MISSING, fields, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 
 import conformask as cm
 from conformask.plotting import plot_alpha_sweep, plot_class_risk
@@ -61,14 +63,18 @@ def test_class_risk_tells_sizes_images_and_level() -> None:
     assert tick_texts(ax) == ["road", "bicycle", "pole", "sky"]
     texts = [text.get_text() for text in ax.texts]
     for column in (
-        ["1.10", "", "2.40", "1.30", "set size"],
-        ["50", "0", "31", "49", "images"],
+        ["1.10", "", "2.40", "1.30", "mean\nset size"],
+        ["50", "0", "31", "49", "images\nwith it"],
         ["in no image"],
     ):
         assert any(texts[i : i + len(column)] == column for i in range(len(texts)))
-    assert ax.get_title().endswith("$\\alpha$ = 0.05, $\\hat\\lambda$ = 0.9")
+    level = "$\\alpha$ = 0.05, $\\hat\\lambda$ = 0.9"
+    assert ax.get_title() == f"Miss rate of each class, mean over its images\n{level}"
     assert ax.get_xlabel() == "miss rate of the class (95 % interval)"
-    assert legend_texts(ax) == ["all pixels: 0.04"]
+    assert legend_texts(ax) == ["pixels of any class, mean over images: 0.04"]
+    grouped = plot_class_risk(report(n_groups=7))
+    assert grouped.get_title() == f"Miss rate of each class, mean over its groups\n{level}"
+    assert legend_texts(grouped) == ["pixels of any class, mean over groups: 0.04"]
 
 
 def test_class_risk_of_chosen_classes_on_given_axes() -> None:
@@ -78,6 +84,7 @@ def test_class_risk_of_chosen_classes_on_given_axes() -> None:
     assert tick_texts(ax) == ["sky", "road"]
     only_unseen = plot_class_risk(report(), classes=["bicycle"])
     assert tick_texts(only_unseen) == ["bicycle"]
+    assert plot_class_risk(report(coverage=NAN)).get_legend() is None
 
 
 def test_the_sweep_is_drawn_by_alpha() -> None:
@@ -86,9 +93,14 @@ def test_the_sweep_is_drawn_by_alpha() -> None:
     np.testing.assert_array_equal(lines["risk"].get_xydata(), [[0.01, 0.0], [0.05, 0.04], [0.1, 0.09]])
     equal = lines[r"risk = $\alpha$"]
     np.testing.assert_array_equal(equal.get_xdata(), equal.get_ydata())
-    np.testing.assert_array_equal(above.collections[0].get_segments()[2], [[0.1, 0.08], [0.1, 0.11]])
+    assert (equal.get_xdata()[0], equal.get_xdata()[-1]) == (0.01, 0.1)
+    # Full sets miss nothing: they have no interval.
+    assert above.collections[0].get_label() == "95 % interval"
+    segments = [[[0.05, 0.03], [0.05, 0.05]], [[0.1, 0.08], [0.1, 0.11]]]
+    np.testing.assert_array_equal(above.collections[0].get_segments(), segments)
+    assert above.get_title() == r"Risk and set size for each $\alpha$"
     np.testing.assert_array_equal(below.get_lines()[0].get_xydata(), [[0.01, 8], [0.05, 1.2], [0.1, 1.05]])
-    assert [label.get_text() for label in below.get_xticklabels()] == ["0.01", "0.05", "0.1"]
+    assert labelled(below) == ["0.01", "0.02", "0.05", "0.1"]
     assert legend_texts(below) == [r"risk = $\alpha$", "95 % interval", "risk", "too few images: full sets"]
     hollow = lines["too few images: full sets"]
     np.testing.assert_array_equal(hollow.get_xydata(), [[0.01, 0.0]])
@@ -101,6 +113,67 @@ def test_a_feasible_sweep_on_given_axes() -> None:
     assert legend_texts(drawn[1]) == [r"risk = $\alpha$", "95 % interval", "risk"]
     wide = plot_alpha_sweep(report(sweep=tuple(replace(SWEEP[0], alpha=a) for a in (0.001, 0.2))))
     assert [ax.get_xscale() for ax in wide] == ["log", "log"]
+
+
+def labelled(ax: Axes) -> list[str]:
+    """The labels of ticks that show; they do not touch, and say where they are."""
+    ax.figure.canvas.draw()
+    low, high = ax.get_xlim()
+    assert not any(label.get_text() for label in ax.get_xticklabels(minor=True))
+    ticks = zip(ax.get_xticks(), ax.get_xticklabels(), strict=True)
+    shown = [(place, label) for place, label in ticks if low <= place <= high and label.get_text()]
+    boxes = [label.get_window_extent() for _, label in shown]
+    assert all(one.x1 + 2 < other.x0 for one, other in pairwise(boxes))
+    for place, label in shown:
+        assert float(label.get_text()) == pytest.approx(place)
+    return [label.get_text() for _, label in shown]
+
+
+def sweep(*alphas: float, **known: Any) -> RiskReport:
+    return report(sweep=tuple(replace(SWEEP[0], alpha=alpha, **known) for alpha in alphas))
+
+
+@pytest.mark.parametrize("width", [3.0, 6.4])
+@pytest.mark.parametrize(
+    "alphas",
+    [
+        (0.02, 0.03, 0.5),
+        (0.1, 0.101, 0.102),
+        (0.1,),
+        (0.0001, 0.001, 0.01, 0.5),
+        tuple(np.linspace(0.01, 0.3, 12)),
+        (0.2, 0.21, 0.9),
+    ],
+)
+def test_labels_of_alpha_do_not_touch(alphas: tuple[float, ...], width: float) -> None:
+    _, axes = plt.subplots(2, figsize=(width, 5), layout="constrained", sharex=True)
+    _, below = plot_alpha_sweep(sweep(*alphas), axes=axes)
+    assert len(labelled(below)) >= (2 if width < 4 else 3)
+    ticks = np.concatenate([below.get_xticks(), below.get_xticks(minor=True)])
+    assert np.isclose(ticks, np.array(alphas)[:, None]).any(1).all(), "each alpha has a tick"
+
+
+def test_the_line_of_alpha_is_seen_and_true_between_the_points() -> None:
+    for alphas in ((0.1,), (0.001, 0.2)):
+        above, _ = plot_alpha_sweep(sweep(*alphas))
+        (line,) = (line for line in above.get_lines() if line.get_label() == r"risk = $\alpha$")
+        x, y = above.transData.transform(line.get_xydata()).T
+        assert np.ptp(x) > 100
+        middle = above.transData.inverted().transform(np.stack([x[1:] + x[:-1], y[1:] + y[:-1]], axis=1) / 2)
+        np.testing.assert_allclose(middle[:, 1], middle[:, 0], rtol=2e-3)
+
+
+def test_images_that_do_not_count_leave_the_sweep_empty() -> None:
+    nothing = {"empirical_risk": NAN, "interval": (NAN, NAN), "activation_ratio": NAN}
+    for ax in plot_alpha_sweep(sweep(0.1, 0.2, **nothing)):
+        assert [text.get_text() for text in ax.texts] == ["no images that count"]
+        assert not ax.get_lines()
+
+
+def test_full_sets_alone_have_no_interval() -> None:
+    above, below = plot_alpha_sweep(sweep(0.01, 0.02, infeasible=True))
+    assert not above.collections
+    assert legend_texts(below) == [r"risk = $\alpha$", "risk", "too few images: full sets"]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Pictures of segmentations: components of a set, and samples."""
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 from matplotlib import pyplot as plt
@@ -21,8 +23,11 @@ def test_components_are_drawn_row_by_row_on_one_scale() -> None:
     assert [ax.get_title() for ax in panels[0]] == ["a", "b", "c"]
     assert [ax.get_title() for ax in panels[1]] == ["", "", ""]
     assert panels[1, 0].get_ylabel() == f"component 2\nσ = {found.singular_values[1]:.3g}"
-    (bar,) = panels[0, -1].child_axes
-    assert [label.get_text() for label in bar.get_yticklabels()] == ["loses", "stays", "gains"]
+    for row, component in zip(panels, found.components, strict=True):
+        (bar,) = row[-1].child_axes
+        largest = np.abs(component).max()
+        ends = [f"{-largest:.2g} less likely", "0", f"{largest:+.2g} more likely"]
+        assert [label.get_text() for label in bar.get_yticklabels()] == ends
     assert not any(ax.child_axes for ax in plot_components(found, colorbar=False).flat)
 
 
@@ -124,3 +129,28 @@ def test_samples_name_no_class_that_is_only_under_void() -> None:
     panels = plot_samples(SAMPLES + 1, labels=np.array([[255, 1, 1], [1, 1, 1]]))
     assert legend_texts(panels[-1]) == ["class 1", "class 2", "class 3", "void"]
     assert not any(ax.get_legend() for ax in plot_samples(SAMPLES, legend=False))
+
+
+@pytest.mark.parametrize("shape", [(24, 40), (60, 15), (12, 60)])
+@pytest.mark.parametrize("n", [1, 6])
+def test_panels_fill_their_figure(shape: tuple[int, int], n: int) -> None:
+    """And their legend covers none of them."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(3, 3, *shape))
+    (found,) = (
+        cm.ConsignCalibrator(2, alpha=0.5, min_accuracy=0.3).fit([X], [X.mean(0).argmax(0)]).predict([X])
+    )
+    for panels in (
+        plot_samples(found.sample(n, random_state=0)),
+        plot_components(found, classes=range(min(n, 3))),
+    ):
+        figure = panels.flat[0].figure
+        figure.canvas.draw()
+        content, whole = figure.get_tightbbox(), figure.get_size_inches()
+        assert content.x0 >= -0.02
+        assert content.y0 >= -0.02
+        assert whole[0] - 0.25 < content.width <= whole[0]
+        assert whole[1] - 0.25 < content.height <= whole[1]
+        drawn = [ax.get_window_extent() for ax in panels.flat]
+        assert min(box.width * box.height for box in drawn) > 4000, "no panel has collapsed"
+        assert all(not one.overlaps(other) for one, other in combinations(drawn, 2))

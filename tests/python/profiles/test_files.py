@@ -125,7 +125,14 @@ EXACT = {
     "more activations": ({"activations": lambda a: changed(a, (0, 0), a[0, 0] + 1)}, "activations of an image"),
     "huge activations": ({"activations": lambda a: changed(a, 0, 2**63)}, "activations of an image"),
     "activations of fewer": ({"activations": lambda a: a[:5]}, "activations is an array of"),
-    "fewer labels": ({"labels": lambda a: a[:-1]}, "labels is an array of"),
+    "fewer labels": (
+        {"labels": lambda a: a[:-1]},
+        r"labels is an array of uint16 \(\d+,\), but must be uint16 \(\d+,\)$",
+    ),
+    "labels of ints": (
+        {"labels": lambda a: a.astype(np.int32)},
+        r"labels is an array of int32 \(\d+,\), but must be uint16 \(\d+,\)$",
+    ),
     "fewer lengths": ({"lengths": lambda a: a[:-1]}, "lengths is an array of"),
     "lengths": ({"lengths": lambda a: a + np.uint64(2**63)}, "do not agree"),
     "values of ints": ({"values": lambda a: a.astype(int)}, "values is an array of int64"),

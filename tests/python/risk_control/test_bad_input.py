@@ -95,18 +95,18 @@ INPUT = [
     Bad(
         "one image without n",
         ValueError,
-        r"X must have shape \(n, K, H, W\).*got \[3, 4, 5\].*X\[None\]",
+        r"X must have shape \(n, K, H, W\).*got \(3, 4, 5\).*X\[None\]",
         X=GOOD.X[0],
         y=GOOD.y[0],
     ),
     Bad("rank 2", ValueError, r"X must have shape \(n, K, H, W\)", X=GOOD.X[0, 0], y=GOOD.y[0, 0]),
     Bad("rank 6", ValueError, r"X must have shape", X=GOOD.X[..., None, None], y=GOOD.y[..., None, None]),
     Bad("a scalar", (TypeError, ValueError), r"X must", X=np.float32(0.5), y=np.int64(0)),
-    Bad("no image", ValueError, r"X is empty: its shape is \[0, 3, 4, 5\]", X=GOOD.X[:0], y=GOOD.y[:0]),
+    Bad("no image", ValueError, r"X is empty: its shape is \(0, 3, 4, 5\)", X=GOOD.X[:0], y=GOOD.y[:0]),
     Bad(
         "no pixel",
         ValueError,
-        r"X is empty: its shape is \[12, 3, 4, 0\]",
+        r"X is empty: its shape is \(12, 3, 4, 0\)",
         X=GOOD.X[..., :0],
         y=GOOD.y[..., :0],
     ),
@@ -252,6 +252,27 @@ INPUT = [
     Bad("arrays instead of pairs", TypeError, r"without y.*image 0 is ndarray", X=iter(GOOD.X), y=None),
     # Groups and weights
     Bad("groups of another length", ValueError, r"groups must hold .* 12 images", data={"groups": [1] * 11}),
+    Bad("two groups", ValueError, r"each of 12 images, got 2 strings$", data={"groups": ["a", "b"]}),
+    Bad(
+        "one string of groups",
+        ValueError,
+        r"each of 12 images, got 'aaaaaaaaaaaa'$",
+        data={"groups": "a" * 12},
+    ),
+    Bad("one group", ValueError, r"each of 12 images, got 7$", data={"groups": 7}),
+    Bad("no groups", ValueError, r"each of 12 images, got none$", data={"groups": []}),
+    Bad(
+        "ints and strings",
+        ValueError,
+        r"each of 12 images, got 1 int and 11 strings$",
+        data={"groups": [1, *"abcdefghijk"]},
+    ),
+    Bad(
+        "large groups",
+        ValueError,
+        r"got 12 ints, of which 36893488147419103232 does not fit int64$",
+        data={"groups": [2**65] * 12},
+    ),
     Bad("groups of floats", ValueError, r"groups must hold an int or string", data={"groups": [0.5] * 12}),
     Bad(
         "weights of another length",
@@ -472,14 +493,16 @@ def test_bad_input_of_evaluate() -> None:
 
 
 def test_one_image_without_n_at_prediction() -> None:
-    with pytest.raises(ValueError, match=r"got \[3, 4, 5\]; one image is X\[None\]"):
+    with pytest.raises(ValueError, match=r"got \(3, 4, 5\); one image is X\[None\]"):
         Calibrator().fit(GOOD.X, GOOD.y).predict(GOOD.X[0])
 
 
 def test_void_images_are_counted_in_the_error() -> None:
     y = labelled()
     y[:5] = 255
-    with pytest.raises(cm.InfeasibleRiskError, match=r"7 calibration images \(5 images without a labelled"):
+    with pytest.raises(
+        cm.InfeasibleRiskError, match=r"there are 7 \(5 images without a labelled pixel that counts are left"
+    ):
         Calibrator(alpha=0.1).fit(GOOD.X, y)
 
 
@@ -628,7 +651,10 @@ def test_void_images_count_with_loss_zero(with_void_images: tuple[np.ndarray, np
 
 def test_nothing_but_void() -> None:
     y = np.full_like(GOOD.y, 255)
-    with pytest.raises(cm.InfeasibleRiskError, match="with 0 calibration images"):
+    with pytest.raises(
+        cm.InfeasibleRiskError,
+        match=r"9 calibration images, there are none \(12 images .* Add images, check that ignore_index is",
+    ):
         Calibrator().fit(GOOD.X, y)
     with pytest.raises(ValueError, match="image 0"):
         Calibrator(on_empty="raise").fit(GOOD.X, y)

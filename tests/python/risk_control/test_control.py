@@ -207,7 +207,9 @@ def test_what_is_refused() -> None:
 
 def test_too_few_images_name_the_number_of_the_method() -> None:
     few = (PROBLEM.X[:21], PROBLEM.y[:21])
-    with pytest.raises(cm.InfeasibleRiskError, match="21 calibration images: at least 22") as caught:
+    with pytest.raises(
+        cm.InfeasibleRiskError, match="at least 22 calibration images, there are 21"
+    ) as caught:
         cm.ConformalRiskCalibrator(loss=BINARY, method=cm.PAC(0.1)).fit(*few)
     assert caught.value.n_needed == 22
     full = cm.ConformalRiskCalibrator(loss=BINARY, method=cm.PAC(0.1), on_infeasible="full")

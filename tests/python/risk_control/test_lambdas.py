@@ -58,7 +58,7 @@ def test_what_is_no_lambda() -> None:
         masks(np.nan, lac)
     with pytest.raises(ValueError, match="lam must be at least 0, got -1 for class 0"):
         masks(_core.Lambdas.per_class(np.full(X.shape[1], -1.0)), lac)
-    with pytest.raises(ValueError, match=f"lam has 1 entries, but X has {len(X)} images"):
+    with pytest.raises(ValueError, match=f"lam has 1 entry, but X has {len(X)} images"):
         masks(_core.Lambdas.per_image(np.ones(1)), lac)
     with pytest.raises(TypeError):
         masks("1", lac)  # type: ignore[arg-type]

@@ -143,7 +143,10 @@ def test_without_profiles_there_is_nothing_to_recalibrate(tmp_path: Path) -> Non
         lambda: Calibrator().merge(loaded),
         lambda: Calibrator().fit(PROBLEM.X, PROBLEM.y).merge(loaded),
     ):
-        with pytest.raises(ValueError, match=r"loaded without profiles; save it with profiles=True"):
+        with pytest.raises(
+            ValueError,
+            match=r"saved without its profiles: fit again, or load a file that was saved with profiles=True",
+        ):
             ask()
     loaded.save(tmp_path / "again.json")
     assert results(Calibrator.load(tmp_path / "again.json")) == results(saved)
@@ -153,7 +156,7 @@ def test_partial_fit_needs_the_profiles_too(tmp_path: Path) -> None:
     """Else the images of before would be forgotten without a word."""
     Calibrator().fit(PROBLEM.X, PROBLEM.y).save(tmp_path / "c.json")
     loaded = Calibrator.load(tmp_path / "c.json")
-    with pytest.raises(ValueError, match="without profiles"):
+    with pytest.raises(ValueError, match="without its profiles"):
         loaded.partial_fit(PROBLEM.X, PROBLEM.y)
 
 
@@ -269,7 +272,7 @@ def test_half_a_file(saved: Path) -> None:
 
 def test_a_newer_version_says_so(saved: Path) -> None:
     change(saved, "format_version", value=3)
-    with pytest.raises(ValueError, match=r"version 3 is newer; update conformask"):
+    with pytest.raises(ValueError, match=r"version 3, which is newer: update conformask"):
         Calibrator.load(saved)
 
 

@@ -487,7 +487,7 @@ def test_traps(score: object) -> None:
     plain = cm.ConformalRiskCalibrator(score, alpha=0.1, ignore_index=None).fit(X, y)
     assert plain.lambda_hat_ == cm.ConformalRiskCalibrator(score, alpha=0.1).fit(X, y).lambda_hat_
     # n just enough, and one too few.
-    with pytest.raises(cm.InfeasibleRiskError, match="8 calibration images: at least 9 are needed"):
+    with pytest.raises(cm.InfeasibleRiskError, match="at least 9 calibration images, there are 8"):
         cm.ConformalRiskCalibrator(score, alpha=0.1).fit(X[:8], y[:8])
     assert cm.ConformalRiskCalibrator(score, alpha=0.1).fit(X[:9], y[:9]).risk_ == 0
     # An all-void image lowers n.

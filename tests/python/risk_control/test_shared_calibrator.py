@@ -116,7 +116,9 @@ def test_effective_number_of_images() -> None:
     weights = np.linspace(0, 1, 200)
     weighted = Calibrator().fit(PROBLEM.X, PROBLEM.y, sample_weight=weights)
     assert weighted.n_eff_ == pytest.approx(weights.sum() ** 2 / (weights**2).sum())
-    with pytest.raises(cm.InfeasibleRiskError, match="with 2 as the summed weight"):
+    with pytest.raises(
+        cm.InfeasibleRiskError, match="images whose weights sum to at least 9, but they sum to 2"
+    ):
         Calibrator().fit(PROBLEM.X, PROBLEM.y, sample_weight=[0.01] * 200)
 
 

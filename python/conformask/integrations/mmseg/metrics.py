@@ -415,8 +415,8 @@ class ConformalEvaluation(ImageMetric):
             Empirical risk and its interval, activation ratio, coverage, the number of images, and the alpha that was
             calibrated for. The log shows the whole report, with a row for each class.
         """
-        names = (self.dataset_meta or {}).get("classes", ())
-        known = names if len(names) == self.calibrator.n_classes_ else None
+        names = (self.dataset_meta or {}).get("classes") or ()
+        known = names if len(set(names)) == len(names) == self.calibrator.n_classes_ else None
         self.report_ = self.calibrator._report(*self._chosen(results), class_names=known)
         print_log(f"conformal evaluation\n{self.report_}", logger="current")
         return {

@@ -228,9 +228,10 @@ class Comparison:
         )
         legend = (
             "coverage: share of test images whose set holds a segmentation that is accurate enough. "
-            f"SEC({m}): of those one of whose {m} draws is. Chao({m}): how many segmentations the draws let expect, at "
-            f"most {m * (m + 1) // 2}. corr.: correlation of pairs of draws, over all pixels and over those that vary. "
-            "log10 vol.: of the number of segmentations. calibration images: how the search of each ended."
+            f"SEC({m}): share of test images for which at least one of {m} draws is accurate enough. "
+            f"Chao({m}): estimated number of segmentations, at most {m * (m + 1) // 2}. corr.: correlation of pairs of "
+            "draws, over all pixels and over those that vary. log10 vol.: logarithm of the number of segmentations. "
+            "calibration images: how the search of each ended."
         )
         return "\n\n".join([head, "\n".join(lines), *self._reasons(), legend, self._verdict()])
 
@@ -245,8 +246,8 @@ class Comparison:
             return "; ".join(below)
         errors = sorted({f"{self._error(method):.3f}" for method in self.methods})
         return (
-            f"The promise of {1 - self.alpha:g} is one of expectation. No mean coverage is below it by more than three "
-            f"of its standard errors ({' to '.join(errors)})."
+            f"The guaranteed coverage, {1 - self.alpha:g}, is an expected value. No mean coverage is below it by more "
+            f"than three of its standard errors ({' to '.join(errors)})."
         )
 
     def _error(self, method: str) -> float:

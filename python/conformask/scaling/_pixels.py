@@ -1,0 +1,132 @@
+"""Pixels drawn from images: what a scaler is fitted to."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from conformask import _core
+from conformask._arrays import label_array, warn_of_shares
+from conformask._images import SCORES, Volumes, not_empty, walk
+from conformask._tensors import to_array
+from conformask._units import check_groups
+from conformask.scores import score_array
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["LEAST", "Drawn", "PixelSample", "Pixels", "draw"]
+
+# Probabilities below it have its logarithm.
+LEAST = 1e-12
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """What was drawn from one image."""
+
+    values: NDArray[Any]  # (m, K)
+    labels: NDArray[np.uint16]
+    n_valid: int
+    group: int | str | None
+
+    def __post_init__(self) -> None:
+        digest = hashlib.blake2b(self.values.tobytes(), digest_size=16)
+        digest.update(self.labels.tobytes())
+        object.__setattr__(self, "key", (digest.digest(), self.n_valid))
+
+    key: Any = None  # the same for what is the same: an order that does not depend on who read which image when
+
+
+class Pixels(NamedTuple):
+    """Drawn pixels as kernels take them."""
+
+    features: NDArray[np.float64]  # (K, N)
+    labels: NDArray[np.uint16]  # (N,)
+    weights: NDArray[np.float64]  # (N,), which sum to 1: a labelled pixel counts as any other
+    ends: NDArray[np.uintp]  # where the pixels of each image (group) end
+    n_valid: int  # labelled pixels of the images that they were drawn from
+
+
+class PixelSample:
+    """Pixels of many images."""
+
+    def __init__(self, images: Sequence[Drawn], n_classes: int, n_skipped: int) -> None:
+        self.images = tuple(images)
+        self.n_classes = n_classes
+        self.n_skipped = n_skipped
+
+    def merge(self, other: PixelSample) -> PixelSample:
+        """The images of both."""
+        if self.n_classes != other.n_classes:
+            raise ValueError(f"K = {other.n_classes} classes came to images with K = {self.n_classes}")
+        if self.images and other.images and (self.images[0].group is None) != (other.images[0].group is None):
+            raise ValueError("some images have groups, others have none")
+        return PixelSample(
+            [*self.images, *other.images], self.n_classes, self.n_skipped + other.n_skipped
+        )
+
+    def units(self) -> list[list[Drawn]]:
+        """The images that count, by group if they have any, in an order that is theirs."""
+        members: dict[Any, list[Drawn]] = {}
+        for image in sorted(self.images, key=lambda image: image.key):
+            members.setdefault((image.key, len(members)) if image.group is None else image.group, []).append(image)
+        return list(members.values())
+
+    def pixels(self, inputs: str, *, centred: bool) -> Pixels:
+        """Logits of all pixels, or the logarithms of their softmax."""
+        units = self.units()
+        images = [image for unit in units for image in unit]
+        values = np.concatenate([image.values for image in images]).astype(np.float64)
+        if inputs == "probabilities":
+            np.log(np.maximum(values, LEAST, out=values), out=values)
+        if centred:
+            largest = values.max(axis=1, keepdims=True)
+            values -= largest + np.log(np.exp(values - largest).sum(axis=1, keepdims=True))
+        sizes = np.array([len(image.labels) for image in images])
+        n_valid = sum(image.n_valid for image in images)
+        shares = np.array([image.n_valid for image in images]) / sizes / n_valid
+        ends = np.cumsum([sum(len(image.labels) for image in unit) for unit in units])
+        return Pixels(
+            np.ascontiguousarray(values.T),
+            np.concatenate([image.labels for image in images]),
+            np.repeat(shares, sizes),
+            ends.astype(np.uintp),
+            n_valid,
+        )
+
+
+def draw(
+    X: Any,
+    y: Any,
+    *,
+    inputs: str,
+    ignore_index: int | None,
+    n_pixels: int,
+    seed: int,
+    groups: ArrayLike | None,
+    volumes: Volumes,
+    progress: bool | str,
+) -> PixelSample:
+    """At most so many labelled pixels of each image."""
+    found: list[Any] = []
+    n_classes = 0
+    for scores, labels, first in not_empty(walk(X, y, SCORES, progress, volumes=volumes), "X"):
+        if n_classes and scores.shape[1] != n_classes:
+            raise ValueError(f"X has K = {scores.shape[1]} classes in image {first}, but K = {n_classes} before")
+        array = score_array(scores)
+        found += _core.draw_pixels(array, label_array(labels), ignore_index, n_pixels, seed, first)
+        if not n_classes:
+            warn_of_shares(scores[0], inputs)
+        n_classes = array.shape[1]
+    names = check_groups(groups, len(found))
+    images = [
+        Drawn(values, drawn, n_valid, None if names is None else names[i])
+        for i, (values, drawn, n_valid, _) in enumerate(found)
+        if n_valid
+    ]
+    return PixelSample(images, n_classes, len(found) - len(images))

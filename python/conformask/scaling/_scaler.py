@@ -1,0 +1,373 @@
+"""What all scalers have in common: images in, pixels kept, a linear map found, probabilities out."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from conformask import _core
+from conformask._arrays import check_ignore_index
+from conformask._calibrator import Calibrator, Parameter, State, one_of, warn_skipped, whole
+from conformask._documents import finite_or_text
+from conformask._images import Volumes, map_images
+from conformask._units import known_units
+from conformask.scaling._likelihood import Likelihood, Penalty, minimise
+from conformask.scaling._pixels import PixelSample, draw
+from conformask.scores import score_array
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["PARAMETERS", "Configuration", "Fitted", "Scaler", "fitted"]
+
+PARAMETERS: Mapping[str, Parameter] = {
+    "inputs": one_of("inputs", "logits", "probabilities", stale="images"),
+    "ignore_index": Parameter(check_ignore_index, stale="images"),
+    "n_pixels": whole("n_pixels", 1, 2**40, stale="images"),
+    "random_state": whole("random_state", 0, 2**64 - 1, stale="images"),
+    "volumes": one_of("volumes", True, False, "auto"),
+    "progress": one_of("progress", True, False, "auto"),
+}
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """The parameters, resolved."""
+
+    inputs: str
+    ignore_index: int | None
+    n_pixels: int
+    random_state: int
+    volumes: Volumes
+    progress: bool | str
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """The map that was found: softmax of ``W u + b``."""
+
+    weight: NDArray[np.float64]  # 1, K or K * K numbers
+    bias: NDArray[np.float64]  # K numbers, or none
+    nll: float
+    nll_before: float
+    n_images: int
+    n_skipped: int
+    n_classes: int
+    configuration: Any  # it was found for
+    more: Mapping[str, Any] = field(default_factory=dict)  # what one kind of scaler tells besides
+
+    @property
+    def headline(self) -> dict[str, str]:
+        """What its repr shows."""
+        return {"nll_": f"{self.nll:.4g}"}
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Names and values for people."""
+        more = [(f"{name}_", f"{value:.6g}") for name, value in self.more.items()]
+        skipped = f" ({self.n_skipped} skipped)" if self.n_skipped else ""
+        return [
+            *more,
+            ("nll_", f"{self.nll:.6g} (before: {self.nll_before:.6g})"),
+            ("n_images_", f"{self.n_images}{skipped}"),
+            ("n_classes_", f"{self.n_classes}"),
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """What a file holds of it."""
+        numbers = {name: getattr(self, name) for name in _NUMBERS}
+        more = {name: finite_or_text(value) for name, value in self.more.items()}
+        return {"weight": self.weight.tolist(), "bias": self.bias.tolist(), **numbers, "more": more}
+
+
+_NUMBERS = ("nll", "nll_before", "n_images", "n_skipped", "n_classes")
+
+
+def fitted(
+    kept: PixelSample,
+    likelihood: Likelihood,
+    identity: NDArray[np.float64],
+    penalty: Penalty,
+    configuration: Any,
+) -> Fitted:
+    """The map of the least penalised loss, the identity being that of no penalty."""
+    parameters = minimise(likelihood, identity, penalty)
+    weight, bias = np.split(parameters, [len(identity) - kept.n_classes])
+    return Fitted(
+        weight=weight,
+        bias=bias - bias.mean(),  # of which softmax does not know
+        nll=likelihood.gradient(parameters)[0],
+        nll_before=likelihood.gradient(identity)[0],
+        n_images=len(kept.images),
+        n_skipped=kept.n_skipped,
+        n_classes=kept.n_classes,
+        configuration=configuration,
+    )
+
+
+class Scaler(Calibrator[Any, PixelSample, Fitted]):
+    """A map from logits to calibrated probabilities."""
+
+    inputs: str
+    ignore_index: int | None
+    n_pixels: int
+    random_state: int
+    volumes: Volumes
+    progress: bool | str
+
+    _IS_CENTRED = False  # whether the map takes the logarithms of the softmax, not logits
+    _TOLD: frozenset[str] = frozenset()  # names of `Fitted.more`
+    _NOTHING_KEPT = "a scaler that was loaded has no pixels: fit again"
+
+    # Fit
+
+    def fit(self, X: Any, y: Any = None, *, groups: ArrayLike | None = None) -> Self:
+        """Finds the map on images, and forgets what it knew.
+
+        Parameters
+        ----------
+        X : array (n, K, H, W) or (n, K, D, H, W), float16, float32 or float64; or a list of (K, H, W); or an iterable
+            Logits, or what `inputs` says, of images that did not train the model. Without `y`: an iterable of
+            ``(scores, labels)`` pairs, one image each.
+        y : integer array (n, H, W) or (n, D, H, W), or a list or iterable of arrays, one per image
+            Labels.
+        groups : sequence of n ints or strings, or None
+            What each image belongs to. Standard errors are then those of groups, whose images may be alike.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the input is not as described; the message names argument, image and value. The object stays as it was.
+
+        Warns
+        -----
+        DroppedImagesWarning
+            If images have no labelled pixel.
+        """
+        configuration = self._configuration()
+        sample = self._draw(X, y, groups, configuration)
+        fitted = self._solve(sample, configuration)
+        self._update(lambda _: State(sample, fitted))
+        self._warn(sample, fitted)
+        return self
+
+    def partial_fit(self, X: Any, y: Any = None, *, groups: ArrayLike | None = None) -> Self:
+        """Adds images. The map is found when it is asked for.
+
+        Parameters
+        ----------
+        X, y, groups
+            As for :meth:`fit`.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError, ValueError
+            As :meth:`fit`; what was known before is kept.
+        """
+        configuration = self._configuration()
+        return self._add(self._draw(X, y, groups, configuration))
+
+    def merge(self, other: Self) -> Self:
+        """Adds the images of another scaler, say of another worker: with the same parameters, it gives the bits of one.
+
+        Parameters
+        ----------
+        other : scaler of the same kind
+            Which has seen images.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `other` is something else or the same object, or its parameters or K differ.
+        """
+        if type(other) is not type(self):
+            raise TypeError(f"other must be a {type(self).__name__}, got {type(other).__name__}")
+        if other is self:
+            raise ValueError("a scaler cannot be merged with itself: every image would count twice")
+        stale = self._stale("images", self._configuration(), other._configuration())
+        if stale:
+            raise ValueError(f"{stale[0]} differs: {getattr(self, stale[0])!r} here, {getattr(other, stale[0])!r} there")
+        theirs = other._fitted().kept
+        if theirs is None:
+            raise ValueError(f"other has no pixels: {self._NOTHING_KEPT}")
+        return self._add(theirs)
+
+    def _draw(self, X: Any, y: Any, groups: ArrayLike | None, configuration: Any) -> PixelSample:
+        return draw(
+            X,
+            y,
+            inputs=configuration.inputs,
+            ignore_index=configuration.ignore_index,
+            n_pixels=configuration.n_pixels,
+            seed=configuration.random_state,
+            groups=groups,
+            volumes=configuration.volumes,
+            progress=configuration.progress,
+        )
+
+    def _add(self, sample: PixelSample) -> Self:
+        def add(state: State[PixelSample, Fitted] | None) -> State[PixelSample, Fitted]:
+            if state is None:
+                return State(sample)
+            if state.kept is None:
+                raise ValueError(self._NOTHING_KEPT)
+            return State(state.kept.merge(sample))
+
+        self._update(add)
+        return self
+
+    def _solve(self, kept: PixelSample, configuration: Any) -> Fitted:
+        if not kept.images:
+            raise ValueError(
+                f"none of {kept.n_skipped} images has a labelled pixel: nothing can be fitted; check ignore_index"
+            )
+        return self._find(kept, configuration)
+
+    @abstractmethod
+    def _find(self, kept: PixelSample, configuration: Any) -> Fitted:
+        """The map of the least loss."""
+
+    def _warn(self, kept: PixelSample, solution: Fitted) -> None:
+        n_seen = len(kept.images) + kept.n_skipped
+        counted = np.arange(n_seen) < len(kept.images)
+        warn_skipped(kept.n_skipped, n_seen, known_units(counted, None, None), "{} have no labelled pixel")
+
+    # Use
+
+    def transform(self, X: Any) -> Any:
+        """Calibrated probabilities.
+
+        Parameters
+        ----------
+        X : array (n, K, H, W) or (n, K, D, H, W), a list of (K, H, W), or an iterable of them
+            As for :meth:`fit`, without labels.
+
+        Returns
+        -------
+        array like X, float32, or float64 for float64; a list for a list, a generator for a generator
+            Probabilities, which sum to 1 over the classes.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before :meth:`fit`.
+        TypeError, ValueError
+            If X is not as described, or K is not that of the fit.
+        """
+        configuration, fitted = self._current()
+        kernel = self._kernel(configuration, fitted)
+
+        def probabilities(scores: Any, first: int) -> NDArray[Any]:
+            array = score_array(scores)
+            if array.ndim in (4, 5) and array.shape[1] != fitted.n_classes:
+                raise ValueError(
+                    f"X has K = {array.shape[1]} classes, but the scaler was fitted with K = {fitted.n_classes}"
+                )
+            out = np.empty(array.shape, np.float64 if array.dtype == np.float64 else np.float32)
+            _core.probabilities(array, kernel, out, first)
+            return out
+
+        return map_images(X, probabilities, configuration.progress, configuration.volumes)
+
+    def fit_transform(self, X: Any, y: Any = None, *, groups: ArrayLike | None = None) -> Any:
+        """:meth:`fit`, then :meth:`transform` of the same images, whose probabilities look better than those of others.
+
+        Parameters
+        ----------
+        X, y, groups
+            As for :meth:`fit`.
+
+        Returns
+        -------
+        array like X
+        """
+        return self.fit(X, y, groups=groups).transform(X)
+
+    def _kernel(self, configuration: Any, fitted: Fitted) -> _core.Affine:
+        centred = getattr(configuration, "center", self._IS_CENTRED)
+        return _core.Affine(fitted.weight, fitted.bias, centred, configuration.inputs == "probabilities")
+
+    # Results
+
+    def _told(self, name: str) -> Any:
+        return self._current()[1].more[name]
+
+    @property
+    def nll_(self) -> float:
+        """Mean negative log-likelihood (natural logarithm) of the labelled pixels that were drawn."""
+        return self._current()[1].nll
+
+    @property
+    def nll_before_(self) -> float:
+        """The same of the softmax without a scaler."""
+        return self._current()[1].nll_before
+
+    @property
+    def n_images_(self) -> int:
+        """Number of images with labelled pixels."""
+        return self._current()[1].n_images
+
+    @property
+    def n_skipped_(self) -> int:
+        """Number of images without."""
+        return self._current()[1].n_skipped
+
+    @property
+    def n_classes_(self) -> int:
+        """K."""
+        return self._current()[1].n_classes
+
+    # Files
+
+    def save(self, path: str | Path) -> None:
+        """Writes parameters and the map to a JSON file.
+
+        Parameters
+        ----------
+        path : path
+            The file. It is written beside and renamed.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before :meth:`fit`.
+        """
+        self._save(path)
+
+    @classmethod
+    def _solution_from_json(cls, document: dict[str, Any], configuration: Any) -> Fitted:
+        results = document["results"]
+        weight, bias = (np.array(results[name], np.float64) for name in ("weight", "bias"))
+        n_classes = results["n_classes"]
+        for name, least in {"n_images": 1, "n_skipped": 0, "n_classes": 2}.items():
+            if type(results[name]) is not int or results[name] < least:
+                raise ValueError(f"{name} is {results[name]!r}")
+        fits = weight.shape in {(1,), (n_classes,), (n_classes**2,)} and bias.shape in {(0,), (n_classes,)}
+        if not (fits and np.isfinite(weight).all() and np.isfinite(bias).all()):
+            raise ValueError(f"the map does not fit K = {n_classes}")
+        if not all(math.isfinite(results[name]) for name in ("nll", "nll_before")):
+            raise ValueError("the loss is not finite")
+        numbers = {name: results[name] for name in _NUMBERS}
+        more = {name: value if type(value) is bool else float(value) for name, value in results["more"].items()}
+        if more.keys() != cls._TOLD:
+            raise ValueError(f"it tells {sorted(more)} besides, not {sorted(cls._TOLD)}")
+        return Fitted(weight, bias, **numbers, configuration=configuration, more=more)

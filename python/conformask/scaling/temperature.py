@@ -1,0 +1,157 @@
+"""Temperature scaling: one number that makes a network less, or more, sure of itself."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import optimize
+
+from conformask.scaling._likelihood import Likelihood
+from conformask.scaling._pixels import PixelSample
+from conformask.scaling._scaler import PARAMETERS, Configuration, Fitted, Scaler
+
+if TYPE_CHECKING:
+    from conformask._images import Volumes
+
+__all__ = ["TemperatureScaler"]
+
+# Temperatures are looked for between its inverse and it.
+_MOST = 1e3
+_NO_BIAS = np.empty(0)
+
+
+class TemperatureScaler(Scaler):
+    r"""Divides logits by one temperature: :math:`p = \mathrm{softmax}(z / T)`.
+
+    T is the one that gives the labels of the calibration pixels the highest likelihood. Above 1 it makes a network less
+    sure of itself, below 1 more. The most probable class of a pixel stays what it is.
+
+    Parameters
+    ----------
+    inputs : {"logits", "probabilities"}, default="logits"
+        What X holds. Of probabilities the logarithm is taken, of at least 1e-12.
+    ignore_index : int or None, default=255
+        The label of void pixels; an error if it is a class.
+    n_pixels : int, default=4096
+        How many labelled pixels to draw from each image, at most. Each has the same chance, and one is drawn from each of so
+        many runs of them. The images differ more than their pixels: more pixels hardly help. 2**40 takes all.
+    random_state : int, default=0
+        The seed of what is drawn. An image gives the same pixels whoever reads it.
+    volumes : bool or "auto", default="auto"
+        Whether the images of a list or an iterable are volumes (see :class:`~conformask.ConformalRiskCalibrator`).
+    progress : bool or "auto", default="auto"
+        Whether to show a progress bar over images.
+
+    Attributes
+    ----------
+    temperature_ : float
+        T, between 0.001 and 1000.
+    standard_error_ : float
+        Of T, from how much images (groups) differ: the sandwich of the Hessian and the squared gradients of each.
+    unbounded_ : bool
+        Whether the likelihood still rises at the end of that range: all pixels are right, or the wrong ones surest.
+    nll_, nll_before_ : float
+        Mean negative log-likelihood of the drawn pixels, with T and without.
+    n_images_, n_skipped_, n_classes_ : int
+        Images with labelled pixels and without; K.
+
+    See Also
+    --------
+    VectorScaler : A factor and a shift for each class.
+    conformask.ConformalRiskCalibrator : Its `transform` takes a scaler: logits are read once.
+
+    Notes
+    -----
+    With :math:`s = 1/T` the mean loss :math:`f(s) = \sum_p w_p [\log \sum_k e^{s z_{pk}} - s z_{p y_p}]` is convex, and
+    :math:`f'(s) = \sum_p w_p (E_{p(s)}[z_p] - z_{p y_p})` is zero at its minimum, which a bracketing root finder finds.
+
+    A scaler makes probabilities better; it promises nothing of a new image.
+
+    References
+    ----------
+    Guo, Pleiss, Sun, Weinberger, "On Calibration of Modern Neural Networks", ICML 2017, arXiv:1706.04599.
+
+    Wang, Gong, Wang, Wu, Zhang, "On Calibrating Semantic Segmentation Models: Analyses and An Algorithm", CVPR 2023,
+    arXiv:2212.12053.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> rng = np.random.default_rng(0)
+    >>> logits = rng.normal(0, 2, (30, 3, 32, 32))
+    >>> y = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)  # as likely as softmax says
+    >>> scaler = cm.TemperatureScaler().fit(2.5 * logits, y)  # too sure
+    >>> round(scaler.temperature_, 1)
+    2.5
+    >>> probabilities = scaler.transform(2.5 * logits)
+    """
+
+    _CONFIGURATION = Configuration
+    _PARAMETERS = PARAMETERS
+    _FORMAT = ("TemperatureScaler", 1)
+    _TOLD = frozenset({"temperature", "standard_error", "unbounded"})
+
+    def __init__(
+        self,
+        *,
+        inputs: str = "logits",
+        ignore_index: int | None = 255,
+        n_pixels: int = 4096,
+        random_state: int = 0,
+        volumes: Volumes = "auto",
+        progress: bool | str = "auto",
+    ) -> None:
+        self.inputs = inputs
+        self.ignore_index = ignore_index
+        self.n_pixels = n_pixels
+        self.random_state = random_state
+        self.volumes = volumes
+        self.progress = progress
+
+    def _find(self, kept: PixelSample, configuration: Configuration) -> Fitted:
+        likelihood = Likelihood(kept.pixels(configuration.inputs, centred=True), 1, 0)
+
+        def slope(exponent: float) -> float:
+            return float(likelihood.gradient(np.array([math.exp(exponent)]))[1][0])
+
+        ends = [-math.log(_MOST), math.log(_MOST)]
+        slopes = [slope(end) for end in ends]
+        if slopes[0] < 0 < slopes[1]:
+            exponent, unbounded = optimize.toms748(slope, *ends, xtol=1e-12, rtol=1e-12), False
+        else:  # it falls, or rises, all the way; flat at both ends where all logits of a pixel are equal
+            exponent = ends[1] if slopes[1] < 0 else ends[0] if slopes[0] > 0 else 0.0
+            unbounded = exponent != 0
+        inverse = np.array([math.exp(exponent)])
+        before, after = (likelihood.gradient(each)[0] for each in (np.ones(1), inverse))
+        bend = float(likelihood.hessian_product(inverse, np.ones(1))[0])
+        scatter = float((likelihood.gradients_of_units(inverse) ** 2).sum())
+        error = math.sqrt(scatter) / bend / inverse[0] ** 2 if bend > 0 and not unbounded else math.inf
+        return Fitted(
+            weight=inverse,
+            bias=_NO_BIAS,
+            nll=after,
+            nll_before=before,
+            n_images=len(kept.images),
+            n_skipped=kept.n_skipped,
+            n_classes=kept.n_classes,
+            configuration=configuration,
+            more={"temperature": 1 / float(inverse[0]), "standard_error": error, "unbounded": unbounded},
+        )
+
+    @property
+    def temperature_(self) -> float:
+        """T."""
+        return float(self._told("temperature"))
+
+    @property
+    def standard_error_(self) -> float:
+        """The standard error of T."""
+        return float(self._told("standard_error"))
+
+    @property
+    def unbounded_(self) -> bool:
+        """Whether T is at the end of its range."""
+        return bool(self._told("unbounded"))

@@ -1,0 +1,138 @@
+"""Vector scaling: a factor and a shift for each class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from conformask._calibrator import number, one_of
+from conformask._exact import as_fraction
+from conformask.scaling._likelihood import Likelihood, Penalty
+from conformask.scaling._pixels import PixelSample
+from conformask.scaling._scaler import PARAMETERS, Configuration, Fitted, Scaler, fitted
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from conformask._images import Volumes
+
+__all__ = ["VectorScaler"]
+
+
+def penalty_weight(name: str) -> Any:
+    """A parameter that weighs a penalty."""
+
+    def check(value: Any) -> float:
+        if as_fraction(value, name) < 0:
+            raise ValueError(f"{name} must be at least 0, got {value!r}")
+        return float(value)
+
+    return number(name, check, stale="result")
+
+
+@dataclass(frozen=True)
+class _Configuration(Configuration):
+    center: bool
+    ridge: float
+
+
+class VectorScaler(Scaler):
+    r"""Gives each class a factor and a shift: :math:`p = \mathrm{softmax}(w \odot u + b)`.
+
+    :math:`u = z - \log \sum_k e^{z_k}` are the logarithms of the softmax, which a constant that is added to all logits of a
+    pixel does not change; the map of raw logits, as in the papers, is ``center=False``. The most probable class may become
+    another: see what that does to accuracy and mean IoU.
+
+    Parameters
+    ----------
+    center : bool, default=True
+        Whether the map takes u, not the logits themselves.
+    ridge : float of at least 0, default=0.001
+        The penalty ``ridge / n * (sum((w - 1)^2) + sum((b - mean(b))^2))``, n the number of images (groups), added to the
+        mean negative log-likelihood: a class that no calibration pixel has keeps finite numbers.
+    inputs, ignore_index, n_pixels, random_state, volumes, progress
+        As for :class:`TemperatureScaler`.
+
+    Attributes
+    ----------
+    weight_, bias_ : float64 arrays (K,)
+        w and b; b sums to 0.
+    nll_, nll_before_ : float
+        Mean negative log-likelihood of the drawn pixels, with the map and without.
+    n_images_, n_skipped_, n_classes_ : int
+        Images with labelled pixels and without; K.
+
+    See Also
+    --------
+    TemperatureScaler : One factor for all.
+    DirichletScaler : A matrix.
+
+    References
+    ----------
+    Guo, Pleiss, Sun, Weinberger, "On Calibration of Modern Neural Networks", ICML 2017, arXiv:1706.04599.
+
+    Wang, Gong, Wang, Wu, Zhang, "On Calibrating Semantic Segmentation Models: Analyses and An Algorithm", CVPR 2023,
+    arXiv:2212.12053, where it is called logistic scaling.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> rng = np.random.default_rng(0)
+    >>> logits = rng.normal(0, 2, (30, 3, 32, 32))
+    >>> y = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)  # as likely as softmax says
+    >>> shift = np.array([0, 1, -1]).reshape(3, 1, 1)
+    >>> scaler = cm.VectorScaler().fit(logits + shift, y)
+    >>> (scaler.weight_.round(1) + 0).tolist(), scaler.bias_.round().tolist()
+    ([1.0, 1.0, 1.0], [0.0, -1.0, 1.0])
+    """
+
+    _CONFIGURATION = _Configuration
+    _PARAMETERS = {
+        "center": one_of("center", True, False, stale="result"),
+        "ridge": penalty_weight("ridge"),
+        **PARAMETERS,
+    }
+    _FORMAT = ("VectorScaler", 1)
+
+    def __init__(
+        self,
+        *,
+        center: bool = True,
+        ridge: float = 1e-3,
+        inputs: str = "logits",
+        ignore_index: int | None = 255,
+        n_pixels: int = 4096,
+        random_state: int = 0,
+        volumes: Volumes = "auto",
+        progress: bool | str = "auto",
+    ) -> None:
+        self.center = center
+        self.ridge = ridge
+        self.inputs = inputs
+        self.ignore_index = ignore_index
+        self.n_pixels = n_pixels
+        self.random_state = random_state
+        self.volumes = volumes
+        self.progress = progress
+
+    def _find(self, kept: PixelSample, configuration: _Configuration) -> Fitted:
+        k = kept.n_classes
+        pixels = kept.pixels(configuration.inputs, centred=configuration.center)
+        identity = np.repeat([1.0, 0.0], k)
+        ridge = configuration.ridge / len(pixels.ends)
+        return fitted(
+            kept, Likelihood(pixels, k, k), identity, Penalty(np.full(2 * k, ridge), identity), configuration
+        )
+
+    @property
+    def weight_(self) -> NDArray[np.float64]:
+        """w."""
+        return self._current()[1].weight.copy()
+
+    @property
+    def bias_(self) -> NDArray[np.float64]:
+        """b."""
+        return self._current()[1].bias.copy()

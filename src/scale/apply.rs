@@ -1,0 +1,185 @@
+//! Fitted maps in front of a score: probabilities are made as logits are read.
+
+use ndarray::linalg::general_mat_mul;
+use ndarray::{ArrayView2, ArrayViewMut2, ArrayViewMut3, s};
+
+use crate::error::Result;
+use crate::maps::normalisation::{SLACK, TOLERANCE, check};
+use crate::maps::{
+    Band, PixelBuffers, PlanesMut, ScoreMaps, Scratch, Softmax, Tile, Transform, bands_mut, visit_bands,
+};
+use crate::num::real::Real;
+use crate::simd::{apply, vectorised};
+use crate::threads::Cancel;
+
+/// A probability below it has its logarithm.
+const LEAST: f64 = 1e-12;
+
+/// What a map takes for `u`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Features {
+    /// The logits.
+    Logits,
+    /// The logarithms of their softmax.
+    LogSoftmax,
+    /// The logarithms of probabilities, which are given.
+    Logarithms,
+}
+
+/// Softmax of `W u + b`.
+#[derive(Debug, Clone)]
+pub struct Affine<R> {
+    weight: Vec<R>,
+    bias: Vec<R>,
+    features: Features,
+}
+
+impl<R: Real> Affine<R> {
+    /// `weight` holds 1, K or K x K numbers (row by row), `bias` K or none.
+    pub fn new(weight: &[f64], bias: &[f64], features: Features) -> Self {
+        let rounded = |values: &[f64]| values.iter().map(|&value| R::round_from(value)).collect();
+        Self { weight: rounded(weight), bias: rounded(bias), features }
+    }
+
+    /// `W u + b` of a tile, plane after plane.
+    fn planes(&self, given: &Tile<'_, R>, buffers: &mut PixelBuffers<R>) -> Vec<R> {
+        let (n_classes, len) = (given.n_classes(), given.len());
+        let mut planes: Vec<R> =
+            (0..n_classes).flat_map(|class| given.plane(class).iter().copied()).collect();
+        if self.features == Features::Logarithms {
+            let [sums] = buffers.fill(len, [R::zero()]);
+            planes.chunks_exact(len).for_each(|plane| accumulate(plane, sums));
+            planes.chunks_exact_mut(len).for_each(|plane| logarithms(plane, sums));
+        }
+        if self.features == Features::LogSoftmax {
+            // From the logits: the logarithm of a probability that is 0 would not tell what they do.
+            let [sums, largest] = buffers.fill(len, [R::zero(), R::neg_infinity()]);
+            planes.chunks_exact(len).for_each(|plane| raise(plane, largest));
+            planes.chunks_exact(len).for_each(|plane| add_exponentials(plane, largest, sums));
+            for (sum, &largest) in sums.iter_mut().zip(&*largest) {
+                *sum = largest + sum.ln();
+            }
+            planes.chunks_exact_mut(len).for_each(|plane| subtract(plane, sums));
+        }
+        if self.weight.len() == n_classes * n_classes {
+            let weight =
+                ArrayView2::from_shape((n_classes, n_classes), &self.weight).expect("K x K numbers");
+            let features = ArrayView2::from_shape((n_classes, len), &planes).expect("K planes");
+            let mut mixed = vec![R::zero(); planes.len()];
+            let mut out = ArrayViewMut2::from_shape((n_classes, len), &mut mixed).expect("K planes");
+            general_mat_mul(R::one(), &weight, &features, R::zero(), &mut out);
+            planes = mixed;
+        } else {
+            for (k, plane) in planes.chunks_exact_mut(len).enumerate() {
+                multiply(plane, self.weight[k % self.weight.len()]);
+            }
+        }
+        for (plane, &bias) in planes.chunks_exact_mut(len).zip(&self.bias) {
+            add(plane, bias);
+        }
+        planes
+    }
+}
+
+impl<R: Real> Transform<R> for Affine<R> {
+    fn apply(
+        &self,
+        given: &Tile<'_, R>,
+        at: &Band,
+        buffers: &mut PixelBuffers<R>,
+        out: &mut PlanesMut<'_, R>,
+    ) {
+        let planes = self.planes(given, buffers);
+        let tile = Tile::new(&planes, given.len(), given.len(), given.n_classes());
+        Softmax.apply(&tile, at, buffers, out);
+    }
+}
+
+/// Writes the probabilities that are made of maps; `out` is `(n, K, pixels)`.
+pub fn probabilities<R: Real>(
+    maps: &ScoreMaps<'_, R>,
+    out: ArrayViewMut3<'_, R>,
+    cancel: &Cancel,
+) -> Result<()> {
+    visit_bands(maps, bands_mut(out), cancel, |work: &mut Work<R>, band, mut out| {
+        let mut reader = maps.tiles(band.image, &mut work.scratch);
+        for pixels in band.runs(reader.tile_len()) {
+            cancel.check()?;
+            let mut out = out.slice_mut(s![.., band.offset_of(&pixels)]);
+            let tile = reader.read(pixels.clone());
+            work.sums.clear();
+            work.sums.resize(tile.len(), R::zero());
+            for (class, mut out) in out.rows_mut().into_iter().enumerate() {
+                let out = out.as_slice_mut().expect("the pixels of a class are contiguous");
+                copy_and_add(tile.plane(class), out, &mut work.sums);
+            }
+            check(&tile, &work.sums, R::Bits::default(), None, &maps.place(band.image, pixels))?;
+        }
+        Ok(())
+    })
+}
+
+#[derive(Default)]
+struct Work<R> {
+    scratch: Scratch<R>,
+    sums: Vec<R>,
+}
+
+#[apply(vectorised!)]
+fn copy_and_add<R: Real>(plane: &[R], out: &mut [R], sums: &mut [R]) {
+    for ((&p, out), sum) in plane.iter().zip(out).zip(sums) {
+        *out = p;
+        *sum = *sum + p;
+    }
+}
+
+#[apply(vectorised!)]
+fn accumulate<R: Real>(plane: &[R], sums: &mut [R]) {
+    for (&p, sum) in plane.iter().zip(sums) {
+        *sum = *sum + p;
+    }
+}
+
+/// Of what is no probability, NaN.
+fn logarithms<R: Real>(plane: &mut [R], sums: &[R]) {
+    let (least, tolerance) = (R::round_from(LEAST), R::round_from(TOLERANCE + SLACK));
+    for (p, &sum) in plane.iter_mut().zip(sums) {
+        let is_share = *p >= R::zero() && (sum - R::one()).abs() <= tolerance;
+        *p = if is_share { p.max(least).ln() } else { R::nan() };
+    }
+}
+
+#[apply(vectorised!)]
+fn raise<R: Real>(plane: &[R], largest: &mut [R]) {
+    for (&x, largest) in plane.iter().zip(largest) {
+        *largest = if x > *largest { x } else { *largest };
+    }
+}
+
+#[apply(vectorised!)]
+fn add_exponentials<R: Real>(plane: &[R], largest: &[R], sums: &mut [R]) {
+    for ((&x, &largest), sum) in plane.iter().zip(largest).zip(sums) {
+        *sum = *sum + (x - largest).exp_of_nonpositive();
+    }
+}
+
+#[apply(vectorised!)]
+fn subtract<R: Real>(plane: &mut [R], shifts: &[R]) {
+    for (x, &shift) in plane.iter_mut().zip(shifts) {
+        *x = *x - shift;
+    }
+}
+
+#[apply(vectorised!)]
+fn multiply<R: Real>(plane: &mut [R], factor: R) {
+    for x in plane {
+        *x = *x * factor;
+    }
+}
+
+#[apply(vectorised!)]
+fn add<R: Real>(plane: &mut [R], shift: R) {
+    for x in plane {
+        *x = *x + shift;
+    }
+}

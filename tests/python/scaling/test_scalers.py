@@ -1,0 +1,396 @@
+"""Scalers against SciPy, known answers and a twin: drawn pixels, parameters, probabilities, files, workers."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import optimize, special
+
+import conformask as cm
+from conformask import _core
+from conformask.scaling._pixels import LEAST
+
+K, SHAPE = 4, (40, 50)
+SCALERS = [cm.TemperatureScaler, cm.VectorScaler, cm.DirichletScaler]
+
+
+def problem(n: int = 12, seed: int = 0, k: int = K, shape: tuple[int, ...] = SHAPE) -> tuple[NDArray, NDArray]:
+    """Logits whose softmax is the law of the labels, with some void."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 2, (n, k, *shape))
+    y = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)
+    y[rng.random(y.shape) < 0.1] = 255
+    return logits, y
+
+
+LOGITS, Y = problem()
+
+
+def flat(logits: NDArray, y: NDArray) -> tuple[NDArray, NDArray]:
+    """All labelled pixels (N, K), and their labels."""
+    pixels = np.moveaxis(logits, 1, -1)
+    return pixels[y != 255].astype(np.float64), y[y != 255]
+
+
+def log_loss(logits: NDArray, labels: NDArray) -> float:
+    return float((special.logsumexp(logits, axis=1) - logits[np.arange(len(labels)), labels]).mean())
+
+
+# Pixels
+
+
+def test_all_pixels_are_drawn_in_their_order() -> None:
+    found = _core.draw_pixels(LOGITS, Y, 255, 2**40, 0, 0)
+    for (values, labels, n_valid, _), logits, y in zip(found, LOGITS, Y, strict=True):
+        expected, expected_labels = flat(logits[None], y[None])
+        assert (values == expected).all()
+        assert (labels == expected_labels).all()
+        assert n_valid == len(labels)
+
+
+@pytest.mark.parametrize("layout", ["planes", "channels last", "strided", "float16", "volumes"])
+def test_drawn_pixels_are_pixels_with_their_labels(layout: str) -> None:
+    logits, y = LOGITS.astype(np.float32), Y
+    if layout == "channels last":
+        logits = np.ascontiguousarray(logits.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    if layout == "strided":
+        logits = np.repeat(logits, 2, axis=3)[..., ::2]
+    if layout == "float16":
+        logits = logits.astype(np.float16)
+    expected = [
+        {(*map(float, pixel), int(label)) for pixel, label in zip(*flat(image[None], truth[None]), strict=True)}
+        for image, truth in zip(logits, y, strict=True)
+    ]
+    if layout == "volumes":
+        logits, y = logits.reshape(12, K, 4, 10, 50), y.reshape(12, 4, 10, 50)
+    found = _core.draw_pixels(logits, y, 255, 100, 7, 0)
+    for (values, labels, _, _), pixels in zip(found, expected, strict=True):
+        assert values.shape == (100, K)
+        assert {(*map(float, v), int(label)) for v, label in zip(values, labels, strict=True)} <= pixels
+
+
+def test_each_pixel_has_the_same_chance() -> None:
+    n, m = 70, 9
+    logits = np.zeros((1, 2, 1, n))
+    logits[0, 0, 0] = np.arange(n)
+    y = np.zeros((1, 1, n), np.uint8)
+    counts = np.zeros(n)
+    draws = 4000
+    for seed in range(draws):
+        [(values, _, _, _)] = _core.draw_pixels(logits, y, None, m, seed, 0)
+        places = values[:, 0].astype(int)
+        assert (np.floor(places * m / n).astype(int) <= np.arange(m)).all()
+        counts += np.bincount(places, minlength=n)
+    expected = draws * m / n
+    assert (abs(counts - expected) < 5 * math.sqrt(expected)).all()
+
+
+def test_what_is_drawn_depends_on_the_image_alone() -> None:
+    together = _core.draw_pixels(LOGITS, Y, 255, 50, 3, 0)
+    for i in range(len(LOGITS)):
+        [alone] = _core.draw_pixels(LOGITS[i : i + 1], Y[i : i + 1], 255, 50, 3, i)
+        assert (alone[0] == together[i][0]).all()
+    [other] = _core.draw_pixels(LOGITS[:1], Y[:1], 255, 50, 4, 0)
+    assert (other[0] != together[0][0]).any()
+
+
+def test_large_images_are_drawn_from_everywhere() -> None:
+    """More pixels than a band of the parallel walk."""
+    side = 300
+    logits = np.zeros((1, 2, side, side), np.float32)
+    logits[0, 0] = np.arange(side**2).reshape(side, side)
+    y = np.where(np.random.default_rng(0).random((1, side, side)) < 0.5, 255, 1)
+    [(values, labels, n_valid, _)] = _core.draw_pixels(logits, y, 255, 1000, 0, 0)
+    places = values[:, 0].astype(int)
+    assert (y.reshape(-1)[places] == 1).all()
+    ranks = np.cumsum(y.reshape(-1) == 1)[places] - 1
+    assert (np.diff(ranks) >= 0).all()
+    assert (abs(ranks - np.arange(1000) * n_valid / 1000) <= n_valid / 1000).all()
+
+
+def test_logits_that_are_not_finite_are_named_where_they_are_drawn() -> None:
+    bad = LOGITS.copy()
+    bad[3, 2, 5, 7] = math.inf
+    y = Y.copy()
+    y[3, 5, 7] = 0
+    with pytest.raises(ValueError, match=r"X is not finite in image 3: class 2 is inf at pixel \(5, 7\)"):
+        cm.TemperatureScaler(n_pixels=2**40).fit(bad, y)
+    y[3, 5, 7] = 255  # nobody knows what is said there
+    cm.TemperatureScaler(n_pixels=2**40).fit(bad, y)
+
+
+# Gradients
+
+
+@pytest.mark.parametrize("n_weights", [1, K, K * K])
+@pytest.mark.parametrize("n_biases", [0, K])
+def test_gradients_and_hessians_are_those_of_the_twin(n_weights: int, n_biases: int) -> None:
+    rng = np.random.default_rng(0)
+    n = 9000  # several blocks
+    features, labels = rng.normal(0, 3, (K, n)), rng.integers(0, K, n).astype(np.uint16)
+    weights, ends = rng.random(n), np.array([10, 10, 4000, n], np.uintp)
+    weights[::7] = 0
+
+    def loss(parameters: NDArray, at: slice) -> float:
+        w, b = np.split(parameters, [n_weights])
+        matrix = w.reshape(K, K) if n_weights == K * K else np.diag(np.broadcast_to(w, K))
+        z = matrix @ features[:, at] + (b[:, None] if n_biases else 0)
+        return float(weights[at] @ (special.logsumexp(z, axis=0) - z[labels[at], np.arange(z.shape[1])]))
+
+    given = features, labels, weights, ends
+    p, d = rng.normal(0, 0.5, (2, n_weights + n_biases))
+    found = _core.log_loss_gradients(*given, *np.split(p, [n_weights]))
+    bent = _core.log_loss_hessian_products(*given, *np.split(p, [n_weights]), *np.split(d, [n_weights]))
+    starts = [0, *ends[:-1]]
+    for i, at in enumerate(map(slice, starts, ends)):
+        assert found[i, 0] == pytest.approx(loss(p, at), rel=1e-12)
+        for j in range(len(p)):
+            step = np.eye(len(p))[j] * 1e-5
+            slope = (loss(p + step, at) - loss(p - step, at)) / 2e-5
+            assert found[i, 1 + j] == pytest.approx(slope, rel=1e-5, abs=1e-5)
+        assert bent[i, 0] == pytest.approx(found[i, 1:] @ d, rel=1e-9, abs=1e-9)
+    step = 1e-5
+    up, down = (
+        _core.log_loss_gradients(*given, *np.split(p + sign * step * d, [n_weights])) for sign in (1, -1)
+    )
+    assert bent[:, 1:] == pytest.approx((up - down)[:, 1:] / (2 * step), rel=1e-5, abs=1e-4)
+
+
+def test_threads_change_no_bit() -> None:
+    found = []
+    for n_threads in (1, 2, 5):
+        cm.set_num_threads(n_threads)
+        found.append([scaler(n_pixels=300).fit(LOGITS, Y).transform(LOGITS[:2]) for scaler in SCALERS])
+    cm.set_num_threads(None)
+    for each in found[1:]:
+        assert all((a == b).all() for a, b in zip(each, found[0], strict=True))
+
+
+# Parameters
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("factor", [0.3, 1.0, 2.5, 20.0])
+def test_temperatures_are_those_of_scipy(dtype: type, factor: float) -> None:
+    logits = (factor * LOGITS).astype(dtype)
+    scaler = cm.TemperatureScaler(n_pixels=2**40).fit(logits, Y)
+    pixels, labels = flat(logits, Y)
+    expected = optimize.minimize_scalar(
+        lambda s: log_loss(s * pixels, labels), bounds=(1e-2, 10), method="bounded", options={"xatol": 1e-12}
+    )
+    assert 1 / scaler.temperature_ == pytest.approx(expected.x, rel=1e-6)
+    assert scaler.nll_ == pytest.approx(expected.fun, rel=1e-9)
+    assert scaler.nll_before_ == pytest.approx(log_loss(pixels, labels), rel=1e-9)
+    assert abs(scaler.temperature_ - factor) < 4 * scaler.standard_error_
+
+
+def test_temperature_of_two_classes_by_hand() -> None:
+    """Of pixels of logits (2, 0) three of four are right: softmax must say 3/4."""
+    logits = np.zeros((1, 2, 2, 2))
+    logits[:, 0] = 2
+    scaler = cm.TemperatureScaler().fit(logits, np.array([[[0, 0], [0, 1]]]))
+    assert scaler.temperature_ == pytest.approx(2 / math.log(3), rel=1e-9)
+    assert (scaler.nll_before_, scaler.nll_) == pytest.approx((0.62693, 0.56234), abs=5e-6)
+    assert scaler.transform(logits)[:, 0] == pytest.approx(0.75)
+
+
+@pytest.mark.parametrize(("label", "temperature"), [(0, 1e-3), (1, 1e3)])
+def test_temperatures_that_have_no_end(label: int, temperature: float) -> None:
+    """All pixels are right, or all are wrong."""
+    logits = np.zeros((2, 2, 4, 4))
+    logits[:, 0] = 2
+    scaler = cm.TemperatureScaler().fit(logits, np.full((2, 4, 4), label))
+    assert scaler.unbounded_
+    assert scaler.temperature_ == pytest.approx(temperature)
+    assert math.isinf(scaler.standard_error_)
+    assert scaler.nll_ <= scaler.nll_before_
+
+
+def test_equal_logits_say_nothing_of_a_temperature() -> None:
+    scaler = cm.TemperatureScaler().fit(np.zeros((2, 3, 4, 4)), np.zeros((2, 4, 4), int))
+    assert (scaler.temperature_, scaler.unbounded_) == (1, False)
+
+
+def test_standard_errors_are_those_of_images() -> None:
+    """Each image has a temperature of its own: as many images as it takes, not pixels."""
+    rng = np.random.default_rng(3)
+    found, said = [], []
+    for _ in range(60):
+        logits, y = problem(16, int(rng.integers(2**30)), shape=(20, 20))
+        logits *= np.exp(rng.normal(0, 0.3, (16, 1, 1, 1)))
+        scaler = cm.TemperatureScaler().fit(logits, y)
+        found.append(scaler.temperature_)
+        said.append(scaler.standard_error_)
+    assert np.mean(said) == pytest.approx(np.std(found), rel=0.35)
+
+
+def test_groups_widen_the_error() -> None:
+    logits, y = (np.repeat(array, 4, axis=0) for array in (LOGITS, Y))
+    logits = logits * np.exp(np.random.default_rng(0).normal(0, 0.3, 12)).repeat(4)[:, None, None, None]
+    alone = cm.TemperatureScaler().fit(logits, y)
+    grouped = cm.TemperatureScaler().fit(logits, y, groups=np.arange(48) // 4)
+    assert alone.temperature_ == pytest.approx(grouped.temperature_, rel=1e-12)
+    assert grouped.standard_error_ == pytest.approx(2 * alone.standard_error_, rel=1e-6)
+
+
+@pytest.mark.parametrize("center", [True, False])
+def test_vectors_are_those_of_scipy(center: bool) -> None:
+    shift = np.array([0.5, -1, 0, 1]).reshape(K, 1, 1)
+    logits = LOGITS * np.array([1, 2, 0.7, 1.5]).reshape(K, 1, 1) + shift
+    scaler = cm.VectorScaler(center=center, ridge=0.1, n_pixels=2**40).fit(logits, Y)
+    pixels, labels = flat(logits, Y)
+    if center:
+        pixels -= special.logsumexp(pixels, axis=1, keepdims=True)
+
+    def value(parameters: NDArray) -> float:
+        w, b = np.split(parameters, 2)
+        penalty = 0.1 / len(LOGITS) * (((w - 1) ** 2).sum() + (b**2).sum())
+        return log_loss(w * pixels + b, labels) + penalty
+
+    start = np.repeat([1.0, 0.0], K)
+    expected = optimize.minimize(value, start, method="BFGS", options={"gtol": 1e-9})
+    w, b = np.split(expected.x, 2)
+    assert scaler.weight_ == pytest.approx(w, abs=2e-6)
+    assert scaler.bias_ == pytest.approx(b - b.mean(), abs=2e-6)
+
+
+def test_a_matrix_is_that_of_scipy() -> None:
+    logits, y = problem(4, k=3, shape=(20, 20))
+    logits = np.einsum("ij,njhw->nihw", [[1, 0.4, 0], [0, 1.3, 0], [-0.3, 0, 0.8]], logits)
+    scaler = cm.DirichletScaler(off_diagonal=0.2, intercept=0.1, n_pixels=2**40).fit(logits, y)
+    pixels, labels = flat(logits, y)
+    pixels -= special.logsumexp(pixels, axis=1, keepdims=True)
+
+    def value(parameters: NDArray) -> float:
+        matrix, b = parameters[:9].reshape(3, 3), parameters[9:]
+        penalty = 0.2 / 6 * ((matrix * (1 - np.eye(3))) ** 2).sum() + 0.1 / 3 * (b**2).sum()
+        return log_loss(pixels @ matrix.T + b, labels) + penalty
+
+    start = np.append(np.eye(3), np.zeros(3))
+    expected = optimize.minimize(value, start, method="BFGS", options={"gtol": 1e-9})
+    assert scaler.weight_ == pytest.approx(expected.x[:9].reshape(3, 3), abs=2e-5)
+    assert scaler.bias_ == pytest.approx(expected.x[9:] - expected.x[9:].mean(), abs=2e-5)
+    assert scaler.nll_ < scaler.nll_before_
+
+
+@pytest.mark.parametrize("kind", SCALERS)
+def test_a_class_that_no_pixel_has_stays_finite(kind: Any) -> None:
+    y = np.where(Y == 2, 1, Y)
+    scaler = kind().fit(LOGITS, y)
+    probabilities = scaler.transform(LOGITS)
+    assert np.isfinite(probabilities).all()
+    assert scaler.nll_ <= scaler.nll_before_
+
+
+# Probabilities
+
+
+def twin(scaler: Any, logits: NDArray) -> NDArray:
+    u = logits.astype(np.float64)
+    if not isinstance(scaler, cm.TemperatureScaler):
+        u = special.log_softmax(u, axis=1)
+    if isinstance(scaler, cm.TemperatureScaler):
+        z = u / scaler.temperature_
+    else:
+        matrix = scaler.weight_ if scaler.weight_.ndim == 2 else np.diag(scaler.weight_)
+        z = np.einsum("ij,njhw->nihw", matrix, u) + scaler.bias_[:, None, None]
+    return special.softmax(z, axis=1)
+
+
+@pytest.mark.parametrize("kind", SCALERS)
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_probabilities_are_those_of_the_twin(kind: Any, dtype: type) -> None:
+    logits = (3 * LOGITS).astype(dtype)
+    scaler = kind().fit(logits, Y)
+    found = scaler.transform(logits)
+    assert found.dtype == (np.float64 if dtype == np.float64 else np.float32)
+    tolerance = 1e-12 if dtype == np.float64 else 3e-5
+    assert found == pytest.approx(twin(scaler, logits), abs=tolerance)
+    views = np.ascontiguousarray(np.moveaxis(logits, 1, -1))
+    assert scaler.transform(np.moveaxis(views, -1, 1)) == pytest.approx(found, abs=1e-6)
+    assert [(a == b).all() for a, b in zip(scaler.transform(list(logits)), found, strict=True)] == [True] * 12
+
+
+@pytest.mark.parametrize("kind", SCALERS)
+def test_a_constant_that_is_added_changes_nothing(kind: Any) -> None:
+    shift = np.random.default_rng(0).normal(0, 30, (12, 1, *SHAPE))
+    scaler, shifted = kind().fit(LOGITS, Y), kind().fit(LOGITS + shift, Y)
+    assert shifted.nll_ == pytest.approx(scaler.nll_, rel=1e-9)
+    assert shifted.transform(LOGITS + shift) == pytest.approx(scaler.transform(LOGITS), abs=1e-6)
+
+
+def test_a_temperature_keeps_the_most_probable_class() -> None:
+    logits = (4 * LOGITS).astype(np.float32)
+    scaler = cm.TemperatureScaler().fit(logits, Y)
+    assert (scaler.transform(logits).argmax(axis=1) == logits.argmax(axis=1)).all()
+
+
+@pytest.mark.parametrize("kind", SCALERS)
+def test_probabilities_stand_for_their_logarithms(kind: Any) -> None:
+    probabilities = special.softmax(LOGITS, axis=1)
+    scaler = kind(inputs="probabilities").fit(probabilities, Y)
+    expected = kind().fit(np.log(probabilities), Y)
+    assert scaler.nll_ == pytest.approx(expected.nll_, rel=1e-9)
+    assert scaler.transform(probabilities) == pytest.approx(expected.transform(np.log(probabilities)), abs=1e-7)
+    one_hot = np.zeros((1, K, 1, 2))
+    one_hot[:, 0] = 1
+    assert scaler.transform(one_hot) == pytest.approx(twin(scaler, np.log(one_hot.clip(LEAST))), abs=1e-9)
+    one_hot[0, 0, 0, 1] = 1.1
+    with pytest.raises(ValueError, match=r"sum to 1\.1 .*|pixel \(0, 1\)"):
+        scaler.transform(one_hot)
+
+
+# Workers and files
+
+
+@pytest.mark.parametrize("kind", SCALERS)
+def test_any_split_over_workers_gives_the_bits_of_one(kind: Any) -> None:
+    whole = kind(n_pixels=200).fit(LOGITS, Y)
+    first, second = kind(n_pixels=200), kind(n_pixels=200)
+    first.partial_fit(LOGITS[7:], Y[7:])
+    second.partial_fit(LOGITS[:3], Y[:3]).partial_fit(LOGITS[3:7], Y[3:7])
+    joined = first.merge(second)
+    assert joined.nll_ == whole.nll_
+    assert (joined.transform(LOGITS) == whole.transform(LOGITS)).all()
+
+
+@pytest.mark.parametrize("kind", SCALERS)
+def test_files(kind: Any, tmp_path: Path) -> None:
+    scaler = kind(n_pixels=100, random_state=3).fit(LOGITS, Y)
+    scaler.save(tmp_path / "scaler.json")
+    loaded = kind.load(tmp_path / "scaler.json")
+    assert loaded.get_params() == scaler.get_params()
+    assert (loaded.transform(LOGITS) == scaler.transform(LOGITS)).all()
+    with pytest.raises(ValueError, match="has no pixels: fit again"):
+        loaded.partial_fit(LOGITS, Y)
+    other = next(each for each in SCALERS if each is not kind)
+    with pytest.raises(ValueError, match=kind.__name__):
+        other.load(tmp_path / "scaler.json")
+
+
+# Bad input
+
+
+@pytest.mark.parametrize("kind", SCALERS)
+def test_bad_input_is_refused(kind: Any) -> None:
+    with pytest.warns(UserWarning, match="as probabilities do"):
+        kind().fit(special.softmax(LOGITS, axis=1), Y)
+    with pytest.raises(ValueError, match="none of 12 images has a labelled pixel"):
+        kind().fit(LOGITS, np.full(Y.shape, 255))
+    scaler = kind().fit(LOGITS, Y)
+    with pytest.raises(ValueError, match="X has K = 3 classes, but the scaler was fitted with K = 4"):
+        scaler.transform(LOGITS[:, :3])
+    bad = LOGITS.copy()
+    bad[1, 0, 2, 3] = math.nan
+    with pytest.raises(ValueError, match=r"not finite in image 1: class 0 is nan at pixel \(2, 3\)"):
+        scaler.transform(bad)
+    for name, value in {"n_pixels": 0, "random_state": -1, "inputs": "scores"}.items():
+        with pytest.raises(ValueError, match=name):
+            kind(**{name: value}).fit(LOGITS, Y)
+    with pytest.warns(cm.DroppedImagesWarning, match="1 of 12 images have no labelled pixel"):
+        kind().fit(LOGITS, np.where(np.arange(12)[:, None, None] == 4, 255, Y))
