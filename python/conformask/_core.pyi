@@ -16,6 +16,7 @@ __all__ = [
     "SUM_SLACK",
     "SUM_TOLERANCE",
     "SUM_TOLERANCE_BFLOAT16",
+    "Affine",
     "BinnedProfile",
     "ConsignDecomposition",
     "ConsignSearch",
@@ -28,12 +29,16 @@ __all__ = [
     "coverage",
     "data_pointer",
     "distinct_counts",
+    "draw_pixels",
     "environment_threads",
     "get_num_threads",
     "label_hits",
+    "log_loss_gradients",
+    "log_loss_hessian_products",
     "mask_coverage",
     "most_threads",
     "pairwise_correlation",
+    "probabilities",
     "repeats_between",
     "repeats_within",
     "sample_masks",
@@ -228,10 +233,20 @@ class ExactProfile:
     def to_arrays(self) -> _Arrays: ...
 
 def threshold(
-    x: _Scores, lam: float | Lambdas, score: Score, inputs: str | Affine, out: NDArray[np.uint8], first_image: int
+    x: _Scores,
+    lam: float | Lambdas,
+    score: Score,
+    inputs: str | Affine,
+    out: NDArray[np.uint8],
+    first_image: int,
 ) -> None: ...
 def set_size(
-    x: _Scores, lam: float | Lambdas, score: Score, inputs: str | Affine, out: NDArray[np.uint16], first_image: int
+    x: _Scores,
+    lam: float | Lambdas,
+    score: Score,
+    inputs: str | Affine,
+    out: NDArray[np.uint16],
+    first_image: int,
 ) -> None: ...
 def true_label_scores(
     x: _Scores,

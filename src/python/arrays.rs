@@ -147,9 +147,7 @@ pub fn borrow<'py, T: Element>(array: &Bound<'py, PyArrayDyn<T>>) -> PyResult<Py
 }
 
 /// The whole of a C-contiguous output as `(n, K, pixels)`.
-pub fn masks_mut<'a, T: Element>(
-    out: &'a mut PyReadwriteArrayDyn<'_, T>,
-) -> PyResult<ArrayViewMut3<'a, T>> {
+pub fn masks_mut<'a, T: Element>(out: &'a mut PyReadwriteArrayDyn<'_, T>) -> PyResult<ArrayViewMut3<'a, T>> {
     let shape = out.shape().to_vec();
     let pixels = shape[2..].iter().product();
     let view = out.as_slice_mut().map_err(|_| PyValueError::new_err("out must be C-contiguous"))?;

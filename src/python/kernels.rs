@@ -10,9 +10,7 @@ use numpy::{
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use super::arrays::{
-    Labels, Scores, borrow, check_shape, masks_mut, pixels_mut, with_labels, with_maps,
-};
+use super::arrays::{Labels, Scores, borrow, check_shape, masks_mut, pixels_mut, with_labels, with_maps};
 use super::objects::{Score, lambdas_of};
 use super::run::run;
 use super::scale::maps_of;

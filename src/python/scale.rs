@@ -2,7 +2,8 @@
 
 use numpy::ndarray::Array2;
 use numpy::{
-    Element, PyArray1, PyArray2, PyReadonlyArray1, PyReadonlyArray2, PyReadwriteArrayDyn, PyUntypedArrayMethods,
+    Element, PyArray1, PyArray2, PyReadonlyArray1, PyReadonlyArray2, PyReadwriteArrayDyn,
+    PyUntypedArrayMethods,
 };
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -38,7 +39,8 @@ pub fn draw_pixels<'py>(
 }
 
 fn as_arrays<R: Real + Element>(py: Python<'_>, image: draw::Drawn<R>, n_classes: usize) -> Drawn<'_> {
-    let values = Array2::from_shape_vec((image.labels.len(), n_classes), image.values).expect("K numbers each");
+    let values =
+        Array2::from_shape_vec((image.labels.len(), n_classes), image.values).expect("K numbers each");
     let labels = PyArray1::from_vec(py, image.labels);
     (PyArray2::from_owned_array(py, values).into_any(), labels, image.n_valid, image.hash)
 }
@@ -83,7 +85,11 @@ impl Affine {
 }
 
 /// Checked maps of what the numbers are: a name, or the map that makes probabilities of logits.
-pub fn maps_of<'a>(scores: &'a Scores<'_>, inputs: &Bound<'_, PyAny>, first_image: usize) -> PyResult<Maps<'a>> {
+pub fn maps_of<'a>(
+    scores: &'a Scores<'_>,
+    inputs: &Bound<'_, PyAny>,
+    first_image: usize,
+) -> PyResult<Maps<'a>> {
     let Ok(affine) = inputs.cast::<Affine>() else {
         return Ok(scores.maps(inputs_of(inputs.extract()?)?, first_image)?);
     };
@@ -136,7 +142,8 @@ struct Given<'py> {
 impl<'py> Given<'py> {
     fn check(&self) -> PyResult<(Pixels<'_>, &[usize])> {
         let (n_classes, n_pixels) = self.features.as_array().dim();
-        let (labels, weights, ends) = (self.labels.as_slice()?, self.weights.as_slice()?, self.ends.as_slice()?);
+        let (labels, weights, ends) =
+            (self.labels.as_slice()?, self.weights.as_slice()?, self.ends.as_slice()?);
         let fits = labels.len() == n_pixels
             && weights.len() == n_pixels
             && labels.iter().all(|&label| usize::from(label) < n_classes)
@@ -149,7 +156,11 @@ impl<'py> Given<'py> {
         Ok((Pixels { features: self.features.as_array(), labels, weights }, ends))
     }
 
-    fn map<'a>(&self, weight: &'a PyReadonlyArray1<'_, f64>, bias: &'a PyReadonlyArray1<'_, f64>) -> PyResult<Linear<'a>> {
+    fn map<'a>(
+        &self,
+        weight: &'a PyReadonlyArray1<'_, f64>,
+        bias: &'a PyReadonlyArray1<'_, f64>,
+    ) -> PyResult<Linear<'a>> {
         let n_classes = self.features.shape()[0];
         let map = Linear { weight: weight.as_slice()?, bias: bias.as_slice()? };
         let is_map = [1, n_classes, n_classes * n_classes].contains(&map.weight.len())
@@ -174,7 +185,8 @@ pub fn log_loss_gradients<'py>(
 ) -> PyResult<Bound<'py, PyArray2<f64>>> {
     let given = Given { features, labels, weights, ends };
     let ((pixels, ends), map) = (given.check()?, given.map(&weight, &bias)?);
-    let sums = run_if_long(py, pixels.features.len(), |cancel| objective::gradients(&pixels, ends, &map, cancel))?;
+    let sums =
+        run_if_long(py, pixels.features.len(), |cancel| objective::gradients(&pixels, ends, &map, cancel))?;
     Ok(PyArray2::from_owned_array(py, sums))
 }
 

@@ -62,8 +62,7 @@ impl<R: Real> Affine<R> {
             planes.chunks_exact_mut(len).for_each(|plane| subtract(plane, sums));
         }
         if self.weight.len() == n_classes * n_classes {
-            let weight =
-                ArrayView2::from_shape((n_classes, n_classes), &self.weight).expect("K x K numbers");
+            let weight = ArrayView2::from_shape((n_classes, n_classes), &self.weight).expect("K x K numbers");
             let features = ArrayView2::from_shape((n_classes, len), &planes).expect("K planes");
             let mut mixed = vec![R::zero(); planes.len()];
             let mut out = ArrayViewMut2::from_shape((n_classes, len), &mut mixed).expect("K planes");

@@ -44,7 +44,8 @@ pub fn draw<R: Real>(
         Vec::extend,
     )?;
     let images: Vec<Chosen> = counts.into_iter().map(|bands| Chosen::new(bands, n_pixels, seed)).collect();
-    let gather = |work: &mut Work<R>, band: &Band| gather(maps, labels, &images[band.image], band, work, cancel);
+    let gather =
+        |work: &mut Work<R>, band: &Band| gather(maps, labels, &images[band.image], band, work, cancel);
     let add = |drawn: &mut Drawn<R>, more: Drawn<R>| {
         drawn.values.extend(more.values);
         drawn.labels.extend(more.labels);
@@ -154,7 +155,12 @@ fn gather<R: Real>(
                     if !value.is_finite() {
                         let place = maps.place(band.image, pixels);
                         let value = value.to_f64().unwrap_or(f64::NAN);
-                        return Err(Error::NotFinite { image: place.image, class, pixel: place.pixel(j), value });
+                        return Err(Error::NotFinite {
+                            image: place.image,
+                            class,
+                            pixel: place.pixel(j),
+                            value,
+                        });
                     }
                     found.values.push(value);
                 }

@@ -56,7 +56,8 @@ impl Linear<'_> {
         let n_classes = features.nrows();
         let (weight, bias) = sums.split_at_mut(self.weight.len());
         if self.weight.len() == n_classes * n_classes {
-            let mut weight = ArrayViewMut2::from_shape((n_classes, n_classes), weight).expect("K x K numbers");
+            let mut weight =
+                ArrayViewMut2::from_shape((n_classes, n_classes), weight).expect("K x K numbers");
             general_mat_mul(1.0, r, &features.t(), 1.0, &mut weight);
         } else {
             let n_weights = weight.len();
@@ -82,7 +83,12 @@ pub struct Pixels<'a> {
 }
 
 /// For each of some runs of pixels that follow each other: the loss, then its gradient by the parameters of the map.
-pub fn gradients(pixels: &Pixels<'_>, ends: &[usize], map: &Linear<'_>, cancel: &Cancel) -> Result<Array2<f64>> {
+pub fn gradients(
+    pixels: &Pixels<'_>,
+    ends: &[usize],
+    map: &Linear<'_>,
+    cancel: &Cancel,
+) -> Result<Array2<f64>> {
     fold_runs(pixels, ends, map.n_parameters(), cancel, |block, work, sums| {
         map.apply(&block.features, &mut work.z.view_mut());
         sums[0] += softmax(&mut work.z, block, &mut work.largest, &mut work.totals);

@@ -1,6 +1,7 @@
 """Scalers: from a network's logits to probabilities that mean what they say.
 
-They are fitted on images that did not train the network, and stand in front of a calibrator, which wants images of its own.
+They are fitted on images that did not train the network, and stand in front of a calibrator, which wants images of its
+own.
 """
 
 from conformask.scaling.dirichlet import DirichletScaler

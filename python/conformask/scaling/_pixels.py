@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from conformask import _core
-from conformask._arrays import label_array, warn_of_shares
+from conformask._arrays import label_array, score_array, warn_of_shares
 from conformask._images import SCORES, Volumes, not_empty, walk
-from conformask._tensors import to_array
 from conformask._units import check_groups
-from conformask.scores import score_array
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -39,7 +37,9 @@ class Drawn:
         digest.update(self.labels.tobytes())
         object.__setattr__(self, "key", (digest.digest(), self.n_valid))
 
-    key: Any = None  # the same for what is the same: an order that does not depend on who read which image when
+    key: Any = (
+        None  # the same for what is the same: an order that does not depend on who read which image when
+    )
 
 
 class Pixels(NamedTuple):
@@ -66,15 +66,15 @@ class PixelSample:
             raise ValueError(f"K = {other.n_classes} classes came to images with K = {self.n_classes}")
         if self.images and other.images and (self.images[0].group is None) != (other.images[0].group is None):
             raise ValueError("some images have groups, others have none")
-        return PixelSample(
-            [*self.images, *other.images], self.n_classes, self.n_skipped + other.n_skipped
-        )
+        return PixelSample([*self.images, *other.images], self.n_classes, self.n_skipped + other.n_skipped)
 
     def units(self) -> list[list[Drawn]]:
         """The images that count, by group if they have any, in an order that is theirs."""
         members: dict[Any, list[Drawn]] = {}
         for image in sorted(self.images, key=lambda image: image.key):
-            members.setdefault((image.key, len(members)) if image.group is None else image.group, []).append(image)
+            members.setdefault((image.key, len(members)) if image.group is None else image.group, []).append(
+                image
+            )
         return list(members.values())
 
     def pixels(self, inputs: str, *, centred: bool) -> Pixels:
@@ -117,7 +117,9 @@ def draw(
     n_classes = 0
     for scores, labels, first in not_empty(walk(X, y, SCORES, progress, volumes=volumes), "X"):
         if n_classes and scores.shape[1] != n_classes:
-            raise ValueError(f"X has K = {scores.shape[1]} classes in image {first}, but K = {n_classes} before")
+            raise ValueError(
+                f"X has K = {scores.shape[1]} classes in image {first}, but K = {n_classes} before"
+            )
         array = score_array(scores)
         found += _core.draw_pixels(array, label_array(labels), ignore_index, n_pixels, seed, first)
         if not n_classes:

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from conformask import _core
-from conformask._arrays import check_ignore_index
+from conformask._arrays import check_ignore_index, score_array
 from conformask._calibrator import Calibrator, Parameter, State, one_of, warn_skipped, whole
 from conformask._documents import finite_or_text
 from conformask._images import Volumes, map_images
 from conformask._units import known_units
 from conformask.scaling._likelihood import Likelihood, Penalty, minimise
 from conformask.scaling._pixels import PixelSample, draw
-from conformask.scores import score_array
 
 if TYPE_CHECKING:
     from typing import Self
@@ -205,7 +204,8 @@ class Scaler(Calibrator[Any, PixelSample, Fitted]):
             raise ValueError("a scaler cannot be merged with itself: every image would count twice")
         stale = self._stale("images", self._configuration(), other._configuration())
         if stale:
-            raise ValueError(f"{stale[0]} differs: {getattr(self, stale[0])!r} here, {getattr(other, stale[0])!r} there")
+            here, there = getattr(self, stale[0]), getattr(other, stale[0])
+            raise ValueError(f"{stale[0]} differs: {here!r} here, {there!r} there")
         theirs = other._fitted().kept
         if theirs is None:
             raise ValueError(f"other has no pixels: {self._NOTHING_KEPT}")
@@ -367,7 +367,9 @@ class Scaler(Calibrator[Any, PixelSample, Fitted]):
         if not all(math.isfinite(results[name]) for name in ("nll", "nll_before")):
             raise ValueError("the loss is not finite")
         numbers = {name: results[name] for name in _NUMBERS}
-        more = {name: value if type(value) is bool else float(value) for name, value in results["more"].items()}
+        more = {
+            name: value if type(value) is bool else float(value) for name, value in results["more"].items()
+        }
         if more.keys() != cls._TOLD:
             raise ValueError(f"it tells {sorted(more)} besides, not {sorted(cls._TOLD)}")
         return Fitted(weight, bias, **numbers, configuration=configuration, more=more)

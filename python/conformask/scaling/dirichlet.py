@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from conformask._calibrator import Parameter
 from conformask.scaling._likelihood import Likelihood, Penalty
 from conformask.scaling._pixels import PixelSample
 from conformask.scaling._scaler import PARAMETERS, Configuration, Fitted, Scaler, fitted
@@ -29,14 +31,14 @@ class _Configuration(Configuration):
 class DirichletScaler(Scaler):
     r"""A linear map of the logarithms of probabilities: :math:`q = \mathrm{softmax}(W \log p + b)`, p the softmax.
 
-    The penalty is that of the off-diagonal and the intercept (ODIR): the diagonal is free. Without one, a matrix of so many
-    numbers fits the calibration images and no others. The most probable class may become another.
+    The penalty is that of the off-diagonal and the intercept (ODIR): the diagonal is free. Without one, a matrix of so
+    many numbers fits the calibration images and no others. The most probable class may become another.
 
     Parameters
     ----------
     off_diagonal, intercept : float of at least 0, default=0.01
-        The penalty ``off_diagonal / (K (K - 1)) * sum_{i != j} W_ij^2 + intercept / K * sum_j b_j^2``, added to the mean
-        negative log-likelihood.
+        The penalty ``off_diagonal / (K (K - 1)) * sum_{i != j} W_ij^2 + intercept / K * sum_j b_j^2``, added to the
+        mean negative log-likelihood.
     inputs, ignore_index, n_pixels, random_state, volumes, progress
         As for :class:`TemperatureScaler`.
 
@@ -76,7 +78,7 @@ class DirichletScaler(Scaler):
     """
 
     _CONFIGURATION = _Configuration
-    _PARAMETERS = {
+    _PARAMETERS: ClassVar[Mapping[str, Parameter]] = {
         "off_diagonal": penalty_weight("off_diagonal"),
         "intercept": penalty_weight("intercept"),
         **PARAMETERS,
@@ -110,7 +112,8 @@ class DirichletScaler(Scaler):
         likelihood = Likelihood(kept.pixels(configuration.inputs, centred=True), k * k, k)
         identity = np.append(np.eye(k), np.zeros(k))
         weights = np.append(
-            configuration.off_diagonal / (k * (k - 1)) * (1 - np.eye(k)), np.full(k, configuration.intercept / k)
+            configuration.off_diagonal / (k * (k - 1)) * (1 - np.eye(k)),
+            np.full(k, configuration.intercept / k),
         )
         return fitted(kept, likelihood, identity, Penalty(weights, np.zeros(k * k + k)), configuration)
 
@@ -122,5 +125,5 @@ class DirichletScaler(Scaler):
 
     @property
     def bias_(self) -> NDArray[np.float64]:
-        """b."""
+        """B."""
         return self._current()[1].bias.copy()

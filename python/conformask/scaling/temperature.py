@@ -19,6 +19,8 @@ __all__ = ["TemperatureScaler"]
 
 # Temperatures are looked for between its inverse and it.
 _MOST = 1e3
+# What is no change of a loss.
+_FLAT = 1e-12
 _NO_BIAS = np.empty(0)
 
 
@@ -35,8 +37,8 @@ class TemperatureScaler(Scaler):
     ignore_index : int or None, default=255
         The label of void pixels; an error if it is a class.
     n_pixels : int, default=4096
-        How many labelled pixels to draw from each image, at most. Each has the same chance, and one is drawn from each of so
-        many runs of them. The images differ more than their pixels: more pixels hardly help. 2**40 takes all.
+        How many labelled pixels to draw from each image, at most. Each has the same chance, and one is drawn from each
+        of so many runs of them. Images differ more than their pixels: more pixels hardly help. 2**40 takes all.
     random_state : int, default=0
         The seed of what is drawn. An image gives the same pixels whoever reads it.
     volumes : bool or "auto", default="auto"
@@ -114,18 +116,19 @@ class TemperatureScaler(Scaler):
     def _find(self, kept: PixelSample, configuration: Configuration) -> Fitted:
         likelihood = Likelihood(kept.pixels(configuration.inputs, centred=True), 1, 0)
 
-        def slope(exponent: float) -> float:
-            return float(likelihood.gradient(np.array([math.exp(exponent)]))[1][0])
+        def at(exponent: float) -> tuple[float, float]:
+            loss, slopes = likelihood.gradient(np.array([math.exp(exponent)]))
+            return loss, float(slopes[0])
 
         ends = [-math.log(_MOST), math.log(_MOST)]
-        slopes = [slope(end) for end in ends]
+        before, losses, slopes = at(0)[0], *zip(*map(at, ends), strict=True)
+        unbounded, exponent = False, 0.0
         if slopes[0] < 0 < slopes[1]:
-            exponent, unbounded = optimize.toms748(slope, *ends, xtol=1e-12, rtol=1e-12), False
-        else:  # it falls, or rises, all the way; flat at both ends where all logits of a pixel are equal
-            exponent = ends[1] if slopes[1] < 0 else ends[0] if slopes[0] > 0 else 0.0
-            unbounded = exponent != 0
+            exponent = optimize.toms748(lambda exponent: at(exponent)[1], *ends, xtol=1e-12, rtol=1e-12)
+        elif min(losses) < before * (1 - _FLAT):  # else all logits of a pixel are equal
+            unbounded, exponent = True, ends[int(np.argmin(losses))]
         inverse = np.array([math.exp(exponent)])
-        before, after = (likelihood.gradient(each)[0] for each in (np.ones(1), inverse))
+        after = likelihood.gradient(inverse)[0]
         bend = float(likelihood.hessian_product(inverse, np.ones(1))[0])
         scatter = float((likelihood.gradients_of_units(inverse) ** 2).sum())
         error = math.sqrt(scatter) / bend / inverse[0] ** 2 if bend > 0 and not unbounded else math.inf

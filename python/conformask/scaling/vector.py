@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from conformask._calibrator import number, one_of
+from conformask._calibrator import Parameter, number, one_of
 from conformask._exact import as_fraction
 from conformask.scaling._likelihood import Likelihood, Penalty
 from conformask.scaling._pixels import PixelSample
@@ -21,13 +22,13 @@ if TYPE_CHECKING:
 __all__ = ["VectorScaler"]
 
 
-def penalty_weight(name: str) -> Any:
+def penalty_weight(name: str) -> Parameter:
     """A parameter that weighs a penalty."""
 
-    def check(value: Any) -> float:
+    def check(value: object) -> float:
         if as_fraction(value, name) < 0:
             raise ValueError(f"{name} must be at least 0, got {value!r}")
-        return float(value)
+        return float(as_fraction(value, name))
 
     return number(name, check, stale="result")
 
@@ -41,17 +42,17 @@ class _Configuration(Configuration):
 class VectorScaler(Scaler):
     r"""Gives each class a factor and a shift: :math:`p = \mathrm{softmax}(w \odot u + b)`.
 
-    :math:`u = z - \log \sum_k e^{z_k}` are the logarithms of the softmax, which a constant that is added to all logits of a
-    pixel does not change; the map of raw logits, as in the papers, is ``center=False``. The most probable class may become
-    another: see what that does to accuracy and mean IoU.
+    :math:`u = z - \log \sum_k e^{z_k}` are the logarithms of the softmax, which a constant that is added to all logits
+    of a pixel does not change; the map of raw logits, as in the papers, is ``center=False``. The most probable class may
+    become another: see what that does to accuracy and mean IoU.
 
     Parameters
     ----------
     center : bool, default=True
         Whether the map takes u, not the logits themselves.
     ridge : float of at least 0, default=0.001
-        The penalty ``ridge / n * (sum((w - 1)^2) + sum((b - mean(b))^2))``, n the number of images (groups), added to the
-        mean negative log-likelihood: a class that no calibration pixel has keeps finite numbers.
+        The penalty ``ridge / n * (sum((w - 1)^2) + sum((b - mean(b))^2))``, n the number of images (groups), added to
+        the mean negative log-likelihood: a class that no calibration pixel has keeps finite numbers.
     inputs, ignore_index, n_pixels, random_state, volumes, progress
         As for :class:`TemperatureScaler`.
 
@@ -90,7 +91,7 @@ class VectorScaler(Scaler):
     """
 
     _CONFIGURATION = _Configuration
-    _PARAMETERS = {
+    _PARAMETERS: ClassVar[Mapping[str, Parameter]] = {
         "center": one_of("center", True, False, stale="result"),
         "ridge": penalty_weight("ridge"),
         **PARAMETERS,
@@ -129,10 +130,10 @@ class VectorScaler(Scaler):
 
     @property
     def weight_(self) -> NDArray[np.float64]:
-        """w."""
+        """W."""
         return self._current()[1].weight.copy()
 
     @property
     def bias_(self) -> NDArray[np.float64]:
-        """b."""
+        """B."""
         return self._current()[1].bias.copy()

@@ -19,7 +19,9 @@ K, SHAPE = 4, (40, 50)
 SCALERS = [cm.TemperatureScaler, cm.VectorScaler, cm.DirichletScaler]
 
 
-def problem(n: int = 12, seed: int = 0, k: int = K, shape: tuple[int, ...] = SHAPE) -> tuple[NDArray, NDArray]:
+def problem(
+    n: int = 12, seed: int = 0, k: int = K, shape: tuple[int, ...] = SHAPE
+) -> tuple[NDArray, NDArray]:
     """Logits whose softmax is the law of the labels, with some void."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(0, 2, (n, k, *shape))
@@ -63,7 +65,10 @@ def test_drawn_pixels_are_pixels_with_their_labels(layout: str) -> None:
     if layout == "float16":
         logits = logits.astype(np.float16)
     expected = [
-        {(*map(float, pixel), int(label)) for pixel, label in zip(*flat(image[None], truth[None]), strict=True)}
+        {
+            (*map(float, pixel), int(label))
+            for pixel, label in zip(*flat(image[None], truth[None]), strict=True)
+        }
         for image, truth in zip(logits, y, strict=True)
     ]
     if layout == "volumes":
@@ -105,7 +110,7 @@ def test_large_images_are_drawn_from_everywhere() -> None:
     logits = np.zeros((1, 2, side, side), np.float32)
     logits[0, 0] = np.arange(side**2).reshape(side, side)
     y = np.where(np.random.default_rng(0).random((1, side, side)) < 0.5, 255, 1)
-    [(values, labels, n_valid, _)] = _core.draw_pixels(logits, y, 255, 1000, 0, 0)
+    [(values, _, n_valid, _)] = _core.draw_pixels(logits, y, 255, 1000, 0, 0)
     places = values[:, 0].astype(int)
     assert (y.reshape(-1)[places] == 1).all()
     ranks = np.cumsum(y.reshape(-1) == 1)[places] - 1
@@ -336,7 +341,9 @@ def test_probabilities_stand_for_their_logarithms(kind: Any) -> None:
     scaler = kind(inputs="probabilities").fit(probabilities, Y)
     expected = kind().fit(np.log(probabilities), Y)
     assert scaler.nll_ == pytest.approx(expected.nll_, rel=1e-9)
-    assert scaler.transform(probabilities) == pytest.approx(expected.transform(np.log(probabilities)), abs=1e-7)
+    assert scaler.transform(probabilities) == pytest.approx(
+        expected.transform(np.log(probabilities)), abs=1e-7
+    )
     one_hot = np.zeros((1, K, 1, 2))
     one_hot[:, 0] = 1
     assert scaler.transform(one_hot) == pytest.approx(twin(scaler, np.log(one_hot.clip(LEAST))), abs=1e-9)
@@ -387,7 +394,7 @@ def test_bad_input_is_refused(kind: Any) -> None:
         scaler.transform(LOGITS[:, :3])
     bad = LOGITS.copy()
     bad[1, 0, 2, 3] = math.nan
-    with pytest.raises(ValueError, match=r"not finite in image 1: class 0 is nan at pixel \(2, 3\)"):
+    with pytest.raises(ValueError, match=r"not finite in image 1: class 0 is NaN at pixel \(2, 3\)"):
         scaler.transform(bad)
     for name, value in {"n_pixels": 0, "random_state": -1, "inputs": "scores"}.items():
         with pytest.raises(ValueError, match=name):
