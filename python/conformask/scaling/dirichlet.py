@@ -48,10 +48,16 @@ class DirichletScaler(Scaler):
         W.
     bias_ : float64 array (K,)
         b, which sums to 0.
-    nll_, nll_before_ : float
-        Mean negative log-likelihood of the drawn pixels, with the map and without.
-    n_images_, n_skipped_, n_classes_ : int
-        Images with labelled pixels and without; K.
+    nll_ : float
+        Mean negative log-likelihood of the drawn pixels, with the map.
+    nll_before_ : float
+        The same without.
+    n_images_ : int
+        Number of images with labelled pixels.
+    n_skipped_ : int
+        Number of images without.
+    n_classes_ : int
+        K.
 
     See Also
     --------

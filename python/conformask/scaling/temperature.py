@@ -54,10 +54,16 @@ class TemperatureScaler(Scaler):
         Of T, from how much images (groups) differ: the sandwich of the Hessian and the squared gradients of each.
     unbounded_ : bool
         Whether the likelihood still rises at the end of that range: all pixels are right, or the wrong ones surest.
-    nll_, nll_before_ : float
-        Mean negative log-likelihood of the drawn pixels, with T and without.
-    n_images_, n_skipped_, n_classes_ : int
-        Images with labelled pixels and without; K.
+    nll_ : float
+        Mean negative log-likelihood of the drawn pixels, with T.
+    nll_before_ : float
+        The same without.
+    n_images_ : int
+        Number of images with labelled pixels.
+    n_skipped_ : int
+        Number of images without.
+    n_classes_ : int
+        K.
 
     See Also
     --------

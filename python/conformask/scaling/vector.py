@@ -43,8 +43,8 @@ class VectorScaler(Scaler):
     r"""Gives each class a factor and a shift: :math:`p = \mathrm{softmax}(w \odot u + b)`.
 
     :math:`u = z - \log \sum_k e^{z_k}` are the logarithms of the softmax, which a constant that is added to all logits
-    of a pixel does not change; the map of raw logits, as in the papers, is ``center=False``. The most probable class may
-    become another: see what that does to accuracy and mean IoU.
+    of a pixel does not change; the map of raw logits, as in the papers, is ``center=False``. The most probable class
+    may become another: see what that does to accuracy and mean IoU.
 
     Parameters
     ----------
@@ -58,12 +58,20 @@ class VectorScaler(Scaler):
 
     Attributes
     ----------
-    weight_, bias_ : float64 arrays (K,)
-        w and b; b sums to 0.
-    nll_, nll_before_ : float
-        Mean negative log-likelihood of the drawn pixels, with the map and without.
-    n_images_, n_skipped_, n_classes_ : int
-        Images with labelled pixels and without; K.
+    weight_ : float64 array (K,)
+        w.
+    bias_ : float64 array (K,)
+        b, which sums to 0.
+    nll_ : float
+        Mean negative log-likelihood of the drawn pixels, with the map.
+    nll_before_ : float
+        The same without.
+    n_images_ : int
+        Number of images with labelled pixels.
+    n_skipped_ : int
+        Number of images without.
+    n_classes_ : int
+        K.
 
     See Also
     --------

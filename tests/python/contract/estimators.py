@@ -68,6 +68,48 @@ _COMMON = {
     "progress": ["maybe"],
 }
 
+
+def _logits() -> tuple[NDArray, NDArray]:
+    X, y = _scenes()
+    return np.log(X.clip(1e-6)) * np.linspace(0.5, 3, X.shape[1], dtype=X.dtype)[:, np.newaxis, np.newaxis], y
+
+
+def _scaler(kind: type, other: dict[str, Any], bad: dict[str, list[Any]], learned: dict[str, type]) -> Case:
+    """A map from logits to probabilities; `other` and `bad` are of the parameters that others have not."""
+    common = {
+        "inputs": "probabilities",
+        "ignore_index": -1,
+        "n_pixels": 7,
+        "random_state": 3,
+        "volumes": False,
+        "progress": False,
+    }
+    numbers = {"nll_": float, "nll_before_": float, "n_images_": int, "n_skipped_": int, "n_classes_": int}
+    return Case(
+        kind,
+        parameters={},
+        other={**other, **common},
+        bad={
+            **bad,
+            "inputs": ["apples"],
+            "n_pixels": [0, 1.5, True],
+            "random_state": [-1, "abc"],
+            **{name: _COMMON[name] for name in ("ignore_index", "volumes", "progress")},
+        },
+        stale={
+            "images": ["inputs", "ignore_index", "n_pixels", "random_state"],
+            "result": list(other),
+            "nothing": ["volumes", "progress"],
+        },
+        learned={**learned, **numbers},
+        methods=("fit", "partial_fit", "merge", "transform", "fit_transform", "save", "load"),
+        data=_logits,
+        predicted=lambda scaler, X: scaler.transform(X),
+    )
+
+
+_PENALTY = [-1, "x", math.nan]
+
 ESTIMATORS = [
     Case(
         cm.ConformalRiskCalibrator,
@@ -175,7 +217,28 @@ ESTIMATORS = [
         predicted=_sets,
         saved={"search": "certified"},  # the reference search needs PyTorch to fit
     ),
+    _scaler(
+        cm.TemperatureScaler,
+        other={},
+        bad={},
+        learned={"temperature_": float, "standard_error_": float, "unbounded_": bool},
+    ),
+    _scaler(
+        cm.VectorScaler,
+        other={"center": False, "ridge": 0.5},
+        bad={"center": ["yes"], "ridge": _PENALTY},
+        learned={"weight_": np.ndarray, "bias_": np.ndarray},
+    ),
+    _scaler(
+        cm.DirichletScaler,
+        other={"off_diagonal": 0.5, "intercept": 0.5},
+        bad={"off_diagonal": _PENALTY, "intercept": _PENALTY},
+        learned={"weight_": np.ndarray, "bias_": np.ndarray},
+    ),
 ]
+
+# Those that predict sets at a level.
+PREDICTORS = [case for case in ESTIMATORS if "alpha" in case.other]
 
 
 def quiet_fit(estimator: Any, X: Any, y: Any) -> Any:

@@ -21,11 +21,17 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 import conformask as cm
-from estimators import ESTIMATORS, Case, quiet_fit
+from estimators import ESTIMATORS, PREDICTORS, Case, quiet_fit
 
 
 @pytest.fixture(params=ESTIMATORS, ids=lambda case: case.kind.__name__, scope="module")
 def case(request: pytest.FixtureRequest) -> Case:
+    return request.param
+
+
+@pytest.fixture(params=PREDICTORS, ids=lambda case: case.kind.__name__, scope="module")
+def predictor(request: pytest.FixtureRequest) -> Case:
+    """A case of those that predict sets at a level alpha, and evaluate them."""
     return request.param
 
 
@@ -97,10 +103,10 @@ def test_bad_values_are_refused_by_name(bad: tuple[Case, str, Any]) -> None:
         case.new(**{name: value}).fit(*case.data())
 
 
-def test_numpys_numbers_are_numbers(case: Case) -> None:
-    known = case.fitted(alpha=0.5)
+def test_numpys_numbers_are_numbers(predictor: Case) -> None:
+    known = predictor.fitted(alpha=0.5)
     for alpha in (np.float64(0.5), np.float32(0.5), np.float16(0.5)):
-        assert case.found(case.fitted(alpha=alpha, progress=np.False_)) == case.found(known)
+        assert predictor.found(predictor.fitted(alpha=alpha, progress=np.False_)) == predictor.found(known)
 
 
 # Calibration
@@ -111,7 +117,12 @@ def test_a_clone_has_seen_nothing(case: Case) -> None:
     X, y = case.data()
     asks = [
         *[lambda name=name: getattr(estimator, name) for name in case.learned],
-        *(lambda: estimator.predict(X), lambda: estimator.evaluate(X, y), lambda: estimator.score(X, y)),
+        *[
+            lambda name=name: getattr(estimator, name)(X, y)
+            for name in ("evaluate", "score")
+            if name in case.methods
+        ],
+        lambda: case.predicted(estimator, X),
         *(lambda: estimator.save("nothing.json"), lambda: check_is_fitted(estimator)),
     ]
     for ask in asks:
@@ -151,7 +162,8 @@ def test_the_input_stays_as_it_was(case: Case) -> None:
     X.flags.writeable = y.flags.writeable = False
     fitted = case.new().fit(X, y)
     case.predicted(fitted, X)
-    fitted.evaluate(X, y)
+    if "evaluate" in case.methods:
+        fitted.evaluate(X, y)
     assert np.array_equal(X, known_X)
     assert np.array_equal(y, known_y)
 
@@ -171,11 +183,11 @@ def test_learned_names_end_in_an_underscore(case: Case) -> None:
 # Groups
 
 
-def test_groups_of_one_image_change_nothing(case: Case) -> None:
-    X, y = case.data()
+def test_groups_of_one_image_change_nothing(predictor: Case) -> None:
+    X, y = predictor.data()
     alone = [f"patient {i}" for i in range(len(X))]
-    fitted = case.new().fit(X, y, groups=alone)
-    assert case.found(fitted) == case.found(case.fitted())
+    fitted = predictor.new().fit(X, y, groups=alone)
+    assert predictor.found(fitted) == predictor.found(predictor.fitted())
     known, grouped = fitted.evaluate(X, y), fitted.evaluate(X, y, groups=alone)
     named = {"n_groups": len(X), "interval_method": grouped.interval_method, "verdict": grouped.verdict}
     assert grouped.to_dict() == known.to_dict() | named
@@ -184,34 +196,37 @@ def test_groups_of_one_image_change_nothing(case: Case) -> None:
     assert fitted.score(X, y, groups=alone) == fitted.score(X, y)
 
 
-def test_groups_count_once(case: Case) -> None:
-    X, y = case.data()
+def test_groups_count_once(predictor: Case) -> None:
+    X, y = predictor.data()
     pairs = np.arange(len(X)) // 2
-    fitted = case.new(alpha=0.5).fit(X, y, groups=pairs)
+    fitted = predictor.new(alpha=0.5).fit(X, y, groups=pairs)
     assert fitted.n_images_ == len(X) // 2
     assert fitted.evaluate(X, y, groups=pairs).n_groups == len(X) // 2
     order = np.random.default_rng(0).permutation(len(X))
-    assert case.new(alpha=0.5).fit(X[order], y[order], groups=pairs[order]).lambda_hat_ == fitted.lambda_hat_
+    assert (
+        predictor.new(alpha=0.5).fit(X[order], y[order], groups=pairs[order]).lambda_hat_
+        == fitted.lambda_hat_
+    )
     with pytest.raises(cm.InfeasibleRiskError) as failure:
-        case.new(alpha=0.4).fit(X, y, groups=np.zeros(len(X), int))
+        predictor.new(alpha=0.4).fit(X, y, groups=np.zeros(len(X), int))
     assert (failure.value.n_images, failure.value.n_needed) == (1, 2)
 
 
-def test_groups_are_ints_or_strings_of_any_container(case: Case) -> None:
-    X, y = case.data()
+def test_groups_are_ints_or_strings_of_any_container(predictor: Case) -> None:
+    X, y = predictor.data()
     names = [f"patient {i // 2}" for i in range(len(X))]
     found = [
-        case.new(alpha=0.5).fit(X, y, groups=groups).lambda_hat_
+        predictor.new(alpha=0.5).fit(X, y, groups=groups).lambda_hat_
         for groups in (names, tuple(names), np.array(names), np.array(names, object), np.arange(len(X)) // 2)
     ]
     assert len(set(found)) == 1
     kept_apart = ["a" if i % 2 else "a\0" for i in range(len(X))]
-    assert case.new(alpha=0.5).fit(X, y, groups=kept_apart).n_images_ == 2
+    assert predictor.new(alpha=0.5).fit(X, y, groups=kept_apart).n_images_ == 2
 
 
-def test_groups_must_fit(case: Case) -> None:
-    X, y = case.data()
-    estimator = case.fitted()
+def test_groups_must_fit(predictor: Case) -> None:
+    X, y = predictor.data()
+    estimator = predictor.fitted()
     for groups in ([0], [0.5] * len(X), np.zeros((len(X), 2), int)):
         for use in (estimator.fit, estimator.evaluate):
             with pytest.raises(ValueError, match="groups"):
@@ -231,8 +246,13 @@ def test_what_is_set_later_has_one_policy(setting: tuple[Case, str, str]) -> Non
     estimator.set_params(**{name: case.other[name]})
     if policy == "images":
         asks = (
-            *[lambda each=each: getattr(estimator, each) for each in ("lambda_hat_", "n_skipped_")],
-            *(lambda: estimator.predict(X), lambda: estimator.evaluate(X, y)),
+            *[
+                lambda each=each: getattr(estimator, each)
+                for each in ("lambda_hat_", "nll_")
+                if each in case.learned
+            ],
+            *[lambda: estimator.evaluate(X, y) for _ in ("evaluate",) if "evaluate" in case.methods],
+            *(lambda: estimator.n_skipped_, lambda: case.predicted(estimator, X)),
             lambda: estimator.save("nothing.json"),
         )
         for ask in asks:
@@ -256,7 +276,7 @@ def test_nonsense_that_is_set_later_is_refused_too(bad: tuple[Case, str, Any]) -
     estimator.set_params(**{name: value})
     try:
         with pytest.raises((ValueError, TypeError), match=name):
-            estimator.predict(case.data()[0])
+            case.predicted(estimator, case.data()[0])
     finally:
         estimator.set_params(**{name: before})
 
@@ -314,7 +334,8 @@ def test_save_and_load(case: Case, tmp_path: Path) -> None:
 def test_every_parameter_is_saved(case: Case, tmp_path: Path) -> None:
     X, y = case.data()
     y = np.where(y == 255, case.other["ignore_index"], y.astype(int))
-    fitted = quiet_fit(case.kind(**{**case.other, **case.saved, "alpha": 0.5}), X, y)
+    level = {"alpha": 0.5} if "alpha" in case.other else {}
+    fitted = quiet_fit(case.kind(**{**case.other, **case.saved, **level}), X, y)
     fitted.save(tmp_path / "one.json")
     assert case.kind.load(tmp_path / "one.json")._configuration() == fitted._configuration()
 
@@ -347,26 +368,38 @@ DAMAGES: dict[str, Callable[[dict], object]] = {
     "no version": lambda d: d.pop("format_version"),
     "no parameters": lambda d: d.pop("parameters"),
     "parameters": lambda d: d.update(parameters=[]),
-    "alpha": lambda d: d["parameters"].update(alpha=2),
     "unknown parameter": lambda d: d["parameters"].update(apples=2),
     "no results": lambda d: d.pop("results"),
     "results": lambda d: d.update(results=3),
-    "lambda": lambda d: d["results"].update(lambda_hat=-1.0),
-    "no lambda": lambda d: d["results"].update(lambda_hat="nan"),
     "classes": lambda d: d["results"].update(n_classes=1),
     "skipped": lambda d: d["results"].update(n_skipped="none"),
 }
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_damaged_files(case: Case, damage: str, tmp_path: Path) -> None:
-    path = tmp_path / "one.json"
+DAMAGES_OF_LEVELS: dict[str, Callable[[dict], object]] = {
+    "alpha": lambda d: d["parameters"].update(alpha=2),
+    "lambda": lambda d: d["results"].update(lambda_hat=-1.0),
+    "no lambda": lambda d: d["results"].update(lambda_hat="nan"),
+}
+
+
+def refuses_damaged(case: Case, damage: Callable[[dict], object], path: Path) -> None:
     case.fitted().save(path)
     document = json.loads(path.read_text())
-    DAMAGES[damage](document)
+    damage(document)
     path.write_text(json.dumps(document))
     with pytest.raises(ValueError, match=r"one\.json is damaged or holds no calibrator"):
         case.kind.load(path)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_files(case: Case, damage: str, tmp_path: Path) -> None:
+    refuses_damaged(case, DAMAGES[damage], tmp_path / "one.json")
+
+
+@pytest.mark.parametrize("damage", DAMAGES_OF_LEVELS)
+def test_damaged_files_of_levels(predictor: Case, damage: str, tmp_path: Path) -> None:
+    refuses_damaged(predictor, DAMAGES_OF_LEVELS[damage], tmp_path / "one.json")
 
 
 def test_files_of_newer_versions(case: Case, tmp_path: Path) -> None:
@@ -400,34 +433,34 @@ def test_foreign_files(case: Case, content: bytes, tmp_path: Path) -> None:
 # Looks
 
 
-def test_representation_shows_what_was_set_and_found(case: Case) -> None:
+def test_representation_shows_what_was_set_and_found(predictor: Case) -> None:
     """Alpha always; what is not as by default; lambda-hat of what was set."""
-    by_default = case.kind()
-    assert repr(by_default) == f"{case.kind.__name__}(alpha={by_default.alpha!r})"
-    estimator = case.new(alpha=0.35)
-    made = eval(repr(estimator), {case.kind.__name__: case.kind})
+    by_default = predictor.kind()
+    assert repr(by_default) == f"{predictor.kind.__name__}(alpha={by_default.alpha!r})"
+    estimator = predictor.new(alpha=0.35)
+    made = eval(repr(estimator), {predictor.kind.__name__: predictor.kind})
     assert made.get_params() == estimator.get_params()
-    fitted = estimator.fit(*case.data())
+    fitted = estimator.fit(*predictor.data())
     assert repr(fitted) == f"{repr(made)[:-1]}, lambda_hat_={fitted.lambda_hat_:.6g})"
     assert repr(clone(fitted)) == repr(made)
-    if case.kind._PARAMETERS["alpha"].stale != "nothing":
+    if predictor.kind._PARAMETERS["alpha"].stale != "nothing":
         assert "lambda_hat_" not in repr(fitted.set_params(alpha=0.45))
-    long = repr(case.new(ignore_index="x" * 1000))
+    long = repr(predictor.new(ignore_index="x" * 1000))
     assert len(long) < 400
     assert "..." in long
 
 
-def test_representation_of_what_has_no_result(case: Case) -> None:
-    X, y = case.data()
-    estimator = case.new(alpha=0.01)
+def test_representation_of_what_has_no_result(predictor: Case) -> None:
+    X, y = predictor.data()
+    estimator = predictor.new(alpha=0.01)
     with pytest.raises(cm.InfeasibleRiskError):
         estimator.fit(X, y)
     assert "alpha=0.01" in repr(estimator)
     assert "lambda_hat_=0" not in repr(estimator)
 
 
-def test_table_for_notebooks(case: Case) -> None:
-    estimator, (X, y) = case.new(alpha=0.35), case.data()
+def test_table_for_notebooks(predictor: Case) -> None:
+    estimator, (X, y) = predictor.new(alpha=0.35), predictor.data()
     table = estimator._repr_html_()
     assert "<table" in table
     assert "alpha" in table
@@ -438,7 +471,7 @@ def test_table_for_notebooks(case: Case) -> None:
     assert f"{estimator.lambda_hat_:.6g}" in estimator._repr_html_()
     estimator.set_params(alpha=0.45)  # what was found is not shown as if it were found for that
     state = "parameters were set after calibration"
-    is_stale = case.kind._PARAMETERS["alpha"].stale != "nothing"
+    is_stale = predictor.kind._PARAMETERS["alpha"].stale != "nothing"
     assert (state in estimator._repr_html_()) == is_stale
     assert state not in estimator.set_params(alpha=0.35)._repr_html_()
     # It is shown whatever is wrong: a cell of a notebook that fails shows nothing.
@@ -449,8 +482,8 @@ def test_table_for_notebooks(case: Case) -> None:
     assert "&lt;nonsense&gt;" in estimator._repr_html_()
 
 
-def test_reports_are_text_and_a_table(case: Case) -> None:
-    report = case.fitted().evaluate(*case.data())
+def test_reports_are_text_and_a_table(predictor: Case) -> None:
+    report = predictor.fitted().evaluate(*predictor.data())
     assert "lambda-hat" in str(report)
     assert report._repr_html_().count("<table") == 2
     assert all(text in report.to_markdown() for text in (report.verdict, report.interval_method))
@@ -461,9 +494,9 @@ def test_reports_are_text_and_a_table(case: Case) -> None:
     assert not report._ARRAYS & report.to_dict(images=False).keys()
 
 
-def test_reports_name_classes(case: Case) -> None:
-    X, y = case.data()
-    fitted = case.fitted()
+def test_reports_name_classes(predictor: Case) -> None:
+    X, y = predictor.data()
+    fitted = predictor.fitted()
     assert [row.name for row in fitted.evaluate(X, y).classes][:2] == ["0", "1"]
     names = [f"class <{label}>" for label in range(len(fitted.evaluate(X, y).classes))]
     report = fitted.evaluate(X, y, class_names=iter(names))
