@@ -54,15 +54,7 @@ def mean_intervals(values: NDArray[np.float64], units: str) -> list[Interval]:
     # Class by class in memory: the sum of a column must not depend on what is beside it.
     squares = np.ascontiguousarray(np.where(known, (values - mean) ** 2, 0.0).T).sum(axis=1)
     low, high = (_limit(each, mean, squares, n) for each in (0.0, 1.0))
-    # Rounding must not take the mean of equal numbers out of its interval.
-    found = zip(
-        mean.tolist(),
-        np.minimum(low, mean).tolist(),
-        np.maximum(high, mean).tolist(),
-        n.tolist(),
-        is_binary.tolist(),
-        strict=True,
-    )
+    found = zip(*(each.tolist() for each in (mean, low, high, n, is_binary)), strict=True)
     return [
         Interval(
             mean,
