@@ -283,6 +283,7 @@ def test_images_of_calibration_are_recognised() -> None:
         warnings.simplefilter("error")
         fitted.evaluate(X[100:], y[100:])
         fitted.evaluate(X[90:190], y[90:190])  # some of both
+        fitted.evaluate(X[:9], y[:9])  # few may be an accident
         tiny = Calibrator(alpha=0.1).fit(X[:100, :, :2, :2], y[:100, :2, :2])  # whose shares are few
         tiny.evaluate(X[100:, :, :2, :2], y[100:, :2, :2])
 
