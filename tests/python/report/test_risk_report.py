@@ -276,16 +276,18 @@ def test_full_sets_are_not_praised() -> None:
 def test_images_of_calibration_are_recognised() -> None:
     X, y = LARGE.X, LARGE.y
     fitted = Calibrator(alpha=0.1).fit(X[:100], y[:100])
-    for chosen in (slice(100), slice(20, 40)):
+    order = np.random.default_rng(0).permutation(100)
+    pairs = np.arange(100) // 2
+    grouped = Calibrator(alpha=0.1).fit(X[:100], y[:100], groups=pairs)
+    for each, options in ((fitted, {}), (grouped, {"groups": pairs[order]})):
         with pytest.warns(UserWarning, match="these images seem to be those of calibration"):
-            fitted.evaluate(X[chosen], y[chosen])
+            each.evaluate(X[order], y[order], **options)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fitted.evaluate(X[100:], y[100:])
-        fitted.evaluate(X[90:190], y[90:190])  # some of both
-        fitted.evaluate(X[:9], y[:9])  # few may be an accident
+        Calibrator(alpha=0.1).fit(X[:9], y[:9]).evaluate(X[:9], y[:9])  # few may be an accident
         tiny = Calibrator(alpha=0.1).fit(X[:100, :, :2, :2], y[:100, :2, :2])  # whose shares are few
-        tiny.evaluate(X[100:, :, :2, :2], y[100:, :2, :2])
+        tiny.evaluate(X[:100, :, :2, :2], y[:100, :2, :2])
 
 
 def test_who_calibrated_is_known_from_files(tmp_path: Path) -> None:
