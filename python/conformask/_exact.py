@@ -64,10 +64,8 @@ def as_plain(value: object, name: str) -> float | Fraction:
 
 def share_of(parts: ArrayLike, wholes: ArrayLike) -> NDArray[np.float64]:
     """Parts of wholes as float64, NaN of nothing."""
-    numerators, denominators = np.broadcast_arrays(
-        np.asarray(parts, np.float64), np.asarray(wholes, np.float64)
-    )
-    shares = np.full(numerators.shape, np.nan)
+    numerators, denominators = np.asarray(parts, np.float64), np.asarray(wholes, np.float64)
+    shares = np.full(np.broadcast_shapes(numerators.shape, denominators.shape), np.nan)
     np.divide(numerators, denominators, out=shares, where=denominators > 0)
     return shares
 

@@ -53,16 +53,8 @@ def mean_intervals(values: NDArray[np.float64], units: str) -> list[Interval]:
     n, is_binary = known.sum(axis=0), _is_binary(values)
     # Class by class in memory: the sum of a column must not depend on what is beside it.
     squares = np.ascontiguousarray(np.where(known, (values - mean) ** 2, 0.0).T).sum(axis=1)
-    low, high = (_limit(each, mean, squares, n) for each in (0.0, 1.0))
-    # Rounding must not take the mean of equal numbers out of its interval.
-    found = zip(
-        mean.tolist(),
-        np.minimum(low, mean).tolist(),
-        np.maximum(high, mean).tolist(),
-        n.tolist(),
-        is_binary.tolist(),
-        strict=True,
-    )
+    low, high = _limits(mean, squares, n)
+    found = zip(*(each.tolist() for each in (mean, low, high, n, is_binary)), strict=True)
     return [
         Interval(
             mean,
@@ -74,17 +66,17 @@ def mean_intervals(values: NDArray[np.float64], units: str) -> list[Interval]:
     ]
 
 
-def _limit(
-    extreme: float, mean: NDArray[np.float64], squares: NDArray[np.float64], n: NDArray[np.int64]
+def _limits(
+    mean: NDArray[np.float64], squares: NDArray[np.float64], n: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Of n numbers with a mean and a sum of squared deviations from it, with 0 or 1 for one more."""
+    """Of n numbers with a mean and a sum of squared deviations from it, with 0 and with 1 for one more, (2, K)."""
+    extreme = np.array([[0.0], [1.0]])
     middle = (mean * n + extreme) / (n + 1)
     variance = (squares + n * (mean - middle) ** 2 + (extreme - middle) ** 2) / ((n + 1) * (n + 2))
     is_known = variance > 0  # else no float tells all numbers from the extreme
-    size = np.divide(middle * (1 - middle), variance, out=np.ones_like(mean), where=is_known) - 1
+    size = np.divide(middle * (1 - middle), variance, out=np.ones_like(middle), where=is_known) - 1
     a, b = (np.where(is_known, share * size, 1.0) for share in (middle, 1 - middle))
-    share = LEVEL + (1 - LEVEL) / 2 if extreme else (1 - LEVEL) / 2
-    limit = special.betaincinv(a, b, share)
+    limit = special.betaincinv(a, b, (1 - LEVEL) / 2 + LEVEL * extreme)
     return np.where(np.isnan(mean), np.nan, np.where(is_known & np.isfinite(limit), limit, extreme))
 
 

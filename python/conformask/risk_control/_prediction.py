@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -182,11 +183,15 @@ class Predictor(Results):
         ]
         if not counts:
             raise ValueError("X is empty: it holds no image")
-        _warn_of_calibration_images(counts, state)
         report, *sweep = (
             risk_report(found, *each, groups, names)
             for found, each in zip(zip(*counts, strict=True), asked, strict=True)
         )
+        n = report.n_images if report.n_groups is None else report.n_groups
+        if n == state.solution.n_images and math.isclose(
+            report.empirical_risk, state.solution.risk, rel_tol=1e-12
+        ):
+            _warn_of_calibration_images(counts, state)
         return replace(report, sweep=tuple(sweep))
 
     def score(self, X: Any, y: Any = None, *, groups: ArrayLike | None = None) -> float:
@@ -222,7 +227,7 @@ class Predictor(Results):
 
 
 def _warn_of_calibration_images(counts: Sequence[Sequence[Counts]], state: State[Profiles, Solution]) -> None:
-    """Warns if each image misses just the share of its pixels that some calibration image does."""
+    """Of images as many as those of calibration, with their risk: warns if each misses just what one of those does."""
     assert state.solution is not None
     if not isinstance(state.kept, ScoreProfiles):
         return

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
+from sklearn.base import clone
 
 import conformask as cm
 from conformask._intervals import mean_interval, mean_intervals
@@ -198,7 +199,8 @@ def test_the_verdict_tells_scatter_from_violation() -> None:
     assert _verdict(rng, 0.01, 1000) == "The risk and its whole 95 % interval are at or below alpha."
     assert "is at or below alpha, but its 95 % interval extends above alpha" in _verdict(rng, 0.09, 100)
     assert "is above alpha, but its 95 % interval contains alpha: chance" in _verdict(rng, 0.12, 100)
-    assert "The choice of the 100 images of calibration can explain it" in _verdict(rng, 0.13, 2000)
+    for risk in (0.12, 0.13):
+        assert "The choice of the 100 images of calibration can explain it" in _verdict(rng, risk, 2000)
     assert "Chance does not explain it. These images are probably not like" in _verdict(rng, 0.2, 2000)
     for delta in (0.05, Fraction(1, 20)):
         assert "at most 5 % of calibration sets" in _verdict(rng, 0.2, 2000, method=cm.PAC(delta))
@@ -215,13 +217,39 @@ def test_weights_that_tell_little_are_believed_little() -> None:
     """Ten images of weight 1 among many of next to none: calibrations scatter as those with ten images."""
     rng = np.random.default_rng(3)
     p = rng.random((400, 1, 1, 1)) * np.ones((1, 1, 2, 2))
-    X, y = np.concatenate([p, 1 - p], axis=1), np.zeros((400, 2, 2), int)
+    X, y = whole = np.concatenate([p, 1 - p], axis=1), np.zeros((400, 2, 2), int)
     weights = np.where(np.arange(400) < 20, 1.0, 0.001)
     calibrator = Calibrator(cm.LAC(include_top1=False), alpha=0.2, loss="binary")
-    weighted = calibrator.fit(X, y, sample_weight=weights)
+    weighted = clone(calibrator).fit(X, y, sample_weight=weights)
     report = weighted.evaluate(X[100:], y[100:])
     assert report.calibrated_on == f"400 images (as good as {weighted.n_eff_:.4g} by their weights)"
     assert 20 < weighted.n_eff_ < 21
+    p = np.where(np.arange(4000) < 1040, 0.0, 1.0).reshape(4000, 1, 1, 1)
+    X, y = np.concatenate([p, 1 - p], axis=1), np.zeros((4000, 1, 1), int)
+    assert "The choice of the 400 images" in weighted.evaluate(X, y).verdict
+    assert "Chance does not explain it" in calibrator.fit(*whole).evaluate(X, y).verdict
+
+
+def test_the_verdict_goes_by_the_ends_of_the_interval() -> None:
+    """They are not as far from the risk as one another."""
+    rng = np.random.default_rng(4)
+    fitted = Calibrator(alpha=0.1).fit(LARGE.X[:100], LARGE.y[:100])
+    seen = []
+    for share in np.linspace(0, 0.2, 41):
+        y = np.where((rng.random(LARGE.y.shape) < share) & (LARGE.y != 255), 0, LARGE.y)
+        report = fitted.evaluate(LARGE.X[100:], y[100:])
+        (low, high), risk = report.interval, report.empirical_risk
+        seen.append(
+            "whole 95 % interval are at or below alpha" in report.verdict
+            if high <= 0.1
+            else "interval extends above alpha" in report.verdict
+            if risk <= 0.1
+            else "interval contains alpha" in report.verdict
+            if low <= 0.1
+            else "whole 95 % interval are above alpha" in report.verdict
+        )
+        assert low <= risk <= high
+    assert all(seen)
 
 
 def test_the_verdict_names_sets_that_tell_little() -> None:
@@ -248,15 +276,18 @@ def test_full_sets_are_not_praised() -> None:
 def test_images_of_calibration_are_recognised() -> None:
     X, y = LARGE.X, LARGE.y
     fitted = Calibrator(alpha=0.1).fit(X[:100], y[:100])
-    for chosen in (slice(100), slice(20, 40)):
+    order = np.random.default_rng(0).permutation(100)
+    pairs = np.arange(100) // 2
+    grouped = Calibrator(alpha=0.1).fit(X[:100], y[:100], groups=pairs)
+    for each, options in ((fitted, {}), (grouped, {"groups": pairs[order]})):
         with pytest.warns(UserWarning, match="these images seem to be those of calibration"):
-            fitted.evaluate(X[chosen], y[chosen])
+            each.evaluate(X[order], y[order], **options)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fitted.evaluate(X[100:], y[100:])
-        fitted.evaluate(X[90:190], y[90:190])  # some of both
+        Calibrator(alpha=0.1).fit(X[:9], y[:9]).evaluate(X[:9], y[:9])  # few may be an accident
         tiny = Calibrator(alpha=0.1).fit(X[:100, :, :2, :2], y[:100, :2, :2])  # whose shares are few
-        tiny.evaluate(X[100:, :, :2, :2], y[100:, :2, :2])
+        tiny.evaluate(X[:100, :, :2, :2], y[:100, :2, :2])
 
 
 def test_who_calibrated_is_known_from_files(tmp_path: Path) -> None:
