@@ -139,7 +139,7 @@ struct Given<'py> {
     ends: PyReadonlyArray1<'py, usize>,
 }
 
-impl<'py> Given<'py> {
+impl Given<'_> {
     fn check(&self) -> PyResult<(Pixels<'_>, &[usize])> {
         let (n_classes, n_pixels) = self.features.as_array().dim();
         let (labels, weights, ends) =

@@ -128,14 +128,14 @@ struct Work<R> {
 fn copy_and_add<R: Real>(plane: &[R], out: &mut [R], sums: &mut [R]) {
     for ((&p, out), sum) in plane.iter().zip(out).zip(sums) {
         *out = p;
-        *sum = *sum + p;
+        *sum += p;
     }
 }
 
 #[apply(vectorised!)]
 fn accumulate<R: Real>(plane: &[R], sums: &mut [R]) {
     for (&p, sum) in plane.iter().zip(sums) {
-        *sum = *sum + p;
+        *sum += p;
     }
 }
 
@@ -158,7 +158,7 @@ fn raise<R: Real>(plane: &[R], largest: &mut [R]) {
 #[apply(vectorised!)]
 fn add_exponentials<R: Real>(plane: &[R], largest: &[R], sums: &mut [R]) {
     for ((&x, &largest), sum) in plane.iter().zip(largest).zip(sums) {
-        *sum = *sum + (x - largest).exp_of_nonpositive();
+        *sum += (x - largest).exp_of_nonpositive();
     }
 }
 
@@ -179,6 +179,6 @@ fn multiply<R: Real>(plane: &mut [R], factor: R) {
 #[apply(vectorised!)]
 fn add<R: Real>(plane: &mut [R], shift: R) {
     for x in plane {
-        *x = *x + shift;
+        *x += shift;
     }
 }
