@@ -58,9 +58,9 @@ def reading(path: str | Path) -> Iterator[None]:
     """Whatever is wrong with what a file holds becomes a ValueError that names the file."""
     try:
         yield
+    except _OtherFile as error:
+        raise ValueError(f"{path} {error}") from None
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
-        if isinstance(error, _OtherFile):
-            raise ValueError(f"{path} {error}") from None
         reason = f"it lacks {error}" if isinstance(error, KeyError) else error
         raise ValueError(f"{path} is damaged or holds no calibrator: {reason}") from error
 

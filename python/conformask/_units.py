@@ -63,6 +63,11 @@ class Units:
         """Whether units are groups of images."""
         return self.name == GROUPS
 
+    @property
+    def joins_images(self) -> bool:
+        """Whether there are groups of several images."""
+        return self.grouped and not self.whole
+
 
 @dataclass(frozen=True)
 class KnownUnits(Units):

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import math
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
-from html import escape
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from conformask import _core
 from conformask._intervals import LEVEL
-from conformask._tables import Table, names_and_values
+from conformask._reports import Report, counts_rows, interval_text
+from conformask._tables import Table
 from conformask._text import lambda_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["ClassCoverage", "ClassRisk", "CoverageReport", "RiskReport"]
-
-# Classes that text shows; Markdown, HTML and JSON hold all.
-_MOST_CLASSES = 25
 
 
 @dataclass(frozen=True)
@@ -103,92 +95,6 @@ class ClassCoverage:
     coverage_interval: tuple[float, float]
     n_images: int
     n_pixels: int
-
-
-class Report(ABC):
-    """What reports have in common: how they are displayed."""
-
-    _CAPTION: ClassVar[str]
-    _ARRAYS: ClassVar[frozenset[str]]  # the values of each image
-
-    verdict: str
-    interval_method: str
-
-    @abstractmethod
-    def _summary(self) -> list[tuple[str, str]]:
-        """Names and values."""
-
-    @abstractmethod
-    def _class_table(self) -> Table:
-        """A row for each class that images hold, the worst first."""
-
-    def _more_tables(self) -> list[Table]:
-        return []
-
-    def to_dict(self, *, images: bool = True) -> dict[str, Any]:
-        """The report as plain Python values, for JSON: NaN is None.
-
-        Parameters
-        ----------
-        images : bool, default=True
-            Whether to give the values of each image, too.
-
-        Returns
-        -------
-        dict
-            All attributes by their names, ``report`` (the kind) and ``conformask_version``.
-        """
-        values = {each.name: getattr(self, each.name) for each in fields(self)}  # type: ignore[arg-type]
-        if not images:
-            values = {name: value for name, value in values.items() if name not in self._ARRAYS}
-        head = {"report": type(self).__name__, "conformask_version": _core.__version__}
-        return {name: _plain(value, images) for name, value in (head | values).items()}
-
-    def to_json(self, *, images: bool = True, indent: int | None = 2) -> str:
-        """The report as JSON.
-
-        Parameters
-        ----------
-        images : bool, default=True
-            Whether to give the values of each image, too.
-        indent : int or None, default=2
-            As for :func:`json.dumps`.
-
-        Returns
-        -------
-        str
-        """
-        return json.dumps(self.to_dict(images=images), indent=indent, allow_nan=False)
-
-    def to_markdown(self) -> str:
-        """The report as Markdown: a table, what it means, and a table of the classes.
-
-        Returns
-        -------
-        str
-        """
-        tables = [table.markdown() for table in self._tables()]
-        return "\n\n".join([self._summary_table().markdown(), self.verdict, *tables]) + "\n"
-
-    def _summary_table(self) -> Table:
-        return names_and_values(self._CAPTION, self._summary())
-
-    def _tables(self) -> list[Table]:
-        return [table for table in (self._class_table(), *self._more_tables()) if table.rows]
-
-    def __str__(self) -> str:
-        parts = [self._summary_table().plain(), self.verdict]
-        for table in self._tables():
-            hidden = len(table.rows) - _MOST_CLASSES
-            shown = table._replace(rows=table.rows[:_MOST_CLASSES])
-            parts.append(
-                f"{table.caption}\n{shown.plain()}" + (f"\n({hidden} more in .classes)" if hidden > 0 else "")
-            )
-        return "\n\n".join(parts)
-
-    def _repr_html_(self) -> str:
-        verdict = f"<p style='max-width:44em;margin:4px 0 10px'>{escape(self.verdict)}</p>"
-        return f"<div>{self._summary_table().html()}{verdict}{''.join(table.html() for table in self._tables())}</div>"
 
 
 def __dir__() -> list[str]:
@@ -321,11 +227,11 @@ class RiskReport(Report):
             ("conformity score", self.conformity_score),
             ("alpha", f"{self.alpha:g}"),
             ("empirical risk", f"{self.empirical_risk:.4f}"),
-            (f"{LEVEL * 100:g} % interval", _interval_text(self.interval, self.interval_method)),
+            (f"{LEVEL * 100:g} % interval", interval_text(self.interval, self.interval_method)),
             ("activation ratio", f"{self.activation_ratio:.3f}"),
             ("coverage", f"{self.coverage:.4f}"),
             ("lambda-hat", lambda_text(self.lambda_hat)),
-            *_counts(self.n_images, self.n_skipped, self.n_groups),
+            *counts_rows(self.n_images, self.n_skipped, self.n_groups),
             ("calibrated on", self.calibrated_on),
         ]
 
@@ -334,7 +240,7 @@ class RiskReport(Report):
             (
                 row.name,
                 f"{row.miss_rate:.4f}",
-                _interval_text(row.miss_rate_interval),
+                interval_text(row.miss_rate_interval),
                 f"{row.set_size:.2f}",
                 f"{row.n_images}",
                 f"{row.n_pixels:,}",
@@ -356,7 +262,7 @@ class RiskReport(Report):
             (
                 f"{each.alpha:g}",
                 f"{each.empirical_risk:.4f}",
-                _interval_text(each.interval),
+                interval_text(each.interval),
                 f"{each.activation_ratio:.3f}",
                 f"{each.coverage:.4f}",
                 lambda_text(each.lambda_hat),
@@ -475,9 +381,9 @@ class CoverageReport(Report):
             ("min_accuracy", f"{self.min_accuracy:g}"),
             ("n_components", f"{self.n_components}"),
             ("coverage", f"{self.coverage:.4f}{unsure}"),
-            (f"{LEVEL * 100:g} % interval", _interval_text(self.interval, self.interval_method)),
+            (f"{LEVEL * 100:g} % interval", interval_text(self.interval, self.interval_method)),
             ("lambda-hat", f"{self.lambda_hat:.6g}"),
-            *_counts(self.n_images, self.n_skipped, self.n_groups),
+            *counts_rows(self.n_images, self.n_skipped, self.n_groups),
             ("calibrated on", self.calibrated_on),
         ]
 
@@ -486,7 +392,7 @@ class CoverageReport(Report):
             (
                 row.name,
                 f"{row.coverage:.4f}",
-                _interval_text(row.coverage_interval),
+                interval_text(row.coverage_interval),
                 f"{row.n_images}",
                 f"{row.n_pixels:,}",
             )
@@ -499,26 +405,3 @@ class CoverageReport(Report):
             header,
             rows,
         )
-
-
-def _counts(n_images: int, n_skipped: int, n_groups: int | None) -> list[tuple[str, str]]:
-    images = f"{n_images}{f' ({n_skipped} skipped)' if n_skipped else ''}"
-    return [("images", images), *([] if n_groups is None else [("groups", f"{n_groups}")])]
-
-
-def _interval_text(interval: tuple[float, float], method: str = "") -> str:
-    return f"{interval[0]:.4f} to {interval[1]:.4f}{method and f' ({method})'}"
-
-
-def _plain(value: Any, images: bool) -> Any:
-    if isinstance(value, Report):
-        return value.to_dict(images=images)
-    if isinstance(value, ClassRisk | ClassCoverage):
-        value = asdict(value)
-    if isinstance(value, dict):
-        return {name: _plain(each, images) for name, each in value.items()}
-    if isinstance(value, np.ndarray):
-        value = value.tolist()
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_plain(each, images) for each in value]
-    return None if isinstance(value, float) and math.isnan(value) else value

@@ -317,23 +317,23 @@ print(*numbers)
 """
 
 
-def our_openblas() -> str | None:
-    """The library that the kernels are linked to; None where it lies in them."""
+@pytest.fixture
+def our_openblas() -> str:
+    """The library that the kernels are linked to; skips where it lies in them."""
     found = {
         line.split()[-1]
         for line in Path("/proc/self/maps").read_text().splitlines()
         if "libopenblas" in line and "/numpy" not in line and "/scipy" not in line
     }
-    return found.pop() if len(found) == 1 else None
+    if len(found) != 1:
+        pytest.skip("the kernels share no OpenBLAS with anyone")
+    return found.pop()
 
 
 @linux
 @pytest.mark.timeout(60)
-def test_others_keep_the_threads_of_a_shared_openblas() -> None:
-    library = our_openblas()
-    if library is None:
-        pytest.skip("the kernels share no OpenBLAS with anyone")
-    assert python(_SHARED, library) == "3 3 3 3 3 3 3 2"
+def test_others_keep_the_threads_of_a_shared_openblas(our_openblas: str) -> None:
+    assert python(_SHARED, our_openblas) == "3 3 3 3 3 3 3 2"
 
 
 # Most of the time of a worker goes to setting numbers of threads: eight threads end and begin.
@@ -368,11 +368,8 @@ print("all came back")
 
 @linux
 @pytest.mark.timeout(120)
-def test_children_that_are_forked_while_threads_are_set_can_set_theirs() -> None:
-    library = our_openblas()
-    if library is None:
-        pytest.skip("the kernels share no OpenBLAS with anyone")
-    assert python(_FORKED, library) == "all came back"
+def test_children_that_are_forked_while_threads_are_set_can_set_theirs(our_openblas: str) -> None:
+    assert python(_FORKED, our_openblas) == "all came back"
 
 
 # Ctrl-C

@@ -104,7 +104,7 @@ class Solution:
     @property
     def grouped(self) -> bool:
         """Whether groups of several images counted once."""
-        return self.units.grouped and not self.units.whole
+        return self.units.joins_images
 
     @property
     def counted(self) -> str:

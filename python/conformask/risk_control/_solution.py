@@ -199,7 +199,7 @@ def solve(profiles: Profiles, configuration: Configuration) -> Solution:
         n_classes=profiles.n_classes,
         configuration=configuration,
         n_eff=units.n_eff,
-        grouped=units.grouped and not units.whole,
+        grouped=units.joins_images,
     )
 
 
