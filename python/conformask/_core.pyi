@@ -16,13 +16,13 @@ __all__ = [
     "SUM_SLACK",
     "SUM_TOLERANCE",
     "SUM_TOLERANCE_BFLOAT16",
-    "Affine",
     "BinnedProfile",
     "ConsignDecomposition",
     "ConsignSearch",
     "ExactProfile",
     "Lambdas",
     "Loss",
+    "ScalerMap",
     "Score",
     "__version__",
     "agreeing_pixels",
@@ -176,14 +176,11 @@ class ConsignSearch:
     def n_nodes(self, image: int) -> int: ...
 
 @final
-class Affine:
-    def __new__(
-        cls,
-        weight: NDArray[np.float64],
-        bias: NDArray[np.float64],
-        is_centred: bool,
-        of_probabilities: bool,
-    ) -> Affine: ...
+class ScalerMap:
+    @staticmethod
+    def affine(
+        weight: NDArray[np.float64], bias: NDArray[np.float64], is_centred: bool, of_probabilities: bool
+    ) -> ScalerMap: ...
 
 @final
 class ExactProfile:
@@ -192,7 +189,7 @@ class ExactProfile:
         x: _Scores,
         y: _Labels,
         score: Score,
-        inputs: str | Affine,
+        inputs: str | ScalerMap,
         ignore_index: int | None,
         with_activations: bool,
         first_image: int,
@@ -236,7 +233,7 @@ def threshold(
     x: _Scores,
     lam: float | Lambdas,
     score: Score,
-    inputs: str | Affine,
+    inputs: str | ScalerMap,
     out: NDArray[np.uint8],
     first_image: int,
 ) -> None: ...
@@ -244,7 +241,7 @@ def set_size(
     x: _Scores,
     lam: float | Lambdas,
     score: Score,
-    inputs: str | Affine,
+    inputs: str | ScalerMap,
     out: NDArray[np.uint16],
     first_image: int,
 ) -> None: ...
@@ -252,7 +249,7 @@ def true_label_scores(
     x: _Scores,
     y: _Labels,
     score: Score,
-    inputs: str | Affine,
+    inputs: str | ScalerMap,
     ignore_index: int | None,
     out: NDArray[np.float64],
     first_image: int,
@@ -262,7 +259,7 @@ def coverage(
     y: _Labels,
     lams: Sequence[float | Lambdas],
     score: Score,
-    inputs: str | Affine,
+    inputs: str | ScalerMap,
     ignore_index: int | None,
     first_image: int,
 ) -> list[_Counts]: ...
@@ -291,7 +288,7 @@ def log_loss_hessian_products(
     bias_direction: NDArray[np.float64],
 ) -> NDArray[np.float64]: ...
 def probabilities(
-    x: _Scores, inputs: str | Affine, out: NDArray[np.floating[Any]], first_image: int
+    x: _Scores, inputs: str | ScalerMap, out: NDArray[np.floating[Any]], first_image: int
 ) -> None: ...
 def sample_masks(masks: NDArray[np.bool_], key: int, out: NDArray[Any]) -> None: ...
 def weighted_quantile(

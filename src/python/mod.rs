@@ -52,7 +52,9 @@ mod _core {
     #[pymodule_export]
     use super::run::{environment_threads, get_num_threads, most_threads, set_num_threads};
     #[pymodule_export]
-    use super::scale::{Affine, draw_pixels, log_loss_gradients, log_loss_hessian_products, probabilities};
+    use super::scale::{
+        ScalerMap, draw_pixels, log_loss_gradients, log_loss_hessian_products, probabilities,
+    };
 
     use numpy::{PyArray1, PyArrayMethods};
     use pyo3::prelude::*;

@@ -45,20 +45,21 @@ fn as_arrays<R: Real + Element>(py: Python<'_>, image: draw::Drawn<R>, n_classes
     (PyArray2::from_owned_array(py, values).into_any(), labels, image.n_valid, image.hash)
 }
 
-/// Softmax of `W u + b`, for any float: see [`apply::Affine`].
+/// A fitted map in front of a score: probabilities are made as logits are read.
 #[pyclass(frozen, module = "conformask._core")]
-pub struct Affine {
-    weight: Vec<f64>,
-    bias: Vec<f64>,
-    features: Features,
+pub struct ScalerMap(Kind);
+
+enum Kind {
+    /// See [`apply::Affine`].
+    Affine { weight: Vec<f64>, bias: Vec<f64>, features: Features },
 }
 
 #[pymethods]
-impl Affine {
-    /// `weight` holds 1, K or K * K numbers (row by row), `bias` K or none. Of probabilities it takes the logarithms, of logits
-    /// those of their softmax if it is centred.
-    #[new]
-    fn new(
+impl ScalerMap {
+    /// Softmax of `W u + b`. `weight` holds 1, K or K * K numbers (row by row), `bias` K or none. Of probabilities it takes the
+    /// logarithms, of logits those of their softmax if it is centred.
+    #[staticmethod]
+    fn affine(
         weight: PyReadonlyArray1<'_, f64>,
         bias: PyReadonlyArray1<'_, f64>,
         is_centred: bool,
@@ -69,39 +70,45 @@ impl Affine {
             (false, true) => Features::LogSoftmax,
             (false, false) => Features::Logits,
         };
-        Self { weight: weight.as_array().to_vec(), bias: bias.as_array().to_vec(), features }
+        let (weight, bias) = (weight.as_array().to_vec(), bias.as_array().to_vec());
+        Self(Kind::Affine { weight, bias, features })
     }
 }
 
-impl Affine {
-    fn fits(&self, n_classes: usize) -> bool {
-        [1, n_classes, n_classes * n_classes].contains(&self.weight.len())
-            && [0, n_classes].contains(&self.bias.len())
+impl ScalerMap {
+    /// What it makes probabilities of.
+    fn takes(&self) -> Inputs {
+        let Kind::Affine { features, .. } = &self.0;
+        if *features == Features::Logarithms { Inputs::Probabilities } else { Inputs::Logits }
     }
 
-    fn in_front_of<'a, R: Real>(&self, maps: ScoreMaps<'a, R>) -> ScoreMaps<'a, R> {
-        maps.with_transform(apply::Affine::new(&self.weight, &self.bias, self.features))
+    fn fits<R: Real>(&self, maps: &ScoreMaps<'_, R>) -> bool {
+        let (Kind::Affine { weight, bias, .. }, n_classes) = (&self.0, maps.n_classes());
+        [1, n_classes, n_classes * n_classes].contains(&weight.len()) && [0, n_classes].contains(&bias.len())
+    }
+
+    fn in_front_of<'a, R: Real>(&'a self, maps: ScoreMaps<'a, R>) -> PyResult<ScoreMaps<'a, R>> {
+        if !self.fits(&maps) {
+            return Err(PyValueError::new_err("the map of a scaler was made for another shape"));
+        }
+        let Kind::Affine { weight, bias, features } = &self.0;
+        Ok(maps.with_transform(apply::Affine::new(weight, bias, *features)))
     }
 }
 
-/// Checked maps of what the numbers are: a name, or the map that makes probabilities of logits.
+/// Checked maps of what the numbers are: a name, or the map that makes probabilities of them.
 pub fn maps_of<'a>(
     scores: &'a Scores<'_>,
-    inputs: &Bound<'_, PyAny>,
+    inputs: &'a Bound<'_, PyAny>,
     first_image: usize,
 ) -> PyResult<Maps<'a>> {
-    let Ok(affine) = inputs.cast::<Affine>() else {
+    let Ok(map) = inputs.cast::<ScalerMap>() else {
         return Ok(scores.maps(inputs_of(inputs.extract()?)?, first_image)?);
     };
-    let affine = affine.get();
-    let given = if affine.features == Features::Logarithms { Inputs::Probabilities } else { Inputs::Logits };
-    let maps = scores.maps(given, first_image)?;
-    if !with_maps!(maps, |maps| affine.fits(maps.n_classes())) {
-        return Err(PyValueError::new_err("the map was made for another number of classes"));
-    }
-    Ok(match maps {
-        Maps::Single(maps) => Maps::Single(affine.in_front_of(maps)),
-        Maps::Double(maps) => Maps::Double(affine.in_front_of(maps)),
+    let map = map.get();
+    Ok(match scores.maps(map.takes(), first_image)? {
+        Maps::Single(maps) => Maps::Single(map.in_front_of(maps)?),
+        Maps::Double(maps) => Maps::Double(map.in_front_of(maps)?),
     })
 }
 

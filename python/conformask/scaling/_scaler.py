@@ -302,9 +302,11 @@ class Scaler(Calibrator[Any, PixelSample, Fitted]):
         """
         return self.fit(X, y, groups=groups).transform(X)
 
-    def _kernel(self, configuration: Any, fitted: Fitted) -> _core.Affine:
+    def _kernel(self, configuration: Any, fitted: Fitted) -> _core.ScalerMap:
         centred = getattr(configuration, "center", self._IS_CENTRED)
-        return _core.Affine(fitted.weight, fitted.bias, centred, configuration.inputs == "probabilities")
+        return _core.ScalerMap.affine(
+            fitted.weight, fitted.bias, centred, configuration.inputs == "probabilities"
+        )
 
     # Results
 
