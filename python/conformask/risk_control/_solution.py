@@ -222,7 +222,7 @@ def solution_from_json(document: dict[str, Any], configuration: Configuration) -
     for name, least in {"n_images": 0, "n_skipped": 0, "n_classes": 2}.items():
         if type(results[name]) is not int or results[name] < least:
             raise ValueError(f"{name} is {results[name]!r}")
-    n_eff, grouped = results.get("n_eff") or results["n_images"], results.get("grouped")
+    n_eff, grouped = results.get("n_eff", results["n_images"]), results.get("grouped")
     if grouped is not None and type(grouped) is not bool:
         raise ValueError(f"grouped is {grouped!r}")
     solution = Solution(
