@@ -26,6 +26,7 @@ from conformask.exceptions import (
     DuplicateImagesWarning,
     InfeasibleRiskError,
     InfeasibleRiskWarning,
+    SharedImagesWarning,
 )
 from conformask.losses import BinaryLoss, FalseNegativeLoss, LabelAccuracyLoss, MiscoverageLoss
 from conformask.profiles import BinnedProfiles, ScoreProfiles, profile
@@ -63,6 +64,7 @@ __all__ = [
     "MiscoverageLoss",
     "RiskReport",
     "ScoreProfiles",
+    "SharedImagesWarning",
     "TemperatureScaler",
     "VectorScaler",
     "__version__",

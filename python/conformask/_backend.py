@@ -14,6 +14,7 @@ import numpy as np
 from conformask import _core
 from conformask._arrays import label_array
 from conformask._tensors import is_tensor
+from conformask._transforms import Inputs
 from conformask.kernels.maps import sets_at, sizes_at
 from conformask.scores import APS, LAC, RAPS, ConformityScore, function_of, scored
 
@@ -29,14 +30,14 @@ def profile(
     maps: Any,
     labels: Any,
     score: ConformityScore,
-    inputs: str,
+    inputs: Inputs,
     ignore_index: int | None,
     activation: bool,
     first: int,
 ) -> _core.ExactProfile:
     """Profiles of images (n, K, ...), the first of which has the number `first`."""
     by_planes = isinstance(score, LAC) or (isinstance(score, APS | RAPS) and not activation)
-    if by_planes and _stays(maps):
+    if by_planes and _stays(maps, inputs):
         from conformask._torch_profile import profile_tensor
 
         found: _core.ExactProfile
@@ -48,9 +49,9 @@ def profile(
     )
 
 
-def masks(maps: Any, lam: float, score: ConformityScore, inputs: str, first: int) -> NDArray[np.bool_]:
+def masks(maps: Any, lam: float, score: ConformityScore, inputs: Inputs, first: int) -> NDArray[np.bool_]:
     """Which classes (n, K, ...) the sets hold at lambda."""
-    if _stays(maps) and _knows_tensors(score):
+    if _stays(maps, inputs) and _knows_tensors(score):
         from conformask._torch_sets import masks_of
 
         found: NDArray[np.bool_] = masks_of(maps, score, lam, inputs, first).cpu().numpy()
@@ -58,9 +59,11 @@ def masks(maps: Any, lam: float, score: ConformityScore, inputs: str, first: int
     return sets_at(lam, scored(score, maps, inputs, first), first)
 
 
-def set_sizes(maps: Any, lam: float, score: ConformityScore, inputs: str, first: int) -> NDArray[np.uint16]:
+def set_sizes(
+    maps: Any, lam: float, score: ConformityScore, inputs: Inputs, first: int
+) -> NDArray[np.uint16]:
     """How many classes the sets (n, ...) hold at lambda."""
-    if _stays(maps) and _knows_tensors(score):
+    if _stays(maps, inputs) and _knows_tensors(score):
         from conformask._torch_sets import masks_of
 
         found: NDArray[np.int64] = masks_of(maps, score, lam, inputs, first).sum(dim=1).cpu().numpy()
@@ -73,12 +76,12 @@ def coverage(
     labels: Any,
     lams: Sequence[float],
     score: ConformityScore,
-    inputs: str,
+    inputs: Inputs,
     ignore_index: int | None,
     first: int,
 ) -> list[Counts]:
     """For each lambda (n, K) each: missed and labelled pixels of a class, and the summed sizes of the latter's sets."""
-    if _stays(maps) and _knows_tensors(score):
+    if _stays(maps, inputs) and _knows_tensors(score):
         from conformask._torch_sets import coverage
 
         counts: list[Counts] = coverage(maps, labels, lams, score, inputs, ignore_index, first)
@@ -87,10 +90,14 @@ def coverage(
     return _core.coverage(array, label_array(labels), lams, kernel, numbers, ignore_index, first)
 
 
-def _stays(maps: Any) -> bool:
-    """Whether tensors stay where they lie. The kernels refuse wrong shapes; Apple's devices have no float64."""
+def _stays(maps: Any, inputs: Inputs) -> bool:
+    """Whether tensors stay where they lie: not those that a scaler takes.
+
+    The kernels refuse wrong shapes; Apple's devices have no float64.
+    """
     return (
         is_tensor(maps)
+        and isinstance(inputs, str)
         and maps.ndim in (4, 5)
         and 0 not in maps.shape
         and maps.shape[1] > 1

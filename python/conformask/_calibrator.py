@@ -241,19 +241,34 @@ class Calibrator(BaseEstimator, Generic[C, K, S]):
         self, path: str | Path, sibling_of: Callable[[State[K, S]], Callable[[BinaryIO], None]] | None = None
     ) -> None:
         _, state = self._settled()  # which document and sibling share
-        assert state.solution is not None
-        parameters = {name: each.written(getattr(self, name)) for name, each in self._PARAMETERS.items()}
-        results = state.solution.to_json()
+        content = self._content(state)
         write_sibling = None if sibling_of is None else sibling_of(state)
 
         def text(sibling: dict[str, str] | None) -> str:
-            content = {"parameters": parameters, "results": results}
             return document_text(
                 *self._FORMAT, content | ({"profiles": sibling} if self._HAS_SIBLING else {})
             )
 
         text(None)  # refuses what cannot be saved before anything is written
         save_document(Path(path), text, write_sibling)
+
+    def _content(self, state: State[K, S]) -> dict[str, Any]:
+        """What a document holds: parameters and results."""
+        assert state.solution is not None
+        parameters = {name: each.written(getattr(self, name)) for name, each in self._PARAMETERS.items()}
+        return {"parameters": parameters, "results": state.solution.to_json()}
+
+    @classmethod
+    def _from_content(cls, document: dict[str, Any]) -> tuple[Self, S]:
+        """A calibrator with the parameters of a document, and its results."""
+        parameters = document["parameters"]
+        known = {
+            name: each.read(parameters[name])
+            for name, each in cls._PARAMETERS.items()
+            if name in parameters or document["format_version"] >= each.since
+        }
+        calibrator = cls(**{**parameters, **known})
+        return calibrator, cls._solution_from_json(document, calibrator._configuration())
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -281,14 +296,7 @@ class Calibrator(BaseEstimator, Generic[C, K, S]):
             content = path.read_bytes()
             with reading(path):
                 document = read_document(content, *cls._FORMAT)
-                parameters = document["parameters"]
-                known = {
-                    name: each.read(parameters[name])
-                    for name, each in cls._PARAMETERS.items()
-                    if name in parameters or document["format_version"] >= each.since
-                }
-                calibrator = cls(**{**parameters, **known})
-                solution = cls._solution_from_json(document, calibrator._configuration())
+                calibrator, solution = cls._from_content(document)
                 sibling = named_sibling(document["profiles"]) if cls._HAS_SIBLING else None
             kept = None if sibling is None else calibrator._read_kept(open_sibling(path, *sibling), solution)
         calibrator._update(lambda _: State(kept, solution))

@@ -11,6 +11,7 @@ __all__ = [
     "DuplicateImagesWarning",
     "InfeasibleRiskError",
     "InfeasibleRiskWarning",
+    "SharedImagesWarning",
 ]
 
 
@@ -113,6 +114,13 @@ class InfeasibleRiskWarning(UserWarning):
 
 class DroppedImagesWarning(UserWarning):
     """Images on which the loss is undefined were left out: they do not count in ``n_images_``."""
+
+
+class SharedImagesWarning(UserWarning):
+    """A scaler and the calibrator behind it were fitted to the same images: the guarantee does not hold.
+
+    Images are the same if all their labels are. Images of one label are not compared.
+    """
 
 
 class DuplicateImagesWarning(UserWarning):

@@ -15,6 +15,7 @@ from conformask._arrays import Scores, score_array
 from conformask._exact import as_fraction
 from conformask._tensors import is_coarse
 from conformask._text import shown
+from conformask._transforms import Inputs
 
 __all__ = ["APS", "LAC", "RAPS", "SACP", "ConformityScore", "ScoreLike"]
 
@@ -288,10 +289,10 @@ class Scored(NamedTuple):
 
     maps: Scores
     kernel: _core.Score
-    inputs: str
+    inputs: str | _core.ScalerMap
 
 
-def scored(conformity_score: ConformityScore, X: Any, inputs: str, first_image: int = 0) -> Scored:
+def scored(conformity_score: ConformityScore, X: Any, inputs: Inputs, first_image: int = 0) -> Scored:
     """Maps as the kernel of a score wants them: as they are, or what a function makes of them.
 
     Of the first images of a call a function must make the same when it sees them one by one.
@@ -299,8 +300,12 @@ def scored(conformity_score: ConformityScore, X: Any, inputs: str, first_image: 
     maps, kernel = score_array(X), conformity_score._kernel()
     function = function_of(conformity_score)
     if function is None:
+        if not isinstance(inputs, str):
+            return Scored(maps, kernel, inputs.kernel(maps, first_image))
         is_rounded = inputs == "probabilities" and is_coarse(X)  # which the array does not know any more
         return Scored(maps, kernel, "bfloat16 probabilities" if is_rounded else inputs)
+    if not isinstance(inputs, str):
+        maps = inputs.probabilities(maps, first_image)
     criticals = _criticals(function, maps)
     if first_image == 0 and maps.ndim in (4, 5) and len(maps) > 1:
         _check_alone(function, maps, criticals)

@@ -22,7 +22,7 @@ pub struct Drawn<R> {
     pub labels: Vec<u16>,
     /// Labelled pixels of the image.
     pub n_valid: u64,
-    /// The same for images of the same labels.
+    /// The same for images of the same labels; 0 if all labels of the image are one.
     pub hash: u64,
 }
 
@@ -57,16 +57,20 @@ pub fn draw<R: Real>(
 struct Counted {
     n_valid: u64,
     hash: u64,
+    lowest: i32,
+    highest: i32,
 }
 
 impl Counted {
     fn of(codes: &[i32]) -> Self {
-        let (mut n_valid, mut hash) = (0, 0_u64);
+        let mut counted = Self { n_valid: 0, hash: 0, lowest: i32::MAX, highest: i32::MIN };
         for &code in codes {
-            n_valid += u64::from(code != VOID);
-            hash = mixed(hash, code as u64);
+            counted.n_valid += u64::from(code != VOID);
+            counted.hash = mixed(counted.hash, code as u64);
+            counted.lowest = counted.lowest.min(code);
+            counted.highest = counted.highest.max(code);
         }
-        Self { n_valid, hash }
+        counted
     }
 }
 
@@ -87,12 +91,15 @@ struct Chosen {
 impl Chosen {
     fn new(bands: Vec<Counted>, n_pixels: u64, seed: u64) -> Self {
         let (mut before, mut hash) = (vec![0], 0);
+        let (mut lowest, mut highest) = (i32::MAX, i32::MIN);
         for band in bands {
             before.push(before[before.len() - 1] + band.n_valid);
             hash = mixed(hash, band.hash);
+            (lowest, highest) = (lowest.min(band.lowest), highest.max(band.highest));
         }
         let n_drawn = n_pixels.min(before[before.len() - 1]);
         let generator = Philox::new(u128::from(hash) << 64 | u128::from(seed));
+        let hash = if lowest < highest { hash } else { 0 };
         Self { before, n_drawn, hash, generator }
     }
 

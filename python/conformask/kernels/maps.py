@@ -170,10 +170,10 @@ def true_label_scores(
     >>> cm.kernels.true_label_scores(X, np.array([[[0, 1, 255]]]))
     array([[[0.  , 0.75,  nan]]])
     """
-    maps, score, inputs = _scored(X, conformity_score, inputs)
+    maps, score, numbers = _scored(X, conformity_score, inputs)
     labels, index = _labels_of(maps, y, ignore_index)
     out = np.empty(maps.shape[:1] + maps.shape[2:], np.float64)
-    _core.true_label_scores(maps, labels, score, inputs, index, out, 0)
+    _core.true_label_scores(maps, labels, score, numbers, index, out, 0)
     return out
 
 
@@ -222,9 +222,9 @@ def losses(
     >>> cm.kernels.losses(X, y, 0.5), cm.kernels.losses(X, y, 0.75)
     (array([0.5]), array([0.]))
     """
-    maps, score, inputs = _scored(X, conformity_score, inputs)
+    maps, score, numbers = _scored(X, conformity_score, inputs)
     labels, index = _labels_of(maps, y, ignore_index)
-    [(missed, totals, _)] = _core.coverage(maps, labels, [check_lambda(lam)], score, inputs, index, 0)
+    [(missed, totals, _)] = _core.coverage(maps, labels, [check_lambda(lam)], score, numbers, index, 0)
     return loss_values(as_loss(loss), missed, totals)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, overload
 from conformask import _backend, _core
 from conformask._arrays import check_ignore_index, check_inputs, warn_of_shares
 from conformask._images import SCORES, Volumes, check_volumes, not_empty, walk
+from conformask._transforms import Inputs, checked_inputs, name_of, transform_of, warn_of_shared
 from conformask._units import check_groups, check_sample_weight
 from conformask.losses import LossLike
 from conformask.profiles.archive import Archive
@@ -33,6 +34,7 @@ def profile(
     conformity_score: ScoreLike = ...,
     *,
     inputs: str = ...,
+    transform: Any = ...,
     ignore_index: int | None = ...,
     groups: ArrayLike | None = ...,
     sample_weight: ArrayLike | None = ...,
@@ -50,6 +52,7 @@ def profile(
     conformity_score: ScoreLike = ...,
     *,
     inputs: str = ...,
+    transform: Any = ...,
     ignore_index: int | None = ...,
     groups: ArrayLike | None = ...,
     sample_weight: ArrayLike | None = ...,
@@ -66,6 +69,7 @@ def profile(
     conformity_score: ScoreLike = "lac",
     *,
     inputs: str = "probabilities",
+    transform: Any = None,
     ignore_index: int | None = 255,
     groups: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
@@ -87,6 +91,8 @@ def profile(
         The score (a callable: see :class:`~conformask.ConformalRiskCalibrator`).
     inputs : {"probabilities", "logits", "scores"}, default="probabilities"
         What the scores are: see :class:`~conformask.ConformalRiskCalibrator`.
+    transform : fitted scaler or None, default=None
+        What makes probabilities of them, as for :class:`~conformask.ConformalRiskCalibrator`.
     ignore_index : int or None, default=255
         The label of void pixels; an error if it is a class.
     groups : sequence of n ints or strings, or None, default=None
@@ -138,7 +144,7 @@ def profile(
         X,
         y,
         conformity_score,
-        inputs=inputs,
+        inputs=checked_inputs(check_inputs(inputs), transform_of(transform)),
         ignore_index=ignore_index,
         groups=groups,
         sample_weight=sample_weight,
@@ -156,7 +162,7 @@ def profiled(
     y: Any,
     conformity_score: ScoreLike,
     *,
-    inputs: str,
+    inputs: Inputs,
     ignore_index: int | None,
     groups: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
@@ -171,10 +177,13 @@ def profiled(
     Errors count images from `first_image` on, the number of the first.
     """
     score, index = as_score(conformity_score), check_ignore_index(ignore_index)
-    check_inputs(inputs)
+    transform = None if isinstance(inputs, str) else inputs
+    n_shared = 0
+    check_inputs(name_of(inputs))
     check_volumes(volumes)
 
     def exact_parts(at_once: int | None) -> Iterator[_core.ExactProfile]:
+        nonlocal n_shared
         n_classes, function = None, function_of(score)
         waiting: list[Any] = []  # an image, for another to be looked at in one array with it
         batches = walk(X, y, SCORES, progress, at_once=at_once, volumes=volumes)
@@ -185,20 +194,27 @@ def profiled(
                     f"X has K = {scores.shape[1]} classes in image {first}, but K = {n_classes} before"
                 )
             if function is not None and len(scores) == 1:
+                seen = scores if transform is None else transform.probabilities(scores, first)
                 if not waiting:
-                    waiting.append(scores)
-                elif waiting[0].shape == scores.shape:
-                    check_each_alone(function, waiting.pop(), scores)
+                    waiting.append(seen)
+                elif waiting[0].shape == seen.shape:
+                    check_each_alone(function, waiting.pop(), seen)
                     function = None
             part = _backend.profile(scores, labels, score, inputs, index, bool(activation), first)
             if n_classes is None:
-                warn_of_shares(scores[0], inputs)
+                warn_of_shares(scores[0], name_of(inputs))
+            if transform is not None:
+                hashes = transform.hashes(scores, labels, index, first)
+                n_shared += sum(each in transform.known for each in hashes)
             n_classes = part.n_classes
             yield part
 
     if collect is not None:
-        return _binned(score, collect, groups, sample_weight, activation, exact_parts(_IMAGES_AT_ONCE))
+        binned = _binned(score, collect, groups, sample_weight, activation, exact_parts(_IMAGES_AT_ONCE))
+        warn_of_shared(n_shared, len(binned))
+        return binned
     parts = list(exact_parts(None))
+    warn_of_shared(n_shared, sum(len(part) for part in parts))
     core = parts[0] if len(parts) == 1 else _core.ExactProfile.concatenate(parts)
     return ScoreProfiles(
         core, score, check_groups(groups, len(core)), check_sample_weight(sample_weight, groups, len(core))

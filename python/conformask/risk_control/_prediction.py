@@ -61,7 +61,7 @@ class Predictor(Results):
         def masks(scores: Any, first: int) -> NDArray[np.bool_]:
             checked = _checked(scores, solution)
             found = _backend.masks(
-                checked, solution.lambda_hat, configuration.conformity_score, configuration.inputs, first
+                checked, solution.lambda_hat, configuration.conformity_score, configuration.given, first
             )
             _look_at(checked, configuration, first)
             return found
@@ -272,7 +272,7 @@ def _checked(scores: Any, solution: Solution) -> Any:
 
 
 def _sizes(scores: Any, configuration: Configuration, solution: Solution, first: int) -> NDArray[np.uint16]:
-    score, inputs, checked = configuration.conformity_score, configuration.inputs, _checked(scores, solution)
+    score, inputs, checked = configuration.conformity_score, configuration.given, _checked(scores, solution)
     found = _backend.set_sizes(checked, solution.lambda_hat, score, inputs, first)
     _look_at(checked, configuration, first)
     return found
@@ -287,7 +287,7 @@ def _counts(
     first: int,
 ) -> list[Counts]:
     """For each lambda what the sets hold of the labelled pixels."""
-    score, inputs, index = configuration.conformity_score, configuration.inputs, configuration.ignore_index
+    score, inputs, index = configuration.conformity_score, configuration.given, configuration.ignore_index
     checked = _checked(scores, solution)
     found = _backend.coverage(checked, labels, lams, score, inputs, index, first)
     _look_at(checked, configuration, first)

@@ -14,6 +14,14 @@ from conformask._calibrator import Parameter, State, number, one_of, warn_skippe
 from conformask._documents import finite_or_text
 from conformask._exact import check_alpha
 from conformask._text import lambda_text, plural
+from conformask._transforms import (
+    Inputs,
+    ScoreTransform,
+    checked_inputs,
+    transform_from_json,
+    transform_of,
+    transform_to_json,
+)
 from conformask._units import OnEmpty, Units
 from conformask._warnings import warn_caller
 from conformask.control import Method, as_method, method_from_document, method_to_document
@@ -58,6 +66,13 @@ PARAMETERS: Mapping[str, Parameter] = {
         from_json=method_from_document,
     ),
     "inputs": one_of("inputs", *INPUTS),
+    "transform": Parameter(
+        transform_of,
+        stale="images",
+        to_json=transform_to_json,
+        from_json=transform_from_json,
+        since=3,
+    ),
     "ignore_index": Parameter(check_ignore_index),
     "profile": one_of("profile", "exact", "binned"),
     "collect": Parameter(
@@ -82,6 +97,7 @@ class Configuration:
     alpha: Fraction
     method: Method
     inputs: str
+    transform: ScoreTransform | None
     ignore_index: int | None
     profile: str
     collect: tuple[Loss, ...]
@@ -94,6 +110,12 @@ class Configuration:
         self.method.check_loss(self.loss)
         if self.profile == "binned":
             check_collect([self.loss, *self.collect])
+        checked_inputs(self.inputs, self.transform)
+
+    @property
+    def given(self) -> Inputs:
+        """What makes probabilities of what the model gives."""
+        return checked_inputs(self.inputs, self.transform)
 
     def units(self, profiles: Profiles) -> Units:
         """Who counts; refuses profiles by another score."""
@@ -222,7 +244,8 @@ def solution_from_json(document: dict[str, Any], configuration: Configuration) -
     for name, least in {"n_images": 0, "n_skipped": 0, "n_classes": 2}.items():
         if type(results[name]) is not int or results[name] < least:
             raise ValueError(f"{name} is {results[name]!r}")
-    n_eff, grouped = results.get("n_eff", results["n_images"]), results.get("grouped")
+    n_eff: Any = results.get("n_eff", results["n_images"])
+    grouped = results.get("grouped")
     if grouped is not None and type(grouped) is not bool:
         raise ValueError(f"grouped is {grouped!r}")
     solution = Solution(

@@ -69,6 +69,10 @@ class ConformalRiskCalibrator(Predictor):
         What the scores are. "probabilities" of a pixel sum to 1 within 1e-3; they are never renormalised. Of "logits"
         the kernels take the softmax as they read them, in the float that they compute with (float32, or float64 for
         float64), within 1e-6 of float64. "scores" are at least 0 and are divided by their sum.
+    transform : fitted scaler such as TemperatureScaler, or None, default=None
+        What makes probabilities of the scores as they are read, in place of the softmax; `inputs` must be that of the
+        scaler. It must have been fitted to other images than those that calibrate. It is taken as it is now: fitting it
+        again makes this calibrator stale. ``sklearn.clone`` keeps it fitted.
     ignore_index : int or None, default=255
         The label of void pixels, which count nowhere. It must not be a class.
     profile : {"exact", "binned"}, default="exact"
@@ -162,10 +166,8 @@ class ConformalRiskCalibrator(Predictor):
 
     _CONFIGURATION = Configuration
     _PARAMETERS = PARAMETERS
-    _FORMAT = (
-        "ConformalRiskCalibrator",
-        2,
-    )  # 1: the sibling without a hash, corrected_risk under another name
+    # 1: the sibling without a hash, corrected_risk under another name; 2: without transform
+    _FORMAT = ("ConformalRiskCalibrator", 3)
     _HAS_SIBLING = True
     _NOTHING_KEPT = WITHOUT_PROFILES
 
@@ -177,6 +179,7 @@ class ConformalRiskCalibrator(Predictor):
         alpha: float = 0.1,
         method: Method | str = "crc",
         inputs: str = "probabilities",
+        transform: Any = None,
         ignore_index: int | None = 255,
         profile: str = "exact",
         collect: Sequence[LossLike] = (),
@@ -190,6 +193,7 @@ class ConformalRiskCalibrator(Predictor):
         self.alpha = alpha
         self.method = method
         self.inputs = inputs
+        self.transform = transform
         self.ignore_index = ignore_index
         self.profile = profile
         self.collect = collect
@@ -443,6 +447,7 @@ class ConformalRiskCalibrator(Predictor):
             y,
             configuration.conformity_score,
             inputs=configuration.inputs,
+            transform=configuration.transform,
             ignore_index=configuration.ignore_index,
             groups=groups,
             sample_weight=sample_weight,
@@ -453,6 +458,11 @@ class ConformalRiskCalibrator(Predictor):
         # Refuses now what it would refuse later.
         configuration.budget(profiles)
         return profiles
+
+    def __sklearn_clone__(self) -> Self:
+        fresh: Self = super().__sklearn_clone__()
+        fresh.transform = self.transform  # fitted, as it is
+        return fresh
 
     def _how_to_fit(self) -> str:
         return "call fit or partial_fit first"

@@ -30,6 +30,7 @@ class Drawn:
     values: NDArray[Any]  # (m, K)
     labels: NDArray[np.uint16]
     n_valid: int
+    hash: int  # of all its labels; 0 if they are one
     group: int | str | None
 
     def __post_init__(self) -> None:
@@ -127,8 +128,8 @@ def draw(
         n_classes = array.shape[1]
     names = check_groups(groups, len(found))
     images = [
-        Drawn(values, drawn, n_valid, None if names is None else names[i])
-        for i, (values, drawn, n_valid, _) in enumerate(found)
+        Drawn(values, drawn, n_valid, label_hash, None if names is None else names[i])
+        for i, (values, drawn, n_valid, label_hash) in enumerate(found)
         if n_valid
     ]
     return PixelSample(images, n_classes, len(found) - len(images))

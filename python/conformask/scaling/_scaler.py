@@ -5,18 +5,21 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from conformask import _core
-from conformask._arrays import check_ignore_index, score_array
+from conformask._arrays import check_ignore_index, label_array, score_array
 from conformask._calibrator import Calibrator, Parameter, State, one_of, warn_skipped, whole
 from conformask._documents import finite_or_text
 from conformask._images import Volumes, map_images
+from conformask._transforms import ScoreTransform, Transformer
 from conformask._units import known_units
+from conformask._warnings import warn_caller
+from conformask.exceptions import SharedImagesWarning
 from conformask.scaling._likelihood import Likelihood, Penalty, minimise
 from conformask.scaling._pixels import PixelSample, draw
 
@@ -62,6 +65,7 @@ class Fitted:
     n_classes: int
     configuration: Any  # it was found for
     more: Mapping[str, Any] = field(default_factory=dict)  # what one kind of scaler tells besides
+    hashes: frozenset[int] = frozenset()  # of the labels of its images
 
     @property
     def headline(self) -> dict[str, str]:
@@ -83,7 +87,14 @@ class Fitted:
         """What a file holds of it."""
         numbers = {name: getattr(self, name) for name in _NUMBERS}
         more = {name: finite_or_text(value) for name, value in self.more.items()}
-        return {"weight": self.weight.tolist(), "bias": self.bias.tolist(), **numbers, "more": more}
+        hashes = [f"{each:016x}" for each in sorted(self.hashes)]
+        return {
+            "weight": self.weight.tolist(),
+            "bias": self.bias.tolist(),
+            **numbers,
+            "more": more,
+            "images": hashes,
+        }
 
 
 _NUMBERS = ("nll", "nll_before", "n_images", "n_skipped", "n_classes")
@@ -111,7 +122,7 @@ def fitted(
     )
 
 
-class Scaler(Calibrator[Any, PixelSample, Fitted]):
+class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
     """A map from logits to calibrated probabilities."""
 
     inputs: str
@@ -240,7 +251,8 @@ class Scaler(Calibrator[Any, PixelSample, Fitted]):
             raise ValueError(
                 f"none of {kept.n_skipped} images has a labelled pixel: nothing can be fitted; check ignore_index"
             )
-        return self._find(kept, configuration)
+        hashes = frozenset(image.hash for image in kept.images) - {0}
+        return replace(self._find(kept, configuration), hashes=hashes)
 
     @abstractmethod
     def _find(self, kept: PixelSample, configuration: Any) -> Fitted:
@@ -273,20 +285,8 @@ class Scaler(Calibrator[Any, PixelSample, Fitted]):
         TypeError, ValueError
             If X is not as described, or K is not that of the fit.
         """
-        configuration, fitted = self._current()
-        kernel = self._kernel(configuration, fitted)
-
-        def probabilities(scores: Any, first: int) -> NDArray[Any]:
-            array = score_array(scores)
-            if array.ndim in (4, 5) and array.shape[1] != fitted.n_classes:
-                raise ValueError(
-                    f"X has K = {array.shape[1]} classes, but the scaler was fitted with K = {fitted.n_classes}"
-                )
-            out = np.empty(array.shape, np.float64 if array.dtype == np.float64 else np.float32)
-            _core.probabilities(array, kernel, out, first)
-            return out
-
-        return map_images(X, probabilities, configuration.progress, configuration.volumes)
+        configuration, transform = self._current()[0], self._transform()
+        return map_images(X, transform.probabilities, configuration.progress, configuration.volumes)
 
     def fit_transform(self, X: Any, y: Any = None, *, groups: ArrayLike | None = None) -> Any:
         """:meth:`fit`, then :meth:`transform` of the same images, whose probabilities look better than those of others.
@@ -299,8 +299,19 @@ class Scaler(Calibrator[Any, PixelSample, Fitted]):
         Returns
         -------
         array like X
+
+        Warns
+        -----
+        SharedImagesWarning
+            Always: a calibrator behind it, say in a pipeline, needs other images.
         """
-        return self.fit(X, y, groups=groups).transform(X)
+        probabilities = self.fit(X, y, groups=groups).transform(X)
+        warn_caller(
+            "these are the probabilities of the images that the scaler was fitted to, which are better than those of "
+            "new images. Give a calibrator others: in a pipeline let FrozenEstimator(scaler) hold a scaler that is fitted",
+            SharedImagesWarning,
+        )
+        return probabilities
 
     def _kernel(self, configuration: Any, fitted: Fitted) -> _core.ScalerMap:
         centred = getattr(configuration, "center", self._IS_CENTRED)
@@ -374,4 +385,71 @@ class Scaler(Calibrator[Any, PixelSample, Fitted]):
         }
         if more.keys() != cls._TOLD:
             raise ValueError(f"it tells {sorted(more)} besides, not {sorted(cls._TOLD)}")
-        return Fitted(weight, bias, **numbers, configuration=configuration, more=more)
+        hashes = frozenset(int(each, 16) for each in results["images"])
+        return Fitted(weight, bias, **numbers, configuration=configuration, more=more, hashes=hashes)
+
+    # In front of a score
+
+    def _transform(self) -> ScoreTransform:
+        configuration, fitted = self._current()
+        alone = type(self)(**self.get_params(deep=False))
+        alone._update(lambda _: State(None, fitted))
+        return _FittedScaler(alone, configuration, fitted)
+
+    @classmethod
+    def _from_document(cls, document: dict[str, Any]) -> Self:
+        scaler, fitted = cls._from_content(document)
+        scaler._update(lambda _: State(None, fitted))
+        return scaler
+
+
+@dataclass(frozen=True, eq=False)
+class _FittedScaler(ScoreTransform):
+    """A scaler that nobody else has."""
+
+    scaler: Scaler
+    configuration: Any
+    fitted: Fitted
+
+    @property
+    def inputs(self) -> str:  # type: ignore[override]
+        name: str = self.configuration.inputs
+        return name
+
+    @property
+    def known(self) -> frozenset[int]:
+        return self.fitted.hashes
+
+    def kernel(self, maps: Any, first: int) -> _core.ScalerMap:
+        check_classes(maps, self.fitted.n_classes)
+        return self.scaler._kernel(self.configuration, self.fitted)
+
+    def probabilities(self, maps: Any, first: int) -> NDArray[Any]:
+        array = score_array(maps)
+        out = np.empty(array.shape, np.float64 if array.dtype == np.float64 else np.float32)
+        _core.probabilities(array, self.kernel(array, first), out, first)
+        return out
+
+    def hashes(self, maps: Any, labels: Any, ignore_index: int | None, first: int) -> list[int]:
+        if ignore_index != self.configuration.ignore_index:
+            return []
+        found = _core.draw_pixels(score_array(maps), label_array(labels), ignore_index, 0, 0, first)
+        return [label_hash for *_, label_hash in found]
+
+    def to_json(self) -> dict[str, Any]:
+        kind, version = self.scaler._FORMAT
+        return {"kind": kind, "format_version": version, **self.scaler._content(self.scaler._fitted())}
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, _FittedScaler):
+            return NotImplemented
+        return self.fitted is other.fitted or self.to_json() == other.to_json()
+
+    def __hash__(self) -> int:
+        return hash((type(self.scaler), self.fitted.n_classes, self.fitted.nll))
+
+
+def check_classes(maps: Any, n_classes: int) -> None:
+    """Refuses maps of other classes than those of the fit."""
+    if maps.ndim in (4, 5) and maps.shape[1] != n_classes:
+        raise ValueError(f"X has K = {maps.shape[1]} classes, but the scaler was fitted with K = {n_classes}")

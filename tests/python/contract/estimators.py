@@ -30,7 +30,7 @@ class Case:
     methods: tuple[str, ...]
     data: Callable[[], tuple[NDArray, NDArray]]
     predicted: Callable[[Any, NDArray], NDArray]  # what it predicts, as arrays that compare
-    saved: Mapping[str, Any] = field(default_factory=dict)  # parameters that a file cannot hold, as it can
+    saved: Mapping[str, Any] = field(default_factory=dict)  # where `other` fits no file, or not together
 
     def new(self, **parameters: Any) -> Any:
         return self.kind(**{**self.parameters, **parameters})
@@ -108,6 +108,11 @@ def _scaler(kind: type, other: dict[str, Any], bad: dict[str, list[Any]], learne
     )
 
 
+def _transform() -> Any:
+    """A scaler that was fitted, as it is: no estimator whose parameters would be those of the calibrator, too."""
+    return cm.TemperatureScaler(inputs="probabilities").fit(*_scenes())._transform()
+
+
 _PENALTY = [-1, "x", math.nan]
 
 ESTIMATORS = [
@@ -120,6 +125,7 @@ ESTIMATORS = [
             "alpha": 0.25,
             "method": cm.RCPS(0.25),
             "inputs": "scores",
+            "transform": _transform(),
             "ignore_index": -1,
             "profile": "binned",
             "collect": ("binary",),
@@ -134,13 +140,14 @@ ESTIMATORS = [
             "alpha": _LEVELS,
             "method": ["apples", 3],
             "inputs": ["apples"],
+            "transform": ["apples", 3],
             "profile": ["apples"],
             "collect": ["apples", [3]],
             "on_infeasible": ["apples"],
             **_COMMON,
         },
         stale={
-            "images": ["conformity_score"],
+            "images": ["conformity_score", "transform"],
             "result": ["loss", "alpha", "method", "on_empty", "on_infeasible"],
             "nothing": ["inputs", "ignore_index", "profile", "collect", "volumes", "progress"],
         },
@@ -160,6 +167,7 @@ ESTIMATORS = [
         ),
         data=_scenes,
         predicted=lambda calibrator, X: calibrator.predict(X),
+        saved={"transform": None},  # it takes no scores
     ),
     Case(
         cm.ConsignCalibrator,

@@ -1,0 +1,136 @@
+"""What may stand between the numbers of a model and a score: a scaler that was fitted."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+
+from conformask._text import plural
+from conformask._warnings import warn_caller
+from conformask.exceptions import SharedImagesWarning
+
+if TYPE_CHECKING:
+    from conformask import _core
+
+__all__ = [
+    "Inputs",
+    "ScoreTransform",
+    "Transformer",
+    "checked_inputs",
+    "name_of",
+    "transform_from_json",
+    "transform_of",
+    "transform_to_json",
+    "warn_of_shared",
+]
+
+
+class ScoreTransform(ABC):
+    """A fitted map from what a model gives to probabilities, which does not change any more.
+
+    Two are equal if they make the same probabilities.
+    """
+
+    inputs: str  # what it makes probabilities of: "logits" or "probabilities"
+
+    @abstractmethod
+    def kernel(self, maps: Any, first: int) -> _core.ScalerMap:
+        """What kernels take in place of a name of numbers, for maps (n, K, ...), the first of which has a number."""
+
+    @abstractmethod
+    def probabilities(self, maps: Any, first: int) -> Any:
+        """The array of probabilities."""
+
+    @abstractmethod
+    def to_json(self) -> dict[str, Any]:
+        """A document of it."""
+
+    @abstractmethod
+    def hashes(self, maps: Any, labels: Any, ignore_index: int | None, first: int) -> Iterable[int]:
+        """What tells images from others by their labels; 0 of those that look like many."""
+
+    @property
+    @abstractmethod
+    def known(self) -> frozenset[int]:
+        """The hashes of the images that it was fitted to."""
+
+
+Inputs: TypeAlias = "str | ScoreTransform"
+
+
+class Transformer(ABC):
+    """An estimator that makes a transform when it is fitted. Its files are those of its name."""
+
+    _KINDS: ClassVar[dict[str, type[Transformer]]] = {}
+
+    def __init_subclass__(cls, **named: Any) -> None:
+        super().__init_subclass__(**named)
+        Transformer._KINDS[cls.__name__] = cls
+
+    @abstractmethod
+    def _transform(self) -> ScoreTransform:
+        """What was found."""
+
+    @classmethod
+    @abstractmethod
+    def _from_document(cls, document: dict[str, Any]) -> Transformer:
+        """What a document holds."""
+
+
+def transform_of(scaler: object) -> ScoreTransform | None:
+    """The transform of a fitted scaler; None stays None."""
+    if scaler is None:
+        return None
+    if isinstance(scaler, ScoreTransform):
+        return scaler
+    if not isinstance(scaler, Transformer):
+        raise TypeError(
+            f"transform must be a fitted scaler such as TemperatureScaler, or None, got {type(scaler).__name__}"
+        )
+    return scaler._transform()
+
+
+def transform_to_json(scaler: object) -> dict[str, Any] | None:
+    """What a file holds of a fitted scaler."""
+    transform = transform_of(scaler)
+    return None if transform is None else transform.to_json()
+
+
+def transform_from_json(document: Any) -> Transformer | None:
+    """The scaler that a file holds inside."""
+    if document is None:
+        return None
+    kind = Transformer._KINDS.get(document["kind"])
+    if kind is None:
+        raise ValueError(f"transform is {document['kind']!r}, which is no scaler")
+    return kind._from_document(document)
+
+
+def name_of(inputs: Inputs) -> str:
+    """What the numbers of a model are."""
+    return inputs if isinstance(inputs, str) else inputs.inputs
+
+
+def checked_inputs(inputs: str, transform: ScoreTransform | None) -> Inputs:
+    """What makes probabilities of numbers: a name that kernels know, or a transform of what the name says."""
+    if transform is None:
+        return inputs
+    if transform.inputs != inputs:
+        raise ValueError(
+            f"inputs={inputs!r}, but the scaler of transform= takes {transform.inputs}: say "
+            f"inputs={transform.inputs!r}"
+        )
+    return transform
+
+
+def warn_of_shared(n_shared: int, n_images: int) -> None:
+    """Says that images calibrate which the transform was fitted to."""
+    if n_shared:
+        are = "has" if n_shared == 1 else "have"
+        warn_caller(
+            f"{n_shared} of {plural(n_images, 'image')} {are} the labels of images that the scaler was fitted to. Its "
+            "probabilities are better on those than on new images, so that the risk of new images may be above alpha: "
+            "fit the scaler and the calibrator on different images",
+            SharedImagesWarning,
+        )
