@@ -116,5 +116,7 @@ class Results(Calibrator[Configuration, Profiles, Solution]):
 
     def _units(self) -> Units | None:
         """Who counts; None if the profiles were not saved."""
-        configuration, profiles = self._configuration(), self._fitted().kept
-        return None if profiles is None else configuration.units(profiles)
+        configuration, state = self._configuration(), self._fitted()
+        if state.solution is not None:
+            self._check_images(state.solution.configuration, configuration)
+        return None if state.kept is None else configuration.units(state.kept)

@@ -308,7 +308,7 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
         probabilities = self.fit(X, y, groups=groups).transform(X)
         warn_caller(
             "these are the probabilities of the images that the scaler was fitted to, which are better than those of "
-            "new images. Give a calibrator others: in a pipeline let FrozenEstimator(scaler) hold a scaler that is fitted",
+            "new images. Give a calibrator others: in a pipeline let FrozenEstimator(scaler) hold a fitted scaler",
             SharedImagesWarning,
         )
         return probabilities
@@ -403,7 +403,7 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
         return scaler
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class _FittedScaler(ScoreTransform):
     """A scaler that nobody else has."""
 
@@ -444,6 +444,9 @@ class _FittedScaler(ScoreTransform):
         if not isinstance(other, _FittedScaler):
             return NotImplemented
         return self.fitted is other.fitted or self.to_json() == other.to_json()
+
+    def __repr__(self) -> str:
+        return repr(self.scaler)
 
     def __hash__(self) -> int:
         return hash((type(self.scaler), self.fitted.n_classes, self.fitted.nll))
