@@ -120,7 +120,7 @@ def test_the_file_is_readable_and_says_what_it_is(tmp_path: Path) -> None:
     Calibrator(alpha=0.05).fit(PROBLEM.X, PROBLEM.y).save(tmp_path / "c.json")
     document = json.loads((tmp_path / "c.json").read_text())
     assert document["format"] == "conformask.ConformalRiskCalibrator"
-    assert document["format_version"] == 2
+    assert document["format_version"] == 3
     assert document["conformask_version"] == cm.__version__
     assert document["results"]["lambda_hat"]
 
@@ -271,8 +271,8 @@ def test_half_a_file(saved: Path) -> None:
 
 
 def test_a_newer_version_says_so(saved: Path) -> None:
-    change(saved, "format_version", value=3)
-    with pytest.raises(ValueError, match=r"version 3, which is newer: update conformask"):
+    change(saved, "format_version", value=4)
+    with pytest.raises(ValueError, match=r"version 4, which is newer: update conformask"):
         Calibrator.load(saved)
 
 
