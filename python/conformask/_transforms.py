@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
+from conformask._documents import reading
 from conformask._text import plural
 from conformask._warnings import warn_caller
 from conformask.exceptions import SharedImagesWarning
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from conformask import _core
 
 __all__ = [
@@ -18,6 +23,7 @@ __all__ = [
     "ScoreTransform",
     "Transformer",
     "checked_inputs",
+    "load_transformer",
     "name_of",
     "transform_from_json",
     "transform_of",
@@ -64,9 +70,16 @@ class Transformer(ABC):
 
     _KINDS: ClassVar[dict[str, type[Transformer]]] = {}
 
+    inputs: str
+
     def __init_subclass__(cls, **named: Any) -> None:
         super().__init_subclass__(**named)
         Transformer._KINDS[cls.__name__] = cls
+
+    @classmethod
+    @abstractmethod
+    def load(cls, path: str | Path) -> Self:
+        """What was saved."""
 
     @abstractmethod
     def _transform(self) -> ScoreTransform:
@@ -105,6 +118,15 @@ def transform_from_json(document: Any) -> Transformer | None:
     if kind is None:
         raise ValueError(f"transform is {document['kind']!r}, which is no scaler")
     return kind._from_document(document)
+
+
+def load_transformer(path: str | Path) -> Transformer:
+    """The scaler in a file, of whatever kind."""
+    with reading(path):
+        kind = str(json.loads(Path(path).read_bytes())["format"]).rpartition(".")[2]
+    if kind not in Transformer._KINDS:
+        raise ValueError(f"{path} holds {kind}, which is no scaler")
+    return Transformer._KINDS[kind].load(path)
 
 
 def name_of(inputs: Inputs) -> str:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import mmcv_ext_shim  # noqa: F401 - before MMSegmentation
 import numpy as np
@@ -30,6 +31,7 @@ from conformask.integrations.mmseg import (
     attach,
     profile_dataset,
 )
+from conformask.integrations.torch import ConformalModule
 
 # What these libraries warn of is theirs. Ours are errors, as everywhere.
 pytestmark = [
@@ -588,6 +590,37 @@ def test_too_few_images() -> None:
         metric.evaluate(1)
     with pytest.raises(FileNotFoundError):
         ConformalEvaluation("no-such-file.json")
+
+
+def test_a_scaler_in_front(tmp_path: Path) -> None:
+    rng = torch.Generator().manual_seed(5)
+    logits = 2 * torch.randn(24, 3, 6, 7, generator=rng)
+    labels = torch.distributions.Categorical(logits=logits.movedim(1, -1) / 3).sample()
+    scaler = cm.VectorScaler().fit(logits[:8], labels[:8])
+    scaler.save(tmp_path / "scaler.json")
+    metric = ConformalCalibration(
+        alpha=0.2, scaler=tmp_path / "scaler.json", out_file=tmp_path / "calibrator.json"
+    )
+    metric.process({}, [sample(*each) for each in zip(logits[8:16], labels[8:16, None], strict=True)])
+    found = metric.evaluate(8)
+    expected = cm.ConformalRiskCalibrator(alpha=0.2, inputs="logits", transform=scaler, profile="binned")
+    assert found["conformal/lambda_hat"] == expected.fit(logits[8:16], labels[8:16]).lambda_hat_
+    evaluation = ConformalEvaluation(tmp_path / "calibrator.json")
+    evaluation.process({}, [sample(*each) for each in zip(logits[16:], labels[16:, None], strict=True)])
+    risk = expected.evaluate(logits[16:], labels[16:]).empirical_risk
+    assert evaluation.evaluate(8)["conformal_test/risk"] == risk
+    model = build_model(Config({"model": _binary_model()}))
+    attach(model, tmp_path / "calibrator.json")
+    given = [SegDataSample(seg_logits=PixelData(data=each)) for each in logits[16:]]
+    with mock.patch.object(type(model), "postprocess_result", return_value=given):
+        sets = torch.stack([each.pred_set.data for each in model.postprocess_result(None)])
+    np.testing.assert_array_equal(sets.numpy(), expected.predict(logits[16:]))
+    with pytest.raises(TypeError, match="transform must be a fitted scaler"):
+        ConformalCalibration(scaler=3)
+    with pytest.raises(ValueError, match="ConformalRiskCalibrator, which is no scaler"):
+        ConformalCalibration(scaler=tmp_path / "calibrator.json")
+    with pytest.raises(TypeError, match=r"a scaler .* works on arrays"):
+        ConformalModule(torch.nn.Identity(), expected)
 
 
 # Inference

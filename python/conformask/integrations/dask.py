@@ -94,6 +94,7 @@ def fit(
         y,
         configuration.conformity_score,
         inputs=configuration.inputs,
+        transform=configuration.transform,
         ignore_index=configuration.ignore_index,
         groups=groups,
         sample_weight=sample_weight,
@@ -108,6 +109,7 @@ def profile(
     conformity_score: ScoreLike = "lac",
     *,
     inputs: str = "probabilities",
+    transform: Any = None,
     ignore_index: int | None = 255,
     groups: Any = None,
     sample_weight: Any = None,
@@ -119,7 +121,7 @@ def profile(
     ----------
     X, y
         As for :func:`fit`.
-    conformity_score, inputs, ignore_index, collect
+    conformity_score, inputs, transform, ignore_index, collect
         As for :func:`conformask.profile`.
     groups, sample_weight : array or dask array (n,), or None
         As for :func:`conformask.profile`, in the order of the blocks.
@@ -153,6 +155,7 @@ def profile(
     options = {
         "conformity_score": conformity_score,
         "inputs": inputs,
+        "transform": transform,
         "ignore_index": ignore_index,
         "collect": None if collect is None else list(collect),
         "progress": False,

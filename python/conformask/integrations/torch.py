@@ -231,7 +231,7 @@ class ConformalModule(nn.Module):
     sklearn.exceptions.NotFittedError
         If the calibrator is not fitted.
     TypeError
-        If its conformity score is a function.
+        If its conformity score is a function, or a scaler stands in front of it.
 
     Examples
     --------
@@ -259,6 +259,11 @@ class ConformalModule(nn.Module):
         inputs: str | None = None,
     ) -> None:
         super().__init__()
+        if calibrator.transform is not None:
+            raise TypeError(
+                "a scaler (transform=) works on arrays: give what the model says to the calibrator's predict, or "
+                "calibrate without a scaler"
+            )
         self.model = model
         self.lambda_hat = calibrator.lambda_hat_
         self.n_classes = calibrator.n_classes_

@@ -73,6 +73,15 @@ def test_in_front_of_bins_lists_and_profiles() -> None:
     assert exact.recalibrate(alpha=0.3).predict(NEW[0]).any()
 
 
+def test_in_front_on_a_cluster() -> None:
+    dask_array = pytest.importorskip("dask.array")
+    from conformask.integrations import dask as on_dask
+
+    calibrator = in_front(cm.DirichletScaler().fit(*TRAINING))
+    blocks = dask_array.from_array(OTHERS[0], chunks=(7, -1, -1, -1)), dask_array.from_array(OTHERS[1])
+    assert on_dask.fit(clone(calibrator), *blocks).lambda_hat_ == calibrator.fit(*OTHERS).lambda_hat_
+
+
 def test_files_hold_the_scaler(tmp_path: Path) -> None:
     fitted = in_front(cm.VectorScaler().fit(*TRAINING)).fit(*OTHERS)
     fitted.save(tmp_path / "calibrator.json", profiles=True)

@@ -20,12 +20,13 @@ from mmseg.visualization import SegLocalVisualizer
 from numpy.typing import NDArray
 from torch import Tensor
 
-from conformask import kernels
 from conformask._tensors import lives_elsewhere
 from conformask._torch_sets import masks_of
+from conformask._transforms import checked_inputs, transform_of
 from conformask.integrations.mmseg.predictions import loaded, scores_of
+from conformask.kernels.maps import sets_at
 from conformask.risk_control import ConformalRiskCalibrator
-from conformask.scores import as_score
+from conformask.scores import as_score, scored
 
 __all__ = ["ConformalHook", "ConformalLocalVisualizer", "attach"]
 
@@ -94,6 +95,7 @@ class _WithSets:
         self.model = model
         self.inputs = calibrator.inputs if inputs is None else inputs
         self.score, self.lam = as_score(calibrator.conformity_score), calibrator.lambda_hat_
+        self.transform = transform_of(calibrator.transform)
         self.n_classes = calibrator.n_classes_
 
     def __call__(self, seg_logits: Tensor, data_samples: Any = None) -> Any:
@@ -104,12 +106,11 @@ class _WithSets:
                 raise ValueError(
                     f"the model gives K = {len(given)} classes, but calibration had K = {self.n_classes}"
                 )
-            if lives_elsewhere(given):
+            if lives_elsewhere(given) and self.transform is None:
                 sets = masks_of(given[None], self.score, self.lam, inputs, 0)[0]
             else:
-                sets = torch.from_numpy(
-                    kernels.threshold(given[None], self.lam, self.score, inputs=inputs)[0]
-                )
+                known = scored(self.score, given[None], checked_inputs(inputs, self.transform))
+                sets = torch.from_numpy(sets_at(self.lam, known)[0])
             sizes = sets.sum(dim=0, keepdim=True, dtype=torch.int16)
             sample.set_data(
                 {

@@ -17,6 +17,7 @@ import conformask as cm
 from conformask._backend import Counts
 from conformask._images import walk
 from conformask._sequences import listed
+from conformask._transforms import load_transformer, transform_of
 from conformask.integrations.mmseg._images import ImageMetric, Item
 from conformask.integrations.mmseg.predictions import loaded
 from conformask.losses import as_loss
@@ -39,6 +40,9 @@ class ConformalProfile(ImageMetric):
         What ``seg_logits`` are. None takes them for logits, and refuses them if none is negative. Mask classifiers
         (MaskFormer, Mask2Former) give "scores". The one map of a binary model (``out_channels=1``) is the probability
         of class 1, whatever is said here.
+    scaler : path, fitted scaler such as TemperatureScaler, or None, default=None
+        What makes probabilities of ``seg_logits``; a JSON file that its ``save`` wrote, or itself. It must have been
+        fitted to other images.
     ignore_index : int or None, default=255
         The label of void pixels.
     activation : bool, default=False
@@ -98,6 +102,7 @@ class ConformalProfile(ImageMetric):
         conformity_score: Any = "lac",
         *,
         inputs: str | None = None,
+        scaler: Any = None,
         ignore_index: int | None = 255,
         activation: bool = False,
         collect: Sequence[Any] | None = None,
@@ -118,6 +123,8 @@ class ConformalProfile(ImageMetric):
                 "binned profiles do not know single images: group_key needs profile='exact' (collect=None)"
             )
         self.conformity_score = as_score(_built(conformity_score))
+        self.scaler = load_transformer(scaler) if isinstance(scaler, str | Path) else scaler
+        transform_of(self.scaler)  # before the test, not after
         self.ignore_index = ignore_index
         self.activation = activation
         self.collect = (
@@ -131,6 +138,7 @@ class ConformalProfile(ImageMetric):
             labels,
             self.conformity_score,
             inputs=inputs,
+            transform=self.scaler,
             ignore_index=self.ignore_index,
             activation=self.activation,
             collect=self.collect,
@@ -193,7 +201,7 @@ class ConformalCalibration(ConformalProfile):
         The JSON file for the calibrator (:meth:`conformask.ConformalRiskCalibrator.load`).
     save_profiles : bool, default=False
         Whether to write the profiles beside it, for ``recalibrate``.
-    inputs, ignore_index, subset, group_key, collect_device, prefix, collect_dir, output_dir, keep_results
+    inputs, scaler, ignore_index, subset, group_key, collect_device, prefix, collect_dir, output_dir, keep_results
         As for :class:`ConformalProfile`.
 
     Attributes
@@ -249,6 +257,7 @@ class ConformalCalibration(ConformalProfile):
         on_empty: Any = "skip",
         on_infeasible: str = "raise",
         inputs: str | None = None,
+        scaler: Any = None,
         ignore_index: int | None = 255,
         subset: Mapping[str, Any] | None = None,
         group_key: str | None = None,
@@ -265,6 +274,7 @@ class ConformalCalibration(ConformalProfile):
         super().__init__(
             conformity_score,
             inputs=inputs,
+            scaler=scaler,
             ignore_index=ignore_index,
             collect=[loss, *collect] if profile == "binned" else None,
             subset=subset,
@@ -282,6 +292,8 @@ class ConformalCalibration(ConformalProfile):
             loss=loss,
             alpha=alpha,
             method=_built(method),
+            inputs="probabilities" if self.scaler is None else self.scaler.inputs,
+            transform=self.scaler,
             ignore_index=ignore_index,
             profile=profile,
             collect=tuple(collect),
