@@ -22,6 +22,8 @@ try:
 except ModuleNotFoundError as error:
     raise ImportError(f'{__name__} needs Dask: pip install "conformask[dask]"') from error
 
+from conformask._arrays import check_inputs
+from conformask._transforms import checked_inputs, transform_of
 from conformask.profiles import Profiles, ScoreProfiles
 from conformask.profiles.binned import check_single_images
 from conformask.profiles.build import profiled
@@ -154,8 +156,7 @@ def profile(
         check_single_images(groups=groups, sample_weight=sample_weight)
     options = {
         "conformity_score": conformity_score,
-        "inputs": inputs,
-        "transform": transform,
+        "inputs": checked_inputs(check_inputs(inputs), transform_of(transform)),
         "ignore_index": ignore_index,
         "collect": None if collect is None else list(collect),
         "progress": False,
