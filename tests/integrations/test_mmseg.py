@@ -28,6 +28,7 @@ from conformask.integrations.mmseg import (
     ConformalCalibration,
     ConformalEvaluation,
     ConformalProfile,
+    ScalerCalibration,
     attach,
     profile_dataset,
 )
@@ -621,6 +622,48 @@ def test_a_scaler_in_front(tmp_path: Path) -> None:
         ConformalCalibration(scaler=tmp_path / "calibrator.json")
     with pytest.raises(TypeError, match=r"a scaler .* works on arrays"):
         ConformalModule(torch.nn.Identity(), expected)
+
+
+def test_a_scaler_is_fitted_to_a_part_of_its_own(tmp_path: Path) -> None:
+    rng = torch.Generator().manual_seed(6)
+    logits = 2 * torch.randn(20, 3, 6, 7, generator=rng)
+    labels = torch.distributions.Categorical(logits=logits.movedim(1, -1) / 3).sample()
+    labels[3, :3] = 255
+    given = [
+        sample(*each, img_path=f"{i:02}.png", patient=i // 2)
+        for i, each in enumerate(zip(logits, labels[:, None], strict=True))
+    ]
+    parts = {"fraction": 0.5, "scaling": 0.3, "seed": 1}
+    order = np.random.default_rng(1).permutation(20)
+    first = ScalerCalibration(
+        {"type": "VectorScaler", "ridge": 0.1},
+        subset={"part": "scaling", **parts},
+        out_file=tmp_path / "scaler.json",
+    )
+    second = ConformalCalibration(alpha=0.3, subset={"part": "calibration", **parts}, profile="exact")
+    third = ConformalProfile(subset={"part": "evaluation", **parts})
+    for metric in (first, second, third):
+        metric.process({}, given)
+    some = np.sort(order[:6])
+    expected = cm.VectorScaler(ridge=0.1).fit(logits[some], labels[some])
+    assert first.evaluate(20)["scaler/nll"] == expected.nll_
+    assert cm.VectorScaler.load(tmp_path / "scaler.json").nll_ == expected.nll_
+    second.evaluate(20)
+    assert second.profiles_.lambda_hat("miscoverage", 0.3) == cm.profile(
+        logits[np.sort(order[6:16])], labels[np.sort(order[6:16])], inputs="logits"
+    ).lambda_hat("miscoverage", 0.3)
+    third.evaluate(20)
+    assert len(third.profiles_) == 4
+
+    grouped = ScalerCalibration(group_key="patient")
+    grouped.process({}, given)
+    grouped.evaluate(20)
+    expected = cm.TemperatureScaler().fit(logits, labels, groups=np.arange(20) // 2)
+    assert grouped.scaler_.standard_error_ == expected.standard_error_
+    with pytest.raises(ValueError, match="scaling must be at least 0, and less than 1 with fraction"):
+        ScalerCalibration(subset={"fraction": 0.5, "scaling": 0.5, "seed": 0, "part": "scaling"})
+    with pytest.raises(TypeError, match="scaler must be a scaler or dict"):
+        ScalerCalibration({"type": "LAC"})
 
 
 # Inference

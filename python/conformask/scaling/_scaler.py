@@ -166,7 +166,9 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
             If images have no labelled pixel.
         """
         configuration = self._configuration()
-        sample = self._draw(X, y, groups, configuration)
+        return self._fit_sample(self._draw(X, y, groups, configuration), configuration)
+
+    def _fit_sample(self, sample: PixelSample, configuration: Any) -> Self:
         fitted = self._solve(sample, configuration)
         self._update(lambda _: State(sample, fitted))
         self._warn(sample, fitted)

@@ -5,6 +5,7 @@ Needs MMSegmentation 1.2 (``pip install "conformask[mmseg]"``, and mmcv). In a c
 
 - :class:`ConformalCalibration`, a metric that calibrates while ``tools/test.py`` (or ``Runner.val``) runs, and
   :class:`ConformalProfile`, which keeps the profiles for later questions;
+- :class:`ScalerCalibration`, a metric that fits a scaler first, for ``ConformalCalibration(scaler=)``;
 - :class:`ConformalEvaluation`, a metric that tells risk, activation ratio and coverage at a saved lambda;
 - :class:`ConformalHook`, after which every prediction carries its set (:func:`attach` does it to a model);
 - :class:`ConformalLocalVisualizer`, which draws the varisco heatmap beside labels and prediction.
@@ -22,6 +23,7 @@ try:
         ConformalEvaluation,
         ConformalProfile,
     )
+    from conformask.integrations.mmseg.scaling import ScalerCalibration
 except ModuleNotFoundError as error:
     raise ImportError(
         f'{__name__} needs MMSegmentation and mmcv ({error}): pip install "conformask[mmseg]", and mmcv as its '
@@ -34,6 +36,7 @@ __all__ = [
     "ConformalHook",
     "ConformalLocalVisualizer",
     "ConformalProfile",
+    "ScalerCalibration",
     "attach",
     "profile_dataset",
 ]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from itertools import accumulate
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -20,7 +22,7 @@ T = TypeVar("T")
 
 Item: TypeAlias = tuple[str, int | str | None, T]  # name of the image, its group, what is kept of it
 
-_PARTS = ("calibration", "evaluation")
+_PARTS = ("scaling", "calibration", "evaluation")
 
 
 class ImageMetric(BaseMetric):
@@ -130,11 +132,11 @@ class ImageMetric(BaseMetric):
         if self.subset is None:
             chosen = list(range(len(results)))
         else:
-            fraction, seed, part = self.subset
+            fractions, seed, part = self.subset
             units = self._units(results)
             order = np.random.default_rng(seed).permutation(len(units))
-            n_calibration = int(fraction * len(units))
-            some = order[:n_calibration] if part == "calibration" else order[n_calibration:]
+            ends = [int(fraction * len(units)) for fraction in accumulate(fractions)]
+            some = np.split(order, ends)[_PARTS.index(part)]
             chosen = sorted(index for unit in some for index in units[unit])
         if not chosen:
             of_part = "" if self.subset is None else f" in the part {self.subset[2]!r} of the dataset"
@@ -152,12 +154,17 @@ class ImageMetric(BaseMetric):
         return [members[group] for group in sorted(members)]
 
 
-def _check_subset(fraction: float, seed: int, part: str) -> tuple[Any, int, str]:
-    share = as_fraction(fraction, "fraction")
+def _check_subset(
+    fraction: float, seed: int, part: str, scaling: float = 0
+) -> tuple[tuple[Fraction, Fraction], int, str]:
+    """Shares of the images for a scaler and for calibration, the seed of their order, and which part."""
+    share, before = as_fraction(fraction, "fraction"), as_fraction(scaling, "scaling")
     if not 0 < share < 1:
         raise ValueError(f"fraction must be in (0, 1), got {fraction!r}")
+    if before < 0 or before + share >= 1:
+        raise ValueError(f"scaling must be at least 0, and less than 1 with fraction, got {scaling!r}")
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise ValueError(f"seed must be an int of at least 0, got {seed!r}")
     if part not in _PARTS:
         raise ValueError(f"part must be one of {list(_PARTS)}, got {part!r}")
-    return share, seed, part
+    return (before, share), seed, part

@@ -13,13 +13,12 @@ from mmseg.registry import METRICS
 from sklearn.base import clone
 from torch import Tensor
 
-import conformask as cm
 from conformask._backend import Counts
 from conformask._images import walk
 from conformask._sequences import listed
 from conformask._transforms import load_transformer, transform_of
 from conformask.integrations.mmseg._images import ImageMetric, Item
-from conformask.integrations.mmseg.predictions import loaded
+from conformask.integrations.mmseg.predictions import built, loaded
 from conformask.losses import as_loss
 from conformask.profiles import Profiles, ScoreProfiles, load_profiles, profile
 from conformask.risk_control import ConformalRiskCalibrator
@@ -49,9 +48,10 @@ class ConformalProfile(ImageMetric):
         Whether to count all classes' critical values too (:func:`conformask.profile`).
     collect : sequence of losses, or None, default=None
         None keeps exact profiles, losses (as in `loss` of :class:`ConformalCalibration`) bins.
-    subset : dict(fraction, seed, part) or None, default=None
-        Which images count: of a random order of the dataset by `seed`, the first ``int(fraction * n)`` for the part
-        "calibration", the others for "evaluation". The same in all metrics and on every rank, in whatever order images
+    subset : dict(fraction, seed, part, scaling=0) or None, default=None
+        Which images count: of a random order of the dataset by `seed`, the first ``int(scaling * n)`` for the part
+        "scaling" (:class:`ScalerCalibration`), then ``int(fraction * n)`` for "calibration", the others for
+        "evaluation". The same in all metrics and on every rank, in whatever order images
         are tested (they go by the names of their files). With `group_key` it is groups that are drawn, so that none is
         parted.
     group_key : str or None, default=None
@@ -122,13 +122,13 @@ class ConformalProfile(ImageMetric):
             raise ValueError(
                 "binned profiles do not know single images: group_key needs profile='exact' (collect=None)"
             )
-        self.conformity_score = as_score(_built(conformity_score))
+        self.conformity_score = as_score(built(conformity_score))
         self.scaler = load_transformer(scaler) if isinstance(scaler, str | Path) else scaler
         transform_of(self.scaler)  # before the test, not after
         self.ignore_index = ignore_index
         self.activation = activation
         self.collect = (
-            None if collect is None else [as_loss(_built(loss)) for loss in listed(collect, "collect")]
+            None if collect is None else [as_loss(built(loss)) for loss in listed(collect, "collect")]
         )
         self.out_file = None if out_file is None else Path(out_file)
 
@@ -269,8 +269,8 @@ class ConformalCalibration(ConformalProfile):
         output_dir: str | None = None,
         keep_results: bool = False,
     ) -> None:
-        loss = as_loss(_built(loss))
-        collect = [as_loss(_built(each)) for each in listed(collect, "collect")]
+        loss = as_loss(built(loss))
+        collect = [as_loss(built(each)) for each in listed(collect, "collect")]
         super().__init__(
             conformity_score,
             inputs=inputs,
@@ -291,7 +291,7 @@ class ConformalCalibration(ConformalProfile):
             self.conformity_score,
             loss=loss,
             alpha=alpha,
-            method=_built(method),
+            method=built(method),
             inputs="probabilities" if self.scaler is None else self.scaler.inputs,
             transform=self.scaler,
             ignore_index=ignore_index,
@@ -440,18 +440,3 @@ class ConformalEvaluation(ImageMetric):
             "n_images": self.report_.n_images,
             "alpha": self.report_.alpha,
         }
-
-
-def _built(spec: Any) -> Any:
-    """What a config says, as an object: ``dict(type="RAPS", penalty=0.1)`` as ``RAPS(penalty=0.1)``."""
-    if not isinstance(spec, Mapping):
-        return spec
-    options = {name: _built(value) for name, value in spec.items()}
-    kind = options.pop("type", None)
-    allowed = (
-        *("LAC", "APS", "RAPS", "SACP", "CRC", "PAC", "RCPS"),
-        *("MiscoverageLoss", "BinaryLoss", "FalseNegativeLoss", "LabelAccuracyLoss"),
-    )
-    if kind not in allowed:
-        raise ValueError(f"type must be one of {list(allowed)}, got {kind!r}")
-    return getattr(cm, kind)(**options)

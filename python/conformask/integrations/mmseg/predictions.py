@@ -8,10 +8,12 @@ from typing import Any
 
 from torch import Tensor
 
+import conformask as cm
+from conformask._transforms import Transformer
 from conformask.integrations.torch import as_scores
 from conformask.risk_control import ConformalRiskCalibrator
 
-__all__ = ["field_of", "loaded", "refuse_merged", "scores_of"]
+__all__ = ["built", "field_of", "loaded", "refuse_merged", "scores_of"]
 
 
 def field_of(sample: Mapping[str, Any], name: str) -> Tensor:
@@ -56,3 +58,19 @@ def loaded(calibrator: str | Path | ConformalRiskCalibrator) -> ConformalRiskCal
     if isinstance(calibrator, ConformalRiskCalibrator):
         return calibrator
     return ConformalRiskCalibrator.load(calibrator)
+
+
+def built(spec: Any) -> Any:
+    """What a config says, as an object: ``dict(type="RAPS", penalty=0.1)`` as ``RAPS(penalty=0.1)``."""
+    if not isinstance(spec, Mapping):
+        return spec
+    options = {name: built(value) for name, value in spec.items()}
+    kind = options.pop("type", None)
+    allowed = (
+        *("LAC", "APS", "RAPS", "SACP", "CRC", "PAC", "RCPS"),
+        *("MiscoverageLoss", "BinaryLoss", "FalseNegativeLoss", "LabelAccuracyLoss"),
+        *sorted(Transformer._KINDS),
+    )
+    if kind not in allowed:
+        raise ValueError(f"type must be one of {list(allowed)}, got {kind!r}")
+    return getattr(cm, kind)(**options)
