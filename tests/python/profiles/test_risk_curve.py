@@ -41,7 +41,7 @@ def units(kind: str) -> dict[str, Any]:
     return {"sample_weight": rng.random(N).round(3)} if kind == "weights" else {}
 
 
-@pytest.mark.parametrize("loss", LOSSES, ids=str)
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: getattr(loss, "__name__", str(loss)))
 @pytest.mark.parametrize("kind", ["images", "groups", "weights"])
 @pytest.mark.parametrize("on_empty", ["skip", "zero_loss"])
 def test_points_of_a_curve_are_risks(loss: Any, kind: str, on_empty: Any) -> None:
@@ -53,7 +53,7 @@ def test_points_of_a_curve_are_risks(loss: Any, kind: str, on_empty: Any) -> Non
     assert at_few.tolist() == [profiles.risk(loss, lam, on_empty=on_empty) for lam in few]
 
 
-@pytest.mark.parametrize("loss", LOSSES, ids=str)
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: getattr(loss, "__name__", str(loss)))
 @pytest.mark.parametrize("conformity_score", ["lac", "sacp"])
 def test_losses_at_many_lambdas_are_those_at_each(loss: Any, conformity_score: str) -> None:
     profiles = profiled(conformity_score)
