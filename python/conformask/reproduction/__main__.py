@@ -36,6 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if args.consign:
             return _compare(args)
+        if args.calibration:
+            return _calibrate(args)
         from conformask.reproduction.tables import write_tables
 
         rows = _rows(args)
@@ -55,11 +57,13 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m conformask.reproduction",
         description="COSE, Tables 1 and 2: on simulated predictions, on usgra-seg, or on a network of MMSegmentation. "
-        "With --consign: CONSIGN beside pixel-wise sets, on simulated samples and on usgra-seg.",
+        "With --consign: CONSIGN beside pixel-wise sets, on simulated samples and on usgra-seg. With --calibration: "
+        "scalers side by side, as in SELECTIVE, Tables 1 and 2, on rendered scenes, usgra-seg or a network.",
     )
     parser.add_argument(
         "--consign", action="store_true", help="compare CONSIGN with pixel-wise sets instead: consign.md"
     )
+    parser.add_argument("--calibration", action="store_true", help="compare scalers instead: calibration.md")
     parser.add_argument(
         "--dataset", nargs="+", choices=[*DATASETS, STORED], help="which data sets (default: all)"
     )
@@ -99,6 +103,41 @@ def _compare(args: argparse.Namespace) -> int:
     broken = [
         f"{title}: {sentence}" for title, comparison in found.items() for sentence in comparison.violations()
     ]
+    for sentence in broken:
+        print(f"does not hold: {sentence}", file=sys.stderr)
+    return 1 if broken else 0
+
+
+def _calibrate(args: argparse.Namespace) -> int:
+    from conformask.reproduction.selective import compare_scalers, rendered, stored
+    from conformask.reproduction.selective.tables import TABLE_1, TABLE_2, table_of
+
+    if args.dataset or args.consign:
+        raise ValueError("--calibration goes with --out, --data and a network alone")
+    if args.checkpoint or args.config or args.data_root:
+        if not (args.checkpoint and args.config):
+            raise ValueError("--calibration of a network needs --config and --checkpoint")
+        from conformask.integrations.mmseg import compare_scalers_on
+
+        alike, shifted = [compare_scalers_on(args.config, args.checkpoint, data_root=args.data_root)], []
+    else:
+        scenes, others = rendered()
+        alike = [compare_scalers(scenes)]
+        shifted = [compare_scalers(scenes, test=each, n_splits=3) for each in others]
+        try:
+            alike.append(compare_scalers(stored(args.data)))
+        except FileNotFoundError as error:
+            print(f"{STORED} is left out: {error}", file=sys.stderr)
+    found = [*alike, *shifted]
+    tables = [
+        table_of("ECE of images like those of calibration (SELECTIVE, Table 1)", alike, TABLE_1),
+        table_of("ECE of images of another domain (SELECTIVE, Table 2)", shifted, TABLE_2),
+    ]
+    text = "\n\n".join([*map(str, found), *(table.markdown() for table in tables)]) + "\n"
+    print(text)
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "calibration.md").write_text(text, encoding="utf-8")
+    broken = [f"{each.title}: {sentence}" for each in found for sentence in each.violations()]
     for sentence in broken:
         print(f"does not hold: {sentence}", file=sys.stderr)
     return 1 if broken else 0

@@ -1,0 +1,25 @@
+"""Scalers side by side, as in the tables of SELECTIVE.
+
+Wang, Gong, Wang, "On Calibrating Semantic Segmentation Models: Analyses and An Algorithm", CVPR 2023, compare scalers by
+the expected calibration error of single images: on images like those that they were fitted to (Table 1), and on images
+of another domain (Table 2). :func:`compare_scalers` does that with any logits, :mod:`~.sources` has some: rendered
+scenes, whose light, noise and size change, and stored predictions.
+"""
+
+from conformask.reproduction.selective.outcomes import ScalerComparison, ScalerOutcome
+from conformask.reproduction.selective.protocol import compare_scalers, scalers_of_the_paper
+from conformask.reproduction.selective.sources import Logits, rendered, stored
+
+__all__ = [
+    "Logits",
+    "ScalerComparison",
+    "ScalerOutcome",
+    "compare_scalers",
+    "rendered",
+    "scalers_of_the_paper",
+    "stored",
+]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,161 @@
+"""The protocol: random splits, one fit of each scaler, the measures of the test images."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+
+import conformask as cm
+from conformask._images import track
+from conformask.reproduction.selective.outcomes import UNCALIBRATED, ScalerComparison, ScalerOutcome
+from conformask.reproduction.selective.sources import Logits
+
+__all__ = ["compare_scalers", "scalers_of_the_paper"]
+
+_ENSEMBLE = "Ens"
+_BINS = 10  # as in the paper's code
+
+
+def scalers_of_the_paper() -> dict[str, Any]:
+    """The scalers of SELECTIVE's Table 1, and those that were published since.
+
+    Returns
+    -------
+    dict of str to scaler
+        By the names of the paper, not fitted. LogS, logistic scaling, is here the vector scaling that it is.
+
+    See Also
+    --------
+    compare_scalers : Compares them.
+
+    Examples
+    --------
+    >>> from conformask.reproduction.selective import scalers_of_the_paper
+    >>> list(scalers_of_the_paper())[:2]
+    ['TempS', 'LogS']
+    """
+    return {
+        "TempS": cm.TemperatureScaler(),
+        "LogS": cm.VectorScaler(),
+        "DirS": cm.DirichletScaler(),
+        "Meta-Cal*": cm.MetaCal(high=100.0),
+        "LTS": cm.LocalTemperatureScaler(),
+        "Selective": cm.SelectiveScaler(),
+        "SVS": cm.StructuredScaler("vector"),
+        "SMS": cm.StructuredScaler("matrix"),
+        "SMS, argmax kept": cm.StructuredScaler("matrix", decision="argmax"),
+        "SMS, order kept": cm.StructuredScaler("matrix", decision="order"),
+    }
+
+
+def compare_scalers(
+    source: Logits,
+    scalers: Mapping[str, Any] | None = None,
+    *,
+    test: Logits | None = None,
+    n_splits: int = 10,
+    n_calibration: int | None = None,
+    random_state: int = 0,
+    progress: bool | str = "auto",
+) -> ScalerComparison:
+    """Fit scalers to random halves of images, and measure what they make of the others.
+
+    Parameters
+    ----------
+    source : Logits
+        Images to split; by their groups, if they have any.
+    scalers : dict of str to scaler, or None
+        By name; None for :func:`scalers_of_the_paper`. The softmax, "Uncal", is compared always, the mean of several
+        models, "Ens", where `source` has their logits.
+    test : Logits or None, default=None
+        Images of another domain: all of them test, and none of `source` does.
+    n_splits : int, default=10
+        How many splits.
+    n_calibration : int or None, default=None
+        How many images (groups) scalers are fitted to; None for half of them.
+    random_state : int >= 0, default=0
+        Split s is ``default_rng([random_state, s]).permutation`` of the images (groups), of which the first calibrate.
+    progress : bool or "auto", default="auto"
+        Whether to show a progress bar over splits and methods.
+
+    Returns
+    -------
+    ScalerComparison
+
+    Raises
+    ------
+    ValueError
+        If there are too few images.
+
+    See Also
+    --------
+    conformask.metrics.calibration_report : The measures.
+
+    References
+    ----------
+    Wang, Gong, Wang, "On Calibrating Semantic Segmentation Models: Analyses and An Algorithm", CVPR 2023,
+    arXiv:2212.12053.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> from conformask.reproduction.selective import Logits, compare_scalers
+    >>> rng = np.random.default_rng(0)
+    >>> logits = rng.normal(0, 2, (30, 3, 16, 16))
+    >>> y = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)
+    >>> source = Logits("too sure", 3 * logits, y)
+    >>> found = compare_scalers(source, {"TempS": cm.TemperatureScaler()}, n_splits=2)
+    >>> found.mean("TempS", "ece") < found.mean("Uncal", "ece")
+    True
+    """
+    chosen = scalers_of_the_paper() if scalers is None else dict(scalers)
+    units = source.units()
+    n_calibration = len(units) // 2 if n_calibration is None else n_calibration
+    if not 1 <= n_calibration < len(units) + (test is not None):
+        raise ValueError(f"n_calibration must be in [1, {len(units) - 1}], got {n_calibration}")
+    names = [UNCALIBRATED, *chosen, *([_ENSEMBLE] if source.members is not None else [])]
+    jobs = [(split, name) for split in range(n_splits) for name in names]
+    outcomes = []
+    for split, name in track(jobs, progress, len(jobs), "fit"):
+        order = np.random.default_rng([random_state, split]).permutation(len(units))
+        some = np.sort(np.concatenate([units[i] for i in order[:n_calibration]]))
+        others = np.setdiff1d(np.arange(len(source.labels)), some)
+        tested = source.take(others) if test is None else test
+        outcomes.append(_outcome(name, split, chosen.get(name), source.take(some), tested))
+    title = source.name if test is None else f"{source.name} to {test.name}"
+    return ScalerComparison(title, tuple(sorted(outcomes, key=lambda each: names.index(each.method))))
+
+
+def _outcome(name: str, split: int, scaler: Any, calibration: Logits, test: Logits) -> ScalerOutcome:
+    start = time.perf_counter()
+    fitted = None if scaler is None else clone(scaler).fit(calibration.logits, calibration.labels)
+    seconds = time.perf_counter() - start if scaler is not None else 0.0
+    logits: Any = test.logits
+    inputs = "logits"
+    if name == _ENSEMBLE:
+        logits, inputs = cm.EnsembleAverager().transform(test.members), "probabilities"
+    report = cm.metrics.calibration_report(test.labels, logits, inputs=inputs, transform=fitted, n_bins=_BINS)
+    return ScalerOutcome(
+        name,
+        split,
+        len(calibration.labels),
+        len(test.labels),
+        report.ece,
+        report.nll,
+        report.mean_iou,
+        report.accuracy,
+        seconds,
+        keeps_prediction=scaler is not None and not _moves(scaler),
+    )
+
+
+def _moves(scaler: Any) -> bool:
+    """Whether the most probable class may become another."""
+    if isinstance(scaler, cm.StructuredScaler):
+        return bool(scaler.decision == "free")
+    return isinstance(scaler, cm.VectorScaler | cm.DirichletScaler)

@@ -1,0 +1,179 @@
+"""Logits to compare scalers on: rendered scenes, whose domain shifts, and stored predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from conformask.datasets import PixelClassifier, load_predictions, make_scenes
+
+__all__ = ["Logits", "rendered", "stored"]
+
+# Below it a probability has its logarithm.
+_LEAST = 1e-12
+_N_MODELS = 3  # of the ensemble, as in the paper
+
+
+@dataclass(frozen=True, eq=False)
+class Logits:
+    """What a model says of labelled images.
+
+    Attributes
+    ----------
+    name : str
+        What the images are.
+    logits : array (n, K, H, W)
+        What the model gives.
+    labels : integer array (n, H, W)
+        Labels, 255 where void.
+    groups : sequence of n, or None
+        What each image belongs to.
+    members : array (M, n, K, H, W) or None
+        Logits of the M models of an ensemble.
+
+    See Also
+    --------
+    compare_scalers : Splits the images.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from conformask.reproduction.selective import Logits
+    >>> len(Logits("zeros", np.zeros((4, 2, 3, 3)), np.zeros((4, 3, 3), int), groups=[0, 0, 1, 1]).units())
+    2
+    """
+
+    name: str
+    logits: NDArray[Any]
+    labels: NDArray[Any]
+    groups: Any = None
+    members: NDArray[Any] | None = None
+
+    def units(self) -> list[NDArray[np.intp]]:
+        """The images that a split does not part.
+
+        Returns
+        -------
+        list of arrays
+            Their indices.
+        """
+        if self.groups is None:
+            return [np.array([i]) for i in range(len(self.labels))]
+        _, group = np.unique(self.groups, return_inverse=True)
+        return [np.flatnonzero(group == i) for i in range(group.max() + 1)]
+
+    def take(self, indices: NDArray[np.intp]) -> Logits:
+        """Some of the images.
+
+        Parameters
+        ----------
+        indices : integer array
+            Which.
+
+        Returns
+        -------
+        Logits
+        """
+        return Logits(
+            self.name,
+            self.logits[indices],
+            self.labels[indices],
+            None if self.groups is None else np.asarray(self.groups)[indices],
+            None if self.members is None else self.members[:, indices],
+        )
+
+
+def rendered(
+    n_images: int = 60, *, size: tuple[int, int] = (96, 160), random_state: int = 0
+) -> tuple[Logits, list[Logits]]:
+    """Scenes and what a small classifier says of them, and of scenes that it was not made for.
+
+    Parameters
+    ----------
+    n_images : int, default=60
+        Number of scenes to split, and of each other domain.
+    size : tuple of int, default=(96, 160)
+        Height and width.
+    random_state : int, default=0
+        Seed of the scenes and the classifiers.
+
+    Returns
+    -------
+    scenes : Logits
+        Scenes like those that the three classifiers have learnt from.
+    shifted : list of Logits
+        Scenes in the dark, with noise, and of half the size.
+
+    See Also
+    --------
+    conformask.datasets.make_scenes, conformask.datasets.PixelClassifier : What it is made with.
+
+    Examples
+    --------
+    >>> from conformask.reproduction.selective import rendered
+    >>> scenes, shifted = rendered(4, size=(24, 40))
+    >>> scenes.logits.shape, [each.name for each in shifted]
+    ((4, 8, 24, 40), ['dark scenes', 'noisy scenes', 'small scenes'])
+    """
+    rng = np.random.default_rng(random_state)
+    training = make_scenes(n_images, size=size, random_state=rng.integers(2**31))
+    models = [
+        PixelClassifier(n_pixels=20_000, random_state=seed).fit(training.images, training.labels)
+        for seed in range(_N_MODELS)
+    ]
+
+    def seen(name: str, change: Callable[[NDArray[Any]], NDArray[Any]], size: tuple[int, int]) -> Logits:
+        scenes = make_scenes(n_images, size=size, random_state=rng.integers(2**31))
+        images = np.clip(change(scenes.images.astype(np.float64)), 0, 255).astype(np.uint8)
+        members = np.stack([_logits(model.predict_proba(images)) for model in models])
+        return Logits(name, members[0], scenes.labels, members=members)
+
+    half = (size[0] // 2, size[1] // 2)
+    return seen("rendered scenes", lambda image: image, size), [
+        seen("dark scenes", lambda image: 0.4 * image, size),
+        seen("noisy scenes", lambda image: image + rng.normal(0, 25, image.shape), size),
+        seen("small scenes", lambda image: image, (max(half[0], 16), max(half[1], 16))),
+    ]
+
+
+def stored(folder: str | Path | None) -> Logits:
+    """Real ultrasound images with out-of-sample predictions of a small network (usgra-seg), by group of look-alikes.
+
+    Parameters
+    ----------
+    folder : path or None
+        The folder that holds ``usgra-seg``.
+
+    Returns
+    -------
+    Logits
+        The logarithms of its probabilities.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder has no such predictions.
+
+    See Also
+    --------
+    conformask.datasets.load_predictions : Reads the predictions.
+
+    Examples
+    --------
+    >>> from conformask.reproduction.selective import stored
+    >>> stored("data").logits.shape[1]  # doctest: +SKIP
+    3
+    """
+    if folder is None:
+        raise FileNotFoundError("no folder was given that holds usgra-seg")
+    found = load_predictions(Path(folder) / "usgra-seg")
+    return Logits("usgra-seg", _logits(found.probs), found.labels, found.group)
+
+
+def _logits(probabilities: NDArray[Any]) -> NDArray[np.float32]:
+    return np.log(np.maximum(probabilities, _LEAST, dtype=np.float32))
