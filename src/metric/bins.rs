@@ -14,42 +14,55 @@ pub const UNIT: f64 = SHIFT * f64::EPSILON;
 /// A number in `[0, 256)` as a whole number of [`UNIT`], rounded to nearest.
 #[inline(always)]
 pub fn fixed(x: f64) -> u64 {
-    (x + SHIFT).to_bits().wrapping_sub(SHIFT.to_bits())
+    shifted(x).wrapping_sub(SHIFT.to_bits())
+}
+
+/// The same with a constant on top.
+#[inline(always)]
+pub fn shifted(x: f64) -> u64 {
+    (x + SHIFT).to_bits()
+}
+
+/// A wrapped sum of so many [`shifted`] numbers, without the constants.
+#[inline(always)]
+pub fn unshifted(sum: u64, len: usize) -> u64 {
+    sum.wrapping_sub(SHIFT.to_bits().wrapping_mul(len as u64))
 }
 
 /// Bins by which confidences are ranked: see [`rank`].
 pub const N_RANKS: usize = 4096;
 
 /// Equal bins of confidences below 1/2.
-const LOW: u32 = 1024;
+const LOW: i32 = 1024;
 
 /// Bits of a float32 that are behind the first seven of its mantissa.
 const REST: u32 = f32::MANTISSA_DIGITS - 1 - 7;
 
 /// The same of the float32 `2^-25`, at which the last octave begins.
-const LEAST: u32 = ((f32::MAX_EXP - 1) as u32 - 25) << 7;
+const LEAST: i32 = (f32::MAX_EXP - 1 - 25) << 7;
 
 /// The equal-width bin `(b / n, (b + 1) / n]` that holds a confidence, the first closed; what is above 1 is in the last.
 ///
 /// The product is rounded as the type of the maps says, so that 0.2 is the end of the third of 15 bins, whatever its type.
 #[inline(always)]
-pub fn bin<R: Real>(confidence: R, n_bins: R) -> u32 {
+pub fn bin<R: Real>(confidence: R, n_bins: R) -> i32 {
     let last = n_bins - R::one();
     let place = (confidence * n_bins).ceil() - R::one();
     let place = if place > R::zero() { place } else { R::zero() };
     let place = if place < last { place } else { last };
     let place: f64 = place.into();
-    place as u32
+    place as i32
 }
 
 /// Fine bins in the order of confidences: [`LOW`] equal ones below 1/2, then 128 for each halving of `1 - c`, down to `2^-25`.
 /// That is even in the log-odds near 1, where confidences crowd.
 #[inline(always)]
-pub fn rank(confidence: f64) -> u32 {
+pub fn rank(confidence: f64) -> i32 {
     let rest = (1.0 - confidence) as f32;
     let rest = if rest > 0.0 { rest } else { 0.0 };
-    let high = (N_RANKS as u32 - 1) - (rest.to_bits() >> REST).saturating_sub(LEAST);
-    let low = (confidence * f64::from(2 * LOW)) as u32;
+    let octaves = (rest.to_bits() >> REST) as i32 - LEAST;
+    let high = (N_RANKS as i32 - 1) - octaves.max(0);
+    let low = (confidence * f64::from(2 * LOW)) as i32;
     if confidence < 0.5 { low } else { high }
 }
 
@@ -68,8 +81,15 @@ impl Cell {
     /// Adds a pixel by its [`Cell::counts_of`] and [`fixed`] confidence.
     #[inline(always)]
     pub fn add(&mut self, counts: u64, sum: u64) {
-        self.counts += counts;
-        self.sum += sum;
+        self.counts = self.counts.wrapping_add(counts);
+        self.sum = self.sum.wrapping_add(sum);
+    }
+
+    /// Removes a pixel, which is still to be added or was.
+    #[inline(always)]
+    pub fn remove(&mut self, counts: u64, sum: u64) {
+        self.counts = self.counts.wrapping_sub(counts);
+        self.sum = self.sum.wrapping_sub(sum);
     }
 
     /// What a pixel is counted as.
@@ -124,7 +144,7 @@ mod tests {
         let tail = (0..=60_u32).map(|i| 1.0 - 0.5 * 0.75_f64.powi(i as i32));
         let all: Vec<f64> = (0..50).map(|i| f64::from(i) / 100.0).chain(tail).chain([1.0, 1.0009]).collect();
         assert!(all.is_sorted());
-        let ranks: Vec<u32> = all.iter().map(|&c| rank(c)).collect();
+        let ranks: Vec<i32> = all.iter().map(|&c| rank(c)).collect();
         assert!(ranks.is_sorted(), "{ranks:?}");
         assert_eq!((ranks[0], rank(1.0), rank(f64::from(1.0_f32.next_down()))), (0, 4095, 3967));
         assert_eq!((rank(0.5_f64.next_down()), rank(0.5)), (LOW - 1, LOW - 1));

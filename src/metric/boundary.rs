@@ -1,17 +1,21 @@
-//! Pixels near another label.
+//! Pixels near another label, and pixels of objects.
 //!
 //! A labelled pixel lies at a boundary if the square (the cube, in a volume) of side `2 r + 1` around it holds another label.
 //! That is so if the smallest and the largest label in it differ, and these are found axis by axis: of windows of length
 //! `2^i` by doubling, then of any length as that of two that overlap.
+//!
+//! Of the others, those inside may be told from those outside the bounding boxes of objects: for labels know no more of an
+//! object than its class, its box is that of all pixels of the class.
 
 use std::ops::Range;
 
 use rayon::prelude::*;
 
 use crate::error::Result;
-use crate::maps::{LabelMaps, ScoreMaps, VOID};
+use crate::maps::{LabelMaps, ScoreMaps, VOID, rows};
 use crate::memory;
 use crate::num::real::Real;
+use crate::place::Grid;
 use crate::simd::{apply, vectorised};
 use crate::threads::Cancel;
 
@@ -23,22 +27,35 @@ const RUN: usize = 1 << 15;
 /// Numbers of a slab, which stays in cache.
 const SLAB: usize = 1 << 15;
 
-/// Marks the labelled pixels of all images, one after another, that have another label within `radius`.
+/// What a pixel is that has no other label near it.
+pub const INTERIOR: u8 = 0;
+/// What a labelled pixel is that has one.
+pub const BOUNDARY: u8 = 1;
+/// What a pixel is that has none, and lies in no box.
+pub const OUTSIDE: u8 = 2;
+
+/// Tells the pixels of all images, one after another, by whether they have another label within `radius`, and, where the
+/// classes of objects are marked, whether they lie in a box.
 pub fn mark<R: Real>(
     maps: &ScoreMaps<'_, R>,
     labels: &LabelMaps<'_>,
     radius: usize,
+    objects: Option<&[bool]>,
     cancel: &Cancel,
-) -> Result<Vec<bool>> {
+) -> Result<Vec<u8>> {
     let (n_pixels, grid) = (maps.n_pixels(), maps.grid());
     let axes = [
         Axis { len: grid.width, inner: 1 },
         Axis { len: grid.height, inner: grid.width },
         Axis { len: n_pixels / (grid.width * grid.height), inner: grid.width * grid.height },
     ];
-    let mut marks = memory::filled(false, maps.n_images() * n_pixels, WHAT, cancel)?;
+    let mut marks = memory::filled(INTERIOR, maps.n_images() * n_pixels, WHAT, cancel)?;
     let tasks = marks.par_chunks_mut(n_pixels).enumerate().map_init(Work::default, |work, (image, marks)| {
         work.read(labels, image, n_pixels, cancel)?;
+        work.outside.clear();
+        if let Some(objects) = objects {
+            work.draw_boxes(grid, objects, cancel)?;
+        }
         for axis in axes {
             axis.widen(&mut work.lows, radius, (u16::MAX, smaller), &mut work.slab, cancel)?;
             axis.widen(&mut work.highs, radius, (0, larger), &mut work.slab, cancel)?;
@@ -58,6 +75,8 @@ struct Work {
     /// Classes plus one; 0 where void.
     highs: Vec<u16>,
     valid: Vec<bool>,
+    /// If there are objects.
+    outside: Vec<bool>,
     slab: Slab,
 }
 
@@ -78,14 +97,66 @@ impl Work {
         Ok(())
     }
 
-    fn finish(&self, marks: &mut [bool], cancel: &Cancel) -> Result<()> {
+    /// Finds the pixels that lie in no box of an object.
+    fn draw_boxes(&mut self, grid: Grid, objects: &[bool], cancel: &Cancel) -> Result<()> {
+        let Grid { height, width, .. } = grid;
+        let n_pixels = self.lows.len();
+        let mut boxes = memory::filled(None::<Extent>, objects.len(), WHAT, cancel)?;
+        for (row, columns, start) in rows(&(0..n_pixels), width) {
+            cancel.check()?;
+            let (depth, row) = (row / height, row % height);
+            for (column, &class) in columns.zip(&self.lows[start..]) {
+                // Void pixels have no class.
+                if objects.get(usize::from(class)) == Some(&true) {
+                    let found = &mut boxes[usize::from(class)];
+                    found.get_or_insert_with(|| Extent::of([depth, row, column])).take([depth, row, column]);
+                }
+            }
+        }
+        memory::resize(&mut self.outside, n_pixels, true, WHAT)?;
+        for Extent { first, last } in boxes.into_iter().flatten() {
+            for depth in first[0]..=last[0] {
+                for row in first[1]..=last[1] {
+                    cancel.check()?;
+                    let start = (depth * height + row) * width;
+                    self.outside[start + first[2]..=start + last[2]].fill(false);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(&self, marks: &mut [u8], cancel: &Cancel) -> Result<()> {
         for start in (0..marks.len()).step_by(RUN) {
             cancel.check()?;
             let run = start..marks.len().min(start + RUN);
             let (lows, highs) = (&self.lows[run.clone()], &self.highs[run.clone()]);
             differ(lows, highs, &self.valid[run.clone()], &mut marks[run]);
         }
+        for (mark, &is_outside) in marks.iter_mut().zip(&self.outside) {
+            *mark = if is_outside && *mark == INTERIOR { OUTSIDE } else { *mark };
+        }
         Ok(())
+    }
+}
+
+/// The smallest box around some pixels, by depth, row and column.
+#[derive(Debug, Clone, Copy)]
+struct Extent {
+    first: [usize; 3],
+    last: [usize; 3],
+}
+
+impl Extent {
+    fn of(pixel: [usize; 3]) -> Self {
+        Self { first: pixel, last: pixel }
+    }
+
+    fn take(&mut self, pixel: [usize; 3]) {
+        for axis in 0..3 {
+            self.first[axis] = self.first[axis].min(pixel[axis]);
+            self.last[axis] = self.last[axis].max(pixel[axis]);
+        }
     }
 }
 
@@ -158,8 +229,9 @@ impl Slab {
         if columns.len() == axis.inner {
             self.numbers.extend_from_slice(lines);
         } else {
-            let rows = lines.chunks_exact(axis.inner).flat_map(|line| &line[columns.clone()]);
-            self.numbers.extend(rows);
+            for line in lines.chunks_exact(axis.inner) {
+                self.numbers.extend_from_slice(&line[columns.clone()]);
+            }
         }
         self.numbers.resize(len, neutral);
         memory::resize(&mut self.spare, len, neutral, WHAT)
@@ -196,9 +268,9 @@ fn larger(first: &[u16], second: &[u16], out: &mut [u16]) {
 }
 
 #[apply(vectorised!)]
-fn differ(lows: &[u16], highs: &[u16], valid: &[bool], marks: &mut [bool]) {
+fn differ(lows: &[u16], highs: &[u16], valid: &[bool], marks: &mut [u8]) {
     for (((mark, &low), &high), &valid) in marks.iter_mut().zip(lows).zip(highs).zip(valid) {
         // The neighbourhood of a labelled pixel holds a label: its own.
-        *mark = valid & (high > low.saturating_add(1));
+        *mark = if valid & (high > low.saturating_add(1)) { BOUNDARY } else { INTERIOR };
     }
 }
