@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 __all__ = [
     "ACTIVATION_CELLS",
     "ACTIVATION_CELL_BITS",
+    "CALIBRATION_UNIT",
     "N_BINS",
     "SOFTMAX_TAIL_DOUBLE",
     "SOFTMAX_TAIL_SINGLE",
@@ -26,6 +27,7 @@ __all__ = [
     "Score",
     "__version__",
     "agreeing_pixels",
+    "calibration_counts",
     "coverage",
     "data_pointer",
     "distinct_counts",
@@ -53,6 +55,7 @@ __all__ = [
 
 ACTIVATION_CELLS: int
 ACTIVATION_CELL_BITS: int
+CALIBRATION_UNIT: float
 N_BINS: int
 SOFTMAX_TAIL_DOUBLE: float
 SOFTMAX_TAIL_SINGLE: float
@@ -266,6 +269,24 @@ def coverage(
 def mask_coverage(
     masks: NDArray[np.bool_], y: _Labels, ignore_index: int | None, first_image: int
 ) -> _Counts: ...
+def calibration_counts(
+    x: _Scores,
+    y: _Labels,
+    inputs: str | ScalerMap,
+    ignore_index: int | None,
+    n_bins: int,
+    radius: int | None,
+    objects: list[bool] | None,
+    threshold: float | None,
+    first_image: int,
+) -> tuple[
+    NDArray[np.uint64],
+    NDArray[np.uint64],
+    NDArray[np.uint64],
+    NDArray[np.uint64],
+    NDArray[np.uint64],
+    NDArray[np.uint64],
+]: ...
 def draw_pixels(
     x: _Scores, y: _Labels, ignore_index: int | None, n_pixels: int, seed: int, first_image: int
 ) -> list[tuple[NDArray[np.floating[Any]], NDArray[np.uint16], int, int]]: ...

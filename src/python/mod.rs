@@ -7,6 +7,7 @@
 
 mod arrays;
 mod binned;
+mod calibration;
 mod consign;
 mod kernels;
 mod objects;
@@ -38,6 +39,8 @@ mod _core {
     #[pymodule_export]
     use super::binned::BinnedProfile;
     #[pymodule_export]
+    use super::calibration::calibration_counts;
+    #[pymodule_export]
     use super::consign::{ConsignDecomposition, ConsignSearch};
     #[pymodule_export]
     use super::kernels::{
@@ -67,6 +70,7 @@ mod _core {
         // What makes profiles where no kernel of ours can go must agree with those that do.
         module.add("ACTIVATION_CELLS", crate::score::N_CELLS)?;
         module.add("ACTIVATION_CELL_BITS", crate::score::CELL_BITS)?;
+        module.add("CALIBRATION_UNIT", crate::metric::bins::UNIT)?;
         module.add("N_BINS", crate::risk::binned::N_BINS)?;
         module.add("SOFTMAX_TAIL_DOUBLE", crate::num::exp::DOUBLE_TAIL)?;
         module.add("SOFTMAX_TAIL_SINGLE", crate::num::exp::SINGLE_TAIL)?;

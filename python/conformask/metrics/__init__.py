@@ -1,11 +1,13 @@
 """Metrics, in scikit-learn's argument order.
 
 Those of multi-labeled masks are means over images. Those of samples speak of label maps that were drawn from a set of
-whole segmentations, or that a model gives.
+whole segmentations, or that a model gives. Those of calibration take probabilities (or logits), and say how far these
+can be trusted.
 """
 
 from conformask.metrics.accuracy import label_accuracy, sample_coverage
 from conformask.metrics.agreement import pairwise_agreement, pairwise_correlation
+from conformask.metrics.calibration import CalibrationAccumulator, calibration_report
 from conformask.metrics.coverage import (
     SizeStratifiedCoverage,
     activation_ratio,
@@ -15,21 +17,45 @@ from conformask.metrics.coverage import (
     size_stratified_coverage,
 )
 from conformask.metrics.groups import GroupRisks, leave_one_group_out
+from conformask.metrics.probabilities import (
+    brier_score,
+    expected_calibration_error,
+    mean_iou,
+    negative_log_likelihood,
+    reliability_curve,
+)
+from conformask.metrics.reliability import (
+    CalibrationReport,
+    ClassCalibration,
+    RegionCalibration,
+    ReliabilityCurve,
+)
 from conformask.metrics.richness import chao1, log10_volume
 
 __all__ = [
+    "CalibrationAccumulator",
+    "CalibrationReport",
+    "ClassCalibration",
     "GroupRisks",
+    "RegionCalibration",
+    "ReliabilityCurve",
     "SizeStratifiedCoverage",
     "activation_ratio",
+    "brier_score",
+    "calibration_report",
     "chao1",
     "class_set_sizes",
     "empirical_risk",
+    "expected_calibration_error",
     "label_accuracy",
     "leave_one_group_out",
     "log10_volume",
     "marginal_coverage",
+    "mean_iou",
+    "negative_log_likelihood",
     "pairwise_agreement",
     "pairwise_correlation",
+    "reliability_curve",
     "sample_coverage",
     "size_stratified_coverage",
 ]

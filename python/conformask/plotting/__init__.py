@@ -14,6 +14,12 @@ Examples
 'Classes in the set of each pixel'
 """
 
+from conformask.plotting.calibration import (
+    plot_ece_map,
+    plot_image_reliability,
+    plot_regions,
+    plot_reliability,
+)
 from conformask.plotting.curves import plot_risk_curve
 from conformask.plotting.heatmaps import plot_varisco
 from conformask.plotting.masks import plot_mask_panels, plot_masks, plot_may_be
@@ -24,9 +30,13 @@ __all__ = [
     "plot_alpha_sweep",
     "plot_class_risk",
     "plot_components",
+    "plot_ece_map",
+    "plot_image_reliability",
     "plot_mask_panels",
     "plot_masks",
     "plot_may_be",
+    "plot_regions",
+    "plot_reliability",
     "plot_risk_curve",
     "plot_samples",
     "plot_varisco",

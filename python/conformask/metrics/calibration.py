@@ -1,0 +1,269 @@
+"""How far probabilities can be trusted: measures of calibration, all from one pass over the maps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from conformask._calibrator import warn_skipped
+from conformask._images import Volumes
+from conformask._units import known_units
+from conformask.metrics._counted import Asked, Counted, count, joined, paired
+from conformask.metrics._evaluation import report_of
+from conformask.metrics.reliability import CalibrationReport
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from numpy.typing import ArrayLike
+
+__all__ = ["CalibrationAccumulator", "calibration_report"]
+
+
+class CalibrationAccumulator:
+    """Counts what calibration is measured by, batch by batch and worker by worker, and reports it.
+
+    It keeps counts, 128 bytes for each image and bin, and about a MB besides, but no map. What is counted are whole
+    numbers: batches and merges in any order report the same bits.
+
+    Parameters
+    ----------
+    n_bins : int from 1 to 1000, default=15
+        Number of bins of equal width.
+    inputs : {"probabilities", "logits", "scores"}, default="probabilities"
+        What the numbers of X are: see :class:`~conformask.ConformalRiskCalibrator`.
+    transform : fitted scaler or None, default=None
+        What makes probabilities of X, say a :class:`~conformask.TemperatureScaler`; `inputs` is then the scaler's own.
+    ignore_index : int or None, default=255
+        The label of void pixels, which do not count.
+    class_threshold : float in [0, 1), default=0.001
+        The probability from which on a class is binned. With many classes nearly all probabilities are near 0, and
+        right there: without a threshold they hide what the others do.
+    boundary_width : int or None, default=2
+        A pixel belongs to the boundary if another label is within so many pixels along each axis; None counts no
+        regions.
+    object_classes : sequence of ints or None, default=None
+        Classes of objects. The interior is then only what lies in the bounding box of the pixels of one of them,
+        and the rest a region of its own, as some papers count; None takes all that is no boundary for the interior.
+    volumes : bool or "auto", default="auto"
+        Whether the images of a list or an iterable are volumes: see :class:`~conformask.ConformalRiskCalibrator`.
+
+    Attributes
+    ----------
+    n_images : int
+        Number of images seen.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is out of range.
+
+    See Also
+    --------
+    calibration_report : The same of images that are there at once.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.dirichlet(np.ones(3), size=(4, 8, 8)).transpose(0, 3, 1, 2)
+    >>> y = rng.integers(0, 3, (4, 8, 8))
+    >>> here, there = cm.metrics.CalibrationAccumulator(), cm.metrics.CalibrationAccumulator()
+    >>> report = here.update(y[:2], X[:2]).merge(there.update(y[2:], X[2:])).report()
+    >>> report.ece == cm.metrics.calibration_report(y, X).ece
+    True
+    """
+
+    def __init__(
+        self,
+        n_bins: int = 15,
+        *,
+        inputs: str = "probabilities",
+        transform: Any = None,
+        ignore_index: int | None = 255,
+        class_threshold: float = 0.001,
+        boundary_width: int | None = 2,
+        object_classes: Any = None,
+        volumes: Volumes = "auto",
+    ) -> None:
+        self._asked = Asked(
+            n_bins,
+            inputs,
+            transform,
+            ignore_index,
+            boundary_width,
+            class_threshold,
+            object_classes,
+            volumes,
+        )
+        # Each has more images than the next, so that few are joined often.
+        self._parts: list[Counted] = []
+
+    @property
+    def n_images(self) -> int:
+        """Number of images seen."""
+        return sum(len(part.bins) for part in self._parts)
+
+    def update(self, y: Any, X: Any = None, *, groups: ArrayLike | None = None) -> Self:
+        """Counts images.
+
+        Parameters
+        ----------
+        y : integer array (n, H, W) or (n, D, H, W), or a list or iterable of arrays, one per image; or None
+            Labels. With None, X is an iterable of ``(scores, labels)`` pairs.
+        X : array (n, K, H, W) or (n, K, D, H, W), float16, float32 or float64; or a list or iterable of (K, H, W)
+            What `inputs` says.
+        groups : sequence of n ints or strings, or None
+            What each image belongs to (patient, sequence). Its images are alike: intervals are then those of groups.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the input is not as described; the message names argument, image and value. The object stays as it was.
+        """
+        counted = count(y, X, self._asked, groups, self.n_images, self._parts[0] if self._parts else None)
+        self._parts = paired([*self._parts, counted])
+        return self
+
+    def merge(self, other: CalibrationAccumulator) -> Self:
+        """Adds what another has counted, say another worker.
+
+        Parameters
+        ----------
+        other : CalibrationAccumulator
+            With the same parameters.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `other` is something else, or the same object, or its parameters or K differ.
+        """
+        if not isinstance(other, CalibrationAccumulator):
+            raise TypeError(f"other must be a CalibrationAccumulator, got {type(other).__name__}")
+        if other is self:
+            raise ValueError("an accumulator cannot be merged with itself: every image would count twice")
+        for name in ("n_bins", "boundary_width", "class_threshold", "object_classes"):
+            here, there = getattr(self._asked, name), getattr(other._asked, name)
+            if here != there:
+                raise ValueError(f"{name} differs: {here!r} here, {there!r} there")
+        if self._parts or other._parts:
+            self._parts = [joined([*self._parts, *other._parts])]
+        return self
+
+    def report(self, class_names: Any = None) -> CalibrationReport:
+        """What the images say.
+
+        Parameters
+        ----------
+        class_names : sequence of K strings or None
+            Names of the classes, for tables.
+
+        Returns
+        -------
+        CalibrationReport
+
+        Raises
+        ------
+        ValueError
+            If no image was counted.
+
+        Warns
+        -----
+        DroppedImagesWarning
+            If images have no labelled pixel.
+        """
+        if not self._parts:
+            raise ValueError("no image was counted: call update first")
+        counted = joined(self._parts)
+        self._parts = [counted]
+        valid = counted.n_pixels > 0
+        units = known_units(valid, counted.groups, None)
+        warn_skipped(units.n_skipped, len(valid), units, "{} have no labelled pixel")
+        return report_of(counted, self._asked, class_names)
+
+    def __repr__(self) -> str:
+        return f"CalibrationAccumulator(n_bins={self._asked.n_bins}, n_images={self.n_images})"
+
+
+def calibration_report(
+    y: Any,
+    X: Any = None,
+    *,
+    inputs: str = "probabilities",
+    transform: Any = None,
+    ignore_index: int | None = 255,
+    n_bins: int = 15,
+    groups: ArrayLike | None = None,
+    class_names: Any = None,
+    class_threshold: float = 0.001,
+    boundary_width: int | None = 2,
+    object_classes: Any = None,
+    volumes: Volumes = "auto",
+) -> CalibrationReport:
+    """All measures of calibration, from one pass over the maps.
+
+    Parameters
+    ----------
+    y : integer array (n, H, W) or (n, D, H, W), or a list or iterable of arrays, one per image; or None
+        Labels. With None, X is an iterable of ``(scores, labels)`` pairs, one image each.
+    X : array (n, K, H, W) or (n, K, D, H, W), float16, float32 or float64; or a list or iterable of (K, H, W)
+        Softmax probabilities, or what `inputs` says.
+    inputs, transform, ignore_index, n_bins, class_threshold, boundary_width, object_classes, volumes
+        As for :class:`CalibrationAccumulator`.
+    groups : sequence of n ints or strings, or None
+        What each image belongs to (patient, sequence). Its images are alike: intervals are then those of groups.
+    class_names : sequence of K strings or None
+        Names of the classes, for tables.
+
+    Returns
+    -------
+    CalibrationReport
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the input is not as described; the message names argument, image and value.
+
+    Warns
+    -----
+    DroppedImagesWarning, UserWarning
+        If images have no labelled pixel; if numbers that shall be logits look like probabilities.
+
+    See Also
+    --------
+    CalibrationAccumulator : Counts batch by batch.
+    conformask.plotting.plot_reliability : Draws the report.
+    expected_calibration_error, reliability_curve, negative_log_likelihood, brier_score, mean_iou : Single measures.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> rng = np.random.default_rng(0)
+    >>> logits = 2 * rng.normal(size=(20, 3, 16, 16))  # twice too large
+    >>> y = (logits / 2 + rng.gumbel(size=logits.shape)).argmax(axis=1)
+    >>> report = cm.metrics.calibration_report(y, logits, inputs="logits")
+    >>> report.verdict.split(": ")[1]
+    'it is over-confident.'
+    >>> cm.metrics.calibration_report(y, logits / 2, inputs="logits").ece < report.ece
+    True
+    """
+    accumulator = CalibrationAccumulator(
+        n_bins,
+        inputs=inputs,
+        transform=transform,
+        ignore_index=ignore_index,
+        class_threshold=class_threshold,
+        boundary_width=boundary_width,
+        object_classes=object_classes,
+        volumes=volumes,
+    )
+    return accumulator.update(y, X, groups=groups).report(class_names)

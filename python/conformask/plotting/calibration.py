@@ -1,0 +1,424 @@
+"""How far probabilities can be trusted: reliability, of bins and of images, and where in an image they go wrong."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from conformask import metrics
+from conformask._arrays import label_array, score_array
+from conformask.metrics import CalibrationReport, ReliabilityCurve
+from conformask.plotting._arguments import grey_ground, opacity_over
+from conformask.plotting._axes import colour_bar, frameless, new_axes, one_colour, say_empty
+from conformask.plotting._legend import legend_below, legend_beside, void_patch
+from conformask.plotting._palette import VOID_GREY
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["plot_ece_map", "plot_image_reliability", "plot_regions", "plot_reliability"]
+
+_BLUE, _RED, _GREY = "#1f4e79", "#c0392b", "#777777"
+
+# Of right and wrong pixels, inside and near boundaries: hue says whether, lightness says where.
+_REGIONS = {
+    "interior, right": (0.70, 0.82, 0.93),
+    "interior, wrong": (0.95, 0.64, 0.55),
+    "boundary, right": (0.12, 0.31, 0.47),
+    "boundary, wrong": (0.65, 0.09, 0.07),
+}
+
+
+def plot_reliability(
+    report_or_curve: CalibrationReport | ReliabilityCurve, *, ax: Axes | None = None
+) -> Axes:
+    """Draw how often a model is right, by how confident it is.
+
+    A bar is the share of right pixels of a bin, with its interval, which takes images (groups) for the units. A hatched
+    bar is the gap from there to the mean confidence, the dot. Of a calibrated model bars end at the dots, which lie on
+    the diagonal. Bins without pixels have no bar. The small axes above show how many of the pixels each bin has.
+
+    Parameters
+    ----------
+    report_or_curve : CalibrationReport or ReliabilityCurve
+        What :func:`~conformask.metrics.calibration_report` or :func:`~conformask.metrics.reliability_curve` returns.
+    ax : matplotlib Axes, optional
+        Where to draw; by default, on a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The axes drawn on.
+
+    Raises
+    ------
+    TypeError
+        If ``report_or_curve`` is neither.
+    ImportError
+        If Matplotlib is missing.
+
+    See Also
+    --------
+    plot_image_reliability : The same of images, one by one.
+
+    References
+    ----------
+    Guo, Pleiss, Sun, Weinberger, "On Calibration of Modern Neural Networks", ICML 2017, arXiv:1706.04599.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.dirichlet([3, 1], size=(10, 8, 8)).transpose(0, 3, 1, 2)
+    >>> y = (rng.random((10, 8, 8)) < X[:, 1]).astype(int)
+    >>> ax = cm.plotting.plot_reliability(cm.metrics.reliability_curve(y, X, n_bins=10))
+    >>> ax.get_xlabel()
+    'confidence'
+    """
+    if not isinstance(report_or_curve, CalibrationReport | ReliabilityCurve):
+        raise TypeError(
+            "report_or_curve must be a CalibrationReport or a ReliabilityCurve, as conformask.metrics makes them, "
+            f"got a {type(report_or_curve).__name__}"
+        )
+    title = "Accuracy by confidence"
+    if isinstance(report_or_curve, CalibrationReport):
+        curve, report = report_or_curve.curve, report_or_curve
+        title += f"\nECE {report.ece:.4f} (mean over {_units(curve)}), {report.pooled_ece:.4f} (pooled)"
+    else:
+        curve = report_or_curve
+    ax = new_axes(ax, (1, 1))
+    ax.set_xlim(0, 1)
+    ax.set_ylim(0, 1)
+    ax.set_aspect("equal", adjustable="box")
+    ax.set_xlabel("confidence")
+    ax.set_ylabel("share of right pixels")
+    ax.spines[["top", "right"]].set_visible(False)
+    filled = curve.n_pixels > 0
+    if not filled.any():
+        ax.set_title(title)
+        say_empty(ax, "no labelled pixels")
+        return ax
+    left, width = curve.edges[:-1][filled], np.diff(curve.edges)[filled]
+    accuracy, confidence = curve.accuracy[filled], curve.confidence[filled]
+    low, high = curve.interval[filled].T
+    middle = left + width / 2
+    ax.bar(
+        left, accuracy, width, align="edge", color=_BLUE, alpha=0.55, ec="white", lw=0.8, label="right pixels"
+    )
+    over = confidence > accuracy
+    for where, colour, label in (
+        (over, _RED, "too confident by"),
+        (~over & (confidence < accuracy), _GREY, "not confident enough by"),
+    ):
+        if where.any():
+            bottom, height = np.minimum(accuracy, confidence)[where], abs(confidence - accuracy)[where]
+            look: dict[str, Any] = {"fill": False, "ec": colour, "hatch": "////", "lw": 0}
+            ax.bar(left[where], height, width[where], bottom, align="edge", label=label, **look)
+    ax.plot([0, 1], [0, 1], color=_GREY, lw=1.2, ls=(0, (5, 3)), label="calibrated", zorder=2)
+    known = ~np.isnan(low)
+    label = f"95 % interval over {_units(curve)}"
+    ax.vlines(middle[known], low[known], high[known], color=_BLUE, lw=1.6, label=label, zorder=3)
+    ax.plot(
+        confidence,
+        confidence,
+        "o",
+        color="white",
+        mec=_RED,
+        ms=4,
+        label="mean confidence",
+        zorder=4,
+        clip_on=False,
+    )
+    above = ax.inset_axes((0, 1.02, 1, 0.14), sharex=ax)
+    above.bar(
+        left,
+        curve.n_pixels[filled] / curve.n_pixels.sum(),
+        width,
+        align="edge",
+        color=_GREY,
+        ec="white",
+        lw=0.8,
+    )
+    above.tick_params(axis="x", labelbottom=False, length=0)
+    above.set_ylim(bottom=0)
+    above.set_ylabel("pixels", rotation=0, ha="right", va="center")
+    above.set_yticks([])
+    above.spines[["top", "right", "left"]].set_visible(False)
+    above.set_title(title)
+    legend_below(ax, ax.get_legend_handles_labels()[0])
+    return ax
+
+
+def plot_image_reliability(report: CalibrationReport, *, ax: Axes | None = None) -> Axes:
+    """Draw mean confidence and accuracy of each image: a dot below the diagonal is an image of too much confidence.
+
+    The small axes to the right show how many images have which ECE. Images without labelled pixels are left out.
+
+    Parameters
+    ----------
+    report : CalibrationReport
+        What :func:`~conformask.metrics.calibration_report` returns.
+    ax : matplotlib Axes, optional
+        Where to draw; by default, on a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The axes drawn on.
+
+    Raises
+    ------
+    TypeError
+        If ``report`` is no CalibrationReport.
+    ImportError
+        If Matplotlib is missing.
+
+    See Also
+    --------
+    plot_reliability : The same of bins of pixels.
+
+    References
+    ----------
+    Wang, Gong, Wang, "On Calibrating Semantic Segmentation Models: Analyses and An Algorithm", CVPR 2023,
+    arXiv:2212.12053.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.dirichlet([3, 1], size=(10, 8, 8)).transpose(0, 3, 1, 2)
+    >>> y = (rng.random((10, 8, 8)) < X[:, 1]).astype(int)
+    >>> ax = cm.plotting.plot_image_reliability(cm.metrics.calibration_report(y, X))
+    >>> ax.get_ylabel()
+    'share of right pixels'
+    """
+    if not isinstance(report, CalibrationReport):
+        raise TypeError(
+            f"report must be a CalibrationReport, as calibration_report(y, X) returns, got a {type(report).__name__}"
+        )
+    ax = new_axes(ax)
+    ax.set_title("Confidence and accuracy of each image")
+    ax.set_xlabel("mean confidence")
+    ax.set_ylabel("share of right pixels")
+    ax.set_box_aspect(1)
+    ax.spines[["top", "right"]].set_visible(False)
+    known = ~np.isnan(report.image_eces)
+    if not known.any():
+        say_empty(ax, "no labelled pixels")
+        return ax
+    confidences, accuracies = report.image_confidences[known], report.image_accuracies[known]
+    least = float(min(confidences.min(), accuracies.min()))
+    least = max(0.0, least - 0.05 * (1 - least) - 0.01)
+    ax.plot([least, 1], [least, 1], color=_GREY, lw=1.2, ls=(0, (5, 3)), label="calibrated")
+    look: dict[str, Any] = {"color": _BLUE, "alpha": 0.6, "mec": "none", "ms": 5, "clip_on": False}
+    ax.plot(confidences, accuracies, "o", label="an image", zorder=3, **look)
+    ax.set_xlim(least, 1)
+    ax.set_ylim(least, 1)
+    ax.grid(color="0.92", lw=0.8)
+    ax.set_axisbelow(True)
+    beside = ax.inset_axes((1.16, 0, 0.5, 1))
+    eces = report.image_eces[known]
+    beside.hist(eces, bins=min(20, max(5, len(eces) // 5)), color=_BLUE, alpha=0.6, ec="white", lw=0.8)
+    beside.axvline(report.ece, color=_RED, lw=1.3, label=f"mean {report.ece:.4f}")
+    beside.set_xlabel("ECE of an image")
+    beside.set_ylabel("images")
+    beside.set_xlim(left=0)
+    beside.spines[["top", "right"]].set_visible(False)
+    legend_below(ax, [*ax.get_legend_handles_labels()[0], *beside.get_legend_handles_labels()[0]])
+    return ax
+
+
+def plot_ece_map(
+    probabilities: ArrayLike,
+    labels: ArrayLike,
+    *,
+    radius: int = 8,
+    ignore_index: int | None = 255,
+    image: ArrayLike | None = None,
+    opacity: float = 0.85,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw where in an image a model is too confident, and where it is not confident enough.
+
+    The colour of a pixel is mean confidence less the share of right pixels, over the labelled pixels in the square of
+    side ``2 * radius + 1`` around it: red is too much confidence, blue too little, white none. Its size is the
+    calibration error of that square taken for one bin.
+
+    Parameters
+    ----------
+    probabilities : array (K, H, W)
+        Softmax probabilities of one image.
+    labels : integer array (H, W)
+        Its labels.
+    radius : int, default=8
+        How far the pixels are that are averaged, at least 0.
+    ignore_index : int or None, default=255
+        The label of void pixels, which are grey.
+    image : array (H, W) or (H, W, 3), optional
+        The image, uint8 or floating in [0, 1], which is drawn in grey below.
+    opacity : float in (0, 1], default=0.85
+        The opacity over the image.
+    ax : matplotlib Axes, optional
+        Where to draw; by default, on a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The axes drawn on.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as described.
+    ImportError
+        If Matplotlib is missing.
+
+    See Also
+    --------
+    plot_regions : Which pixels are wrong, and near boundaries.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> X = np.array([0.9, 0.1]).reshape(2, 1, 1) * np.ones((2, 6, 8))
+    >>> ax = cm.plotting.plot_ece_map(X, np.zeros((6, 8), int), radius=1)
+    >>> round(float(ax.get_images()[1].get_array().mean()), 6)
+    -0.1
+    """
+    from matplotlib import colormaps
+    from matplotlib.colors import ListedColormap
+    from scipy.ndimage import uniform_filter
+
+    if isinstance(radius, bool) or not isinstance(radius, int | np.integer) or radius < 0:
+        raise ValueError(f"radius must be an int of at least 0, got {radius!r}")
+    confidence, right, valid = _pixels(probabilities, labels, ignore_index)
+    opacity = opacity_over(image, opacity)
+    # Of a window beyond the border, and of void pixels, nothing counts.
+    sums = [
+        uniform_filter(np.where(valid, each, 0.0), 2 * radius + 1, mode="constant")
+        for each in (confidence - right, np.ones(valid.shape))
+    ]
+    gaps = np.divide(sums[0], sums[1], out=np.zeros(valid.shape), where=valid)
+    ax = new_axes(ax, valid.shape)
+    backdrop = grey_ground(image, valid.shape) if image is not None else np.ones(valid.shape)
+    ax.imshow(backdrop, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    shades = colormaps["RdBu_r"](np.linspace(0, 1, 255))
+    shades[:, 3] = opacity
+    most = float(abs(gaps).max()) or 1.0
+    drawn = ax.imshow(gaps, cmap=ListedColormap(shades), vmin=-most, vmax=most, interpolation="nearest")
+    bar = colour_bar(ax, drawn, None)
+    bar.set_ylabel("confidence less accuracy")
+    if not valid.all():
+        ax.imshow(one_colour(~valid, (VOID_GREY,) * 3), interpolation="nearest")
+        legend_below(ax, [void_patch()])
+    side = 2 * radius + 1
+    ax.set_title(f"Where confidence and accuracy differ, in squares of {side} x {side} pixels")
+    return frameless(ax)
+
+
+def plot_regions(
+    probabilities: ArrayLike,
+    labels: ArrayLike,
+    *,
+    boundary_width: int = 2,
+    ignore_index: int | None = 255,
+    image: ArrayLike | None = None,
+    opacity: float = 0.85,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw which pixels are right and wrong, near the boundaries of labels and inside, with their mean confidence.
+
+    Parameters
+    ----------
+    probabilities, labels, ignore_index, image, opacity, ax
+        As for :func:`plot_ece_map`.
+    boundary_width : int, default=2
+        A pixel belongs to the boundary if another label is within so many pixels along each axis.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The axes drawn on. The legend tells how many of the labelled pixels each region has, and their mean confidence.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as described.
+    ImportError
+        If Matplotlib is missing.
+
+    See Also
+    --------
+    plot_ece_map : Where the model is too confident.
+    conformask.metrics.calibration_report : Measures boundary and interior.
+
+    References
+    ----------
+    Wang, Gong, Wang, "On Calibrating Semantic Segmentation Models: Analyses and An Algorithm", CVPR 2023,
+    arXiv:2212.12053, figure 5.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> X = np.array([0.9, 0.1]).reshape(2, 1, 1) * np.ones((2, 6, 8))
+    >>> y = np.zeros((6, 8), int)
+    >>> y[:, 4:] = 1
+    >>> ax = cm.plotting.plot_regions(X, y, boundary_width=1)
+    >>> [text.get_text() for text in ax.get_legend().get_texts()][0]
+    'interior, right: 38 %, confidence 0.90'
+    """
+    from scipy.ndimage import maximum_filter, minimum_filter
+
+    if (
+        isinstance(boundary_width, bool)
+        or not isinstance(boundary_width, int | np.integer)
+        or boundary_width < 1
+    ):
+        raise ValueError(f"boundary_width must be an int of at least 1, got {boundary_width!r}")
+    confidence, right, valid = _pixels(probabilities, labels, ignore_index)
+    opacity = opacity_over(image, opacity)
+    y, side = label_array(labels, "labels").astype(np.int64), 2 * boundary_width + 1
+    most = minimum_filter(np.where(valid, y, np.iinfo(np.int64).max), side)
+    near = valid & (most < maximum_filter(np.where(valid, y, -1), side))
+    ax = new_axes(ax, valid.shape)
+    ground = grey_ground(image, valid.shape)
+    ax.imshow(ground, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    shades: dict[str, NDArray[np.float64]] = {}
+    for (name, colour), is_near, is_right in zip(
+        _REGIONS.items(), (False, False, True, True), (True, False, True, False), strict=True
+    ):
+        where = valid & (near == is_near) & (right == is_right)
+        if where.any():
+            ax.imshow(one_colour(where, colour, opacity), interpolation="nearest")
+            share = 100 * where.sum() / valid.sum()
+            shades[f"{name}: {share:.0f} %, confidence {confidence[where].mean():.2f}"] = np.asarray(colour)
+    if not valid.all():
+        ax.imshow(one_colour(~valid, (VOID_GREY,) * 3), interpolation="nearest")
+    if shades:
+        legend_beside(ax, shades, void=not valid.all())
+    ax.set_title("Right and wrong pixels, near boundaries and inside")
+    return frameless(ax)
+
+
+def _pixels(
+    probabilities: ArrayLike, labels: ArrayLike, ignore_index: int | None
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Confidence, whether right, and whether labelled, of each pixel of one image, whose numbers are checked."""
+    maps, y = score_array(probabilities, name="probabilities"), label_array(labels, "labels")
+    if maps.ndim != 3 or not maps.size or y.shape != maps.shape[1:]:
+        raise ValueError(
+            f"probabilities must have shape (K, H, W) and labels (H, W), got {maps.shape} and {y.shape}"
+        )
+    metrics.mean_iou(y[np.newaxis], maps[np.newaxis], ignore_index=ignore_index)  # refuses wrong ones
+    valid = np.ones(y.shape, bool) if ignore_index is None else y != ignore_index
+    return np.asarray(maps.max(axis=0), np.float64), np.asarray(maps.argmax(axis=0) == y), valid
+
+
+def _units(curve: ReliabilityCurve) -> str:
+    return "images" if curve.n_groups is None else "groups"

@@ -1,0 +1,276 @@
+//! Pixels near another label, and pixels of objects.
+//!
+//! A labelled pixel lies at a boundary if the square (the cube, in a volume) of side `2 r + 1` around it holds another label.
+//! That is so if the smallest and the largest label in it differ, and these are found axis by axis: of windows of length
+//! `2^i` by doubling, then of any length as that of two that overlap.
+//!
+//! Of the others, those inside may be told from those outside the bounding boxes of objects: for labels know no more of an
+//! object than its class, its box is that of all pixels of the class.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use crate::error::Result;
+use crate::maps::{LabelMaps, ScoreMaps, VOID, rows};
+use crate::memory;
+use crate::num::real::Real;
+use crate::place::Grid;
+use crate::simd::{apply, vectorised};
+use crate::threads::Cancel;
+
+const WHAT: &str = "the boundaries of labels";
+
+/// Pixels whose labels are read at once.
+const RUN: usize = 1 << 15;
+
+/// Numbers of a slab, which stays in cache.
+const SLAB: usize = 1 << 15;
+
+/// What a pixel is that has no other label near it.
+pub const INTERIOR: u8 = 0;
+/// What a labelled pixel is that has one.
+pub const BOUNDARY: u8 = 1;
+/// What a pixel is that has none, and lies in no box.
+pub const OUTSIDE: u8 = 2;
+
+/// Tells the pixels of all images, one after another, by whether they have another label within `radius`, and, where the
+/// classes of objects are marked, whether they lie in a box.
+pub fn mark<R: Real>(
+    maps: &ScoreMaps<'_, R>,
+    labels: &LabelMaps<'_>,
+    radius: usize,
+    objects: Option<&[bool]>,
+    cancel: &Cancel,
+) -> Result<Vec<u8>> {
+    let (n_pixels, grid) = (maps.n_pixels(), maps.grid());
+    let axes = [
+        Axis { len: grid.width, inner: 1 },
+        Axis { len: grid.height, inner: grid.width },
+        Axis { len: n_pixels / (grid.width * grid.height), inner: grid.width * grid.height },
+    ];
+    let mut marks = memory::filled(INTERIOR, maps.n_images() * n_pixels, WHAT, cancel)?;
+    let tasks = marks.par_chunks_mut(n_pixels).enumerate().map_init(Work::default, |work, (image, marks)| {
+        work.read(labels, image, n_pixels, cancel)?;
+        work.outside.clear();
+        if let Some(objects) = objects {
+            work.draw_boxes(grid, objects, cancel)?;
+        }
+        for axis in axes {
+            axis.widen(&mut work.lows, radius, (u16::MAX, smaller), &mut work.slab, cancel)?;
+            axis.widen(&mut work.highs, radius, (0, larger), &mut work.slab, cancel)?;
+        }
+        work.finish(marks, cancel)
+    });
+    memory::gathered::<Result<()>>(tasks, WHAT)?.into_iter().collect::<Result<()>>()?;
+    Ok(marks)
+}
+
+/// The buffers of one thread: numbers for each pixel of an image.
+#[derive(Default)]
+struct Work {
+    codes: Vec<i32>,
+    /// Classes; the largest number where void.
+    lows: Vec<u16>,
+    /// Classes plus one; 0 where void.
+    highs: Vec<u16>,
+    valid: Vec<bool>,
+    /// If there are objects.
+    outside: Vec<bool>,
+    slab: Slab,
+}
+
+impl Work {
+    fn read(&mut self, labels: &LabelMaps<'_>, image: usize, n_pixels: usize, cancel: &Cancel) -> Result<()> {
+        let Self { codes, lows, highs, valid, .. } = self;
+        (lows.clear(), highs.clear(), valid.clear());
+        memory::reserve(lows, n_pixels, WHAT)?;
+        memory::reserve(highs, n_pixels, WHAT)?;
+        memory::reserve(valid, n_pixels, WHAT)?;
+        for start in (0..n_pixels).step_by(RUN) {
+            cancel.check()?;
+            labels.read(image, start..n_pixels.min(start + RUN), codes)?;
+            lows.extend(codes.iter().map(|&code| code as u16)); // VOID is the largest number
+            highs.extend(codes.iter().map(|&code| (code + 1) as u16));
+            valid.extend(codes.iter().map(|&code| code != VOID));
+        }
+        Ok(())
+    }
+
+    /// Finds the pixels that lie in no box of an object.
+    fn draw_boxes(&mut self, grid: Grid, objects: &[bool], cancel: &Cancel) -> Result<()> {
+        let Grid { height, width, .. } = grid;
+        let n_pixels = self.lows.len();
+        let mut boxes = memory::filled(None::<Extent>, objects.len(), WHAT, cancel)?;
+        for (row, columns, start) in rows(&(0..n_pixels), width) {
+            cancel.check()?;
+            let (depth, row) = (row / height, row % height);
+            for (column, &class) in columns.zip(&self.lows[start..]) {
+                // Void pixels have no class.
+                if objects.get(usize::from(class)) == Some(&true) {
+                    let found = &mut boxes[usize::from(class)];
+                    found.get_or_insert_with(|| Extent::of([depth, row, column])).take([depth, row, column]);
+                }
+            }
+        }
+        memory::resize(&mut self.outside, n_pixels, true, WHAT)?;
+        for Extent { first, last } in boxes.into_iter().flatten() {
+            for depth in first[0]..=last[0] {
+                for row in first[1]..=last[1] {
+                    cancel.check()?;
+                    let start = (depth * height + row) * width;
+                    self.outside[start + first[2]..=start + last[2]].fill(false);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(&self, marks: &mut [u8], cancel: &Cancel) -> Result<()> {
+        for start in (0..marks.len()).step_by(RUN) {
+            cancel.check()?;
+            let run = start..marks.len().min(start + RUN);
+            let (lows, highs) = (&self.lows[run.clone()], &self.highs[run.clone()]);
+            differ(lows, highs, &self.valid[run.clone()], &mut marks[run]);
+        }
+        for (mark, &is_outside) in marks.iter_mut().zip(&self.outside) {
+            *mark = if is_outside && *mark == INTERIOR { OUTSIDE } else { *mark };
+        }
+        Ok(())
+    }
+}
+
+/// The smallest box around some pixels, by depth, row and column.
+#[derive(Debug, Clone, Copy)]
+struct Extent {
+    first: [usize; 3],
+    last: [usize; 3],
+}
+
+impl Extent {
+    fn of(pixel: [usize; 3]) -> Self {
+        Self { first: pixel, last: pixel }
+    }
+
+    fn take(&mut self, pixel: [usize; 3]) {
+        for axis in 0..3 {
+            self.first[axis] = self.first[axis].min(pixel[axis]);
+            self.last[axis] = self.last[axis].max(pixel[axis]);
+        }
+    }
+}
+
+/// An axis of an image: how long it is, and how far apart its numbers lie.
+#[derive(Clone, Copy)]
+struct Axis {
+    len: usize,
+    inner: usize,
+}
+
+/// The numbers of some columns along an axis, and as many again.
+#[derive(Default)]
+struct Slab {
+    numbers: Vec<u16>,
+    spare: Vec<u16>,
+}
+
+/// A number that changes nothing, and the smaller or the larger of each two.
+type Extreme = (u16, fn(&[u16], &[u16], &mut [u16]));
+
+impl Axis {
+    /// Each number becomes the extreme of those within `radius` along the axis.
+    fn widen(
+        self,
+        numbers: &mut [u16],
+        radius: usize,
+        extreme: Extreme,
+        slab: &mut Slab,
+        cancel: &Cancel,
+    ) -> Result<()> {
+        let radius = radius.min(self.len - 1);
+        if radius == 0 {
+            return Ok(());
+        }
+        let columns_at_once = (SLAB / (self.len + 2 * radius)).max(64);
+        for lines in numbers.chunks_exact_mut(self.len * self.inner) {
+            for first in (0..self.inner).step_by(columns_at_once) {
+                cancel.check()?;
+                let columns = first..self.inner.min(first + columns_at_once);
+                slab.load(lines, self, &columns, radius, extreme.0)?;
+                slab.slide(columns.len(), 2 * radius + 1, extreme.1);
+                if columns.len() == self.inner {
+                    lines.copy_from_slice(&slab.numbers);
+                    continue;
+                }
+                let rows = slab.numbers.chunks_exact(columns.len());
+                for (line, row) in lines.chunks_exact_mut(self.inner).zip(rows) {
+                    line[columns.clone()].copy_from_slice(row);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Slab {
+    fn load(
+        &mut self,
+        lines: &[u16],
+        axis: Axis,
+        columns: &Range<usize>,
+        radius: usize,
+        neutral: u16,
+    ) -> Result<()> {
+        let border = radius * columns.len();
+        let len = axis.len * columns.len() + 2 * border;
+        self.numbers.clear();
+        memory::reserve(&mut self.numbers, len, WHAT)?;
+        self.numbers.resize(border, neutral);
+        if columns.len() == axis.inner {
+            self.numbers.extend_from_slice(lines);
+        } else {
+            for line in lines.chunks_exact(axis.inner) {
+                self.numbers.extend_from_slice(&line[columns.clone()]);
+            }
+        }
+        self.numbers.resize(len, neutral);
+        memory::resize(&mut self.spare, len, neutral, WHAT)
+    }
+
+    /// Each number becomes the extreme of the window that begins there; windows that do not fit are dropped.
+    fn slide(&mut self, inner: usize, window: usize, extreme: fn(&[u16], &[u16], &mut [u16])) {
+        let Self { numbers, spare } = self;
+        let (mut width, mut len) = (1, numbers.len());
+        while width < window {
+            let step = width.min(window - width);
+            let (first, second) = (&numbers[..len - step * inner], &numbers[step * inner..len]);
+            len -= step * inner;
+            extreme(first, second, &mut spare[..len]);
+            std::mem::swap(numbers, spare);
+            width += step;
+        }
+        numbers.truncate(len);
+    }
+}
+
+#[apply(vectorised!)]
+fn smaller(first: &[u16], second: &[u16], out: &mut [u16]) {
+    for ((out, &first), &second) in out.iter_mut().zip(first).zip(second) {
+        *out = first.min(second);
+    }
+}
+
+#[apply(vectorised!)]
+fn larger(first: &[u16], second: &[u16], out: &mut [u16]) {
+    for ((out, &first), &second) in out.iter_mut().zip(first).zip(second) {
+        *out = first.max(second);
+    }
+}
+
+#[apply(vectorised!)]
+fn differ(lows: &[u16], highs: &[u16], valid: &[bool], marks: &mut [u8]) {
+    for (((mark, &low), &high), &valid) in marks.iter_mut().zip(lows).zip(highs).zip(valid) {
+        // The neighbourhood of a labelled pixel holds a label: its own.
+        *mark = if valid & (high > low.saturating_add(1)) { BOUNDARY } else { INTERIOR };
+    }
+}
