@@ -22,6 +22,7 @@ from conformask._images import SCORES, Volumes, check_volumes, not_empty, walk
 from conformask._sequences import listed
 from conformask._tensors import is_coarse
 from conformask._text import shown
+from conformask._transforms import checked_inputs, transform_of
 from conformask._units import check_groups
 
 if TYPE_CHECKING:
@@ -67,8 +68,8 @@ class Asked:
             if not found or self.boundary_width is None:
                 raise ValueError("object_classes must be at least one class, with a boundary_width")
             object.__setattr__(self, "object_classes", found)
-        if self.transform is not None and not hasattr(self.transform, "_kernel"):
-            raise TypeError(f"transform must be a fitted scaler, got {shown(self.transform)}")
+        object.__setattr__(self, "transform", transform_of(self.transform))
+        checked_inputs(self.inputs, self.transform)
 
     def objects(self, n_classes: int) -> list[bool] | None:
         """Which of K classes are those of objects."""
@@ -79,10 +80,10 @@ class Asked:
             raise ValueError(f"object_classes must be from 0 to {n_classes - 1}, got {largest}")
         return [label in self.object_classes for label in range(n_classes)]
 
-    def numbers(self, maps: Any) -> str | _core.ScalerMap:
-        """What the kernel is told about the numbers of maps."""
+    def numbers(self, maps: Any, first: int) -> str | _core.ScalerMap:
+        """What the kernel is told about the numbers of maps, the first of which has a number."""
         if self.transform is not None:
-            kernel: _core.ScalerMap = self.transform._kernel(*self.transform._current())
+            kernel: _core.ScalerMap = self.transform.kernel(maps, first)
             return kernel
         return "bfloat16 probabilities" if self.inputs == "probabilities" and is_coarse(maps) else self.inputs
 
@@ -160,7 +161,7 @@ def count(
         bins, sums, pixels, *pooled = _core.calibration_counts(
             scores,
             label_array(labels),
-            asked.numbers(maps),
+            asked.numbers(maps, first),
             asked.ignore_index,
             asked.n_bins,
             asked.boundary_width,
@@ -168,7 +169,7 @@ def count(
             asked.class_threshold,
             first,
         )
-        if not looked_at and asked.transform is None:
+        if not looked_at:
             warn_of_shares(scores[0], asked.inputs)
         n_classes, looked_at = scores.shape[1], True
         per_image.append((bins, sums, iou_of(*pixels.swapaxes(0, 1))))

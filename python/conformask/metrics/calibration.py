@@ -32,7 +32,8 @@ class CalibrationAccumulator:
     inputs : {"probabilities", "logits", "scores"}, default="probabilities"
         What the numbers of X are: see :class:`~conformask.ConformalRiskCalibrator`.
     transform : fitted scaler or None, default=None
-        What makes probabilities of X, say a :class:`~conformask.TemperatureScaler`; `inputs` is then the scaler's own.
+        What makes probabilities of X, say a :class:`~conformask.TemperatureScaler`; `inputs` must be that of the
+        scaler.
     ignore_index : int or None, default=255
         The label of void pixels, which do not count.
     class_threshold : float in [0, 1), default=0.001

@@ -117,9 +117,9 @@ def _calibrate(args: argparse.Namespace) -> int:
     if args.checkpoint or args.config or args.data_root:
         if not (args.checkpoint and args.config):
             raise ValueError("--calibration of a network needs --config and --checkpoint")
-        from conformask.integrations.mmseg import compare_scalers_on
+        from conformask.reproduction.selective.protocol import compare_on_network
 
-        alike, shifted = [compare_scalers_on(args.config, args.checkpoint, data_root=args.data_root)], []
+        alike, shifted = [compare_on_network(args.config, args.checkpoint, args.data_root)], []
     else:
         scenes, others = rendered()
         alike = [compare_scalers(scenes)]

@@ -116,7 +116,7 @@ def test_logits_scores_and_scalers_are_what_makes_their_probabilities() -> None:
     scores = calibration_report(Y[:3], 7 * probabilities, inputs="scores")
     np.testing.assert_allclose(scores.nll, expected.nll, rtol=1e-12)
     scaler = cm.TemperatureScaler().fit(logits, Y[:3])
-    scaled = calibration_report(Y[:3], logits, transform=scaler)
+    scaled = calibration_report(Y[:3], logits, inputs="logits", transform=scaler)
     np.testing.assert_allclose(
         scaled.nll, calibration_report(Y[:3], scaler.transform(logits)).nll, rtol=1e-10
     )

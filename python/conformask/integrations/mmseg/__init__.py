@@ -18,7 +18,7 @@ the dataset and each image once.
 
 try:
     from conformask.integrations.mmseg.calibration import CalibrationError
-    from conformask.integrations.mmseg.dataset import profile_dataset
+    from conformask.integrations.mmseg.dataset import profile_dataset, scale_dataset
     from conformask.integrations.mmseg.inference import ConformalHook, ConformalLocalVisualizer, attach
     from conformask.integrations.mmseg.metrics import (
         ConformalCalibration,
@@ -42,6 +42,7 @@ __all__ = [
     "ScalerCalibration",
     "attach",
     "profile_dataset",
+    "scale_dataset",
 ]
 
 

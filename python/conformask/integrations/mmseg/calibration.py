@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import pickle
-import zlib
+import io
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from mmengine.logging import print_log
 from mmseg.registry import METRICS
 from torch import Tensor
 
 from conformask._documents import write_whole
+from conformask._transforms import transform_of
 from conformask.integrations.mmseg._images import ImageMetric, Item
+from conformask.integrations.mmseg.predictions import scaler_of
 from conformask.metrics._counted import Asked, Counted, count, joined
 from conformask.metrics._evaluation import report_of
 
 __all__ = ["CalibrationError"]
+
+_ARRAYS = tuple(each.name for each in fields(Counted) if each.name != "groups")
 
 
 @METRICS.register_module()
@@ -31,6 +35,8 @@ class CalibrationError(ImageMetric):
         Number of bins of equal width.
     inputs : {"logits", "probabilities", "scores"} or None, default=None
         What ``seg_logits`` are, as for :class:`ConformalProfile`.
+    scaler : path, fitted scaler such as TemperatureScaler, or None, default=None
+        What makes probabilities of ``seg_logits``, as for :class:`ConformalProfile`.
     ignore_index : int or None, default=255
         The label of void pixels.
     class_threshold, boundary_width, object_classes
@@ -85,6 +91,7 @@ class CalibrationError(ImageMetric):
         n_bins: int = 15,
         *,
         inputs: str | None = None,
+        scaler: Any = None,
         ignore_index: int | None = 255,
         class_threshold: float = 0.001,
         boundary_width: int | None = 2,
@@ -101,9 +108,11 @@ class CalibrationError(ImageMetric):
         super().__init__(
             inputs, subset, group_key, collect_device, prefix, collect_dir, output_dir, keep_results
         )
+        known = transform_of(scaler_of(scaler))
         self.asked = Asked(
             n_bins,
-            self._inputs,
+            "logits" if known is None else known.inputs,
+            known,
             ignore_index=ignore_index,
             boundary_width=boundary_width,
             class_threshold=class_threshold,
@@ -113,7 +122,9 @@ class CalibrationError(ImageMetric):
 
     def _reduce(self, scores: Tensor, labels: Tensor, inputs: str) -> bytes:
         counted = count(labels, scores, replace(self.asked, inputs=inputs))
-        return zlib.compress(pickle.dumps(counted), 1)  # most counts of an image are 0
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **{name: getattr(counted, name) for name in _ARRAYS})  # most counts are 0
+        return buffer.getvalue()
 
     def compute_metrics(self, results: list[Item[bytes]]) -> dict[str, float]:
         """Joins the images.
@@ -130,7 +141,7 @@ class CalibrationError(ImageMetric):
             Brier score, accuracy and mean IoU in [0, 1], and the number of images. The log shows the whole report.
         """
         images, groups = self._chosen(results)
-        counted: Counted = joined([pickle.loads(zlib.decompress(image)) for image in images])
+        counted = joined([_counted(image) for image in images])
         if groups is not None:
             counted = replace(counted, groups=tuple(groups))
         names = (self.dataset_meta or {}).get("classes") or ()
@@ -154,3 +165,8 @@ class CalibrationError(ImageMetric):
             "mean_iou": report.mean_iou,
             "n_images": report.n_images,
         }
+
+
+def _counted(image: bytes) -> Counted:
+    with np.load(io.BytesIO(image)) as arrays:
+        return Counted(**arrays, groups=None)

@@ -1,9 +1,9 @@
-"""The profiles of a dataset of MMSegmentation, by its config."""
+"""What a dataset of MMSegmentation gives, by its config: profiles, and measures of scalers."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,10 @@ import mmseg
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from conformask.metrics import CalibrationReport
 from conformask.profiles import ScoreProfiles
 
-__all__ = ["profile_dataset"]
+__all__ = ["profile_dataset", "scale_dataset"]
 
 
 def profile_dataset(
@@ -54,6 +55,108 @@ def profile_dataset(
     FileNotFoundError
         If there is no such config.
     """
+    metric = {
+        "type": "ConformalProfile",
+        "conformity_score": conformity_score,
+        "inputs": inputs,
+        "activation": activation,
+    }
+    [tested] = _tested([metric], config, checkpoint, data_root, cfg_options, work_dir)
+    found: ScoreProfiles = tested.profiles_
+    return found
+
+
+def scale_dataset(
+    config: str | Path | Config,
+    checkpoint: str | Path | None,
+    scalers: Mapping[str, Any],
+    *,
+    data_root: str | Path | None = None,
+    cfg_options: Mapping[str, Any] | None = None,
+    inputs: str | None = None,
+    fraction: float = 0.5,
+    seed: int = 0,
+    work_dir: str | Path | None = None,
+) -> dict[str, CalibrationReport]:
+    """Fits scalers to a part of the validation set of a config, and measures what they make of the others.
+
+    The network passes over the images twice, however many scalers there are.
+
+    Parameters
+    ----------
+    config, checkpoint, data_root, cfg_options, work_dir
+        As for :func:`profile_dataset`.
+    scalers : dict of str to scaler, or to dict(type=...)
+        By name. None as a scaler stands for the softmax.
+    inputs : {"logits", "probabilities"} or None, default=None
+        As for :class:`ConformalProfile`.
+    fraction : float in (0, 1), default=0.5
+        Share of the images that scalers are fitted to, ...
+    seed : int >= 0, default=0
+        ... and the seed of which.
+
+    Returns
+    -------
+    dict of str to CalibrationReport
+        By the names of the scalers.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such config.
+
+    See Also
+    --------
+    ScalerCalibration, CalibrationError : The metrics that do it.
+
+    Examples
+    --------
+    >>> import conformask as cm
+    >>> from conformask.integrations.mmseg import scale_dataset
+    >>> reports = scale_dataset(
+    ...     "pspnet_r50-d8_4xb2-40k_cityscapes-512x1024",
+    ...     "pspnet.pth",
+    ...     {"none": None, "temperature": cm.TemperatureScaler()},
+    ... )  # doctest: +SKIP
+    """
+    where = (config, checkpoint, data_root, cfg_options, work_dir)
+    subset = {"fraction": fraction, "seed": seed}
+    given = [scaler for scaler in scalers.values() if scaler is not None]
+    fits = [
+        {
+            "type": "ScalerCalibration",
+            "scaler": scaler,
+            "inputs": inputs,
+            "subset": {"part": "calibration", **subset},
+            "prefix": f"scaler_{i}",
+        }
+        for i, scaler in enumerate(given)
+    ]
+    fitted = iter(_tested(fits, *where) if fits else [])
+    measures = [
+        {
+            "type": "CalibrationError",
+            "scaler": None if scaler is None else next(fitted).scaler_,
+            "inputs": inputs,
+            "n_bins": 10,
+            "subset": {"part": "evaluation", **subset},
+            "prefix": f"calibration_{i}",
+        }
+        for i, scaler in enumerate(scalers.values())
+    ]
+    tested = _tested(measures, *where)
+    return {name: metric.report_ for name, metric in zip(scalers, tested, strict=True)}
+
+
+def _tested(
+    metrics: Sequence[Mapping[str, Any]],
+    config: str | Path | Config,
+    checkpoint: str | Path | None,
+    data_root: str | Path | None,
+    cfg_options: Mapping[str, Any] | None,
+    work_dir: str | Path | None,
+) -> list[Any]:
+    """Metrics after a test of a network on its validation set."""
     settings = config if isinstance(config, Config) else Config.fromfile(_config_file(config))
     settings = copy.deepcopy(settings)
     if cfg_options is not None:
@@ -63,18 +166,13 @@ def profile_dataset(
     settings.load_from = None if checkpoint is None else str(checkpoint)
     settings.test_dataloader = settings.val_dataloader
     settings.test_cfg = {"type": "TestLoop"}
-    settings.test_evaluator = {
-        "type": "ConformalProfile",
-        "conformity_score": conformity_score,
-        "inputs": inputs,
-        "activation": activation,
-    }
+    settings.test_evaluator = [dict(metric) for metric in metrics]
     if data_root is not None:
         settings.test_dataloader.dataset.data_root = str(data_root)
     runner = Runner.from_cfg(settings)
     runner.test()
-    found: ScoreProfiles = runner.test_evaluator.metrics[0].profiles_
-    return found
+    tested: list[Any] = runner.test_evaluator.metrics
+    return tested
 
 
 def _config_file(config: str | Path) -> Path:

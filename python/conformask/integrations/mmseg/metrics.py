@@ -16,9 +16,9 @@ from torch import Tensor
 from conformask._backend import Counts
 from conformask._images import walk
 from conformask._sequences import listed
-from conformask._transforms import load_transformer, transform_of
+from conformask._transforms import transform_of
 from conformask.integrations.mmseg._images import ImageMetric, Item
-from conformask.integrations.mmseg.predictions import built, loaded
+from conformask.integrations.mmseg.predictions import built, loaded, scaler_of
 from conformask.losses import as_loss
 from conformask.profiles import Profiles, ScoreProfiles, load_profiles, profile
 from conformask.risk_control import ConformalRiskCalibrator
@@ -123,7 +123,7 @@ class ConformalProfile(ImageMetric):
                 "binned profiles do not know single images: group_key needs profile='exact' (collect=None)"
             )
         self.conformity_score = as_score(built(conformity_score))
-        self.scaler = load_transformer(scaler) if isinstance(scaler, str | Path) else scaler
+        self.scaler = scaler_of(scaler)
         transform_of(self.scaler)  # before the test, not after
         self.ignore_index = ignore_index
         self.activation = activation

@@ -9,11 +9,11 @@ from typing import Any
 from torch import Tensor
 
 import conformask as cm
-from conformask._transforms import Transformer
+from conformask._transforms import Transformer, load_transformer
 from conformask.integrations.torch import as_scores
 from conformask.risk_control import ConformalRiskCalibrator
 
-__all__ = ["built", "field_of", "loaded", "refuse_merged", "scores_of"]
+__all__ = ["built", "field_of", "loaded", "refuse_merged", "scaler_of", "scores_of"]
 
 
 def field_of(sample: Mapping[str, Any], name: str) -> Tensor:
@@ -58,6 +58,11 @@ def loaded(calibrator: str | Path | ConformalRiskCalibrator) -> ConformalRiskCal
     if isinstance(calibrator, ConformalRiskCalibrator):
         return calibrator
     return ConformalRiskCalibrator.load(calibrator)
+
+
+def scaler_of(scaler: Any) -> Any:
+    """The scaler itself, or that of a file."""
+    return load_transformer(scaler) if isinstance(scaler, str | Path) else scaler
 
 
 def built(spec: Any) -> Any:

@@ -1,8 +1,8 @@
 """Scalers side by side, as in the tables of SELECTIVE.
 
-Wang, Gong, Wang, "On Calibrating Semantic Segmentation Models: Analyses and An Algorithm", CVPR 2023, compare scalers by
-the expected calibration error of single images: on images like those that they were fitted to (Table 1), and on images
-of another domain (Table 2). :func:`compare_scalers` does that with any logits, :mod:`~.sources` has some: rendered
+Wang, Gong, Wang, "On Calibrating Semantic Segmentation Models: Analyses and An Algorithm", CVPR 2023, compare scalers
+by the expected calibration error of single images: on images like those that they were fitted to (Table 1), and on
+images of another domain (Table 2). :func:`compare_scalers` does that with any logits, :mod:`~.sources` has some: rendered
 scenes, whose light, noise and size change, and stored predictions.
 """
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -131,6 +133,19 @@ def compare_scalers(
     return ScalerComparison(title, tuple(sorted(outcomes, key=lambda each: names.index(each.method))))
 
 
+def compare_on_network(config: str, checkpoint: str, data_root: Path | None) -> ScalerComparison:
+    """Compare the scalers of the paper on a network of MMSegmentation: half of its validation set, once."""
+    from conformask.integrations.mmseg import scale_dataset
+
+    scalers = {UNCALIBRATED: None, **scalers_of_the_paper()}
+    reports = scale_dataset(config, checkpoint, scalers, data_root=data_root)
+    outcomes = [
+        _measured(name, 0, scalers[name], report.n_images, report.n_images, report, math.nan)
+        for name, report in reports.items()
+    ]
+    return ScalerComparison(Path(config).name.removesuffix(".py"), tuple(outcomes))
+
+
 def _outcome(name: str, split: int, scaler: Any, calibration: Logits, test: Logits) -> ScalerOutcome:
     start = time.perf_counter()
     fitted = None if scaler is None else clone(scaler).fit(calibration.logits, calibration.labels)
@@ -140,11 +155,17 @@ def _outcome(name: str, split: int, scaler: Any, calibration: Logits, test: Logi
     if name == _ENSEMBLE:
         logits, inputs = cm.EnsembleAverager().transform(test.members), "probabilities"
     report = cm.metrics.calibration_report(test.labels, logits, inputs=inputs, transform=fitted, n_bins=_BINS)
+    return _measured(name, split, scaler, len(calibration.labels), len(test.labels), report, seconds)
+
+
+def _measured(
+    name: str, split: int, scaler: Any, n_calibration: int, n_test: int, report: Any, seconds: float
+) -> ScalerOutcome:
     return ScalerOutcome(
         name,
         split,
-        len(calibration.labels),
-        len(test.labels),
+        n_calibration,
+        n_test,
         report.ece,
         report.nll,
         report.mean_iou,

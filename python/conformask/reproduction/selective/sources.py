@@ -121,14 +121,14 @@ def rendered(
     ((4, 8, 24, 40), ['dark scenes', 'noisy scenes', 'small scenes'])
     """
     rng = np.random.default_rng(random_state)
-    training = make_scenes(n_images, size=size, random_state=rng.integers(2**31))
+    training = make_scenes(n_images, size=size, random_state=int(rng.integers(2**31)))
     models = [
         PixelClassifier(n_pixels=20_000, random_state=seed).fit(training.images, training.labels)
         for seed in range(_N_MODELS)
     ]
 
     def seen(name: str, change: Callable[[NDArray[Any]], NDArray[Any]], size: tuple[int, int]) -> Logits:
-        scenes = make_scenes(n_images, size=size, random_state=rng.integers(2**31))
+        scenes = make_scenes(n_images, size=size, random_state=int(rng.integers(2**31)))
         images = np.clip(change(scenes.images.astype(np.float64)), 0, 255).astype(np.uint8)
         members = np.stack([_logits(model.predict_proba(images)) for model in models])
         return Logits(name, members[0], scenes.labels, members=members)
@@ -176,4 +176,4 @@ def stored(folder: str | Path | None) -> Logits:
 
 
 def _logits(probabilities: NDArray[Any]) -> NDArray[np.float32]:
-    return np.log(np.maximum(probabilities, _LEAST, dtype=np.float32))
+    return np.asarray(np.log(np.maximum(probabilities, _LEAST, dtype=np.float32)))

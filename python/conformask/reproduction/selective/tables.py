@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from conformask._tables import Table
 from conformask.reproduction.selective.outcomes import UNCALIBRATED, ScalerComparison
@@ -36,7 +36,9 @@ TABLE_2 = {
 }
 
 
-def table_of(caption: str, comparisons: Sequence[ScalerComparison], paper: dict[str, tuple[float, ...]]) -> Table:
+def table_of(
+    caption: str, comparisons: Sequence[ScalerComparison], paper: Mapping[str, tuple[float, ...]]
+) -> Table:
     """Our rows, then the paper's: mean IoU before calibration, and the ECE of images of each method."""
     methods = list(dict.fromkeys([*_METHODS, *(name for each in comparisons for name in each.methods)]))
     rows = [
