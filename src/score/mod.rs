@@ -29,7 +29,7 @@ pub use self::lac::Lac;
 pub use self::lambdas::{Cutoffs, Lambdas};
 pub use self::raps::Raps;
 pub use self::sacp::{Sacp, Settings};
-use self::scan::Scan;
+pub(crate) use self::scan::Scan;
 pub use self::spec::{BaseSpec, Spec};
 use crate::error::Result;
 use crate::maps::{Band, LabelMaps, PlanesMut, ScoreMaps, Scratch, Tile, TileReader};

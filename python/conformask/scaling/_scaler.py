@@ -222,7 +222,12 @@ class Scaler(Calibrator[Any, PixelSample, Fitted]):
             groups=groups,
             volumes=configuration.volumes,
             progress=configuration.progress,
+            around=self._looks_around(configuration),
         )
+
+    def _looks_around(self, configuration: Any) -> bool:
+        """Whether a fit takes features of the surroundings of pixels."""
+        return False
 
     def _add(self, sample: PixelSample) -> Self:
         def add(state: State[PixelSample, Fitted] | None) -> State[PixelSample, Fitted]:
@@ -274,7 +279,6 @@ class Scaler(Calibrator[Any, PixelSample, Fitted]):
             If X is not as described, or K is not that of the fit.
         """
         configuration, fitted = self._current()
-        kernel = self._kernel(configuration, fitted)
 
         def probabilities(scores: Any, first: int) -> NDArray[Any]:
             array = score_array(scores)
@@ -283,7 +287,7 @@ class Scaler(Calibrator[Any, PixelSample, Fitted]):
                     f"X has K = {array.shape[1]} classes, but the scaler was fitted with K = {fitted.n_classes}"
                 )
             out = np.empty(array.shape, np.float64 if array.dtype == np.float64 else np.float32)
-            _core.probabilities(array, kernel, out, first)
+            _core.probabilities(array, self._kernel(configuration, fitted, array, first), out, first)
             return out
 
         return map_images(X, probabilities, configuration.progress, configuration.volumes)
@@ -302,7 +306,10 @@ class Scaler(Calibrator[Any, PixelSample, Fitted]):
         """
         return self.fit(X, y, groups=groups).transform(X)
 
-    def _kernel(self, configuration: Any, fitted: Fitted) -> _core.ScalerMap:
+    def _kernel(
+        self, configuration: Any, fitted: Fitted, scores: NDArray[Any], first: int
+    ) -> _core.ScalerMap:
+        """The map for a batch (n, K, ...), whose first image errors call `first`."""
         centred = getattr(configuration, "center", self._IS_CENTRED)
         return _core.ScalerMap.affine(
             fitted.weight, fitted.bias, centred, configuration.inputs == "probabilities"

@@ -30,7 +30,7 @@ class Case:
     methods: tuple[str, ...]
     data: Callable[[], tuple[NDArray, NDArray]]
     predicted: Callable[[Any, NDArray], NDArray]  # what it predicts, as arrays that compare
-    saved: Mapping[str, Any] = field(default_factory=dict)  # parameters that a file cannot hold, as it can
+    saved: Mapping[str, Any] = field(default_factory=dict)  # of those, what it can be fitted with, and saved
 
     def new(self, **parameters: Any) -> Any:
         return self.kind(**{**self.parameters, **parameters})
@@ -105,6 +105,7 @@ def _scaler(kind: type, other: dict[str, Any], bad: dict[str, list[Any]], learne
         methods=("fit", "partial_fit", "merge", "transform", "fit_transform", "save", "load"),
         data=_logits,
         predicted=lambda scaler, X: scaler.transform(X),
+        saved={"inputs": "logits"},  # what the images are
     )
 
 
@@ -235,10 +236,16 @@ ESTIMATORS = [
         bad={"off_diagonal": _PENALTY, "intercept": _PENALTY},
         learned={"weight_": np.ndarray, "bias_": np.ndarray},
     ),
+    _scaler(
+        cm.MetaCal,
+        other={"mode": "accuracy", "alpha": 0.25, "high": 10.0},
+        bad={"mode": ["both"], "alpha": _LEVELS, "high": ["high", 0.5, -1, True, math.nan]},
+        learned={"threshold_": float, "temperature_": float, "above_": float},
+    ),
 ]
 
 # Those that predict sets at a level.
-PREDICTORS = [case for case in ESTIMATORS if "alpha" in case.other]
+PREDICTORS = [case for case in ESTIMATORS if "predict" in case.methods]
 
 
 def quiet_fit(estimator: Any, X: Any, y: Any) -> Any:

@@ -1,0 +1,108 @@
+"""What scalers have in common whose temperature differs from pixel to pixel."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from conformask import _core
+from conformask.scaling._features import pixel_features
+from conformask.scaling._scaler import Fitted, Scaler
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from conformask.scaling._pixels import Pixels, PixelSample
+
+__all__ = ["Tempered", "TemperedScaler", "identity_map", "tempered_losses", "tempered_solution", "two_parts"]
+
+
+@dataclass(frozen=True, eq=False)
+class Tempered(Fitted):
+    """What gives a pixel its temperature."""
+
+    arrays: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        arrays = {name: array.tolist() for name, array in self.arrays.items()}
+        return {**super().to_json(), "arrays": arrays}
+
+
+def tempered_solution(
+    kept: PixelSample, configuration: Any, nll: float, nll_before: float, **found: Any
+) -> Tempered:
+    """A solution that stands on the logits themselves."""
+    return Tempered(
+        weight=np.ones(1),
+        bias=np.empty(0),
+        nll=nll,
+        nll_before=nll_before,
+        n_images=len(kept.images),
+        n_skipped=kept.n_skipped,
+        n_classes=kept.n_classes,
+        configuration=configuration,
+        **found,
+    )
+
+
+def identity_map(configuration: Any) -> _core.ScalerMap:
+    """The map that changes nothing."""
+    return _core.ScalerMap.affine(np.ones(1), np.empty(0), False, configuration.inputs == "probabilities")
+
+
+def tempered_losses(pixels: Pixels, factors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The log loss of each pixel, times whose logits comes a factor, and its two derivatives by that, (N, 3)."""
+    return _core.tempered_losses(pixels.features, pixels.labels, np.ascontiguousarray(factors, np.float64))
+
+
+def two_parts(pixels: Pixels, share: float, seed: int, who: str) -> NDArray[np.bool_]:
+    """Which pixels are in the first of two parts; an image (group) is in one of them with all of its pixels."""
+    n = len(pixels.ends)
+    if n < 2:
+        raise ValueError(f"{who} needs at least 2 images (groups) with labelled pixels, got {n}")
+    first = np.zeros(n, bool)
+    first[np.random.default_rng(seed).permutation(n)[: min(n - 1, max(1, round(share * n)))]] = True
+    return first[pixels.units()]
+
+
+class TemperedScaler(Scaler):
+    """A scaler that gives each pixel a temperature."""
+
+    _ARRAYS: Mapping[str, int] = {}  # names of `Tempered.arrays`, and how many axes they have
+
+    def _base(
+        self, configuration: Any, fitted: Tempered, scores: NDArray[Any], first: int
+    ) -> _core.ScalerMap:
+        """The map whose logits are tempered."""
+        return identity_map(configuration)
+
+    @abstractmethod
+    def _factors(
+        self, configuration: Any, fitted: Tempered, features: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """One over the temperatures of pixels, by their features (F, ...)."""
+
+    def _kernel(self, configuration: Any, fitted: Any, scores: NDArray[Any], first: int) -> _core.ScalerMap:
+        around = self._looks_around(configuration)
+        factors = np.empty((len(scores), *scores.shape[2:]), np.float32)
+        for i in range(len(scores)):  # one by one: features of many take memory
+            found = pixel_features(scores[i : i + 1], configuration.inputs, first + i, around=around)
+            factors[i] = self._factors(configuration, fitted, found[0])
+        return _core.ScalerMap.tempered(self._base(configuration, fitted, scores, first), factors)
+
+    @classmethod
+    def _solution_from_json(cls, document: dict[str, Any], configuration: Any) -> Tempered:
+        known = super()._solution_from_json(document, configuration)
+        found = document["results"]["arrays"]
+        arrays = {name: np.array(array, np.float64) for name, array in found.items()}
+        if {name: array.ndim for name, array in arrays.items()} != dict(cls._ARRAYS):
+            raise ValueError(f"its arrays are {sorted(arrays)}, not {sorted(cls._ARRAYS)}")
+        if not all(np.isfinite(array).all() for array in arrays.values()):
+            raise ValueError("an array is not finite")
+        if known.weight.tolist() != [1] or known.bias.size:
+            raise ValueError("it stands on another map")
+        return Tempered(**{each.name: getattr(known, each.name) for each in fields(known)}, arrays=arrays)
