@@ -31,7 +31,13 @@ from conformask.losses import BinaryLoss, FalseNegativeLoss, LabelAccuracyLoss, 
 from conformask.profiles import BinnedProfiles, ScoreProfiles, profile
 from conformask.report import CoverageReport, RiskReport
 from conformask.risk_control import ConformalRiskCalibrator
-from conformask.scaling import DirichletScaler, MetaCal, TemperatureScaler, VectorScaler
+from conformask.scaling import (
+    DirichletScaler,
+    LocalTemperatureScaler,
+    MetaCal,
+    TemperatureScaler,
+    VectorScaler,
+)
 from conformask.scores import APS, LAC, RAPS, SACP
 from conformask.threads import get_num_threads, set_num_threads, warn_of_environment
 
@@ -59,6 +65,7 @@ __all__ = [
     "InfeasibleRiskError",
     "InfeasibleRiskWarning",
     "LabelAccuracyLoss",
+    "LocalTemperatureScaler",
     "Membership",
     "MetaCal",
     "MiscoverageLoss",

@@ -5,11 +5,12 @@ own.
 """
 
 from conformask.scaling.dirichlet import DirichletScaler
+from conformask.scaling.local import LocalTemperatureScaler
 from conformask.scaling.meta_cal import MetaCal
 from conformask.scaling.temperature import TemperatureScaler
 from conformask.scaling.vector import VectorScaler
 
-__all__ = ["DirichletScaler", "MetaCal", "TemperatureScaler", "VectorScaler"]
+__all__ = ["DirichletScaler", "LocalTemperatureScaler", "MetaCal", "TemperatureScaler", "VectorScaler"]
 
 
 def __dir__() -> list[str]:

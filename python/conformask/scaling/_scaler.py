@@ -17,6 +17,7 @@ from conformask._calibrator import Calibrator, Parameter, State, one_of, warn_sk
 from conformask._documents import finite_or_text
 from conformask._images import Volumes, map_images
 from conformask._units import known_units
+from conformask.scaling._features import as_image
 from conformask.scaling._likelihood import Likelihood, Penalty, minimise
 from conformask.scaling._pixels import PixelSample, draw
 
@@ -314,6 +315,13 @@ class Scaler(Calibrator[Any, PixelSample, Fitted]):
         return _core.ScalerMap.affine(
             fitted.weight, fitted.bias, centred, configuration.inputs == "probabilities"
         )
+
+    def _logits(self, kept: PixelSample, configuration: Any, fitted: Fitted) -> NDArray[np.float64]:
+        """What softmax is taken of at the pixels that were drawn, up to a constant of each, (K, N)."""
+        image = as_image(kept.values().astype(np.float64))
+        out = np.empty(image.shape)
+        _core.probabilities(image, self._kernel(configuration, fitted, image, 0), out, 0)
+        return np.log(np.maximum(out[0, :, 0], np.finfo(np.float64).tiny))
 
     # Results
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from conformask import _core
-from conformask.scaling._features import pixel_features
+from conformask.scaling._features import as_image, pixel_features
 from conformask.scaling._scaler import Fitted, Scaler
 
 if TYPE_CHECKING:
@@ -72,7 +72,10 @@ def two_parts(pixels: Pixels, share: float, seed: int, who: str) -> NDArray[np.b
 class TemperedScaler(Scaler):
     """A scaler that gives each pixel a temperature."""
 
-    _ARRAYS: Mapping[str, int] = {}  # names of `Tempered.arrays`, and how many axes they have
+    @classmethod
+    def _shapes(cls, configuration: Any, n_classes: int) -> Mapping[str, tuple[int, ...]]:
+        """The names of `Tempered.arrays`, and their shapes."""
+        return {}
 
     def _base(
         self, configuration: Any, fitted: Tempered, scores: NDArray[Any], first: int
@@ -94,13 +97,25 @@ class TemperedScaler(Scaler):
             factors[i] = self._factors(configuration, fitted, found[0])
         return _core.ScalerMap.tempered(self._base(configuration, fitted, scores, first), factors)
 
+    def _drawn_features(self, kept: PixelSample, configuration: Any) -> NDArray[np.float32]:
+        """Features (F, N) of the pixels that were drawn."""
+        if self._looks_around(configuration):
+            return kept.features()
+        image = as_image(kept.values())
+        return pixel_features(image, configuration.inputs, 0, around=False)[0, :, 0]
+
+    def _logits(self, kept: PixelSample, configuration: Any, fitted: Any) -> NDArray[np.float64]:
+        logits = kept.pixels(configuration.inputs, centred=True).features
+        return logits * self._factors(configuration, fitted, self._drawn_features(kept, configuration))
+
     @classmethod
     def _solution_from_json(cls, document: dict[str, Any], configuration: Any) -> Tempered:
         known = super()._solution_from_json(document, configuration)
         found = document["results"]["arrays"]
         arrays = {name: np.array(array, np.float64) for name, array in found.items()}
-        if {name: array.ndim for name, array in arrays.items()} != dict(cls._ARRAYS):
-            raise ValueError(f"its arrays are {sorted(arrays)}, not {sorted(cls._ARRAYS)}")
+        shapes = dict(cls._shapes(configuration, known.n_classes))
+        if {name: array.shape for name, array in arrays.items()} != shapes:
+            raise ValueError(f"its arrays are not {sorted(shapes)}, or of other shapes")
         if not all(np.isfinite(array).all() for array in arrays.values()):
             raise ValueError("an array is not finite")
         if known.weight.tolist() != [1] or known.bias.size:

@@ -12,7 +12,7 @@ import numpy as np
 from conformask import _core
 from conformask._calibrator import Parameter, number, one_of
 from conformask._exact import as_fraction, check_alpha
-from conformask.scaling._features import ENTROPY, as_image, pixel_features
+from conformask.scaling._features import ENTROPY
 from conformask.scaling._likelihood import Likelihood
 from conformask.scaling._scaler import PARAMETERS, Configuration
 from conformask.scaling._tempered import (
@@ -162,7 +162,7 @@ class MetaCal(TemperedScaler):
 
     def _find(self, kept: PixelSample, configuration: _Configuration) -> Tempered:
         pixels, values = kept.pixels(configuration.inputs, centred=True), kept.values()
-        entropies = pixel_features(as_image(values), configuration.inputs, 0, around=False)[0, ENTROPY, 0]
+        entropies = self._drawn_features(kept, configuration)[ENTROPY]
         right = values.argmax(axis=1) == pixels.labels
         first = two_parts(pixels, _SHARE, configuration.random_state, "MetaCal")
         threshold = _THRESHOLDS[configuration.mode](

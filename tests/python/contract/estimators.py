@@ -242,6 +242,17 @@ ESTIMATORS = [
         bad={"mode": ["both"], "alpha": _LEVELS, "high": ["high", 0.5, -1, True, math.nan]},
         learned={"threshold_": float, "temperature_": float, "above_": float},
     ),
+    _scaler(
+        cm.LocalTemperatureScaler,
+        other={"ridge": 0.5},
+        bad={"ridge": _PENALTY},
+        learned={
+            "theta_": np.ndarray,
+            "standard_errors_": np.ndarray,
+            "feature_names_": tuple,
+            "temperature_": float,
+        },
+    ),
 ]
 
 # Those that predict sets at a level.
