@@ -35,6 +35,7 @@ from conformask.scaling import (
     DirichletScaler,
     LocalTemperatureScaler,
     MetaCal,
+    SelectiveScaler,
     TemperatureScaler,
     VectorScaler,
 )
@@ -71,6 +72,7 @@ __all__ = [
     "MiscoverageLoss",
     "RiskReport",
     "ScoreProfiles",
+    "SelectiveScaler",
     "TemperatureScaler",
     "VectorScaler",
     "__version__",

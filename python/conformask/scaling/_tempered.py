@@ -89,20 +89,30 @@ class TemperedScaler(Scaler):
     ) -> NDArray[np.float32]:
         """One over the temperatures of pixels, by their features (F, ...)."""
 
-    def _kernel(self, configuration: Any, fitted: Any, scores: NDArray[Any], first: int) -> _core.ScalerMap:
+    def _seen(self, configuration: Any, image: NDArray[Any], index: int) -> NDArray[np.float32]:
+        """What is looked at of an image (1, K, ...): features (1, F, ...)."""
         around = self._looks_around(configuration)
+        return pixel_features(image, configuration.inputs, index, around=around)
+
+    def _kernel(self, configuration: Any, fitted: Any, scores: NDArray[Any], first: int) -> _core.ScalerMap:
         factors = np.empty((len(scores), *scores.shape[2:]), np.float32)
         for i in range(len(scores)):  # one by one: features of many take memory
-            found = pixel_features(scores[i : i + 1], configuration.inputs, first + i, around=around)
-            factors[i] = self._factors(configuration, fitted, found[0])
+            seen = self._seen(configuration, scores[i : i + 1], first + i)
+            factors[i] = self._factors(configuration, fitted, seen[0])
         return _core.ScalerMap.tempered(self._base(configuration, fitted, scores, first), factors)
+
+    def _array(self, name: str) -> NDArray[np.float64]:
+        solution = self._current()[1]
+        assert isinstance(solution, Tempered)
+        array: NDArray[np.float64] = solution.arrays[name].copy()
+        return array
 
     def _drawn_features(self, kept: PixelSample, configuration: Any) -> NDArray[np.float32]:
         """Features (F, N) of the pixels that were drawn."""
         if self._looks_around(configuration):
             return kept.features()
-        image = as_image(kept.values())
-        return pixel_features(image, configuration.inputs, 0, around=False)[0, :, 0]
+        found: NDArray[np.float32] = self._seen(configuration, as_image(kept.values()), 0)[0, :, 0]
+        return found
 
     def _logits(self, kept: PixelSample, configuration: Any, fitted: Any) -> NDArray[np.float64]:
         logits = kept.pixels(configuration.inputs, centred=True).features

@@ -172,12 +172,12 @@ class LocalTemperatureScaler(TemperedScaler):
     @property
     def theta_(self) -> NDArray[np.float64]:
         """The weights of the features."""
-        return self._current()[1].arrays["theta"].copy()  # type: ignore[attr-defined, no-any-return]
+        return self._array("theta")
 
     @property
     def standard_errors_(self) -> NDArray[np.float64]:
         """Their standard errors."""
-        return self._current()[1].arrays["standard_errors"].copy()  # type: ignore[attr-defined, no-any-return]
+        return self._array("standard_errors")
 
     @property
     def feature_names_(self) -> tuple[str, ...]:
@@ -220,7 +220,8 @@ class _Objective:
         factors = np.exp(-np.clip(exponents, -_MOST, _MOST))
         losses, slopes, bends = tempered_losses(self._pixels, factors).T
         by_exponent = -factors * slopes * inside, (factors**2 * bends + factors * slopes) * inside
-        return self._pixels.weights * np.stack([losses, *by_exponent])
+        weighted: NDArray[np.float64] = self._pixels.weights * np.stack([losses, *by_exponent])
+        return weighted
 
     def loss(self, theta: NDArray[np.float64]) -> float:
         """Without the penalty."""
@@ -243,4 +244,5 @@ class _Objective:
         starts = np.append(0, self._pixels.ends[:-1].astype(np.intp))
         added = np.add.reduceat(self._rows * self._derivatives(theta)[1], starts, axis=1)
         inverse = np.linalg.pinv(self.hessian(theta), hermitian=True)
-        return np.sqrt(np.maximum(np.diag(inverse @ (added @ added.T) @ inverse), 0))
+        variances = np.diag(inverse @ (added @ added.T) @ inverse)
+        return np.sqrt(np.maximum(variances, 0.0))

@@ -74,7 +74,13 @@ def _logits() -> tuple[NDArray, NDArray]:
     return np.log(X.clip(1e-6)) * np.linspace(0.5, 3, X.shape[1], dtype=X.dtype)[:, np.newaxis, np.newaxis], y
 
 
-def _scaler(kind: type, other: dict[str, Any], bad: dict[str, list[Any]], learned: dict[str, type]) -> Case:
+def _scaler(
+    kind: type,
+    other: dict[str, Any],
+    bad: dict[str, list[Any]],
+    learned: dict[str, type],
+    of_images: tuple[str, ...] = (),
+) -> Case:
     """A map from logits to probabilities; `other` and `bad` are of the parameters that others have not."""
     common = {
         "inputs": "probabilities",
@@ -97,8 +103,8 @@ def _scaler(kind: type, other: dict[str, Any], bad: dict[str, list[Any]], learne
             **{name: _COMMON[name] for name in ("ignore_index", "volumes", "progress")},
         },
         stale={
-            "images": ["inputs", "ignore_index", "n_pixels", "random_state"],
-            "result": list(other),
+            "images": [*of_images, "inputs", "ignore_index", "n_pixels", "random_state"],
+            "result": [name for name in other if name not in of_images],
             "nothing": ["volumes", "progress"],
         },
         learned={**learned, **numbers},
@@ -252,6 +258,31 @@ ESTIMATORS = [
             "feature_names_": tuple,
             "temperature_": float,
         },
+    ),
+    _scaler(
+        cm.SelectiveScaler,
+        other={
+            "features": "probs",
+            "hidden": (),
+            "T1": 3.0,
+            "T2": 0.75,
+            "threshold": 0.75,
+            "base": "temperature",
+            "blend": True,
+            "objective": "ece_image",
+        },
+        bad={
+            "features": ["colours"],
+            "hidden": ["abc", (0,), (1.5,), 3],
+            "T1": ["high", 0, -1, True, math.nan],
+            "T2": ["low", 0, True],
+            "threshold": [-0.1, 1.5, "x"],
+            "base": ["isotonic", 3],
+            "blend": ["yes"],
+            "objective": ["loss"],
+        },
+        learned={"T1_": float, "T2_": float, "selector_recall_": float, "selector_precision_": float},
+        of_images=("features", "base"),
     ),
 ]
 
