@@ -32,7 +32,14 @@ from conformask.losses import BinaryLoss, FalseNegativeLoss, LabelAccuracyLoss, 
 from conformask.profiles import BinnedProfiles, ScoreProfiles, profile
 from conformask.report import CoverageReport, RiskReport
 from conformask.risk_control import ConformalRiskCalibrator
-from conformask.scaling import DirichletScaler, TemperatureScaler, VectorScaler
+from conformask.scaling import (
+    DirichletScaler,
+    LocalTemperatureScaler,
+    MetaCal,
+    SelectiveScaler,
+    TemperatureScaler,
+    VectorScaler,
+)
 from conformask.scores import APS, LAC, RAPS, SACP
 from conformask.threads import get_num_threads, set_num_threads, warn_of_environment
 
@@ -60,10 +67,13 @@ __all__ = [
     "InfeasibleRiskError",
     "InfeasibleRiskWarning",
     "LabelAccuracyLoss",
+    "LocalTemperatureScaler",
     "Membership",
+    "MetaCal",
     "MiscoverageLoss",
     "RiskReport",
     "ScoreProfiles",
+    "SelectiveScaler",
     "SharedImagesWarning",
     "TemperatureScaler",
     "VectorScaler",

@@ -40,6 +40,7 @@ __all__ = [
     "mask_coverage",
     "most_threads",
     "pairwise_correlation",
+    "pixel_features",
     "probabilities",
     "repeats_between",
     "repeats_within",
@@ -47,6 +48,7 @@ __all__ = [
     "set_num_threads",
     "set_size",
     "smallest_probability",
+    "tempered_losses",
     "threshold",
     "true_label_scores",
     "truncated_svd",
@@ -184,6 +186,10 @@ class ScalerMap:
     def affine(
         weight: NDArray[np.float64], bias: NDArray[np.float64], is_centred: bool, of_probabilities: bool
     ) -> ScalerMap: ...
+    @staticmethod
+    def tempered(base: ScalerMap, factors: NDArray[np.float32]) -> ScalerMap: ...
+    @staticmethod
+    def blended(base: ScalerMap, factors: tuple[float, float], shares: NDArray[np.float32]) -> ScalerMap: ...
 
 @final
 class ExactProfile:
@@ -289,7 +295,7 @@ def calibration_counts(
 ]: ...
 def draw_pixels(
     x: _Scores, y: _Labels, ignore_index: int | None, n_pixels: int, seed: int, first_image: int
-) -> list[tuple[NDArray[np.floating[Any]], NDArray[np.uint16], int, int]]: ...
+) -> list[tuple[NDArray[np.floating[Any]], NDArray[np.uint16], int, int, NDArray[np.uint64]]]: ...
 def log_loss_gradients(
     features: NDArray[np.float64],
     labels: NDArray[np.uint16],
@@ -308,9 +314,15 @@ def log_loss_hessian_products(
     weight_direction: NDArray[np.float64],
     bias_direction: NDArray[np.float64],
 ) -> NDArray[np.float64]: ...
+def pixel_features(
+    x: _Scores, inputs: str | ScalerMap, out: NDArray[np.float32], first_image: int
+) -> None: ...
 def probabilities(
     x: _Scores, inputs: str | ScalerMap, out: NDArray[np.floating[Any]], first_image: int
 ) -> None: ...
+def tempered_losses(
+    logits: NDArray[np.float64], labels: NDArray[np.uint16], factors: NDArray[np.float64]
+) -> NDArray[np.float64]: ...
 def sample_masks(masks: NDArray[np.bool_], key: int, out: NDArray[Any]) -> None: ...
 def weighted_quantile(
     values: NDArray[np.float64],

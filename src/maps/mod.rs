@@ -291,6 +291,13 @@ fn pieces<A, D: Dimension>(
     })
 }
 
+/// The place in `[0, len)` that a mirror at both borders shows at `index`.
+pub(crate) fn mirrored(index: isize, len: usize) -> usize {
+    let period = 2 * len as isize;
+    let index = index.rem_euclid(period);
+    index.min(period - 1 - index) as usize
+}
+
 /// Cuts a run of pixels at the ends of rows: (row, columns, offset in the run).
 pub(crate) fn rows(
     pixels: &Range<usize>,

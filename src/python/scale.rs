@@ -2,7 +2,7 @@
 
 use numpy::ndarray::Array2;
 use numpy::{
-    Element, PyArray1, PyArray2, PyReadonlyArray1, PyReadonlyArray2, PyReadwriteArrayDyn,
+    Element, PyArray1, PyArray2, PyReadonlyArray1, PyReadonlyArray2, PyReadonlyArrayDyn, PyReadwriteArrayDyn,
     PyUntypedArrayMethods,
 };
 use pyo3::exceptions::PyValueError;
@@ -11,13 +11,17 @@ use pyo3::prelude::*;
 use super::arrays::{Labels, Maps, Scores, check_shape, inputs_of, masks_mut, with_maps};
 use super::run::{run, run_if_long};
 use crate::maps::{Inputs, ScoreMaps};
+use crate::memory;
 use crate::num::real::Real;
 use crate::scale::apply::{self, Features};
 use crate::scale::draw;
+use crate::scale::features::{self, N_ALONE, N_AROUND};
 use crate::scale::objective::{self, Linear, Pixels};
+use crate::scale::tempered::{self, Base, Blended, Field, Tempered};
 
-/// Numbers `(m, K)` and labels `(m,)` of the drawn pixels of an image, its labelled pixels, and a hash of its labels.
-type Drawn<'py> = (Bound<'py, PyAny>, Bound<'py, PyArray1<u16>>, u64, u64);
+/// Numbers `(m, K)` and labels `(m,)` of the drawn pixels of an image, its labelled pixels, a hash of its labels, and where
+/// the drawn pixels lie `(m,)`.
+type Drawn<'py> = (Bound<'py, PyAny>, Bound<'py, PyArray1<u16>>, u64, u64, Bound<'py, PyArray1<u64>>);
 
 /// Draws at most `n_pixels` labelled pixels from each image.
 #[pyfunction]
@@ -42,7 +46,8 @@ fn as_arrays<R: Real + Element>(py: Python<'_>, image: draw::Drawn<R>, n_classes
     let values =
         Array2::from_shape_vec((image.labels.len(), n_classes), image.values).expect("K numbers each");
     let labels = PyArray1::from_vec(py, image.labels);
-    (PyArray2::from_owned_array(py, values).into_any(), labels, image.n_valid, image.hash)
+    let positions = PyArray1::from_vec(py, image.positions);
+    (PyArray2::from_owned_array(py, values).into_any(), labels, image.n_valid, image.hash, positions)
 }
 
 /// A fitted map in front of a score: probabilities are made as logits are read.
@@ -52,7 +57,39 @@ pub struct ScalerMap(Kind);
 enum Kind {
     /// See [`apply::Affine`].
     Affine { weight: Vec<f64>, bias: Vec<f64>, features: Features },
+    /// See [`tempered::Tempered`].
+    Tempered { base: Py<ScalerMap>, factors: PixelNumbers },
+    /// See [`tempered::Blended`].
+    Blended { base: Py<ScalerMap>, factors: [f64; 2], shares: PixelNumbers },
 }
+
+/// A number for each pixel of a batch.
+struct PixelNumbers {
+    values: Vec<f32>,
+    shape: Vec<usize>,
+}
+
+impl PixelNumbers {
+    fn copied(py: Python<'_>, array: &PyReadonlyArrayDyn<'_, f32>) -> PyResult<Self> {
+        let shape = array.shape().to_vec();
+        let flat = array.as_array();
+        let flat = flat.to_shape(flat.len()).map_err(|_| PyValueError::new_err("not C-contiguous"))?;
+        let values = run_if_long(py, flat.len(), |cancel| memory::copied(&flat.view(), WHAT, cancel))?;
+        Ok(Self { values, shape })
+    }
+
+    /// Whether they are those of the images.
+    fn fits<R: Real>(&self, maps: &ScoreMaps<'_, R>) -> bool {
+        let [n, d, h, w] = maps.label_space().shape;
+        self.shape == if maps.grid().is_volume { vec![n, d, h, w] } else { vec![n, h, w] }
+    }
+
+    fn field(&self) -> Field<'_> {
+        Field { values: &self.values, n_pixels: self.shape[1..].iter().product() }
+    }
+}
+
+const WHAT: &str = "a number for each pixel";
 
 #[pymethods]
 impl ScalerMap {
@@ -73,26 +110,80 @@ impl ScalerMap {
         let (weight, bias) = (weight.as_array().to_vec(), bias.as_array().to_vec());
         Self(Kind::Affine { weight, bias, features })
     }
+
+    /// Softmax of what softmax is taken of in `base`, times `factors` (n, ...) of the pixels of a batch. The most probable
+    /// class stays what it is.
+    #[staticmethod]
+    fn tempered(base: Bound<'_, Self>, factors: PyReadonlyArrayDyn<'_, f32>) -> PyResult<Self> {
+        let factors = PixelNumbers::copied(base.py(), &factors)?;
+        Ok(Self(Kind::Tempered { base: base.unbind(), factors }))
+    }
+
+    /// The blend of two temperatures: `shares` (n, ...) of the softmax with the first factor, the rest with the second.
+    #[staticmethod]
+    fn blended(
+        base: Bound<'_, Self>,
+        factors: [f64; 2],
+        shares: PyReadonlyArrayDyn<'_, f32>,
+    ) -> PyResult<Self> {
+        let shares = PixelNumbers::copied(base.py(), &shares)?;
+        Ok(Self(Kind::Blended { base: base.unbind(), factors, shares }))
+    }
 }
 
 impl ScalerMap {
     /// What it makes probabilities of.
     fn takes(&self) -> Inputs {
-        let Kind::Affine { features, .. } = &self.0;
-        if *features == Features::Logarithms { Inputs::Probabilities } else { Inputs::Logits }
+        match &self.0 {
+            Kind::Affine { features: Features::Logarithms, .. } => Inputs::Probabilities,
+            Kind::Affine { .. } => Inputs::Logits,
+            Kind::Tempered { base, .. } | Kind::Blended { base, .. } => base.get().takes(),
+        }
     }
 
     fn fits<R: Real>(&self, maps: &ScoreMaps<'_, R>) -> bool {
-        let (Kind::Affine { weight, bias, .. }, n_classes) = (&self.0, maps.n_classes());
-        [1, n_classes, n_classes * n_classes].contains(&weight.len()) && [0, n_classes].contains(&bias.len())
+        let n_classes = maps.n_classes();
+        match &self.0 {
+            Kind::Affine { weight, bias, .. } => {
+                [1, n_classes, n_classes * n_classes].contains(&weight.len())
+                    && [0, n_classes].contains(&bias.len())
+            }
+            Kind::Tempered { base, factors: values } | Kind::Blended { base, shares: values, .. } => {
+                values.fits(maps) && base.get().fits(maps)
+            }
+        }
     }
 
     fn in_front_of<'a, R: Real>(&'a self, maps: ScoreMaps<'a, R>) -> PyResult<ScoreMaps<'a, R>> {
         if !self.fits(&maps) {
             return Err(PyValueError::new_err("the map of a scaler was made for another shape"));
         }
-        let Kind::Affine { weight, bias, features } = &self.0;
-        Ok(maps.with_transform(apply::Affine::new(weight, bias, *features)))
+        Ok(match &self.0 {
+            Kind::Affine { weight, bias, features } => {
+                maps.with_transform(apply::Affine::new(weight, bias, *features))
+            }
+            Kind::Tempered { base, factors } => {
+                maps.with_transform(Tempered { base: base.get().base(), factors: factors.field() })
+            }
+            Kind::Blended { base, factors, shares } => maps.with_transform(Blended {
+                base: base.get().base(),
+                factors: *factors,
+                shares: shares.field(),
+            }),
+        })
+    }
+
+    /// What gives logits to another map.
+    fn base<'a, R: Real>(&'a self) -> Box<dyn Base<R> + 'a> {
+        match &self.0 {
+            Kind::Affine { weight, bias, features } => Box::new(apply::Affine::new(weight, bias, *features)),
+            Kind::Tempered { base, factors } => {
+                Box::new(Tempered { base: base.get().base(), factors: factors.field() })
+            }
+            Kind::Blended { base, factors, shares } => {
+                Box::new(Blended { base: base.get().base(), factors: *factors, shares: shares.field() })
+            }
+        }
     }
 }
 
@@ -125,6 +216,30 @@ pub fn probabilities<'py>(
         Maps::Single(maps) => write(&scores, &maps, out.extract::<PyReadwriteArrayDyn<'_, f32>>()?),
         Maps::Double(maps) => write(&scores, &maps, out.extract::<PyReadwriteArrayDyn<'_, f64>>()?),
     }
+}
+
+/// Writes features of pixels into `out`, float32 (n, F, ...): the first are those of pixels alone; the others, of their
+/// surroundings, may be left out.
+#[pyfunction]
+pub fn pixel_features<'py>(
+    x: &Bound<'py, PyAny>,
+    inputs: &Bound<'py, PyAny>,
+    mut out: PyReadwriteArrayDyn<'py, f32>,
+    first_image: usize,
+) -> PyResult<()> {
+    let scores = Scores::new(x)?;
+    check_shape(&scores, |axis| axis != 1, &without(out.shape(), 1))?;
+    if !matches!(out.shape().get(1), Some(&n) if n == N_ALONE || n == N_ALONE + N_AROUND) {
+        return Err(PyValueError::new_err("out must have a plane for each feature"));
+    }
+    with_maps!(maps_of(&scores, inputs, first_image)?, |maps| {
+        let out = masks_mut(&mut out)?;
+        run(x.py(), |cancel| features::features(maps, out, cancel))
+    })
+}
+
+fn without(shape: &[usize], axis: usize) -> Vec<usize> {
+    shape.iter().enumerate().filter(|&(i, _)| i != axis).map(|(_, &len)| len).collect()
 }
 
 fn write<R: Real + Element>(
@@ -221,4 +336,26 @@ pub fn log_loss_hessian_products<'py>(
         objective::hessian_products(&pixels, ends, &map, &direction, cancel)
     })?;
     Ok(PyArray2::from_owned_array(py, sums))
+}
+
+/// The log loss of softmax(s u) of each pixel, `u` being (K, N) and `s` (N,), and its derivatives by s, `(N, 3)`.
+#[pyfunction]
+pub fn tempered_losses<'py>(
+    py: Python<'py>,
+    logits: PyReadonlyArray2<'py, f64>,
+    labels: PyReadonlyArray1<'py, u16>,
+    factors: PyReadonlyArray1<'py, f64>,
+) -> PyResult<Bound<'py, PyArray2<f64>>> {
+    let (view, labels, factors) = (logits.as_array(), labels.as_slice()?, factors.as_slice()?);
+    let (n_classes, n_pixels) = view.dim();
+    let fits = n_classes > 0
+        && labels.len() == n_pixels
+        && factors.len() == n_pixels
+        && labels.iter().all(|&label| usize::from(label) < n_classes)
+        && logits.is_c_contiguous();
+    if !fits {
+        return Err(PyValueError::new_err("logits (K, N), labels and factors (N,) do not fit"));
+    }
+    let losses = run_if_long(py, view.len(), |cancel| tempered::losses(&view, labels, factors, cancel))?;
+    Ok(PyArray2::from_owned_array(py, losses))
 }

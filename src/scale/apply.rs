@@ -41,8 +41,13 @@ impl<R: Real> Affine<R> {
         Self { weight: rounded(weight), bias: rounded(bias), features }
     }
 
+    /// Whether classes are ranked as in what is given.
+    pub(super) fn keeps_order(&self) -> bool {
+        self.weight.len() == 1 && self.weight[0] > R::zero() && self.bias.is_empty()
+    }
+
     /// `W u + b` of a tile, plane after plane.
-    fn planes(&self, given: &Tile<'_, R>, buffers: &mut PixelBuffers<R>) -> Vec<R> {
+    pub(super) fn planes(&self, given: &Tile<'_, R>, buffers: &mut PixelBuffers<R>) -> Vec<R> {
         let (n_classes, len) = (given.n_classes(), given.len());
         let mut planes: Vec<R> =
             (0..n_classes).flat_map(|class| given.plane(class).iter().copied()).collect();
@@ -108,11 +113,12 @@ pub fn probabilities<R: Real>(
             let tile = reader.read(pixels.clone());
             work.sums.clear();
             work.sums.resize(tile.len(), R::zero());
+            let mut signs = R::Bits::default();
             for (class, mut out) in out.rows_mut().into_iter().enumerate() {
                 let out = out.as_slice_mut().expect("the pixels of a class are contiguous");
-                copy_and_add(tile.plane(class), out, &mut work.sums);
+                signs |= copy_and_add(tile.plane(class), out, &mut work.sums);
             }
-            check(&tile, &work.sums, R::Bits::default(), None, &maps.place(band.image, pixels))?;
+            check(&tile, &work.sums, signs, None, &maps.place(band.image, pixels))?;
         }
         Ok(())
     })
@@ -125,11 +131,14 @@ struct Work<R> {
 }
 
 #[apply(vectorised!)]
-fn copy_and_add<R: Real>(plane: &[R], out: &mut [R], sums: &mut [R]) {
+fn copy_and_add<R: Real>(plane: &[R], out: &mut [R], sums: &mut [R]) -> R::Bits {
+    let mut signs = R::Bits::default();
     for ((&p, out), sum) in plane.iter().zip(out).zip(sums) {
+        signs |= p.bits();
         *out = p;
         *sum += p;
     }
+    signs
 }
 
 #[apply(vectorised!)]

@@ -20,6 +20,8 @@ pub struct Drawn<R> {
     pub values: Vec<R>,
     /// The label of each.
     pub labels: Vec<u16>,
+    /// Where each lies in the image, row by row.
+    pub positions: Vec<u64>,
     /// Labelled pixels of the image.
     pub n_valid: u64,
     /// The same for images of the same labels; 0 if all labels of the image are one.
@@ -49,6 +51,7 @@ pub fn draw<R: Real>(
     let add = |drawn: &mut Drawn<R>, more: Drawn<R>| {
         drawn.values.extend(more.values);
         drawn.labels.extend(more.labels);
+        drawn.positions.extend(more.positions);
     };
     fold_images(maps, cancel, gather, add)
 }
@@ -139,8 +142,13 @@ fn gather<R: Real>(
     work: &mut Work<R>,
     cancel: &Cancel,
 ) -> Result<Drawn<R>> {
-    let mut found =
-        Drawn { values: Vec::new(), labels: Vec::new(), n_valid: chosen.n_valid(), hash: chosen.hash };
+    let mut found = Drawn {
+        values: Vec::new(),
+        labels: Vec::new(),
+        positions: Vec::new(),
+        n_valid: chosen.n_valid(),
+        hash: chosen.hash,
+    };
     labels.read(band.image, band.pixels.clone(), &mut work.codes)?;
     let mut rank = chosen.before[band.pixels.start / crate::maps::BAND];
     let mut wanted = chosen.from(rank).peekable();
@@ -172,6 +180,7 @@ fn gather<R: Real>(
                     found.values.push(value);
                 }
                 memory::push(&mut found.labels, code as u16, WHAT)?;
+                memory::push(&mut found.positions, (pixels.start + j) as u64, WHAT)?;
             }
             rank += 1;
         }

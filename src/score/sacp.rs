@@ -20,7 +20,7 @@ use ndarray::ArrayViewMut2;
 
 use super::{Activations, Coding, Cutoffs, Lac, Loaded, Score, Spot, ValueBuffers, Values, Visit, Work};
 use crate::error::Result;
-use crate::maps::{Band, PlanesMut, Tile, TileReader, padded};
+use crate::maps::{Band, PlanesMut, Tile, TileReader, mirrored, padded};
 use crate::memory;
 use crate::num::real::Real;
 use crate::place::Grid;
@@ -275,13 +275,6 @@ impl<R: Real> Rows<R> {
     fn tile(&self, first: usize, len: usize) -> Tile<'_, R> {
         Tile::new(&self.blended[first..], padded(BLOCK * self.width), len, self.n_classes).trusted()
     }
-}
-
-/// The place in `[0, len)` that a mirror at both borders shows at `index`.
-fn mirrored(index: isize, len: usize) -> usize {
-    let period = 2 * len as isize;
-    let index = index.rem_euclid(period);
-    index.min(period - 1 - index) as usize
 }
 
 /// `own * S + mean * (sum over the window)`, at most `limit`.

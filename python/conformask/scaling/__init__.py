@@ -5,10 +5,20 @@ own.
 """
 
 from conformask.scaling.dirichlet import DirichletScaler
+from conformask.scaling.local import LocalTemperatureScaler
+from conformask.scaling.meta_cal import MetaCal
+from conformask.scaling.selective import SelectiveScaler
 from conformask.scaling.temperature import TemperatureScaler
 from conformask.scaling.vector import VectorScaler
 
-__all__ = ["DirichletScaler", "TemperatureScaler", "VectorScaler"]
+__all__ = [
+    "DirichletScaler",
+    "LocalTemperatureScaler",
+    "MetaCal",
+    "SelectiveScaler",
+    "TemperatureScaler",
+    "VectorScaler",
+]
 
 
 def __dir__() -> list[str]:

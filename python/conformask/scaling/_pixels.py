@@ -13,6 +13,7 @@ from conformask import _core
 from conformask._arrays import label_array, score_array, warn_of_shares
 from conformask._images import SCORES, Volumes, not_empty, walk
 from conformask._units import check_groups
+from conformask.scaling._features import pixel_features
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -32,10 +33,13 @@ class Drawn:
     n_valid: int
     hash: int  # of all its labels; 0 if they are one
     group: int | str | None
+    features: NDArray[np.float32] | None = None  # (m, F), where the surroundings of pixels are looked at
 
     def __post_init__(self) -> None:
         digest = hashlib.blake2b(self.values.tobytes(), digest_size=16)
         digest.update(self.labels.tobytes())
+        if self.features is not None:
+            digest.update(self.features.tobytes())
         object.__setattr__(self, "key", (digest.digest(), self.n_valid))
 
     key: Any = (
@@ -51,6 +55,22 @@ class Pixels(NamedTuple):
     weights: NDArray[np.float64]  # (N,), which sum to 1: a labelled pixel counts as any other
     ends: NDArray[np.uintp]  # where the pixels of each image (group) end
     n_valid: int  # labelled pixels of the images that they were drawn from
+
+    def units(self) -> NDArray[np.intp]:
+        """The index of each pixel's image (group), (N,)."""
+        return np.searchsorted(self.ends, np.arange(len(self.labels)), side="right")
+
+    def only(self, chosen: NDArray[np.bool_]) -> Pixels:
+        """Some of them, of which there must be one; images (groups) without are left out."""
+        weights = self.weights[chosen]
+        counts = np.bincount(self.units()[chosen], minlength=len(self.ends))
+        return Pixels(
+            np.ascontiguousarray(self.features[:, chosen]),
+            self.labels[chosen],
+            weights / weights.sum(),
+            np.cumsum(counts[counts > 0]).astype(np.uintp),
+            self.n_valid,
+        )
 
 
 class PixelSample:
@@ -78,11 +98,20 @@ class PixelSample:
             )
         return list(members.values())
 
+    def values(self) -> NDArray[Any]:
+        """What the model gave for each pixel, (N, K), image after image of :meth:`units`."""
+        return np.concatenate([image.values for unit in self.units() for image in unit])
+
+    def features(self) -> NDArray[np.float32]:
+        """The features of each pixel and its surroundings, (F, N)."""
+        found = [image.features for unit in self.units() for image in unit]
+        return np.ascontiguousarray(np.concatenate([each for each in found if each is not None]).T)
+
     def pixels(self, inputs: str, *, centred: bool) -> Pixels:
         """Logits of all pixels, or the logarithms of their softmax."""
         units = self.units()
         images = [image for unit in units for image in unit]
-        values = np.concatenate([image.values for image in images]).astype(np.float64)
+        values = self.values().astype(np.float64)
         if inputs == "probabilities":
             np.log(np.maximum(values, LEAST, out=values), out=values)
         if centred:
@@ -112,9 +141,11 @@ def draw(
     groups: ArrayLike | None,
     volumes: Volumes,
     progress: bool | str,
+    around: bool = False,
 ) -> PixelSample:
-    """At most so many labelled pixels of each image."""
+    """At most so many labelled pixels of each image; with `around`, their features and those of their surroundings."""
     found: list[Any] = []
+    features: list[NDArray[np.float32] | None] = []
     n_classes = 0
     for scores, labels, first in not_empty(walk(X, y, SCORES, progress, volumes=volumes), "X"):
         if n_classes and scores.shape[1] != n_classes:
@@ -122,14 +153,44 @@ def draw(
                 f"X has K = {scores.shape[1]} classes in image {first}, but K = {n_classes} before"
             )
         array = score_array(scores)
-        found += _core.draw_pixels(array, label_array(labels), ignore_index, n_pixels, seed, first)
+        drawn = _core.draw_pixels(array, label_array(labels), ignore_index, n_pixels, seed, first)
+        found += drawn
+        for i, (values, _, n_valid, _, positions) in enumerate(drawn):
+            if inputs == "probabilities":
+                _check_shares(values, positions, array.shape[2:], first + i)
+            looked = around and n_valid > 0
+            features.append(_features_at(array[i : i + 1], inputs, first + i, positions) if looked else None)
         if not n_classes:
             warn_of_shares(scores[0], inputs)
         n_classes = array.shape[1]
     names = check_groups(groups, len(found))
     images = [
-        Drawn(values, drawn, n_valid, label_hash, None if names is None else names[i])
-        for i, (values, drawn, n_valid, label_hash) in enumerate(found)
+        Drawn(values, labels, n_valid, label_hash, None if names is None else names[i], features[i])
+        for i, (values, labels, n_valid, label_hash, *_) in enumerate(found)
         if n_valid
     ]
     return PixelSample(images, n_classes, len(found) - len(images))
+
+
+def _check_shares(
+    values: NDArray[Any], positions: NDArray[np.uint64], shape: tuple[int, ...], index: int
+) -> None:
+    """Refuses pixels (m, K) of an image that are no probabilities."""
+    sums = values.sum(axis=1, dtype=np.float64)
+    off = abs(sums - 1) > _core.SUM_TOLERANCE + _core.SUM_SLACK
+    bad = off | (values < 0).any(axis=1)
+    if bad.any():
+        j = int(bad.argmax())
+        pixel = tuple(map(int, np.unravel_index(int(positions[j]), shape)))
+        raise ValueError(
+            f"X must hold probabilities, but in image {index} they sum to {sums[j]:.6g} at pixel {pixel}, the least is "
+            f"{values[j].min():.6g}; if these are logits, say inputs='logits'"
+        )
+
+
+def _features_at(
+    image: NDArray[Any], inputs: str, index: int, positions: NDArray[np.uint64]
+) -> NDArray[np.float32]:
+    """Features of some pixels of one image (1, K, ...), (m, F)."""
+    planes = pixel_features(image, inputs, index, around=True)
+    return np.ascontiguousarray(planes.reshape(planes.shape[1], -1)[:, positions].T)

@@ -20,6 +20,7 @@ from conformask._transforms import ScoreTransform, Transformer
 from conformask._units import known_units
 from conformask._warnings import warn_caller
 from conformask.exceptions import SharedImagesWarning
+from conformask.scaling._features import as_image
 from conformask.scaling._likelihood import Likelihood, Penalty, minimise
 from conformask.scaling._pixels import PixelSample, draw
 
@@ -235,7 +236,12 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
             groups=groups,
             volumes=configuration.volumes,
             progress=configuration.progress,
+            around=self._looks_around(configuration),
         )
+
+    def _looks_around(self, configuration: Any) -> bool:
+        """Whether a fit takes features of the surroundings of pixels."""
+        return False
 
     def _add(self, sample: PixelSample) -> Self:
         def add(state: State[PixelSample, Fitted] | None) -> State[PixelSample, Fitted]:
@@ -315,11 +321,21 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
         )
         return probabilities
 
-    def _kernel(self, configuration: Any, fitted: Fitted) -> _core.ScalerMap:
+    def _kernel(
+        self, configuration: Any, fitted: Fitted, scores: NDArray[Any], first: int
+    ) -> _core.ScalerMap:
+        """The map for a batch (n, K, ...), whose first image errors call `first`."""
         centred = getattr(configuration, "center", self._IS_CENTRED)
         return _core.ScalerMap.affine(
             fitted.weight, fitted.bias, centred, configuration.inputs == "probabilities"
         )
+
+    def _logits(self, kept: PixelSample, configuration: Any, fitted: Fitted) -> NDArray[np.float64]:
+        """What softmax is taken of at the pixels that were drawn, up to a constant of each, (K, N)."""
+        image = as_image(kept.values().astype(np.float64))
+        out = np.empty(image.shape)
+        _core.probabilities(image, self._kernel(configuration, fitted, image, 0), out, 0)
+        return np.log(np.maximum(out[0, :, 0], np.finfo(np.float64).tiny))
 
     # Results
 
@@ -423,8 +439,9 @@ class _FittedScaler(ScoreTransform):
         return self.fitted.hashes
 
     def kernel(self, maps: Any, first: int) -> _core.ScalerMap:
-        check_classes(maps, self.fitted.n_classes)
-        return self.scaler._kernel(self.configuration, self.fitted)
+        array = score_array(maps)
+        check_classes(array, self.fitted.n_classes)
+        return self.scaler._kernel(self.configuration, self.fitted, array, first)
 
     def probabilities(self, maps: Any, first: int) -> NDArray[Any]:
         array = score_array(maps)
@@ -436,7 +453,7 @@ class _FittedScaler(ScoreTransform):
         if ignore_index != self.configuration.ignore_index:
             return []
         found = _core.draw_pixels(score_array(maps), label_array(labels), ignore_index, 0, 0, first)
-        return [label_hash for *_, label_hash in found]
+        return [label_hash for _, _, _, label_hash, _ in found]
 
     def to_json(self) -> dict[str, Any]:
         kind, version = self.scaler._FORMAT

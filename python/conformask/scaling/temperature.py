@@ -15,13 +15,30 @@ from conformask.scaling._scaler import PARAMETERS, Configuration, Fitted, Scaler
 if TYPE_CHECKING:
     from conformask._images import Volumes
 
-__all__ = ["TemperatureScaler"]
+__all__ = ["MOST", "TemperatureScaler", "best_factor"]
 
 # Temperatures are looked for between its inverse and it.
-_MOST = 1e3
+MOST = 1e3
 # What is no change of a loss.
 _FLAT = 1e-12
 _NO_BIAS = np.empty(0)
+
+
+def best_factor(likelihood: Likelihood) -> tuple[float, bool]:
+    """1 / T of the least loss, and whether the loss still falls at the end of the range."""
+
+    def at(exponent: float) -> tuple[float, float]:
+        loss, slopes = likelihood.gradient(np.array([math.exp(exponent)]))
+        return loss, float(slopes[0])
+
+    ends = [-math.log(MOST), math.log(MOST)]
+    before, losses, slopes = at(0)[0], *zip(*map(at, ends), strict=True)
+    if slopes[0] < 0 < slopes[1]:
+        exponent = optimize.toms748(lambda exponent: at(exponent)[1], *ends, xtol=1e-12, rtol=1e-12)
+        return math.exp(exponent), False
+    if min(losses) < before * (1 - _FLAT):
+        return math.exp(ends[int(np.argmin(losses))]), True
+    return 1.0, False  # all logits of a pixel are equal
 
 
 class TemperatureScaler(Scaler):
@@ -121,20 +138,9 @@ class TemperatureScaler(Scaler):
 
     def _find(self, kept: PixelSample, configuration: Configuration) -> Fitted:
         likelihood = Likelihood(kept.pixels(configuration.inputs, centred=True), 1, 0)
-
-        def at(exponent: float) -> tuple[float, float]:
-            loss, slopes = likelihood.gradient(np.array([math.exp(exponent)]))
-            return loss, float(slopes[0])
-
-        ends = [-math.log(_MOST), math.log(_MOST)]
-        before, losses, slopes = at(0)[0], *zip(*map(at, ends), strict=True)
-        unbounded, exponent = False, 0.0
-        if slopes[0] < 0 < slopes[1]:
-            exponent = optimize.toms748(lambda exponent: at(exponent)[1], *ends, xtol=1e-12, rtol=1e-12)
-        elif min(losses) < before * (1 - _FLAT):  # else all logits of a pixel are equal
-            unbounded, exponent = True, ends[int(np.argmin(losses))]
-        inverse = np.array([math.exp(exponent)])
-        after = likelihood.gradient(inverse)[0]
+        factor, unbounded = best_factor(likelihood)
+        inverse = np.array([factor])
+        before, after = (likelihood.gradient(each)[0] for each in (np.ones(1), inverse))
         bend = float(likelihood.hessian_product(inverse, np.ones(1))[0])
         scatter = float((likelihood.gradients_of_units(inverse) ** 2).sum())
         error = math.sqrt(scatter) / bend / inverse[0] ** 2 if bend > 0 and not unbounded else math.inf

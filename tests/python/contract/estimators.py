@@ -74,7 +74,13 @@ def _logits() -> tuple[NDArray, NDArray]:
     return np.log(X.clip(1e-6)) * np.linspace(0.5, 3, X.shape[1], dtype=X.dtype)[:, np.newaxis, np.newaxis], y
 
 
-def _scaler(kind: type, other: dict[str, Any], bad: dict[str, list[Any]], learned: dict[str, type]) -> Case:
+def _scaler(
+    kind: type,
+    other: dict[str, Any],
+    bad: dict[str, list[Any]],
+    learned: dict[str, type],
+    of_images: tuple[str, ...] = (),
+) -> Case:
     """A map from logits to probabilities; `other` and `bad` are of the parameters that others have not."""
     common = {
         "inputs": "probabilities",
@@ -97,14 +103,15 @@ def _scaler(kind: type, other: dict[str, Any], bad: dict[str, list[Any]], learne
             **{name: _COMMON[name] for name in ("ignore_index", "volumes", "progress")},
         },
         stale={
-            "images": ["inputs", "ignore_index", "n_pixels", "random_state"],
-            "result": list(other),
+            "images": [*of_images, "inputs", "ignore_index", "n_pixels", "random_state"],
+            "result": [name for name in other if name not in of_images],
             "nothing": ["volumes", "progress"],
         },
         learned={**learned, **numbers},
         methods=("fit", "partial_fit", "merge", "transform", "fit_transform", "save", "load"),
         data=_logits,
         predicted=lambda scaler, X: scaler.transform(X),
+        saved={"inputs": "logits"},  # what the images are
     )
 
 
@@ -243,10 +250,52 @@ ESTIMATORS = [
         bad={"off_diagonal": _PENALTY, "intercept": _PENALTY},
         learned={"weight_": np.ndarray, "bias_": np.ndarray},
     ),
+    _scaler(
+        cm.MetaCal,
+        other={"mode": "accuracy", "alpha": 0.25, "high": 10.0},
+        bad={"mode": ["both"], "alpha": _LEVELS, "high": ["high", 0.5, -1, True, math.nan]},
+        learned={"threshold_": float, "temperature_": float, "above_": float},
+    ),
+    _scaler(
+        cm.LocalTemperatureScaler,
+        other={"ridge": 0.5},
+        bad={"ridge": _PENALTY},
+        learned={
+            "theta_": np.ndarray,
+            "standard_errors_": np.ndarray,
+            "feature_names_": tuple,
+            "temperature_": float,
+        },
+    ),
+    _scaler(
+        cm.SelectiveScaler,
+        other={
+            "features": "probs",
+            "hidden": (),
+            "T1": 3.0,
+            "T2": 0.75,
+            "threshold": 0.75,
+            "base": "temperature",
+            "blend": True,
+            "objective": "ece_image",
+        },
+        bad={
+            "features": ["colours"],
+            "hidden": ["abc", (0,), (1.5,), 3],
+            "T1": ["high", 0, -1, True, math.nan],
+            "T2": ["low", 0, True],
+            "threshold": [-0.1, 1.5, "x"],
+            "base": ["isotonic", 3],
+            "blend": ["yes"],
+            "objective": ["loss"],
+        },
+        learned={"T1_": float, "T2_": float, "selector_recall_": float, "selector_precision_": float},
+        of_images=("features", "base"),
+    ),
 ]
 
 # Those that predict sets at a level.
-PREDICTORS = [case for case in ESTIMATORS if "alpha" in case.other]
+PREDICTORS = [case for case in ESTIMATORS if "predict" in case.methods]
 
 
 def quiet_fit(estimator: Any, X: Any, y: Any) -> Any:

@@ -48,7 +48,7 @@ def log_loss(logits: NDArray, labels: NDArray) -> float:
 
 def test_all_pixels_are_drawn_in_their_order() -> None:
     found = _core.draw_pixels(LOGITS, Y, 255, 2**40, 0, 0)
-    for (values, labels, n_valid, _), logits, y in zip(found, LOGITS, Y, strict=True):
+    for (values, labels, n_valid, *_), logits, y in zip(found, LOGITS, Y, strict=True):
         expected, expected_labels = flat(logits[None], y[None])
         assert (values == expected).all()
         assert (labels == expected_labels).all()
@@ -74,7 +74,7 @@ def test_drawn_pixels_are_pixels_with_their_labels(layout: str) -> None:
     if layout == "volumes":
         logits, y = logits.reshape(12, K, 4, 10, 50), y.reshape(12, 4, 10, 50)
     found = _core.draw_pixels(logits, y, 255, 100, 7, 0)
-    for (values, labels, _, _), pixels in zip(found, expected, strict=True):
+    for (values, labels, *_), pixels in zip(found, expected, strict=True):
         assert values.shape == (100, K)
         assert {(*map(float, v), int(label)) for v, label in zip(values, labels, strict=True)} <= pixels
 
@@ -87,7 +87,7 @@ def test_each_pixel_has_the_same_chance() -> None:
     counts = np.zeros(n)
     draws = 4000
     for seed in range(draws):
-        [(values, _, _, _)] = _core.draw_pixels(logits, y, None, m, seed, 0)
+        [(values, *_)] = _core.draw_pixels(logits, y, None, m, seed, 0)
         places = values[:, 0].astype(int)
         assert (np.floor(places * m / n).astype(int) <= np.arange(m)).all()
         counts += np.bincount(places, minlength=n)
@@ -110,7 +110,7 @@ def test_large_images_are_drawn_from_everywhere() -> None:
     logits = np.zeros((1, 2, side, side), np.float32)
     logits[0, 0] = np.arange(side**2).reshape(side, side)
     y = np.where(np.random.default_rng(0).random((1, side, side)) < 0.5, 255, 1)
-    [(values, _, n_valid, _)] = _core.draw_pixels(logits, y, 255, 1000, 0, 0)
+    [(values, _, n_valid, *_)] = _core.draw_pixels(logits, y, 255, 1000, 0, 0)
     places = values[:, 0].astype(int)
     assert (y.reshape(-1)[places] == 1).all()
     ranks = np.cumsum(y.reshape(-1) == 1)[places] - 1

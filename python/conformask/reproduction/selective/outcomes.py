@@ -22,8 +22,10 @@ class ScalerOutcome:
         Its name; "Uncal" is the softmax.
     split : int
         The split, from 0.
-    n_calibration, n_test : int
-        Images that it was fitted to, and that test it.
+    n_calibration : int or None
+        Images that it was fitted to; None where nobody counted.
+    n_test : int
+        Images that test it.
     ece : float
         Mean over test images of their expected calibration errors, in [0, 1].
     nll : float
@@ -50,7 +52,7 @@ class ScalerOutcome:
 
     method: str
     split: int
-    n_calibration: int
+    n_calibration: int | None
     n_test: int
     ece: float
     nll: float

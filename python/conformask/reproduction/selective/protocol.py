@@ -140,7 +140,7 @@ def compare_on_network(config: str, checkpoint: str, data_root: Path | None) -> 
     scalers = {UNCALIBRATED: None, **scalers_of_the_paper()}
     reports = scale_dataset(config, checkpoint, scalers, data_root=data_root)
     outcomes = [
-        _measured(name, 0, scalers[name], report.n_images, report.n_images, report, math.nan)
+        _measured(name, 0, scalers[name], None, report.n_images, report, math.nan)
         for name, report in reports.items()
     ]
     return ScalerComparison(Path(config).name.removesuffix(".py"), tuple(outcomes))
@@ -159,7 +159,7 @@ def _outcome(name: str, split: int, scaler: Any, calibration: Logits, test: Logi
 
 
 def _measured(
-    name: str, split: int, scaler: Any, n_calibration: int, n_test: int, report: Any, seconds: float
+    name: str, split: int, scaler: Any, n_calibration: int | None, n_test: int, report: Any, seconds: float
 ) -> ScalerOutcome:
     return ScalerOutcome(
         name,

@@ -1,0 +1,115 @@
+"""The scaler that another one stands on: what it may be, where it is fitted, how it is saved."""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from sklearn.base import clone
+
+from conformask._calibrator import State
+from conformask._exact import number_to_json
+from conformask.scaling._scaler import Scaler
+from conformask.scaling.dirichlet import DirichletScaler
+from conformask.scaling.temperature import TemperatureScaler
+from conformask.scaling.vector import VectorScaler
+
+if TYPE_CHECKING:
+    from conformask.scaling._pixels import PixelSample
+
+__all__ = ["Base", "base_document", "base_from_document", "check_base", "fitted_base", "looks_around"]
+
+_NAMES: dict[str, type[Scaler]] = {
+    "temperature": TemperatureScaler,
+    "vector": VectorScaler,
+    "dirichlet": DirichletScaler,
+}
+
+_COMMON = ("inputs", "ignore_index", "n_pixels", "random_state")
+
+
+@dataclass(frozen=True)
+class Base:
+    """A scaler to stand on; equal to another of the same parameters and results."""
+
+    scaler: Scaler = field(compare=False)
+    text: str
+
+    def __repr__(self) -> str:
+        return repr(self.scaler)
+
+
+def check_base(base: Any) -> Base | str | None:
+    """Refuses what is no scaler, no name of one, and not None."""
+    if isinstance(base, Scaler):
+        return Base(base, json.dumps(base_document(base), default=number_to_json))
+    if base is None or (isinstance(base, str) and base in _NAMES):
+        return base
+    raise ValueError(f"base must be None, a scaler or one of {list(_NAMES)}, got {base!r}")
+
+
+def looks_around(base: Base | str | None) -> bool:
+    """Whether a base asks for the surroundings of pixels."""
+    return isinstance(base, Base) and base.scaler._looks_around(base.scaler._configuration())
+
+
+def fitted_base(base: Base | str | None, kept: PixelSample, configuration: Any) -> Scaler | None:
+    """A copy of the base, which is fitted to the drawn pixels unless it has been before."""
+    if base is None:
+        return None
+    common = {name: getattr(configuration, name) for name in _COMMON}
+    scaler: Scaler = _NAMES[base](**common) if isinstance(base, str) else base.scaler
+    if scaler.inputs != configuration.inputs:
+        raise ValueError(f"base takes inputs={scaler.inputs!r}, but inputs is {configuration.inputs!r}")
+    if scaler._known is None:
+        scaler = clone(scaler)
+        solution = scaler._solve(kept, scaler._configuration())
+        scaler._update(lambda _: State(None, solution))
+        return scaler
+    solution = scaler._current()[1]
+    if solution.n_classes != kept.n_classes:
+        raise ValueError(f"base was fitted with K = {solution.n_classes} classes, X has K = {kept.n_classes}")
+    scaler = copy.copy(scaler)
+    scaler._update(lambda _: State(None, solution))
+    return scaler
+
+
+def base_document(base: Any) -> Any:
+    """A base, fitted or not, for a file."""
+    if not isinstance(base, Scaler):
+        return base
+    found = {"kind": type(base).__name__, "version": base._FORMAT[1], "parameters": _parameters(base)}
+    return found if base._known is None else {**found, "results": base._current()[1].to_json()}
+
+
+def _parameters(base: Scaler) -> dict[str, Any]:
+    return {name: each.written(getattr(base, name)) for name, each in base._PARAMETERS.items()}
+
+
+def base_from_document(document: Any) -> Any:
+    """The base that a file holds."""
+    if not isinstance(document, dict):
+        return document
+    kind = _kinds()[document["kind"]]
+    if document["version"] != kind._FORMAT[1]:
+        raise ValueError(f"its base has version {document['version']!r}")
+    parameters = {name: each.read(document["parameters"][name]) for name, each in kind._PARAMETERS.items()}
+    scaler = kind(**parameters)
+    if "results" in document:
+        solution = kind._solution_from_json(document, scaler._configuration())
+        scaler._update(lambda _: State(None, solution))
+    return scaler
+
+
+def _kinds() -> dict[str, type[Scaler]]:
+    """The scalers of this package by their names."""
+    found: dict[str, type[Scaler]] = {}
+    waiting = Scaler.__subclasses__()
+    while waiting:
+        kind = waiting.pop()
+        waiting += kind.__subclasses__()
+        if kind.__module__.startswith("conformask."):
+            found[kind.__name__] = kind
+    return found

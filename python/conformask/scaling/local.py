@@ -1,0 +1,248 @@
+"""Local temperature scaling: a temperature that follows from how a pixel and its surroundings look."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from scipy import optimize
+
+from conformask._calibrator import Parameter
+from conformask.scaling._features import AGREEMENT, DISTANCE, ENTROPY, MARGIN, MEAN_ENTROPY, NAMES
+from conformask.scaling._likelihood import Likelihood
+from conformask.scaling._scaler import PARAMETERS, Configuration
+from conformask.scaling._tempered import Tempered, TemperedScaler, tempered_losses, tempered_solution
+from conformask.scaling.temperature import MOST, best_factor
+from conformask.scaling.vector import penalty_weight
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from conformask._images import Volumes
+    from conformask.scaling._pixels import Pixels, PixelSample
+
+__all__ = ["LocalTemperatureScaler"]
+
+_FEATURES = (ENTROPY, MARGIN, AGREEMENT, DISTANCE, MEAN_ENTROPY)
+_ENTROPIES = (ENTROPY, MEAN_ENTROPY)
+_MOST = math.log(MOST)
+_MOST_STEPS = 200
+
+
+@dataclass(frozen=True)
+class _Configuration(Configuration):
+    ridge: float
+
+
+class LocalTemperatureScaler(TemperedScaler):
+    r"""Gives each pixel a temperature that follows from how sure the model is there and around.
+
+    :math:`p = \mathrm{softmax}(z / T)` with :math:`\log T = \theta \cdot \varphi`, and six numbers :math:`\varphi` of a
+    pixel, all within [0, 1]: a constant; the entropy of its softmax over :math:`\log K`; the margin between the two
+    largest probabilities; the share of pixels in the 5 x 5 window around it that have its most probable class; the
+    distance to the nearest pixel of another one, in steps of a king, at most 8, over 8; and the mean entropy in the
+    window over :math:`\log K`. Windows lie within the planes of a volume, and mirror the image at its borders. The most
+    probable class of a pixel stays what it is.
+
+    :math:`\theta` is the one of the highest likelihood with a small penalty, and fits the drawn pixels at least as well
+    as one temperature for all, where the search begins.
+
+    Parameters
+    ----------
+    ridge : float of at least 0, default=0.001
+        The penalty ``ridge / n * sum(theta[1:] ** 2)``, n the number of images (groups), added to the mean negative
+        log-likelihood: it draws towards one temperature for all.
+    inputs, ignore_index, n_pixels, random_state, volumes, progress
+        As for :class:`TemperatureScaler`.
+
+    Attributes
+    ----------
+    theta_ : float64 array (6,)
+        :math:`\theta`.
+    standard_errors_ : float64 array (6,)
+        Of :math:`\theta`, from how much images (groups) differ: the sandwich of the Hessian and the squared gradients
+        of each.
+    feature_names_ : tuple of 6 strings
+        What :math:`\varphi` are.
+    temperature_ : float
+        The temperature of the highest likelihood that is one for all, between 0.001 and 1000, as those of pixels are.
+    nll_ : float
+        Mean negative log-likelihood of the drawn pixels, with the map.
+    nll_before_ : float
+        The same without.
+    n_images_ : int
+        Number of images with labelled pixels.
+    n_skipped_ : int
+        Number of images without.
+    n_classes_ : int
+        K.
+
+    See Also
+    --------
+    TemperatureScaler : One temperature for all.
+    SelectiveScaler : Two, chosen by a classifier.
+
+    Notes
+    -----
+    The paper's temperatures come from a convolutional network that also sees the image; this is a light relative, with
+    six numbers to find, so that some tens of images do.
+
+    References
+    ----------
+    Ding, Han, Liu, Niethammer, "Local Temperature Scaling for Probability Calibration", ICCV 2021, arXiv:2008.05105.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> rng = np.random.default_rng(0)
+    >>> logits = rng.normal(0, 2, (30, 3, 32, 32))
+    >>> y = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)  # as likely as softmax says
+    >>> scaler = cm.LocalTemperatureScaler().fit(2.5 * logits, y)  # too sure, everywhere alike
+    >>> round(scaler.temperature_, 1)
+    2.5
+    >>> bool((abs(scaler.theta_[1:]) < 4 * scaler.standard_errors_[1:]).all())
+    True
+    """
+
+    _CONFIGURATION = _Configuration
+    _PARAMETERS: ClassVar[Mapping[str, Parameter]] = {"ridge": penalty_weight("ridge"), **PARAMETERS}
+    _FORMAT = ("LocalTemperatureScaler", 1)
+    _TOLD = frozenset({"temperature"})
+
+    def __init__(
+        self,
+        *,
+        ridge: float = 1e-3,
+        inputs: str = "logits",
+        ignore_index: int | None = 255,
+        n_pixels: int = 4096,
+        random_state: int = 0,
+        volumes: Volumes = "auto",
+        progress: bool | str = "auto",
+    ) -> None:
+        self.ridge = ridge
+        self.inputs = inputs
+        self.ignore_index = ignore_index
+        self.n_pixels = n_pixels
+        self.random_state = random_state
+        self.volumes = volumes
+        self.progress = progress
+
+    def _looks_around(self, configuration: Any) -> bool:
+        return True
+
+    @classmethod
+    def _shapes(cls, configuration: Any, n_classes: int) -> Mapping[str, tuple[int, ...]]:
+        return {"theta": (1 + len(_FEATURES),), "standard_errors": (1 + len(_FEATURES),)}
+
+    def _find(self, kept: PixelSample, configuration: _Configuration) -> Tempered:
+        pixels = kept.pixels(configuration.inputs, centred=True)
+        factor, _ = best_factor(Likelihood(pixels, 1, 0))
+        objective = _Objective(
+            pixels, kept.features(), kept.n_classes, configuration.ridge / len(pixels.ends)
+        )
+        start = np.zeros(1 + len(_FEATURES))
+        start[0] = -math.log(factor)
+        found = optimize.minimize(
+            objective.value,
+            start,
+            jac=True,
+            hess=objective.hessian,
+            method="trust-exact",
+            options={"gtol": 1e-9, "maxiter": _MOST_STEPS},
+        )
+        arrays = {"theta": found.x, "standard_errors": objective.standard_errors(found.x)}
+        before = float((pixels.weights * tempered_losses(pixels, np.ones(len(pixels.labels)))[:, 0]).sum())
+        return tempered_solution(
+            *(kept, configuration, objective.loss(found.x), before),
+            more={"temperature": 1 / factor},
+            arrays=arrays,
+        )
+
+    def _factors(
+        self, configuration: _Configuration, fitted: Tempered, features: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        exponents = _exponents(fitted.arrays["theta"], _seen(features, fitted.n_classes))
+        return np.exp(-np.clip(exponents, -_MOST, _MOST)).astype(np.float32)
+
+    @property
+    def theta_(self) -> NDArray[np.float64]:
+        """The weights of the features."""
+        return self._array("theta")
+
+    @property
+    def standard_errors_(self) -> NDArray[np.float64]:
+        """Their standard errors."""
+        return self._array("standard_errors")
+
+    @property
+    def feature_names_(self) -> tuple[str, ...]:
+        """What the weights are of."""
+        self._current()
+        return ("constant", *(NAMES[each] for each in _FEATURES))
+
+    @property
+    def temperature_(self) -> float:
+        """The best temperature for all."""
+        return float(self._told("temperature"))
+
+
+def _seen(features: NDArray[np.float32], n_classes: int) -> list[NDArray[np.float64]]:
+    """The numbers that the temperature of a pixel follows from, the constant left out."""
+    units = {each: math.log(n_classes) for each in _ENTROPIES}
+    return [features[each].astype(np.float64) / units.get(each, 1.0) for each in _FEATURES]
+
+
+def _exponents(theta: NDArray[np.float64], seen: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """The logarithms of temperatures. One product after the other: a library's would depend on how many there are."""
+    total = np.full(seen[0].shape, theta[0])
+    for weight, each in zip(theta[1:], seen, strict=True):
+        total += weight * each
+    return total
+
+
+class _Objective:
+    """The mean log loss as a function of theta, with its penalty."""
+
+    def __init__(self, pixels: Pixels, features: NDArray[np.float32], n_classes: int, ridge: float) -> None:
+        self._pixels, self._seen = pixels, _seen(features, n_classes)
+        self._rows = np.stack([np.ones(len(pixels.labels)), *self._seen])
+        self._penalty = np.array([0.0] + [ridge] * len(_FEATURES))
+
+    def _derivatives(self, theta: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The weighted loss of each pixel, and its two derivatives by the logarithm of its temperature, (3, N)."""
+        exponents = _exponents(theta, self._seen)
+        inside = abs(exponents) < _MOST
+        factors = np.exp(-np.clip(exponents, -_MOST, _MOST))
+        losses, slopes, bends = tempered_losses(self._pixels, factors).T
+        by_exponent = -factors * slopes * inside, (factors**2 * bends + factors * slopes) * inside
+        weighted: NDArray[np.float64] = self._pixels.weights * np.stack([losses, *by_exponent])
+        return weighted
+
+    def loss(self, theta: NDArray[np.float64]) -> float:
+        """Without the penalty."""
+        return float(self._derivatives(theta)[0].sum())
+
+    def value(self, theta: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        """With it, and the gradient."""
+        losses, slopes, _ = self._derivatives(theta)
+        gradient = (self._rows * slopes).sum(axis=1) + 2 * self._penalty * theta
+        return float(losses.sum() + (self._penalty * theta**2).sum()), gradient
+
+    def hessian(self, theta: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The second derivatives."""
+        bends = self._derivatives(theta)[2]
+        products: NDArray[np.float64] = np.einsum("fn,gn->fg", self._rows * bends, self._rows)
+        return products + np.diag(2 * self._penalty)
+
+    def standard_errors(self, theta: NDArray[np.float64]) -> NDArray[np.float64]:
+        """From what images (groups) add to the gradient."""
+        starts = np.append(0, self._pixels.ends[:-1].astype(np.intp))
+        added = np.add.reduceat(self._rows * self._derivatives(theta)[1], starts, axis=1)
+        inverse = np.linalg.pinv(self.hessian(theta), hermitian=True)
+        variances = np.diag(inverse @ (added @ added.T) @ inverse)
+        return np.sqrt(np.maximum(variances, 0.0))
