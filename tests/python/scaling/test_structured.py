@@ -275,7 +275,7 @@ def test_effective_numbers_say_how_much_images_differ() -> None:
     assert alike.n_eff_ == pytest.approx(n_pixels, rel=0.25)
     shifted = logits + rng.normal(0, 1, (60, K, 1, 1))
     apart = cm.StructuredScaler(n_pixels=2**40).fit(shifted, y)
-    assert 60 <= apart.n_eff_ < 0.05 * n_pixels
+    assert 60 <= apart.n_eff_ < 0.2 * n_pixels
     one = cm.StructuredScaler().fit(logits[:1], y[:1])
     assert one.n_eff_ == 1
     same = np.repeat(logits[:5], 2, axis=0), np.repeat(y[:5], 2, axis=0)
@@ -450,10 +450,10 @@ def test_in_front_of_a_calibrator(kind: str, decision: str) -> None:
     scaler = FITTED[kind, decision]
     map_ = scaler._kernel(scaler._configuration(), scaler._current()[1])
     found = np.empty(LOGITS[:2].shape[:1] + SHAPE)
-    _core.true_label_scores(LOGITS[:2], Y[:2], cm.LAC()._kernel, map_, 255, found, 0)
+    _core.true_label_scores(LOGITS[:2], Y[:2], cm.LAC()._kernel(), map_, 255, found, 0)
     expected = np.empty_like(found)
     _core.true_label_scores(
-        scaler.transform(LOGITS[:2]), Y[:2], cm.LAC()._kernel, "probabilities", 255, expected, 0
+        scaler.transform(LOGITS[:2]), Y[:2], cm.LAC()._kernel(), "probabilities", 255, expected, 0
     )
     np.testing.assert_array_equal(found, expected)
 
