@@ -1,8 +1,8 @@
-"""Scalers beside fiducio and probmetrics, where they are installed: how good probabilities are on images that nobody was fitted to.
+"""How good the probabilities of scalers are, beside those of fiducio and probmetrics where they are installed.
 
-All are fitted to the same pixels and judged on the same pixels, over splits by group. The first data are stored predictions
-(CONFORMASK_DATA, by default ../shared/data); the second are made here: a small network whose classes had equal weight, so
-that rare ones are predicted too often, and a map that may change the prediction gains much.
+All are fitted to the same pixels and judged on the same pixels of other images, over splits by group. The first are
+stored predictions (CONFORMASK_DATA, by default ../shared/data); the second are made here: a small network whose classes
+had equal weight, so that rare ones are predicted too often, and a map that may change the prediction gains much.
 
     python benches/scaling_quality.py --splits 10 --markdown
 """
@@ -191,7 +191,15 @@ def compare(data: Predictions, n: int, first: int, names: Iterable[tuple[str, An
 def table(rows: list[Row], markdown: bool) -> Iterator[str]:
     """Means over splits; the error of the loss is that of its difference to the least, split by split."""
     best = min(rows, key=lambda row: float(np.mean(row.nll)))
-    header = ["scaler", "NLL", "more than the best", "image-wise ECE", "accuracy", "prediction kept", "fit, s"]
+    header = [
+        "scaler",
+        "NLL",
+        "more than the best",
+        "image-wise ECE",
+        "accuracy",
+        "prediction kept",
+        "fit, s",
+    ]
     lines = [header]
     for row in rows:
         apart = np.subtract(row.nll, best.nll)
@@ -218,20 +226,29 @@ def table(rows: list[Row], markdown: bool) -> Iterator[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description="How good the probabilities of scalers are.")
     parser.add_argument("--splits", type=int, default=10)
-    parser.add_argument("--first", type=int, default=0, help="seed of the first split: settings were chosen on others")
+    parser.add_argument(
+        "--first", type=int, default=0, help="seed of the first split: settings were chosen on others"
+    )
     parser.add_argument("--pixels", type=int, default=512, help="pixels of each image")
     parser.add_argument("--images", type=int, default=120, help="images of the class-weighted network")
     parser.add_argument("--seed", type=int, default=0, help="of the class-weighted network")
+    parser.add_argument("--data", choices=["stored", "made", "both"], default="both")
     parser.add_argument("--only", default="", help="of the contestants, those with this in their name")
     parser.add_argument("--markdown", action="store_true")
     chosen = parser.parse_args()
-    both = stored(chosen.pixels), class_weighted(chosen.pixels, chosen.images, chosen.seed)
-    for data in both:
+    both: dict[str, Callable[[], Predictions | None]] = {
+        "stored": lambda: stored(chosen.pixels),
+        "made": lambda: class_weighted(chosen.pixels, chosen.images, chosen.seed),
+    }
+    for name, read in both.items():
+        data = read() if chosen.data in (name, "both") else None
         if data is None:
-            print("the stored predictions are not there\n")
+            print(f"no {name} predictions\n")
             continue
         names = [each for each in contestants() if chosen.only in each[0]]
-        print(f"{data.name}: {len(data.logits)} images, {chosen.pixels} pixels of each, {chosen.splits} splits")
+        print(
+            f"{data.name}: {len(data.logits)} images, {chosen.pixels} pixels of each, {chosen.splits} splits"
+        )
         for line in table(compare(data, chosen.splits, chosen.first, names), chosen.markdown):
             print(line, flush=True)
         print()

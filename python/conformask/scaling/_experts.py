@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Experts", "Gaps", "Margins", "Ridge"]
 
-# Parts of an expert's pixels whose sums are formed apart, by any number of threads, and joined in order.
-_PARTS = 16
-_TOLERANCES = {"ftol": 1e-14, "gtol": 1e-9, "maxiter": 1000, "maxfun": 2000, "maxcor": 20}
+# Numbers of a part of an expert's pixels: parts are summed apart, by any number of threads, and joined in order.
+_PART = 1 << 17
+_TOLERANCES = {"ftol": 1e-13, "gtol": 1e-9, "maxiter": 1000, "maxcor": 20}
 
 
 class Ridge(NamedTuple):
@@ -48,8 +48,8 @@ class _Pixels(NamedTuple):
 class Experts:
     """The mean log loss of maps ``B x + mu`` of margins or gaps x, whose numbers are at least 0.
 
-    The loss of such a map is that of a linear map ``W u + b`` of rearranged features, whose gradient goes back to B and mu
-    by the chain rule.
+    The loss of such a map is that of a linear map ``W u + b`` of rearranged features, whose gradient goes back to B and
+    mu by the chain rule.
     """
 
     def __init__(self, pixels: Pixels) -> None:
@@ -59,8 +59,8 @@ class Experts:
         for expert in range(self.n_classes):
             own = np.flatnonzero(top == expert)
             features, labels = self._rearranged(pixels.features[:, own], pixels.labels[own], expert)
-            parts = np.linspace(0, len(own), min(_PARTS, max(len(own), 1)) + 1)[1:].astype(np.uintp)
             rows = np.ascontiguousarray(features)
+            parts = np.linspace(0, len(own), rows.size // _PART + 2)[1:].astype(np.uintp)
             self._pixels.append(_Pixels(rows, labels.astype(np.uint16), pixels.weights[own], parts))
 
     @property
@@ -86,9 +86,7 @@ class Experts:
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The gradient by B and mu of that by W and b: the transpose of :meth:`_linear`."""
 
-    def _loss(
-        self, parameters: NDArray[np.float64], experts: range
-    ) -> tuple[float, NDArray[np.float64]]:
+    def _loss(self, parameters: NDArray[np.float64], experts: range) -> tuple[float, NDArray[np.float64]]:
         """The part of some experts, all with the same map, and its gradient."""
         k, cut = self.n_classes, self.width**2
         loss, slopes = 0.0, np.zeros(len(parameters))
@@ -97,7 +95,9 @@ class Experts:
             features, labels, weights, parts = self._pixels[expert]
             if len(labels):
                 weight, bias = self._linear(matrix, parameters[cut:], expert)
-                sums = _core.log_loss_gradients(features, labels, weights, parts, weight.ravel(), bias).sum(axis=0)
+                sums = _core.log_loss_gradients(features, labels, weights, parts, weight.ravel(), bias).sum(
+                    axis=0
+                )
                 loss += float(sums[0])
                 back = self._back(sums[1 : 1 + k * k].reshape(k, k), sums[1 + k * k :], expert)
                 slopes += np.concatenate([each.ravel() for each in back])
@@ -119,18 +119,20 @@ class Experts:
     def _moved(self, p: NDArray[np.float64]) -> NDArray[np.float64]:
         """The probability that each row of B moves."""
 
-    def fit(self, factor: float, ridge: Ridge, *, tied: bool) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    def fit(
+        self, factor: float, ridge: Ridge, *, tied: bool
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
         """B (K, w, w) and mu (K, w) of all experts, and the loss.
 
-        First the map that is the best for all pixels, with a ridge towards the identity times `factor`; then that of each
-        expert, with a ridge towards the first. If `tied`, all have the off-diagonal of the first.
+        First the map that is the best for all pixels, with a ridge towards the identity times `factor`; then that of
+        each expert, with a ridge towards the first. If `tied`, all have the off-diagonal of the first.
         """
         width, experts = self.width, range(self.n_classes)
         weights = ridge.weights(width)
         identity = np.append(factor * np.eye(width), np.zeros(width))
         curvatures = [self._curvature(expert, factor) for expert in experts]
         everything = np.ones(len(identity), bool)
-        pooled = self._minimise(identity, experts, weights, sum(curvatures), everything)
+        pooled = self._minimise(identity, experts, weights, np.sum(curvatures, axis=0), everything)
         free = np.append(np.eye(width, dtype=bool), np.ones(width, bool)) if tied else everything
         found = [
             self._minimise(pooled, range(expert, expert + 1), weights, curvatures[expert], free)
@@ -150,7 +152,7 @@ class Experts:
         curvature: NDArray[np.float64],
         free: NDArray[np.bool_],
     ) -> NDArray[np.float64]:
-        """The map of the least penalised loss of some experts; the others' numbers than the free ones are the centre's."""
+        """The map of the least penalised loss of some experts; numbers that are not free are the centre's."""
         # Numbers that change the loss alike.
         bends = (curvature + 2 * weights)[free]
         scale = 1 / np.sqrt(np.maximum(bends, np.finfo(float).tiny + 1e-12 * bends.max()))

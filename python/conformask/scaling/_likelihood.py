@@ -48,11 +48,12 @@ class Likelihood:
         pixels = self._pixels
         if len(pixels.labels) < _THINNED * _ENOUGH:
             return None
-        features, labels, weights = (
-            np.ascontiguousarray(each[..., ::_THINNED])
-            for each in (pixels.features, pixels.labels, pixels.weights)
+        weights = np.ascontiguousarray(pixels.weights[::_THINNED])
+        fewer = pixels._replace(
+            features=np.ascontiguousarray(pixels.features[:, ::_THINNED]),
+            labels=np.ascontiguousarray(pixels.labels[::_THINNED]),
+            weights=weights / weights.sum(),
         )
-        fewer = pixels._replace(features=features, labels=labels, weights=weights / weights.sum())
         return Likelihood(fewer, self._n_weights, self._n_biases)
 
     def _split(self, parameters: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -139,5 +140,7 @@ def minimise(
             ),
         }
     options = {"gtol": tolerance, "maxiter": _MOST_STEPS}
-    parameters: NDArray[np.float64] = optimize.minimize(value, start, jac=True, options=options, **curvature).x
+    parameters: NDArray[np.float64] = optimize.minimize(
+        value, start, jac=True, options=options, **curvature
+    ).x
     return parameters

@@ -1,4 +1,4 @@
-"""Structured scaling: vectors and matrices with a ridge that images earn, and maps that cannot change the prediction."""
+"""Structured scaling: vectors and matrices with a ridge, and maps that cannot change the prediction."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def effective_number(pixels: Pixels, inverse: float) -> float:
 
 
 class StructuredScaler(Scaler):
-    r"""A temperature, then a vector or a matrix that stays near the identity; on request, the prediction cannot change.
+    r"""A temperature, then a vector or a matrix near the identity, or a map that cannot change the prediction.
 
     With :math:`u = \log \mathrm{softmax}(z)` and the temperature T of :class:`TemperatureScaler`, the map is that of
     `decision`:
@@ -90,23 +90,24 @@ class StructuredScaler(Scaler):
     - ``"order"``: the order of all classes stays, up to ties. The expert maps the gaps between a rank and the next,
       :math:`d_r = (u_{(r)} - u_{(r+1)}) / T \ge 0`, to :math:`B_c d + \mu_c`, which add up.
 
-    Of the experts, ``kind="matrix"`` gives each a B of its own, and ``kind="vector"`` a diagonal of its own beside the
-    off-diagonal of all.
+    Of the experts, ``kind="matrix"`` gives each a B of its own, and ``kind="vector"`` a diagonal of its own beside
+    the off-diagonal of all.
 
     Parameters
     ----------
     kind : {"vector", "matrix"}, default="vector"
         How many numbers the map has.
     decision : {"free", "argmax", "order"}, default="free"
-        What the map cannot change: nothing, the most probable class, the order of all classes. Of equal logits the lowest
-        class is the most probable.
-    intercept, diagonal, off_diagonal : float of at least 0, default=1.0
-        The penalty ``(intercept K |b|^2 + diagonal K |diag(V)|^2 + off_diagonal K (K - 1) |off(V)|^2) / n_eff``, added to
-        the mean negative log-likelihood. With ``"argmax"`` and ``"order"`` mu stands for b: the map that is the best for all
-        pixels has this penalty on its deviation from the identity, each expert the same on its deviation from that map.
+        What the map cannot change: nothing, the most probable class, the order of all classes. Of equal logits the
+        lowest class is the most probable.
+    intercept, diagonal, off_diagonal : float of at least 0, default=0.1
+        The penalty ``(intercept K |b|^2 + diagonal K |diag(V)|^2 + off_diagonal K (K - 1) |off(V)|^2) / n_eff``,
+        added to the mean negative log-likelihood. With ``"argmax"`` and ``"order"`` mu stands for b: the map that is
+        the best for all pixels has this penalty on its deviation from the identity, each expert the same on its
+        deviation from that map.
     n_eff : "auto" or float above 0, default="auto"
-        How many independent pixels the drawn pixels are worth. With their own number the penalty would vanish: pixels of an
-        image are alike. "auto" estimates it (see Notes).
+        How many independent pixels the drawn pixels are worth. With their own number the penalty would vanish: pixels
+        of an image are alike. "auto" estimates it (see Notes).
     inputs, ignore_index, n_pixels, random_state, volumes, progress
         As for :class:`TemperatureScaler`.
 
@@ -115,8 +116,8 @@ class StructuredScaler(Scaler):
     temperature_ : float
         T.
     weight_ : float64 array
-        What stands before u: ``(1 + v) / T`` (K,), ``(I + V) / T`` (K, K), or ``B / T`` of each expert, (K, K, K), of which
-        row and column of the expert's own class are 0, or (K, K - 1, K - 1) where the order is kept.
+        What stands before u: ``(1 + v) / T`` (K,), ``(I + V) / T`` (K, K), or ``B / T`` of each expert, (K, K, K), of
+        which row and column of the expert's own class are 0, or (K, K - 1, K - 1) where the order is kept.
     bias_ : float64 array
         b (K,), which sums to 0, or mu of each expert, (K, K) or (K, K - 1).
     n_eff_ : float
@@ -139,22 +140,22 @@ class StructuredScaler(Scaler):
 
     Notes
     -----
-    The penalty is that of structured scaling, whose number of samples is the effective one here. At the temperature, with H
-    the Hessian of the mean loss by the factors and shifts of classes (2 K numbers) and :math:`g_i` what image (group) i
-    adds to its gradient, :math:`n_\mathrm{eff} = \mathrm{tr}(H^{-1} H) / \mathrm{tr}(H^{-1} G)`, where G is the sum of
-    :math:`(g_i - \bar g)(g_i - \bar g)^\top`, times :math:`n / (n - 1)`: what independent pixels would scatter, over what
-    images do. It is at least the number of images (groups), at most that of drawn pixels, and 1 for one image.
+    The penalty is that of structured scaling, with the effective number of samples for theirs, and 0.1 for its weights
+    of 1, which was better on held-out images. At the temperature, with H the Hessian of the mean loss by the factors
+    and shifts of classes (2 K numbers) and :math:`g_i` what image (group) i adds to its gradient,
+    :math:`n_\mathrm{eff} = \mathrm{tr}(H^{-1} H) / \mathrm{tr}(H^{-1} G)`, where G is the sum of
+    :math:`(g_i - \bar g)(g_i - \bar g)^\top`, times :math:`n / (n - 1)`: what independent pixels would scatter, over
+    what images do. It is at least the number of images (groups), at most that of drawn pixels, and 1 for one image.
 
-    All problems are convex. Those with non-negative numbers are solved by L-BFGS-B, the others by a Newton method with a
-    trust region. A class that no pixel has keeps finite numbers; an expert without pixels is the map that is the best for
-    all. Matrices of experts have :math:`K^3` numbers, 3.4 million for K = 150.
+    All problems are convex. Those with non-negative numbers are solved by L-BFGS-B, the others by a Newton method
+    with a trust region. A class that no pixel has keeps finite numbers; an expert without pixels is the map that is
+    the best for all. Matrices of experts have :math:`K^3` numbers, 3.4 million for K = 150.
 
     References
     ----------
-    Berta, Holzmüller, Jordan, Bach, "Structured Matrix Scaling for Multi-Class Calibration", arXiv:2511.03685: the vector,
-    the matrix and the penalty.
+    Berta, Holzmüller, Jordan, Bach, "Structured Matrix Scaling for Multi-Class Calibration", arXiv:2511.03685: the vector, the matrix and the penalty.
 
-    Class-conditional matrix scaling, arXiv:2607.01902: an expert for each most probable class, and the non-negative maps.
+    Class-conditional matrix scaling, arXiv:2607.01902: an expert for each most probable class, and non-negative maps.
 
     Rahimi, Shaban, Cheng, Hartley, Boots, "Intra Order-Preserving Functions for Calibration of Multi-Class Neural
     Networks", NeurIPS 2020, arXiv:2003.06820.
@@ -193,9 +194,9 @@ class StructuredScaler(Scaler):
         kind: str = "vector",
         *,
         decision: str = "free",
-        intercept: float = 1.0,
-        diagonal: float = 1.0,
-        off_diagonal: float = 1.0,
+        intercept: float = 0.1,
+        diagonal: float = 0.1,
+        off_diagonal: float = 0.1,
         n_eff: float | str = "auto",
         inputs: str = "logits",
         ignore_index: int | None = 255,
@@ -253,7 +254,10 @@ class StructuredScaler(Scaler):
         if configuration.decision == "free":
             return super()._kernel(configuration, fitted)
         return _core.ScalerMap.ordered(
-            fitted.weight, fitted.bias, configuration.decision == "order", configuration.inputs == "probabilities"
+            fitted.weight,
+            fitted.bias,
+            configuration.decision == "order",
+            configuration.inputs == "probabilities",
         )
 
     @classmethod

@@ -1,8 +1,9 @@
-"""Structured scaling: against SciPy on the same pixels, parameters that are known, a twin, and predictions that stay."""
+"""Structured scaling: against SciPy on the same pixels, known parameters, a twin, and predictions that stay."""
 
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,9 @@ def labels_of(logits: NDArray, rng: np.random.Generator) -> NDArray:
     return (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)
 
 
-def problem(n: int = 10, seed: int = 0, k: int = K, shape: tuple[int, ...] = SHAPE) -> tuple[NDArray, NDArray]:
+def problem(
+    n: int = 10, seed: int = 0, k: int = K, shape: tuple[int, ...] = SHAPE
+) -> tuple[NDArray, NDArray]:
     """Logits that are too sure, and say one class too often; some void."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(0, 2, (n, k, *shape))
@@ -69,7 +72,7 @@ def mapped(u: NDArray, weight: NDArray, bias: NDArray, decision: str) -> NDArray
             z[j] = -bias[top, j] - sum(weight[top, j, other] * (u[top] - u[other]) for other in range(len(u)))
         return z
     ranks = sorted(range(len(u)), key=lambda class_: (-u[class_], class_))
-    gaps = np.array([u[high] - u[low] for high, low in zip(ranks, ranks[1:], strict=False)])
+    gaps = np.array([u[high] - u[low] for high, low in pairwise(ranks)])
     for r in range(1, len(u)):
         z[ranks[r]] = z[ranks[r - 1]] - weight[top, r - 1] @ gaps - bias[top, r - 1]
     return z
@@ -117,68 +120,46 @@ def test_free_maps_are_those_of_scipy(kind: str) -> None:
 @pytest.mark.parametrize("decision", KEEPERS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_maps_that_keep_are_those_of_scipy(kind: str, decision: str) -> None:
-    """Stage by stage: the map of all, then that of each expert; another solver, on the twin's logits, without gradients
-    of ours."""
+    """First the map of all pixels, which SciPy finds from the twin's logits; from there each expert's, where no slope
+    is left but what points out of the bounds: of a convex problem it is the minimum."""
     logits, y = problem(3, k=3, shape=(12, 12))
-    weights = {"intercept": 0.05, "diagonal": 0.1, "off_diagonal": 0.2}
-    scaler = cm.StructuredScaler(kind, decision=decision, n_eff=30.0, n_pixels=2**40, **weights).fit(logits, y)
+    scaler = cm.StructuredScaler(
+        kind, decision=decision, intercept=0.05, diagonal=0.1, off_diagonal=0.2, n_eff=30.0, n_pixels=2**40
+    ).fit(logits, y)
     pixels, labels = flat(logits, y)
-    t, k = scaler.temperature_, 3
-    w = k - (decision == "order")
-    top = pixels.argmax(axis=1)
-    ridge = np.append(
-        np.where(np.eye(w) > 0, 0.1 * k, 0.2 * k * (k - 1)), np.full(w, 0.05 * k)
-    ) / 30
+    top, k, w = pixels.argmax(axis=1), 3, 3 - (decision == "order")
+    diagonal = np.append(np.eye(w) > 0, np.ones(w, bool))  # with the shifts, which are an expert's own too
+    ridge = np.where(diagonal, 0.1 * k, 0.2 * k * (k - 1)) / 30
+    ridge[-w:] = 0.05 * k / 30
 
-    def loss(parameters: NDArray, chosen: NDArray) -> float:
-        matrix, shift = parameters[: w * w].reshape(w, w), parameters[w * w :]
+    def value(parameters: NDArray, centre: NDArray, chosen: NDArray) -> float:
+        matrix, shift = parameters[:-w].reshape(w, w), parameters[-w:]
         experts = np.broadcast_to(matrix, (k, w, w)), np.broadcast_to(shift, (k, w))
-        z = np.array([mapped(u / t, *experts, decision) for u in pixels[chosen]])
-        return log_loss(z, labels[chosen]) * chosen.mean()
+        z = np.array([mapped(u, *experts, decision) for u in pixels[chosen] / scaler.temperature_])
+        return log_loss(z, labels[chosen]) * chosen.mean() + float(ridge @ (parameters - centre) ** 2)
 
-    def check(found: NDArray, centre: NDArray, chosen: NDArray, free: NDArray) -> None:
-        """The stationary point of a convex problem with bounds, which is its minimum."""
-
-        def value(parameters: NDArray) -> float:
-            return loss(parameters, chosen) + float(ridge @ (parameters - centre) ** 2)
-
-        slopes = optimize.approx_fprime(found, value, 1e-7)[free]
-        at_bound = found[free] < 1e-9
-        assert slopes[~at_bound] == pytest.approx(0, abs=1e-6)
-        assert (slopes[at_bound] > -1e-6).all()
-
-    everything = np.ones(w * w + w, bool)
-    free = everything if kind == "matrix" else np.append(np.eye(w) > 0, np.ones(w, bool))
     identity = np.append(np.eye(w), np.zeros(w))
-
-    def pooled_value(parameters: NDArray) -> float:
-        return loss(parameters, top >= 0) + float(ridge @ (parameters - identity) ** 2)
-
     pooled = optimize.minimize(
-        pooled_value,
+        lambda parameters: value(parameters, identity, top >= 0),
         identity,
         method="L-BFGS-B",
         bounds=[(0, None)] * len(identity),
-        options={"ftol": 1e-15, "gtol": 1e-9, "maxiter": 2000, "maxfun": 100000},
+        options={"ftol": 1e-14, "gtol": 1e-8, "maxfun": 10**5},
     ).x
     for expert in range(k):
-        found = np.append(scaler.weight_[expert] * t, scaler.bias_[expert])
-        own = free.copy()
-        if decision == "argmax":  # what belongs to the expert's own class has no meaning
-            unused = np.zeros((w, w), bool)
-            unused[expert] = unused[:, expert] = True
-            silent = np.append(unused, np.arange(w) == expert)
-            assert (found[silent] == 0).all()
-            found[silent] = pooled[silent]
-            own &= ~silent
-        tied = ~free
+        found = np.append(scaler.weight_[expert] * scaler.temperature_, scaler.bias_[expert])
+        own = np.zeros((w, w), bool)
         if decision == "argmax":
-            tied &= ~silent
-        assert found[tied] == pytest.approx(pooled[tied], abs=2e-4)
-        found[tied] = pooled[tied]
-        check_centre = pooled
-        slopes_tolerance = everything  # one place for the reader: all free numbers are looked at
-        check(found, check_centre, top == expert, own & slopes_tolerance)
+            own[expert], own[:, expert] = True, True
+        silent = np.append(own, own.all(axis=1))
+        assert (found[silent] == 0).all()
+        free = (diagonal if kind == "vector" else True) & ~silent
+        assert found[~free & ~silent] == pytest.approx(pooled[~free & ~silent], abs=1e-4)
+        found[~free] = pooled[~free]
+        slopes = optimize.approx_fprime(found, lambda p: value(p, pooled, top == expert), 1e-7)  # noqa: B023
+        at_bound = found < 1e-9
+        assert slopes[free & ~at_bound] == pytest.approx(0, abs=2e-6)
+        assert (slopes[free & at_bound] > -2e-6).all()
 
 
 @pytest.mark.parametrize("decision", DECISIONS)
@@ -195,9 +176,9 @@ def test_parameters_from_which_labels_were_drawn_are_found(decision: str) -> Non
         bias = rng.uniform(0.1, 0.6, (3, 2))
     pixels = np.moveaxis(special.log_softmax(given, axis=1), 1, -1)
     z = np.moveaxis(np.apply_along_axis(mapped, -1, pixels, weight, bias, decision), -1, 1)
-    scaler = cm.StructuredScaler(
-        "matrix", decision=decision, n_eff=1e12, n_pixels=2**40
-    ).fit(given, labels_of(z, rng))
+    scaler = cm.StructuredScaler("matrix", decision=decision, n_eff=1e12, n_pixels=2**40).fit(
+        given, labels_of(z, rng)
+    )
     if decision == "free":  # of a matrix softmax sees differences of rows
         assert scaler.weight_ - scaler.weight_[0] == pytest.approx(weight - weight[0], abs=0.04)
     elif decision == "argmax":
@@ -227,7 +208,7 @@ def test_the_loss_is_never_above_that_of_the_temperature(kind: str, decision: st
     scaler = FITTED[kind, decision]
     assert scaler.nll_ < temperature.nll_ < scaler.nll_before_ == temperature.nll_before_
     pixels, labels = flat(LOGITS, Y)
-    z = np.array([mapped(u, scaler.weight_, scaler.bias_, decision) for u in pixels[:: 7]])
+    z = np.array([mapped(u, scaler.weight_, scaler.bias_, decision) for u in pixels[::7]])
     assert scaler.nll_ == pytest.approx(log_loss(z, labels[::7]), rel=0.1)
 
 
@@ -315,7 +296,9 @@ def test_many_pixels_are_fitted_as_few_are() -> None:
         loss = log_loss((1 + v) * u + b, labels) + 3e-6 * float(parameters @ parameters)
         return loss, np.append((r * u).sum(axis=0), r.sum(axis=0)) + 6e-6 * parameters
 
-    v, b = np.split(optimize.minimize(value, np.zeros(6), jac=True, method="BFGS", options={"gtol": 1e-10}).x, 2)
+    v, b = np.split(
+        optimize.minimize(value, np.zeros(6), jac=True, method="BFGS", options={"gtol": 1e-10}).x, 2
+    )
     assert scaler.weight_ * scaler.temperature_ == pytest.approx(1 + v, abs=1e-5)
     assert scaler.bias_ == pytest.approx(b - b.mean(), abs=1e-5)
 
@@ -398,7 +381,9 @@ def test_the_prediction_stays_whatever_the_map(keeps_order: bool, dtype: type) -
     rng = np.random.default_rng(0)
     width = K - keeps_order
     for factor, zeros in [(1e-9, 0.5), (1e-4, 0.9), (1.0, 0.5), (1e6, 0.2), (1e30, 0.0), (0.0, 0.0)]:
-        numbers = factor * rng.random(K * width * (width + 1)) * (rng.random(K * width * (width + 1)) >= zeros)
+        numbers = (
+            factor * rng.random(K * width * (width + 1)) * (rng.random(K * width * (width + 1)) >= zeros)
+        )
         weight, bias = np.split(numbers, [K * width**2])
         map_ = _core.ScalerMap.ordered(weight, bias, keeps_order, False)
         for logits in (LOGITS[:4].astype(dtype), tied(dtype)):
@@ -417,7 +402,9 @@ def test_probabilities_stand_for_their_logarithms(kind: str, decision: str) -> N
     probabilities = special.softmax(LOGITS, axis=1)
     scaler = cm.StructuredScaler(kind, decision=decision, inputs="probabilities").fit(probabilities, Y)
     assert scaler.nll_ == pytest.approx(FITTED[kind, decision].nll_, rel=1e-6)
-    assert scaler.transform(probabilities) == pytest.approx(FITTED[kind, decision].transform(LOGITS), abs=1e-5)
+    assert scaler.transform(probabilities) == pytest.approx(
+        FITTED[kind, decision].transform(LOGITS), abs=1e-5
+    )
     probabilities[0, 0, 0, 1] += 0.1
     with pytest.raises(ValueError, match=r"image 0 .*pixel \(0, 1\)|pixel \(0, 1\)"):
         scaler.transform(probabilities)
@@ -494,7 +481,9 @@ def test_files(kind: str, decision: str, tmp_path: Path) -> None:
     text = path.read_text()
     for damaged in (
         text.replace(f'"kind": "{kind}"', '"kind": "round"'),
-        text.replace(f'"decision": "{decision}"', f'"decision": "{"free" if decision != "free" else "order"}"'),
+        text.replace(
+            f'"decision": "{decision}"', f'"decision": "{"free" if decision != "free" else "order"}"'
+        ),
     ):
         assert damaged != text
         path.write_text(damaged)
