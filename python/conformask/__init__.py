@@ -37,6 +37,7 @@ from conformask.scaling import (
     LocalTemperatureScaler,
     MetaCal,
     SelectiveScaler,
+    StructuredScaler,
     TemperatureScaler,
     VectorScaler,
 )
@@ -75,6 +76,7 @@ __all__ = [
     "ScoreProfiles",
     "SelectiveScaler",
     "SharedImagesWarning",
+    "StructuredScaler",
     "TemperatureScaler",
     "VectorScaler",
     "__version__",

@@ -37,6 +37,7 @@ __all__ = [
     "label_hits",
     "log_loss_gradients",
     "log_loss_hessian_products",
+    "log_loss_hessians",
     "mask_coverage",
     "most_threads",
     "pairwise_correlation",
@@ -190,6 +191,10 @@ class ScalerMap:
     def tempered(base: ScalerMap, factors: NDArray[np.float32]) -> ScalerMap: ...
     @staticmethod
     def blended(base: ScalerMap, factors: tuple[float, float], shares: NDArray[np.float32]) -> ScalerMap: ...
+    @staticmethod
+    def ordered(
+        weight: NDArray[np.float64], bias: NDArray[np.float64], keeps_order: bool, of_probabilities: bool
+    ) -> ScalerMap: ...
 
 @final
 class ExactProfile:
@@ -317,6 +322,14 @@ def log_loss_hessian_products(
 def pixel_features(
     x: _Scores, inputs: str | ScalerMap, out: NDArray[np.float32], first_image: int
 ) -> None: ...
+def log_loss_hessians(
+    features: NDArray[np.float64],
+    labels: NDArray[np.uint16],
+    weights: NDArray[np.float64],
+    ends: NDArray[np.uintp],
+    weight: NDArray[np.float64],
+    bias: NDArray[np.float64],
+) -> NDArray[np.float64]: ...
 def probabilities(
     x: _Scores, inputs: str | ScalerMap, out: NDArray[np.floating[Any]], first_image: int
 ) -> None: ...

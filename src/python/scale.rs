@@ -2,8 +2,8 @@
 
 use numpy::ndarray::Array2;
 use numpy::{
-    Element, PyArray1, PyArray2, PyReadonlyArray1, PyReadonlyArray2, PyReadonlyArrayDyn, PyReadwriteArrayDyn,
-    PyUntypedArrayMethods,
+    Element, PyArray1, PyArray2, PyArray3, PyReadonlyArray1, PyReadonlyArray2, PyReadonlyArrayDyn,
+    PyReadwriteArrayDyn, PyUntypedArrayMethods,
 };
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -17,6 +17,7 @@ use crate::scale::apply::{self, Features};
 use crate::scale::draw;
 use crate::scale::features::{self, N_ALONE, N_AROUND};
 use crate::scale::objective::{self, Linear, Pixels};
+use crate::scale::ordered::{Kept, Ordered};
 use crate::scale::tempered::{self, Base, Blended, Field, Tempered};
 
 /// Numbers `(m, K)` and labels `(m,)` of the drawn pixels of an image, its labelled pixels, a hash of its labels, and where
@@ -61,6 +62,8 @@ enum Kind {
     Tempered { base: Py<ScalerMap>, factors: PixelNumbers },
     /// See [`tempered::Blended`].
     Blended { base: Py<ScalerMap>, factors: [f64; 2], shares: PixelNumbers },
+    /// See [`Ordered`].
+    Ordered { weight: Vec<f64>, bias: Vec<f64>, kept: Kept, features: Features },
 }
 
 /// A number for each pixel of a batch.
@@ -129,14 +132,33 @@ impl ScalerMap {
         let shares = PixelNumbers::copied(base.py(), &shares)?;
         Ok(Self(Kind::Blended { base: base.unbind(), factors, shares }))
     }
+
+    /// Softmax of what becomes of margins to the most probable class, which has K * K weights and K biases, or of the K - 1
+    /// gaps between ranks. `weight` holds those of K experts (row by row), `bias` too; no number is negative.
+    #[staticmethod]
+    fn ordered(
+        weight: PyReadonlyArray1<'_, f64>,
+        bias: PyReadonlyArray1<'_, f64>,
+        keeps_order: bool,
+        of_probabilities: bool,
+    ) -> PyResult<Self> {
+        let (weight, bias) = (weight.as_array().to_vec(), bias.as_array().to_vec());
+        if !weight.iter().chain(&bias).all(|&value| value >= 0.0 && value.is_finite()) {
+            return Err(PyValueError::new_err("a map that keeps an order has no negative number"));
+        }
+        let kept = if keeps_order { Kept::Order } else { Kept::Argmax };
+        let features = if of_probabilities { Features::Logarithms } else { Features::Logits };
+        Ok(Self(Kind::Ordered { weight, bias, kept, features }))
+    }
 }
 
 impl ScalerMap {
     /// What it makes probabilities of.
     fn takes(&self) -> Inputs {
         match &self.0 {
-            Kind::Affine { features: Features::Logarithms, .. } => Inputs::Probabilities,
-            Kind::Affine { .. } => Inputs::Logits,
+            Kind::Affine { features: Features::Logarithms, .. }
+            | Kind::Ordered { features: Features::Logarithms, .. } => Inputs::Probabilities,
+            Kind::Affine { .. } | Kind::Ordered { .. } => Inputs::Logits,
             Kind::Tempered { base, .. } | Kind::Blended { base, .. } => base.get().takes(),
         }
     }
@@ -151,6 +173,10 @@ impl ScalerMap {
             Kind::Tempered { base, factors: values } | Kind::Blended { base, shares: values, .. } => {
                 values.fits(maps) && base.get().fits(maps)
             }
+            Kind::Ordered { weight, bias, kept, .. } => {
+                let width = kept.width(n_classes);
+                (weight.len(), bias.len()) == (n_classes * width * width, n_classes * width)
+            }
         }
     }
 
@@ -158,15 +184,19 @@ impl ScalerMap {
         if !self.fits(&maps) {
             return Err(PyValueError::new_err("the map of a scaler was made for another shape"));
         }
+        let n_classes = maps.n_classes();
         Ok(match &self.0 {
             Kind::Affine { weight, bias, features } => {
                 maps.with_transform(apply::Affine::new(weight, bias, *features))
             }
+            Kind::Ordered { weight, bias, kept, features } => {
+                maps.with_transform(Ordered::new(weight, bias, n_classes, *kept, *features))
+            }
             Kind::Tempered { base, factors } => {
-                maps.with_transform(Tempered { base: base.get().base(), factors: factors.field() })
+                maps.with_transform(Tempered { base: base.get().base(n_classes), factors: factors.field() })
             }
             Kind::Blended { base, factors, shares } => maps.with_transform(Blended {
-                base: base.get().base(),
+                base: base.get().base(n_classes),
                 factors: *factors,
                 shares: shares.field(),
             }),
@@ -174,15 +204,20 @@ impl ScalerMap {
     }
 
     /// What gives logits to another map.
-    fn base<'a, R: Real>(&'a self) -> Box<dyn Base<R> + 'a> {
+    fn base<'a, R: Real>(&'a self, n_classes: usize) -> Box<dyn Base<R> + 'a> {
         match &self.0 {
+            Kind::Ordered { weight, bias, kept, features } => {
+                Box::new(Ordered::new(weight, bias, n_classes, *kept, *features))
+            }
             Kind::Affine { weight, bias, features } => Box::new(apply::Affine::new(weight, bias, *features)),
             Kind::Tempered { base, factors } => {
-                Box::new(Tempered { base: base.get().base(), factors: factors.field() })
+                Box::new(Tempered { base: base.get().base(n_classes), factors: factors.field() })
             }
-            Kind::Blended { base, factors, shares } => {
-                Box::new(Blended { base: base.get().base(), factors: *factors, shares: shares.field() })
-            }
+            Kind::Blended { base, factors, shares } => Box::new(Blended {
+                base: base.get().base(n_classes),
+                factors: *factors,
+                shares: shares.field(),
+            }),
         }
     }
 }
@@ -358,4 +393,26 @@ pub fn tempered_losses<'py>(
     }
     let losses = run_if_long(py, view.len(), |cancel| tempered::losses(&view, labels, factors, cancel))?;
     Ok(PyArray2::from_owned_array(py, losses))
+}
+
+/// For each run of pixels: the Hessian of the loss, of a map with K weights and K biases, `(G, 2 K, 2 K)`.
+#[pyfunction]
+pub fn log_loss_hessians<'py>(
+    py: Python<'py>,
+    features: PyReadonlyArray2<'py, f64>,
+    labels: PyReadonlyArray1<'py, u16>,
+    weights: PyReadonlyArray1<'py, f64>,
+    ends: PyReadonlyArray1<'py, usize>,
+    weight: PyReadonlyArray1<'py, f64>,
+    bias: PyReadonlyArray1<'py, f64>,
+) -> PyResult<Bound<'py, PyArray3<f64>>> {
+    let given = Given { features, labels, weights, ends };
+    let ((pixels, ends), map) = (given.check()?, given.map(&weight, &bias)?);
+    let n_classes = pixels.features.nrows();
+    if (map.weight.len(), map.bias.len()) != (n_classes, n_classes) {
+        return Err(PyValueError::new_err("the Hessian is that of a map with K weights and K biases"));
+    }
+    let sums =
+        run_if_long(py, pixels.features.len(), |cancel| objective::hessians(&pixels, ends, &map, cancel))?;
+    Ok(PyArray3::from_owned_array(py, sums))
 }

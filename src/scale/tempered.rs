@@ -8,6 +8,7 @@ use ndarray::{Array2, ArrayView2};
 use rayon::prelude::*;
 
 use super::apply::Affine;
+use super::ordered::Ordered;
 use crate::error::Result;
 use crate::maps::{Band, PixelBuffers, PlanesMut, Softmax, Tile, Transform};
 use crate::memory;
@@ -61,6 +62,13 @@ impl<R: Real> Base<R> for Affine<R> {
         }
         let tile = Tile::new(&planes, given.len(), given.len(), given.n_classes());
         let Logits { top, .. } = Logits::new(Vec::new(), &tile);
+        Logits { planes, top }
+    }
+}
+
+impl<R: Real> Base<R> for Ordered<R> {
+    fn logits(&self, given: &Tile<'_, R>, _: &Band, buffers: &mut PixelBuffers<R>) -> Logits<R> {
+        let (planes, top) = self.logits_and_top(given, buffers);
         Logits { planes, top }
     }
 }

@@ -8,6 +8,7 @@ from conformask.scaling.dirichlet import DirichletScaler
 from conformask.scaling.local import LocalTemperatureScaler
 from conformask.scaling.meta_cal import MetaCal
 from conformask.scaling.selective import SelectiveScaler
+from conformask.scaling.structured import StructuredScaler
 from conformask.scaling.temperature import TemperatureScaler
 from conformask.scaling.vector import VectorScaler
 
@@ -16,6 +17,7 @@ __all__ = [
     "LocalTemperatureScaler",
     "MetaCal",
     "SelectiveScaler",
+    "StructuredScaler",
     "TemperatureScaler",
     "VectorScaler",
 ]

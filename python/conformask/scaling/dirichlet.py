@@ -68,7 +68,7 @@ class DirichletScaler(Scaler):
     Kull, Perello-Nieto, Kängsepp, Silva Filho, Song, Flach, "Beyond temperature scaling: Obtaining well-calibrated
     multiclass probabilities with Dirichlet calibration", NeurIPS 2019, arXiv:1910.12656.
 
-    Wang, Gong, Wang, Wu, Zhang, "On Calibrating Semantic Segmentation Models: Analyses and An Algorithm", CVPR 2023,
+    Wang, Gong, Wang, "On Calibrating Semantic Segmentation Models: Analyses and An Algorithm", CVPR 2023,
     arXiv:2212.12053.
 
     Examples

@@ -14,8 +14,8 @@ from conformask._calibrator import Parameter
 from conformask.scaling._features import AGREEMENT, DISTANCE, ENTROPY, MARGIN, MEAN_ENTROPY, NAMES
 from conformask.scaling._likelihood import Likelihood
 from conformask.scaling._scaler import PARAMETERS, Configuration
+from conformask.scaling._temperature import MOST, best_temperature
 from conformask.scaling._tempered import Tempered, TemperedScaler, tempered_losses, tempered_solution
-from conformask.scaling.temperature import MOST, best_factor
 from conformask.scaling.vector import penalty_weight
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ class LocalTemperatureScaler(TemperedScaler):
 
     def _find(self, kept: PixelSample, configuration: _Configuration) -> Tempered:
         pixels = kept.pixels(configuration.inputs, centred=True)
-        factor, _ = best_factor(Likelihood(pixels, 1, 0))
+        factor = best_temperature(Likelihood(pixels, 1, 0)).inverse
         objective = _Objective(
             pixels, kept.features(), kept.n_classes, configuration.ridge / len(pixels.ends)
         )

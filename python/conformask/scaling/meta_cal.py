@@ -15,6 +15,7 @@ from conformask._exact import as_fraction, check_alpha
 from conformask.scaling._features import ENTROPY
 from conformask.scaling._likelihood import Likelihood
 from conformask.scaling._scaler import PARAMETERS, Configuration
+from conformask.scaling._temperature import best_temperature
 from conformask.scaling._tempered import (
     Tempered,
     TemperedScaler,
@@ -22,7 +23,6 @@ from conformask.scaling._tempered import (
     tempered_solution,
     two_parts,
 )
-from conformask.scaling.temperature import best_factor
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -111,7 +111,7 @@ class MetaCal(TemperedScaler):
     Ma, Blaschko, "Meta-Cal: Well-controlled Post-hoc Calibration by Ranking", ICML 2021, arXiv:2105.03662; there the
     threshold for an accuracy comes from an isotonic regression over 20 bins of entropy.
 
-    Wang, Gong, Wang, Wu, Zhang, "On Calibrating Semantic Segmentation Models: Analyses and An Algorithm", CVPR 2023,
+    Wang, Gong, Wang, "On Calibrating Semantic Segmentation Models: Analyses and An Algorithm", CVPR 2023,
     arXiv:2212.12053, where a high temperature takes the place of the uniform distribution.
 
     Examples
@@ -171,7 +171,7 @@ class MetaCal(TemperedScaler):
         low = entropies <= threshold
         factor = 1.0
         if (low & ~first).any():
-            factor, _ = best_factor(Likelihood(pixels.only(low & ~first), 1, 0))
+            factor = best_temperature(Likelihood(pixels.only(low & ~first), 1, 0)).inverse
         more = {
             "threshold": threshold,
             "temperature": 1 / factor,

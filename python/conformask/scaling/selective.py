@@ -170,7 +170,7 @@ class SelectiveScaler(TemperedScaler):
 
     References
     ----------
-    Wang, Gong, Wang, Wu, Zhang, "On Calibrating Semantic Segmentation Models: Analyses and An Algorithm", CVPR 2023,
+    Wang, Gong, Wang, "On Calibrating Semantic Segmentation Models: Analyses and An Algorithm", CVPR 2023,
     arXiv:2212.12053.
 
     Examples

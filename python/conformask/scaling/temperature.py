@@ -6,39 +6,18 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import optimize
 
 from conformask.scaling._likelihood import Likelihood
 from conformask.scaling._pixels import PixelSample
 from conformask.scaling._scaler import PARAMETERS, Configuration, Fitted, Scaler
+from conformask.scaling._temperature import best_temperature
 
 if TYPE_CHECKING:
     from conformask._images import Volumes
 
-__all__ = ["MOST", "TemperatureScaler", "best_factor"]
+__all__ = ["TemperatureScaler"]
 
-# Temperatures are looked for between its inverse and it.
-MOST = 1e3
-# What is no change of a loss.
-_FLAT = 1e-12
 _NO_BIAS = np.empty(0)
-
-
-def best_factor(likelihood: Likelihood) -> tuple[float, bool]:
-    """1 / T of the least loss, and whether the loss still falls at the end of the range."""
-
-    def at(exponent: float) -> tuple[float, float]:
-        loss, slopes = likelihood.gradient(np.array([math.exp(exponent)]))
-        return loss, float(slopes[0])
-
-    ends = [-math.log(MOST), math.log(MOST)]
-    before, losses, slopes = at(0)[0], *zip(*map(at, ends), strict=True)
-    if slopes[0] < 0 < slopes[1]:
-        exponent = optimize.toms748(lambda exponent: at(exponent)[1], *ends, xtol=1e-12, rtol=1e-12)
-        return math.exp(exponent), False
-    if min(losses) < before * (1 - _FLAT):
-        return math.exp(ends[int(np.argmin(losses))]), True
-    return 1.0, False  # all logits of a pixel are equal
 
 
 class TemperatureScaler(Scaler):
@@ -98,7 +77,7 @@ class TemperatureScaler(Scaler):
     ----------
     Guo, Pleiss, Sun, Weinberger, "On Calibration of Modern Neural Networks", ICML 2017, arXiv:1706.04599.
 
-    Wang, Gong, Wang, Wu, Zhang, "On Calibrating Semantic Segmentation Models: Analyses and An Algorithm", CVPR 2023,
+    Wang, Gong, Wang, "On Calibrating Semantic Segmentation Models: Analyses and An Algorithm", CVPR 2023,
     arXiv:2212.12053.
 
     Examples
@@ -138,22 +117,21 @@ class TemperatureScaler(Scaler):
 
     def _find(self, kept: PixelSample, configuration: Configuration) -> Fitted:
         likelihood = Likelihood(kept.pixels(configuration.inputs, centred=True), 1, 0)
-        factor, unbounded = best_factor(likelihood)
-        inverse = np.array([factor])
-        before, after = (likelihood.gradient(each)[0] for each in (np.ones(1), inverse))
+        found = best_temperature(likelihood)
+        inverse, unbounded = np.array([found.inverse]), found.unbounded
         bend = float(likelihood.hessian_product(inverse, np.ones(1))[0])
         scatter = float((likelihood.gradients_of_units(inverse) ** 2).sum())
         error = math.sqrt(scatter) / bend / inverse[0] ** 2 if bend > 0 and not unbounded else math.inf
         return Fitted(
             weight=inverse,
             bias=_NO_BIAS,
-            nll=after,
-            nll_before=before,
+            nll=found.loss,
+            nll_before=found.before,
             n_images=len(kept.images),
             n_skipped=kept.n_skipped,
             n_classes=kept.n_classes,
             configuration=configuration,
-            more={"temperature": 1 / float(inverse[0]), "standard_error": error, "unbounded": unbounded},
+            more={"temperature": 1 / found.inverse, "standard_error": error, "unbounded": unbounded},
         )
 
     @property
