@@ -248,6 +248,7 @@ def plot_image_reliability(report: CalibrationReport, *, axes: ArrayLike | None 
     units = "images" if report.n_groups is None else "groups"
     histogram.axvline(report.ece, color=_RED, lw=1.3, label=f"mean over {units}: {report.ece:.4f}")
     histogram.set_xlim(left=0)
+    histogram.locator_params(axis="x", nbins=6)
     histogram.locator_params(axis="y", integer=True)
     for ax in flat[:2]:
         legend_below(ax, ax.get_legend_handles_labels()[0])
