@@ -31,9 +31,6 @@ const FACTORS: usize = 8;
 /// Pixels that are looked at together: whether one of them is beyond the first bin of a class.
 const GROUP: usize = 64;
 
-/// Parts of a sum, which are vectors of the processor.
-const LANES: usize = 8;
-
 /// What to count.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -398,7 +395,6 @@ impl<R: Real> Limits<R> {
 }
 
 /// Writes where pixels are counted. Gives the sum of the confidences of the right ones.
-#[apply(vectorised!)]
 fn place<R: Real>(
     codes: &[i32],
     scan: &Scan<R>,
@@ -406,66 +402,111 @@ fn place<R: Real>(
     limits: &Limits<R>,
     places: &mut Places,
 ) -> u64 {
-    let len = codes.len();
-    let (kinds, best) = (&kinds[..len], &scan.best[..len]);
-    let (best_values, values) = (&scan.best_values[..len], &scan.values[..len]);
+    // Loop by loop: of all at once the compiler makes no vectors.
     let Places { bins, ranks, labels, label_bins, counts, sums } = places;
-    let (bins, ranks, counts, sums) =
-        (&mut bins[..len], &mut ranks[..len], &mut counts[..len], &mut sums[..len]);
-    let (labels, label_bins) = (&mut labels[..len], &mut label_bins[..len]);
-    let Limits { n_bins, n_classes, width, least, .. } = *limits;
+    place_bins(codes, &scan.best_values, kinds, limits, bins);
+    place_ranks(codes, &scan.best_values, ranks);
+    place_labels(codes, &scan.best, limits.n_classes, labels);
+    place_label_bins(codes, &scan.values, limits, label_bins);
+    tell_right(codes, &scan.best, &scan.best_values, counts, sums)
+}
+
+#[apply(vectorised!)]
+fn place_bins<R: Real>(codes: &[i32], best: &[R], kinds: &[u8], limits: &Limits<R>, bins: &mut [i32]) {
+    for (((&code, &best), &kind), place) in codes.iter().zip(best).zip(kinds).zip(bins) {
+        let kind = if code == VOID { KINDS as i32 } else { i32::from(kind) };
+        *place = kind * limits.n_bins + bin(best, limits.width);
+    }
+}
+
+#[apply(vectorised!)]
+fn place_ranks<R: Real>(codes: &[i32], best: &[R], ranks: &mut [i32]) {
+    for ((&code, &best), place) in codes.iter().zip(best).zip(ranks) {
+        *place = if code == VOID { N_RANKS as i32 } else { rank(best.into()) };
+    }
+}
+
+/// Void pixels come before all labels.
+#[apply(vectorised!)]
+fn place_labels(codes: &[i32], best: &[i32], n_classes: u32, labels: &mut [u32]) {
+    for ((&code, &best), place) in codes.iter().zip(best).zip(labels) {
+        *place = (code + 1) as u32 * n_classes + best.max(0) as u32;
+    }
+}
+
+/// Void pixels come before all labels, and so do those whose label is not binned.
+#[apply(vectorised!)]
+fn place_label_bins<R: Real>(codes: &[i32], values: &[R], limits: &Limits<R>, label_bins: &mut [i32]) {
+    for ((&code, &value), place) in codes.iter().zip(values).zip(label_bins) {
+        let is_binned = (value >= limits.least) & (code != VOID);
+        *place = if is_binned { (code + 1) * limits.n_bins + bin(value, limits.width) } else { 0 };
+    }
+}
+
+#[apply(vectorised!)]
+fn tell_right<R: Real>(
+    codes: &[i32],
+    best: &[i32],
+    best_values: &[R],
+    counts: &mut [u64],
+    sums: &mut [u64],
+) -> u64 {
     let mut right = 0_u64;
-    for j in 0..len {
-        let confidence: f64 = best_values[j].into();
-        let (code, is_void) = (codes[j], codes[j] == VOID);
-        let own = fixed(confidence);
-        let is_right = (best[j] == code) & !is_void;
-        (counts[j], sums[j]) = (Cell::counts_of(is_right), own);
+    let pixels = codes.iter().zip(best).zip(best_values);
+    for (((&code, &best), &confidence), (count, sum)) in pixels.zip(counts.iter_mut().zip(sums)) {
+        let (own, is_right) = (fixed(confidence.into()), (best == code) & (code != VOID));
+        (*count, *sum) = (Cell::counts_of(is_right), own);
         right = right.wrapping_add(if is_right { own } else { 0 });
-        let kind = if is_void { KINDS as i32 } else { i32::from(kinds[j]) };
-        bins[j] = kind * n_bins + bin(best_values[j], width);
-        ranks[j] = if is_void { N_RANKS as i32 } else { rank(confidence) };
-        // Void pixels come before all labels, and so do those whose label is not binned.
-        labels[j] = (code + 1) as u32 * n_classes + best[j].max(0) as u32;
-        let is_binned = (values[j] >= least) & !is_void;
-        label_bins[j] = if is_binned { (code + 1) * n_bins + bin(values[j], width) } else { 0 };
     }
     right
 }
 
 /// Counts the probabilities of a class that are at least the least, which is infinite where void.
-#[apply(vectorised!)]
 fn count_class<R: Real>(plane: &[R], least: &[R], limits: &Limits<R>, cells: &mut [Cell]) {
+    let (n, sum) = kept(plane, least);
+    cells[0].add(n, sum);
     let (groups, rest) = plane.as_chunks::<GROUP>();
     let (leasts, rest_of_least) = least.as_chunks::<GROUP>();
-    let (mut n, mut sums) = ([0_u32; LANES], [0_u64; LANES]);
-    for (group, leasts) in groups.iter().zip(leasts) {
-        let mut beyond = [false; LANES];
-        let lanes = group.as_chunks::<LANES>().0.iter().zip(leasts.as_chunks::<LANES>().0);
-        for (values, leasts) in lanes {
-            for lane in 0..LANES {
-                let (p, is_kept) = (values[lane], values[lane] >= leasts[lane]);
-                beyond[lane] |= is_kept & (p >= limits.second);
-                n[lane] += u32::from(is_kept);
-                let p: f64 = (if is_kept { p } else { R::zero() }).into();
-                sums[lane] = sums[lane].wrapping_add(shifted(p));
-            }
-        }
-        if beyond.iter().fold(false, |any, &beyond| any | beyond) {
-            move_beyond(group, leasts, limits, cells);
-        }
-    }
-    let n = u64::from(n.iter().sum::<u32>());
-    let sum = sums.iter().fold(0_u64, |sum, &lane| sum.wrapping_add(lane));
-    cells[0].add(n, unshifted(sum, plane.len() - rest.len()));
+    move_groups(groups, leasts, limits, cells);
     for (&p, &least) in rest.iter().zip(rest_of_least) {
-        if p >= least {
-            cells[bin(p, limits.width) as usize].add(1, fixed(p.into()));
+        if p >= least && p >= limits.second {
+            move_one(p, limits, cells);
         }
     }
 }
 
-/// Counts the probabilities beyond the first bin, which is relieved of them.
+/// Number and [`fixed`] sum of the probabilities that are at least the least.
+#[apply(vectorised!)]
+fn kept<R: Real>(plane: &[R], least: &[R]) -> (u64, u64) {
+    let (mut n, mut sum) = (0_u32, 0_u64);
+    for (&p, &least) in plane.iter().zip(least) {
+        let is_kept = p >= least;
+        n += u32::from(is_kept);
+        let p: f64 = (if is_kept { p } else { R::zero() }).into();
+        sum = sum.wrapping_add(shifted(p));
+    }
+    (n.into(), unshifted(sum, plane.len()))
+}
+
+/// Moves those that are beyond the first bin, group by group: most groups have none.
+#[apply(vectorised!)]
+fn move_groups<R: Real>(
+    groups: &[[R; GROUP]],
+    leasts: &[[R; GROUP]],
+    limits: &Limits<R>,
+    cells: &mut [Cell],
+) {
+    for (group, least) in groups.iter().zip(leasts) {
+        let mut any = 0_u32;
+        for j in 0..GROUP {
+            any |= u32::from((group[j] >= least[j]) & (group[j] >= limits.second));
+        }
+        if any != 0 {
+            move_beyond(group, least, limits, cells);
+        }
+    }
+}
+
 #[inline(always)]
 fn move_beyond<R: Real>(values: &[R; GROUP], leasts: &[R; GROUP], limits: &Limits<R>, cells: &mut [Cell]) {
     // Without a branch for each, which nobody could predict: what is not noted is written over.
@@ -475,9 +516,14 @@ fn move_beyond<R: Real>(values: &[R; GROUP], leasts: &[R; GROUP], limits: &Limit
         n_beyond += usize::from((values[j] >= leasts[j]) & (values[j] >= limits.second));
     }
     for &j in &beyond[..n_beyond] {
-        let p = values[usize::from(j)];
-        let own = fixed(p.into());
-        cells[bin(p, limits.width) as usize].add(1, own);
-        cells[0].remove(1, own);
+        move_one(values[usize::from(j)], limits, cells);
     }
+}
+
+/// Moves a probability from the first bin to its own.
+#[inline(always)]
+fn move_one<R: Real>(p: R, limits: &Limits<R>, cells: &mut [Cell]) {
+    let own = fixed(p.into());
+    cells[bin(p, limits.width) as usize].add(1, own);
+    cells[0].remove(1, own);
 }

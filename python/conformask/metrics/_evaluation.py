@@ -209,16 +209,15 @@ def _verdict(gap: float, interval: tuple[float, float], noun: str) -> str:
     if math.isnan(gap):
         return "Nothing is known of calibration: no image has a labelled pixel."
     low, high = interval
-    more = "more" if gap >= 0 else "less"
-    said = f"The model is {abs(gap):.4f} {more} confident than it is right, mean over {noun}s"
+    said = f"Mean confidence less accuracy is {gap:.4f}, mean over {noun}s"
     if math.isnan(low):
         return f"{said}. Of one {noun} nobody knows how much of that is chance."
-    between = f"(95 % interval {low:.4f} to {high:.4f})"
+    said = f"{said} (95 % interval {low:.4f} to {high:.4f})"
     if low > 0:
-        return f"{said} {between}: it is over-confident."
+        return f"{said}: the model is over-confident."
     if high < 0:
-        return f"{said} {between}: it is under-confident."
+        return f"{said}: the model is under-confident."
     return (
-        f"{said} {between}: chance variation between the {noun}s can explain it. Errors of single bins may still "
-        "cancel: see the ECE."
+        f"{said}: chance variation between the {noun}s can explain it. Errors of single bins may still cancel: see the "
+        "ECE."
     )

@@ -253,7 +253,7 @@ def calibration_report(
     >>> y = (logits / 2 + rng.gumbel(size=logits.shape)).argmax(axis=1)
     >>> report = cm.metrics.calibration_report(y, logits, inputs="logits")
     >>> report.verdict.split(": ")[1]
-    'it is over-confident.'
+    'the model is over-confident.'
     >>> cm.metrics.calibration_report(y, logits / 2, inputs="logits").ece < report.ece
     True
     """

@@ -11,8 +11,15 @@ from conformask import metrics
 from conformask._arrays import label_array, score_array
 from conformask.metrics import CalibrationReport, ReliabilityCurve
 from conformask.plotting._arguments import grey_ground, opacity_over
-from conformask.plotting._axes import colour_bar, frameless, new_axes, one_colour, say_empty
-from conformask.plotting._legend import legend_below, legend_beside, void_patch
+from conformask.plotting._axes import (
+    colour_bar,
+    frameless,
+    import_pyplot,
+    new_axes,
+    one_colour,
+    say_empty,
+)
+from conformask.plotting._legend import class_patches, legend_below, void_patch
 from conformask.plotting._palette import VOID_GREY
 
 if TYPE_CHECKING:
@@ -115,7 +122,7 @@ def plot_reliability(
     ):
         if where.any():
             bottom, height = np.minimum(accuracy, confidence)[where], abs(confidence - accuracy)[where]
-            look: dict[str, Any] = {"fill": False, "ec": colour, "hatch": "////", "lw": 0}
+            look: dict[str, Any] = {"fc": (1, 1, 1, 0.55), "ec": colour, "hatch": "////", "lw": 0}
             ax.bar(left[where], height, width[where], bottom, align="edge", label=label, **look)
     ax.plot([0, 1], [0, 1], color=_GREY, lw=1.2, ls=(0, (5, 3)), label="calibrated", zorder=2)
     known = ~np.isnan(low)
@@ -152,25 +159,27 @@ def plot_reliability(
     return ax
 
 
-def plot_image_reliability(report: CalibrationReport, *, ax: Axes | None = None) -> Axes:
-    """Draw mean confidence and accuracy of each image: a dot below the diagonal is an image of too much confidence.
+def plot_image_reliability(report: CalibrationReport, *, axes: ArrayLike | None = None) -> NDArray[Any]:
+    """Draw mean confidence and accuracy of each image, and how many images have which calibration error.
 
-    The small axes to the right show how many images have which ECE. Images without labelled pixels are left out.
+    A dot below the diagonal is an image of too much confidence. Images without labelled pixels are left out.
 
     Parameters
     ----------
     report : CalibrationReport
         What :func:`~conformask.metrics.calibration_report` returns.
-    ax : matplotlib Axes, optional
-        Where to draw; by default, on a new figure.
+    axes : array-like of matplotlib Axes, optional
+        Where to draw, two; by default, side by side on a new figure.
 
     Returns
     -------
-    matplotlib.axes.Axes
-        The axes drawn on.
+    ndarray of matplotlib.axes.Axes, shape (2,)
+        The axes of the dots and of the histogram.
 
     Raises
     ------
+    ValueError
+        If there are fewer than two axes.
     TypeError
         If ``report`` is no CalibrationReport.
     ImportError
@@ -178,7 +187,7 @@ def plot_image_reliability(report: CalibrationReport, *, ax: Axes | None = None)
 
     See Also
     --------
-    plot_reliability : The same of bins of pixels.
+    plot_reliability : Confidence and accuracy of bins of pixels.
 
     References
     ----------
@@ -192,44 +201,58 @@ def plot_image_reliability(report: CalibrationReport, *, ax: Axes | None = None)
     >>> rng = np.random.default_rng(0)
     >>> X = rng.dirichlet([3, 1], size=(10, 8, 8)).transpose(0, 3, 1, 2)
     >>> y = (rng.random((10, 8, 8)) < X[:, 1]).astype(int)
-    >>> ax = cm.plotting.plot_image_reliability(cm.metrics.calibration_report(y, X))
-    >>> ax.get_ylabel()
-    'share of right pixels'
+    >>> dots, histogram = cm.plotting.plot_image_reliability(cm.metrics.calibration_report(y, X))
+    >>> dots.get_xlabel(), histogram.get_xlabel()
+    ('mean confidence of an image', 'ECE of an image')
     """
     if not isinstance(report, CalibrationReport):
         raise TypeError(
             f"report must be a CalibrationReport, as calibration_report(y, X) returns, got a {type(report).__name__}"
         )
-    ax = new_axes(ax)
-    ax.set_title("Confidence and accuracy of each image")
-    ax.set_xlabel("mean confidence")
-    ax.set_ylabel("share of right pixels")
-    ax.set_box_aspect(1)
-    ax.spines[["top", "right"]].set_visible(False)
+    pyplot = import_pyplot()
+    if axes is None:
+        axes = pyplot.figure(figsize=(8.6, 4.2), layout="constrained").subplots(1, 2)
+    flat: NDArray[Any] = np.ravel(np.asarray(axes, dtype=object))
+    if len(flat) < 2:
+        raise ValueError(f"axes must be two, for the images and for their errors, got {len(flat)}")
+    dots, histogram = flat[:2]
+    dots.set_title("Confidence and accuracy of each image")
+    dots.set_xlabel("mean confidence of an image")
+    dots.set_ylabel("share of its pixels that are right")
+    histogram.set_title("Calibration error of each image")
+    histogram.set_xlabel("ECE of an image")
+    histogram.set_ylabel("images")
+    for ax in flat[:2]:
+        ax.spines[["top", "right"]].set_visible(False)
     known = ~np.isnan(report.image_eces)
     if not known.any():
-        say_empty(ax, "no labelled pixels")
-        return ax
-    confidences, accuracies = report.image_confidences[known], report.image_accuracies[known]
-    least = float(min(confidences.min(), accuracies.min()))
-    least = max(0.0, least - 0.05 * (1 - least) - 0.01)
-    ax.plot([least, 1], [least, 1], color=_GREY, lw=1.2, ls=(0, (5, 3)), label="calibrated")
+        for ax in flat[:2]:
+            say_empty(ax, "no labelled pixels")
+        return flat[:2]
+    confidences, accuracies, eces = (
+        values[known] for values in (report.image_confidences, report.image_accuracies, report.image_eces)
+    )
+    ends = np.array([min(confidences.min(), accuracies.min()), max(confidences.max(), accuracies.max())])
+    ends = np.clip(ends + (0.05 * np.ptp(ends) + 0.01) * np.array([-1, 1]), 0, 1)
+    dots.plot(ends, ends, color=_GREY, lw=1.2, ls=(0, (5, 3)), label="calibrated")
     look: dict[str, Any] = {"color": _BLUE, "alpha": 0.6, "mec": "none", "ms": 5, "clip_on": False}
-    ax.plot(confidences, accuracies, "o", label="an image", zorder=3, **look)
-    ax.set_xlim(least, 1)
-    ax.set_ylim(least, 1)
-    ax.grid(color="0.92", lw=0.8)
-    ax.set_axisbelow(True)
-    beside = ax.inset_axes((1.16, 0, 0.5, 1))
-    eces = report.image_eces[known]
-    beside.hist(eces, bins=min(20, max(5, len(eces) // 5)), color=_BLUE, alpha=0.6, ec="white", lw=0.8)
-    beside.axvline(report.ece, color=_RED, lw=1.3, label=f"mean {report.ece:.4f}")
-    beside.set_xlabel("ECE of an image")
-    beside.set_ylabel("images")
-    beside.set_xlim(left=0)
-    beside.spines[["top", "right"]].set_visible(False)
-    legend_below(ax, [*ax.get_legend_handles_labels()[0], *beside.get_legend_handles_labels()[0]])
-    return ax
+    dots.plot(confidences, accuracies, "o", label="an image", zorder=3, **look)
+    dots.set_xlim(ends)
+    dots.set_ylim(ends)
+    dots.set_box_aspect(1)
+    dots.locator_params(nbins=6)
+    dots.grid(color="0.92", lw=0.8)
+    dots.set_axisbelow(True)
+    n_bars = min(20, max(5, len(eces) // 5))
+    histogram.hist(eces, bins=n_bars, color=_BLUE, alpha=0.55, ec="white", lw=0.8)
+    units = "images" if report.n_groups is None else "groups"
+    histogram.axvline(report.ece, color=_RED, lw=1.3, label=f"mean over {units}: {report.ece:.4f}")
+    histogram.set_xlim(left=0)
+    histogram.locator_params(axis="x", nbins=6)
+    histogram.locator_params(axis="y", integer=True)
+    for ax in flat[:2]:
+        legend_below(ax, ax.get_legend_handles_labels()[0])
+    return flat[:2]
 
 
 def plot_ece_map(
@@ -384,8 +407,8 @@ def plot_regions(
     confidence, right, valid = _pixels(probabilities, labels, ignore_index)
     opacity = opacity_over(image, opacity)
     y, side = label_array(labels, "labels").astype(np.int64), 2 * boundary_width + 1
-    most = minimum_filter(np.where(valid, y, np.iinfo(np.int64).max), side)
-    near = valid & (most < maximum_filter(np.where(valid, y, -1), side))
+    lowest = minimum_filter(np.where(valid, y, y.max()), side)
+    near = valid & (lowest < maximum_filter(np.where(valid, y, -1), side))
     ax = new_axes(ax, valid.shape)
     ground = grey_ground(image, valid.shape)
     ax.imshow(ground, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
@@ -400,8 +423,8 @@ def plot_regions(
             shades[f"{name}: {share:.0f} %, confidence {confidence[where].mean():.2f}"] = np.asarray(colour)
     if not valid.all():
         ax.imshow(one_colour(~valid, (VOID_GREY,) * 3), interpolation="nearest")
-    if shades:
-        legend_beside(ax, shades, void=not valid.all())
+    handles = class_patches(len(shades), list(shades), np.stack([*shades.values()])) if shades else []
+    legend_below(ax, handles if valid.all() else [*handles, void_patch()])
     ax.set_title("Right and wrong pixels, near boundaries and inside")
     return frameless(ax)
 

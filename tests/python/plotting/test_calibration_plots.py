@@ -1,0 +1,121 @@
+"""Pictures of calibration: bins, images, and where in an image confidence goes wrong."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgba
+from matplotlib.patches import Rectangle
+
+from conformask.metrics import CalibrationReport, calibration_report, reliability_curve
+from conformask.plotting import plot_ece_map, plot_image_reliability, plot_regions, plot_reliability
+from drawn import drawn_colours, legend_texts
+
+# Two images of confidence 0.9, right 10 times of 10 and 5 of 10; the last one of the first is void.
+X = np.full((2, 2, 1, 11), 0.1)
+X[:, 0] = 0.9
+Y = np.array([[[0] * 10 + [255]], [[0] * 5 + [1] * 5 + [255]]])
+
+
+@pytest.fixture(scope="module")
+def report() -> CalibrationReport:
+    return calibration_report(Y, X, n_bins=10)
+
+
+def bars(ax: Any) -> list[tuple[float, ...]]:
+    return [
+        (patch.get_x(), patch.get_y(), patch.get_width(), patch.get_height())
+        for patch in ax.patches
+        if isinstance(patch, Rectangle)
+    ]
+
+
+def test_bars_are_accuracies_and_gaps(report: CalibrationReport) -> None:
+    ax = plot_reliability(report)
+    np.testing.assert_allclose(bars(ax), [(0.8, 0, 0.1, 0.75), (0.8, 0.75, 0.1, 0.15)], atol=1e-12)
+    [interval] = ax.collections[0].get_segments()
+    np.testing.assert_allclose(interval[:, 1], report.curve.interval[8])
+    dots = next(line for line in ax.get_lines() if line.get_marker() == "o")
+    np.testing.assert_allclose([*dots.get_xdata(), *dots.get_ydata()], 0.9)
+    [above] = ax.child_axes
+    assert bars(above)[0][3] == 1, "all pixels"
+    assert above.get_title() == "Accuracy by confidence\nECE 0.2500 (mean over images), 0.1500 (pooled)"
+    assert "too confident by" in legend_texts(ax)
+    assert "95 % interval over images" in legend_texts(ax)
+    grouped = plot_reliability(reliability_curve(Y, X, groups=["a", "b"]))
+    assert "95 % interval over groups" in legend_texts(grouped)
+    assert grouped.child_axes[0].get_title() == "Accuracy by confidence"
+    timid = plot_reliability(reliability_curve(Y[:1], X[:1]))
+    assert "not confident enough by" in legend_texts(timid)
+
+
+def test_each_image_is_a_dot(report: CalibrationReport) -> None:
+    dots, histogram = plot_image_reliability(report)
+    found = next(line for line in dots.get_lines() if line.get_marker() == "o")
+    np.testing.assert_allclose(found.get_xydata(), [[0.9, 1.0], [0.9, 0.5]])
+    assert sum(bar[3] for bar in bars(histogram)) == 2
+    assert legend_texts(histogram) == ["mean over images: 0.2500"]
+    with pytest.raises(ValueError, match="axes must be two, for the images and for their errors, got 1"):
+        plot_image_reliability(report, axes=[dots])
+
+
+@pytest.mark.filterwarnings("ignore::conformask.DroppedImagesWarning")
+def test_without_labelled_pixels_pictures_say_so() -> None:
+    nothing = calibration_report(np.full((1, 1, 11), 255), X[:1])
+    for ax in (plot_reliability(nothing), *plot_image_reliability(nothing)):
+        assert [text.get_text() for text in ax.texts] == ["no labelled pixels"]
+    assert legend_texts(plot_ece_map(X[0], np.full((1, 11), 255))) == ["void"]
+    assert legend_texts(plot_regions(X[0], np.full((1, 11), 255))) == ["void"]
+
+
+def test_the_map_shows_gaps_of_squares() -> None:
+    y = np.zeros((5, 7), int)
+    y[2, 3], y[0, 0] = 1, 255
+    ax = plot_ece_map(X[0, :, :, :1].repeat(5, axis=1).repeat(7, axis=2), y, radius=1)
+    drawn = ax.get_images()[1].get_array()
+    expected = np.full((5, 7), -0.1)
+    expected[1:4, 2:5] = (8 * -0.1 + 0.9) / 9
+    expected[0, 0] = 0
+    np.testing.assert_allclose(drawn, expected, atol=1e-12)
+    assert ax.get_images()[1].get_clim() == pytest.approx((-0.1, 0.1))
+    assert legend_texts(ax) == ["void"]
+    assert ax.child_axes[0].get_ylabel() == "confidence less accuracy"
+    single = plot_ece_map(X[0], Y[1], radius=0).get_images()[1].get_array()
+    np.testing.assert_allclose(single[0], [-0.1] * 5 + [0.9] * 5 + [0])
+
+
+def test_regions_have_colours_and_numbers() -> None:
+    y = np.array([[0, 0, 0, 0, 1, 1, 1, 255]])
+    x = np.array([[0.9, 0.8, 0.7, 0.6, 0.4, 0.55, 0.3, 0.5]])
+    ax = plot_regions(np.stack([x, 1 - x]), y, boundary_width=1)
+    assert legend_texts(ax) == [
+        "interior, right: 57 %, confidence 0.78",
+        "interior, wrong: 14 %, confidence 0.55",
+        "boundary, right: 29 %, confidence 0.60",
+        "void",
+    ]
+    shown = drawn_colours(ax, 1)[0, :, 3] > 0
+    assert shown.tolist() == [True, True, True, False, False, False, True, False]
+    handles = ax.get_legend().legend_handles
+    assert len({to_rgba(handle.get_facecolor()) for handle in handles}) == 4
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (
+            lambda: plot_reliability(X),
+            TypeError,
+            "report_or_curve must be a CalibrationReport .* got a ndarray",
+        ),
+        (lambda: plot_image_reliability(X), TypeError, "report must be a CalibrationReport"),
+        (lambda: plot_ece_map(X[0], Y[0], radius=-1), ValueError, "radius must be an int of at least 0"),
+        (lambda: plot_regions(X[0], Y[0], boundary_width=0), ValueError, "boundary_width must be an int"),
+        (lambda: plot_ece_map(X, Y), ValueError, r"probabilities must have shape \(K, H, W\)"),
+        (lambda: plot_ece_map(2 * X[0], Y[0]), ValueError, "sum"),
+        (lambda: plot_regions(X[0], Y[0], opacity=2), ValueError, "opacity"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(call: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        call()
