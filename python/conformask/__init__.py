@@ -33,6 +33,7 @@ from conformask.report import CoverageReport, RiskReport
 from conformask.risk_control import ConformalRiskCalibrator
 from conformask.scaling import (
     DirichletScaler,
+    EnsembleAverager,
     LocalTemperatureScaler,
     MetaCal,
     SelectiveScaler,
@@ -62,6 +63,7 @@ __all__ = [
     "DirichletScaler",
     "DroppedImagesWarning",
     "DuplicateImagesWarning",
+    "EnsembleAverager",
     "FalseNegativeLoss",
     "InfeasibleRiskError",
     "InfeasibleRiskWarning",
