@@ -108,7 +108,7 @@ def test_bad_input_is_refused() -> None:
             averager.transform(X)
     negative = special.softmax(MEMBERS, axis=2)
     negative[2, 1, :2, 0, 0] += [1, -1]
-    with pytest.raises(ValueError, match="in member 2 .* negative probability in image 1"):
+    with pytest.raises(ValueError, match=r"in member 2 .* negative probability in image 1"):
         cm.EnsembleAverager(inputs="probabilities").transform(negative)
     for weights in ([1, 2], [1, 2, -1], [0, 0, 0], [1, 2, np.nan], ["a", "b", "c"]):
         with pytest.raises(
