@@ -34,6 +34,7 @@ from conformask.report import CoverageReport, RiskReport
 from conformask.risk_control import ConformalRiskCalibrator
 from conformask.scaling import (
     DirichletScaler,
+    EnsembleAverager,
     LocalTemperatureScaler,
     MetaCal,
     SelectiveScaler,
@@ -64,6 +65,7 @@ __all__ = [
     "DirichletScaler",
     "DroppedImagesWarning",
     "DuplicateImagesWarning",
+    "EnsembleAverager",
     "FalseNegativeLoss",
     "InfeasibleRiskError",
     "InfeasibleRiskWarning",

@@ -5,6 +5,7 @@ own.
 """
 
 from conformask.scaling.dirichlet import DirichletScaler
+from conformask.scaling.ensemble import EnsembleAverager
 from conformask.scaling.local import LocalTemperatureScaler
 from conformask.scaling.meta_cal import MetaCal
 from conformask.scaling.selective import SelectiveScaler
@@ -14,6 +15,7 @@ from conformask.scaling.vector import VectorScaler
 
 __all__ = [
     "DirichletScaler",
+    "EnsembleAverager",
     "LocalTemperatureScaler",
     "MetaCal",
     "SelectiveScaler",
