@@ -122,7 +122,7 @@ def test_free_maps_are_those_of_scipy(kind: str) -> None:
 def test_maps_that_keep_are_those_of_scipy(kind: str, decision: str) -> None:
     """First the map of all pixels, which SciPy finds from the twin's logits; from there each expert's, where no slope
     is left but what points out of the bounds: of a convex problem it is the minimum."""
-    logits, y = problem(3, k=3, shape=(12, 12))
+    logits, y = problem(3, k=3, shape=(8, 8))
     scaler = cm.StructuredScaler(
         kind, decision=decision, intercept=0.05, diagonal=0.1, off_diagonal=0.2, n_eff=30.0, n_pixels=2**40
     ).fit(logits, y)
@@ -286,7 +286,7 @@ def test_many_pixels_are_fitted_as_few_are() -> None:
     rng = np.random.default_rng(2)
     logits = rng.normal(0, 2, (2, 3, 270, 260))
     y = labels_of(logits * np.array([1, 0.7, 0.5]).reshape(3, 1, 1), rng)
-    scaler = cm.StructuredScaler(n_eff=1e6, n_pixels=2**40).fit(logits, y)
+    scaler = cm.StructuredScaler(n_eff=1e5, n_pixels=2**40).fit(logits, y)
     pixels, labels = flat(logits, y)
 
     def value(parameters: NDArray) -> tuple[float, NDArray]:
