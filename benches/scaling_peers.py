@@ -10,6 +10,10 @@ from numpy.typing import NDArray
 from scipy import special
 
 try:
+    import torch
+except ImportError:
+    torch = None
+try:
     import fiducio
 except ImportError:
     fiducio = None

@@ -28,7 +28,7 @@ import conformask as cm
 from conformask.datasets import PixelClassifier, make_scenes
 
 sys.path.insert(0, str(Path(__file__).parent))
-from scaling_peers import fiducio, fiducio_map, probmetrics, probmetrics_map
+from scaling_peers import fiducio, fiducio_map, probmetrics, probmetrics_map, torch
 
 N_BINS = 15
 LEAST = 1e-12
@@ -233,9 +233,11 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=120, help="images of the class-weighted network")
     parser.add_argument("--seed", type=int, default=0, help="of the class-weighted network")
     parser.add_argument("--data", choices=["stored", "made", "both"], default="both")
+    parser.add_argument("--threads", type=int, default=2, help="threads of conformask and of torch")
     parser.add_argument("--only", default="", help="of the contestants, those with this in their name")
     parser.add_argument("--markdown", action="store_true")
     chosen = parser.parse_args()
+    cm.set_num_threads(chosen.threads)
     both: dict[str, Callable[[], Predictions | None]] = {
         "stored": lambda: stored(chosen.pixels),
         "made": lambda: class_weighted(chosen.pixels, chosen.images, chosen.seed),
@@ -246,6 +248,8 @@ def main() -> None:
             print(f"no {name} predictions\n")
             continue
         names = [each for each in contestants() if chosen.only in each[0]]
+        if torch is not None:
+            torch.set_num_threads(chosen.threads)
         print(
             f"{data.name}: {len(data.logits)} images, {chosen.pixels} pixels of each, {chosen.splits} splits"
         )

@@ -9,6 +9,7 @@ import numpy as np
 from scipy import optimize
 
 from conformask import _core
+from conformask.scaling._likelihood import parts_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Experts", "Gaps", "Margins", "Ridge"]
 
-# Numbers of a part of an expert's pixels: parts are summed apart, by any number of threads, and joined in order.
-_PART = 1 << 17
 _TOLERANCES = {"ftol": 1e-13, "gtol": 1e-9, "maxiter": 1000, "maxcor": 20}
 
 
@@ -60,8 +59,7 @@ class Experts:
             own = np.flatnonzero(top == expert)
             features, labels = self._rearranged(pixels.features[:, own], pixels.labels[own], expert)
             rows = np.ascontiguousarray(features)
-            parts = np.linspace(0, len(own), rows.size // _PART + 2)[1:].astype(np.uintp)
-            self._pixels.append(_Pixels(rows, labels.astype(np.uint16), pixels.weights[own], parts))
+            self._pixels.append(_Pixels(rows, labels.astype(np.uint16), pixels.weights[own], parts_of(rows)))
 
     @property
     @abstractmethod

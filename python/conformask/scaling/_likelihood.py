@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 
     from conformask.scaling._pixels import Pixels
 
-__all__ = ["Likelihood", "Penalty", "minimise"]
+__all__ = ["Likelihood", "Penalty", "minimise", "parts_of"]
 
-# Parts whose sums are formed apart, by any number of threads, and joined in order.
-_PARTS = 64
+# Numbers of a part, at least: sums of parts are formed apart, by any number of threads, and joined in order.
+_PART = 1 << 15
+_MOST_PARTS = 64
 # Numbers of the Hessians of all parts.
 _MOST_CELLS = 1 << 22
 _MOST_STEPS = 200
@@ -27,16 +28,18 @@ _THINNED, _ENOUGH = 16, 8192
 _ROUGH = 1e3
 
 
+def parts_of(features: NDArray[np.float64], most: int = _MOST_PARTS) -> NDArray[np.uintp]:
+    """Where the parts of pixels (K, N) end."""
+    n_parts = max(1, min(features.size // _PART, _MOST_PARTS, most))
+    return np.linspace(0, features.shape[1], n_parts + 1)[1:].astype(np.uintp)
+
+
 class Likelihood:
     """Mean log loss of ``softmax(W u + b)`` as a function of W (one number, K, or K x K) and b (K numbers, or none)."""
 
     def __init__(self, pixels: Pixels, n_weights: int, n_biases: int) -> None:
         self._pixels, self._n_weights, self._n_biases = pixels, n_weights, n_biases
-        self._parts = self._parts_of(_PARTS)
-
-    def _parts_of(self, most: int) -> NDArray[np.uintp]:
-        n = len(self._pixels.labels)
-        return np.linspace(0, n, min(most, n) + 1)[1:].astype(np.uintp)
+        self._parts = parts_of(pixels.features)
 
     @property
     def is_diagonal(self) -> bool:
@@ -77,7 +80,7 @@ class Likelihood:
     def hessian(self, parameters: NDArray[np.float64]) -> NDArray[np.float64]:
         """The Hessian of a map with K weights and K biases."""
         pixels = self._pixels
-        parts = self._parts_of(min(_PARTS, max(1, _MOST_CELLS // len(parameters) ** 2)))
+        parts = parts_of(pixels.features, _MOST_CELLS // len(parameters) ** 2)
         sums = _core.log_loss_hessians(
             pixels.features, pixels.labels, pixels.weights, parts, *self._split(parameters)
         )

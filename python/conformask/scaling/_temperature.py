@@ -30,8 +30,8 @@ class Temperature(NamedTuple):
     before: float  # the loss at 1
 
 
-def best_temperature(likelihood: Likelihood) -> Temperature:
-    """That of a likelihood of one weight, whose loss is convex in it."""
+def best_temperature(likelihood: Likelihood, tolerance: float = 1e-12) -> Temperature:
+    """That of a likelihood of one weight, whose loss is convex in it; its logarithm is as exact as `tolerance`."""
 
     @cache
     def at(exponent: float) -> tuple[float, float]:
@@ -44,13 +44,14 @@ def best_temperature(likelihood: Likelihood) -> Temperature:
     ends = -math.log(MOST), math.log(MOST)
     fewer = likelihood.thinned()
     if fewer is not None:
-        near = math.log(best_temperature(fewer).inverse)
+        near = math.log(best_temperature(fewer, _NEAR / 10).inverse)
         nearer = max(ends[0], near - _NEAR), min(ends[1], near + _NEAR)
         if falls_then_rises(nearer):
             ends = nearer
     unbounded, exponent = False, 0.0
     if falls_then_rises(ends):
-        exponent = float(optimize.toms748(lambda exponent: at(exponent)[1], *ends, xtol=1e-12, rtol=1e-12))
+        found = optimize.toms748(lambda exponent: at(exponent)[1], *ends, xtol=tolerance, rtol=1e-12)
+        exponent = float(found)
     elif min(at(end)[0] for end in ends) < at(0.0)[0] * (1 - _FLAT):  # else all logits of a pixel are equal
         unbounded, exponent = True, min(ends, key=lambda end: at(end)[0])
     return Temperature(math.exp(exponent), unbounded, at(exponent)[0], at(0.0)[0])

@@ -153,8 +153,8 @@ class StructuredScaler(Scaler):
 
     References
     ----------
-    Berta, Holzmüller, Jordan, Bach, "Structured Matrix Scaling for Multi-Class Calibration", arXiv:2511.03685: the
-    vector, the matrix and the penalty.
+    Berta, Holzmüller, Jordan, Bach, "Structured Matrix Scaling for Multi-Class Calibration",
+    arXiv:2511.03685: the vector, the matrix and the penalty.
 
     Class-conditional matrix scaling, arXiv:2607.01902: an expert for each most probable class, and non-negative maps.
 

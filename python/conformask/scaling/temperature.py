@@ -116,7 +116,7 @@ class TemperatureScaler(Scaler):
         self.progress = progress
 
     def _find(self, kept: PixelSample, configuration: Configuration) -> Fitted:
-        likelihood = Likelihood(kept.pixels(configuration.inputs, centred=True), 1, 0)
+        likelihood = Likelihood(kept.pixels(configuration.inputs, centred=False), 1, 0)
         found = best_temperature(likelihood)
         inverse, unbounded = np.array([found.inverse]), found.unbounded
         bend = float(likelihood.hessian_product(inverse, np.ones(1))[0])
