@@ -201,7 +201,7 @@ SHOWN = [
     if not (
         name in ("CRC", "RiskReport", "CoverageReport")
         or is_exception(DOCUMENTED[name])
-        or ("." in name and name[0].isupper())
+        or name.rpartition(".")[0].rpartition(".")[2][:1].isupper()
     )
 ]
 

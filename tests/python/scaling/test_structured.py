@@ -206,7 +206,8 @@ def test_much_penalty_leaves_the_temperature_alone() -> None:
 def test_the_loss_is_never_above_that_of_the_temperature(kind: str, decision: str) -> None:
     temperature = cm.TemperatureScaler().fit(LOGITS, Y)
     scaler = FITTED[kind, decision]
-    assert scaler.nll_ < temperature.nll_ < scaler.nll_before_ == temperature.nll_before_
+    assert scaler.nll_ < temperature.nll_ < scaler.nll_before_
+    assert scaler.nll_before_ == pytest.approx(temperature.nll_before_, rel=1e-14)
     pixels, labels = flat(LOGITS, Y)
     z = np.array([mapped(u, scaler.weight_, scaler.bias_, decision) for u in pixels[::7]])
     assert scaler.nll_ == pytest.approx(log_loss(z, labels[::7]), rel=0.1)
