@@ -83,7 +83,9 @@ struct Work {
 impl Work {
     fn read(&mut self, labels: &LabelMaps<'_>, image: usize, n_pixels: usize, cancel: &Cancel) -> Result<()> {
         let Self { codes, lows, highs, valid, .. } = self;
-        (lows.clear(), highs.clear(), valid.clear());
+        lows.clear();
+        highs.clear();
+        valid.clear();
         memory::reserve(lows, n_pixels, WHAT)?;
         memory::reserve(highs, n_pixels, WHAT)?;
         memory::reserve(valid, n_pixels, WHAT)?;
@@ -153,9 +155,9 @@ impl Extent {
     }
 
     fn take(&mut self, pixel: [usize; 3]) {
-        for axis in 0..3 {
-            self.first[axis] = self.first[axis].min(pixel[axis]);
-            self.last[axis] = self.last[axis].max(pixel[axis]);
+        for ((first, last), at) in self.first.iter_mut().zip(&mut self.last).zip(pixel) {
+            *first = at.min(*first);
+            *last = at.max(*last);
         }
     }
 }

@@ -24,6 +24,8 @@ type Counts<'py> = (
 
 const WHAT: &str = "the counts of calibration";
 
+const FITS: &str = "as many numbers as the shape says";
+
 /// Counts what calibration is measured by: see `calibration::count`. Sums come in two halves of 32 bits and more, so that
 /// they may be added.
 #[pyfunction]
@@ -56,7 +58,6 @@ pub fn calibration_counts<'py>(
     let class_bins = numbers(class_bins.iter().flat_map(of_sums), class_bins.len() * 4)?;
     let n_ranks = ranks.len();
     let ranks = numbers(ranks.iter().flat_map(of_sums), n_ranks * 4)?;
-    const FITS: &str = "as many numbers as the shape says";
     Ok((
         PyArray4::from_owned_array(py, Array4::from_shape_vec((n, 3, n_bins, 4), bins).expect(FITS)),
         PyArray3::from_owned_array(py, Array3::from_shape_vec((n, 3, 2), sums).expect(FITS)),

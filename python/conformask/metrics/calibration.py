@@ -102,7 +102,14 @@ class CalibrationAccumulator:
 
     @property
     def n_images(self) -> int:
-        """Number of images seen."""
+        """Number of images seen.
+
+        Examples
+        --------
+        >>> from conformask.metrics import CalibrationAccumulator
+        >>> CalibrationAccumulator().n_images
+        0
+        """
         return sum(len(part.bins) for part in self._parts)
 
     def update(self, y: Any, X: Any = None, *, groups: ArrayLike | None = None) -> Self:
@@ -125,6 +132,13 @@ class CalibrationAccumulator:
         ------
         TypeError, ValueError
             If the input is not as described; the message names argument, image and value. The object stays as it was.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from conformask.metrics import CalibrationAccumulator
+        >>> CalibrationAccumulator(10).update(np.zeros((2, 1, 1), int), np.full((2, 2, 1, 1), 0.5))
+        CalibrationAccumulator(n_bins=10, n_images=2)
         """
         counted = count(y, X, self._asked, groups, self.n_images, self._parts[0] if self._parts else None)
         self._parts = paired([*self._parts, counted])
@@ -146,6 +160,12 @@ class CalibrationAccumulator:
         ------
         TypeError, ValueError
             If `other` is something else, or the same object, or its parameters or K differ.
+
+        Examples
+        --------
+        >>> from conformask.metrics import CalibrationAccumulator
+        >>> CalibrationAccumulator().merge(CalibrationAccumulator()).n_images
+        0
         """
         if not isinstance(other, CalibrationAccumulator):
             raise TypeError(f"other must be a CalibrationAccumulator, got {type(other).__name__}")
@@ -180,6 +200,14 @@ class CalibrationAccumulator:
         -----
         DroppedImagesWarning
             If images have no labelled pixel.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from conformask.metrics import CalibrationAccumulator
+        >>> seen = CalibrationAccumulator().update(np.zeros((2, 1, 1), int), np.full((2, 2, 1, 1), 0.5))
+        >>> seen.report().ece
+        0.5
         """
         if not self._parts:
             raise ValueError("no image was counted: call update first")
