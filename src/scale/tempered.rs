@@ -162,9 +162,9 @@ impl<R: Real, B: Base<R>> Base<R> for Blended<'_, B> {
         let mut planes = vec![R::zero(); given.n_classes() * given.len()];
         let mut out = PlanesMut::strided(&mut planes, given.len(), given.len());
         let top = self.blend(given, at, buffers, &mut out);
-        planes
-            .iter_mut()
-            .for_each(|p| *p = if p.is_nan() { *p } else { p.max(R::min_positive_value()).ln() });
+        for p in &mut planes {
+            *p = if p.is_nan() { *p } else { p.max(R::min_positive_value()).ln() };
+        }
         Logits { planes, top }
     }
 }

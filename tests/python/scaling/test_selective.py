@@ -168,6 +168,15 @@ def test_the_selector_finds_wrong_pixels_of_new_images() -> None:
     assert scaler.selector_precision_ > wrong.sum() / labelled.sum() + 0.1
 
 
+def test_the_selector_is_judged_on_images_that_did_not_train_it() -> None:
+    """Whether a pixel is right is a coin's: a large selector learns its own pixels by heart, and no others."""
+    right = np.random.default_rng(0).random(Y.shape) < 0.5
+    y = np.where(right, LOGITS.argmax(axis=1), (LOGITS.argmax(axis=1) + 1) % 4)
+    scaler = cm.SelectiveScaler(hidden=(64,), n_pixels=20).fit(LOGITS, y)
+    assert scaler.selector_recall_ < 0.75
+    assert scaler.selector_precision_ < 0.75
+
+
 @pytest.mark.parametrize("right", [True, False])
 def test_nothing_to_tell_apart(right: bool) -> None:
     y = np.where(Y == 255, 255, (LOGITS.argmax(axis=1) + (not right)) % 4)
