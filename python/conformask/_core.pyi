@@ -35,6 +35,7 @@ __all__ = [
     "label_hits",
     "log_loss_gradients",
     "log_loss_hessian_products",
+    "log_loss_hessians",
     "mask_coverage",
     "most_threads",
     "pairwise_correlation",
@@ -181,6 +182,10 @@ class ScalerMap:
     def affine(
         weight: NDArray[np.float64], bias: NDArray[np.float64], is_centred: bool, of_probabilities: bool
     ) -> ScalerMap: ...
+    @staticmethod
+    def ordered(
+        weight: NDArray[np.float64], bias: NDArray[np.float64], keeps_order: bool, of_probabilities: bool
+    ) -> ScalerMap: ...
 
 @final
 class ExactProfile:
@@ -286,6 +291,14 @@ def log_loss_hessian_products(
     bias: NDArray[np.float64],
     weight_direction: NDArray[np.float64],
     bias_direction: NDArray[np.float64],
+) -> NDArray[np.float64]: ...
+def log_loss_hessians(
+    features: NDArray[np.float64],
+    labels: NDArray[np.uint16],
+    weights: NDArray[np.float64],
+    ends: NDArray[np.uintp],
+    weight: NDArray[np.float64],
+    bias: NDArray[np.float64],
 ) -> NDArray[np.float64]: ...
 def probabilities(
     x: _Scores, inputs: str | ScalerMap, out: NDArray[np.floating[Any]], first_image: int

@@ -53,7 +53,8 @@ mod _core {
     use super::run::{environment_threads, get_num_threads, most_threads, set_num_threads};
     #[pymodule_export]
     use super::scale::{
-        ScalerMap, draw_pixels, log_loss_gradients, log_loss_hessian_products, probabilities,
+        ScalerMap, draw_pixels, log_loss_gradients, log_loss_hessian_products, log_loss_hessians,
+        probabilities,
     };
 
     use numpy::{PyArray1, PyArrayMethods};

@@ -2,7 +2,7 @@
 
 use numpy::ndarray::Array2;
 use numpy::{
-    Element, PyArray1, PyArray2, PyReadonlyArray1, PyReadonlyArray2, PyReadwriteArrayDyn,
+    Element, PyArray1, PyArray2, PyArray3, PyReadonlyArray1, PyReadonlyArray2, PyReadwriteArrayDyn,
     PyUntypedArrayMethods,
 };
 use pyo3::exceptions::PyValueError;
@@ -15,6 +15,7 @@ use crate::num::real::Real;
 use crate::scale::apply::{self, Features};
 use crate::scale::draw;
 use crate::scale::objective::{self, Linear, Pixels};
+use crate::scale::ordered::{Kept, Ordered};
 
 /// Numbers `(m, K)` and labels `(m,)` of the drawn pixels of an image, its labelled pixels, and a hash of its labels.
 type Drawn<'py> = (Bound<'py, PyAny>, Bound<'py, PyArray1<u16>>, u64, u64);
@@ -52,6 +53,8 @@ pub struct ScalerMap(Kind);
 enum Kind {
     /// See [`apply::Affine`].
     Affine { weight: Vec<f64>, bias: Vec<f64>, features: Features },
+    /// See [`Ordered`].
+    Ordered { weight: Vec<f64>, bias: Vec<f64>, kept: Kept, features: Features },
 }
 
 #[pymethods]
@@ -73,26 +76,60 @@ impl ScalerMap {
         let (weight, bias) = (weight.as_array().to_vec(), bias.as_array().to_vec());
         Self(Kind::Affine { weight, bias, features })
     }
+
+    /// Softmax of what becomes of margins to the most probable class, which has K * K weights and K biases, or of the K - 1
+    /// gaps between ranks. `weight` holds those of K experts (row by row), `bias` too; no number is negative.
+    #[staticmethod]
+    fn ordered(
+        weight: PyReadonlyArray1<'_, f64>,
+        bias: PyReadonlyArray1<'_, f64>,
+        keeps_order: bool,
+        of_probabilities: bool,
+    ) -> PyResult<Self> {
+        let (weight, bias) = (weight.as_array().to_vec(), bias.as_array().to_vec());
+        if !weight.iter().chain(&bias).all(|&value| value >= 0.0 && value.is_finite()) {
+            return Err(PyValueError::new_err("a map that keeps an order has no negative number"));
+        }
+        let kept = if keeps_order { Kept::Order } else { Kept::Argmax };
+        let features = if of_probabilities { Features::Logarithms } else { Features::Logits };
+        Ok(Self(Kind::Ordered { weight, bias, kept, features }))
+    }
 }
 
 impl ScalerMap {
     /// What it makes probabilities of.
     fn takes(&self) -> Inputs {
-        let Kind::Affine { features, .. } = &self.0;
+        let (Kind::Affine { features, .. } | Kind::Ordered { features, .. }) = &self.0;
         if *features == Features::Logarithms { Inputs::Probabilities } else { Inputs::Logits }
     }
 
     fn fits<R: Real>(&self, maps: &ScoreMaps<'_, R>) -> bool {
-        let (Kind::Affine { weight, bias, .. }, n_classes) = (&self.0, maps.n_classes());
-        [1, n_classes, n_classes * n_classes].contains(&weight.len()) && [0, n_classes].contains(&bias.len())
+        let n_classes = maps.n_classes();
+        match &self.0 {
+            Kind::Affine { weight, bias, .. } => {
+                [1, n_classes, n_classes * n_classes].contains(&weight.len())
+                    && [0, n_classes].contains(&bias.len())
+            }
+            Kind::Ordered { weight, bias, kept, .. } => {
+                let width = kept.width(n_classes);
+                (weight.len(), bias.len()) == (n_classes * width * width, n_classes * width)
+            }
+        }
     }
 
     fn in_front_of<'a, R: Real>(&'a self, maps: ScoreMaps<'a, R>) -> PyResult<ScoreMaps<'a, R>> {
         if !self.fits(&maps) {
             return Err(PyValueError::new_err("the map of a scaler was made for another shape"));
         }
-        let Kind::Affine { weight, bias, features } = &self.0;
-        Ok(maps.with_transform(apply::Affine::new(weight, bias, *features)))
+        let n_classes = maps.n_classes();
+        Ok(match &self.0 {
+            Kind::Affine { weight, bias, features } => {
+                maps.with_transform(apply::Affine::new(weight, bias, *features))
+            }
+            Kind::Ordered { weight, bias, kept, features } => {
+                maps.with_transform(Ordered::new(weight, bias, n_classes, *kept, *features))
+            }
+        })
     }
 }
 
@@ -221,4 +258,26 @@ pub fn log_loss_hessian_products<'py>(
         objective::hessian_products(&pixels, ends, &map, &direction, cancel)
     })?;
     Ok(PyArray2::from_owned_array(py, sums))
+}
+
+/// For each run of pixels: the Hessian of the loss, of a map with K weights and K biases, `(G, 2 K, 2 K)`.
+#[pyfunction]
+pub fn log_loss_hessians<'py>(
+    py: Python<'py>,
+    features: PyReadonlyArray2<'py, f64>,
+    labels: PyReadonlyArray1<'py, u16>,
+    weights: PyReadonlyArray1<'py, f64>,
+    ends: PyReadonlyArray1<'py, usize>,
+    weight: PyReadonlyArray1<'py, f64>,
+    bias: PyReadonlyArray1<'py, f64>,
+) -> PyResult<Bound<'py, PyArray3<f64>>> {
+    let given = Given { features, labels, weights, ends };
+    let ((pixels, ends), map) = (given.check()?, given.map(&weight, &bias)?);
+    let n_classes = pixels.features.nrows();
+    if (map.weight.len(), map.bias.len()) != (n_classes, n_classes) {
+        return Err(PyValueError::new_err("the Hessian is that of a map with K weights and K biases"));
+    }
+    let sums =
+        run_if_long(py, pixels.features.len(), |cancel| objective::hessians(&pixels, ends, &map, cancel))?;
+    Ok(PyArray3::from_owned_array(py, sums))
 }

@@ -26,6 +26,31 @@ pub enum Features {
     Logarithms,
 }
 
+impl Features {
+    /// `u` of a tile, plane after plane.
+    pub(super) fn planes<R: Real>(self, given: &Tile<'_, R>, buffers: &mut PixelBuffers<R>) -> Vec<R> {
+        let (n_classes, len) = (given.n_classes(), given.len());
+        let mut planes: Vec<R> =
+            (0..n_classes).flat_map(|class| given.plane(class).iter().copied()).collect();
+        if self == Self::Logarithms {
+            let [sums] = buffers.fill(len, [R::zero()]);
+            planes.chunks_exact(len).for_each(|plane| accumulate(plane, sums));
+            planes.chunks_exact_mut(len).for_each(|plane| logarithms(plane, sums));
+        }
+        if self == Self::LogSoftmax {
+            // From the logits: the logarithm of a probability that is 0 would not tell what they do.
+            let [sums, largest] = buffers.fill(len, [R::zero(), R::neg_infinity()]);
+            planes.chunks_exact(len).for_each(|plane| raise(plane, largest));
+            planes.chunks_exact(len).for_each(|plane| add_exponentials(plane, largest, sums));
+            for (sum, &largest) in sums.iter_mut().zip(&*largest) {
+                *sum = largest + sum.ln();
+            }
+            planes.chunks_exact_mut(len).for_each(|plane| subtract(plane, sums));
+        }
+        planes
+    }
+}
+
 /// Softmax of `W u + b`.
 #[derive(Debug, Clone)]
 pub struct Affine<R> {
@@ -44,23 +69,7 @@ impl<R: Real> Affine<R> {
     /// `W u + b` of a tile, plane after plane.
     fn planes(&self, given: &Tile<'_, R>, buffers: &mut PixelBuffers<R>) -> Vec<R> {
         let (n_classes, len) = (given.n_classes(), given.len());
-        let mut planes: Vec<R> =
-            (0..n_classes).flat_map(|class| given.plane(class).iter().copied()).collect();
-        if self.features == Features::Logarithms {
-            let [sums] = buffers.fill(len, [R::zero()]);
-            planes.chunks_exact(len).for_each(|plane| accumulate(plane, sums));
-            planes.chunks_exact_mut(len).for_each(|plane| logarithms(plane, sums));
-        }
-        if self.features == Features::LogSoftmax {
-            // From the logits: the logarithm of a probability that is 0 would not tell what they do.
-            let [sums, largest] = buffers.fill(len, [R::zero(), R::neg_infinity()]);
-            planes.chunks_exact(len).for_each(|plane| raise(plane, largest));
-            planes.chunks_exact(len).for_each(|plane| add_exponentials(plane, largest, sums));
-            for (sum, &largest) in sums.iter_mut().zip(&*largest) {
-                *sum = largest + sum.ln();
-            }
-            planes.chunks_exact_mut(len).for_each(|plane| subtract(plane, sums));
-        }
+        let mut planes = self.features.planes(given, buffers);
         if self.weight.len() == n_classes * n_classes {
             let weight = ArrayView2::from_shape((n_classes, n_classes), &self.weight).expect("K x K numbers");
             let features = ArrayView2::from_shape((n_classes, len), &planes).expect("K planes");

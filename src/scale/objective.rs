@@ -8,7 +8,7 @@
 use std::ops::Range;
 
 use ndarray::linalg::general_mat_mul;
-use ndarray::{Array2, ArrayView2, ArrayViewMut2, s};
+use ndarray::{Array2, Array3, ArrayView2, ArrayViewMut2, s};
 use rayon::prelude::*;
 
 use crate::error::Result;
@@ -18,7 +18,7 @@ use crate::simd::{apply, vectorised};
 use crate::threads::Cancel;
 
 /// Numbers of a block of pixels that stay in cache.
-const CACHED: usize = 1 << 14;
+const CACHED: usize = 1 << 12;
 
 /// `z = W u + b`.
 #[derive(Debug, Clone, Copy)]
@@ -42,9 +42,12 @@ impl Linear<'_> {
             general_mat_mul(1.0, &weight, features, 0.0, z);
         } else {
             for (k, (mut z, u)) in z.rows_mut().into_iter().zip(features.rows()).enumerate() {
-                let weight = self.weight[k % self.weight.len()];
-                z.iter_mut().zip(u).for_each(|(z, u)| *z = weight * u);
+                let (weight, bias) =
+                    (self.weight[k % self.weight.len()], self.bias.get(k).copied().unwrap_or(0.0));
+                let (z, u) = (z.as_slice_mut().expect("rows"), u.to_slice().expect("rows"));
+                scale_and_shift(u, weight, bias, z);
             }
+            return;
         }
         for (mut z, b) in z.rows_mut().into_iter().zip(self.bias) {
             z.iter_mut().for_each(|z| *z += b);
@@ -89,7 +92,7 @@ pub fn gradients(
     map: &Linear<'_>,
     cancel: &Cancel,
 ) -> Result<Array2<f64>> {
-    fold_runs(pixels, ends, map.n_parameters(), cancel, |block, work, sums| {
+    fold_runs(pixels, ends, 1 + map.n_parameters(), pixels.features.nrows(), cancel, |block, work, sums| {
         map.apply(&block.features, &mut work.z.view_mut());
         sums[0] += softmax(&mut work.z, block, &mut work.largest, &mut work.totals);
         for (j, (&label, &weight)) in block.labels.iter().zip(block.weights).enumerate() {
@@ -107,13 +110,47 @@ pub fn hessian_products(
     direction: &Linear<'_>,
     cancel: &Cancel,
 ) -> Result<Array2<f64>> {
-    fold_runs(pixels, ends, map.n_parameters(), cancel, |block, work, sums| {
+    fold_runs(pixels, ends, 1 + map.n_parameters(), pixels.features.nrows(), cancel, |block, work, sums| {
         map.apply(&block.features, &mut work.z.view_mut());
         softmax(&mut work.z, block, &mut work.largest, &mut work.totals);
         direction.apply(&block.features, &mut work.slopes.view_mut());
         sums[0] += curve(&mut work.z, &work.slopes, block, &mut work.totals);
         map.add_back(&work.z.view(), &block.features, &mut sums[1..]);
     })
+}
+
+/// For each of some runs of pixels: the Hessian by the parameters of a map with K weights and K biases, `(G, 2 K, 2 K)`.
+///
+/// With `r = w p` it is a diagonal, of the sums of `r u^2`, `r u` and `r`, less the products of the rows `p u` and `p`.
+pub fn hessians(
+    pixels: &Pixels<'_>,
+    ends: &[usize],
+    map: &Linear<'_>,
+    cancel: &Cancel,
+) -> Result<Array3<f64>> {
+    let (n_classes, n) = (pixels.features.nrows(), map.n_parameters());
+    let cells = fold_runs(pixels, ends, n * n, 2 * n_classes, cancel, |block, work, sums| {
+        map.apply(&block.features, &mut work.z.view_mut());
+        softmax(&mut work.z, block, &mut work.largest, &mut work.totals);
+        for (factor, &weight) in work.totals.iter_mut().zip(block.weights) {
+            *factor = if weight > 0.0 { 1.0 / weight.sqrt() } else { 0.0 };
+        }
+        for (k, (r, u)) in work.z.rows().into_iter().zip(block.features.rows()).enumerate() {
+            let (r, u) = (r.to_slice().expect("rows"), u.to_slice().expect("rows"));
+            let (mut first, mut second) = work.slopes.multi_slice_mut((s![k, ..], s![n_classes + k, ..]));
+            let (first, second) = (first.as_slice_mut().expect("rows"), second.as_slice_mut().expect("rows"));
+            roots(r, u, &work.totals, first, second);
+            let (square, product) = moments(r, u);
+            let shift = n_classes + k;
+            sums[k * n + k] += square;
+            sums[k * n + shift] += product;
+            sums[shift * n + k] += product;
+            sums[shift * n + shift] += total(r);
+        }
+        let mut sums = ArrayViewMut2::from_shape((n, n), sums).expect("as many cells");
+        general_mat_mul(-1.0, &work.slopes, &work.slopes.t(), 1.0, &mut sums);
+    })?;
+    Ok(cells.into_shape_with_order((ends.len(), n, n)).expect("as many cells"))
 }
 
 /// Buffers of a block.
@@ -125,33 +162,34 @@ struct Work {
 }
 
 impl Work {
-    fn new(n_classes: usize, len: usize) -> Self {
-        let planes = Array2::zeros((n_classes, len));
-        Self { z: planes.clone(), slopes: planes, largest: vec![0.0; len], totals: vec![0.0; len] }
+    fn new(n_classes: usize, n_slopes: usize, len: usize) -> Self {
+        let (z, slopes) = (Array2::zeros((n_classes, len)), Array2::zeros((n_slopes, len)));
+        Self { z, slopes, largest: vec![0.0; len], totals: vec![0.0; len] }
     }
 }
 
-/// Sums `1 + n_parameters` numbers over the blocks of each run, in their order.
+/// Sums `width` numbers over the blocks of each run, in their order, with a buffer of `n_slopes` rows.
 fn fold_runs(
     pixels: &Pixels<'_>,
     ends: &[usize],
-    n_parameters: usize,
+    width: usize,
+    n_slopes: usize,
     cancel: &Cancel,
     add: impl Fn(&Pixels<'_>, &mut Work, &mut [f64]) + Sync,
 ) -> Result<Array2<f64>> {
-    let (n_classes, width) = (pixels.features.nrows(), 1 + n_parameters);
+    let n_classes = pixels.features.nrows();
     let len = (CACHED / n_classes).max(16);
     let n_cells = ends.len().saturating_mul(width);
     let mut cells = memory::filled(0.0, n_cells, "the gradients of runs of pixels", cancel)?;
     let starts = std::iter::once(0).chain(ends.iter().copied());
     let runs: Vec<Range<usize>> = starts.zip(ends).map(|(start, &end)| start..end).collect();
     cells.par_chunks_exact_mut(width).zip(runs).try_for_each(|(sums, run)| -> Result<()> {
-        let mut work = Work::new(n_classes, len);
+        let mut work = Work::new(n_classes, n_slopes, len);
         for first in run.clone().step_by(len) {
             cancel.check()?;
             let at = first..run.end.min(first + len);
             if at.len() != work.z.ncols() {
-                work = Work::new(n_classes, at.len());
+                work = Work::new(n_classes, n_slopes, at.len());
             }
             let block = Pixels {
                 features: pixels.features.slice(s![.., at.clone()]),
@@ -208,6 +246,22 @@ fn curve(z: &mut Array2<f64>, slopes: &Array2<f64>, block: &Pixels<'_>, means: &
 }
 
 #[apply(vectorised!)]
+fn scale_and_shift(u: &[f64], weight: f64, bias: f64, z: &mut [f64]) {
+    for (&u, z) in u.iter().zip(z) {
+        *z = weight * u + bias;
+    }
+}
+
+/// `p u` and `p` times the root of a pixel's weight, from `r`.
+#[apply(vectorised!)]
+fn roots(r: &[f64], u: &[f64], factors: &[f64], first: &mut [f64], second: &mut [f64]) {
+    for ((((&r, &u), &factor), first), second) in r.iter().zip(u).zip(factors).zip(first).zip(second) {
+        *second = r * factor;
+        *first = *second * u;
+    }
+}
+
+#[apply(vectorised!)]
 fn maximum(plane: &[f64], largest: &mut [f64]) {
     for (&z, largest) in plane.iter().zip(largest) {
         *largest = if z > *largest { z } else { *largest };
@@ -253,6 +307,24 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
         }
     }
     lanes.iter().sum::<f64>() + rest_a.iter().zip(rest_b).map(|(a, b)| a * b).sum::<f64>()
+}
+
+/// Sums of `r u^2` and `r u`, likewise.
+#[apply(vectorised!)]
+fn moments(r: &[f64], u: &[f64]) -> (f64, f64) {
+    let (mut squares, mut products) = ([0.0; 8], [0.0; 8]);
+    let ((r, rest_r), (u, rest_u)) = (r.as_chunks::<8>(), u.as_chunks::<8>());
+    for (r, u) in r.iter().zip(u) {
+        for lane in 0..8 {
+            products[lane] += r[lane] * u[lane];
+            squares[lane] += r[lane] * u[lane] * u[lane];
+        }
+    }
+    let rest = rest_r.iter().zip(rest_u);
+    (
+        squares.iter().sum::<f64>() + rest.clone().map(|(r, u)| r * u * u).sum::<f64>(),
+        products.iter().sum::<f64>() + rest.map(|(r, u)| r * u).sum::<f64>(),
+    )
 }
 
 #[apply(vectorised!)]

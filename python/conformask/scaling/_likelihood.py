@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from scipy import optimize
@@ -15,11 +14,24 @@ if TYPE_CHECKING:
 
     from conformask.scaling._pixels import Pixels
 
-__all__ = ["Likelihood", "Penalty", "minimise"]
+__all__ = ["Likelihood", "Penalty", "minimise", "parts_of"]
 
-# Parts whose sums are formed apart, by any number of threads, and joined in order.
-_PARTS = 64
+# Numbers of a part, at least: sums of parts are formed apart, by any number of threads, and joined in order.
+_PART = 1 << 15
+_MOST_PARTS = 64
+# Numbers of the Hessians of all parts.
+_MOST_CELLS = 1 << 22
 _MOST_STEPS = 200
+# A map is found on one of so many pixels first, if these are enough of them: from there few steps are left.
+_THINNED, _ENOUGH = 16, 8192
+# How much larger slopes may be there.
+_ROUGH = 1e3
+
+
+def parts_of(features: NDArray[np.float64], most: int = _MOST_PARTS) -> NDArray[np.uintp]:
+    """Where the parts of pixels (K, N) end."""
+    n_parts = max(1, min(features.size // _PART, _MOST_PARTS, most))
+    return np.linspace(0, features.shape[1], n_parts + 1)[1:].astype(np.uintp)
 
 
 class Likelihood:
@@ -27,8 +39,25 @@ class Likelihood:
 
     def __init__(self, pixels: Pixels, n_weights: int, n_biases: int) -> None:
         self._pixels, self._n_weights, self._n_biases = pixels, n_weights, n_biases
-        n = len(pixels.labels)
-        self._parts = np.linspace(0, n, min(_PARTS, n) + 1)[1:].astype(np.uintp)
+        self._parts = parts_of(pixels.features)
+
+    @property
+    def is_diagonal(self) -> bool:
+        """Whether W has K numbers, and b too: the Hessian is then small."""
+        return self._n_weights == self._n_biases
+
+    def thinned(self) -> Likelihood | None:
+        """That of every so many-th pixel; None if these are too few."""
+        pixels = self._pixels
+        if len(pixels.labels) < _THINNED * _ENOUGH:
+            return None
+        weights = np.ascontiguousarray(pixels.weights[::_THINNED])
+        fewer = pixels._replace(
+            features=np.ascontiguousarray(pixels.features[:, ::_THINNED]),
+            labels=np.ascontiguousarray(pixels.labels[::_THINNED]),
+            weights=weights / weights.sum(),
+        )
+        return Likelihood(fewer, self._n_weights, self._n_biases)
 
     def _split(self, parameters: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         return parameters[: self._n_weights], parameters[self._n_weights :]
@@ -47,6 +76,16 @@ class Likelihood:
     def gradients_of_units(self, parameters: NDArray[np.float64]) -> NDArray[np.float64]:
         """What each image (group) adds to the gradient, (n, P)."""
         return self._sums(parameters, self._pixels.ends)[:, 1:]
+
+    def hessian(self, parameters: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The Hessian of a map with K weights and K biases."""
+        pixels = self._pixels
+        parts = parts_of(pixels.features, _MOST_CELLS // len(parameters) ** 2)
+        sums = _core.log_loss_hessians(
+            pixels.features, pixels.labels, pixels.weights, parts, *self._split(parameters)
+        )
+        hessian: NDArray[np.float64] = sums.sum(axis=0)
+        return hessian
 
     def hessian_product(
         self, parameters: NDArray[np.float64], direction: NDArray[np.float64]
@@ -80,28 +119,31 @@ class Penalty(NamedTuple):
 
 
 def minimise(
-    likelihood: Likelihood,
-    start: NDArray[np.float64],
-    penalty: Penalty,
-    tolerance: float = 1e-9,
-    callback: Callable[[object], None] | None = None,
+    likelihood: Likelihood, start: NDArray[np.float64], penalty: Penalty, tolerance: float = 1e-9
 ) -> NDArray[np.float64]:
     """The parameters of the least penalised loss, which is convex, by a Newton method with a trust region."""
+    fewer = likelihood.thinned()
+    if fewer is not None:
+        start = minimise(fewer, start, penalty, _ROUGH * tolerance)
 
     def value(parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         (loss, slopes), (extra, more) = likelihood.gradient(parameters), penalty.gradient(parameters)
         return loss + extra, slopes + more
 
-    found = optimize.minimize(
-        value,
-        start,
-        jac=True,
-        hessp=lambda parameters, direction: (
-            likelihood.hessian_product(parameters, direction) + penalty.hessian_product(direction)
-        ),
-        method="trust-ncg",
-        callback=callback,
-        options={"gtol": tolerance, "maxiter": _MOST_STEPS},
-    )
-    parameters: NDArray[np.float64] = found.x
+    if likelihood.is_diagonal:
+        curvature: dict[str, Any] = {
+            "method": "trust-exact",
+            "hess": lambda parameters: likelihood.hessian(parameters) + np.diag(2 * penalty.weights),
+        }
+    else:
+        curvature = {
+            "method": "trust-ncg",
+            "hessp": lambda parameters, direction: (
+                likelihood.hessian_product(parameters, direction) + penalty.hessian_product(direction)
+            ),
+        }
+    options = {"gtol": tolerance, "maxiter": _MOST_STEPS}
+    parameters: NDArray[np.float64] = optimize.minimize(
+        value, start, jac=True, options=options, **curvature
+    ).x
     return parameters

@@ -81,18 +81,21 @@ class PixelSample:
         """Logits of all pixels, or the logarithms of their softmax."""
         units = self.units()
         images = [image for unit in units for image in unit]
-        values = np.concatenate([image.values for image in images]).astype(np.float64)
+        # Class by class: sums over classes are then sums of rows.
+        sizes = np.array([len(image.labels) for image in images])
+        values = np.empty((self.n_classes, sizes.sum()))
+        for image, end in zip(images, np.cumsum(sizes), strict=True):
+            values[:, end - len(image.labels) : end] = image.values.T
         if inputs == "probabilities":
             np.log(np.maximum(values, LEAST, out=values), out=values)
         if centred:
-            largest = values.max(axis=1, keepdims=True)
-            values -= largest + np.log(np.exp(values - largest).sum(axis=1, keepdims=True))
-        sizes = np.array([len(image.labels) for image in images])
+            largest = values.max(axis=0)
+            values -= largest + np.log(np.exp(values - largest).sum(axis=0))
         n_valid = sum(image.n_valid for image in images)
         shares = np.array([image.n_valid for image in images]) / sizes / n_valid
         ends = np.cumsum([sum(len(image.labels) for image in unit) for unit in units])
         return Pixels(
-            np.ascontiguousarray(values.T),
+            values,
             np.concatenate([image.labels for image in images]),
             np.repeat(shares, sizes),
             ends.astype(np.uintp),

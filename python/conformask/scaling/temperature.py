@@ -6,21 +6,17 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import optimize
 
 from conformask.scaling._likelihood import Likelihood
 from conformask.scaling._pixels import PixelSample
 from conformask.scaling._scaler import PARAMETERS, Configuration, Fitted, Scaler
+from conformask.scaling._temperature import best_temperature
 
 if TYPE_CHECKING:
     from conformask._images import Volumes
 
 __all__ = ["TemperatureScaler"]
 
-# Temperatures are looked for between its inverse and it.
-_MOST = 1e3
-# What is no change of a loss.
-_FLAT = 1e-12
 _NO_BIAS = np.empty(0)
 
 
@@ -120,34 +116,22 @@ class TemperatureScaler(Scaler):
         self.progress = progress
 
     def _find(self, kept: PixelSample, configuration: Configuration) -> Fitted:
-        likelihood = Likelihood(kept.pixels(configuration.inputs, centred=True), 1, 0)
-
-        def at(exponent: float) -> tuple[float, float]:
-            loss, slopes = likelihood.gradient(np.array([math.exp(exponent)]))
-            return loss, float(slopes[0])
-
-        ends = [-math.log(_MOST), math.log(_MOST)]
-        before, losses, slopes = at(0)[0], *zip(*map(at, ends), strict=True)
-        unbounded, exponent = False, 0.0
-        if slopes[0] < 0 < slopes[1]:
-            exponent = optimize.toms748(lambda exponent: at(exponent)[1], *ends, xtol=1e-12, rtol=1e-12)
-        elif min(losses) < before * (1 - _FLAT):  # else all logits of a pixel are equal
-            unbounded, exponent = True, ends[int(np.argmin(losses))]
-        inverse = np.array([math.exp(exponent)])
-        after = likelihood.gradient(inverse)[0]
+        likelihood = Likelihood(kept.pixels(configuration.inputs, centred=False), 1, 0)
+        found = best_temperature(likelihood)
+        inverse, unbounded = np.array([found.inverse]), found.unbounded
         bend = float(likelihood.hessian_product(inverse, np.ones(1))[0])
         scatter = float((likelihood.gradients_of_units(inverse) ** 2).sum())
         error = math.sqrt(scatter) / bend / inverse[0] ** 2 if bend > 0 and not unbounded else math.inf
         return Fitted(
             weight=inverse,
             bias=_NO_BIAS,
-            nll=after,
-            nll_before=before,
+            nll=found.loss,
+            nll_before=found.before,
             n_images=len(kept.images),
             n_skipped=kept.n_skipped,
             n_classes=kept.n_classes,
             configuration=configuration,
-            more={"temperature": 1 / float(inverse[0]), "standard_error": error, "unbounded": unbounded},
+            more={"temperature": 1 / found.inverse, "standard_error": error, "unbounded": unbounded},
         )
 
     @property
