@@ -31,7 +31,7 @@ from conformask.losses import BinaryLoss, FalseNegativeLoss, LabelAccuracyLoss, 
 from conformask.profiles import BinnedProfiles, ScoreProfiles, profile
 from conformask.report import CoverageReport, RiskReport
 from conformask.risk_control import ConformalRiskCalibrator
-from conformask.scaling import DirichletScaler, TemperatureScaler, VectorScaler
+from conformask.scaling import DirichletScaler, StructuredScaler, TemperatureScaler, VectorScaler
 from conformask.scores import APS, LAC, RAPS, SACP
 from conformask.threads import get_num_threads, set_num_threads, warn_of_environment
 
@@ -63,6 +63,7 @@ __all__ = [
     "MiscoverageLoss",
     "RiskReport",
     "ScoreProfiles",
+    "StructuredScaler",
     "TemperatureScaler",
     "VectorScaler",
     "__version__",

@@ -5,10 +5,11 @@ own.
 """
 
 from conformask.scaling.dirichlet import DirichletScaler
+from conformask.scaling.structured import StructuredScaler
 from conformask.scaling.temperature import TemperatureScaler
 from conformask.scaling.vector import VectorScaler
 
-__all__ = ["DirichletScaler", "TemperatureScaler", "VectorScaler"]
+__all__ = ["DirichletScaler", "StructuredScaler", "TemperatureScaler", "VectorScaler"]
 
 
 def __dir__() -> list[str]:

@@ -363,7 +363,7 @@ class Scaler(Calibrator[Any, PixelSample, Fitted]):
         for name, least in {"n_images": 1, "n_skipped": 0, "n_classes": 2}.items():
             if type(results[name]) is not int or results[name] < least:
                 raise ValueError(f"{name} is {results[name]!r}")
-        fits = weight.shape in {(1,), (n_classes,), (n_classes**2,)} and bias.shape in {(0,), (n_classes,)}
+        fits = cls._fits(weight, bias, n_classes, configuration)
         if not (fits and np.isfinite(weight).all() and np.isfinite(bias).all()):
             raise ValueError(f"the map does not fit K = {n_classes}")
         if not all(math.isfinite(results[name]) for name in ("nll", "nll_before")):
@@ -375,3 +375,10 @@ class Scaler(Calibrator[Any, PixelSample, Fitted]):
         if more.keys() != cls._TOLD:
             raise ValueError(f"it tells {sorted(more)} besides, not {sorted(cls._TOLD)}")
         return Fitted(weight, bias, **numbers, configuration=configuration, more=more)
+
+    @classmethod
+    def _fits(
+        cls, weight: NDArray[np.float64], bias: NDArray[np.float64], n_classes: int, configuration: Any
+    ) -> bool:
+        """Whether weight and bias are numbers of a map of so many classes."""
+        return weight.shape in {(1,), (n_classes,), (n_classes**2,)} and bias.shape in {(0,), (n_classes,)}

@@ -235,6 +235,26 @@ ESTIMATORS = [
         bad={"off_diagonal": _PENALTY, "intercept": _PENALTY},
         learned={"weight_": np.ndarray, "bias_": np.ndarray},
     ),
+    _scaler(
+        cm.StructuredScaler,
+        other={
+            "kind": "matrix",
+            "decision": "order",
+            "intercept": 0.5,
+            "diagonal": 0.5,
+            "off_diagonal": 0.5,
+            "n_eff": 7.5,
+        },
+        bad={
+            "kind": ["scalar"],
+            "decision": ["none"],
+            "intercept": _PENALTY,
+            "diagonal": _PENALTY,
+            "off_diagonal": _PENALTY,
+            "n_eff": [0, -1, "x", math.nan, None],
+        },
+        learned={"temperature_": float, "n_eff_": float, "weight_": np.ndarray, "bias_": np.ndarray},
+    ),
 ]
 
 # Those that predict sets at a level.
