@@ -155,7 +155,7 @@ mod tests {
         let numbers = [0.0, 1.0, 0.7, 1e-9, 221.0];
         let sum: u128 = numbers.iter().map(|&x| u128::from(fixed(x))).sum();
         assert!((sum as f64 * UNIT - numbers.iter().sum::<f64>()).abs() < 1e-12);
-        assert_eq!(fixed(0.7_f32.into()) as f64 * UNIT, 0.7_f32.into());
+        assert_eq!(fixed(f64::from(0.7_f32)) as f64 * UNIT, f64::from(0.7_f32));
         assert_eq!(fixed(-1e-16), 0);
     }
 

@@ -133,9 +133,13 @@ impl<R: Real> Ordered<R> {
         match self.kept {
             Kept::Argmax => {
                 let highest = pixel[top];
-                pixel.iter_mut().for_each(|x| *x = apart(highest, *x));
+                for x in pixel.iter_mut() {
+                    *x = apart(highest, *x);
+                }
                 multiply(weight, bias, pixel, mapped);
-                mapped.iter_mut().for_each(|x| *x = -x.min(furthest));
+                for x in mapped.iter_mut() {
+                    *x = -x.min(furthest);
+                }
                 mapped[top] = R::zero();
             }
             Kept::Order => {
