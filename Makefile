@@ -133,6 +133,8 @@ format: $(INSTALLED) ## rewrite the code as `make lint` wants it
 bench: $(EXTENSION) ## criterion, then side by side with NumPy and the peers (take an idle machine)
 	$(CARGO) bench --bench '*' $(if $(BENCH),-- '$(BENCH)')
 	$(BIN)/python benches/side_by_side.py $(BENCH_ARGS)
+	$(BIN)/python benches/calibration.py
+	$(BIN)/python benches/scaling.py
 	$(BIN)/python benches/consign.py
 	$(BIN)/python benches/svd.py
 

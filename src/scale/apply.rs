@@ -3,6 +3,7 @@
 use ndarray::linalg::general_mat_mul;
 use ndarray::{ArrayView2, ArrayViewMut2, ArrayViewMut3, s};
 
+use super::tempered::{keep_top, top_of};
 use crate::error::Result;
 use crate::maps::normalisation::{SLACK, TOLERANCE, check};
 use crate::maps::{
@@ -105,6 +106,9 @@ impl<R: Real> Transform<R> for Affine<R> {
         let planes = self.planes(given, buffers);
         let tile = Tile::new(&planes, given.len(), given.len(), given.n_classes());
         Softmax.apply(&tile, at, buffers, out);
+        if self.keeps_order() {
+            keep_top(&top_of(given), out); // where rounding makes probabilities equal
+        }
     }
 }
 

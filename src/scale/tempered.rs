@@ -27,12 +27,7 @@ pub struct Logits<R> {
 
 impl<R: Real> Logits<R> {
     fn new(planes: Vec<R>, ranked: &Tile<'_, R>) -> Self {
-        let len = ranked.len();
-        let (mut top, mut largest) = (vec![0; len], vec![R::neg_infinity(); len]);
-        for class in 0..ranked.n_classes() {
-            rank(ranked.plane(class), class as u16, &mut largest, &mut top);
-        }
-        Self { planes, top }
+        Self { planes, top: top_of(ranked) }
     }
 
     fn softmax(&self, at: &Band, buffers: &mut PixelBuffers<R>, out: &mut PlanesMut<'_, R>) {
@@ -40,6 +35,16 @@ impl<R: Real> Logits<R> {
         let tile = Tile::new(&self.planes, len, len, self.planes.len() / len);
         Softmax.apply(&tile, at, buffers, out);
     }
+}
+
+/// The class of each pixel's largest number, the lowest of those.
+pub(super) fn top_of<R: Real>(ranked: &Tile<'_, R>) -> Vec<u16> {
+    let len = ranked.len();
+    let (mut top, mut largest) = (vec![0; len], vec![R::neg_infinity(); len]);
+    for class in 0..ranked.n_classes() {
+        rank(ranked.plane(class), class as u16, &mut largest, &mut top);
+    }
+    top
 }
 
 /// A map that gives logits: another may stand on it.
@@ -183,7 +188,7 @@ impl<R: Real, B: Base<R>> Transform<R> for Blended<'_, B> {
 }
 
 /// No class becomes more probable than that which is to stay the most probable one, or as probable and before it.
-fn keep_top<R: Real>(top: &[u16], out: &mut PlanesMut<'_, R>) {
+pub(super) fn keep_top<R: Real>(top: &[u16], out: &mut PlanesMut<'_, R>) {
     let mut largest = vec![R::zero(); top.len()];
     for (class, run) in out.runs().enumerate() {
         find(run, class as u16, top, &mut largest);

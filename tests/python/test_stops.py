@@ -133,6 +133,12 @@ def calibrator(**parameters: Any) -> cm.ConformalRiskCalibrator:
     return fitted.fit(scores()[np.newaxis], labels()[np.newaxis])
 
 
+def scaler(kind: type, **parameters: Any) -> Any:
+    return kind(inputs="probabilities", n_pixels=100, **parameters).fit(
+        many(scores(10), 5), many(labels(10), 5)
+    )
+
+
 @cache
 def images(n: int = 3000) -> np.ndarray:
     """Label maps that are all different."""
@@ -285,11 +291,50 @@ WORK: dict[str, Callable[[], Callable[[], object]]] = {
         lambda c=consign(): [s.log10_volume_upper() for s in c.predict(many(samples(3, 400), 1000))]
     ),
     "ConsignSet.contains": lambda: lambda s=large_set(): [s.contains(labels(3, 400)) for _ in range(1000)],
+    "metrics.calibration_report": lambda: (
+        lambda: cm.metrics.calibration_report(many(labels()), many(scores()))
+    ),
+    "metrics.calibration_report, with objects": lambda: (
+        lambda: cm.metrics.calibration_report(many(labels()), many(scores()), object_classes=[1, 2])
+    ),
+    "TemperatureScaler.fit": lambda: (
+        lambda: cm.TemperatureScaler(inputs="probabilities", n_pixels=16).fit(many(scores()), many(labels()))
+    ),
+    "TemperatureScaler.fit, many pixels": lambda: (
+        lambda: cm.TemperatureScaler(inputs="probabilities").fit(many(scores(), 100), many(labels(), 100))
+    ),
+    "VectorScaler.fit": lambda: (
+        lambda: cm.VectorScaler(inputs="probabilities").fit(many(scores(), 100), many(labels(), 100))
+    ),
+    "TemperatureScaler.transform": lambda: (
+        lambda c=scaler(cm.TemperatureScaler): c.transform(many(scores(10), 5000))
+    ),
+    "StructuredScaler.transform": lambda: (
+        lambda c=scaler(cm.StructuredScaler, decision="order"): c.transform(many(scores(10), 5000))
+    ),
+    "LocalTemperatureScaler.transform": lambda: (
+        lambda c=scaler(cm.LocalTemperatureScaler): c.transform(many(scores(10), 5000))
+    ),
     "datasets.make_scenes": lambda: lambda: cm.datasets.make_scenes(10**5),
 }
 
 CHEAP = {
     "metrics.SizeStratifiedCoverage": "a named tuple",
+    "metrics.CalibrationAccumulator": "counts as metrics.calibration_report",
+    "metrics.CalibrationReport": "a dataclass",
+    "metrics.ClassCalibration": "a dataclass",
+    "metrics.RegionCalibration": "a dataclass",
+    "metrics.ReliabilityCurve": "a dataclass",
+    "metrics.brier_score": "counts as metrics.calibration_report",
+    "metrics.expected_calibration_error": "counts as metrics.calibration_report",
+    "metrics.mean_iou": "counts as metrics.calibration_report",
+    "metrics.negative_log_likelihood": "counts as metrics.calibration_report",
+    "metrics.reliability_curve": "counts as metrics.calibration_report",
+    "TemperatureScaler.fit_transform": "fits and transforms",
+    "TemperatureScaler.merge": "joins drawn pixels",
+    "TemperatureScaler.partial_fit": "draws pixels as TemperatureScaler.fit",
+    "TemperatureScaler.save": "a JSON file",
+    "TemperatureScaler.load": "a JSON file",
     "metrics.GroupRisks": "a dataclass",
     "metrics.leave_one_group_out": "ScoreProfiles.lambda_hat and risk, group by group",
     "ConformalRiskCalibrator.merge": "joins profiles, as ScoreProfiles.merge",
@@ -318,6 +363,7 @@ def test_the_table_is_complete() -> None:
     public = {f"kernels.{name}" for name in cm.kernels.__all__}
     public |= {f"metrics.{name}" for name in cm.metrics.__all__}
     kinds = (cm.ConformalRiskCalibrator, cm.ScoreProfiles, cm.ConsignCalibrator, cm.ConsignSet)
+    kinds += (cm.TemperatureScaler,)
     public |= set().union(*map(_methods, kinds))
     assert public <= WORK.keys() | CHEAP.keys()
     assert not WORK.keys() & CHEAP.keys()

@@ -401,3 +401,13 @@ def test_bad_input_is_refused(kind: Any) -> None:
             kind(**{name: value}).fit(LOGITS, Y)
     with pytest.warns(cm.DroppedImagesWarning, match="1 of 12 images have no labelled pixel"):
         kind().fit(LOGITS, np.where(np.arange(12)[:, None, None] == 4, 255, Y))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_prediction_stays_where_rounding_makes_classes_equal(dtype: type) -> None:
+    logits = np.random.default_rng(3).normal(0, 1e-5, (4, K, *SHAPE)).astype(dtype)
+    coolest = _core.ScalerMap.affine(np.array([1e-3]), np.empty(0), True, False)
+    p = np.empty(logits.shape, dtype)
+    _core.probabilities(logits, coolest, p, 0)
+    assert (p.argmax(axis=1) == logits.argmax(axis=1)).all()
+    assert p == pytest.approx(0.25, abs=1e-7)
