@@ -16,11 +16,8 @@ from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 # The examples of these modules run where their libraries are: `make test-all`.
 _NEEDS = {
     "torch": (
-        "_torch_profile.py",
-        "_torch_sets.py",
-        "_torch_softmax.py",
-        "integrations/torch.py",
-        "integrations/local_temperature.py",
+        *("_torch_profile.py", "_torch_sets.py", "_torch_softmax.py"),
+        *("integrations/torch.py", "integrations/local_temperature.py"),
     ),
     "mmseg": ("integrations/mmseg",),
 }
