@@ -31,8 +31,10 @@ from conformask.integrations.mmseg import (
     ScalerCalibration,
     attach,
     profile_dataset,
+    scale_dataset,
 )
 from conformask.integrations.torch import ConformalModule
+from conformask.reproduction.selective.protocol import compare_on_network
 
 # What these libraries warn of is theirs. Ours are errors, as everywhere.
 pytestmark = [
@@ -208,6 +210,39 @@ def test_profiles_for_later(
         work_dir=tmp_path,
     )
     np.testing.assert_array_equal(of_dataset.losses("miscoverage", lam), expected.losses("miscoverage", lam))
+
+
+def test_scalers_of_a_dataset(
+    workspace: Workspace, images: tuple[np.ndarray, np.ndarray], tmp_path: Path
+) -> None:
+    reports = scale_dataset(
+        workspace.folder / "base.py",
+        workspace.folder / "model.pth",
+        {"none": None, "temperature": cm.TemperatureScaler(), "vector": {"type": "VectorScaler"}},
+        data_root=workspace.folder,
+        cfg_options={"experiment_name": "scale-dataset"},
+        seed=3,
+        work_dir=tmp_path,
+    )
+    assert list(reports) == ["none", "temperature", "vector"]
+    logits, labels = images
+    order = np.random.default_rng(3).permutation(N_IMAGES)
+    some, others = np.sort(order[: N_IMAGES // 2]), np.sort(order[N_IMAGES // 2 :])
+    scaler = cm.VectorScaler().fit(logits[some], labels[some])
+    expected = cm.metrics.calibration_report(
+        labels[others], logits[others], inputs="logits", transform=scaler, n_bins=10
+    )
+    assert reports["vector"].nll == expected.nll
+    assert reports["vector"].ece == expected.ece
+    found = compare_on_network(
+        str(workspace.folder / "base.py"),
+        str(workspace.folder / "model.pth"),
+        workspace.folder,
+        {"TempS": cm.TemperatureScaler()},
+    )
+    assert found.methods == ["Uncal", "TempS"]
+    assert found.violations() == []
+    assert "base" in str(found)
 
 
 # MMSegmentation's own script, one process and several

@@ -99,3 +99,12 @@ def test_beside_the_mean_iou(run_config: Callable[..., Any]) -> None:
     assert 100 * found["calibration/accuracy"] == pytest.approx(found["aAcc"], abs=0.006)
     report = runner.test_loop.evaluator.metrics[1].report_
     assert [row.name for row in report.classes] == list(CLASSES)
+
+
+def test_a_scaler_in_front(tmp_path: Path) -> None:
+    scaler = cm.VectorScaler().fit(LOGITS[:3], LABELS[:3])
+    scaler.save(tmp_path / "scaler.json")
+    metric = processed(CalibrationError(scaler=tmp_path / "scaler.json"))
+    metric.evaluate(6)
+    expected = cm.metrics.calibration_report(LABELS, LOGITS, inputs="logits", transform=scaler)
+    assert metric.report_.to_dict() == expected.to_dict()

@@ -122,7 +122,7 @@ def _calibrate(args: argparse.Namespace) -> int:
         alike, shifted = [compare_on_network(args.config, args.checkpoint, args.data_root)], []
     else:
         scenes, others = rendered()
-        alike = [compare_scalers(scenes)]
+        alike = [compare_scalers(scenes, n_splits=5)]
         shifted = [compare_scalers(scenes, test=each, n_splits=3) for each in others]
         try:
             alike.append(compare_scalers(stored(args.data)))

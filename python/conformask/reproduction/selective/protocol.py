@@ -133,11 +133,13 @@ def compare_scalers(
     return ScalerComparison(title, tuple(sorted(outcomes, key=lambda each: names.index(each.method))))
 
 
-def compare_on_network(config: str, checkpoint: str, data_root: Path | None) -> ScalerComparison:
-    """Compare the scalers of the paper on a network of MMSegmentation: half of its validation set, once."""
+def compare_on_network(
+    config: str, checkpoint: str, data_root: Path | None, chosen: Mapping[str, Any] | None = None
+) -> ScalerComparison:
+    """Compare scalers on a network of MMSegmentation: fitted to half of its validation set, measured on the other."""
     from conformask.integrations.mmseg import scale_dataset
 
-    scalers = {UNCALIBRATED: None, **scalers_of_the_paper()}
+    scalers = {UNCALIBRATED: None, **(scalers_of_the_paper() if chosen is None else chosen)}
     reports = scale_dataset(config, checkpoint, scalers, data_root=data_root)
     outcomes = [
         _measured(name, 0, scalers[name], None, report.n_images, report, math.nan)

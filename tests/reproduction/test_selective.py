@@ -1,0 +1,94 @@
+"""Scalers side by side, as in the tables of SELECTIVE: splits, measures, the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import conformask as cm
+from conformask.reproduction import selective
+from conformask.reproduction.__main__ import main
+from conformask.reproduction.selective import Logits, ScalerComparison, ScalerOutcome, compare_scalers
+from conformask.reproduction.selective.tables import TABLE_1, table_of
+
+FEW = {"TempS": cm.TemperatureScaler(n_pixels=200), "LogS": cm.VectorScaler(n_pixels=200)}
+
+
+def source(n: int = 12, seed: int = 0, groups: list[int] | None = None, members: int = 0) -> Logits:
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 2, (n, 3, 16, 20)).astype(np.float32)
+    y = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)
+    y[:, :2] = 255
+    others = np.stack([3 * logits] * members) if members else None
+    return Logits("too sure", 3 * logits, y, groups, others)
+
+
+def test_measures_are_those_of_the_test_images() -> None:
+    given = source()
+    found = compare_scalers(given, FEW, n_splits=2, n_calibration=5, random_state=4)
+    assert found.methods == ["Uncal", "TempS", "LogS"]
+    for split in range(2):
+        order = np.random.default_rng([4, split]).permutation(12)
+        some, others = np.sort(order[:5]), np.sort(order[5:])
+        scaler = cm.TemperatureScaler(n_pixels=200).fit(given.logits[some], given.labels[some])
+        report = cm.metrics.calibration_report(
+            given.labels[others], scaler.transform(given.logits[others]), n_bins=10
+        )
+        [outcome] = [each for each in found.outcomes if (each.method, each.split) == ("TempS", split)]
+        assert (outcome.n_calibration, outcome.n_test) == (5, 7)
+        measured = (outcome.ece, outcome.nll, outcome.mean_iou, outcome.accuracy)
+        assert measured == (report.ece, report.nll, report.mean_iou, report.accuracy)
+    assert found.violations() == []
+    assert "too sure" in str(found)
+    assert found.mean("TempS", "ece") < found.mean("Uncal", "ece")
+    with pytest.raises(ValueError, match="no method 'Ens'"):
+        found.mean("Ens", "ece")
+
+
+def test_groups_are_not_parted() -> None:
+    found = compare_scalers(source(groups=[0] * 9 + [1] * 3), FEW, n_splits=8, n_calibration=1)
+    assert {(each.n_calibration, each.n_test) for each in found.outcomes} == {(9, 3), (3, 9)}
+
+
+def test_another_domain_tests_with_all_of_its_images() -> None:
+    found = compare_scalers(source(), FEW, test=source(5, seed=1), n_splits=1)
+    assert {each.n_test for each in found.outcomes} == {5}
+    assert found.title == "too sure to too sure"
+
+
+def test_a_prediction_that_moves_is_told() -> None:
+    row = ScalerOutcome("Uncal", 0, 5, 5, 0.1, 0.3, 0.5, 0.9, 0.0, keeps_prediction=False)
+    moved = ScalerOutcome("TempS", 0, 5, 5, 0.1, 0.3, 0.5, 0.8, 0.0, keeps_prediction=True)
+    assert len(ScalerComparison("x", (row, moved)).violations()) == 1
+    assert ScalerComparison("x", (row,)).violations() == []
+
+
+def test_too_few_images_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"n_calibration must be in \[1, 11\], got 12"):
+        compare_scalers(source(), FEW, n_calibration=12)
+
+
+def test_papers_rows_stand_below_ours() -> None:
+    table = table_of("caption", [compare_scalers(source(members=2), FEW, n_splits=1)], TABLE_1)
+    assert table.header[2] == "Uncal"
+    assert table.rows[0][table.header.index("Ens")] != ""
+    row = dict(zip(table.header, table.rows[1], strict=True))
+    assert (row["data"], row["mIoU"]) == ("ADE20K, SegFormer-B5 (the paper)", "49.1")
+    assert (row["TempS"], row["Selective"]) == ("0.109", "0.086")
+
+
+def test_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All scalers, on scenes of a few pixels."""
+    scenes, shifted = selective.rendered(8, size=(24, 40))
+    monkeypatch.setattr(selective, "rendered", lambda: (scenes, shifted[:1]))
+    assert main(["--calibration", "--out", str(tmp_path), "--data", str(tmp_path)]) == 0
+    text = (tmp_path / "calibration.md").read_text()
+    for name in ("Uncal", *selective.scalers_of_the_paper(), "Ens", "rendered scenes to dark scenes"):
+        assert name in text
+    assert "usgra-seg is left out" in capsys.readouterr().err
+    assert main(["--calibration", "--checkpoint", "x.pth"]) == 2
+    assert "needs --config and --checkpoint" in capsys.readouterr().err
