@@ -23,6 +23,7 @@ __all__ = [
     "ScoreTransform",
     "Transformer",
     "checked_inputs",
+    "kind_of",
     "load_transformer",
     "name_of",
     "transform_from_json",
@@ -112,12 +113,15 @@ def transform_to_json(scaler: object) -> dict[str, Any] | None:
 
 def transform_from_json(document: Any) -> Transformer | None:
     """The scaler that a file holds inside."""
-    if document is None:
-        return None
+    return None if document is None else kind_of(document)._from_document(document)
+
+
+def kind_of(document: dict[str, Any]) -> Any:
+    """The class of the scaler of a document."""
     kind = Transformer._KINDS.get(document["kind"])
     if kind is None:
-        raise ValueError(f"transform is {document['kind']!r}, which is no scaler")
-    return kind._from_document(document)
+        raise ValueError(f"it holds {document['kind']!r}, which is no scaler")
+    return kind
 
 
 def load_transformer(path: str | Path) -> Transformer:

@@ -11,6 +11,7 @@ from sklearn.base import clone
 
 from conformask._calibrator import State
 from conformask._exact import number_to_json
+from conformask._transforms import kind_of, transform_from_json
 from conformask.scaling._scaler import Scaler
 from conformask.scaling.dirichlet import DirichletScaler
 from conformask.scaling.temperature import TemperatureScaler
@@ -80,36 +81,21 @@ def base_document(base: Any) -> Any:
     """A base, fitted or not, for a file."""
     if not isinstance(base, Scaler):
         return base
-    found = {"kind": type(base).__name__, "version": base._FORMAT[1], "parameters": _parameters(base)}
-    return found if base._known is None else {**found, "results": base._current()[1].to_json()}
-
-
-def _parameters(base: Scaler) -> dict[str, Any]:
-    return {name: each.written(getattr(base, name)) for name, each in base._PARAMETERS.items()}
+    if base._known is not None:
+        return base._transform().to_json()
+    kind, version = base._FORMAT
+    parameters = {name: each.written(getattr(base, name)) for name, each in base._PARAMETERS.items()}
+    return {"kind": kind, "format_version": version, "parameters": parameters}
 
 
 def base_from_document(document: Any) -> Any:
     """The base that a file holds."""
     if not isinstance(document, dict):
         return document
-    kind = _kinds()[document["kind"]]
-    if document["version"] != kind._FORMAT[1]:
-        raise ValueError(f"its base has version {document['version']!r}")
-    parameters = {name: each.read(document["parameters"][name]) for name, each in kind._PARAMETERS.items()}
-    scaler = kind(**parameters)
     if "results" in document:
-        solution = kind._solution_from_json(document, scaler._configuration())
-        scaler._update(lambda _: State(None, solution))
-    return scaler
-
-
-def _kinds() -> dict[str, type[Scaler]]:
-    """The scalers of this package by their names."""
-    found: dict[str, type[Scaler]] = {}
-    waiting = Scaler.__subclasses__()
-    while waiting:
-        kind = waiting.pop()
-        waiting += kind.__subclasses__()
-        if kind.__module__.startswith("conformask."):
-            found[kind.__name__] = kind
-    return found
+        return transform_from_json(document)
+    kind = kind_of(document)
+    if document["format_version"] != kind._FORMAT[1]:
+        raise ValueError(f"its base has version {document['format_version']!r}")
+    parameters = {name: each.read(document["parameters"][name]) for name, each in kind._PARAMETERS.items()}
+    return kind(**parameters)

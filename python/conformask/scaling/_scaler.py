@@ -443,7 +443,8 @@ class _FittedScaler(ScoreTransform):
 
     @property
     def known(self) -> frozenset[int]:
-        return self.fitted.hashes
+        base = getattr(self.fitted, "base", None)  # that it stands on
+        return self.fitted.hashes | (frozenset() if base is None else base._transform().known)
 
     def kernel(self, maps: Any, first: int) -> _core.ScalerMap:
         array = score_array(maps)

@@ -165,3 +165,16 @@ def test_a_pipeline_warns_of_the_same_images() -> None:
         warnings.simplefilter("error")
         pipeline = make_pipeline(FrozenEstimator(scaler), cm.ConformalRiskCalibrator()).fit(*OTHERS)
     assert (pipeline.predict(NEW[0]) == in_front(scaler).fit(*OTHERS).predict(NEW[0])).all()
+
+
+def test_images_of_a_base_are_noticed(tmp_path: Path) -> None:
+    base = cm.TemperatureScaler().fit(*TRAINING)
+    scaler = cm.SelectiveScaler(base=base, features="probs", hidden=()).fit(*NEW)
+    scaler.save(tmp_path / "scaler.json")
+    for known in (scaler, cm.SelectiveScaler.load(tmp_path / "scaler.json")):
+        for images in (TRAINING, NEW):
+            with pytest.warns(cm.SharedImagesWarning, match=f"^{N} of {N} images"):
+                in_front(known).fit(*images)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            in_front(known).fit(*OTHERS)
