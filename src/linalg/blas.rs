@@ -96,6 +96,12 @@ fn release() {
     COUNTING.store(0, Ordering::Release);
 }
 
+/// From now on forks wait while numbers of threads are set. A fork that has begun before the first number is set knows nothing
+/// of it: call this while no other thread is at work yet, or it is called then.
+pub fn make_forks_wait() {
+    forks::wait_for_us();
+}
+
 /// OpenBLAS sets a number of threads under a lock of its own. A child that is forked meanwhile would find it taken for ever:
 /// forks wait until nobody of ours is at it.
 #[cfg(unix)]

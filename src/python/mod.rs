@@ -68,6 +68,8 @@ mod _core {
         // NumPy's C API is looked up at its first use, under a lock. Use it now: a process forked while another thread
         // looks it up would find that lock taken for ever.
         drop(PyArray1::<f32>::zeros(module.py(), 1, false).readonly());
+        // For the same reason: no thread of ours can be in OpenBLAS before.
+        crate::linalg::blas::make_forks_wait();
         // What makes profiles where no kernel of ours can go must agree with those that do.
         module.add("ACTIVATION_CELLS", crate::score::N_CELLS)?;
         module.add("ACTIVATION_CELL_BITS", crate::score::CELL_BITS)?;
