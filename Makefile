@@ -76,7 +76,9 @@ demo: $(EXTENSION) ## the main job on embedded data: lambda-hat, risk, activatio
 test: $(TESTED) ## all tests that need no PyTorch: Rust, Python, docstrings, README
 
 .PHONY: test-all
+# The crates that `cargo test` has compiled serve the sources, too.
 test-all: SDIST_ARGS = --profile dev
+test-all: export CARGO_TARGET_DIR = $(abspath target)
 test-all: $(TESTED) test-integrations test-notebooks sdist ## the tests, those of PyTorch and MMSegmentation (5 GB), the papers' tables, notebooks, sources
 	@echo 'test-all: all tests passed ($(words $(NOTEBOOKS)) notebooks executed)'
 
@@ -162,10 +164,9 @@ wheel: $(INSTALLED) | system ## a self-contained wheel in dist/, tried in a fres
 	  $(MATURIN) build --release --auditwheel repair --out dist
 	$(call try,dist/*.whl)
 
-# pip builds it from its own files alone, and takes no wheel of an earlier build; crates that were compiled stay.
+# pip builds it from its own files alone, and takes no wheel of an earlier build.
 .PHONY: sdist
 sdist: export MATURIN_PEP517_ARGS = $(SDIST_ARGS)
-sdist: export CARGO_TARGET_DIR = $(abspath target)
 sdist: $(INSTALLED) | system ## the sources in dist/, built, installed and tried in a fresh environment
 	@rm -f dist/*.tar.gz
 	@$(MATURIN) sdist --out dist
