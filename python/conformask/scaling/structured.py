@@ -74,7 +74,9 @@ def effective_number(pixels: Pixels, inverse: float) -> float:
     if not bent.any():
         return float(n_units)
     scatter = n_units / (n_units - 1) * ((scores @ vectors[:, bent]) ** 2 / values[bent]).sum()
-    return float(np.clip(bent.sum() / max(scatter, np.finfo(float).tiny), n_units, n_pixels))
+    if scatter * n_pixels <= bent.sum():  # images that hardly differ, or not at all
+        return float(n_pixels)
+    return max(float(bent.sum() / scatter), float(n_units))
 
 
 class StructuredScaler(Scaler):

@@ -510,3 +510,9 @@ def test_bad_input_is_refused() -> None:
                 FITTED["vector", decision].transform(logits)
     with pytest.raises(ValueError, match="no negative number"):
         _core.ScalerMap.ordered(np.full(8, -1.0), np.zeros(4), False, False)
+
+
+def test_images_that_do_not_differ_count_by_their_pixels() -> None:
+    same = np.broadcast_to(LOGITS[:1], (5, *LOGITS.shape[1:])), np.broadcast_to(Y[:1], (5, *Y.shape[1:]))
+    scaler = cm.StructuredScaler(n_pixels=50).fit(*same)
+    assert scaler.n_eff_ == 5 * 50
