@@ -178,6 +178,7 @@ def profiled(
     """
     score, index = as_score(conformity_score), check_ignore_index(ignore_index)
     transform = None if isinstance(inputs, str) else inputs
+    known = frozenset() if transform is None else transform.known
     n_shared = 0
     check_inputs(name_of(inputs))
     check_volumes(volumes)
@@ -205,7 +206,7 @@ def profiled(
                 warn_of_shares(scores[0], name_of(inputs))
             if transform is not None:
                 hashes = transform.hashes(scores, labels, index, first)
-                n_shared += sum(each in transform.known for each in hashes)
+                n_shared += sum(each in known for each in hashes)
             n_classes = part.n_classes
             yield part
 
