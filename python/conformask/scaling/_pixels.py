@@ -54,7 +54,6 @@ class Pixels(NamedTuple):
     labels: NDArray[np.uint16]  # (N,)
     weights: NDArray[np.float64]  # (N,), which sum to 1: a labelled pixel counts as any other
     ends: NDArray[np.uintp]  # where the pixels of each image (group) end
-    n_valid: int  # labelled pixels of the images that they were drawn from
 
     def units(self) -> NDArray[np.intp]:
         """The index of each pixel's image (group), (N,)."""
@@ -69,7 +68,6 @@ class Pixels(NamedTuple):
             self.labels[chosen],
             weights / weights.sum(),
             np.cumsum(counts[counts > 0]).astype(np.uintp),
-            self.n_valid,
         )
 
 
@@ -129,7 +127,6 @@ class PixelSample:
             np.concatenate([image.labels for image in images]),
             np.repeat(shares, sizes),
             ends.astype(np.uintp),
-            n_valid,
         )
 
 
