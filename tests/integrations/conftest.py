@@ -9,10 +9,14 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from PIL import Image
 from workspace import BASE, CLASSES, N_IMAGES, SIZE, Workspace, build_model
 
 from conformask import datasets
+
+# It writes to the stdout of the moment at which it is made: within an example that is the example's output.
+MMLogger.get_current_instance()
 
 
 @pytest.fixture(scope="session")
