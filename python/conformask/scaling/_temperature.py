@@ -82,9 +82,9 @@ def best_temperature(pixels: Pixels, tolerance: float = 1e-10) -> Temperature:
         if newton.success and 1 / MOST < found < MOST:
             return told(found)
     ends = -math.log(MOST), math.log(MOST)
-    slopes = slope(ends[0]), slope(ends[1])
-    if slopes[0] < 0 < slopes[1]:
+    first, last = slope(ends[0]), slope(ends[1])
+    if first < 0 < last:
         return told(math.exp(optimize.toms748(slope, *ends, xtol=tolerance, rtol=tolerance)))
-    if slopes == (0, 0):  # all logits of a pixel are equal
+    if first == last == 0:  # all logits of a pixel are equal
         return told(1.0)
-    return told(math.exp(ends[0 if slopes[0] >= 0 else 1]), unbounded=True)
+    return told(math.exp(ends[0 if first >= 0 else 1]), unbounded=True)

@@ -68,7 +68,8 @@ class TemperatureScaler(Scaler):
     Notes
     -----
     With :math:`s = 1/T` the mean loss :math:`f(s) = \sum_p w_p [\log \sum_k e^{s z_{pk}} - s z_{p y_p}]` is convex, and
-    :math:`f'(s) = \sum_p w_p (E_{p(s)}[z_p] - z_{p y_p})` is zero at its minimum, which Newton's method finds in s, or a bracketing root finder where that fails.
+    :math:`f'(s) = \sum_p w_p (E_{p(s)}[z_p] - z_{p y_p})` is zero at its minimum, which Newton's
+    method finds in s, or a bracketing root finder where that fails.
 
     A scaler makes probabilities better; it promises nothing of a new image.
 
