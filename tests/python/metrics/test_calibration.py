@@ -353,9 +353,10 @@ def test_void_images_are_left_out_and_counted() -> None:
     assert np.isnan(cm.metrics.expected_calibration_error(Y[3:], X[3:]))
 
 
-def test_what_void_pixels_hold_does_not_matter() -> None:
+@pytest.mark.parametrize("what", [np.nan, np.inf, -np.inf, 1e30, -5])
+def test_what_void_pixels_hold_does_not_matter(what: float) -> None:
     spoilt = X.copy()
-    spoilt[np.broadcast_to((Y == VOID)[:, np.newaxis], X.shape)] = np.nan
+    spoilt[np.broadcast_to((Y == VOID)[:, np.newaxis], X.shape)] = what
     assert as_bits(calibration_report(Y[:3], spoilt[:3])) == as_bits(calibration_report(Y[:3], X[:3]))
 
 

@@ -369,6 +369,14 @@ def test_a_constant_that_is_added_changes_nothing(kind: Any) -> None:
     assert shifted.transform(LOGITS + shift) == pytest.approx(scaler.transform(LOGITS), abs=1e-6)
 
 
+@pytest.mark.parametrize("kind", SCALERS)
+def test_numbers_that_are_large_by_a_constant_lose_no_bits(kind: Any) -> None:
+    """Numbers of 1/64 have the same differences in float32 when 8192 is added."""
+    logits = (np.round(LOGITS * 64) / 64).astype(np.float32)
+    scaler = kind().fit(logits, Y)
+    assert scaler.transform(logits + 8192) == pytest.approx(scaler.transform(logits), abs=3e-7)
+
+
 def test_a_temperature_keeps_the_most_probable_class() -> None:
     logits = (4 * LOGITS).astype(np.float32)
     scaler = cm.TemperatureScaler().fit(logits, Y)
