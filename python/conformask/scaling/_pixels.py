@@ -118,8 +118,10 @@ class PixelSample:
         if inputs == "probabilities":
             np.log(np.maximum(values, LEAST, out=values), out=values)
         if centred:
-            largest = values.max(axis=0)
-            values -= largest + np.log(np.exp(values - largest).sum(axis=0))
+            n = values.shape[1]
+            # The logarithm of a probability is minus the loss where its class is the label.
+            losses = _core.tempered_losses(values, np.zeros(n, np.uint16), np.ones(n))
+            values -= values[0] + losses[:, 0]
         n_valid = sum(image.n_valid for image in images)
         shares = np.array([image.n_valid for image in images]) / sizes / n_valid
         ends = np.cumsum([sum(len(image.labels) for image in unit) for unit in units])
