@@ -55,6 +55,8 @@ class Likelihood:
     def __init__(self, pixels: Pixels, n_weights: int) -> None:
         self._pixels, self._n_weights = pixels, n_weights
         self._parts = parts_of(pixels.features)
+        # The last parameters and what was found: solvers end where they have just been.
+        self._last: tuple[bytes, tuple[float, NDArray[np.float64]]] | None = None
 
     @property
     def is_diagonal(self) -> bool:
@@ -77,8 +79,12 @@ class Likelihood:
 
     def gradient(self, parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         """The loss and its gradient."""
-        sums = self._sums(parameters, self._parts).sum(axis=0)
-        return float(sums[0]), sums[1:]
+        key = parameters.tobytes()
+        if self._last is None or self._last[0] != key:
+            sums = self._sums(parameters, self._parts).sum(axis=0)
+            self._last = key, (float(sums[0]), sums[1:])
+        loss, slopes = self._last[1]
+        return loss, slopes.copy()
 
     def gradients_of_units(self, parameters: NDArray[np.float64]) -> NDArray[np.float64]:
         """What each image (group) adds to the gradient, (n, P)."""
