@@ -20,6 +20,7 @@ from conformask._transforms import ScoreTransform, Transformer
 from conformask._units import known_units
 from conformask._warnings import warn_caller
 from conformask.exceptions import SharedImagesWarning
+from conformask.metrics.probabilities import negative_log_likelihood
 from conformask.scaling._features import as_image
 from conformask.scaling._likelihood import Likelihood, Penalty, minimise
 from conformask.scaling._pixels import PixelSample, draw
@@ -320,6 +321,37 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
             SharedImagesWarning,
         )
         return probabilities
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """Minus the negative log-likelihood of the labelled pixels of images: scikit-learn's searches make it large.
+
+        Parameters
+        ----------
+        X, y
+            As for :meth:`fit`, images of which the scaler has seen none.
+
+        Returns
+        -------
+        float, at most 0
+            Mean over pixels of the logarithm of the label's probability.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before :meth:`fit`.
+        TypeError, ValueError
+            If the input is not as described.
+        """
+        configuration = self._current()[0]
+        loss = negative_log_likelihood(
+            y,
+            X,
+            inputs=configuration.inputs,
+            transform=self,
+            ignore_index=configuration.ignore_index,
+            volumes=configuration.volumes,
+        )
+        return -float(loss)
 
     def _kernel(
         self, configuration: Any, fitted: Fitted, scores: NDArray[Any], first: int

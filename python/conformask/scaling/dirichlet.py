@@ -62,6 +62,7 @@ class DirichletScaler(Scaler):
     See Also
     --------
     VectorScaler : Its diagonal.
+    sklearn.model_selection.GridSearchCV : Chooses the penalties, by images (groups) that were left out.
 
     References
     ----------
@@ -81,6 +82,14 @@ class DirichletScaler(Scaler):
     >>> scaler = cm.DirichletScaler().fit(2 * logits, y)
     >>> scaler.nll_ < scaler.nll_before_
     True
+
+    The penalty that is best for groups that were left out; the true matrix is a diagonal:
+
+    >>> from sklearn.model_selection import GridSearchCV, GroupKFold
+    >>> search = GridSearchCV(cm.DirichletScaler(), {"off_diagonal": [1e-3, 10]}, cv=GroupKFold(3))
+    >>> patients = np.arange(30) // 5
+    >>> search.fit(2 * logits, y, groups=patients).best_params_
+    {'off_diagonal': 10}
     """
 
     _CONFIGURATION = _Configuration

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy import optimize, special
+from sklearn import exceptions
 
 import conformask as cm
 from conformask import _core
@@ -231,6 +232,16 @@ def test_standard_error_is_the_sandwich_of_images() -> None:
     expected = np.sqrt(n / (n - 1) * (slopes**2).sum()) / len(t) / bend / s**2
     assert scaler.standard_error_ == pytest.approx(expected, rel=1e-4)
     assert cm.TemperatureScaler().fit(LOGITS[:1], Y[:1]).standard_error_ == np.inf
+
+
+@pytest.mark.parametrize("kind", SCALERS)
+def test_scores_are_log_likelihoods_of_labelled_pixels(kind: Any) -> None:
+    scaler = kind().fit(LOGITS[:6], Y[:6])
+    pixels, labels = flat(scaler.transform(LOGITS[6:]), Y[6:])
+    expected = np.log(pixels[np.arange(len(labels)), labels]).mean()
+    assert scaler.score(LOGITS[6:], Y[6:]) == pytest.approx(expected, rel=1e-9)
+    with pytest.raises(exceptions.NotFittedError):
+        kind().score(LOGITS, Y)
 
 
 def test_temperature_of_two_classes_by_hand() -> None:
