@@ -148,7 +148,8 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
         ----------
         X : array (n, K, H, W) or (n, K, D, H, W), float16, float32 or float64; or a list of (K, H, W); or an iterable
             Logits, or what `inputs` says, of images that did not train the model. Without `y`: an iterable of
-            ``(scores, labels)`` pairs, one image each.
+            ``(scores, labels)`` pairs, one image each. Numbers must be finite: a class that is masked out gets a large
+            negative logit such as -1e4, not minus infinity.
         y : integer array (n, H, W) or (n, D, H, W), or a list or iterable of arrays, one per image
             Labels.
         groups : sequence of n ints or strings, or None
