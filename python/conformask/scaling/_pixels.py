@@ -81,7 +81,10 @@ class PixelSample:
         if self.n_classes != other.n_classes:
             raise ValueError(f"K = {other.n_classes} classes came to images with K = {self.n_classes}")
         if self.images and other.images and (self.images[0].group is None) != (other.images[0].group is None):
-            raise ValueError("some images have groups, others have none")
+            before, now = ("none", "groups") if self.images[0].group is None else ("groups", "none")
+            raise ValueError(
+                f"the images before have {before}, these have {now}: groups must be given for all images or for none"
+            )
         return PixelSample([*self.images, *other.images], self.n_classes, self.n_skipped + other.n_skipped)
 
     def units(self) -> list[list[Drawn]]:

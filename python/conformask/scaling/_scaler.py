@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from conformask import _core
-from conformask._arrays import check_ignore_index, label_array, score_array
+from conformask._arrays import check_ignore_index, label_array, score_array, warn_of_shares
 from conformask._calibrator import Calibrator, Parameter, State, one_of, warn_skipped, whole
 from conformask._documents import finite_or_text
-from conformask._images import Volumes, map_images
+from conformask._images import Volumes, axes_hint, map_images
 from conformask._transforms import ScoreTransform, Transformer
 from conformask._units import known_units
 from conformask._warnings import warn_caller
@@ -35,7 +35,7 @@ __all__ = ["PARAMETERS", "Configuration", "Fitted", "Scaler", "fitted"]
 PARAMETERS: Mapping[str, Parameter] = {
     "inputs": one_of("inputs", "logits", "probabilities", stale="images"),
     "ignore_index": Parameter(check_ignore_index, stale="images"),
-    "n_pixels": whole("n_pixels", 1, 2**40, stale="images"),
+    "n_pixels": whole("n_pixels", 1, 2**40, stale="images", hint="2**40 takes all"),
     "random_state": whole("random_state", 0, 2**64 - 1, stale="images"),
     "volumes": one_of("volumes", True, False, "auto"),
     "progress": one_of("progress", True, False, "auto"),
@@ -72,7 +72,8 @@ class Fitted:
     @property
     def headline(self) -> dict[str, str]:
         """What its repr shows."""
-        return {"nll_": f"{self.nll:.4g}"}
+        learnt = {f"{name}_": f"{self.more[name]:.4g}" for name in _SHOWN if name in self.more}
+        return learnt | {"nll_": f"{self.nll:.4g}"}
 
     def rows(self) -> list[tuple[str, str]]:
         """Names and values for people."""
@@ -99,6 +100,7 @@ class Fitted:
         }
 
 
+_SHOWN = ("temperature", "T1", "T2")  # they tell two scalers of a kind apart
 _NUMBERS = ("nll", "nll_before", "n_images", "n_skipped", "n_classes")
 
 
@@ -147,7 +149,8 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
         ----------
         X : array (n, K, H, W) or (n, K, D, H, W), float16, float32 or float64; or a list of (K, H, W); or an iterable
             Logits, or what `inputs` says, of images that did not train the model. Without `y`: an iterable of
-            ``(scores, labels)`` pairs, one image each.
+            ``(scores, labels)`` pairs, one image each. Numbers must be finite: a class that is masked out gets a large
+            negative logit such as -1e4, not minus infinity.
         y : integer array (n, H, W) or (n, D, H, W), or a list or iterable of arrays, one per image
             Labels.
         groups : sequence of n ints or strings, or None
@@ -161,11 +164,12 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
         ------
         TypeError, ValueError
             If the input is not as described; the message names argument, image and value. The object stays as it was.
+            Of the numbers of X only those of drawn pixels are checked: NaN elsewhere is not noticed.
 
         Warns
         -----
-        DroppedImagesWarning
-            If images have no labelled pixel.
+        DroppedImagesWarning, UserWarning
+            If images have no labelled pixel; if numbers that shall be logits look like probabilities or other scores.
         """
         configuration = self._configuration()
         return self._fit_sample(self._draw(X, y, groups, configuration), configuration)
@@ -293,9 +297,24 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
             Before :meth:`fit`.
         TypeError, ValueError
             If X is not as described, or K is not that of the fit.
+
+        Warns
+        -----
+        UserWarning
+            If numbers that shall be logits look like probabilities or other scores in [0, 1].
         """
+        return self._made(X, warns=True)
+
+    def _made(self, X: Any, *, warns: bool) -> Any:
         configuration, transform = self._current()[0], self._transform()
-        return map_images(X, transform.probabilities, configuration.progress, configuration.volumes)
+
+        def probabilities(maps: Any, first: int) -> Any:
+            found = transform.probabilities(maps, first)
+            if warns and first == 0:
+                warn_of_shares(maps[0], configuration.inputs)
+            return found
+
+        return map_images(X, probabilities, configuration.progress, configuration.volumes)
 
     def fit_transform(self, X: Any, y: Any = None, *, groups: ArrayLike | None = None) -> Any:
         """:meth:`fit`, then :meth:`transform` of the same images, whose probabilities look better than those of others.
@@ -314,7 +333,7 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
         SharedImagesWarning
             Always: a calibrator behind it, say in a pipeline, needs other images.
         """
-        probabilities = self.fit(X, y, groups=groups).transform(X)
+        probabilities = self.fit(X, y, groups=groups)._made(X, warns=False)  # fit does
         warn_caller(
             "these are the probabilities of the images that the scaler was fitted to, which are better than those of "
             "new images. Give a calibrator others: in a pipeline let FrozenEstimator(scaler) hold a fitted scaler",
@@ -514,4 +533,7 @@ class _FittedScaler(ScoreTransform):
 def check_classes(maps: Any, n_classes: int) -> None:
     """Refuses maps of other classes than those of the fit."""
     if maps.ndim in (4, 5) and maps.shape[1] != n_classes:
-        raise ValueError(f"X has K = {maps.shape[1]} classes, but the scaler was fitted with K = {n_classes}")
+        hint = axes_hint(tuple(maps.shape), n_classes)
+        raise ValueError(
+            f"X has K = {maps.shape[1]} classes, but the scaler was fitted with K = {n_classes}{hint}"
+        )

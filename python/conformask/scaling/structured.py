@@ -31,6 +31,10 @@ __all__ = ["StructuredScaler"]
 _STRAIGHT = 1e-10
 
 
+_KIND = one_of("kind", "vector", "matrix")
+_DECISIONS = ("free", "argmax", "order")
+
+
 def _check_number(value: object) -> float | str:
     if isinstance(value, str):
         if value != "auto":
@@ -39,6 +43,12 @@ def _check_number(value: object) -> float | str:
     if as_fraction(value, "n_eff") <= 0:
         raise ValueError(f"n_eff must be above 0, got {value!r}")
     return float(as_fraction(value, "n_eff"))
+
+
+def _check_kind(value: Any) -> Any:
+    if isinstance(value, str) and value in _DECISIONS:
+        raise ValueError(f"kind must be one of ['vector', 'matrix'], got {value!r}: say decision={value!r}")
+    return _KIND.resolve(value)
 
 
 def _number_to_json(value: Any) -> Any:
@@ -180,8 +190,8 @@ class StructuredScaler(Scaler):
 
     _CONFIGURATION = _Configuration
     _PARAMETERS: ClassVar[Mapping[str, Parameter]] = {
-        "kind": one_of("kind", "vector", "matrix", stale="result"),
-        "decision": one_of("decision", "free", "argmax", "order", stale="result"),
+        "kind": Parameter(_check_kind, stale="result"),
+        "decision": one_of("decision", *_DECISIONS, stale="result"),
         "intercept": penalty_weight("intercept"),
         "diagonal": penalty_weight("diagonal"),
         "off_diagonal": penalty_weight("off_diagonal"),

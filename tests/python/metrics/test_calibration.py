@@ -412,6 +412,24 @@ def test_the_report_is_text_tables_and_json() -> None:
     assert "ece=" in repr(report)
 
 
+def test_the_report_says_what_its_numbers_are_worth() -> None:
+    report = calibration_report(Y[:3], X[:3])
+    rows = dict(report._summary())
+    worst = np.nanargmax(abs(report.curve.accuracy - report.curve.confidence))
+    assert report.mce_pixels == report.to_dict()["mce_pixels"] == report.curve.n_pixels[worst]
+    assert rows["largest error of a bin"] == f"{report.mce:.4f} (of {report.mce_pixels} pixels)"
+    assert rows["ECE, mean over images"] == f"{report.ece:.4f} (above 0 for a perfect model, too)"
+    assert rows["squared error, debiased"].endswith("; about 0 for a perfect model)")
+    assert "recall" in str(report)
+    void = np.full_like(Y[:1], 255)
+    void[0, 0, 0] = 0
+    alone = calibration_report(void, X[:1])
+    assert alone.mce_pixels == 1
+    for text in (str(alone), alone._repr_html_(), str(calibration_report(Y[:2], X[:2], groups=["a", "a"]))):
+        assert "no interval: one " in text
+        assert "nan to nan" not in text
+
+
 def _refused(error: type[Exception], match: str, call: Callable[[], object]) -> None:
     with pytest.raises(error, match=match):
         call()

@@ -458,6 +458,13 @@ def test_bad_input_is_refused(kind: Any) -> None:
     for name, value in {"n_pixels": 0, "random_state": -1, "inputs": "scores"}.items():
         with pytest.raises(ValueError, match=name):
             kind(**{name: value}).fit(LOGITS, Y)
+    with pytest.raises(TypeError, match=r"n_pixels must be an int, got 'all'; 2\*\*40 takes all"):
+        kind(n_pixels="all").fit(LOGITS, Y)
+    grouped, plain = kind().partial_fit(LOGITS, Y, groups=range(12)), kind().partial_fit(LOGITS, Y)
+    with pytest.raises(ValueError, match="before have groups, these have none: groups must be given for all"):
+        grouped.partial_fit(LOGITS, Y)
+    with pytest.raises(ValueError, match="before have none, these have groups: groups must be given for all"):
+        plain.merge(grouped)
     with pytest.warns(cm.DroppedImagesWarning, match="1 of 12 images have no labelled pixel"):
         kind().fit(LOGITS, np.where(np.arange(12)[:, None, None] == 4, 255, Y))
 
@@ -470,3 +477,14 @@ def test_the_prediction_stays_where_rounding_makes_classes_equal(dtype: type) ->
     _core.probabilities(logits, coolest, p, 0)
     assert (p.argmax(axis=1) == logits.argmax(axis=1)).all()
     assert p == pytest.approx(0.25, abs=1e-7)
+
+
+# Looks
+
+
+def test_what_was_learnt_is_shown() -> None:
+    fitted = cm.TemperatureScaler(n_pixels=30).fit(LOGITS, Y)
+    found = f"temperature_={fitted.temperature_:.4g}, nll_={fitted.nll_:.4g}"
+    assert repr(fitted) == f"TemperatureScaler(n_pixels=30, {found})"
+    assert "temperature_=" in repr(cm.StructuredScaler().fit(LOGITS, Y))
+    assert "T1_=" in repr(cm.SelectiveScaler(features="probs", hidden=()).fit(LOGITS, Y))

@@ -518,3 +518,13 @@ def test_images_that_do_not_differ_count_by_their_pixels() -> None:
     same = np.broadcast_to(LOGITS[:1], (5, *LOGITS.shape[1:])), np.broadcast_to(Y[:1], (5, *Y.shape[1:]))
     scaler = cm.StructuredScaler(n_pixels=50).fit(*same)
     assert scaler.n_eff_ == 5 * 50
+
+
+def test_a_decision_is_no_kind() -> None:
+    for decision in ("free", "argmax", "order"):
+        with pytest.raises(
+            ValueError, match=f"kind must be one of .*, got '{decision}': say decision='{decision}'"
+        ):
+            cm.StructuredScaler(decision).fit(LOGITS, Y)
+    with pytest.raises(ValueError, match=r"kind must be one of .*, got 'tensor'$"):
+        cm.StructuredScaler("tensor").fit(LOGITS, Y)
