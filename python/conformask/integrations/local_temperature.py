@@ -253,9 +253,9 @@ def fit_local_temperature(
 
 def _targets(labels: Tensor, ignored: int | None, n_classes: int) -> Tensor:
     """The labels as PyTorch takes them; refuses those that are no class."""
-    whole = labels.long()  # before they are compared: a small type has other numbers
-    void = torch.zeros_like(whole, dtype=torch.bool) if ignored is None else whole == ignored
-    wrong = ~void & ((whole < 0) | (whole >= n_classes))
+    codes = labels.long()  # before they are compared: a small type has other numbers
+    void = torch.zeros_like(codes, dtype=torch.bool) if ignored is None else codes == ignored
+    wrong = ~void & ((codes < 0) | (codes >= n_classes))
     if wrong.any():
-        raise ValueError(f"labels must be in [0, {n_classes}) or ignore_index, got {int(whole[wrong][0])}")
-    return whole.masked_fill(void, _VOID)
+        raise ValueError(f"labels must be in [0, {n_classes}) or ignore_index, got {int(codes[wrong][0])}")
+    return codes.masked_fill(void, _VOID)

@@ -246,8 +246,8 @@ ESTIMATORS = [
     ),
     _scaler(
         cm.DirichletScaler,
-        other={"off_diagonal": 0.5, "intercept": 0.5},
-        bad={"off_diagonal": _PENALTY, "intercept": _PENALTY},
+        other={"off_diagonal": 0.5, "intercept": 0.5, "ridge": 0.5},
+        bad={"off_diagonal": _PENALTY, "intercept": _PENALTY, "ridge": _PENALTY},
         learned={"weight_": np.ndarray, "bias_": np.ndarray},
     ),
     _scaler(

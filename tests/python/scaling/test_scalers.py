@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import optimize, special
 
 import conformask as cm
+import scaling_twin
 from conformask import _core
 from conformask.scaling._pixels import LEAST
 
@@ -307,13 +308,14 @@ def test_vectors_are_those_of_scipy(center: bool) -> None:
 def test_a_matrix_is_that_of_scipy() -> None:
     logits, y = problem(4, k=3, shape=(20, 20))
     logits = np.einsum("ij,njhw->nihw", [[1, 0.4, 0], [0, 1.3, 0], [-0.3, 0, 0.8]], logits)
-    scaler = cm.DirichletScaler(off_diagonal=0.2, intercept=0.1, n_pixels=2**40).fit(logits, y)
+    scaler = cm.DirichletScaler(off_diagonal=0.2, intercept=0.1, ridge=0.3, n_pixels=2**40).fit(logits, y)
     pixels, labels = flat(logits, y)
     pixels -= special.logsumexp(pixels, axis=1, keepdims=True)
 
     def value(parameters: NDArray) -> float:
         matrix, b = parameters[:9].reshape(3, 3), parameters[9:]
         penalty = 0.2 / 6 * ((matrix * (1 - np.eye(3))) ** 2).sum() + 0.1 / 3 * (b**2).sum()
+        penalty += 0.3 / 4 * ((np.diag(matrix) - 1) ** 2).sum()
         return log_loss(pixels @ matrix.T + b, labels) + penalty
 
     start = np.append(np.eye(3), np.zeros(3))
@@ -330,6 +332,20 @@ def test_a_class_that_no_pixel_has_stays_finite(kind: Any) -> None:
     probabilities = scaler.transform(LOGITS)
     assert np.isfinite(probabilities).all()
     assert scaler.nll_ <= scaler.nll_before_
+
+
+def test_a_class_that_no_pixel_has_stays_possible() -> None:
+    """In new images, which have it; without a ridge its probability is 0 there."""
+    logits, y = scaling_twin.problem(12, scale=1.5)
+    new, new_y = scaling_twin.problem(12, 1, scale=1.5)
+    without = np.where(y == 1, 255, y)
+    free = cm.DirichletScaler(ridge=0).fit(logits, without)
+    scaler, vector = cm.DirichletScaler().fit(logits, without), cm.VectorScaler().fit(logits, without)
+    assert free.weight_[1, 1] > 100
+    assert abs(scaler.weight_).max() < 5
+    loss, of_vector = (scaling_twin.log_loss(each.transform(new), new_y) for each in (scaler, vector))
+    assert loss < 1.5 * of_vector
+    assert scaler.nll_ == pytest.approx(free.nll_, rel=1e-3)
 
 
 # Probabilities
