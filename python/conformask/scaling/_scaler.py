@@ -20,6 +20,7 @@ from conformask._transforms import ScoreTransform, Transformer
 from conformask._units import known_units
 from conformask._warnings import warn_caller
 from conformask.exceptions import SharedImagesWarning
+from conformask.scaling._blas import one_blas_thread
 from conformask.scaling._features import as_image
 from conformask.scaling._likelihood import Likelihood, Penalty, minimise
 from conformask.scaling._pixels import PixelSample, draw
@@ -260,7 +261,9 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
                 f"none of {kept.n_skipped} images has a labelled pixel: nothing can be fitted; check ignore_index"
             )
         hashes = frozenset(image.hash for image in kept.images) - {0}
-        return replace(self._find(kept, configuration), hashes=hashes)
+        with one_blas_thread():
+            found = self._find(kept, configuration)
+        return replace(found, hashes=hashes)
 
     @abstractmethod
     def _find(self, kept: PixelSample, configuration: Any) -> Fitted:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy import optimize, special
+from threadpoolctl import threadpool_info, threadpool_limits  # type: ignore[import-untyped]
 
 import conformask as cm
 import scaling_twin
@@ -171,6 +172,23 @@ def test_threads_change_no_bit() -> None:
         cm.set_num_threads(n_threads)
         found.append([scaler(n_pixels=300).fit(LOGITS, Y).transform(LOGITS[:2]) for scaler in SCALERS])
     cm.set_num_threads(None)
+    for each in found[1:]:
+        assert all((a == b).all() for a, b in zip(each, found[0], strict=True))
+
+
+@pytest.mark.parametrize("kind", [cm.VectorScaler, cm.StructuredScaler])
+def test_threads_of_blas_change_no_bit(kind: Any) -> None:
+    """Of many classes: products of small matrices are made by one thread anyway."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 2, (6, 100, 16, 16))
+    y = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)
+    found = []
+    for n_threads in (1, 2, 4):
+        with threadpool_limits(limits=n_threads, user_api="blas"):
+            allowed = [each["num_threads"] for each in threadpool_info()]
+            scaler = kind().fit(2 * logits, y)
+            assert [each["num_threads"] for each in threadpool_info()] == allowed
+        found.append((scaler.weight_, scaler.bias_))
     for each in found[1:]:
         assert all((a == b).all() for a, b in zip(each, found[0], strict=True))
 
