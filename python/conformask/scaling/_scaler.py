@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from conformask import _core
 from conformask._arrays import check_ignore_index, label_array, score_array
 from conformask._calibrator import Calibrator, Parameter, State, one_of, warn_skipped, whole
-from conformask._documents import finite_or_text
 from conformask._images import Volumes, map_images
 from conformask._transforms import ScoreTransform, Transformer
 from conformask._units import known_units
@@ -22,7 +20,7 @@ from conformask._warnings import warn_caller
 from conformask.exceptions import SharedImagesWarning
 from conformask.scaling._blas import one_blas_thread
 from conformask.scaling._features import as_image
-from conformask.scaling._likelihood import Likelihood, Penalty, minimise
+from conformask.scaling._fitted import Fitted, Shapes, Told, read_fitted
 from conformask.scaling._pixels import PixelSample, draw
 
 if TYPE_CHECKING:
@@ -30,7 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["PARAMETERS", "Configuration", "Fitted", "Scaler", "fitted"]
+__all__ = ["PARAMETERS", "Configuration", "Scaler"]
 
 PARAMETERS: Mapping[str, Parameter] = {
     "inputs": one_of("inputs", "logits", "probabilities", stale="images"),
@@ -54,76 +52,6 @@ class Configuration:
     progress: bool | str
 
 
-@dataclass(frozen=True, eq=False)
-class Fitted:
-    """The map that was found: softmax of ``W u + b``."""
-
-    weight: NDArray[np.float64]  # 1, K or K * K numbers
-    bias: NDArray[np.float64]  # K numbers, or none
-    nll: float
-    nll_before: float
-    n_images: int
-    n_skipped: int
-    n_classes: int
-    configuration: Any  # it was found for
-    more: Mapping[str, Any] = field(default_factory=dict)  # what one kind of scaler tells besides
-    hashes: frozenset[int] = frozenset()  # of the labels of its images
-
-    @property
-    def headline(self) -> dict[str, str]:
-        """What its repr shows."""
-        return {"nll_": f"{self.nll:.4g}"}
-
-    def rows(self) -> list[tuple[str, str]]:
-        """Names and values for people."""
-        more = [(f"{name}_", f"{value:.6g}") for name, value in self.more.items()]
-        skipped = f" ({self.n_skipped} skipped)" if self.n_skipped else ""
-        return [
-            *more,
-            ("nll_", f"{self.nll:.6g} (before: {self.nll_before:.6g})"),
-            ("n_images_", f"{self.n_images}{skipped}"),
-            ("n_classes_", f"{self.n_classes}"),
-        ]
-
-    def to_json(self) -> dict[str, Any]:
-        """What a file holds of it."""
-        numbers = {name: getattr(self, name) for name in _NUMBERS}
-        more = {name: finite_or_text(value) for name, value in self.more.items()}
-        hashes = [f"{each:016x}" for each in sorted(self.hashes)]
-        return {
-            "weight": self.weight.tolist(),
-            "bias": self.bias.tolist(),
-            **numbers,
-            "more": more,
-            "images": hashes,
-        }
-
-
-_NUMBERS = ("nll", "nll_before", "n_images", "n_skipped", "n_classes")
-
-
-def fitted(
-    kept: PixelSample,
-    likelihood: Likelihood,
-    identity: NDArray[np.float64],
-    penalty: Penalty,
-    configuration: Any,
-) -> Fitted:
-    """The map of the least penalised loss, the identity being that of no penalty."""
-    parameters = minimise(likelihood, identity, penalty)
-    weight, bias = np.split(parameters, [len(identity) - kept.n_classes])
-    return Fitted(
-        weight=weight,
-        bias=bias - bias.mean(),  # of which softmax does not know
-        nll=likelihood.gradient(parameters)[0],
-        nll_before=likelihood.gradient(identity)[0],
-        n_images=len(kept.images),
-        n_skipped=kept.n_skipped,
-        n_classes=kept.n_classes,
-        configuration=configuration,
-    )
-
-
 class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
     """A map from logits to calibrated probabilities."""
 
@@ -135,7 +63,7 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
     progress: bool | str
 
     _IS_CENTRED = False  # whether the map takes the logarithms of the softmax, not logits
-    _TOLD: frozenset[str] = frozenset()  # names of `Fitted.more`
+    _TOLD: ClassVar[Told] = {}  # what `Fitted.more` holds
     _NOTHING_KEPT = "a scaler that was loaded has no pixels: fit again"
 
     # Fit
@@ -389,32 +317,20 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
 
     @classmethod
     def _solution_from_json(cls, document: dict[str, Any], configuration: Any) -> Fitted:
-        results = document["results"]
-        weight, bias = (np.array(results[name], np.float64) for name in ("weight", "bias"))
-        n_classes = results["n_classes"]
-        for name, least in {"n_images": 1, "n_skipped": 0, "n_classes": 2}.items():
-            if type(results[name]) is not int or results[name] < least:
-                raise ValueError(f"{name} is {results[name]!r}")
-        fits = cls._fits(weight, bias, n_classes, configuration)
-        if not (fits and np.isfinite(weight).all() and np.isfinite(bias).all()):
-            raise ValueError(f"the map does not fit K = {n_classes}")
-        if not all(math.isfinite(results[name]) for name in ("nll", "nll_before")):
-            raise ValueError("the loss is not finite")
-        numbers = {name: results[name] for name in _NUMBERS}
-        more = {
-            name: value if type(value) is bool else float(value) for name, value in results["more"].items()
-        }
-        if more.keys() != cls._TOLD:
-            raise ValueError(f"it tells {sorted(more)} besides, not {sorted(cls._TOLD)}")
-        hashes = frozenset(int(each, 16) for each in results["images"])
-        return Fitted(weight, bias, **numbers, configuration=configuration, more=more, hashes=hashes)
+        found = read_fitted(
+            document["results"], lambda k: cls._map_shapes(k, configuration), cls._TOLD, configuration
+        )
+        cls._check(found)
+        return found
 
     @classmethod
-    def _fits(
-        cls, weight: NDArray[np.float64], bias: NDArray[np.float64], n_classes: int, configuration: Any
-    ) -> bool:
-        """Whether weight and bias are numbers of a map of so many classes."""
-        return weight.shape in {(1,), (n_classes,), (n_classes**2,)} and bias.shape in {(0,), (n_classes,)}
+    @abstractmethod
+    def _map_shapes(cls, n_classes: int, configuration: Any) -> Shapes:
+        """The shapes of weight and bias."""
+
+    @classmethod
+    def _check(cls, found: Fitted) -> None:
+        """Refuses numbers of a file that do not belong together."""
 
     # In front of a score
 

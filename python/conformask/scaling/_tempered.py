@@ -11,7 +11,8 @@ import numpy as np
 
 from conformask import _core
 from conformask.scaling._features import as_image, pixel_features
-from conformask.scaling._scaler import Fitted, Scaler
+from conformask.scaling._fitted import Fitted, Shapes
+from conformask.scaling._scaler import Scaler
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -72,6 +73,15 @@ class TemperedScaler(Scaler):
         """The names of `Tempered.arrays`, and their shapes."""
         return {}
 
+    @classmethod
+    def _map_shapes(cls, n_classes: int, configuration: Any) -> Shapes:
+        return (1,), (0,)
+
+    @classmethod
+    def _check(cls, found: Fitted) -> None:
+        if found.weight.tolist() != [1]:
+            raise ValueError(f"the weight is {found.weight[0]}, not 1")
+
     def _base(
         self, configuration: Any, fitted: Tempered, scores: NDArray[Any], first: int
     ) -> _core.ScalerMap:
@@ -123,6 +133,4 @@ class TemperedScaler(Scaler):
             raise ValueError(f"its arrays are not {sorted(shapes)}, or of other shapes")
         if not all(np.isfinite(array).all() for array in arrays.values()):
             raise ValueError("an array is not finite")
-        if known.weight.tolist() != [1] or known.bias.size:
-            raise ValueError("it stands on another map")
         return Tempered(**{each.name: getattr(known, each.name) for each in fields(known)}, arrays=arrays)

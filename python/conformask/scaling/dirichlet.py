@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from conformask._calibrator import Parameter
+from conformask.scaling._fitted import Fitted, Shapes, fitted
 from conformask.scaling._likelihood import Likelihood, Penalty
 from conformask.scaling._pixels import PixelSample
-from conformask.scaling._scaler import PARAMETERS, Configuration, Fitted, Scaler, fitted
+from conformask.scaling._scaler import PARAMETERS, Configuration, Scaler
 from conformask.scaling.vector import penalty_weight
 
 if TYPE_CHECKING:
@@ -137,6 +138,10 @@ class DirichletScaler(Scaler):
             np.full(k, configuration.intercept / k),
         )
         return fitted(kept, Likelihood(pixels, k * k), identity, Penalty(weights, identity), configuration)
+
+    @classmethod
+    def _map_shapes(cls, n_classes: int, configuration: Any) -> Shapes:
+        return (n_classes, n_classes), (n_classes,)
 
     @property
     def weight_(self) -> NDArray[np.float64]:

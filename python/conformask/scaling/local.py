@@ -12,6 +12,7 @@ from scipy import optimize
 
 from conformask._calibrator import Parameter
 from conformask.scaling._features import AGREEMENT, DISTANCE, ENTROPY, MARGIN, MEAN_ENTROPY, NAMES
+from conformask.scaling._fitted import Told, is_positive
 from conformask.scaling._scaler import PARAMETERS, Configuration
 from conformask.scaling._temperature import MOST, best_temperature, tempered_losses
 from conformask.scaling._tempered import Tempered, TemperedScaler, tempered_solution
@@ -110,7 +111,7 @@ class LocalTemperatureScaler(TemperedScaler):
     _CONFIGURATION = _Configuration
     _PARAMETERS: ClassVar[Mapping[str, Parameter]] = {"ridge": penalty_weight("ridge"), **PARAMETERS}
     _FORMAT = ("LocalTemperatureScaler", 1)
-    _TOLD = frozenset({"temperature"})
+    _TOLD: ClassVar[Told] = {"temperature": is_positive}
 
     def __init__(
         self,

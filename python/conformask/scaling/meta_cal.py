@@ -13,6 +13,7 @@ from conformask import _core
 from conformask._calibrator import Parameter, number, one_of
 from conformask._exact import as_fraction, check_alpha
 from conformask.scaling._features import ENTROPY
+from conformask.scaling._fitted import Told, at_least_0, is_positive, is_share
 from conformask.scaling._scaler import PARAMETERS, Configuration
 from conformask.scaling._temperature import best_temperature, tempered_losses
 from conformask.scaling._tempered import (
@@ -133,7 +134,7 @@ class MetaCal(TemperedScaler):
         **PARAMETERS,
     }
     _FORMAT = ("MetaCal", 1)
-    _TOLD = frozenset({"threshold", "temperature", "above"})
+    _TOLD: ClassVar[Told] = {"threshold": at_least_0, "temperature": is_positive, "above": is_share}
 
     def __init__(
         self,

@@ -22,6 +22,7 @@ from conformask.scaling._base import (
     looks_around,
 )
 from conformask.scaling._features import NAMES, as_image
+from conformask.scaling._fitted import Told, is_positive, is_share
 from conformask.scaling._pixels import LEAST
 from conformask.scaling._scaler import PARAMETERS, Configuration, Scaler
 from conformask.scaling._selector import layer_shapes, probabilities_of_right, train
@@ -38,7 +39,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from conformask._images import Volumes
-    from conformask.scaling._pixels import Pixels, PixelSample
+    from conformask.scaling._fitted import Told, is_positive, is_share
+from conformask.scaling._pixels import Pixels, PixelSample
 
 __all__ = ["SelectiveScaler"]
 
@@ -199,7 +201,12 @@ class SelectiveScaler(TemperedScaler):
         **PARAMETERS,
     }
     _FORMAT = ("SelectiveScaler", 1)
-    _TOLD = frozenset({"T1", "T2", "selector_recall", "selector_precision"})
+    _TOLD: ClassVar[Told] = {
+        "T1": is_positive,
+        "T2": is_positive,
+        "selector_recall": is_share,
+        "selector_precision": is_share,
+    }
 
     def __init__(
         self,

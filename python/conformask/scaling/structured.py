@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -14,9 +13,10 @@ from conformask import _core
 from conformask._calibrator import Parameter, one_of
 from conformask._exact import as_fraction, as_plain, number_from_json
 from conformask.scaling._experts import Gaps, Margins, Ridge
+from conformask.scaling._fitted import Fitted, Shapes, Told, is_positive
 from conformask.scaling._likelihood import Likelihood, Penalty, minimise
 from conformask.scaling._pixels import Pixels, PixelSample
-from conformask.scaling._scaler import PARAMETERS, Configuration, Fitted, Scaler
+from conformask.scaling._scaler import PARAMETERS, Configuration, Scaler
 from conformask.scaling._temperature import best_temperature
 from conformask.scaling.vector import penalty_weight
 
@@ -190,7 +190,7 @@ class StructuredScaler(Scaler):
     }
     _FORMAT = ("StructuredScaler", 1)
     _IS_CENTRED = True
-    _TOLD = frozenset({"temperature", "n_eff"})
+    _TOLD: ClassVar[Told] = {"temperature": is_positive, "n_eff": is_positive}
 
     def __init__(
         self,
@@ -266,26 +266,16 @@ class StructuredScaler(Scaler):
         )
 
     @classmethod
-    def _shapes(
-        cls, n_classes: int, configuration: _Configuration
-    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    def _map_shapes(cls, n_classes: int, configuration: _Configuration) -> Shapes:
         if configuration.decision == "free":
-            width = n_classes
-            return (width,) * (1 if configuration.kind == "vector" else 2), (width,)
+            return (n_classes,) * (1 if configuration.kind == "vector" else 2), (n_classes,)
         width = n_classes - (configuration.decision == "order")
         return (n_classes, width, width), (n_classes, width)
 
     @classmethod
-    def _fits(
-        cls,
-        weight: NDArray[np.float64],
-        bias: NDArray[np.float64],
-        n_classes: int,
-        configuration: _Configuration,
-    ) -> bool:
-        expected = tuple((math.prod(shape),) for shape in cls._shapes(n_classes, configuration))
-        is_kept = configuration.decision == "free" or bool((weight >= 0).all() and (bias >= 0).all())
-        return (weight.shape, bias.shape) == expected and is_kept
+    def _check(cls, found: Fitted) -> None:
+        if found.configuration.decision != "free" and min(found.weight.min(), found.bias.min()) < 0:
+            raise ValueError("a number of an expert is negative")
 
     @property
     def temperature_(self) -> float:
@@ -301,13 +291,13 @@ class StructuredScaler(Scaler):
     def weight_(self) -> NDArray[np.float64]:
         """What stands before the logarithms, margins or gaps."""
         configuration, fitted = self._current()
-        return fitted.weight.reshape(self._shapes(fitted.n_classes, configuration)[0]).copy()
+        return fitted.weight.reshape(self._map_shapes(fitted.n_classes, configuration)[0]).copy()
 
     @property
     def bias_(self) -> NDArray[np.float64]:
         """What is added."""
         configuration, fitted = self._current()
-        return fitted.bias.reshape(self._shapes(fitted.n_classes, configuration)[1]).copy()
+        return fitted.bias.reshape(self._map_shapes(fitted.n_classes, configuration)[1]).copy()
 
 
 def _affine(

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from conformask._calibrator import Parameter, number, one_of
 from conformask._exact import as_fraction
+from conformask.scaling._fitted import Fitted, Shapes, fitted
 from conformask.scaling._likelihood import Likelihood, Penalty
 from conformask.scaling._pixels import PixelSample
-from conformask.scaling._scaler import PARAMETERS, Configuration, Fitted, Scaler, fitted
+from conformask.scaling._scaler import PARAMETERS, Configuration, Scaler
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -135,6 +136,10 @@ class VectorScaler(Scaler):
         return fitted(
             kept, Likelihood(pixels, k), identity, Penalty(np.full(2 * k, ridge), identity), configuration
         )
+
+    @classmethod
+    def _map_shapes(cls, n_classes: int, configuration: Any) -> Shapes:
+        return (n_classes,), (n_classes,)
 
     @property
     def weight_(self) -> NDArray[np.float64]:
