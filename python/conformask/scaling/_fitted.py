@@ -79,7 +79,10 @@ class Fitted:
 
     def rows(self) -> list[tuple[str, str]]:
         """Names and values for people."""
-        more = [(f"{name}_", f"{value:.6g}") for name, value in self.more.items()]
+        more = [
+            (f"{name}_", str(value) if is_flag(value) else f"{value:.6g}")
+            for name, value in self.more.items()
+        ]
         skipped = f" ({self.n_skipped} skipped)" if self.n_skipped else ""
         return [
             *more,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from conformask import _core
 from conformask._arrays import label_array, score_array, warn_of_shares
 from conformask._images import SCORES, Volumes, not_empty, walk
 from conformask._units import check_groups
+from conformask.profiles.repeats import warn_of_repeats
 from conformask.scaling._features import pixel_features
 
 if TYPE_CHECKING:
@@ -22,6 +24,9 @@ __all__ = ["LEAST", "Drawn", "PixelSample", "Pixels", "draw"]
 
 # Probabilities below it have its logarithm.
 LEAST = 1e-12
+# Images of fewer different numbers, in so many pixels, are not compared.
+_FEWEST, _LOOKED_AT = 8, 128
+_HARM = "the map leans to them, and standard errors are too small"
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +40,7 @@ class Drawn:
     group: int | str | None
     features: NDArray[np.float32] | None = None  # (m, F), where the surroundings of pixels are looked at
 
+    @cached_property
     def digest(self) -> bytes:
         """The same for what is the same."""
         digest = hashlib.blake2b(self.values.tobytes(), digest_size=16)
@@ -42,6 +48,14 @@ class Drawn:
         if self.features is not None:
             digest.update(self.features.tobytes())
         return digest.digest()
+
+    @cached_property
+    def mark(self) -> int:
+        """A number of 64 bits that tells the image from others; 0 if its numbers are so few that many are alike."""
+        few = self.values[:: -(-len(self.values) // _LOOKED_AT)]
+        if len(np.unique(few)) < _FEWEST:
+            return 0
+        return int.from_bytes(self.digest[:8], "little") | 1
 
 
 class Pixels(NamedTuple):
@@ -84,6 +98,23 @@ class PixelSample:
             raise ValueError("some images have groups, others have none")
         return PixelSample([*self.images, *other.images], self.n_classes, self.n_skipped + other.n_skipped)
 
+    def warn_of_repeats(self, before: PixelSample | None = None, *, looked_at: bool = False) -> None:
+        """Warns of images that came before, or twice among these unless these were `looked_at` already."""
+        marks = self._marks()
+        n_before, n_skipped = (0, 0) if before is None else (len(before.images), before.n_skipped)
+        pairs = [] if looked_at else _core.repeats_within(marks)
+        pairs = [(n_before + first, n_before + again) for first, again in pairs]
+        if before is not None:
+            pairs += [
+                (first, n_before + again) for first, again in _core.repeats_between(before._marks(), marks)
+            ]
+        n_images = n_before + len(self.images)
+        named = not n_skipped + self.n_skipped
+        warn_of_repeats(pairs, n_images, named=named, harm=_HARM)
+
+    def _marks(self) -> NDArray[np.uint64]:
+        return np.array([image.mark for image in self.images], np.uint64)
+
     def units(self) -> list[list[Drawn]]:
         """The images that count, by group if they have any, in an order that is theirs."""
         # By labels, which a model's numbers do not change; by those only where all labels are the same.
@@ -92,7 +123,7 @@ class PixelSample:
             same.setdefault((image.hash, image.n_valid, image.labels.tobytes()), []).append(image)
         members: dict[Any, list[Drawn]] = {}
         for key in sorted(same):
-            alike = same[key] if len(same[key]) == 1 else sorted(same[key], key=Drawn.digest)
+            alike = same[key] if len(same[key]) == 1 else sorted(same[key], key=lambda image: image.digest)
             for image in alike:
                 members.setdefault(len(members) if image.group is None else (image.group,), []).append(image)
         return list(members.values())

@@ -22,6 +22,7 @@ from conformask.scaling._blas import one_blas_thread
 from conformask.scaling._features import as_image
 from conformask.scaling._fitted import Fitted, Shapes, Told, read_fitted
 from conformask.scaling._pixels import PixelSample, draw
+from conformask.scaling._temperature import warn_unbounded
 
 if TYPE_CHECKING:
     from typing import Self
@@ -92,8 +93,10 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
 
         Warns
         -----
-        DroppedImagesWarning
-            If images have no labelled pixel.
+        DroppedImagesWarning, DuplicateImagesWarning
+            If images have no labelled pixel; if images come twice.
+        UserWarning
+            If the likelihood still rises at the end of the range of temperatures.
         """
         configuration = self._configuration()
         return self._fit_sample(self._draw(X, y, groups, configuration), configuration)
@@ -101,6 +104,7 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
     def _fit_sample(self, sample: PixelSample, configuration: Any) -> Self:
         fitted = self._solve(sample, configuration)
         self._update(lambda _: State(sample, fitted))
+        sample.warn_of_repeats()
         self._warn(sample, fitted)
         return self
 
@@ -120,6 +124,11 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
         ------
         TypeError, ValueError
             As :meth:`fit`; what was known before is kept.
+
+        Warns
+        -----
+        DuplicateImagesWarning
+            If images come twice, or came before.
         """
         configuration = self._configuration()
         return self._add(self._draw(X, y, groups, configuration))
@@ -140,6 +149,11 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
         ------
         TypeError, ValueError
             If `other` is something else or the same object, or its parameters or K differ.
+
+        Warns
+        -----
+        DuplicateImagesWarning
+            If images of `other` are among those here.
         """
         if type(other) is not type(self):
             raise TypeError(f"other must be a {type(self).__name__}, got {type(other).__name__}")
@@ -152,7 +166,7 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
         theirs = other._fitted().kept
         if theirs is None:
             raise ValueError(f"other has no pixels: {self._NOTHING_KEPT}")
-        return self._add(theirs)
+        return self._add(theirs, looked_at=True)
 
     def _draw(self, X: Any, y: Any, groups: ArrayLike | None, configuration: Any) -> PixelSample:
         return draw(
@@ -172,15 +186,20 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
         """Whether a fit takes features of the surroundings of pixels."""
         return False
 
-    def _add(self, sample: PixelSample) -> Self:
+    def _add(self, sample: PixelSample, *, looked_at: bool = False) -> Self:
+        before: PixelSample | None = None
+
         def add(state: State[PixelSample, Fitted] | None) -> State[PixelSample, Fitted]:
+            nonlocal before
             if state is None:
                 return State(sample)
-            if state.kept is None:
+            before = state.kept
+            if before is None:
                 raise ValueError(self._NOTHING_KEPT)
-            return State(state.kept.merge(sample))
+            return State(before.merge(sample))
 
         self._update(add)
+        sample.warn_of_repeats(before, looked_at=looked_at)
         return self
 
     def _solve(self, kept: PixelSample, configuration: Any) -> Fitted:
@@ -201,6 +220,10 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
         n_seen = len(kept.images) + kept.n_skipped
         counted = np.arange(n_seen) < len(kept.images)
         warn_skipped(kept.n_skipped, n_seen, known_units(counted, None, None), "{} have no labelled pixel")
+        base = getattr(solution, "base", None)  # that it stands on
+        for which, found in {"": solution, " of its base": base and base._current()[1]}.items():
+            if found is not None and found.more.get("unbounded"):
+                warn_unbounded(found.more["temperature"], which)
 
     # Use
 

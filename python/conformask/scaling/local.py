@@ -12,7 +12,7 @@ from scipy import optimize
 
 from conformask._calibrator import Parameter
 from conformask.scaling._features import AGREEMENT, DISTANCE, ENTROPY, MARGIN, MEAN_ENTROPY, NAMES
-from conformask.scaling._fitted import Told, is_positive
+from conformask.scaling._fitted import Told, is_flag, is_positive
 from conformask.scaling._scaler import PARAMETERS, Configuration
 from conformask.scaling._temperature import MOST, best_temperature, tempered_losses
 from conformask.scaling._tempered import Tempered, TemperedScaler, tempered_solution
@@ -69,6 +69,8 @@ class LocalTemperatureScaler(TemperedScaler):
         What :math:`\varphi` are.
     temperature_ : float
         The temperature of the highest likelihood that is one for all, between 0.001 and 1000, as those of pixels are.
+    unbounded_ : bool
+        Whether the likelihood still rises at the end of the range of that one (see :class:`TemperatureScaler`).
     nll_ : float
         Mean negative log-likelihood of the drawn pixels, with the map.
     nll_before_ : float
@@ -111,7 +113,7 @@ class LocalTemperatureScaler(TemperedScaler):
     _CONFIGURATION = _Configuration
     _PARAMETERS: ClassVar[Mapping[str, Parameter]] = {"ridge": penalty_weight("ridge"), **PARAMETERS}
     _FORMAT = ("LocalTemperatureScaler", 1)
-    _TOLD: ClassVar[Told] = {"temperature": is_positive}
+    _TOLD: ClassVar[Told] = {"temperature": is_positive, "unbounded": is_flag}
 
     def __init__(
         self,
@@ -141,12 +143,12 @@ class LocalTemperatureScaler(TemperedScaler):
 
     def _find(self, kept: PixelSample, configuration: _Configuration) -> Tempered:
         pixels = kept.pixels(configuration.inputs, centred=True)
-        factor = best_temperature(pixels).inverse
+        shared = best_temperature(pixels)
         objective = _Objective(
             pixels, kept.features(), kept.n_classes, configuration.ridge / len(pixels.ends)
         )
         start = np.zeros(1 + len(_FEATURES))
-        start[0] = -math.log(factor)
+        start[0] = -math.log(shared.inverse)
         found = optimize.minimize(
             objective.value,
             start,
@@ -159,7 +161,7 @@ class LocalTemperatureScaler(TemperedScaler):
         before = float((pixels.weights * tempered_losses(pixels, np.ones(len(pixels.labels)))[:, 0]).sum())
         return tempered_solution(
             *(kept, configuration, objective.loss(found.x), before),
-            more={"temperature": 1 / factor},
+            more={"temperature": 1 / shared.inverse, "unbounded": shared.unbounded},
             arrays=arrays,
         )
 
@@ -189,6 +191,11 @@ class LocalTemperatureScaler(TemperedScaler):
     def temperature_(self) -> float:
         """The best temperature for all."""
         return float(self._told("temperature"))
+
+    @property
+    def unbounded_(self) -> bool:
+        """Whether the temperature is at the end of its range."""
+        return bool(self._told("unbounded"))
 
 
 def _seen(features: NDArray[np.float32], n_classes: int) -> list[NDArray[np.float64]]:

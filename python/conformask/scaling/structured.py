@@ -13,7 +13,7 @@ from conformask import _core
 from conformask._calibrator import Parameter, one_of
 from conformask._exact import as_fraction, as_plain, number_from_json
 from conformask.scaling._experts import Gaps, Margins, Ridge
-from conformask.scaling._fitted import Fitted, Shapes, Told, is_positive
+from conformask.scaling._fitted import Fitted, Shapes, Told, is_flag, is_positive
 from conformask.scaling._likelihood import Likelihood, Penalty, minimise
 from conformask.scaling._pixels import Pixels, PixelSample
 from conformask.scaling._scaler import PARAMETERS, Configuration, Scaler
@@ -117,6 +117,8 @@ class StructuredScaler(Scaler):
     ----------
     temperature_ : float
         T.
+    unbounded_ : bool
+        Whether the likelihood still rises at the end of the range of T (see :class:`TemperatureScaler`).
     weight_ : float64 array
         What stands before u: ``(1 + v) / T`` (K,), ``(I + V) / T`` (K, K), or ``B / T`` of each expert, (K, K, K), of
         which row and column of the expert's own class are 0, or (K, K - 1, K - 1) where the order is kept.
@@ -190,7 +192,7 @@ class StructuredScaler(Scaler):
     }
     _FORMAT = ("StructuredScaler", 1)
     _IS_CENTRED = True
-    _TOLD: ClassVar[Told] = {"temperature": is_positive, "n_eff": is_positive}
+    _TOLD: ClassVar[Told] = {"temperature": is_positive, "unbounded": is_flag, "n_eff": is_positive}
 
     def __init__(
         self,
@@ -250,7 +252,7 @@ class StructuredScaler(Scaler):
             n_skipped=kept.n_skipped,
             n_classes=k,
             configuration=configuration,
-            more={"temperature": 1 / found.inverse, "n_eff": n_eff},
+            more={"temperature": 1 / found.inverse, "unbounded": found.unbounded, "n_eff": n_eff},
         )
 
     def _kernel(
@@ -281,6 +283,11 @@ class StructuredScaler(Scaler):
     def temperature_(self) -> float:
         """T."""
         return float(self._told("temperature"))
+
+    @property
+    def unbounded_(self) -> bool:
+        """Whether the temperature is at the end of its range."""
+        return bool(self._told("unbounded"))
 
     @property
     def n_eff_(self) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -267,11 +268,68 @@ def test_temperatures_that_have_no_end(label: int, temperature: float) -> None:
     """All pixels are right, or all are wrong."""
     logits = np.zeros((2, 2, 4, 4))
     logits[:, 0] = 2
-    scaler = cm.TemperatureScaler().fit(logits, np.full((2, 4, 4), label))
+    y = np.full((2, 4, 4), label)
+    why = ["every drawn pixel .* is right", "X and y belong together"][label]
+    with pytest.warns(UserWarning, match=f"likelihood still rises at T = {temperature:g}, .* {why}"):
+        scaler = cm.TemperatureScaler().fit(logits, y)
     assert scaler.unbounded_
     assert scaler.temperature_ == pytest.approx(temperature)
     assert math.isinf(scaler.standard_error_)
     assert scaler.nll_ <= scaler.nll_before_
+
+
+@pytest.mark.parametrize(
+    "scaler",
+    [
+        cm.TemperatureScaler(),
+        cm.StructuredScaler(),
+        cm.StructuredScaler(decision="order"),
+        cm.MetaCal(),
+        cm.LocalTemperatureScaler(),
+        cm.SelectiveScaler(base="temperature"),
+    ],
+)
+def test_a_temperature_without_end_is_told_once_by_every_scaler(scaler: Any, tmp_path: Path) -> None:
+    """The model is right everywhere, and as sure as a softmax is."""
+    y = LOGITS.argmax(axis=1)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        scaler.fit(LOGITS, y)
+        assert np.isfinite(scaler.transform(LOGITS)).all()
+    [warning] = caught
+    assert "the likelihood still rises at T = 0.001" in str(warning.message)
+    assert warning.filename == __file__
+    if not isinstance(scaler, cm.SelectiveScaler):
+        assert scaler.unbounded_
+        scaler.save(tmp_path / "scaler.json")
+        assert type(scaler).load(tmp_path / "scaler.json").unbounded_
+
+
+def test_images_that_come_twice_are_told() -> None:
+    twice = [0, 1, 2, 1]
+    with pytest.warns(
+        cm.DuplicateImagesWarning, match="images 1 and 3 of 4 are the same.*the map leans to them"
+    ):
+        cm.VectorScaler().fit(LOGITS[twice], Y[twice])
+    scaler = cm.VectorScaler().partial_fit(LOGITS[:3], Y[:3])
+    scaler.partial_fit(LOGITS[3:5], Y[3:5])
+    with pytest.warns(cm.DuplicateImagesWarning, match="images 5 and 6, 1 and 7 of 8 are the same"):
+        scaler.partial_fit(LOGITS[[5, 5, 1]], Y[[5, 5, 1]])
+    other = cm.VectorScaler().partial_fit(LOGITS[4:7], Y[4:7])
+    with pytest.warns(cm.DuplicateImagesWarning, match="images 4 and 8, 5 and 9 of 11 are the same"):
+        scaler.merge(other)
+    void = np.where(np.arange(4)[:, None, None] == 0, 255, Y[twice])
+    with (
+        pytest.warns(cm.DroppedImagesWarning),
+        pytest.warns(cm.DuplicateImagesWarning, match="1 of 3 images came before"),
+    ):
+        cm.VectorScaler().fit(LOGITS[twice], void)
+
+
+def test_images_of_few_numbers_are_not_compared() -> None:
+    """Those of a model that is sure are all alike; the same labels with other numbers are another image."""
+    cm.TemperatureScaler().fit(np.round(LOGITS[[0, 0]] > 1).astype(float), Y[[0, 0]])
+    cm.TemperatureScaler().fit(np.stack([LOGITS[0], LOGITS[1]]), Y[[0, 0]])
 
 
 def test_equal_logits_say_nothing_of_a_temperature() -> None:
@@ -294,6 +352,7 @@ def test_standard_errors_are_those_of_images() -> None:
 
 def test_groups_widen_the_error() -> None:
     logits, y = (np.repeat(array, 4, axis=0) for array in (LOGITS, Y))
+    logits += np.arange(48).reshape(-1, 1, 1, 1)  # which makes images of one group others, and means nothing
     logits = logits * np.exp(np.random.default_rng(0).normal(0, 0.3, 12)).repeat(4)[:, None, None, None]
     alone = cm.TemperatureScaler().fit(logits, y)
     grouped = cm.TemperatureScaler().fit(logits, y, groups=np.arange(48) // 4)
