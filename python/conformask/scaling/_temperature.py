@@ -44,8 +44,8 @@ def tempered_losses(pixels: Pixels, factors: NDArray[np.float64]) -> NDArray[np.
 def warn_unbounded(temperature: float, which: str = "") -> None:
     """Says that a temperature is at the end of its range, and what that means."""
     why = (
-        "every drawn pixel that it was fitted to is right, or logits are very small; probabilities will be 0 and 1. Use "
-        "more images"
+        "every drawn pixel that it was fitted to is right, or logits are very small; probabilities will be 0 and 1. "
+        "Use more images"
         if temperature < 1
         else "labels have no larger logits than other classes; check that X and y belong together, and use more images"
     )
