@@ -438,7 +438,10 @@ def _pixels(
         raise ValueError(
             f"probabilities must have shape (K, H, W) and labels (H, W), got {maps.shape} and {y.shape}"
         )
-    metrics.mean_iou(y[np.newaxis], maps[np.newaxis], ignore_index=ignore_index)  # refuses wrong ones
+    # Refuses wrong ones.
+    metrics.mean_iou(
+        y[np.newaxis], maps[np.newaxis], per_image=True, average=False, ignore_index=ignore_index
+    )
     valid = np.ones(y.shape, bool) if ignore_index is None else y != ignore_index
     return np.asarray(maps.max(axis=0), np.float64), np.asarray(maps.argmax(axis=0) == y), valid
 

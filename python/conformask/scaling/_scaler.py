@@ -134,12 +134,13 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
         return self._add(self._draw(X, y, groups, configuration))
 
     def merge(self, other: Self) -> Self:
-        """Adds the images of another scaler, say of another worker: with the same parameters, it gives the bits of one.
+        """Adds the images of another scaler, say of another worker: the map has the bits of one fit to all of them.
 
         Parameters
         ----------
         other : scaler of the same kind
-            Which has seen images.
+            Which has seen images, drawn in the same way. What only says how the map is found, such as a penalty, may
+            differ: that of this scaler counts.
 
         Returns
         -------
@@ -148,7 +149,7 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
         Raises
         ------
         TypeError, ValueError
-            If `other` is something else or the same object, or its parameters or K differ.
+            If `other` is something else or the same object, or K or a parameter differs that says what images give.
 
         Warns
         -----

@@ -499,6 +499,29 @@ def test_any_split_over_workers_gives_the_bits_of_one(kind: Any) -> None:
     assert (joined.transform(LOGITS) == whole.transform(LOGITS)).all()
 
 
+def test_merged_scalers_may_differ_in_how_the_map_is_found() -> None:
+    whole = cm.VectorScaler(ridge=0.5, n_pixels=200).fit(LOGITS, Y)
+    first = cm.VectorScaler(ridge=0.5, n_pixels=200).fit(LOGITS[:5], Y[:5])
+    merged = first.merge(cm.VectorScaler(center=False, n_pixels=200).fit(LOGITS[5:], Y[5:]))
+    assert (merged.weight_ == whole.weight_).all()
+    for name, value in {
+        "n_pixels": 100,
+        "random_state": 1,
+        "ignore_index": None,
+        "inputs": "probabilities",
+    }.items():
+        with pytest.raises(ValueError, match=f"{name} differs"):
+            merged.merge(cm.VectorScaler(**{"n_pixels": 200, name: value}).partial_fit(*given(name)))
+
+
+def given(name: str) -> tuple[NDArray, NDArray]:
+    """Other images, which a scaler with another parameter can read."""
+    logits, y = problem(2, 5)
+    if name == "ignore_index":
+        y = np.where(y == 255, 0, y)
+    return (special.softmax(logits, axis=1) if name == "inputs" else logits), y
+
+
 @pytest.mark.parametrize("kind", SCALERS)
 def test_files(kind: Any, tmp_path: Path) -> None:
     scaler = kind(n_pixels=100, random_state=3).fit(LOGITS, Y)
