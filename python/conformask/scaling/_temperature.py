@@ -11,7 +11,7 @@ from scipy import optimize
 
 from conformask import _core
 from conformask._warnings import warn_caller
-from conformask.scaling._likelihood import thinned
+from conformask.scaling._likelihood import standard_errors, thinned
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -76,10 +76,9 @@ def best_temperature(pixels: Pixels, tolerance: float = 1e-10) -> Temperature:
     def told(inverse: float, unbounded: bool = False) -> Temperature:
         loss, _, bend = at(inverse)
         slopes = of_units(inverse)[:, 1]
-        n = len(slopes)
         error = math.inf
-        if n > 1 and bend > 0 and not unbounded:
-            error = math.sqrt(n / (n - 1) * float((slopes**2).sum())) / bend / inverse**2
+        if bend > 0 and not unbounded:
+            error = float(standard_errors(slopes[np.newaxis], np.array([[bend]]))[0]) / inverse**2
         return Temperature(inverse, unbounded, loss, at(1.0)[0], error)
 
     fewer = thinned(pixels)

@@ -13,6 +13,7 @@ from scipy import optimize
 from conformask._calibrator import Parameter
 from conformask.scaling._features import AGREEMENT, DISTANCE, ENTROPY, MARGIN, MEAN_ENTROPY, NAMES
 from conformask.scaling._fitted import Told, is_flag, is_positive
+from conformask.scaling._likelihood import standard_errors
 from conformask.scaling._scaler import PARAMETERS, Configuration
 from conformask.scaling._temperature import MOST, best_temperature, tempered_losses
 from conformask.scaling._tempered import Tempered, TemperedScaler, tempered_solution
@@ -64,7 +65,7 @@ class LocalTemperatureScaler(TemperedScaler):
         :math:`\theta`.
     standard_errors_ : float64 array (6,)
         Of :math:`\theta`, from how much images (groups) differ: the sandwich of the Hessian and the squared gradients
-        of each.
+        of each, times n / (n - 1). Infinite if n is at most 6.
     feature_names_ : tuple of 6 strings
         What :math:`\varphi` are.
     temperature_ : float
@@ -113,6 +114,7 @@ class LocalTemperatureScaler(TemperedScaler):
     _CONFIGURATION = _Configuration
     _PARAMETERS: ClassVar[Mapping[str, Parameter]] = {"ridge": penalty_weight("ridge"), **PARAMETERS}
     _FORMAT = ("LocalTemperatureScaler", 1)
+    _INFINITE = frozenset({"standard_errors"})
     _TOLD: ClassVar[Told] = {"temperature": is_positive, "unbounded": is_flag}
 
     def __init__(
@@ -250,6 +252,4 @@ class _Objective:
         """From what images (groups) add to the gradient."""
         starts = np.append(0, self._pixels.ends[:-1].astype(np.intp))
         added = np.add.reduceat(self._rows * self._derivatives(theta)[1], starts, axis=1)
-        inverse = np.linalg.pinv(self.hessian(theta), hermitian=True)
-        variances = np.diag(inverse @ (added @ added.T) @ inverse)
-        return np.sqrt(np.maximum(variances, 0.0))
+        return standard_errors(added, self.hessian(theta))

@@ -107,6 +107,7 @@ OWN: dict[str, dict[str, Callable[[dict[str, Any]], Any]]] = {
         "no temperature": more("temperature", -3.0),
         "a theta less": lambda results: results["arrays"]["theta"].pop(),
         "an infinite theta": put("arrays", "theta", 2, value="inf"),
+        "an error below 0": put("arrays", "standard_errors", 0, value=-1.0),
         "no errors": lambda results: results["arrays"].pop("standard_errors"),
     },
     "selective": {
