@@ -292,6 +292,11 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
         _core.probabilities(image, self._kernel(configuration, fitted, image, 0), out, 0)
         return np.log(np.maximum(out[0, :, 0], np.finfo(np.float64).tiny))
 
+    @property
+    def _keeps_prediction(self) -> bool:
+        """Whether the most probable class of each pixel stays what it is."""
+        return True
+
     # Results
 
     def _told(self, name: str) -> Any:

@@ -139,6 +139,10 @@ class DirichletScaler(Scaler):
         )
         return fitted(kept, Likelihood(pixels, k * k), identity, Penalty(weights, identity), configuration)
 
+    @property
+    def _keeps_prediction(self) -> bool:
+        return False
+
     @classmethod
     def _map_shapes(cls, n_classes: int, configuration: Any) -> Shapes:
         return (n_classes, n_classes), (n_classes,)

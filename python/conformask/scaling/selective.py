@@ -14,11 +14,12 @@ from conformask import _core
 from conformask._calibrator import Parameter, number, one_of
 from conformask._exact import as_fraction
 from conformask._text import shown
-from conformask.scaling._base import (
+from conformask.scaling._base_scaler import (
     base_document,
     base_from_document,
     check_base,
     fitted_base,
+    keeps_prediction,
     looks_around,
 )
 from conformask.scaling._features import NAMES, as_image
@@ -108,7 +109,8 @@ class SelectiveScaler(TemperedScaler):
     A selector says of each pixel with what probability r its most probable class is right. Where r is below a
     threshold, :math:`p = \mathrm{softmax}(z / T_1)`; elsewhere :math:`\mathrm{softmax}(z / T_2)`. With `blend`,
     :math:`p = r \, \mathrm{softmax}(z / T_2) + (1 - r) \, \mathrm{softmax}(z / T_1)`. The most probable class of a
-    pixel stays what it is, also at temperatures at which float32 rounds all probabilities to equal ones.
+    pixel stays that of the `base`, or of the logits without one, also at temperatures at which float32 rounds all
+    probabilities to equal ones. The bases "vector", "dirichlet" and a free :class:`StructuredScaler` may change it.
 
     Two thirds of the images (groups), by the seed, train the selector; on the others the temperatures are chosen, the
     selector's recall is measured, and so are the losses.
@@ -243,6 +245,10 @@ class SelectiveScaler(TemperedScaler):
 
     def _looks_around(self, configuration: _Configuration) -> bool:
         return configuration.features == "shape" or looks_around(configuration.base)
+
+    @property
+    def _keeps_prediction(self) -> bool:
+        return keeps_prediction(check_base(self.base))
 
     @classmethod
     def _shapes(cls, configuration: _Configuration, n_classes: int) -> Mapping[str, tuple[int, ...]]:

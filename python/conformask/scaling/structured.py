@@ -267,6 +267,10 @@ class StructuredScaler(Scaler):
             configuration.inputs == "probabilities",
         )
 
+    @property
+    def _keeps_prediction(self) -> bool:
+        return bool(self.decision != "free")
+
     @classmethod
     def _map_shapes(cls, n_classes: int, configuration: _Configuration) -> Shapes:
         if configuration.decision == "free":

@@ -137,6 +137,10 @@ class VectorScaler(Scaler):
             kept, Likelihood(pixels, k), identity, Penalty(np.full(2 * k, ridge), identity), configuration
         )
 
+    @property
+    def _keeps_prediction(self) -> bool:
+        return False
+
     @classmethod
     def _map_shapes(cls, n_classes: int, configuration: Any) -> Shapes:
         return (n_classes,), (n_classes,)

@@ -150,13 +150,17 @@ def compare_on_network(
 
 def _outcome(name: str, split: int, scaler: Any, calibration: Logits, test: Logits) -> ScalerOutcome:
     start = time.perf_counter()
-    fitted = None if scaler is None else clone(scaler).fit(calibration.logits, calibration.labels)
+    fitted = None
+    if scaler is not None:
+        fitted = clone(scaler).fit(calibration.logits, calibration.labels, groups=calibration.groups)
     seconds = time.perf_counter() - start if scaler is not None else 0.0
     logits: Any = test.logits
     inputs = "logits"
     if name == _ENSEMBLE:
         logits, inputs = cm.EnsembleAverager().transform(test.members), "probabilities"
-    report = cm.metrics.calibration_report(test.labels, logits, inputs=inputs, transform=fitted, n_bins=_BINS)
+    report = cm.metrics.calibration_report(
+        test.labels, logits, inputs=inputs, transform=fitted, n_bins=_BINS, groups=test.groups
+    )
     return _measured(name, split, scaler, len(calibration.labels), len(test.labels), report, seconds)
 
 
@@ -173,12 +177,5 @@ def _measured(
         report.mean_iou,
         report.accuracy,
         seconds,
-        keeps_prediction=scaler is not None and not _moves(scaler),
+        keeps_prediction=scaler is not None and scaler._keeps_prediction,
     )
-
-
-def _moves(scaler: Any) -> bool:
-    """Whether the most probable class may become another."""
-    if isinstance(scaler, cm.StructuredScaler):
-        return bool(scaler.decision == "free")
-    return isinstance(scaler, cm.VectorScaler | cm.DirichletScaler)
