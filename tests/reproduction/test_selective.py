@@ -117,7 +117,7 @@ def test_the_command_line(
     monkeypatch.setattr(selective, "rendered", lambda: (scenes, shifted[:1]))
     assert main(["--calibration", "--out", str(tmp_path), "--data", str(tmp_path)]) == 0
     text = (tmp_path / "calibration.md").read_text()
-    for name in ("Uncal", *selective.scalers_of_the_paper(), "Ens", "rendered scenes to dark scenes"):
+    for name in ("Uncal", *selective.scalers_to_compare(), "Ens", "rendered scenes to dark scenes"):
         assert name in text
     assert "usgra-seg is left out" in capsys.readouterr().err
     assert main(["--calibration", "--checkpoint", "x.pth"]) == 2

@@ -12,7 +12,8 @@ import numpy as np
 
 from conformask import _core
 from conformask._arrays import check_ignore_index, label_array, score_array
-from conformask._calibrator import Calibrator, Parameter, State, one_of, warn_skipped, whole
+from conformask._calibrator import Calibrator, Parameter, State, number, one_of, warn_skipped, whole
+from conformask._exact import as_fraction
 from conformask._images import Volumes, map_images
 from conformask._transforms import ScoreTransform, Transformer
 from conformask._units import known_units
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["PARAMETERS", "Configuration", "Scaler"]
+__all__ = ["PARAMETERS", "Configuration", "Scaler", "penalty_weight"]
 
 PARAMETERS: Mapping[str, Parameter] = {
     "inputs": one_of("inputs", "logits", "probabilities", stale="images"),
@@ -39,6 +40,17 @@ PARAMETERS: Mapping[str, Parameter] = {
     "volumes": one_of("volumes", True, False, "auto"),
     "progress": one_of("progress", True, False, "auto"),
 }
+
+
+def penalty_weight(name: str) -> Parameter:
+    """A parameter that weighs a penalty."""
+
+    def check(value: object) -> float:
+        if as_fraction(value, name) < 0:
+            raise ValueError(f"{name} must be at least 0, got {value!r}")
+        return float(as_fraction(value, name))
+
+    return number(name, check, stale="result")
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,7 @@ from conformask._calibrator import Parameter
 from conformask.scaling._fitted import Fitted, Shapes, fitted
 from conformask.scaling._likelihood import Likelihood, Penalty
 from conformask.scaling._pixels import PixelSample
-from conformask.scaling._scaler import PARAMETERS, Configuration, Scaler
-from conformask.scaling.vector import penalty_weight
+from conformask.scaling._scaler import PARAMETERS, Configuration, Scaler, penalty_weight
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

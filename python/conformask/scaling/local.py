@@ -14,10 +14,9 @@ from conformask._calibrator import Parameter
 from conformask.scaling._features import AGREEMENT, DISTANCE, ENTROPY, MARGIN, MEAN_ENTROPY, NAMES
 from conformask.scaling._fitted import Told, is_flag, is_positive
 from conformask.scaling._likelihood import standard_errors
-from conformask.scaling._scaler import PARAMETERS, Configuration
+from conformask.scaling._scaler import PARAMETERS, Configuration, penalty_weight
 from conformask.scaling._temperature import MOST, best_temperature, tempered_losses
 from conformask.scaling._tempered import Tempered, TemperedScaler, tempered_solution
-from conformask.scaling.vector import penalty_weight
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

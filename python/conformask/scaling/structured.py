@@ -16,9 +16,8 @@ from conformask.scaling._experts import Gaps, Margins, Ridge
 from conformask.scaling._fitted import Fitted, Shapes, Told, is_flag, is_positive
 from conformask.scaling._likelihood import Likelihood, Penalty, minimise
 from conformask.scaling._pixels import Pixels, PixelSample
-from conformask.scaling._scaler import PARAMETERS, Configuration, Scaler
+from conformask.scaling._scaler import PARAMETERS, Configuration, Scaler, penalty_weight
 from conformask.scaling._temperature import best_temperature
-from conformask.scaling.vector import penalty_weight
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
