@@ -49,13 +49,15 @@ class Drawn:
             digest.update(self.features.tobytes())
         return digest.digest()
 
-    @cached_property
-    def mark(self) -> int:
-        """A number of 64 bits that tells the image from others; 0 if its numbers are so few that many are alike."""
+    @property
+    def key(self) -> tuple[int, int]:
+        """What images that are the same have in common, and few others; it costs nothing."""
+        return self.hash, self.n_valid
+
+    def is_compared(self) -> bool:
+        """Whether it has so many different numbers that no other image has them by chance."""
         few = self.values[:: -(-len(self.values) // _LOOKED_AT)]
-        if len(np.unique(few)) < _FEWEST:
-            return 0
-        return int.from_bytes(self.digest[:8], "little") | 1
+        return len(np.unique(few)) >= _FEWEST
 
 
 class Pixels(NamedTuple):
@@ -98,29 +100,31 @@ class PixelSample:
             raise ValueError("some images have groups, others have none")
         return PixelSample([*self.images, *other.images], self.n_classes, self.n_skipped + other.n_skipped)
 
-    def warn_of_repeats(self, before: PixelSample | None = None, *, looked_at: bool = False) -> None:
-        """Warns of images that came before, or twice among these unless these were `looked_at` already."""
-        marks = self._marks()
-        n_before, n_skipped = (0, 0) if before is None else (len(before.images), before.n_skipped)
-        pairs = [] if looked_at else _core.repeats_within(marks)
-        pairs = [(n_before + first, n_before + again) for first, again in pairs]
-        if before is not None:
-            pairs += [
-                (first, n_before + again) for first, again in _core.repeats_between(before._marks(), marks)
-            ]
-        n_images = n_before + len(self.images)
-        named = not n_skipped + self.n_skipped
-        warn_of_repeats(pairs, n_images, named=named, harm=_HARM)
+    def warn_of_repeats(self, n_before: int = 0, *, looked_at: bool = False) -> None:
+        """Warns of images that come twice, those of the first `n_before` alone left out: they have been told.
 
-    def _marks(self) -> NDArray[np.uint64]:
-        return np.array([image.mark for image in self.images], np.uint64)
+        If the later ones were `looked_at`, too, what is told is which of them were there before.
+        """
+        later = {image.key for image in self.images[n_before:]}
+        found: dict[bytes, int] = {}
+        pairs = []
+        alike: dict[Any, list[int]] = {}
+        for i, image in enumerate(self.images):
+            if image.key in later:
+                alike.setdefault(image.key, []).append(i)
+        for i in sorted(i for same in alike.values() if len(same) > 1 for i in same):
+            if self.images[i].is_compared():
+                first = found.setdefault(self.images[i].digest, i)
+                if i >= n_before and first < (n_before if looked_at else i):
+                    pairs.append((first, i))
+        warn_of_repeats(pairs, len(self.images), named=not self.n_skipped, harm=_HARM)
 
     def units(self) -> list[list[Drawn]]:
         """The images that count, by group if they have any, in an order that is theirs."""
         # By labels, which a model's numbers do not change; by those only where all labels are the same.
         same: dict[Any, list[Drawn]] = {}
         for image in self.images:
-            same.setdefault((image.hash, image.n_valid, image.labels.tobytes()), []).append(image)
+            same.setdefault((*image.key, image.labels.tobytes()), []).append(image)
         members: dict[Any, list[Drawn]] = {}
         for key in sorted(same):
             alike = same[key] if len(same[key]) == 1 else sorted(same[key], key=lambda image: image.digest)

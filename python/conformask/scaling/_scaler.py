@@ -200,19 +200,20 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
         return False
 
     def _add(self, sample: PixelSample, *, looked_at: bool = False) -> Self:
-        before: PixelSample | None = None
+        n_before = 0
 
         def add(state: State[PixelSample, Fitted] | None) -> State[PixelSample, Fitted]:
-            nonlocal before
+            nonlocal n_before
             if state is None:
                 return State(sample)
-            before = state.kept
-            if before is None:
+            if state.kept is None:
                 raise ValueError(self._NOTHING_KEPT)
-            return State(before.merge(sample))
+            n_before = len(state.kept.images)
+            return State(state.kept.merge(sample))
 
-        self._update(add)
-        sample.warn_of_repeats(before, looked_at=looked_at)
+        joined = self._update(add).kept
+        assert joined is not None
+        joined.warn_of_repeats(n_before, looked_at=looked_at)
         return self
 
     def _solve(self, kept: PixelSample, configuration: Any) -> Fitted:
