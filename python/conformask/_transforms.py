@@ -68,7 +68,7 @@ Inputs: TypeAlias = "str | ScoreTransform"
 
 
 class Transformer(ABC):
-    """An estimator that makes a transform when it is fitted. Its files are those of its name."""
+    """An estimator that makes a transform when it is fitted. Files of the package's own are those of their names."""
 
     _KINDS: ClassVar[dict[str, type[Transformer]]] = {}
 
@@ -76,7 +76,10 @@ class Transformer(ABC):
 
     def __init_subclass__(cls, **named: Any) -> None:
         super().__init_subclass__(**named)
-        Transformer._KINDS[cls.__name__] = cls
+        # Those that have files of their own; a user's class takes nobody's place.
+        is_ours = cls.__module__.partition(".")[0] == __name__.partition(".")[0]
+        if is_ours and "_FORMAT" in vars(cls):
+            Transformer._KINDS[cls.__name__] = cls
 
     @classmethod
     @abstractmethod

@@ -698,6 +698,13 @@ def test_a_scaler_is_fitted_to_a_part_of_its_own(tmp_path: Path) -> None:
     third.evaluate(20)
     assert len(third.profiles_) == 4
 
+    mine = cm.SelectiveScaler(hidden=(), base=cm.VectorScaler(ridge=9).fit(logits, labels), inputs="logits")
+    same = ScalerCalibration(mine, inputs="logits")
+    mine.inputs = "probabilities"  # the metric has its own, and its base is fitted
+    same.process({}, given)
+    same.evaluate(20)
+    assert same.scaler_.nll_ == mine.set_params(inputs="logits").fit(logits, labels).nll_
+    assert same.scaler is not mine
     grouped = ScalerCalibration(group_key="patient")
     grouped.process({}, given)
     grouped.evaluate(20)

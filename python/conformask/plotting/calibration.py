@@ -478,7 +478,10 @@ def _pixels(
         )
     valid = np.ones(y.shape, bool) if ignore_index is None else y != ignore_index
     _refuse_others(maps, valid)
-    metrics.mean_iou(y[np.newaxis], maps[np.newaxis], ignore_index=ignore_index)  # refuses wrong labels
+    # Refuses wrong labels.
+    metrics.mean_iou(
+        y[np.newaxis], maps[np.newaxis], per_image=True, average=False, ignore_index=ignore_index
+    )
     return np.asarray(maps.max(axis=0), np.float64), np.asarray(maps.argmax(axis=0) == y), valid
 
 

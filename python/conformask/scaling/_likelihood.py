@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from conformask.scaling._pixels import Pixels
 
-__all__ = ["Likelihood", "Penalty", "minimise", "parts_of", "thinned"]
+__all__ = ["Likelihood", "Penalty", "minimise", "parts_of", "standard_errors", "thinned"]
 
 # Numbers of a part, at least: sums of parts are formed apart, by any number of threads, and joined in order.
 _PART = 1 << 15
@@ -47,6 +47,20 @@ def thinned(pixels: Pixels) -> Pixels | None:
         weights=weights / weights.sum(),
         ends=(pixels.ends + np.uintp(_THINNED - 1)) // np.uintp(_THINNED),
     )
+
+
+def standard_errors(gradients: NDArray[np.float64], hessian: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of P parameters, from what n images (groups) add to the gradient (P, n): the sandwich, times n / (n - 1).
+
+    Infinite if there are no more images than parameters: nobody knows then how much they differ.
+    """
+    n_parameters, n = gradients.shape
+    if n <= n_parameters:
+        return np.full(n_parameters, np.inf)
+    inverse = np.linalg.pinv(hessian, hermitian=True)
+    variances = n / (n - 1) * np.diag(inverse @ (gradients @ gradients.T) @ inverse)
+    errors: NDArray[np.float64] = np.sqrt(np.maximum(variances, 0.0))
+    return errors
 
 
 class Likelihood:

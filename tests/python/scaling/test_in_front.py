@@ -15,6 +15,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import make_pipeline
 
 import conformask as cm
+from conformask._transforms import Transformer, load_transformer
 
 N, K, SHAPE = 24, 4, (12, 15)
 
@@ -186,3 +187,17 @@ def test_images_of_a_base_are_noticed(tmp_path: Path) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             in_front(known).fit(*OTHERS)
+
+
+def test_a_class_of_the_same_name_takes_nobodys_place(tmp_path: Path) -> None:
+    """Not even one with files of its own."""
+    logits, y = problem(0)
+    cm.TemperatureScaler().fit(logits, y).save(tmp_path / "scaler.json")
+    kinds = [
+        type("TemperatureScaler", (cm.TemperatureScaler,), {"__module__": "users", "_FORMAT": ("Mine", 1)}),
+        type("Scaler", (cm.VectorScaler,), {"__module__": "users"}),
+    ]
+    found = load_transformer(tmp_path / "scaler.json")
+    assert type(found) is cm.TemperatureScaler
+    assert not set(kinds) & set(Transformer._KINDS.values())
+    assert "Scaler" not in Transformer._KINDS
