@@ -1,9 +1,9 @@
 """Measures of calibration beside those of torchmetrics and MONAI.
 
-Both add in float32. Here all probabilities are whole numbers of 1/1024, and there are fewer than 2^14 pixels: such sums are
-exact in it. What rounds are the shares of each bin, their difference, its product with the share of pixels, and the sum over
-bins, each by at most 2^-24 of numbers that are at most 1. No confidence lies on an edge between bins, as the number of bins
-is odd, nor is one 0 or 1: the judges put edges elsewhere.
+Both add in float32. Here all probabilities are whole numbers of 1/1024, and there are fewer than 2^14 pixels: such sums
+are exact in it. What rounds are the shares of each bin, their difference, its product with the share of pixels, and the
+sum over bins, each by at most 2^-24 of numbers that are at most 1. No confidence lies on an edge between bins, as the
+number of bins is odd, nor is one 0 or 1: the judges put edges elsewhere.
 """
 
 from __future__ import annotations
