@@ -289,6 +289,7 @@ def calibration_counts(
     radius: int | None,
     objects: list[bool] | None,
     threshold: float | None,
+    scores: bool,
     first_image: int,
 ) -> tuple[
     NDArray[np.uint64],

@@ -28,8 +28,11 @@ const KINDS: usize = 3;
 /// Pixels whose probabilities are multiplied before the logarithm is taken, which is slow.
 const FACTORS: usize = 8;
 
-/// Pixels that are looked at together: whether one of them is beyond the first bin of a class.
-const GROUP: usize = 64;
+/// Pixels whose log loss is summed at once.
+const RUN: usize = FACTORS * FACTORS;
+
+/// Pixels that are looked at together: one bit for each tells which are beyond the first bin of a class.
+const GROUP: usize = u64::BITS as usize;
 
 /// What to count.
 #[derive(Debug, Clone)]
@@ -42,6 +45,8 @@ pub struct Settings {
     pub objects: Option<Vec<bool>>,
     /// The probability from which on a class is binned; `None` bins no class.
     pub threshold: Option<f64>,
+    /// Whether log loss, Brier score and ranks are wanted; else they are 0.
+    pub scores: bool,
 }
 
 /// What is counted of one image.
@@ -163,10 +168,15 @@ impl Places {
     }
 }
 
+/// A cell for pixels of even places, and one for those of odd ones. Neighbours are mostly counted in the same bin, and to
+/// write to a cell twice in a row takes as long as the first write.
+type Pair = [Cell; 2];
+
 /// What is counted of the pixels of some bands.
 struct Counters {
     n_bins: usize,
     threshold: Option<f64>,
+    scores: bool,
     n_classes: usize,
     /// Pixels in cells since they were drained.
     n_fresh: usize,
@@ -175,9 +185,9 @@ struct Counters {
     ranks: Vec<Cell>,
     /// Of each class, and one more before for void pixels.
     label_bins: Vec<u32>,
-    classes: Vec<Cell>,
+    classes: Vec<Pair>,
     /// Of one band; void pixels come after all kinds.
-    bins: Vec<Cell>,
+    bins: Vec<Pair>,
     /// Of one band. Void pixels come before all labels.
     confusion: Vec<u32>,
 }
@@ -190,6 +200,7 @@ impl Counters {
         Ok(Self {
             n_bins,
             threshold: settings.threshold,
+            scores: settings.scores,
             n_classes,
             n_fresh: 0,
             pooled: Pooled {
@@ -199,8 +210,8 @@ impl Counters {
             },
             ranks: memory::filled(Cell::default(), N_RANKS + 1, WHAT, cancel)?,
             label_bins: memory::filled(0, (n_classes + 1) * n_bins, WHAT, cancel)?,
-            classes: memory::filled(Cell::default(), n_class_bins, WHAT, cancel)?,
-            bins: memory::filled(Cell::default(), (KINDS + 1) * n_bins, WHAT, cancel)?,
+            classes: memory::filled(Pair::default(), n_class_bins, WHAT, cancel)?,
+            bins: memory::filled(Pair::default(), (KINDS + 1) * n_bins, WHAT, cancel)?,
             confusion: memory::filled(0, n_cells + n_classes, "the confusion matrix", cancel)?,
         })
     }
@@ -232,18 +243,24 @@ impl Counters {
             let start = band.image * maps.n_pixels();
             let kinds = kinds.map_or(&away[..run.len()], |kinds| &kinds[start + run.start..start + run.end]);
             scan.truth(&tile, codes, &maps.place(band.image, run))?;
-            squares.clear();
-            squares.resize(tile.len(), 0.0);
-            stream!(tile, |planes, _k| add_squares(planes, squares));
             places.resize(tile.len());
-            let found = [
-                log_losses(codes, &scan.values),
-                brier_scores(codes, &scan.values, squares),
-                place(codes, scan, kinds, &limits, places),
-            ];
-            sums.iter_mut().zip(found).for_each(|(sum, found)| *sum += u128::from(found));
+            place_labels(codes, &scan.best, limits.n_classes, &mut places.labels);
+            place_bins(codes, &scan.best_values, kinds, &limits, &mut places.bins);
+            let right =
+                tell_right(codes, &scan.best, &scan.best_values, &mut places.counts, &mut places.sums);
+            sums[2] += u128::from(right);
+            if self.scores {
+                squares.clear();
+                squares.resize(tile.len(), 0.0);
+                stream!(tile, |planes, _k| add_squares(planes, squares));
+                sums[0] += u128::from(log_losses(codes, &scan.values));
+                sums[1] += u128::from(brier_scores(codes, &scan.values, squares));
+                place_ranks(codes, &scan.best_values, &mut places.ranks);
+                self.scatter_ranks(places);
+            }
             self.scatter(places);
             if threshold.is_some() {
+                place_label_bins(codes, &scan.values, &limits, &mut places.label_bins);
                 for &place in &places.label_bins {
                     self.label_bins[place as usize] += 1;
                 }
@@ -251,8 +268,8 @@ impl Counters {
                 least.extend(
                     codes.iter().map(|&code| if code == VOID { R::infinity() } else { limits.least }),
                 );
-                for (class, cells) in self.classes.chunks_exact_mut(n_bins).enumerate() {
-                    count_class(tile.plane(class), least, &limits, cells);
+                for (class, pairs) in self.classes.chunks_exact_mut(n_bins).enumerate() {
+                    count_class(tile.plane(class), least, &limits, pairs);
                 }
             }
         }
@@ -260,16 +277,18 @@ impl Counters {
     }
 
     fn scatter(&mut self, places: &Places) {
-        let Places { bins, ranks, labels, counts, sums, .. } = places;
-        let what = || counts.iter().zip(sums);
-        for (&bin, (&counts, &sum)) in bins.iter().zip(what()) {
-            self.bins[bin as usize].add(counts, sum);
-        }
-        for (&rank, (&counts, &sum)) in ranks.iter().zip(what()) {
-            self.ranks[rank as usize].add(counts, sum);
-        }
-        for &label in labels {
+        let Places { bins, labels, counts, sums, .. } = places;
+        let places = bins.iter().zip(labels);
+        for (j, ((&bin, &label), (&counts, &sum))) in places.zip(counts.iter().zip(sums)).enumerate() {
+            self.bins[bin as usize][j % 2].add(counts, sum);
             self.confusion[label as usize] += 1;
+        }
+    }
+
+    fn scatter_ranks(&mut self, places: &Places) {
+        let Places { ranks, counts, sums, .. } = places;
+        for (&rank, (&counts, &sum)) in ranks.iter().zip(counts.iter().zip(sums)) {
+            self.ranks[rank as usize].add(counts, sum);
         }
     }
 
@@ -277,8 +296,10 @@ impl Counters {
     fn tell(&mut self, sums: [u128; 3]) -> Result<Image> {
         let (n_bins, n_classes) = (self.n_bins, self.n_classes);
         let mut bins = memory::filled(Sums::default(), KINDS * n_bins, WHAT, &Cancel::default())?;
-        bins.iter_mut().zip(&mut self.bins).for_each(|(sums, cell)| sums.drain(cell));
-        self.bins[KINDS * n_bins..].fill(Cell::default());
+        bins.iter_mut()
+            .zip(&mut self.bins)
+            .for_each(|(sums, pair)| pair.iter_mut().for_each(|cell| sums.drain(cell)));
+        self.bins[KINDS * n_bins..].fill(Pair::default());
         let none = || memory::filled(0, n_classes, WHAT, &Cancel::default());
         let (mut totals, mut predicted, mut hits) = (none()?, none()?, none()?);
         let (void, labelled) = self.confusion.split_at_mut(n_classes);
@@ -304,8 +325,8 @@ impl Counters {
         let n_bins = self.n_bins;
         self.label_bins[..n_bins].fill(0);
         let label_bins = &mut self.label_bins[n_bins..];
-        for ((sums, cell), right) in self.pooled.classes.iter_mut().zip(&mut self.classes).zip(label_bins) {
-            sums.drain(cell);
+        for ((sums, pair), right) in self.pooled.classes.iter_mut().zip(&mut self.classes).zip(label_bins) {
+            pair.iter_mut().for_each(|cell| sums.drain(cell));
             sums.right += u64::from(std::mem::take(right));
         }
     }
@@ -342,20 +363,28 @@ fn add_squares<R: Real, const N: usize>(planes: [&[R]; N], squares: &mut [f64]) 
 #[apply(vectorised!)]
 fn log_losses<R: Real>(codes: &[i32], values: &[R]) -> u64 {
     let mut sum = 0;
-    for (codes, values) in codes.chunks(FACTORS * FACTORS).zip(values.chunks(FACTORS * FACTORS)) {
-        let mut products = [1.0; FACTORS];
-        for (codes, values) in codes.chunks(FACTORS).zip(values.chunks(FACTORS)) {
-            for ((product, &code), &value) in products.iter_mut().zip(codes).zip(values) {
-                let p: f64 = value.into();
-                let p = if p > LEAST { p } else { LEAST };
-                *product *= if code == VOID || p > 1.0 { 1.0 } else { p };
-            }
-        }
-        for product in products {
-            sum += fixed(-product.ln());
+    let ((codes, rest_of_codes), (values, rest_of_values)) =
+        (codes.as_chunks::<RUN>(), values.as_chunks::<RUN>());
+    for (codes, values) in codes.iter().zip(values) {
+        sum += log_loss(codes, values);
+    }
+    let (mut last_codes, mut last_values) = ([VOID; RUN], [R::one(); RUN]);
+    last_codes[..rest_of_codes.len()].copy_from_slice(rest_of_codes);
+    last_values[..rest_of_values.len()].copy_from_slice(rest_of_values);
+    sum + log_loss(&last_codes, &last_values)
+}
+
+#[inline(always)]
+fn log_loss<R: Real>(codes: &[i32; RUN], values: &[R; RUN]) -> u64 {
+    let mut products = [1.0; FACTORS];
+    for first in (0..RUN).step_by(FACTORS) {
+        for lane in 0..FACTORS {
+            let p: f64 = values[first + lane].into();
+            let p = if p > LEAST { p } else { LEAST };
+            products[lane] *= if (codes[first + lane] == VOID) | (p > 1.0) { 1.0 } else { p };
         }
     }
-    sum
+    products.iter().map(|product| fixed(-product.ln())).sum()
 }
 
 /// The Brier score of labelled pixels, [`fixed`].
@@ -394,35 +423,23 @@ impl<R: Real> Limits<R> {
     }
 }
 
-/// Writes where pixels are counted. Gives the sum of the confidences of the right ones.
-fn place<R: Real>(
-    codes: &[i32],
-    scan: &Scan<R>,
-    kinds: &[u8],
-    limits: &Limits<R>,
-    places: &mut Places,
-) -> u64 {
-    // Loop by loop: of all at once the compiler makes no vectors.
-    let Places { bins, ranks, labels, label_bins, counts, sums } = places;
-    place_bins(codes, &scan.best_values, kinds, limits, bins);
-    place_ranks(codes, &scan.best_values, ranks);
-    place_labels(codes, &scan.best, limits.n_classes, labels);
-    place_label_bins(codes, &scan.values, limits, label_bins);
-    tell_right(codes, &scan.best, &scan.best_values, counts, sums)
-}
-
 #[apply(vectorised!)]
 fn place_bins<R: Real>(codes: &[i32], best: &[R], kinds: &[u8], limits: &Limits<R>, bins: &mut [i32]) {
-    for (((&code, &best), &kind), place) in codes.iter().zip(best).zip(kinds).zip(bins) {
-        let kind = if code == VOID { KINDS as i32 } else { i32::from(kind) };
-        *place = kind * limits.n_bins + bin(best, limits.width);
+    let len = codes.len();
+    let (best, kinds, bins) = (&best[..len], &kinds[..len], &mut bins[..len]);
+    for j in 0..len {
+        let kind = i32::from(kinds[j]);
+        let kind = if codes[j] == VOID { KINDS as i32 } else { kind };
+        bins[j] = kind * limits.n_bins + bin(best[j], limits.width);
     }
 }
 
 #[apply(vectorised!)]
 fn place_ranks<R: Real>(codes: &[i32], best: &[R], ranks: &mut [i32]) {
-    for ((&code, &best), place) in codes.iter().zip(best).zip(ranks) {
-        *place = if code == VOID { N_RANKS as i32 } else { rank(best.into()) };
+    let len = codes.len();
+    let (best, ranks) = (&best[..len], &mut ranks[..len]);
+    for j in 0..len {
+        ranks[j] = if codes[j] == VOID { N_RANKS as i32 } else { rank(best[j].into()) };
     }
 }
 
@@ -437,9 +454,12 @@ fn place_labels(codes: &[i32], best: &[i32], n_classes: u32, labels: &mut [u32])
 /// Void pixels come before all labels, and so do those whose label is not binned.
 #[apply(vectorised!)]
 fn place_label_bins<R: Real>(codes: &[i32], values: &[R], limits: &Limits<R>, label_bins: &mut [i32]) {
-    for ((&code, &value), place) in codes.iter().zip(values).zip(label_bins) {
-        let is_binned = (value >= limits.least) & (code != VOID);
-        *place = if is_binned { (code + 1) * limits.n_bins + bin(value, limits.width) } else { 0 };
+    let len = codes.len();
+    let (values, label_bins) = (&values[..len], &mut label_bins[..len]);
+    for j in 0..len {
+        let is_binned = (values[j] >= limits.least) & (codes[j] != VOID);
+        let place = (codes[j] + 1) * limits.n_bins + bin(values[j], limits.width);
+        label_bins[j] = if is_binned { place } else { 0 };
     }
 }
 
@@ -462,17 +482,20 @@ fn tell_right<R: Real>(
 }
 
 /// Counts the probabilities of a class that are at least the least, which is infinite where void.
-fn count_class<R: Real>(plane: &[R], least: &[R], limits: &Limits<R>, cells: &mut [Cell]) {
+///
+/// All are taken for ones of the first bin, as nearly all are, and those beyond it are moved.
+fn count_class<R: Real>(plane: &[R], least: &[R], limits: &Limits<R>, pairs: &mut [Pair]) {
     let (n, sum) = kept(plane, least);
-    cells[0].add(n, sum);
+    pairs[0][0].add(n, sum);
     let (groups, rest) = plane.as_chunks::<GROUP>();
     let (leasts, rest_of_least) = least.as_chunks::<GROUP>();
-    move_groups(groups, leasts, limits, cells);
-    for (&p, &least) in rest.iter().zip(rest_of_least) {
+    let mut moved = move_groups(groups, leasts, limits, pairs);
+    for (j, (&p, &least)) in rest.iter().zip(rest_of_least).enumerate() {
         if p >= least && p >= limits.second {
-            move_one(p, limits, cells);
+            add_beyond(p, j, limits, pairs, &mut moved);
         }
     }
+    pairs[0][0].remove(moved.0, moved.1);
 }
 
 /// Number and [`fixed`] sum of the probabilities that are at least the least.
@@ -488,42 +511,44 @@ fn kept<R: Real>(plane: &[R], least: &[R]) -> (u64, u64) {
     (n.into(), unshifted(sum, plane.len()))
 }
 
-/// Moves those that are beyond the first bin, group by group: most groups have none.
+/// Counts those beyond the first bin in their own: how many they are, and their sum.
 #[apply(vectorised!)]
 fn move_groups<R: Real>(
     groups: &[[R; GROUP]],
     leasts: &[[R; GROUP]],
     limits: &Limits<R>,
-    cells: &mut [Cell],
-) {
+    pairs: &mut [Pair],
+) -> (u64, u64) {
+    let mut moved = (0, 0);
     for (group, least) in groups.iter().zip(leasts) {
-        let mut any = 0_u32;
+        let mut flags = [0; GROUP];
         for j in 0..GROUP {
-            any |= u32::from((group[j] >= least[j]) & (group[j] >= limits.second));
+            flags[j] = u8::from((group[j] >= least[j]) & (group[j] >= limits.second));
         }
-        if any != 0 {
-            move_beyond(group, least, limits, cells);
+        let mut beyond = bits(&flags);
+        while beyond != 0 {
+            let j = beyond.trailing_zeros() as usize;
+            add_beyond(group[j], j, limits, pairs, &mut moved);
+            beyond &= beyond - 1;
         }
     }
+    moved
 }
 
+/// Flags of 0 and 1 as bits, the first the lowest.
 #[inline(always)]
-fn move_beyond<R: Real>(values: &[R; GROUP], leasts: &[R; GROUP], limits: &Limits<R>, cells: &mut [Cell]) {
-    // Without a branch for each, which nobody could predict: what is not noted is written over.
-    let (mut beyond, mut n_beyond) = ([0; GROUP], 0);
-    for j in 0..GROUP {
-        beyond[n_beyond] = j as u8;
-        n_beyond += usize::from((values[j] >= leasts[j]) & (values[j] >= limits.second));
-    }
-    for &j in &beyond[..n_beyond] {
-        move_one(values[usize::from(j)], limits, cells);
-    }
+fn bits(flags: &[u8; GROUP]) -> u64 {
+    // The product brings the lowest bit of byte i to bit 56 + i.
+    const GATHER: u64 = 0x0102_0408_1020_4080;
+    let (words, _) = flags.as_chunks::<8>();
+    let bytes = words.iter().map(|&word| u64::from_le_bytes(word).wrapping_mul(GATHER) >> 56);
+    bytes.rev().fold(0, |bits, byte| bits << 8 | byte)
 }
 
-/// Moves a probability from the first bin to its own.
+/// Counts the probability of pixel `j` in its bin; `moved` is what the first one must lose.
 #[inline(always)]
-fn move_one<R: Real>(p: R, limits: &Limits<R>, cells: &mut [Cell]) {
+fn add_beyond<R: Real>(p: R, j: usize, limits: &Limits<R>, pairs: &mut [Pair], moved: &mut (u64, u64)) {
     let own = fixed(p.into());
-    cells[bin(p, limits.width) as usize].add(1, own);
-    cells[0].remove(1, own);
+    pairs[bin(p, limits.width) as usize][j % 2].add(1, own);
+    *moved = (moved.0 + 1, moved.1.wrapping_add(own));
 }

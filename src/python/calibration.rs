@@ -29,7 +29,7 @@ const FITS: &str = "as many numbers as the shape says";
 /// Counts what calibration is measured by: see `calibration::count`. Sums come in two halves of 32 bits and more, so that
 /// they may be added.
 #[pyfunction]
-#[allow(clippy::too_many_arguments)] // what to count is four of them
+#[allow(clippy::too_many_arguments)] // what to count is five of them
 pub fn calibration_counts<'py>(
     x: &Bound<'py, PyAny>,
     y: &Bound<'py, PyAny>,
@@ -39,12 +39,13 @@ pub fn calibration_counts<'py>(
     radius: Option<usize>,
     objects: Option<Vec<bool>>,
     threshold: Option<f64>,
+    scores: bool,
     first_image: usize,
 ) -> PyResult<Counts<'py>> {
     let py = x.py();
-    let (scores, labels) = (Scores::new(x)?, Labels::new(y)?);
-    let settings = Settings { n_bins, radius, objects, threshold };
-    let (images, pooled) = with_maps!(maps_of(&scores, inputs, first_image)?, |maps| {
+    let (given, labels) = (Scores::new(x)?, Labels::new(y)?);
+    let settings = Settings { n_bins, radius, objects, threshold, scores };
+    let (images, pooled) = with_maps!(maps_of(&given, inputs, first_image)?, |maps| {
         let labels = labels.maps(ignore_index, maps)?;
         run(py, |cancel| calibration::count(maps, &labels, &settings, cancel))?
     });

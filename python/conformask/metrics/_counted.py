@@ -47,6 +47,7 @@ class Asked:
     class_threshold: float | None = None
     object_classes: Any = None
     volumes: Volumes = "auto"
+    scores: bool = True  # log loss, Brier score and ranks: else they are 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "n_bins", _whole(self.n_bins, "n_bins", 1, _MOST_BINS))
@@ -167,6 +168,7 @@ def count(
             asked.boundary_width,
             objects,
             asked.class_threshold,
+            asked.scores,
             first,
         )
         if not looked_at:

@@ -98,7 +98,7 @@ def expected_calibration_error(
     >>> round(cm.metrics.expected_calibration_error(y, X, per_image=False), 6)
     0.0
     """
-    counted = count(y, X, Asked(n_bins, inputs, transform, ignore_index, volumes=volumes))
+    counted = count(y, X, Asked(n_bins, inputs, transform, ignore_index, volumes=volumes, scores=False))
     return _measure(image_eces(counted), pooled_ece(counted), per_image, average)
 
 
@@ -253,7 +253,7 @@ def mean_iou(
     >>> round(cm.metrics.mean_iou(np.array([[[0, 0, 0, 1]]]), X), 6)
     0.583333
     """
-    counted = count(y, X, Asked(1, inputs, transform, ignore_index, volumes=volumes))
+    counted = count(y, X, Asked(1, inputs, transform, ignore_index, volumes=volumes, scores=False))
     confusion = counted.confusion
     together = iou_of(confusion.sum(axis=1), confusion.sum(axis=0), confusion.diagonal())
     return _measure(counted.ious, float(together), per_image, average)
@@ -306,7 +306,7 @@ def reliability_curve(
     >>> curve.accuracy.tolist()
     [nan, 0.75]
     """
-    return curve_of(count(y, X, Asked(n_bins, inputs, transform, ignore_index, volumes=volumes), groups))
+    return curve_of(count(y, X, Asked(n_bins, inputs, transform, ignore_index, volumes=volumes, scores=False), groups))
 
 
 def _measure(

@@ -179,7 +179,7 @@ def test_confidences_at_the_ends_have_a_bin() -> None:
     curve = cm.metrics.reliability_curve(np.zeros((1, 1, 3), int), x, n_bins=10)
     assert curve.n_pixels.tolist() == [0, 0, 0, 0, 1, 0, 0, 0, 0, 2]
     counts = _core.calibration_counts(
-        x, np.zeros((1, 1, 3), int), "probabilities", None, 10, None, None, 0.0, 0
+        x, np.zeros((1, 1, 3), int), "probabilities", None, 10, None, None, 0.0, False, 0
     )
     assert counts[5][1, 0, :2].tolist() == [2, 0]  # probabilities of 0, of the class that is not there
 
@@ -216,7 +216,7 @@ def test_scikit_learn_agrees() -> None:
     assert report.mean_iou == pytest.approx(
         judge.jaccard_score(labels, rows.argmax(axis=1), labels=range(5), average="macro"), abs=1e-12
     )
-    counts = _core.calibration_counts(x, y, "probabilities", VOID, 15, None, None, None, 0)
+    counts = _core.calibration_counts(x, y, "probabilities", VOID, 15, None, None, None, True, 0)
     assert (counts[4] == expected).all()
     right = rows.argmax(axis=1) == labels
     assert report.auroc == pytest.approx(judge.roc_auc_score(right, rows.max(axis=1)), abs=2e-5)
@@ -246,7 +246,7 @@ def test_adaptive_bins_hold_as_many_pixels() -> None:
 
 
 def test_the_jackknife_is_that_of_the_textbook() -> None:
-    counts = _core.calibration_counts(X, Y, "probabilities", VOID, 5, None, None, None, 0)[0].sum(axis=1)
+    counts = _core.calibration_counts(X, Y, "probabilities", VOID, 5, None, None, None, False, 0)[0].sum(axis=1)
     own = counts[:3]
     others = np.array([squared_error(bins_of(np.delete(own, i, axis=0).sum(axis=0))) for i in range(3)])
     whole = float(squared_error(bins_of(own.sum(axis=0))))
