@@ -801,7 +801,7 @@ mod tests {
     /// Of some times as many pixels as a cell may hold, on one thread: their sum would not fit.
     #[test]
     fn cells_are_drained_before_they_are_full() {
-        let side = 2 * Cell::MOST.isqrt();
+        let side = 3 * Cell::MOST.isqrt();
         let scores = Array4::from_shape_fn((1, 2, side, side), |(_, k, ..)| [0.75_f32, 0.25][k]);
         let labels = Array3::from_shape_fn((1, side, side), |(_, r, c)| u8::from((r + c) % 4 == 0));
         let settings = Settings { radius: None, ..all_of(3, 0.5) };
@@ -809,7 +809,7 @@ mod tests {
         let (images, pooled) = pool.install(|| counted(&scores, &labels, &settings));
         let n = (side * side) as u64;
         let right = labels.iter().filter(|&&label| label == 0).count() as u64;
-        assert!(n as f64 * 0.75 / UNIT > 2_f64.powi(64));
+        assert!(n as f64 / 2.0 * 0.75 / UNIT > 2_f64.powi(64)); // in each of two cells
         let expected = sums(n, right, 0.75 * n as f64);
         assert_eq!(images[0].bins[2], expected);
         assert_eq!(pooled.classes[2], expected);

@@ -153,6 +153,9 @@ def test_log_loss_and_brier_score_of_one_pixel() -> None:
     certain = np.array([0.0, 1.0]).reshape(1, 2, 1, 1)
     assert cm.metrics.negative_log_likelihood(y, certain) == pytest.approx(-np.log(1e-12))
     assert cm.metrics.brier_score(y, certain) == 2
+    rounded = np.array([1.0005, 0.0], np.float32).reshape(1, 2, 1, 1)  # sums may be off by so much
+    assert cm.metrics.negative_log_likelihood(y, rounded) == 0
+    assert cm.metrics.brier_score(y, rounded) == pytest.approx(2.5e-7, rel=1e-3)
 
 
 def test_parts_of_the_brier_score_add_up_to_that_of_the_bins() -> None:
