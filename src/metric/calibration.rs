@@ -265,9 +265,7 @@ impl Counters {
                     self.label_bins[place as usize] += 1;
                 }
                 least.clear();
-                least.extend(
-                    codes.iter().map(|&code| if code == VOID { R::infinity() } else { limits.least }),
-                );
+                least.extend(codes.iter().map(|&code| if code == VOID { R::nan() } else { limits.least }));
                 for (class, pairs) in self.classes.chunks_exact_mut(n_bins).enumerate() {
                     count_class(tile.plane(class), least, &limits, pairs);
                 }
@@ -481,7 +479,7 @@ fn tell_right<R: Real>(
     right
 }
 
-/// Counts the probabilities of a class that are at least the least, which is infinite where void.
+/// Counts the probabilities of a class that are at least the least, which is NaN where void: nothing is at least that.
 ///
 /// All are taken for ones of the first bin, as nearly all are, and those beyond it are moved.
 fn count_class<R: Real>(plane: &[R], least: &[R], limits: &Limits<R>, pairs: &mut [Pair]) {

@@ -320,10 +320,10 @@ impl Given<'_> {
     ) -> PyResult<Linear<'a>> {
         let n_classes = self.features.shape()[0];
         let map = Linear { weight: weight.as_slice()?, bias: bias.as_slice()? };
-        let is_map = [1, n_classes, n_classes * n_classes].contains(&map.weight.len())
-            && [0, n_classes].contains(&map.bias.len());
+        let is_map =
+            [n_classes, n_classes * n_classes].contains(&map.weight.len()) && map.bias.len() == n_classes;
         if !is_map {
-            return Err(PyValueError::new_err("a map has 1, K or K * K weights, and K biases or none"));
+            return Err(PyValueError::new_err("a map has K or K * K weights, and K biases"));
         }
         Ok(map)
     }
@@ -347,7 +347,7 @@ pub fn log_loss_gradients<'py>(
     Ok(PyArray2::from_owned_array(py, sums))
 }
 
-/// For each run of pixels: the slope of the loss along a direction, and the product of the Hessian with it, `(G, 1 + P)`.
+/// For each run of pixels: the product of the Hessian with a direction, `(G, P)`.
 #[pyfunction]
 #[allow(clippy::too_many_arguments)] // a map and a direction are two arrays each
 pub fn log_loss_hessian_products<'py>(

@@ -40,16 +40,22 @@ impl Features {
         }
         if self == Self::LogSoftmax {
             // From the logits: the logarithm of a probability that is 0 would not tell what they do.
-            let [sums, largest] = buffers.fill(len, [R::zero(), R::neg_infinity()]);
-            planes.chunks_exact(len).for_each(|plane| raise(plane, largest));
-            planes.chunks_exact(len).for_each(|plane| add_exponentials(plane, largest, sums));
-            for (sum, &largest) in sums.iter_mut().zip(&*largest) {
-                *sum = largest + sum.ln();
-            }
+            take_largest(&mut planes, len, buffers);
+            let [sums] = buffers.fill(len, [R::zero()]);
+            planes.chunks_exact(len).for_each(|plane| add_exponentials(plane, sums));
+            sums.iter_mut().for_each(|sum| *sum = sum.ln());
             planes.chunks_exact_mut(len).for_each(|plane| subtract(plane, sums));
         }
         planes
     }
+}
+
+/// Takes the largest number of each pixel off its numbers: what is done to them next then rounds as they differ, not as they
+/// are large.
+fn take_largest<R: Real>(planes: &mut [R], len: usize, buffers: &mut PixelBuffers<R>) {
+    let [largest] = buffers.fill(len, [R::neg_infinity()]);
+    planes.chunks_exact(len).for_each(|plane| raise(plane, largest));
+    planes.chunks_exact_mut(len).for_each(|plane| subtract(plane, largest));
 }
 
 /// Softmax of `W u + b`.
@@ -67,9 +73,14 @@ impl<R: Real> Affine<R> {
         Self { weight: rounded(weight), bias: rounded(bias), features }
     }
 
+    /// Whether a constant that is added to all classes of a pixel changes nothing.
+    fn is_scalar(&self) -> bool {
+        self.weight.len() == 1 && self.bias.is_empty()
+    }
+
     /// Whether classes are ranked as in what is given.
     pub(super) fn keeps_order(&self) -> bool {
-        self.weight.len() == 1 && self.weight[0] > R::zero() && self.bias.is_empty()
+        self.is_scalar() && self.weight[0] > R::zero()
     }
 
     /// `W u + b` of a tile, plane after plane.
@@ -84,6 +95,9 @@ impl<R: Real> Affine<R> {
             general_mat_mul(R::one(), &weight, &features, R::zero(), &mut out);
             planes = mixed;
         } else {
+            if self.is_scalar() {
+                take_largest(&mut planes, len, buffers);
+            }
             for (k, plane) in planes.chunks_exact_mut(len).enumerate() {
                 multiply(plane, self.weight[k % self.weight.len()]);
             }
@@ -178,9 +192,9 @@ fn raise<R: Real>(plane: &[R], largest: &mut [R]) {
 }
 
 #[apply(vectorised!)]
-fn add_exponentials<R: Real>(plane: &[R], largest: &[R], sums: &mut [R]) {
-    for ((&x, &largest), sum) in plane.iter().zip(largest).zip(sums) {
-        *sum += (x - largest).exp_of_nonpositive();
+fn add_exponentials<R: Real>(plane: &[R], sums: &mut [R]) {
+    for (&x, sum) in plane.iter().zip(sums) {
+        *sum += x.exp_of_nonpositive();
     }
 }
 

@@ -162,27 +162,30 @@ fn gather<R: Real>(
             continue;
         }
         let tile = reader.read(pixels.clone());
+        let first = found.positions.len();
         for (j, &code) in codes.iter().enumerate().filter(|&(_, &code)| code != VOID) {
             while wanted.next_if_eq(&rank).is_some() {
-                memory::reserve(&mut found.values, tile.n_classes(), WHAT)?;
-                for class in 0..tile.n_classes() {
-                    let value = tile.plane(class)[j];
-                    if !value.is_finite() {
-                        let place = maps.place(band.image, pixels);
-                        let value = value.to_f64().unwrap_or(f64::NAN);
-                        return Err(Error::NotFinite {
-                            image: place.image,
-                            class,
-                            pixel: place.pixel(j),
-                            value,
-                        });
-                    }
-                    found.values.push(value);
-                }
                 memory::push(&mut found.labels, code as u16, WHAT)?;
                 memory::push(&mut found.positions, (pixels.start + j) as u64, WHAT)?;
             }
             rank += 1;
+        }
+        let drawn = &found.positions[first..];
+        let within = |position: u64| position as usize - pixels.start;
+        let start = found.values.len();
+        memory::resize(&mut found.values, start + drawn.len() * tile.n_classes(), R::zero(), WHAT)?;
+        let values = &mut found.values[start..];
+        // Class by class, so that one pixel need not wait for the memory of another.
+        for class in 0..tile.n_classes() {
+            let plane = tile.plane(class);
+            for (numbers, &position) in values.chunks_exact_mut(tile.n_classes()).zip(drawn) {
+                numbers[class] = plane[within(position)];
+            }
+        }
+        if let Some(at) = values.iter().position(|value| !value.is_finite()) {
+            let (j, class) = (within(drawn[at / tile.n_classes()]), at % tile.n_classes());
+            let (place, value) = (maps.place(band.image, pixels), values[at].to_f64().unwrap_or(f64::NAN));
+            return Err(Error::NotFinite { image: place.image, class, pixel: place.pixel(j), value });
         }
     }
     Ok(found)

@@ -1,9 +1,9 @@
 //! The negative log-likelihood of a linear map of features, its gradient and the products of its Hessian.
 //!
 //! With features `u` (K numbers a pixel), `z = W u + b` and `p = softmax(z)`, the loss of a pixel of label `y` and weight `w`
-//! is `w (log sum_k e^(z_k) - z_y)`. `W` is a number, a diagonal or a matrix. Its gradient by `z` is `r = w (p - e_y)`; along a
+//! is `w (log sum_k e^(z_k) - z_y)`. `W` is a diagonal or a matrix. Its gradient by `z` is `r = w (p - e_y)`; along a
 //! direction `(W', b')`, with `z' = W' u + b'`, the gradient changes by `w (p z' - p <p, z'>)`. Both go back to the parameters
-//! by the same sums: `<r, u>`, `r u` or `r u^T`, and `r`.
+//! by the same sums: `r u` or `r u^T`, and `r`.
 
 use std::ops::Range;
 
@@ -23,9 +23,9 @@ const CACHED: usize = 1 << 12;
 /// `z = W u + b`.
 #[derive(Debug, Clone, Copy)]
 pub struct Linear<'a> {
-    /// `W`: 1, K or K x K numbers, row by row.
+    /// `W`: K or K x K numbers, row by row.
     pub weight: &'a [f64],
-    /// `b`: K numbers, or none.
+    /// `b`: K numbers.
     pub bias: &'a [f64],
 }
 
@@ -37,18 +37,15 @@ impl Linear<'_> {
     /// Writes `z` (K, m).
     fn apply(&self, features: &ArrayView2<'_, f64>, z: &mut ArrayViewMut2<'_, f64>) {
         let n_classes = features.nrows();
-        if self.weight.len() == n_classes * n_classes {
-            let weight = ArrayView2::from_shape((n_classes, n_classes), self.weight).expect("K x K numbers");
-            general_mat_mul(1.0, &weight, features, 0.0, z);
-        } else {
+        if self.weight.len() == n_classes {
             for (k, (mut z, u)) in z.rows_mut().into_iter().zip(features.rows()).enumerate() {
-                let (weight, bias) =
-                    (self.weight[k % self.weight.len()], self.bias.get(k).copied().unwrap_or(0.0));
                 let (z, u) = (z.as_slice_mut().expect("rows"), u.to_slice().expect("rows"));
-                scale_and_shift(u, weight, bias, z);
+                scale_and_shift(u, self.weight[k], self.bias[k], z);
             }
             return;
         }
+        let weight = ArrayView2::from_shape((n_classes, n_classes), self.weight).expect("K x K numbers");
+        general_mat_mul(1.0, &weight, features, 0.0, z);
         for (mut z, b) in z.rows_mut().into_iter().zip(self.bias) {
             z.iter_mut().for_each(|z| *z += b);
         }
@@ -58,15 +55,14 @@ impl Linear<'_> {
     fn add_back(&self, r: &ArrayView2<'_, f64>, features: &ArrayView2<'_, f64>, sums: &mut [f64]) {
         let n_classes = features.nrows();
         let (weight, bias) = sums.split_at_mut(self.weight.len());
-        if self.weight.len() == n_classes * n_classes {
+        if self.weight.len() == n_classes {
+            for ((weight, r), u) in weight.iter_mut().zip(r.rows()).zip(features.rows()) {
+                *weight += dot(r.as_slice().expect("rows"), u.as_slice().expect("rows"));
+            }
+        } else {
             let mut weight =
                 ArrayViewMut2::from_shape((n_classes, n_classes), weight).expect("K x K numbers");
             general_mat_mul(1.0, r, &features.t(), 1.0, &mut weight);
-        } else {
-            let n_weights = weight.len();
-            for (k, (r, u)) in r.rows().into_iter().zip(features.rows()).enumerate() {
-                weight[k % n_weights] += dot(r.as_slice().expect("rows"), u.as_slice().expect("rows"));
-            }
         }
         for (sum, r) in bias.iter_mut().zip(r.rows()) {
             *sum += total(r.as_slice().expect("rows"));
@@ -102,7 +98,7 @@ pub fn gradients(
     })
 }
 
-/// For each of some runs of pixels: the slope of the loss along a direction, then the product of the Hessian with it.
+/// For each of some runs of pixels: the product of the Hessian with a direction.
 pub fn hessian_products(
     pixels: &Pixels<'_>,
     ends: &[usize],
@@ -110,12 +106,12 @@ pub fn hessian_products(
     direction: &Linear<'_>,
     cancel: &Cancel,
 ) -> Result<Array2<f64>> {
-    fold_runs(pixels, ends, 1 + map.n_parameters(), pixels.features.nrows(), cancel, |block, work, sums| {
+    fold_runs(pixels, ends, map.n_parameters(), pixels.features.nrows(), cancel, |block, work, sums| {
         map.apply(&block.features, &mut work.z.view_mut());
         softmax(&mut work.z, block, &mut work.largest, &mut work.totals);
         direction.apply(&block.features, &mut work.slopes.view_mut());
-        sums[0] += curve(&mut work.z, &work.slopes, block, &mut work.totals);
-        map.add_back(&work.z.view(), &block.features, &mut sums[1..]);
+        curve(&mut work.z, &work.slopes, block, &mut work.totals);
+        map.add_back(&work.z.view(), &block.features, sums);
     })
 }
 
@@ -223,17 +219,13 @@ fn softmax(z: &mut Array2<f64>, block: &Pixels<'_>, largest: &mut [f64], totals:
     loss
 }
 
-/// Makes `w (p z' - p <p, z'>)` of `w p`, and gives the sum of `<w p, z'>`: less the slopes of labels it is that of the loss.
-fn curve(z: &mut Array2<f64>, slopes: &Array2<f64>, block: &Pixels<'_>, means: &mut [f64]) -> f64 {
+/// Makes `w (p z' - p <p, z'>)` of `w p`.
+fn curve(z: &mut Array2<f64>, slopes: &Array2<f64>, block: &Pixels<'_>, means: &mut [f64]) {
     let n_pixels = block.labels.len();
     means.fill(0.0);
     let (planes, slopes) = (z.as_slice_mut().expect("row by row"), slopes.as_slice().expect("row by row"));
     for (plane, slopes) in planes.chunks_exact(n_pixels).zip(slopes.chunks_exact(n_pixels)) {
         add_products(plane, slopes, means);
-    }
-    let mut slope = means.iter().sum();
-    for (j, &label) in block.labels.iter().enumerate() {
-        slope -= block.weights[j] * slopes[usize::from(label) * n_pixels + j];
     }
     // Of weighted sums the mean; a pixel of no weight has none, and counts for nothing.
     for (mean, &weight) in means.iter_mut().zip(block.weights) {
@@ -242,7 +234,6 @@ fn curve(z: &mut Array2<f64>, slopes: &Array2<f64>, block: &Pixels<'_>, means: &
     for (plane, slopes) in planes.chunks_exact_mut(n_pixels).zip(slopes.chunks_exact(n_pixels)) {
         bend(plane, slopes, means);
     }
-    slope
 }
 
 #[apply(vectorised!)]

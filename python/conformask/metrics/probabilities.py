@@ -306,7 +306,9 @@ def reliability_curve(
     >>> curve.accuracy.tolist()
     [nan, 0.75]
     """
-    return curve_of(count(y, X, Asked(n_bins, inputs, transform, ignore_index, volumes=volumes, scores=False), groups))
+    return curve_of(
+        count(y, X, Asked(n_bins, inputs, transform, ignore_index, volumes=volumes, scores=False), groups)
+    )
 
 
 def _measure(

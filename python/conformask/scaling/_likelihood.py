@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from scipy import optimize
+from scipy import linalg, optimize
 
 from conformask import _core
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from conformask.scaling._pixels import Pixels
 
-__all__ = ["Likelihood", "Penalty", "minimise", "parts_of"]
+__all__ = ["Likelihood", "Penalty", "minimise", "parts_of", "thinned"]
 
 # Numbers of a part, at least: sums of parts are formed apart, by any number of threads, and joined in order.
 _PART = 1 << 15
@@ -26,6 +26,8 @@ _MOST_STEPS = 200
 _THINNED, _ENOUGH = 16, 8192
 # How much larger slopes may be there.
 _ROUGH = 1e3
+# Steps from there by the Hessian that was found there.
+_MOST_NEAR_STEPS = 30
 
 
 def parts_of(features: NDArray[np.float64], most: int = _MOST_PARTS) -> NDArray[np.uintp]:
@@ -34,30 +36,35 @@ def parts_of(features: NDArray[np.float64], most: int = _MOST_PARTS) -> NDArray[
     return np.linspace(0, features.shape[1], n_parts + 1)[1:].astype(np.uintp)
 
 
-class Likelihood:
-    """Mean log loss of ``softmax(W u + b)`` as a function of W (one number, K, or K x K) and b (K numbers, or none)."""
+def thinned(pixels: Pixels) -> Pixels | None:
+    """Every so many-th pixel; None if these are too few."""
+    if len(pixels.labels) < _THINNED * _ENOUGH:
+        return None
+    weights = np.ascontiguousarray(pixels.weights[::_THINNED])
+    return pixels._replace(
+        features=np.ascontiguousarray(pixels.features[:, ::_THINNED]),
+        labels=np.ascontiguousarray(pixels.labels[::_THINNED]),
+        weights=weights / weights.sum(),
+        ends=(pixels.ends + np.uintp(_THINNED - 1)) // np.uintp(_THINNED),
+    )
 
-    def __init__(self, pixels: Pixels, n_weights: int, n_biases: int) -> None:
-        self._pixels, self._n_weights, self._n_biases = pixels, n_weights, n_biases
+
+class Likelihood:
+    """Mean log loss of ``softmax(W u + b)`` as a function of W (K numbers, or K x K) and b (K numbers)."""
+
+    def __init__(self, pixels: Pixels, n_weights: int) -> None:
+        self._pixels, self._n_weights = pixels, n_weights
         self._parts = parts_of(pixels.features)
 
     @property
     def is_diagonal(self) -> bool:
-        """Whether W has K numbers, and b too: the Hessian is then small."""
-        return self._n_weights == self._n_biases
+        """Whether W has K numbers: the Hessian is then small."""
+        return self._n_weights == len(self._pixels.features)
 
     def thinned(self) -> Likelihood | None:
-        """That of every so many-th pixel; None if these are too few."""
-        pixels = self._pixels
-        if len(pixels.labels) < _THINNED * _ENOUGH:
-            return None
-        weights = np.ascontiguousarray(pixels.weights[::_THINNED])
-        fewer = pixels._replace(
-            features=np.ascontiguousarray(pixels.features[:, ::_THINNED]),
-            labels=np.ascontiguousarray(pixels.labels[::_THINNED]),
-            weights=weights / weights.sum(),
-        )
-        return Likelihood(fewer, self._n_weights, self._n_biases)
+        """That of fewer pixels; None if these are too few."""
+        fewer = thinned(self._pixels)
+        return None if fewer is None else Likelihood(fewer, self._n_weights)
 
     def _split(self, parameters: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         return parameters[: self._n_weights], parameters[self._n_weights :]
@@ -97,7 +104,7 @@ class Likelihood:
             *self._split(parameters),
             *self._split(direction),
         )
-        product: NDArray[np.float64] = sums.sum(axis=0)[1:]
+        product: NDArray[np.float64] = sums.sum(axis=0)
         return product
 
 
@@ -125,6 +132,10 @@ def minimise(
     fewer = likelihood.thinned()
     if fewer is not None:
         start = minimise(fewer, start, penalty, _ROUGH * tolerance)
+        if likelihood.is_diagonal:
+            near = _minimum_near(start, likelihood, fewer, penalty, tolerance)
+            if near is not None:
+                return near
 
     def value(parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         (loss, slopes), (extra, more) = likelihood.gradient(parameters), penalty.gradient(parameters)
@@ -147,3 +158,27 @@ def minimise(
         value, start, jac=True, options=options, **curvature
     ).x
     return parameters
+
+
+def _minimum_near(
+    start: NDArray[np.float64], likelihood: Likelihood, fewer: Likelihood, penalty: Penalty, tolerance: float
+) -> NDArray[np.float64] | None:
+    """The minimum by gradients alone, in coordinates in which the Hessian of fewer pixels is the identity."""
+    try:
+        root = linalg.cholesky(fewer.hessian(start) + np.diag(2 * penalty.weights), lower=True)
+    except linalg.LinAlgError:  # no penalty, and a direction in which nothing changes
+        return None
+
+    def moved(steps: NDArray[np.float64]) -> NDArray[np.float64]:
+        shift: NDArray[np.float64] = linalg.solve_triangular(root, steps, lower=True, trans="T")
+        return start + shift
+
+    def slopes(steps: NDArray[np.float64]) -> NDArray[np.float64]:
+        parameters = moved(steps)
+        given = likelihood.gradient(parameters)[1] + penalty.gradient(parameters)[1]
+        found: NDArray[np.float64] = linalg.solve_triangular(root, given, lower=True)
+        return found
+
+    options = {"fatol": tolerance, "maxiter": _MOST_NEAR_STEPS, "jac_options": {"alpha": -1.0}}
+    found = optimize.root(slopes, np.zeros_like(start), method="broyden1", options=options)
+    return moved(found.x) if found.success else None

@@ -36,16 +36,13 @@ class Drawn:
     group: int | str | None
     features: NDArray[np.float32] | None = None  # (m, F), where the surroundings of pixels are looked at
 
-    def __post_init__(self) -> None:
+    def digest(self) -> bytes:
+        """The same for what is the same."""
         digest = hashlib.blake2b(self.values.tobytes(), digest_size=16)
         digest.update(self.labels.tobytes())
         if self.features is not None:
             digest.update(self.features.tobytes())
-        object.__setattr__(self, "key", (digest.digest(), self.n_valid))
-
-    key: Any = (
-        None  # the same for what is the same: an order that does not depend on who read which image when
-    )
+        return digest.digest()
 
 
 class Pixels(NamedTuple):
@@ -90,11 +87,15 @@ class PixelSample:
 
     def units(self) -> list[list[Drawn]]:
         """The images that count, by group if they have any, in an order that is theirs."""
+        # By labels, which a model's numbers do not change; by those only where all labels are the same.
+        same: dict[Any, list[Drawn]] = {}
+        for image in self.images:
+            same.setdefault((image.hash, image.n_valid, image.labels.tobytes()), []).append(image)
         members: dict[Any, list[Drawn]] = {}
-        for image in sorted(self.images, key=lambda image: image.key):
-            members.setdefault((image.key, len(members)) if image.group is None else image.group, []).append(
-                image
-            )
+        for key in sorted(same):
+            alike = same[key] if len(same[key]) == 1 else sorted(same[key], key=Drawn.digest)
+            for image in alike:
+                members.setdefault(len(members) if image.group is None else (image.group,), []).append(image)
         return list(members.values())
 
     def values(self) -> NDArray[Any]:

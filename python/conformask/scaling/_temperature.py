@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import math
 from functools import cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy import optimize
 
-from conformask.scaling._likelihood import Likelihood
+from conformask import _core
+from conformask.scaling._likelihood import thinned
 
-__all__ = ["MOST", "Temperature", "best_temperature"]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from conformask.scaling._pixels import Pixels
+
+__all__ = ["MOST", "Temperature", "best_temperature", "tempered_losses"]
 
 # Temperatures are looked for between its inverse and it.
 MOST = 1e3
-# What is no change of a loss.
-_FLAT = 1e-12
-# How far, as a logarithm, that of fewer pixels may be off.
-_NEAR = 0.05
+# How exact, as a share of it, that of fewer pixels is.
+_NEAR = 0.005
 
 
 class Temperature(NamedTuple):
@@ -28,30 +32,59 @@ class Temperature(NamedTuple):
     unbounded: bool  # whether the likelihood still rises at the end of the range
     loss: float
     before: float  # the loss at 1
+    standard_error: float  # of the temperature, by how much the slopes of images (groups) differ
 
 
-def best_temperature(likelihood: Likelihood, tolerance: float = 1e-12) -> Temperature:
-    """That of a likelihood of one weight, whose loss is convex in it; its logarithm is as exact as `tolerance`."""
+def tempered_losses(pixels: Pixels, factors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The log loss of ``softmax(s u)`` of each pixel and its first two derivatives by s, (N, 3)."""
+    return _core.tempered_losses(pixels.features, pixels.labels, np.ascontiguousarray(factors, np.float64))
+
+
+def best_temperature(pixels: Pixels, tolerance: float = 1e-10) -> Temperature:
+    """That of pixels, whose mean loss is convex in its inverse; that is as exact as `tolerance`, as a share of it."""
+    starts = np.append(0, pixels.ends[:-1]).astype(np.intp)
+    sizes = np.diff(pixels.ends, prepend=0)
 
     @cache
-    def at(exponent: float) -> tuple[float, float]:
-        loss, slopes = likelihood.gradient(np.array([math.exp(exponent)]))
-        return loss, float(slopes[0])
+    def of_units(factor: float) -> NDArray[np.float64]:
+        losses = tempered_losses(pixels, np.full(len(pixels.labels), factor))
+        losses *= pixels.weights[:, np.newaxis]
+        return np.add.reduceat(losses, starts[sizes > 0], axis=0)
 
-    def falls_then_rises(ends: tuple[float, float]) -> bool:
-        return at(ends[0])[1] < 0 < at(ends[1])[1]
+    def at(factor: float) -> tuple[float, float, float]:
+        loss, slope, bend = of_units(float(factor)).sum(axis=0).tolist()
+        return loss, slope, bend
 
-    ends = -math.log(MOST), math.log(MOST)
-    fewer = likelihood.thinned()
+    def slope(exponent: float) -> float:
+        return at(math.exp(exponent))[1]
+
+    def told(inverse: float, unbounded: bool = False) -> Temperature:
+        loss, _, bend = at(inverse)
+        slopes = of_units(inverse)[:, 1]
+        n = len(slopes)
+        error = math.inf
+        if n > 1 and bend > 0 and not unbounded:
+            error = math.sqrt(n / (n - 1) * float((slopes**2).sum())) / bend / inverse**2
+        return Temperature(inverse, unbounded, loss, at(1.0)[0], error)
+
+    fewer = thinned(pixels)
     if fewer is not None:
-        near = math.log(best_temperature(fewer, _NEAR / 10).inverse)
-        nearer = max(ends[0], near - _NEAR), min(ends[1], near + _NEAR)
-        if falls_then_rises(nearer):
-            ends = nearer
-    unbounded, exponent = False, 0.0
-    if falls_then_rises(ends):
-        found = optimize.toms748(lambda exponent: at(exponent)[1], *ends, xtol=tolerance, rtol=1e-12)
-        exponent = float(found)
-    elif min(at(end)[0] for end in ends) < at(0.0)[0] * (1 - _FLAT):  # else all logits of a pixel are equal
-        unbounded, exponent = True, min(ends, key=lambda end: at(end)[0])
-    return Temperature(math.exp(exponent), unbounded, at(exponent)[0], at(0.0)[0])
+        near = best_temperature(fewer, _NEAR).inverse
+        newton = optimize.minimize(
+            lambda share: at(share[0] * near)[0],
+            np.ones(1),
+            jac=lambda share: np.array([at(share[0] * near)[1] * near]),
+            hess=lambda share: np.array([[at(share[0] * near)[2] * near**2]]),
+            method="trust-exact",
+            options={"gtol": tolerance * at(near)[2] * near**2, "initial_trust_radius": 10 * _NEAR},
+        )
+        found = float(newton.x[0] * near)
+        if newton.success and 1 / MOST < found < MOST:
+            return told(found)
+    ends = -math.log(MOST), math.log(MOST)
+    first, last = slope(ends[0]), slope(ends[1])
+    if first < 0 < last:
+        return told(math.exp(optimize.toms748(slope, *ends, xtol=tolerance, rtol=tolerance)))
+    if first == last == 0:  # all logits of a pixel are equal
+        return told(1.0)
+    return told(math.exp(ends[0 if first >= 0 else 1]), unbounded=True)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from conformask.scaling._pixels import Pixels, PixelSample
 
-__all__ = ["Tempered", "TemperedScaler", "identity_map", "tempered_losses", "tempered_solution", "two_parts"]
+__all__ = ["Tempered", "TemperedScaler", "identity_map", "tempered_solution", "two_parts"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,11 +52,6 @@ def tempered_solution(
 def identity_map(configuration: Any) -> _core.ScalerMap:
     """The map that changes nothing."""
     return _core.ScalerMap.affine(np.ones(1), np.empty(0), False, configuration.inputs == "probabilities")
-
-
-def tempered_losses(pixels: Pixels, factors: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The log loss of each pixel, times whose logits comes a factor, and its two derivatives by that, (N, 3)."""
-    return _core.tempered_losses(pixels.features, pixels.labels, np.ascontiguousarray(factors, np.float64))
 
 
 def two_parts(pixels: Pixels, share: float, seed: int, who: str) -> NDArray[np.bool_]:

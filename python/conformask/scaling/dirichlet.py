@@ -115,7 +115,7 @@ class DirichletScaler(Scaler):
 
     def _find(self, kept: PixelSample, configuration: _Configuration) -> Fitted:
         k = kept.n_classes
-        likelihood = Likelihood(kept.pixels(configuration.inputs, centred=True), k * k, k)
+        likelihood = Likelihood(kept.pixels(configuration.inputs, centred=True), k * k)
         identity = np.append(np.eye(k), np.zeros(k))
         weights = np.append(
             configuration.off_diagonal / (k * (k - 1)) * (1 - np.eye(k)),

@@ -12,10 +12,9 @@ from scipy import optimize
 
 from conformask._calibrator import Parameter
 from conformask.scaling._features import AGREEMENT, DISTANCE, ENTROPY, MARGIN, MEAN_ENTROPY, NAMES
-from conformask.scaling._likelihood import Likelihood
 from conformask.scaling._scaler import PARAMETERS, Configuration
-from conformask.scaling._temperature import MOST, best_temperature
-from conformask.scaling._tempered import Tempered, TemperedScaler, tempered_losses, tempered_solution
+from conformask.scaling._temperature import MOST, best_temperature, tempered_losses
+from conformask.scaling._tempered import Tempered, TemperedScaler, tempered_solution
 from conformask.scaling.vector import penalty_weight
 
 if TYPE_CHECKING:
@@ -141,7 +140,7 @@ class LocalTemperatureScaler(TemperedScaler):
 
     def _find(self, kept: PixelSample, configuration: _Configuration) -> Tempered:
         pixels = kept.pixels(configuration.inputs, centred=True)
-        factor = best_temperature(Likelihood(pixels, 1, 0)).inverse
+        factor = best_temperature(pixels).inverse
         objective = _Objective(
             pixels, kept.features(), kept.n_classes, configuration.ridge / len(pixels.ends)
         )

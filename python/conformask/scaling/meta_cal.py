@@ -13,13 +13,11 @@ from conformask import _core
 from conformask._calibrator import Parameter, number, one_of
 from conformask._exact import as_fraction, check_alpha
 from conformask.scaling._features import ENTROPY
-from conformask.scaling._likelihood import Likelihood
 from conformask.scaling._scaler import PARAMETERS, Configuration
-from conformask.scaling._temperature import best_temperature
+from conformask.scaling._temperature import best_temperature, tempered_losses
 from conformask.scaling._tempered import (
     Tempered,
     TemperedScaler,
-    tempered_losses,
     tempered_solution,
     two_parts,
 )
@@ -171,7 +169,7 @@ class MetaCal(TemperedScaler):
         low = entropies <= threshold
         factor = 1.0
         if (low & ~first).any():
-            factor = best_temperature(Likelihood(pixels.only(low & ~first), 1, 0)).inverse
+            factor = best_temperature(pixels.only(low & ~first)).inverse
         more = {
             "threshold": threshold,
             "temperature": 1 / factor,

@@ -25,11 +25,11 @@ from conformask.scaling._features import NAMES, as_image
 from conformask.scaling._pixels import LEAST
 from conformask.scaling._scaler import PARAMETERS, Configuration, Scaler
 from conformask.scaling._selector import layer_shapes, probabilities_of_right, train
+from conformask.scaling._temperature import tempered_losses
 from conformask.scaling._tempered import (
     Tempered,
     TemperedScaler,
     identity_map,
-    tempered_losses,
     tempered_solution,
     two_parts,
 )

@@ -65,11 +65,11 @@ def effective_number(pixels: Pixels, inverse: float) -> float:
     n_units = len(pixels.ends)
     if n_units == 1:
         return 1.0  # nobody knows how much images differ
-    likelihood = Likelihood(pixels, n_classes, n_classes)
+    likelihood = Likelihood(pixels, n_classes)
     parameters = np.repeat([inverse, 0.0], n_classes)
     scores = likelihood.gradients_of_units(parameters)
     scores -= scores.mean(axis=0)
-    values, vectors = linalg.eigh(likelihood.hessian(parameters))
+    values, vectors = linalg.eigh((likelihood.thinned() or likelihood).hessian(parameters))
     bent = values > _STRAIGHT * max(values[-1], 0)
     if not bent.any():
         return float(n_units)
@@ -224,7 +224,7 @@ class StructuredScaler(Scaler):
     def _find(self, kept: PixelSample, configuration: _Configuration) -> Fitted:
         k = kept.n_classes
         pixels = kept.pixels(configuration.inputs, centred=True)
-        found = best_temperature(Likelihood(pixels, 1, 0))
+        found = best_temperature(pixels)
         if isinstance(configuration.n_eff, str):
             n_eff = effective_number(pixels, found.inverse)
         else:
@@ -319,7 +319,7 @@ def _affine(
     weights, matrix = ridge.weights(k), factor * eye
     if kind == "vector":
         weights, matrix = np.repeat([ridge.diagonal, ridge.intercept], k), np.full(k, factor)
-    likelihood = Likelihood(pixels, matrix.size, k)
+    likelihood = Likelihood(pixels, matrix.size)
     identity = np.append(matrix, np.zeros(k))
     parameters = minimise(likelihood, identity, Penalty(weights, identity))
     weight, bias = np.split(parameters, [matrix.size])

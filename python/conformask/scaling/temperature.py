@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from conformask.scaling._likelihood import Likelihood
 from conformask.scaling._pixels import PixelSample
 from conformask.scaling._scaler import PARAMETERS, Configuration, Fitted, Scaler
 from conformask.scaling._temperature import best_temperature
@@ -47,7 +45,8 @@ class TemperatureScaler(Scaler):
     temperature_ : float
         T, between 0.001 and 1000.
     standard_error_ : float
-        Of T, from how much images (groups) differ: the sandwich of the Hessian and the squared gradients of each.
+        Of T, from how much images (groups) differ: the sandwich of the Hessian and the squared gradients of each, times
+        n / (n - 1). Infinite if n is 1. Of few images it is too small.
     unbounded_ : bool
         Whether the likelihood still rises at the end of that range: all pixels are right, or the wrong ones surest.
     nll_ : float
@@ -69,7 +68,8 @@ class TemperatureScaler(Scaler):
     Notes
     -----
     With :math:`s = 1/T` the mean loss :math:`f(s) = \sum_p w_p [\log \sum_k e^{s z_{pk}} - s z_{p y_p}]` is convex, and
-    :math:`f'(s) = \sum_p w_p (E_{p(s)}[z_p] - z_{p y_p})` is zero at its minimum, which a bracketing root finder finds.
+    :math:`f'(s) = \sum_p w_p (E_{p(s)}[z_p] - z_{p y_p})` is zero at its minimum, which Newton's
+    method finds in s, or a bracketing root finder where that fails.
 
     A scaler makes probabilities better; it promises nothing of a new image.
 
@@ -116,14 +116,9 @@ class TemperatureScaler(Scaler):
         self.progress = progress
 
     def _find(self, kept: PixelSample, configuration: Configuration) -> Fitted:
-        likelihood = Likelihood(kept.pixels(configuration.inputs, centred=False), 1, 0)
-        found = best_temperature(likelihood)
-        inverse, unbounded = np.array([found.inverse]), found.unbounded
-        bend = float(likelihood.hessian_product(inverse, np.ones(1))[0])
-        scatter = float((likelihood.gradients_of_units(inverse) ** 2).sum())
-        error = math.sqrt(scatter) / bend / inverse[0] ** 2 if bend > 0 and not unbounded else math.inf
+        found = best_temperature(kept.pixels(configuration.inputs, centred=False))
         return Fitted(
-            weight=inverse,
+            weight=np.array([found.inverse]),
             bias=_NO_BIAS,
             nll=found.loss,
             nll_before=found.before,
@@ -131,7 +126,11 @@ class TemperatureScaler(Scaler):
             n_skipped=kept.n_skipped,
             n_classes=kept.n_classes,
             configuration=configuration,
-            more={"temperature": 1 / found.inverse, "standard_error": error, "unbounded": unbounded},
+            more={
+                "temperature": 1 / found.inverse,
+                "standard_error": found.standard_error,
+                "unbounded": found.unbounded,
+            },
         )
 
     @property

@@ -133,7 +133,7 @@ class VectorScaler(Scaler):
         identity = np.repeat([1.0, 0.0], k)
         ridge = configuration.ridge / len(pixels.ends)
         return fitted(
-            kept, Likelihood(pixels, k, k), identity, Penalty(np.full(2 * k, ridge), identity), configuration
+            kept, Likelihood(pixels, k), identity, Penalty(np.full(2 * k, ridge), identity), configuration
         )
 
     @property

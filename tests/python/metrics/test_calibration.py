@@ -249,7 +249,9 @@ def test_adaptive_bins_hold_as_many_pixels() -> None:
 
 
 def test_the_jackknife_is_that_of_the_textbook() -> None:
-    counts = _core.calibration_counts(X, Y, "probabilities", VOID, 5, None, None, None, False, 0)[0].sum(axis=1)
+    counts = _core.calibration_counts(X, Y, "probabilities", VOID, 5, None, None, None, False, 0)[0].sum(
+        axis=1
+    )
     own = counts[:3]
     others = np.array([squared_error(bins_of(np.delete(own, i, axis=0).sum(axis=0))) for i in range(3)])
     whole = float(squared_error(bins_of(own.sum(axis=0))))

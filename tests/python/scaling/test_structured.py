@@ -277,9 +277,11 @@ def test_hessians_are_those_of_differences() -> None:
     assert found.shape == (4, 2 * K, 2 * K)
     for j, step in enumerate(np.eye(2 * K)):
         product = _core.log_loss_hessian_products(*given, w, b, *np.split(step, 2))
-        assert found[:, j] == pytest.approx(product[:, 1:], rel=1e-10, abs=1e-10)
-    with pytest.raises(ValueError, match="K weights and K biases"):
+        assert found[:, j] == pytest.approx(product, rel=1e-10, abs=1e-10)
+    with pytest.raises(ValueError, match="K biases"):
         _core.log_loss_hessians(*given, w, b[:0])
+    with pytest.raises(ValueError, match="K weights and K biases"):
+        _core.log_loss_hessians(*given, np.eye(K).ravel(), b)
 
 
 def test_many_pixels_are_fitted_as_few_are() -> None:
