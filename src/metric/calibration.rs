@@ -655,10 +655,7 @@ mod tests {
     }
 
     /// The same counts, pixel by pixel.
-    fn check_large<E: Element>((scores, labels): (Array4<E>, Array3<u8>), settings: &Settings)
-    where
-        E: Into<f64> + Copy,
-    {
+    fn check_large<E: Element + Into<f64>>((scores, labels): (Array4<E>, Array3<u8>), settings: &Settings) {
         let (n, k, h, w) = scores.dim();
         assert!(h * w > BAND);
         let (images, pooled) = counted(&scores, &labels, settings);
@@ -749,11 +746,10 @@ mod tests {
         // Images one by one add up to all.
         let mut together = Image::clone(&images[0]);
         let mut classes = vec![Sums::default(); pooled.classes.len()];
-        for i in 0..images.len() {
-            let at = Axis(0);
-            let one = scores.select(at, &[i]);
-            let (alone, pooled_alone) = counted(&one, &labels.select(at, &[i]), &settings);
-            assert!(alone[0].bins == images[i].bins && alone[0].sums == images[i].sums);
+        for (i, image) in images.iter().enumerate() {
+            let one = scores.select(Axis(0), &[i]);
+            let (alone, pooled_alone) = counted(&one, &labels.select(Axis(0), &[i]), &settings);
+            assert!(alone[0].bins == image.bins && alone[0].sums == image.sums);
             classes.iter_mut().zip(pooled_alone.classes).for_each(|(l, r)| l.add(r));
             if i > 0 {
                 together.add(alone[0].clone());
