@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from conformask._documents import reading
+from conformask._tensors import is_coarse
 from conformask._text import plural, shown
 from conformask._warnings import warn_caller
 from conformask.exceptions import SharedImagesWarning
@@ -27,6 +28,7 @@ __all__ = [
     "kind_of",
     "load_transformer",
     "name_of",
+    "refuse_coarse",
     "transform_from_json",
     "transform_of",
     "transform_to_json",
@@ -167,6 +169,15 @@ def checked_inputs(inputs: str, transform: ScoreTransform | None) -> Inputs:
             f"inputs={transform.inputs!r}"
         )
     return transform
+
+
+def refuse_coarse(maps: Any, inputs: str) -> None:
+    """Refuses probabilities in bfloat16 where they shall be scaled: they hardly sum to 1."""
+    if inputs == "probabilities" and is_coarse(maps):
+        raise TypeError(
+            "X holds probabilities in bfloat16, whose sums are off by up to a hundredth: pass logits, with "
+            "inputs='logits', or probabilities of a softmax in float32, softmax(logits.float())"
+        )
 
 
 def warn_of_shared(n_shared: int, n_images: int) -> None:

@@ -301,11 +301,11 @@ def scored(conformity_score: ConformityScore, X: Any, inputs: Inputs, first_imag
     function = function_of(conformity_score)
     if function is None:
         if not isinstance(inputs, str):
-            return Scored(maps, kernel, inputs.kernel(maps, first_image))
+            return Scored(maps, kernel, inputs.kernel(X, first_image))
         is_rounded = inputs == "probabilities" and is_coarse(X)  # which the array does not know any more
         return Scored(maps, kernel, "bfloat16 probabilities" if is_rounded else inputs)
     if not isinstance(inputs, str):
-        maps = inputs.probabilities(maps, first_image)
+        maps = inputs.probabilities(X, first_image)
     criticals = _criticals(function, maps)
     if first_image == 0 and maps.ndim in (4, 5) and len(maps) > 1:
         _check_alone(function, maps, criticals)

@@ -276,3 +276,157 @@ fn differ(lows: &[u16], highs: &[u16], valid: &[bool], marks: &mut [u8]) {
         *mark = if valid & (high > low.saturating_add(1)) { BOUNDARY } else { INTERIOR };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ndarray::{Array4, Array5, s};
+    use rayon::ThreadPoolBuilder;
+
+    use super::*;
+    use crate::error::Error;
+    use crate::maps::Inputs;
+    use crate::num::philox::{Philox, below};
+
+    const IGNORED: u8 = 255;
+    const N_CLASSES: usize = 4;
+
+    /// Labels `(n, D, H, W)` of blocks, so that there are pixels away from all others; some are void.
+    fn labels(shape: [usize; 4], side: usize, seed: u128) -> Array4<u8> {
+        let random = Philox::new(seed);
+        Array4::from_shape_fn(shape, |(i, z, r, c)| {
+            let block = [i, z / side, r / side, c / side].into_iter().fold(0, |sum, x| 1000 * sum + x as u64);
+            let pixel = [i, z, r, c].into_iter().fold(1, |sum, x| 1000 * sum + x as u64);
+            let is_void = below(random.block(pixel)[1], 8) == 0;
+            if is_void { IGNORED } else { below(random.block(block)[0], N_CLASSES as u64) as u8 }
+        })
+    }
+
+    fn marks(
+        labels: &Array4<u8>,
+        radius: usize,
+        objects: Option<&[bool]>,
+        cancel: &Cancel,
+    ) -> Result<Vec<u8>> {
+        let (n, d, h, w) = labels.dim();
+        let scores = Array5::<f32>::zeros((n, N_CLASSES, d, h, w)); // only their shape matters
+        let maps = ScoreMaps::new(scores.view().into_dyn(), Inputs::Probabilities, 0)?;
+        let labels = LabelMaps::new(labels.view().into_dyn(), Some(IGNORED.into()), maps.label_space())?;
+        mark(&maps, &labels, radius, objects, cancel)
+    }
+
+    /// The pixels `at - radius ..= at + radius` that there are.
+    fn near(at: usize, radius: usize, len: usize) -> Range<usize> {
+        at.saturating_sub(radius)..len.min(at + radius + 1)
+    }
+
+    /// The same, by looking at all pixels around each.
+    fn twin(labels: &Array4<u8>, radius: usize, objects: Option<&[bool]>) -> Vec<u8> {
+        let mut all = Vec::new();
+        for image in labels.outer_iter() {
+            let (d, h, w) = image.dim();
+            for ((z, r, c), &own) in image.indexed_iter() {
+                let is_other = |&label: &u8| own != IGNORED && label != IGNORED && label != own;
+                let around = image.slice(s![near(z, radius, d), near(r, radius, h), near(c, radius, w)]);
+                let is_inside = |object: usize| {
+                    let mine = image.indexed_iter().filter(|&(_, &label)| usize::from(label) == object);
+                    let places: Vec<_> = mine.map(|((z, r, c), _)| [z, r, c]).collect();
+                    !places.is_empty()
+                        && [z, r, c].into_iter().enumerate().all(|(axis, at)| {
+                            let along = || places.iter().map(|place| place[axis]);
+                            (along().min() <= Some(at)) && (Some(at) <= along().max())
+                        })
+                };
+                let is_outside = |objects: &[bool]| !(0..N_CLASSES).any(|k| objects[k] && is_inside(k));
+                all.push(if around.iter().any(is_other) {
+                    BOUNDARY
+                } else if objects.is_some_and(is_outside) {
+                    OUTSIDE
+                } else {
+                    INTERIOR
+                });
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn pixels_are_marked_as_their_neighbours_say() {
+        let shapes = [
+            ([3, 1, 7, 10], 3),
+            ([2, 1, 11, 4], 4),
+            ([2, 5, 6, 7], 3),
+            ([2, 1, 1, 13], 4),
+            ([2, 1, 13, 1], 4),
+            ([1, 9, 1, 1], 2),
+            ([2, 1, 1, 1], 1),
+        ];
+        for (seed, (shape, side)) in (0..).zip(shapes) {
+            let labels = labels(shape, side, seed);
+            for radius in [0, 1, 2, 3, 5, 1_000_000] {
+                let found = marks(&labels, radius, None, &Cancel::default()).unwrap();
+                assert_eq!(found, twin(&labels, radius, None), "{shape:?}, radius {radius}");
+                assert!(radius > 0 || found.iter().all(|&mark| mark == INTERIOR));
+            }
+        }
+    }
+
+    #[test]
+    fn pixels_lie_in_the_boxes_of_objects_or_outside() {
+        for (seed, shape) in (0..).zip([[3, 1, 9, 14], [3, 4, 5, 6], [40, 1, 3, 5]]) {
+            let mut labels = labels(shape, 1, seed);
+            let random = Philox::new(99);
+            // Objects of few pixels, and images without.
+            let keep = |label: u8, j: u64| if below(random.block(j)[2], 9) == 0 { label } else { 0 };
+            labels.iter_mut().zip(0..).filter(|(label, _)| **label != IGNORED).for_each(|(label, j)| {
+                *label = keep(*label, j);
+            });
+            for objects in [[false, true, false, true], [false, false, true, false], [true; 4], [false; 4]] {
+                for radius in [0, 1, 4] {
+                    let found = marks(&labels, radius, Some(&objects), &Cancel::default()).unwrap();
+                    assert_eq!(
+                        found,
+                        twin(&labels, radius, Some(&objects)),
+                        "{shape:?}, {objects:?}, {radius}"
+                    );
+                    assert!(!objects.iter().all(|&is| !is) || !found.contains(&INTERIOR));
+                }
+            }
+        }
+    }
+
+    /// Wider than what is widened at once, along each axis, and longer than what is read at once.
+    #[test]
+    fn large_images_are_marked_slab_by_slab() {
+        let shapes = [[1, 1, 600, 150], [1, 1, 150, 600], [1, 3, 110, 121]];
+        assert!(shapes.iter().all(|[_, d, h, w]| d * h * w > RUN.max(SLAB)));
+        for (seed, shape) in (0..).zip(shapes) {
+            let labels = labels(shape, 9, seed);
+            for radius in [1, 2] {
+                let cancel = Cancel::default();
+                let found = marks(&labels, radius, None, &cancel).unwrap();
+                assert!(found == twin(&labels, radius, None), "{shape:?}, radius {radius}");
+                let pool = ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+                assert!(found == pool.install(|| marks(&labels, radius, None, &cancel).unwrap()));
+            }
+        }
+    }
+
+    #[test]
+    fn classes_up_to_the_last_are_told_from_void() {
+        let classes = ndarray::array![[0_u16, 0, 65_534, 65_534, 65_535]];
+        let scores = ndarray::Array4::<f32>::zeros((1, 65_535, 1, 5));
+        let maps = ScoreMaps::new(scores.view().into_dyn(), Inputs::Probabilities, 0).unwrap();
+        let view = classes.view().insert_axis(ndarray::Axis(0));
+        let labels = LabelMaps::new(view.into_dyn(), Some(65_535), maps.label_space()).unwrap();
+        let found = mark(&maps, &labels, 1, None, &Cancel::default()).unwrap();
+        assert_eq!(found, [INTERIOR, BOUNDARY, BOUNDARY, INTERIOR, INTERIOR]);
+    }
+
+    #[test]
+    fn work_that_is_cancelled_stops() {
+        let cancel = Cancel::default();
+        cancel.set();
+        let found = marks(&labels([1, 1, 5, 5], 2, 0), 2, None, &cancel);
+        assert!(matches!(found, Err(Error::Interrupted)));
+    }
+}

@@ -550,3 +550,263 @@ fn add_beyond<R: Real>(p: R, j: usize, limits: &Limits<R>, pairs: &mut [Pair], m
     pairs[bin(p, limits.width) as usize][j % 2].add(1, own);
     *moved = (moved.0 + 1, moved.1.wrapping_add(own));
 }
+
+#[cfg(test)]
+mod tests {
+    use half::f16;
+    use ndarray::{Array3, Array4, Axis};
+    use rayon::ThreadPoolBuilder;
+
+    use super::super::bins::UNIT;
+    use super::*;
+    use crate::maps::{BAND, Inputs};
+    use crate::num::philox::{Philox, below, unit};
+    use crate::num::real::Element;
+
+    const IGNORED: u8 = 255;
+
+    fn counted<E: Element>(
+        scores: &Array4<E>,
+        labels: &Array3<u8>,
+        settings: &Settings,
+    ) -> (Vec<Image>, Pooled) {
+        let maps = ScoreMaps::new(scores.view().into_dyn(), Inputs::Probabilities, 0).unwrap();
+        let labels =
+            LabelMaps::new(labels.view().into_dyn(), Some(IGNORED.into()), maps.label_space()).unwrap();
+        count(&maps, &labels, settings, &Cancel::default()).unwrap()
+    }
+
+    fn all_of(n_bins: usize, threshold: f64) -> Settings {
+        Settings { n_bins, radius: Some(1), objects: None, threshold: Some(threshold), scores: true }
+    }
+
+    fn sums(n: u64, right: u64, sum: f64) -> Sums {
+        Sums { n, right, sum: (sum / UNIT) as u128 }
+    }
+
+    /// Numbers that all floats hold exactly, in the order of pixels.
+    fn small<E: Element>(of: impl Fn(f64) -> E) -> (Vec<Image>, Pooled) {
+        let pixels = [
+            (0, [0.5, 0.25, 0.25]),    // right
+            (0, [0.125, 0.75, 0.125]), // wrong, at the boundary
+            (0, [1.0, 0.0, 0.0]),      // right, at the boundary
+            (0, [0.25, 0.25, 0.5]),    // wrong
+            (IGNORED, [f64::NAN; 3]),
+            (1, [0.0, 0.5, 0.5]), // right, for the first of equals is predicted, and at the boundary
+        ];
+        let scores = Array4::from_shape_fn((1, 3, 2, 3), |(_, k, r, c)| of(pixels[3 * r + c].1[k]));
+        let labels = Array3::from_shape_fn((1, 2, 3), |(_, r, c)| pixels[3 * r + c].0);
+        counted(&scores, &labels, &all_of(4, 0.1))
+    }
+
+    fn check_small((images, pooled): (Vec<Image>, Pooled)) {
+        let [image] = &images[..] else { panic!("one image") };
+        let none = Sums::default();
+        let away = [none, sums(2, 1, 1.0), none, none];
+        let near = [none, sums(1, 1, 0.5), sums(1, 0, 0.75), sums(1, 1, 1.0)];
+        assert_eq!(image.bins, [away, near, [none; 4]].concat());
+        let [log_loss, brier, right] = image.sums.map(|sum| sum as f64 * UNIT);
+        assert!((log_loss - 7.0 * std::f64::consts::LN_2).abs() < 1e-12, "{log_loss}");
+        assert_eq!((brier, right), (3.09375, 2.0));
+        assert_eq!(image.totals, [4, 1, 0]);
+        assert_eq!(image.predicted, [2, 2, 1]);
+        assert_eq!(image.hits, [2, 1, 0]);
+        assert_eq!(pooled.confusion, [2, 1, 1, 0, 1, 0, 0, 0, 0]);
+        let first = [sums(2, 2, 0.375), sums(1, 1, 0.5), none, sums(1, 1, 1.0)];
+        let second = [sums(2, 0, 0.5), sums(1, 1, 0.5), sums(1, 0, 0.75), none];
+        let third = [sums(2, 0, 0.375), sums(2, 0, 1.0), none, none];
+        assert_eq!(pooled.classes, [first, second, third].concat());
+        let mut ranks = vec![none; N_RANKS];
+        for (confidence, expected) in
+            [(0.5, sums(3, 2, 1.5)), (0.75, sums(1, 0, 0.75)), (1.0, sums(1, 1, 1.0))]
+        {
+            ranks[rank(confidence) as usize] = expected;
+        }
+        assert_eq!(pooled.ranks, ranks);
+    }
+
+    #[test]
+    fn counts_by_hand() {
+        check_small(small(f16::from_f64));
+        check_small(small(|p| p as f32));
+        check_small(small(|p| p));
+    }
+
+    /// Some images of more than a band, one of them void.
+    fn large<E: Element>(of: impl Fn(f64) -> E) -> (Array4<E>, Array3<u8>) {
+        let (random, k, h, w) = (Philox::new(5), 5, 181, 190);
+        let number = |i, r, c, lane: usize| random.block(((i * h + r) * w + c) as u64)[lane];
+        let labels = Array3::from_shape_fn((4, h, w), |(i, r, c)| match below(number(i, r, c, 0), 9) {
+            0 => IGNORED,
+            _ if i == 2 => IGNORED,
+            _ => below(random.block((i + 10 * (r / 6) + 10_000 * (c / 6)) as u64)[3], k as u64) as u8,
+        });
+        let mut scores = Array4::from_elem((4, k, h, w), of(0.0));
+        for (i, r, c) in ndarray::indices((4, h, w)) {
+            // Products, so that small probabilities are common; more of the label, where there is one.
+            let odds = |class: usize| {
+                let own = unit(number(i, r, c, 1 + class % 2).rotate_left(11 * class as u32));
+                own * own * own + if usize::from(labels[[i, r, c]]) == class { 0.3 } else { 1e-5 }
+            };
+            let total: f64 = (0..k).map(odds).sum();
+            (0..k).for_each(|class| scores[[i, class, r, c]] = of(odds(class) / total));
+        }
+        (scores, labels)
+    }
+
+    /// The same counts, pixel by pixel.
+    fn check_large<E: Element + Into<f64>>((scores, labels): (Array4<E>, Array3<u8>), settings: &Settings) {
+        let (n, k, h, w) = scores.dim();
+        assert!(h * w > BAND);
+        let (images, pooled) = counted(&scores, &labels, settings);
+        let n_bins = settings.n_bins;
+        let mut ranks = vec![Sums::default(); N_RANKS];
+        let mut classes = vec![Sums::default(); k * n_bins];
+        let mut confusion = vec![0; k * k];
+        // The product is that of float32 for all but float64.
+        let bin_of =
+            |p: f64| if size_of::<E>() == 8 { bin(p, n_bins as f64) } else { bin(p as f32, n_bins as f32) };
+        let one = |p: f64, is_right: bool| Sums { n: 1, right: is_right.into(), sum: fixed(p).into() };
+        for i in 0..n {
+            let mut bins = vec![Sums::default(); KINDS * n_bins];
+            let (mut losses, mut counts) = ([0.0; 3], vec![[0; 3]; k]);
+            for (r, c) in ndarray::indices((h, w)) {
+                let label = usize::from(labels[[i, r, c]]);
+                if label == usize::from(IGNORED) {
+                    continue;
+                }
+                let p: Vec<f64> = (0..k).map(|class| scores[[i, class, r, c]].into()).collect();
+                let best = (1..k).fold(0, |best, class| if p[class] > p[best] { class } else { best });
+                let around = labels.slice(ndarray::s![
+                    i,
+                    r.saturating_sub(1)..h.min(r + 2),
+                    c.saturating_sub(1)..w.min(c + 2)
+                ]);
+                let is_near = around.iter().any(|&other| other != IGNORED && usize::from(other) != label);
+                let kind = usize::from(if is_near { boundary::BOUNDARY } else { boundary::INTERIOR });
+                let seen = one(p[best], best == label);
+                bins[kind * n_bins + bin_of(p[best]) as usize].add(seen);
+                ranks[rank(p[best]) as usize].add(seen);
+                confusion[label * k + best] += 1;
+                counts[label][0] += 1;
+                counts[best][1] += 1;
+                counts[label][2] += u64::from(best == label);
+                losses[0] -= p[label].clamp(LEAST, 1.0).ln();
+                losses[1] +=
+                    (0..k).map(|class| (p[class] - f64::from(u8::from(class == label))).powi(2)).sum::<f64>();
+                losses[2] += if best == label { p[best] } else { 0.0 };
+                for class in (0..k).filter(|&class| p[class] >= settings.threshold.unwrap()) {
+                    classes[class * n_bins + bin_of(p[class]) as usize].add(one(p[class], class == label));
+                }
+            }
+            let image = &images[i];
+            assert!(image.bins == bins, "image {i}");
+            for (&found, expected) in image.sums.iter().zip(losses) {
+                let found = found as f64 * UNIT;
+                assert!((found - expected).abs() < 1e-7, "image {i}: {found}, {expected}");
+            }
+            let of_classes = |which: usize| counts.iter().map(|count| count[which]).collect::<Vec<u64>>();
+            assert_eq!(image.totals, of_classes(0), "image {i}");
+            assert_eq!(image.predicted, of_classes(1), "image {i}");
+            assert_eq!(image.hits, of_classes(2), "image {i}");
+        }
+        assert!(pooled.ranks == ranks);
+        assert_eq!(pooled.confusion, confusion);
+        assert_eq!(pooled.classes, classes);
+        let is_spread = |cells: &[Sums]| cells.iter().filter(|cell| cell.n > 0).count();
+        assert!(is_spread(&ranks) > 500 && is_spread(&classes) > 3 * n_bins);
+        assert!(images[2].bins.iter().all(|cell| *cell == Sums::default()));
+    }
+
+    #[test]
+    fn counts_are_those_of_a_walk_over_the_pixels() {
+        check_large(large(f16::from_f64), &all_of(15, 0.001));
+        check_large(large(|p| p as f32), &all_of(10, 0.0));
+        check_large(large(|p| p), &all_of(7, 0.3));
+    }
+
+    #[test]
+    fn threads_and_layouts_count_the_same() {
+        let (scores, labels) = large(|p| p as f32);
+        let settings = all_of(15, 0.001);
+        let (images, pooled) = counted(&scores, &labels, &settings);
+        let mut last = scores.view().permuted_axes([0, 2, 3, 1]).as_standard_layout().into_owned();
+        last.swap_axes(2, 3);
+        last.swap_axes(1, 2);
+        assert_eq!(last, scores);
+        for (scores, n_threads) in [(&scores, 1), (&scores, 3), (&last, 2)] {
+            let pool = ThreadPoolBuilder::new().num_threads(n_threads).build().unwrap();
+            let (again, pooled_again) = pool.install(|| counted(scores, &labels, &settings));
+            for (one, other) in images.iter().zip(&again) {
+                assert!(one.bins == other.bins && one.sums == other.sums && one.hits == other.hits);
+            }
+            assert!(pooled.ranks == pooled_again.ranks && pooled.classes == pooled_again.classes);
+            assert_eq!(pooled.confusion, pooled_again.confusion);
+        }
+        // Images one by one add up to all.
+        let mut together = Image::clone(&images[0]);
+        let mut classes = vec![Sums::default(); pooled.classes.len()];
+        for (i, image) in images.iter().enumerate() {
+            let one = scores.select(Axis(0), &[i]);
+            let (alone, pooled_alone) = counted(&one, &labels.select(Axis(0), &[i]), &settings);
+            assert!(alone[0].bins == image.bins && alone[0].sums == image.sums);
+            classes.iter_mut().zip(pooled_alone.classes).for_each(|(l, r)| l.add(r));
+            if i > 0 {
+                together.add(alone[0].clone());
+            }
+        }
+        assert!(classes == pooled.classes);
+        let of_ranks = pooled.ranks.iter().fold(Sums::default(), |mut sum, &cell| {
+            sum.add(cell);
+            sum
+        });
+        let of_bins = together.bins.iter().fold(Sums::default(), |mut sum, &cell| {
+            sum.add(cell);
+            sum
+        });
+        assert_eq!(of_ranks, of_bins);
+        assert_eq!(of_bins.n, pooled.confusion.iter().sum::<u64>());
+        assert_eq!(of_bins.n, together.totals.iter().sum::<u64>());
+        assert_eq!(of_bins.right, together.hits.iter().sum::<u64>());
+    }
+
+    #[test]
+    fn what_is_not_asked_for_is_not_counted() {
+        let (scores, labels) = large(|p| p);
+        let settings = Settings { radius: None, threshold: None, scores: false, ..all_of(15, 0.0) };
+        let (images, pooled) = counted(&scores, &labels, &settings);
+        let (expected, all) = counted(&scores, &labels, &all_of(15, 0.0));
+        for (image, expected) in images.iter().zip(&expected) {
+            let (away, others) = image.bins.split_at(15);
+            assert!(others.iter().all(|cell| *cell == Sums::default()));
+            for (b, cell) in away.iter().enumerate() {
+                let mut both = expected.bins[b];
+                both.add(expected.bins[15 + b]);
+                assert_eq!(*cell, both);
+            }
+            assert_eq!(image.sums, [0, 0, expected.sums[2]]);
+            assert_eq!(image.predicted, expected.predicted);
+        }
+        assert_eq!(pooled.confusion, all.confusion);
+        assert!(pooled.classes.is_empty());
+        assert!(pooled.ranks.iter().all(|cell| *cell == Sums::default()));
+    }
+
+    /// Of some times as many pixels as a cell may hold, on one thread: their sum would not fit.
+    #[test]
+    fn cells_are_drained_before_they_are_full() {
+        let side = 3 * Cell::MOST.isqrt();
+        let scores = Array4::from_shape_fn((1, 2, side, side), |(_, k, ..)| [0.75_f32, 0.25][k]);
+        let labels = Array3::from_shape_fn((1, side, side), |(_, r, c)| u8::from((r + c) % 4 == 0));
+        let settings = Settings { radius: None, ..all_of(3, 0.5) };
+        let pool = ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        let (images, pooled) = pool.install(|| counted(&scores, &labels, &settings));
+        let n = (side * side) as u64;
+        let right = labels.iter().filter(|&&label| label == 0).count() as u64;
+        assert!(n as f64 / 2.0 * 0.75 / UNIT > 2_f64.powi(64)); // in each of two cells
+        let expected = sums(n, right, 0.75 * n as f64);
+        assert_eq!(images[0].bins[2], expected);
+        assert_eq!(pooled.classes[2], expected);
+        assert_eq!(pooled.ranks[rank(0.75) as usize], expected);
+    }
+}

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from sklearn.base import clone
 
 import conformask as cm
 from conformask.integrations.torch import ConformalModule
@@ -157,6 +159,140 @@ def test_labels_of_parts_of_bytes_are_refused(name: str) -> None:
     for maps in (X, X.bfloat16()):
         with pytest.raises(TypeError, match=f"^y is a tensor of {name}.*integers of 8 to 64 bits"):
             cm.profile(maps, labels)
+
+
+# Measures of calibration, and scalers
+
+LOGITS = 3 * torch.randn(6, 4, 20, 22, generator=torch.Generator().manual_seed(0))
+TRUTH = (LOGITS / 3 + torch.randn(LOGITS.shape, generator=torch.Generator().manual_seed(1))).argmax(1)
+TRUTH[torch.rand(TRUTH.shape, generator=torch.Generator().manual_seed(2)) < 0.1] = 255
+
+KINDS: dict[str, Any] = {
+    "float16": lambda maps: maps.half(),
+    "bfloat16": lambda maps: maps.bfloat16(),
+    "float32": lambda maps: maps,
+    "float64": lambda maps: maps.double(),
+    "channels last": lambda maps: maps.contiguous(memory_format=torch.channels_last),
+    "every other": lambda maps: maps.repeat_interleave(2, dim=-1)[..., ::2],
+    "with a gradient": lambda maps: maps.clone().requires_grad_(),
+    "with a graph": lambda maps: maps.clone().requires_grad_() * 1,
+    "negated view": lambda maps: torch._neg_view(-maps),
+}
+SCALERS = [
+    cm.TemperatureScaler(),
+    cm.VectorScaler(),
+    cm.DirichletScaler(),
+    cm.MetaCal(),
+    cm.LocalTemperatureScaler(),
+    cm.SelectiveScaler(),
+    cm.StructuredScaler(),
+]
+
+
+def in_numpy(maps: torch.Tensor) -> NDArray[Any]:
+    """The same numbers: bfloat16 as float32."""
+    maps = maps.detach()
+    return (maps.float() if maps.dtype == torch.bfloat16 else maps).resolve_neg().numpy().copy()
+
+
+@pytest.mark.parametrize("labels", [torch.uint8, torch.int16, torch.int64], ids=str)
+@pytest.mark.parametrize("kind", KINDS)
+def test_calibration_of_tensors_is_that_of_arrays(kind: str, labels: torch.dtype) -> None:
+    maps, y = KINDS[kind](LOGITS), TRUTH.to(labels)
+    x, truth = in_numpy(maps), TRUTH.numpy()
+    expected = cm.metrics.calibration_report(truth, x, inputs="logits").to_dict()
+    assert expected["ece"] > 0.05
+    report = cm.metrics.calibration_report
+    assert report(y, maps, inputs="logits").to_dict() == expected
+    assert report(list(y), list(maps), inputs="logits").to_dict() == expected
+    assert report(None, zip(maps, y, strict=True), inputs="logits").to_dict() == expected
+    assert report(truth, maps, inputs="logits").to_dict() == expected
+    accumulator = cm.metrics.CalibrationAccumulator(inputs="logits").update(y[:2], maps[:2])
+    assert accumulator.update(y[2:], maps[2:]).report().to_dict() == expected
+    curve = cm.metrics.reliability_curve(y, maps, inputs="logits")
+    assert curve.n_pixels.tolist() == expected["curve"]["n_pixels"]
+    volumes = maps[:, :, None]
+    flat = {"inputs": "logits", "boundary_width": None}
+    assert report(y[:, None], volumes, **flat).to_dict() == report(truth, x, **flat).to_dict()
+
+
+@pytest.mark.parametrize("inputs", ["logits", "probabilities"])
+@pytest.mark.parametrize("scaler", SCALERS, ids=lambda scaler: type(scaler).__name__)
+def test_scalers_of_tensors_are_those_of_arrays(scaler: Any, inputs: str) -> None:
+    given = LOGITS if inputs == "logits" else LOGITS.softmax(dim=1)
+    fitted: dict[str, Any] = {}
+    for kind in ("float16", "bfloat16", "channels last", "with a graph", "negated view"):
+        maps = KINDS[kind](given)
+        if inputs == "probabilities" and maps.dtype == torch.bfloat16:
+            continue
+        x = in_numpy(maps)
+        key = "bfloat16" if maps.dtype == torch.bfloat16 else x.dtype.name
+        if key not in fitted:
+            fitted[key] = clone(scaler).set_params(inputs=inputs).fit(x, TRUTH.numpy())
+        expected = fitted[key]
+        found = clone(scaler).set_params(inputs=inputs).fit(maps, TRUTH)
+        assert found.nll_ == expected.nll_
+        probabilities = found.transform(maps)
+        assert type(probabilities) is np.ndarray
+        np.testing.assert_array_equal(probabilities, expected.transform(x), strict=True)
+        np.testing.assert_array_equal(found.transform(list(maps))[5], probabilities[5], strict=True)
+        of_tensors = cm.metrics.calibration_report(TRUTH, maps, inputs=inputs, transform=found)
+        of_arrays = cm.metrics.calibration_report(TRUTH.numpy(), x, inputs=inputs, transform=found)
+        assert of_tensors.to_dict() == of_arrays.to_dict()
+
+
+def test_probabilities_in_bfloat16_are_measured_but_not_scaled() -> None:
+    """They sum to 1 within a hundredth: enough for bins, not for logarithms."""
+    exact = LOGITS.softmax(dim=1)
+    maps = exact.bfloat16()
+    assert (maps.float().sum(dim=1) - 1).abs().max() > 0.002
+    report = cm.metrics.calibration_report(TRUTH, maps)
+    near = cm.metrics.calibration_report(TRUTH, exact)
+    assert report.ece == pytest.approx(near.ece, abs=0.01)
+    assert report.nll == pytest.approx(near.nll, abs=0.01)
+    scaler = cm.TemperatureScaler(inputs="probabilities").fit(exact[:2], TRUTH[:2])
+    calibrator = cm.ConformalRiskCalibrator(alpha=0.4, transform=scaler)
+    fitted = clone(calibrator).fit(exact[2:], TRUTH[2:])
+    for call in (
+        lambda: scaler.transform(maps),
+        lambda: scaler.transform(list(maps)),
+        lambda: clone(scaler).fit(maps, TRUTH),
+        lambda: clone(scaler).fit(list(maps), list(TRUTH)),
+        lambda: cm.EnsembleAverager(inputs="probabilities").transform([exact, maps]),
+        lambda: calibrator.fit(maps, TRUTH),
+        lambda: fitted.predict(maps),
+        lambda: fitted.evaluate(maps, TRUTH),
+        lambda: cm.metrics.calibration_report(TRUTH, maps, transform=scaler),
+    ):
+        with pytest.raises(TypeError, match=r"^X holds probabilities in bfloat16, .*: pass logits, "):
+            call()
+
+
+@pytest.mark.filterwarnings("ignore:.*quantiz:Warning")
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+def test_measures_and_scalers_refuse_what_others_refuse() -> None:
+    for maps, says in (
+        (torch.empty(LOGITS.shape, dtype=torch.float8_e4m3fn), "is a tensor of float8_e4m3fn"),
+        (LOGITS.to_sparse(), "is a sparse tensor"),
+        (torch.nested.nested_tensor(list(LOGITS)), "is a nested tensor"),
+        (torch.quantize_per_tensor(LOGITS, 0.01, 0, torch.quint8), "is a quantized tensor"),
+        ((100 * LOGITS).int(), "must be float16, float32 or float64"),
+    ):
+        for call in (
+            lambda maps=maps: cm.metrics.calibration_report(TRUTH, maps, inputs="logits"),
+            lambda maps=maps: cm.TemperatureScaler().fit(maps, TRUTH),
+            lambda maps=maps: cm.TemperatureScaler().fit(LOGITS, TRUTH).transform(maps),
+        ):
+            with pytest.raises(TypeError, match=f"^X {says}"):
+                call()
+    for call in (
+        lambda: cm.metrics.calibration_report(TRUTH.float(), LOGITS, inputs="logits"),
+        lambda: cm.TemperatureScaler().fit(LOGITS, TRUTH.float()),
+    ):
+        with pytest.raises(
+            TypeError, match=r"^y must hold integer labels, got dtype float32; .*astype\(np.int16\)"
+        ):
+            call()
 
 
 # Pixels

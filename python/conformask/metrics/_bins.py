@@ -22,6 +22,7 @@ __all__ = [
     "adaptive_bins",
     "area_under_roc",
     "bins_of",
+    "brier_parts",
     "debiased_squared_error",
     "expected_error",
     "jackknife",
@@ -112,6 +113,22 @@ def debiased_squared_error(bins: Bins) -> NDArray[np.float64]:
     chance = share_of(accuracy * (1 - accuracy), bins.n - 1)
     terms = np.where(several, bins.n * ((accuracy - bins.confidence) ** 2 - chance), 0.0)
     return share_of(terms.sum(axis=-1), bins.total)
+
+
+class BrierParts(NamedTuple):
+    """Murphy's: reliability less resolution plus uncertainty is the Brier score of the mean confidences of bins."""
+
+    reliability: float
+    resolution: float
+    uncertainty: float
+
+
+def brier_parts(bins: Bins) -> BrierParts:
+    """Parts of the mean over pixels of the squared distance of 1, or 0 of wrong ones, and their bin's confidence."""
+    share = float(share_of(bins.right.sum(), bins.total))
+    spread = np.nan_to_num(bins.n * (bins.accuracy - share) ** 2)
+    resolution = float(share_of(spread.sum(), bins.total))
+    return BrierParts(float(squared_error(bins)), resolution, share * (1 - share))
 
 
 class Jackknife(NamedTuple):

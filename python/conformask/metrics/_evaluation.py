@@ -15,6 +15,7 @@ from conformask.metrics._bins import (
     adaptive_bins,
     area_under_roc,
     bins_of,
+    brier_parts,
     debiased_squared_error,
     expected_error,
     jackknife,
@@ -94,6 +95,7 @@ def report_of(counted: Counted, asked: Asked, class_names: Any) -> CalibrationRe
     right, all_right = float(real(pooled(counted.sums[:, RIGHT]))), float(bins.right.sum())
     total, all_pixels = float(real(pooled(counts.sum(axis=1))[2:])), float(bins.total)
     mce, mce_pixels = largest_error(bins)
+    parts = brier_parts(bins)
     spread = jackknife(units, debiased_squared_error)
     areas = risk_coverage_areas(counted.ranks)
     classes = _classes(counted, names)
@@ -119,6 +121,9 @@ def report_of(counted: Counted, asked: Asked, class_names: Any) -> CalibrationRe
         nll_standard_error=_standard_error(counted, NLL),
         brier=pooled_mean(counted, BRIER),
         brier_standard_error=_standard_error(counted, BRIER),
+        reliability=parts.reliability,
+        resolution=parts.resolution,
+        uncertainty=parts.uncertainty,
         accuracy=float(share_of(all_right, all_pixels)),
         confidence=float(share_of(total, all_pixels)),
         right_confidence=float(share_of(right, all_right)),

@@ -199,6 +199,13 @@ class CalibrationReport(Report):
         :math:`\sum_k (p_k - 1[y = k])^2`.
     nll_standard_error, brier_standard_error : float
         Their standard errors.
+    reliability, resolution, uncertainty : float
+        Murphy's parts of the Brier score of the confidence, the mean over pixels of :math:`(c - a)^2`:
+        :math:`\sum_b \frac{n_b}{n} (\mathrm{conf}_b - \mathrm{acc}_b)^2`, the square of `rms_ce`;
+        :math:`\sum_b \frac{n_b}{n} (\mathrm{acc}_b - \mathrm{acc})^2`, the more the better; and
+        :math:`\mathrm{acc} (1 - \mathrm{acc})`. Reliability less resolution plus uncertainty is that score, were the
+        confidence of each pixel the mean of its bin. It is not quite the score of the confidences as they are: how they
+        scatter within bins is not counted (Stephenson et al.).
     accuracy, confidence : float
         Share of the pixels of all images that are right, and their mean confidence.
     right_confidence, wrong_confidence : float
@@ -247,6 +254,12 @@ class CalibrationReport(Report):
 
     Kumar, Liang, Ma, "Verified Uncertainty Calibration", NeurIPS 2019, arXiv:1909.10155.
 
+    Murphy, "A New Vector Partition of the Probability Score", Journal of Applied Meteorology 1973,
+    doi:10.1175/1520-0450(1973)012<0595:ANVPOT>2.0.CO;2.
+
+    Stephenson, Coelho, Jolliffe, "Two Extra Components in the Brier Score Decomposition", Weather and Forecasting 2008,
+    doi:10.1175/2007WAF2006116.1.
+
     Traub, Bungert, Lüth, et al., "Overcoming Common Flaws in the Evaluation of Selective Classification Systems",
     NeurIPS 2024, arXiv:2407.01032.
 
@@ -282,6 +295,9 @@ class CalibrationReport(Report):
     nll_standard_error: float = field(repr=False)
     brier: float
     brier_standard_error: float = field(repr=False)
+    reliability: float = field(repr=False)
+    resolution: float = field(repr=False)
+    uncertainty: float = field(repr=False)
     accuracy: float
     confidence: float
     right_confidence: float = field(repr=False)
@@ -341,6 +357,11 @@ class CalibrationReport(Report):
             ("squared error, by jackknife", f"{self.jackknife_squared_ece:.3g}"),
             ("negative log-likelihood", _with_error(self.nll, self.nll_standard_error)),
             ("Brier score", _with_error(self.brier, self.brier_standard_error)),
+            (
+                "Brier score of the bins",
+                f"{self.reliability - self.resolution + self.uncertainty:.4f} = reliability {self.reliability:.4f} "
+                f"- resolution {self.resolution:.4f} + uncertainty {self.uncertainty:.4f}",
+            ),
             ("accuracy", f"{self.accuracy:.4f}"),
             ("mean confidence", f"{self.confidence:.4f}"),
             ("of right pixels", f"{self.right_confidence:.4f}"),

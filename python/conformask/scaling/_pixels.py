@@ -13,6 +13,7 @@ import numpy as np
 from conformask import _core
 from conformask._arrays import label_array, score_array, warn_of_shares
 from conformask._images import SCORES, Volumes, not_empty, walk
+from conformask._transforms import refuse_coarse
 from conformask._units import check_groups
 from conformask.profiles.repeats import warn_of_repeats
 from conformask.scaling._features import pixel_features
@@ -193,6 +194,7 @@ def draw(
             raise ValueError(
                 f"X has K = {scores.shape[1]} classes in image {first}, but K = {n_classes} before"
             )
+        refuse_coarse(scores, inputs)
         array = score_array(scores)
         drawn = _core.draw_pixels(array, label_array(labels), ignore_index, n_pixels, seed, first)
         found += drawn

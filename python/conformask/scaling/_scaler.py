@@ -15,7 +15,7 @@ from conformask._arrays import check_ignore_index, label_array, score_array, war
 from conformask._calibrator import Calibrator, Parameter, State, number, one_of, warn_skipped, whole
 from conformask._exact import as_fraction
 from conformask._images import Volumes, axes_hint, map_images
-from conformask._transforms import ScoreTransform, Transformer
+from conformask._transforms import ScoreTransform, Transformer, refuse_coarse
 from conformask._units import known_units
 from conformask._warnings import warn_caller
 from conformask.exceptions import SharedImagesWarning
@@ -458,11 +458,13 @@ class _FittedScaler(ScoreTransform):
         return self.fitted.hashes | (frozenset() if base is None else base._transform().known)
 
     def kernel(self, maps: Any, first: int) -> _core.ScalerMap:
+        refuse_coarse(maps, self.inputs)
         array = score_array(maps)
         check_classes(array, self.fitted.n_classes)
         return self.scaler._kernel(self.configuration, self.fitted, array, first)
 
     def probabilities(self, maps: Any, first: int) -> NDArray[Any]:
+        refuse_coarse(maps, self.inputs)
         array = score_array(maps)
         out = np.empty(array.shape, np.float64 if array.dtype == np.float64 else np.float32)
         _core.probabilities(array, self.kernel(array, first), out, first)

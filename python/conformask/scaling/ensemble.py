@@ -13,6 +13,7 @@ from conformask._arrays import score_array, warn_of_shares
 from conformask._images import SCORES, Batch, Volumes, check_volumes, is_whole, walk
 from conformask._sequences import listed
 from conformask._text import plural, shown
+from conformask._transforms import refuse_coarse
 
 if TYPE_CHECKING:
     from typing import Self
@@ -161,6 +162,8 @@ class EnsembleAverager(BaseEstimator):
                     f"the members of X must hold the same images: member {ended[0]} has {plural(index, 'image')}, "
                     "another has more"
                 )
+            for image in found:
+                refuse_coarse(image, self.inputs)
             arrays = [score_array(image) for image in found]
             if index == 0:
                 for array in arrays:

@@ -37,6 +37,14 @@ def debiased(table: NDArray[np.float64]) -> float:
     return value
 
 
+def brier_parts(table: NDArray[np.float64]) -> tuple[float, float, float]:
+    """Reliability, resolution and uncertainty of the mean confidences of bins."""
+    total, share = table[:, 0].sum(), table[:, 1].sum() / table[:, 0].sum()
+    reliability = sum(n / total * (conf / n - hits / n) ** 2 for n, hits, conf in table if n)
+    resolution = sum(n / total * (hits / n - share) ** 2 for n, hits, _ in table if n)
+    return reliability, resolution, share * (1 - share)
+
+
 def near_boundary(y: NDArray[Any], width: int) -> NDArray[np.bool_]:
     """Labelled pixels that have another label in the square, or cube, around them."""
     near = np.zeros(y.shape, bool)

@@ -75,6 +75,7 @@ def test_counts_are_those_of_the_twin(
     same(report.mce, max(gaps))
     share = together[together[:, 0] > 0, 0] / together[:, 0].sum()
     same(report.rms_ce, np.sqrt((share * np.square(gaps)).sum()))
+    same((report.reliability, report.resolution, report.uncertainty), twin.brier_parts(together))
     same(report.curve.n_pixels, together[:, 0])
     nlls, briers = [image.nlls() for image in images], [image.briers() for image in images]
     same(report.image_nlls, [each.mean() for each in nlls])
@@ -152,6 +153,28 @@ def test_log_loss_and_brier_score_of_one_pixel() -> None:
     certain = np.array([0.0, 1.0]).reshape(1, 2, 1, 1)
     assert cm.metrics.negative_log_likelihood(y, certain) == pytest.approx(-np.log(1e-12))
     assert cm.metrics.brier_score(y, certain) == 2
+    rounded = np.array([1.0005, 0.0], np.float32).reshape(1, 2, 1, 1)  # sums may be off by so much
+    assert cm.metrics.negative_log_likelihood(y, rounded) == 0
+    assert cm.metrics.brier_score(y, rounded) == pytest.approx(2.5e-7, rel=1e-3)
+
+
+def test_parts_of_the_brier_score_add_up_to_that_of_the_bins() -> None:
+    """Where each pixel has the mean confidence of its bin that is the Brier score; in fine bins it nearly is."""
+    images = [Image(x, y) for x, y in zip(X[:3], Y[:3], strict=True)]
+    confidence = np.concatenate([image.confidence for image in images]).astype(np.float64)
+    right = np.concatenate([image.right for image in images])
+    for n_bins, near in ((1, 1e-12), (7, 1e-12), (1000, 1e-12)):
+        report = calibration_report(Y[:3], X[:3], n_bins=n_bins)
+        bins = np.clip(np.ceil(confidence * n_bins).astype(int) - 1, 0, n_bins - 1)
+        means = (np.bincount(bins, confidence) / np.maximum(1, np.bincount(bins)))[bins]
+        expected = ((means - right) ** 2).mean()
+        total = report.reliability - report.resolution + report.uncertainty
+        assert total == pytest.approx(expected, abs=near)
+        assert f"{expected:.4f} = reliability {report.reliability:.4f} - resolution" in report.to_markdown()
+        assert report.reliability == pytest.approx(report.rms_ce**2, abs=1e-15)
+    assert total == pytest.approx(((confidence - right) ** 2).mean(), abs=1e-4)
+    coin = calibration_report(np.array([[[0, 1, 0, 1]]]), np.full((1, 2, 1, 4), 0.5))
+    assert (coin.reliability, coin.resolution, coin.uncertainty) == (0, 0, 0.25)
 
 
 def test_confidences_at_the_ends_have_a_bin() -> None:
@@ -347,6 +370,7 @@ def test_void_images_are_left_out_and_counted() -> None:
     assert as_bits(report) | {"n_skipped": 0} == as_bits(calibration_report(Y[:3], X[:3]))
     with pytest.warns(cm.DroppedImagesWarning):
         nothing = calibration_report(Y[3:], X[3:])
+    assert np.isnan([nothing.reliability, nothing.resolution, nothing.uncertainty]).all()
     assert np.isnan([nothing.ece, nothing.pooled_ece, nothing.auroc, nothing.aurc, nothing.mean_iou]).all()
     assert "no image has a labelled pixel" in nothing.verdict
     assert "nan" in str(nothing)
