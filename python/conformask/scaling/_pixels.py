@@ -55,6 +55,7 @@ class Drawn:
         """What images that are the same have in common, and few others; it costs nothing."""
         return self.hash, self.n_valid
 
+    @cached_property
     def is_compared(self) -> bool:
         """Whether it has so many different numbers that no other image has them by chance."""
         few = self.values[:: -(-len(self.values) // _LOOKED_AT)]
@@ -117,7 +118,7 @@ class PixelSample:
             if image.key in later:
                 alike.setdefault(image.key, []).append(i)
         for i in sorted(i for same in alike.values() if len(same) > 1 for i in same):
-            if self.images[i].is_compared():
+            if self.images[i].is_compared:
                 first = found.setdefault(self.images[i].digest, i)
                 if i >= n_before and first < (n_before if looked_at else i):
                     pairs.append((first, i))
