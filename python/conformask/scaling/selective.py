@@ -106,7 +106,8 @@ class SelectiveScaler(TemperedScaler):
     A selector says of each pixel with what probability r its most probable class is right. Where r is below a
     threshold, :math:`p = \mathrm{softmax}(z / T_1)`; elsewhere :math:`\mathrm{softmax}(z / T_2)`. With `blend`,
     :math:`p = r \, \mathrm{softmax}(z / T_2) + (1 - r) \, \mathrm{softmax}(z / T_1)`. The most probable class of a
-    pixel stays what it is, also at temperatures at which float32 rounds all probabilities to equal ones.
+    pixel stays what it is (of a `base`, what the base makes it), also at temperatures at which float32 rounds all
+    probabilities to equal ones.
 
     Two thirds of the images (groups), by the seed, train the selector; on the others the temperatures are chosen, the
     selector's recall is measured, and so are the losses.
