@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_info, threadpool_limits  # type: ignore[imp
 import conformask as cm
 import scaling_twin
 from conformask import _core
+from conformask.scaling._blas import one_blas_thread
 from conformask.scaling._pixels import LEAST
 
 K, SHAPE = 4, (40, 50)
@@ -193,6 +194,21 @@ def test_threads_of_blas_change_no_bit(kind: Any) -> None:
         found.append((scaler.weight_, scaler.bias_))
     for each in found[1:]:
         assert all((a == b).all() for a, b in zip(each, found[0], strict=True))
+
+
+def test_blas_gets_its_threads_back_when_the_last_fit_ends() -> None:
+    def threads() -> list[int]:
+        return [each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"]
+
+    with threadpool_limits(limits=2, user_api="blas"):
+        before = threads()
+        first, second = one_blas_thread(), one_blas_thread()
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        assert set(threads()) == {1}
+        second.__exit__(None, None, None)
+        assert threads() == before
 
 
 # Parameters
