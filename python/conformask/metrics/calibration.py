@@ -42,9 +42,13 @@ class CalibrationAccumulator:
     boundary_width : int or None, default=2
         A pixel belongs to the boundary if another label is within so many pixels along each axis; None counts no
         regions.
+    boundary : {"labels", "prediction"}, default="labels"
+        Whether the boundaries are those of the labels, or those of the predicted classes of the labelled pixels, which
+        are known of new images, too.
     object_classes : sequence of ints or None, default=None
-        Classes of objects. The interior is then only what lies in the bounding box of the pixels of one of them,
-        and the rest a region of its own, as some papers count; None takes all that is no boundary for the interior.
+        Classes of objects. The interior is then only what lies in the bounding box of the pixels of one of them, by
+        labels or by prediction as the boundary, and the rest a region of its own, as some papers count; None takes all
+        that is no boundary for the interior.
     volumes : bool or "auto", default="auto"
         Whether the images of a list or an iterable are volumes: see :class:`~conformask.ConformalRiskCalibrator`.
 
@@ -84,6 +88,7 @@ class CalibrationAccumulator:
         ignore_index: int | None = 255,
         class_threshold: float = 0.001,
         boundary_width: int | None = 2,
+        boundary: str = "labels",
         object_classes: Any = None,
         volumes: Volumes = "auto",
     ) -> None:
@@ -96,6 +101,7 @@ class CalibrationAccumulator:
             class_threshold,
             object_classes,
             volumes,
+            boundary,
         )
         # Each has more images than the next, so that few are joined often.
         self._parts: list[Counted] = []
@@ -171,7 +177,7 @@ class CalibrationAccumulator:
             raise TypeError(f"other must be a CalibrationAccumulator, got {type(other).__name__}")
         if other is self:
             raise ValueError("an accumulator cannot be merged with itself: every image would count twice")
-        for name in ("n_bins", "boundary_width", "class_threshold", "object_classes"):
+        for name in ("n_bins", "boundary_width", "boundary", "class_threshold", "object_classes"):
             here, there = getattr(self._asked, name), getattr(other._asked, name)
             if here != there:
                 raise ValueError(f"{name} differs: {here!r} here, {there!r} there")
@@ -234,6 +240,7 @@ def calibration_report(
     class_names: Any = None,
     class_threshold: float = 0.001,
     boundary_width: int | None = 2,
+    boundary: str = "labels",
     object_classes: Any = None,
     volumes: Volumes = "auto",
 ) -> CalibrationReport:
@@ -245,7 +252,7 @@ def calibration_report(
         Labels. With None, X is an iterable of ``(scores, labels)`` pairs, one image each.
     X : array (n, K, H, W) or (n, K, D, H, W), float16, float32 or float64; or a list or iterable of (K, H, W)
         Softmax probabilities, or what `inputs` says.
-    inputs, transform, ignore_index, n_bins, class_threshold, boundary_width, object_classes, volumes
+    inputs, transform, ignore_index, n_bins, class_threshold, boundary_width, boundary, object_classes, volumes
         As for :class:`CalibrationAccumulator`.
     groups : sequence of n ints or strings, or None
         What each image belongs to (patient, sequence). Its images are alike: intervals are then those of groups.
@@ -292,6 +299,7 @@ def calibration_report(
         ignore_index=ignore_index,
         class_threshold=class_threshold,
         boundary_width=boundary_width,
+        boundary=boundary,
         object_classes=object_classes,
         volumes=volumes,
     )
