@@ -1,7 +1,7 @@
 """Fitting scalers beside fiducio and probmetrics, where they are installed, on one machine, in one run.
 
-Ours draw 4096 pixels from each of the maps and are fitted to them; peers are given as many, drawn already,
-as an array. Every repeat runs every contestant once, in turn; medians are shown, and ratios of them.
+All are fitted to the same pixels, 4096 of each map, drawn already; ours also to the maps, from which they draw as many
+themselves. Every repeat runs every contestant once, in turn; medians are shown, and ratios of them.
 
     python benches/scaling.py --images 64 --threads 2 --repeats 3
 """
@@ -72,13 +72,16 @@ def pixels_of(logits: NDArray[Any], y: NDArray[Any]) -> tuple[NDArray[np.float32
 
 def contestants(n: int) -> Iterator[Contestant]:
     logits, y = maps(n)
+    pixels = pixels_of(logits, y)
+    drawn = np.ascontiguousarray(np.moveaxis(pixels[0].reshape(n, 1, N_PIXELS, K), -1, 1))
+    labels = pixels[1].reshape(n, 1, N_PIXELS)
     for name, scaler in (
         ("TemperatureScaler", cm.TemperatureScaler(n_pixels=N_PIXELS, progress=False)),
         ("VectorScaler", cm.VectorScaler(n_pixels=N_PIXELS, progress=False)),
         ("StructuredScaler", cm.StructuredScaler(n_pixels=N_PIXELS, progress=False)),
     ):
-        yield Contestant(name, lambda scaler=scaler: scaler.fit(logits, y))
-    pixels = pixels_of(logits, y)
+        yield Contestant(name, lambda scaler=scaler: scaler.fit(drawn, labels))
+        yield Contestant(f"{name}, of maps", lambda scaler=scaler: scaler.fit(logits, y))
     peers = [(fiducio, "fiducio TS", fiducio_map("TS"))]
     peers += [(probmetrics, f"probmetrics {name}", probmetrics_map(name)) for name in ("TS", "SVS")]
     for package, name, fit in peers:
@@ -115,10 +118,11 @@ def main() -> None:
     cm.set_num_threads(chosen.threads)
     if torch is not None:
         torch.set_num_threads(chosen.threads)
-    print(f"{chosen.images} images of {K} x {SHAPE[0]} x {SHAPE[1]} float32, {N_PIXELS} pixels of each")
+    height, width = SHAPE
+    print(f"{chosen.images} images of {K} x {height} x {width} float32, {N_PIXELS} pixels of each")
     medians = race(chosen.images, chosen.repeats)
     for name, seconds in medians.items():
-        print(f"{name:20} {seconds:8.2f} s")
+        print(f"{name:26} {seconds:8.2f} s")
     for own, peer, times in BOUNDS:
         if peer in medians:
             ratio = medians[peer] / medians[own]

@@ -36,6 +36,8 @@ R = TypeVar("R", bound=np.generic)
 
 _MOST_CLASSES = 2**16 - 1  # a set size fits 16 bits
 _LOOKED_AT = 32  # pixels along each axis
+# Logits may all be in [0, 1] by chance: fewer numbers, or less different ones, say nothing.
+_FEW, _WIDE = 48, 0.5
 
 INPUTS = ("probabilities", "logits", "scores")
 
@@ -165,19 +167,43 @@ def _usable(array: NDArray[R]) -> NDArray[R]:
 
 def look_like_shares(maps: Any, axis: int, n_space: int) -> bool:
     """Whether numbers are in [0, 1], sum to 1 over an axis and differ, at some pixels (the last axes)."""
+    some = _some_of(maps, n_space)
+    return _are_shares(some, axis) and bool(np.ptp(some))
+
+
+def _some_of(maps: Any, n_space: int) -> NDArray[np.float64]:
+    """The numbers at some pixels (the last axes)."""
     steps = (slice(None, None, -(-length // _LOOKED_AT)) for length in maps.shape[-n_space:])
     some = maps[(..., *steps)]
-    some = np.asarray(some.float().cpu() if is_tensor(some) else some, np.float64)
-    is_share = ((some >= 0) & (some <= 1)).all() and (abs(some.sum(axis=axis) - 1) <= 0.01).all()
-    return bool(is_share and np.ptp(some))
+    return np.asarray(some.float().cpu() if is_tensor(some) else some, np.float64)
+
+
+def _are_shares(some: NDArray[np.float64], axis: int) -> bool:
+    return _in_unit(some) and bool((abs(some.sum(axis=axis) - 1) <= 0.01).all())
+
+
+def _in_unit(some: NDArray[np.float64]) -> bool:
+    return bool(((some >= 0) & (some <= 1)).all())
 
 
 def warn_of_shares(maps: Any, inputs: str) -> None:
-    """Warns of probabilities (K, H, W) that are said to be logits."""
-    if inputs == "logits" and look_like_shares(maps, 0, maps.ndim - 1):
+    """Warns of probabilities (K, H, W), and of outputs of a sigmoid, that are said to be logits."""
+    if inputs != "logits":
+        return
+    some = _some_of(maps, maps.ndim - 1)
+    spread = np.ptp(some)
+    if spread and _are_shares(some, 0):
         warn_caller(
             "inputs='logits', but all numbers of X that were looked at are in [0, 1] and sum to 1 over the classes, as "
             "probabilities do: softmax would be applied a second time; say inputs='probabilities'",
+            UserWarning,
+        )
+    elif some.size >= _FEW and spread >= _WIDE and _in_unit(some):
+        warn_caller(
+            "inputs='logits', but all numbers of X that were looked at are in [0, 1], and do not sum to 1 over the "
+            "classes: they look like outputs of a sigmoid, or other scores, of which softmax makes nearly equal "
+            "probabilities; pass what the network has before its sigmoid, or X / X.sum(axis=1, keepdims=True) with "
+            "inputs='probabilities'",
             UserWarning,
         )
 

@@ -72,14 +72,15 @@ def one_of(name: str, *choices: Any, stale: str = "nothing", since: int = 1) -> 
     return Parameter(resolve, stale, since=since)
 
 
-def whole(name: str, least: int, most: int, stale: str) -> Parameter:
+def whole(name: str, least: int, most: int, stale: str, hint: str = "") -> Parameter:
     """A parameter that is a number of things, or another whole number."""
+    more = f"; {hint}" if hint else ""
 
     def resolve(value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int | np.integer):
-            raise TypeError(f"{name} must be an int, got {shown(value)}")
+            raise TypeError(f"{name} must be an int, got {shown(value)}{more}")
         if not least <= value <= most:
-            raise ValueError(f"{name} must be in [{least}, {most}], got {shown(value)}")
+            raise ValueError(f"{name} must be in [{least}, {most}], got {shown(value)}{more}")
         return int(value)
 
     return Parameter(resolve, stale)

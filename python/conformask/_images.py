@@ -118,11 +118,16 @@ def walk(
 
     def batch(found: Any, labels: Any, image: int | None = None) -> tuple[Any, Any]:
         where = "" if image is None else f" in image {image}"
+        if labelled:
+            _refuse_swapped(found, labels, layout, where, label_name)
         found = layout.convert(found, layout.name, where)
         if image is not None:
             _check_image(found, layout, image, volumes)
+        elif layout is SCORES:
+            _check_axes(found, labels)
         if labelled:
             check_tensor(labels, label_name, where)
+            _refuse_bools(found, labels, layout, where, label_name)
             if not (is_tensor(found) and is_tensor(labels)):
                 labels = label_array(labels, label_name, where)
         if image is not None:
@@ -190,7 +195,10 @@ def _one_by_one(
         what = f"({noun}, labels)" if labelled and y is None else "images"
         raise TypeError(
             f"{name} must be an array, a list of images or an iterable of {what}, got {type(maps).__name__}"
+            f"{'' if has_order(maps) else ': pass what it holds'}"
         )
+    if labelled and y is None and isinstance(maps, tuple) and [*map(_kind_of, maps)] == ["f", "i"]:
+        raise TypeError(f"{name} is a tuple of scores and labels: pass them as two arguments")
     _refuse_batches(maps, name)
     n, images = count(maps), track(maps, progress, count(maps))
     if not labelled:
@@ -241,6 +249,55 @@ def _zipped(images: Iterable[Any], y: Any, name: str, label_name: str) -> Iterat
                 f"{label_name} if {name} yields pairs"
             )
         yield index, image, labels
+
+
+def _kind_of(value: Any) -> str:
+    """What an array or a tensor holds, as NumPy's letter, of whole numbers "i"; nothing of other values."""
+    if is_tensor(value):
+        return "f" if value.is_floating_point() else "b" if str(value.dtype) == "torch.bool" else "i"
+    kind = getattr(getattr(value, "dtype", None), "kind", "")
+    return "i" if kind == "u" else str(kind)
+
+
+def _refuse_swapped(maps: Any, labels: Any, layout: Layout, where: str, label_name: str) -> None:
+    """Refuses labels in the place of maps where maps are in that of labels."""
+    are_swapped = layout.name == "X" and _kind_of(maps) in ("i", "b") and _kind_of(labels) == "f"
+    if are_swapped and len(labels.shape) > len(maps.shape):
+        raise TypeError(
+            f"{layout.name} holds whole numbers{where}, and {label_name} floating ones: they look swapped. fit and "
+            f"evaluate take ({layout.name}, {label_name}), the functions of metrics ({label_name}, {layout.name})"
+        )
+
+
+def _refuse_bools(maps: Any, labels: Any, layout: Layout, where: str, label_name: str) -> None:
+    """Refuses booleans as labels unless there are two classes: they would be taken for classes 0 and 1 of K."""
+    axis = len(layout.axes) - bool(where)  # the images of a list have no axis n
+    if (
+        layout.axes[-1:] == ("K",)
+        and _kind_of(labels) == "b"
+        and maps.shape[axis : axis + 1] not in ((), (2,))
+    ):
+        raise TypeError(
+            f"{label_name} holds booleans{where}, but {layout.name} has K = {maps.shape[axis]} classes: pass the index "
+            "of the class of each pixel"
+        )
+
+
+def _check_axes(maps: Any, labels: Any) -> None:
+    """Refuses an array of scores that is no images of K classes."""
+    shape = tuple(maps.shape)
+    if len(shape) in (4, 5):
+        return
+    hint = ""
+    if len(shape) == 3:
+        hint = "; one image is X[None]"
+        if tuple(getattr(labels, "shape", ())) == shape:
+            hint = (
+                "; if X holds the probability of the second of two classes, pass np.stack([1 - X, X], axis=1)"
+            )
+    elif len(shape) == 2:
+        hint = "; if it holds a pixel in each row, pass X.T.reshape(1, K, H, W) of one image"
+    raise ValueError(f"X must have shape {SCORES.shapes('n')}, got {shape}{hint}")
 
 
 def _refuse_batches(maps: object, name: str) -> None:
@@ -333,7 +390,7 @@ def map_images(
     layout: Layout = SCORES,
 ) -> NDArray[R] | list[NDArray[R]] | Generator[NDArray[R], None, None]:
     """`kernel(maps, first_image)` of an array or a store; of images a list for a list, a generator for a generator."""
-    batches = walk(X, None, layout, progress, labelled=False, volumes=volumes)
+    batches = not_empty(walk(X, None, layout, progress, labelled=False, volumes=volumes), "X")
     if _is_store(X):
         return _gathered(batches, kernel, len(X))  # type: ignore[arg-type]
     if is_whole(X):
@@ -351,8 +408,7 @@ def _gathered(batches: Iterator[Batch], kernel: Callable[[Any, int], NDArray[R]]
         if out is None:
             out = np.empty((n, *part.shape[1:]), part.dtype)
         out[first : first + len(part)] = part
-    if out is None:
-        raise ValueError("X is empty: it holds no image")
+    assert out is not None, "no image is refused before"
     return out
 
 

@@ -114,7 +114,9 @@ def counts_rows(n_images: int, n_skipped: int, n_groups: int | None) -> list[tup
 
 
 def interval_text(interval: tuple[float, float], method: str = "") -> str:
-    """Both ends, and how they were found."""
+    """Both ends, and how they were found; words if there is none."""
+    if math.isnan(interval[0]):
+        return "no interval"
     return f"{interval[0]:.4f} to {interval[1]:.4f}{method and f' ({method})'}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from conformask._documents import reading
 from conformask._tensors import is_coarse
-from conformask._text import plural
+from conformask._text import plural, shown
 from conformask._warnings import warn_caller
 from conformask.exceptions import SharedImagesWarning
 
@@ -69,7 +70,7 @@ Inputs: TypeAlias = "str | ScoreTransform"
 
 
 class Transformer(ABC):
-    """An estimator that makes a transform when it is fitted. Its files are those of its name."""
+    """An estimator that makes a transform when it is fitted. Files of the package's own are those of their names."""
 
     _KINDS: ClassVar[dict[str, type[Transformer]]] = {}
 
@@ -77,7 +78,10 @@ class Transformer(ABC):
 
     def __init_subclass__(cls, **named: Any) -> None:
         super().__init_subclass__(**named)
-        Transformer._KINDS[cls.__name__] = cls
+        # Those that have files of their own; a user's class takes nobody's place.
+        is_ours = cls.__module__.partition(".")[0] == __name__.partition(".")[0]
+        if is_ours and "_FORMAT" in vars(cls):
+            Transformer._KINDS[cls.__name__] = cls
 
     @classmethod
     @abstractmethod
@@ -100,11 +104,26 @@ def transform_of(scaler: object) -> ScoreTransform | None:
         return None
     if isinstance(scaler, ScoreTransform):
         return scaler
-    if not isinstance(scaler, Transformer):
-        raise TypeError(
-            f"transform must be a fitted scaler such as TemperatureScaler, or None, got {type(scaler).__name__}"
+    if isinstance(scaler, Transformer):
+        return scaler._transform()
+    raise TypeError(
+        f"transform must be a fitted scaler such as TemperatureScaler, or None, got {_other(scaler)}"
+    )
+
+
+def _other(scaler: object) -> str:
+    """What is no fitted scaler, and what to do with it."""
+    if isinstance(scaler, type):
+        name = scaler.__name__
+        return f"the class {name}: make an object and fit it, {name}().fit(X, y)"
+    if isinstance(scaler, str | os.PathLike):
+        return f"{shown(scaler)}: load the file first, by load of the class that saved it, say TemperatureScaler.load"
+    name = type(scaler).__name__
+    if hasattr(scaler, "transform"):
+        return (
+            f"{name}: apply it first, and give what its transform returns as X, with inputs='probabilities'"
         )
-    return scaler._transform()
+    return name
 
 
 def transform_to_json(scaler: object) -> dict[str, Any] | None:

@@ -128,4 +128,6 @@ class DuplicateImagesWarning(UserWarning):
 
     Images are the same if the labels and the critical values of their pixels are, to the last bit. Images with fewer
     than eight different critical values are not compared: those of a model that is right everywhere are all alike.
+    Scalers compare the pixels that they draw, and their labels, in the same way: their maps lean to such images, and
+    standard errors are too small.
     """

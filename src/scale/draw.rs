@@ -163,13 +163,16 @@ fn gather<R: Real>(
         }
         let tile = reader.read(pixels.clone());
         let first = found.positions.len();
-        for (j, &code) in codes.iter().enumerate().filter(|&(_, &code)| code != VOID) {
-            while wanted.next_if_eq(&rank).is_some() {
-                memory::push(&mut found.labels, code as u16, WHAT)?;
-                memory::push(&mut found.positions, (pixels.start + j) as u64, WHAT)?;
-            }
-            rank += 1;
+        // Where each labelled pixel lies among them; nothing to look up if all are.
+        let labelled: Option<Vec<u32>> = (end - rank < codes.len() as u64)
+            .then(|| (0..).zip(codes).filter(|&(_, &code)| code != VOID).map(|(j, _)| j).collect());
+        while let Some(place) = wanted.next_if(|&place| place < end) {
+            let within = (place - rank) as usize;
+            let j = labelled.as_ref().map_or(within, |labelled| labelled[within] as usize);
+            memory::push(&mut found.labels, codes[j] as u16, WHAT)?;
+            memory::push(&mut found.positions, (pixels.start + j) as u64, WHAT)?;
         }
+        rank = end;
         let drawn = &found.positions[first..];
         let within = |position: u64| position as usize - pixels.start;
         let start = found.values.len();

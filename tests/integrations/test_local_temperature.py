@@ -25,21 +25,51 @@ def problem(n: int = 8, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("channels", [0, 3])
-def test_the_temperature_is_2_before_training(channels: int) -> None:
+def test_the_temperature_is_near_2_before_training(channels: int) -> None:
     logits, image, _ = problem()
     module = LocalTemperature(4, channels)
     given = (logits, image) if channels else (logits,)
-    assert torch.allclose(module.temperature(*given), torch.full((8, 1, 24, 24), 2.0))
-    assert torch.allclose(module(*given), logits / 2)
+    temperatures = module.temperature(*given)
+    assert torch.allclose(temperatures, torch.full((8, 1, 24, 24), 2.0), atol=0.2)
+    assert torch.equal(module(*given), logits / temperatures)
+
+
+def test_the_seed_alone_gives_the_first_weights() -> None:
+    weights = [[leaf.weight for leaf in LocalTemperature(4, random_state=seed).leaves] for seed in (0, 0, 1)]
+    assert all(torch.equal(a, b) for a, b in zip(weights[0], weights[1], strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(weights[0], weights[2], strict=True))
+    with pytest.raises(ValueError, match="random_state must be in"):
+        LocalTemperature(4, random_state=-1)
+
+
+def test_leaves_and_forks_learn_different_things() -> None:
+    logits, image, labels = problem()
+    module = LocalTemperature(4)
+    fit_local_temperature(module, [(logits, image, labels)], epochs=3)
+    leaves = [leaf.weight.detach() for leaf in module.leaves]
+    assert not any(torch.equal(leaves[i], leaves[j]) for i in range(4) for j in range(i))
+    assert all(float(fork.weight.detach().abs().max()) > 1e-4 for fork in (*module.forks, module.image_fork))
+
+
+@pytest.mark.parametrize(("ignored", "dtype"), [(None, torch.uint8), (-1, torch.int64), (300, torch.int16)])
+def test_any_label_may_be_that_of_void_pixels(ignored: int | None, dtype: torch.dtype) -> None:
+    logits, _, labels = problem()
+    module, expected = LocalTemperature(4, 0), LocalTemperature(4, 0)
+    void = labels == 255
+    if ignored is None:
+        logits, labels, void = logits[:, :, 3:], labels[:, 3:], void[:, 3:]
+    given = labels.masked_fill(void, ignored or 0).to(dtype)
+    assert fit_local_temperature(
+        module, [(logits, given)], epochs=2, ignore_index=ignored
+    ) == fit_local_temperature(expected, [(logits, labels)], epochs=2)
 
 
 def test_it_learns_where_the_model_is_too_sure() -> None:
-    (logits, image, labels), (new, new_image, new_labels) = problem(32), problem(seed=1)
-    torch.manual_seed(0)
+    (logits, image, labels), (new, new_image, new_labels) = problem(64), problem(seed=1)
     module = LocalTemperature(4)
     batches = list(zip(logits.split(4), image.split(4), labels.split(4), strict=True))
-    losses = fit_local_temperature(module, batches, epochs=10, learning_rate=0.003)
-    assert len(losses) == 10
+    losses = fit_local_temperature(module, batches, epochs=4, learning_rate=0.003)
+    assert len(losses) == 4
     assert losses[-1] < losses[0]
     assert not module.training
     with torch.no_grad():
@@ -85,5 +115,9 @@ def test_bad_input_is_refused() -> None:
         fit_local_temperature(blind, iter([(logits, labels)]))
     with pytest.raises(ValueError, match="no labelled pixel"):
         fit_local_temperature(blind, [(logits, torch.full_like(labels, 255))])
+    with pytest.raises(ValueError, match="ignore_index is 2, which is one of the 4 classes"):
+        fit_local_temperature(blind, [(logits, labels)], ignore_index=2)
+    with pytest.raises(ValueError, match=r"labels must be in \[0, 4\) or ignore_index, got 255"):
+        fit_local_temperature(blind, [(logits, labels.byte())], ignore_index=-1)
     with pytest.raises(ValueError, match="not finite"):
         fit_local_temperature(blind, [(logits * torch.nan, labels)])

@@ -305,6 +305,8 @@ def test_two_ranks_give_the_bits_of_one(workspace: Workspace) -> None:
         calibration(out_file="{}.json", save_profiles=True),
         calibration(out_file="{}-half.json", subset=HALVES | {"part": "calibration"}, prefix="half"),
         calibration(out_file="{}-exact.json", profile="exact", save_profiles=True, prefix="exact"),
+        {"type": "CalibrationError", "out_file": "{}-report.json"},
+        {"type": "ScalerCalibration", "out_file": "{}-scaler.json"},
     ]
 
     def named(name: str) -> list[dict[str, Any]]:
@@ -327,6 +329,12 @@ def test_two_ranks_give_the_bits_of_one(workspace: Workspace) -> None:
         )
         assert single["results"] == double["results"]
     assert single["results"]["n_images"] == N_IMAGES
+    for kind in ("-report", "-scaler"):
+        single, double = (
+            json.loads((workspace.folder / f"{name}{kind}.json").read_text()) for name in ("single", "double")
+        )
+        assert single == double
+    assert json.loads((workspace.folder / "double-report.json").read_text())["n_images"] == N_IMAGES
     for kind in ("", "-exact"):
         one, two = (
             np.load(next(workspace.folder.glob(f"{name}{kind}.json.*.npz"))) for name in ("single", "double")
@@ -690,6 +698,13 @@ def test_a_scaler_is_fitted_to_a_part_of_its_own(tmp_path: Path) -> None:
     third.evaluate(20)
     assert len(third.profiles_) == 4
 
+    mine = cm.SelectiveScaler(hidden=(), base=cm.VectorScaler(ridge=9).fit(logits, labels), inputs="logits")
+    same = ScalerCalibration(mine, inputs="logits")
+    mine.inputs = "probabilities"  # the metric has its own, and its base is fitted
+    same.process({}, given)
+    same.evaluate(20)
+    assert same.scaler_.nll_ == mine.set_params(inputs="logits").fit(logits, labels).nll_
+    assert same.scaler is not mine
     grouped = ScalerCalibration(group_key="patient")
     grouped.process({}, given)
     grouped.evaluate(20)

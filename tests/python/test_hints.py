@@ -117,6 +117,10 @@ LAST: list[tuple[Callable[[], object], str]] = [
     ),
     (lambda: new().fit(X, Y).predict(np.moveaxis(X, 1, -1)), r"had K = 3; is X channel-last\?"),
     (
+        lambda: cm.TemperatureScaler().fit(np.log(X), Y).transform(np.moveaxis(X, 1, -1)),
+        r"with K = 3; is X channel-last\?",
+    ),
+    (
         lambda: consign().fit(SAMPLES, Y).predict(np.moveaxis(SAMPLES, 2, -1)),
         r"had K = 3; is X channel-last\?",
     ),
@@ -182,6 +186,115 @@ def test_what_looks_like_shares(shape: tuple[int, ...]) -> None:
     assert not look_like_shares(maps, 1, len(shape) - 1)
     assert not look_like_shares(maps - 0.01, 0, len(shape) - 1)
     assert not look_like_shares(np.full(shape, 1 / K), 0, len(shape) - 1)  # says nothing
+
+
+SIGMOIDS = 1 / (1 + np.exp(-RNG.normal(0, 2, (N, K, 5, 4))))
+
+
+def test_outputs_of_a_sigmoid_that_are_called_logits() -> None:
+    for dtype in (np.float16, np.float32, np.float64):
+        for images, labels in ((SIGMOIDS.astype(dtype), Y), (list(SIGMOIDS.astype(dtype)), list(Y))):
+            for fit in (new(inputs="logits").fit, cm.TemperatureScaler().fit):
+                with pytest.warns(
+                    UserWarning, match=r"do not sum to 1 .* outputs of a sigmoid, .* inputs='proba"
+                ) as said:
+                    fit(images, labels)
+                assert len(said) == 1
+
+
+@pytest.mark.parametrize(
+    "logits",
+    [
+        RNG.normal(0, 2, (N, K, 5, 4)),
+        RNG.random((N, K, 5, 4)) - 0.01 * np.eye(5, 4),  # one below 0
+        0.3 * RNG.random((N, K, 5, 4)),  # of hardly different numbers nobody knows
+        np.zeros((N, K, 5, 4)),
+        RNG.random((N, K, 2, 1)),  # nor of few
+    ],
+)
+def test_logits_that_are_no_outputs_of_a_sigmoid(logits: np.ndarray) -> None:
+    new(inputs="logits").fit(logits, Y[:, : logits.shape[2], : logits.shape[3]])
+
+
+def test_scalers_look_at_what_they_transform() -> None:
+    logits = np.log(X)
+    scaler = cm.TemperatureScaler().fit(logits, Y)
+    for images in (X, list(X), SIGMOIDS):
+        with pytest.warns(UserWarning, match=r"inputs='logits', but all numbers of X") as said:
+            scaler.transform(images)
+        assert len(said) == 1
+    scaler.transform(logits)
+    cm.TemperatureScaler(inputs="probabilities").fit(X, Y).transform(X)
+    with pytest.warns(UserWarning, match="numbers of X|these are the probabilities") as said:
+        cm.TemperatureScaler().fit_transform(X, Y)
+    assert len(said) == 2  # of the numbers, and of the images, once each
+
+
+# What is no images
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_scores_and_labels_that_are_swapped(listed: bool) -> None:
+    scores, labels = (list(X), list(Y)) if listed else (X, Y)
+    says = r"X holds whole numbers.* they look swapped. fit and evaluate take \(X, y\), .* metrics \(y, X\)"
+    for use in (
+        lambda: new().fit(labels, scores),
+        lambda: cm.TemperatureScaler().fit(labels, scores),
+        lambda: cm.metrics.calibration_report(scores, labels),
+        lambda: new().fit(zip(labels, scores, strict=True)),
+    ):
+        with pytest.raises(TypeError, match=says):
+            use()
+
+
+def test_scores_and_labels_in_one_argument() -> None:
+    for use in (lambda: new().fit((X, Y)), lambda: cm.TemperatureScaler().fit((X, Y))):
+        with pytest.raises(TypeError, match="X is a tuple of scores and labels: pass them as two arguments"):
+            use()
+    with pytest.raises(TypeError, match="got dict: pass what it holds"):
+        new().fit({"scores": X}, Y)
+
+
+def test_booleans_of_more_classes_than_two() -> None:
+    for images, labels, where in ((X, Y > 0, ""), (list(X), list(Y > 0), " in image 0")):
+        says = f"y holds booleans{where}, but X has K = 3 classes: pass the index of the class of each pixel"
+        for fit in (new().fit, cm.TemperatureScaler().fit):
+            with pytest.raises(TypeError, match=says):
+                fit(images, labels)
+    with pytest.raises(TypeError, match="y holds booleans, but X has K = 3"):
+        consign().fit(SAMPLES, Y > 0)
+    two = X[:, :2] / X[:, :2].sum(axis=1, keepdims=True)
+    assert new().fit(two, Y > 0).lambda_hat_ == new().fit(two, (Y > 0).astype(int)).lambda_hat_
+
+
+def test_arrays_of_other_axes() -> None:
+    wanted = r"X must have shape \(n, K, H, W\) or \(n, K, D, H, W\), got "
+    scaler = cm.TemperatureScaler().fit(np.log(X), Y)
+    for fit in (new().fit, cm.TemperatureScaler().fit):
+        with pytest.raises(
+            ValueError, match=wanted + r"\(12, 5, 4\); .* pass np\.stack\(\[1 - X, X\], axis=1\)$"
+        ):
+            fit(X[:, 0], Y)
+        with pytest.raises(ValueError, match=wanted + r"\(3, 5, 4\); one image is X\[None\]$"):
+            fit(X[0], Y[0])
+        with pytest.raises(
+            ValueError, match=wanted + r"\(5, 4\); .* pass X\.T\.reshape\(1, K, H, W\) of one image$"
+        ):
+            fit(X[0, 0], Y[0])
+    with pytest.raises(ValueError, match=wanted + r"\(5, 4\); if it holds a pixel in each row"):
+        scaler.transform(X[0, 0])
+    with pytest.raises(ValueError, match=wanted + r"\(5,\)$"):
+        scaler.transform(X[0, 0, :, 0])
+
+
+@pytest.mark.parametrize("empty", [[], (), X[:0], iter([])])
+def test_no_images(empty: Any) -> None:
+    for fitted, inputs in (
+        (new().fit(X, Y), "predict"),
+        (cm.TemperatureScaler().fit(np.log(X), Y), "transform"),
+    ):
+        with pytest.raises(ValueError, match="X is empty"):
+            list(getattr(fitted, inputs)(empty))
 
 
 # Groups

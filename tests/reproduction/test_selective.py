@@ -52,6 +52,36 @@ def test_groups_are_not_parted() -> None:
     assert {(each.n_calibration, each.n_test) for each in found.outcomes} == {(9, 3), (3, 9)}
 
 
+def test_scalers_and_reports_know_the_groups() -> None:
+    given = source(groups=[0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5])
+    [_, outcome] = compare_scalers(given, {"LogS": cm.VectorScaler(ridge=5.0)}, n_splits=1).outcomes
+    order = np.random.default_rng([0, 0]).permutation(6)
+    some, others = (np.flatnonzero(np.isin(given.groups, chosen)) for chosen in (order[:3], order[3:]))
+    losses = []
+    for groups in (np.asarray(given.groups)[some], None):
+        scaler = cm.VectorScaler(ridge=5.0).fit(given.logits[some], given.labels[some], groups=groups)
+        probabilities = scaler.transform(given.logits[others])
+        losses.append(cm.metrics.negative_log_likelihood(given.labels[others], probabilities))
+    assert outcome.nll == pytest.approx(losses[0], abs=1e-6)
+    assert abs(outcome.nll - losses[1]) > 1e-4
+
+
+def test_who_keeps_the_prediction_is_known() -> None:
+    scalers = {
+        "LTS": cm.LocalTemperatureScaler(),
+        "SVS": cm.StructuredScaler(),
+        "order": cm.StructuredScaler(decision="order"),
+        "Selective": cm.SelectiveScaler(hidden=()),
+        "on vector": cm.SelectiveScaler(hidden=(), base="vector"),
+        "on dirichlet": cm.SelectiveScaler(hidden=(), base=cm.DirichletScaler()),
+        "on order": cm.SelectiveScaler(hidden=(), base=cm.StructuredScaler(decision="order")),
+    }
+    found = compare_scalers(source(), scalers, n_splits=1)
+    kept = [each.method for each in found.outcomes if each.keeps_prediction]
+    assert kept == ["LTS", "order", "Selective", "on order"]
+    assert found.violations() == []
+
+
 def test_another_domain_tests_with_all_of_its_images() -> None:
     found = compare_scalers(source(), FEW, test=source(5, seed=1), n_splits=1)
     assert {each.n_test for each in found.outcomes} == {5}
@@ -87,7 +117,7 @@ def test_the_command_line(
     monkeypatch.setattr(selective, "rendered", lambda: (scenes, shifted[:1]))
     assert main(["--calibration", "--out", str(tmp_path), "--data", str(tmp_path)]) == 0
     text = (tmp_path / "calibration.md").read_text()
-    for name in ("Uncal", *selective.scalers_of_the_paper(), "Ens", "rendered scenes to dark scenes"):
+    for name in ("Uncal", *selective.scalers_to_compare(), "Ens", "rendered scenes to dark scenes"):
         assert name in text
     assert "usgra-seg is left out" in capsys.readouterr().err
     assert main(["--calibration", "--checkpoint", "x.pth"]) == 2

@@ -15,6 +15,8 @@ try:
 except ModuleNotFoundError as error:
     raise ImportError(f'{__name__} needs PyTorch: pip install "conformask[torch]"') from error
 
+from conformask._arrays import check_ignore_index
+from conformask._calibrator import whole
 from conformask._images import count
 
 __all__ = ["LocalTemperature", "fit_local_temperature"]
@@ -26,12 +28,20 @@ def __dir__() -> list[str]:
 
 _WIDTH, _DILATION = 5, 2
 _MARGIN = _DILATION * (_WIDTH // 2)
+# Of what a leaf gives before training, as a share of the logits it sees.
+_SPREAD = 0.01
+_SEED = whole("random_state", 0, 2**64 - 1, stale="nothing")
+# A label that PyTorch leaves out.
+_VOID = -100
 
 
-def _convolution(n_channels: int) -> nn.Conv2d:
-    """One number for each pixel, 0 before it is trained."""
+def _convolution(n_channels: int, generator: torch.Generator | None = None) -> nn.Conv2d:
+    """One number for each pixel, before training 0, or near 0 with a generator of random weights."""
     found = nn.Conv2d(n_channels, 1, _WIDTH, padding=_MARGIN, dilation=_DILATION, padding_mode="reflect")
-    nn.init.zeros_(found.weight)
+    if generator is None:
+        nn.init.zeros_(found.weight)
+    else:
+        nn.init.normal_(found.weight, std=_SPREAD / found.weight[0].numel() ** 0.5, generator=generator)
     if found.bias is not None:
         nn.init.zeros_(found.bias)
     return found
@@ -42,9 +52,9 @@ class LocalTemperature(nn.Module):
 
     Four convolutions of the logits, 1 added to each, are leaves of a tree: three more, through a sigmoid, say at each
     fork how much either side counts. What comes out is blended in the same way with a convolution of the image, if
-    there is one, and :math:`T = \max(T_0, t + 1)`. All convolutions are 5 x 5 with dilation 2, mirror the image
-    at its borders, and are 0 at the beginning: **T is 2 before training, not 1**. The most probable class of a pixel
-    stays what it is, but for float32 at high temperatures.
+    there is one, and :math:`T = \max(T_0, t + 1)`. All convolutions are 5 x 5 with dilation 2, and mirror the image
+    at its borders. They begin at 0, but for the leaves, which begin with small random weights: **T is near 2 before
+    training, not 1**. The most probable class of a pixel stays what it is, but for float32 at high temperatures.
 
     Parameters
     ----------
@@ -55,6 +65,8 @@ class LocalTemperature(nn.Module):
     least : float above 0, default=0.1
         :math:`T_0`, the least temperature. The paper's is 1e-8: a pixel that comes there has a loss of millions, and no
         gradient to leave.
+    random_state : int, default=0
+        The seed of the leaves' first weights.
 
     See Also
     --------
@@ -63,7 +75,9 @@ class LocalTemperature(nn.Module):
     Notes
     -----
     The tree, its dilation and T = 2 are the paper's. How much the image counts is here said by a convolution of the
-    logits, as at the forks.
+    logits, as at the forks. Leaves that all began at 0, as the paper's do, would stay equal: no fork would learn.
+    Eight convolutions have many numbers: fitted to few images, or for long, they learn these by heart. Look at the loss
+    of other images after each epoch.
 
     References
     ----------
@@ -74,16 +88,19 @@ class LocalTemperature(nn.Module):
     >>> import torch
     >>> from conformask.integrations.local_temperature import LocalTemperature
     >>> module = LocalTemperature(4, image_channels=0)
-    >>> module(torch.ones(1, 4, 16, 16)).mean().item()
+    >>> round(module(torch.ones(1, 4, 16, 16)).mean().item(), 2)
     0.5
     """
 
-    def __init__(self, n_classes: int, image_channels: int = 3, least: float = 0.1) -> None:
+    def __init__(
+        self, n_classes: int, image_channels: int = 3, least: float = 0.1, random_state: int = 0
+    ) -> None:
         super().__init__()
         if not least > 0:
             raise ValueError(f"least must be above 0, got {least!r}")
         self.n_classes, self.image_channels, self.least = n_classes, image_channels, least
-        self.leaves = nn.ModuleList(_convolution(n_classes) for _ in range(4))
+        generator = torch.Generator().manual_seed(_SEED.resolve(random_state))
+        self.leaves = nn.ModuleList(_convolution(n_classes, generator) for _ in range(4))
         self.forks = nn.ModuleList(_convolution(n_classes) for _ in range(3))
         if image_channels:
             self.image = _convolution(image_channels)
@@ -156,7 +173,7 @@ def fit_local_temperature(
     *,
     epochs: int = 20,
     learning_rate: float = 1e-3,
-    ignore_index: int = 255,
+    ignore_index: int | None = 255,
     device: Any = None,
     optimizer: Callable[..., Any] = torch.optim.Adam,
 ) -> list[float]:
@@ -172,8 +189,8 @@ def fit_local_temperature(
         How often all batches are seen.
     learning_rate : float, default=0.001
         Of the optimiser.
-    ignore_index : int, default=255
-        The label of void pixels.
+    ignore_index : int or None, default=255
+        The label of void pixels, an error if it is a class; None: there are none.
     device : device, str or None, default=None
         Where to train; None: where the module is.
     optimizer : callable, default=torch.optim.Adam
@@ -187,7 +204,8 @@ def fit_local_temperature(
     Raises
     ------
     TypeError, ValueError
-        If the batches can be read once only, or hold no labelled pixel, or are not as described.
+        If the batches can be read once only, hold no labelled pixel, or a label that is no class, or are not as
+        described.
 
     Examples
     --------
@@ -201,6 +219,9 @@ def fit_local_temperature(
     """
     if iter(batches) is batches:
         raise TypeError("batches can be read once only: pass a list or a loader")
+    ignored = check_ignore_index(ignore_index)
+    if ignored is not None and 0 <= ignored < module.n_classes:
+        raise ValueError(f"ignore_index is {ignored}, which is one of the {module.n_classes} classes")
     module.train()
     if device is not None:
         module.to(device)
@@ -211,12 +232,13 @@ def fit_local_temperature(
         total, n_pixels = 0.0, 0
         for batch in batches:
             logits, *image, labels = (each.to(where) for each in batch)
-            n = int((labels != ignore_index).sum())
+            targets = _targets(labels, ignored, module.n_classes)
+            n = int((targets != _VOID).sum())
             if not n:
                 continue
             steps.zero_grad()
             tempered = module(logits.float(), *(each.float() for each in image))
-            loss = functional.cross_entropy(tempered, labels.long(), ignore_index=ignore_index)
+            loss = functional.cross_entropy(tempered, targets, ignore_index=_VOID)
             if not torch.isfinite(loss):
                 raise ValueError("the loss is not finite: check logits, images and the learning rate")
             loss.backward()
@@ -227,3 +249,13 @@ def fit_local_temperature(
         losses.append(total / n_pixels)
     module.eval()
     return losses
+
+
+def _targets(labels: Tensor, ignored: int | None, n_classes: int) -> Tensor:
+    """The labels as PyTorch takes them; refuses those that are no class."""
+    codes = labels.long()  # before they are compared: a small type has other numbers
+    void = torch.zeros_like(codes, dtype=torch.bool) if ignored is None else codes == ignored
+    wrong = ~void & ((codes < 0) | (codes >= n_classes))
+    if wrong.any():
+        raise ValueError(f"labels must be in [0, {n_classes}) or ignore_index, got {int(codes[wrong][0])}")
+    return codes.masked_fill(void, _VOID)

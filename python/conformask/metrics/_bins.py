@@ -87,10 +87,13 @@ def expected_error(bins: Bins) -> NDArray[np.float64]:
     return np.asarray(bins.gaps.sum(axis=-1))
 
 
-def largest_error(bins: Bins) -> float:
-    """The largest distance of accuracy and confidence of one bin."""
+def largest_error(bins: Bins) -> tuple[float, int]:
+    """The largest distance of accuracy and confidence of one bin, and the number of its pixels."""
+    if not bins.n.any():
+        return math.nan, 0
     gaps = share_of(abs(bins.right - bins.sums), bins.n)
-    return float(np.nanmax(gaps)) if bins.n.any() else math.nan
+    place = int(np.nanargmax(gaps))
+    return float(gaps[place]), int(bins.n[place])
 
 
 def squared_error(bins: Bins) -> NDArray[np.float64]:

@@ -17,13 +17,14 @@ from conformask._arrays import (
     score_array,
     warn_of_shares,
 )
+from conformask._calibrator import warn_skipped
 from conformask._exact import as_fraction, share_of
 from conformask._images import SCORES, Volumes, check_volumes, not_empty, walk
 from conformask._sequences import listed
 from conformask._tensors import is_coarse
 from conformask._text import shown
 from conformask._transforms import checked_inputs, transform_of
-from conformask._units import check_groups
+from conformask._units import check_groups, known_units
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,7 +49,7 @@ class Asked:
     object_classes: Any = None
     volumes: Volumes = "auto"
     boundary: str = "labels"  # or "prediction"
-    scores: bool = True  # log loss, Brier score and ranks: else they are 0
+    losses: bool = True  # log loss, Brier score and ranks: else they are 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "n_bins", _whole(self.n_bins, "n_bins", 1, _MOST_BINS))
@@ -123,6 +124,12 @@ class Counted:
         """Labelled pixels of each image."""
         return np.asarray(self.bins[..., 0].sum(axis=(1, 2)))
 
+    def warn_of_void(self) -> None:
+        """Says that images have no labelled pixel: they are left out."""
+        valid = self.n_pixels > 0
+        units = known_units(valid, self.groups, None)
+        warn_skipped(units.n_skipped, len(valid), units, "{} have no labelled pixel")
+
     def check_fits(self, other: Counted) -> None:
         """Refuses images that cannot be added."""
         if self.n_classes != other.n_classes:
@@ -172,7 +179,7 @@ def count(
             asked.boundary == "prediction",
             objects,
             asked.class_threshold,
-            asked.scores,
+            asked.losses,
             first,
         )
         if not looked_at:

@@ -95,6 +95,7 @@ def report_of(counted: Counted, asked: Asked, class_names: Any) -> CalibrationRe
     right, all_right = float(real(pooled(counted.sums[:, RIGHT]))), float(bins.right.sum())
     total, all_pixels = float(real(pooled(counts.sum(axis=1))[2:])), float(bins.total)
     parts = brier_parts(bins)
+    mce, mce_pixels = largest_error(bins)
     spread = jackknife(units, debiased_squared_error)
     areas = risk_coverage_areas(counted.ranks)
     classes = _classes(counted, names)
@@ -108,7 +109,8 @@ def report_of(counted: Counted, asked: Asked, class_names: Any) -> CalibrationRe
         gap=gap,
         gap_interval=gap_interval,
         pooled_ece=float(expected_error(bins)),
-        mce=largest_error(bins),
+        mce=mce,
+        mce_pixels=mce_pixels,
         rms_ce=root_mean_square_error(bins),
         adaptive_ece=float(expected_error(bins_of(adaptive_bins(counted.ranks, len(bins.n))))),
         class_wise_ece=exact_mean(present),

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from conformask._calibrator import warn_skipped
 from conformask._images import Volumes
-from conformask._units import known_units
 from conformask.metrics._counted import Asked, Counted, count, joined, paired
 from conformask.metrics._evaluation import report_of
 from conformask.metrics.reliability import CalibrationReport
@@ -17,6 +15,12 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 __all__ = ["CalibrationAccumulator", "calibration_report"]
+
+# What counts must have in common to be added.
+_COMMON = (
+    *("n_bins", "inputs", "transform", "ignore_index"),
+    *("class_threshold", "boundary_width", "boundary", "object_classes"),
+)
 
 
 class CalibrationAccumulator:
@@ -177,7 +181,7 @@ class CalibrationAccumulator:
             raise TypeError(f"other must be a CalibrationAccumulator, got {type(other).__name__}")
         if other is self:
             raise ValueError("an accumulator cannot be merged with itself: every image would count twice")
-        for name in ("n_bins", "boundary_width", "boundary", "class_threshold", "object_classes"):
+        for name in _COMMON:
             here, there = getattr(self._asked, name), getattr(other._asked, name)
             if here != there:
                 raise ValueError(f"{name} differs: {here!r} here, {there!r} there")
@@ -219,9 +223,7 @@ class CalibrationAccumulator:
             raise ValueError("no image was counted: call update first")
         counted = joined(self._parts)
         self._parts = [counted]
-        valid = counted.n_pixels > 0
-        units = known_units(valid, counted.groups, None)
-        warn_skipped(units.n_skipped, len(valid), units, "{} have no labelled pixel")
+        counted.warn_of_void()
         return report_of(counted, self._asked, class_names)
 
     def __repr__(self) -> str:

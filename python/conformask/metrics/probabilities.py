@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from conformask._exact import exact_mean
 from conformask._images import Volumes
-from conformask.metrics._counted import Asked, count, iou_of
+from conformask.metrics._counted import Asked, Counted, count, iou_of
 from conformask.metrics._evaluation import (
     BRIER,
     NLL,
@@ -74,6 +74,11 @@ def expected_calibration_error(
     TypeError, ValueError
         If the input is not as described; the message names argument, image and value.
 
+    Warns
+    -----
+    DroppedImagesWarning
+        If images have no labelled pixel and do not count; with ``average=False`` they are NaN.
+
     See Also
     --------
     calibration_report : With an interval, and what is not biased by chance.
@@ -98,8 +103,8 @@ def expected_calibration_error(
     >>> round(cm.metrics.expected_calibration_error(y, X, per_image=False), 6)
     0.0
     """
-    counted = count(y, X, Asked(n_bins, inputs, transform, ignore_index, volumes=volumes, scores=False))
-    return _measure(image_eces(counted), pooled_ece(counted), per_image, average)
+    counted = count(y, X, Asked(n_bins, inputs, transform, ignore_index, volumes=volumes, losses=False))
+    return _measure(counted, image_eces(counted), pooled_ece(counted), per_image, average)
 
 
 def negative_log_likelihood(
@@ -134,6 +139,11 @@ def negative_log_likelihood(
     TypeError, ValueError
         If the input is not as described; the message names argument, image and value.
 
+    Warns
+    -----
+    DroppedImagesWarning
+        If images have no labelled pixel and do not count; with ``average=False`` they are NaN.
+
     See Also
     --------
     brier_score : The squared error.
@@ -148,7 +158,7 @@ def negative_log_likelihood(
     0.35667
     """
     counted = count(y, X, Asked(1, inputs, transform, ignore_index, volumes=volumes))
-    return _measure(image_means(counted, NLL), pooled_mean(counted, NLL), per_image, average)
+    return _measure(counted, image_means(counted, NLL), pooled_mean(counted, NLL), per_image, average)
 
 
 def brier_score(
@@ -183,6 +193,11 @@ def brier_score(
     TypeError, ValueError
         If the input is not as described; the message names argument, image and value.
 
+    Warns
+    -----
+    DroppedImagesWarning
+        If images have no labelled pixel and do not count; with ``average=False`` they are NaN.
+
     See Also
     --------
     negative_log_likelihood : The log loss.
@@ -201,7 +216,7 @@ def brier_score(
     0.14
     """
     counted = count(y, X, Asked(1, inputs, transform, ignore_index, volumes=volumes))
-    return _measure(image_means(counted, BRIER), pooled_mean(counted, BRIER), per_image, average)
+    return _measure(counted, image_means(counted, BRIER), pooled_mean(counted, BRIER), per_image, average)
 
 
 def mean_iou(
@@ -241,6 +256,11 @@ def mean_iou(
     TypeError, ValueError
         If the input is not as described; the message names argument, image and value.
 
+    Warns
+    -----
+    DroppedImagesWarning
+        If images have no labelled pixel and do not count; with ``average=False`` they are NaN.
+
     See Also
     --------
     label_accuracy : The mean recall of the labels, of label maps.
@@ -253,10 +273,10 @@ def mean_iou(
     >>> round(cm.metrics.mean_iou(np.array([[[0, 0, 0, 1]]]), X), 6)
     0.583333
     """
-    counted = count(y, X, Asked(1, inputs, transform, ignore_index, volumes=volumes, scores=False))
+    counted = count(y, X, Asked(1, inputs, transform, ignore_index, volumes=volumes, losses=False))
     confusion = counted.confusion
     together = iou_of(confusion.sum(axis=1), confusion.sum(axis=0), confusion.diagonal())
-    return _measure(counted.ious, float(together), per_image, average)
+    return _measure(counted, counted.ious, float(together), per_image, average)
 
 
 def reliability_curve(
@@ -292,6 +312,11 @@ def reliability_curve(
     TypeError, ValueError
         If the input is not as described; the message names argument, image and value.
 
+    Warns
+    -----
+    DroppedImagesWarning
+        If images have no labelled pixel and do not count.
+
     See Also
     --------
     conformask.plotting.plot_reliability : Draws it.
@@ -306,17 +331,19 @@ def reliability_curve(
     >>> curve.accuracy.tolist()
     [nan, 0.75]
     """
-    return curve_of(
-        count(y, X, Asked(n_bins, inputs, transform, ignore_index, volumes=volumes, scores=False), groups)
-    )
+    asked = Asked(n_bins, inputs, transform, ignore_index, volumes=volumes, losses=False)
+    counted = count(y, X, asked, groups)
+    counted.warn_of_void()
+    return curve_of(counted)
 
 
 def _measure(
-    of_images: NDArray[np.float64], together: float, per_image: bool, average: bool
+    counted: Counted, of_images: NDArray[np.float64], together: float, per_image: bool, average: bool
 ) -> float | NDArray[np.float64]:
     """What was asked for."""
-    if not per_image:
-        if not average:
+    if not average:
+        if not per_image:
             raise ValueError("average=False gives the values of images: say per_image=True")
-        return together
-    return exact_mean(of_images) if average else of_images
+        return of_images
+    counted.warn_of_void()
+    return exact_mean(of_images) if per_image else together

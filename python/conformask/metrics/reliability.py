@@ -11,6 +11,7 @@ import numpy as np
 from conformask._intervals import LEVEL
 from conformask._reports import Report, counts_rows, interval_text
 from conformask._tables import Table
+from conformask._text import plural
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -130,7 +131,7 @@ class ClassCalibration:
     iou : float
         Intersection over union of its pixels and those that it is predicted for, in [0, 1]; NaN if there are neither.
     accuracy : float
-        Share of its pixels that it is predicted for, in [0, 1]; NaN if it has none.
+        Share of its pixels that it is predicted for, in [0, 1], its recall; NaN if it has none.
     n_images, n_pixels : int
         Number of images that hold the class, and of its labelled pixels.
 
@@ -165,7 +166,8 @@ class CalibrationReport(Report):
     ----------
     ece : float
         Image-wise expected calibration error: mean over images of
-        :math:`\sum_b \frac{n_b}{n} |\mathrm{acc}_b - \mathrm{conf}_b|`, in [0, 1]. Of few pixels a bin it is too large.
+        :math:`\sum_b \frac{n_b}{n} |\mathrm{acc}_b - \mathrm{conf}_b|`, in [0, 1]. It is above 0 for a perfect model,
+        too, by what chance makes of the few pixels in each bin of an image; `debiased_squared_ece` is about 0 then.
     ece_interval : tuple of two floats
         A 95 % confidence interval of its expectation, for new images like these.
     interval_method : str
@@ -178,6 +180,8 @@ class CalibrationReport(Report):
         A 95 % confidence interval of it.
     pooled_ece, mce, rms_ce : float
         Expected, largest and root mean square calibration error of the bins of the pixels of all images.
+    mce_pixels : int
+        Number of pixels of the bin of the largest error: that of few pixels is large by chance.
     adaptive_ece : float
         Expected calibration error of bins of equally many pixels.
     class_wise_ece : float
@@ -282,6 +286,7 @@ class CalibrationReport(Report):
     gap_interval: tuple[float, float] = field(repr=False)
     pooled_ece: float
     mce: float = field(repr=False)
+    mce_pixels: int = field(repr=False)
     rms_ce: float = field(repr=False)
     adaptive_ece: float = field(repr=False)
     class_wise_ece: float
@@ -335,17 +340,22 @@ class CalibrationReport(Report):
     )
 
     def _summary(self) -> list[tuple[str, str]]:
+        units, n = ("image", self.n_images) if self.n_groups is None else ("group", self.n_groups)
+        interval = interval_text(self.ece_interval, self.interval_method)
+        if n == 1:
+            interval = f"no interval: one {units}"
         return [
-            (f"ECE, mean over {'images' if self.n_groups is None else 'groups'}", f"{self.ece:.4f}"),
-            (f"{LEVEL * 100:g} % interval", interval_text(self.ece_interval, self.interval_method)),
+            (f"ECE, mean over {units}s", f"{self.ece:.4f} (above 0 for a perfect model, too)"),
+            (f"{LEVEL * 100:g} % interval", interval),
             ("ECE, pooled", f"{self.pooled_ece:.4f}"),
             ("ECE, adaptive", f"{self.adaptive_ece:.4f}"),
             ("ECE, class-wise", f"{self.class_wise_ece:.4f}"),
-            ("largest error of a bin", f"{self.mce:.4f}"),
+            ("largest error of a bin", f"{self.mce:.4f} (of {plural(self.mce_pixels, 'pixel')})"),
             ("root mean square error", f"{self.rms_ce:.4f}"),
             (
                 "squared error, debiased",
-                f"{self.debiased_squared_ece:.3g} (standard error {self.squared_ece_standard_error:.2g})",
+                f"{self.debiased_squared_ece:.3g} (standard error {self.squared_ece_standard_error:.2g}; "
+                "about 0 for a perfect model)",
             ),
             ("squared error, by jackknife", f"{self.jackknife_squared_ece:.3g}"),
             ("negative log-likelihood", _with_error(self.nll, self.nll_standard_error)),
@@ -380,7 +390,7 @@ class CalibrationReport(Report):
             for row in sorted(self.classes, key=lambda row: math.inf if math.isnan(row.ece) else -row.ece)
             if row.n_pixels
         ]
-        header = ("class", "ECE", "IoU", "accuracy", "images", "pixels")
+        header = ("class", "ECE", "IoU", "recall", "images", "pixels")
         return Table(
             f"Calibration of the probability of each class, where it is at least {self.class_threshold:g}",
             header,

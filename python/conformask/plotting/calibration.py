@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from conformask import metrics
+from conformask import _core, metrics
 from conformask._arrays import label_array, score_array
 from conformask.metrics import CalibrationReport, ReliabilityCurve
 from conformask.plotting._arguments import grey_ground, opacity_over
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
 __all__ = ["plot_ece_map", "plot_image_reliability", "plot_regions", "plot_reliability"]
 
-_BLUE, _RED, _GREY = "#1f4e79", "#c0392b", "#777777"
+_BLUE, _RED, _GREY, _DARK = "#1f4e79", "#c0392b", "#777777", "#222222"
 
-# Of right and wrong pixels, inside and near boundaries: hue says whether, lightness says where.
+# Of right and wrong pixels, inside and near boundaries: blue is right, red is wrong, and all differ in grey, too.
 _REGIONS = {
-    "interior, right": (0.70, 0.82, 0.93),
-    "interior, wrong": (0.95, 0.64, 0.55),
-    "boundary, right": (0.12, 0.31, 0.47),
-    "boundary, wrong": (0.65, 0.09, 0.07),
+    "interior, right": (0.80, 0.89, 0.97),
+    "interior, wrong": (0.96, 0.60, 0.42),
+    "boundary, right": (0.20, 0.47, 0.72),
+    "boundary, wrong": (0.45, 0.02, 0.06),
 }
 
 
@@ -45,14 +45,16 @@ def plot_reliability(
 
     A bar is the share of right pixels of a bin, with its interval, which takes images (groups) for the units. A hatched
     bar is the gap from there to the mean confidence, the dot. Of a calibrated model bars end at the dots, which lie on
-    the diagonal. Bins without pixels have no bar. The small axes above show how many of the pixels each bin has.
+    the diagonal. Bins without pixels have no bar. The small axes above show, in powers of ten, how many pixels each bin
+    has: bins of few pixels miss the diagonal by chance.
 
     Parameters
     ----------
     report_or_curve : CalibrationReport or ReliabilityCurve
         What :func:`~conformask.metrics.calibration_report` or :func:`~conformask.metrics.reliability_curve` returns.
     ax : matplotlib Axes, optional
-        Where to draw; by default, on a new figure.
+        Where to draw; by default, on a new figure. In a figure without a layout engine they are made smaller, so that
+        title and legend have room.
 
     Returns
     -------
@@ -93,7 +95,7 @@ def plot_reliability(
     title = "Accuracy by confidence"
     if isinstance(report_or_curve, CalibrationReport):
         curve, report = report_or_curve.curve, report_or_curve
-        title += f"\nECE {report.ece:.4f} (mean over {_units(curve)}), {report.pooled_ece:.4f} (pooled)"
+        title += f"\nECE {report.ece:.4f} ({_units(curve)}), {report.pooled_ece:.4f} (pooled)"
     else:
         curve = report_or_curve
     ax = new_axes(ax, (1, 1))
@@ -116,13 +118,13 @@ def plot_reliability(
         left, accuracy, width, align="edge", color=_BLUE, alpha=0.55, ec="white", lw=0.8, label="right pixels"
     )
     over = confidence > accuracy
-    for where, colour, label in (
-        (over, _RED, "too confident by"),
-        (~over & (confidence < accuracy), _GREY, "not confident enough by"),
+    for where, colour, hatch, label in (
+        (over, _RED, "////", "too confident by"),
+        (~over & (confidence < accuracy), _DARK, r"\\\\", "not confident enough by"),
     ):
         if where.any():
             bottom, height = np.minimum(accuracy, confidence)[where], abs(confidence - accuracy)[where]
-            look: dict[str, Any] = {"fc": (1, 1, 1, 0.55), "ec": colour, "hatch": "////", "lw": 0}
+            look: dict[str, Any] = {"fc": (1, 1, 1, 0.65), "ec": colour, "hatch": hatch, "lw": 0}
             ax.bar(left[where], height, width[where], bottom, align="edge", label=label, **look)
     ax.plot([0, 1], [0, 1], color=_GREY, lw=1.2, ls=(0, (5, 3)), label="calibrated", zorder=2)
     known = ~np.isnan(low)
@@ -140,23 +142,53 @@ def plot_reliability(
         clip_on=False,
     )
     above = ax.inset_axes((0, 1.02, 1, 0.14), sharex=ax)
-    above.bar(
-        left,
-        curve.n_pixels[filled] / curve.n_pixels.sum(),
-        width,
-        align="edge",
-        color=_GREY,
-        ec="white",
-        lw=0.8,
-    )
+    n_pixels = curve.n_pixels[filled]
+    above.bar(left, n_pixels, width, align="edge", color=_GREY, ec="white", lw=0.8)
     above.tick_params(axis="x", labelbottom=False, length=0)
-    above.set_ylim(bottom=0)
+    above.set_yscale("log")
+    above.set_ylim(0.5, 2 * n_pixels.max())  # a single pixel has a bar
+    above.set_yticks(sorted({1, 10 ** int(np.log10(n_pixels.max()))}))
+    above.minorticks_off()
+    above.yaxis.tick_right()
+    above.tick_params(axis="y", labelsize="x-small", length=2)
     above.set_ylabel("pixels", rotation=0, ha="right", va="center")
-    above.set_yticks([])
-    above.spines[["top", "right", "left"]].set_visible(False)
+    above.yaxis.set_label_position("left")
+    above.spines[["top", "left"]].set_visible(False)
     above.set_title(title)
-    legend_below(ax, ax.get_legend_handles_labels()[0])
+    _with_legend(ax)
     return ax
+
+
+def _with_legend(ax: Axes) -> None:
+    """Draw the legend; where no layout engine makes room for it and the title, shrink the axes."""
+    legend_below(ax, ax.get_legend_handles_labels()[0])
+    figure = ax.get_figure()
+    assert figure is not None
+    if figure.get_layout_engine() is not None:
+        return
+    bottom, top = _room(ax)
+    for _ in range(2):  # beside smaller axes the legend may need more lines
+        taken, place, cell = ax.get_tightbbox(), ax.get_position(), ax.get_position(original=True)
+        assert taken is not None
+        below, above = (max(0.0, cut) / figure.bbox.height for cut in (bottom - taken.y0, taken.y1 - top))
+        if below or above:
+            height = max(0.05, place.height - below - above)
+            ax.set_position((cell.x0, place.y0 + below, cell.width, height))
+            ax.apply_aspect()
+            legend_below(ax, ax.get_legend_handles_labels()[0])
+
+
+def _room(ax: Axes) -> tuple[float, float]:
+    """The pixels from where to where axes may reach: to the ends of the figure, or to what is below and above."""
+    figure, spec = ax.get_figure(), ax.get_subplotspec()
+    assert figure is not None
+    points, box = figure.dpi / 72, ax.get_window_extent()
+    bottom, top = box.y0 - 36 * points, box.y1 + 20 * points  # the name of the axis, a title
+    if spec is not None and spec.is_last_row():
+        bottom = figure.bbox.y0 + 3 * points
+    if spec is not None and spec.is_first_row():
+        top = figure.bbox.y1 - 3 * points
+    return bottom, top
 
 
 def plot_image_reliability(report: CalibrationReport, *, axes: ArrayLike | None = None) -> NDArray[Any]:
@@ -263,6 +295,7 @@ def plot_ece_map(
     ignore_index: int | None = 255,
     image: ArrayLike | None = None,
     opacity: float = 0.85,
+    vmax: float | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """Draw where in an image a model is too confident, and where it is not confident enough.
@@ -274,7 +307,7 @@ def plot_ece_map(
     Parameters
     ----------
     probabilities : array (K, H, W)
-        Softmax probabilities of one image.
+        Softmax probabilities of one image; of logits take the softmax first, or a scaler's `transform`.
     labels : integer array (H, W)
         Its labels.
     radius : int, default=8
@@ -285,6 +318,9 @@ def plot_ece_map(
         The image, uint8 or floating in [0, 1], which is drawn in grey below.
     opacity : float in (0, 1], default=0.85
         The opacity over the image.
+    vmax : float in (0, 1], optional
+        Where the colours end, in both directions; by default at the largest difference. One number for several pictures
+        makes their colours mean the same. Larger differences have the colours of the ends.
     ax : matplotlib Axes, optional
         Where to draw; by default, on a new figure.
 
@@ -319,6 +355,8 @@ def plot_ece_map(
 
     if isinstance(radius, bool) or not isinstance(radius, int | np.integer) or radius < 0:
         raise ValueError(f"radius must be an int of at least 0, got {radius!r}")
+    if vmax is not None and not 0 < vmax <= 1:
+        raise ValueError(f"vmax must be in (0, 1], got {vmax!r}")
     confidence, right, valid = _pixels(probabilities, labels, ignore_index)
     opacity = opacity_over(image, opacity)
     # Of a window beyond the border, and of void pixels, nothing counts.
@@ -332,7 +370,7 @@ def plot_ece_map(
     ax.imshow(backdrop, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     shades = colormaps["RdBu_r"](np.linspace(0, 1, 255))
     shades[:, 3] = opacity
-    most = float(abs(gaps).max()) or 1.0
+    most = float(abs(gaps).max()) or 1.0 if vmax is None else vmax
     drawn = ax.imshow(gaps, cmap=ListedColormap(shades), vmin=-most, vmax=most, interpolation="nearest")
     bar = colour_bar(ax, drawn, None)
     bar.set_ylabel("confidence less accuracy")
@@ -340,7 +378,7 @@ def plot_ece_map(
         ax.imshow(one_colour(~valid, (VOID_GREY,) * 3), interpolation="nearest")
         legend_below(ax, [void_patch()])
     side = 2 * radius + 1
-    ax.set_title(f"Where confidence and accuracy differ, in squares of {side} x {side} pixels")
+    ax.set_title(f"Where confidence and accuracy differ,\nin squares of {side} x {side} pixels")
     return frameless(ax)
 
 
@@ -438,9 +476,26 @@ def _pixels(
         raise ValueError(
             f"probabilities must have shape (K, H, W) and labels (H, W), got {maps.shape} and {y.shape}"
         )
-    metrics.mean_iou(y[np.newaxis], maps[np.newaxis], ignore_index=ignore_index)  # refuses wrong ones
     valid = np.ones(y.shape, bool) if ignore_index is None else y != ignore_index
+    _refuse_others(maps, valid)
+    # Refuses wrong labels.
+    metrics.mean_iou(
+        y[np.newaxis], maps[np.newaxis], per_image=True, average=False, ignore_index=ignore_index
+    )
     return np.asarray(maps.max(axis=0), np.float64), np.asarray(maps.argmax(axis=0) == y), valid
+
+
+def _refuse_others(maps: NDArray[Any], valid: NDArray[np.bool_]) -> None:
+    """Refuses maps that are no probabilities at labelled pixels."""
+    sums, least = maps.sum(axis=0, dtype=np.float64), maps.min(axis=0)
+    wrong = valid & ~((abs(sums - 1) <= _core.SUM_TOLERANCE + _core.SUM_SLACK) & (least >= 0))
+    if wrong.any():
+        pixel = tuple(map(int, np.unravel_index(int(wrong.argmax()), wrong.shape)))
+        raise ValueError(
+            f"probabilities must be at least 0 and sum to 1 over the classes, but at pixel {pixel} the least is "
+            f"{least[pixel]:.6g} and the sum {sums[pixel]:.6g}; of logits pass the softmax, or what the transform of a "
+            "scaler returns"
+        )
 
 
 def _units(curve: ReliabilityCurve) -> str:

@@ -16,7 +16,12 @@ __all__ = ["warn_of_repeats"]
 _MOST_NAMED = 3
 
 
-def warn_of_repeats(pairs: Sequence[tuple[int, int]], n_images: int, *, named: bool = True) -> None:
+_OF_SETS = "the guarantee, which is for different images, does not hold"
+
+
+def warn_of_repeats(
+    pairs: Sequence[tuple[int, int]], n_images: int, *, named: bool = True, harm: str = _OF_SETS
+) -> None:
     """Warns of images that came before, if there are any.
 
     Parameters
@@ -27,6 +32,8 @@ def warn_of_repeats(pairs: Sequence[tuple[int, int]], n_images: int, *, named: b
         The number of images.
     named : bool, default=True
         Whether the numbers in `pairs` are those of the images.
+    harm : str
+        What comes of it.
     """
     if not pairs:
         return
@@ -38,8 +45,7 @@ def warn_of_repeats(pairs: Sequence[tuple[int, int]], n_images: int, *, named: b
     else:
         which = f"{len(pairs)} of {plural(n_images, 'image')} came before"
     warn_caller(
-        f"{which}: they have identical labels and scores. They count twice, and the guarantee, "
-        "which is for different images, does not hold. Give every image once; several epochs of a data loader and "
-        "overlapping parts of workers repeat images",
+        f"{which}: they have identical labels and scores. They count twice, and {harm}. Give every image once; several "
+        "epochs of a data loader and overlapping parts of workers repeat images",
         DuplicateImagesWarning,
     )

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from conformask.scaling._pixels import Pixels
 
-__all__ = ["Likelihood", "Penalty", "minimise", "parts_of", "thinned"]
+__all__ = ["Likelihood", "Penalty", "minimise", "parts_of", "standard_errors", "thinned"]
 
 # Numbers of a part, at least: sums of parts are formed apart, by any number of threads, and joined in order.
 _PART = 1 << 15
@@ -49,12 +49,28 @@ def thinned(pixels: Pixels) -> Pixels | None:
     )
 
 
+def standard_errors(gradients: NDArray[np.float64], hessian: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of P parameters, from what n images (groups) add to the gradient (P, n): the sandwich, times n / (n - 1).
+
+    Infinite if there are no more images than parameters: nobody knows then how much they differ.
+    """
+    n_parameters, n = gradients.shape
+    if n <= n_parameters:
+        return np.full(n_parameters, np.inf)
+    inverse = np.linalg.pinv(hessian, hermitian=True)
+    variances = n / (n - 1) * np.diag(inverse @ (gradients @ gradients.T) @ inverse)
+    errors: NDArray[np.float64] = np.sqrt(np.maximum(variances, 0.0))
+    return errors
+
+
 class Likelihood:
     """Mean log loss of ``softmax(W u + b)`` as a function of W (K numbers, or K x K) and b (K numbers)."""
 
     def __init__(self, pixels: Pixels, n_weights: int) -> None:
         self._pixels, self._n_weights = pixels, n_weights
         self._parts = parts_of(pixels.features)
+        # The last parameters and what was found: solvers end where they have just been.
+        self._last: tuple[bytes, tuple[float, NDArray[np.float64]]] | None = None
 
     @property
     def is_diagonal(self) -> bool:
@@ -77,8 +93,12 @@ class Likelihood:
 
     def gradient(self, parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         """The loss and its gradient."""
-        sums = self._sums(parameters, self._parts).sum(axis=0)
-        return float(sums[0]), sums[1:]
+        key = parameters.tobytes()
+        if self._last is None or self._last[0] != key:
+            sums = self._sums(parameters, self._parts).sum(axis=0)
+            self._last = key, (float(sums[0]), sums[1:])
+        loss, slopes = self._last[1]
+        return loss, slopes.copy()
 
     def gradients_of_units(self, parameters: NDArray[np.float64]) -> NDArray[np.float64]:
         """What each image (group) adds to the gradient, (n, P)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from conformask._arrays import label_array, score_array, warn_of_shares
 from conformask._images import SCORES, Volumes, not_empty, walk
 from conformask._transforms import refuse_coarse
 from conformask._units import check_groups
+from conformask.profiles.repeats import warn_of_repeats
 from conformask.scaling._features import pixel_features
 
 if TYPE_CHECKING:
@@ -23,6 +25,9 @@ __all__ = ["LEAST", "Drawn", "PixelSample", "Pixels", "draw"]
 
 # Probabilities below it have its logarithm.
 LEAST = 1e-12
+# Images of fewer different numbers, in so many pixels, are not compared.
+_FEWEST, _LOOKED_AT = 8, 128
+_HARM = "the map leans to them, and standard errors are too small"
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +41,7 @@ class Drawn:
     group: int | str | None
     features: NDArray[np.float32] | None = None  # (m, F), where the surroundings of pixels are looked at
 
+    @cached_property
     def digest(self) -> bytes:
         """The same for what is the same."""
         digest = hashlib.blake2b(self.values.tobytes(), digest_size=16)
@@ -43,6 +49,16 @@ class Drawn:
         if self.features is not None:
             digest.update(self.features.tobytes())
         return digest.digest()
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """What images that are the same have in common, and few others; it costs nothing."""
+        return self.hash, self.n_valid
+
+    def is_compared(self) -> bool:
+        """Whether it has so many different numbers that no other image has them by chance."""
+        few = self.values[:: -(-len(self.values) // _LOOKED_AT)]
+        return len(np.unique(few)) >= _FEWEST
 
 
 class Pixels(NamedTuple):
@@ -82,18 +98,40 @@ class PixelSample:
         if self.n_classes != other.n_classes:
             raise ValueError(f"K = {other.n_classes} classes came to images with K = {self.n_classes}")
         if self.images and other.images and (self.images[0].group is None) != (other.images[0].group is None):
-            raise ValueError("some images have groups, others have none")
+            before, now = ("none", "groups") if self.images[0].group is None else ("groups", "none")
+            raise ValueError(
+                f"the images before have {before}, these have {now}: groups must be given for all images or for none"
+            )
         return PixelSample([*self.images, *other.images], self.n_classes, self.n_skipped + other.n_skipped)
+
+    def warn_of_repeats(self, n_before: int = 0, *, looked_at: bool = False) -> None:
+        """Warns of images that come twice, those of the first `n_before` alone left out: they have been told.
+
+        If the later ones were `looked_at`, too, what is told is which of them were there before.
+        """
+        later = {image.key for image in self.images[n_before:]}
+        found: dict[bytes, int] = {}
+        pairs = []
+        alike: dict[Any, list[int]] = {}
+        for i, image in enumerate(self.images):
+            if image.key in later:
+                alike.setdefault(image.key, []).append(i)
+        for i in sorted(i for same in alike.values() if len(same) > 1 for i in same):
+            if self.images[i].is_compared():
+                first = found.setdefault(self.images[i].digest, i)
+                if i >= n_before and first < (n_before if looked_at else i):
+                    pairs.append((first, i))
+        warn_of_repeats(pairs, len(self.images), named=not self.n_skipped, harm=_HARM)
 
     def units(self) -> list[list[Drawn]]:
         """The images that count, by group if they have any, in an order that is theirs."""
         # By labels, which a model's numbers do not change; by those only where all labels are the same.
         same: dict[Any, list[Drawn]] = {}
         for image in self.images:
-            same.setdefault((image.hash, image.n_valid, image.labels.tobytes()), []).append(image)
+            same.setdefault((*image.key, image.labels.tobytes()), []).append(image)
         members: dict[Any, list[Drawn]] = {}
         for key in sorted(same):
-            alike = same[key] if len(same[key]) == 1 else sorted(same[key], key=Drawn.digest)
+            alike = same[key] if len(same[key]) == 1 else sorted(same[key], key=lambda image: image.digest)
             for image in alike:
                 members.setdefault(len(members) if image.group is None else (image.group,), []).append(image)
         return list(members.values())
@@ -119,8 +157,10 @@ class PixelSample:
         if inputs == "probabilities":
             np.log(np.maximum(values, LEAST, out=values), out=values)
         if centred:
-            largest = values.max(axis=0)
-            values -= largest + np.log(np.exp(values - largest).sum(axis=0))
+            n = values.shape[1]
+            # The logarithm of a probability is minus the loss where its class is the label.
+            losses = _core.tempered_losses(values, np.zeros(n, np.uint16), np.ones(n))
+            values -= values[0] + losses[:, 0]
         n_valid = sum(image.n_valid for image in images)
         shares = np.array([image.n_valid for image in images]) / sizes / n_valid
         ends = np.cumsum([sum(len(image.labels) for image in unit) for unit in units])

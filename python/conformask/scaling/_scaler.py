@@ -2,43 +2,56 @@
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from conformask import _core
-from conformask._arrays import check_ignore_index, label_array, score_array
-from conformask._calibrator import Calibrator, Parameter, State, one_of, warn_skipped, whole
-from conformask._documents import finite_or_text
-from conformask._images import Volumes, map_images
+from conformask._arrays import check_ignore_index, label_array, score_array, warn_of_shares
+from conformask._calibrator import Calibrator, Parameter, State, number, one_of, warn_skipped, whole
+from conformask._exact import as_fraction
+from conformask._images import Volumes, axes_hint, map_images
 from conformask._transforms import ScoreTransform, Transformer, refuse_coarse
 from conformask._units import known_units
 from conformask._warnings import warn_caller
 from conformask.exceptions import SharedImagesWarning
+from conformask.metrics.probabilities import negative_log_likelihood
+from conformask.scaling._blas import one_blas_thread
 from conformask.scaling._features import as_image
-from conformask.scaling._likelihood import Likelihood, Penalty, minimise
+from conformask.scaling._fitted import Fitted, Shapes, Told, read_fitted
 from conformask.scaling._pixels import PixelSample, draw
+from conformask.scaling._temperature import warn_unbounded
 
 if TYPE_CHECKING:
     from typing import Self
 
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["PARAMETERS", "Configuration", "Fitted", "Scaler", "fitted"]
+__all__ = ["PARAMETERS", "Configuration", "Scaler", "penalty_weight"]
 
 PARAMETERS: Mapping[str, Parameter] = {
     "inputs": one_of("inputs", "logits", "probabilities", stale="images"),
     "ignore_index": Parameter(check_ignore_index, stale="images"),
-    "n_pixels": whole("n_pixels", 1, 2**40, stale="images"),
+    "n_pixels": whole("n_pixels", 1, 2**40, stale="images", hint="2**40 takes all"),
     "random_state": whole("random_state", 0, 2**64 - 1, stale="images"),
     "volumes": one_of("volumes", True, False, "auto"),
     "progress": one_of("progress", True, False, "auto"),
 }
+
+
+def penalty_weight(name: str) -> Parameter:
+    """A parameter that weighs a penalty."""
+
+    def check(value: object) -> float:
+        if as_fraction(value, name) < 0:
+            raise ValueError(f"{name} must be at least 0, got {value!r}")
+        return float(as_fraction(value, name))
+
+    return number(name, check, stale="result")
 
 
 @dataclass(frozen=True)
@@ -53,76 +66,6 @@ class Configuration:
     progress: bool | str
 
 
-@dataclass(frozen=True, eq=False)
-class Fitted:
-    """The map that was found: softmax of ``W u + b``."""
-
-    weight: NDArray[np.float64]  # 1, K or K * K numbers
-    bias: NDArray[np.float64]  # K numbers, or none
-    nll: float
-    nll_before: float
-    n_images: int
-    n_skipped: int
-    n_classes: int
-    configuration: Any  # it was found for
-    more: Mapping[str, Any] = field(default_factory=dict)  # what one kind of scaler tells besides
-    hashes: frozenset[int] = frozenset()  # of the labels of its images
-
-    @property
-    def headline(self) -> dict[str, str]:
-        """What its repr shows."""
-        return {"nll_": f"{self.nll:.4g}"}
-
-    def rows(self) -> list[tuple[str, str]]:
-        """Names and values for people."""
-        more = [(f"{name}_", f"{value:.6g}") for name, value in self.more.items()]
-        skipped = f" ({self.n_skipped} skipped)" if self.n_skipped else ""
-        return [
-            *more,
-            ("nll_", f"{self.nll:.6g} (before: {self.nll_before:.6g})"),
-            ("n_images_", f"{self.n_images}{skipped}"),
-            ("n_classes_", f"{self.n_classes}"),
-        ]
-
-    def to_json(self) -> dict[str, Any]:
-        """What a file holds of it."""
-        numbers = {name: getattr(self, name) for name in _NUMBERS}
-        more = {name: finite_or_text(value) for name, value in self.more.items()}
-        hashes = [f"{each:016x}" for each in sorted(self.hashes)]
-        return {
-            "weight": self.weight.tolist(),
-            "bias": self.bias.tolist(),
-            **numbers,
-            "more": more,
-            "images": hashes,
-        }
-
-
-_NUMBERS = ("nll", "nll_before", "n_images", "n_skipped", "n_classes")
-
-
-def fitted(
-    kept: PixelSample,
-    likelihood: Likelihood,
-    identity: NDArray[np.float64],
-    penalty: Penalty,
-    configuration: Any,
-) -> Fitted:
-    """The map of the least penalised loss, the identity being that of no penalty."""
-    parameters = minimise(likelihood, identity, penalty)
-    weight, bias = np.split(parameters, [len(identity) - kept.n_classes])
-    return Fitted(
-        weight=weight,
-        bias=bias - bias.mean(),  # of which softmax does not know
-        nll=likelihood.gradient(parameters)[0],
-        nll_before=likelihood.gradient(identity)[0],
-        n_images=len(kept.images),
-        n_skipped=kept.n_skipped,
-        n_classes=kept.n_classes,
-        configuration=configuration,
-    )
-
-
 class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
     """A map from logits to calibrated probabilities."""
 
@@ -134,7 +77,7 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
     progress: bool | str
 
     _IS_CENTRED = False  # whether the map takes the logarithms of the softmax, not logits
-    _TOLD: frozenset[str] = frozenset()  # names of `Fitted.more`
+    _TOLD: ClassVar[Told] = {}  # what `Fitted.more` holds
     _NOTHING_KEPT = "a scaler that was loaded has no pixels: fit again"
 
     # Fit
@@ -146,7 +89,8 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
         ----------
         X : array (n, K, H, W) or (n, K, D, H, W), float16, float32 or float64; or a list of (K, H, W); or an iterable
             Logits, or what `inputs` says, of images that did not train the model. Without `y`: an iterable of
-            ``(scores, labels)`` pairs, one image each.
+            ``(scores, labels)`` pairs, one image each. Numbers must be finite: a class that is masked out gets a large
+            negative logit such as -1e4, not minus infinity.
         y : integer array (n, H, W) or (n, D, H, W), or a list or iterable of arrays, one per image
             Labels.
         groups : sequence of n ints or strings, or None
@@ -160,11 +104,15 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
         ------
         TypeError, ValueError
             If the input is not as described; the message names argument, image and value. The object stays as it was.
+            Of the numbers of X only those of drawn pixels are checked: NaN elsewhere is not noticed.
 
         Warns
         -----
-        DroppedImagesWarning
-            If images have no labelled pixel.
+        DroppedImagesWarning, DuplicateImagesWarning
+            If images have no labelled pixel; if images come twice.
+        UserWarning
+            If numbers that shall be logits look like probabilities or other scores; if the likelihood still rises at
+            the end of the range of temperatures.
         """
         configuration = self._configuration()
         return self._fit_sample(self._draw(X, y, groups, configuration), configuration)
@@ -172,6 +120,7 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
     def _fit_sample(self, sample: PixelSample, configuration: Any) -> Self:
         fitted = self._solve(sample, configuration)
         self._update(lambda _: State(sample, fitted))
+        sample.warn_of_repeats()
         self._warn(sample, fitted)
         return self
 
@@ -191,17 +140,23 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
         ------
         TypeError, ValueError
             As :meth:`fit`; what was known before is kept.
+
+        Warns
+        -----
+        DuplicateImagesWarning
+            If images come twice, or came before.
         """
         configuration = self._configuration()
         return self._add(self._draw(X, y, groups, configuration))
 
     def merge(self, other: Self) -> Self:
-        """Adds the images of another scaler, say of another worker: with the same parameters, it gives the bits of one.
+        """Adds the images of another scaler, say of another worker: the map has the bits of one fit to all of them.
 
         Parameters
         ----------
         other : scaler of the same kind
-            Which has seen images.
+            Which has seen images, drawn in the same way. What only says how the map is found, such as a penalty, may
+            differ: that of this scaler counts.
 
         Returns
         -------
@@ -210,7 +165,12 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
         Raises
         ------
         TypeError, ValueError
-            If `other` is something else or the same object, or its parameters or K differ.
+            If `other` is something else or the same object, or K or a parameter differs that says what images give.
+
+        Warns
+        -----
+        DuplicateImagesWarning
+            If images of `other` are among those here.
         """
         if type(other) is not type(self):
             raise TypeError(f"other must be a {type(self).__name__}, got {type(other).__name__}")
@@ -223,7 +183,7 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
         theirs = other._fitted().kept
         if theirs is None:
             raise ValueError(f"other has no pixels: {self._NOTHING_KEPT}")
-        return self._add(theirs)
+        return self._add(theirs, looked_at=True)
 
     def _draw(self, X: Any, y: Any, groups: ArrayLike | None, configuration: Any) -> PixelSample:
         return draw(
@@ -243,15 +203,21 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
         """Whether a fit takes features of the surroundings of pixels."""
         return False
 
-    def _add(self, sample: PixelSample) -> Self:
+    def _add(self, sample: PixelSample, *, looked_at: bool = False) -> Self:
+        n_before = 0
+
         def add(state: State[PixelSample, Fitted] | None) -> State[PixelSample, Fitted]:
+            nonlocal n_before
             if state is None:
                 return State(sample)
             if state.kept is None:
                 raise ValueError(self._NOTHING_KEPT)
+            n_before = len(state.kept.images)
             return State(state.kept.merge(sample))
 
-        self._update(add)
+        joined = self._update(add).kept
+        assert joined is not None
+        joined.warn_of_repeats(n_before, looked_at=looked_at)
         return self
 
     def _solve(self, kept: PixelSample, configuration: Any) -> Fitted:
@@ -260,7 +226,9 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
                 f"none of {kept.n_skipped} images has a labelled pixel: nothing can be fitted; check ignore_index"
             )
         hashes = frozenset(image.hash for image in kept.images) - {0}
-        return replace(self._find(kept, configuration), hashes=hashes)
+        with one_blas_thread():
+            found = self._find(kept, configuration)
+        return replace(found, hashes=hashes)
 
     @abstractmethod
     def _find(self, kept: PixelSample, configuration: Any) -> Fitted:
@@ -270,6 +238,10 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
         n_seen = len(kept.images) + kept.n_skipped
         counted = np.arange(n_seen) < len(kept.images)
         warn_skipped(kept.n_skipped, n_seen, known_units(counted, None, None), "{} have no labelled pixel")
+        base = getattr(solution, "base", None)  # that it stands on
+        for which, found in {"": solution, " of its base": base and base._current()[1]}.items():
+            if found is not None and found.more.get("unbounded"):
+                warn_unbounded(found.more["temperature"], which)
 
     # Use
 
@@ -292,9 +264,24 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
             Before :meth:`fit`.
         TypeError, ValueError
             If X is not as described, or K is not that of the fit.
+
+        Warns
+        -----
+        UserWarning
+            If numbers that shall be logits look like probabilities or other scores in [0, 1].
         """
+        return self._made(X, warns=True)
+
+    def _made(self, X: Any, *, warns: bool) -> Any:
         configuration, transform = self._current()[0], self._transform()
-        return map_images(X, transform.probabilities, configuration.progress, configuration.volumes)
+
+        def probabilities(maps: Any, first: int) -> Any:
+            found = transform.probabilities(maps, first)
+            if warns and first == 0:
+                warn_of_shares(maps[0], configuration.inputs)
+            return found
+
+        return map_images(X, probabilities, configuration.progress, configuration.volumes)
 
     def fit_transform(self, X: Any, y: Any = None, *, groups: ArrayLike | None = None) -> Any:
         """:meth:`fit`, then :meth:`transform` of the same images, whose probabilities look better than those of others.
@@ -313,13 +300,44 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
         SharedImagesWarning
             Always: a calibrator behind it, say in a pipeline, needs other images.
         """
-        probabilities = self.fit(X, y, groups=groups).transform(X)
+        probabilities = self.fit(X, y, groups=groups)._made(X, warns=False)  # fit does
         warn_caller(
             "these are the probabilities of the images that the scaler was fitted to, which are better than those of "
             "new images. Give a calibrator others: in a pipeline let FrozenEstimator(scaler) hold a fitted scaler",
             SharedImagesWarning,
         )
         return probabilities
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """Minus the negative log-likelihood of the labelled pixels of images: scikit-learn's searches make it large.
+
+        Parameters
+        ----------
+        X, y
+            As for :meth:`fit`, images of which the scaler has seen none.
+
+        Returns
+        -------
+        float, at most 0
+            Mean over pixels of the logarithm of the label's probability.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before :meth:`fit`.
+        TypeError, ValueError
+            If the input is not as described.
+        """
+        configuration = self._current()[0]
+        loss = negative_log_likelihood(
+            y,
+            X,
+            inputs=configuration.inputs,
+            transform=self,
+            ignore_index=configuration.ignore_index,
+            volumes=configuration.volumes,
+        )
+        return -float(loss)
 
     def _kernel(
         self, configuration: Any, fitted: Fitted, scores: NDArray[Any], first: int
@@ -336,6 +354,11 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
         out = np.empty(image.shape)
         _core.probabilities(image, self._kernel(configuration, fitted, image, 0), out, 0)
         return np.log(np.maximum(out[0, :, 0], np.finfo(np.float64).tiny))
+
+    @property
+    def _keeps_prediction(self) -> bool:
+        """Whether the most probable class of each pixel stays what it is."""
+        return True
 
     # Results
 
@@ -386,32 +409,20 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
 
     @classmethod
     def _solution_from_json(cls, document: dict[str, Any], configuration: Any) -> Fitted:
-        results = document["results"]
-        weight, bias = (np.array(results[name], np.float64) for name in ("weight", "bias"))
-        n_classes = results["n_classes"]
-        for name, least in {"n_images": 1, "n_skipped": 0, "n_classes": 2}.items():
-            if type(results[name]) is not int or results[name] < least:
-                raise ValueError(f"{name} is {results[name]!r}")
-        fits = cls._fits(weight, bias, n_classes, configuration)
-        if not (fits and np.isfinite(weight).all() and np.isfinite(bias).all()):
-            raise ValueError(f"the map does not fit K = {n_classes}")
-        if not all(math.isfinite(results[name]) for name in ("nll", "nll_before")):
-            raise ValueError("the loss is not finite")
-        numbers = {name: results[name] for name in _NUMBERS}
-        more = {
-            name: value if type(value) is bool else float(value) for name, value in results["more"].items()
-        }
-        if more.keys() != cls._TOLD:
-            raise ValueError(f"it tells {sorted(more)} besides, not {sorted(cls._TOLD)}")
-        hashes = frozenset(int(each, 16) for each in results["images"])
-        return Fitted(weight, bias, **numbers, configuration=configuration, more=more, hashes=hashes)
+        found = read_fitted(
+            document["results"], lambda k: cls._map_shapes(k, configuration), cls._TOLD, configuration
+        )
+        cls._check(found)
+        return found
 
     @classmethod
-    def _fits(
-        cls, weight: NDArray[np.float64], bias: NDArray[np.float64], n_classes: int, configuration: Any
-    ) -> bool:
-        """Whether weight and bias are numbers of a map of so many classes."""
-        return weight.shape in {(1,), (n_classes,), (n_classes**2,)} and bias.shape in {(0,), (n_classes,)}
+    @abstractmethod
+    def _map_shapes(cls, n_classes: int, configuration: Any) -> Shapes:
+        """The shapes of weight and bias."""
+
+    @classmethod
+    def _check(cls, found: Fitted) -> None:
+        """Refuses numbers of a file that do not belong together."""
 
     # In front of a score
 
@@ -484,4 +495,7 @@ class _FittedScaler(ScoreTransform):
 def check_classes(maps: Any, n_classes: int) -> None:
     """Refuses maps of other classes than those of the fit."""
     if maps.ndim in (4, 5) and maps.shape[1] != n_classes:
-        raise ValueError(f"X has K = {maps.shape[1]} classes, but the scaler was fitted with K = {n_classes}")
+        hint = axes_hint(tuple(maps.shape), n_classes)
+        raise ValueError(
+            f"X has K = {maps.shape[1]} classes, but the scaler was fitted with K = {n_classes}{hint}"
+        )

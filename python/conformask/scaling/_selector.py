@@ -12,7 +12,6 @@ from scipy import special
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # of scikit-learn
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,8 +48,7 @@ def train(
     mean, spread = given.mean(axis=0), given.std(axis=0)
     spread = np.where(spread > 1e-9 * (1 + abs(mean)), spread, 1.0)
     standardised = (given - mean) / spread
-    # On one thread of BLAS: the bits of a product may depend on how many there are.
-    with warnings.catch_warnings(), threadpool_limits(limits=1, user_api="blas"):
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the steps are as many as we want
         if hidden:
             model = MLPClassifier(

@@ -10,14 +10,15 @@ import numpy as np
 from scipy import optimize
 
 from conformask import _core
-from conformask.scaling._likelihood import thinned
+from conformask._warnings import warn_caller
+from conformask.scaling._likelihood import standard_errors, thinned
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from conformask.scaling._pixels import Pixels
 
-__all__ = ["MOST", "Temperature", "best_temperature", "tempered_losses"]
+__all__ = ["MOST", "Temperature", "best_temperature", "tempered_losses", "warn_unbounded"]
 
 # Temperatures are looked for between its inverse and it.
 MOST = 1e3
@@ -38,6 +39,20 @@ class Temperature(NamedTuple):
 def tempered_losses(pixels: Pixels, factors: NDArray[np.float64]) -> NDArray[np.float64]:
     """The log loss of ``softmax(s u)`` of each pixel and its first two derivatives by s, (N, 3)."""
     return _core.tempered_losses(pixels.features, pixels.labels, np.ascontiguousarray(factors, np.float64))
+
+
+def warn_unbounded(temperature: float, which: str = "") -> None:
+    """Says that a temperature is at the end of its range, and what that means."""
+    why = (
+        "every drawn pixel that it was fitted to is right, or logits are very small; probabilities will be 0 and 1. "
+        "Use more images"
+        if temperature < 1
+        else "labels have no larger logits than other classes; check that X and y belong together, and use more images"
+    )
+    warn_caller(
+        f"the likelihood still rises at T = {temperature:.6g}, the end of the range, for the temperature{which}: {why}",
+        UserWarning,
+    )
 
 
 def best_temperature(pixels: Pixels, tolerance: float = 1e-10) -> Temperature:
@@ -61,10 +76,9 @@ def best_temperature(pixels: Pixels, tolerance: float = 1e-10) -> Temperature:
     def told(inverse: float, unbounded: bool = False) -> Temperature:
         loss, _, bend = at(inverse)
         slopes = of_units(inverse)[:, 1]
-        n = len(slopes)
         error = math.inf
-        if n > 1 and bend > 0 and not unbounded:
-            error = math.sqrt(n / (n - 1) * float((slopes**2).sum())) / bend / inverse**2
+        if bend > 0 and not unbounded:
+            error = float(standard_errors(slopes[np.newaxis], np.array([[bend]]))[0]) / inverse**2
         return Temperature(inverse, unbounded, loss, at(1.0)[0], error)
 
     fewer = thinned(pixels)

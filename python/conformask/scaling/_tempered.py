@@ -5,13 +5,15 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from conformask import _core
+from conformask._documents import finite_or_text
 from conformask.scaling._features import as_image, pixel_features
-from conformask.scaling._scaler import Fitted, Scaler
+from conformask.scaling._fitted import Fitted, Shapes
+from conformask.scaling._scaler import Scaler
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,8 +30,13 @@ class Tempered(Fitted):
     arrays: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        arrays = {name: array.tolist() for name, array in self.arrays.items()}
+        arrays = {name: _listed(array) for name, array in self.arrays.items()}
         return {**super().to_json(), "arrays": arrays}
+
+
+def _listed(array: NDArray[np.float64]) -> list[Any]:
+    rows: list[Any] = array.tolist()
+    return rows if np.isfinite(array).all() else [finite_or_text(each) for each in rows]
 
 
 def tempered_solution(
@@ -67,10 +74,21 @@ def two_parts(pixels: Pixels, share: float, seed: int, who: str) -> NDArray[np.b
 class TemperedScaler(Scaler):
     """A scaler that gives each pixel a temperature."""
 
+    _INFINITE: ClassVar[frozenset[str]] = frozenset()  # names of arrays of errors, at least 0
+
     @classmethod
     def _shapes(cls, configuration: Any, n_classes: int) -> Mapping[str, tuple[int, ...]]:
         """The names of `Tempered.arrays`, and their shapes."""
         return {}
+
+    @classmethod
+    def _map_shapes(cls, n_classes: int, configuration: Any) -> Shapes:
+        return (1,), (0,)
+
+    @classmethod
+    def _check(cls, found: Fitted) -> None:
+        if found.weight.tolist() != [1]:
+            raise ValueError(f"the weight is {found.weight[0]}, not 1")
 
     def _base(
         self, configuration: Any, fitted: Tempered, scores: NDArray[Any], first: int
@@ -121,8 +139,7 @@ class TemperedScaler(Scaler):
         shapes = dict(cls._shapes(configuration, known.n_classes))
         if {name: array.shape for name, array in arrays.items()} != shapes:
             raise ValueError(f"its arrays are not {sorted(shapes)}, or of other shapes")
-        if not all(np.isfinite(array).all() for array in arrays.values()):
-            raise ValueError("an array is not finite")
-        if known.weight.tolist() != [1] or known.bias.size:
-            raise ValueError("it stands on another map")
+        for name, array in arrays.items():
+            if not (array >= 0 if name in cls._INFINITE else np.isfinite(array)).all():
+                raise ValueError(f"{name} holds a number that it cannot")
         return Tempered(**{each.name: getattr(known, each.name) for each in fields(known)}, arrays=arrays)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from conformask._calibrator import Parameter
+from conformask.scaling._fitted import Fitted, Shapes, fitted
 from conformask.scaling._likelihood import Likelihood, Penalty
 from conformask.scaling._pixels import PixelSample
-from conformask.scaling._scaler import PARAMETERS, Configuration, Fitted, Scaler, fitted
-from conformask.scaling.vector import penalty_weight
+from conformask.scaling._scaler import PARAMETERS, Configuration, Scaler, penalty_weight
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,19 +26,28 @@ __all__ = ["DirichletScaler"]
 class _Configuration(Configuration):
     off_diagonal: float
     intercept: float
+    ridge: float
 
 
 class DirichletScaler(Scaler):
     r"""A linear map of the logarithms of probabilities: :math:`q = \mathrm{softmax}(W \log p + b)`, p the softmax.
 
-    The penalty is that of the off-diagonal and the intercept (ODIR): the diagonal is free. Without one, a matrix of so
-    many numbers fits the calibration images and no others. The most probable class may become another.
+    The penalty is that of the off-diagonal and the intercept (ODIR), and a small ridge that draws the diagonal to 1.
+    Without one, a matrix of so many numbers fits the calibration images and no others. The most probable class may
+    become another.
+
+    A class that no calibration pixel has gets less probable everywhere, as it would be right to say of those images:
+    the ridge keeps how much within bounds. Without it, ``W_jj`` of such a class grows without end, and its pixels in
+    new images have probability 0.
 
     Parameters
     ----------
     off_diagonal, intercept : float of at least 0, default=0.01
         The penalty ``off_diagonal / (K (K - 1)) * sum_{i != j} W_ij^2 + intercept / K * sum_j b_j^2``, added to the
         mean negative log-likelihood.
+    ridge : float of at least 0, default=0.001
+        The penalty ``ridge / n * sum_j (W_jj - 1)^2``, n the number of images (groups), as that of
+        :class:`VectorScaler`.
     inputs, ignore_index, n_pixels, random_state, volumes, progress
         As for :class:`TemperatureScaler`.
 
@@ -62,6 +71,7 @@ class DirichletScaler(Scaler):
     See Also
     --------
     VectorScaler : Its diagonal.
+    sklearn.model_selection.GridSearchCV : Chooses the penalties, by images (groups) that were left out.
 
     References
     ----------
@@ -81,12 +91,21 @@ class DirichletScaler(Scaler):
     >>> scaler = cm.DirichletScaler().fit(2 * logits, y)
     >>> scaler.nll_ < scaler.nll_before_
     True
+
+    The penalty that is best for groups that were left out; the true matrix is a diagonal:
+
+    >>> from sklearn.model_selection import GridSearchCV, GroupKFold
+    >>> search = GridSearchCV(cm.DirichletScaler(), {"off_diagonal": [1e-3, 10]}, cv=GroupKFold(3))
+    >>> patients = np.arange(30) // 5
+    >>> search.fit(2 * logits, y, groups=patients).best_params_
+    {'off_diagonal': 10}
     """
 
     _CONFIGURATION = _Configuration
     _PARAMETERS: ClassVar[Mapping[str, Parameter]] = {
         "off_diagonal": penalty_weight("off_diagonal"),
         "intercept": penalty_weight("intercept"),
+        "ridge": penalty_weight("ridge"),
         **PARAMETERS,
     }
     _FORMAT = ("DirichletScaler", 1)
@@ -97,6 +116,7 @@ class DirichletScaler(Scaler):
         *,
         off_diagonal: float = 1e-2,
         intercept: float = 1e-2,
+        ridge: float = 1e-3,
         inputs: str = "logits",
         ignore_index: int | None = 255,
         n_pixels: int = 4096,
@@ -106,6 +126,7 @@ class DirichletScaler(Scaler):
     ) -> None:
         self.off_diagonal = off_diagonal
         self.intercept = intercept
+        self.ridge = ridge
         self.inputs = inputs
         self.ignore_index = ignore_index
         self.n_pixels = n_pixels
@@ -115,13 +136,24 @@ class DirichletScaler(Scaler):
 
     def _find(self, kept: PixelSample, configuration: _Configuration) -> Fitted:
         k = kept.n_classes
-        likelihood = Likelihood(kept.pixels(configuration.inputs, centred=True), k * k)
-        identity = np.append(np.eye(k), np.zeros(k))
+        pixels = kept.pixels(configuration.inputs, centred=True)
+        eye = np.eye(k)
+        identity = np.append(eye, np.zeros(k))
+        off_diagonal = configuration.off_diagonal / (k * (k - 1))
+        ridge = configuration.ridge / len(pixels.ends)
         weights = np.append(
-            configuration.off_diagonal / (k * (k - 1)) * (1 - np.eye(k)),
+            off_diagonal * (1 - eye) + ridge * eye,
             np.full(k, configuration.intercept / k),
         )
-        return fitted(kept, likelihood, identity, Penalty(weights, np.zeros(k * k + k)), configuration)
+        return fitted(kept, Likelihood(pixels, k * k), identity, Penalty(weights, identity), configuration)
+
+    @property
+    def _keeps_prediction(self) -> bool:
+        return False
+
+    @classmethod
+    def _map_shapes(cls, n_classes: int, configuration: Any) -> Shapes:
+        return (n_classes, n_classes), (n_classes,)
 
     @property
     def weight_(self) -> NDArray[np.float64]:

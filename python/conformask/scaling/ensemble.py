@@ -27,7 +27,8 @@ class EnsembleAverager(BaseEstimator):
     r"""The mean of the members' probabilities: :math:`p = \sum_m w_m \, \mathrm{softmax}(z_m)`.
 
     Probabilities are averaged, not logits. The most probable class may be one that few members prefer: the prediction
-    of an ensemble is its own. There is nothing to learn.
+    of an ensemble is its own. There is nothing to learn, and it is no scaler: apply it first, and give what it makes to
+    a scaler or a calibrator with ``inputs="probabilities"``.
 
     Parameters
     ----------

@@ -12,10 +12,11 @@ from scipy import optimize
 
 from conformask._calibrator import Parameter
 from conformask.scaling._features import AGREEMENT, DISTANCE, ENTROPY, MARGIN, MEAN_ENTROPY, NAMES
-from conformask.scaling._scaler import PARAMETERS, Configuration
+from conformask.scaling._fitted import Told, is_flag, is_positive
+from conformask.scaling._likelihood import standard_errors
+from conformask.scaling._scaler import PARAMETERS, Configuration, penalty_weight
 from conformask.scaling._temperature import MOST, best_temperature, tempered_losses
 from conformask.scaling._tempered import Tempered, TemperedScaler, tempered_solution
-from conformask.scaling.vector import penalty_weight
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -43,8 +44,8 @@ class LocalTemperatureScaler(TemperedScaler):
     pixel, all within [0, 1]: a constant; the entropy of its softmax over :math:`\log K`; the margin between the two
     largest probabilities; the share of pixels in the 5 x 5 window around it that have its most probable class; the
     distance to the nearest pixel of another one, in steps of a king, at most 8, over 8; and the mean entropy in the
-    window over :math:`\log K`. Windows lie within the planes of a volume, and mirror the image at its borders. The most
-    probable class of a pixel stays what it is.
+    window over :math:`\log K`. Windows lie within the planes of a volume, and mirror the image at its borders. Void
+    pixels are among the surroundings: NaN there is refused. The most probable class of a pixel stays what it is.
 
     :math:`\theta` is the one of the highest likelihood with a small penalty, and fits the drawn pixels at least as well
     as one temperature for all, where the search begins.
@@ -63,11 +64,13 @@ class LocalTemperatureScaler(TemperedScaler):
         :math:`\theta`.
     standard_errors_ : float64 array (6,)
         Of :math:`\theta`, from how much images (groups) differ: the sandwich of the Hessian and the squared gradients
-        of each.
+        of each, times n / (n - 1). Infinite if n is at most 6.
     feature_names_ : tuple of 6 strings
         What :math:`\varphi` are.
     temperature_ : float
         The temperature of the highest likelihood that is one for all, between 0.001 and 1000, as those of pixels are.
+    unbounded_ : bool
+        Whether the likelihood still rises at the end of the range of that one (see :class:`TemperatureScaler`).
     nll_ : float
         Mean negative log-likelihood of the drawn pixels, with the map.
     nll_before_ : float
@@ -110,7 +113,8 @@ class LocalTemperatureScaler(TemperedScaler):
     _CONFIGURATION = _Configuration
     _PARAMETERS: ClassVar[Mapping[str, Parameter]] = {"ridge": penalty_weight("ridge"), **PARAMETERS}
     _FORMAT = ("LocalTemperatureScaler", 1)
-    _TOLD = frozenset({"temperature"})
+    _INFINITE = frozenset({"standard_errors"})
+    _TOLD: ClassVar[Told] = {"temperature": is_positive, "unbounded": is_flag}
 
     def __init__(
         self,
@@ -140,12 +144,12 @@ class LocalTemperatureScaler(TemperedScaler):
 
     def _find(self, kept: PixelSample, configuration: _Configuration) -> Tempered:
         pixels = kept.pixels(configuration.inputs, centred=True)
-        factor = best_temperature(pixels).inverse
+        shared = best_temperature(pixels)
         objective = _Objective(
             pixels, kept.features(), kept.n_classes, configuration.ridge / len(pixels.ends)
         )
         start = np.zeros(1 + len(_FEATURES))
-        start[0] = -math.log(factor)
+        start[0] = -math.log(shared.inverse)
         found = optimize.minimize(
             objective.value,
             start,
@@ -158,7 +162,7 @@ class LocalTemperatureScaler(TemperedScaler):
         before = float((pixels.weights * tempered_losses(pixels, np.ones(len(pixels.labels)))[:, 0]).sum())
         return tempered_solution(
             *(kept, configuration, objective.loss(found.x), before),
-            more={"temperature": 1 / factor},
+            more={"temperature": 1 / shared.inverse, "unbounded": shared.unbounded},
             arrays=arrays,
         )
 
@@ -188,6 +192,11 @@ class LocalTemperatureScaler(TemperedScaler):
     def temperature_(self) -> float:
         """The best temperature for all."""
         return float(self._told("temperature"))
+
+    @property
+    def unbounded_(self) -> bool:
+        """Whether the temperature is at the end of its range."""
+        return bool(self._told("unbounded"))
 
 
 def _seen(features: NDArray[np.float32], n_classes: int) -> list[NDArray[np.float64]]:
@@ -242,6 +251,4 @@ class _Objective:
         """From what images (groups) add to the gradient."""
         starts = np.append(0, self._pixels.ends[:-1].astype(np.intp))
         added = np.add.reduceat(self._rows * self._derivatives(theta)[1], starts, axis=1)
-        inverse = np.linalg.pinv(self.hessian(theta), hermitian=True)
-        variances = np.diag(inverse @ (added @ added.T) @ inverse)
-        return np.sqrt(np.maximum(variances, 0.0))
+        return standard_errors(added, self.hessian(theta))

@@ -13,6 +13,7 @@ from conformask import _core
 from conformask._calibrator import Parameter, number, one_of
 from conformask._exact import as_fraction, check_alpha
 from conformask.scaling._features import ENTROPY
+from conformask.scaling._fitted import Told, at_least_0, is_flag, is_positive, is_share
 from conformask.scaling._scaler import PARAMETERS, Configuration
 from conformask.scaling._temperature import best_temperature, tempered_losses
 from conformask.scaling._tempered import (
@@ -82,6 +83,8 @@ class MetaCal(TemperedScaler):
         :math:`\gamma`, by the natural logarithm.
     temperature_ : float
         T, between 0.001 and 1000; 1 if no pixel is left for it.
+    unbounded_ : bool
+        Whether the likelihood still rises at the end of the range of T (see :class:`TemperatureScaler`).
     above_ : float
         The share of the drawn pixels whose entropy is above the threshold.
     nll_ : float
@@ -133,7 +136,12 @@ class MetaCal(TemperedScaler):
         **PARAMETERS,
     }
     _FORMAT = ("MetaCal", 1)
-    _TOLD = frozenset({"threshold", "temperature", "above"})
+    _TOLD: ClassVar[Told] = {
+        "threshold": at_least_0,
+        "temperature": is_positive,
+        "unbounded": is_flag,
+        "above": is_share,
+    }
 
     def __init__(
         self,
@@ -167,12 +175,13 @@ class MetaCal(TemperedScaler):
             entropies[first].astype(np.float64), right[first], pixels.weights[first], configuration.alpha
         )
         low = entropies <= threshold
-        factor = 1.0
+        factor, unbounded = 1.0, False
         if (low & ~first).any():
-            factor = best_temperature(pixels.only(low & ~first)).inverse
+            factor, unbounded, *_ = best_temperature(pixels.only(low & ~first))
         more = {
             "threshold": threshold,
             "temperature": 1 / factor,
+            "unbounded": unbounded,
             "above": float((pixels.weights * ~low).sum()),
         }
         factors = np.where(low, factor, _high_factor(configuration))
@@ -197,6 +206,11 @@ class MetaCal(TemperedScaler):
     def temperature_(self) -> float:
         """T of the others."""
         return float(self._told("temperature"))
+
+    @property
+    def unbounded_(self) -> bool:
+        """Whether the temperature is at the end of its range."""
+        return bool(self._told("unbounded"))
 
     @property
     def above_(self) -> float:

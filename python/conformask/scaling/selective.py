@@ -14,14 +14,16 @@ from conformask import _core
 from conformask._calibrator import Parameter, number, one_of
 from conformask._exact import as_fraction
 from conformask._text import shown
-from conformask.scaling._base import (
+from conformask.scaling._base_scaler import (
     base_document,
     base_from_document,
     check_base,
     fitted_base,
+    keeps_prediction,
     looks_around,
 )
 from conformask.scaling._features import NAMES, as_image
+from conformask.scaling._fitted import Told, is_positive, is_share
 from conformask.scaling._pixels import LEAST
 from conformask.scaling._scaler import PARAMETERS, Configuration, Scaler
 from conformask.scaling._selector import layer_shapes, probabilities_of_right, train
@@ -38,7 +40,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from conformask._images import Volumes
-    from conformask.scaling._pixels import Pixels, PixelSample
+    from conformask.scaling._fitted import Told, is_positive, is_share
+from conformask.scaling._pixels import Pixels, PixelSample
 
 __all__ = ["SelectiveScaler"]
 
@@ -106,7 +109,8 @@ class SelectiveScaler(TemperedScaler):
     A selector says of each pixel with what probability r its most probable class is right. Where r is below a
     threshold, :math:`p = \mathrm{softmax}(z / T_1)`; elsewhere :math:`\mathrm{softmax}(z / T_2)`. With `blend`,
     :math:`p = r \, \mathrm{softmax}(z / T_2) + (1 - r) \, \mathrm{softmax}(z / T_1)`. The most probable class of a
-    pixel stays what it is, also at temperatures at which float32 rounds all probabilities to equal ones.
+    pixel stays that of the `base`, or of the logits without one, also at temperatures at which float32 rounds all
+    probabilities to equal ones. The bases "vector", "dirichlet" and a free :class:`StructuredScaler` may change it.
 
     Two thirds of the images (groups), by the seed, train the selector; on the others the temperatures are chosen, the
     selector's recall is measured, and so are the losses.
@@ -116,7 +120,8 @@ class SelectiveScaler(TemperedScaler):
     features : {"shape", "probs"}, default="shape"
         What the selector sees of a pixel: "shape", ten numbers that do not depend on how classes are called (entropy,
         margin, the five largest probabilities, agreement and mean entropy of the 5 x 5 window, distance to the nearest
-        pixel of another class); "probs", the logarithms of all probabilities, as in the paper.
+        pixel of another class), void pixels being among the surroundings, where NaN is refused; "probs", the logarithms
+        of all probabilities, as in the paper.
     hidden : sequence of ints, default=(16,)
         Widths of the selector's hidden layers; () is logistic regression.
     T1 : "auto" or float from 0.001 to 1e12, default="auto"
@@ -199,7 +204,12 @@ class SelectiveScaler(TemperedScaler):
         **PARAMETERS,
     }
     _FORMAT = ("SelectiveScaler", 1)
-    _TOLD = frozenset({"T1", "T2", "selector_recall", "selector_precision"})
+    _TOLD: ClassVar[Told] = {
+        "T1": is_positive,
+        "T2": is_positive,
+        "selector_recall": is_share,
+        "selector_precision": is_share,
+    }
 
     def __init__(
         self,
@@ -236,6 +246,10 @@ class SelectiveScaler(TemperedScaler):
 
     def _looks_around(self, configuration: _Configuration) -> bool:
         return configuration.features == "shape" or looks_around(configuration.base)
+
+    @property
+    def _keeps_prediction(self) -> bool:
+        return keeps_prediction(check_base(self.base))
 
     @classmethod
     def _shapes(cls, configuration: _Configuration, n_classes: int) -> Mapping[str, tuple[int, ...]]:

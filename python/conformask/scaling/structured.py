@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -14,11 +13,11 @@ from conformask import _core
 from conformask._calibrator import Parameter, one_of
 from conformask._exact import as_fraction, as_plain, number_from_json
 from conformask.scaling._experts import Gaps, Margins, Ridge
+from conformask.scaling._fitted import Fitted, Shapes, Told, is_flag, is_positive
 from conformask.scaling._likelihood import Likelihood, Penalty, minimise
 from conformask.scaling._pixels import Pixels, PixelSample
-from conformask.scaling._scaler import PARAMETERS, Configuration, Fitted, Scaler
+from conformask.scaling._scaler import PARAMETERS, Configuration, Scaler, penalty_weight
 from conformask.scaling._temperature import best_temperature
-from conformask.scaling.vector import penalty_weight
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,6 +30,10 @@ __all__ = ["StructuredScaler"]
 _STRAIGHT = 1e-10
 
 
+_KIND = one_of("kind", "vector", "matrix")
+_DECISIONS = ("free", "argmax", "order")
+
+
 def _check_number(value: object) -> float | str:
     if isinstance(value, str):
         if value != "auto":
@@ -39,6 +42,12 @@ def _check_number(value: object) -> float | str:
     if as_fraction(value, "n_eff") <= 0:
         raise ValueError(f"n_eff must be above 0, got {value!r}")
     return float(as_fraction(value, "n_eff"))
+
+
+def _check_kind(value: Any) -> Any:
+    if isinstance(value, str) and value in _DECISIONS:
+        raise ValueError(f"kind must be one of ['vector', 'matrix'], got {value!r}: say decision={value!r}")
+    return _KIND.resolve(value)
 
 
 def _number_to_json(value: Any) -> Any:
@@ -117,6 +126,8 @@ class StructuredScaler(Scaler):
     ----------
     temperature_ : float
         T.
+    unbounded_ : bool
+        Whether the likelihood still rises at the end of the range of T (see :class:`TemperatureScaler`).
     weight_ : float64 array
         What stands before u: ``(1 + v) / T`` (K,), ``(I + V) / T`` (K, K), or ``B / T`` of each expert, (K, K, K), of
         which row and column of the expert's own class are 0, or (K, K - 1, K - 1) where the order is kept.
@@ -180,8 +191,8 @@ class StructuredScaler(Scaler):
 
     _CONFIGURATION = _Configuration
     _PARAMETERS: ClassVar[Mapping[str, Parameter]] = {
-        "kind": one_of("kind", "vector", "matrix", stale="result"),
-        "decision": one_of("decision", "free", "argmax", "order", stale="result"),
+        "kind": Parameter(_check_kind, stale="result"),
+        "decision": one_of("decision", *_DECISIONS, stale="result"),
         "intercept": penalty_weight("intercept"),
         "diagonal": penalty_weight("diagonal"),
         "off_diagonal": penalty_weight("off_diagonal"),
@@ -190,7 +201,7 @@ class StructuredScaler(Scaler):
     }
     _FORMAT = ("StructuredScaler", 1)
     _IS_CENTRED = True
-    _TOLD = frozenset({"temperature", "n_eff"})
+    _TOLD: ClassVar[Told] = {"temperature": is_positive, "unbounded": is_flag, "n_eff": is_positive}
 
     def __init__(
         self,
@@ -250,7 +261,7 @@ class StructuredScaler(Scaler):
             n_skipped=kept.n_skipped,
             n_classes=k,
             configuration=configuration,
-            more={"temperature": 1 / found.inverse, "n_eff": n_eff},
+            more={"temperature": 1 / found.inverse, "unbounded": found.unbounded, "n_eff": n_eff},
         )
 
     def _kernel(
@@ -265,32 +276,31 @@ class StructuredScaler(Scaler):
             configuration.inputs == "probabilities",
         )
 
+    @property
+    def _keeps_prediction(self) -> bool:
+        return bool(self.decision != "free")
+
     @classmethod
-    def _shapes(
-        cls, n_classes: int, configuration: _Configuration
-    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    def _map_shapes(cls, n_classes: int, configuration: _Configuration) -> Shapes:
         if configuration.decision == "free":
-            width = n_classes
-            return (width,) * (1 if configuration.kind == "vector" else 2), (width,)
+            return (n_classes,) * (1 if configuration.kind == "vector" else 2), (n_classes,)
         width = n_classes - (configuration.decision == "order")
         return (n_classes, width, width), (n_classes, width)
 
     @classmethod
-    def _fits(
-        cls,
-        weight: NDArray[np.float64],
-        bias: NDArray[np.float64],
-        n_classes: int,
-        configuration: _Configuration,
-    ) -> bool:
-        expected = tuple((math.prod(shape),) for shape in cls._shapes(n_classes, configuration))
-        is_kept = configuration.decision == "free" or bool((weight >= 0).all() and (bias >= 0).all())
-        return (weight.shape, bias.shape) == expected and is_kept
+    def _check(cls, found: Fitted) -> None:
+        if found.configuration.decision != "free" and min(found.weight.min(), found.bias.min()) < 0:
+            raise ValueError("a number of an expert is negative")
 
     @property
     def temperature_(self) -> float:
         """T."""
         return float(self._told("temperature"))
+
+    @property
+    def unbounded_(self) -> bool:
+        """Whether the temperature is at the end of its range."""
+        return bool(self._told("unbounded"))
 
     @property
     def n_eff_(self) -> float:
@@ -301,13 +311,13 @@ class StructuredScaler(Scaler):
     def weight_(self) -> NDArray[np.float64]:
         """What stands before the logarithms, margins or gaps."""
         configuration, fitted = self._current()
-        return fitted.weight.reshape(self._shapes(fitted.n_classes, configuration)[0]).copy()
+        return fitted.weight.reshape(self._map_shapes(fitted.n_classes, configuration)[0]).copy()
 
     @property
     def bias_(self) -> NDArray[np.float64]:
         """What is added."""
         configuration, fitted = self._current()
-        return fitted.bias.reshape(self._shapes(fitted.n_classes, configuration)[1]).copy()
+        return fitted.bias.reshape(self._map_shapes(fitted.n_classes, configuration)[1]).copy()
 
 
 def _affine(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from conformask.scaling._fitted import Fitted, Shapes, Told, at_least_0, is_flag, is_positive
 from conformask.scaling._pixels import PixelSample
-from conformask.scaling._scaler import PARAMETERS, Configuration, Fitted, Scaler
+from conformask.scaling._scaler import PARAMETERS, Configuration, Scaler
 from conformask.scaling._temperature import best_temperature
 
 if TYPE_CHECKING:
@@ -96,7 +97,11 @@ class TemperatureScaler(Scaler):
     _CONFIGURATION = Configuration
     _PARAMETERS = PARAMETERS
     _FORMAT = ("TemperatureScaler", 1)
-    _TOLD = frozenset({"temperature", "standard_error", "unbounded"})
+    _TOLD: ClassVar[Told] = {
+        "temperature": is_positive,
+        "standard_error": at_least_0,
+        "unbounded": is_flag,
+    }
 
     def __init__(
         self,
@@ -132,6 +137,16 @@ class TemperatureScaler(Scaler):
                 "unbounded": found.unbounded,
             },
         )
+
+    @classmethod
+    def _map_shapes(cls, n_classes: int, configuration: Any) -> Shapes:
+        return (1,), (0,)
+
+    @classmethod
+    def _check(cls, found: Fitted) -> None:
+        inverse = float(found.weight[0])
+        if not inverse > 0 or 1 / inverse != found.more["temperature"]:
+            raise ValueError(f"the weight is {inverse}, the temperature {found.more['temperature']}")
 
     @property
     def temperature_(self) -> float:

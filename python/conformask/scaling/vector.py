@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from conformask._calibrator import Parameter, number, one_of
-from conformask._exact import as_fraction
+from conformask._calibrator import Parameter, one_of
+from conformask.scaling._fitted import Fitted, Shapes, fitted
 from conformask.scaling._likelihood import Likelihood, Penalty
 from conformask.scaling._pixels import PixelSample
-from conformask.scaling._scaler import PARAMETERS, Configuration, Fitted, Scaler, fitted
+from conformask.scaling._scaler import PARAMETERS, Configuration, Scaler, penalty_weight
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,17 +20,6 @@ if TYPE_CHECKING:
     from conformask._images import Volumes
 
 __all__ = ["VectorScaler"]
-
-
-def penalty_weight(name: str) -> Parameter:
-    """A parameter that weighs a penalty."""
-
-    def check(value: object) -> float:
-        if as_fraction(value, name) < 0:
-            raise ValueError(f"{name} must be at least 0, got {value!r}")
-        return float(as_fraction(value, name))
-
-    return number(name, check, stale="result")
 
 
 @dataclass(frozen=True)
@@ -135,6 +124,14 @@ class VectorScaler(Scaler):
         return fitted(
             kept, Likelihood(pixels, k), identity, Penalty(np.full(2 * k, ridge), identity), configuration
         )
+
+    @property
+    def _keeps_prediction(self) -> bool:
+        return False
+
+    @classmethod
+    def _map_shapes(cls, n_classes: int, configuration: Any) -> Shapes:
+        return (n_classes,), (n_classes,)
 
     @property
     def weight_(self) -> NDArray[np.float64]:

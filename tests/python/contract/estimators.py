@@ -246,15 +246,15 @@ ESTIMATORS = [
     ),
     _scaler(
         cm.DirichletScaler,
-        other={"off_diagonal": 0.5, "intercept": 0.5},
-        bad={"off_diagonal": _PENALTY, "intercept": _PENALTY},
+        other={"off_diagonal": 0.5, "intercept": 0.5, "ridge": 0.5},
+        bad={"off_diagonal": _PENALTY, "intercept": _PENALTY, "ridge": _PENALTY},
         learned={"weight_": np.ndarray, "bias_": np.ndarray},
     ),
     _scaler(
         cm.MetaCal,
         other={"mode": "accuracy", "alpha": 0.25, "high": 10.0},
         bad={"mode": ["both"], "alpha": _LEVELS, "high": ["high", 0.5, -1, True, math.nan]},
-        learned={"threshold_": float, "temperature_": float, "above_": float},
+        learned={"threshold_": float, "temperature_": float, "unbounded_": bool, "above_": float},
     ),
     _scaler(
         cm.LocalTemperatureScaler,
@@ -265,6 +265,7 @@ ESTIMATORS = [
             "standard_errors_": np.ndarray,
             "feature_names_": tuple,
             "temperature_": float,
+            "unbounded_": bool,
         },
     ),
     _scaler(
@@ -310,7 +311,13 @@ ESTIMATORS = [
             "off_diagonal": _PENALTY,
             "n_eff": [0, -1, "x", math.nan, None],
         },
-        learned={"temperature_": float, "n_eff_": float, "weight_": np.ndarray, "bias_": np.ndarray},
+        learned={
+            "temperature_": float,
+            "unbounded_": bool,
+            "n_eff_": float,
+            "weight_": np.ndarray,
+            "bias_": np.ndarray,
+        },
     ),
 ]
 

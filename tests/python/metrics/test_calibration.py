@@ -402,12 +402,29 @@ def test_void_images_are_left_out_and_counted() -> None:
     assert np.isnan([nothing.ece, nothing.pooled_ece, nothing.auroc, nothing.aurc, nothing.mean_iou]).all()
     assert "no image has a labelled pixel" in nothing.verdict
     assert "nan" in str(nothing)
-    assert np.isnan(cm.metrics.expected_calibration_error(Y[3:], X[3:]))
 
 
-def test_what_void_pixels_hold_does_not_matter() -> None:
+MEASURES = ["expected_calibration_error", "negative_log_likelihood", "brier_score", "mean_iou"]
+
+
+@pytest.mark.parametrize("name", [*MEASURES, "reliability_curve"])
+def test_void_images_are_told_by_every_measure(name: str) -> None:
+    measure = getattr(cm.metrics, name)
+    options: list[dict[str, Any]] = [{}, {"per_image": True}] if name in MEASURES else [{}]
+    for each in options:
+        with pytest.warns(cm.DroppedImagesWarning, match="1 of 4 images have no labelled pixel"):
+            found = measure(Y, X, **each)
+        assert repr(found) == repr(measure(Y[:3], X[:3], **each))
+    if name in MEASURES:
+        assert np.isnan(measure(Y, X, per_image=True, average=False)[3])
+        with pytest.warns(cm.DroppedImagesWarning):
+            assert np.isnan(measure(Y[3:], X[3:]))
+
+
+@pytest.mark.parametrize("what", [np.nan, np.inf, -np.inf, 1e30, -5])
+def test_what_void_pixels_hold_does_not_matter(what: float) -> None:
     spoilt = X.copy()
-    spoilt[np.broadcast_to((Y == VOID)[:, np.newaxis], X.shape)] = np.nan
+    spoilt[np.broadcast_to((Y == VOID)[:, np.newaxis], X.shape)] = what
     assert as_bits(calibration_report(Y[:3], spoilt[:3])) == as_bits(calibration_report(Y[:3], X[:3]))
 
 
@@ -463,6 +480,24 @@ def test_the_report_is_text_tables_and_json() -> None:
     assert "ece=" in repr(report)
 
 
+def test_the_report_says_what_its_numbers_are_worth() -> None:
+    report = calibration_report(Y[:3], X[:3])
+    rows = dict(report._summary())
+    worst = np.nanargmax(abs(report.curve.accuracy - report.curve.confidence))
+    assert report.mce_pixels == report.to_dict()["mce_pixels"] == report.curve.n_pixels[worst]
+    assert rows["largest error of a bin"] == f"{report.mce:.4f} (of {report.mce_pixels} pixels)"
+    assert rows["ECE, mean over images"] == f"{report.ece:.4f} (above 0 for a perfect model, too)"
+    assert rows["squared error, debiased"].endswith("; about 0 for a perfect model)")
+    assert "recall" in str(report)
+    void = np.full_like(Y[:1], 255)
+    void[0, 0, 0] = 0
+    alone = calibration_report(void, X[:1])
+    assert alone.mce_pixels == 1
+    for text in (str(alone), alone._repr_html_(), str(calibration_report(Y[:2], X[:2], groups=["a", "a"]))):
+        assert "no interval: one " in text
+        assert "nan to nan" not in text
+
+
 def _refused(error: type[Exception], match: str, call: Callable[[], object]) -> None:
     with pytest.raises(error, match=match):
         call()
@@ -509,9 +544,22 @@ def test_bad_input_is_refused() -> None:
     _refused(ValueError, "X has K = 3 classes in image 3, but K = 4", lambda: here.update(y % 3, x[:, :3]))
     _refused(ValueError, "cannot be merged with itself", lambda: here.merge(here))
     _refused(TypeError, "other must be", lambda: here.merge(before))
-    _refused(ValueError, "n_bins differs: 15 here, 9 there", lambda: here.merge(CalibrationAccumulator(9)))
-    other = CalibrationAccumulator(boundary="prediction")
-    _refused(ValueError, "boundary differs: 'labels' here, 'prediction' there", lambda: here.merge(other))
+    scaler = cm.TemperatureScaler().fit(np.log(X[:3]), Y[:3])
+    for options, says in (
+        ({"n_bins": 9}, "n_bins differs: 15 here, 9 there"),
+        ({"ignore_index": None}, "ignore_index differs: 255 here, None there"),
+        ({"inputs": "logits"}, "inputs differs: 'probabilities' here, 'logits' there"),
+        ({"inputs": "logits", "transform": scaler}, "inputs differs"),
+        ({"boundary_width": None}, "boundary_width differs: 2 here, None there"),
+        ({"boundary": "prediction"}, "boundary differs: 'labels' here, 'prediction' there"),
+        ({"class_threshold": 0}, "class_threshold differs"),
+        ({"object_classes": [1]}, "object_classes differs"),
+    ):
+        _refused(ValueError, says, lambda options=options: here.merge(CalibrationAccumulator(**options)))
+    behind = CalibrationAccumulator(inputs="logits", transform=scaler)
+    raw = CalibrationAccumulator(inputs="logits")
+    _refused(ValueError, "transform differs: TemperatureScaler.* here, None there", lambda: behind.merge(raw))
+    assert behind.merge(CalibrationAccumulator(inputs="logits", transform=scaler)).n_images == 0
     assert as_bits(here.report()) == as_bits(before)
 
 

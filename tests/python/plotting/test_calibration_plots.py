@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib import pyplot
 from matplotlib.colors import to_rgba
 from matplotlib.patches import Rectangle
 
@@ -38,8 +39,9 @@ def test_bars_are_accuracies_and_gaps(report: CalibrationReport) -> None:
     dots = next(line for line in ax.get_lines() if line.get_marker() == "o")
     np.testing.assert_allclose([*dots.get_xdata(), *dots.get_ydata()], 0.9)
     [above] = ax.child_axes
-    assert bars(above)[0][3] == 1, "all pixels"
-    assert above.get_title() == "Accuracy by confidence\nECE 0.2500 (mean over images), 0.1500 (pooled)"
+    assert bars(above)[0][3] == 20, "all pixels"
+    assert (above.get_yscale(), above.get_yticks().tolist()) == ("log", [1, 10])
+    assert above.get_title() == "Accuracy by confidence\nECE 0.2500 (images), 0.1500 (pooled)"
     assert "too confident by" in legend_texts(ax)
     assert "95 % interval over images" in legend_texts(ax)
     grouped = plot_reliability(reliability_curve(Y, X, groups=["a", "b"]))
@@ -47,6 +49,32 @@ def test_bars_are_accuracies_and_gaps(report: CalibrationReport) -> None:
     assert grouped.child_axes[0].get_title() == "Accuracy by confidence"
     timid = plot_reliability(reliability_curve(Y[:1], X[:1]))
     assert "not confident enough by" in legend_texts(timid)
+
+
+def test_bins_of_one_pixel_are_seen() -> None:
+    x = np.full((1, 2, 1, 50), 0.1)
+    x[:, 0] = 0.9
+    x[0, :, 0, 0] = 0.6, 0.4
+    [above] = plot_reliability(reliability_curve(np.zeros((1, 1, 50), int), x, n_bins=10)).child_axes
+    assert [bar[3] for bar in bars(above)] == [1, 49]
+    assert above.get_ylim()[0] < 1
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 3), (2, 2)])
+def test_title_and_legend_fit_into_figures_without_a_layout_engine(
+    report: CalibrationReport, shape: tuple[int, int]
+) -> None:
+    figure, axes = pyplot.subplots(*shape, figsize=(5 * shape[1], 5 * shape[0]), squeeze=False)
+    for ax in axes.flat:
+        plot_reliability(report, ax=ax)
+    figure.canvas.draw()
+    boxes = [ax.get_tightbbox() for ax in axes.flat]
+    for box in boxes:
+        assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1
+        assert figure.bbox.y0 <= box.y0 < box.y1 <= figure.bbox.y1
+    for upper, lower in zip(boxes, boxes[shape[1] :], strict=False):
+        assert lower.y1 <= upper.y0, "rows do not overlap"
+    assert axes[0, 0].get_window_extent().height > 0.2 * figure.bbox.height / shape[0]
 
 
 def test_each_image_is_a_dot(report: CalibrationReport) -> None:
@@ -80,6 +108,8 @@ def test_the_map_shows_gaps_of_squares() -> None:
     assert ax.get_images()[1].get_clim() == pytest.approx((-0.1, 0.1))
     assert legend_texts(ax) == ["void"]
     assert ax.child_axes[0].get_ylabel() == "confidence less accuracy"
+    wider = plot_ece_map(X[0], Y[1], radius=0, vmax=0.4)
+    assert wider.get_images()[1].get_clim() == (-0.4, 0.4)
     single = plot_ece_map(X[0], Y[1], radius=0).get_images()[1].get_array()
     np.testing.assert_allclose(single[0], [-0.1] * 5 + [0.9] * 5 + [0])
 
@@ -100,6 +130,21 @@ def test_regions_have_colours_and_numbers() -> None:
     assert len({to_rgba(handle.get_facecolor()) for handle in handles}) == 4
 
 
+def test_regions_differ_in_grey() -> None:
+    y = np.zeros((4, 8), int)
+    y[:, 4:] = 1
+    x = np.full((4, 8), 0.9)
+    x[0, :] = 0.1
+    x[:, 4:] = 1 - x[:, 4:]
+    shades = [
+        to_rgba(each.get_facecolor())
+        for each in plot_regions(np.stack([x, 1 - x]), y).get_legend().legend_handles
+    ]
+    greys = sorted(np.array(shades)[:, :3] @ [0.299, 0.587, 0.114])
+    assert len(greys) == 4
+    assert min(np.diff(greys)) > 0.15
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
@@ -112,7 +157,14 @@ def test_regions_have_colours_and_numbers() -> None:
         (lambda: plot_ece_map(X[0], Y[0], radius=-1), ValueError, "radius must be an int of at least 0"),
         (lambda: plot_regions(X[0], Y[0], boundary_width=0), ValueError, "boundary_width must be an int"),
         (lambda: plot_ece_map(X, Y), ValueError, r"probabilities must have shape \(K, H, W\)"),
-        (lambda: plot_ece_map(2 * X[0], Y[0]), ValueError, "sum"),
+        (
+            lambda: plot_ece_map(2 * X[0], Y[0]),
+            ValueError,
+            r"^probabilities must .* at pixel \(0, 0\) .* the sum 2; of logits pass the softmax",
+        ),
+        (lambda: plot_regions(np.log(X[0]), Y[0]), ValueError, "of logits pass the softmax"),
+        (lambda: plot_ece_map(np.nan * X[0], Y[0]), ValueError, r"at pixel \(0, 0\) the least is nan"),
+        (lambda: plot_ece_map(X[0], Y[0], vmax=0), ValueError, r"vmax must be in \(0, 1\], got 0"),
         (lambda: plot_regions(X[0], Y[0], opacity=2), ValueError, "opacity"),
     ],
 )

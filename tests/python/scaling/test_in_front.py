@@ -15,6 +15,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import make_pipeline
 
 import conformask as cm
+from conformask._transforms import Transformer, load_transformer
 
 N, K, SHAPE = 24, 4, (12, 15)
 
@@ -124,6 +125,14 @@ def test_another_fit_of_the_scaler_is_noticed() -> None:
 def test_what_cannot_stand_in_front() -> None:
     with pytest.raises(TypeError, match="transform must be a fitted scaler such as TemperatureScaler"):
         in_front("temperature").fit(*OTHERS)
+    for wrong, says in {
+        "scaler.json": "got 'scaler.json': load the file first, .* say TemperatureScaler.load",
+        cm.TemperatureScaler: r"got the class TemperatureScaler: .* fit it, TemperatureScaler\(\)\.fit\(X, y\)",
+        cm.EnsembleAverager(): "got EnsembleAverager: apply it first, .* with inputs='probabilities'",
+        3: "got int$",
+    }.items():
+        with pytest.raises(TypeError, match=says):
+            in_front(wrong).fit(*OTHERS)
     with pytest.raises(ValueError, match="TemperatureScaler has seen no images yet"):
         in_front(cm.TemperatureScaler()).fit(*OTHERS)
     scaler = cm.TemperatureScaler().fit(*TRAINING)
@@ -131,10 +140,10 @@ def test_what_cannot_stand_in_front() -> None:
         cm.ConformalRiskCalibrator(transform=scaler).fit(*OTHERS)
     with pytest.raises(ValueError, match="X has K = 3 classes, but the scaler was fitted with K = 4"):
         in_front(scaler).fit(OTHERS[0][:, :3], OTHERS[1] % 3)
-    wrong = OTHERS[0].copy()
-    wrong[3, 2, 1, 5] = np.nan
+    bad = OTHERS[0].copy()
+    bad[3, 2, 1, 5] = np.nan
     with pytest.raises(ValueError, match=r"image 3.*\(1, 5\)"):
-        in_front(scaler).fit(wrong, OTHERS[1])
+        in_front(scaler).fit(bad, OTHERS[1])
 
 
 def test_images_of_the_scaler_are_noticed() -> None:
@@ -178,3 +187,17 @@ def test_images_of_a_base_are_noticed(tmp_path: Path) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             in_front(known).fit(*OTHERS)
+
+
+def test_a_class_of_the_same_name_takes_nobodys_place(tmp_path: Path) -> None:
+    """Not even one with files of its own."""
+    logits, y = problem(0)
+    cm.TemperatureScaler().fit(logits, y).save(tmp_path / "scaler.json")
+    kinds = [
+        type("TemperatureScaler", (cm.TemperatureScaler,), {"__module__": "users", "_FORMAT": ("Mine", 1)}),
+        type("Scaler", (cm.VectorScaler,), {"__module__": "users"}),
+    ]
+    found = load_transformer(tmp_path / "scaler.json")
+    assert type(found) is cm.TemperatureScaler
+    assert not set(kinds) & set(Transformer._KINDS.values())
+    assert "Scaler" not in Transformer._KINDS

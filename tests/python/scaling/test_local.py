@@ -77,6 +77,24 @@ def test_standard_errors_are_those_of_images() -> None:
     assert np.mean(said) == pytest.approx(np.std(found), rel=0.35)
 
 
+def test_standard_errors_of_few_images() -> None:
+    """Twice the images: half the variance, but for n / (n - 1)."""
+    once = cm.LocalTemperatureScaler(ridge=0, n_pixels=ALL).fit(LOGITS, Y)
+    again = np.concatenate([LOGITS, LOGITS + 1.0]), np.concatenate([Y, Y])  # which means the same
+    twice = cm.LocalTemperatureScaler(ridge=0, n_pixels=ALL).fit(*again)
+    share = np.sqrt((24 / 23) / (12 / 11) / 2)
+    assert twice.standard_errors_ == pytest.approx(share * once.standard_errors_, rel=1e-3)
+
+
+def test_no_more_images_than_parameters_tell_no_errors(tmp_path: Path) -> None:
+    few = cm.LocalTemperatureScaler().fit(LOGITS[:6], Y[:6])
+    assert np.isinf(few.standard_errors_).all()
+    few.save(tmp_path / "few.json")
+    loaded = cm.LocalTemperatureScaler.load(tmp_path / "few.json")
+    assert np.isinf(loaded.standard_errors_).all()
+    assert np.isfinite(cm.LocalTemperatureScaler().fit(LOGITS[:7], Y[:7]).standard_errors_).all()
+
+
 @pytest.mark.parametrize("scale", [0.2, 1.0, 10.0])
 def test_the_loss_is_at_most_that_of_one_temperature(scale: float) -> None:
     local = cm.LocalTemperatureScaler().fit(scale * LOGITS, Y)
@@ -105,7 +123,8 @@ def test_probabilities_are_those_of_the_twin(dtype: type, shape: tuple[int, ...]
 def test_temperatures_that_have_no_end(right: bool) -> None:
     """All pixels are right, or all are wrong."""
     y = np.where(Y == 255, 255, (LOGITS.argmax(axis=1) + (not right)) % 4)
-    scaler = cm.LocalTemperatureScaler().fit(LOGITS, y)
+    with pytest.warns(UserWarning, match=f"likelihood still rises at T = {0.001 if right else 1000}"):
+        scaler = cm.LocalTemperatureScaler().fit(LOGITS, y)
     assert np.isfinite(scaler.theta_).all()
     assert np.isfinite(scaler.transform(LOGITS)).all()
     assert scaler.nll_ <= scaler.nll_before_

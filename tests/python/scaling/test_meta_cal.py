@@ -130,6 +130,8 @@ def test_what_cannot_be_fitted_is_refused() -> None:
         ValueError, match=r"no threshold keeps pixels of which 0\.95 are right: the best has 0;"
     ):
         cm.MetaCal(mode="accuracy").fit(LOGITS, wrong)
-    sure = cm.MetaCal().fit(LOGITS, np.where(Y == 255, 255, LOGITS.argmax(axis=1)))  # all are right
+    with pytest.warns(UserWarning, match=r"likelihood still rises at T = 0\.001"):  # all are right
+        sure = cm.MetaCal().fit(LOGITS, np.where(Y == 255, 255, LOGITS.argmax(axis=1)))
+    assert sure.unbounded_
     assert sure.temperature_ == pytest.approx(1e-3)
     assert np.isfinite(sure.transform(LOGITS)).all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy import optimize, special
+from sklearn import exceptions
+from threadpoolctl import threadpool_info, threadpool_limits  # type: ignore[import-untyped]
 
 import conformask as cm
+import scaling_twin
 from conformask import _core
 from conformask.scaling._pixels import LEAST
 
@@ -174,6 +178,23 @@ def test_threads_change_no_bit() -> None:
         assert all((a == b).all() for a, b in zip(each, found[0], strict=True))
 
 
+@pytest.mark.parametrize("kind", [cm.VectorScaler, cm.StructuredScaler])
+def test_threads_of_blas_change_no_bit(kind: Any) -> None:
+    """Of many classes: products of small matrices are made by one thread anyway."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 2, (6, 100, 16, 16))
+    y = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)
+    found = []
+    for n_threads in (1, 2, 4):
+        with threadpool_limits(limits=n_threads, user_api="blas"):
+            allowed = [each["num_threads"] for each in threadpool_info()]
+            scaler = kind().fit(2 * logits, y)
+            assert [each["num_threads"] for each in threadpool_info()] == allowed
+        found.append((scaler.weight_, scaler.bias_))
+    for each in found[1:]:
+        assert all((a == b).all() for a, b in zip(each, found[0], strict=True))
+
+
 # Parameters
 
 
@@ -233,6 +254,16 @@ def test_standard_error_is_the_sandwich_of_images() -> None:
     assert cm.TemperatureScaler().fit(LOGITS[:1], Y[:1]).standard_error_ == np.inf
 
 
+@pytest.mark.parametrize("kind", SCALERS)
+def test_scores_are_log_likelihoods_of_labelled_pixels(kind: Any) -> None:
+    scaler = kind().fit(LOGITS[:6], Y[:6])
+    pixels, labels = flat(scaler.transform(LOGITS[6:]), Y[6:])
+    expected = np.log(pixels[np.arange(len(labels)), labels]).mean()
+    assert scaler.score(LOGITS[6:], Y[6:]) == pytest.approx(expected, rel=1e-9)
+    with pytest.raises(exceptions.NotFittedError):
+        kind().score(LOGITS, Y)
+
+
 def test_temperature_of_two_classes_by_hand() -> None:
     """Of pixels of logits (2, 0) three of four are right: softmax must say 3/4."""
     logits = np.zeros((1, 2, 2, 2))
@@ -248,11 +279,68 @@ def test_temperatures_that_have_no_end(label: int, temperature: float) -> None:
     """All pixels are right, or all are wrong."""
     logits = np.zeros((2, 2, 4, 4))
     logits[:, 0] = 2
-    scaler = cm.TemperatureScaler().fit(logits, np.full((2, 4, 4), label))
+    y = np.full((2, 4, 4), label)
+    why = ["every drawn pixel .* is right", "X and y belong together"][label]
+    with pytest.warns(UserWarning, match=f"likelihood still rises at T = {temperature:g}, .* {why}"):
+        scaler = cm.TemperatureScaler().fit(logits, y)
     assert scaler.unbounded_
     assert scaler.temperature_ == pytest.approx(temperature)
     assert math.isinf(scaler.standard_error_)
     assert scaler.nll_ <= scaler.nll_before_
+
+
+@pytest.mark.parametrize(
+    "scaler",
+    [
+        cm.TemperatureScaler(),
+        cm.StructuredScaler(),
+        cm.StructuredScaler(decision="order"),
+        cm.MetaCal(),
+        cm.LocalTemperatureScaler(),
+        cm.SelectiveScaler(base="temperature"),
+    ],
+)
+def test_a_temperature_without_end_is_told_once_by_every_scaler(scaler: Any, tmp_path: Path) -> None:
+    """The model is right everywhere, and as sure as a softmax is."""
+    y = LOGITS.argmax(axis=1)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        scaler.fit(LOGITS, y)
+        assert np.isfinite(scaler.transform(LOGITS)).all()
+    [warning] = caught
+    assert "the likelihood still rises at T = 0.001" in str(warning.message)
+    assert warning.filename == __file__
+    if not isinstance(scaler, cm.SelectiveScaler):
+        assert scaler.unbounded_
+        scaler.save(tmp_path / "scaler.json")
+        assert type(scaler).load(tmp_path / "scaler.json").unbounded_
+
+
+def test_images_that_come_twice_are_told() -> None:
+    twice = [0, 1, 2, 1]
+    with pytest.warns(
+        cm.DuplicateImagesWarning, match="images 1 and 3 of 4 are the same.*the map leans to them"
+    ):
+        cm.VectorScaler().fit(LOGITS[twice], Y[twice])
+    scaler = cm.VectorScaler().partial_fit(LOGITS[:3], Y[:3])
+    scaler.partial_fit(LOGITS[3:5], Y[3:5])
+    with pytest.warns(cm.DuplicateImagesWarning, match="images 5 and 6, 1 and 7 of 8 are the same"):
+        scaler.partial_fit(LOGITS[[5, 5, 1]], Y[[5, 5, 1]])
+    other = cm.VectorScaler().partial_fit(LOGITS[4:7], Y[4:7])
+    with pytest.warns(cm.DuplicateImagesWarning, match="images 4 and 8, 5 and 9 of 11 are the same"):
+        scaler.merge(other)
+    void = np.where(np.arange(4)[:, None, None] == 0, 255, Y[twice])
+    with (
+        pytest.warns(cm.DroppedImagesWarning),
+        pytest.warns(cm.DuplicateImagesWarning, match="1 of 3 images came before"),
+    ):
+        cm.VectorScaler().fit(LOGITS[twice], void)
+
+
+def test_images_of_few_numbers_are_not_compared() -> None:
+    """Those of a model that is sure are all alike; the same labels with other numbers are another image."""
+    cm.TemperatureScaler().fit(np.round(LOGITS[[0, 0]] > 1).astype(float), Y[[0, 0]])
+    cm.TemperatureScaler().fit(np.stack([LOGITS[0], LOGITS[1]]), Y[[0, 0]])
 
 
 def test_equal_logits_say_nothing_of_a_temperature() -> None:
@@ -275,6 +363,7 @@ def test_standard_errors_are_those_of_images() -> None:
 
 def test_groups_widen_the_error() -> None:
     logits, y = (np.repeat(array, 4, axis=0) for array in (LOGITS, Y))
+    logits += np.arange(48).reshape(-1, 1, 1, 1)  # which makes images of one group others, and means nothing
     logits = logits * np.exp(np.random.default_rng(0).normal(0, 0.3, 12)).repeat(4)[:, None, None, None]
     alone = cm.TemperatureScaler().fit(logits, y)
     grouped = cm.TemperatureScaler().fit(logits, y, groups=np.arange(48) // 4)
@@ -307,13 +396,14 @@ def test_vectors_are_those_of_scipy(center: bool) -> None:
 def test_a_matrix_is_that_of_scipy() -> None:
     logits, y = problem(4, k=3, shape=(20, 20))
     logits = np.einsum("ij,njhw->nihw", [[1, 0.4, 0], [0, 1.3, 0], [-0.3, 0, 0.8]], logits)
-    scaler = cm.DirichletScaler(off_diagonal=0.2, intercept=0.1, n_pixels=2**40).fit(logits, y)
+    scaler = cm.DirichletScaler(off_diagonal=0.2, intercept=0.1, ridge=0.3, n_pixels=2**40).fit(logits, y)
     pixels, labels = flat(logits, y)
     pixels -= special.logsumexp(pixels, axis=1, keepdims=True)
 
     def value(parameters: NDArray) -> float:
         matrix, b = parameters[:9].reshape(3, 3), parameters[9:]
         penalty = 0.2 / 6 * ((matrix * (1 - np.eye(3))) ** 2).sum() + 0.1 / 3 * (b**2).sum()
+        penalty += 0.3 / 4 * ((np.diag(matrix) - 1) ** 2).sum()
         return log_loss(pixels @ matrix.T + b, labels) + penalty
 
     start = np.append(np.eye(3), np.zeros(3))
@@ -330,6 +420,20 @@ def test_a_class_that_no_pixel_has_stays_finite(kind: Any) -> None:
     probabilities = scaler.transform(LOGITS)
     assert np.isfinite(probabilities).all()
     assert scaler.nll_ <= scaler.nll_before_
+
+
+def test_a_class_that_no_pixel_has_stays_possible() -> None:
+    """In new images, which have it; without a ridge its probability is 0 there."""
+    logits, y = scaling_twin.problem(12, scale=1.5)
+    new, new_y = scaling_twin.problem(12, 1, scale=1.5)
+    without = np.where(y == 1, 255, y)
+    free = cm.DirichletScaler(ridge=0).fit(logits, without)
+    scaler, vector = cm.DirichletScaler().fit(logits, without), cm.VectorScaler().fit(logits, without)
+    assert free.weight_[1, 1] > 100
+    assert abs(scaler.weight_).max() < 5
+    loss, of_vector = (scaling_twin.log_loss(each.transform(new), new_y) for each in (scaler, vector))
+    assert loss < 1.5 * of_vector
+    assert scaler.nll_ == pytest.approx(free.nll_, rel=1e-3)
 
 
 # Probabilities
@@ -369,6 +473,14 @@ def test_a_constant_that_is_added_changes_nothing(kind: Any) -> None:
     assert shifted.transform(LOGITS + shift) == pytest.approx(scaler.transform(LOGITS), abs=1e-6)
 
 
+@pytest.mark.parametrize("kind", SCALERS)
+def test_numbers_that_are_large_by_a_constant_lose_no_bits(kind: Any) -> None:
+    """Numbers of 1/64 have the same differences in float32 when 8192 is added."""
+    logits = (np.round(LOGITS * 64) / 64).astype(np.float32)
+    scaler = kind().fit(logits, Y)
+    assert scaler.transform(logits + 8192) == pytest.approx(scaler.transform(logits), abs=3e-7)
+
+
 def test_a_temperature_keeps_the_most_probable_class() -> None:
     logits = (4 * LOGITS).astype(np.float32)
     scaler = cm.TemperatureScaler().fit(logits, Y)
@@ -406,6 +518,29 @@ def test_any_split_over_workers_gives_the_bits_of_one(kind: Any) -> None:
     assert (joined.transform(LOGITS) == whole.transform(LOGITS)).all()
 
 
+def test_merged_scalers_may_differ_in_how_the_map_is_found() -> None:
+    whole = cm.VectorScaler(ridge=0.5, n_pixels=200).fit(LOGITS, Y)
+    first = cm.VectorScaler(ridge=0.5, n_pixels=200).fit(LOGITS[:5], Y[:5])
+    merged = first.merge(cm.VectorScaler(center=False, n_pixels=200).fit(LOGITS[5:], Y[5:]))
+    assert (merged.weight_ == whole.weight_).all()
+    for name, value in {
+        "n_pixels": 100,
+        "random_state": 1,
+        "ignore_index": None,
+        "inputs": "probabilities",
+    }.items():
+        with pytest.raises(ValueError, match=f"{name} differs"):
+            merged.merge(cm.VectorScaler(**{"n_pixels": 200, name: value}).partial_fit(*given(name)))
+
+
+def given(name: str) -> tuple[NDArray, NDArray]:
+    """Other images, which a scaler with another parameter can read."""
+    logits, y = problem(2, 5)
+    if name == "ignore_index":
+        y = np.where(y == 255, 0, y)
+    return (special.softmax(logits, axis=1) if name == "inputs" else logits), y
+
+
 @pytest.mark.parametrize("kind", SCALERS)
 def test_files(kind: Any, tmp_path: Path) -> None:
     scaler = kind(n_pixels=100, random_state=3).fit(LOGITS, Y)
@@ -439,6 +574,13 @@ def test_bad_input_is_refused(kind: Any) -> None:
     for name, value in {"n_pixels": 0, "random_state": -1, "inputs": "scores"}.items():
         with pytest.raises(ValueError, match=name):
             kind(**{name: value}).fit(LOGITS, Y)
+    with pytest.raises(TypeError, match=r"n_pixels must be an int, got 'all'; 2\*\*40 takes all"):
+        kind(n_pixels="all").fit(LOGITS, Y)
+    grouped, plain = kind().partial_fit(LOGITS, Y, groups=range(12)), kind().partial_fit(LOGITS, Y)
+    with pytest.raises(ValueError, match="before have groups, these have none: groups must be given for all"):
+        grouped.partial_fit(LOGITS, Y)
+    with pytest.raises(ValueError, match="before have none, these have groups: groups must be given for all"):
+        plain.merge(grouped)
     with pytest.warns(cm.DroppedImagesWarning, match="1 of 12 images have no labelled pixel"):
         kind().fit(LOGITS, np.where(np.arange(12)[:, None, None] == 4, 255, Y))
 
@@ -451,3 +593,14 @@ def test_the_prediction_stays_where_rounding_makes_classes_equal(dtype: type) ->
     _core.probabilities(logits, coolest, p, 0)
     assert (p.argmax(axis=1) == logits.argmax(axis=1)).all()
     assert p == pytest.approx(0.25, abs=1e-7)
+
+
+# Looks
+
+
+def test_what_was_learnt_is_shown() -> None:
+    fitted = cm.TemperatureScaler(n_pixels=30).fit(LOGITS, Y)
+    found = f"temperature_={fitted.temperature_:.4g}, nll_={fitted.nll_:.4g}"
+    assert repr(fitted) == f"TemperatureScaler(n_pixels=30, {found})"
+    assert "temperature_=" in repr(cm.StructuredScaler().fit(LOGITS, Y))
+    assert "T1_=" in repr(cm.SelectiveScaler(features="probs", hidden=()).fit(LOGITS, Y))

@@ -218,7 +218,8 @@ def test_it_stands_on_any_scaler(name: str, features: str, tmp_path: Path) -> No
     assert (again.T1_, again.T2_, again.nll_) == (scaler.T1_, scaler.T2_, scaler.nll_)
     # The loss that the choice goes by is that of the probabilities.
     every = cm.SelectiveScaler(base=base, features=features, hidden=(4,), n_pixels=2**40, T1=2.0, T2=0.9)
-    every.fit(np.concatenate([LOGITS[:1]] * 3), np.concatenate([Y[:1]] * 3))
+    with pytest.warns(cm.DuplicateImagesWarning):
+        every.fit(np.concatenate([LOGITS[:1]] * 3), np.concatenate([Y[:1]] * 3))
     assert every.nll_ == pytest.approx(twin.log_loss(every.transform(LOGITS[:1]), Y[:1]), rel=1e-6)
 
 

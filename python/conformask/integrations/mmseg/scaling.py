@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import reduce
@@ -9,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from mmseg.registry import METRICS
-from sklearn.base import clone
 from torch import Tensor
 
 from conformask.integrations.mmseg._images import ImageMetric, Item
@@ -91,9 +91,10 @@ class ScalerCalibration(ImageMetric):
         super().__init__(
             inputs, subset, group_key, collect_device, prefix, collect_dir, output_dir, keep_results
         )
-        self.scaler = built({"type": "TemperatureScaler"} if scaler is None else scaler)
-        if not isinstance(self.scaler, Scaler):
+        given = built({"type": "TemperatureScaler"} if scaler is None else scaler)
+        if not isinstance(given, Scaler):
             raise TypeError(f"scaler must be a scaler or dict(type=...), got {scaler!r}")
+        self.scaler = copy.copy(given)  # whose inputs are set: the caller's stays as it is
         self.scaler._configuration()  # before the test, not after
         self.out_file = None if out_file is None else Path(out_file)
 
@@ -119,7 +120,7 @@ class ScalerCalibration(ImageMetric):
         if groups is not None:
             samples = [_of_group(*each) for each in zip(samples, groups, strict=True)]
         sample = reduce(PixelSample.merge, samples)
-        self.scaler_ = clone(self.scaler)._fit_sample(sample, self.scaler._configuration())
+        self.scaler_ = copy.copy(self.scaler)._fit_sample(sample, self.scaler._configuration())
         if self.out_file is not None:
             self.out_file.parent.mkdir(parents=True, exist_ok=True)
             self.scaler_.save(self.out_file)

@@ -7,7 +7,7 @@ images of another domain (Table 2). :func:`compare_scalers` does that with any l
 """
 
 from conformask.reproduction.selective.outcomes import ScalerComparison, ScalerOutcome
-from conformask.reproduction.selective.protocol import compare_scalers, scalers_of_the_paper
+from conformask.reproduction.selective.protocol import compare_scalers, scalers_to_compare
 from conformask.reproduction.selective.sources import Logits, rendered, stored
 
 __all__ = [
@@ -16,7 +16,7 @@ __all__ = [
     "ScalerOutcome",
     "compare_scalers",
     "rendered",
-    "scalers_of_the_paper",
+    "scalers_to_compare",
     "stored",
 ]
 

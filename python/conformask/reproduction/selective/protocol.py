@@ -16,19 +16,20 @@ from conformask._images import track
 from conformask.reproduction.selective.outcomes import UNCALIBRATED, ScalerComparison, ScalerOutcome
 from conformask.reproduction.selective.sources import Logits
 
-__all__ = ["compare_scalers", "scalers_of_the_paper"]
+__all__ = ["compare_scalers", "scalers_to_compare"]
 
 _ENSEMBLE = "Ens"
 _BINS = 10  # as in the paper's code
 
 
-def scalers_of_the_paper() -> dict[str, Any]:
-    """The scalers of SELECTIVE's Table 1, and those that were published since.
+def scalers_to_compare() -> dict[str, Any]:
+    """Our scalers: those of SELECTIVE's Table 1, and structured scaling, which was published since.
 
     Returns
     -------
     dict of str to scaler
-        By the names of the paper, not fitted. LogS, logistic scaling, is here the vector scaling that it is.
+        Not fitted; by the names of the paper where they are the paper's. LogS, logistic scaling, is vector scaling. Its
+        LTS is a network; "LTS (light)" is :class:`~conformask.LocalTemperatureScaler`.
 
     See Also
     --------
@@ -36,8 +37,8 @@ def scalers_of_the_paper() -> dict[str, Any]:
 
     Examples
     --------
-    >>> from conformask.reproduction.selective import scalers_of_the_paper
-    >>> list(scalers_of_the_paper())[:2]
+    >>> from conformask.reproduction.selective import scalers_to_compare
+    >>> list(scalers_to_compare())[:2]
     ['TempS', 'LogS']
     """
     return {
@@ -45,7 +46,7 @@ def scalers_of_the_paper() -> dict[str, Any]:
         "LogS": cm.VectorScaler(),
         "DirS": cm.DirichletScaler(),
         "Meta-Cal*": cm.MetaCal(high=100.0),
-        "LTS": cm.LocalTemperatureScaler(),
+        "LTS (light)": cm.LocalTemperatureScaler(),
         "Selective": cm.SelectiveScaler(),
         "SVS": cm.StructuredScaler("vector"),
         "SMS": cm.StructuredScaler("matrix"),
@@ -71,7 +72,7 @@ def compare_scalers(
     source : Logits
         Images to split; by their groups, if they have any.
     scalers : dict of str to scaler, or None
-        By name; None for :func:`scalers_of_the_paper`. The softmax, "Uncal", is compared always, the mean of several
+        By name; None for :func:`scalers_to_compare`. The softmax, "Uncal", is compared always, the mean of several
         models, "Ens", where `source` has their logits.
     test : Logits or None, default=None
         Images of another domain: all of them test, and none of `source` does.
@@ -115,7 +116,7 @@ def compare_scalers(
     >>> found.mean("TempS", "ece") < found.mean("Uncal", "ece")
     True
     """
-    chosen = scalers_of_the_paper() if scalers is None else dict(scalers)
+    chosen = scalers_to_compare() if scalers is None else dict(scalers)
     units = source.units()
     n_calibration = len(units) // 2 if n_calibration is None else n_calibration
     if not 1 <= n_calibration < len(units) + (test is not None):
@@ -139,7 +140,7 @@ def compare_on_network(
     """Compare scalers on a network of MMSegmentation: fitted to half of its validation set, measured on the other."""
     from conformask.integrations.mmseg import scale_dataset
 
-    scalers = {UNCALIBRATED: None, **(scalers_of_the_paper() if chosen is None else chosen)}
+    scalers = {UNCALIBRATED: None, **(scalers_to_compare() if chosen is None else chosen)}
     reports = scale_dataset(config, checkpoint, scalers, data_root=data_root)
     outcomes = [
         _measured(name, 0, scalers[name], None, report.n_images, report, math.nan)
@@ -150,13 +151,17 @@ def compare_on_network(
 
 def _outcome(name: str, split: int, scaler: Any, calibration: Logits, test: Logits) -> ScalerOutcome:
     start = time.perf_counter()
-    fitted = None if scaler is None else clone(scaler).fit(calibration.logits, calibration.labels)
+    fitted = None
+    if scaler is not None:
+        fitted = clone(scaler).fit(calibration.logits, calibration.labels, groups=calibration.groups)
     seconds = time.perf_counter() - start if scaler is not None else 0.0
     logits: Any = test.logits
     inputs = "logits"
     if name == _ENSEMBLE:
         logits, inputs = cm.EnsembleAverager().transform(test.members), "probabilities"
-    report = cm.metrics.calibration_report(test.labels, logits, inputs=inputs, transform=fitted, n_bins=_BINS)
+    report = cm.metrics.calibration_report(
+        test.labels, logits, inputs=inputs, transform=fitted, n_bins=_BINS, groups=test.groups
+    )
     return _measured(name, split, scaler, len(calibration.labels), len(test.labels), report, seconds)
 
 
@@ -173,12 +178,5 @@ def _measured(
         report.mean_iou,
         report.accuracy,
         seconds,
-        keeps_prediction=scaler is not None and not _moves(scaler),
+        keeps_prediction=scaler is not None and scaler._keeps_prediction,
     )
-
-
-def _moves(scaler: Any) -> bool:
-    """Whether the most probable class may become another."""
-    if isinstance(scaler, cm.StructuredScaler):
-        return bool(scaler.decision == "free")
-    return isinstance(scaler, cm.VectorScaler | cm.DirichletScaler)

@@ -20,7 +20,15 @@ from conformask.scaling.vector import VectorScaler
 if TYPE_CHECKING:
     from conformask.scaling._pixels import PixelSample
 
-__all__ = ["Base", "base_document", "base_from_document", "check_base", "fitted_base", "looks_around"]
+__all__ = [
+    "Base",
+    "base_document",
+    "base_from_document",
+    "check_base",
+    "fitted_base",
+    "keeps_prediction",
+    "looks_around",
+]
 
 _NAMES: dict[str, type[Scaler]] = {
     "temperature": TemperatureScaler,
@@ -54,6 +62,13 @@ def check_base(base: Any) -> Base | str | None:
 def looks_around(base: Base | str | None) -> bool:
     """Whether a base asks for the surroundings of pixels."""
     return isinstance(base, Base) and base.scaler._looks_around(base.scaler._configuration())
+
+
+def keeps_prediction(base: Base | str | None) -> bool:
+    """Whether the most probable class of each pixel is that of the logits."""
+    if base is None:
+        return True
+    return (_NAMES[base]() if isinstance(base, str) else base.scaler)._keeps_prediction
 
 
 def fitted_base(base: Base | str | None, kept: PixelSample, configuration: Any) -> Scaler | None:
