@@ -287,6 +287,7 @@ def calibration_counts(
     ignore_index: int | None,
     n_bins: int,
     radius: int | None,
+    of_prediction: bool,
     objects: list[bool] | None,
     threshold: float | None,
     scores: bool,

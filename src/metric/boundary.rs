@@ -2,20 +2,23 @@
 //!
 //! A labelled pixel lies at a boundary if the square (the cube, in a volume) of side `2 r + 1` around it holds another label.
 //! That is so if the smallest and the largest label in it differ, and these are found axis by axis: of windows of length
-//! `2^i` by doubling, then of any length as that of two that overlap.
+//! `2^i` by doubling, then of any length as that of two that overlap. Instead of labels these may be the predictions of
+//! labelled pixels.
 //!
 //! Of the others, those inside may be told from those outside the bounding boxes of objects: for labels know no more of an
 //! object than its class, its box is that of all pixels of the class.
 
 use std::ops::Range;
 
+use ndarray::{ArrayViewMut1, ArrayViewMut2};
 use rayon::prelude::*;
 
 use crate::error::Result;
-use crate::maps::{LabelMaps, ScoreMaps, VOID, rows};
+use crate::maps::{Band, LabelMaps, ScoreMaps, Scratch, VOID, bands_mut, rows, visit_bands};
 use crate::memory;
 use crate::num::real::Real;
 use crate::place::Grid;
+use crate::score::Scan;
 use crate::simd::{apply, vectorised};
 use crate::threads::Cancel;
 
@@ -35,11 +38,12 @@ pub const BOUNDARY: u8 = 1;
 pub const OUTSIDE: u8 = 2;
 
 /// Tells the pixels of all images, one after another, by whether they have another label within `radius`, and, where the
-/// classes of objects are marked, whether they lie in a box.
+/// classes of objects are marked, whether they lie in a box. With `of_prediction`, by whether they have another prediction.
 pub fn mark<R: Real>(
     maps: &ScoreMaps<'_, R>,
     labels: &LabelMaps<'_>,
     radius: usize,
+    of_prediction: bool,
     objects: Option<&[bool]>,
     cancel: &Cancel,
 ) -> Result<Vec<u8>> {
@@ -49,9 +53,11 @@ pub fn mark<R: Real>(
         Axis { len: grid.height, inner: grid.width },
         Axis { len: n_pixels / (grid.width * grid.height), inner: grid.width * grid.height },
     ];
+    let predicted = of_prediction.then(|| predictions(maps, labels, cancel)).transpose()?;
     let mut marks = memory::filled(INTERIOR, maps.n_images() * n_pixels, WHAT, cancel)?;
     let tasks = marks.par_chunks_mut(n_pixels).enumerate().map_init(Work::default, |work, (image, marks)| {
-        work.read(labels, image, n_pixels, cancel)?;
+        let predicted = predicted.as_deref().map(|predicted| &predicted[image * n_pixels..][..n_pixels]);
+        work.read(labels, predicted, image, n_pixels, cancel)?;
         work.outside.clear();
         if let Some(objects) = objects {
             work.draw_boxes(grid, objects, cancel)?;
@@ -66,11 +72,60 @@ pub fn mark<R: Real>(
     Ok(marks)
 }
 
+/// What stands for no class.
+const NONE: u16 = u16::MAX;
+
+/// The most probable class of each labelled pixel of all images, [`NONE`] of the others.
+fn predictions<R: Real>(
+    maps: &ScoreMaps<'_, R>,
+    labels: &LabelMaps<'_>,
+    cancel: &Cancel,
+) -> Result<Vec<u16>> {
+    let shape = (maps.n_images(), maps.n_pixels());
+    let mut classes = memory::filled(NONE, shape.0 * shape.1, "the most probable classes", cancel)?;
+    let bands = ArrayViewMut2::from_shape(shape, &mut classes).expect("a class for each pixel");
+    visit_bands(maps, bands_mut(bands), cancel, |work: &mut Predicting<R>, band, out| {
+        predict(maps, labels, band, work, out, cancel)
+    })?;
+    Ok(classes)
+}
+
+/// The buffers of one thread that predicts.
+#[derive(Default)]
+struct Predicting<R> {
+    scratch: Scratch<R>,
+    codes: Vec<i32>,
+    scan: Scan<R>,
+}
+
+fn predict<R: Real>(
+    maps: &ScoreMaps<'_, R>,
+    labels: &LabelMaps<'_>,
+    band: &Band,
+    work: &mut Predicting<R>,
+    mut out: ArrayViewMut1<'_, u16>,
+    cancel: &Cancel,
+) -> Result<()> {
+    let Predicting { scratch, codes, scan } = work;
+    let out = out.as_slice_mut().expect("the pixels of a band are contiguous");
+    let mut reader = maps.tiles(band.image, scratch);
+    for pixels in band.runs(reader.tile_len()) {
+        cancel.check()?;
+        labels.read(band.image, pixels.clone(), codes)?;
+        let out = &mut out[band.offset_of(&pixels)];
+        let best = scan.first(&reader.read(pixels.clone()), Some(codes), &maps.place(band.image, pixels))?;
+        for ((out, &code), &best) in out.iter_mut().zip(&*codes).zip(best) {
+            *out = if code == VOID { NONE } else { best as u16 };
+        }
+    }
+    Ok(())
+}
+
 /// The buffers of one thread: numbers for each pixel of an image.
 #[derive(Default)]
 struct Work {
     codes: Vec<i32>,
-    /// Classes; the largest number where void.
+    /// Classes; [`NONE`], the largest number, where void.
     lows: Vec<u16>,
     /// Classes plus one; 0 where void.
     highs: Vec<u16>,
@@ -81,7 +136,14 @@ struct Work {
 }
 
 impl Work {
-    fn read(&mut self, labels: &LabelMaps<'_>, image: usize, n_pixels: usize, cancel: &Cancel) -> Result<()> {
+    fn read(
+        &mut self,
+        labels: &LabelMaps<'_>,
+        predicted: Option<&[u16]>,
+        image: usize,
+        n_pixels: usize,
+        cancel: &Cancel,
+    ) -> Result<()> {
         let Self { codes, lows, highs, valid, .. } = self;
         lows.clear();
         highs.clear();
@@ -91,10 +153,15 @@ impl Work {
         memory::reserve(valid, n_pixels, WHAT)?;
         for start in (0..n_pixels).step_by(RUN) {
             cancel.check()?;
-            labels.read(image, start..n_pixels.min(start + RUN), codes)?;
-            lows.extend(codes.iter().map(|&code| code as u16)); // VOID is the largest number
-            highs.extend(codes.iter().map(|&code| (code + 1) as u16));
-            valid.extend(codes.iter().map(|&code| code != VOID));
+            let run = start..n_pixels.min(start + RUN);
+            if let Some(predicted) = predicted {
+                lows.extend_from_slice(&predicted[run]);
+            } else {
+                labels.read(image, run, codes)?;
+                lows.extend(codes.iter().map(|&code| code as u16)); // VOID is NONE
+            }
+            highs.extend(lows[start..].iter().map(|&class| class.wrapping_add(1)));
+            valid.extend(lows[start..].iter().map(|&class| class != NONE));
         }
         Ok(())
     }
@@ -311,7 +378,7 @@ mod tests {
         let scores = Array5::<f32>::zeros((n, N_CLASSES, d, h, w)); // only their shape matters
         let maps = ScoreMaps::new(scores.view().into_dyn(), Inputs::Probabilities, 0)?;
         let labels = LabelMaps::new(labels.view().into_dyn(), Some(IGNORED.into()), maps.label_space())?;
-        mark(&maps, &labels, radius, objects, cancel)
+        mark(&maps, &labels, radius, false, objects, cancel)
     }
 
     /// The pixels `at - radius ..= at + radius` that there are.
@@ -418,8 +485,45 @@ mod tests {
         let maps = ScoreMaps::new(scores.view().into_dyn(), Inputs::Probabilities, 0).unwrap();
         let view = classes.view().insert_axis(ndarray::Axis(0));
         let labels = LabelMaps::new(view.into_dyn(), Some(65_535), maps.label_space()).unwrap();
-        let found = mark(&maps, &labels, 1, None, &Cancel::default()).unwrap();
+        let found = mark(&maps, &labels, 1, false, None, &Cancel::default()).unwrap();
         assert_eq!(found, [INTERIOR, BOUNDARY, BOUNDARY, INTERIOR, INTERIOR]);
+    }
+
+    /// Of more than a band, with equal scores, and numbers that are none where void.
+    #[test]
+    fn predictions_of_labelled_pixels_are_marked_like_labels() {
+        for (seed, shape) in (0..).zip([[2, 1, 9, 13], [2, 3, 5, 7], [1, 1, 250, 150]]) {
+            let (labels, predicted) = (labels(shape, 1, seed), labels(shape, 4, seed + 50));
+            let (n, d, h, w) = labels.dim();
+            // Where a label is void anyhow, that of `predicted` may be.
+            let labels = ndarray::Zip::from(&labels)
+                .and(&predicted)
+                .map_collect(|&label, &other| if other == IGNORED { IGNORED } else { label });
+            let predicted = ndarray::Zip::from(&labels)
+                .and(&predicted)
+                .map_collect(|&label, &other| if label == IGNORED { IGNORED } else { other });
+            let scores = Array5::from_shape_fn((n, N_CLASSES, d, h, w), |(i, k, z, r, c)| {
+                let (class, is_tied) = (usize::from(predicted[[i, z, r, c]]), (r + c) % 3 == 0);
+                match class {
+                    _ if labels[[i, z, r, c]] == IGNORED => f32::NAN,
+                    3 if k == 3 => 1.0, // no class comes after it
+                    3 => 0.0,
+                    _ if is_tied => f32::from(u8::from(k == class || k == class + 1)) / 2.0,
+                    _ => [0.1, 0.7][usize::from(k == class)],
+                }
+            });
+            let maps = ScoreMaps::new(scores.view().into_dyn(), Inputs::Probabilities, 0).unwrap();
+            let given =
+                LabelMaps::new(labels.view().into_dyn(), Some(IGNORED.into()), maps.label_space()).unwrap();
+            for objects in [None, Some(&[false, true, false, true][..])] {
+                for radius in [1, 2] {
+                    let found = mark(&maps, &given, radius, true, objects, &Cancel::default()).unwrap();
+                    let cancel = Cancel::default();
+                    assert!(found == marks(&predicted, radius, objects, &cancel).unwrap(), "{shape:?}");
+                    assert!(found != marks(&labels, radius, objects, &cancel).unwrap());
+                }
+            }
+        }
     }
 
     #[test]

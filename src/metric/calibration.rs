@@ -41,6 +41,8 @@ pub struct Settings {
     pub n_bins: usize,
     /// How far a pixel's label is compared with others; `None` takes all pixels as away from them.
     pub radius: Option<usize>,
+    /// Whether predictions are compared instead.
+    pub of_prediction: bool,
     /// Which classes are those of objects, whose boxes are told from the rest of the image.
     pub objects: Option<Vec<bool>>,
     /// The probability from which on a class is binned; `None` bins no class.
@@ -97,7 +99,8 @@ pub fn count<R: Real>(
     settings: &Settings,
     cancel: &Cancel,
 ) -> Result<(Vec<Image>, Pooled)> {
-    let mark = |radius| boundary::mark(maps, labels, radius, settings.objects.as_deref(), cancel);
+    let (of_prediction, objects) = (settings.of_prediction, settings.objects.as_deref());
+    let mark = |radius| boundary::mark(maps, labels, radius, of_prediction, objects, cancel);
     let kinds = settings.radius.map(mark).transpose()?;
     let kinds = kinds.as_deref();
     // One for each thread that works. Whose pixels are in which does not matter to their sum.
@@ -577,7 +580,14 @@ mod tests {
     }
 
     fn all_of(n_bins: usize, threshold: f64) -> Settings {
-        Settings { n_bins, radius: Some(1), objects: None, threshold: Some(threshold), scores: true }
+        Settings {
+            n_bins,
+            radius: Some(1),
+            of_prediction: false,
+            objects: None,
+            threshold: Some(threshold),
+            scores: true,
+        }
     }
 
     fn sums(n: u64, right: u64, sum: f64) -> Sums {

@@ -29,7 +29,7 @@ const FITS: &str = "as many numbers as the shape says";
 /// Counts what calibration is measured by: see `calibration::count`. Sums come in two halves of 32 bits and more, so that
 /// they may be added.
 #[pyfunction]
-#[allow(clippy::too_many_arguments)] // what to count is five of them
+#[allow(clippy::too_many_arguments)] // what to count is six of them
 pub fn calibration_counts<'py>(
     x: &Bound<'py, PyAny>,
     y: &Bound<'py, PyAny>,
@@ -37,6 +37,7 @@ pub fn calibration_counts<'py>(
     ignore_index: Option<i64>,
     n_bins: usize,
     radius: Option<usize>,
+    of_prediction: bool,
     objects: Option<Vec<bool>>,
     threshold: Option<f64>,
     scores: bool,
@@ -44,7 +45,7 @@ pub fn calibration_counts<'py>(
 ) -> PyResult<Counts<'py>> {
     let py = x.py();
     let (given, labels) = (Scores::new(x)?, Labels::new(y)?);
-    let settings = Settings { n_bins, radius, objects, threshold, scores };
+    let settings = Settings { n_bins, radius, of_prediction, objects, threshold, scores };
     let (images, pooled) = with_maps!(maps_of(&given, inputs, first_image)?, |maps| {
         let labels = labels.maps(ignore_index, maps)?;
         run(py, |cancel| calibration::count(maps, &labels, &settings, cancel))?

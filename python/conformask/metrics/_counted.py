@@ -48,6 +48,7 @@ class Asked:
     class_threshold: float | None = None
     object_classes: Any = None
     volumes: Volumes = "auto"
+    boundary: str = "labels"  # or "prediction"
     losses: bool = True  # log loss, Brier score and ranks: else they are 0
 
     def __post_init__(self) -> None:
@@ -58,6 +59,8 @@ class Asked:
             object.__setattr__(
                 self, "boundary_width", _whole(self.boundary_width, "boundary_width", 1, _MOST_WIDTH)
             )
+        if self.boundary not in ("labels", "prediction"):
+            raise ValueError(f"boundary must be 'labels' or 'prediction', got {shown(self.boundary)}")
         if self.class_threshold is not None:
             threshold = as_fraction(self.class_threshold, "class_threshold")
             if not 0 <= threshold < 1:
@@ -173,6 +176,7 @@ def count(
             asked.ignore_index,
             asked.n_bins,
             asked.boundary_width,
+            asked.boundary == "prediction",
             objects,
             asked.class_threshold,
             asked.losses,

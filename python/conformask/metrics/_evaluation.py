@@ -143,6 +143,7 @@ def report_of(counted: Counted, asked: Asked, class_names: Any) -> CalibrationRe
         n_bins=len(bins.n),
         class_threshold=asked.class_threshold or 0.0,
         boundary_width=asked.boundary_width,
+        boundary=asked.boundary,
         image_eces=eces,
         image_accuracies=accuracies,
         image_confidences=confidences,

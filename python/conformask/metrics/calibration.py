@@ -19,7 +19,7 @@ __all__ = ["CalibrationAccumulator", "calibration_report"]
 # What counts must have in common to be added.
 _COMMON = (
     *("n_bins", "inputs", "transform", "ignore_index"),
-    *("class_threshold", "boundary_width", "object_classes"),
+    *("class_threshold", "boundary_width", "boundary", "object_classes"),
 )
 
 
@@ -46,9 +46,13 @@ class CalibrationAccumulator:
     boundary_width : int or None, default=2
         A pixel belongs to the boundary if another label is within so many pixels along each axis; None counts no
         regions.
+    boundary : {"labels", "prediction"}, default="labels"
+        Whether the boundaries are those of the labels, or those of the predicted classes of the labelled pixels, which
+        are known of new images, too.
     object_classes : sequence of ints or None, default=None
-        Classes of objects. The interior is then only what lies in the bounding box of the pixels of one of them,
-        and the rest a region of its own, as some papers count; None takes all that is no boundary for the interior.
+        Classes of objects. The interior is then only what lies in the bounding box of the pixels of one of them, by
+        labels or by prediction as the boundary, and the rest a region of its own, as some papers count; None takes all
+        that is no boundary for the interior.
     volumes : bool or "auto", default="auto"
         Whether the images of a list or an iterable are volumes: see :class:`~conformask.ConformalRiskCalibrator`.
 
@@ -88,6 +92,7 @@ class CalibrationAccumulator:
         ignore_index: int | None = 255,
         class_threshold: float = 0.001,
         boundary_width: int | None = 2,
+        boundary: str = "labels",
         object_classes: Any = None,
         volumes: Volumes = "auto",
     ) -> None:
@@ -100,6 +105,7 @@ class CalibrationAccumulator:
             class_threshold,
             object_classes,
             volumes,
+            boundary,
         )
         # Each has more images than the next, so that few are joined often.
         self._parts: list[Counted] = []
@@ -236,6 +242,7 @@ def calibration_report(
     class_names: Any = None,
     class_threshold: float = 0.001,
     boundary_width: int | None = 2,
+    boundary: str = "labels",
     object_classes: Any = None,
     volumes: Volumes = "auto",
 ) -> CalibrationReport:
@@ -247,7 +254,7 @@ def calibration_report(
         Labels. With None, X is an iterable of ``(scores, labels)`` pairs, one image each.
     X : array (n, K, H, W) or (n, K, D, H, W), float16, float32 or float64; or a list or iterable of (K, H, W)
         Softmax probabilities, or what `inputs` says.
-    inputs, transform, ignore_index, n_bins, class_threshold, boundary_width, object_classes, volumes
+    inputs, transform, ignore_index, n_bins, class_threshold, boundary_width, boundary, object_classes, volumes
         As for :class:`CalibrationAccumulator`.
     groups : sequence of n ints or strings, or None
         What each image belongs to (patient, sequence). Its images are alike: intervals are then those of groups.
@@ -294,6 +301,7 @@ def calibration_report(
         ignore_index=ignore_index,
         class_threshold=class_threshold,
         boundary_width=boundary_width,
+        boundary=boundary,
         object_classes=object_classes,
         volumes=volumes,
     )

@@ -81,8 +81,8 @@ class RegionCalibration:
     Attributes
     ----------
     name : str
-        "boundary": the labelled pixels that have another label near them; "interior": the others; where classes of
-        objects were given, those of the others that lie in the box of an object, and "outside" the rest.
+        "boundary": the labelled pixels that have another label (or prediction) near them; "interior": the others; where
+        classes of objects were given, those of the others that lie in the box of an object, and "outside" the rest.
     ece : float
         Mean over images of the expected calibration error of these pixels, in [0, 1].
     ece_interval : tuple of two floats
@@ -220,7 +220,7 @@ class CalibrationReport(Report):
         Mean over classes of the intersection over union, counted over the pixels of all images; classes that are
         neither there nor predicted are left out.
     regions : tuple of RegionCalibration
-        Near the boundaries of labels, and inside; none if they were not asked for.
+        Near the boundaries of labels (or predictions), and inside; none if they were not asked for.
     classes : tuple of ClassCalibration
         How each class fares, by label.
     curve : ReliabilityCurve
@@ -237,6 +237,8 @@ class CalibrationReport(Report):
         The probability from which on a class is binned.
     boundary_width : int or None
         How near another label is that makes a pixel one of the boundary.
+    boundary : {"labels", "prediction"}
+        Whose boundaries the regions are told by.
     image_eces, image_accuracies, image_confidences, image_nlls, image_briers, image_ious : float64 arrays (n,)
         The values of each image; NaN without labelled pixels.
     interval_level : float
@@ -316,6 +318,7 @@ class CalibrationReport(Report):
     n_bins: int = field(repr=False)
     class_threshold: float = field(repr=False)
     boundary_width: int | None = field(repr=False)
+    boundary: str = field(repr=False)
     image_eces: NDArray[np.float64] = field(repr=False)
     image_accuracies: NDArray[np.float64] = field(repr=False)
     image_confidences: NDArray[np.float64] = field(repr=False)
@@ -416,9 +419,10 @@ class CalibrationReport(Report):
             "accuracy",
             "pixels",
         )
+        many, one = ("labels", "label") if self.boundary == "labels" else ("predictions", "prediction")
         return [
             Table(
-                f"Near the boundaries of labels (another label within {self.boundary_width} pixels) and inside",
+                f"Near the boundaries of {many} (another {one} within {self.boundary_width} pixels) and inside",
                 header,
                 rows,
             )

@@ -182,7 +182,7 @@ def test_confidences_at_the_ends_have_a_bin() -> None:
     curve = cm.metrics.reliability_curve(np.zeros((1, 1, 3), int), x, n_bins=10)
     assert curve.n_pixels.tolist() == [0, 0, 0, 0, 1, 0, 0, 0, 0, 2]
     counts = _core.calibration_counts(
-        x, np.zeros((1, 1, 3), int), "probabilities", None, 10, None, None, 0.0, False, 0
+        x, np.zeros((1, 1, 3), int), "probabilities", None, 10, None, False, None, 0.0, False, 0
     )
     assert counts[5][1, 0, :2].tolist() == [2, 0]  # probabilities of 0, of the class that is not there
 
@@ -219,7 +219,7 @@ def test_scikit_learn_agrees() -> None:
     assert report.mean_iou == pytest.approx(
         judge.jaccard_score(labels, rows.argmax(axis=1), labels=range(5), average="macro"), abs=1e-12
     )
-    counts = _core.calibration_counts(x, y, "probabilities", VOID, 15, None, None, None, True, 0)
+    counts = _core.calibration_counts(x, y, "probabilities", VOID, 15, None, False, None, None, True, 0)
     assert (counts[4] == expected).all()
     right = rows.argmax(axis=1) == labels
     assert report.auroc == pytest.approx(judge.roc_auc_score(right, rows.max(axis=1)), abs=2e-5)
@@ -249,9 +249,9 @@ def test_adaptive_bins_hold_as_many_pixels() -> None:
 
 
 def test_the_jackknife_is_that_of_the_textbook() -> None:
-    counts = _core.calibration_counts(X, Y, "probabilities", VOID, 5, None, None, None, False, 0)[0].sum(
-        axis=1
-    )
+    counts = _core.calibration_counts(X, Y, "probabilities", VOID, 5, None, False, None, None, False, 0)[
+        0
+    ].sum(axis=1)
     own = counts[:3]
     others = np.array([squared_error(bins_of(np.delete(own, i, axis=0).sum(axis=0))) for i in range(3)])
     whole = float(squared_error(bins_of(own.sum(axis=0))))
@@ -341,6 +341,34 @@ def test_the_interior_of_objects_lies_in_their_boxes() -> None:
         calibration_report(y, x, object_classes=[7])
     with pytest.raises(ValueError, match="object_classes must be at least one class"):
         calibration_report(y, x, object_classes=[])
+
+
+def test_boundaries_may_be_those_of_predictions() -> None:
+    for shape in ((13, 17), (5, 6, 7)):
+        x, y = problem(9, 3, 3, shape)
+        x[:, :, 0] = np.where(y[:, None, 0] == VOID, np.nan, x[:, :, 0])
+        predicted = np.where(y == VOID, VOID, np.nan_to_num(x).argmax(axis=1)).astype(np.uint8)
+        report = calibration_report(y[:2], x[:2], boundary_width=1, boundary="prediction")
+        near = np.stack([twin.near_boundary(each, 1) for each in predicted[:2]])
+        right = predicted[:2] == y[:2]
+        for region, chosen in zip(report.regions, (near, ~near & (y[:2] != VOID)), strict=True):
+            assert region.n_pixels == chosen.sum()
+            assert region.accuracy == pytest.approx(right[chosen].mean())
+        assert (
+            report.regions[0].n_pixels
+            != calibration_report(y[:2], x[:2], boundary_width=1).regions[0].n_pixels
+        )
+        # All else is what it is; and so are the regions, were the predictions the labels.
+        own = calibration_report(predicted[:2], x[:2], boundary_width=1)
+        assert [each.n_pixels for each in own.regions] == [each.n_pixels for each in report.regions]
+        assert report.pooled_ece == calibration_report(y[:2], x[:2]).pooled_ece
+        assert "Near the boundaries of predictions (another prediction within 1" in report.to_markdown()
+        objects = calibration_report(
+            y[:2], x[:2], boundary_width=1, boundary="prediction", object_classes=[2]
+        )
+        expected = calibration_report(predicted[:2], x[:2], boundary_width=1, object_classes=[2])
+        assert [each.n_pixels for each in objects.regions] == [each.n_pixels for each in expected.regions]
+    assert json.loads(report.to_json())["boundary"] == "prediction"
 
 
 # Extremes
@@ -482,6 +510,11 @@ def test_bad_input_is_refused() -> None:
     _refused(ValueError, "n_bins must be from 1 to 1000, got 0", lambda: report(y, x, n_bins=0))
     _refused(ValueError, "boundary_width must be from 1", lambda: report(y, x, boundary_width=0))
     _refused(
+        ValueError,
+        "boundary must be 'labels' or 'prediction', got 'edges'",
+        lambda: report(y, x, boundary="edges"),
+    )
+    _refused(
         ValueError, r"class_threshold must be in \[0, 1\), got 1", lambda: report(y, x, class_threshold=1)
     )
     _refused(ValueError, "inputs must be one of", lambda: report(y, x, inputs="probs"))
@@ -518,6 +551,7 @@ def test_bad_input_is_refused() -> None:
         ({"inputs": "logits"}, "inputs differs: 'probabilities' here, 'logits' there"),
         ({"inputs": "logits", "transform": scaler}, "inputs differs"),
         ({"boundary_width": None}, "boundary_width differs: 2 here, None there"),
+        ({"boundary": "prediction"}, "boundary differs: 'labels' here, 'prediction' there"),
         ({"class_threshold": 0}, "class_threshold differs"),
         ({"object_classes": [1]}, "object_classes differs"),
     ):

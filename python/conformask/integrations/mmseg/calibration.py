@@ -39,7 +39,7 @@ class CalibrationError(ImageMetric):
         What makes probabilities of ``seg_logits``, as for :class:`ConformalProfile`.
     ignore_index : int or None, default=255
         The label of void pixels.
-    class_threshold, boundary_width, object_classes
+    class_threshold, boundary_width, boundary, object_classes
         As for :class:`conformask.metrics.CalibrationAccumulator`.
     subset : dict(fraction, seed, part) or None, default=None
         Which images count, as for :class:`ConformalProfile`. Of a scaler that was fitted on a part, look at the other.
@@ -95,6 +95,7 @@ class CalibrationError(ImageMetric):
         ignore_index: int | None = 255,
         class_threshold: float = 0.001,
         boundary_width: int | None = 2,
+        boundary: str = "labels",
         object_classes: Any = None,
         subset: Mapping[str, Any] | None = None,
         group_key: str | None = None,
@@ -115,6 +116,7 @@ class CalibrationError(ImageMetric):
             known,
             ignore_index=ignore_index,
             boundary_width=boundary_width,
+            boundary=boundary,
             class_threshold=class_threshold,
             object_classes=object_classes,
         )
