@@ -297,9 +297,11 @@ impl Counters {
     fn tell(&mut self, sums: [u128; 3]) -> Result<Image> {
         let (n_bins, n_classes) = (self.n_bins, self.n_classes);
         let mut bins = memory::filled(Sums::default(), KINDS * n_bins, WHAT, &Cancel::default())?;
-        bins.iter_mut()
-            .zip(&mut self.bins)
-            .for_each(|(sums, pair)| pair.iter_mut().for_each(|cell| sums.drain(cell)));
+        for (sums, pair) in bins.iter_mut().zip(&mut self.bins) {
+            for cell in pair {
+                sums.drain(cell);
+            }
+        }
         self.bins[KINDS * n_bins..].fill(Pair::default());
         let none = || memory::filled(0, n_classes, WHAT, &Cancel::default());
         let (mut totals, mut predicted, mut hits) = (none()?, none()?, none()?);
@@ -327,7 +329,9 @@ impl Counters {
         self.label_bins[..n_bins].fill(0);
         let label_bins = &mut self.label_bins[n_bins..];
         for ((sums, pair), right) in self.pooled.classes.iter_mut().zip(&mut self.classes).zip(label_bins) {
-            pair.iter_mut().for_each(|cell| sums.drain(cell));
+            for cell in pair {
+                sums.drain(cell);
+            }
             sums.right += u64::from(std::mem::take(right));
         }
     }

@@ -43,7 +43,9 @@ impl Features {
             take_largest(&mut planes, len, buffers);
             let [sums] = buffers.fill(len, [R::zero()]);
             planes.chunks_exact(len).for_each(|plane| add_exponentials(plane, sums));
-            sums.iter_mut().for_each(|sum| *sum = sum.ln());
+            for sum in &mut *sums {
+                *sum = sum.ln();
+            }
             planes.chunks_exact_mut(len).for_each(|plane| subtract(plane, sums));
         }
         planes
