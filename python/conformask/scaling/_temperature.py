@@ -24,6 +24,8 @@ __all__ = ["MOST", "Temperature", "best_temperature", "tempered_losses", "warn_u
 MOST = 1e3
 # How exact, as a share of it, that of fewer pixels is.
 _NEAR = 0.005
+# Newton's method is for a first step that is smaller, as a share.
+_STEP = 0.2
 
 
 class Temperature(NamedTuple):
@@ -84,17 +86,17 @@ def best_temperature(pixels: Pixels, tolerance: float = 1e-10) -> Temperature:
     fewer = thinned(pixels)
     if fewer is not None:
         near = best_temperature(fewer, _NEAR).inverse
-        newton = optimize.minimize(
-            lambda share: at(share[0] * near)[0],
-            np.ones(1),
-            jac=lambda share: np.array([at(share[0] * near)[1] * near]),
-            hess=lambda share: np.array([[at(share[0] * near)[2] * near**2]]),
-            method="trust-exact",
-            options={"gtol": tolerance * at(near)[2] * near**2, "initial_trust_radius": 10 * _NEAR},
-        )
-        found = float(newton.x[0] * near)
-        if newton.success and 1 / MOST < found < MOST:
-            return told(found)
+        _, slope_there, bend_there = at(near)
+        if abs(slope_there) < _STEP * bend_there * near:
+            newton = optimize.root_scalar(
+                lambda factor: at(factor)[1],
+                x0=near,
+                fprime=lambda factor: at(factor)[2],
+                method="newton",
+                xtol=tolerance * near,
+            )
+            if newton.converged and 1 / MOST < newton.root < MOST:
+                return told(float(newton.root))
     ends = -math.log(MOST), math.log(MOST)
     first, last = slope(ends[0]), slope(ends[1])
     if first < 0 < last:
