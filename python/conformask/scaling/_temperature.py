@@ -93,7 +93,7 @@ def best_temperature(pixels: Pixels, tolerance: float = 1e-10) -> Temperature:
                 x0=near,
                 fprime=lambda factor: at(factor)[2],
                 method="newton",
-                xtol=tolerance * near,
+                xtol=math.sqrt(tolerance) * near,  # a step squares the error
             )
             if newton.converged and 1 / MOST < newton.root < MOST:
                 return told(float(newton.root))
