@@ -199,7 +199,8 @@ def test_outputs_of_a_sigmoid_that_are_called_logits() -> None:
                     UserWarning, match=r"do not sum to 1 .* outputs of a sigmoid, .* inputs='proba"
                 ) as said:
                     fit(images, labels)
-                assert len(said) == 1
+                # The labels are random: of their temperature, too, there is something to say.
+                assert sum("sigmoid" in str(warning.message) for warning in said) == 1
 
 
 @pytest.mark.parametrize(

@@ -331,6 +331,7 @@ CHEAP = {
     "metrics.negative_log_likelihood": "counts as metrics.calibration_report",
     "metrics.reliability_curve": "counts as metrics.calibration_report",
     "TemperatureScaler.fit_transform": "fits and transforms",
+    "TemperatureScaler.score": "negative_log_likelihood, which counts as calibration_report",
     "TemperatureScaler.merge": "joins drawn pixels",
     "TemperatureScaler.partial_fit": "draws pixels as TemperatureScaler.fit",
     "TemperatureScaler.save": "a JSON file",

@@ -355,7 +355,7 @@ def test_images_that_come_twice_are_told() -> None:
 
 def test_images_of_few_numbers_are_not_compared() -> None:
     """Those of a model that is sure are all alike; the same labels with other numbers are another image."""
-    cm.TemperatureScaler().fit(np.round(LOGITS[[0, 0]] > 1).astype(float), Y[[0, 0]])
+    cm.TemperatureScaler().fit(4.0 * (LOGITS[[0, 0]] > 1), Y[[0, 0]])
     cm.TemperatureScaler().fit(np.stack([LOGITS[0], LOGITS[1]]), Y[[0, 0]])
 
 
