@@ -94,7 +94,6 @@ def report_of(counted: Counted, asked: Asked, class_names: Any) -> CalibrationRe
     ece, ece_interval = _mean(eces, counted)
     right, all_right = float(real(pooled(counted.sums[:, RIGHT]))), float(bins.right.sum())
     total, all_pixels = float(real(pooled(counts.sum(axis=1))[2:])), float(bins.total)
-    parts = brier_parts(bins)
     mce, mce_pixels = largest_error(bins)
     parts = brier_parts(bins)
     spread = jackknife(units, debiased_squared_error)

@@ -59,14 +59,14 @@ def warn_unbounded(temperature: float, which: str = "") -> None:
 
 def best_temperature(pixels: Pixels, tolerance: float = 1e-10) -> Temperature:
     """That of pixels, whose mean loss is convex in its inverse; that is as exact as `tolerance`, as a share of it."""
-    starts = np.append(0, pixels.ends[:-1]).astype(np.intp)
-    sizes = np.diff(pixels.ends, prepend=0)
+    holds_pixels = np.diff(pixels.ends, prepend=0) > 0
+    starts = np.append(0, pixels.ends[:-1]).astype(np.intp)[holds_pixels]
 
     @cache
     def of_units(factor: float) -> NDArray[np.float64]:
         losses = tempered_losses(pixels, np.full(len(pixels.labels), factor))
         losses *= pixels.weights[:, np.newaxis]
-        return np.add.reduceat(losses, starts[sizes > 0], axis=0)
+        return np.add.reduceat(losses, starts, axis=0)
 
     def at(factor: float) -> tuple[float, float, float]:
         loss, slope, bend = of_units(float(factor)).sum(axis=0).tolist()
