@@ -28,6 +28,7 @@ __all__ = [
     "__version__",
     "agreeing_pixels",
     "calibration_counts",
+    "centre_logits",
     "coverage",
     "data_pointer",
     "distinct_counts",
@@ -50,6 +51,7 @@ __all__ = [
     "set_size",
     "smallest_probability",
     "tempered_losses",
+    "tempered_sums",
     "threshold",
     "true_label_scores",
     "truncated_svd",
@@ -338,6 +340,14 @@ def probabilities(
 def tempered_losses(
     logits: NDArray[np.float64], labels: NDArray[np.uint16], factors: NDArray[np.float64]
 ) -> NDArray[np.float64]: ...
+def tempered_sums(
+    logits: NDArray[np.float64],
+    labels: NDArray[np.uint16],
+    weights: NDArray[np.float64],
+    ends: NDArray[np.uintp],
+    factor: float,
+) -> NDArray[np.float64]: ...
+def centre_logits(logits: NDArray[np.float64]) -> None: ...
 def sample_masks(masks: NDArray[np.bool_], key: int, out: NDArray[Any]) -> None: ...
 def weighted_quantile(
     values: NDArray[np.float64],

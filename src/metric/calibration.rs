@@ -530,6 +530,9 @@ fn move_groups<R: Real>(
         for j in 0..GROUP {
             flags[j] = u8::from((group[j] >= least[j]) & (group[j] >= limits.second));
         }
+        if flags == [0; GROUP] {
+            continue;
+        }
         let mut beyond = bits(&flags);
         while beyond != 0 {
             let j = beyond.trailing_zeros() as usize;

@@ -2,5 +2,6 @@
 
 pub mod exact;
 pub mod exp;
+pub mod lanes;
 pub mod philox;
 pub mod real;

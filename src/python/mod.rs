@@ -56,8 +56,8 @@ mod _core {
     use super::run::{environment_threads, get_num_threads, most_threads, set_num_threads};
     #[pymodule_export]
     use super::scale::{
-        ScalerMap, draw_pixels, log_loss_gradients, log_loss_hessian_products, log_loss_hessians,
-        pixel_features, probabilities, tempered_losses,
+        ScalerMap, centre_logits, draw_pixels, log_loss_gradients, log_loss_hessian_products,
+        log_loss_hessians, pixel_features, probabilities, tempered_losses, tempered_sums,
     };
 
     use numpy::{PyArray1, PyArrayMethods};

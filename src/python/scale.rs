@@ -3,7 +3,7 @@
 use numpy::ndarray::Array2;
 use numpy::{
     Element, PyArray1, PyArray2, PyArray3, PyReadonlyArray1, PyReadonlyArray2, PyReadonlyArrayDyn,
-    PyReadwriteArrayDyn, PyUntypedArrayMethods,
+    PyReadwriteArray2, PyReadwriteArrayDyn, PyUntypedArrayMethods,
 };
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -39,16 +39,22 @@ pub fn draw_pixels<'py>(
     with_maps!(scores.maps(Inputs::CriticalValues, first_image)?, |maps| {
         let labels = labels.maps(ignore_index, maps)?;
         let images = run(x.py(), |cancel| draw::draw(maps, &labels, n_pixels, seed, cancel))?;
-        Ok(images.into_iter().map(|image| as_arrays(x.py(), image, maps.n_classes())).collect())
+        images.into_iter().map(|image| as_arrays(x.py(), image, maps.n_classes())).collect()
     })
 }
 
-fn as_arrays<R: Real + Element>(py: Python<'_>, image: draw::Drawn<R>, n_classes: usize) -> Drawn<'_> {
-    let values =
-        Array2::from_shape_vec((image.labels.len(), n_classes), image.values).expect("K numbers each");
+fn as_arrays<R: Real + Element>(
+    py: Python<'_>,
+    image: draw::Drawn<R>,
+    n_classes: usize,
+) -> PyResult<Drawn<'_>> {
+    let mut planes = memory::with_room(n_classes * image.labels.len(), draw::WHAT)?;
+    image.planes.into_iter().for_each(|plane| planes.extend(plane));
+    let planes = Array2::from_shape_vec((n_classes, image.labels.len()), planes).expect("K planes");
+    let values = planes.reversed_axes();
     let labels = PyArray1::from_vec(py, image.labels);
     let positions = PyArray1::from_vec(py, image.positions);
-    (PyArray2::from_owned_array(py, values).into_any(), labels, image.n_valid, image.hash, positions)
+    Ok((PyArray2::from_owned_array(py, values).into_any(), labels, image.n_valid, image.hash, positions))
 }
 
 /// A fitted map in front of a score: probabilities are made as logits are read.
@@ -393,6 +399,33 @@ pub fn tempered_losses<'py>(
     }
     let losses = run_if_long(py, view.len(), |cancel| tempered::losses(&view, labels, factors, cancel))?;
     Ok(PyArray2::from_owned_array(py, losses))
+}
+
+/// For each run of pixels: the sums of weighted log losses of softmax(s u), and of their derivatives by s, `(G, 3)`.
+#[pyfunction]
+pub fn tempered_sums<'py>(
+    py: Python<'py>,
+    logits: PyReadonlyArray2<'py, f64>,
+    labels: PyReadonlyArray1<'py, u16>,
+    weights: PyReadonlyArray1<'py, f64>,
+    ends: PyReadonlyArray1<'py, usize>,
+    factor: f64,
+) -> PyResult<Bound<'py, PyArray2<f64>>> {
+    let given = Given { features: logits, labels, weights, ends };
+    let (pixels, ends) = given.check()?;
+    let sums =
+        run_if_long(py, pixels.features.len(), |cancel| tempered::sums(&pixels, ends, factor, cancel))?;
+    Ok(PyArray2::from_owned_array(py, sums))
+}
+
+/// Makes of logits `(K, N)` the logarithms of their softmax, in place.
+#[pyfunction]
+pub fn centre_logits(py: Python<'_>, mut logits: PyReadwriteArray2<'_, f64>) -> PyResult<()> {
+    if logits.len() == 0 || !logits.is_c_contiguous() {
+        return Err(PyValueError::new_err("logits (K, N) are not row by row"));
+    }
+    let mut view = logits.as_array_mut();
+    run_if_long(py, view.len(), |cancel| tempered::centre(&mut view, cancel))
 }
 
 /// For each run of pixels: the Hessian of the loss, of a map with K weights and K biases, `(G, 2 K, 2 K)`.

@@ -189,7 +189,7 @@ fn logarithms<R: Real>(plane: &mut [R], sums: &[R]) {
 #[apply(vectorised!)]
 fn raise<R: Real>(plane: &[R], largest: &mut [R]) {
     for (&x, largest) in plane.iter().zip(largest) {
-        *largest = if x > *largest { x } else { *largest };
+        *largest = largest.max(x);
     }
 }
 

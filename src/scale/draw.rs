@@ -11,13 +11,14 @@ use crate::num::philox::{Philox, below};
 use crate::num::real::Real;
 use crate::threads::Cancel;
 
-const WHAT: &str = "the pixels drawn from images";
+/// What takes the room.
+pub const WHAT: &str = "the pixels drawn from images";
 
 /// What was drawn from an image.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Drawn<R> {
-    /// The numbers of a drawn pixel, one for each class, pixel after pixel in the order of the image.
-    pub values: Vec<R>,
+    /// For each class the numbers of the drawn pixels, in the order of the image.
+    pub planes: Vec<Vec<R>>,
     /// The label of each.
     pub labels: Vec<u16>,
     /// Where each lies in the image, row by row.
@@ -49,7 +50,9 @@ pub fn draw<R: Real>(
     let gather =
         |work: &mut Work<R>, band: &Band| gather(maps, labels, &images[band.image], band, work, cancel);
     let add = |drawn: &mut Drawn<R>, more: Drawn<R>| {
-        drawn.values.extend(more.values);
+        for (plane, more) in drawn.planes.iter_mut().zip(more.planes) {
+            plane.extend(more);
+        }
         drawn.labels.extend(more.labels);
         drawn.positions.extend(more.positions);
     };
@@ -143,7 +146,7 @@ fn gather<R: Real>(
     cancel: &Cancel,
 ) -> Result<Drawn<R>> {
     let mut found = Drawn {
-        values: Vec::new(),
+        planes: vec![Vec::new(); maps.n_classes()],
         labels: Vec::new(),
         positions: Vec::new(),
         n_valid: chosen.n_valid(),
@@ -175,20 +178,20 @@ fn gather<R: Real>(
         rank = end;
         let drawn = &found.positions[first..];
         let within = |position: u64| position as usize - pixels.start;
-        let start = found.values.len();
-        memory::resize(&mut found.values, start + drawn.len() * tile.n_classes(), R::zero(), WHAT)?;
-        let values = &mut found.values[start..];
         // Class by class, so that one pixel need not wait for the memory of another.
-        for class in 0..tile.n_classes() {
+        for (class, numbers) in found.planes.iter_mut().enumerate() {
             let plane = tile.plane(class);
-            for (numbers, &position) in values.chunks_exact_mut(tile.n_classes()).zip(drawn) {
-                numbers[class] = plane[within(position)];
-            }
+            memory::reserve(numbers, drawn.len(), WHAT)?;
+            numbers.extend(drawn.iter().map(|&position| plane[within(position)]));
         }
-        if let Some(at) = values.iter().position(|value| !value.is_finite()) {
-            let (j, class) = (within(drawn[at / tile.n_classes()]), at % tile.n_classes());
-            let (place, value) = (maps.place(band.image, pixels), values[at].to_f64().unwrap_or(f64::NAN));
-            return Err(Error::NotFinite { image: place.image, class, pixel: place.pixel(j), value });
+        let is_finite = |numbers: &Vec<R>| numbers[first..].iter().all(|value| value.is_finite());
+        if !found.planes.iter().all(is_finite) {
+            let wrong = |j: usize| (0..found.planes.len()).find(|&class| !found.planes[class][j].is_finite());
+            let (j, class) = (first..).find_map(|j| Some((j, wrong(j)?))).expect("one is not finite");
+            let value = found.planes[class][j].to_f64().unwrap_or(f64::NAN);
+            let pixel = within(found.positions[j]);
+            let place = maps.place(band.image, pixels);
+            return Err(Error::NotFinite { image: place.image, class, pixel: place.pixel(pixel), value });
         }
     }
     Ok(found)

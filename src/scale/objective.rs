@@ -7,18 +7,20 @@
 
 use std::ops::Range;
 
+use multiversion::target::target_cfg_f;
 use ndarray::linalg::general_mat_mul;
 use ndarray::{Array2, Array3, ArrayView2, ArrayViewMut2, s};
 use rayon::prelude::*;
 
 use crate::error::Result;
 use crate::memory;
-use crate::num::exp::double;
-use crate::simd::{apply, vectorised};
+use crate::num::exp::odds;
+use crate::num::lanes::{LANES, add_product, totals};
+use crate::simd::{apply, fused, vectorised};
 use crate::threads::Cancel;
 
-/// Numbers of a block of pixels that stay in cache.
-const CACHED: usize = 1 << 12;
+/// Numbers of a block of pixels that stay in the second cache: long runs of each class, which memory gives faster.
+pub(super) const CACHED: usize = 1 << 14;
 
 /// `z = W u + b`.
 #[derive(Debug, Clone, Copy)]
@@ -34,20 +36,26 @@ impl Linear<'_> {
         self.weight.len() + self.bias.len()
     }
 
-    /// Writes `z` (K, m).
-    fn apply(&self, features: &ArrayView2<'_, f64>, z: &mut ArrayViewMut2<'_, f64>) {
+    /// Whether `W` is a diagonal.
+    fn is_diagonal(&self) -> bool {
+        self.weight.len() == self.bias.len()
+    }
+
+    /// Writes `z` (K, m), and the largest of each pixel.
+    fn apply(&self, features: &ArrayView2<'_, f64>, z: &mut ArrayViewMut2<'_, f64>, largest: &mut [f64]) {
         let n_classes = features.nrows();
-        if self.weight.len() == n_classes {
+        largest.fill(f64::NEG_INFINITY);
+        if self.is_diagonal() {
             for (k, (mut z, u)) in z.rows_mut().into_iter().zip(features.rows()).enumerate() {
                 let (z, u) = (z.as_slice_mut().expect("rows"), u.to_slice().expect("rows"));
-                scale_and_shift(u, self.weight[k], self.bias[k], z);
+                scale_and_shift(u, self.weight[k], self.bias[k], z, largest);
             }
             return;
         }
         let weight = ArrayView2::from_shape((n_classes, n_classes), self.weight).expect("K x K numbers");
         general_mat_mul(1.0, &weight, features, 0.0, z);
-        for (mut z, b) in z.rows_mut().into_iter().zip(self.bias) {
-            z.iter_mut().for_each(|z| *z += b);
+        for (mut z, &b) in z.rows_mut().into_iter().zip(self.bias) {
+            shift(z.as_slice_mut().expect("rows"), b, largest);
         }
     }
 
@@ -88,14 +96,46 @@ pub fn gradients(
     map: &Linear<'_>,
     cancel: &Cancel,
 ) -> Result<Array2<f64>> {
-    fold_runs(pixels, ends, 1 + map.n_parameters(), pixels.features.nrows(), cancel, |block, work, sums| {
-        map.apply(&block.features, &mut work.z.view_mut());
-        sums[0] += softmax(&mut work.z, block, &mut work.largest, &mut work.totals);
-        for (j, (&label, &weight)) in block.labels.iter().zip(block.weights).enumerate() {
-            work.z[[usize::from(label), j]] -= weight;
-        }
-        map.add_back(&work.z.view(), &block.features, &mut sums[1..]);
-    })
+    fold_runs(
+        pixels,
+        ends,
+        1 + map.n_parameters(),
+        || Work::new(0),
+        cancel,
+        |block, work, sums| {
+            let (loss, sums) = sums.split_first_mut().expect("the loss comes first");
+            let labels = block.labels.iter().map(|&label| usize::from(label)).zip(block.weights);
+            work.apply(map, block);
+            if map.is_diagonal() {
+                let (weight, bias) = sums.split_at_mut(map.weight.len());
+                let rows: Vec<&[f64]> =
+                    block.features.outer_iter().map(|row| row.to_slice().expect("rows")).collect();
+                for (j, (k, &w)) in labels.enumerate() {
+                    let wu = w * rows[k][j];
+                    *loss -= map.weight[k] * wu + map.bias[k] * w;
+                    weight[k] -= wu;
+                    bias[k] -= w;
+                }
+                *loss += work.odds(block);
+                let sums = weight.iter_mut().zip(bias);
+                for ((weight, bias), (r, u)) in sums.zip(work.z.rows().into_iter().zip(rows)) {
+                    let (product, sum) = moments(r.to_slice().expect("rows"), &work.totals, u);
+                    *weight += product;
+                    *bias += sum;
+                }
+            } else {
+                for (j, (k, &w)) in labels.clone().enumerate() {
+                    *loss -= w * work.z[[k, j]];
+                }
+                *loss += work.odds(block);
+                work.scale();
+                for (j, (k, &w)) in labels.enumerate() {
+                    work.z[[k, j]] -= w;
+                }
+                map.add_back(&work.z.view(), &block.features, sums);
+            }
+        },
+    )
 }
 
 /// For each of some runs of pixels: the product of the Hessian with a direction.
@@ -106,13 +146,21 @@ pub fn hessian_products(
     direction: &Linear<'_>,
     cancel: &Cancel,
 ) -> Result<Array2<f64>> {
-    fold_runs(pixels, ends, map.n_parameters(), pixels.features.nrows(), cancel, |block, work, sums| {
-        map.apply(&block.features, &mut work.z.view_mut());
-        softmax(&mut work.z, block, &mut work.largest, &mut work.totals);
-        direction.apply(&block.features, &mut work.slopes.view_mut());
-        curve(&mut work.z, &work.slopes, block, &mut work.totals);
-        map.add_back(&work.z.view(), &block.features, sums);
-    })
+    fold_runs(
+        pixels,
+        ends,
+        map.n_parameters(),
+        || Work::new(pixels.features.nrows()),
+        cancel,
+        |block, work, sums| {
+            work.apply(map, block);
+            work.odds(block);
+            work.scale();
+            direction.apply(&block.features, &mut work.slopes.view_mut(), &mut work.largest);
+            curve(&mut work.z, &work.slopes, block, &mut work.totals);
+            map.add_back(&work.z.view(), &block.features, sums);
+        },
+    )
 }
 
 /// For each of some runs of pixels: the Hessian by the parameters of a map with K weights and K biases, `(G, 2 K, 2 K)`.
@@ -125,27 +173,36 @@ pub fn hessians(
     cancel: &Cancel,
 ) -> Result<Array3<f64>> {
     let (n_classes, n) = (pixels.features.nrows(), map.n_parameters());
-    let cells = fold_runs(pixels, ends, n * n, 2 * n_classes, cancel, |block, work, sums| {
-        map.apply(&block.features, &mut work.z.view_mut());
-        softmax(&mut work.z, block, &mut work.largest, &mut work.totals);
-        for (factor, &weight) in work.totals.iter_mut().zip(block.weights) {
-            *factor = if weight > 0.0 { 1.0 / weight.sqrt() } else { 0.0 };
-        }
-        for (k, (r, u)) in work.z.rows().into_iter().zip(block.features.rows()).enumerate() {
-            let (r, u) = (r.to_slice().expect("rows"), u.to_slice().expect("rows"));
-            let (mut first, mut second) = work.slopes.multi_slice_mut((s![k, ..], s![n_classes + k, ..]));
-            let (first, second) = (first.as_slice_mut().expect("rows"), second.as_slice_mut().expect("rows"));
-            roots(r, u, &work.totals, first, second);
-            let (square, product) = moments(r, u);
-            let shift = n_classes + k;
-            sums[k * n + k] += square;
-            sums[k * n + shift] += product;
-            sums[shift * n + k] += product;
-            sums[shift * n + shift] += total(r);
-        }
-        let mut sums = ArrayViewMut2::from_shape((n, n), sums).expect("as many cells");
-        general_mat_mul(-1.0, &work.slopes, &work.slopes.t(), 1.0, &mut sums);
-    })?;
+    let cells = fold_runs(
+        pixels,
+        ends,
+        n * n,
+        || Work::new(2 * n_classes),
+        cancel,
+        |block, work, sums| {
+            work.apply(map, block);
+            work.odds(block);
+            work.scale();
+            for (factor, &weight) in work.totals.iter_mut().zip(block.weights) {
+                *factor = if weight > 0.0 { 1.0 / weight.sqrt() } else { 0.0 };
+            }
+            for (k, (r, u)) in work.z.rows().into_iter().zip(block.features.rows()).enumerate() {
+                let (r, u) = (r.to_slice().expect("rows"), u.to_slice().expect("rows"));
+                let (mut first, mut second) = work.slopes.multi_slice_mut((s![k, ..], s![n_classes + k, ..]));
+                let (first, second) =
+                    (first.as_slice_mut().expect("rows"), second.as_slice_mut().expect("rows"));
+                roots(r, u, &work.totals, first, second);
+                let (square, product) = moments(r, u, u);
+                let shift = n_classes + k;
+                sums[k * n + k] += square;
+                sums[k * n + shift] += product;
+                sums[shift * n + k] += product;
+                sums[shift * n + shift] += total(r);
+            }
+            let mut sums = ArrayViewMut2::from_shape((n, n), sums).expect("as many cells");
+            general_mat_mul(-1.0, &work.slopes, &work.slopes.t(), 1.0, &mut sums);
+        },
+    )?;
     Ok(cells.into_shape_with_order((ends.len(), n, n)).expect("as many cells"))
 }
 
@@ -158,65 +215,75 @@ struct Work {
 }
 
 impl Work {
-    fn new(n_classes: usize, n_slopes: usize, len: usize) -> Self {
-        let (z, slopes) = (Array2::zeros((n_classes, len)), Array2::zeros((n_slopes, len)));
-        Self { z, slopes, largest: vec![0.0; len], totals: vec![0.0; len] }
+    /// For blocks to come, with so many rows of slopes.
+    fn new(n_slopes: usize) -> Self {
+        let (z, slopes) = (Array2::zeros((0, 0)), Array2::zeros((n_slopes, 0)));
+        Self { z, slopes, largest: Vec::new(), totals: Vec::new() }
+    }
+
+    /// Makes `z` of a block, and the largest of each pixel.
+    fn apply(&mut self, map: &Linear<'_>, block: &Pixels<'_>) {
+        let len = block.labels.len();
+        if self.z.ncols() != len {
+            self.z = Array2::zeros((block.features.nrows(), len));
+            self.slopes = Array2::zeros((self.slopes.nrows(), len));
+            self.largest.resize(len, 0.0);
+            self.totals.resize(len, 0.0);
+        }
+        map.apply(&block.features, &mut self.z.view_mut(), &mut self.largest);
+    }
+
+    /// Makes `e^(z - max z)` of them, and for each pixel its weight over their sum; gives `sum_j w_j log sum_k e^(z_kj)`.
+    fn odds(&mut self, block: &Pixels<'_>) -> f64 {
+        self.totals.fill(0.0);
+        let planes = self.z.as_slice_mut().expect("row by row");
+        for plane in planes.chunks_exact_mut(block.labels.len()) {
+            exponentials(plane, &self.largest, &mut self.totals);
+        }
+        let mut sum = 0.0;
+        for ((total, &largest), &weight) in self.totals.iter_mut().zip(&self.largest).zip(block.weights) {
+            sum += weight * (largest + total.ln());
+            *total = weight / *total;
+        }
+        sum
+    }
+
+    /// Makes weighted probabilities of them.
+    fn scale(&mut self) {
+        let planes = self.z.as_slice_mut().expect("row by row");
+        planes.chunks_exact_mut(self.totals.len()).for_each(|plane| multiply(plane, &self.totals));
     }
 }
 
-/// Sums `width` numbers over the blocks of each run, in their order, with a buffer of `n_slopes` rows.
-fn fold_runs(
+/// Sums `width` numbers over the blocks of each run, in their order, each run with a buffer of its own.
+pub(super) fn fold_runs<W>(
     pixels: &Pixels<'_>,
     ends: &[usize],
     width: usize,
-    n_slopes: usize,
+    buffer: impl Fn() -> W + Sync,
     cancel: &Cancel,
-    add: impl Fn(&Pixels<'_>, &mut Work, &mut [f64]) + Sync,
+    add: impl Fn(&Pixels<'_>, &mut W, &mut [f64]) + Sync,
 ) -> Result<Array2<f64>> {
-    let n_classes = pixels.features.nrows();
-    let len = (CACHED / n_classes).max(16);
+    let len = (CACHED / pixels.features.nrows()).max(16);
     let n_cells = ends.len().saturating_mul(width);
     let mut cells = memory::filled(0.0, n_cells, "the gradients of runs of pixels", cancel)?;
     let starts = std::iter::once(0).chain(ends.iter().copied());
     let runs: Vec<Range<usize>> = starts.zip(ends).map(|(start, &end)| start..end).collect();
     cells.par_chunks_exact_mut(width).zip(runs).try_for_each(|(sums, run)| -> Result<()> {
-        let mut work = Work::new(n_classes, n_slopes, len);
+        let mut buffer = buffer();
         for first in run.clone().step_by(len) {
             cancel.check()?;
             let at = first..run.end.min(first + len);
-            if at.len() != work.z.ncols() {
-                work = Work::new(n_classes, n_slopes, at.len());
-            }
             let block = Pixels {
                 features: pixels.features.slice(s![.., at.clone()]),
                 labels: &pixels.labels[at.clone()],
                 weights: &pixels.weights[at],
             };
-            add(&block, &mut work, sums);
+            add(&block, &mut buffer, sums);
         }
         Ok(())
     })?;
     Ok(Array2::from_shape_vec((ends.len(), width), cells).expect("as many cells"))
-}
-
-/// Makes weighted probabilities of `z` (K, m) in its place, and gives the loss.
-fn softmax(z: &mut Array2<f64>, block: &Pixels<'_>, largest: &mut [f64], totals: &mut [f64]) -> f64 {
-    let n_pixels = block.labels.len();
-    let mut loss = 0.0;
-    for (j, (&label, &weight)) in block.labels.iter().zip(block.weights).enumerate() {
-        loss -= weight * z[[usize::from(label), j]];
-    }
-    largest.fill(f64::NEG_INFINITY);
-    totals.fill(0.0);
-    let planes = z.as_slice_mut().expect("row by row");
-    planes.chunks_exact(n_pixels).for_each(|plane| maximum(plane, largest));
-    planes.chunks_exact_mut(n_pixels).for_each(|plane| exponentials(plane, largest, totals));
-    for ((total, &largest), &weight) in totals.iter_mut().zip(&*largest).zip(block.weights) {
-        loss += weight * (largest + total.ln());
-        *total = weight / *total;
-    }
-    planes.chunks_exact_mut(n_pixels).for_each(|plane| multiply(plane, totals));
-    loss
 }
 
 /// Makes `w (p z' - p <p, z'>)` of `w p`.
@@ -237,9 +304,18 @@ fn curve(z: &mut Array2<f64>, slopes: &Array2<f64>, block: &Pixels<'_>, means: &
 }
 
 #[apply(vectorised!)]
-fn scale_and_shift(u: &[f64], weight: f64, bias: f64, z: &mut [f64]) {
-    for (&u, z) in u.iter().zip(z) {
+fn scale_and_shift(u: &[f64], weight: f64, bias: f64, z: &mut [f64], largest: &mut [f64]) {
+    for ((&u, z), largest) in u.iter().zip(z).zip(largest) {
         *z = weight * u + bias;
+        *largest = largest.max(*z);
+    }
+}
+
+#[apply(vectorised!)]
+fn shift(z: &mut [f64], bias: f64, largest: &mut [f64]) {
+    for (z, largest) in z.iter_mut().zip(largest) {
+        *z += bias;
+        *largest = largest.max(*z);
     }
 }
 
@@ -252,17 +328,11 @@ fn roots(r: &[f64], u: &[f64], factors: &[f64], first: &mut [f64], second: &mut 
     }
 }
 
-#[apply(vectorised!)]
-fn maximum(plane: &[f64], largest: &mut [f64]) {
-    for (&z, largest) in plane.iter().zip(largest) {
-        *largest = if z > *largest { z } else { *largest };
-    }
-}
-
-#[apply(vectorised!)]
+#[apply(fused!)]
 fn exponentials(plane: &mut [f64], largest: &[f64], totals: &mut [f64]) {
+    let fused = target_cfg_f!(target_feature = "fma");
     for ((z, &largest), total) in plane.iter_mut().zip(largest).zip(totals) {
-        *z = double(*z - largest);
+        *z = odds(fused, *z - largest);
         *total += *z;
     }
 }
@@ -288,43 +358,48 @@ fn bend(plane: &mut [f64], slopes: &[f64], means: &[f64]) {
     }
 }
 
-/// Sums in eight lanes, in a fixed order.
-#[apply(vectorised!)]
+/// `sum a b`.
+#[apply(fused!)]
 fn dot(a: &[f64], b: &[f64]) -> f64 {
-    let (mut lanes, (a, rest_a), (b, rest_b)) = ([0.0; 8], a.as_chunks::<8>(), b.as_chunks::<8>());
-    for (a, b) in a.iter().zip(b) {
-        for lane in 0..8 {
-            lanes[lane] += a[lane] * b[lane];
-        }
+    let (mut sums, fused) = ([[0.0; LANES]], target_cfg_f!(target_feature = "fma"));
+    let ((a, rest_a), (b, rest_b)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+    for (&a, &b) in a.iter().zip(b) {
+        sums[0] = add_product(fused, sums[0], a, b);
     }
-    lanes.iter().sum::<f64>() + rest_a.iter().zip(rest_b).map(|(a, b)| a * b).sum::<f64>()
+    let [[sum]] = totals([sums]);
+    sum + rest_a.iter().zip(rest_b).map(|(a, b)| a * b).sum::<f64>()
 }
 
-/// Sums of `r u^2` and `r u`, likewise.
-#[apply(vectorised!)]
-fn moments(r: &[f64], u: &[f64]) -> (f64, f64) {
-    let (mut squares, mut products) = ([0.0; 8], [0.0; 8]);
-    let ((r, rest_r), (u, rest_u)) = (r.as_chunks::<8>(), u.as_chunks::<8>());
-    for (r, u) in r.iter().zip(u) {
-        for lane in 0..8 {
-            products[lane] += r[lane] * u[lane];
-            squares[lane] += r[lane] * u[lane] * u[lane];
+/// `sum a b c` and `sum a b`.
+#[apply(fused!)]
+fn moments(a: &[f64], b: &[f64], c: &[f64]) -> (f64, f64) {
+    let (mut sums, fused) = ([[0.0; LANES]; 2], target_cfg_f!(target_feature = "fma"));
+    let ((a, rest_a), (b, rest_b), (c, rest_c)) =
+        (a.as_chunks::<LANES>(), b.as_chunks::<LANES>(), c.as_chunks::<LANES>());
+    for ((&a, &b), &c) in a.iter().zip(b).zip(c) {
+        let products = add_product(false, [0.0; LANES], a, b);
+        sums[0] = add_product(fused, sums[0], products, c);
+        for lane in 0..LANES {
+            sums[1][lane] += products[lane];
         }
     }
-    let rest = rest_r.iter().zip(rest_u);
-    (
-        squares.iter().sum::<f64>() + rest.clone().map(|(r, u)| r * u * u).sum::<f64>(),
-        products.iter().sum::<f64>() + rest.map(|(r, u)| r * u).sum::<f64>(),
-    )
+    let [[mut triples, mut pairs]] = totals([sums]);
+    for ((a, b), c) in rest_a.iter().zip(rest_b).zip(rest_c) {
+        triples += a * b * c;
+        pairs += a * b;
+    }
+    (triples, pairs)
 }
 
+/// `sum a`.
 #[apply(vectorised!)]
 fn total(a: &[f64]) -> f64 {
-    let (mut lanes, (a, rest)) = ([0.0; 8], a.as_chunks::<8>());
+    let (mut sums, (a, rest)) = ([[0.0; LANES]], a.as_chunks::<LANES>());
     for a in a {
-        for lane in 0..8 {
-            lanes[lane] += a[lane];
+        for lane in 0..LANES {
+            sums[0][lane] += a[lane];
         }
     }
-    lanes.iter().sum::<f64>() + rest.iter().sum::<f64>()
+    let [[sum]] = totals([sums]);
+    sum + rest.iter().sum::<f64>()
 }

@@ -4,17 +4,19 @@
 //! The most probable class stays that of `u` whatever `s` is. Where rounding makes the probability of a class that comes
 //! before it as large, that probability becomes the next smaller number.
 
-use ndarray::{Array2, ArrayView2};
+use multiversion::target::target_cfg_f;
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, s};
 use rayon::prelude::*;
 
 use super::apply::Affine;
+use super::objective::{CACHED, Pixels, fold_runs};
 use super::ordered::Ordered;
 use crate::error::Result;
 use crate::maps::{Band, PixelBuffers, PlanesMut, Softmax, Tile, Transform};
 use crate::memory;
-use crate::num::exp::double;
+use crate::num::exp::odds;
 use crate::num::real::Real;
-use crate::simd::{apply, vectorised};
+use crate::simd::{apply, fused, vectorised};
 use crate::threads::Cancel;
 
 /// What softmax is taken of, for some pixels.
@@ -237,9 +239,6 @@ fn mix<R: Real>(run: &mut [R], other: &[R], shares: &[f32]) {
     }
 }
 
-/// Numbers of a block of pixels that stay in cache.
-const CACHED: usize = 1 << 14;
-
 /// For each pixel: the log loss `log sum_k e^(s u_k) - s u_y`, and its first and second derivative by `s >= 0`, `(N, 3)`.
 /// `logits` is `(K, N)`.
 pub fn losses(
@@ -252,29 +251,14 @@ pub fn losses(
     let len = (CACHED / n_classes).max(16);
     let mut cells = memory::filled(0.0, 3 * n_pixels, "the losses of pixels", cancel)?;
     cells.par_chunks_mut(3 * len).enumerate().try_for_each_init(
-        || [(); 4].map(|()| Vec::with_capacity(len)),
-        |buffers, (block, cells)| -> Result<()> {
+        Moments::default,
+        |moments, (block, cells)| -> Result<()> {
             cancel.check()?;
-            let first = block * len;
-            let at = first..first + cells.len() / 3;
-            for buffer in &mut *buffers {
-                buffer.clear();
-                buffer.resize(at.len(), 0.0);
-            }
-            let [largest, totals, means, squares] = buffers;
-            largest.fill(f64::NEG_INFINITY);
-            let planes = || logits.rows().into_iter().map(|row| row.to_slice().expect("row by row"));
-            planes().for_each(|plane| maximum(&plane[at.clone()], largest));
-            for plane in planes() {
-                add_moments(&plane[at.clone()], largest, &factors[at.clone()], totals, means, squares);
-            }
-            for (j, cell) in cells.chunks_exact_mut(3).enumerate() {
-                let (label, factor) = (usize::from(labels[first + j]), factors[first + j]);
-                let (mean, square) = (means[j] / totals[j], squares[j] / totals[j]);
-                let own = logits[[label, first + j]] - largest[j];
-                cell[0] = totals[j].ln() - factor * own;
-                cell[1] = mean - own;
-                cell[2] = (square - mean * mean).max(0.0);
+            let at = block * len..block * len + cells.len() / 3;
+            let logits = logits.slice(s![.., at.clone()]);
+            moments.find(&logits, &factors[at.clone()]);
+            for (j, (cell, i)) in cells.as_chunks_mut::<3>().0.iter_mut().zip(at).enumerate() {
+                *cell = moments.losses(j, logits[[usize::from(labels[i]), j]], factors[i]);
             }
             Ok(())
         },
@@ -282,14 +266,90 @@ pub fn losses(
     Ok(Array2::from_shape_vec((n_pixels, 3), cells).expect("three for each"))
 }
 
-#[apply(vectorised!)]
-fn maximum(plane: &[f64], largest: &mut [f64]) {
-    for (&u, largest) in plane.iter().zip(largest) {
-        *largest = if u > *largest { u } else { *largest };
+/// For each of some runs of pixels: the sums of weighted losses and derivatives, all of one factor, `(G, 3)`.
+pub fn sums(pixels: &Pixels<'_>, ends: &[usize], factor: f64, cancel: &Cancel) -> Result<Array2<f64>> {
+    fold_runs(pixels, ends, 3, Moments::default, cancel, |block, moments, sums| {
+        moments.find(&block.features, &vec![factor; block.labels.len()]);
+        for (j, (&label, &weight)) in block.labels.iter().zip(block.weights).enumerate() {
+            let losses = moments.losses(j, block.features[[usize::from(label), j]], factor);
+            for (sum, loss) in sums.iter_mut().zip(losses) {
+                *sum += weight * loss;
+            }
+        }
+    })
+}
+
+/// Makes of logits `(K, N)` the logarithms of their softmax, in place.
+pub fn centre(logits: &mut ArrayViewMut2<'_, f64>, cancel: &Cancel) -> Result<()> {
+    let len = (CACHED / logits.nrows()).max(16);
+    let blocks: Vec<_> = logits.axis_chunks_iter_mut(Axis(1), len).collect();
+    blocks.into_par_iter().try_for_each_init(Moments::default, |moments, mut block| {
+        cancel.check()?;
+        moments.find(&block.view(), &vec![1.0; block.ncols()]);
+        let shifts: Vec<f64> = moments
+            .largest
+            .iter()
+            .zip(&moments.totals)
+            .map(|(&largest, total)| largest + total.ln())
+            .collect();
+        for mut plane in block.rows_mut() {
+            subtract(plane.as_slice_mut().expect("row by row"), &shifts);
+        }
+        Ok(())
+    })
+}
+
+/// Sums over the classes of pixels: of `e^(s d_k)` with `d_k = u_k - max u`, and of these times `d_k` and its square.
+#[derive(Default)]
+struct Moments {
+    largest: Vec<f64>,
+    totals: Vec<f64>,
+    means: Vec<f64>,
+    squares: Vec<f64>,
+}
+
+impl Moments {
+    fn find(&mut self, logits: &ArrayView2<'_, f64>, factors: &[f64]) {
+        let Self { largest, totals, means, squares } = self;
+        for (buffer, start) in [
+            (&mut *largest, f64::NEG_INFINITY),
+            (&mut *totals, 0.0),
+            (&mut *means, 0.0),
+            (&mut *squares, 0.0),
+        ] {
+            buffer.clear();
+            buffer.resize(factors.len(), start);
+        }
+        let planes = || logits.rows().into_iter().map(|row| row.to_slice().expect("row by row"));
+        planes().for_each(|plane| maximum(plane, largest));
+        for plane in planes() {
+            add_moments(plane, largest, factors, totals, means, squares);
+        }
+    }
+
+    /// The log loss of a pixel's label, and its first two derivatives by s.
+    fn losses(&self, j: usize, logit: f64, factor: f64) -> [f64; 3] {
+        let (mean, square) = (self.means[j] / self.totals[j], self.squares[j] / self.totals[j]);
+        let own = logit - self.largest[j];
+        [self.totals[j].ln() - factor * own, mean - own, (square - mean * mean).max(0.0)]
     }
 }
 
 #[apply(vectorised!)]
+fn subtract(plane: &mut [f64], shifts: &[f64]) {
+    for (u, &shift) in plane.iter_mut().zip(shifts) {
+        *u -= shift;
+    }
+}
+
+#[apply(vectorised!)]
+fn maximum(plane: &[f64], largest: &mut [f64]) {
+    for (&u, largest) in plane.iter().zip(largest) {
+        *largest = largest.max(u);
+    }
+}
+
+#[apply(fused!)]
 fn add_moments(
     plane: &[f64],
     largest: &[f64],
@@ -298,12 +358,12 @@ fn add_moments(
     means: &mut [f64],
     squares: &mut [f64],
 ) {
-    let len = plane.len();
+    let (fused, len) = (target_cfg_f!(target_feature = "fma"), plane.len());
     let (largest, factors, totals) = (&largest[..len], &factors[..len], &mut totals[..len]);
     let (means, squares) = (&mut means[..len], &mut squares[..len]);
     for j in 0..len {
         let below = plane[j] - largest[j];
-        let odds = double(factors[j] * below);
+        let odds = odds(fused, factors[j] * below);
         totals[j] += odds;
         means[j] += odds * below;
         squares[j] += odds * below * below;

@@ -154,7 +154,7 @@ fn any_below<R: Real>(values: &[R], limit: R) -> bool {
 #[apply(vectorised!)]
 fn lower_to<R: Real>(values: &mut [R], limit: R) {
     for value in values {
-        *value = if *value < limit { *value } else { limit };
+        *value = value.min(limit);
     }
 }
 

@@ -124,7 +124,7 @@ def fitted(
         weight=weight,
         bias=bias - bias.mean(),  # of which softmax does not know
         nll=likelihood.gradient(parameters)[0],
-        nll_before=likelihood.gradient(identity)[0],
+        nll_before=likelihood.before(identity),
         n_images=len(kept.images),
         n_skipped=kept.n_skipped,
         n_classes=kept.n_classes,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from conformask.scaling._pixels import Pixels
 
-__all__ = ["Likelihood", "Penalty", "minimise", "parts_of", "standard_errors", "thinned"]
+__all__ = ["Likelihood", "Penalty", "minimise", "parts_of", "standard_errors"]
 
 # Numbers of a part, at least: sums of parts are formed apart, by any number of threads, and joined in order.
 _PART = 1 << 15
@@ -22,10 +22,10 @@ _MOST_PARTS = 64
 # Numbers of the Hessians of all parts.
 _MOST_CELLS = 1 << 22
 _MOST_STEPS = 200
-# A map is found on one of so many pixels first, if these are enough of them: from there few steps are left.
-_THINNED, _ENOUGH = 16, 8192
-# How much larger slopes may be there.
-_ROUGH = 1e3
+# How much larger slopes may be where the map is found on fewer pixels first.
+_ROUGH = 1e6
+# Slopes, in coordinates in which that Hessian is the identity, below which it is formed once more.
+_NEAR = 5e-3
 # Steps from there by the Hessian that was found there.
 _MOST_NEAR_STEPS = 30
 
@@ -34,19 +34,6 @@ def parts_of(features: NDArray[np.float64], most: int = _MOST_PARTS) -> NDArray[
     """Where the parts of pixels (K, N) end."""
     n_parts = max(1, min(features.size // _PART, _MOST_PARTS, most))
     return np.linspace(0, features.shape[1], n_parts + 1)[1:].astype(np.uintp)
-
-
-def thinned(pixels: Pixels) -> Pixels | None:
-    """Every so many-th pixel; None if these are too few."""
-    if len(pixels.labels) < _THINNED * _ENOUGH:
-        return None
-    weights = np.ascontiguousarray(pixels.weights[::_THINNED])
-    return pixels._replace(
-        features=np.ascontiguousarray(pixels.features[:, ::_THINNED]),
-        labels=np.ascontiguousarray(pixels.labels[::_THINNED]),
-        weights=weights / weights.sum(),
-        ends=(pixels.ends + np.uintp(_THINNED - 1)) // np.uintp(_THINNED),
-    )
 
 
 def standard_errors(gradients: NDArray[np.float64], hessian: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -79,7 +66,7 @@ class Likelihood:
 
     def thinned(self) -> Likelihood | None:
         """That of fewer pixels; None if these are too few."""
-        fewer = thinned(self._pixels)
+        fewer = self._pixels.fewer
         return None if fewer is None else Likelihood(fewer, self._n_weights)
 
     def _split(self, parameters: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -99,6 +86,10 @@ class Likelihood:
             self._last = key, (float(sums[0]), sums[1:])
         loss, slopes = self._last[1]
         return loss, slopes.copy()
+
+    def before(self, identity: NDArray[np.float64]) -> float:
+        """The loss of the parameters that leave probabilities as they are."""
+        return self._pixels.own_loss() if self._pixels.is_centred else self.gradient(identity)[0]
 
     def gradients_of_units(self, parameters: NDArray[np.float64]) -> NDArray[np.float64]:
         """What each image (group) adds to the gradient, (n, P)."""
@@ -153,9 +144,14 @@ def minimise(
     if fewer is not None:
         start = minimise(fewer, start, penalty, _ROUGH * tolerance)
         if likelihood.is_diagonal:
-            near = _minimum_near(start, likelihood, fewer, penalty, tolerance)
-            if near is not None:
-                return near
+            # The Hessian is formed anew where it has nearly ceased to change.
+            for near in (_NEAR, tolerance):
+                found = _minimum_near(start, likelihood, fewer, penalty, near)
+                if found is None:
+                    break
+                start = found
+            else:
+                return start
 
     def value(parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         (loss, slopes), (extra, more) = likelihood.gradient(parameters), penalty.gradient(parameters)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -62,13 +62,19 @@ class Drawn:
         return len(np.unique(few)) >= _FEWEST
 
 
-class Pixels(NamedTuple):
+# A map is found on one of so many pixels first, if these are enough of them: from there few steps are left.
+_THINNED, _ENOUGH = 16, 8192
+
+
+@dataclass(frozen=True, eq=False)
+class Pixels:
     """Drawn pixels as kernels take them."""
 
     features: NDArray[np.float64]  # (K, N)
     labels: NDArray[np.uint16]  # (N,)
     weights: NDArray[np.float64]  # (N,), which sum to 1: a labelled pixel counts as any other
     ends: NDArray[np.uintp]  # where the pixels of each image (group) end
+    is_centred: bool  # whether features are logarithms of probabilities
 
     def units(self) -> NDArray[np.intp]:
         """The index of each pixel's image (group), (N,)."""
@@ -83,7 +89,28 @@ class Pixels(NamedTuple):
             self.labels[chosen],
             weights / weights.sum(),
             np.cumsum(counts[counts > 0]).astype(np.uintp),
+            self.is_centred,
         )
+
+    @cached_property
+    def fewer(self) -> Pixels | None:
+        """Every so many-th; None if these are too few."""
+        if len(self.labels) < _THINNED * _ENOUGH:
+            return None
+        weights = np.ascontiguousarray(self.weights[::_THINNED])
+        return replace(
+            self,
+            features=np.ascontiguousarray(self.features[:, ::_THINNED]),
+            labels=np.ascontiguousarray(self.labels[::_THINNED]),
+            weights=weights / weights.sum(),
+            ends=(self.ends + np.uintp(_THINNED - 1)) // np.uintp(_THINNED),
+        )
+
+    def own_loss(self) -> float:
+        """The mean log loss of the probabilities whose logarithms the features are."""
+        n_pixels = len(self.labels)
+        own = self.features.ravel()[self.labels * np.intp(n_pixels) + np.arange(n_pixels)]
+        return -float(self.weights @ own)
 
 
 class PixelSample:
@@ -158,10 +185,7 @@ class PixelSample:
         if inputs == "probabilities":
             np.log(np.maximum(values, LEAST, out=values), out=values)
         if centred:
-            n = values.shape[1]
-            # The logarithm of a probability is minus the loss where its class is the label.
-            losses = _core.tempered_losses(values, np.zeros(n, np.uint16), np.ones(n))
-            values -= values[0] + losses[:, 0]
+            _core.centre_logits(values)
         n_valid = sum(image.n_valid for image in images)
         shares = np.array([image.n_valid for image in images]) / sizes / n_valid
         ends = np.cumsum([sum(len(image.labels) for image in unit) for unit in units])
@@ -170,6 +194,7 @@ class PixelSample:
             np.concatenate([image.labels for image in images]),
             np.repeat(shares, sizes),
             ends.astype(np.uintp),
+            centred,
         )
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from functools import cache
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import optimize
 
 from conformask import _core
 from conformask._warnings import warn_caller
-from conformask.scaling._likelihood import standard_errors, thinned
+from conformask.scaling._likelihood import standard_errors
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,14 +28,55 @@ _NEAR = 0.005
 _STEP = 0.2
 
 
-class Temperature(NamedTuple):
+class _Losses:
+    """Mean log losses of ``softmax(s u)`` and their first two derivatives by s, image (group) by image."""
+
+    def __init__(self, pixels: Pixels) -> None:
+        self.pixels = pixels
+        self._holds_pixels = np.diff(pixels.ends, prepend=0) > 0
+        self._known: dict[float, NDArray[np.float64]] = {}
+
+    def of_units(self, factor: float) -> NDArray[np.float64]:
+        """What each adds, (n, 3)."""
+        if factor not in self._known:
+            pixels = self.pixels
+            sums = _core.tempered_sums(pixels.features, pixels.labels, pixels.weights, pixels.ends, factor)
+            self._known[factor] = sums[self._holds_pixels]
+        return self._known[factor]
+
+    def at(self, factor: float) -> tuple[float, float, float]:
+        """Those of all."""
+        loss, slope, bend = self.of_units(float(factor)).sum(axis=0).tolist()
+        return loss, slope, bend
+
+
+@dataclass(frozen=True, eq=False)
+class Temperature:
     """What was found."""
 
     inverse: float
     unbounded: bool  # whether the likelihood still rises at the end of the range
-    loss: float
-    before: float  # the loss at 1
-    standard_error: float  # of the temperature, by how much the slopes of images (groups) differ
+    _losses: _Losses
+
+    @property
+    def loss(self) -> float:
+        """With it."""
+        return self._losses.at(self.inverse)[0]
+
+    @property
+    def before(self) -> float:
+        """The loss at 1."""
+        pixels = self._losses.pixels
+        return pixels.own_loss() if pixels.is_centred else self._losses.at(1.0)[0]
+
+    @property
+    def standard_error(self) -> float:
+        """Of the temperature, by how much the slopes of images (groups) differ."""
+        bend = self._losses.at(self.inverse)[2]
+        if bend <= 0 or self.unbounded:
+            return math.inf
+        slopes = self._losses.of_units(self.inverse)[:, 1]
+        return float(standard_errors(slopes[np.newaxis], np.array([[bend]]))[0]) / self.inverse**2
 
 
 def tempered_losses(pixels: Pixels, factors: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -59,31 +100,13 @@ def warn_unbounded(temperature: float, which: str = "") -> None:
 
 def best_temperature(pixels: Pixels, tolerance: float = 1e-10) -> Temperature:
     """That of pixels, whose mean loss is convex in its inverse; that is as exact as `tolerance`, as a share of it."""
-    holds_pixels = np.diff(pixels.ends, prepend=0) > 0
-    starts = np.append(0, pixels.ends[:-1]).astype(np.intp)[holds_pixels]
-
-    @cache
-    def of_units(factor: float) -> NDArray[np.float64]:
-        losses = tempered_losses(pixels, np.full(len(pixels.labels), factor))
-        losses *= pixels.weights[:, np.newaxis]
-        return np.add.reduceat(losses, starts, axis=0)
-
-    def at(factor: float) -> tuple[float, float, float]:
-        loss, slope, bend = of_units(float(factor)).sum(axis=0).tolist()
-        return loss, slope, bend
+    losses = _Losses(pixels)
+    at = losses.at
 
     def slope(exponent: float) -> float:
         return at(math.exp(exponent))[1]
 
-    def told(inverse: float, unbounded: bool = False) -> Temperature:
-        loss, _, bend = at(inverse)
-        slopes = of_units(inverse)[:, 1]
-        error = math.inf
-        if bend > 0 and not unbounded:
-            error = float(standard_errors(slopes[np.newaxis], np.array([[bend]]))[0]) / inverse**2
-        return Temperature(inverse, unbounded, loss, at(1.0)[0], error)
-
-    fewer = thinned(pixels)
+    fewer = pixels.fewer
     if fewer is not None:
         near = best_temperature(fewer, _NEAR).inverse
         _, slope_there, bend_there = at(near)
@@ -96,11 +119,12 @@ def best_temperature(pixels: Pixels, tolerance: float = 1e-10) -> Temperature:
                 xtol=math.sqrt(tolerance) * near,  # a step squares the error
             )
             if newton.converged and 1 / MOST < newton.root < MOST:
-                return told(float(newton.root))
+                return Temperature(float(newton.root), False, losses)
     ends = -math.log(MOST), math.log(MOST)
     first, last = slope(ends[0]), slope(ends[1])
     if first < 0 < last:
-        return told(math.exp(optimize.toms748(slope, *ends, xtol=tolerance, rtol=tolerance)))
+        root = optimize.toms748(slope, *ends, xtol=tolerance, rtol=tolerance)
+        return Temperature(math.exp(root), False, losses)
     if first == last == 0:  # all logits of a pixel are equal
-        return told(1.0)
-    return told(math.exp(ends[0 if first >= 0 else 1]), unbounded=True)
+        return Temperature(1.0, False, losses)
+    return Temperature(math.exp(ends[0 if first >= 0 else 1]), True, losses)

@@ -177,7 +177,8 @@ class MetaCal(TemperedScaler):
         low = entropies <= threshold
         factor, unbounded = 1.0, False
         if (low & ~first).any():
-            factor, unbounded, *_ = best_temperature(pixels.only(low & ~first))
+            found = best_temperature(pixels.only(low & ~first))
+            factor, unbounded = found.inverse, found.unbounded
         more = {
             "threshold": threshold,
             "temperature": 1 / factor,

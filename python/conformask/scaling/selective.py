@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -274,7 +274,7 @@ class SelectiveScaler(TemperedScaler):
         flagged = shares < configuration.threshold
         logits = pixels.features if base is None else base._logits(kept, *base._current())
         logits = np.ascontiguousarray(logits[:, held])
-        choice = _choose(held_pixels._replace(features=logits), shares, configuration)
+        choice = _choose(replace(held_pixels, features=logits, is_centred=False), shares, configuration)
         before = tempered_losses(held_pixels, np.ones(len(weights)))[:, 0]
         more = {
             "T1": choice.T1,

@@ -28,6 +28,8 @@ __all__ = ["StructuredScaler"]
 
 # Directions that bend the loss less than that share of the most are no directions.
 _STRAIGHT = 1e-10
+# How exact the temperature is, as a share of it: where penalties are 0.
+_TOLERANCE = 1e-8
 
 
 _KIND = one_of("kind", "vector", "matrix")
@@ -235,7 +237,7 @@ class StructuredScaler(Scaler):
     def _find(self, kept: PixelSample, configuration: _Configuration) -> Fitted:
         k = kept.n_classes
         pixels = kept.pixels(configuration.inputs, centred=True)
-        found = best_temperature(pixels)
+        found = best_temperature(pixels, _TOLERANCE)
         if isinstance(configuration.n_eff, str):
             n_eff = effective_number(pixels, found.inverse)
         else:

@@ -6,8 +6,8 @@ use crate::simd::{apply, vectorised};
 use ndarray::{ArrayView2, s};
 use rayon::prelude::*;
 
-use super::lanes::{Aligned, LANES, Lanes};
 use crate::error::Result;
+use crate::num::lanes::{Aligned, LANES, Lanes};
 use crate::num::real::Element;
 
 /// Numbers of a parallel task.

@@ -6,11 +6,11 @@ use ndarray::{Array2, ArrayView2};
 use rayon::prelude::*;
 
 use super::blocks::{Tall, WIDTH};
-use super::lanes::{LANES, Lanes, Lines, add_product, lanes, totals};
 use super::{SAFE, SQUARE, clear_zero_columns};
 use crate::error::Result;
 use crate::linalg::dense::eigh;
 use crate::memory;
+use crate::num::lanes::{LANES, Lanes, Lines, add_product, lanes, totals};
 use crate::num::real::Element;
 use crate::threads::Cancel;
 

@@ -7,10 +7,10 @@ use rayon::prelude::*;
 
 use super::blocks::{STRIP, Tall, WIDTH};
 use super::gram::{self, Gram};
-use super::lanes::{Aligned, LANES, add_product, lanes};
 use crate::error::{Error, Result};
 use crate::linalg::dense::{cholesky, inverse_of_lower};
 use crate::memory;
+use crate::num::lanes::{Aligned, LANES, add_product, lanes};
 use crate::num::real::Element;
 use crate::threads::Cancel;
 

@@ -18,7 +18,6 @@
 
 mod blocks;
 mod gram;
-mod lanes;
 mod left;
 mod tsqr;
 

@@ -5,10 +5,10 @@ use multiversion::target::target_cfg_f;
 use rayon::prelude::*;
 
 use super::blocks::{Tall, WIDTH};
-use super::lanes::{Aligned, LANES, add_product, lanes, products, totals};
 use super::{NOTHING, SQUARE};
 use crate::error::Result;
 use crate::memory;
+use crate::num::lanes::{Aligned, LANES, add_product, lanes, products, totals};
 use crate::num::real::Element;
 use crate::threads::Cancel;
 

@@ -44,6 +44,7 @@ impl DerefMut for Aligned {
 /// What one vector of the processor holds, or some of them. Written by value, or the compiler gathers across lanes.
 pub type Lanes = [f64; LANES];
 
+/// The first numbers of some.
 #[inline(always)]
 pub fn lanes(numbers: &[f64]) -> Lanes {
     *numbers.first_chunk().expect("whole lanes")
