@@ -42,7 +42,8 @@ class CalibrationAccumulator:
         The label of void pixels, which do not count.
     class_threshold : float in [0, 1), default=0.001
         The probability from which on a class is binned. With many classes nearly all probabilities are near 0, and
-        right there: without a threshold they hide what the others do.
+        right there: without a threshold they hide what the others do. The mean over classes leaves out a class none of
+        whose probabilities is that large.
     boundary_width : int or None, default=2
         A pixel belongs to the boundary if another label is within so many pixels along each axis; None counts no
         regions.
