@@ -19,11 +19,34 @@ fn label_hint(name: &str, label: i128, n_classes: usize) -> String {
     }
 }
 
+/// What to do where the shape is that of one image.
+fn rank_hint(shape: &[usize]) -> &'static str {
+    if shape.len() == 3 { "; one image is X[None]" } else { "" }
+}
+
+/// What to do where a class was masked.
+fn masked_hint(value: f64) -> &'static str {
+    if value == f64::NEG_INFINITY {
+        "; if it masks a class, or is the logarithm of 0, write a finite number such as -1e4 instead"
+    } else {
+        ""
+    }
+}
+
+/// What to do where 0 is void and the classes are counted from 1.
+fn void_hint(ignore_index: i64) -> &'static str {
+    if ignore_index == 0 {
+        "; if the labels start at 1 and 0 marks void pixels, pass y.astype(int) - 1 and ignore_index=-1"
+    } else {
+        ""
+    }
+}
+
 /// What can be wrong with the input of a kernel.
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum Error {
     /// Not `(n, K, H, W)` or `(n, K, D, H, W)`.
-    #[error("X must have shape (n, K, H, W) or (n, K, D, H, W), got {}; one image is X[None]", Axes(shape))]
+    #[error("X must have shape (n, K, H, W) or (n, K, D, H, W), got {}{}", Axes(shape), rank_hint(shape))]
     ScoreRank {
         /// The shape received.
         shape: Vec<usize>,
@@ -78,7 +101,8 @@ pub enum Error {
     },
     /// The ignore index is also a class.
     #[error(
-        "ignore_index={ignore_index} is one of the K = {n_classes} classes; choose an index outside [0, {n_classes})"
+        "ignore_index={ignore_index} is one of the K = {n_classes} classes; choose an index outside [0, {n_classes}){}",
+        void_hint(*ignore_index)
     )]
     IgnoreIndexIsClass {
         /// The index.
@@ -105,7 +129,7 @@ pub enum Error {
         ignore: String,
     },
     /// NaN or infinite.
-    #[error("X is not finite in image {image}: class {class} is {value} at pixel {pixel}")]
+    #[error("X is not finite in image {image}: class {class} is {value} at pixel {pixel}{}", masked_hint(*value))]
     NotFinite {
         /// Index of the image.
         image: usize,

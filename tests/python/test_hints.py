@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -286,6 +287,24 @@ def test_arrays_of_other_axes() -> None:
         scaler.transform(X[0, 0])
     with pytest.raises(ValueError, match=wanted + r"\(5,\)$"):
         scaler.transform(X[0, 0, :, 0])
+    for maps, hint in (X[0], r"; one image is X\[None\]"), (X[0, 0], ""):
+        shape = re.escape(str(maps.shape))
+        with pytest.raises(ValueError, match=wanted + shape + hint + "$"):
+            cm.kernels.set_size(maps, 0.5)
+        samples = SAMPLES[0] if hint else SAMPLES[0, 0, 0]
+        shape = re.escape(str(samples.shape))
+        with pytest.raises(ValueError, match=rf"\(n, S, K, D, H, W\), got {shape}{hint}; for models without"):
+            consign().fit(samples, Y[0])
+
+
+def test_masked_classes_and_labels_that_start_at_1() -> None:
+    logits = np.log(X)
+    logits[3, 2, 1, 0] = -np.inf
+    for fit in cm.TemperatureScaler().fit, new(inputs="logits").fit:
+        with pytest.raises(ValueError, match=r"class 2 is -inf at pixel \(1, 0\); if it masks a class, .* -1e4"):
+            fit(logits, Y)
+    with pytest.raises(ValueError, match=r"outside \[0, 3\); if the labels start at 1 .* - 1 and ignore_index=-1$"):
+        new(ignore_index=0).fit(X, Y + 1)
 
 
 @pytest.mark.parametrize("empty", [[], (), X[:0], iter([])])

@@ -53,8 +53,9 @@ def images(
 ) -> Iterator[tuple[NDArray[np.floating[Any]], Any, int]]:
     """Samples (S, K, H, W), labels (None without) and index of each image."""
     if in_memory(X) and X.ndim not in (5, 6):
+        hint = "one image is X[None]; " if X.ndim == 4 else ""
         raise ValueError(
-            f"X must have shape (n, S, K, H, W) or (n, S, K, D, H, W), got {X.shape}; one image is X[None]; "
+            f"X must have shape (n, S, K, H, W) or (n, S, K, D, H, W), got {X.shape}; {hint}"
             "for models without samples there is ConformalRiskCalibrator"
         )
     for samples, labels, index in walk(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -54,26 +55,28 @@ class Likelihood:
     """Mean log loss of ``softmax(W u + b)`` as a function of W (K numbers, or K x K) and b (K numbers)."""
 
     def __init__(self, pixels: Pixels, n_weights: int) -> None:
-        self._pixels, self._n_weights = pixels, n_weights
+        self.pixels, self._n_weights = pixels, n_weights
         self._parts = parts_of(pixels.features)
-        # The last parameters and what was found: solvers end where they have just been.
+        # The last parameters and what was found: solvers end where they have just been, and start there.
         self._last: tuple[bytes, tuple[float, NDArray[np.float64]]] | None = None
+        self._last_hessian: tuple[bytes, NDArray[np.float64]] | None = None
 
     @property
     def is_diagonal(self) -> bool:
         """Whether W has K numbers: the Hessian is then small."""
-        return self._n_weights == len(self._pixels.features)
+        return self._n_weights == len(self.pixels.features)
 
+    @cached_property
     def thinned(self) -> Likelihood | None:
         """That of fewer pixels; None if these are too few."""
-        fewer = self._pixels.fewer
+        fewer = self.pixels.fewer
         return None if fewer is None else Likelihood(fewer, self._n_weights)
 
     def _split(self, parameters: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         return parameters[: self._n_weights], parameters[self._n_weights :]
 
     def _sums(self, parameters: NDArray[np.float64], ends: NDArray[np.uintp]) -> NDArray[np.float64]:
-        pixels = self._pixels
+        pixels = self.pixels
         return _core.log_loss_gradients(
             pixels.features, pixels.labels, pixels.weights, ends, *self._split(parameters)
         )
@@ -89,27 +92,29 @@ class Likelihood:
 
     def before(self, identity: NDArray[np.float64]) -> float:
         """The loss of the parameters that leave probabilities as they are."""
-        return self._pixels.own_loss() if self._pixels.is_centred else self.gradient(identity)[0]
+        return self.pixels.own_loss() if self.pixels.is_centred else self.gradient(identity)[0]
 
     def gradients_of_units(self, parameters: NDArray[np.float64]) -> NDArray[np.float64]:
         """What each image (group) adds to the gradient, (n, P)."""
-        return self._sums(parameters, self._pixels.ends)[:, 1:]
+        return self._sums(parameters, self.pixels.ends)[:, 1:]
 
     def hessian(self, parameters: NDArray[np.float64]) -> NDArray[np.float64]:
         """The Hessian of a map with K weights and K biases."""
-        pixels = self._pixels
-        parts = parts_of(pixels.features, _MOST_CELLS // len(parameters) ** 2)
-        sums = _core.log_loss_hessians(
-            pixels.features, pixels.labels, pixels.weights, parts, *self._split(parameters)
-        )
-        hessian: NDArray[np.float64] = sums.sum(axis=0)
-        return hessian
+        key = parameters.tobytes()
+        if self._last_hessian is None or self._last_hessian[0] != key:
+            pixels = self.pixels
+            parts = parts_of(pixels.features, _MOST_CELLS // len(parameters) ** 2)
+            sums = _core.log_loss_hessians(
+                pixels.features, pixels.labels, pixels.weights, parts, *self._split(parameters)
+            )
+            self._last_hessian = key, sums.sum(axis=0)
+        return self._last_hessian[1].copy()
 
     def hessian_product(
         self, parameters: NDArray[np.float64], direction: NDArray[np.float64]
     ) -> NDArray[np.float64]:
         """The Hessian times a direction."""
-        pixels = self._pixels
+        pixels = self.pixels
         sums = _core.log_loss_hessian_products(
             *(pixels.features, pixels.labels, pixels.weights, self._parts),
             *self._split(parameters),
@@ -140,7 +145,7 @@ def minimise(
     likelihood: Likelihood, start: NDArray[np.float64], penalty: Penalty, tolerance: float = 1e-9
 ) -> NDArray[np.float64]:
     """The parameters of the least penalised loss, which is convex, by a Newton method with a trust region."""
-    fewer = likelihood.thinned()
+    fewer = likelihood.thinned
     if fewer is not None:
         start = minimise(fewer, start, penalty, _ROUGH * tolerance)
         if likelihood.is_diagonal:

@@ -15,7 +15,7 @@ from conformask._exact import as_fraction, as_plain, number_from_json
 from conformask.scaling._experts import Gaps, Margins, Ridge
 from conformask.scaling._fitted import Fitted, Shapes, Told, is_flag, is_positive
 from conformask.scaling._likelihood import Likelihood, Penalty, minimise
-from conformask.scaling._pixels import Pixels, PixelSample
+from conformask.scaling._pixels import PixelSample
 from conformask.scaling._scaler import PARAMETERS, Configuration, Scaler, penalty_weight
 from conformask.scaling._temperature import best_temperature
 
@@ -70,17 +70,16 @@ class _Configuration(Configuration):
     n_eff: float | str
 
 
-def effective_number(pixels: Pixels, inverse: float) -> float:
-    """How many independent pixels tell as much as these, of factors and shifts of classes, at a temperature."""
-    n_classes, n_pixels = pixels.features.shape
-    n_units = len(pixels.ends)
+def effective_number(likelihood: Likelihood, inverse: float) -> float:
+    """How many independent pixels tell as much as those of a diagonal likelihood, at a temperature."""
+    n_classes, n_pixels = likelihood.pixels.features.shape
+    n_units = len(likelihood.pixels.ends)
     if n_units == 1:
         return 1.0  # nobody knows how much images differ
-    likelihood = Likelihood(pixels, n_classes)
     parameters = np.repeat([inverse, 0.0], n_classes)
     scores = likelihood.gradients_of_units(parameters)
     scores -= scores.mean(axis=0)
-    values, vectors = linalg.eigh((likelihood.thinned() or likelihood).hessian(parameters))
+    values, vectors = linalg.eigh((likelihood.thinned or likelihood).hessian(parameters))
     bent = values > _STRAIGHT * max(values[-1], 0)
     if not bent.any():
         return float(n_units)
@@ -238,8 +237,9 @@ class StructuredScaler(Scaler):
         k = kept.n_classes
         pixels = kept.pixels(configuration.inputs, centred=True)
         found = best_temperature(pixels, _TOLERANCE)
+        diagonal = Likelihood(pixels, k)
         if isinstance(configuration.n_eff, str):
-            n_eff = effective_number(pixels, found.inverse)
+            n_eff = effective_number(diagonal, found.inverse)
         else:
             n_eff = configuration.n_eff
         # Deviations are times T what those of the folded numbers are.
@@ -250,7 +250,8 @@ class StructuredScaler(Scaler):
             configuration.off_diagonal * k * (k - 1) / n_eff * squared,
         )
         if configuration.decision == "free":
-            weight, bias, nll = _affine(pixels, configuration.kind, found.inverse, ridge)
+            likelihood = diagonal if configuration.kind == "vector" else Likelihood(pixels, k * k)
+            weight, bias, nll = _affine(likelihood, found.inverse, ridge)
         else:
             experts = {"argmax": Margins, "order": Gaps}[configuration.decision](pixels)
             weight, bias, nll = experts.fit(found.inverse, ridge, tied=configuration.kind == "vector")
@@ -323,15 +324,14 @@ class StructuredScaler(Scaler):
 
 
 def _affine(
-    pixels: Pixels, kind: str, factor: float, ridge: Ridge
+    likelihood: Likelihood, factor: float, ridge: Ridge
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
     """Weight and bias of the map that is not bound to anything, and its loss."""
-    k = len(pixels.features)
-    eye = np.eye(k)
-    weights, matrix = ridge.weights(k), factor * eye
-    if kind == "vector":
+    k = len(likelihood.pixels.features)
+    if likelihood.is_diagonal:
         weights, matrix = np.repeat([ridge.diagonal, ridge.intercept], k), np.full(k, factor)
-    likelihood = Likelihood(pixels, matrix.size)
+    else:
+        weights, matrix = ridge.weights(k), factor * np.eye(k)
     identity = np.append(matrix, np.zeros(k))
     parameters = minimise(likelihood, identity, Penalty(weights, identity))
     weight, bias = np.split(parameters, [matrix.size])
