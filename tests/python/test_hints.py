@@ -301,9 +301,13 @@ def test_masked_classes_and_labels_that_start_at_1() -> None:
     logits = np.log(X)
     logits[3, 2, 1, 0] = -np.inf
     for fit in cm.TemperatureScaler().fit, new(inputs="logits").fit:
-        with pytest.raises(ValueError, match=r"class 2 is -inf at pixel \(1, 0\); if it masks a class, .* -1e4"):
+        with pytest.raises(
+            ValueError, match=r"class 2 is -inf at pixel \(1, 0\); if it masks a class, .* -1e4"
+        ):
             fit(logits, Y)
-    with pytest.raises(ValueError, match=r"outside \[0, 3\); if the labels start at 1 .* - 1 and ignore_index=-1$"):
+    with pytest.raises(
+        ValueError, match=r"outside \[0, 3\); if the labels start at 1 .* - 1 and ignore_index=-1$"
+    ):
         new(ignore_index=0).fit(X, Y + 1)
 
 
