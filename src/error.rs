@@ -51,6 +51,16 @@ pub enum Error {
         /// The shape received.
         shape: Vec<usize>,
     },
+    /// Not `(n, H, W)` or `(n, D, H, W)`, or nothing in it.
+    #[error(
+        "P must have shape (n, H, W) or (n, D, H, W) and not be empty, got {}{}",
+        Axes(shape),
+        if shape.len() == 2 { "; one image is P[None]" } else { "" }
+    )]
+    OneClassRank {
+        /// The shape received.
+        shape: Vec<usize>,
+    },
     /// No image, no class or no pixel.
     #[error("X is empty: its shape is {}", Axes(shape))]
     Empty {
@@ -200,6 +210,20 @@ pub enum Error {
         image: usize,
         /// Index of the class.
         class: usize,
+        /// The pixel.
+        pixel: Pixel,
+        /// The value.
+        value: f64,
+    },
+    /// What is no probability of a class.
+    #[error(
+        "P holds {} in image {image} at pixel {pixel}: probabilities are in [0, 1]{}",
+        Six(*value),
+        if value.is_finite() { "; if these are logits, pass scipy.special.expit(P), if bytes, P / 255" } else { "" }
+    )]
+    NoProbability {
+        /// Index of the image.
+        image: usize,
         /// The pixel.
         pixel: Pixel,
         /// The value.

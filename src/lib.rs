@@ -12,6 +12,7 @@
 //! is; [`profile`] keeps those of the true labels; [`loss`] weighs them; [`risk`] finds lambda-hat; [`sets`] thresholds
 //! the maps with it. Python is a feature (`python`), not a premise.
 
+pub mod adapt;
 pub mod consign;
 pub mod error;
 pub mod linalg;

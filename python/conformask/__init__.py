@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from conformask import kernels, metrics
 from conformask._core import __version__
+from conformask.adaptive import BinaryReport, BinaryRiskCalibrator
 from conformask.consign import ConsignCalibrator, ConsignSet, Membership
 from conformask.control import CRC, PAC, RCPS
 from conformask.exceptions import (
@@ -57,6 +58,8 @@ __all__ = [
     "RCPS",
     "SACP",
     "BinaryLoss",
+    "BinaryReport",
+    "BinaryRiskCalibrator",
     "BinnedProfiles",
     "ConformalRiskCalibrator",
     "ConsignCalibrator",

@@ -360,6 +360,8 @@ def check_labels(
         )
     elif n_axes == 1 and not where and given == shape[1:]:
         hint = f"; are the classes of {layout.name} first? Pass np.moveaxis({layout.name}, 0, 1)"
+    elif layout.name == "P" and given == shape[:1] + shape[2:]:
+        hint = f"; if {layout.name} holds {shape[1]} classes, pass that of the foreground, P[{'' if where else ':, '}1]"
     elif given == (*expected[:-2], expected[-1], expected[-2]):
         hint = f"; are H and W swapped? Pass {label_name}.swapaxes(-2, -1)"
     elif where and given[1:] == shape[1:2] + shape[-2:]:
@@ -390,7 +392,7 @@ def map_images(
     layout: Layout = SCORES,
 ) -> NDArray[R] | list[NDArray[R]] | Generator[NDArray[R], None, None]:
     """`kernel(maps, first_image)` of an array or a store; of images a list for a list, a generator for a generator."""
-    batches = not_empty(walk(X, None, layout, progress, labelled=False, volumes=volumes), "X")
+    batches = not_empty(walk(X, None, layout, progress, labelled=False, volumes=volumes), layout.name)
     if _is_store(X):
         return _gathered(batches, kernel, len(X))  # type: ignore[arg-type]
     if is_whole(X):

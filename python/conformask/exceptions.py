@@ -100,7 +100,7 @@ class InfeasibleRiskError(ValueError):
         void = "check that ignore_index is the label of void pixels alone, " if self.n_skipped else ""
         advice = (
             f"{self.finding}. Add {'groups' if by_groups else 'images'}, {void}take a larger alpha, or accept full "
-            "sets with ConformalRiskCalibrator(on_infeasible='full')"
+            "sets with on_infeasible='full'"
         )
         diagnosis = (
             ". conformask.metrics.leave_one_group_out shows how much groups differ, but promises nothing"

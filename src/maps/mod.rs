@@ -73,6 +73,20 @@ impl<'a, R: Real> ScoreMaps<'a, R> {
         Ok(Self { source, shape, is_volume, inputs, transform: inputs.transform(), first_image })
     }
 
+    /// Takes `(n, H, W)` or `(n, D, H, W)`, probabilities of one class against the rest, as maps with this class alone.
+    pub fn of_one_class<E: Element<Real = R>>(view: ArrayViewD<'a, E>, first_image: usize) -> Result<Self> {
+        let shape = view.shape().to_vec();
+        if !matches!(shape.len(), 3 | 4) || view.is_empty() {
+            return Err(Error::OneClassRank { shape });
+        }
+        let is_volume = shape.len() == 4;
+        let view = with_depth(view.insert_axis(Axis(1)))?;
+        let (n, _, d, h, w) = view.dim();
+        let inputs = Inputs::Probabilities;
+        let (source, shape) = (Box::new(view), [n, 1, d, h, w]);
+        Ok(Self { source, shape, is_volume, inputs, transform: None, first_image })
+    }
+
     /// The same with probabilities made by a transform of the caller's.
     #[must_use]
     pub fn with_transform(self, transform: impl Transform<R> + 'a) -> Self {

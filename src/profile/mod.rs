@@ -9,4 +9,5 @@ mod repeats;
 
 pub use exact::{Block, ExactProfile, ImageProfile, build};
 pub use flat::Flat;
+pub(crate) use repeats::{hash_of_equals, hash_of_image};
 pub use repeats::{repeats_between, repeats_within};

@@ -9,7 +9,7 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 
 use crate::error::Result;
-use crate::maps::{Inputs, LabelMaps, ScoreMaps};
+use crate::maps::{Inputs, LabelMaps, LabelSpace, ScoreMaps};
 use crate::num::real::Real;
 use crate::place::Axes;
 
@@ -52,6 +52,15 @@ impl Scores<'_> {
             Self::Half(array) => Maps::Single(ScoreMaps::new(array.as_array(), inputs, first_image)?),
             Self::Single(array) => Maps::Single(ScoreMaps::new(array.as_array(), inputs, first_image)?),
             Self::Double(array) => Maps::Double(ScoreMaps::new(array.as_array(), inputs, first_image)?),
+        })
+    }
+
+    /// Checked maps of one class against the rest, `(n, H, W)` or `(n, D, H, W)`.
+    pub fn maps_of_one_class(&self, first_image: usize) -> Result<Maps<'_>> {
+        Ok(match self {
+            Self::Half(array) => Maps::Single(ScoreMaps::of_one_class(array.as_array(), first_image)?),
+            Self::Single(array) => Maps::Single(ScoreMaps::of_one_class(array.as_array(), first_image)?),
+            Self::Double(array) => Maps::Double(ScoreMaps::of_one_class(array.as_array(), first_image)?),
         })
     }
 }
@@ -130,6 +139,16 @@ impl<'py> Labels<'py> {
     /// The labels that go with `maps`.
     pub fn maps<R: Real>(&self, ignore_index: Option<i64>, maps: &ScoreMaps<'_, R>) -> Result<LabelMaps<'_>> {
         with_labels!(self, |view| LabelMaps::new(view, ignore_index, maps.label_space()))
+    }
+
+    /// The labels 0 and 1 that go with `maps` of one class.
+    pub fn binary<R: Real>(
+        &self,
+        ignore_index: Option<i64>,
+        maps: &ScoreMaps<'_, R>,
+    ) -> Result<LabelMaps<'_>> {
+        let space = LabelSpace { n_classes: 2, ..maps.label_space() };
+        with_labels!(self, |view| LabelMaps::new(view, ignore_index, space))
     }
 }
 

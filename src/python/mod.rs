@@ -5,6 +5,7 @@
 // PyO3 hands arguments over by value.
 #![allow(clippy::needless_pass_by_value)]
 
+mod adapt;
 mod arrays;
 mod binned;
 mod calibration;
@@ -36,6 +37,8 @@ impl From<Error> for PyErr {
 /// The kernels of conformask. Private: use `conformask.kernels`.
 #[pymodule]
 mod _core {
+    #[pymodule_export]
+    use super::adapt::{BinaryValues, binary_counts, binary_cutoffs, binary_masks};
     #[pymodule_export]
     use super::binned::BinnedProfile;
     #[pymodule_export]

@@ -123,7 +123,7 @@ impl ExactProfile {
     ) -> PyResult<Option<f64>> {
         let loss = &loss.get().0;
         loss.check_classes(self.0.n_classes())?;
-        let shares = shares.map(|shares| self.shares(&shares)).transpose()?;
+        let shares = shares.map(|shares| shares_of(&shares, self.0.images().len())).transpose()?;
         run(py, |cancel| risk::lambda_hat(&self.0, loss, shares.as_deref(), &budget, cancel))
     }
 
@@ -139,7 +139,7 @@ impl ExactProfile {
     ) -> PyResult<Bound<'py, PyArray1<f64>>> {
         let (lambdas, loss) = (lambdas.as_array(), &loss.get().0);
         loss.check_classes(self.0.n_classes())?;
-        let shares = shares.map(|shares| self.shares(&shares)).transpose()?;
+        let shares = shares.map(|shares| shares_of(&shares, self.0.images().len())).transpose()?;
         let total = total.unwrap_or_else(BigRational::one);
         if !total.is_positive() {
             return Err(PyValueError::new_err(format!("total must be above 0, got {total}")));
@@ -236,22 +236,19 @@ impl ExactProfile {
     }
 }
 
-impl ExactProfile {
-    /// Fractions, one for each image.
-    fn shares(&self, shares: &Bound<'_, PyAny>) -> PyResult<Vec<BigRational>> {
-        let n = self.0.images().len();
-        let mut found = memory::with_room(n, "the shares of images")?;
-        for share in shares.try_iter()? {
-            if found.len() % SHARES == 0 {
-                shares.py().check_signals()?;
-            }
-            memory::push(&mut found, share?.extract()?, "the shares of images")?;
+/// Fractions, one for each of n images.
+pub fn shares_of(shares: &Bound<'_, PyAny>, n: usize) -> PyResult<Vec<BigRational>> {
+    let mut found = memory::with_room(n, "the shares of images")?;
+    for share in shares.try_iter()? {
+        if found.len() % SHARES == 0 {
+            shares.py().check_signals()?;
         }
-        if found.len() != n {
-            return Err(PyValueError::new_err(format!("{} shares for {n} images", found.len())));
-        }
-        Ok(found)
+        memory::push(&mut found, share?.extract()?, "the shares of images")?;
     }
+    if found.len() != n {
+        return Err(PyValueError::new_err(format!("{} shares for {n} images", found.len())));
+    }
+    Ok(found)
 }
 
 /// Shares between two looks at signals.

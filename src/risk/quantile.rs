@@ -317,11 +317,35 @@ pub struct WeightedValues<'a, W> {
     values: &'a [f64],
     weights: Vec<W>,
     index: Vec<usize>,
-    /// The place of the least `t` in the order of floats.
+    places: Places,
+}
+
+/// Finite values by their places above a least one, in the order of all floats: the keys of [`Atoms`].
+pub struct Places {
     least: i64,
 }
 
+impl Places {
+    /// Those above `least`, which is finite.
+    pub fn above(least: f64) -> Self {
+        Self { least: place(least) }
+    }
+
+    /// The key of a value; 0 of what is not above the least: it is never above any t.
+    #[inline(always)]
+    pub fn key(&self, value: f64) -> u64 {
+        let place = place(value);
+        if place > self.least { place.abs_diff(self.least) } else { 0 }
+    }
+
+    /// The value behind a key.
+    pub fn value(&self, key: u64) -> f64 {
+        at_place(self.least.wrapping_add_unsigned(key))
+    }
+}
+
 /// The place of a finite float in the order of all: 0 for 0 and -0, and one more for each next float.
+#[inline(always)]
 fn place(value: f64) -> i64 {
     let magnitude = value.abs().to_bits() as i64;
     if value < 0.0 { -magnitude } else { magnitude }
@@ -363,13 +387,13 @@ impl<'a, W: Weight> WeightedValues<'a, W> {
             last = Some((given, place));
             index.push(place);
         }
-        Ok(Self { values, weights: found, index, least: 0 })
+        Ok(Self { values, weights: found, index, places: Places::above(0.0) })
     }
 
     /// Lets the quantile be as small as a finite number, instead of 0.
     #[must_use]
     pub fn down_to(mut self, least: f64) -> Self {
-        self.least = place(least);
+        self.places = Places::above(least);
         self
     }
 }
@@ -391,20 +415,19 @@ impl<W: Weight> Atoms for WeightedValues<'_, W> {
     fn visit(&self, part: usize, _: &Cancel, mut visit: impl FnMut(u64, usize)) -> Result<()> {
         let first = part * PART;
         let last = (first + PART).min(self.values.len());
-        // What is not above the least t is never above anything.
         (first..last)
-            .map(|i| (place(self.values[i]), self.index[i]))
-            .filter(|(place, _)| *place > self.least)
-            .for_each(|(place, weight)| visit(place.abs_diff(self.least), weight));
+            .map(|i| (self.places.key(self.values[i]), self.index[i]))
+            .filter(|(key, _)| *key > 0)
+            .for_each(|(key, weight)| visit(key, weight));
         Ok(())
     }
 
     fn keys(&self) -> RangeInclusive<u64> {
-        1..=place(f64::MAX).abs_diff(self.least)
+        1..=self.places.key(f64::MAX)
     }
 
     fn value(&self, key: u64) -> f64 {
-        at_place(self.least.wrapping_add_unsigned(key))
+        self.places.value(key)
     }
 }
 

@@ -24,6 +24,7 @@ use ndarray::ArrayViewMut2;
 pub use self::activation::{Activations, CELL_BITS, N_CELLS};
 use self::aps::{BeforeAll, BeforeSome};
 pub use self::coding::Coding;
+pub(crate) use self::compare::include_from;
 pub use self::given::Given;
 pub use self::lac::Lac;
 pub use self::lambdas::{Cutoffs, Lambdas};

@@ -31,6 +31,8 @@ class Case:
     data: Callable[[], tuple[NDArray, NDArray]]
     predicted: Callable[[Any, NDArray], NDArray]  # what it predicts, as arrays that compare
     saved: Mapping[str, Any] = field(default_factory=dict)  # where `other` fits no file, or not together
+    level: str = "lambda_hat_"  # the number that controls the risk, if it predicts sets
+    result: str = "lambda_hat"  # what a file calls it
 
     def new(self, **parameters: Any) -> Any:
         return self.kind(**{**self.parameters, **parameters})
@@ -121,6 +123,26 @@ def _transform() -> Any:
 
 
 _PENALTY = [-1, "x", math.nan]
+
+
+def _objects() -> tuple[NDArray, NDArray]:
+    """Probabilities of an object, and where it is."""
+    rng = np.random.default_rng(7)
+    P = rng.beta(0.7, 1.0, (24, 9, 8)).astype(np.float32)
+    return P, (rng.random(P.shape) < P).astype(np.uint8)
+
+
+_OF_MASKS = {
+    "risk_": float,
+    "corrected_risk_": float,
+    "n_images_": int,
+    "n_skipped_": int,
+    "n_eff_": float,
+}
+_METHODS_OF_MASKS = (
+    *("fit", "partial_fit", "merge", "recalibrate", "predict", "predict_thresholds", "evaluate", "score"),
+    *("save", "load"),
+)
 
 ESTIMATORS = [
     Case(
@@ -320,6 +342,41 @@ ESTIMATORS = [
         },
     ),
 ]
+
+ESTIMATORS.append(
+    Case(
+        cm.BinaryRiskCalibrator,
+        parameters={},
+        other={
+            "alpha": 0.25,
+            "risk": "fpr",
+            "method": cm.RCPS(0.25),
+            "ignore_index": -1,
+            "on_empty": "zero_loss",
+            "on_infeasible": "full",
+            "volumes": False,
+            "progress": False,
+        },
+        bad={
+            "alpha": _LEVELS,
+            "risk": ["apples"],
+            "method": ["apples", 3, cm.PAC(0.1)],
+            "on_infeasible": ["apples"],
+            **_COMMON,
+        },
+        stale={
+            "images": ["risk"],
+            "result": ["alpha", "method", "on_empty", "on_infeasible"],
+            "nothing": ["ignore_index", "volumes", "progress"],
+        },
+        learned=_OF_MASKS | {"threshold_": float},
+        methods=_METHODS_OF_MASKS,
+        data=_objects,
+        predicted=lambda calibrator, P: calibrator.predict(P),
+        level="threshold_",
+        result="correction",
+    )
+)
 
 # Those that predict sets at a level.
 PREDICTORS = [case for case in ESTIMATORS if "predict" in case.methods]

@@ -151,7 +151,7 @@ def test_a_fit_that_fails_leaves_everything(case: Case) -> None:
     estimator, (X, y) = case.fitted(), case.data()
     known, state = case.found(estimator), estimator._state
     for bad in (X * np.nan, X[..., :1, :, :], X[0]):
-        with pytest.raises(ValueError, match="X"):
+        with pytest.raises(ValueError, match=r"\b[XP]\b"):
             estimator.fit(bad, y)
     assert estimator._state is state
     assert case.found(estimator) == known
@@ -203,10 +203,8 @@ def test_groups_count_once(predictor: Case) -> None:
     assert fitted.n_images_ == len(X) // 2
     assert fitted.evaluate(X, y, groups=pairs).n_groups == len(X) // 2
     order = np.random.default_rng(0).permutation(len(X))
-    assert (
-        predictor.new(alpha=0.5).fit(X[order], y[order], groups=pairs[order]).lambda_hat_
-        == fitted.lambda_hat_
-    )
+    again = predictor.new(alpha=0.5).fit(X[order], y[order], groups=pairs[order])
+    assert getattr(again, predictor.level) == getattr(fitted, predictor.level)
     with pytest.raises(cm.InfeasibleRiskError) as failure:
         predictor.new(alpha=0.4).fit(X, y, groups=np.zeros(len(X), int))
     assert (failure.value.n_images, failure.value.n_needed) == (1, 2)
@@ -216,7 +214,7 @@ def test_groups_are_ints_or_strings_of_any_container(predictor: Case) -> None:
     X, y = predictor.data()
     names = [f"patient {i // 2}" for i in range(len(X))]
     found = [
-        predictor.new(alpha=0.5).fit(X, y, groups=groups).lambda_hat_
+        getattr(predictor.new(alpha=0.5).fit(X, y, groups=groups), predictor.level)
         for groups in (names, tuple(names), np.array(names), np.array(names, object), np.arange(len(X)) // 2)
     ]
     assert len(set(found)) == 1
@@ -248,7 +246,7 @@ def test_what_is_set_later_has_one_policy(setting: tuple[Case, str, str]) -> Non
         asks = (
             *[
                 lambda each=each: getattr(estimator, each)
-                for each in ("lambda_hat_", "nll_")
+                for each in (case.level, "nll_")
                 if each in case.learned
             ],
             *[lambda: estimator.evaluate(X, y) for _ in ("evaluate",) if "evaluate" in case.methods],
@@ -376,10 +374,10 @@ DAMAGES: dict[str, Callable[[dict], object]] = {
 }
 
 
-DAMAGES_OF_LEVELS: dict[str, Callable[[dict], object]] = {
-    "alpha": lambda d: d["parameters"].update(alpha=2),
-    "lambda": lambda d: d["results"].update(lambda_hat=-1.0),
-    "no lambda": lambda d: d["results"].update(lambda_hat="nan"),
+DAMAGES_OF_LEVELS: dict[str, Callable[[dict, str], object]] = {
+    "alpha": lambda d, _: d["parameters"].update(alpha=2),
+    "level": lambda d, name: d["results"].update({name: -2.0}),
+    "no level": lambda d, name: d["results"].update({name: "nan"}),
 }
 
 
@@ -399,7 +397,11 @@ def test_damaged_files(case: Case, damage: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", DAMAGES_OF_LEVELS)
 def test_damaged_files_of_levels(predictor: Case, damage: str, tmp_path: Path) -> None:
-    refuses_damaged(predictor, DAMAGES_OF_LEVELS[damage], tmp_path / "one.json")
+    refuses_damaged(
+        predictor,
+        lambda d: DAMAGES_OF_LEVELS[damage](d, predictor.result),
+        tmp_path / "one.json",
+    )
 
 
 def test_files_of_newer_versions(case: Case, tmp_path: Path) -> None:
@@ -441,10 +443,11 @@ def test_representation_shows_what_was_set_and_found(predictor: Case) -> None:
     made = eval(repr(estimator), {predictor.kind.__name__: predictor.kind})
     assert made.get_params() == estimator.get_params()
     fitted = estimator.fit(*predictor.data())
-    assert repr(fitted) == f"{repr(made)[:-1]}, lambda_hat_={fitted.lambda_hat_:.6g})"
+    found = f"{predictor.level}={getattr(fitted, predictor.level):.6g}"
+    assert repr(fitted) == f"{repr(made)[:-1]}, {found})"
     assert repr(clone(fitted)) == repr(made)
     if predictor.kind._PARAMETERS["alpha"].stale != "nothing":
-        assert "lambda_hat_" not in repr(fitted.set_params(alpha=0.45))
+        assert predictor.level not in repr(fitted.set_params(alpha=0.45))
     long = repr(predictor.new(ignore_index="x" * 1000))
     assert len(long) < 400
     assert "..." in long
@@ -456,7 +459,7 @@ def test_representation_of_what_has_no_result(predictor: Case) -> None:
     with pytest.raises(cm.InfeasibleRiskError):
         estimator.fit(X, y)
     assert "alpha=0.01" in repr(estimator)
-    assert "lambda_hat_=0" not in repr(estimator)
+    assert f"{predictor.level}=0" not in repr(estimator)
 
 
 def test_table_for_notebooks(predictor: Case) -> None:
@@ -468,7 +471,7 @@ def test_table_for_notebooks(predictor: Case) -> None:
     assert "has seen no images" in table
     assert estimator._repr_mimebundle_() == {"text/plain": repr(estimator), "text/html": table}
     estimator.fit(X, y)
-    assert f"{estimator.lambda_hat_:.6g}" in estimator._repr_html_()
+    assert f"{getattr(estimator, predictor.level):.6g}" in estimator._repr_html_()
     estimator.set_params(alpha=0.45)  # what was found is not shown as if it were found for that
     state = "parameters were set after calibration"
     is_stale = predictor.kind._PARAMETERS["alpha"].stale != "nothing"
@@ -484,8 +487,8 @@ def test_table_for_notebooks(predictor: Case) -> None:
 
 def test_reports_are_text_and_a_table(predictor: Case) -> None:
     report = predictor.fitted().evaluate(*predictor.data())
-    assert "lambda-hat" in str(report)
-    assert report._repr_html_().count("<table") == 2
+    assert "calibrated on" in str(report)
+    assert report._repr_html_().count("<table") == 1 + hasattr(report, "classes")
     assert all(text in report.to_markdown() for text in (report.verdict, report.interval_method))
     assert len(repr(report)) < 300  # not the arrays
     document = json.loads(report.to_json())
@@ -495,6 +498,9 @@ def test_reports_are_text_and_a_table(predictor: Case) -> None:
 
 
 def test_reports_name_classes(predictor: Case) -> None:
+    if predictor.level != "lambda_hat_":
+        assert "class_names" not in inspect.signature(predictor.kind.evaluate).parameters  # there is one
+        return
     X, y = predictor.data()
     fitted = predictor.fitted()
     assert [row.name for row in fitted.evaluate(X, y).classes][:2] == ["0", "1"]

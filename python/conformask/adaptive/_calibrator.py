@@ -1,0 +1,431 @@
+"""What all calibrators of binary masks have in common: thresholds that are corrected, masks, reports, files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from conformask import _core
+from conformask._arrays import label_array, score_array
+from conformask._calibrator import Calibrator, State
+from conformask._images import Layout, count, map_images, not_empty, walk
+from conformask._units import check_groups, warn_of_groups
+from conformask.adaptive._kept import Kept
+from conformask.adaptive._report import binary_report
+from conformask.adaptive._settings import Configuration
+from conformask.adaptive._solution import Solution, solution_from_json, solve, warn
+from conformask.exceptions import InfeasibleRiskError
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from conformask.adaptive.report import BinaryReport
+    from conformask.control import Method
+
+__all__ = ["PROBABILITIES", "BinaryCalibrator", "Probabilities"]
+
+Probabilities = "NDArray[np.floating[Any]]"
+PROBABILITIES = Layout("P", (), "probabilities", lambda value, name, where: score_array(value, where, name))
+
+C = TypeVar("C", bound=Configuration)
+
+
+class BinaryCalibrator(Calibrator[C, Kept, Solution]):
+    """A calibrator of thresholds of the probability of one class. Without more, all images have one threshold."""
+
+    _NOTHING_KEPT = "nothing was kept of the images: set it back, or fit again"
+
+    # Calibration
+
+    def fit(
+        self,
+        P: Any,
+        y: Any = None,
+        *,
+        groups: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
+        """Calibrates on images, and forgets what it knew.
+
+        Parameters
+        ----------
+        P : array (n, H, W) or (n, D, H, W), float16, float32 or float64; or a list of (H, W); or an iterable
+            Probability of the foreground, in [0, 1]. Without `y`: an iterable of ``(probabilities, masks)`` pairs, one
+            image each.
+        y : bool or integer array (n, H, W) or (n, D, H, W), or a list or iterable of arrays, one per image
+            Masks: true or 1 for the foreground, false or 0 for the background, `ignore_index` where nobody knows.
+        groups : sequence of n ints or strings, or None
+            What each image belongs to: a group counts once, by the mean of its images.
+        sample_weight : sequence of n floats in [0, 1], or None
+            How relevant each image is to those to come.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        InfeasibleRiskError
+            If there are too few images. They are kept: ``recalibrate(alpha=...)`` works.
+        TypeError, ValueError
+            If the input is not as described; the message names argument, image and value. The object stays as it was.
+
+        Warns
+        -----
+        DuplicateImagesWarning, DroppedImagesWarning, InfeasibleRiskWarning
+            If an image comes twice, or is left out because it has no pixel that the risk looks at, or if there are too
+            few images and ``on_infeasible="full"`` takes full masks.
+        """
+        configuration = self._configuration()
+        kept = self._read(P, y, configuration, groups, sample_weight)
+        return self._fit_kept(kept, configuration)
+
+    def _fit_kept(self, kept: Kept, configuration: C) -> Self:
+        try:
+            solution = solve(kept, configuration)
+        except InfeasibleRiskError:
+            self._update(lambda _: State(kept))
+            raise
+        self._update(lambda _: State(kept, solution))
+        kept.warn_of_repeats()
+        warn(kept, solution)
+        return self
+
+    def partial_fit(
+        self,
+        P: Any,
+        y: Any = None,
+        *,
+        groups: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
+        """Adds images. The threshold is computed when it is asked for.
+
+        Parameters
+        ----------
+        P, y, groups, sample_weight
+            As for :meth:`fit`.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError, ValueError
+            As :meth:`fit`; what was collected before is kept.
+
+        Warns
+        -----
+        DuplicateImagesWarning
+            If an image comes twice, also if it was there before.
+        """
+        configuration = self._configuration()
+        added = self._read(P, y, configuration, groups, sample_weight)
+        added.warn_of_repeats()
+        self._add(added, configuration)
+        return self
+
+    def merge(self, other: Self) -> Self:
+        """Adds the images of another calibrator, say of another worker.
+
+        Parameters
+        ----------
+        other : calibrator of the same class
+            A calibrator that has seen images.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `other` is something else or the same object, has seen nothing, or looks at other pixels.
+
+        Warns
+        -----
+        DuplicateImagesWarning
+            If images of `other` are among those here.
+        """
+        if type(other) is not type(self):
+            raise TypeError(f"other must be a {type(self).__name__}, got {type(other).__name__}")
+        if other is self:
+            raise ValueError("a calibrator cannot be merged with itself: every image would count twice")
+        configuration, theirs = self._configuration(), other._configuration()
+        for name in ("risk", "ignore_index"):
+            here, there = getattr(configuration, name), getattr(theirs, name)
+            if here != there:
+                raise ValueError(f"{name} differs: {here!r} here, {there!r} there")
+        self._add(other._kept_of(other._fitted()), configuration)
+        return self
+
+    def _add(self, kept: Kept, configuration: C) -> None:
+        """Adds images, if all of them can be counted. What was found is found again when it is asked for."""
+
+        def add(state: State[Kept, Solution] | None) -> State[Kept, Solution]:
+            merged = kept
+            if state is not None:
+                before = self._kept_of(state)
+                merged = before.merge(kept)
+                kept.warn_of_repeats(before)
+            configuration.method.budget(merged.units(configuration.on_empty), configuration.alpha)
+            return State(merged)
+
+        self._update(add)
+
+    def _kept_of(self, state: State[Kept, Solution]) -> Kept:
+        if state.kept is None:
+            raise ValueError(self._NOTHING_KEPT)
+        return state.kept
+
+    def recalibrate(self, alpha: float | None = None, method: Method | str | None = None) -> Self:
+        """A new fitted calibrator with another alpha or method, from what was kept: no maps needed, milliseconds.
+
+        Parameters
+        ----------
+        alpha, method
+            The new parameters; None keeps what is.
+
+        Returns
+        -------
+        calibrator
+
+        Raises
+        ------
+        InfeasibleRiskError
+            If there are too few images.
+        ValueError
+            If a parameter is out of range, or nothing was kept because it was loaded from a file.
+
+        Notes
+        -----
+        The guarantee holds for a choice that was made before looking at the calibration labels.
+        """
+        changes = {"alpha": alpha, "method": method}
+        parameters = self.get_params(deep=False)
+        parameters.update({name: value for name, value in changes.items() if value is not None})
+        kept = self._kept_of(self._fitted())
+        fresh = type(self)(**parameters)
+        solution = solve(kept, fresh._configuration())
+        fresh._update(lambda _: State(kept, solution))
+        warn(kept, solution)
+        return fresh
+
+    # Results
+
+    @property
+    def risk_(self) -> float:
+        """The empirical risk of the calibration images."""
+        return self._current()[1].risk
+
+    @property
+    def corrected_risk_(self) -> float:
+        """``(n * risk_ + 1) / (n + 1)``, or by RCPS an upper confidence limit; at most alpha."""
+        return self._current()[1].corrected_risk
+
+    @property
+    def n_images_(self) -> int:
+        """Number of images (or groups) that count."""
+        return self._current()[1].n_images
+
+    @property
+    def n_skipped_(self) -> int:
+        """Number of images left out because they have no pixel that the risk looks at."""
+        return self._current()[1].n_skipped
+
+    @property
+    def n_eff_(self) -> float:
+        r"""The effective number of images, :math:`(\sum_i w_i)^2 / \sum_i w_i^2`; without weights that of images."""
+        return self._current()[1].n_eff
+
+    # Prediction
+
+    def predict(self, P: Any) -> Any:
+        """Masks.
+
+        Parameters
+        ----------
+        P : array (n, H, W) or (n, D, H, W), a list of (H, W), or an iterable of them
+            As for :meth:`fit`, without masks.
+
+        Returns
+        -------
+        bool array like P; a list for a list, a generator for a generator
+            Whether the pixel is in the mask: ``P >= predict_thresholds(P)``, image by image.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before :meth:`fit`.
+        TypeError, ValueError
+            If P is not as described.
+        """
+        configuration, solution = self._current()
+
+        def masks(given: Any, first: int) -> NDArray[np.bool_]:
+            maps, cutoffs = self._cut(given, configuration, solution, first)
+            found = np.empty(maps.shape, np.bool_)
+            _core.binary_masks(maps, cutoffs, found.view(np.uint8), first)
+            return found
+
+        return map_images(P, masks, configuration.progress, configuration.volumes, PROBABILITIES)
+
+    def predict_thresholds(self, P: Any) -> NDArray[np.float64]:
+        """Where the mask of each image begins.
+
+        Parameters
+        ----------
+        P
+            As for :meth:`predict`.
+
+        Returns
+        -------
+        float64 array (n,)
+            The smallest probability that is in, exactly. Above 1 for masks that hold nothing.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError, TypeError, ValueError
+            As :meth:`predict`.
+        """
+        configuration, solution = self._current()
+        batches = walk(
+            P, None, PROBABILITIES, configuration.progress, labelled=False, volumes=configuration.volumes
+        )
+        found = [
+            self._cut(given, configuration, solution, first)[1] for given, _, first in not_empty(batches, "P")
+        ]
+        return np.concatenate(found)
+
+    def evaluate(self, P: Any, y: Any = None, *, groups: ArrayLike | None = None) -> BinaryReport:
+        """Risk, coverage, coverage gap and size on labelled images, with intervals.
+
+        Parameters
+        ----------
+        P, y
+            As for :meth:`fit`; images that did not calibrate.
+        groups : sequence of n ints or strings, or None
+            What each image belongs to. The images of a group then count once, as in calibration.
+
+        Returns
+        -------
+        BinaryReport
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError, TypeError, ValueError
+            As :meth:`predict`, and for masks that do not fit.
+        """
+        configuration, solution = self._current()
+        groups = check_groups(groups, count(P))
+        warn_of_groups(solution.grouped, groups)
+        counts, thresholds, n_pixels = [], [], 0
+        for given, labels, first in self._batches(P, y, configuration):
+            maps, cutoffs = self._cut(given, configuration, solution, first)
+            counts.append(_core.binary_counts(maps, labels, cutoffs, configuration.ignore_index, first))
+            thresholds.append(cutoffs)
+            n_pixels += maps.size
+        table = np.concatenate(counts)
+        n_foreground, n_labelled = int(table[:, 1].sum()), int(table[:, :2].sum())
+        _check_foreground(n_foreground, n_pixels - n_labelled, configuration)
+        names = check_groups(groups, len(table))
+        return binary_report(table, np.concatenate(thresholds), solution, names)
+
+    def score(self, P: Any, y: Any = None, *, groups: ArrayLike | None = None) -> float:
+        """One minus the empirical risk.
+
+        Parameters
+        ----------
+        P, y, groups
+            As for :meth:`evaluate`.
+
+        Returns
+        -------
+        float in [0, 1]
+        """
+        return 1.0 - self.evaluate(P, y, groups=groups).empirical_risk
+
+    # Files
+
+    def save(self, path: str | Path) -> None:
+        """Writes configuration and results to a JSON file; what was kept of the images is not in it.
+
+        Parameters
+        ----------
+        path : path
+            The file.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before :meth:`fit`.
+        """
+        self._save(path)
+
+    @classmethod
+    def _solution_from_json(cls, document: dict[str, Any], configuration: C) -> Solution:
+        return solution_from_json(document, configuration)
+
+    # Inside
+
+    def _offsets(self, maps: Any, configuration: C, first: int) -> NDArray[np.float64]:
+        """Thresholds of images (n,) before they are corrected; of 0 the correction is the negative of one for all."""
+        return np.zeros(len(maps))
+
+    def _maps(self, given: Any, configuration: C, first: int) -> Any:
+        """What thresholds are compared with, of the probabilities of images."""
+        return given
+
+    def _cut(
+        self, given: Any, configuration: C, solution: Solution, first: int
+    ) -> tuple[Any, NDArray[np.float64]]:
+        """What is compared, and where the mask of each image begins."""
+        maps = self._maps(given, configuration, first)
+        return maps, solution.cutoffs(self._offsets(maps, configuration, first))
+
+    def _batches(self, P: Any, y: Any, configuration: C) -> Iterator[tuple[Any, Any, int]]:
+        """Probabilities, labels and index of the first image of each batch."""
+        found = walk(P, y, PROBABILITIES, configuration.progress, volumes=configuration.volumes)
+        for given, labels, first in not_empty(found, "P"):
+            yield given, label_array(labels), first
+
+    def _read(self, P: Any, y: Any, configuration: C, groups: Any, sample_weight: Any) -> Kept:
+        groups = check_groups(groups, count(P))
+        parts, offsets = [], []
+        for given, labels, first in self._batches(P, y, configuration):
+            maps = self._maps(given, configuration, first)
+            parts.append(
+                _core.BinaryValues.build(maps, labels, configuration.side, configuration.ignore_index, first)
+            )
+            offsets.append(self._offsets(maps, configuration, first))
+        kept = Kept.of(parts, configuration.side, np.concatenate(offsets), groups, sample_weight)
+        _, n_foreground, n_void = kept.core.totals().sum(axis=0).tolist()
+        _check_foreground(n_foreground, n_void, configuration)
+        # Refuses now what it would refuse later.
+        configuration.method.budget(kept.units(configuration.on_empty), configuration.alpha)
+        return kept
+
+    def _solve(self, kept: Kept, configuration: C) -> Solution:
+        return solve(kept, configuration)
+
+    def _warn(self, kept: Kept, solution: Solution) -> None:
+        warn(kept, solution)
+
+    def _how_to_fit(self) -> str:
+        return "call fit or partial_fit first"
+
+
+def _check_foreground(n_foreground: int, n_void: int, configuration: Configuration) -> None:
+    """Refuses images whose foreground seems to be labelled as void, by the pixels of all."""
+    if n_void and not n_foreground:
+        index = configuration.ignore_index
+        raise ValueError(
+            f"y holds no pixel labelled 1, and {n_void} labelled {index}, which is the ignore index: if {index} marks "
+            f"the foreground, pass y == {index}"
+        )

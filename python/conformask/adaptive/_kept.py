@@ -1,0 +1,125 @@
+"""What is kept of images: the probabilities of the pixels that the risk looks at, and what counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from conformask import _core
+from conformask._units import KnownUnits, OnEmpty, check_groups, check_sample_weight, known_units
+from conformask.profiles.repeats import warn_of_repeats
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Kept"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """The probabilities of pixels of many images, and the threshold of each image before it is corrected."""
+
+    core: _core.BinaryValues
+    side: str
+    offsets: NDArray[np.float64]
+    groups: list[int | str] | None
+    sample_weight: list[float] | None
+
+    @classmethod
+    def of(
+        cls, parts: list[_core.BinaryValues], side: str, offsets: Any, groups: Any, sample_weight: Any
+    ) -> Kept:
+        """The images of some batches; refuses those that have no foreground because of how it is labelled."""
+        core = parts[0] if len(parts) == 1 else _core.BinaryValues.concatenate(parts)
+        names = check_groups(groups, len(core))
+        return cls(core, side, offsets, names, check_sample_weight(sample_weight, names, len(core)))
+
+    def __len__(self) -> int:
+        return len(self.core)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        arrays = self.side, *self.core.to_arrays()
+        return _rebuilt, (arrays, self.offsets, self.groups, self.sample_weight)
+
+    def merge(self, other: Kept) -> Kept:
+        """The images of both; refuses those that count in another way."""
+        for name in ("groups", "sample_weight"):
+            if (getattr(self, name) is None) != (getattr(other, name) is None):
+                raise ValueError(f"{name} must be given for all images or for none")
+        groups = _joined(self.groups, other.groups)
+        if groups is not None and len({type(group) for group in groups}) > 1:
+            raise ValueError("groups must all be ints or all be strings")
+        return Kept(
+            _core.BinaryValues.concatenate([self.core, other.core]),
+            self.side,
+            np.concatenate([self.offsets, other.offsets]),
+            groups,
+            _joined(self.sample_weight, other.sample_weight),
+        )
+
+    def take(self, indices: Sequence[int]) -> Kept:
+        """Some images."""
+        return Kept(
+            self.core.take(list(indices)),
+            self.side,
+            self.offsets[list(indices)],
+            None if self.groups is None else [self.groups[i] for i in indices],
+            None if self.sample_weight is None else [self.sample_weight[i] for i in indices],
+        )
+
+    # Who counts
+
+    def pixels(self) -> NDArray[np.uint64]:
+        """How many pixels of each image (n,) the risk looks at."""
+        return self.core.totals()[:, int(self.side == "foreground")]
+
+    def units(self, on_empty: OnEmpty) -> KnownUnits:
+        """Who counts."""
+        is_empty = self.pixels() == 0
+        if on_empty == "raise" and is_empty.any():
+            raise ValueError(
+                f"image {int(is_empty.argmax())} has no pixel of the {self.side}: its rate is undefined"
+            )
+        counted = ~is_empty if on_empty == "skip" else np.ones(len(self), bool)
+        return known_units(counted, self.groups, self.sample_weight)
+
+    # What they lose
+
+    def correction(self, budget: Fraction, units: KnownUnits) -> float | None:
+        """The smallest t at which the losses sum to at most the budget; None if it is negative."""
+        shares = units.shares or [Fraction(int(counts)) for counts in units.counted]
+        return self.core.correction(self.offsets, shares, budget)
+
+    def losses(self, t: float) -> NDArray[np.float64]:
+        """The loss of each image (n,) at t; NaN where it is undefined."""
+        return self.core.losses(self.offsets, t)
+
+    # Repeats
+
+    def warn_of_repeats(self, before: Kept | None = None) -> None:
+        """Warns of images that come twice, or that were there before."""
+        if before is None:
+            pairs, everything = _core.repeats_within(self.core.hashes()), self
+        else:
+            found = _core.repeats_between(before.core.hashes(), self.core.hashes())
+            pairs, everything = [(first, len(before) + again) for first, again in found], before.merge(self)
+        warn_of_repeats([pair for pair in pairs if everything._count_twice(*pair)], len(everything))
+
+    def _count_twice(self, first: int, again: int) -> bool:
+        if self.groups is not None:  # a group counts once, whatever it holds
+            return self.groups[first] != self.groups[again]
+        return self.sample_weight is None or all(self.sample_weight[i] > 0 for i in (first, again))
+
+
+def _rebuilt(arrays: tuple[Any, ...], offsets: NDArray[np.float64], groups: Any, sample_weight: Any) -> Kept:
+    return Kept(_core.BinaryValues.from_arrays(*arrays), arrays[0], offsets, groups, sample_weight)
+
+
+def _joined(first: list[T] | None, second: list[T] | None) -> list[T] | None:
+    return None if first is None or second is None else first + second

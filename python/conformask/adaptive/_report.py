@@ -1,0 +1,115 @@
+"""What the counts of images say of binary masks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import compress
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from conformask._exact import exact_mean, share_of
+from conformask._intervals import Finding, conclusion, mean_interval, of_full_sets
+from conformask._units import counted_images, unit_means
+from conformask.adaptive.report import BinaryReport
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from conformask.adaptive._solution import Solution
+
+__all__ = ["binary_report", "tail_mean"]
+
+_PROMISE = (
+    "The guarantee holds on average over calibration sets, and up to about half of them give a risk slightly above "
+    "alpha."
+)
+_WORST = 0.1  # of the images are the tail
+
+
+def binary_report(
+    counts: NDArray[np.uint64],
+    thresholds: NDArray[np.float64],
+    solution: Solution,
+    groups: Sequence[int | str] | None,
+) -> BinaryReport:
+    """The report of images: background and foreground pixels, and those of them that are in the mask, (n, 4)."""
+    configuration = solution.configuration
+    background, foreground, held_outside, held_inside = counts.T
+    coverages, false_rates = share_of(held_inside, foreground), share_of(held_outside, background)
+    risks = 1 - coverages if configuration.risk == "fnr" else false_rates.copy()
+    risks[np.isnan(risks) & counted_images(risks, configuration.on_empty)] = 0.0
+    sizes = share_of(held_outside + held_inside, background + foreground)
+    units, is_defined = "images" if groups is None else "groups", ~np.isnan(risks)
+    alpha = float(configuration.alpha)
+    of_units = unit_means(risks, groups)
+    interval = mean_interval(of_units, units)
+    known = of_units[~np.isnan(of_units)]
+    if solution.infeasible:  # nothing is left to chance
+        interval = of_full_sets(interval.mean)
+    delta = getattr(configuration.method, "delta", None)
+    finding = Finding(
+        what="risk",
+        beyond="above",
+        within="below",
+        level="alpha",
+        excess=interval.mean - alpha,
+        margin=interval.mean - interval.low,
+        margin_ahead=interval.high - interval.mean,
+        deviation=float(known.std(ddof=1)) if len(known) > 1 else math.nan,
+        units=units,
+        n_calibration=solution.n_eff,
+        of_calibration=solution.counted,
+        promise=_PROMISE,
+        delta=None if delta is None else float(delta),
+    )
+
+    def mean(values: NDArray[np.float64]) -> float:
+        return exact_mean(unit_means(values, groups))
+
+    return BinaryReport(
+        risk=configuration.risk,
+        empirical_risk=interval.mean,
+        interval=interval.ends,
+        interval_method=interval.method,
+        verdict=_verdict(finding, solution),
+        infeasible=solution.infeasible,
+        coverage=mean(coverages),
+        coverage_gap=mean(abs(risks - alpha)),
+        exceedance=mean(np.where(is_defined, risks > alpha, np.nan)),
+        tail_risk=tail_mean(risks[is_defined]),
+        false_positive_rate=mean(false_rates),
+        size=mean(sizes),
+        n_images=int(is_defined.sum()),
+        n_skipped=int((~is_defined).sum()),
+        n_groups=None if groups is None else len(set(compress(groups, is_defined))),
+        n_calibration=solution.n_images,
+        calibrated_on=solution.counted,
+        alpha=alpha,
+        method=str(configuration.method),
+        risks=risks,
+        coverages=coverages,
+        false_positive_rates=false_rates,
+        sizes=sizes,
+        thresholds=thresholds,
+    )
+
+
+def tail_mean(values: NDArray[np.float64]) -> float:
+    """The mean of the largest tenth, of one at least; NaN of nothing."""
+    n = math.ceil(_WORST * len(values) - 1e-9)
+    return exact_mean(np.sort(values)[len(values) - n :])
+
+
+def _verdict(finding: Finding, solution: Solution) -> str:
+    """What the risk says of alpha."""
+    if solution.infeasible:
+        masks = (
+            "every mask holds all pixels" if solution.configuration.risk == "fnr" else "every mask is empty"
+        )
+        return (
+            f"alpha needs more than the {solution.counted} of calibration, so {masks}. The result says nothing about "
+            "the model."
+        )
+    return conclusion(finding)

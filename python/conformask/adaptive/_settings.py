@@ -1,0 +1,70 @@
+"""What a calibrator of binary masks asks: its parameters, resolved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from conformask._arrays import check_ignore_index
+from conformask._calibrator import Parameter, number, one_of
+from conformask._exact import check_alpha
+from conformask.control import Method, as_method, method_from_document, method_to_document
+from conformask.losses import FalseNegativeLoss
+
+if TYPE_CHECKING:
+    from conformask._images import Volumes
+    from conformask._units import OnEmpty
+
+__all__ = ["PARAMETERS", "SIDES", "Configuration"]
+
+# Whose pixels a risk looks at.
+SIDES: Mapping[str, str] = {"fnr": "foreground", "fpr": "background"}
+
+PARAMETERS: Mapping[str, Parameter] = {
+    "alpha": number("alpha", check_alpha, stale="result"),
+    "method": Parameter(
+        as_method,
+        stale="result",
+        to_json=lambda method: method_to_document(as_method(method)),
+        from_json=method_from_document,
+    ),
+    "ignore_index": Parameter(check_ignore_index),
+    "on_empty": one_of("on_empty", "skip", "raise", "zero_loss", stale="result"),
+    "on_infeasible": one_of("on_infeasible", "raise", "full", stale="result"),
+    "volumes": one_of("volumes", True, False, "auto"),
+    "progress": one_of("progress", True, False, "auto"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Configuration:
+    """The parameters, resolved."""
+
+    alpha: Fraction
+    method: Method
+    ignore_index: int | None
+    on_empty: OnEmpty
+    on_infeasible: str
+    volumes: Volumes
+    progress: bool | str
+    risk: str = "fnr"
+
+    def __post_init__(self) -> None:
+        try:
+            self.method.check_loss(FalseNegativeLoss([1]))
+        except ValueError:
+            raise ValueError(
+                f"method={self.method!r} needs a loss that is 0 or 1, but a share of pixels may be between; use RCPS"
+            ) from None
+
+    @property
+    def is_adaptive(self) -> bool:
+        """Whether images have thresholds of their own."""
+        return False
+
+    @property
+    def side(self) -> str:
+        """Whose pixels the risk looks at."""
+        return SIDES[self.risk]

@@ -1,0 +1,148 @@
+"""What calibration of binary masks finds: the correction of thresholds, and risks."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from conformask import _core
+from conformask._calibrator import warn_skipped
+from conformask._documents import finite_or_text
+from conformask._text import plural
+from conformask._warnings import warn_caller
+from conformask.exceptions import InfeasibleRiskWarning
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from conformask.adaptive._kept import Kept
+    from conformask.adaptive._settings import Configuration
+
+__all__ = ["Solution", "solution_from_json", "solve", "warn"]
+
+# At which every mask of a foreground is full, and of a background empty.
+_LARGEST = 1.0
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What calibration found."""
+
+    correction: float
+    risk: float
+    corrected_risk: float
+    n_images: int
+    n_skipped: int
+    n_eff: float
+    grouped: bool  # whether groups of several images counted once
+    configuration: Configuration  # it was found for
+
+    @property
+    def counted(self) -> str:
+        """What calibrated: "100 images"."""
+        return plural(self.n_images, "group" if self.grouped else "image")
+
+    @property
+    def infeasible(self) -> bool:
+        """Whether there were too few images."""
+        return self.corrected_risk > float(self.configuration.alpha)
+
+    def cutoffs(self, offsets: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The smallest probability in the mask of images with given thresholds, both (n,)."""
+        return _core.binary_cutoffs(self.configuration.side, offsets, self.correction)
+
+    @property
+    def threshold(self) -> float:
+        """The one of all images, where they have none of their own."""
+        return float(self.cutoffs(np.zeros(1))[0])
+
+    @property
+    def headline(self) -> dict[str, str]:
+        """What its repr shows."""
+        if self.configuration.is_adaptive:
+            return {"correction_": f"{self.correction:.6g}"}
+        return {"threshold_": f"{self.threshold:.6g}"}
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Names and values for people."""
+        skipped = f" ({self.n_skipped} skipped)" if self.n_skipped else ""
+        return [
+            ("alpha", f"{float(self.configuration.alpha):g}"),
+            ("method", f"{self.configuration.method!r}"),
+            *self.headline.items(),
+            ("risk_", f"{self.risk:.4f}"),
+            ("corrected_risk_", f"{self.corrected_risk:.4f}"),
+            ("n_images_", f"{self.n_images}{' groups' if self.grouped else ''}{skipped}"),
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """What a file holds of it."""
+        return {name: finite_or_text(getattr(self, name)) for name in _RESULTS}
+
+
+_RESULTS = ("correction", "risk", "corrected_risk", "n_images", "n_skipped", "n_eff", "grouped")
+
+
+def solve(kept: Kept, configuration: Configuration) -> Solution:
+    """The smallest correction that controls the risk."""
+    units, alpha = kept.units(configuration.on_empty), configuration.alpha
+    t, bound = kept.correction(configuration.method.budget(units, alpha), units), float(alpha)
+    if t is None:
+        if configuration.on_infeasible != "full":
+            raise configuration.method.infeasible(units, alpha)
+        t, bound = _LARGEST, math.inf
+    risk = units.mean(kept.losses(t))
+    corrected = configuration.method.risk_bound(0.0 if math.isnan(risk) else risk, units)
+    # The exact number is at most alpha, as was decided exactly; rounding must not lift it above.
+    return Solution(
+        correction=t,
+        risk=risk,
+        corrected_risk=min(corrected, bound),
+        n_images=units.n,
+        n_skipped=units.n_skipped,
+        n_eff=units.n_eff,
+        grouped=units.joins_images,
+        configuration=configuration,
+    )
+
+
+def warn(kept: Kept, solution: Solution) -> None:
+    """Says of a solution what its user must know."""
+    configuration = solution.configuration
+    units = kept.units(configuration.on_empty)
+    if solution.infeasible:
+        error = configuration.method.infeasible(units, configuration.alpha)
+        all_of = "all masks hold every pixel" if configuration.risk == "fnr" else "all masks are empty"
+        warn_caller(f"{error.finding}: {all_of}", InfeasibleRiskWarning)
+    words = f"{{}} have no pixel of the {configuration.side}"
+    warn_skipped(solution.n_skipped, len(kept), units, words)
+
+
+def solution_from_json(document: dict[str, Any], configuration: Configuration) -> Solution:
+    """Results of a file; refuses what no calibration gives."""
+    results = document["results"]
+    if set(results) != set(_RESULTS):
+        raise ValueError(f"the results are {sorted(results)}")
+    for name in ("n_images", "n_skipped"):
+        if type(results[name]) is not int or results[name] < 0:
+            raise ValueError(f"{name} is {results[name]!r}")
+    if type(results["grouped"]) is not bool:
+        raise ValueError(f"grouped is {results['grouped']!r}")
+    numbers = {name: float(results[name]) for name in ("correction", "risk", "corrected_risk", "n_eff")}
+    if not -1 <= numbers["correction"] <= 1:
+        raise ValueError(f"correction is {results['correction']!r}")
+    if not 0 <= numbers["n_eff"] <= results["n_images"] * (1 + 1e-9):
+        raise ValueError(f"n_eff is {results['n_eff']!r}")
+    for name in ("risk", "corrected_risk"):  # NaN, the risk of no image, is not beyond either
+        if numbers[name] < 0 or numbers[name] > 1:
+            raise ValueError(f"{name} is {results[name]!r}")
+    return Solution(
+        **numbers,
+        n_images=results["n_images"],
+        n_skipped=results["n_skipped"],
+        grouped=results["grouped"],
+        configuration=configuration,
+    )

@@ -1,0 +1,146 @@
+"""One threshold for all images: conformal risk control of a rate of wrong pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar
+
+from conformask._calibrator import Parameter, one_of
+from conformask.adaptive._calibrator import BinaryCalibrator
+from conformask.adaptive._settings import PARAMETERS, SIDES, Configuration
+
+if TYPE_CHECKING:
+    from conformask._images import Volumes
+    from conformask._units import OnEmpty
+    from conformask.control import Method
+
+__all__ = ["BinaryRiskCalibrator"]
+
+
+class BinaryRiskCalibrator(BinaryCalibrator[Configuration]):
+    r"""One threshold for all images, whose masks miss in expectation at most the share alpha of an object.
+
+    From the probability p of the foreground and masks of calibration images, that the model was not trained, chosen or
+    early-stopped on, :meth:`fit` finds the largest threshold
+
+    .. math:: \hat\tau = \sup \Big\{ \tau \in [0, 1] : \frac{\sum_{i=1}^n r_i(\tau) + 1}{n + 1} \le \alpha \Big\}, \quad
+        r_i(\tau) = 1 - \frac{|\{p \ge \tau\} \cap Y_i|}{|Y_i|},
+
+    where :math:`Y_i` is the foreground of image i. If calibration images and new images are exchangeable, a new image
+    with a foreground has in expectation at most the share alpha of it outside the mask :math:`\{p \ge \hat\tau\}`,
+    whatever the model. The unit is the image: n counts images, not pixels.
+
+    The threshold is exact: it is one of the probabilities, found without a grid or a tolerance as a weighted quantile
+    of those of the foreground, in which a pixel of image i weighs :math:`1 / |Y_i|`.
+
+    Parameters
+    ----------
+    alpha : float in (0, 1), default=0.1
+        The risk level, as the decimal that it prints as. At least ``ceil(1 / alpha) - 1`` images are needed.
+    risk : {"fnr", "fpr"}, default="fnr"
+        Which rate is controlled. "fnr": the share of the foreground that a mask misses. "fpr": the share of the
+        background that it holds; the masks are then the largest *inner* ones, :math:`\{p > \tau\}` with the smallest
+        feasible :math:`\tau`, and the guarantee is about images with a background.
+    method : CRC, RCPS or "crc", default="crc"
+        How the risk is controlled: in expectation (:class:`~conformask.CRC`), or with a confidence given the
+        calibration images (:class:`~conformask.RCPS`).
+    ignore_index : int or None, default=255
+        The label of void pixels, which count nowhere. It must not be 0 or 1.
+    on_empty : {"skip", "raise", "zero_loss"}, default="skip"
+        What becomes of images without a foreground (of ``"fpr"``: a background), on which the rate is undefined.
+        "skip" leaves them out: n gets smaller, a warning says so, and the guarantee speaks of images that have one.
+        "zero_loss" counts them with rate 0: the guarantee is about all images, and easier to keep, so that those with
+        an object may miss more of it than alpha. "raise" refuses them.
+    on_infeasible : {"raise", "full"}, default="raise"
+        What happens with too few images: "raise" raises :class:`InfeasibleRiskError`, "full" takes masks that are never
+        wrong, those that hold every pixel (of ``"fpr"``: none), and warns.
+    volumes : bool or "auto", default="auto"
+        Whether the images of a list or an iterable are volumes (D, H, W) or flat (H, W). "auto" goes by the number of
+        axes.
+    progress : bool or "auto", default="auto"
+        Whether to show a progress bar over lists and generators of images.
+
+    Attributes
+    ----------
+    threshold_ : float
+        The threshold: masks are ``P >= threshold_``, exactly, for float16, float32 and float64. Above 1 if inner masks
+        are empty.
+    risk_ : float
+        The empirical risk at it: the mean rate of the calibration images.
+    corrected_risk_ : float
+        What is kept at or below alpha, ``(n * risk_ + 1) / (n + 1)`` with n images (groups; summed weights); by RCPS an
+        upper confidence limit of the risk.
+    n_images_ : int
+        Number of images (groups, if given) that counted.
+    n_skipped_ : int
+        Number of images left out.
+    n_eff_ : float
+        With weights the effective number of images; else `n_images_`.
+
+    See Also
+    --------
+    ConformalRiskCalibrator : For several classes.
+
+    Notes
+    -----
+    The guarantee is that of a random new image (with ``groups``: of a random image of a random new group), in
+    expectation over calibration sets: the risk on the images to come exceeds alpha for about half of the calibration
+    sets, by little if n is large. It is an average over images: hard ones miss more, easy ones less. What is kept of an
+    image is the probabilities of its foreground (of ``"fpr"``: its background), 4 bytes each (float64: 8).
+
+    References
+    ----------
+    Angelopoulos, Bates, Fisch, Lei, Schuster, "Conformal Risk Control", ICLR 2024, arXiv:2208.02814.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> rng = np.random.default_rng(0)
+    >>> P = rng.random((60, 16, 16))
+    >>> y = rng.random(P.shape) < P  # as likely as P says
+    >>> calibrator = cm.BinaryRiskCalibrator(alpha=0.1).fit(P[:40], y[:40])
+    >>> masks = calibrator.predict(P[40:])
+    >>> bool((masks == (P[40:] >= calibrator.threshold_)).all())
+    True
+    >>> report = calibrator.evaluate(P[40:], y[40:])
+    >>> report.empirical_risk < 0.12 and report.size < 0.8
+    True
+    >>> inner = cm.BinaryRiskCalibrator(alpha=0.1, risk="fpr").fit(P[:40], y[:40])
+    >>> inner.threshold_ > calibrator.threshold_  # what is in its masks is surely foreground
+    True
+    """
+
+    _CONFIGURATION = Configuration
+    _PARAMETERS: ClassVar[Mapping[str, Parameter]] = {
+        "alpha": PARAMETERS["alpha"],
+        "risk": one_of("risk", *SIDES, stale="images"),
+        **PARAMETERS,
+    }
+    _FORMAT = ("BinaryRiskCalibrator", 1)
+
+    def __init__(
+        self,
+        alpha: float = 0.1,
+        *,
+        risk: str = "fnr",
+        method: Method | str = "crc",
+        ignore_index: int | None = 255,
+        on_empty: OnEmpty = "skip",
+        on_infeasible: str = "raise",
+        volumes: Volumes = "auto",
+        progress: bool | str = "auto",
+    ) -> None:
+        self.alpha = alpha
+        self.risk = risk
+        self.method = method
+        self.ignore_index = ignore_index
+        self.on_empty = on_empty
+        self.on_infeasible = on_infeasible
+        self.volumes = volumes
+        self.progress = progress
+
+    @property
+    def threshold_(self) -> float:
+        """Where masks begin."""
+        return self._current()[1].threshold

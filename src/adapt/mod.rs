@@ -1,0 +1,57 @@
+//! A threshold for each image, of masks of one class against the rest.
+//!
+//! A mask holds the pixels of probability p at or above a threshold. What it misses of the foreground falls as thresholds
+//! do. An image may have a threshold of its own, an *offset*, from any model of what images need; calibration corrects all of
+//! them by one number t, so that the offset of image i less t is its threshold. A pixel is then in the mask from
+//!
+//! ```text
+//! t >= fl64(offset_i - p)
+//! ```
+//!
+//! on, this very float64 expression in calibration and prediction. So t is the weighted quantile of [`crate::risk::quantile`].
+//! Without offsets it is the negative of one threshold for all.
+//!
+//! Of the background the same holds with signs reversed: an *inner* mask leaves out its pixels from
+//! `t >= fl64(p - offset_i)` on.
+
+mod correction;
+mod cut;
+mod values;
+
+pub use correction::{correction, losses};
+pub use cut::{Counts, counts, cutoffs, masks};
+pub use values::{ImageValues, Values, build};
+
+/// Whose pixels a loss looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// Those of the object: it asks which of them the mask misses.
+    Foreground,
+    /// The others: it asks which of them the mask holds.
+    Background,
+}
+
+impl Side {
+    /// The t from which on a pixel of this side is right.
+    #[inline(always)]
+    fn critical(self, offset: f64, p: f64) -> f64 {
+        match self {
+            Self::Foreground => offset - p,
+            Self::Background => p - offset,
+        }
+    }
+
+    /// Whether a pixel is right for any t: thresholds are in `[0, 1]`, and a mask of the background's side has none of p = 0.
+    #[inline(always)]
+    pub fn is_always_right<R: num_traits::Float>(self, p: R) -> bool {
+        match self {
+            Self::Foreground => p >= R::one(),
+            Self::Background => p <= R::zero(),
+        }
+    }
+
+    /// The class code of its pixels.
+    fn code(self) -> i32 {
+        i32::from(self == Self::Foreground)
+    }
+}

@@ -1,0 +1,211 @@
+//! What is kept of images: the probabilities of the pixels that a loss looks at.
+
+use std::sync::Arc;
+
+use super::Side;
+use crate::error::{Error, Result};
+use crate::maps::{Band, LabelMaps, ScoreMaps, Scratch, Tile, VOID, fold_images};
+use crate::memory;
+use crate::num::real::{Real, Stored};
+use crate::place::Place;
+use crate::profile::{hash_of_equals, hash_of_image};
+use crate::simd::{apply, vectorised};
+use crate::threads::Cancel;
+
+/// Pixels that are looked at together: where none or all of them count, none is looked at alone.
+const RUN: usize = 64;
+
+/// What errors call kept probabilities.
+const WHAT: &str = "the probabilities of pixels";
+
+/// Of one image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImageValues {
+    /// Labelled pixels of the background and of the foreground.
+    pub totals: [u64; 2],
+    /// Void pixels.
+    pub n_void: u64,
+    /// The probabilities of the pixels of one side that are not right for any threshold, in runs as they were read.
+    pub blocks: Vec<Stored>,
+    /// The same for images that are the same; see [`hash_of_image`].
+    pub hash: u64,
+}
+
+/// Of many images.
+#[derive(Debug, Clone)]
+pub struct Values {
+    /// Whose pixels they are.
+    pub side: Side,
+    /// Image by image, shared by splits and merges.
+    pub images: Vec<Arc<ImageValues>>,
+}
+
+impl ImageValues {
+    /// An image of given blocks.
+    pub fn new(side: Side, totals: [u64; 2], n_void: u64, blocks: Vec<Stored>) -> Self {
+        let label = side.code() as u16;
+        let pixels = blocks.iter().fold(0, |sum: u64, block| sum.wrapping_add(hash_of_equals(block, label)));
+        let hash = hash_of_image(pixels, &totals, blocks.iter().flat_map(Stored::to_doubles));
+        Self { totals, n_void, blocks, hash }
+    }
+
+    /// Number of kept probabilities.
+    pub fn n_values(&self) -> usize {
+        self.blocks.iter().map(Stored::len).sum()
+    }
+
+    /// Pixels of a side.
+    pub fn total(&self, side: Side) -> u64 {
+        self.totals[side.code() as usize]
+    }
+}
+
+impl Values {
+    /// Number of kept probabilities.
+    pub fn n_values(&self) -> usize {
+        self.images.iter().map(|image| image.n_values()).sum()
+    }
+}
+
+/// Reads images once: maps of the foreground's probability alone, and labels 0 and 1.
+pub fn build<R: Real>(
+    maps: &ScoreMaps<'_, R>,
+    labels: &LabelMaps<'_>,
+    side: Side,
+    cancel: &Cancel,
+) -> Result<Values> {
+    let read = |work: &mut Work<R>, band: &Band| read_band(maps, labels, side, band, work, cancel);
+    let found = fold_images(maps, cancel, read, Found::add)?;
+    let images = found.into_iter().map(|Found { totals, n_void, blocks }| {
+        cancel.check()?;
+        Ok(Arc::new(ImageValues::new(side, totals, n_void, blocks)))
+    });
+    Ok(Values { side, images: memory::all(images, "the profiles of images")? })
+}
+
+/// What is found in a part of an image.
+struct Found {
+    totals: [u64; 2],
+    n_void: u64,
+    blocks: Vec<Stored>,
+}
+
+impl Found {
+    fn add(&mut self, other: Self) {
+        self.totals.iter_mut().zip(other.totals).for_each(|(sum, count)| *sum += count);
+        self.n_void += other.n_void;
+        self.blocks.extend(other.blocks);
+    }
+}
+
+/// The buffers of one thread.
+#[derive(Default)]
+struct Work<R> {
+    scratch: Scratch<R>,
+    codes: Vec<i32>,
+    values: Vec<R>,
+}
+
+fn read_band<R: Real>(
+    maps: &ScoreMaps<'_, R>,
+    labels: &LabelMaps<'_>,
+    side: Side,
+    band: &Band,
+    work: &mut Work<R>,
+    cancel: &Cancel,
+) -> Result<Found> {
+    let Work { scratch, codes, values } = work;
+    values.clear();
+    memory::reserve(values, band.pixels.len(), WHAT)?;
+    let mut found = Found { totals: [0; 2], n_void: 0, blocks: Vec::new() };
+    for_each_plane(maps, Some(labels), band, scratch, codes, cancel, |pixels, plane, codes| {
+        debug_assert_eq!(pixels.len(), plane.len());
+        let [n_void, n_background, n_foreground] = take(plane, codes, side, values);
+        found.n_void += n_void;
+        found.totals[0] += n_background;
+        found.totals[1] += n_foreground;
+        Ok(())
+    })?;
+    found.blocks.push(R::store(values.iter().map(|&value| value.into()), WHAT)?);
+    Ok(found)
+}
+
+/// Walks the planes of a band of maps of one class, whose numbers are probabilities, with class codes if labels are given.
+pub(super) fn for_each_plane<R: Real>(
+    maps: &ScoreMaps<'_, R>,
+    labels: Option<&LabelMaps<'_>>,
+    band: &Band,
+    scratch: &mut Scratch<R>,
+    codes: &mut Vec<i32>,
+    cancel: &Cancel,
+    mut visit: impl FnMut(std::ops::Range<usize>, &[R], &[i32]) -> Result<()>,
+) -> Result<()> {
+    let mut reader = maps.tiles(band.image, scratch);
+    for pixels in band.runs(reader.tile_len()) {
+        cancel.check()?;
+        let place = maps.place(band.image, pixels.clone());
+        let tile = reader.read(pixels.clone());
+        check(&tile, &place)?;
+        if let Some(labels) = labels {
+            labels.read(band.image, pixels.clone(), codes)?;
+        }
+        visit(band.offset_of(&pixels), tile.plane(0), codes)?;
+    }
+    Ok(())
+}
+
+/// Fails at the first number that is no probability, void or not: nobody knows what is void where masks are made.
+fn check<R: Real>(tile: &Tile<'_, R>, place: &Place) -> Result<()> {
+    let plane = tile.plane(0);
+    if !any_outside(plane) {
+        return Ok(());
+    }
+    // Another thread may have written a good number there since.
+    let j = plane.iter().position(|&p| is_outside(p)).ok_or(Error::Changed { name: "P" })?;
+    Err(Error::NoProbability { image: place.image, pixel: place.pixel(j), value: plane[j].into() })
+}
+
+#[inline(always)]
+fn is_outside<R: Real>(p: R) -> bool {
+    // Written so that NaN is outside.
+    !((p >= R::zero()) & (p <= R::one()))
+}
+
+#[apply(vectorised!)]
+fn any_outside<R: Real>(plane: &[R]) -> bool {
+    plane.iter().fold(false, |any, &p| any | is_outside(p))
+}
+
+/// Appends the probabilities of the pixels of a side that are not always right; gives the numbers of void, background and
+/// foreground pixels.
+#[apply(vectorised!)]
+fn take<R: Real>(plane: &[R], codes: &[i32], side: Side, values: &mut Vec<R>) -> [u64; 3] {
+    let mut totals = [0_u64; 3];
+    let wanted = side.code();
+    for (plane, codes) in plane.chunks(RUN).zip(codes.chunks(RUN)) {
+        let (mut n_void, mut n_foreground, mut n_kept) = (0_u32, 0_u32, 0_u32);
+        for (&p, &code) in plane.iter().zip(codes) {
+            n_void += u32::from(code == VOID);
+            n_foreground += u32::from(code == 1);
+            n_kept += u32::from((code == wanted) & !side.is_always_right(p));
+        }
+        let n = codes.len() as u32;
+        totals[0] += u64::from(n_void);
+        totals[1] += u64::from(n - n_void - n_foreground);
+        totals[2] += u64::from(n_foreground);
+        if n_kept == n {
+            values.extend_from_slice(plane);
+        } else if n_kept > 0 {
+            let start = values.len();
+            values.resize(start + plane.len(), R::zero());
+            let mut end = start;
+            for (&p, &code) in plane.iter().zip(codes) {
+                // Without a branch: what is not kept is written over.
+                values[end] = p;
+                end += usize::from((code == wanted) & !side.is_always_right(p));
+            }
+            values.truncate(end);
+        }
+    }
+    totals
+}
