@@ -154,7 +154,9 @@ mod tests {
             }
         }
         assert_eq!(cutoffs(Side::Foreground, &[0.5, 1.0, 0.0], -1.0), [1.0, 1.0, 1.0]);
-        assert_eq!(cutoffs(Side::Foreground, &[0.5, 0.25], 0.25), [0.25, 0.0]);
+        assert_eq!(cutoffs(Side::Foreground, &[0.0, 0.25], -0.25), [0.25, 0.5]);
+        // 0.5 less this is rounded to 0.25.
+        assert_eq!(cutoffs(Side::Foreground, &[0.5, 0.25], 0.25), [0.25_f64.next_down(), 0.0]);
         assert_eq!(cutoffs(Side::Background, &[0.0], 0.25), [0.25_f64.next_up()]);
         assert_eq!(cutoffs(Side::Background, &[0.0], 1.0), [1.0_f64.next_up()]);
     }
