@@ -30,6 +30,7 @@ __all__ = [
     "agreeing_pixels",
     "binary_counts",
     "binary_cutoffs",
+    "binary_descriptions",
     "binary_masks",
     "calibration_counts",
     "centre_logits",
@@ -54,6 +55,7 @@ __all__ = [
     "set_num_threads",
     "set_size",
     "smallest_probability",
+    "smooth_rates",
     "tempered_losses",
     "tempered_sums",
     "threshold",
@@ -227,6 +229,7 @@ class BinaryValues:
         self, offsets: NDArray[np.float64], shares: list[Fraction], budget: Fraction
     ) -> float | None: ...
     def losses(self, offsets: NDArray[np.float64], t: float) -> NDArray[np.float64]: ...
+    def histograms(self, n_bins: int) -> NDArray[np.float64]: ...
     def to_arrays(
         self,
     ) -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.floating[Any]]]: ...
@@ -239,6 +242,10 @@ def binary_counts(
     first_image: int,
 ) -> NDArray[np.uint64]: ...
 def binary_cutoffs(side: str, offsets: NDArray[np.float64], t: float) -> NDArray[np.float64]: ...
+def binary_descriptions(p: _Scores, first_image: int) -> NDArray[np.float64]: ...
+def smooth_rates(
+    histograms: NDArray[np.float64], thresholds: NDArray[np.float64], temperature: float | None = None
+) -> NDArray[np.float64]: ...
 def binary_masks(
     p: _Scores, cutoffs: NDArray[np.float64], out: NDArray[np.uint8], first_image: int
 ) -> None: ...

@@ -16,10 +16,14 @@
 
 mod correction;
 mod cut;
+mod describe;
+mod rates;
 mod values;
 
 pub use correction::{correction, losses};
 pub use cut::{Counts, counts, cutoffs, masks};
+pub use describe::{N_NUMBERS, describe};
+pub use rates::{Smooth, histograms, rates};
 pub use values::{ImageValues, Values, build};
 
 /// Whose pixels a loss looks at.

@@ -14,7 +14,7 @@ use pyo3::prelude::*;
 use super::arrays::{Labels, Scores, check_shape, pixels_mut, with_maps};
 use super::profile::shares_of;
 use super::run::{run, run_if_long};
-use crate::adapt::{self, ImageValues, Side};
+use crate::adapt::{self, ImageValues, Side, Smooth};
 use crate::memory;
 use crate::num::real::Stored;
 
@@ -127,6 +127,15 @@ impl BinaryValues {
         let losses =
             run_if_long(py, self.0.n_values(), |cancel| adapt::losses(&self.0, &offsets, t, cancel))?;
         Ok(PyArray1::from_vec(py, losses))
+    }
+
+    /// The share of each image's pixels in bins of equal width over `[0, 1]`, `(n, n_bins)`.
+    fn histograms<'py>(&self, py: Python<'py>, n_bins: usize) -> PyResult<Bound<'py, PyArray2<f64>>> {
+        if n_bins == 0 {
+            return Err(PyValueError::new_err("n_bins must be at least 1"));
+        }
+        let found = run(py, |cancel| adapt::histograms(&self.0, n_bins, cancel))?;
+        Ok(PyArray2::from_owned_array(py, found))
     }
 
     /// `(totals (n, 3), lengths (n,), probabilities)`: all of it, as arrays.
@@ -255,4 +264,44 @@ pub fn binary_counts<'py>(
     let cells: Vec<u64> = found.iter().flat_map(|counts| [counts.totals, counts.held].concat()).collect();
     let table = Array2::from_shape_vec((found.len(), 4), cells).expect("4 each");
     Ok(PyArray2::from_owned_array(p.py(), table))
+}
+
+/// What maps of probabilities look like, `(n, F)`.
+#[pyfunction]
+pub fn binary_descriptions<'py>(
+    p: &Bound<'py, PyAny>,
+    first_image: usize,
+) -> PyResult<Bound<'py, PyArray2<f64>>> {
+    let scores = Scores::new(p)?;
+    let found = with_maps!(scores.maps_of_one_class(first_image)?, |maps| {
+        run(p.py(), |cancel| adapt::describe(maps, cancel))?
+    });
+    Ok(PyArray2::from_owned_array(p.py(), found))
+}
+
+/// Of each image the true positive rate at a threshold as a sigmoid of a temperature makes it smooth, or without one the mean
+/// of `max(0, threshold - p)`; and its derivative by the threshold, `(n, 2)`.
+#[pyfunction]
+#[pyo3(signature = (histograms, thresholds, temperature=None))]
+pub fn smooth_rates<'py>(
+    py: Python<'py>,
+    histograms: PyReadonlyArray2<'py, f64>,
+    thresholds: PyReadonlyArray1<'py, f64>,
+    temperature: Option<f64>,
+) -> PyResult<Bound<'py, PyArray2<f64>>> {
+    let (histograms, thresholds) = (histograms.as_array(), thresholds.as_array().to_vec());
+    if thresholds.len() != histograms.nrows() {
+        let (n, m) = (histograms.nrows(), thresholds.len());
+        return Err(PyValueError::new_err(format!("{m} thresholds for {n} images")));
+    }
+    let smooth = match temperature {
+        Some(temperature) if !(temperature > 0.0) => {
+            return Err(PyValueError::new_err(format!("temperature must be above 0, got {temperature}")));
+        }
+        Some(temperature) => Smooth::Sigmoid { temperature },
+        None => Smooth::Hinge,
+    };
+    let found =
+        run_if_long(py, histograms.len(), |cancel| adapt::rates(&histograms, &thresholds, smooth, cancel))?;
+    Ok(PyArray2::from_owned_array(py, found))
 }

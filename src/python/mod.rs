@@ -38,7 +38,9 @@ impl From<Error> for PyErr {
 #[pymodule]
 mod _core {
     #[pymodule_export]
-    use super::adapt::{BinaryValues, binary_counts, binary_cutoffs, binary_masks};
+    use super::adapt::{
+        BinaryValues, binary_counts, binary_cutoffs, binary_descriptions, binary_masks, smooth_rates,
+    };
     #[pymodule_export]
     use super::binned::BinnedProfile;
     #[pymodule_export]
