@@ -19,7 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 from conformask import kernels, metrics
 from conformask._core import __version__
-from conformask.adaptive import BinaryReport, BinaryRiskCalibrator
+from conformask.adaptive import (
+    ATCalibrator,
+    BinaryReport,
+    BinaryRiskCalibrator,
+    COATCalibrator,
+    CRACalibrator,
+)
 from conformask.consign import ConsignCalibrator, ConsignSet, Membership
 from conformask.control import CRC, PAC, RCPS
 from conformask.exceptions import (
@@ -57,10 +63,13 @@ __all__ = [
     "RAPS",
     "RCPS",
     "SACP",
+    "ATCalibrator",
     "BinaryLoss",
     "BinaryReport",
     "BinaryRiskCalibrator",
     "BinnedProfiles",
+    "COATCalibrator",
+    "CRACalibrator",
     "ConformalRiskCalibrator",
     "ConsignCalibrator",
     "ConsignSet",

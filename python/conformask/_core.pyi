@@ -45,6 +45,7 @@ __all__ = [
     "log_loss_hessian_products",
     "log_loss_hessians",
     "mask_coverage",
+    "mass_shares",
     "most_threads",
     "pairwise_correlation",
     "pixel_features",
@@ -243,8 +244,9 @@ def binary_counts(
 ) -> NDArray[np.uint64]: ...
 def binary_cutoffs(side: str, offsets: NDArray[np.float64], t: float) -> NDArray[np.float64]: ...
 def binary_descriptions(p: _Scores, first_image: int) -> NDArray[np.float64]: ...
+def mass_shares(p: _Scores, out: NDArray[np.float64], first_image: int) -> None: ...
 def smooth_rates(
-    histograms: NDArray[np.float64], thresholds: NDArray[np.float64], temperature: float | None = None
+    histograms: NDArray[np.float64], thresholds: NDArray[np.float64], temperature: float
 ) -> NDArray[np.float64]: ...
 def binary_masks(
     p: _Scores, cutoffs: NDArray[np.float64], out: NDArray[np.uint8], first_image: int

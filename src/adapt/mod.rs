@@ -17,13 +17,15 @@
 mod correction;
 mod cut;
 mod describe;
+mod mass;
 mod rates;
 mod values;
 
 pub use correction::{correction, losses};
 pub use cut::{Counts, counts, cutoffs, masks};
-pub use describe::{N_NUMBERS, describe};
-pub use rates::{Smooth, histograms, rates};
+pub use describe::describe;
+pub use mass::mass_shares;
+pub use rates::{histograms, smooth_rates};
 pub use values::{ImageValues, Values, build};
 
 /// Whose pixels a loss looks at.

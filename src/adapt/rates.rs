@@ -48,23 +48,12 @@ fn count<R: Real>(values: &[R], row: &mut [f64]) {
     }
 }
 
-/// How a rate falls or rises with the threshold.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Smooth {
-    /// The mean of `1 / (1 + exp((u - p) / T))`: the true positive rate, smoothly.
-    Sigmoid {
-        /// T.
-        temperature: f64,
-    },
-    /// The mean of `max(0, u - p)`, whose slope is the false negative rate.
-    Hinge,
-}
-
-/// Of each image (a row of a histogram) the rate at its threshold u and its derivative by u, `(n, 2)`.
-pub fn rates(
+/// Of each image (a row of a histogram) the true positive rate at its threshold u, the mean of `1 / (1 + exp((u - p) / T))`,
+/// which is smooth, and its derivative by u, `(n, 2)`.
+pub fn smooth_rates(
     histograms: &ArrayView2<'_, f64>,
     thresholds: &[f64],
-    smooth: Smooth,
+    temperature: f64,
     cancel: &Cancel,
 ) -> Result<Array2<f64>> {
     let shape = (histograms.nrows(), 2);
@@ -75,22 +64,11 @@ pub fn rates(
         let width = 1.0 / row.len() as f64;
         for (bin, &share) in row.iter().enumerate().filter(|(_, share)| **share > 0.0) {
             let above = (bin as f64 + 0.5) * width - u;
-            match smooth {
-                Smooth::Sigmoid { temperature } => {
-                    // Of the two forms that which cannot overflow.
-                    let e = (-above.abs() / temperature).exp();
-                    let held = if above >= 0.0 { 1.0 / (1.0 + e) } else { e / (1.0 + e) };
-                    out[0] += share * held;
-                    out[1] -= share * e / ((1.0 + e) * (1.0 + e)) / temperature;
-                }
-                // Pixels of a bin are spread over it.
-                Smooth::Hinge => {
-                    let below = (0.5 - above / width).clamp(0.0, 1.0);
-                    let hinge = if below < 1.0 { width * below * below / 2.0 } else { -above };
-                    out[0] += share * hinge;
-                    out[1] += share * below;
-                }
-            }
+            // Of the two forms that which cannot overflow.
+            let e = (-above.abs() / temperature).exp();
+            let held = if above >= 0.0 { 1.0 / (1.0 + e) } else { e / (1.0 + e) };
+            out[0] += share * held;
+            out[1] -= share * e / ((1.0 + e) * (1.0 + e)) / temperature;
         }
         Ok(())
     })?;

@@ -14,7 +14,7 @@ use pyo3::prelude::*;
 use super::arrays::{Labels, Scores, check_shape, pixels_mut, with_maps};
 use super::profile::shares_of;
 use super::run::{run, run_if_long};
-use crate::adapt::{self, ImageValues, Side, Smooth};
+use crate::adapt::{self, ImageValues, Side};
 use crate::memory;
 use crate::num::real::Stored;
 
@@ -279,29 +279,40 @@ pub fn binary_descriptions<'py>(
     Ok(PyArray2::from_owned_array(p.py(), found))
 }
 
-/// Of each image the true positive rate at a threshold as a sigmoid of a temperature makes it smooth, or without one the mean
-/// of `max(0, threshold - p)`; and its derivative by the threshold, `(n, 2)`.
+/// Of each image the true positive rate at a threshold, which a sigmoid of a temperature makes smooth, and its derivative by the
+/// threshold, `(n, 2)`.
 #[pyfunction]
-#[pyo3(signature = (histograms, thresholds, temperature=None))]
 pub fn smooth_rates<'py>(
     py: Python<'py>,
     histograms: PyReadonlyArray2<'py, f64>,
     thresholds: PyReadonlyArray1<'py, f64>,
-    temperature: Option<f64>,
+    temperature: f64,
 ) -> PyResult<Bound<'py, PyArray2<f64>>> {
     let (histograms, thresholds) = (histograms.as_array(), thresholds.as_array().to_vec());
     if thresholds.len() != histograms.nrows() {
         let (n, m) = (histograms.nrows(), thresholds.len());
         return Err(PyValueError::new_err(format!("{m} thresholds for {n} images")));
     }
-    let smooth = match temperature {
-        Some(temperature) if !(temperature > 0.0) => {
-            return Err(PyValueError::new_err(format!("temperature must be above 0, got {temperature}")));
-        }
-        Some(temperature) => Smooth::Sigmoid { temperature },
-        None => Smooth::Hinge,
-    };
-    let found =
-        run_if_long(py, histograms.len(), |cancel| adapt::rates(&histograms, &thresholds, smooth, cancel))?;
+    if !(temperature > 0.0) {
+        return Err(PyValueError::new_err(format!("temperature must be above 0, got {temperature}")));
+    }
+    let found = run_if_long(py, histograms.len(), |cancel| {
+        adapt::smooth_rates(&histograms, &thresholds, temperature, cancel)
+    })?;
     Ok(PyArray2::from_owned_array(py, found))
+}
+
+/// Writes the probability of the pixels that are at most as probable as each, as a share of the image's, into `out` like P.
+#[pyfunction]
+pub fn mass_shares<'py>(
+    p: &Bound<'py, PyAny>,
+    mut out: PyReadwriteArrayDyn<'py, f64>,
+    first_image: usize,
+) -> PyResult<()> {
+    let scores = Scores::new(p)?;
+    check_shape(&scores, |_| true, out.shape())?;
+    with_maps!(scores.maps_of_one_class(first_image)?, |maps| {
+        let out = pixels_mut(&mut out)?;
+        run(p.py(), |cancel| adapt::mass_shares(maps, out, cancel))
+    })
 }

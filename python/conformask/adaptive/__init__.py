@@ -1,9 +1,12 @@
 """Family 4: binary masks whose rate of wrong pixels is controlled, by thresholds that may differ between images."""
 
+from conformask.adaptive.at import ATCalibrator
 from conformask.adaptive.binary_risk import BinaryRiskCalibrator
+from conformask.adaptive.coat import COATCalibrator
+from conformask.adaptive.cra import CRACalibrator
 from conformask.adaptive.report import BinaryReport
 
-__all__ = ["BinaryReport", "BinaryRiskCalibrator"]
+__all__ = ["ATCalibrator", "BinaryReport", "BinaryRiskCalibrator", "COATCalibrator", "CRACalibrator"]
 
 
 def __dir__() -> list[str]:

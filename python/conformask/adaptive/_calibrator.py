@@ -14,6 +14,7 @@ from conformask._calibrator import Calibrator, State
 from conformask._images import Layout, count, map_images, not_empty, walk
 from conformask._units import check_groups, warn_of_groups
 from conformask.adaptive._kept import Kept
+from conformask.adaptive._predictors import Images
 from conformask.adaptive._report import binary_report
 from conformask.adaptive._settings import Configuration
 from conformask.adaptive._solution import Solution, solution_from_json, solve, warn
@@ -266,15 +267,7 @@ class BinaryCalibrator(Calibrator[C, Kept, Solution]):
         TypeError, ValueError
             If P is not as described.
         """
-        configuration, solution = self._current()
-
-        def masks(given: Any, first: int) -> NDArray[np.bool_]:
-            maps, cutoffs = self._cut(given, configuration, solution, first)
-            found = np.empty(maps.shape, np.bool_)
-            _core.binary_masks(maps, cutoffs, found.view(np.uint8), first)
-            return found
-
-        return map_images(P, masks, configuration.progress, configuration.volumes, PROBABILITIES)
+        return self._predict(P, None)
 
     def predict_thresholds(self, P: Any) -> NDArray[np.float64]:
         """Where the mask of each image begins.
@@ -294,14 +287,7 @@ class BinaryCalibrator(Calibrator[C, Kept, Solution]):
         sklearn.exceptions.NotFittedError, TypeError, ValueError
             As :meth:`predict`.
         """
-        configuration, solution = self._current()
-        batches = walk(
-            P, None, PROBABILITIES, configuration.progress, labelled=False, volumes=configuration.volumes
-        )
-        found = [
-            self._cut(given, configuration, solution, first)[1] for given, _, first in not_empty(batches, "P")
-        ]
-        return np.concatenate(found)
+        return self._predict_thresholds(P, None)
 
     def evaluate(self, P: Any, y: Any = None, *, groups: ArrayLike | None = None) -> BinaryReport:
         """Risk, coverage, coverage gap and size on labelled images, with intervals.
@@ -322,20 +308,7 @@ class BinaryCalibrator(Calibrator[C, Kept, Solution]):
         sklearn.exceptions.NotFittedError, TypeError, ValueError
             As :meth:`predict`, and for masks that do not fit.
         """
-        configuration, solution = self._current()
-        groups = check_groups(groups, count(P))
-        warn_of_groups(solution.grouped, groups)
-        counts, thresholds, n_pixels = [], [], 0
-        for given, labels, first in self._batches(P, y, configuration):
-            maps, cutoffs = self._cut(given, configuration, solution, first)
-            counts.append(_core.binary_counts(maps, labels, cutoffs, configuration.ignore_index, first))
-            thresholds.append(cutoffs)
-            n_pixels += maps.size
-        table = np.concatenate(counts)
-        n_foreground, n_labelled = int(table[:, 1].sum()), int(table[:, :2].sum())
-        _check_foreground(n_foreground, n_pixels - n_labelled, configuration)
-        names = check_groups(groups, len(table))
-        return binary_report(table, np.concatenate(thresholds), solution, names)
+        return self._evaluate(P, y, None, groups)
 
     def score(self, P: Any, y: Any = None, *, groups: ArrayLike | None = None) -> float:
         """One minus the empirical risk.
@@ -374,20 +347,20 @@ class BinaryCalibrator(Calibrator[C, Kept, Solution]):
 
     # Inside
 
-    def _offsets(self, maps: Any, configuration: C, first: int) -> NDArray[np.float64]:
-        """Thresholds of images (n,) before they are corrected; of 0 the correction is the negative of one for all."""
-        return np.zeros(len(maps))
-
-    def _maps(self, given: Any, configuration: C, first: int) -> Any:
+    def _maps(self, given: Any, first: int) -> Any:
         """What thresholds are compared with, of the probabilities of images."""
         return given
 
+    def _offsets(self, maps: Any, predictor: Any, images: Images, first: int) -> NDArray[np.float64]:
+        """Thresholds of images (n,) before they are corrected; of 0 the correction is the negative of one for all."""
+        return np.zeros(len(maps))
+
     def _cut(
-        self, given: Any, configuration: C, solution: Solution, first: int
+        self, given: Any, images: Images, solution: Solution, first: int
     ) -> tuple[Any, NDArray[np.float64]]:
         """What is compared, and where the mask of each image begins."""
-        maps = self._maps(given, configuration, first)
-        return maps, solution.cutoffs(self._offsets(maps, configuration, first))
+        maps = self._maps(given, first)
+        return maps, solution.cutoffs(self._offsets(maps, solution.predictor, images, first))
 
     def _batches(self, P: Any, y: Any, configuration: C) -> Iterator[tuple[Any, Any, int]]:
         """Probabilities, labels and index of the first image of each batch."""
@@ -395,21 +368,80 @@ class BinaryCalibrator(Calibrator[C, Kept, Solution]):
         for given, labels, first in not_empty(found, "P"):
             yield given, label_array(labels), first
 
-    def _read(self, P: Any, y: Any, configuration: C, groups: Any, sample_weight: Any) -> Kept:
-        groups = check_groups(groups, count(P))
+    def _read(
+        self,
+        P: Any,
+        y: Any,
+        configuration: C,
+        groups: Any,
+        sample_weight: Any,
+        predictor: Any = None,
+        photographs: Any = None,
+    ) -> Kept:
+        groups, images = check_groups(groups, count(P)), Images(photographs)
         parts, offsets = [], []
         for given, labels, first in self._batches(P, y, configuration):
-            maps = self._maps(given, configuration, first)
+            maps = self._maps(given, first)
             parts.append(
                 _core.BinaryValues.build(maps, labels, configuration.side, configuration.ignore_index, first)
             )
-            offsets.append(self._offsets(maps, configuration, first))
-        kept = Kept.of(parts, configuration.side, np.concatenate(offsets), groups, sample_weight)
+            offsets.append(self._offsets(maps, predictor, images, first))
+        images.check_end()
+        kept = Kept.of(parts, configuration.side, np.concatenate(offsets), groups, sample_weight, predictor)
+        self._check(kept, configuration)
+        return kept
+
+    def _check(self, kept: Kept, configuration: C) -> None:
+        """Refuses now what would be refused later."""
         _, n_foreground, n_void = kept.core.totals().sum(axis=0).tolist()
         _check_foreground(n_foreground, n_void, configuration)
-        # Refuses now what it would refuse later.
         configuration.method.budget(kept.units(configuration.on_empty), configuration.alpha)
-        return kept
+
+    def _predict(self, P: Any, photographs: Any) -> Any:
+        configuration, solution = self._current()
+        images = Images(photographs)
+
+        def masks(given: Any, first: int) -> NDArray[np.bool_]:
+            maps, cutoffs = self._cut(given, images, solution, first)
+            found = np.empty(maps.shape, np.bool_)
+            _core.binary_masks(maps, cutoffs, found.view(np.uint8), first)
+            return found
+
+        return map_images(P, masks, configuration.progress, configuration.volumes, PROBABILITIES)
+
+    def _predict_thresholds(self, P: Any, photographs: Any) -> NDArray[np.float64]:
+        configuration, solution = self._current()
+        images = Images(photographs)
+        batches = walk(
+            P, None, PROBABILITIES, configuration.progress, labelled=False, volumes=configuration.volumes
+        )
+        found = [
+            self._thresholds(given, *self._cut(given, images, solution, first))
+            for given, _, first in not_empty(batches, "P")
+        ]
+        images.check_end()
+        return np.concatenate(found)
+
+    def _thresholds(self, given: Any, maps: Any, cutoffs: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Where masks begin, of cutoffs of what is compared."""
+        return cutoffs
+
+    def _evaluate(self, P: Any, y: Any, photographs: Any, groups: Any) -> BinaryReport:
+        configuration, solution = self._current()
+        groups, images = check_groups(groups, count(P)), Images(photographs)
+        warn_of_groups(solution.grouped, groups)
+        counts, thresholds, n_pixels = [], [], 0
+        for given, labels, first in self._batches(P, y, configuration):
+            maps, cutoffs = self._cut(given, images, solution, first)
+            counts.append(_core.binary_counts(maps, labels, cutoffs, configuration.ignore_index, first))
+            thresholds.append(self._thresholds(given, maps, cutoffs))
+            n_pixels += maps.size
+        images.check_end()
+        table = np.concatenate(counts)
+        n_foreground, n_labelled = int(table[:, 1].sum()), int(table[:, :2].sum())
+        _check_foreground(n_foreground, n_pixels - n_labelled, configuration)
+        names = check_groups(groups, len(table))
+        return binary_report(table, np.concatenate(thresholds), solution, names)
 
     def _solve(self, kept: Kept, configuration: C) -> Solution:
         return solve(kept, configuration)

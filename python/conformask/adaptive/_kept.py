@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -30,22 +30,30 @@ class Kept:
     offsets: NDArray[np.float64]
     groups: list[int | str] | None
     sample_weight: list[float] | None
+    predictor: Any = None  # which gave the thresholds
 
     @classmethod
     def of(
-        cls, parts: list[_core.BinaryValues], side: str, offsets: Any, groups: Any, sample_weight: Any
+        cls,
+        parts: list[_core.BinaryValues],
+        side: str,
+        offsets: NDArray[np.float64],
+        groups: Any,
+        sample_weight: Any,
+        predictor: Any = None,
     ) -> Kept:
-        """The images of some batches; refuses those that have no foreground because of how it is labelled."""
+        """The images of some batches."""
         core = parts[0] if len(parts) == 1 else _core.BinaryValues.concatenate(parts)
         names = check_groups(groups, len(core))
-        return cls(core, side, offsets, names, check_sample_weight(sample_weight, names, len(core)))
+        weights = check_sample_weight(sample_weight, names, len(core))
+        return cls(core, side, offsets, names, weights, predictor)
 
     def __len__(self) -> int:
         return len(self.core)
 
     def __reduce__(self) -> tuple[Any, ...]:
         arrays = self.side, *self.core.to_arrays()
-        return _rebuilt, (arrays, self.offsets, self.groups, self.sample_weight)
+        return _rebuilt, (arrays, self.offsets, self.groups, self.sample_weight, self.predictor)
 
     def merge(self, other: Kept) -> Kept:
         """The images of both; refuses those that count in another way."""
@@ -61,16 +69,17 @@ class Kept:
             np.concatenate([self.offsets, other.offsets]),
             groups,
             _joined(self.sample_weight, other.sample_weight),
+            self.predictor,
         )
 
     def take(self, indices: Sequence[int]) -> Kept:
         """Some images."""
-        return Kept(
-            self.core.take(list(indices)),
-            self.side,
-            self.offsets[list(indices)],
-            None if self.groups is None else [self.groups[i] for i in indices],
-            None if self.sample_weight is None else [self.sample_weight[i] for i in indices],
+        return replace(
+            self,
+            core=self.core.take(list(indices)),
+            offsets=self.offsets[list(indices)],
+            groups=None if self.groups is None else [self.groups[i] for i in indices],
+            sample_weight=None if self.sample_weight is None else [self.sample_weight[i] for i in indices],
         )
 
     # Who counts
@@ -117,8 +126,8 @@ class Kept:
         return self.sample_weight is None or all(self.sample_weight[i] > 0 for i in (first, again))
 
 
-def _rebuilt(arrays: tuple[Any, ...], offsets: NDArray[np.float64], groups: Any, sample_weight: Any) -> Kept:
-    return Kept(_core.BinaryValues.from_arrays(*arrays), arrays[0], offsets, groups, sample_weight)
+def _rebuilt(arrays: tuple[Any, ...], *others: Any) -> Kept:
+    return Kept(_core.BinaryValues.from_arrays(*arrays), arrays[0], *others)
 
 
 def _joined(first: list[T] | None, second: list[T] | None) -> list[T] | None:

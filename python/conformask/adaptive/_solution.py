@@ -13,6 +13,7 @@ from conformask._calibrator import warn_skipped
 from conformask._documents import finite_or_text
 from conformask._text import plural
 from conformask._warnings import warn_caller
+from conformask.adaptive._predictors import LightPredictor
 from conformask.exceptions import InfeasibleRiskWarning
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Solution:
     n_eff: float
     grouped: bool  # whether groups of several images counted once
     configuration: Configuration  # it was found for
+    predictor: Any = None  # of thresholds, which are then corrected
 
     @property
     def counted(self) -> str:
@@ -80,7 +82,10 @@ class Solution:
 
     def to_json(self) -> dict[str, Any]:
         """What a file holds of it."""
-        return {name: finite_or_text(getattr(self, name)) for name in _RESULTS}
+        found: dict[str, Any] = {name: finite_or_text(getattr(self, name)) for name in _RESULTS}
+        if self.configuration.is_adaptive:
+            found["predictor"] = self.predictor.to_json()
+        return found
 
 
 _RESULTS = ("correction", "risk", "corrected_risk", "n_images", "n_skipped", "n_eff", "grouped")
@@ -106,6 +111,7 @@ def solve(kept: Kept, configuration: Configuration) -> Solution:
         n_eff=units.n_eff,
         grouped=units.joins_images,
         configuration=configuration,
+        predictor=kept.predictor,
     )
 
 
@@ -124,7 +130,8 @@ def warn(kept: Kept, solution: Solution) -> None:
 def solution_from_json(document: dict[str, Any], configuration: Configuration) -> Solution:
     """Results of a file; refuses what no calibration gives."""
     results = document["results"]
-    if set(results) != set(_RESULTS):
+    adaptive = {"predictor"} if configuration.is_adaptive else set()
+    if set(results) != set(_RESULTS) | adaptive:
         raise ValueError(f"the results are {sorted(results)}")
     for name in ("n_images", "n_skipped"):
         if type(results[name]) is not int or results[name] < 0:
@@ -145,4 +152,5 @@ def solution_from_json(document: dict[str, Any], configuration: Configuration) -
         n_skipped=results["n_skipped"],
         grouped=results["grouped"],
         configuration=configuration,
+        predictor=LightPredictor.from_json(results["predictor"]) if adaptive else None,
     )

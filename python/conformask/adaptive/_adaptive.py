@@ -1,0 +1,432 @@
+"""Calibrators whose images have thresholds of their own: a part of the images trains a model, the others correct it."""
+
+from __future__ import annotations
+
+import copy
+import math
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+import numpy as np
+
+from conformask import _core
+from conformask._calibrator import Parameter, State, number, whole
+from conformask._exact import as_fraction
+from conformask._images import count, is_whole
+from conformask._text import plural
+from conformask._units import check_groups
+from conformask.adaptive._calibrator import BinaryCalibrator
+from conformask.adaptive._kept import Kept
+from conformask.adaptive._network import Network
+from conformask.adaptive._predictors import (
+    Images,
+    LightPredictor,
+    can_fit,
+    check_predictor,
+    same,
+    thresholds_of,
+)
+from conformask.adaptive._settings import PARAMETERS, Configuration
+from conformask.adaptive._solution import Solution
+from conformask.exceptions import InfeasibleRiskError
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from conformask.adaptive.report import BinaryReport
+
+__all__ = ["ADAPTIVE", "AdaptiveCalibrator", "AdaptiveConfiguration"]
+
+# Images that a model is trained on, at least.
+_FEWEST = 2
+
+
+def _check_fraction(value: Any) -> Fraction:
+    fraction = as_fraction(value, "train_fraction")
+    if not 0 < fraction < 1:
+        raise ValueError(f"train_fraction must be in (0, 1), got {value!r}")
+    return fraction
+
+
+def _predictor_to_json(value: Any) -> None:
+    if value is not None:
+        raise TypeError(f"a predictor of your own cannot be saved: {type(value).__name__}")
+
+
+ADAPTIVE: Mapping[str, Parameter] = {
+    "alpha": PARAMETERS["alpha"]._replace(stale="images"),
+    "predictor": Parameter(check_predictor, "images", _predictor_to_json),
+    "train_fraction": number("train_fraction", _check_fraction, stale="images"),
+    "random_state": whole("random_state", 0, 2**63 - 1, stale="images"),
+    **{name: each for name, each in PARAMETERS.items() if name != "alpha"},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptiveConfiguration(Configuration):
+    """The parameters, resolved."""
+
+    predictor: Any
+    train_fraction: Fraction
+    random_state: int
+
+    @property
+    def is_adaptive(self) -> bool:
+        """They have."""
+        return True
+
+
+A = TypeVar("A", bound=AdaptiveConfiguration)
+
+
+class AdaptiveCalibrator(BinaryCalibrator[A]):
+    """A calibrator that corrects the thresholds which a model gives to images."""
+
+    _PARAMETERS: ClassVar[Mapping[str, Parameter]] = ADAPTIVE
+    _NOTHING_KEPT = "nothing was kept of the images: fit again"
+
+    @abstractmethod
+    def _train(self, kept: Kept, descriptions: NDArray[np.float64], configuration: A) -> Network:
+        """The light model, of images that have a foreground."""
+
+    # Calibration
+
+    def fit(
+        self,
+        P: Any,
+        y: Any = None,
+        *,
+        images: Any = None,
+        groups: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
+        """Trains the model of thresholds on a part of the images, and corrects it on the others.
+
+        A model that is a function is trained already: all images correct it.
+
+        Parameters
+        ----------
+        P : array (n, H, W) or (n, D, H, W), float16, float32 or float64; or a list of (H, W); or an iterable
+            Probability of the foreground, in [0, 1]. Without `y`: an iterable of ``(probabilities, masks)`` pairs, one
+            image each.
+        y : bool or integer array (n, H, W) or (n, D, H, W), or a list or iterable of arrays, one per image
+            Masks: true or 1 for the foreground, false or 0 for the background, `ignore_index` where nobody knows.
+        images : array, sequence or iterable of n, or None
+            What a model of your own looks at besides, such as photographs.
+        groups : sequence of n ints or strings, or None
+            What each image belongs to: a group counts once, by the mean of its images, and is never parted.
+        sample_weight : sequence of n floats in [0, 1], or None
+            How relevant each image is to those to come.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        InfeasibleRiskError
+            If the part that corrects has too few images; the message says how many are needed in all.
+        TypeError, ValueError
+            If the input is not as described; the message names argument, image and value. The object stays as it was.
+
+        Warns
+        -----
+        DuplicateImagesWarning, DroppedImagesWarning, InfeasibleRiskWarning
+            If an image comes twice, or is left out because it has no pixel that the risk looks at, or if there are too
+            few images and ``on_infeasible="full"`` takes full masks.
+        """
+        configuration = self._configuration()
+        predictor = configuration.predictor
+        n_trained_on = 0
+        if predictor is None:
+            kept, n_trained_on = self._fit_light(P, y, configuration, groups, sample_weight)
+        elif can_fit(predictor):
+            kept, n_trained_on = self._fit_own(P, y, images, configuration, groups, sample_weight)
+        else:
+            kept = self._read(P, y, configuration, groups, sample_weight, predictor, images)
+        try:
+            return self._fit_kept(kept, configuration)
+        except InfeasibleRiskError as error:
+            raise _with_advice(error, configuration, n_trained_on) from None
+
+    def _fit_light(
+        self, P: Any, y: Any, configuration: A, groups: Any, sample_weight: Any
+    ) -> tuple[Kept, int]:
+        """What is kept of the images that correct the light model, and the number of the others."""
+        names = check_groups(groups, count(P))
+        parts, found = [], []
+        for given, labels, first in self._batches(P, y, configuration):
+            parts.append(
+                _core.BinaryValues.build(given, labels, configuration.side, configuration.ignore_index, first)
+            )
+            found.append(_core.binary_descriptions(given, first))
+        descriptions = np.concatenate(found)
+        everything = Kept.of(parts, configuration.side, np.zeros(len(descriptions)), names, sample_weight)
+        self._check(everything, configuration)
+        everything.warn_of_repeats()
+        trained_on, others = _split(everything.groups, len(everything), configuration)
+        telling = [i for i in trained_on if everything.pixels()[i]]
+        if len(telling) < _FEWEST:
+            raise ValueError(
+                f"{plural(len(telling), 'image')} with a foreground cannot train thresholds: of "
+                f"{plural(len(everything), 'image')} {len(trained_on)} are to do that "
+                f"(train_fraction={float(configuration.train_fraction):g}). Give more images"
+            )
+        network = self._train(everything.take(telling), descriptions[telling], configuration)
+        offsets = network.predict(descriptions[others])
+        kept = replace(everything.take(others), offsets=offsets, predictor=LightPredictor(network))
+        return kept, len(trained_on)
+
+    def _fit_own(
+        self, P: Any, y: Any, photographs: Any, configuration: A, groups: Any, sample_weight: Any
+    ) -> tuple[Kept, int]:
+        """The same of a model of the caller's."""
+        n = count(P)
+        if n is None or y is None:
+            raise TypeError(
+                "a predictor that is to be trained needs P and y as arrays or lists: they are parted. Train it "
+                "beforehand, and give it as a function"
+            )
+        names = check_groups(groups, n)
+        trained_on, others = _split(names, n, configuration)
+        if not trained_on:
+            raise ValueError(f"{plural(n, 'image')} cannot be parted: give more images")
+        predictor = copy.deepcopy(configuration.predictor)
+        predictor.fit(
+            _some(P, trained_on),
+            _some(y, trained_on),
+            alpha=float(configuration.alpha),
+            images=_some(photographs, trained_on),
+        )
+        kept = self._read(
+            _some(P, others),
+            _some(y, others),
+            configuration,
+            None if names is None else [names[i] for i in others],
+            None if sample_weight is None else np.asarray(sample_weight)[others],
+            predictor,
+            _some(photographs, others),
+        )
+        return kept, len(trained_on)
+
+    def partial_fit(
+        self,
+        P: Any,
+        y: Any = None,
+        *,
+        images: Any = None,
+        groups: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
+        """Adds images that correct the model of thresholds, which stays as it is.
+
+        Parameters
+        ----------
+        P, y, images, groups, sample_weight
+            As for :meth:`fit`.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError, ValueError
+            As :meth:`fit`, and if there is no trained model yet; what was collected before is kept.
+
+        Warns
+        -----
+        DuplicateImagesWarning
+            If an image comes twice, also if it was there before.
+        """
+        configuration = self._configuration()
+        predictor = self._predictor_now(configuration)
+        added = self._read(P, y, configuration, groups, sample_weight, predictor, images)
+        added.warn_of_repeats()
+        self._add(added, configuration)
+        return self
+
+    def _predictor_now(self, configuration: A) -> Any:
+        """The trained model."""
+        if self.__sklearn_is_fitted__():
+            return self._kept_of(self._fitted()).predictor
+        if configuration.predictor is None or can_fit(configuration.predictor):
+            raise ValueError("call fit first: it trains the model of thresholds that partial_fit corrects")
+        return configuration.predictor
+
+    def merge(self, other: Self) -> Self:
+        """Adds the images of another calibrator with the same model of thresholds, say of another worker.
+
+        Parameters
+        ----------
+        other : calibrator of the same class
+            A calibrator that has seen images.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `other` is something else or the same object, has seen nothing, or has another model.
+
+        Warns
+        -----
+        DuplicateImagesWarning
+            If images of `other` are among those here.
+        """
+        if type(other) is type(self) and other is not self and self.__sklearn_is_fitted__():
+            here, there = (
+                self._predictor_now(self._configuration()),
+                other._kept_of(other._fitted()).predictor,
+            )
+            if not same(here, there):
+                raise ValueError("the models of thresholds differ: correct one model on all workers")
+        return super().merge(other)
+
+    # Results
+
+    @property
+    def correction_(self) -> float:
+        """What is subtracted from the thresholds of the model."""
+        return self._current()[1].correction
+
+    @property
+    def predictor_(self) -> Any:
+        """The trained model of thresholds."""
+        return self._current()[1].predictor
+
+    # Prediction
+
+    def predict(self, P: Any, images: Any = None) -> Any:
+        """Masks.
+
+        Parameters
+        ----------
+        P : array (n, H, W) or (n, D, H, W), a list of (H, W), or an iterable of them
+            As for :meth:`fit`, without masks.
+        images : array, sequence or iterable of n, or None
+            As for :meth:`fit`.
+
+        Returns
+        -------
+        bool array like P; a list for a list, a generator for a generator
+            Whether the pixel is in the mask: ``P >= predict_thresholds(P)``, image by image.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before :meth:`fit`.
+        TypeError, ValueError
+            If P is not as described.
+        """
+        return self._predict(P, images)
+
+    def predict_thresholds(self, P: Any, images: Any = None) -> NDArray[np.float64]:
+        """Where the mask of each image begins: the threshold of the model less the correction.
+
+        Parameters
+        ----------
+        P, images
+            As for :meth:`predict`.
+
+        Returns
+        -------
+        float64 array (n,)
+            The smallest probability that is in, exactly.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError, TypeError, ValueError
+            As :meth:`predict`.
+        """
+        return self._predict_thresholds(P, images)
+
+    def evaluate(
+        self, P: Any, y: Any = None, *, images: Any = None, groups: ArrayLike | None = None
+    ) -> BinaryReport:
+        """Risk, coverage, coverage gap and size on labelled images, with intervals.
+
+        Parameters
+        ----------
+        P, y, images
+            As for :meth:`fit`; images that neither trained nor calibrated.
+        groups : sequence of n ints or strings, or None
+            What each image belongs to. The images of a group then count once, as in calibration.
+
+        Returns
+        -------
+        BinaryReport
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError, TypeError, ValueError
+            As :meth:`predict`, and for masks that do not fit.
+        """
+        return self._evaluate(P, y, images, groups)
+
+    def score(self, P: Any, y: Any = None, *, images: Any = None, groups: ArrayLike | None = None) -> float:
+        """One minus the empirical risk.
+
+        Parameters
+        ----------
+        P, y, images, groups
+            As for :meth:`evaluate`.
+
+        Returns
+        -------
+        float in [0, 1]
+        """
+        return 1.0 - self.evaluate(P, y, images=images, groups=groups).empirical_risk
+
+    # Inside
+
+    def _offsets(self, maps: Any, predictor: Any, images: Images, first: int) -> NDArray[np.float64]:
+        return thresholds_of(predictor, maps, images.next(len(maps)), first)
+
+    def _content(self, state: State[Kept, Solution]) -> dict[str, Any]:
+        _predictor_to_json(getattr(self, "predictor", None))
+        return super()._content(state)
+
+
+def _split(
+    groups: Sequence[int | str] | None, n: int, configuration: AdaptiveConfiguration
+) -> tuple[list[int], list[int]]:
+    """Which images train, and which correct, by groups where there are any."""
+    names: Sequence[int | str] = range(n) if groups is None else groups
+    units = list(dict.fromkeys(names))
+    order = np.random.default_rng(configuration.random_state).permutation(len(units))
+    n_trained_on = math.floor(configuration.train_fraction * len(units))
+    chosen = {units[i] for i in order[:n_trained_on]}
+    is_chosen = np.array([name in chosen for name in names], bool)
+    return np.flatnonzero(is_chosen).tolist(), np.flatnonzero(~is_chosen).tolist()
+
+
+def _some(values: Any, indices: list[int]) -> Any:
+    """Some of the images of an array or a list."""
+    if values is None:
+        return None
+    return values[indices] if is_whole(values) else [values[i] for i in indices]
+
+
+def _with_advice(
+    error: InfeasibleRiskError, configuration: AdaptiveConfiguration, n_trained_on: int
+) -> InfeasibleRiskError:
+    """The error, with how many images are needed in all."""
+    if not n_trained_on:
+        return error
+    needed = math.ceil(error.n_needed / (1 - configuration.train_fraction))
+    reason = (
+        f"{error.finding}: {plural(n_trained_on, 'image')} trained the thresholds, the others correct them. Give at "
+        f"least {needed} {'groups' if error.unit.startswith('groups') else 'images'} in all, a smaller train_fraction or a "
+        "larger alpha, or accept full masks with on_infeasible='full'"
+    )
+    return InfeasibleRiskError(
+        error.n_images, error.alpha, error.n_needed, error.unit, error.n_skipped, reason=reason
+    )

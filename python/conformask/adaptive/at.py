@@ -1,0 +1,136 @@
+"""Thresholds that are regressed on the image's own best threshold."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from conformask.adaptive._adaptive import AdaptiveCalibrator, AdaptiveConfiguration
+from conformask.adaptive._network import Network, train
+from conformask.adaptive._training import own_thresholds, squared_error
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from conformask._images import Volumes
+    from conformask._units import OnEmpty
+    from conformask.adaptive._kept import Kept
+    from conformask.control import Method
+
+__all__ = ["ATCalibrator"]
+
+_RIDGE = 1e-4
+
+
+class ATCalibrator(AdaptiveCalibrator[AdaptiveConfiguration]):
+    r"""A threshold for each image, regressed on the one that the image itself would need (AT), and corrected.
+
+    An image's own threshold is :math:`\tau^* = \sup\{\tau : \mathrm{TPR}(\tau) \ge 1 - \alpha\}`: of its foreground's
+    probabilities the :math:`\lceil (1 - \alpha) |Y| \rceil`-th largest. A model :math:`\hat\tau` is trained on a part
+    of the images to come close to it in the mean square. The others correct it by one number t,
+
+    .. math:: t = \inf \Big\{ t \in [-1, 1] : \frac{\sum_i \mathrm{FNR}_i(\hat\tau_i - t) + 1}{n + 1} \le \alpha \Big\},
+
+    and the mask of an image is :math:`\{p \ge \hat\tau - t\}`, or exactly :math:`\{\mathrm{fl}(\hat\tau - p) \le t\}`.
+    If calibration images and new images are exchangeable, a new image with a foreground has in expectation at most the
+    share alpha of it outside its mask, whatever the model: it decides only how evenly images are served.
+
+    Parameters
+    ----------
+    alpha : float in (0, 1), default=0.1
+        The risk level, as the decimal that it prints as. The part that corrects needs ``ceil(1 / alpha) - 1`` images.
+    predictor : object, callable or None, default=None
+        The model. None is a small network over nine numbers that describe the map of probabilities. An object has
+        ``fit(P, y, alpha=, images=)``, of which a copy is trained, and ``predict(P, images=)``, which gives thresholds
+        (n,) in [0, 1]. A function ``f(P, images)`` is trained already, on other images.
+    train_fraction : float in (0, 1), default=0.5
+        The share of the images (groups) that train the model, drawn at random.
+    random_state : int, default=0
+        What is drawn.
+    method, ignore_index, on_empty, on_infeasible, volumes, progress
+        As for :class:`BinaryRiskCalibrator`.
+
+    Attributes
+    ----------
+    correction_ : float
+        t, in [-1, 1]: what is subtracted from the model's thresholds.
+    predictor_ : object or callable
+        The trained model.
+    risk_ : float
+        The empirical risk of the images that corrected.
+    corrected_risk_ : float
+        What is kept at or below alpha, ``(n * risk_ + 1) / (n + 1)``; by RCPS an upper confidence limit of the risk.
+    n_images_ : int
+        Number of images (groups, if given) that corrected and counted.
+    n_skipped_ : int
+        Number of those that were left out.
+    n_eff_ : float
+        With weights the effective number of images; else `n_images_`.
+
+    See Also
+    --------
+    COATCalibrator : Trained on coverage itself.
+    CRACalibrator : Without training.
+
+    Notes
+    -----
+    :meth:`recalibrate` corrects the same model for another alpha: this is valid, but the model was trained for the old
+    one.
+
+    References
+    ----------
+    Blot, Angelopoulos, Jordan, Brunel, "Automatically Adaptive Conformal Risk Control", arXiv:2406.17819, trains an
+    embedding in this way. Angelopoulos, Bates, Fisch, Lei, Schuster, "Conformal Risk Control", ICLR 2024,
+    arXiv:2208.02814: the correction is its theorem 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> rng = np.random.default_rng(0)
+    >>> hardness = rng.choice([1.0, 4.0], (200, 1, 1))  # of some images the object is hard to see
+    >>> P = rng.beta(hardness, 1, (200, 16, 16))
+    >>> y = np.ones(P.shape, bool)
+    >>> one = cm.BinaryRiskCalibrator(alpha=0.2).fit(P[:100], y[:100])
+    >>> each = cm.ATCalibrator(alpha=0.2).fit(P[:100], y[:100])
+    >>> one.evaluate(P[100:], y[100:]).coverage_gap > 0.1
+    True
+    >>> each.evaluate(P[100:], y[100:]).coverage_gap < 0.05
+    True
+    """
+
+    _CONFIGURATION = AdaptiveConfiguration
+    _FORMAT = ("ATCalibrator", 1)
+
+    def __init__(
+        self,
+        alpha: float = 0.1,
+        *,
+        predictor: Any = None,
+        train_fraction: float = 0.5,
+        random_state: int = 0,
+        method: Method | str = "crc",
+        ignore_index: int | None = 255,
+        on_empty: OnEmpty = "skip",
+        on_infeasible: str = "raise",
+        volumes: Volumes = "auto",
+        progress: bool | str = "auto",
+    ) -> None:
+        self.alpha = alpha
+        self.predictor = predictor
+        self.train_fraction = train_fraction
+        self.random_state = random_state
+        self.method = method
+        self.ignore_index = ignore_index
+        self.on_empty = on_empty
+        self.on_infeasible = on_infeasible
+        self.volumes = volumes
+        self.progress = progress
+
+    def _train(
+        self, kept: Kept, descriptions: NDArray[np.float64], configuration: AdaptiveConfiguration
+    ) -> Network:
+        targets = own_thresholds(kept.core, configuration.alpha)
+        start = float(np.mean(targets))
+        return train(descriptions, squared_error(targets), start, _RIDGE, configuration.random_state)
