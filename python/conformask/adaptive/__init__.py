@@ -1,12 +1,20 @@
 """Family 4: binary masks whose rate of wrong pixels is controlled, by thresholds that may differ between images."""
 
+from conformask.adaptive._predictors import LightPredictor
 from conformask.adaptive.at import ATCalibrator
 from conformask.adaptive.binary_risk import BinaryRiskCalibrator
 from conformask.adaptive.coat import COATCalibrator
 from conformask.adaptive.cra import CRACalibrator
 from conformask.adaptive.report import BinaryReport
 
-__all__ = ["ATCalibrator", "BinaryReport", "BinaryRiskCalibrator", "COATCalibrator", "CRACalibrator"]
+__all__ = [
+    "ATCalibrator",
+    "BinaryReport",
+    "BinaryRiskCalibrator",
+    "COATCalibrator",
+    "CRACalibrator",
+    "LightPredictor",
+]
 
 
 def __dir__() -> list[str]:

@@ -424,8 +424,8 @@ def _with_advice(
     needed = math.ceil(error.n_needed / (1 - configuration.train_fraction))
     reason = (
         f"{error.finding}: {plural(n_trained_on, 'image')} trained the thresholds, the others correct them. Give at "
-        f"least {needed} {'groups' if error.unit.startswith('groups') else 'images'} in all, a smaller train_fraction or a "
-        "larger alpha, or accept full masks with on_infeasible='full'"
+        f"least {needed} {'groups' if error.unit.startswith('groups') else 'images'} in all, a smaller train_fraction "
+        "or a larger alpha, or accept full masks with on_infeasible='full'"
     )
     return InfeasibleRiskError(
         error.n_images, error.alpha, error.n_needed, error.unit, error.n_skipped, reason=reason

@@ -50,8 +50,8 @@ class COATCalibrator(AdaptiveCalibrator[_Configuration]):
         - (1 - \alpha) \Big)^2,
 
     the squared distance of a smooth true positive rate from its target. The others correct it, as
-    :class:`ATCalibrator` does, and give the same guarantee: a new image with a foreground has in expectation at most the share alpha of it
-    outside its mask, whatever the model. The model decides how evenly images are served.
+    :class:`ATCalibrator` does, and give the same guarantee: a new image with a foreground has in expectation at most
+    the share alpha of it outside its mask, whatever the model. The model decides how evenly images are served.
 
     Parameters
     ----------

@@ -34,8 +34,8 @@ class CRACalibrator(BinaryCalibrator[Configuration]):
     and a mask holds the pixels of score at most :math:`\hat s`, the smallest at which the false negative rate of the
     calibration images is controlled, as :class:`BinaryRiskCalibrator` does it. An image of which the model is unsure
     has a lower threshold by this: if probabilities were right, each image would miss what it should. Nothing is
-    trained. If calibration images and new images are exchangeable, a new image with a foreground has in expectation at most the
-    share alpha of it outside its mask, whatever the model.
+    trained. If calibration images and new images are exchangeable, a new image with a foreground has in expectation at
+    most the share alpha of it outside its mask, whatever the model.
 
     Parameters
     ----------

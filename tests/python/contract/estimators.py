@@ -33,6 +33,7 @@ class Case:
     saved: Mapping[str, Any] = field(default_factory=dict)  # where `other` fits no file, or not together
     level: str = "lambda_hat_"  # the number that controls the risk, if it predicts sets
     result: str = "lambda_hat"  # what a file calls it
+    parts: int = 1  # in how many equal parts images are divided, of which one calibrates
 
     def new(self, **parameters: Any) -> Any:
         return self.kind(**{**self.parameters, **parameters})
@@ -128,21 +129,9 @@ _PENALTY = [-1, "x", math.nan]
 def _objects() -> tuple[NDArray, NDArray]:
     """Probabilities of an object, and where it is."""
     rng = np.random.default_rng(7)
-    P = rng.beta(0.7, 1.0, (24, 9, 8)).astype(np.float32)
+    P = rng.beta(0.7, 1.0, (32, 9, 8)).astype(np.float32)
     return P, (rng.random(P.shape) < P).astype(np.uint8)
 
-
-_OF_MASKS = {
-    "risk_": float,
-    "corrected_risk_": float,
-    "n_images_": int,
-    "n_skipped_": int,
-    "n_eff_": float,
-}
-_METHODS_OF_MASKS = (
-    *("fit", "partial_fit", "merge", "recalibrate", "predict", "predict_thresholds", "evaluate", "score"),
-    *("save", "load"),
-)
 
 ESTIMATORS = [
     Case(
@@ -343,40 +332,94 @@ ESTIMATORS = [
     ),
 ]
 
-ESTIMATORS.append(
-    Case(
-        cm.BinaryRiskCalibrator,
-        parameters={},
-        other={
-            "alpha": 0.25,
-            "risk": "fpr",
-            "method": cm.RCPS(0.25),
-            "ignore_index": -1,
-            "on_empty": "zero_loss",
-            "on_infeasible": "full",
-            "volumes": False,
-            "progress": False,
-        },
+
+def _of_masks(
+    kind: type,
+    learned: dict[str, type],
+    level: str,
+    other: dict[str, Any],
+    bad: dict[str, list[Any]],
+    of_images: tuple[str, ...] = (),
+    parameters: dict[str, Any] | None = None,
+) -> Case:
+    """A calibrator of binary masks; `other` and `bad` are of the parameters that not all have."""
+    common = {
+        "method": cm.RCPS(0.25),
+        "ignore_index": -1,
+        "on_empty": "zero_loss",
+        "on_infeasible": "full",
+        "volumes": False,
+        "progress": False,
+    }
+    numbers = {
+        "risk_": float,
+        "corrected_risk_": float,
+        "n_images_": int,
+        "n_skipped_": int,
+        "n_eff_": float,
+    }
+    return Case(
+        kind,
+        parameters=parameters or {},
+        other={"alpha": 0.25, **other, **common},
         bad={
             "alpha": _LEVELS,
-            "risk": ["apples"],
+            **bad,
             "method": ["apples", 3, cm.PAC(0.1)],
             "on_infeasible": ["apples"],
             **_COMMON,
         },
         stale={
-            "images": ["risk"],
-            "result": ["alpha", "method", "on_empty", "on_infeasible"],
+            "images": [*of_images],
+            "result": [*({"alpha"} - {*of_images}), "method", "on_empty", "on_infeasible"],
             "nothing": ["ignore_index", "volumes", "progress"],
         },
-        learned=_OF_MASKS | {"threshold_": float},
-        methods=_METHODS_OF_MASKS,
+        learned=numbers | learned,
+        methods=(
+            *("fit", "partial_fit", "merge", "recalibrate", "predict", "predict_thresholds", "evaluate"),
+            *("score", "save", "load"),
+        ),
         data=_objects,
         predicted=lambda calibrator, P: calibrator.predict(P),
-        level="threshold_",
+        saved={"predictor": None} if "predictor" in other else {},
+        level=level,
         result="correction",
+        parts=2 if "predictor" in other else 1,
     )
-)
+
+
+def _halves(P: NDArray, images: Any = None) -> NDArray:
+    """The same threshold for all images."""
+    return np.full(len(P), 0.5)
+
+
+ESTIMATORS += [
+    _of_masks(
+        cm.BinaryRiskCalibrator,
+        {"threshold_": float},
+        "threshold_",
+        {"risk": "fpr"},
+        {"risk": ["apples"]},
+        of_images=("risk",),
+    ),
+    _of_masks(cm.CRACalibrator, {"threshold_": float, "mass_": float}, "threshold_", {}, {}),
+]
+for kind, more in (cm.ATCalibrator, {}), (cm.COATCalibrator, {"temperature": 0.2}):
+    ESTIMATORS.append(
+        _of_masks(
+            kind,
+            {"correction_": float, "predictor_": cm.adaptive.LightPredictor},
+            "correction_",
+            {"predictor": _halves, **more, "train_fraction": 0.25, "random_state": 3},
+            {
+                "predictor": [3, "apples", dict],
+                **{name: [0, -1, "x", math.nan] for name in more},
+                "train_fraction": [0, 1, -0.5, "x", math.nan],
+                "random_state": [-1, 1.5, None, True],
+            },
+            of_images=("alpha", "predictor", *more, "train_fraction", "random_state"),
+        )
+    )
 
 # Those that predict sets at a level.
 PREDICTORS = [case for case in ESTIMATORS if "predict" in case.methods]
