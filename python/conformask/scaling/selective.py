@@ -20,6 +20,7 @@ from conformask.scaling._base_scaler import (
     check_base,
     fitted_base,
     keeps_prediction,
+    knows_classes,
     looks_around,
 )
 from conformask.scaling._features import NAMES, as_image
@@ -40,8 +41,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from conformask._images import Volumes
-    from conformask.scaling._fitted import Told, is_positive, is_share
-from conformask.scaling._pixels import Pixels, PixelSample
+    from conformask.scaling._pixels import Pixels, PixelSample
 
 __all__ = ["SelectiveScaler"]
 
@@ -246,6 +246,9 @@ class SelectiveScaler(TemperedScaler):
 
     def _looks_around(self, configuration: _Configuration) -> bool:
         return configuration.features == "shape" or looks_around(configuration.base)
+
+    def _knows_classes(self, configuration: _Configuration) -> bool:
+        return knows_classes(configuration.base)
 
     @property
     def _keeps_prediction(self) -> bool:
