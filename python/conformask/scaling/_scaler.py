@@ -107,7 +107,8 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
         ------
         TypeError, ValueError
             If the input is not as described; the message names argument, image and value. The object stays as it was.
-            Of the numbers of X only those of drawn pixels are checked: NaN elsewhere is not noticed.
+            Of the numbers of X only those of drawn pixels are checked: NaN elsewhere is not noticed, except by scalers
+            that look at the surroundings of pixels.
 
         Warns
         -----
@@ -273,7 +274,7 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
         sklearn.exceptions.NotFittedError
             Before :meth:`fit`.
         TypeError, ValueError
-            If X is not as described, or K is not that of the fit.
+            If X is not as described, or K is not that of the fit. There are no labels: every pixel is checked.
 
         Warns
         -----

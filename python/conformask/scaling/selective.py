@@ -120,8 +120,9 @@ class SelectiveScaler(TemperedScaler):
     features : {"shape", "probs"}, default="shape"
         What the selector sees of a pixel: "shape", ten numbers that do not depend on how classes are called (entropy,
         margin, the five largest probabilities, agreement and mean entropy of the 5 x 5 window, distance to the nearest
-        pixel of another class), void pixels being among the surroundings, where NaN is refused; "probs", the logarithms
-        of all probabilities, as in the paper.
+        pixel of another class), void pixels being among the surroundings; "probs", the logarithms of all probabilities,
+        as in the paper. NaN at void pixels is refused where the scaler is used, also behind `transform=`; of "shape"
+        already by a fit.
     hidden : sequence of ints, default=(16,)
         Widths of the selector's hidden layers; () is logistic regression.
     T1 : "auto" or float from 0.001 to 1e12, default="auto"
