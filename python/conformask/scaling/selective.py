@@ -14,6 +14,7 @@ from conformask import _core
 from conformask._calibrator import Parameter, number, one_of
 from conformask._exact import as_fraction
 from conformask._text import shown
+from conformask._warnings import warn_caller
 from conformask.scaling._base_scaler import (
     base_document,
     base_from_document,
@@ -50,6 +51,11 @@ _SHARE = 2 / 3
 # Temperatures to choose from; of equals the first.
 _HIGH = (1.0, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 1e2, 1e4)
 _LOW = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
+# What the last of them mean.
+_AT_THE_END = {
+    "T1": "Pixels that are taken for wrong get almost the same probability for all classes",
+    "T2": "The model may be less sure of the others than it should be by even more",
+}
 _N_BINS = 15
 
 
@@ -128,7 +134,8 @@ class SelectiveScaler(TemperedScaler):
     T1 : "auto" or float from 0.001 to 1e12, default="auto"
         The temperature of pixels that are taken for wrong; "auto" chooses from 1, 1.25, 1.5, 2, 3, 5, 10, 100, 10000.
     T2 : "auto" or float from 0.001 to 1e12, default="auto"
-        That of the others; "auto" chooses from 1, 0.9, 0.8, 0.7, 0.6, 0.5. The paper takes 1.
+        That of the others; "auto" chooses from 1, 0.9, 0.8, 0.7, 0.6, 0.5. The paper takes 1. Where the last of the
+        temperatures is the best, `fit` warns.
     threshold : float in [0, 1], default=0.5
         Pixels whose probability to be right is below it are taken for wrong.
     base : None, scaler or {"temperature", "vector", "dirichlet"}, default=None
@@ -291,6 +298,19 @@ class SelectiveScaler(TemperedScaler):
         )
         return _with_base(known, base)
 
+    def _warn(self, kept: PixelSample, solution: Any) -> None:
+        super()._warn(kept, solution)
+        if solution.base is not None and solution.base._current()[1].more.get("unbounded"):
+            return  # that was told: what stands on it has no end, either
+        found = solution.configuration
+        ends = [
+            (name, choices[-1])
+            for name, choices in {"T1": _HIGH, "T2": _LOW}.items()
+            if isinstance(getattr(found, name), str) and solution.more[name] == choices[-1]
+        ]
+        if ends:
+            _warn_of_ends(ends, has_base=solution.base is not None)
+
     # Use
 
     def _base(self, configuration: Any, fitted: Any, scores: NDArray[Any], first: int) -> _core.ScalerMap:
@@ -370,6 +390,19 @@ class SelectiveScaler(TemperedScaler):
         if base is not None and not (isinstance(base, Scaler) and base.n_classes_ == known.n_classes):
             raise ValueError("its base is not that of its classes")
         return _with_base(known, base)
+
+
+def _warn_of_ends(ends: list[tuple[str, float]], *, has_base: bool) -> None:
+    """Says which temperatures are the last of those that are chosen from."""
+    found = " and ".join(f"{name}_ = {temperature:g}" for name, temperature in ends)
+    what = "; ".join(_AT_THE_END[name] for name, _ in ends)
+    names = " and ".join(name for name, _ in ends)
+    todo = "" if has_base else "Use base='temperature', which first fits one temperature to all pixels, or g"
+    warn_caller(
+        f"{found}: the end of what 'auto' chooses from. {what}. {todo or 'G'}ive {names} yourself if that is what you "
+        "want",
+        UserWarning,
+    )
 
 
 def _with_base(known: Tempered, base: Scaler | None) -> _Selective:
