@@ -522,6 +522,11 @@ def _pixels(
     probabilities: ArrayLike, labels: ArrayLike, ignore_index: int | None
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]:
     """Confidence, whether right, and whether labelled, of each pixel of one image, whose numbers are checked."""
+    if _holds(probabilities, "iub") and _holds(labels, "f"):
+        raise TypeError(
+            "probabilities holds whole numbers, and labels floating ones: they look swapped. The plots take "
+            "(probabilities, labels), the functions of metrics (y, X)"
+        )
     maps, y = score_array(probabilities, name="probabilities"), label_array(labels, "labels")
     if maps.ndim != 3 or not maps.size or y.shape != maps.shape[1:]:
         raise ValueError(
@@ -534,6 +539,11 @@ def _pixels(
         y[np.newaxis], maps[np.newaxis], per_image=True, average=False, ignore_index=ignore_index
     )
     return np.asarray(maps.max(axis=0), np.float64), np.asarray(maps.argmax(axis=0) == y), valid
+
+
+def _holds(values: ArrayLike, kinds: str) -> bool:
+    """Whether an array holds numbers of some of NumPy's kinds."""
+    return getattr(getattr(values, "dtype", None), "kind", " ") in kinds
 
 
 def _refuse_others(maps: NDArray[Any], valid: NDArray[np.bool_]) -> None:

@@ -92,7 +92,12 @@ def test_dark_styles_have_light_colours(report: CalibrationReport) -> None:
 
 @pytest.mark.parametrize(
     ("confidences", "accuracies"),
-    [([0.9, 0.95], [0.6, 0.7]), ([0.55, 0.65], [0.8, 0.95]), ([0.7, 0.8], [0.69, 0.82]), ([1.0, 1.0], [1, 1])],
+    [
+        ([0.9, 0.95], [0.6, 0.7]),
+        ([0.55, 0.65], [0.8, 0.95]),
+        ([0.7, 0.8], [0.69, 0.82]),
+        ([1.0, 1.0], [1, 1]),
+    ],
 )
 def test_images_fill_their_axes_with_the_diagonal_in_sight(
     confidences: list[float], accuracies: list[float]
@@ -228,6 +233,12 @@ def test_regions_differ_in_grey() -> None:
             TypeError,
             "axes must hold matplotlib Axes, got a str$",
         ),
+        (
+            lambda: plot_ece_map(Y[0], X[0]),
+            TypeError,
+            r"probabilities holds whole .* they look swapped. The plots take \(probabilities, labels\)",
+        ),
+        (lambda: plot_regions(Y[0], X[0]), TypeError, "they look swapped"),
         (lambda: plot_image_reliability(X), TypeError, "report must be a CalibrationReport"),
         (lambda: plot_ece_map(X[0], Y[0], radius=-1), ValueError, "radius must be an int of at least 0"),
         (lambda: plot_regions(X[0], Y[0], boundary_width=0), ValueError, "boundary_width must be an int"),
