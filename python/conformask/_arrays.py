@@ -117,8 +117,21 @@ def _if_whole(array: NDArray[Any], name: str) -> str:
     other = array[array != np.rint(array)]  # NaN is not what it is rounded to
     if other.size:
         return f", and {other[0]:g} among them"
+    axis = _one_hot_axis(array)
+    if axis is not None:
+        return f"; if {name} is one-hot, pass {name}.argmax(axis={axis})"
     fits = abs(array).max() <= np.iinfo(np.int16).max
     return f"; all are whole numbers: pass {name}.astype(np.{'int16' if fits else 'int64'})"
+
+
+def _one_hot_axis(array: NDArray[Any]) -> int | None:
+    """The axis along which each pixel has a single 1, of several numbers; None if there is none."""
+    if array.ndim < 3 or not ((array == 0) | (array == 1)).all():
+        return None
+    for axis in (1 if array.ndim > 3 else 0, -1):  # a list holds images without the axis n
+        if array.shape[axis] > 1 and (array.sum(axis=axis, dtype=np.float64) == 1).all():
+            return axis
+    return None
 
 
 def mask_array(masks: object, name: str = "masks") -> NDArray[np.bool_]:

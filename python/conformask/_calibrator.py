@@ -363,10 +363,10 @@ def _shown(value: Any) -> str:
     return repr(float(value) if isinstance(value, Fraction) else value)
 
 
-def warn_skipped(n_skipped: int, n_seen: int, units: Units, words: str) -> None:
-    """Says that images were left out; `words` say why of ``{}``, the images."""
+def warn_skipped(n_skipped: int, n_seen: int, units: Units, words: str, hint: str = "") -> None:
+    """Says that images were left out; `words` say why of ``{}``, the images, and a hint what to do."""
     if n_skipped:
         why = words.format(f"{n_skipped} of {plural(n_seen, 'image')}")
         n = plural(units.n, "group") if units.grouped else units.n
         they_are = "it is" if n_skipped == 1 else "they are"
-        warn_caller(f"{why}: {they_are} left out, n = {n}", DroppedImagesWarning)
+        warn_caller(f"{why}: {they_are} left out, n = {n}{hint}", DroppedImagesWarning)

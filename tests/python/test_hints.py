@@ -40,6 +40,12 @@ LABELS: dict[str, tuple[Any, str]] = {
     "floats": (np.where(Y == 0, 1.5, Y), r"got dtype float64, and 1\.5 among them$"),
     "NaN": (np.where(Y == 0, np.nan, Y), r"got dtype float64, and nan among them$"),
     "one-hot": (ONE_HOT, r"; if y is one-hot, pass y\.argmax\(axis=1\)$"),
+    "one-hot, floats": (ONE_HOT.astype(np.float32), r"; if y is one-hot, pass y\.argmax\(axis=1\)$"),
+    "one-hot, floats, classes last": (
+        np.moveaxis(ONE_HOT, 1, -1).astype(float),
+        r"; if y is one-hot, pass y\.argmax\(axis=-1\)$",
+    ),
+    "floats of two classes": ((Y > 0).astype(float), r"pass y\.astype\(np\.int16\)$"),
     "one-hot, classes last": (np.moveaxis(ONE_HOT, 1, -1), r"; if y is one-hot, pass y\.argmax\(axis=-1\)$"),
     "an axis of length 1": (Y[:, None], r"; pass y\[:, 0\], without the axis of length 1$"),
     "-1 is void": (
@@ -63,7 +69,7 @@ def test_labels(name: str) -> None:
     y, says = LABELS[name]
     with pytest.raises((TypeError, ValueError), match=says):
         new().fit(X, y)
-    shapes = {"one-hot": "axis=0", "an axis of length 1": r"y\[0\]"}
+    shapes = {"one-hot", "one-hot, floats", "an axis of length 1"}
     listed = says.replace("axis=1", "axis=0").replace(r"y\[:, 0\]", r"y\[0\]") if name in shapes else says
     with pytest.raises((TypeError, ValueError), match=listed):
         new().fit(list(X), list(y))
@@ -247,6 +253,19 @@ def test_scores_and_labels_that_are_swapped(listed: bool) -> None:
     ):
         with pytest.raises(TypeError, match=says):
             use()
+
+
+def test_measures_without_scores() -> None:
+    says = r"X is missing: give .* \(y, X\), or None and as X an iterable of \(scores, labels\) pairs"
+    for use in (
+        cm.metrics.calibration_report,
+        cm.metrics.brier_score,
+        cm.metrics.CalibrationAccumulator().update,
+    ):
+        for given in (Y, zip(X, Y, strict=True)):
+            with pytest.raises(TypeError, match=says):
+                use(given)
+    assert cm.metrics.calibration_report(None, zip(X, Y, strict=True)).n_images == N
 
 
 def test_scores_and_labels_in_one_argument() -> None:

@@ -128,7 +128,8 @@ class Counted:
         """Says that images have no labelled pixel: they are left out."""
         valid = self.n_pixels > 0
         units = known_units(valid, self.groups, None)
-        warn_skipped(units.n_skipped, len(valid), units, "{} have no labelled pixel")
+        hint = "" if valid.any() else "; check ignore_index"
+        warn_skipped(units.n_skipped, len(valid), units, "{} have no labelled pixel", hint)
 
     def check_fits(self, other: Counted) -> None:
         """Refuses images that cannot be added."""
@@ -156,6 +157,10 @@ def count(
     y: Any, X: Any, asked: Asked, groups: Any = None, first_image: int = 0, before: Counted | None = None
 ) -> Counted:
     """Counts images, the first of which has the number `first_image`, to be added to those counted before."""
+    if X is None:
+        raise TypeError(
+            "X is missing: give labels and scores, (y, X), or None and as X an iterable of (scores, labels) pairs"
+        )
     n_classes = None if before is None else before.n_classes
     looked_at = before is not None
     per_image: list[tuple[NDArray[Any], ...]] = []

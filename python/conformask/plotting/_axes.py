@@ -16,9 +16,11 @@ if TYPE_CHECKING:
 __all__ = [
     "colour_bar",
     "fit_figure",
+    "flat_axes",
     "frameless",
     "import_pyplot",
     "new_axes",
+    "one_axes",
     "one_colour",
     "panel_axes",
     "say_empty",
@@ -42,7 +44,30 @@ def new_axes(ax: Axes | None, shape: tuple[int, int] | None = None) -> Axes:
     if ax is None:
         height = 4.8 if shape is None else min(6.4, max(1.6, 5.0 * shape[0] / shape[1] + 0.9))
         ax = pyplot.subplots(figsize=(6.4, height), layout="constrained")[1]
+    return one_axes(ax)
+
+
+def one_axes(ax: Axes) -> Axes:
+    """The axes that were given, or made."""
+    _refuse_others(ax, "ax must be one matplotlib Axes", "one of its axes")
     return ax
+
+
+def flat_axes(axes: ArrayLike) -> NDArray[Any]:
+    """Several axes that were given, as a row."""
+    flat: NDArray[Any] = np.ravel(np.asarray(axes, dtype=object))
+    for ax in flat:
+        _refuse_others(ax, "axes must hold matplotlib Axes", "figure.subplots(...)")
+    return flat
+
+
+def _refuse_others(ax: object, must: str, instead: str) -> None:
+    """Refuses what cannot be drawn on."""
+    from matplotlib.axes import Axes
+
+    if not isinstance(ax, Axes):
+        hint = f": pass {instead}" if isinstance(ax, np.ndarray) or hasattr(ax, "subplots") else ""
+        raise TypeError(f"{must}, got a {type(ax).__name__}{hint}")
 
 
 def panel_axes(
@@ -66,7 +91,7 @@ def panel_axes(
         figure, axes = pyplot.subplots(rows, columns, figsize=size, layout="compressed", squeeze=False)
         if title is not None:
             figure.suptitle(title, fontsize="medium")
-    flat: NDArray[Any] = np.ravel(np.asarray(axes, dtype=object))
+    flat = flat_axes(axes)
     if len(flat) < n:
         raise ValueError(f"axes must be at least {n}, one per {per}, got {len(flat)}")
     for unused in flat[n:]:

@@ -13,6 +13,7 @@ from conformask.metrics import CalibrationReport, ReliabilityCurve
 from conformask.plotting._arguments import grey_ground, opacity_over
 from conformask.plotting._axes import (
     colour_bar,
+    flat_axes,
     frameless,
     import_pyplot,
     new_axes,
@@ -28,6 +29,12 @@ if TYPE_CHECKING:
 __all__ = ["plot_ece_map", "plot_image_reliability", "plot_regions", "plot_reliability"]
 
 _BLUE, _RED, _GREY, _DARK = "#1f4e79", "#c0392b", "#777777", "#222222"
+_LIGHT_BLUE, _LIGHT = "#7fb2e5", "#dddddd"  # of dark styles
+# A bin that has that share of the pixels has a full whisker; of fewer, a thinner and fainter one.
+_MANY_PIXELS = 0.02
+_FAINTEST, _THINNEST, _THICKEST = 0.25, 0.6, 1.6
+# How much of their length the axes of images share, at least: the diagonal runs there.
+_SHARED = 0.5
 
 # Of right and wrong pixels, inside and near boundaries: blue is right, red is wrong, and all differ in grey, too.
 _REGIONS = {
@@ -43,10 +50,11 @@ def plot_reliability(
 ) -> Axes:
     """Draw how often a model is right, by how confident it is.
 
-    A bar is the share of right pixels of a bin, with its interval, which takes images (groups) for the units. A hatched
-    bar is the gap from there to the mean confidence, the dot. Of a calibrated model bars end at the dots, which lie on
-    the diagonal. Bins without pixels have no bar. The small axes above show, in powers of ten, how many pixels each bin
-    has: bins of few pixels miss the diagonal by chance.
+    A bar is the share of right pixels of a bin, with its interval, which takes images (groups) for the units. What is
+    hatched is the gap from there to the mean confidence, the dot: above the bar of a bin that is too confident, within
+    that of one that is not confident enough. Of a calibrated model bars end at the dots, which lie on the diagonal.
+    Bins without pixels have no bar. The small axes above show, in powers of ten, how many pixels each bin has: bins of
+    few pixels miss the diagonal by chance, and their intervals are thin and faint.
 
     Parameters
     ----------
@@ -92,13 +100,15 @@ def plot_reliability(
             "report_or_curve must be a CalibrationReport or a ReliabilityCurve, as conformask.metrics makes them, "
             f"got a {type(report_or_curve).__name__}"
         )
+    ax = new_axes(ax, (1, 1))
+    from matplotlib.colors import to_rgba
+
     title = "Accuracy by confidence"
     if isinstance(report_or_curve, CalibrationReport):
         curve, report = report_or_curve.curve, report_or_curve
         title += f"\nECE {report.ece:.4f} ({_units(curve)}), {report.pooled_ece:.4f} (pooled)"
     else:
         curve = report_or_curve
-    ax = new_axes(ax, (1, 1))
     ax.set_xlim(0, 1)
     ax.set_ylim(0, 1)
     ax.set_aspect("equal", adjustable="box")
@@ -113,23 +123,30 @@ def plot_reliability(
     left, width = curve.edges[:-1][filled], np.diff(curve.edges)[filled]
     accuracy, confidence = curve.accuracy[filled], curve.confidence[filled]
     low, high = curve.interval[filled].T
-    middle = left + width / 2
+    n_pixels = curve.n_pixels[filled]
+    middle, blue = left + width / 2, _blue(ax)
+    dark = _DARK if blue == _BLUE else _LIGHT
     ax.bar(
-        left, accuracy, width, align="edge", color=_BLUE, alpha=0.55, ec="white", lw=0.8, label="right pixels"
+        left, accuracy, width, align="edge", color=blue, alpha=0.55, ec="white", lw=0.8, label="right pixels"
     )
     over = confidence > accuracy
-    for where, colour, hatch, label in (
-        (over, _RED, "////", "too confident by"),
-        (~over & (confidence < accuracy), _DARK, r"\\\\", "not confident enough by"),
+    # What the model is not confident enough by lies within the bar of right pixels, which shows below the hatching.
+    for where, colour, hatch, ground, label in (
+        (over, _RED, "////", (1, 1, 1, 0.65), "too confident by"),
+        (~over & (confidence < accuracy), dark, r"\\\\", "none", "not confident enough by"),
     ):
         if where.any():
             bottom, height = np.minimum(accuracy, confidence)[where], abs(confidence - accuracy)[where]
-            look: dict[str, Any] = {"fc": (1, 1, 1, 0.65), "ec": colour, "hatch": hatch, "lw": 0}
+            look: dict[str, Any] = {"fc": ground, "ec": colour, "hatch": hatch, "lw": 0}
             ax.bar(left[where], height, width[where], bottom, align="edge", label=label, **look)
     ax.plot([0, 1], [0, 1], color=_GREY, lw=1.2, ls=(0, (5, 3)), label="calibrated", zorder=2)
     known = ~np.isnan(low)
     label = f"95 % interval over {_units(curve)}"
-    ax.vlines(middle[known], low[known], high[known], color=_BLUE, lw=1.6, label=label, zorder=3)
+    weight = np.minimum(1, n_pixels[known] / (_MANY_PIXELS * n_pixels.sum()))
+    shades = [to_rgba(blue, _FAINTEST + (1 - _FAINTEST) * each) for each in weight]
+    thick = _THINNEST + (_THICKEST - _THINNEST) * weight
+    ax.vlines(middle[known], low[known], high[known], color=shades, lw=thick, zorder=3)
+    ax.plot([], [], color=blue, lw=_THICKEST, label=label)  # for the legend: the first whisker may be faint
     ax.plot(
         confidence,
         confidence,
@@ -142,7 +159,6 @@ def plot_reliability(
         clip_on=False,
     )
     above = ax.inset_axes((0, 1.02, 1, 0.14), sharex=ax)
-    n_pixels = curve.n_pixels[filled]
     above.bar(left, n_pixels, width, align="edge", color=_GREY, ec="white", lw=0.8)
     above.tick_params(axis="x", labelbottom=False, length=0)
     above.set_yscale("log")
@@ -151,7 +167,7 @@ def plot_reliability(
     above.minorticks_off()
     above.yaxis.tick_right()
     above.tick_params(axis="y", labelsize="x-small", length=2)
-    above.set_ylabel("pixels", rotation=0, ha="right", va="center")
+    above.set_ylabel("pixels (log)", rotation=0, ha="right", va="center")
     above.yaxis.set_label_position("left")
     above.spines[["top", "left"]].set_visible(False)
     above.set_title(title)
@@ -244,7 +260,7 @@ def plot_image_reliability(report: CalibrationReport, *, axes: ArrayLike | None 
     pyplot = import_pyplot()
     if axes is None:
         axes = pyplot.figure(figsize=(8.6, 4.2), layout="constrained").subplots(1, 2)
-    flat: NDArray[Any] = np.ravel(np.asarray(axes, dtype=object))
+    flat = flat_axes(axes)
     if len(flat) < 2:
         raise ValueError(f"axes must be two, for the images and for their errors, got {len(flat)}")
     dots, histogram = flat[:2]
@@ -264,27 +280,62 @@ def plot_image_reliability(report: CalibrationReport, *, axes: ArrayLike | None 
     confidences, accuracies, eces = (
         values[known] for values in (report.image_confidences, report.image_accuracies, report.image_eces)
     )
-    ends = np.array([min(confidences.min(), accuracies.min()), max(confidences.max(), accuracies.max())])
-    ends = np.clip(ends + (0.05 * np.ptp(ends) + 0.01) * np.array([-1, 1]), 0, 1)
-    dots.plot(ends, ends, color=_GREY, lw=1.2, ls=(0, (5, 3)), label="calibrated")
-    look: dict[str, Any] = {"color": _BLUE, "alpha": 0.6, "mec": "none", "ms": 5, "clip_on": False}
+    across, up = _windows(confidences, accuracies)
+    blue = _blue(dots)
+    dots.axline((0.5, 0.5), slope=1, color=_GREY, lw=1.2, ls=(0, (5, 3)), label="calibrated")
+    look: dict[str, Any] = {
+        "color": blue,
+        "alpha": 0.6,
+        "mec": "white",
+        "mew": 0.4,
+        "ms": 4,
+        "clip_on": False,
+    }
     dots.plot(confidences, accuracies, "o", label="an image", zorder=3, **look)
-    dots.set_xlim(ends)
-    dots.set_ylim(ends)
+    dots.set_xlim(across)
+    dots.set_ylim(up)
     dots.set_box_aspect(1)
     dots.locator_params(nbins=6)
-    dots.grid(color="0.92", lw=0.8)
+    dots.grid(color=_GREY, alpha=0.2, lw=0.8)
     dots.set_axisbelow(True)
     n_bars = min(20, max(5, len(eces) // 5))
-    histogram.hist(eces, bins=n_bars, color=_BLUE, alpha=0.55, ec="white", lw=0.8)
+    histogram.hist(eces, bins=n_bars, color=blue, alpha=0.55, ec="white", lw=0.8)
     units = "images" if report.n_groups is None else "groups"
     histogram.axvline(report.ece, color=_RED, lw=1.3, label=f"mean over {units}: {report.ece:.4f}")
     histogram.set_xlim(left=0)
     histogram.locator_params(axis="x", nbins=6)
     histogram.locator_params(axis="y", integer=True)
     for ax in flat[:2]:
-        legend_below(ax, ax.get_legend_handles_labels()[0])
+        _with_legend(ax)
     return flat[:2]
+
+
+def _windows(
+    confidences: NDArray[np.float64], accuracies: NDArray[np.float64]
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """What both axes show, as much of one as of the other: the images, and a part of the diagonal."""
+    (x0, x1), (y0, y1) = ((values.min(), values.max()) for values in (confidences, accuracies))
+    apart = max(x1 - y0, y1 - x0)  # the axes would have it in common if they were the same
+    length = max(x1 - x0, y1 - y0, apart / (2 - _SHARED))
+    margin = 0.05 * length + 0.01
+    length = min(1.0, length + 2 * margin)
+
+    def starts(low: float, high: float) -> tuple[float, float]:
+        """Where an axis may begin that holds some values, within [0, 1]."""
+        first, last = max(0.0, high + margin - length), min(low - margin, 1 - length)
+        return (first, max(first, last)) if first + length <= 1 else (1 - length, 1 - length)
+
+    (a0, a1), (b0, b1) = starts(x0, x1), starts(y0, y1)
+    # As near to each other as they may be.
+    a, b = (a0, b1) if a0 > b1 else (a1, b0) if b0 > a1 else ((max(a0, b0) + min(a1, b1)) / 2,) * 2
+    return (a, a + length), (b, b + length)
+
+
+def _blue(ax: Axes) -> str:
+    """The blue that can be seen on the ground of axes."""
+    from matplotlib.colors import to_rgb
+
+    return _BLUE if np.mean(to_rgb(ax.get_facecolor())) > 0.5 else _LIGHT_BLUE
 
 
 def plot_ece_map(
@@ -471,6 +522,11 @@ def _pixels(
     probabilities: ArrayLike, labels: ArrayLike, ignore_index: int | None
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]:
     """Confidence, whether right, and whether labelled, of each pixel of one image, whose numbers are checked."""
+    if _holds(probabilities, "iub") and _holds(labels, "f"):
+        raise TypeError(
+            "probabilities holds whole numbers, and labels floating ones: they look swapped. The plots take "
+            "(probabilities, labels), the functions of metrics (y, X)"
+        )
     maps, y = score_array(probabilities, name="probabilities"), label_array(labels, "labels")
     if maps.ndim != 3 or not maps.size or y.shape != maps.shape[1:]:
         raise ValueError(
@@ -483,6 +539,11 @@ def _pixels(
         y[np.newaxis], maps[np.newaxis], per_image=True, average=False, ignore_index=ignore_index
     )
     return np.asarray(maps.max(axis=0), np.float64), np.asarray(maps.argmax(axis=0) == y), valid
+
+
+def _holds(values: ArrayLike, kinds: str) -> bool:
+    """Whether an array holds numbers of some of NumPy's kinds."""
+    return getattr(getattr(values, "dtype", None), "kind", " ") in kinds
 
 
 def _refuse_others(maps: NDArray[Any], valid: NDArray[np.bool_]) -> None:

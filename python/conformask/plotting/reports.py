@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from conformask.plotting._arguments import chosen_classes, level_text
-from conformask.plotting._axes import import_pyplot, say_empty
+from conformask.plotting._axes import flat_axes, import_pyplot, one_axes, say_empty
 from conformask.plotting._legend import legend_below
 from conformask.report import RiskReport
 
@@ -88,6 +88,7 @@ def plot_class_risk(
     rows = [rows[k] for k in chosen]
     if ax is None:
         ax = import_pyplot().subplots(figsize=(6.4, 0.28 * len(rows) + 1.8), layout="constrained")[1]
+    ax = one_axes(ax)
     rates, low, high = np.array([(row.miss_rate, *row.miss_rate_interval) for row in rows], np.float64).T
     place, overall = np.arange(len(rows)), 1 - report.coverage
     units = "images" if report.n_groups is None else "groups"
@@ -170,7 +171,7 @@ def plot_alpha_sweep(report: RiskReport, *, axes: ArrayLike | None = None) -> ND
     if axes is None:
         figure = import_pyplot().figure(figsize=(6.4, 5.2), layout="constrained")
         axes = figure.subplots(2, sharex=True)
-    flat: NDArray[Any] = np.ravel(np.asarray(axes, dtype=object))
+    flat = flat_axes(axes)
     if len(flat) < 2:
         raise ValueError(f"axes must be two, for the risk and for the set size, got {len(flat)}")
     above, below = flat[:2]

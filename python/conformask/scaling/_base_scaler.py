@@ -27,6 +27,7 @@ __all__ = [
     "check_base",
     "fitted_base",
     "keeps_prediction",
+    "knows_classes",
     "looks_around",
 ]
 
@@ -62,6 +63,14 @@ def check_base(base: Any) -> Base | str | None:
 def looks_around(base: Base | str | None) -> bool:
     """Whether a base asks for the surroundings of pixels."""
     return isinstance(base, Base) and base.scaler._looks_around(base.scaler._configuration())
+
+
+def knows_classes(base: Base | str | None) -> bool:
+    """Whether a base finds numbers for each class in this fit: one that was fitted before has told its own images."""
+    if base is None:
+        return False
+    scaler = _NAMES[base]() if isinstance(base, str) else base.scaler
+    return scaler._known is None and scaler._knows_classes(scaler._configuration())
 
 
 def keeps_prediction(base: Base | str | None) -> bool:

@@ -151,6 +151,14 @@ class PixelSample:
                     pairs.append((first, i))
         warn_of_repeats(pairs, len(self.images), named=not self.n_skipped, harm=_HARM)
 
+    def absent_classes(self) -> list[int]:
+        """The classes that no drawn pixel is labelled with."""
+        counts = np.zeros(self.n_classes, np.intp)
+        for image in self.images:
+            counts += np.bincount(image.labels, minlength=self.n_classes)
+        found: list[int] = np.flatnonzero(counts == 0).tolist()
+        return found
+
     def units(self) -> list[list[Drawn]]:
         """The images that count, by group if they have any, in an order that is theirs."""
         # By labels, which a model's numbers do not change; by those only where all labels are the same.

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 __all__ = ["PARAMETERS", "Configuration", "Scaler", "penalty_weight"]
 
+# Of many classes, those that a warning names.
+_MOST_NAMED = 5
+
 PARAMETERS: Mapping[str, Parameter] = {
     "inputs": one_of("inputs", "logits", "probabilities", stale="images"),
     "ignore_index": Parameter(check_ignore_index, stale="images"),
@@ -104,7 +107,8 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
         ------
         TypeError, ValueError
             If the input is not as described; the message names argument, image and value. The object stays as it was.
-            Of the numbers of X only those of drawn pixels are checked: NaN elsewhere is not noticed.
+            Of the numbers of X only those of drawn pixels are checked: NaN elsewhere is not noticed, except by scalers
+            that look at the surroundings of pixels.
 
         Warns
         -----
@@ -112,7 +116,8 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
             If images have no labelled pixel; if images come twice.
         UserWarning
             If numbers that shall be logits look like probabilities or other scores; if the likelihood still rises at
-            the end of the range of temperatures.
+            the end of the range of temperatures; if none of the drawn pixels has a class for which the map has numbers
+            of its own: the map makes such a class less probable everywhere.
         """
         configuration = self._configuration()
         return self._fit_sample(self._draw(X, y, groups, configuration), configuration)
@@ -203,6 +208,10 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
         """Whether a fit takes features of the surroundings of pixels."""
         return False
 
+    def _knows_classes(self, configuration: Any) -> bool:
+        """Whether a fit finds numbers for each class, which labels of that class hold back."""
+        return False
+
     def _add(self, sample: PixelSample, *, looked_at: bool = False) -> Self:
         n_before = 0
 
@@ -242,6 +251,8 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
         for which, found in {"": solution, " of its base": base and base._current()[1]}.items():
             if found is not None and found.more.get("unbounded"):
                 warn_unbounded(found.more["temperature"], which)
+        if self._knows_classes(solution.configuration):
+            _warn_of_absent(kept.absent_classes())
 
     # Use
 
@@ -263,7 +274,7 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
         sklearn.exceptions.NotFittedError
             Before :meth:`fit`.
         TypeError, ValueError
-            If X is not as described, or K is not that of the fit.
+            If X is not as described, or K is not that of the fit. There are no labels: every pixel is checked.
 
         Warns
         -----
@@ -437,6 +448,21 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
         scaler, fitted = cls._from_content(document)
         scaler._update(lambda _: State(None, fitted))
         return scaler
+
+
+def _warn_of_absent(classes: list[int]) -> None:
+    """Says which classes labels do not have, and what the map makes of them."""
+    if not classes:
+        return
+    named = ", ".join(map(str, classes[:_MOST_NAMED]))
+    if len(classes) > _MOST_NAMED:
+        named += f" and {len(classes) - _MOST_NAMED} more"
+    noun, them = ("class", "it") if len(classes) == 1 else ("classes", "them")
+    warn_caller(
+        f"none of the drawn pixels is labelled with {noun} {named}: the map makes {them} less probable everywhere, "
+        f"also in new images that hold {them}. Fit to images that hold all classes, or use TemperatureScaler",
+        UserWarning,
+    )
 
 
 @dataclass(frozen=True, eq=False, repr=False)

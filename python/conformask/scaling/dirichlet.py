@@ -147,6 +147,9 @@ class DirichletScaler(Scaler):
         )
         return fitted(kept, Likelihood(pixels, k * k), identity, Penalty(weights, identity), configuration)
 
+    def _knows_classes(self, configuration: Any) -> bool:
+        return True
+
     @property
     def _keeps_prediction(self) -> bool:
         return False

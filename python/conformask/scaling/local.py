@@ -45,7 +45,8 @@ class LocalTemperatureScaler(TemperedScaler):
     largest probabilities; the share of pixels in the 5 x 5 window around it that have its most probable class; the
     distance to the nearest pixel of another one, in steps of a king, at most 8, over 8; and the mean entropy in the
     window over :math:`\log K`. Windows lie within the planes of a volume, and mirror the image at its borders. Void
-    pixels are among the surroundings: NaN there is refused. The most probable class of a pixel stays what it is.
+    pixels are among the surroundings: NaN there is refused, in a fit and behind `transform=`. The most probable class
+    of a pixel stays what it is.
 
     :math:`\theta` is the one of the highest likelihood with a small penalty, and fits the drawn pixels at least as well
     as one temperature for all, where the search begins.

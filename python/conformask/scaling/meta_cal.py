@@ -58,7 +58,9 @@ class MetaCal(TemperedScaler):
 
     :math:`p = \mathrm{softmax}(z / T)` where the entropy of :math:`\mathrm{softmax}(z)` is at most :math:`\gamma`, and
     :math:`1 / K`, or the softmax with a high temperature, above. The most probable class of a pixel stays what it is,
-    also where all are as probable: there the classes before it get the next smaller number.
+    also where all are as probable: there the classes before it get the next smaller number. Where the scaler is used,
+    also behind `transform=`, the entropy of void pixels is looked at, too: NaN there is refused. A fit does not look at
+    it.
 
     The images are cut into two halves, by the seed. The first gives the threshold; the others, from their pixels that
     are not above it, the temperature of the highest likelihood.

@@ -14,12 +14,14 @@ from conformask import _core
 from conformask._calibrator import Parameter, number, one_of
 from conformask._exact import as_fraction
 from conformask._text import shown
+from conformask._warnings import warn_caller
 from conformask.scaling._base_scaler import (
     base_document,
     base_from_document,
     check_base,
     fitted_base,
     keeps_prediction,
+    knows_classes,
     looks_around,
 )
 from conformask.scaling._features import NAMES, as_image
@@ -40,8 +42,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from conformask._images import Volumes
-    from conformask.scaling._fitted import Told, is_positive, is_share
-from conformask.scaling._pixels import Pixels, PixelSample
+    from conformask.scaling._pixels import Pixels, PixelSample
 
 __all__ = ["SelectiveScaler"]
 
@@ -50,6 +51,11 @@ _SHARE = 2 / 3
 # Temperatures to choose from; of equals the first.
 _HIGH = (1.0, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 1e2, 1e4)
 _LOW = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
+# What the last of them mean.
+_AT_THE_END = {
+    "T1": "Pixels that are taken for wrong get almost the same probability for all classes",
+    "T2": "The model may be less sure of the others than it should be by even more",
+}
 _N_BINS = 15
 
 
@@ -120,14 +126,16 @@ class SelectiveScaler(TemperedScaler):
     features : {"shape", "probs"}, default="shape"
         What the selector sees of a pixel: "shape", ten numbers that do not depend on how classes are called (entropy,
         margin, the five largest probabilities, agreement and mean entropy of the 5 x 5 window, distance to the nearest
-        pixel of another class), void pixels being among the surroundings, where NaN is refused; "probs", the logarithms
-        of all probabilities, as in the paper.
+        pixel of another class), void pixels being among the surroundings; "probs", the logarithms of all probabilities,
+        as in the paper. NaN at void pixels is refused where the scaler is used, also behind `transform=`; of "shape"
+        already by a fit.
     hidden : sequence of ints, default=(16,)
         Widths of the selector's hidden layers; () is logistic regression.
     T1 : "auto" or float from 0.001 to 1e12, default="auto"
         The temperature of pixels that are taken for wrong; "auto" chooses from 1, 1.25, 1.5, 2, 3, 5, 10, 100, 10000.
     T2 : "auto" or float from 0.001 to 1e12, default="auto"
-        That of the others; "auto" chooses from 1, 0.9, 0.8, 0.7, 0.6, 0.5. The paper takes 1.
+        That of the others; "auto" chooses from 1, 0.9, 0.8, 0.7, 0.6, 0.5. The paper takes 1. Where the last of the
+        temperatures is the best, `fit` warns.
     threshold : float in [0, 1], default=0.5
         Pixels whose probability to be right is below it are taken for wrong.
     base : None, scaler or {"temperature", "vector", "dirichlet"}, default=None
@@ -247,6 +255,9 @@ class SelectiveScaler(TemperedScaler):
     def _looks_around(self, configuration: _Configuration) -> bool:
         return configuration.features == "shape" or looks_around(configuration.base)
 
+    def _knows_classes(self, configuration: _Configuration) -> bool:
+        return knows_classes(configuration.base)
+
     @property
     def _keeps_prediction(self) -> bool:
         return keeps_prediction(check_base(self.base))
@@ -286,6 +297,19 @@ class SelectiveScaler(TemperedScaler):
             *(kept, configuration, choice.nll, float((weights * before).sum())), more=more, arrays=arrays
         )
         return _with_base(known, base)
+
+    def _warn(self, kept: PixelSample, solution: Any) -> None:
+        super()._warn(kept, solution)
+        if solution.base is not None and solution.base._current()[1].more.get("unbounded"):
+            return  # that was told: what stands on it has no end, either
+        found = solution.configuration
+        ends = [
+            (name, choices[-1])
+            for name, choices in {"T1": _HIGH, "T2": _LOW}.items()
+            if isinstance(getattr(found, name), str) and solution.more[name] == choices[-1]
+        ]
+        if ends:
+            _warn_of_ends(ends, has_base=solution.base is not None)
 
     # Use
 
@@ -366,6 +390,19 @@ class SelectiveScaler(TemperedScaler):
         if base is not None and not (isinstance(base, Scaler) and base.n_classes_ == known.n_classes):
             raise ValueError("its base is not that of its classes")
         return _with_base(known, base)
+
+
+def _warn_of_ends(ends: list[tuple[str, float]], *, has_base: bool) -> None:
+    """Says which temperatures are the last of those that are chosen from."""
+    found = " and ".join(f"{name}_ = {temperature:g}" for name, temperature in ends)
+    what = "; ".join(_AT_THE_END[name] for name, _ in ends)
+    names = " and ".join(name for name, _ in ends)
+    todo = "" if has_base else "Use base='temperature', which first fits one temperature to all pixels, or g"
+    warn_caller(
+        f"{found}: the end of what 'auto' chooses from. {what}. {todo or 'G'}ive {names} yourself if that is what you "
+        "want",
+        UserWarning,
+    )
 
 
 def _with_base(known: Tempered, base: Scaler | None) -> _Selective:

@@ -279,6 +279,9 @@ class StructuredScaler(Scaler):
             configuration.inputs == "probabilities",
         )
 
+    def _knows_classes(self, configuration: Any) -> bool:
+        return True  # of those that keep the prediction, each expert
+
     @property
     def _keeps_prediction(self) -> bool:
         return bool(self.decision != "free")

@@ -125,6 +125,9 @@ class VectorScaler(Scaler):
             kept, Likelihood(pixels, k), identity, Penalty(np.full(2 * k, ridge), identity), configuration
         )
 
+    def _knows_classes(self, configuration: Any) -> bool:
+        return True
+
     @property
     def _keeps_prediction(self) -> bool:
         return False

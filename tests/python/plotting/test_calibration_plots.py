@@ -49,6 +49,9 @@ def test_bars_are_accuracies_and_gaps(report: CalibrationReport) -> None:
     assert grouped.child_axes[0].get_title() == "Accuracy by confidence"
     timid = plot_reliability(reliability_curve(Y[:1], X[:1]))
     assert "not confident enough by" in legend_texts(timid)
+    right, gap = timid.patches
+    assert (right.get_height(), gap.get_y()) == (1, pytest.approx(0.9))
+    assert gap.get_facecolor()[3] == 0, "the bar of right pixels shows below the hatching up to its end"
 
 
 def test_bins_of_one_pixel_are_seen() -> None:
@@ -58,6 +61,71 @@ def test_bins_of_one_pixel_are_seen() -> None:
     [above] = plot_reliability(reliability_curve(np.zeros((1, 1, 50), int), x, n_bins=10)).child_axes
     assert [bar[3] for bar in bars(above)] == [1, 49]
     assert above.get_ylim()[0] < 1
+
+
+def test_whiskers_of_few_pixels_are_thin_and_faint() -> None:
+    x = np.full((2, 2, 1, 400), 0.1)
+    x[:, 0] = 0.9
+    x[:, :, 0, 0] = 0.6, 0.4
+    y = np.zeros((2, 1, 400), int)
+    y[0, 0, :40] = 1
+    ax = plot_reliability(reliability_curve(y, x, n_bins=10))
+    few, many = zip(ax.collections[0].get_linewidths(), ax.collections[0].get_colors()[:, 3], strict=True)
+    assert few[0] < 0.6 * many[0]
+    assert few[1] < 0.5 * many[1] == 0.5
+    [key] = [each for each in ax.get_legend().legend_handles if "interval" in each.get_label()]
+    assert (key.get_linewidth(), key.get_alpha()) == (many[0], None)
+    assert ax.child_axes[0].get_ylabel() == "pixels (log)"
+
+
+def test_dark_styles_have_light_colours(report: CalibrationReport) -> None:
+    def least_contrast(ax: Any) -> float:
+        ground = np.mean(to_rgba(ax.get_facecolor())[:3])
+        drawn = [each.get_facecolor() for each in ax.patches if each.get_facecolor()[3]]
+        drawn += [to_rgba(line.get_color()) for line in ax.get_lines() if line.get_marker() == "o"]
+        return min(abs(np.mean(shade[:3]) - ground) for shade in drawn)
+
+    with pyplot.style.context("dark_background"):
+        assert min(map(least_contrast, plot_image_reliability(report))) > 0.4
+        assert least_contrast(plot_reliability(report)) > 0.4
+
+
+@pytest.mark.parametrize(
+    ("confidences", "accuracies"),
+    [
+        ([0.9, 0.95], [0.6, 0.7]),
+        ([0.55, 0.65], [0.8, 0.95]),
+        ([0.7, 0.8], [0.69, 0.82]),
+        ([1.0, 1.0], [1, 1]),
+    ],
+)
+def test_images_fill_their_axes_with_the_diagonal_in_sight(
+    confidences: list[float], accuracies: list[float]
+) -> None:
+    x = np.stack([np.full((1, 100), c) for c in confidences])
+    y = np.stack([(np.arange(100) >= 100 * a).astype(int)[np.newaxis] for a in accuracies])
+    dots = plot_image_reliability(calibration_report(y, np.stack([x, 1 - x], axis=1)))[0]
+    (left, right), (bottom, top) = dots.get_xlim(), dots.get_ylim()
+    assert right - left == pytest.approx(top - bottom), "the diagonal has 45 degrees"
+    assert min(left, bottom) >= 0
+    assert max(right, top) <= 1 + 1e-12
+    for low, high, values in ((left, right, confidences), (bottom, top, accuracies)):
+        assert low <= min(values) <= max(values) <= high + 1e-12
+    assert max(left, bottom) + 0.3 * (right - left) < min(right, top), "the diagonal is seen"
+    together = max(*confidences, *accuracies) - min(*confidences, *accuracies)
+    assert right - left <= max(np.ptp(confidences), np.ptp(accuracies), 0.7 * together) * 1.1 + 0.02 + 1e-9
+
+
+@pytest.mark.parametrize("shape", [(1, 2), (2, 1)])
+def test_legends_of_images_fit_into_figures_without_a_layout_engine(
+    report: CalibrationReport, shape: tuple[int, int]
+) -> None:
+    figure, axes = pyplot.subplots(*shape, figsize=(5 * shape[1], 4 * shape[0]))
+    plot_image_reliability(report, axes=axes)
+    figure.canvas.draw()
+    for ax in axes:
+        box = ax.get_tightbbox()
+        assert figure.bbox.y0 <= box.y0 < box.y1 <= figure.bbox.y1
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 3), (2, 2)])
@@ -153,6 +221,24 @@ def test_regions_differ_in_grey() -> None:
             TypeError,
             "report_or_curve must be a CalibrationReport .* got a ndarray",
         ),
+        (
+            lambda: plot_reliability(reliability_curve(Y, X), ax=pyplot.subplots(1, 2)[1]),
+            TypeError,
+            "ax must be one matplotlib Axes, got a ndarray: pass one of its axes",
+        ),
+        (lambda: plot_ece_map(X[0], Y[0], ax=pyplot.figure()), TypeError, "ax must be .* got a Figure: pass"),
+        (lambda: plot_regions(X[0], Y[0], ax="left"), TypeError, "ax must be .* got a str$"),
+        (
+            lambda: plot_image_reliability(calibration_report(Y, X), axes=["left", "right"]),
+            TypeError,
+            "axes must hold matplotlib Axes, got a str$",
+        ),
+        (
+            lambda: plot_ece_map(Y[0], X[0]),
+            TypeError,
+            r"probabilities holds whole .* they look swapped. The plots take \(probabilities, labels\)",
+        ),
+        (lambda: plot_regions(Y[0], X[0]), TypeError, "they look swapped"),
         (lambda: plot_image_reliability(X), TypeError, "report must be a CalibrationReport"),
         (lambda: plot_ece_map(X[0], Y[0], radius=-1), ValueError, "radius must be an int of at least 0"),
         (lambda: plot_regions(X[0], Y[0], boundary_width=0), ValueError, "boundary_width must be an int"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,40 @@ def test_what_cannot_stand_in_front() -> None:
     bad[3, 2, 1, 5] = np.nan
     with pytest.raises(ValueError, match=r"image 3.*\(1, 5\)"):
         in_front(scaler).fit(bad, OTHERS[1])
+
+
+@pytest.mark.parametrize(
+    ("scaler", "fit_looks", "use_looks"),
+    [
+        (cm.TemperatureScaler(), False, False),
+        (cm.VectorScaler(), False, False),
+        (cm.DirichletScaler(), False, False),
+        (cm.StructuredScaler(), False, False),
+        (cm.StructuredScaler(decision="argmax"), False, False),
+        (cm.StructuredScaler(decision="order"), False, False),
+        (cm.MetaCal(), False, True),
+        (cm.SelectiveScaler(hidden=(), features="probs"), False, True),
+        (cm.SelectiveScaler(hidden=()), True, True),
+        (cm.LocalTemperatureScaler(), True, True),
+    ],
+)
+def test_what_looks_at_void_pixels(scaler: Any, fit_looks: bool, use_looks: bool) -> None:
+    """As the README says it."""
+
+    def refused(looks: bool) -> Any:
+        return pytest.raises(ValueError, match="is NaN at pixel") if looks else nullcontext()
+
+    scaler.set_params(n_pixels=100).fit(*TRAINING)
+    logits, y = OTHERS[0].copy(), OTHERS[1].copy()
+    logits[3, 2, 1, 5], y[3, 1, 5] = np.nan, 255
+    with refused(fit_looks):
+        clone(scaler).fit(logits, y)
+    with refused(use_looks):
+        in_front(scaler).fit(logits, y)
+    with refused(use_looks):
+        cm.metrics.expected_calibration_error(y, logits, inputs="logits", transform=scaler)
+    with refused(True):
+        make_pipeline(FrozenEstimator(scaler), cm.ConformalRiskCalibrator()).fit(logits, y)
 
 
 def test_images_of_the_scaler_are_noticed() -> None:

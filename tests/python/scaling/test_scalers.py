@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -429,10 +431,65 @@ def test_a_matrix_is_that_of_scipy() -> None:
     assert scaler.nll_ < scaler.nll_before_
 
 
+@contextmanager
+def told_of_absent(classes: str, told: bool = True) -> Iterator[None]:
+    """One warning at the line that fits, which names the classes that no pixel has; or none."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    assert len(caught) == told
+    if told:
+        [warning] = caught
+        expected = f"none of the drawn pixels is labelled with {classes}: the map makes "
+        assert str(warning.message).startswith(expected)
+        assert str(warning.message).endswith("Fit to images that hold all classes, or use TemperatureScaler")
+        assert (warning.category, warning.filename) == (UserWarning, __file__)
+
+
+FITTED_BEFORE = cm.VectorScaler().fit(LOGITS, Y)
+
+
+@pytest.mark.parametrize(
+    ("scaler", "told"),
+    [
+        (cm.SelectiveScaler(base="vector"), True),
+        (cm.SelectiveScaler(base="dirichlet"), True),
+        (cm.SelectiveScaler(base=cm.StructuredScaler(decision="argmax")), True),
+        (cm.SelectiveScaler(base=cm.SelectiveScaler(base="vector")), True),
+        (cm.SelectiveScaler(base=FITTED_BEFORE), False),  # to images that hold the class
+        (cm.SelectiveScaler(base="temperature"), False),
+        (cm.SelectiveScaler(), False),
+        (cm.LocalTemperatureScaler(), False),
+        (cm.MetaCal(), False),
+    ],
+)
+def test_a_class_that_no_pixel_has_is_told_where_the_map_has_numbers_for_it(scaler: Any, told: bool) -> None:
+    with told_of_absent("class 2", told):
+        scaler.set_params(n_pixels=200).fit(LOGITS, np.where(Y == 2, 255, Y))
+
+
+def test_of_many_classes_that_no_pixel_has_some_are_named() -> None:
+    logits, y = problem(3, k=12)
+    with told_of_absent("classes 3, 4, 5, 6, 7 and 4 more"):
+        cm.VectorScaler().fit(logits, np.where(y > 2, 255, y))
+    with told_of_absent("classes 3, 5"):
+        cm.VectorScaler().fit(logits, np.where((y == 3) | (y == 5), 255, y))
+
+
+def test_classes_may_come_with_later_images() -> None:
+    scaler = cm.VectorScaler().partial_fit(LOGITS[:6], np.where(Y[:6] == 2, 255, Y[:6]))
+    scaler.partial_fit(LOGITS[6:], Y[6:])
+    assert scaler.weight_.shape == (K,)
+    scaler = cm.VectorScaler().partial_fit(LOGITS, np.where(Y == 2, 255, Y))
+    with told_of_absent("class 2"):
+        assert scaler.weight_.shape == (K,)
+
+
 @pytest.mark.parametrize("kind", SCALERS)
 def test_a_class_that_no_pixel_has_stays_finite(kind: Any) -> None:
     y = np.where(Y == 2, 1, Y)
-    scaler = kind().fit(LOGITS, y)
+    with told_of_absent("class 2", kind is not cm.TemperatureScaler):
+        scaler = kind().fit(LOGITS, y)
     probabilities = scaler.transform(LOGITS)
     assert np.isfinite(probabilities).all()
     assert scaler.nll_ <= scaler.nll_before_
@@ -443,8 +500,12 @@ def test_a_class_that_no_pixel_has_stays_possible() -> None:
     logits, y = scaling_twin.problem(12, scale=1.5)
     new, new_y = scaling_twin.problem(12, 1, scale=1.5)
     without = np.where(y == 1, 255, y)
-    free = cm.DirichletScaler(ridge=0).fit(logits, without)
-    scaler, vector = cm.DirichletScaler().fit(logits, without), cm.VectorScaler().fit(logits, without)
+    with told_of_absent("class 1"):
+        free = cm.DirichletScaler(ridge=0).fit(logits, without)
+    with told_of_absent("class 1"):
+        scaler = cm.DirichletScaler().fit(logits, without)
+    with told_of_absent("class 1"):
+        vector = cm.VectorScaler().fit(logits, without)
     assert free.weight_[1, 1] > 100
     assert abs(scaler.weight_).max() < 5
     loss, of_vector = (scaling_twin.log_loss(each.transform(new), new_y) for each in (scaler, vector))

@@ -78,8 +78,13 @@ def test_the_best_temperature_of_a_grid() -> None:
 
 def test_sure_pixels_are_sharpened() -> None:
     logits, y = told_apart(2, {0: 1.0, 1: 0.6})
-    scaler = cm.SelectiveScaler(features="probs", hidden=(), threshold=0.8).fit(logits, y)
+    with pytest.warns(
+        UserWarning, match=r"^T2_ = 0.5: the end .* Use base='temperature', .*give T2 yourself"
+    ):
+        scaler = cm.SelectiveScaler(features="probs", hidden=(), threshold=0.8).fit(logits, y)
     assert (scaler.T1_, scaler.T2_) == (5, 0.5)
+    told = scaler.set_params(T1=5, T2=0.5).fit(logits, y)  # of what is given nothing is told
+    assert (told.T1_, told.T2_) == (5, 0.5)
 
 
 # Probabilities
@@ -172,7 +177,8 @@ def test_the_selector_is_judged_on_images_that_did_not_train_it() -> None:
     """Whether a pixel is right is a coin's: a large selector learns its own pixels by heart, and no others."""
     right = np.random.default_rng(0).random(Y.shape) < 0.5
     y = np.where(right, LOGITS.argmax(axis=1), (LOGITS.argmax(axis=1) + 1) % 4)
-    scaler = cm.SelectiveScaler(hidden=(64,), n_pixels=20).fit(LOGITS, y)
+    with pytest.warns(UserWarning, match=r"^T1_ = 10000: the end .* almost the same probability for all"):
+        scaler = cm.SelectiveScaler(hidden=(64,), n_pixels=20).fit(LOGITS, y)
     assert scaler.selector_recall_ < 0.75
     assert scaler.selector_precision_ < 0.75
 
@@ -180,7 +186,8 @@ def test_the_selector_is_judged_on_images_that_did_not_train_it() -> None:
 @pytest.mark.parametrize("right", [True, False])
 def test_nothing_to_tell_apart(right: bool) -> None:
     y = np.where(Y == 255, 255, (LOGITS.argmax(axis=1) + (not right)) % 4)
-    scaler = cm.SelectiveScaler(**QUICK).fit(LOGITS, y)
+    with pytest.warns(UserWarning, match=f"^{'T2_ = 0.5' if right else 'T1_ = 10000'}: the end of what"):
+        scaler = cm.SelectiveScaler(**QUICK).fit(LOGITS, y)
     assert np.isfinite(scaler.transform(LOGITS)).all()
     assert math.isnan(scaler.selector_recall_ if right else 0) == right
     assert ((1, 0.5) if right else (1e4, 1)) == (scaler.T1_, scaler.T2_)
