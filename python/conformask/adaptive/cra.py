@@ -75,8 +75,8 @@ class CRACalibrator(BinaryCalibrator[Configuration]):
 
     References
     ----------
-    Luo, Zhou, "Conformalized Segmentation", arXiv:2504.07611. Angelopoulos, Bates, Fisch, Lei, Schuster, "Conformal
-    Risk Control", ICLR 2024, arXiv:2208.02814.
+    Luo, Zhou, arXiv:2504.07611. Angelopoulos, Bates, Fisch, Lei, Schuster, "Conformal Risk Control", ICLR 2024,
+    arXiv:2208.02814.
 
     Examples
     --------
