@@ -1,6 +1,7 @@
 //! The number that corrects all thresholds, and what images lose at it.
 
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use num_rational::BigRational;
 use num_traits::Zero;
@@ -10,6 +11,7 @@ use super::cut::Cut;
 use super::values::{ImageValues, Values};
 use crate::error::Result;
 use crate::memory;
+use crate::num::exact::Weight;
 use crate::num::real::{Real, Stored};
 use crate::risk::quantile::{Atoms, Places, weighted_quantile};
 use crate::simd::{apply, vectorised};
@@ -52,20 +54,25 @@ pub fn correction(
 
 /// The share of each image's pixels that are wrong at t; NaN where there are none.
 pub fn losses(values: &Values, offsets: &[f64], t: f64, cancel: &Cancel) -> Result<Vec<f64>> {
-    let loss = |(image, &offset): (&std::sync::Arc<ImageValues>, &f64)| {
-        let cut = Cut::new(values.side, offset, t);
-        let mut n_wrong = 0;
-        for block in &image.blocks {
-            cancel.check()?;
-            n_wrong += match block {
-                Stored::Single(block) => n_wrong_of(block, &cut),
-                Stored::Double(block) => n_wrong_of(block, &cut),
-            };
-        }
+    let loss = |(image, &offset): (&Arc<ImageValues>, &f64)| {
+        let n_wrong = n_wrong_in(image, &Cut::new(values.side, offset, t), cancel)?;
         Ok(n_wrong as f64 / image.total(values.side) as f64)
     };
     let found = memory::gathered(values.images.par_iter().zip(offsets).map(loss), "the losses of images")?;
     memory::all(found.into_iter(), "the losses of images")
+}
+
+/// How many pixels of an image are wrong at a cut.
+fn n_wrong_in(image: &ImageValues, cut: &Cut, cancel: &Cancel) -> Result<u64> {
+    let mut n_wrong = 0;
+    for block in &image.blocks {
+        cancel.check()?;
+        n_wrong += match block {
+            Stored::Single(block) => n_wrong_of(block, cut),
+            Stored::Double(block) => n_wrong_of(block, cut),
+        };
+    }
+    Ok(n_wrong)
 }
 
 fn n_wrong_of<R: Real>(values: &[R], cut: &Cut) -> u64 {
@@ -90,6 +97,19 @@ struct Corrections<'a> {
     places: Places,
 }
 
+impl Corrections<'_> {
+    /// The t behind a key and the image's cut there, for an image that counts.
+    fn cut_at(&self, image: usize, key: u64) -> Cut {
+        Cut::new(self.values.side, self.offsets[image], self.places.value(key))
+    }
+
+    /// The images that count, with the index of their weight.
+    fn counted(&self) -> impl IndexedParallelIterator<Item = (usize, usize)> + '_ {
+        let counted: Vec<_> = (0..self.index.len()).filter(|&image| self.index[image] != UNUSED).collect();
+        counted.into_par_iter().map(|image| (image, self.index[image]))
+    }
+}
+
 impl Atoms for Corrections<'_> {
     type Weight = BigRational;
 
@@ -101,22 +121,29 @@ impl Atoms for Corrections<'_> {
         self.values.images.len()
     }
 
-    fn visit(&self, part: usize, cancel: &Cancel, mut visit: impl FnMut(u64, usize)) -> Result<()> {
-        let (weight, offset) = (self.index[part], self.offsets[part]);
+    fn visit(&self, part: usize, cancel: &Cancel, visit: impl FnMut(u64, usize)) -> Result<()> {
+        self.visit_within(part, &self.keys(), cancel, visit)
+    }
+
+    fn visit_within(
+        &self,
+        part: usize,
+        keys: &RangeInclusive<u64>,
+        cancel: &Cancel,
+        mut visit: impl FnMut(u64, usize),
+    ) -> Result<()> {
+        let weight = self.index[part];
         if weight == UNUSED {
             return Ok(());
         }
-        let mut one = |p: f64| {
-            let key = self.places.key(self.values.side.critical(offset, p));
-            if key > 0 {
-                visit(key, weight);
-            }
-        };
+        // Between two cuts lie the values whose keys are in the range.
+        let cuts = [keys.start() - 1, *keys.end()].map(|key| self.cut_at(part, key));
+        let critical = |p: f64| self.places.key(self.values.side.critical(self.offsets[part], p));
         for block in &self.values.images[part].blocks {
             cancel.check()?;
             match block {
-                Stored::Single(block) => block.iter().for_each(|&p| one(p.into())),
-                Stored::Double(block) => block.iter().for_each(|&p| one(p)),
+                Stored::Single(block) => between(block, &cuts, |p| visit(critical(p), weight)),
+                Stored::Double(block) => between(block, &cuts, |p| visit(critical(p), weight)),
             }
         }
         Ok(())
@@ -126,7 +153,70 @@ impl Atoms for Corrections<'_> {
         1..=self.places.key(1.0)
     }
 
+    fn counts_above(&self, limit: u64, cancel: &Cancel) -> Result<Vec<u64>> {
+        let n_wrong = |(image, _): (usize, usize)| {
+            n_wrong_in(&self.values.images[image], &self.cut_at(image, limit), cancel)
+        };
+        let counts = memory::gathered(self.counted().map(n_wrong), "the number of values of each weight")?;
+        memory::all(counts.into_iter(), "the number of values of each weight")
+    }
+
+    /// Around the quantile of some values of each image.
+    fn guesses(&self, budget: &BigRational, cancel: &Cancel) -> Result<Vec<u64>> {
+        let images: Vec<(usize, usize)> = self.counted().collect();
+        let most = (SAMPLE / images.len().max(1)).max(1);
+        if self.values.n_values() < FEW_TIMES * SAMPLE {
+            return Ok(Vec::new());
+        }
+        let mut sample: Vec<(u64, f64)> = Vec::new();
+        for (image, weight) in images {
+            cancel.check()?;
+            let values = &self.values.images[image];
+            let start = sample.len();
+            let critical = |p| self.places.key(self.values.side.critical(self.offsets[image], p));
+            sample.extend(values.some(most).map(|p| (critical(p), 0.0)));
+            let n = (sample.len() - start).max(1) as f64;
+            let each = self.weights[weight].to_float() * values.n_values() as f64 / n;
+            sample[start..].iter_mut().for_each(|(_, weight)| *weight = each);
+        }
+        sample.sort_unstable_by_key(|&(key, _)| std::cmp::Reverse(key));
+        let (budget, mut above) = (budget.to_float(), 0.0);
+        let middle = sample.iter().position(|&(_, weight)| {
+            above += weight;
+            above > budget
+        });
+        let margin = (WIDTH * (sample.len() as f64).sqrt()) as usize;
+        let Some(middle) = middle else { return Ok(Vec::new()) };
+        let (high, low) = (middle.saturating_sub(margin), (middle + margin).min(sample.len() - 1));
+        Ok(vec![sample[low].0, sample[high].0])
+    }
+
     fn value(&self, key: u64) -> f64 {
         self.places.value(key)
     }
+}
+
+/// Values by which to guess; of fewer than some times as many all are looked at.
+const SAMPLE: usize = 1 << 16;
+const FEW_TIMES: usize = 8;
+/// How far guesses lie apart on each side, in square roots of the number of values.
+const WIDTH: f64 = 2.0;
+
+/// Values that are looked at together: where none is between the cuts, none is looked at alone.
+const RUN: usize = 64;
+
+/// Calls `visit` with the values that are right at the second cut but not at the first.
+fn between<R: Real>(values: &[R], cuts: &[Cut; 2], mut visit: impl FnMut(f64)) {
+    let [first, second] = [cuts[0].cutoff::<R>(), cuts[1].cutoff::<R>()];
+    let (low, high) = if cuts[0].holds_right() { (second, first) } else { (first, second) };
+    for run in values.chunks(RUN) {
+        if any_between(run, low, high) {
+            run.iter().filter(|&&p| p >= low && p < high).for_each(|&p| visit(p.into()));
+        }
+    }
+}
+
+#[apply(vectorised!)]
+fn any_between<R: Real>(values: &[R], low: R, high: R) -> bool {
+    values.iter().fold(false, |any, &p| any | ((p >= low) & (p < high)))
 }

@@ -8,12 +8,15 @@ use crate::maps::{Band, LabelMaps, ScoreMaps, Scratch, Tile, VOID, fold_images};
 use crate::memory;
 use crate::num::real::{Real, Stored};
 use crate::place::Place;
-use crate::profile::{hash_of_equals, hash_of_image};
+use crate::profile::{hash_of_image, hash_of_pixels};
 use crate::simd::{apply, vectorised};
 use crate::threads::Cancel;
 
 /// Pixels that are looked at together: where none or all of them count, none is looked at alone.
 const RUN: usize = 64;
+
+/// Probabilities of an image, at most, by which it is told from others.
+const TELLING: usize = 1 << 12;
 
 /// What errors call kept probabilities.
 const WHAT: &str = "the probabilities of pixels";
@@ -43,10 +46,17 @@ pub struct Values {
 impl ImageValues {
     /// An image of given blocks.
     pub fn new(side: Side, totals: [u64; 2], n_void: u64, blocks: Vec<Stored>) -> Self {
-        let label = side.code() as u16;
-        let pixels = blocks.iter().fold(0, |sum: u64, block| sum.wrapping_add(hash_of_equals(block, label)));
-        let hash = hash_of_image(pixels, &totals, blocks.iter().flat_map(Stored::to_doubles));
+        let n_values: usize = blocks.iter().map(Stored::len).sum();
+        let telling: Box<[f64]> = spread(&blocks, n_values.div_ceil(TELLING).max(1)).collect();
+        let labels = vec![side.code() as u16; telling.len()];
+        let values = telling.iter().copied();
+        let hash = hash_of_image(hash_of_pixels(&Stored::Double(telling.clone()), &labels), &totals, values);
         Self { totals, n_void, blocks, hash }
+    }
+
+    /// At most so many of the kept probabilities, spread evenly over them.
+    pub(super) fn some(&self, most: usize) -> impl Iterator<Item = f64> + '_ {
+        spread(&self.blocks, self.n_values().div_ceil(most).max(1))
     }
 
     /// Number of kept probabilities.
@@ -58,6 +68,19 @@ impl ImageValues {
     pub fn total(&self, side: Side) -> u64 {
         self.totals[side.code() as usize]
     }
+}
+
+/// Every so many-th of the values in blocks, however they were cut.
+fn spread(blocks: &[Stored], step: usize) -> impl Iterator<Item = f64> + '_ {
+    let mut next = 0; // counted from the beginning of a block
+    blocks.iter().flat_map(move |block| {
+        let (first, len) = (next, block.len());
+        next = if first < len { step - 1 - (len - 1 - first) % step } else { first - len };
+        (first..len).step_by(step).map(move |i| match block {
+            Stored::Single(values) => values[i].into(),
+            Stored::Double(values) => values[i],
+        })
+    })
 }
 
 impl Values {
@@ -126,7 +149,7 @@ fn read_band<R: Real>(
         found.totals[1] += n_foreground;
         Ok(())
     })?;
-    found.blocks.push(R::store(values.iter().map(|&value| value.into()), WHAT)?);
+    found.blocks.push(R::boxed(values, WHAT)?);
     Ok(found)
 }
 

@@ -37,6 +37,9 @@ pub trait Real:
     /// The values, which are of this type, in a box that knows its width; `what` is what errors call them.
     fn store(values: impl ExactSizeIterator<Item = f64>, what: &'static str) -> Result<Stored>;
 
+    /// A copy of the values in a box that knows their width; `what` is what errors call them.
+    fn boxed(values: &[Self], what: &'static str) -> Result<Stored>;
+
     /// The smallest `p` in `[0, inf]` for which `holds(p)`, where `holds` is false below some point and true above.
     /// `inf` if it holds nowhere.
     fn smallest(holds: impl Fn(f64) -> bool) -> Self;
@@ -120,6 +123,12 @@ macro_rules! impl_real {
 
             fn store(values: impl ExactSizeIterator<Item = f64>, what: &'static str) -> Result<Stored> {
                 Ok($stored(memory::collected(values.map(|value| value as $real), what)?.into()))
+            }
+
+            fn boxed(values: &[Self], what: &'static str) -> Result<Stored> {
+                let mut copy = memory::with_room(values.len(), what)?;
+                copy.extend_from_slice(values);
+                Ok($stored(copy.into()))
             }
 
             fn smallest(holds: impl Fn(f64) -> bool) -> Self {

@@ -9,5 +9,5 @@ mod repeats;
 
 pub use exact::{Block, ExactProfile, ImageProfile, build};
 pub use flat::Flat;
-pub(crate) use repeats::{hash_of_equals, hash_of_image};
+pub(crate) use repeats::{hash_of_image, hash_of_pixels};
 pub use repeats::{repeats_between, repeats_within};

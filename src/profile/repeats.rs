@@ -33,20 +33,6 @@ pub fn hash_of_pixels(values: &Stored, labels: &[u16]) -> u64 {
     }
 }
 
-/// The same of values that have one label.
-pub fn hash_of_equals(values: &Stored, label: u16) -> u64 {
-    let sum = |hash: u64, other: u64| hash.wrapping_add(other);
-    match values {
-        Stored::Single(values) => hashes_of_runs(values, label).fold(0, sum),
-        Stored::Double(values) => hashes_of_runs(values, label).fold(0, sum),
-    }
-}
-
-fn hashes_of_runs<F: Copy + Into<f64>>(values: &[F], label: u16) -> impl Iterator<Item = u64> {
-    let labels = [label; RUN];
-    values.chunks(RUN).map(move |run| sum_of_hashes(run, &labels))
-}
-
 #[apply(vectorised!)]
 fn sum_of_hashes<F: Copy + Into<f64>>(values: &[F], labels: &[u16]) -> u64 {
     let pixels = values.iter().zip(labels);
