@@ -134,12 +134,14 @@ def _one_hot_axis(array: NDArray[Any]) -> int | None:
     return None
 
 
-def mask_array(masks: object, name: str = "masks") -> NDArray[np.bool_]:
+def mask_array(
+    masks: object, name: str = "masks", what: str = "multi-labeled masks (n, K, H, W)"
+) -> NDArray[np.bool_]:
     """`masks` as booleans."""
     array = _one_array(masks, name)
     _refuse_mask(array, name)
     if array.dtype != bool:
-        raise TypeError(f"{name} must be boolean multi-labeled masks (n, K, H, W), got dtype {array.dtype}")
+        raise TypeError(f"{name} must be boolean {what}, got dtype {array.dtype}")
     return clean_bools(array)
 
 

@@ -331,6 +331,7 @@ CHEAP = {
     "metrics.ClassCalibration": "a dataclass",
     "metrics.RegionCalibration": "a dataclass",
     "metrics.ReliabilityCurve": "a dataclass",
+    "metrics.coverage_gap": "image by image, in NumPy",
     "metrics.brier_score": "counts as metrics.calibration_report",
     "metrics.expected_calibration_error": "counts as metrics.calibration_report",
     "metrics.mean_iou": "counts as metrics.calibration_report",

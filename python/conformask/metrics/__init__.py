@@ -7,6 +7,7 @@ can be trusted.
 
 from conformask.metrics.accuracy import label_accuracy, sample_coverage
 from conformask.metrics.agreement import pairwise_agreement, pairwise_correlation
+from conformask.metrics.binary import coverage_gap
 from conformask.metrics.calibration import CalibrationAccumulator, calibration_report
 from conformask.metrics.coverage import (
     SizeStratifiedCoverage,
@@ -45,6 +46,7 @@ __all__ = [
     "calibration_report",
     "chao1",
     "class_set_sizes",
+    "coverage_gap",
     "empirical_risk",
     "expected_calibration_error",
     "label_accuracy",

@@ -14,6 +14,7 @@ Examples
 'Classes in the set of each pixel'
 """
 
+from conformask.plotting.binary import plot_binary, plot_coverage_histogram
 from conformask.plotting.calibration import (
     plot_ece_map,
     plot_image_reliability,
@@ -28,8 +29,10 @@ from conformask.plotting.segmentations import plot_components, plot_samples
 
 __all__ = [
     "plot_alpha_sweep",
+    "plot_binary",
     "plot_class_risk",
     "plot_components",
+    "plot_coverage_histogram",
     "plot_ece_map",
     "plot_image_reliability",
     "plot_mask_panels",
