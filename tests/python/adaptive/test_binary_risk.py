@@ -149,6 +149,38 @@ def test_corrections_of_floats_that_differ_in_the_last_bit(dtype: str) -> None:
         assert sum(Fraction(round(8 * (1 - share)), 8) for share in held) <= alpha
 
 
+@pytest.mark.parametrize("side", ["foreground", "background"])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("alpha", ["0.001", "0.1", "0.6", "0.999"])
+def test_of_many_values_the_next_candidate_breaks_the_bound(side: str, dtype: str, alpha: str) -> None:
+    """So many that a sample narrows the search: the sum fits at t, and not at the next value below, exactly."""
+    rng = np.random.default_rng(4)
+    n, shape = 24, (200, 160)
+    P = rng.beta(rng.choice([0.5, 1, 3], (n, 1, 1)), 1, (n, *shape)).astype(dtype)
+    y = rng.random(P.shape) < rng.uniform(0.5, 1, (n, 1, 1))
+    y = y if side == "foreground" else ~y
+    core = _core.BinaryValues.build(P, y.view(np.uint8), side, None, 0)
+    offsets, shares = rng.random(n), [Fraction(int(k), 3) for k in rng.integers(1, 4, n)]
+    allowed = Fraction(alpha) * sum(shares)
+    t = core.correction(offsets, shares, allowed)
+    assert t is not None
+    sign = 1 if side == "foreground" else -1
+    right = y if side == "foreground" else ~y
+    criticals = [
+        np.where((p == 1) if side == "foreground" else (p == 0), -1, sign * (o - p.astype(np.float64)))[m]
+        for p, o, m in zip(P, offsets, right, strict=True)
+    ]
+
+    def summed(t: float) -> Fraction:
+        wrong = [Fraction(int((c > t).sum()), c.size) for c in criticals]
+        return sum((share * each for share, each in zip(shares, wrong, strict=True)), Fraction())
+
+    assert summed(t) <= allowed
+    below = max(c[c < t].max(initial=-1) for c in criticals)
+    assert t in np.concatenate(criticals)
+    assert summed(float(below)) > allowed
+
+
 def test_the_correction_of_the_methods_example() -> None:
     """Dyadic numbers in place of 0.1: differences are exact."""
     offsets = np.array([5, 6, 4]) / 16
