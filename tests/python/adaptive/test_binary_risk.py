@@ -181,6 +181,24 @@ def test_of_many_values_the_next_candidate_breaks_the_bound(side: str, dtype: st
     assert summed(float(below)) > allowed
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_a_pixel_is_right_from_its_own_t_on(dtype: str) -> None:
+    """Which ``p >= offset - t`` would not say: a difference of differences is rounded twice."""
+    rng = np.random.default_rng(5)
+    offsets, p = rng.random(4000) ** 2, (rng.random(4000) ** 3).astype(dtype).astype(np.float64)
+    t = offsets - p
+    cutoffs = np.array(
+        [_core.binary_cutoffs("foreground", offsets[i : i + 1], t[i])[0] for i in range(len(t))]
+    )
+    assert (cutoffs <= p).all()
+    assert dtype == "float16" or (offsets - t > p).any()
+    earlier = [
+        _core.binary_cutoffs("foreground", offsets[i : i + 1], np.nextafter(t[i], -1))[0]
+        for i in range(len(t))
+    ]
+    assert (np.array(earlier) > p).all()
+
+
 def test_the_correction_of_the_methods_example() -> None:
     """Dyadic numbers in place of 0.1: differences are exact."""
     offsets = np.array([5, 6, 4]) / 16
