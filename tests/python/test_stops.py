@@ -404,7 +404,8 @@ def on_two_threads(seconds: float) -> Callable[[], None]:
         finally:
             is_stopped.set()
             for thread in threads:
-                thread.join()
+                if thread.ident is not None:  # a stop may come before the second is started
+                    thread.join()
 
     return work
 

@@ -236,6 +236,7 @@ def test_groups_must_fit(predictor: Case) -> None:
 # What is set after calibration
 
 
+@pytest.mark.filterwarnings("ignore:.*the end of what 'auto' chooses from:UserWarning")
 def test_what_is_set_later_has_one_policy(setting: tuple[Case, str, str]) -> None:
     """ "images": refused until it is fitted again; "result": as if fitted so; "nothing": as before."""
     case, policy, name = setting
