@@ -25,12 +25,11 @@ fn rank_hint(shape: &[usize]) -> &'static str {
 }
 
 /// What to do where a class was masked.
+pub const MASKED_HINT: &str =
+    "; if it masks a class, or is the logarithm of 0, write a finite number such as -1e4 instead";
+
 fn masked_hint(value: f64) -> &'static str {
-    if value == f64::NEG_INFINITY {
-        "; if it masks a class, or is the logarithm of 0, write a finite number such as -1e4 instead"
-    } else {
-        ""
-    }
+    if value == f64::NEG_INFINITY { MASKED_HINT } else { "" }
 }
 
 /// What to do where 0 is void and the classes are counted from 1.

@@ -321,7 +321,7 @@ def check_scores(
 
     refuse(
         ~(largest.isfinite() & smallest.isfinite()),
-        f"{name} is not finite in image {{image}}: class {{k}} is {{value}} at pixel {{pixel}}",
+        f"{name} is not finite in image {{image}}: class {{k}} is {{value}} at pixel {{pixel}}{{hint}}",
     )
     if inputs == "logits":
         return
@@ -355,7 +355,8 @@ def _value_at(planes: Tensor, pixel: int) -> dict[str, Any]:
         min(range(len(column)), key=column.__getitem__),
     )
     value = "NaN" if math.isnan(column[k]) else f"{column[k]:.6g}"  # as the kernels write it
-    return {"k": k, "value": value, "total": f"{sum(column):.6g}"}
+    hint = _core.MASKED_HINT if column[k] == -math.inf else ""
+    return {"k": k, "value": value, "total": f"{sum(column):.6g}", "hint": hint}
 
 
 def _to_numpy(tensor: Tensor) -> NDArray[Any]:

@@ -15,10 +15,11 @@ import numpy as np
 from conformask import _core
 from conformask._calibrator import Parameter, State, number, whole
 from conformask._exact import as_fraction
-from conformask._images import count, is_whole
+from conformask._images import count, is_whole, walk
 from conformask._text import plural
 from conformask._units import check_groups
-from conformask.adaptive._calibrator import BinaryCalibrator
+from conformask._warnings import warn_caller
+from conformask.adaptive._calibrator import OTHER_MODEL, PROBABILITIES, BinaryCalibrator, check_foreground
 from conformask.adaptive._kept import Kept
 from conformask.adaptive._network import Network
 from conformask.adaptive._predictors import (
@@ -31,7 +32,7 @@ from conformask.adaptive._predictors import (
 )
 from conformask.adaptive._settings import PARAMETERS, Configuration
 from conformask.adaptive._solution import Solution
-from conformask.exceptions import InfeasibleRiskError
+from conformask.exceptions import DuplicateImagesWarning, InfeasibleRiskError
 
 if TYPE_CHECKING:
     from typing import Self
@@ -141,78 +142,73 @@ class AdaptiveCalibrator(BinaryCalibrator[A]):
             few images and ``on_infeasible="full"`` takes full masks.
         """
         configuration = self._configuration()
-        predictor = configuration.predictor
-        n_trained_on = 0
-        if predictor is None:
-            kept, n_trained_on = self._fit_light(P, y, configuration, groups, sample_weight)
-        elif can_fit(predictor):
-            kept, n_trained_on = self._fit_own(P, y, images, configuration, groups, sample_weight)
+        predictor, n_trained_on = configuration.predictor, 0
+        if predictor is None or can_fit(predictor):
+            kept, n_trained_on = self._fit_parts(P, y, images, configuration, groups, sample_weight)
         else:
             kept = self._read(P, y, configuration, groups, sample_weight, predictor, images)
+            check_foreground(kept, configuration)
         try:
-            return self._fit_kept(kept, configuration)
+            return self._fit_kept(kept, configuration, told_of_repeats=n_trained_on > 0)
         except InfeasibleRiskError as error:
             raise _with_advice(error, configuration, n_trained_on) from None
 
-    def _fit_light(
-        self, P: Any, y: Any, configuration: A, groups: Any, sample_weight: Any
+    def _fit_parts(
+        self, P: Any, y: Any, photographs: Any, configuration: A, groups: Any, sample_weight: Any
     ) -> tuple[Kept, int]:
-        """What is kept of the images that correct the light model, and the number of the others."""
+        """What is kept of the images that correct a model which the others train, and the number of these."""
         names = check_groups(groups, count(P))
+        is_light = configuration.predictor is None
+        if not is_light:
+            _check_lengths(P, y, photographs)
         parts, found = [], []
         for given, labels, first in self._batches(P, y, configuration):
             parts.append(
                 _core.BinaryValues.build(given, labels, configuration.side, configuration.ignore_index, first)
             )
-            found.append(_core.binary_descriptions(given, first))
-        descriptions = np.concatenate(found)
-        everything = Kept.of(parts, configuration.side, np.zeros(len(descriptions)), names, sample_weight)
-        self._check(everything, configuration)
+            if is_light:
+                found.append(_core.binary_descriptions(given, first))
+        n = sum(len(part) for part in parts)
+        everything = Kept.of(parts, np.zeros(n), names, sample_weight, configuration)
+        check_foreground(everything, configuration)
+        configuration.method.budget(everything.units(configuration.on_empty), configuration.alpha)
         everything.warn_of_repeats()
-        trained_on, others = _split(everything.groups, len(everything), configuration)
+        trained_on, others = _split(everything.groups, n, configuration)
         telling = [i for i in trained_on if everything.pixels()[i]]
         if len(telling) < _FEWEST:
             raise ValueError(
-                f"{plural(len(telling), 'image')} with a foreground cannot train thresholds: of "
-                f"{plural(len(everything), 'image')} {len(trained_on)} are to do that "
-                f"(train_fraction={float(configuration.train_fraction):g}). Give more images"
+                f"{plural(len(telling), 'image')} with a foreground cannot train thresholds: of {plural(n, 'image')} "
+                f"{len(trained_on)} are to do that (train_fraction={float(configuration.train_fraction):g}). Give more "
+                "images"
             )
-        network = self._train(everything.take(telling), descriptions[telling], configuration)
-        offsets = network.predict(descriptions[others])
-        kept = replace(everything.take(others), offsets=offsets, predictor=LightPredictor(network))
+        predictor: Any
+        if is_light:
+            descriptions = np.concatenate(found)
+            network = self._train(everything.take(telling), descriptions[telling], configuration)
+            predictor, offsets = LightPredictor(network), network.predict(descriptions[others])
+        else:
+            predictor = copy.deepcopy(configuration.predictor)
+            predictor.fit(
+                _some(P, trained_on),
+                _some(y, trained_on),
+                alpha=float(configuration.alpha),
+                images=_some(photographs, trained_on),
+            )
+            offsets = self._offsets_of(_some(P, others), _some(photographs, others), predictor, configuration)
+        kept = replace(
+            everything.take(others),
+            offsets=offsets,
+            predictor=predictor,
+            trained_on=everything.core.take(trained_on).hashes(),
+        )
         return kept, len(trained_on)
 
-    def _fit_own(
-        self, P: Any, y: Any, photographs: Any, configuration: A, groups: Any, sample_weight: Any
-    ) -> tuple[Kept, int]:
-        """The same of a model of the caller's."""
-        n = count(P)
-        if n is None or y is None:
-            raise TypeError(
-                "a predictor that is to be trained needs P and y as arrays or lists: they are parted. Train it "
-                "beforehand, and give it as a function"
-            )
-        names = check_groups(groups, n)
-        trained_on, others = _split(names, n, configuration)
-        if not trained_on:
-            raise ValueError(f"{plural(n, 'image')} cannot be parted: give more images")
-        predictor = copy.deepcopy(configuration.predictor)
-        predictor.fit(
-            _some(P, trained_on),
-            _some(y, trained_on),
-            alpha=float(configuration.alpha),
-            images=_some(photographs, trained_on),
-        )
-        kept = self._read(
-            _some(P, others),
-            _some(y, others),
-            configuration,
-            None if names is None else [names[i] for i in others],
-            None if sample_weight is None else np.asarray(sample_weight)[others],
-            predictor,
-            _some(photographs, others),
-        )
-        return kept, len(trained_on)
+    def _offsets_of(self, P: Any, photographs: Any, predictor: Any, configuration: A) -> NDArray[np.float64]:
+        """What a model says of images."""
+        images = Images(photographs)
+        batches = walk(P, None, PROBABILITIES, labelled=False, volumes=configuration.volumes)
+        found = [self._offsets(given, predictor, images, first) for given, _, first in batches]
+        return np.concatenate(found) if found else np.zeros(0)
 
     def partial_fit(
         self,
@@ -223,7 +219,7 @@ class AdaptiveCalibrator(BinaryCalibrator[A]):
         groups: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> Self:
-        """Adds images that correct the model of thresholds, which stays as it is.
+        """Adds images that correct the model of thresholds, which stays as it is: others than those that trained it.
 
         Parameters
         ----------
@@ -242,12 +238,13 @@ class AdaptiveCalibrator(BinaryCalibrator[A]):
         Warns
         -----
         DuplicateImagesWarning
-            If an image comes twice, also if it was there before.
+            If an image comes twice, also if it was there before or trained the model.
         """
         configuration = self._configuration()
         predictor = self._predictor_now(configuration)
         added = self._read(P, y, configuration, groups, sample_weight, predictor, images)
         added.warn_of_repeats()
+        _warn_of_training_images(self._known, added)
         self._add(added, configuration)
         return self
 
@@ -281,13 +278,10 @@ class AdaptiveCalibrator(BinaryCalibrator[A]):
         DuplicateImagesWarning
             If images of `other` are among those here.
         """
-        if type(other) is type(self) and other is not self and self.__sklearn_is_fitted__():
-            here, there = (
-                self._predictor_now(self._configuration()),
-                other._kept_of(other._fitted()).predictor,
-            )
-            if not same(here, there):
-                raise ValueError("the models of thresholds differ: correct one model on all workers")
+        own = self._configuration().predictor
+        is_first = type(other) is type(self) and not self.__sklearn_is_fitted__()
+        if is_first and own is not None and not same(own, other._kept_of(other._fitted()).predictor):
+            raise ValueError(OTHER_MODEL)
         return super().merge(other)
 
     # Results
@@ -391,7 +385,9 @@ class AdaptiveCalibrator(BinaryCalibrator[A]):
         return thresholds_of(predictor, maps, images.next(len(maps)), first)
 
     def _content(self, state: State[Kept, Solution]) -> dict[str, Any]:
-        _predictor_to_json(getattr(self, "predictor", None))
+        assert state.solution is not None
+        found = state.solution.predictor
+        _predictor_to_json(None if isinstance(found, LightPredictor) else found)
         return super()._content(state)
 
 
@@ -406,6 +402,34 @@ def _split(
     chosen = {units[i] for i in order[:n_trained_on]}
     is_chosen = np.array([name in chosen for name in names], bool)
     return np.flatnonzero(is_chosen).tolist(), np.flatnonzero(~is_chosen).tolist()
+
+
+def _check_lengths(P: Any, y: Any, photographs: Any) -> None:
+    """Refuses what cannot be parted."""
+    n = count(P)
+    for name, value in {"P": P, "y": y, "images": photographs}.items():
+        if value is None and name == "images":
+            continue
+        if count(value) is None or not hasattr(value, "__getitem__"):
+            raise TypeError(
+                "a predictor that is to be trained needs P, y and images as arrays or lists, which are parted: "
+                f"{name} is {type(value).__name__}. Or train it beforehand, and give it as a function"
+            )
+        if count(value) != n:
+            raise ValueError(f"P has {plural(n or 0, 'image')}, {name} has {count(value)}")
+
+
+def _warn_of_training_images(state: State[Kept, Solution] | None, added: Kept) -> None:
+    """Says that images which trained the model shall correct it."""
+    if state is None or state.kept is None or state.kept.trained_on is None:
+        return
+    pairs = _core.repeats_between(state.kept.trained_on, added.core.hashes())
+    if pairs:
+        warn_caller(
+            f"{plural(len(pairs), 'image')} of these trained the thresholds: they must not correct them, and the "
+            "guarantee does not hold. Give others",
+            DuplicateImagesWarning,
+        )
 
 
 def _some(values: Any, indices: list[int]) -> Any:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,7 +15,7 @@ from conformask._calibrator import Calibrator, State
 from conformask._images import Layout, count, map_images, not_empty, walk
 from conformask._units import check_groups, warn_of_groups
 from conformask.adaptive._kept import Kept
-from conformask.adaptive._predictors import Images
+from conformask.adaptive._predictors import Images, same
 from conformask.adaptive._report import binary_report
 from conformask.adaptive._settings import Configuration
 from conformask.adaptive._solution import Solution, solution_from_json, solve, warn
@@ -28,10 +29,11 @@ if TYPE_CHECKING:
     from conformask.adaptive.report import BinaryReport
     from conformask.control import Method
 
-__all__ = ["PROBABILITIES", "BinaryCalibrator", "Probabilities"]
+__all__ = ["OTHER_MODEL", "PROBABILITIES", "BinaryCalibrator", "check_foreground"]
 
-Probabilities = "NDArray[np.floating[Any]]"
 PROBABILITIES = Layout("P", (), "probabilities", lambda value, name, where: score_array(value, where, name))
+
+OTHER_MODEL = "the models of thresholds differ: correct one model on all workers"
 
 C = TypeVar("C", bound=Configuration)
 
@@ -84,16 +86,18 @@ class BinaryCalibrator(Calibrator[C, Kept, Solution]):
         """
         configuration = self._configuration()
         kept = self._read(P, y, configuration, groups, sample_weight)
+        check_foreground(kept, configuration)
         return self._fit_kept(kept, configuration)
 
-    def _fit_kept(self, kept: Kept, configuration: C) -> Self:
+    def _fit_kept(self, kept: Kept, configuration: C, *, told_of_repeats: bool = False) -> Self:
         try:
             solution = solve(kept, configuration)
         except InfeasibleRiskError:
             self._update(lambda _: State(kept))
             raise
         self._update(lambda _: State(kept, solution))
-        kept.warn_of_repeats()
+        if not told_of_repeats:
+            kept.warn_of_repeats()
         warn(kept, solution)
         return self
 
@@ -173,6 +177,9 @@ class BinaryCalibrator(Calibrator[C, Kept, Solution]):
             merged = kept
             if state is not None:
                 before = self._kept_of(state)
+                self._check_images(before.configuration, configuration)
+                if not same(before.predictor, kept.predictor):
+                    raise ValueError(OTHER_MODEL)
                 merged = before.merge(kept)
                 kept.warn_of_repeats(before)
             configuration.method.budget(merged.units(configuration.on_empty), configuration.alpha)
@@ -212,11 +219,19 @@ class BinaryCalibrator(Calibrator[C, Kept, Solution]):
         parameters = self.get_params(deep=False)
         parameters.update({name: value for name, value in changes.items() if value is not None})
         kept = self._kept_of(self._fitted())
+        self._check_images(kept.configuration, self._configuration())
         fresh = type(self)(**parameters)
-        solution = solve(kept, fresh._configuration())
+        kept = replace(kept, configuration=fresh._configuration())
+        solution = solve(kept, kept.configuration)
         fresh._update(lambda _: State(kept, solution))
         warn(kept, solution)
         return fresh
+
+    def _settled(self) -> tuple[C, State[Kept, Solution]]:
+        state = self._fitted()
+        if state.kept is not None:
+            self._check_images(state.kept.configuration, self._configuration())
+        return super()._settled()
 
     # Results
 
@@ -387,15 +402,10 @@ class BinaryCalibrator(Calibrator[C, Kept, Solution]):
             )
             offsets.append(self._offsets(maps, predictor, images, first))
         images.check_end()
-        kept = Kept.of(parts, configuration.side, np.concatenate(offsets), groups, sample_weight, predictor)
-        self._check(kept, configuration)
-        return kept
-
-    def _check(self, kept: Kept, configuration: C) -> None:
-        """Refuses now what would be refused later."""
-        _, n_foreground, n_void = kept.core.totals().sum(axis=0).tolist()
-        _check_foreground(n_foreground, n_void, configuration)
+        kept = Kept.of(parts, np.concatenate(offsets), groups, sample_weight, configuration, predictor)
+        # Refuses now what it would refuse later.
         configuration.method.budget(kept.units(configuration.on_empty), configuration.alpha)
+        return kept
 
     def _predict(self, P: Any, photographs: Any) -> Any:
         configuration, solution = self._current()
@@ -407,7 +417,10 @@ class BinaryCalibrator(Calibrator[C, Kept, Solution]):
             _core.binary_masks(maps, cutoffs, found.view(np.uint8), first)
             return found
 
-        return map_images(P, masks, configuration.progress, configuration.volumes, PROBABILITIES)
+        found = map_images(P, masks, configuration.progress, configuration.volumes, PROBABILITIES)
+        if not isinstance(found, Generator):
+            images.check_end()
+        return found
 
     def _predict_thresholds(self, P: Any, photographs: Any) -> NDArray[np.float64]:
         configuration, solution = self._current()
@@ -438,8 +451,9 @@ class BinaryCalibrator(Calibrator[C, Kept, Solution]):
             n_pixels += maps.size
         images.check_end()
         table = np.concatenate(counts)
-        n_foreground, n_labelled = int(table[:, 1].sum()), int(table[:, :2].sum())
-        _check_foreground(n_foreground, n_pixels - n_labelled, configuration)
+        n_void = n_pixels - int(table[:, :2].sum())
+        if len(table) > 1:  # an image alone may well have no object
+            _refuse_void_foreground(int(table[:, 1].sum()), n_void, configuration)
         names = check_groups(groups, len(table))
         return binary_report(table, np.concatenate(thresholds), solution, names)
 
@@ -453,8 +467,13 @@ class BinaryCalibrator(Calibrator[C, Kept, Solution]):
         return "call fit or partial_fit first"
 
 
-def _check_foreground(n_foreground: int, n_void: int, configuration: Configuration) -> None:
-    """Refuses images whose foreground seems to be labelled as void, by the pixels of all."""
+def check_foreground(kept: Kept, configuration: Configuration) -> None:
+    """Refuses images whose foreground seems to be labelled as void."""
+    _, n_foreground, n_void = kept.core.totals().sum(axis=0).tolist()
+    _refuse_void_foreground(n_foreground, n_void, configuration)
+
+
+def _refuse_void_foreground(n_foreground: int, n_void: int, configuration: Configuration) -> None:
     if n_void and not n_foreground:
         index = configuration.ignore_index
         raise ValueError(

@@ -16,6 +16,8 @@ from conformask.profiles.repeats import warn_of_repeats
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from conformask.adaptive._settings import Configuration
+
 __all__ = ["Kept"]
 
 T = TypeVar("T")
@@ -30,30 +32,33 @@ class Kept:
     offsets: NDArray[np.float64]
     groups: list[int | str] | None
     sample_weight: list[float] | None
+    configuration: Any  # with which they were read
     predictor: Any = None  # which gave the thresholds
+    trained_on: NDArray[np.uint64] | None = None  # hashes of the images that it was trained on here
 
     @classmethod
     def of(
         cls,
         parts: list[_core.BinaryValues],
-        side: str,
         offsets: NDArray[np.float64],
         groups: Any,
         sample_weight: Any,
+        configuration: Configuration,
         predictor: Any = None,
     ) -> Kept:
         """The images of some batches."""
         core = parts[0] if len(parts) == 1 else _core.BinaryValues.concatenate(parts)
         names = check_groups(groups, len(core))
         weights = check_sample_weight(sample_weight, names, len(core))
-        return cls(core, side, offsets, names, weights, predictor)
+        return cls(core, configuration.side, offsets, names, weights, configuration, predictor)
 
     def __len__(self) -> int:
         return len(self.core)
 
     def __reduce__(self) -> tuple[Any, ...]:
         arrays = self.side, *self.core.to_arrays()
-        return _rebuilt, (arrays, self.offsets, self.groups, self.sample_weight, self.predictor)
+        others = (self.groups, self.sample_weight, self.configuration, self.predictor, self.trained_on)
+        return _rebuilt, (arrays, self.offsets, *others)
 
     def merge(self, other: Kept) -> Kept:
         """The images of both; refuses those that count in another way."""
@@ -63,13 +68,12 @@ class Kept:
         groups = _joined(self.groups, other.groups)
         if groups is not None and len({type(group) for group in groups}) > 1:
             raise ValueError("groups must all be ints or all be strings")
-        return Kept(
-            _core.BinaryValues.concatenate([self.core, other.core]),
-            self.side,
-            np.concatenate([self.offsets, other.offsets]),
-            groups,
-            _joined(self.sample_weight, other.sample_weight),
-            self.predictor,
+        return replace(
+            self,
+            core=_core.BinaryValues.concatenate([self.core, other.core]),
+            offsets=np.concatenate([self.offsets, other.offsets]),
+            groups=groups,
+            sample_weight=_joined(self.sample_weight, other.sample_weight),
         )
 
     def take(self, indices: Sequence[int]) -> Kept:

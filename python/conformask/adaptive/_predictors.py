@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -66,13 +67,20 @@ def can_fit(predictor: object) -> bool:
 
 def check_predictor(predictor: Any) -> Any:
     """Refuses what gives no thresholds."""
-    if predictor is None or callable(getattr(predictor, "predict", None)):
-        return predictor
-    if not callable(predictor) or isinstance(predictor, type):
+    has_predict = callable(getattr(predictor, "predict", None))
+    if predictor is not None and (isinstance(predictor, type) or not (has_predict or callable(predictor))):
         raise TypeError(
             "predictor must be None, an object with fit(P, y, alpha=, images=) and predict(P, images=), or a function "
             f"f(P, images) that is trained already, got {shown(predictor)}"
         )
+    if predictor is not None and has_predict and can_fit(predictor):
+        parameters = inspect.signature(predictor.fit).parameters.values()
+        names = {each.name for each in parameters}
+        if not {"alpha", "images"} <= names and all(each.kind != each.VAR_KEYWORD for each in parameters):
+            raise TypeError(
+                f"predictor.fit must take (P, y, alpha=, images=), but that of {type(predictor).__name__} takes "
+                f"{sorted(names)}: wrap it in a class that makes features of P"
+            )
     return predictor
 
 

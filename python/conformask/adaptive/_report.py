@@ -38,7 +38,8 @@ def binary_report(
     configuration = solution.configuration
     background, foreground, held_outside, held_inside = counts.T
     coverages, false_rates = share_of(held_inside, foreground), share_of(held_outside, background)
-    risks = 1 - coverages if configuration.risk == "fnr" else false_rates.copy()
+    missed = share_of(foreground - held_inside, foreground)  # one less the coverage, rounded once
+    risks = missed if configuration.risk == "fnr" else false_rates.copy()
     risks[np.isnan(risks) & counted_images(risks, configuration.on_empty)] = 0.0
     sizes = share_of(held_outside + held_inside, background + foreground)
     units, is_defined = "images" if groups is None else "groups", ~np.isnan(risks)

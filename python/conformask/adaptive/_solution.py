@@ -39,6 +39,7 @@ class Solution:
     n_skipped: int
     n_eff: float
     grouped: bool  # whether groups of several images counted once
+    infeasible: bool  # whether there were too few images
     configuration: Configuration  # it was found for
     predictor: Any = None  # of thresholds, which are then corrected
 
@@ -47,19 +48,15 @@ class Solution:
         """What calibrated: "100 images"."""
         return plural(self.n_images, "group" if self.grouped else "image")
 
-    @property
-    def infeasible(self) -> bool:
-        """Whether there were too few images."""
-        return self.corrected_risk > float(self.configuration.alpha)
-
     def cutoffs(self, offsets: NDArray[np.float64]) -> NDArray[np.float64]:
         """The smallest probability in the mask of images with given thresholds, both (n,)."""
         return _core.binary_cutoffs(self.configuration.side, offsets, self.correction)
 
     @property
-    def threshold(self) -> float:
-        """The one of all images, where they have none of their own."""
-        return float(self.cutoffs(np.zeros(1))[0])
+    def threshold(self) -> np.float64:
+        """The one of all images, where they have none of their own; with all its bits also beside narrower floats."""
+        found: np.float64 = self.cutoffs(np.zeros(1))[0]
+        return found
 
     @property
     def headline(self) -> dict[str, str]:
@@ -88,13 +85,14 @@ class Solution:
         return found
 
 
-_RESULTS = ("correction", "risk", "corrected_risk", "n_images", "n_skipped", "n_eff", "grouped")
+_RESULTS = ("correction", "risk", "corrected_risk", "n_images", "n_skipped", "n_eff", "grouped", "infeasible")
 
 
 def solve(kept: Kept, configuration: Configuration) -> Solution:
     """The smallest correction that controls the risk."""
     units, alpha = kept.units(configuration.on_empty), configuration.alpha
     t, bound = kept.correction(configuration.method.budget(units, alpha), units), float(alpha)
+    infeasible = t is None
     if t is None:
         if configuration.on_infeasible != "full":
             raise configuration.method.infeasible(units, alpha)
@@ -110,6 +108,7 @@ def solve(kept: Kept, configuration: Configuration) -> Solution:
         n_skipped=units.n_skipped,
         n_eff=units.n_eff,
         grouped=units.joins_images,
+        infeasible=infeasible,
         configuration=configuration,
         predictor=kept.predictor,
     )
@@ -136,8 +135,9 @@ def solution_from_json(document: dict[str, Any], configuration: Configuration) -
     for name in ("n_images", "n_skipped"):
         if type(results[name]) is not int or results[name] < 0:
             raise ValueError(f"{name} is {results[name]!r}")
-    if type(results["grouped"]) is not bool:
-        raise ValueError(f"grouped is {results['grouped']!r}")
+    for name in ("grouped", "infeasible"):
+        if type(results[name]) is not bool:
+            raise ValueError(f"{name} is {results[name]!r}")
     numbers = {name: float(results[name]) for name in ("correction", "risk", "corrected_risk", "n_eff")}
     if not -1 <= numbers["correction"] <= 1:
         raise ValueError(f"correction is {results['correction']!r}")
@@ -151,6 +151,7 @@ def solution_from_json(document: dict[str, Any], configuration: Configuration) -
         n_images=results["n_images"],
         n_skipped=results["n_skipped"],
         grouped=results["grouped"],
+        infeasible=results["infeasible"],
         configuration=configuration,
         predictor=LightPredictor.from_json(results["predictor"]) if adaptive else None,
     )

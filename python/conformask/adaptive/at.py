@@ -133,4 +133,6 @@ class ATCalibrator(AdaptiveCalibrator[AdaptiveConfiguration]):
     ) -> Network:
         targets = own_thresholds(kept.core, configuration.alpha)
         start = float(np.mean(targets))
-        return train(descriptions, squared_error(targets), start, _RIDGE, configuration.random_state)
+        return train(
+            descriptions, squared_error(targets), start, _RIDGE, configuration.random_state, kept.groups
+        )

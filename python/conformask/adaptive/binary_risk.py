@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
+
 from conformask._calibrator import Parameter, one_of
 from conformask.adaptive._calibrator import BinaryCalibrator
 from conformask.adaptive._settings import PARAMETERS, SIDES, Configuration
@@ -62,7 +64,7 @@ class BinaryRiskCalibrator(BinaryCalibrator[Configuration]):
 
     Attributes
     ----------
-    threshold_ : float
+    threshold_ : numpy.float64
         The threshold: masks are ``P >= threshold_``, exactly, for float16, float32 and float64. Above 1 if inner masks
         are empty.
     risk_ : float
@@ -107,7 +109,7 @@ class BinaryRiskCalibrator(BinaryCalibrator[Configuration]):
     >>> report.empirical_risk < 0.12 and report.size < 0.8
     True
     >>> inner = cm.BinaryRiskCalibrator(alpha=0.1, risk="fpr").fit(P[:40], y[:40])
-    >>> inner.threshold_ > calibrator.threshold_  # what is in its masks is surely foreground
+    >>> bool(inner.threshold_ > calibrator.threshold_)  # what is in its masks is surely foreground
     True
     """
 
@@ -141,6 +143,6 @@ class BinaryRiskCalibrator(BinaryCalibrator[Configuration]):
         self.progress = progress
 
     @property
-    def threshold_(self) -> float:
+    def threshold_(self) -> np.float64:
         """Where masks begin."""
         return self._current()[1].threshold

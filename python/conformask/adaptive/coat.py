@@ -155,4 +155,4 @@ class COATCalibrator(AdaptiveCalibrator[_Configuration]):
     def _train(self, kept: Kept, descriptions: NDArray[np.float64], configuration: _Configuration) -> Network:
         loss = soft_rate_loss(kept.core.histograms(_N_BINS), configuration.alpha, configuration.temperature)
         start = float(np.median(own_thresholds(kept.core, configuration.alpha)))
-        return train(descriptions, loss, start, _RIDGE, configuration.random_state)
+        return train(descriptions, loss, start, _RIDGE, configuration.random_state, kept.groups)

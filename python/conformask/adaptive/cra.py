@@ -49,7 +49,7 @@ class CRACalibrator(BinaryCalibrator[Configuration]):
     mass_ : float
         The share of the summed probability that masks hold, :math:`\hat s`, up to the pixels at the edge: the largest
         score in a mask.
-    threshold_ : float
+    threshold_ : numpy.float64
         One minus that: the share of the summed probability of all pixels at most as probable as the last in a mask.
     risk_ : float
         The empirical risk: the mean false negative rate of the calibration images.
@@ -121,10 +121,10 @@ class CRACalibrator(BinaryCalibrator[Configuration]):
     @property
     def mass_(self) -> float:
         """The share of the summed probability that masks hold."""
-        return 1.0 - self.threshold_
+        return 1.0 - float(self.threshold_)
 
     @property
-    def threshold_(self) -> float:
+    def threshold_(self) -> np.float64:
         """Where masks begin, as a share of the summed probability."""
         return self._current()[1].threshold
 

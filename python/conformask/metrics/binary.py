@@ -69,6 +69,8 @@ def coverage_gap(
     0.125
     """
     target, index = 1 - float(check_alpha(alpha)), check_ignore_index(ignore_index)
+    if index in (0, 1):
+        raise ValueError(f"ignore_index={index} is the label of the background or the object")
     gaps = []
     for batch, labels, first in not_empty(walk(masks, y_true, _BINARY_MASKS, label_name="y_true"), "masks"):
         for i, (mask, image) in enumerate(zip(batch, labels, strict=True)):

@@ -87,6 +87,8 @@ def plot_binary(
     held = plain_array("mask", mask, 2)
     if held.dtype != bool:
         raise TypeError(f"mask must be boolean, as calibrator.predict(P)[i], got dtype {held.dtype}")
+    if ignore_index in (0, 1):
+        raise ValueError(f"ignore_index={ignore_index} is the label of the background or the object")
     void = void_pixels(labels, ignore_index, held.shape)
     inside = np.asarray(labels) == 1
     if not 0 < opacity <= 1:
@@ -164,6 +166,10 @@ def plot_coverage_histogram(
             raise TypeError(
                 "reports must be BinaryReports, as calibrator.evaluate(P, y) of a calibrator of binary masks returns, "
                 f"got a {type(report).__name__}"
+            )
+        if report.risk != "fnr":
+            raise ValueError(
+                f"reports must be of masks whose coverage is controlled, risk='fnr', got {report.risk!r}"
             )
     alphas = sorted({report.alpha for report in named.values()})
     if len(alphas) > 1:

@@ -15,6 +15,7 @@ import adaptive_twin as twin
 import conformask as cm
 from conformask import _core
 from conformask.adaptive._network import _backward, _n_weights, train
+from conformask.adaptive._report import binary_report
 from conformask.adaptive._training import own_thresholds, soft_rate_loss, squared_error
 
 TRAINED = [cm.ATCalibrator, cm.COATCalibrator]
@@ -315,7 +316,7 @@ def test_parts_of_the_images() -> None:
     )
     assert grouped.n_images_ == 5
     assert {i // 3 for i in grouped.predictor_.images}.isdisjoint(i // 3 for i in seen)
-    with pytest.raises(TypeError, match="needs P and y as arrays or lists"):
+    with pytest.raises(TypeError, match=r"needs P, y and images as arrays or lists.*: P is zip"):
         fitted.fit(zip(P, y, strict=True), images=range(30))
 
 
@@ -414,3 +415,91 @@ def test_files(tmp_path: Any) -> None:
     with pytest.raises(TypeError, match="a predictor of your own cannot be saved"):
         cm.COATCalibrator(0.2, predictor=by_mean).fit(P, Y).save(tmp_path / "two.json")
     assert not (tmp_path / "two.json").exists()
+
+
+# What must hold together
+
+
+def test_what_is_stale_does_not_depend_on_what_was_asked() -> None:
+    c = cm.BinaryRiskCalibrator(0.2).fit(P, Y)
+    c.set_params(risk="fpr")
+    for ask in (lambda: c.recalibrate(alpha=0.3), lambda: c.partial_fit(P, Y), lambda: c.threshold_):
+        with pytest.raises(
+            ValueError, match="risk is 'fpr', but the images were calibrated with 'fnr': fit again"
+        ):
+            ask()
+    collected = cm.BinaryRiskCalibrator(0.2).partial_fit(P, Y).set_params(risk="fpr")
+    with pytest.raises(ValueError, match="fit again"):
+        _ = collected.threshold_
+    more, other = scenes(n=20, seed=16)
+    trained = cm.COATCalibrator(0.2).fit(P, Y).partial_fit(more, other).set_params(temperature=0.9)
+    with pytest.raises(ValueError, match=r"temperature is 0\.9, but the images were calibrated with 0\.05"):
+        _ = trained.correction_
+
+
+def test_images_that_trained_must_not_correct() -> None:
+    fitted = cm.ATCalibrator(0.3).fit(P, Y)
+    with pytest.warns(cm.DuplicateImagesWarning) as warned:
+        fitted.partial_fit(P, Y)
+    assert any("15 images of these trained the thresholds" in str(each.message) for each in warned)
+
+
+def test_an_image_gets_the_same_threshold_alone_and_among_others() -> None:
+    many, labels = scenes(n=300, seed=17)
+    fitted = cm.COATCalibrator(0.2).fit(many[:60], labels[:60])
+    assert fitted.predict_thresholds(many).tolist() == fitted.predict_thresholds(list(many)).tolist()
+
+
+def test_the_parts_of_a_model_of_ones_own_are_checked() -> None:
+    class Model:
+        def fit(self, P: NDArray, y: NDArray, alpha: float, images: Any) -> None: ...
+
+        def predict(self, P: NDArray, images: Any) -> NDArray:
+            return np.full(len(P), 0.5)
+
+    class Foreign:
+        def fit(self, X: NDArray, y: NDArray) -> None: ...
+
+        def predict(self, X: NDArray) -> NDArray: ...
+
+    new = lambda: cm.ATCalibrator(0.3, predictor=Model())  # noqa: E731
+    assert new().fit(P, Y).correction_ <= 1
+    for i in (0, 7, 16, 25):  # whichever part it is in
+        bad = P.copy()
+        bad[i, 2, 3] = np.nan
+        with pytest.raises(ValueError, match=rf"P holds NaN in image {i} at"):
+            new().fit(bad, Y)
+    with pytest.raises(ValueError, match="P has 30 images, y has 31"):
+        new().fit(P, np.concatenate([Y, Y[:1]]))
+    with pytest.raises(ValueError, match="P has 30 images, images has 31"):
+        new().fit(P, Y, images=range(31))
+    with pytest.raises(TypeError, match="y is list_iterator"):
+        new().fit(P, iter(list(Y)))
+    with pytest.raises(TypeError, match=r"predictor\.fit must take"):
+        cm.ATCalibrator(0.3, predictor=Foreign()).fit(P, Y)
+    with pytest.raises(TypeError, match="predictor must be None"):
+        cm.ATCalibrator(0.3, predictor=Model).fit(P, Y)
+    with pytest.raises(ValueError, match="P has 30 images, images has more"):
+        cm.ATCalibrator(0.3, predictor=by_mean).fit(P, Y).predict(P, images=range(40))
+
+
+def test_narrow_probabilities_beside_a_threshold() -> None:
+    wide, labels = scenes(n=30, seed=18)
+    fitted = cm.BinaryRiskCalibrator(0.2).fit(wide.astype(np.float64) ** 1.1, labels)
+    for dtype in ("float16", "float32"):
+        narrow = wide.astype(dtype)
+        assert ((narrow >= fitted.threshold_) == fitted.predict(narrow)).all()
+
+
+def test_rates_at_alpha_are_not_above_it() -> None:
+    """Of 10 pixels 3 are missed: one less 0.7 would be more than 0.3 in floats."""
+    solution = cm.BinaryRiskCalibrator(0.3).fit(P, Y)._current()[1]
+    report = binary_report(np.array([[5, 10, 1, 7]] * 4, np.uint64), np.full(4, 0.5), solution, None)
+    assert (report.empirical_risk, report.exceedance, report.coverage_gap) == (0.3, 0, 0)
+
+
+def test_too_few_images_at_a_third() -> None:
+    calibrator = cm.BinaryRiskCalibrator(1 / 3, on_infeasible="full")
+    with pytest.warns(cm.InfeasibleRiskWarning):
+        calibrator.fit(P[:1], Y[:1])
+    assert calibrator.evaluate(P, Y).infeasible

@@ -396,13 +396,13 @@ def _halves(P: NDArray, images: Any = None) -> NDArray:
 ESTIMATORS += [
     _of_masks(
         cm.BinaryRiskCalibrator,
-        {"threshold_": float},
+        {"threshold_": np.float64},
         "threshold_",
         {"risk": "fpr"},
         {"risk": ["apples"]},
         of_images=("risk",),
     ),
-    _of_masks(cm.CRACalibrator, {"threshold_": float, "mass_": float}, "threshold_", {}, {}),
+    _of_masks(cm.CRACalibrator, {"threshold_": np.float64, "mass_": float}, "threshold_", {}, {}),
 ]
 for kind, more in (cm.ATCalibrator, {}), (cm.COATCalibrator, {"temperature": 0.2}):
     ESTIMATORS.append(
