@@ -37,7 +37,7 @@ class Network:
 
     def predict(self, features: Array) -> Array:
         """Thresholds (n,) in [0, 1] of features (n, F)."""
-        return _forward(self.weights, self.standardised(features))[1]
+        return _forward(self.weights, self.standardised(features), _product)[1]
 
     def standardised(self, features: Array) -> Array:
         """What the layers take."""
@@ -136,11 +136,13 @@ def _is_weight(n_features: int) -> NDArray[np.bool_]:
     return marks > 0
 
 
-def _forward(weights: Array, z: Array) -> tuple[Array, Array]:
+def _forward(
+    weights: Array, z: Array, product: Callable[[Array, Array], Array] = np.matmul
+) -> tuple[Array, Array]:
     """The hidden layer (n, 16) and the thresholds (n,)."""
     first, bias, last, end = _layers(weights, z.shape[1])
-    hidden = np.tanh(_product(z, first) + bias)
-    return hidden, special.expit(_product(hidden, last[:, np.newaxis])[:, 0] + end)
+    hidden = np.tanh(product(z, first) + bias)
+    return hidden, special.expit(product(hidden, last[:, np.newaxis])[:, 0] + end)
 
 
 def _product(rows: Array, matrix: Array) -> Array:
