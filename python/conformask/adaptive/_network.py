@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from scipy import optimize, special
 
+from conformask._blas import one_blas_thread
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -112,9 +114,10 @@ def train(
         if found < least or not n_looked_at:
             best, least = weights.copy(), found
 
-    optimize.minimize(
-        value, weights, jac=True, method="L-BFGS-B", callback=look, options={"maxiter": _MOST_STEPS}
-    )
+    with one_blas_thread():
+        optimize.minimize(
+            value, weights, jac=True, method="L-BFGS-B", callback=look, options={"maxiter": _MOST_STEPS}
+        )
     return Network(mean, scale, best)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from conformask import _core
 from conformask._arrays import check_ignore_index, label_array, score_array, warn_of_shares
+from conformask._blas import one_blas_thread
 from conformask._calibrator import Calibrator, Parameter, State, number, one_of, warn_skipped, whole
 from conformask._exact import as_fraction
 from conformask._images import Volumes, axes_hint, map_images
@@ -20,7 +21,6 @@ from conformask._units import known_units
 from conformask._warnings import warn_caller
 from conformask.exceptions import SharedImagesWarning
 from conformask.metrics.probabilities import negative_log_likelihood
-from conformask.scaling._blas import one_blas_thread
 from conformask.scaling._features import as_image
 from conformask.scaling._fitted import Fitted, Shapes, Told, read_fitted
 from conformask.scaling._pixels import PixelSample, draw

@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_info, threadpool_limits  # type: ignore[imp
 import conformask as cm
 import scaling_twin
 from conformask import _core
-from conformask.scaling._blas import one_blas_thread
+from conformask._blas import one_blas_thread
 from conformask.scaling._pixels import LEAST
 
 K, SHAPE = 4, (40, 50)
