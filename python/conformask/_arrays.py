@@ -17,6 +17,7 @@ __all__ = [
     "INPUTS",
     "Labels",
     "Scores",
+    "check_binary_index",
     "check_ignore_index",
     "check_inputs",
     "check_masks",
@@ -239,3 +240,11 @@ def check_ignore_index(ignore_index: object) -> int | None:
     if not -(2**63) <= int(ignore_index) < 2**63:
         raise ValueError(f"ignore_index must fit int64, got {shown(ignore_index)}")
     return int(ignore_index)
+
+
+def check_binary_index(ignore_index: object) -> int | None:
+    """`ignore_index` beside labels 0 and 1."""
+    index = check_ignore_index(ignore_index)
+    if index in (0, 1):
+        raise ValueError(f"ignore_index={index} is the label of the background or the object")
+    return index

@@ -14,7 +14,18 @@ from conformask._text import plural
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["LEVEL", "Finding", "Interval", "conclusion", "mean_interval", "mean_intervals", "of_full_sets"]
+    from conformask.control import Method
+
+__all__ = [
+    "LEVEL",
+    "Finding",
+    "Interval",
+    "conclusion",
+    "mean_interval",
+    "mean_intervals",
+    "of_full_sets",
+    "risk_finding",
+]
 
 LEVEL = 0.95
 _TWO_SIDED = float(special.ndtri((1 + LEVEL) / 2))
@@ -107,6 +118,42 @@ class Finding(NamedTuple):
     of_calibration: str  # "100 images"
     promise: str  # what the guarantee averages over
     delta: float | None = None  # of methods that promise with confidence
+
+
+_PROMISE = (
+    "The guarantee holds on average over calibration sets, and up to about half of them give a risk slightly above "
+    "alpha."
+)
+
+
+def risk_finding(
+    interval: Interval,
+    of_units: NDArray[np.float64],
+    units: str,
+    *,
+    alpha: float,
+    method: Method,
+    n_calibration: float,
+    of_calibration: str,
+) -> Finding:
+    """The mean risk of units, NaN where undefined, beside the alpha that a method of control keeps."""
+    known = of_units[~np.isnan(of_units)]
+    delta = getattr(method, "delta", None)
+    return Finding(
+        what="risk",
+        beyond="above",
+        within="below",
+        level="alpha",
+        excess=interval.mean - alpha,
+        margin=interval.mean - interval.low,
+        margin_ahead=interval.high - interval.mean,
+        deviation=float(known.std(ddof=1)) if len(known) > 1 else math.nan,
+        units=units,
+        n_calibration=n_calibration,
+        of_calibration=of_calibration,
+        promise=_PROMISE,
+        delta=None if delta is None else float(delta),
+    )
 
 
 def conclusion(found: Finding) -> str:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
@@ -27,13 +27,17 @@ __all__ = [
     "check_groups",
     "check_on_empty",
     "check_sample_weight",
+    "count_twice",
     "counted_images",
+    "joined_units",
     "known_units",
     "unit_means",
     "warn_of_groups",
 ]
 
 OnEmpty = Literal["skip", "raise", "zero_loss"]
+
+T = TypeVar("T")
 
 GROUPS = "groups of calibration images"
 WEIGHTS = "summed weight of calibration images"
@@ -120,6 +124,34 @@ def known_units(
         n_eff = float(total**2 / squares) if squares else 0.0
         return KnownUnits(total, n, n_skipped, WEIGHTS, n_eff, counted, shares)
     return KnownUnits(Fraction(n), n, n_skipped, counted=counted)
+
+
+def joined_units(
+    parts: Sequence[tuple[list[int | str] | None, list[float] | None]],
+) -> tuple[list[int | str] | None, list[float] | None]:
+    """Groups and weights of the images of several parts, in order; refuses those that count in different ways."""
+    all_groups, all_weights = zip(*parts, strict=True)
+    for name, given in {"groups": all_groups, "sample_weight": all_weights}.items():
+        if len({each is None for each in given}) > 1:
+            raise ValueError(f"{name} must be given for all images or for none")
+    groups = _concatenated(all_groups)
+    if groups is not None and len({type(group) for group in groups}) > 1:
+        raise ValueError("groups must all be ints or all be strings")
+    return groups, _concatenated(all_weights)
+
+
+def _concatenated(parts: Sequence[list[T] | None]) -> list[T] | None:
+    """All of them as one, if they are there: all are, or none is."""
+    return None if parts[0] is None else [each for part in parts if part is not None for each in part]
+
+
+def count_twice(
+    groups: Sequence[int | str] | None, sample_weight: Sequence[float] | None, first: int, again: int
+) -> bool:
+    """Whether two images that are the same count as two."""
+    if groups is not None:  # a group counts once, whatever it holds
+        return groups[first] != groups[again]
+    return sample_weight is None or all(sample_weight[i] > 0 for i in (first, again))
 
 
 def check_on_empty(on_empty: object) -> None:

@@ -85,9 +85,8 @@ def cpu_time_after_a_stop(work: Callable[[], object], before: float) -> float:
             try:
                 assert sender.stdout.readline() == "ready\n"
                 work()
-                signal.signal(
-                    signal.SIGUSR1, signal.SIG_IGN
-                )  # here, where an exception that comes with it is caught
+                # Here, where an exception that comes with it is caught.
+                signal.signal(signal.SIGUSR1, signal.SIG_IGN)
             except Stop:
                 signal.signal(signal.SIGUSR1, signal.SIG_IGN)
                 end = time.process_time()

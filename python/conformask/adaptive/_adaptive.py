@@ -17,7 +17,6 @@ from conformask._calibrator import Parameter, State, number, whole
 from conformask._exact import as_fraction
 from conformask._images import count, is_whole, walk
 from conformask._text import plural
-from conformask._units import check_groups
 from conformask._warnings import warn_caller
 from conformask.adaptive._calibrator import OTHER_MODEL, PROBABILITIES, BinaryCalibrator, check_foreground
 from conformask.adaptive._kept import Kept
@@ -157,24 +156,20 @@ class AdaptiveCalibrator(BinaryCalibrator[A]):
         self, P: Any, y: Any, photographs: Any, configuration: A, groups: Any, sample_weight: Any
     ) -> tuple[Kept, int]:
         """What is kept of the images that correct a model which the others train, and the number of these."""
-        names = check_groups(groups, count(P))
         is_light = configuration.predictor is None
         if not is_light:
             _check_lengths(P, y, photographs)
-        parts, found = [], []
-        for given, labels, first in self._batches(P, y, configuration):
-            parts.append(
-                _core.BinaryValues.build(given, labels, configuration.side, configuration.ignore_index, first)
-            )
-            if is_light:
-                found.append(_core.binary_descriptions(given, first))
-        n = sum(len(part) for part in parts)
-        everything = Kept.of(parts, np.zeros(n), names, sample_weight, configuration)
+
+        def look(maps: Any, first: int) -> NDArray[np.float64]:
+            return _core.binary_descriptions(maps, first) if is_light else np.zeros((len(maps), 0))
+
+        everything, descriptions = self._collect(P, y, configuration, groups, sample_weight, look)
         check_foreground(everything, configuration)
-        configuration.method.budget(everything.units(configuration.on_empty), configuration.alpha)
+        n = len(everything)
         everything.warn_of_repeats()
         trained_on, others = _split(everything.groups, n, configuration)
-        telling = [i for i in trained_on if everything.pixels()[i]]
+        pixels = everything.pixels()
+        telling = [i for i in trained_on if pixels[i]]
         if len(telling) < _FEWEST:
             raise ValueError(
                 f"{plural(len(telling), 'image')} with a foreground cannot train thresholds: of {plural(n, 'image')} "
@@ -183,7 +178,6 @@ class AdaptiveCalibrator(BinaryCalibrator[A]):
             )
         predictor: Any
         if is_light:
-            descriptions = np.concatenate(found)
             network = self._train(everything.take(telling), descriptions[telling], configuration)
             predictor, offsets = LightPredictor(network), network.predict(descriptions[others])
         else:

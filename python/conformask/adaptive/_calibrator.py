@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -181,7 +181,7 @@ class BinaryCalibrator(Calibrator[C, Kept, Solution]):
                 if not same(before.predictor, kept.predictor):
                     raise ValueError(OTHER_MODEL)
                 merged = before.merge(kept)
-                kept.warn_of_repeats(before)
+                merged.warn_of_repeats(len(before))
             configuration.method.budget(merged.units(configuration.on_empty), configuration.alpha)
             return State(merged)
 
@@ -383,6 +383,29 @@ class BinaryCalibrator(Calibrator[C, Kept, Solution]):
         for given, labels, first in not_empty(found, "P"):
             yield given, label_array(labels), first
 
+    def _collect(
+        self,
+        P: Any,
+        y: Any,
+        configuration: C,
+        groups: Any,
+        sample_weight: Any,
+        look: Callable[[Any, int], NDArray[np.float64]],
+    ) -> tuple[Kept, NDArray[np.float64]]:
+        """What is kept of images, before they have thresholds, and what else is seen of each (n, ...)."""
+        groups = check_groups(groups, count(P))
+        parts, seen = [], []
+        for given, labels, first in self._batches(P, y, configuration):
+            maps = self._maps(given, first)
+            parts.append(
+                _core.BinaryValues.build(maps, labels, configuration.side, configuration.ignore_index, first)
+            )
+            seen.append(look(maps, first))
+        kept = Kept.of(parts, groups, sample_weight, configuration)
+        # Refuses now what it would refuse later.
+        configuration.method.budget(kept.units(configuration.on_empty), configuration.alpha)
+        return kept, np.concatenate(seen)
+
     def _read(
         self,
         P: Any,
@@ -393,19 +416,17 @@ class BinaryCalibrator(Calibrator[C, Kept, Solution]):
         predictor: Any = None,
         photographs: Any = None,
     ) -> Kept:
-        groups, images = check_groups(groups, count(P)), Images(photographs)
-        parts, offsets = [], []
-        for given, labels, first in self._batches(P, y, configuration):
-            maps = self._maps(given, first)
-            parts.append(
-                _core.BinaryValues.build(maps, labels, configuration.side, configuration.ignore_index, first)
-            )
-            offsets.append(self._offsets(maps, predictor, images, first))
+        images = Images(photographs)
+        kept, offsets = self._collect(
+            P,
+            y,
+            configuration,
+            groups,
+            sample_weight,
+            lambda maps, first: self._offsets(maps, predictor, images, first),
+        )
         images.check_end()
-        kept = Kept.of(parts, np.concatenate(offsets), groups, sample_weight, configuration, predictor)
-        # Refuses now what it would refuse later.
-        configuration.method.budget(kept.units(configuration.on_empty), configuration.alpha)
-        return kept
+        return replace(kept, offsets=offsets, predictor=predictor)
 
     def _predict(self, P: Any, photographs: Any) -> Any:
         configuration, solution = self._current()

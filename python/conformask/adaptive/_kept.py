@@ -5,12 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from conformask import _core
-from conformask._units import KnownUnits, OnEmpty, check_groups, check_sample_weight, known_units
+from conformask._units import (
+    KnownUnits,
+    OnEmpty,
+    check_groups,
+    check_sample_weight,
+    count_twice,
+    joined_units,
+    known_units,
+)
 from conformask.profiles.repeats import warn_of_repeats
 
 if TYPE_CHECKING:
@@ -20,15 +28,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Kept"]
 
-T = TypeVar("T")
-
 
 @dataclass(frozen=True, eq=False)
 class Kept:
     """The probabilities of pixels of many images, and the threshold of each image before it is corrected."""
 
     core: _core.BinaryValues
-    side: str
     offsets: NDArray[np.float64]
     groups: list[int | str] | None
     sample_weight: list[float] | None
@@ -40,17 +45,15 @@ class Kept:
     def of(
         cls,
         parts: list[_core.BinaryValues],
-        offsets: NDArray[np.float64],
         groups: Any,
         sample_weight: Any,
         configuration: Configuration,
-        predictor: Any = None,
     ) -> Kept:
-        """The images of some batches."""
+        """The images of some batches, all with the threshold 0."""
         core = parts[0] if len(parts) == 1 else _core.BinaryValues.concatenate(parts)
         names = check_groups(groups, len(core))
         weights = check_sample_weight(sample_weight, names, len(core))
-        return cls(core, configuration.side, offsets, names, weights, configuration, predictor)
+        return cls(core, np.zeros(len(core)), names, weights, configuration)
 
     def __len__(self) -> int:
         return len(self.core)
@@ -62,18 +65,13 @@ class Kept:
 
     def merge(self, other: Kept) -> Kept:
         """The images of both; refuses those that count in another way."""
-        for name in ("groups", "sample_weight"):
-            if (getattr(self, name) is None) != (getattr(other, name) is None):
-                raise ValueError(f"{name} must be given for all images or for none")
-        groups = _joined(self.groups, other.groups)
-        if groups is not None and len({type(group) for group in groups}) > 1:
-            raise ValueError("groups must all be ints or all be strings")
+        groups, weights = joined_units([(each.groups, each.sample_weight) for each in (self, other)])
         return replace(
             self,
             core=_core.BinaryValues.concatenate([self.core, other.core]),
             offsets=np.concatenate([self.offsets, other.offsets]),
             groups=groups,
-            sample_weight=_joined(self.sample_weight, other.sample_weight),
+            sample_weight=weights,
         )
 
     def take(self, indices: Sequence[int]) -> Kept:
@@ -87,6 +85,12 @@ class Kept:
         )
 
     # Who counts
+
+    @property
+    def side(self) -> str:
+        """Whose pixels they are."""
+        side: str = self.configuration.side
+        return side
 
     def pixels(self) -> NDArray[np.uint64]:
         """How many pixels of each image (n,) the risk looks at."""
@@ -115,24 +119,17 @@ class Kept:
 
     # Repeats
 
-    def warn_of_repeats(self, before: Kept | None = None) -> None:
-        """Warns of images that come twice, or that were there before."""
-        if before is None:
-            pairs, everything = _core.repeats_within(self.core.hashes()), self
+    def warn_of_repeats(self, n_before: int = 0) -> None:
+        """Warns of images that come twice, or of those that are among the first so many."""
+        hashes = self.core.hashes()
+        if n_before:
+            found = _core.repeats_between(hashes[:n_before], hashes[n_before:])
+            pairs = [(first, n_before + again) for first, again in found]
         else:
-            found = _core.repeats_between(before.core.hashes(), self.core.hashes())
-            pairs, everything = [(first, len(before) + again) for first, again in found], before.merge(self)
-        warn_of_repeats([pair for pair in pairs if everything._count_twice(*pair)], len(everything))
-
-    def _count_twice(self, first: int, again: int) -> bool:
-        if self.groups is not None:  # a group counts once, whatever it holds
-            return self.groups[first] != self.groups[again]
-        return self.sample_weight is None or all(self.sample_weight[i] > 0 for i in (first, again))
+            pairs = _core.repeats_within(hashes)
+        counted = [pair for pair in pairs if count_twice(self.groups, self.sample_weight, *pair)]
+        warn_of_repeats(counted, len(self))
 
 
 def _rebuilt(arrays: tuple[Any, ...], *others: Any) -> Kept:
-    return Kept(_core.BinaryValues.from_arrays(*arrays), arrays[0], *others)
-
-
-def _joined(first: list[T] | None, second: list[T] | None) -> list[T] | None:
-    return None if first is None or second is None else first + second
+    return Kept(_core.BinaryValues.from_arrays(*arrays), *others)

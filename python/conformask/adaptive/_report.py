@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from conformask._exact import exact_mean, share_of
-from conformask._intervals import Finding, conclusion, mean_interval, of_full_sets
+from conformask._intervals import Finding, conclusion, mean_interval, of_full_sets, risk_finding
 from conformask._units import counted_images, unit_means
 from conformask.adaptive.report import BinaryReport
 
@@ -21,10 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["binary_report", "tail_mean"]
 
-_PROMISE = (
-    "The guarantee holds on average over calibration sets, and up to about half of them give a risk slightly above "
-    "alpha."
-)
 _WORST = 0.1  # of the images are the tail
 
 
@@ -46,24 +42,16 @@ def binary_report(
     alpha = float(configuration.alpha)
     of_units = unit_means(risks, groups)
     interval = mean_interval(of_units, units)
-    known = of_units[~np.isnan(of_units)]
     if solution.infeasible:  # nothing is left to chance
         interval = of_full_sets(interval.mean)
-    delta = getattr(configuration.method, "delta", None)
-    finding = Finding(
-        what="risk",
-        beyond="above",
-        within="below",
-        level="alpha",
-        excess=interval.mean - alpha,
-        margin=interval.mean - interval.low,
-        margin_ahead=interval.high - interval.mean,
-        deviation=float(known.std(ddof=1)) if len(known) > 1 else math.nan,
-        units=units,
+    finding = risk_finding(
+        interval,
+        of_units,
+        units,
+        alpha=alpha,
+        method=configuration.method,
         n_calibration=solution.n_eff,
         of_calibration=solution.counted,
-        promise=_PROMISE,
-        delta=None if delta is None else float(delta),
     )
 
     def mean(values: NDArray[np.float64]) -> float:

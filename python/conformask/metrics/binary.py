@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from conformask._arrays import check_ignore_index, mask_array
+from conformask._arrays import check_binary_index, mask_array
 from conformask._exact import check_alpha, exact_mean, share_of
 from conformask._images import Layout, not_empty, walk
 
@@ -68,9 +68,7 @@ def coverage_gap(
     >>> cm.metrics.coverage_gap(y, masks, alpha=0.1).__round__(3)
     0.125
     """
-    target, index = 1 - float(check_alpha(alpha)), check_ignore_index(ignore_index)
-    if index in (0, 1):
-        raise ValueError(f"ignore_index={index} is the label of the background or the object")
+    target, index = 1 - float(check_alpha(alpha)), check_binary_index(ignore_index)
     gaps = []
     for batch, labels, first in not_empty(walk(masks, y_true, _BINARY_MASKS, label_name="y_true"), "masks"):
         for i, (mask, image) in enumerate(zip(batch, labels, strict=True)):

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
+from conformask._arrays import check_binary_index
 from conformask.adaptive.report import BinaryReport
-from conformask.plotting._arguments import alpha_text, grey_ground, plain_array, void_pixels
+from conformask.plotting._arguments import alpha_text, grey_ground, opacity_over, plain_array, void_pixels
 from conformask.plotting._axes import frameless, new_axes, one_colour
 from conformask.plotting._legend import legend_beside
 from conformask.plotting._palette import VOID_GREY
@@ -87,18 +88,16 @@ def plot_binary(
     held = plain_array("mask", mask, 2)
     if held.dtype != bool:
         raise TypeError(f"mask must be boolean, as calibrator.predict(P)[i], got dtype {held.dtype}")
-    if ignore_index in (0, 1):
-        raise ValueError(f"ignore_index={ignore_index} is the label of the background or the object")
+    check_binary_index(ignore_index)
     void = void_pixels(labels, ignore_index, held.shape)
     inside = np.asarray(labels) == 1
-    if not 0 < opacity <= 1:
-        raise ValueError(f"opacity must lie in (0, 1], got {opacity}")
+    opacity = opacity_over(image, opacity)
     ground = grey_ground(image, held.shape)
     ax = new_axes(ax, held.shape)
     ax.imshow(ground, cmap="gray", vmin=0, vmax=1)
     parts = [held & inside, ~held & inside, held & ~inside]
     for part, colour in zip(parts, _COLOURS.values(), strict=True):
-        ax.imshow(one_colour(part & ~void, colour, 1.0 if image is None else opacity))
+        ax.imshow(one_colour(part & ~void, colour, opacity))
     ax.imshow(one_colour(void, [VOID_GREY] * 3))
     ax.set_title("Mask and object")
     if legend:

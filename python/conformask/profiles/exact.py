@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -19,7 +19,9 @@ from conformask._units import (
     Units,
     check_groups,
     check_sample_weight,
+    count_twice,
     counted_images,
+    joined_units,
     known_units,
 )
 from conformask.losses import Loss, LossLike, as_loss, loss_values
@@ -33,8 +35,6 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["Activation", "ScoreProfiles"]
-
-T = TypeVar("T")
 
 _MOST_NAME = 1 << 16  # bytes of the names of groups in a file, for each image
 
@@ -135,14 +135,7 @@ class ScoreProfiles(Profiles):
         first, *others = parts
         for part in others:
             first._check_merge(part)
-            if (first._groups is None) != (part._groups is None):
-                raise ValueError("groups must be given for all images or for none")
-            if (first._sample_weight is None) != (part._sample_weight is None):
-                raise ValueError("sample_weight must be given for all images or for none")
-        groups = _concatenated([part._groups for part in parts])
-        if groups is not None and len({type(group) for group in groups}) > 1:
-            raise ValueError("groups must all be ints or all be strings")
-        weights = _concatenated([part._sample_weight for part in parts])
+        groups, weights = joined_units([(part._groups, part._sample_weight) for part in parts])
         core = _core.ExactProfile.concatenate([part._core for part in parts])
         return cls(core, first.conformity_score, groups, weights)
 
@@ -150,9 +143,7 @@ class ScoreProfiles(Profiles):
         return self._core.hashes()
 
     def _count_twice(self, first: int, again: int) -> bool:
-        if self._groups is not None:  # a group counts once, whatever it holds
-            return self._groups[first] != self._groups[again]
-        return self._sample_weight is None or all(self._sample_weight[i] > 0 for i in (first, again))
+        return count_twice(self._groups, self._sample_weight, first, again)
 
     def _counting(self, groups: object, sample_weight: object = None) -> ScoreProfiles:
         """The same images, in groups or with weights."""
@@ -320,11 +311,6 @@ class ScoreProfiles(Profiles):
     def __reduce__(self) -> tuple[Any, ...]:
         arrays = self._core.to_arrays()
         return _rebuild, (self.conformity_score, arrays, self._groups, self._sample_weight)
-
-
-def _concatenated(parts: Sequence[list[T] | None]) -> list[T] | None:
-    """All of them as one, if they are there: all are, or none is."""
-    return None if parts[0] is None else [each for part in parts if part is not None for each in part]
 
 
 def _are_ints(groups: list[int | str]) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from itertools import compress
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ import numpy as np
 
 from conformask._backend import Counts
 from conformask._exact import covered_share, exact_means, per_pixel, share_of
-from conformask._intervals import Finding, Interval, conclusion, mean_intervals, of_full_sets
+from conformask._intervals import Finding, Interval, conclusion, mean_intervals, of_full_sets, risk_finding
 from conformask._units import check_groups, counted_images, unit_means
 from conformask.losses import loss_values
 from conformask.report import ClassRisk, RiskReport
@@ -21,11 +20,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["risk_report"]
-
-_PROMISE = (
-    "The guarantee holds on average over calibration sets, and up to about half of them give a risk slightly above "
-    "alpha."
-)
 
 
 def risk_report(
@@ -45,7 +39,6 @@ def risk_report(
     miss_rates, set_sizes = share_of(missed, totals), share_of(sizes, totals)
     values = unit_means(np.column_stack([losses, miss_rates]), names)
     interval, *of_classes = mean_intervals(values, units)
-    known = values[~np.isnan(values[:, 0]), 0]
     means = exact_means(
         unit_means(np.column_stack([activation_ratios, coverages, set_sizes]), names)
     ).tolist()
@@ -53,24 +46,17 @@ def risk_report(
     infeasible = solution.corrected_risk > alpha
     if infeasible:  # nothing is missed, whatever the images are
         interval, *of_classes = (of_full_sets(each.mean) for each in [interval, *of_classes])
-    risk, delta = interval.mean, getattr(configuration.method, "delta", None)
-    finding = Finding(
-        what="risk",
-        beyond="above",
-        within="below",
-        level="alpha",
-        excess=risk - alpha,
-        margin=risk - interval.low,
-        margin_ahead=interval.high - risk,
-        deviation=float(known.std(ddof=1)) if len(known) > 1 else math.nan,
-        units=units,
+    finding = risk_finding(
+        interval,
+        values[:, 0],
+        units,
+        alpha=alpha,
+        method=configuration.method,
         n_calibration=solution.n_eff,
         of_calibration=solution.counted,
-        promise=_PROMISE,
-        delta=None if delta is None else float(delta),
     )
     return RiskReport(
-        empirical_risk=risk,
+        empirical_risk=interval.mean,
         interval=interval.ends,
         interval_method=interval.method,
         verdict=_verdict(finding, solution, means[0], infeasible),
