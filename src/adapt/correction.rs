@@ -103,10 +103,9 @@ impl Corrections<'_> {
         Cut::new(self.values.side, self.offsets[image], self.places.value(key))
     }
 
-    /// The images that count, with the index of their weight.
-    fn counted(&self) -> impl IndexedParallelIterator<Item = (usize, usize)> + '_ {
-        let counted: Vec<_> = (0..self.index.len()).filter(|&image| self.index[image] != UNUSED).collect();
-        counted.into_par_iter().map(|image| (image, self.index[image]))
+    /// The images that count, in the order of their weights.
+    fn counted(&self) -> Vec<usize> {
+        (0..self.index.len()).filter(|&image| self.index[image] != UNUSED).collect()
     }
 }
 
@@ -154,29 +153,29 @@ impl Atoms for Corrections<'_> {
     }
 
     fn counts_above(&self, limit: u64, cancel: &Cancel) -> Result<Vec<u64>> {
-        let n_wrong = |(image, _): (usize, usize)| {
-            n_wrong_in(&self.values.images[image], &self.cut_at(image, limit), cancel)
-        };
-        let counts = memory::gathered(self.counted().map(n_wrong), "the number of values of each weight")?;
+        let n_wrong =
+            |image: usize| n_wrong_in(&self.values.images[image], &self.cut_at(image, limit), cancel);
+        let counted = self.counted().into_par_iter().map(n_wrong);
+        let counts = memory::gathered(counted, "the number of values of each weight")?;
         memory::all(counts.into_iter(), "the number of values of each weight")
     }
 
     /// Around the quantile of some values of each image.
     fn guesses(&self, budget: &BigRational, cancel: &Cancel) -> Result<Vec<u64>> {
-        let images: Vec<(usize, usize)> = self.counted().collect();
-        let most = (SAMPLE / images.len().max(1)).max(1);
         if self.values.n_values() < FEW_TIMES * SAMPLE {
             return Ok(Vec::new());
         }
+        let images = self.counted();
+        let most = (SAMPLE / images.len().max(1)).max(1);
         let mut sample: Vec<(u64, f64)> = Vec::new();
-        for (image, weight) in images {
+        for (image, weight) in images.into_iter().zip(&self.weights) {
             cancel.check()?;
             let values = &self.values.images[image];
             let start = sample.len();
             let critical = |p| self.places.key(self.values.side.critical(self.offsets[image], p));
             sample.extend(values.some(most).map(|p| (critical(p), 0.0)));
             let n = (sample.len() - start).max(1) as f64;
-            let each = self.weights[weight].to_float() * values.n_values() as f64 / n;
+            let each = weight.to_float() * values.n_values() as f64 / n;
             sample[start..].iter_mut().for_each(|(_, weight)| *weight = each);
         }
         sample.sort_unstable_by_key(|&(key, _)| std::cmp::Reverse(key));

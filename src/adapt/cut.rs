@@ -3,9 +3,9 @@
 use ndarray::{ArrayViewMut2, s};
 
 use super::Side;
-use super::values::for_each_plane;
+use super::planes::Planes;
 use crate::error::Result;
-use crate::maps::{Band, LabelMaps, ScoreMaps, Scratch, bands_mut, fold_images, visit_bands};
+use crate::maps::{Band, LabelMaps, ScoreMaps, bands_mut, fold_images, visit_bands};
 use crate::num::real::Real;
 use crate::score::include_from;
 use crate::simd::{apply, vectorised};
@@ -56,10 +56,9 @@ pub fn masks<R: Real>(
     out: ArrayViewMut2<'_, u8>,
     cancel: &Cancel,
 ) -> Result<()> {
-    visit_bands(maps, bands_mut(out), cancel, |work: &mut Work<R>, band, mut out| {
+    visit_bands(maps, bands_mut(out), cancel, |planes: &mut Planes<R>, band, mut out| {
         let cutoff = of_type(cutoffs[band.image]);
-        let Work { scratch, codes } = work;
-        for_each_plane(maps, None, band, scratch, codes, cancel, |pixels, plane, _| {
+        planes.for_each(maps, None, band, cancel, |pixels, plane, _| {
             let mut out = out.slice_mut(s![pixels]);
             include_from(plane, cutoff, out.as_slice_mut().expect("the pixels of an image are contiguous"));
             Ok(())
@@ -83,11 +82,10 @@ pub fn counts<R: Real>(
     cutoffs: &[f64],
     cancel: &Cancel,
 ) -> Result<Vec<Counts>> {
-    let count = |work: &mut Work<R>, band: &Band| {
+    let count = |planes: &mut Planes<R>, band: &Band| {
         let cutoff = of_type(cutoffs[band.image]);
-        let Work { scratch, codes } = work;
         let mut counts = Counts::default();
-        for_each_plane(maps, Some(labels), band, scratch, codes, cancel, |_, plane, codes| {
+        planes.for_each(maps, Some(labels), band, cancel, |_, plane, codes| {
             add(plane, codes, cutoff, &mut counts);
             Ok(())
         })?;
@@ -115,13 +113,6 @@ fn add<R: Real>(plane: &[R], codes: &[i32], cutoff: R, counts: &mut Counts) {
         counts.totals[side] += u64::from(totals[side]);
         counts.held[side] += u64::from(held[side]);
     }
-}
-
-/// The buffers of one thread.
-#[derive(Default)]
-struct Work<R> {
-    scratch: Scratch<R>,
-    codes: Vec<i32>,
 }
 
 #[cfg(test)]

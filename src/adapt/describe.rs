@@ -7,9 +7,9 @@ use std::ops::Range;
 use ndarray::Array2;
 use rayon::prelude::*;
 
-use super::values::for_each_plane;
+use super::planes::Planes;
 use crate::error::Result;
-use crate::maps::{Band, ScoreMaps, Scratch};
+use crate::maps::ScoreMaps;
 use crate::memory;
 use crate::num::real::Real;
 use crate::threads::Cancel;
@@ -45,22 +45,19 @@ pub fn describe<R: Real>(maps: &ScoreMaps<'_, R>, cancel: &Cancel) -> Result<Arr
 /// The buffers of one thread.
 #[derive(Default)]
 struct Work<R> {
-    scratch: Scratch<R>,
-    codes: Vec<i32>,
+    planes: Planes<R>,
     counts: Vec<u64>,
 }
 
 fn count<R: Real>(maps: &ScoreMaps<'_, R>, image: usize, work: &mut Work<R>, cancel: &Cancel) -> Result<()> {
-    let Work { scratch, codes, counts } = work;
+    let Work { planes, counts } = work;
     counts.clear();
     counts.resize(N_BINS, 0);
-    let band = Band { image, pixels: 0..maps.n_pixels() };
-    for_each_plane(maps, None, &band, scratch, codes, cancel, |_, plane, _| {
+    planes.of_image(maps, image, cancel, |_, plane| {
         for &p in plane {
             let wide: f64 = p.into();
             counts[(wide.abs() as f32).to_bits() as usize >> DROPPED] += 1;
         }
-        Ok(())
     })
 }
 

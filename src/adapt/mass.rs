@@ -3,9 +3,9 @@
 use ndarray::{ArrayViewMut2, Axis};
 use rayon::prelude::*;
 
-use super::values::for_each_plane;
+use super::planes::Planes;
 use crate::error::Result;
-use crate::maps::{Band, ScoreMaps, Scratch};
+use crate::maps::ScoreMaps;
 use crate::memory;
 use crate::num::real::Real;
 use crate::sort::sort_unstable_by;
@@ -14,8 +14,7 @@ use crate::threads::Cancel;
 /// The buffers of one thread.
 #[derive(Default)]
 struct Work<R> {
-    scratch: Scratch<R>,
-    codes: Vec<i32>,
+    planes: Planes<R>,
     pixels: Vec<(R, usize)>,
 }
 
@@ -28,15 +27,12 @@ pub fn mass_shares<R: Real>(
 ) -> Result<()> {
     let images = out.axis_iter_mut(Axis(0)).into_par_iter().enumerate();
     images.try_for_each_init(Work::default, |work, (image, mut out)| {
-        let Work { scratch, codes, pixels } = work;
+        let Work { planes, pixels } = work;
         pixels.clear();
         memory::reserve(pixels, maps.n_pixels(), "the pixels of an image")?;
-        let band = Band { image, pixels: 0..maps.n_pixels() };
-        for_each_plane(maps, None, &band, scratch, codes, cancel, |_, plane, _| {
-            let start = pixels.len();
+        planes.of_image(maps, image, cancel, |at, plane| {
             // Adding 0 turns -0 into 0.
-            pixels.extend(plane.iter().enumerate().map(|(j, &p)| (p + R::zero(), start + j)));
-            Ok(())
+            pixels.extend(at.zip(plane).map(|(j, &p)| (p + R::zero(), j)));
         })?;
         let by_probability = |a: &(R, usize), b: &(R, usize)| a.partial_cmp(b).expect("no NaN");
         sort_unstable_by(pixels, by_probability, cancel)?;

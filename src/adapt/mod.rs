@@ -18,6 +18,7 @@ mod correction;
 mod cut;
 mod describe;
 mod mass;
+mod planes;
 mod rates;
 mod values;
 

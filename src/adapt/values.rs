@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::Side;
-use crate::error::{Error, Result};
-use crate::maps::{Band, LabelMaps, ScoreMaps, Scratch, Tile, VOID, fold_images};
+use super::planes::Planes;
+use crate::error::Result;
+use crate::maps::{Band, LabelMaps, ScoreMaps, VOID, fold_images};
 use crate::memory;
 use crate::num::real::{Real, Stored};
-use crate::place::Place;
 use crate::profile::{hash_of_image, hash_of_pixels};
 use crate::simd::{apply, vectorised};
 use crate::threads::Cancel;
@@ -124,8 +124,7 @@ impl Found {
 /// The buffers of one thread.
 #[derive(Default)]
 struct Work<R> {
-    scratch: Scratch<R>,
-    codes: Vec<i32>,
+    planes: Planes<R>,
     values: Vec<R>,
 }
 
@@ -137,12 +136,11 @@ fn read_band<R: Real>(
     work: &mut Work<R>,
     cancel: &Cancel,
 ) -> Result<Found> {
-    let Work { scratch, codes, values } = work;
+    let Work { planes, values } = work;
     values.clear();
     memory::reserve(values, band.pixels.len(), WHAT)?;
     let mut found = Found { totals: [0; 2], n_void: 0, blocks: Vec::new() };
-    for_each_plane(maps, Some(labels), band, scratch, codes, cancel, |pixels, plane, codes| {
-        debug_assert_eq!(pixels.len(), plane.len());
+    planes.for_each(maps, Some(labels), band, cancel, |_, plane, codes| {
         let [n_void, n_background, n_foreground] = take(plane, codes, side, values);
         found.n_void += n_void;
         found.totals[0] += n_background;
@@ -151,52 +149,6 @@ fn read_band<R: Real>(
     })?;
     found.blocks.push(R::boxed(values, WHAT)?);
     Ok(found)
-}
-
-/// Walks the planes of a band of maps of one class, whose numbers are probabilities, with class codes if labels are given.
-pub(super) fn for_each_plane<R: Real>(
-    maps: &ScoreMaps<'_, R>,
-    labels: Option<&LabelMaps<'_>>,
-    band: &Band,
-    scratch: &mut Scratch<R>,
-    codes: &mut Vec<i32>,
-    cancel: &Cancel,
-    mut visit: impl FnMut(std::ops::Range<usize>, &[R], &[i32]) -> Result<()>,
-) -> Result<()> {
-    let mut reader = maps.tiles(band.image, scratch);
-    for pixels in band.runs(reader.tile_len()) {
-        cancel.check()?;
-        let place = maps.place(band.image, pixels.clone());
-        let tile = reader.read(pixels.clone());
-        check(&tile, &place)?;
-        if let Some(labels) = labels {
-            labels.read(band.image, pixels.clone(), codes)?;
-        }
-        visit(band.offset_of(&pixels), tile.plane(0), codes)?;
-    }
-    Ok(())
-}
-
-/// Fails at the first number that is no probability, void or not: nobody knows what is void where masks are made.
-fn check<R: Real>(tile: &Tile<'_, R>, place: &Place) -> Result<()> {
-    let plane = tile.plane(0);
-    if !any_outside(plane) {
-        return Ok(());
-    }
-    // Another thread may have written a good number there since.
-    let j = plane.iter().position(|&p| is_outside(p)).ok_or(Error::Changed { name: "P" })?;
-    Err(Error::NoProbability { image: place.image, pixel: place.pixel(j), value: plane[j].into() })
-}
-
-#[inline(always)]
-fn is_outside<R: Real>(p: R) -> bool {
-    // Written so that NaN is outside.
-    !((p >= R::zero()) & (p <= R::one()))
-}
-
-#[apply(vectorised!)]
-fn any_outside<R: Real>(plane: &[R]) -> bool {
-    plane.iter().fold(false, |any, &p| any | is_outside(p))
 }
 
 /// Appends the probabilities of the pixels of a side that are not always right; gives the numbers of void, background and
