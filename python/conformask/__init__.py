@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from conformask import kernels, metrics
 from conformask._core import __version__
 from conformask.adaptive import (
+    AACRCCalibrator,
     ATCalibrator,
     BinaryReport,
     BinaryRiskCalibrator,
@@ -63,6 +64,7 @@ __all__ = [
     "RAPS",
     "RCPS",
     "SACP",
+    "AACRCCalibrator",
     "ATCalibrator",
     "BinaryLoss",
     "BinaryReport",

@@ -129,6 +129,7 @@ SLOW = frozenset(
         "test_the_index_is_exact_for_every_n_and_percent",
         "test_the_legend_stays_within_the_figure",
         "test_the_maps_confirm_it",
+        "test_the_mean_risk_of_a_new_image_is_at_most_alpha",
         "test_the_module_is_a_program",
         "test_the_order_of_images_and_pixels_is_nothing",
         "test_the_pictures_open",

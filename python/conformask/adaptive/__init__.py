@@ -1,6 +1,7 @@
 """Family 4: binary masks whose rate of wrong pixels is controlled, by thresholds that may differ between images."""
 
 from conformask.adaptive._predictors import LightPredictor
+from conformask.adaptive.aacrc import AACRCCalibrator
 from conformask.adaptive.at import ATCalibrator
 from conformask.adaptive.binary_risk import BinaryRiskCalibrator
 from conformask.adaptive.coat import COATCalibrator
@@ -8,6 +9,7 @@ from conformask.adaptive.cra import CRACalibrator
 from conformask.adaptive.report import BinaryReport
 
 __all__ = [
+    "AACRCCalibrator",
     "ATCalibrator",
     "BinaryReport",
     "BinaryRiskCalibrator",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -22,15 +22,18 @@ from conformask.adaptive._calibrator import OTHER_MODEL, PROBABILITIES, BinaryCa
 from conformask.adaptive._kept import Kept
 from conformask.adaptive._network import Network
 from conformask.adaptive._predictors import (
+    N_FEATURES,
+    FeatureModel,
     Images,
     LightPredictor,
     can_fit,
     check_predictor,
+    features_of,
     same,
     thresholds_of,
 )
 from conformask.adaptive._settings import PARAMETERS, Configuration
-from conformask.adaptive._solution import Solution
+from conformask.adaptive._solution import Solution, solution_from_json
 from conformask.exceptions import DuplicateImagesWarning, InfeasibleRiskError
 
 if TYPE_CHECKING:
@@ -40,7 +43,7 @@ if TYPE_CHECKING:
 
     from conformask.adaptive.report import BinaryReport
 
-__all__ = ["ADAPTIVE", "AdaptiveCalibrator", "AdaptiveConfiguration"]
+__all__ = ["ADAPTIVE", "AdaptiveCalibrator", "AdaptiveConfiguration", "own_model"]
 
 # Images that a model is trained on, at least.
 _FEWEST = 2
@@ -53,14 +56,21 @@ def _check_fraction(value: Any) -> Fraction:
     return fraction
 
 
-def _predictor_to_json(value: Any) -> None:
-    if value is not None:
-        raise TypeError(f"a predictor of your own cannot be saved: {type(value).__name__}")
+def own_model(name: str, check: Callable[[Any], Any]) -> Parameter:
+    """A parameter that is a model of the user's, which no file can hold."""
 
+    def to_json(value: Any) -> None:
+        if value is not None:
+            raise TypeError(f"{name} of your own cannot be saved: {type(value).__name__}")
+
+    return Parameter(check, "images", to_json)
+
+
+_PREDICTOR = own_model("a predictor", check_predictor)
 
 ADAPTIVE: Mapping[str, Parameter] = {
     "alpha": PARAMETERS["alpha"]._replace(stale="images"),
-    "predictor": Parameter(check_predictor, "images", _predictor_to_json),
+    "predictor": _PREDICTOR,
     "train_fraction": number("train_fraction", _check_fraction, stale="images"),
     "random_state": whole("random_state", 0, 2**63 - 1, stale="images"),
     **{name: each for name, each in PARAMETERS.items() if name != "alpha"},
@@ -71,14 +81,24 @@ ADAPTIVE: Mapping[str, Parameter] = {
 class AdaptiveConfiguration(Configuration):
     """The parameters, resolved."""
 
-    predictor: Any
     train_fraction: Fraction
     random_state: int
+    predictor: Any = None
+    embedding: Any = None
 
     @property
     def is_adaptive(self) -> bool:
         """They have."""
         return True
+
+    @property
+    def trains(self) -> bool:
+        """Whether some of the images train the model."""
+        return self.predictor is None or can_fit(self.predictor)
+
+    def model_from_json(self, document: dict[str, Any]) -> FeatureModel:
+        """The inverse of the light model's ``to_json``; refuses what is none."""
+        return Network.from_json(document, N_FEATURES)
 
 
 A = TypeVar("A", bound=AdaptiveConfiguration)
@@ -91,7 +111,7 @@ class AdaptiveCalibrator(BinaryCalibrator[A]):
     _NOTHING_KEPT = "nothing was kept of the images: fit again"
 
     @abstractmethod
-    def _train(self, kept: Kept, descriptions: NDArray[np.float64], configuration: A) -> Network:
+    def _train(self, kept: Kept, features: NDArray[np.float64], configuration: A) -> FeatureModel:
         """The light model, of images that have a foreground."""
 
     # Calibration
@@ -141,11 +161,11 @@ class AdaptiveCalibrator(BinaryCalibrator[A]):
             few images and ``on_infeasible="full"`` takes full masks.
         """
         configuration = self._configuration()
-        predictor, n_trained_on = configuration.predictor, 0
-        if predictor is None or can_fit(predictor):
+        n_trained_on = 0
+        if configuration.trains:
             kept, n_trained_on = self._fit_parts(P, y, images, configuration, groups, sample_weight)
         else:
-            kept = self._read(P, y, configuration, groups, sample_weight, predictor, images)
+            kept = self._read(P, y, configuration, groups, sample_weight, configuration.predictor, images)
             check_foreground(kept, configuration)
         try:
             return self._fit_kept(kept, configuration, told_of_repeats=n_trained_on > 0)
@@ -159,11 +179,15 @@ class AdaptiveCalibrator(BinaryCalibrator[A]):
         is_light = configuration.predictor is None
         if not is_light:
             _check_lengths(P, y, photographs)
+        images = Images(photographs if is_light else None)
 
         def look(maps: Any, first: int) -> NDArray[np.float64]:
-            return _core.binary_descriptions(maps, first) if is_light else np.zeros((len(maps), 0))
+            if not is_light:
+                return np.zeros((len(maps), 0))
+            return features_of(configuration.embedding, maps, images.next(len(maps)), first)
 
-        everything, descriptions = self._collect(P, y, configuration, groups, sample_weight, look)
+        everything, features = self._collect(P, y, configuration, groups, sample_weight, look)
+        images.check_end()
         check_foreground(everything, configuration)
         n = len(everything)
         everything.warn_of_repeats()
@@ -178,8 +202,11 @@ class AdaptiveCalibrator(BinaryCalibrator[A]):
             )
         predictor: Any
         if is_light:
-            network = self._train(everything.take(telling), descriptions[telling], configuration)
-            predictor, offsets = LightPredictor(network), network.predict(descriptions[others])
+            model = self._train(everything.take(telling), features[telling], configuration)
+            predictor, offsets = (
+                LightPredictor(model, configuration.embedding),
+                model.predict(features[others]),
+            )
         else:
             predictor = copy.deepcopy(configuration.predictor)
             predictor.fit(
@@ -246,7 +273,7 @@ class AdaptiveCalibrator(BinaryCalibrator[A]):
         """The trained model."""
         if self.__sklearn_is_fitted__():
             return self._kept_of(self._fitted()).predictor
-        if configuration.predictor is None or can_fit(configuration.predictor):
+        if configuration.trains:
             raise ValueError("call fit first: it trains the model of thresholds that partial_fit corrects")
         return configuration.predictor
 
@@ -378,10 +405,14 @@ class AdaptiveCalibrator(BinaryCalibrator[A]):
     def _offsets(self, maps: Any, predictor: Any, images: Images, first: int) -> NDArray[np.float64]:
         return thresholds_of(predictor, maps, images.next(len(maps)), first)
 
+    @classmethod
+    def _solution_from_json(cls, document: dict[str, Any], configuration: A) -> Solution:
+        return solution_from_json(document, configuration, configuration.model_from_json)
+
     def _content(self, state: State[Kept, Solution]) -> dict[str, Any]:
         assert state.solution is not None
         found = state.solution.predictor
-        _predictor_to_json(None if isinstance(found, LightPredictor) else found)
+        _PREDICTOR.written(None if isinstance(found, LightPredictor) else found)
         return super()._content(state)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -42,6 +42,7 @@ class BinaryCalibrator(Calibrator[C, Kept, Solution]):
     """A calibrator of thresholds of the probability of one class. Without more, all images have one threshold."""
 
     _NOTHING_KEPT = "nothing was kept of the images: set it back, or fit again"
+    _ALIKE: ClassVar[tuple[str, ...]] = ("risk", "ignore_index")  # of calibrators that are merged
 
     # Calibration
 
@@ -91,7 +92,7 @@ class BinaryCalibrator(Calibrator[C, Kept, Solution]):
 
     def _fit_kept(self, kept: Kept, configuration: C, *, told_of_repeats: bool = False) -> Self:
         try:
-            solution = solve(kept, configuration)
+            solution = self._solve(kept, configuration)
         except InfeasibleRiskError:
             self._update(lambda _: State(kept))
             raise
@@ -163,7 +164,7 @@ class BinaryCalibrator(Calibrator[C, Kept, Solution]):
         if other is self:
             raise ValueError("a calibrator cannot be merged with itself: every image would count twice")
         configuration, theirs = self._configuration(), other._configuration()
-        for name in ("risk", "ignore_index"):
+        for name in self._ALIKE:
             here, there = getattr(configuration, name), getattr(theirs, name)
             if here != there:
                 raise ValueError(f"{name} differs: {here!r} here, {there!r} there")
@@ -222,7 +223,7 @@ class BinaryCalibrator(Calibrator[C, Kept, Solution]):
         self._check_images(kept.configuration, self._configuration())
         fresh = type(self)(**parameters)
         kept = replace(kept, configuration=fresh._configuration())
-        solution = solve(kept, kept.configuration)
+        solution = fresh._solve(kept, kept.configuration)
         fresh._update(lambda _: State(kept, solution))
         warn(kept, solution)
         return fresh

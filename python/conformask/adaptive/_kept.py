@@ -39,6 +39,7 @@ class Kept:
     sample_weight: list[float] | None
     configuration: Any  # with which they were read
     predictor: Any = None  # which gave the thresholds
+    features: NDArray[np.float64] | None = None  # (n, F), where thresholds are found anew for each new image
     trained_on: NDArray[np.uint64] | None = None  # hashes of the images that it was trained on here
 
     @classmethod
@@ -60,8 +61,8 @@ class Kept:
 
     def __reduce__(self) -> tuple[Any, ...]:
         arrays = self.side, *self.core.to_arrays()
-        others = (self.groups, self.sample_weight, self.configuration, self.predictor, self.trained_on)
-        return _rebuilt, (arrays, self.offsets, *others)
+        others = (self.groups, self.sample_weight, self.configuration, self.predictor)
+        return _rebuilt, (arrays, self.offsets, *others, self.features, self.trained_on)
 
     def merge(self, other: Kept) -> Kept:
         """The images of both; refuses those that count in another way."""
@@ -70,6 +71,7 @@ class Kept:
             self,
             core=_core.BinaryValues.concatenate([self.core, other.core]),
             offsets=np.concatenate([self.offsets, other.offsets]),
+            features=_joined_features(self.features, other.features),
             groups=groups,
             sample_weight=weights,
         )
@@ -80,6 +82,7 @@ class Kept:
             self,
             core=self.core.take(list(indices)),
             offsets=self.offsets[list(indices)],
+            features=None if self.features is None else self.features[list(indices)],
             groups=None if self.groups is None else [self.groups[i] for i in indices],
             sample_weight=None if self.sample_weight is None else [self.sample_weight[i] for i in indices],
         )
@@ -129,6 +132,18 @@ class Kept:
             pairs = _core.repeats_within(hashes)
         counted = [pair for pair in pairs if count_twice(self.groups, self.sample_weight, *pair)]
         warn_of_repeats(counted, len(self))
+
+
+def _joined_features(
+    one: NDArray[np.float64] | None, other: NDArray[np.float64] | None
+) -> NDArray[np.float64] | None:
+    if one is None or other is None:
+        return None
+    if one.shape[1] != other.shape[1]:
+        raise ValueError(
+            f"the images have {one.shape[1]} and {other.shape[1]} features: one embedding must give them"
+        )
+    return np.concatenate([one, other])
 
 
 def _rebuilt(arrays: tuple[Any, ...], *others: Any) -> Kept:

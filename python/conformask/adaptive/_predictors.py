@@ -6,33 +6,55 @@ import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from conformask import _core
 from conformask._arrays import score_array
 from conformask._text import plural, shown
-from conformask.adaptive._network import Network
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Images", "LightPredictor", "can_fit", "check_predictor", "same", "thresholds_of"]
+__all__ = [
+    "N_FEATURES",
+    "FeatureModel",
+    "Images",
+    "LightPredictor",
+    "can_fit",
+    "check_embedding",
+    "check_predictor",
+    "features_of",
+    "same",
+    "thresholds_of",
+]
 
 # Numbers of a description.
-_N_FEATURES = 9
+N_FEATURES = 9
+
+
+class FeatureModel(Protocol):
+    """What gives thresholds of features."""
+
+    def predict(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Thresholds (n,) in [0, 1] of features (n, F); those of an image do not depend on the other images."""
+
+    def to_json(self) -> dict[str, Any]:
+        """What a file holds of it."""
 
 
 @dataclass(frozen=True, eq=False)
 class LightPredictor:
-    """A small network over nine numbers that describe a map of probabilities; it needs no images.
+    """A small model over nine numbers that describe a map of probabilities; it needs no images.
 
     The numbers are the log-odds at which masks begin that hold 50, 70, 80, 90, 95, 98 and 99 % of the summed
-    probability, the mean entropy and the logarithm of the summed probability.
+    probability, the mean entropy and the logarithm of the summed probability. An embedding of your own may take their
+    place.
     """
 
-    network: Network
+    model: FeatureModel
+    embedding: Any = None
 
     def predict(self, P: Any, images: Any = None) -> NDArray[np.float64]:
         """Thresholds of images.
@@ -42,22 +64,17 @@ class LightPredictor:
         P : array (n, H, W) or (n, D, H, W)
             Probability of the foreground.
         images
-            Ignored.
+            What an embedding looks at besides.
 
         Returns
         -------
         float64 array (n,) in [0, 1]
         """
-        return self.network.predict(_core.binary_descriptions(score_array(P, "", "P"), 0))
+        return self.model.predict(features_of(self.embedding, score_array(P, "", "P"), images, 0))
 
     def to_json(self) -> dict[str, Any]:
         """What a file holds of it."""
-        return self.network.to_json()
-
-    @classmethod
-    def from_json(cls, document: dict[str, Any]) -> LightPredictor:
-        """The inverse; refuses what is none."""
-        return cls(Network.from_json(document, _N_FEATURES))
+        return self.model.to_json()
 
 
 def can_fit(predictor: object) -> bool:
@@ -84,14 +101,47 @@ def check_predictor(predictor: Any) -> Any:
     return predictor
 
 
+def check_embedding(embedding: Any) -> Any:
+    """Refuses what gives no features."""
+    if embedding is not None and (isinstance(embedding, type) or not callable(embedding)):
+        raise TypeError(
+            "embedding must be None or a function f(P, images) that gives features (n, F), trained on other images, "
+            f"got {shown(embedding)}"
+        )
+    return embedding
+
+
+def features_of(embedding: Any, P: Any, images: Any, first: int) -> NDArray[np.float64]:
+    """What describes images (n, F), the first of which has the number `first`; refuses what are no features."""
+    if embedding is None:
+        return _core.binary_descriptions(P, first)
+    found = _plain(embedding(P, images))
+    if found.dtype.kind not in "fiu" or found.ndim != 2 or len(found) != len(P):
+        raise ValueError(
+            f"embedding must give features of {plural(len(P), 'image')}, an array of floats of shape ({len(P)}, F), "
+            f"got {found.dtype} of shape {found.shape}"
+        )
+    features: NDArray[np.float64] = found.astype(np.float64)
+    bad = ~np.isfinite(features).all(axis=1)
+    if bad.any():
+        raise ValueError(
+            f"embedding must give finite numbers, but does not for image {first + int(bad.argmax())}"
+        )
+    return features
+
+
+def _plain(given: Any) -> NDArray[Any]:
+    """An array of what a model gives, which may be a tensor."""
+    return np.asarray(given.detach().cpu() if hasattr(given, "detach") else given)
+
+
 def thresholds_of(predictor: Any, P: Any, images: Any, first: int) -> NDArray[np.float64]:
     """What a model says of images, the first of which has the number `first`; refuses what are no thresholds."""
     if isinstance(predictor, LightPredictor):
-        return predictor.network.predict(_core.binary_descriptions(P, first))
-    given = predictor.predict(P, images=images) if hasattr(predictor, "predict") else predictor(P, images)
-    if hasattr(given, "detach"):  # a tensor
-        given = given.detach().cpu()
-    found = np.asarray(given)
+        return predictor.model.predict(features_of(predictor.embedding, P, images, first))
+    found = _plain(
+        predictor.predict(P, images=images) if hasattr(predictor, "predict") else predictor(P, images)
+    )
     if found.dtype.kind not in "fiu" or found.shape != (len(P),):
         raise ValueError(
             f"predictor must give a threshold for each of {plural(len(P), 'image')}, an array of floats of shape "
@@ -110,7 +160,7 @@ def thresholds_of(predictor: Any, P: Any, images: Any, first: int) -> NDArray[np
 def same(one: Any, other: Any) -> bool:
     """Whether two models give the same thresholds, as far as one can know."""
     if isinstance(one, LightPredictor) and isinstance(other, LightPredictor):
-        return one.to_json() == other.to_json()
+        return one.to_json() == other.to_json() and one.embedding is other.embedding
     return one is other or bool(one == other)
 
 

@@ -65,6 +65,11 @@ class Configuration:
         return False
 
     @property
+    def corrects(self) -> bool:
+        """Whether one number corrects the thresholds of all images."""
+        return True
+
+    @property
     def side(self) -> str:
         """Whose pixels the risk looks at."""
         return SIDES[self.risk]

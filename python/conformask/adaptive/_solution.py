@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +20,12 @@ from conformask.exceptions import InfeasibleRiskWarning
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from conformask._units import KnownUnits
     from conformask.adaptive._kept import Kept
+    from conformask.adaptive._predictors import FeatureModel
     from conformask.adaptive._settings import Configuration
 
-__all__ = ["Solution", "solution_from_json", "solve", "warn"]
+__all__ = ["Solution", "solution_at", "solution_from_json", "solve", "warn"]
 
 # At which every mask of a foreground is full, and of a background empty.
 _LARGEST = 1.0
@@ -61,6 +64,8 @@ class Solution:
     @property
     def headline(self) -> dict[str, str]:
         """What its repr shows."""
+        if not self.configuration.corrects:
+            return {"risk_": f"{self.risk:.4f}"}
         if self.configuration.is_adaptive:
             return {"correction_": f"{self.correction:.6g}"}
         return {"threshold_": f"{self.threshold:.6g}"}
@@ -90,9 +95,14 @@ _RESULTS = ("correction", "risk", "corrected_risk", "n_images", "n_skipped", "n_
 
 def solve(kept: Kept, configuration: Configuration) -> Solution:
     """The smallest correction that controls the risk."""
-    units, alpha = kept.units(configuration.on_empty), configuration.alpha
-    t, bound = kept.correction(configuration.method.budget(units, alpha), units), float(alpha)
-    infeasible = t is None
+    units = kept.units(configuration.on_empty)
+    t = kept.correction(configuration.method.budget(units, configuration.alpha), units)
+    return solution_at(t, kept, units, configuration)
+
+
+def solution_at(t: float | None, kept: Kept, units: KnownUnits, configuration: Configuration) -> Solution:
+    """What a correction comes to, of thresholds that are kept; None where there are too few images."""
+    alpha, bound, infeasible = configuration.alpha, float(configuration.alpha), t is None
     if t is None:
         if configuration.on_infeasible != "full":
             raise configuration.method.infeasible(units, alpha)
@@ -126,11 +136,15 @@ def warn(kept: Kept, solution: Solution) -> None:
     warn_skipped(solution.n_skipped, len(kept), units, words)
 
 
-def solution_from_json(document: dict[str, Any], configuration: Configuration) -> Solution:
-    """Results of a file; refuses what no calibration gives."""
+def solution_from_json(
+    document: dict[str, Any],
+    configuration: Configuration,
+    model_from_json: Callable[[Any], FeatureModel] | None = None,
+) -> Solution:
+    """Results of a file; refuses what no calibration gives, and a model that `model_from_json` refuses."""
     results = document["results"]
-    adaptive = {"predictor"} if configuration.is_adaptive else set()
-    if set(results) != set(_RESULTS) | adaptive:
+    models = set() if model_from_json is None else {"predictor"}
+    if set(results) != set(_RESULTS) | models:
         raise ValueError(f"the results are {sorted(results)}")
     for name in ("n_images", "n_skipped"):
         if type(results[name]) is not int or results[name] < 0:
@@ -153,5 +167,5 @@ def solution_from_json(document: dict[str, Any], configuration: Configuration) -
         grouped=results["grouped"],
         infeasible=results["infeasible"],
         configuration=configuration,
-        predictor=LightPredictor.from_json(results["predictor"]) if adaptive else None,
+        predictor=None if model_from_json is None else LightPredictor(model_from_json(results["predictor"])),
     )

@@ -129,10 +129,8 @@ class ATCalibrator(AdaptiveCalibrator[AdaptiveConfiguration]):
         self.progress = progress
 
     def _train(
-        self, kept: Kept, descriptions: NDArray[np.float64], configuration: AdaptiveConfiguration
+        self, kept: Kept, features: NDArray[np.float64], configuration: AdaptiveConfiguration
     ) -> Network:
         targets = own_thresholds(kept.core, configuration.alpha)
         start = float(np.mean(targets))
-        return train(
-            descriptions, squared_error(targets), start, _RIDGE, configuration.random_state, kept.groups
-        )
+        return train(features, squared_error(targets), start, _RIDGE, configuration.random_state, kept.groups)

@@ -152,7 +152,7 @@ class COATCalibrator(AdaptiveCalibrator[_Configuration]):
         self.volumes = volumes
         self.progress = progress
 
-    def _train(self, kept: Kept, descriptions: NDArray[np.float64], configuration: _Configuration) -> Network:
+    def _train(self, kept: Kept, features: NDArray[np.float64], configuration: _Configuration) -> Network:
         loss = soft_rate_loss(kept.core.histograms(_N_BINS), configuration.alpha, configuration.temperature)
         start = float(np.median(own_thresholds(kept.core, configuration.alpha)))
-        return train(descriptions, loss, start, _RIDGE, configuration.random_state, kept.groups)
+        return train(features, loss, start, _RIDGE, configuration.random_state, kept.groups)

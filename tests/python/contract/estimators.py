@@ -340,7 +340,7 @@ def _of_masks(
     other: dict[str, Any],
     bad: dict[str, list[Any]],
     of_images: tuple[str, ...] = (),
-    parameters: dict[str, Any] | None = None,
+    saved: dict[str, Any] | None = None,
 ) -> Case:
     """A calibrator of binary masks; `other` and `bad` are of the parameters that not all have."""
     common = {
@@ -360,7 +360,7 @@ def _of_masks(
     }
     return Case(
         kind,
-        parameters=parameters or {},
+        parameters={},
         other={"alpha": 0.25, **other, **common},
         bad={
             "alpha": _LEVELS,
@@ -381,16 +381,21 @@ def _of_masks(
         ),
         data=_objects,
         predicted=lambda calibrator, P: calibrator.predict(P),
-        saved={"predictor": None} if "predictor" in other else {},
+        saved=saved or {},
         level=level,
         result="correction",
-        parts=2 if "predictor" in other else 1,
+        parts=2 if "train_fraction" in other else 1,
     )
 
 
 def _halves(P: NDArray, images: Any = None) -> NDArray:
     """The same threshold for all images."""
     return np.full(len(P), 0.5)
+
+
+def _mean(P: NDArray, images: Any = None) -> NDArray:
+    """One feature."""
+    return P.reshape(len(P), -1).mean(axis=1)[:, np.newaxis]
 
 
 ESTIMATORS += [
@@ -404,20 +409,34 @@ ESTIMATORS += [
     ),
     _of_masks(cm.CRACalibrator, {"threshold_": np.float64, "mass_": float}, "threshold_", {}, {}),
 ]
-for kind, more in (cm.ATCalibrator, {}), (cm.COATCalibrator, {"temperature": 0.2}):
+for kind, more, bad, saved in (
+    (cm.ATCalibrator, {"predictor": _halves}, {"predictor": [3, "apples", dict]}, {"predictor": None}),
+    (
+        cm.COATCalibrator,
+        {"predictor": _halves, "temperature": 0.2},
+        {"predictor": [3, "apples", dict], "temperature": [0, -1, "x", math.nan]},
+        {"predictor": None},
+    ),
+    (
+        cm.AACRCCalibrator,
+        {"guarantee": "per_test", "embedding": _mean, "penalty": 0.2},
+        {"guarantee": ["apples"], "embedding": [3, "apples", dict], "penalty": _PENALTY},
+        {"guarantee": "global", "embedding": None},
+    ),
+):
     ESTIMATORS.append(
         _of_masks(
             kind,
             {"correction_": float, "predictor_": cm.adaptive.LightPredictor},
             "correction_",
-            {"predictor": _halves, **more, "train_fraction": 0.25, "random_state": 3},
+            {**more, "train_fraction": 0.25, "random_state": 3},
             {
-                "predictor": [3, "apples", dict],
-                **{name: [0, -1, "x", math.nan] for name in more},
+                **bad,
                 "train_fraction": [0, 1, -0.5, "x", math.nan],
                 "random_state": [-1, 1.5, None, True],
             },
-            of_images=("alpha", "predictor", *more, "train_fraction", "random_state"),
+            of_images=("alpha", *more, "train_fraction", "random_state"),
+            saved=saved,
         )
     )
 
