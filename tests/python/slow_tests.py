@@ -7,6 +7,7 @@ __all__ = ["SLOW"]
 SLOW = frozenset(
     {
         "conformask.reproduction.consign.protocol.compare",
+        "conformask.reproduction.coat.sources.rendered",
         "conformask.reproduction.selective.sources.rendered",
         "conformask.reproduction.sources.choose",
         "conformask.reproduction.sources.simulated",
