@@ -6,8 +6,8 @@ __all__ = ["SLOW"]
 
 SLOW = frozenset(
     {
-        "conformask.reproduction.consign.protocol.compare",
         "conformask.reproduction.coat.sources.rendered",
+        "conformask.reproduction.consign.protocol.compare",
         "conformask.reproduction.selective.sources.rendered",
         "conformask.reproduction.sources.choose",
         "conformask.reproduction.sources.simulated",
