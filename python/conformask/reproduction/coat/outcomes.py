@@ -82,7 +82,7 @@ class AdaptiveOutcome:
         return self.scatter**2 * (1 / self.report.n_calibration + 1 / self.n_test)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class AdaptiveComparison:
     """What all methods gave on all splits. It prints as tables, in Markdown.
 
@@ -340,6 +340,9 @@ class AdaptiveComparison:
                 "\n".join(f"- {each}" for each in [*orders, self._verdict()]),
             ]
         )
+
+    def __repr__(self) -> str:
+        return f"AdaptiveComparison({self.title!r}, {self.methods} at {self.alphas}, {len(self.outcomes)} outcomes)"
 
     def _repr_markdown_(self) -> str:
         return str(self)
