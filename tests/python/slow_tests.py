@@ -6,6 +6,7 @@ __all__ = ["SLOW"]
 
 SLOW = frozenset(
     {
+        "conformask.reproduction.coat.sources.rendered",
         "conformask.reproduction.consign.protocol.compare",
         "conformask.reproduction.selective.sources.rendered",
         "conformask.reproduction.sources.choose",

@@ -22,6 +22,7 @@ from conformask.plotting.calibration import (
     plot_reliability,
 )
 from conformask.plotting.curves import plot_risk_curve
+from conformask.plotting.gaps import plot_gap
 from conformask.plotting.heatmaps import plot_varisco
 from conformask.plotting.masks import plot_mask_panels, plot_masks, plot_may_be
 from conformask.plotting.reports import plot_alpha_sweep, plot_class_risk
@@ -34,6 +35,7 @@ __all__ = [
     "plot_components",
     "plot_coverage_histogram",
     "plot_ece_map",
+    "plot_gap",
     "plot_image_reliability",
     "plot_mask_panels",
     "plot_masks",

@@ -12,6 +12,7 @@ from sklearn.exceptions import NotFittedError
 from conformask._arrays import clean_bools
 from conformask._sequences import listed
 from conformask._text import lambda_text
+from conformask.adaptive.report import BinaryReport
 
 __all__ = [
     "Calibrated",
@@ -19,6 +20,7 @@ __all__ = [
     "at_level",
     "chosen_classes",
     "class_index",
+    "common_alpha",
     "grey_ground",
     "level_text",
     "opacity_over",
@@ -62,6 +64,27 @@ def level_text(alpha: float, lam: float) -> str:
 def alpha_text(alpha: float) -> str:
     """Alpha, which may be a fraction, for titles and legends."""
     return rf"$\alpha$ = {float(alpha):g}"
+
+
+def common_alpha(reports: Sequence[object]) -> float:
+    """The alpha of reports of binary masks whose coverage is controlled: at least one, all at the same."""
+    if not reports:
+        raise ValueError("reports must be at least one, got none")
+    alphas = set()
+    for report in reports:
+        if not isinstance(report, BinaryReport):
+            raise TypeError(
+                "reports must be BinaryReports, as calibrator.evaluate(P, y) of a calibrator of binary masks returns, "
+                f"got a {type(report).__name__}"
+            )
+        if report.risk != "fnr":
+            raise ValueError(
+                f"reports must be of masks whose coverage is controlled, risk='fnr', got {report.risk!r}"
+            )
+        alphas.add(report.alpha)
+    if len(alphas) > 1:
+        raise ValueError(f"reports must have one alpha, got {sorted(alphas)}")
+    return alphas.pop()
 
 
 def plain_array(name: str, values: ArrayLike, ndim: int) -> NDArray[Any]:

@@ -7,9 +7,12 @@ from numpy.typing import NDArray
 
 from conformask.plotting._axes import import_pyplot
 
-__all__ = ["VOID_GREY", "default_palette"]
+__all__ = ["LINES", "RED", "VOID_GREY", "default_palette"]
 
 VOID_GREY = 0.62
+# Methods that are compared, and the limit or target of them all.
+LINES = ("#1f4e79", "#d27604", "#7a379b", "#4d9f68", "#875f48")
+RED = "#c0392b"
 
 # Any two of the first twelve differ by at least 12 (CIEDE2000), and from void, in normal, deuteranope and protanope
 # vision. The others were added one by one, each as far as possible from all before.

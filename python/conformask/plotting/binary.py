@@ -10,10 +10,17 @@ from numpy.typing import ArrayLike
 
 from conformask._arrays import check_binary_index
 from conformask.adaptive.report import BinaryReport
-from conformask.plotting._arguments import alpha_text, grey_ground, opacity_over, plain_array, void_pixels
+from conformask.plotting._arguments import (
+    alpha_text,
+    common_alpha,
+    grey_ground,
+    opacity_over,
+    plain_array,
+    void_pixels,
+)
 from conformask.plotting._axes import frameless, new_axes, one_colour
 from conformask.plotting._legend import legend_beside
-from conformask.plotting._palette import VOID_GREY
+from conformask.plotting._palette import LINES, RED, VOID_GREY
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,8 +33,6 @@ _COLOURS = {
     "missed": np.array([0.84, 0.15, 0.16]),
     "mask alone": np.array([0.25, 0.82, 0.88]),
 }
-_LINES = ["#1f4e79", "#d27604", "#7a379b", "#4d9f68"]
-_RED = "#c0392b"
 
 
 def plot_binary(
@@ -143,6 +148,7 @@ def plot_coverage_histogram(
     See Also
     --------
     plot_binary : One image.
+    plot_gap : Several methods, over random splits.
 
     Examples
     --------
@@ -158,21 +164,7 @@ def plot_coverage_histogram(
     ['one threshold', 'COAT', '1 - alpha']
     """
     named = reports if isinstance(reports, Mapping) else {"masks": reports}
-    if not named:
-        raise ValueError("reports must be at least one, got none")
-    for report in named.values():
-        if not isinstance(report, BinaryReport):
-            raise TypeError(
-                "reports must be BinaryReports, as calibrator.evaluate(P, y) of a calibrator of binary masks returns, "
-                f"got a {type(report).__name__}"
-            )
-        if report.risk != "fnr":
-            raise ValueError(
-                f"reports must be of masks whose coverage is controlled, risk='fnr', got {report.risk!r}"
-            )
-    alphas = sorted({report.alpha for report in named.values()})
-    if len(alphas) > 1:
-        raise ValueError(f"reports must have one alpha, got {alphas}")
+    alpha = common_alpha([*named.values()])
     if n_bins < 1:
         raise ValueError(f"n_bins must be at least 1, got {n_bins}")
     ax = new_axes(ax)
@@ -180,16 +172,16 @@ def plot_coverage_histogram(
     for i, (name, report) in enumerate(named.items()):
         known = report.coverages[~np.isnan(report.coverages)]
         counts = np.histogram(known, edges)[0]
-        colour = _LINES[i % len(_LINES)]
+        colour = LINES[i % len(LINES)]
         label = f"{name}: mean {report.coverage:.3f}, gap {report.coverage_gap:.3f}"
         ax.stairs(counts, edges, color=colour, lw=1.6, label=label)
         ax.stairs(counts, edges, color=colour, alpha=0.15, fill=True)
-    ax.axvline(1 - alphas[0], color=_RED, lw=1.2, ls=(0, (5, 3)), label="1 - alpha")
+    ax.axvline(1 - alpha, color=RED, lw=1.2, ls=(0, (5, 3)), label="1 - alpha")
     ax.set_xlim(0, 1)
     ax.set_ylim(bottom=0)
     ax.set_xlabel("share of the object that the mask holds")
     ax.set_ylabel("images")
-    ax.set_title(f"Coverage of each image\n{alpha_text(alphas[0])}")
+    ax.set_title(f"Coverage of each image\n{alpha_text(alpha)}")
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False, loc="upper left")
     return ax

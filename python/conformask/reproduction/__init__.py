@@ -4,7 +4,9 @@
 what the paper printed, :mod:`~conformask.reproduction.sources` where profiles come from (simulated, stored, or a
 network of MMSegmentation), :mod:`~conformask.reproduction.tables` writes Markdown, CSV and LaTeX.
 ``python -m conformask.reproduction`` does all of it; it needs the extra ``conformask[reproduction]``.
-:mod:`~conformask.reproduction.consign` compares CONSIGN with pixel-wise sets, as ``--consign`` there.
+:mod:`~conformask.reproduction.consign` compares CONSIGN with pixel-wise sets, as ``--consign`` there,
+:mod:`~conformask.reproduction.selective` scalers (``--calibration``), and :mod:`~conformask.reproduction.coat`
+calibrators of binary masks (``--adaptive``).
 """
 
 from conformask.reproduction.consign import Comparison, Outcome, compare

@@ -13,6 +13,7 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from conformask.reproduction import Row, compare, reproduce, violations
+from conformask.reproduction.coat.paper import ALPHAS, N_SPLITS
 from conformask.reproduction.consign import moving_edges, stored_samples
 from conformask.reproduction.paper import DATASETS
 from conformask.reproduction.sources import STORED, choose
@@ -34,6 +35,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _arguments(argv)
     start = time.perf_counter()
     try:
+        if args.adaptive:
+            return _adapt(args)
+        if args.folder or args.splits is not None:
+            raise ValueError("--folder and --splits go with --adaptive")
         if args.consign:
             return _compare(args)
         if args.calibration:
@@ -58,12 +63,15 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m conformask.reproduction",
         description="COSE, Tables 1 and 2: on simulated predictions, on usgra-seg, or on a network of MMSegmentation. "
         "With --consign: CONSIGN beside pixel-wise sets, on simulated samples and on usgra-seg. With --calibration: "
-        "scalers side by side, as in SELECTIVE, Tables 1 and 2, on rendered scenes, usgra-seg or a network.",
+        "scalers side by side, as in SELECTIVE, Tables 1 and 2, on rendered scenes, usgra-seg or a network. With "
+        "--adaptive: thresholds of images beside one for all, as in COAT, Tables 1 and 2, on rendered scenes and "
+        "usgra-seg, or on a folder of one's own.",
     )
     parser.add_argument(
         "--consign", action="store_true", help="compare CONSIGN with pixel-wise sets instead: consign.md"
     )
     parser.add_argument("--calibration", action="store_true", help="compare scalers instead: calibration.md")
+    parser.add_argument("--adaptive", action="store_true", help="compare binary masks instead: adaptive.md")
     parser.add_argument(
         "--dataset", nargs="+", choices=[*DATASETS, STORED], help="which data sets (default: all)"
     )
@@ -76,6 +84,15 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         default=os.environ.get("CONFORMASK_DATA"),
         help=f"folder that holds {STORED} (default: CONFORMASK_DATA); without it its rows are left out",
     )
+    own = parser.add_argument_group("with --adaptive")
+    own.add_argument(
+        "--folder",
+        type=Path,
+        help="one's own probabilities and masks, in place of the others: DIR/probabilities/NAME.npy (float, 0 to 1; or "
+        ".npz, .png) and DIR/masks/NAME.png (0 and 255; or .npy, .npz); DIR/groups.csv (NAME,group) if images belong "
+        "together",
+    )
+    own.add_argument("--splits", type=int, help=f"random splits (default: {N_SPLITS}, as in the paper)")
     real = parser.add_argument_group("a network of MMSegmentation in place of the simulation")
     real.add_argument("--checkpoint", help="its weights, by path or URL")
     real.add_argument("--data-root", type=Path, help="folder of the images and labels")
@@ -138,6 +155,41 @@ def _calibrate(args: argparse.Namespace) -> int:
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "calibration.md").write_text(text, encoding="utf-8")
     broken = [f"{each.title}: {sentence}" for each in found for sentence in each.violations()]
+    for sentence in broken:
+        print(f"does not hold: {sentence}", file=sys.stderr)
+    return 1 if broken else 0
+
+
+def _adapt(args: argparse.Namespace) -> int:
+    from conformask.reproduction import coat
+    from conformask.reproduction.coat.tables import document
+
+    others = (args.consign, args.calibration, args.dataset, args.checkpoint, args.config, args.data_root)
+    if any(others):
+        raise ValueError("--adaptive goes with --out, --data, --folder and --splits alone")
+    n_splits = N_SPLITS if args.splits is None else args.splits
+    if args.folder:
+        sources = [coat.read_folder(args.folder)]
+    else:
+        sources = coat.rendered()
+        try:
+            sources += coat.stored(args.data)
+        except FileNotFoundError as error:
+            print(f"{STORED} is left out: {error}", file=sys.stderr)
+    temperatures = coat.temperatures_to_compare()
+    found, by_temperature = [], []
+    for source in sources:
+        found.append(coat.compare_adaptive(source, n_splits=n_splits))
+        by_temperature.append(
+            coat.compare_adaptive(source, temperatures, alphas=ALPHAS[:1], n_splits=n_splits)
+        )
+    text = document(found, by_temperature)
+    print(text)
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "adaptive.md").write_text(text, encoding="utf-8")
+    broken = [
+        f"{each.title}: {sentence}" for each in [*found, *by_temperature] for sentence in each.violations()
+    ]
     for sentence in broken:
         print(f"does not hold: {sentence}", file=sys.stderr)
     return 1 if broken else 0

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from sklearn.base import clone
 
 import conformask as cm
 from conformask._images import track
+from conformask.reproduction._splits import random_split
 from conformask.reproduction.selective.outcomes import UNCALIBRATED, ScalerComparison, ScalerOutcome
 from conformask.reproduction.selective.sources import Logits
 
@@ -125,9 +125,7 @@ def compare_scalers(
     jobs = [(split, name) for split in range(n_splits) for name in names]
     outcomes = []
     for split, name in track(jobs, progress, len(jobs), "fit"):
-        order = np.random.default_rng([random_state, split]).permutation(len(units))
-        some = np.sort(np.concatenate([units[i] for i in order[:n_calibration]]))
-        others = np.setdiff1d(np.arange(len(source.labels)), some)
+        some, others = random_split(units, n_calibration, random_state, split)
         tested = source.take(others) if test is None else test
         outcomes.append(_outcome(name, split, chosen.get(name), source.take(some), tested))
     title = source.name if test is None else f"{source.name} to {test.name}"

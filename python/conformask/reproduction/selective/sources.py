@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conformask.datasets import PixelClassifier, load_predictions, make_scenes
+from conformask.reproduction._splits import units_of
 
 __all__ = ["Logits", "rendered", "stored"]
 
@@ -62,10 +63,7 @@ class Logits:
         list of arrays
             Their indices.
         """
-        if self.groups is None:
-            return [np.array([i]) for i in range(len(self.labels))]
-        _, group = np.unique(self.groups, return_inverse=True)
-        return [np.flatnonzero(group == i) for i in range(group.max() + 1)]
+        return units_of(len(self.labels), self.groups)
 
     def take(self, indices: NDArray[np.intp]) -> Logits:
         """Some of the images.

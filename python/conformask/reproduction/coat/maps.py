@@ -1,0 +1,101 @@
+"""What methods are compared on: probabilities of a foreground, and masks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from conformask.reproduction._splits import units_of
+
+__all__ = ["BinaryMaps"]
+
+
+@dataclass(frozen=True, eq=False)
+class BinaryMaps:
+    """What a model says of one object against the rest, and what is true.
+
+    Attributes
+    ----------
+    name : str
+        What the images are.
+    probabilities : float array (n, H, W), or list of arrays (H, W)
+        Probability of the foreground, in [0, 1].
+    masks : bool or integer array (n, H, W), or list of arrays (H, W)
+        True or 1 for the foreground, false or 0 for the background, 255 where nobody knows.
+    groups : sequence of n ints or strings, or None
+        What each image belongs to, such as a patient.
+    images : sequence of n, or None
+        What a model of thresholds of one's own looks at besides, such as photographs.
+
+    See Also
+    --------
+    compare_adaptive : Splits the images.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from conformask.reproduction.coat import BinaryMaps
+    >>> maps = BinaryMaps("flat", np.full((4, 2, 2), 0.5), np.arange(4).reshape(4, 1, 1) * np.ones((2, 2), int) > 0)
+    >>> len(maps), len(maps.with_foreground())
+    (4, 3)
+    """
+
+    name: str
+    probabilities: Any = field(repr=False)
+    masks: Any = field(repr=False)
+    groups: Any = field(default=None, repr=False)
+    images: Any = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        for name in ("masks", "groups", "images"):
+            value = getattr(self, name)
+            if value is not None and len(value) != len(self):
+                raise ValueError(f"{self.name}: {len(self)} probabilities, but {len(value)} {name}")
+
+    def __len__(self) -> int:
+        return len(self.probabilities)
+
+    def units(self) -> list[NDArray[np.intp]]:
+        """The images that a split does not part.
+
+        Returns
+        -------
+        list of arrays
+            Their indices.
+        """
+        return units_of(len(self), self.groups)
+
+    def take(self, indices: Iterable[int] | NDArray[np.intp]) -> BinaryMaps:
+        """Some of the images.
+
+        Parameters
+        ----------
+        indices : integers
+            Which.
+
+        Returns
+        -------
+        BinaryMaps
+        """
+        chosen = np.asarray(indices, np.intp)
+        some = (_some(each, chosen) for each in (self.probabilities, self.masks, self.groups, self.images))
+        return BinaryMaps(self.name, *some)
+
+    def with_foreground(self) -> BinaryMaps:
+        """The images that have a foreground.
+
+        Returns
+        -------
+        BinaryMaps
+        """
+        return self.take(np.flatnonzero([bool(np.any(np.asarray(mask) == 1)) for mask in self.masks]))
+
+
+def _some(values: Any, indices: NDArray[np.intp]) -> Any:
+    if values is None:
+        return None
+    return values[indices] if isinstance(values, np.ndarray) else [values[i] for i in indices]
