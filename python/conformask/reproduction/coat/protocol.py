@@ -42,6 +42,7 @@ def methods_to_compare() -> dict[str, Any]:
     """
     return {
         "CRC": cm.BinaryRiskCalibrator(),
+        "AA-CRC": cm.AACRCCalibrator(train_fraction=0.5),
         "AT": cm.ATCalibrator(train_fraction=0.5),
         "COAT": cm.COATCalibrator(train_fraction=0.5),
         "CRA": cm.CRACalibrator(),
@@ -81,8 +82,8 @@ def compare_adaptive(
     """Calibrate binary masks on random halves of images, and measure how they cover the objects of the others.
 
     Images without a foreground are left out before the split: coverage is undefined there, and what the methods promise
-    is a promise about images that have one. Plain CRC and CRA use the whole calibration half; AT and COAT use a part of
-    it to train (`train_fraction`), the same part, and correct on the rest.
+    is a promise about images that have one. Plain CRC and CRA use the whole calibration half; AA-CRC, AT and COAT use a
+    part of it to train (`train_fraction`), the same part, and correct on the rest.
 
     Parameters
     ----------
