@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -361,6 +362,13 @@ class BinaryCalibrator(Calibrator[C, Kept, Solution]):
         return solution_from_json(document, configuration)
 
     # Inside
+
+    def _without_images(self) -> Self:
+        """A copy that cuts as this does now, whatever becomes of this, and holds nothing of the images."""
+        _, solution = self._current()
+        found = copy.copy(self)
+        found._update(lambda _: State(None, solution))
+        return found
 
     def _maps(self, given: Any, first: int) -> Any:
         """What thresholds are compared with, of the probabilities of images."""
