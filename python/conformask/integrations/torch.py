@@ -11,8 +11,8 @@ Needs PyTorch (``pip install "conformask[torch]"``). Calibrators take tensors wh
   in sets as behind it. That holds for the same numbers, not for what a model gives in two precisions: calibrate in
   the one that you predict in. Probabilities in bfloat16 have a slack of one unit in their last place, 2^-7.
 
-Calibrators of binary masks take the probability of one class, which :func:`as_foreground` gives. What lies on a GPU or
-is bfloat16 they take to the CPU, in float32.
+Calibrators of binary masks take the probability of one class, which :func:`as_foreground` gives; from a GPU they copy it
+to the CPU, and bfloat16 to float32.
 
 What calibrators return are NumPy arrays, :class:`ConformalModule` gives tensors.
 
