@@ -296,6 +296,8 @@ def test_module(name: str) -> None:
     assert type(calibrator).__name__ in repr(module)
     with pytest.raises(AttributeError, match="lambda_hat"):
         module.lambda_hat  # noqa: B018
+    with pytest.raises(AttributeError, match="lambda_hat"):
+        module.lambda_hat = 0.5
     assert module.threshold == (None if name in OF_IMAGES else calibrator.threshold_)
     text = repr(output)
     assert text.startswith("BinaryOutput(probability=float32 (30, 8, 12), mask=bool (30, 8, 12), threshold=")
@@ -419,7 +421,12 @@ def test_classes_that_are_not_there() -> None:
     sets = cm.ConformalRiskCalibrator(inputs="logits", alpha=0.3).fit(Net()(IMAGES)["out"], LABELS)
     with pytest.raises(ValueError, match="foreground=2 is for calibrators of binary masks"):
         ConformalModule(Net(), sets, foreground=2)
-    assert ConformalModule(Net(), sets).lambda_hat == sets.lambda_hat_
+    module = ConformalModule(Net(), sets)
+    assert (module.lambda_hat, module.n_classes, module.conformity_score) == (sets.lambda_hat_, 4, cm.LAC())
+    module.lambda_hat = 1.0
+    assert module(IMAGES).masks.all()
+    with pytest.raises(AttributeError, match="threshold"):
+        module.threshold  # noqa: B018
     with pytest.raises(TypeError, match=r"one of binary masks .* got TemperatureScaler"):
         ConformalModule(Net(), cm.TemperatureScaler())
 

@@ -11,8 +11,8 @@ Needs PyTorch (``pip install "conformask[torch]"``). Calibrators take tensors wh
   in sets as behind it. That holds for the same numbers, not for what a model gives in two precisions: calibrate in
   the one that you predict in. Probabilities in bfloat16 have a slack of one unit in their last place, 2^-7.
 
-Calibrators of binary masks take the probability of one class, which :func:`as_foreground` gives; from a GPU they copy it
-to the CPU, and bfloat16 to float32.
+Calibrators of binary masks take the probability of one class, which :func:`as_foreground` gives; from a GPU they copy
+it to the CPU, and bfloat16 to float32.
 
 What calibrators return are NumPy arrays, :class:`ConformalModule` gives tensors.
 
@@ -233,6 +233,19 @@ def as_foreground(
     return foreground_of(scores, inputs_of(output, inputs, binary), foreground)
 
 
+def _of_strategy(name: str, doc: str) -> Any:
+    """An attribute of a module that its strategy has; where that does not know it, the module has none either."""
+
+    def read(module: Any) -> Any:
+        return getattr(module._strategy, name)
+
+    def write(module: Any, value: Any) -> None:
+        read(module)
+        setattr(module._strategy, name, value)
+
+    return property(read, write, doc=doc)
+
+
 class ConformalModule(nn.Module):
     """A segmentation model whose forward pass gives multi-labeled masks at the calibrated lambda, or binary masks.
 
@@ -325,25 +338,9 @@ class ConformalModule(nn.Module):
         self.size = size
         self.binary = binary
 
-    # What the strategy does not know is no attribute of the module either.
-
-    @property
-    def lambda_hat(self) -> float:
-        """Where sets are cut."""
-        found: float = self._strategy.lambda_hat
-        return found
-
-    @property
-    def n_classes(self) -> int:
-        """K of calibration."""
-        found: int = self._strategy.n_classes
-        return found
-
-    @property
-    def conformity_score(self) -> ConformityScore:
-        """The score of classes."""
-        found: ConformityScore = self._strategy.conformity_score
-        return found
+    lambda_hat: float = _of_strategy("lambda_hat", "Where sets are cut.")
+    n_classes: int = _of_strategy("n_classes", "K of calibration.")
+    conformity_score: ConformityScore = _of_strategy("conformity_score", "The score of classes.")
 
     @property
     def threshold(self) -> float | None:
