@@ -17,7 +17,7 @@ from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 _NEEDS = {
     "torch": (
         *("_torch_profile.py", "_torch_sets.py", "_torch_softmax.py"),
-        *("integrations/torch.py", "integrations/local_temperature.py"),
+        *("integrations/torch.py", "integrations/_torch_masks.py", "integrations/local_temperature.py"),
         *("integrations/threshold_network.py", "integrations/_threshold_images.py"),
         "integrations/_threshold_training.py",
     ),

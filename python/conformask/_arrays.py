@@ -90,7 +90,8 @@ def refuse_path(value: object, name: str, where: str = "") -> None:
 def _floats(array: NDArray[Any], name: str, where: str = "") -> Scores:
     _refuse_mask(array, name)
     if array.dtype.newbyteorder("=") not in (np.float16, np.float32, np.float64):
-        scaled = f"; if probabilities were scaled to 255, pass {name} / np.float32(255) with inputs='scores'"
+        scaled = f"; if probabilities were scaled to 255, pass {name} / np.float32(255)"
+        scaled += " with inputs='scores'" if name == "X" else ""
         hint = scaled if array.dtype == np.uint8 else ""
         raise TypeError(f"{name} must be float16, float32 or float64{where}, got {array.dtype}{hint}")
     return _usable(array)
@@ -106,12 +107,12 @@ def label_array(y: object, name: str = "y", where: str = "") -> Labels:
         array = clean_bools(array).view(np.uint8)
     if not np.issubdtype(array.dtype, np.integer):
         raise TypeError(
-            f"{name} must hold integer labels{where}, got dtype {array.dtype}{_if_whole(array, name)}"
+            f"{name} must hold integer labels{where}, got dtype {array.dtype}{_if_whole(array, name, is_tensor(y))}"
         )
     return _usable(array)
 
 
-def _if_whole(array: NDArray[Any], name: str) -> str:
+def _if_whole(array: NDArray[Any], name: str, of_tensor: bool) -> str:
     """What to do with labels that are whole numbers of another type."""
     if not np.issubdtype(array.dtype, np.floating) or not array.size:
         return ""
@@ -121,8 +122,9 @@ def _if_whole(array: NDArray[Any], name: str) -> str:
     axis = _one_hot_axis(array)
     if axis is not None:
         return f"; if {name} is one-hot, pass {name}.argmax(axis={axis})"
-    fits = abs(array).max() <= np.iinfo(np.int16).max
-    return f"; all are whole numbers: pass {name}.astype(np.{'int16' if fits else 'int64'})"
+    kind = "int16" if abs(array).max() <= np.iinfo(np.int16).max else "int64"
+    cast = f"to(torch.{kind})" if of_tensor else f"astype(np.{kind})"
+    return f"; all are whole numbers: pass {name}.{cast}"
 
 
 def _one_hot_axis(array: NDArray[Any]) -> int | None:

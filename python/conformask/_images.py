@@ -361,7 +361,8 @@ def check_labels(
     elif n_axes == 1 and not where and given == shape[1:]:
         hint = f"; are the classes of {layout.name} first? Pass np.moveaxis({layout.name}, 0, 1)"
     elif layout.name == "P" and given == shape[:1] + shape[2:]:
-        hint = f"; if {layout.name} holds {shape[1]} classes, pass that of the foreground, P[{'' if where else ':, '}1]"
+        of_foreground = f"{layout.name}[{'' if where else ':, '}{int(shape[1] > 1)}]"
+        hint = f"; if {layout.name} holds {plural(shape[1], 'class')}, pass that of the foreground, {of_foreground}"
     elif given == (*expected[:-2], expected[-1], expected[-2]):
         hint = f"; are H and W swapped? Pass {label_name}.swapaxes(-2, -1)"
     elif where and given[1:] == shape[1:2] + shape[-2:]:

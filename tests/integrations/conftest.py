@@ -14,6 +14,7 @@ from PIL import Image
 from workspace import BASE, CLASSES, N_IMAGES, SIZE, Workspace, build_model
 
 from conformask import datasets
+from conformask.integrations.mmseg import ConformalProfile
 
 # It writes to the stdout of the moment at which it is made: within an example that is the example's output.
 MMLogger.get_current_instance()
@@ -54,3 +55,31 @@ def run_config(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Callabl
         return runner, metrics
 
     return run
+
+
+class _Everything(ConformalProfile):
+    """Keeps what every metric sees, for those who calibrate by hand."""
+
+    def process(self, data_batch: Any, data_samples: Any) -> None:
+        for sample in data_samples:
+            item = sample["seg_logits"]["data"].clone(), sample["gt_sem_seg"]["data"].clone()
+            self.results.append(item)
+
+    def compute_metrics(self, results: Any) -> dict[str, float]:
+        self.images = results
+        return {"seen": len(results)}
+
+
+@pytest.fixture(scope="session")
+def images(workspace: Workspace) -> tuple[np.ndarray, np.ndarray]:
+    """Logits and labels of the dataset, in its order."""
+    from mmengine.runner import Runner
+
+    config = Config.fromfile(workspace.folder / "base.py")
+    config.work_dir, config.load_from = str(workspace.folder / "work"), str(workspace.folder / "model.pth")
+    config.experiment_name = "everything"
+    runner = Runner.from_cfg(config)
+    runner.test_loop.evaluator.metrics = [_Everything()]
+    runner.test()
+    logits, labels = zip(*runner.test_loop.evaluator.metrics[0].images, strict=True)
+    return torch.stack(logits).numpy(), torch.cat(labels).numpy()

@@ -21,7 +21,18 @@ from mmseg.apis import MMSegInferencer, inference_model
 from mmseg.registry import HOOKS
 from mmseg.structures import SegDataSample
 from PIL import Image
-from workspace import CLASSES, N_IMAGES, SIZE, Workspace, build_model
+from workspace import (
+    CLASSES,
+    FOREIGN_WARNINGS,
+    HALVES,
+    IOU,
+    N_IMAGES,
+    SIZE,
+    Workspace,
+    binary_model,
+    build_model,
+    sample,
+)
 
 import conformask as cm
 from conformask.integrations.mmseg import (
@@ -36,49 +47,9 @@ from conformask.integrations.mmseg import (
 from conformask.integrations.torch import ConformalModule
 from conformask.reproduction.selective.protocol import compare_on_network
 
-# What these libraries warn of is theirs. Ours are errors, as everywhere.
-pytestmark = [
-    pytest.mark.filterwarnings(f"ignore:::{library}")
-    for library in ("mmseg.*", "mmengine.*", "mmcv.*", "torch.*", "pkg_resources.*")
-] + [  # those that come again at the end of pytest.warns, from elsewhere
-    pytest.mark.filterwarnings("ignore:.*instance named of visualizer has been created"),
-    pytest.mark.filterwarnings("ignore:``build_loss`` would be deprecated"),
-    pytest.mark.filterwarnings("ignore:Default ``avg_non_ignore`` is False"),
-    pytest.mark.filterwarnings("ignore:`reduce_zero_label` will be deprecated"),
-    pytest.mark.filterwarnings("ignore:The draw is False"),
-]
+pytestmark = FOREIGN_WARNINGS
 
-IOU = {"type": "IoUMetric", "iou_metrics": ["mIoU"]}
-HALVES = {"fraction": 0.5, "seed": 0}
 Run = Callable[..., Any]
-
-
-class _Everything(ConformalProfile):
-    """Keeps what every metric sees, for those who calibrate by hand."""
-
-    def process(self, data_batch: Any, data_samples: Any) -> None:
-        for sample in data_samples:
-            item = sample["seg_logits"]["data"].clone(), sample["gt_sem_seg"]["data"].clone()
-            self.results.append(item)
-
-    def compute_metrics(self, results: Any) -> dict[str, float]:
-        self.images = results
-        return {"seen": len(results)}
-
-
-@pytest.fixture(scope="session")
-def images(workspace: Workspace) -> tuple[np.ndarray, np.ndarray]:
-    """Logits and labels of the dataset, in its order."""
-    from mmengine.runner import Runner
-
-    config = Config.fromfile(workspace.folder / "base.py")
-    config.work_dir, config.load_from = str(workspace.folder / "work"), str(workspace.folder / "model.pth")
-    config.experiment_name = "everything"
-    runner = Runner.from_cfg(config)
-    runner.test_loop.evaluator.metrics = [_Everything()]
-    runner.test()
-    logits, labels = zip(*runner.test_loop.evaluator.metrics[0].images, strict=True)
-    return torch.stack(logits).numpy(), torch.cat(labels).numpy()
 
 
 def by_hand(images: tuple[np.ndarray, np.ndarray], **options: Any) -> cm.ConformalRiskCalibrator:
@@ -88,15 +59,6 @@ def by_hand(images: tuple[np.ndarray, np.ndarray], **options: Any) -> cm.Conform
 
 def calibration(**options: Any) -> dict[str, Any]:
     return {"type": "ConformalCalibration", "alpha": 0.2} | options
-
-
-def sample(logits: torch.Tensor, labels: torch.Tensor, **fields: Any) -> dict[str, Any]:
-    """What a metric gets of an image."""
-    prediction = logits.argmax(0, keepdim=True) if len(logits) > 1 else (logits > 0.3).to(logits)
-    found = {"seg_logits": logits, "pred_sem_seg": prediction, "gt_sem_seg": labels} | fields
-    return {
-        name: {"data": value} if isinstance(value, torch.Tensor) else value for name, value in found.items()
-    }
 
 
 # Calibration in the loops
@@ -393,7 +355,7 @@ def test_augmentation_is_refused(
 
 def test_one_output_channel() -> None:
     """MMSegmentation has taken the sigmoid; the prediction is a float."""
-    config = Config({"model": _binary_model()})
+    config = Config({"model": binary_model()})
     model = build_model(config)
     raw = torch.randn(12, 1, 6, 7, generator=torch.Generator().manual_seed(3))
     labels = (torch.rand(12, 1, 6, 7, generator=torch.Generator().manual_seed(4)) < raw.sigmoid()).long()
@@ -422,18 +384,6 @@ def test_one_output_channel() -> None:
         torch.stack([each.pred_set.data for each in attached]).numpy(),
         expected.predict(np.concatenate([1 - p, p], axis=1)),
     )
-
-
-def _binary_model() -> dict[str, Any]:
-    return {
-        "type": "EncoderDecoder",
-        "backbone": {"type": "UNet", "base_channels": 4, "num_stages": 2, "strides": (1, 1), "enc_num_convs": (1, 1),
-                     "dec_num_convs": (1,), "downsamples": (True,), "enc_dilations": (1, 1), "dec_dilations": (1,)},
-        "decode_head": {"type": "FCNHead", "in_channels": 4, "in_index": 1, "channels": 4, "num_convs": 1,
-                        "num_classes": 2, "out_channels": 1, "threshold": 0.4,
-                        "loss_decode": {"type": "CrossEntropyLoss", "use_sigmoid": True}},
-        "test_cfg": {"mode": "whole"},
-    }  # fmt: skip
 
 
 def test_one_output_channel_augmented_is_refused() -> None:
@@ -653,7 +603,7 @@ def test_a_scaler_in_front(tmp_path: Path) -> None:
     evaluation.process({}, [sample(*each) for each in zip(logits[16:], labels[16:, None], strict=True)])
     risk = expected.evaluate(logits[16:], labels[16:]).empirical_risk
     assert evaluation.evaluate(8)["conformal_test/risk"] == risk
-    model = build_model(Config({"model": _binary_model()}))
+    model = build_model(Config({"model": binary_model()}))
     attach(model, tmp_path / "calibrator.json")
     given = [SegDataSample(seg_logits=PixelData(data=each)) for each in logits[16:]]
     with mock.patch.object(type(model), "postprocess_result", return_value=given):

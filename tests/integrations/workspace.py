@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import mmcv_ext_shim  # noqa: F401 - before MMSegmentation
+import pytest
 import torch
 from mmengine.config import Config
 
@@ -67,6 +68,21 @@ class Workspace:
         return done.stdout + done.stderr
 
 
+# What these libraries warn of is theirs. Ours are errors, as everywhere.
+FOREIGN_WARNINGS = [
+    pytest.mark.filterwarnings(f"ignore:::{library}")
+    for library in ("mmseg.*", "mmengine.*", "mmcv.*", "torch.*", "pkg_resources.*")
+] + [  # those that come again at the end of pytest.warns, from elsewhere
+    pytest.mark.filterwarnings("ignore:.*instance named of visualizer has been created"),
+    pytest.mark.filterwarnings("ignore:``build_loss`` would be deprecated"),
+    pytest.mark.filterwarnings("ignore:Default ``avg_non_ignore`` is False"),
+    pytest.mark.filterwarnings("ignore:`reduce_zero_label` will be deprecated"),
+    pytest.mark.filterwarnings("ignore:The draw is False"),
+]
+
+IOU = {"type": "IoUMetric", "iou_metrics": ["mIoU"]}
+HALVES = {"fraction": 0.5, "seed": 0}
+
 BASE = """
 default_scope = 'mmseg'
 custom_imports = dict(imports=['mmcv_ext_shim', 'conformask.integrations.mmseg'], allow_failed_imports=False)
@@ -119,3 +135,25 @@ def build_model(config: Config) -> torch.nn.Module:
     for parameter in model.decode_head.conv_seg.parameters():
         torch.nn.init.normal_(parameter, std=1.5)  # so that it prefers something
     return model.eval()
+
+
+def binary_model() -> dict[str, Any]:
+    """One map, whose sigmoid MMSegmentation takes."""
+    return {
+        "type": "EncoderDecoder",
+        "backbone": {"type": "UNet", "base_channels": 4, "num_stages": 2, "strides": (1, 1), "enc_num_convs": (1, 1),
+                     "dec_num_convs": (1,), "downsamples": (True,), "enc_dilations": (1, 1), "dec_dilations": (1,)},
+        "decode_head": {"type": "FCNHead", "in_channels": 4, "in_index": 1, "channels": 4, "num_convs": 1,
+                        "num_classes": 2, "out_channels": 1, "threshold": 0.4,
+                        "loss_decode": {"type": "CrossEntropyLoss", "use_sigmoid": True}},
+        "test_cfg": {"mode": "whole"},
+    }  # fmt: skip
+
+
+def sample(logits: torch.Tensor, labels: torch.Tensor, **fields: Any) -> dict[str, Any]:
+    """What a metric gets of an image."""
+    prediction = logits.argmax(0, keepdim=True) if len(logits) > 1 else (logits > 0.3).to(logits)
+    found = {"seg_logits": logits, "pred_sem_seg": prediction, "gt_sem_seg": labels} | fields
+    return {
+        name: {"data": value} if isinstance(value, torch.Tensor) else value for name, value in found.items()
+    }

@@ -109,6 +109,20 @@ def test_bytes_for_scores() -> None:
     new(inputs="scores").fit((X * 255).astype(np.uint8) / np.float32(255), Y)
     with pytest.raises(TypeError, match=r"got int64$"):
         new().fit(X.astype(int), Y)
+    masks = cm.BinaryRiskCalibrator()  # which knows no inputs=
+    with pytest.raises(TypeError, match=r"^P must be .* got uint8; if .* pass P / np\.float32\(255\)$"):
+        masks.fit((X[:, 1] * 255).astype(np.uint8), Y == 1)
+
+
+def test_an_axis_of_classes_before_binary_masks() -> None:
+    masks = cm.BinaryRiskCalibrator()
+    for P, y, hint in (
+        (X[:, 1:2], Y == 1, r"if P holds 1 class, pass that of the foreground, P\[:, 0\]$"),
+        (X[:, :2], Y == 1, r"if P holds 2 classes, pass that of the foreground, P\[:, 1\]$"),
+        (list(X[:, 1:2]), list(Y == 1), r"if P holds 1 class, pass that of the foreground, P\[0\]$"),
+    ):
+        with pytest.raises(ValueError, match=hint):
+            masks.fit(P, y)
 
 
 LAST: list[tuple[Callable[[], object], str]] = [

@@ -161,68 +161,66 @@ class AdaptiveCalibrator(BinaryCalibrator[A]):
             few images and ``on_infeasible="full"`` takes full masks.
         """
         configuration = self._configuration()
-        n_trained_on = 0
-        if configuration.trains:
-            kept, n_trained_on = self._fit_parts(P, y, images, configuration, groups, sample_weight)
-        else:
-            kept = self._read(P, y, configuration, groups, sample_weight, configuration.predictor, images)
-            check_foreground(kept, configuration)
-        try:
-            return self._fit_kept(kept, configuration, told_of_repeats=n_trained_on > 0)
-        except InfeasibleRiskError as error:
-            raise _with_advice(error, configuration, n_trained_on) from None
+        predictor = configuration.predictor
+        if predictor is None:
+            return self._fit_seen(
+                *self._see(P, y, configuration, groups, sample_weight, images), configuration
+            )
+        if can_fit(predictor):
+            return self._fit_own(P, y, images, configuration, groups, sample_weight)
+        kept = self._read(P, y, configuration, groups, sample_weight, predictor, images)
+        check_foreground(kept, configuration)
+        return self._fit_kept(kept, configuration)
 
-    def _fit_parts(
+    def _fit_seen(self, kept: Kept, features: NDArray[np.float64], configuration: A) -> Self:
+        """With the light model, which needs no more than features."""
+        trained_on, others, telling = _parts(kept, configuration)
+        model = self._train(kept.take(telling), features[telling], configuration)
+        predictor, offsets = LightPredictor(model, configuration.embedding), model.predict(features[others])
+        return self._fit_others(kept, trained_on, others, predictor, offsets, configuration)
+
+    def _fit_own(
         self, P: Any, y: Any, photographs: Any, configuration: A, groups: Any, sample_weight: Any
-    ) -> tuple[Kept, int]:
-        """What is kept of the images that correct a model which the others train, and the number of these."""
-        is_light = configuration.predictor is None
-        if not is_light:
-            _check_lengths(P, y, photographs)
-        images = Images(photographs if is_light else None)
+    ) -> Self:
+        """With a model of the caller's own, a copy of which is trained."""
+        _check_lengths(P, y, photographs)
+        kept, _ = self._collect(
+            P, y, configuration, groups, sample_weight, lambda maps, first: np.zeros((len(maps), 0))
+        )
+        trained_on, others, _ = _parts(kept, configuration)
+        predictor: Any = copy.deepcopy(configuration.predictor)
+        predictor.fit(
+            _some(P, trained_on),
+            _some(y, trained_on),
+            alpha=float(configuration.alpha),
+            images=_some(photographs, trained_on),
+        )
+        offsets = self._offsets_of(_some(P, others), _some(photographs, others), predictor, configuration)
+        return self._fit_others(kept, trained_on, others, predictor, offsets, configuration)
 
-        def look(maps: Any, first: int) -> NDArray[np.float64]:
-            if not is_light:
-                return np.zeros((len(maps), 0))
-            return features_of(configuration.embedding, maps, images.next(len(maps)), first)
-
-        everything, features = self._collect(P, y, configuration, groups, sample_weight, look)
-        images.check_end()
-        check_foreground(everything, configuration)
-        n = len(everything)
-        everything.warn_of_repeats()
-        trained_on, others = _split(everything.groups, n, configuration)
-        pixels = everything.pixels()
-        telling = [i for i in trained_on if pixels[i]]
-        if len(telling) < _FEWEST:
-            raise ValueError(
-                f"{plural(len(telling), 'image')} with a foreground cannot train thresholds: of {plural(n, 'image')} "
-                f"{len(trained_on)} are to do that (train_fraction={float(configuration.train_fraction):g}). Give more "
-                "images"
-            )
-        predictor: Any
-        if is_light:
-            model = self._train(everything.take(telling), features[telling], configuration)
-            predictor, offsets = (
-                LightPredictor(model, configuration.embedding),
-                model.predict(features[others]),
-            )
-        else:
-            predictor = copy.deepcopy(configuration.predictor)
-            predictor.fit(
-                _some(P, trained_on),
-                _some(y, trained_on),
-                alpha=float(configuration.alpha),
-                images=_some(photographs, trained_on),
-            )
-            offsets = self._offsets_of(_some(P, others), _some(photographs, others), predictor, configuration)
-        kept = replace(
-            everything.take(others),
+    def _fit_others(
+        self,
+        kept: Kept,
+        trained_on: list[int],
+        others: list[int],
+        predictor: Any,
+        offsets: NDArray[np.float64],
+        configuration: A,
+    ) -> Self:
+        """Corrects a trained model on the images that did not train it."""
+        correcting = replace(
+            kept.take(others),
             offsets=offsets,
             predictor=predictor,
-            trained_on=everything.core.take(trained_on).hashes(),
+            trained_on=kept.core.take(trained_on).hashes(),
         )
-        return kept, len(trained_on)
+        try:
+            return self._fit_kept(correcting, configuration, told_of_repeats=True)
+        except InfeasibleRiskError as error:
+            raise _with_advice(error, configuration, len(trained_on)) from None
+
+    def _describe(self, maps: Any, images: Images, first: int, configuration: A) -> NDArray[np.float64]:
+        return features_of(configuration.embedding, maps, images.next(len(maps)), first)
 
     def _offsets_of(self, P: Any, photographs: Any, predictor: Any, configuration: A) -> NDArray[np.float64]:
         """What a model says of images."""
@@ -416,6 +414,23 @@ class AdaptiveCalibrator(BinaryCalibrator[A]):
         return super()._content(state)
 
 
+def _parts(kept: Kept, configuration: AdaptiveConfiguration) -> tuple[list[int], list[int], list[int]]:
+    """Which images train, which correct, and which of the former have a foreground; refuses too few of these."""
+    check_foreground(kept, configuration)
+    n = len(kept)
+    kept.warn_of_repeats()
+    trained_on, others = _split(kept.groups, n, configuration)
+    pixels = kept.pixels()
+    telling = [i for i in trained_on if pixels[i]]
+    if len(telling) < _FEWEST:
+        raise ValueError(
+            f"{plural(len(telling), 'image')} with a foreground cannot train thresholds: of {plural(n, 'image')} "
+            f"{len(trained_on)} are to do that (train_fraction={float(configuration.train_fraction):g}). Give more "
+            "images"
+        )
+    return trained_on, others, telling
+
+
 def _split(
     groups: Sequence[int | str] | None, n: int, configuration: AdaptiveConfiguration
 ) -> tuple[list[int], list[int]]:
@@ -468,8 +483,6 @@ def _with_advice(
     error: InfeasibleRiskError, configuration: AdaptiveConfiguration, n_trained_on: int
 ) -> InfeasibleRiskError:
     """The error, with how many images are needed in all."""
-    if not n_trained_on:
-        return error
     needed = math.ceil(error.n_needed / (1 - configuration.train_fraction))
     reason = (
         f"{error.finding}: {plural(n_trained_on, 'image')} trained the thresholds, the others correct them. Give at "

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+import copy
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -86,9 +87,39 @@ class BinaryCalibrator(Calibrator[C, Kept, Solution]):
             few images and ``on_infeasible="full"`` takes full masks.
         """
         configuration = self._configuration()
-        kept = self._read(P, y, configuration, groups, sample_weight)
+        return self._fit_seen(*self._see(P, y, configuration, groups, sample_weight), configuration)
+
+    def _see(
+        self,
+        P: Any,
+        y: Any,
+        configuration: C,
+        groups: Any = None,
+        sample_weight: Any = None,
+        photographs: Any = None,
+    ) -> tuple[Kept, NDArray[np.float64]]:
+        """What is kept of images, and what they look like: all that calibration without a model of one's own needs."""
+        images = Images(photographs)
+
+        def look(maps: Any, first: int) -> NDArray[np.float64]:
+            return self._describe(maps, images, first, configuration)
+
+        found = self._collect(P, y, configuration, groups, sample_weight, look)
+        images.check_end()
+        return found
+
+    def _fit_seen(self, kept: Kept, features: NDArray[np.float64], configuration: C) -> Self:
+        """Calibrates on images of which no more is known than what was seen."""
         check_foreground(kept, configuration)
         return self._fit_kept(kept, configuration)
+
+    def _fit_images(
+        self, seen: Sequence[tuple[Kept, NDArray[np.float64]]], groups: list[int] | list[str] | None
+    ) -> Self:
+        """The same of images that were seen one by one, maybe elsewhere, in their order."""
+        configuration = self._configuration()
+        kept = Kept.of([each.core for each, _ in seen], groups, None, configuration)
+        return self._fit_seen(kept, np.concatenate([each for _, each in seen]), configuration)
 
     def _fit_kept(self, kept: Kept, configuration: C, *, told_of_repeats: bool = False) -> Self:
         try:
@@ -363,9 +394,20 @@ class BinaryCalibrator(Calibrator[C, Kept, Solution]):
 
     # Inside
 
+    def _without_images(self) -> Self:
+        """A copy that cuts as this does now, whatever becomes of this, and holds nothing of the images."""
+        _, solution = self._current()
+        found = copy.copy(self)
+        found._update(lambda _: State(None, solution))
+        return found
+
     def _maps(self, given: Any, first: int) -> Any:
         """What thresholds are compared with, of the probabilities of images."""
         return given
+
+    def _describe(self, maps: Any, images: Images, first: int, configuration: C) -> NDArray[np.float64]:
+        """What images look like (n, ...), by which thresholds of their own are trained; nothing, where none are."""
+        return np.zeros((len(maps), 0))
 
     def _offsets(self, maps: Any, predictor: Any, images: Images, first: int) -> NDArray[np.float64]:
         """Thresholds of images (n,) before they are corrected; of 0 the correction is the negative of one for all."""
@@ -462,22 +504,36 @@ class BinaryCalibrator(Calibrator[C, Kept, Solution]):
         return cutoffs
 
     def _evaluate(self, P: Any, y: Any, photographs: Any, groups: Any) -> BinaryReport:
-        configuration, solution = self._current()
-        groups, images = check_groups(groups, count(P)), Images(photographs)
-        warn_of_groups(solution.grouped, groups)
-        counts, thresholds, n_pixels = [], [], 0
+        known, groups = self._current(), check_groups(groups, count(P))
+        return self._report(self._counted(P, y, photographs, known), groups, known)
+
+    def _counted(
+        self, P: Any, y: Any, photographs: Any, known: tuple[C, Solution]
+    ) -> list[tuple[NDArray[np.uint64], NDArray[np.float64], int]]:
+        """Of each batch what its masks hold (n, 4), where they begin (n,), and the number of pixels."""
+        (configuration, solution), images, found = known, Images(photographs), []
         for given, labels, first in self._batches(P, y, configuration):
             maps, cutoffs = self._cut(given, images, solution, first)
-            counts.append(_core.binary_counts(maps, labels, cutoffs, configuration.ignore_index, first))
-            thresholds.append(self._thresholds(given, maps, cutoffs))
-            n_pixels += maps.size
+            counts = _core.binary_counts(maps, labels, cutoffs, configuration.ignore_index, first)
+            found.append((counts, self._thresholds(given, maps, cutoffs), maps.size))
         images.check_end()
+        return found
+
+    def _report(
+        self,
+        counted: Sequence[tuple[NDArray[np.uint64], NDArray[np.float64], int]],
+        groups: Any,
+        known: tuple[C, Solution],
+    ) -> BinaryReport:
+        """What the counts of all images say."""
+        configuration, solution = known
+        warn_of_groups(solution.grouped, groups)
+        counts, thresholds, n_pixels = zip(*counted, strict=True)
         table = np.concatenate(counts)
-        n_void = n_pixels - int(table[:, :2].sum())
+        n_void = sum(n_pixels) - int(table[:, :2].sum())
         if len(table) > 1:  # an image alone may well have no object
             _refuse_void_foreground(int(table[:, 1].sum()), n_void, configuration)
-        names = check_groups(groups, len(table))
-        return binary_report(table, np.concatenate(thresholds), solution, names)
+        return binary_report(table, np.concatenate(thresholds), solution, check_groups(groups, len(table)))
 
     def _solve(self, kept: Kept, configuration: C) -> Solution:
         return solve(kept, configuration)

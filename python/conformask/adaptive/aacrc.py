@@ -14,6 +14,7 @@ from conformask._exact import as_plain
 from conformask._images import track
 from conformask._text import shown
 from conformask.adaptive._adaptive import ADAPTIVE, AdaptiveCalibrator, AdaptiveConfiguration, own_model
+from conformask.adaptive._calibrator import check_foreground
 from conformask.adaptive._per_test import PerTest
 from conformask.adaptive._predictors import (
     N_FEATURES,
@@ -28,6 +29,8 @@ from conformask.adaptive._solution import Solution, solution_at
 from conformask.control import CRC
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from numpy.typing import NDArray
 
     from conformask._images import Volumes
@@ -209,6 +212,12 @@ class AACRCCalibrator(AdaptiveCalibrator[_Configuration]):
         histograms = kept.core.histograms(N_BINS)
         return Linear.fit(features, histograms, float(configuration.alpha), configuration.penalty)
 
+    def _fit_seen(self, kept: Kept, features: NDArray[np.float64], configuration: _Configuration) -> Self:
+        if configuration.corrects:
+            return super()._fit_seen(kept, features, configuration)
+        check_foreground(kept, configuration)
+        return self._fit_kept(replace(kept, features=features), configuration)
+
     def _read(
         self,
         P: Any,
@@ -221,16 +230,7 @@ class AACRCCalibrator(AdaptiveCalibrator[_Configuration]):
     ) -> Kept:
         if configuration.corrects:
             return super()._read(P, y, configuration, groups, sample_weight, predictor, photographs)
-        images = Images(photographs)
-        kept, features = self._collect(
-            P,
-            y,
-            configuration,
-            groups,
-            sample_weight,
-            lambda maps, first: features_of(configuration.embedding, maps, images.next(len(maps)), first),
-        )
-        images.check_end()
+        kept, features = self._see(P, y, configuration, groups, sample_weight, photographs)
         return replace(kept, features=features)
 
     def _solve(self, kept: Kept, configuration: _Configuration) -> Solution:

@@ -1,4 +1,4 @@
-"""PyTorch: what models give, as probabilities; and a module whose forward pass gives sets.
+"""PyTorch: what models give, as probabilities; and a module whose forward pass gives sets, or masks of one class.
 
 Needs PyTorch (``pip install "conformask[torch]"``). Calibrators take tensors wherever they take arrays, on any device:
 
@@ -11,6 +11,9 @@ Needs PyTorch (``pip install "conformask[torch]"``). Calibrators take tensors wh
   in sets as behind it. That holds for the same numbers, not for what a model gives in two precisions: calibrate in
   the one that you predict in. Probabilities in bfloat16 have a slack of one unit in their last place, 2^-7.
 
+Calibrators of binary masks take the probability of one class, which :func:`as_foreground` gives; from a GPU they copy
+it to the CPU, and bfloat16 to float32.
+
 What calibrators return are NumPy arrays, :class:`ConformalModule` gives tensors.
 
 Nothing is changed in place, and no gradient is recorded.
@@ -19,25 +22,36 @@ Nothing is changed in place, and no gradient is recorded.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 try:
     import torch
     from torch import Tensor, nn
     from torch.nn import functional
-    from torch.utils import _pytree
 except ModuleNotFoundError as error:
     raise ImportError(f'{__name__} needs PyTorch: pip install "conformask[torch]"') from error
 
 from conformask._arrays import check_inputs
-from conformask._tables import html_table
 from conformask._tensors import check_tensor
-from conformask._torch_sets import check_maps, check_score, prediction_sets
-from conformask._torch_softmax import shares_of, to_probabilities
+from conformask._torch_softmax import to_probabilities
+from conformask.adaptive._calibrator import BinaryCalibrator
+from conformask.integrations._torch_masks import (
+    BinaryOutput,
+    ConformalOutput,
+    foreground_of,
+    strategy_of,
+)
 from conformask.risk_control import ConformalRiskCalibrator
-from conformask.scores import as_score
+from conformask.scores import ConformityScore
 
-__all__ = ["ConformalModule", "ConformalOutput", "as_probabilities", "as_scores"]
+__all__ = [
+    "BinaryOutput",
+    "ConformalModule",
+    "ConformalOutput",
+    "as_foreground",
+    "as_probabilities",
+    "as_scores",
+]
 
 
 def __dir__() -> list[str]:
@@ -162,83 +176,126 @@ def as_probabilities(
     return to_probabilities(scores, inputs_of(output, inputs, binary))
 
 
-class ConformalOutput(NamedTuple):
-    """What :class:`ConformalModule` gives.
+def as_foreground(
+    output: Any,
+    *,
+    foreground: int = 1,
+    inputs: str = "logits",
+    binary: str | None = None,
+    size: Sequence[int] | None = None,
+) -> Tensor:
+    """The probability of one class from what a segmentation model returns: what calibrators of binary masks take.
 
-    Attributes
+    Parameters
     ----------
-    probabilities : float tensor (B, K, H, W)
-        Of the model.
-    masks : bool tensor (B, K, H, W)
-        Whether the class is in the pixel's set.
-    set_size : int16 tensor (B, H, W)
-        Number of classes in the set.
-    varisco : float32 tensor (B, H, W)
-        The heatmap: the share of the classes that are in the set.
+    output : tensor (B, K, H, W) or (B, K, D, H, W), mapping, object or tuple
+        As for :func:`as_scores`.
+    foreground : int, default=1
+        The class; the others are the background. Of one map 1 is what the map speaks of, and 0 the background.
+    inputs : {"logits", "probabilities", "scores"}, default="logits"
+        What the numbers of several maps are, as for :func:`as_probabilities`. Where classes may overlap and each has a
+        sigmoid of its own, take the sigmoids and say "probabilities": the map of the class is then taken as it is.
+    binary : {"logit", "probability"} or None, default=None
+        What the one map of a binary model is, as for :func:`as_scores`: segmentation_models_pytorch gives a "logit",
+        MMSegmentation a "probability".
+    size : sequence of ints, or None, default=None
+        The size of the labels, as for :func:`as_scores`.
+
+    Returns
+    -------
+    float32 tensor (float64 of float64) (B, H, W) or (B, D, H, W)
+        On the device of the output, without gradients.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`as_probabilities`, and if there is no such class. The numbers themselves are not looked at.
+
+    See Also
+    --------
+    BinaryRiskCalibrator, COATCalibrator, CRACalibrator : Take it, as the others do, and masks ``labels == foreground``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import conformask as cm
+    >>> from conformask.integrations.torch import as_foreground
+    >>> logits = torch.randn(40, 1, 8, 8, generator=torch.Generator().manual_seed(0))  # of a binary model
+    >>> P = as_foreground(logits, binary="logit")
+    >>> P.shape
+    torch.Size([40, 8, 8])
+    >>> masks = torch.rand(P.shape, generator=torch.Generator().manual_seed(1)) < P
+    >>> cm.BinaryRiskCalibrator(alpha=0.1).fit(P, masks).predict(P).shape
+    (40, 8, 8)
     """
-
-    probabilities: Tensor
-    masks: Tensor
-    set_size: Tensor
-    varisco: Tensor
-
-    def __repr__(self) -> str:
-        """The shapes, not the numbers.
-
-        Returns
-        -------
-        str
-        """
-        return f"ConformalOutput({', '.join(f'{name}={text}' for name, text in self._rows())})"
-
-    def _repr_html_(self) -> str:
-        return html_table("ConformalOutput", self._rows())
-
-    def _rows(self) -> list[tuple[str, str]]:
-        shown = ((name, each.dtype, tuple(each.shape)) for name, each in self._asdict().items())
-        return [(name, f"{str(dtype).removeprefix('torch.')} {shape}") for name, dtype, shape in shown]
+    check_inputs(inputs)
+    scores = as_scores(output, size=size, binary=binary)
+    return foreground_of(scores, inputs_of(output, inputs, binary), foreground)
 
 
-# So that exported modules can be saved, the names of the fields with them.
-_pytree._register_namedtuple(ConformalOutput, serialized_type_name=f"{__name__}.ConformalOutput")
+def _of_strategy(name: str, doc: str) -> Any:
+    """An attribute of a module that its strategy has; where that does not know it, the module has none either."""
+
+    def read(module: Any) -> Any:
+        return getattr(module._strategy, name)
+
+    def write(module: Any, value: Any) -> None:
+        read(module)
+        setattr(module._strategy, name, value)
+
+    return property(read, write, doc=doc)
 
 
 class ConformalModule(nn.Module):
-    """A segmentation model whose forward pass gives multi-labeled masks at the calibrated lambda.
+    """A segmentation model whose forward pass gives multi-labeled masks at the calibrated lambda, or binary masks.
 
-    All of it runs on the device of the model's output, and ``torch.export`` takes it along.
+    All of it runs on the device of the model's output, and ``torch.export`` takes it along; but thresholds that depend
+    on the image (:class:`~conformask.ATCalibrator`, :class:`~conformask.COATCalibrator`,
+    :class:`~conformask.AACRCCalibrator`, :class:`~conformask.CRACalibrator`) are found on the CPU, which cannot be
+    exported.
 
     Parameters
     ----------
     model : nn.Module
-        A segmentation model; its output goes through :func:`as_probabilities`.
-    calibrator : ConformalRiskCalibrator
-        A fitted calibrator. Its score, lambda-hat, K and `inputs` are taken over when the module is made.
+        A segmentation model; its output goes through :func:`as_probabilities`, or :func:`as_foreground`.
+    calibrator : ConformalRiskCalibrator, or BinaryRiskCalibrator or another one of binary masks
+        A fitted calibrator. What it found is taken over when the module is made.
     size : "input", sequence of ints, or None, default=None
         The size of the result: that of the model's first input ("input"), a given one, or that of its output.
     binary : {"logit", "probability"} or None, default=None
         What the one map of a binary model is, as for :func:`as_scores`.
     inputs : {"logits", "probabilities", "scores"} or None, default=None
-        What the model gives; None takes it for what the calibrator was given.
+        What the model gives; None takes it for what a ConformalRiskCalibrator was given, else for logits.
+    foreground : int or None, default=None
+        The class of binary masks, as for :func:`as_foreground`: that of calibration. None is 1.
 
     Attributes
     ----------
     lambda_hat : float
-        Where sets are cut.
+        Where sets are cut. Only of a ConformalRiskCalibrator.
+    threshold : float or None
+        Where binary masks begin; None where images have thresholds of their own.
 
     Raises
     ------
     sklearn.exceptions.NotFittedError
         If the calibrator is not fitted.
     TypeError
-        If its conformity score is a function, or a scaler stands in front of it.
+        If it is none of these, its conformity score is a function, or a scaler stands in front of it.
+    ValueError
+        If `foreground` is negative, or given for sets of all classes.
+
+    Notes
+    -----
+    A binary mask holds what ``calibrator.predict(probability)`` holds, pixel by pixel, whatever the type of the numbers
+    is. A predictor of your own is asked as there, without images.
 
     Examples
     --------
     >>> import numpy as np
     >>> import torch
     >>> import conformask as cm
-    >>> from conformask.integrations.torch import ConformalModule
+    >>> from conformask.integrations.torch import ConformalModule, as_foreground
     >>> model = torch.nn.Conv2d(3, 4, kernel_size=1)
     >>> rng = torch.Generator().manual_seed(0)
     >>> images = torch.rand(20, 3, 8, 8, generator=rng)
@@ -247,36 +304,49 @@ class ConformalModule(nn.Module):
     >>> output = ConformalModule(model, calibrator)(images)
     >>> output.masks.shape, output.set_size.shape
     (torch.Size([20, 4, 8, 8]), torch.Size([20, 8, 8]))
+
+    Class 2 against the rest:
+
+    >>> P = as_foreground(model(images), foreground=2)
+    >>> calibrator = cm.BinaryRiskCalibrator(alpha=0.1).fit(P, labels == 2)
+    >>> output = ConformalModule(model, calibrator, foreground=2)(images)
+    >>> output.mask.shape, output.threshold.shape
+    (torch.Size([20, 8, 8]), torch.Size([20]))
+    >>> bool((output.mask.numpy() == calibrator.predict(P)).all())
+    True
     """
 
     def __init__(
         self,
         model: nn.Module,
-        calibrator: ConformalRiskCalibrator,
+        calibrator: ConformalRiskCalibrator | BinaryCalibrator[Any],
         *,
         size: str | Sequence[int] | None = None,
         binary: str | None = None,
         inputs: str | None = None,
+        foreground: int | None = None,
     ) -> None:
         super().__init__()
-        if calibrator.transform is not None:
-            raise TypeError(
-                "a scaler (transform=) works on arrays: give what the model says to the calibrator's predict, or "
-                "calibrate without a scaler"
-            )
+        self._strategy: Any = strategy_of(calibrator, foreground)
         self.model = model
-        self.lambda_hat = calibrator.lambda_hat_
-        self.n_classes = calibrator.n_classes_
-        self.conformity_score = as_score(calibrator.conformity_score)
-        self.inputs = calibrator.inputs if inputs is None else check_inputs(inputs)
-        check_score(self.conformity_score)
+        self.inputs = self._strategy.inputs if inputs is None else check_inputs(inputs)
         if isinstance(size, str) and size != "input":
             raise ValueError(f"size must be 'input', a size or None, got {size!r}")
         self.size = size
         self.binary = binary
 
-    def forward(self, *args: Any, **kwargs: Any) -> ConformalOutput:
-        """Sets for what the model says of its input.
+    lambda_hat: float = _of_strategy("lambda_hat", "Where sets are cut.")
+    n_classes: int = _of_strategy("n_classes", "K of calibration.")
+    conformity_score: ConformityScore = _of_strategy("conformity_score", "The score of classes.")
+
+    @property
+    def threshold(self) -> float | None:
+        """Where masks begin; None where images have thresholds of their own."""
+        found: float | None = self._strategy.threshold
+        return found
+
+    def forward(self, *args: Any, **kwargs: Any) -> ConformalOutput | BinaryOutput:
+        """Sets or masks for what the model says of its input.
 
         Parameters
         ----------
@@ -285,13 +355,16 @@ class ConformalModule(nn.Module):
 
         Returns
         -------
-        ConformalOutput
+        ConformalOutput or BinaryOutput
+            What the calibrator makes: sets of classes, or masks of one.
 
         Raises
         ------
         TypeError, ValueError
-            As :func:`as_probabilities`; ValueError also if K is not that of calibration, and for numbers that are not
-            what `inputs` says (which an exported module does not look at).
+            As :func:`as_probabilities`; ValueError also if K is not that of calibration or has no class `foreground`,
+            and for numbers that are not what `inputs` says (which an exported module does not look at).
+        NotImplementedError
+            If ``torch.export`` traces it, and its thresholds depend on the image.
         """
         output = self.model(*args, **kwargs)
         size: Any = self.size
@@ -300,20 +373,10 @@ class ConformalModule(nn.Module):
             if not tensors:
                 raise ValueError("size='input' needs a tensor among the arguments of the module")
             size = tensors[0].shape[2:]
-        scores, inputs = as_scores(output, size=size, binary=self.binary), self._inputs_of(output)
-        if scores.shape[1] != self.n_classes:
-            raise ValueError(
-                f"the model gives K = {scores.shape[1]} classes, but calibration had K = {self.n_classes}"
-            )
-        if not torch.compiler.is_compiling():  # an exported module looks at no number before it computes
-            check_maps(scores, inputs, name="the output")
-        shares = shares_of(scores, inputs)
-        masks = prediction_sets(shares, self.conformity_score, self.lambda_hat)
-        sizes = masks.sum(dim=1, dtype=torch.int16)
-        return ConformalOutput(shares.p, masks, sizes, sizes / self.n_classes)
-
-    def _inputs_of(self, output: Any) -> str:
-        return inputs_of(output, self.inputs, self.binary)
+        scores = as_scores(output, size=size, binary=self.binary)
+        inputs = inputs_of(output, self.inputs, self.binary)
+        found: ConformalOutput | BinaryOutput = self._strategy(scores, inputs)
+        return found
 
     def extra_repr(self) -> str:
         """What is printed of it.
@@ -322,7 +385,7 @@ class ConformalModule(nn.Module):
         -------
         str
         """
-        return f"{self.conformity_score}, lambda_hat={self.lambda_hat:g}, K={self.n_classes}"
+        return repr(self._strategy)
 
 
 def inputs_of(output: Any, inputs: str, binary: str | None) -> str:

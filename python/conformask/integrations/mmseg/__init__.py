@@ -7,6 +7,8 @@ Needs MMSegmentation 1.2 (``pip install "conformask[mmseg]"``, and mmcv). In a c
   :class:`ConformalProfile`, which keeps the profiles for later questions;
 - :class:`ScalerCalibration`, a metric that fits a scaler first, for ``ConformalCalibration(scaler=)``;
 - :class:`ConformalEvaluation`, a metric that tells risk, activation ratio and coverage at a saved lambda;
+- :class:`BinaryConformalCalibration` and :class:`BinaryConformalEvaluation`, the same for masks of one class against
+  the rest;
 - :class:`CalibrationError`, a metric that tells how far probabilities can be trusted, beside ``IoUMetric``;
 - :class:`ConformalHook`, after which every prediction carries its set (:func:`attach` does it to a model);
 - :class:`ConformalLocalVisualizer`, which draws the varisco heatmap beside labels and prediction.
@@ -17,6 +19,7 @@ the dataset and each image once.
 """
 
 try:
+    from conformask.integrations.mmseg.binary import BinaryConformalCalibration, BinaryConformalEvaluation
     from conformask.integrations.mmseg.calibration import CalibrationError
     from conformask.integrations.mmseg.dataset import profile_dataset, scale_dataset
     from conformask.integrations.mmseg.inference import ConformalHook, ConformalLocalVisualizer, attach
@@ -33,6 +36,8 @@ except ModuleNotFoundError as error:
     ) from error
 
 __all__ = [
+    "BinaryConformalCalibration",
+    "BinaryConformalEvaluation",
     "CalibrationError",
     "ConformalCalibration",
     "ConformalEvaluation",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,13 +65,16 @@ def scaler_of(scaler: Any) -> Any:
     return load_transformer(scaler) if isinstance(scaler, str | Path) else scaler
 
 
-def built(spec: Any) -> Any:
-    """What a config says, as an object: ``dict(type="RAPS", penalty=0.1)`` as ``RAPS(penalty=0.1)``."""
+def built(spec: Any, kinds: Sequence[str] | None = None) -> Any:
+    """What a config says, as an object: ``dict(type="RAPS", penalty=0.1)`` as ``RAPS(penalty=0.1)``.
+
+    Of some kinds, or of all that stand for scores, losses, methods and scalers, as do those inside.
+    """
     if not isinstance(spec, Mapping):
         return spec
     options = {name: built(value) for name, value in spec.items()}
     kind = options.pop("type", None)
-    allowed = (
+    allowed = kinds or (
         *("LAC", "APS", "RAPS", "SACP", "CRC", "PAC", "RCPS"),
         *("MiscoverageLoss", "BinaryLoss", "FalseNegativeLoss", "LabelAccuracyLoss"),
         *sorted(Transformer._KINDS),

@@ -1,0 +1,246 @@
+"""What a calibrated module makes of the scores of a model: sets of classes, or the mask of one class."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree
+
+from conformask._tables import html_table
+from conformask._text import shown
+from conformask._torch_sets import check_maps, check_score, prediction_sets
+from conformask._torch_softmax import shares_of, to_probabilities
+from conformask.adaptive import BinaryRiskCalibrator
+from conformask.adaptive._calibrator import BinaryCalibrator
+from conformask.risk_control import ConformalRiskCalibrator
+from conformask.scores import as_score
+
+__all__ = ["BinaryMasks", "BinaryOutput", "ConformalOutput", "LabelSets", "foreground_of", "strategy_of"]
+
+_PUBLIC = "conformask.integrations.torch"  # where the names of exported modules lie, whatever file holds them
+
+
+class ConformalOutput(NamedTuple):
+    """What :class:`ConformalModule` gives with a :class:`~conformask.ConformalRiskCalibrator`.
+
+    Attributes
+    ----------
+    probabilities : float tensor (B, K, H, W)
+        Of the model.
+    masks : bool tensor (B, K, H, W)
+        Whether the class is in the pixel's set.
+    set_size : int16 tensor (B, H, W)
+        Number of classes in the set.
+    varisco : float32 tensor (B, H, W)
+        The heatmap: the share of the classes that are in the set.
+    """
+
+    probabilities: Tensor
+    masks: Tensor
+    set_size: Tensor
+    varisco: Tensor
+
+    def __repr__(self) -> str:
+        """The shapes, not the numbers.
+
+        Returns
+        -------
+        str
+        """
+        return _shapes_text(self)
+
+    def _repr_html_(self) -> str:
+        return html_table("ConformalOutput", _shapes(self))
+
+
+class BinaryOutput(NamedTuple):
+    """What :class:`ConformalModule` gives with a calibrator of binary masks.
+
+    Attributes
+    ----------
+    probability : float tensor (B, H, W)
+        Of the foreground, by the model.
+    mask : bool tensor (B, H, W)
+        Whether the pixel is in the mask: ``probability >= threshold[:, None, None]``, exactly.
+    threshold : float tensor (B,)
+        Where the mask of each image begins: the smallest number of the type of `probability` that is at least the
+        threshold of the calibrator, which is float64.
+    """
+
+    probability: Tensor
+    mask: Tensor
+    threshold: Tensor
+
+    def __repr__(self) -> str:
+        """The shapes, not the numbers.
+
+        Returns
+        -------
+        str
+        """
+        return _shapes_text(self)
+
+    def _repr_html_(self) -> str:
+        return html_table("BinaryOutput", _shapes(self))
+
+
+# So that exported modules can be saved, the names of the fields with them.
+for _output in (ConformalOutput, BinaryOutput):
+    _pytree._register_namedtuple(_output, serialized_type_name=f"{_PUBLIC}.{_output.__name__}")
+
+
+def _shapes(output: Any) -> list[tuple[str, str]]:
+    parts = ((name, each.dtype, tuple(each.shape)) for name, each in output._asdict().items())
+    return [(name, f"{str(dtype).removeprefix('torch.')} {shape}") for name, dtype, shape in parts]
+
+
+def _shapes_text(output: Any) -> str:
+    return f"{type(output).__name__}({', '.join(f'{name}={text}' for name, text in _shapes(output))})"
+
+
+def foreground_of(scores: Tensor, inputs: str, foreground: Any) -> Tensor:
+    """The probability (B, ...) of one class of scores (B, K, ...), which holds no memory of the others."""
+    n_classes = scores.shape[1]
+    index = _class_index(foreground)
+    if index >= n_classes:
+        raise ValueError(
+            f"foreground must be in [0, {n_classes - 1}], got {index}: the output has K = {n_classes} classes"
+        )
+    return to_probabilities(scores, inputs)[:, index].clone(memory_format=torch.contiguous_format)
+
+
+def _class_index(foreground: Any) -> int:
+    try:
+        index = None if isinstance(foreground, bool) else operator.index(foreground)
+    except TypeError:
+        index = None
+    if index is None:
+        raise TypeError(f"foreground must be the index of a class, an int, got {shown(foreground)}")
+    if index < 0:
+        raise ValueError(f"foreground must be at least 0, got {index}")
+    return index
+
+
+class LabelSets:
+    """The sets of a :class:`ConformalRiskCalibrator`, whose score, lambda-hat and K are taken over."""
+
+    def __init__(self, calibrator: ConformalRiskCalibrator) -> None:
+        if calibrator.transform is not None:
+            raise TypeError(
+                "a scaler (transform=) works on arrays: give what the model says to the calibrator's predict, or "
+                "calibrate without a scaler"
+            )
+        self.lambda_hat = calibrator.lambda_hat_
+        self.n_classes = calibrator.n_classes_
+        self.conformity_score = as_score(calibrator.conformity_score)
+        self.inputs = calibrator.inputs
+        check_score(self.conformity_score)
+
+    def __call__(self, scores: Tensor, inputs: str) -> ConformalOutput:
+        """Sets of scores (B, K, ...)."""
+        if scores.shape[1] != self.n_classes:
+            raise ValueError(
+                f"the model gives K = {scores.shape[1]} classes, but calibration had K = {self.n_classes}"
+            )
+        if not torch.compiler.is_compiling():  # an exported module looks at no number before it computes
+            check_maps(scores, inputs, name="the output")
+        shares = shares_of(scores, inputs)
+        masks = prediction_sets(shares, self.conformity_score, self.lambda_hat)
+        sizes = masks.sum(dim=1, dtype=torch.int16)
+        return ConformalOutput(shares.p, masks, sizes, sizes / self.n_classes)
+
+    def __repr__(self) -> str:
+        return f"{self.conformity_score}, lambda_hat={self.lambda_hat:g}, K={self.n_classes}"
+
+
+class BinaryMasks:
+    """The masks of a calibrator of one class, as it was when this was made."""
+
+    inputs = "logits"  # of a model, if nothing is said
+
+    def __init__(self, calibrator: BinaryCalibrator[Any], foreground: int) -> None:
+        self.calibrator = calibrator._without_images()
+        self.foreground = _class_index(foreground)
+        # One threshold for all images needs no look at them: it is known in each type of probabilities.
+        self.threshold = (
+            float(calibrator.threshold_) if isinstance(calibrator, BinaryRiskCalibrator) else None
+        )
+        self._cutoffs = {
+            dtype: _smallest_from(
+                torch.tensor(self.threshold, dtype=torch.float64, device="cpu"), dtype
+            ).item()
+            for dtype in (torch.float32, torch.float64)
+            if self.threshold is not None
+        }
+
+    def __call__(self, scores: Tensor, inputs: str) -> BinaryOutput:
+        """Masks of scores (B, K, ...)."""
+        p = foreground_of(scores, inputs, self.foreground)
+        if not torch.compiler.is_compiling():
+            _check_probability(p, inputs, self.foreground)
+        if self.threshold is not None:
+            thresholds = p.new_full((p.shape[0],), self._cutoffs[p.dtype])
+        else:
+            thresholds = self._thresholds_found_on_the_cpu(p)
+        return BinaryOutput(p, p >= thresholds.reshape(-1, *[1] * (p.ndim - 1)), thresholds)
+
+    @torch.compiler.disable
+    def _thresholds_found_on_the_cpu(self, p: Tensor) -> Tensor:
+        if _is_exporting():
+            raise NotImplementedError(
+                f"the thresholds of {type(self.calibrator).__name__} depend on the image and are found on the CPU, "
+                "which torch.export cannot take along (a BinaryRiskCalibrator it can): export the model alone, and "
+                "give as_foreground(output) to the calibrator's predict"
+            )
+        found = torch.from_numpy(self.calibrator.predict_thresholds(p.cpu()))
+        return _smallest_from(found, p.dtype).to(p.device)
+
+    def __repr__(self) -> str:
+        return f"{self.calibrator}, foreground={self.foreground}"
+
+
+# PyTorch 2.6 knows only the wider question.
+_is_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
+
+
+def _smallest_from(cutoffs: Tensor, dtype: torch.dtype) -> Tensor:
+    """The smallest numbers of a type that are at least float64 cutoffs: the same pixels are at or above them."""
+    rounded = cutoffs.to(dtype)
+    above = torch.nextafter(rounded, torch.full_like(rounded, torch.inf))
+    return torch.where(rounded.double() < cutoffs, above, rounded)
+
+
+def _check_probability(p: Tensor, inputs: str, foreground: int) -> None:
+    """Refuses what is no probability, at all pixels."""
+    is_outside = ~((p >= 0) & (p <= 1))  # NaN is
+    if not is_outside.any():
+        return
+    image, *pixel = is_outside.nonzero()[0].tolist()
+    value = float(p[(image, *pixel)])
+    hint = ""
+    if inputs == "probabilities" and value == value:
+        hint = ": probabilities are in [0, 1]; if these are logits, say inputs='logits'"
+    raise ValueError(
+        f"the output makes {value:g} the probability of class {foreground} in image {image} at pixel "
+        f"{tuple(pixel)}{hint}"
+    )
+
+
+def strategy_of(calibrator: Any, foreground: int | None) -> LabelSets | BinaryMasks:
+    """What a calibrator makes of scores; refuses those that make neither sets nor masks."""
+    if isinstance(calibrator, BinaryCalibrator):
+        return BinaryMasks(calibrator, 1 if foreground is None else foreground)
+    if not isinstance(calibrator, ConformalRiskCalibrator):
+        raise TypeError(
+            "calibrator must be a ConformalRiskCalibrator, or BinaryRiskCalibrator or another one of binary masks, got "
+            f"{type(calibrator).__name__}"
+        )
+    if foreground is not None:
+        raise ValueError(
+            f"foreground={shown(foreground)} is for calibrators of binary masks: a ConformalRiskCalibrator gives sets "
+            "of all classes"
+        )
+    return LabelSets(calibrator)
