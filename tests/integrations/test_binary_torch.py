@@ -318,6 +318,18 @@ def test_thresholds_that_are_found_anew_for_each_image() -> None:
     assert 0 < output.mask.float().mean() < 1
 
 
+@pytest.mark.parametrize("name", ["fnr", "coat"])
+def test_a_calibrator_that_knows_its_class(name: str) -> None:
+    net = Net()
+    X = as_probabilities(net(IMAGES))
+    calibrator = fresh(name).fit(X, LABELS, classes=2)
+    module = ConformalModule(net, calibrator).eval()
+    np.testing.assert_array_equal(module(IMAGES).mask, calibrator.predict(X))
+    together = fresh(name).fit(X, LABELS, classes=[0, 2])
+    with pytest.raises(ValueError, match="about the classes 0, 2 together, a module about one"):
+        ConformalModule(net, together)
+
+
 @pytest.mark.parametrize("name", CALIBRATORS)
 def test_module_of_another_size_and_of_volumes(name: str) -> None:
     net = Net(shrink=2)

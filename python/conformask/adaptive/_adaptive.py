@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -122,6 +122,7 @@ class AdaptiveCalibrator(BinaryCalibrator[A]):
         y: Any = None,
         *,
         images: Any = None,
+        classes: int | Iterable[int] | None = None,
         groups: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> Self:
@@ -138,6 +139,9 @@ class AdaptiveCalibrator(BinaryCalibrator[A]):
             Masks: true or 1 for the foreground, false or 0 for the background, `ignore_index` where nobody knows.
         images : array, sequence or iterable of n, or None
             What a model of your own looks at besides, such as photographs.
+        classes : int, several ints, or None
+            Which classes are the foreground, as for :meth:`BinaryRiskCalibrator.fit`. Models of your own get the
+            probability of the foreground and its masks all the same.
         groups : sequence of n ints or strings, or None
             What each image belongs to: a group counts once, by the mean of its images, and is never parted.
         sample_weight : sequence of n floats in [0, 1], or None
@@ -160,7 +164,7 @@ class AdaptiveCalibrator(BinaryCalibrator[A]):
             If an image comes twice, or is left out because it has no pixel that the risk looks at, or if there are too
             few images and ``on_infeasible="full"`` takes full masks.
         """
-        configuration = self._configuration()
+        configuration = self._configured(classes)
         predictor = configuration.predictor
         if predictor is None:
             return self._fit_seen(
@@ -189,6 +193,8 @@ class AdaptiveCalibrator(BinaryCalibrator[A]):
         )
         trained_on, others, _ = _parts(kept, configuration)
         predictor: Any = copy.deepcopy(configuration.predictor)
+        if configuration.classes is not None:
+            P, y = self._foreground(P, y, configuration)
         predictor.fit(
             _some(P, trained_on),
             _some(y, trained_on),
@@ -222,6 +228,13 @@ class AdaptiveCalibrator(BinaryCalibrator[A]):
     def _describe(self, maps: Any, images: Images, first: int, configuration: A) -> NDArray[np.float64]:
         return features_of(configuration.embedding, maps, images.next(len(maps)), first)
 
+    def _foreground(self, P: Any, y: Any, configuration: A) -> tuple[Any, Any]:
+        """Probabilities and masks of the foreground, arrays of arrays, lists of lists."""
+        found = [(given, masks) for given, masks, _ in self._batches(P, y, configuration)]
+        if len(found) == 1 and is_whole(P):
+            return found[0]
+        return [given[0] for given, _ in found], [masks[0] for _, masks in found]
+
     def _offsets_of(self, P: Any, photographs: Any, predictor: Any, configuration: A) -> NDArray[np.float64]:
         """What a model says of images."""
         images = Images(photographs)
@@ -235,6 +248,7 @@ class AdaptiveCalibrator(BinaryCalibrator[A]):
         y: Any = None,
         *,
         images: Any = None,
+        classes: int | Iterable[int] | None = None,
         groups: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> Self:
@@ -242,8 +256,8 @@ class AdaptiveCalibrator(BinaryCalibrator[A]):
 
         Parameters
         ----------
-        P, y, images, groups, sample_weight
-            As for :meth:`fit`.
+        P, y, images, classes, groups, sample_weight
+            As for :meth:`fit`; `classes` is known after the first images.
 
         Returns
         -------
@@ -259,7 +273,7 @@ class AdaptiveCalibrator(BinaryCalibrator[A]):
         DuplicateImagesWarning
             If an image comes twice, also if it was there before or trained the model.
         """
-        configuration = self._configuration()
+        configuration = self._configured_again(classes)
         predictor = self._predictor_now(configuration)
         added = self._read(P, y, configuration, groups, sample_weight, predictor, images)
         added.warn_of_repeats()

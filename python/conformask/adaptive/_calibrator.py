@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -13,8 +13,9 @@ import numpy as np
 from conformask import _core
 from conformask._arrays import label_array, score_array
 from conformask._calibrator import Calibrator, State
-from conformask._images import Layout, count, map_images, not_empty, walk
+from conformask._images import SCORES, Layout, count, map_images, not_empty, walk
 from conformask._units import check_groups, warn_of_groups
+from conformask.adaptive._foreground import check_foreground_classes, foreground_mask, foreground_probability
 from conformask.adaptive._kept import Kept
 from conformask.adaptive._predictors import Images, same
 from conformask.adaptive._report import binary_report
@@ -52,6 +53,7 @@ class BinaryCalibrator(Calibrator[C, Kept, Solution]):
         P: Any,
         y: Any = None,
         *,
+        classes: int | Iterable[int] | None = None,
         groups: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> Self:
@@ -64,6 +66,10 @@ class BinaryCalibrator(Calibrator[C, Kept, Solution]):
             image each.
         y : bool or integer array (n, H, W) or (n, D, H, W), or a list or iterable of arrays, one per image
             Masks: true or 1 for the foreground, false or 0 for the background, `ignore_index` where nobody knows.
+        classes : int, several ints, or None
+            Which classes are the foreground, the rest being the background: `P` then holds probabilities of K classes,
+            (n, K, H, W) or (n, K, D, H, W), here and in all that follows, and `y` their labels. Of several classes the
+            probabilities are summed. For thresholds of each class by itself calibrate once for each.
         groups : sequence of n ints or strings, or None
             What each image belongs to: a group counts once, by the mean of its images.
         sample_weight : sequence of n floats in [0, 1], or None
@@ -86,8 +92,26 @@ class BinaryCalibrator(Calibrator[C, Kept, Solution]):
             If an image comes twice, or is left out because it has no pixel that the risk looks at, or if there are too
             few images and ``on_infeasible="full"`` takes full masks.
         """
-        configuration = self._configuration()
+        configuration = self._configured(classes)
         return self._fit_seen(*self._see(P, y, configuration, groups, sample_weight), configuration)
+
+    def _configured(self, classes: Any) -> C:
+        """The parameters, and which classes are the foreground."""
+        configuration = self._configuration()
+        found = check_foreground_classes(classes, configuration.ignore_index)
+        return replace(configuration, classes=found)
+
+    def _configured_again(self, classes: Any) -> C:
+        """The same for images that are added: those that were told first."""
+        configuration = self._configured(classes)
+        if not self.__sklearn_is_fitted__():
+            return configuration
+        before = self._kept_of(self._fitted()).configuration.classes
+        if classes is not None and configuration.classes != before:
+            raise ValueError(
+                f"classes was {_named(before)} before, and is {_named(configuration.classes)} now"
+            )
+        return replace(configuration, classes=before)
 
     def _see(
         self,
@@ -138,6 +162,7 @@ class BinaryCalibrator(Calibrator[C, Kept, Solution]):
         P: Any,
         y: Any = None,
         *,
+        classes: int | Iterable[int] | None = None,
         groups: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> Self:
@@ -145,8 +170,8 @@ class BinaryCalibrator(Calibrator[C, Kept, Solution]):
 
         Parameters
         ----------
-        P, y, groups, sample_weight
-            As for :meth:`fit`.
+        P, y, classes, groups, sample_weight
+            As for :meth:`fit`; `classes` is known after the first images.
 
         Returns
         -------
@@ -162,7 +187,7 @@ class BinaryCalibrator(Calibrator[C, Kept, Solution]):
         DuplicateImagesWarning
             If an image comes twice, also if it was there before.
         """
-        configuration = self._configuration()
+        configuration = self._configured_again(classes)
         added = self._read(P, y, configuration, groups, sample_weight)
         added.warn_of_repeats()
         self._add(added, configuration)
@@ -210,6 +235,9 @@ class BinaryCalibrator(Calibrator[C, Kept, Solution]):
             if state is not None:
                 before = self._kept_of(state)
                 self._check_images(before.configuration, configuration)
+                here, there = (each.configuration.classes for each in (before, kept))
+                if here != there:
+                    raise ValueError(f"classes differ: {_named(here)} here, {_named(there)} there")
                 if not same(before.predictor, kept.predictor):
                     raise ValueError(OTHER_MODEL)
                 merged = before.merge(kept)
@@ -253,8 +281,9 @@ class BinaryCalibrator(Calibrator[C, Kept, Solution]):
         kept = self._kept_of(self._fitted())
         self._check_images(kept.configuration, self._configuration())
         fresh = type(self)(**parameters)
-        kept = replace(kept, configuration=fresh._configuration())
-        solution = fresh._solve(kept, kept.configuration)
+        asked = replace(fresh._configuration(), classes=kept.configuration.classes)
+        kept = replace(kept, configuration=asked)
+        solution = fresh._solve(kept, asked)
         fresh._update(lambda _: State(kept, solution))
         warn(kept, solution)
         return fresh
@@ -263,7 +292,9 @@ class BinaryCalibrator(Calibrator[C, Kept, Solution]):
         state = self._fitted()
         if state.kept is not None:
             self._check_images(state.kept.configuration, self._configuration())
-        return super()._settled()
+        configuration, settled = super()._settled()
+        assert settled.solution is not None
+        return replace(configuration, classes=settled.solution.configuration.classes), settled
 
     # Results
 
@@ -291,6 +322,11 @@ class BinaryCalibrator(Calibrator[C, Kept, Solution]):
     def n_eff_(self) -> float:
         r"""The effective number of images, :math:`(\sum_i w_i)^2 / \sum_i w_i^2`; without weights that of images."""
         return self._current()[1].n_eff
+
+    @property
+    def classes_(self) -> tuple[int, ...] | None:
+        """The classes that are the foreground, if :meth:`fit` was told; else None."""
+        return self._current()[1].configuration.classes
 
     # Prediction
 
@@ -395,8 +431,12 @@ class BinaryCalibrator(Calibrator[C, Kept, Solution]):
     # Inside
 
     def _without_images(self) -> Self:
-        """A copy that cuts as this does now, whatever becomes of this, and holds nothing of the images."""
+        """A copy that cuts as this does now, whatever becomes of this, and holds nothing of the images.
+
+        It takes the probability of the foreground, also where this takes those of all classes.
+        """
         _, solution = self._current()
+        solution = replace(solution, configuration=replace(solution.configuration, classes=None))
         found = copy.copy(self)
         found._update(lambda _: State(None, solution))
         return found
@@ -420,11 +460,17 @@ class BinaryCalibrator(Calibrator[C, Kept, Solution]):
         maps = self._maps(given, first)
         return maps, solution.cutoffs(self._offsets(maps, solution.predictor, images, first))
 
-    def _batches(self, P: Any, y: Any, configuration: C) -> Iterator[tuple[Any, Any, int]]:
-        """Probabilities, labels and index of the first image of each batch."""
-        found = walk(P, y, PROBABILITIES, configuration.progress, volumes=configuration.volumes)
-        for given, labels, first in not_empty(found, "P"):
-            yield given, label_array(labels), first
+    def _batches(
+        self, P: Any, y: Any, configuration: C, *, labelled: bool = True
+    ) -> Iterator[tuple[Any, Any, int]]:
+        """Probabilities, masks and index of the first image of each batch."""
+        classes, layout = configuration.classes, _layout_of(configuration)
+        found = walk(P, y, layout, configuration.progress, labelled=labelled, volumes=configuration.volumes)
+        for given, labels, first in not_empty(found, layout.name):
+            masks = label_array(labels) if labelled else None
+            if classes is not None and masks is not None:
+                masks = foreground_mask(masks, classes, given.shape[1], configuration.ignore_index, first)
+            yield _foreground_of(given, configuration), masks, first
 
     def _collect(
         self,
@@ -441,7 +487,7 @@ class BinaryCalibrator(Calibrator[C, Kept, Solution]):
         for given, labels, first in self._batches(P, y, configuration):
             maps = self._maps(given, first)
             parts.append(
-                _core.BinaryValues.build(maps, labels, configuration.side, configuration.ignore_index, first)
+                _core.BinaryValues.build(maps, labels, configuration.side, configuration.void, first)
             )
             seen.append(look(maps, first))
         kept = Kept.of(parts, groups, sample_weight, configuration)
@@ -476,12 +522,13 @@ class BinaryCalibrator(Calibrator[C, Kept, Solution]):
         images = Images(photographs)
 
         def masks(given: Any, first: int) -> NDArray[np.bool_]:
-            maps, cutoffs = self._cut(given, images, solution, first)
+            maps, cutoffs = self._cut(_foreground_of(given, configuration), images, solution, first)
             found = np.empty(maps.shape, np.bool_)
             _core.binary_masks(maps, cutoffs, found.view(np.uint8), first)
             return found
 
-        found = map_images(P, masks, configuration.progress, configuration.volumes, PROBABILITIES)
+        layout = _layout_of(configuration)
+        found = map_images(P, masks, configuration.progress, configuration.volumes, layout)
         if not isinstance(found, Generator):
             images.check_end()
         return found
@@ -489,12 +536,9 @@ class BinaryCalibrator(Calibrator[C, Kept, Solution]):
     def _predict_thresholds(self, P: Any, photographs: Any) -> NDArray[np.float64]:
         configuration, solution = self._current()
         images = Images(photographs)
-        batches = walk(
-            P, None, PROBABILITIES, configuration.progress, labelled=False, volumes=configuration.volumes
-        )
         found = [
             self._thresholds(given, *self._cut(given, images, solution, first))
-            for given, _, first in not_empty(batches, "P")
+            for given, _, first in self._batches(P, None, configuration, labelled=False)
         ]
         images.check_end()
         return np.concatenate(found)
@@ -514,7 +558,7 @@ class BinaryCalibrator(Calibrator[C, Kept, Solution]):
         (configuration, solution), images, found = known, Images(photographs), []
         for given, labels, first in self._batches(P, y, configuration):
             maps, cutoffs = self._cut(given, images, solution, first)
-            counts = _core.binary_counts(maps, labels, cutoffs, configuration.ignore_index, first)
+            counts = _core.binary_counts(maps, labels, cutoffs, configuration.void, first)
             found.append((counts, self._thresholds(given, maps, cutoffs), maps.size))
         images.check_end()
         return found
@@ -536,6 +580,10 @@ class BinaryCalibrator(Calibrator[C, Kept, Solution]):
         return binary_report(table, np.concatenate(thresholds), solution, check_groups(groups, len(table)))
 
     def _solve(self, kept: Kept, configuration: C) -> Solution:
+        # What `fit` was told is no parameter.
+        return self._find(kept, replace(configuration, classes=kept.configuration.classes))
+
+    def _find(self, kept: Kept, configuration: C) -> Solution:
         return solve(kept, configuration)
 
     def _warn(self, kept: Kept, solution: Solution) -> None:
@@ -551,8 +599,22 @@ def check_foreground(kept: Kept, configuration: Configuration) -> None:
     _refuse_void_foreground(n_foreground, n_void, configuration)
 
 
+def _layout_of(configuration: Configuration) -> Layout:
+    """How maps lie."""
+    return PROBABILITIES if configuration.classes is None else SCORES
+
+
+def _foreground_of(given: Any, configuration: Configuration) -> Any:
+    """The probability of the foreground."""
+    return given if configuration.classes is None else foreground_probability(given, configuration.classes)
+
+
+def _named(classes: tuple[int, ...] | None) -> str:
+    return "None" if classes is None else ", ".join(map(str, classes))
+
+
 def _refuse_void_foreground(n_foreground: int, n_void: int, configuration: Configuration) -> None:
-    if n_void and not n_foreground:
+    if configuration.classes is None and n_void and not n_foreground:
         index = configuration.ignore_index
         raise ValueError(
             f"y holds no pixel labelled 1, and {n_void} labelled {index}, which is the ignore index: if {index} marks "

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from conformask._arrays import check_ignore_index
 from conformask._calibrator import Parameter, number, one_of
 from conformask._exact import check_alpha
+from conformask.adaptive._foreground import VOID
 from conformask.control import Method, as_method, method_from_document, method_to_document
 from conformask.losses import FalseNegativeLoss
 
@@ -50,6 +51,9 @@ class Configuration:
     volumes: Volumes
     progress: bool | str
     risk: str = "fnr"
+    classes: tuple[int, ...] | None = (
+        None  # that are the foreground, told to `fit`; None: the maps are of one class
+    )
 
     def __post_init__(self) -> None:
         try:
@@ -68,6 +72,11 @@ class Configuration:
     def corrects(self) -> bool:
         """Whether one number corrects the thresholds of all images."""
         return True
+
+    @property
+    def void(self) -> int | None:
+        """The label of void pixels in masks."""
+        return self.ignore_index if self.classes is None else VOID
 
     @property
     def side(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from conformask._calibrator import warn_skipped
 from conformask._documents import finite_or_text
 from conformask._text import plural
 from conformask._warnings import warn_caller
+from conformask.adaptive._foreground import check_foreground_classes
 from conformask.adaptive._predictors import LightPredictor
 from conformask.exceptions import InfeasibleRiskWarning
 
@@ -76,6 +77,7 @@ class Solution:
         return [
             ("alpha", f"{float(self.configuration.alpha):g}"),
             ("method", f"{self.configuration.method!r}"),
+            *_foreground_rows(self.configuration.classes),
             *self.headline.items(),
             ("risk_", f"{self.risk:.4f}"),
             ("corrected_risk_", f"{self.corrected_risk:.4f}"),
@@ -85,9 +87,15 @@ class Solution:
     def to_json(self) -> dict[str, Any]:
         """What a file holds of it."""
         found: dict[str, Any] = {name: finite_or_text(getattr(self, name)) for name in _RESULTS}
+        classes = self.configuration.classes
+        found["classes"] = None if classes is None else list(classes)
         if self.configuration.is_adaptive:
             found["predictor"] = self.predictor.to_json()
         return found
+
+
+def _foreground_rows(classes: tuple[int, ...] | None) -> list[tuple[str, str]]:
+    return [] if classes is None else [("foreground", f"class {', '.join(map(str, classes))}")]
 
 
 _RESULTS = ("correction", "risk", "corrected_risk", "n_images", "n_skipped", "n_eff", "grouped", "infeasible")
@@ -144,7 +152,7 @@ def solution_from_json(
     """Results of a file; refuses what no calibration gives, and a model that `model_from_json` refuses."""
     results = document["results"]
     models = set() if model_from_json is None else {"predictor"}
-    if set(results) != set(_RESULTS) | models:
+    if set(results) != {*_RESULTS, "classes"} | models:
         raise ValueError(f"the results are {sorted(results)}")
     for name in ("n_images", "n_skipped"):
         if type(results[name]) is not int or results[name] < 0:
@@ -160,12 +168,13 @@ def solution_from_json(
     for name in ("risk", "corrected_risk"):  # NaN, the risk of no image, is not beyond either
         if numbers[name] < 0 or numbers[name] > 1:
             raise ValueError(f"{name} is {results[name]!r}")
+    classes = check_foreground_classes(results["classes"], configuration.ignore_index)
     return Solution(
         **numbers,
         n_images=results["n_images"],
         n_skipped=results["n_skipped"],
         grouped=results["grouped"],
         infeasible=results["infeasible"],
-        configuration=configuration,
+        configuration=replace(configuration, classes=classes),
         predictor=None if model_from_json is None else LightPredictor(model_from_json(results["predictor"])),
     )

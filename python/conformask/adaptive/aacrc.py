@@ -233,9 +233,9 @@ class AACRCCalibrator(AdaptiveCalibrator[_Configuration]):
         kept, features = self._see(P, y, configuration, groups, sample_weight, photographs)
         return replace(kept, features=features)
 
-    def _solve(self, kept: Kept, configuration: _Configuration) -> Solution:
+    def _find(self, kept: Kept, configuration: _Configuration) -> Solution:
         if configuration.corrects:
-            return super()._solve(kept, configuration)
+            return super()._find(kept, configuration)
         assert kept.features is not None
         units = kept.units(configuration.on_empty)
         shares = units.counted.astype(float) if units.shares is None else np.array(units.shares, float)

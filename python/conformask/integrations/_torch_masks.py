@@ -229,10 +229,23 @@ def _check_probability(p: Tensor, inputs: str, foreground: int) -> None:
     )
 
 
+def _foreground_class(calibrator: BinaryCalibrator[Any]) -> int:
+    """The class that a calibrator is about, if nothing is said: its own, or that of a binary model's one map."""
+    classes = calibrator.classes_
+    if classes is None:
+        return 1
+    if len(classes) > 1:
+        raise ValueError(
+            f"the calibrator is about the classes {', '.join(map(str, classes))} together, a module about one: give "
+            "what the model says to the calibrator's predict"
+        )
+    return classes[0]
+
+
 def strategy_of(calibrator: Any, foreground: int | None) -> LabelSets | BinaryMasks:
     """What a calibrator makes of scores; refuses those that make neither sets nor masks."""
     if isinstance(calibrator, BinaryCalibrator):
-        return BinaryMasks(calibrator, 1 if foreground is None else foreground)
+        return BinaryMasks(calibrator, _foreground_class(calibrator) if foreground is None else foreground)
     if not isinstance(calibrator, ConformalRiskCalibrator):
         raise TypeError(
             "calibrator must be a ConformalRiskCalibrator, or BinaryRiskCalibrator or another one of binary masks, got "

@@ -267,7 +267,8 @@ class ConformalModule(nn.Module):
     inputs : {"logits", "probabilities", "scores"} or None, default=None
         What the model gives; None takes it for what a ConformalRiskCalibrator was given, else for logits.
     foreground : int or None, default=None
-        The class of binary masks, as for :func:`as_foreground`: that of calibration. None is 1.
+        The class of binary masks, as for :func:`as_foreground`: that of calibration. None is the one that the
+        calibrator was told (``fit(classes=)``), or 1.
 
     Attributes
     ----------
