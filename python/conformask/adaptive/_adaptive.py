@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import numpy as np
 
 from conformask import _core
-from conformask._calibrator import Parameter, State, number, whole
+from conformask._calibrator import Parameter, State, number, one_of, whole
 from conformask._exact import as_fraction
 from conformask._images import count, is_whole, walk
 from conformask._text import plural
@@ -32,6 +32,7 @@ from conformask.adaptive._predictors import (
     same,
     thresholds_of,
 )
+from conformask.adaptive._scale import SCALES, Scale
 from conformask.adaptive._settings import PARAMETERS, Configuration
 from conformask.adaptive._solution import Solution, solution_from_json
 from conformask.exceptions import DuplicateImagesWarning, InfeasibleRiskError
@@ -72,6 +73,7 @@ ADAPTIVE: Mapping[str, Parameter] = {
     "alpha": PARAMETERS["alpha"]._replace(stale="images"),
     "predictor": _PREDICTOR,
     "train_fraction": number("train_fraction", _check_fraction, stale="images"),
+    "scale": one_of("scale", *SCALES, stale="images"),
     "random_state": whole("random_state", 0, 2**63 - 1, stale="images"),
     **{name: each for name, each in PARAMETERS.items() if name != "alpha"},
 }
@@ -82,6 +84,7 @@ class AdaptiveConfiguration(Configuration):
     """The parameters, resolved."""
 
     train_fraction: Fraction
+    scale: str
     random_state: int
     predictor: Any = None
     embedding: Any = None
@@ -90,6 +93,10 @@ class AdaptiveConfiguration(Configuration):
     def is_adaptive(self) -> bool:
         """They have."""
         return True
+
+    @property
+    def numbers(self) -> Scale:
+        return SCALES[self.scale]
 
     @property
     def trains(self) -> bool:
@@ -109,6 +116,7 @@ class AdaptiveCalibrator(BinaryCalibrator[A]):
 
     _PARAMETERS: ClassVar[Mapping[str, Parameter]] = ADAPTIVE
     _NOTHING_KEPT = "nothing was kept of the images: fit again"
+    _ALIKE: ClassVar[tuple[str, ...]] = ("risk", "ignore_index", "scale")
 
     @abstractmethod
     def _train(self, kept: Kept, features: NDArray[np.float64], configuration: A) -> FeatureModel:
@@ -180,7 +188,8 @@ class AdaptiveCalibrator(BinaryCalibrator[A]):
         """With the light model, which needs no more than features."""
         trained_on, others, telling = _parts(kept, configuration)
         model = self._train(kept.take(telling), features[telling], configuration)
-        predictor, offsets = LightPredictor(model, configuration.embedding), model.predict(features[others])
+        predictor = LightPredictor(model, configuration.scale, configuration.embedding)
+        offsets = model.predict(features[others])
         return self._fit_others(kept, trained_on, others, predictor, offsets, configuration)
 
     def _fit_own(
@@ -239,7 +248,7 @@ class AdaptiveCalibrator(BinaryCalibrator[A]):
         """What a model says of images."""
         images = Images(photographs)
         batches = walk(P, None, PROBABILITIES, labelled=False, volumes=configuration.volumes)
-        found = [self._offsets(given, predictor, images, first) for given, _, first in batches]
+        found = [self._offsets(given, predictor, images, first, configuration) for given, _, first in batches]
         return np.concatenate(found) if found else np.zeros(0)
 
     def partial_fit(
@@ -414,8 +423,13 @@ class AdaptiveCalibrator(BinaryCalibrator[A]):
 
     # Inside
 
-    def _offsets(self, maps: Any, predictor: Any, images: Images, first: int) -> NDArray[np.float64]:
-        return thresholds_of(predictor, maps, images.next(len(maps)), first)
+    def _offsets(
+        self, maps: Any, predictor: Any, images: Images, first: int, configuration: A
+    ) -> NDArray[np.float64]:
+        some = images.next(len(maps))
+        if isinstance(predictor, LightPredictor):
+            return predictor.on_scale(maps, some, first)
+        return configuration.numbers.of_thresholds(thresholds_of(predictor, maps, some, first))
 
     @classmethod
     def _solution_from_json(cls, document: dict[str, Any], configuration: A) -> Solution:

@@ -449,8 +449,10 @@ class BinaryCalibrator(Calibrator[C, Kept, Solution]):
         """What images look like (n, ...), by which thresholds of their own are trained; nothing, where none are."""
         return np.zeros((len(maps), 0))
 
-    def _offsets(self, maps: Any, predictor: Any, images: Images, first: int) -> NDArray[np.float64]:
-        """Thresholds of images (n,) before they are corrected; of 0 the correction is the negative of one for all."""
+    def _offsets(
+        self, maps: Any, predictor: Any, images: Images, first: int, configuration: C
+    ) -> NDArray[np.float64]:
+        """Thresholds of images (n,) before they are corrected, on the scale of this; of 0 for all one is found."""
         return np.zeros(len(maps))
 
     def _cut(
@@ -458,7 +460,8 @@ class BinaryCalibrator(Calibrator[C, Kept, Solution]):
     ) -> tuple[Any, NDArray[np.float64]]:
         """What is compared, and where the mask of each image begins."""
         maps = self._maps(given, first)
-        return maps, solution.cutoffs(self._offsets(maps, solution.predictor, images, first))
+        configuration: Any = solution.configuration
+        return maps, solution.cutoffs(self._offsets(maps, solution.predictor, images, first, configuration))
 
     def _batches(
         self, P: Any, y: Any, configuration: C, *, labelled: bool = True
@@ -486,9 +489,8 @@ class BinaryCalibrator(Calibrator[C, Kept, Solution]):
         parts, seen = [], []
         for given, labels, first in self._batches(P, y, configuration):
             maps = self._maps(given, first)
-            parts.append(
-                _core.BinaryValues.build(maps, labels, configuration.side, configuration.void, first)
-            )
+            core = _core.BinaryValues.build(maps, labels, configuration.side, configuration.void, first)
+            parts.append(configuration.numbers.of_values(core))
             seen.append(look(maps, first))
         kept = Kept.of(parts, groups, sample_weight, configuration)
         # Refuses now what it would refuse later.
@@ -512,7 +514,7 @@ class BinaryCalibrator(Calibrator[C, Kept, Solution]):
             configuration,
             groups,
             sample_weight,
-            lambda maps, first: self._offsets(maps, predictor, images, first),
+            lambda maps, first: self._offsets(maps, predictor, images, first, configuration),
         )
         images.check_end()
         return replace(kept, offsets=offsets, predictor=predictor)

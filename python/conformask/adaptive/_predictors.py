@@ -13,6 +13,7 @@ import numpy as np
 from conformask import _core
 from conformask._arrays import score_array
 from conformask._text import plural, shown
+from conformask.adaptive._scale import SCALES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -54,6 +55,7 @@ class LightPredictor:
     """
 
     model: FeatureModel
+    scale: str = "probability"
     embedding: Any = None
 
     def predict(self, P: Any, images: Any = None) -> NDArray[np.float64]:
@@ -70,7 +72,11 @@ class LightPredictor:
         -------
         float64 array (n,) in [0, 1]
         """
-        return self.model.predict(features_of(self.embedding, score_array(P, "", "P"), images, 0))
+        return SCALES[self.scale].cutoffs(self.on_scale(score_array(P, "", "P"), images, 0))
+
+    def on_scale(self, P: Any, images: Any, first: int) -> NDArray[np.float64]:
+        """Where they lie on the scale that they were trained on; the first image has the number `first`."""
+        return self.model.predict(features_of(self.embedding, P, images, first))
 
     def to_json(self) -> dict[str, Any]:
         """What a file holds of it."""
@@ -136,9 +142,7 @@ def _plain(given: Any) -> NDArray[Any]:
 
 
 def thresholds_of(predictor: Any, P: Any, images: Any, first: int) -> NDArray[np.float64]:
-    """What a model says of images, the first of which has the number `first`; refuses what are no thresholds."""
-    if isinstance(predictor, LightPredictor):
-        return predictor.model.predict(features_of(predictor.embedding, P, images, first))
+    """What a model of the caller's own says of images, whose first has the number `first`; refuses no thresholds."""
     found = _plain(
         predictor.predict(P, images=images) if hasattr(predictor, "predict") else predictor(P, images)
     )
@@ -160,7 +164,8 @@ def thresholds_of(predictor: Any, P: Any, images: Any, first: int) -> NDArray[np
 def same(one: Any, other: Any) -> bool:
     """Whether two models give the same thresholds, as far as one can know."""
     if isinstance(one, LightPredictor) and isinstance(other, LightPredictor):
-        return one.to_json() == other.to_json() and one.embedding is other.embedding
+        own = [(each.to_json(), each.scale) for each in (one, other)]
+        return own[0] == own[1] and one.embedding is other.embedding
     return one is other or bool(one == other)
 
 

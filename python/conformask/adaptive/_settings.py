@@ -11,6 +11,7 @@ from conformask._arrays import check_ignore_index
 from conformask._calibrator import Parameter, number, one_of
 from conformask._exact import check_alpha
 from conformask.adaptive._foreground import VOID
+from conformask.adaptive._scale import SCALES, Scale
 from conformask.control import Method, as_method, method_from_document, method_to_document
 from conformask.losses import FalseNegativeLoss
 
@@ -67,6 +68,11 @@ class Configuration:
     def is_adaptive(self) -> bool:
         """Whether images have thresholds of their own."""
         return False
+
+    @property
+    def numbers(self) -> Scale:
+        """The scale of thresholds."""
+        return SCALES["probability"]
 
     @property
     def corrects(self) -> bool:

@@ -54,7 +54,8 @@ class Solution:
 
     def cutoffs(self, offsets: NDArray[np.float64]) -> NDArray[np.float64]:
         """The smallest probability in the mask of images with given thresholds, both (n,)."""
-        return _core.binary_cutoffs(self.configuration.side, offsets, self.correction)
+        found = _core.binary_cutoffs(self.configuration.side, offsets, self.correction)
+        return self.configuration.numbers.cutoffs(found)
 
     @property
     def threshold(self) -> np.float64:
@@ -92,6 +93,10 @@ class Solution:
         if self.configuration.is_adaptive:
             found["predictor"] = self.predictor.to_json()
         return found
+
+
+def _light(model: FeatureModel, configuration: Any) -> LightPredictor:
+    return LightPredictor(model, configuration.scale)
 
 
 def _foreground_rows(classes: tuple[int, ...] | None) -> list[tuple[str, str]]:
@@ -176,5 +181,7 @@ def solution_from_json(
         grouped=results["grouped"],
         infeasible=results["infeasible"],
         configuration=replace(configuration, classes=classes),
-        predictor=None if model_from_json is None else LightPredictor(model_from_json(results["predictor"])),
+        predictor=None
+        if model_from_json is None
+        else _light(model_from_json(results["predictor"]), configuration),
     )

@@ -108,10 +108,12 @@ class AACRCCalibrator(AdaptiveCalibrator[_Configuration]):
         Gives the features: ``f(P, images) -> (n, F)``, trained on other images. None are nine numbers that describe the
         map of probabilities. Features are standardised here.
     penalty : float at least 0, default=0.01
-        The weight of the summed absolute coefficients (not of the constant), in units of probability: few images do not
+        The weight of the summed absolute coefficients (not of the constant), in units of the scale: few images do not
         tell many features. A large one leaves the same threshold for all.
     train_fraction : float in (0, 1), default=0.5
         The share of the images (groups) that are regressed on, drawn at random, if the guarantee is "global".
+    scale : {"log_odds", "probability"}, default="log_odds"
+        On what thresholds are regressed and corrected, as for :class:`ATCalibrator`; the paper's is "probability".
     random_state : int, default=0
         What is drawn.
     method, ignore_index, on_empty, on_infeasible, volumes, progress
@@ -120,7 +122,7 @@ class AACRCCalibrator(AdaptiveCalibrator[_Configuration]):
     Attributes
     ----------
     correction_ : float
-        t, in [-1, 1]: what is subtracted from the thresholds; 0 for "per_test".
+        t, in [-1, 1]: what is subtracted from the thresholds, on the scale; 0 for "per_test".
     predictor_ : LightPredictor
         What gives thresholds.
     risk_ : float
@@ -177,7 +179,7 @@ class AACRCCalibrator(AdaptiveCalibrator[_Configuration]):
         **{name: each for name, each in ADAPTIVE.items() if name != "predictor"},
     }
     _FORMAT = ("AACRCCalibrator", 1)
-    _ALIKE: ClassVar[tuple[str, ...]] = ("risk", "ignore_index", "guarantee", "embedding")
+    _ALIKE: ClassVar[tuple[str, ...]] = ("risk", "ignore_index", "scale", "guarantee", "embedding")
 
     def __init__(
         self,
@@ -187,6 +189,7 @@ class AACRCCalibrator(AdaptiveCalibrator[_Configuration]):
         embedding: Any = None,
         penalty: float = 0.01,
         train_fraction: float = 0.5,
+        scale: str = "log_odds",
         random_state: int = 0,
         method: Method | str = "crc",
         ignore_index: int | None = 255,
@@ -200,6 +203,7 @@ class AACRCCalibrator(AdaptiveCalibrator[_Configuration]):
         self.embedding = embedding
         self.penalty = penalty
         self.train_fraction = train_fraction
+        self.scale = scale
         self.random_state = random_state
         self.method = method
         self.ignore_index = ignore_index
@@ -249,14 +253,20 @@ class AACRCCalibrator(AdaptiveCalibrator[_Configuration]):
         )
         offsets = np.zeros(len(kept))
         offsets[counts] = model.own_thresholds()
-        kept = replace(kept, offsets=offsets, predictor=LightPredictor(model, configuration.embedding))
+        kept = replace(
+            kept,
+            offsets=offsets,
+            predictor=LightPredictor(model, configuration.scale, configuration.embedding),
+        )
         feasible = configuration.method.budget(units, configuration.alpha) >= 0
         return solution_at(0.0 if feasible else None, kept, units, configuration)
 
-    def _offsets(self, maps: Any, predictor: Any, images: Images, first: int) -> NDArray[np.float64]:
+    def _offsets(
+        self, maps: Any, predictor: Any, images: Images, first: int, configuration: _Configuration
+    ) -> NDArray[np.float64]:
         model = predictor.model
         if not isinstance(model, PerTest):
-            return super()._offsets(maps, predictor, images, first)
+            return super()._offsets(maps, predictor, images, first, configuration)
         features = features_of(predictor.embedding, maps, images.next(len(maps)), first)
         # Images that come one by one have a bar already.
         progress = self.progress if len(maps) > 1 else False

@@ -33,6 +33,7 @@ class ATCalibrator(AdaptiveCalibrator[AdaptiveConfiguration]):
     .. math:: t = \inf \Big\{ t \in [-1, 1] : \frac{\sum_i \mathrm{FNR}_i(\hat\tau_i - t) + 1}{n + 1} \le \alpha \Big\},
 
     and the mask of an image is :math:`\{p \ge \hat\tau - t\}`, or exactly :math:`\{\mathrm{fl}(\hat\tau - p) \le t\}`.
+    By default all of this is done with log-odds in the place of probabilities.
     If calibration images and new images are exchangeable, a new image with a foreground has in expectation at most the
     share alpha of it outside its mask, whatever the model: it decides only how evenly images are served.
 
@@ -46,6 +47,10 @@ class ATCalibrator(AdaptiveCalibrator[AdaptiveConfiguration]):
         (n,) in [0, 1]. A function ``f(P, images)`` is trained already, on other images.
     train_fraction : float in (0, 1), default=0.5
         The share of the images (groups) that train the model, drawn at random.
+    scale : {"log_odds", "probability"}, default="log_odds"
+        On what thresholds are trained and corrected. Probabilities are the paper's; but one number that lowers all
+        thresholds leaves low ones at 0, and these masks full. Odds from 2^-16 to 2^16, their logarithms brought to
+        [0, 1], leave masks of the same guarantee, which are smaller where thresholds are low.
     random_state : int, default=0
         What is drawn.
     method, ignore_index, on_empty, on_infeasible, volumes, progress
@@ -54,7 +59,7 @@ class ATCalibrator(AdaptiveCalibrator[AdaptiveConfiguration]):
     Attributes
     ----------
     correction_ : float
-        t, in [-1, 1]: what is subtracted from the model's thresholds.
+        t, in [-1, 1]: what is subtracted from the model's thresholds, on the scale.
     predictor_ : object or callable
         The trained model.
     risk_ : float
@@ -109,6 +114,7 @@ class ATCalibrator(AdaptiveCalibrator[AdaptiveConfiguration]):
         *,
         predictor: Any = None,
         train_fraction: float = 0.5,
+        scale: str = "log_odds",
         random_state: int = 0,
         method: Method | str = "crc",
         ignore_index: int | None = 255,
@@ -120,6 +126,7 @@ class ATCalibrator(AdaptiveCalibrator[AdaptiveConfiguration]):
         self.alpha = alpha
         self.predictor = predictor
         self.train_fraction = train_fraction
+        self.scale = scale
         self.random_state = random_state
         self.method = method
         self.ignore_index = ignore_index

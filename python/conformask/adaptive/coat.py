@@ -60,9 +60,12 @@ class COATCalibrator(AdaptiveCalibrator[_Configuration]):
     predictor : object, callable or None, default=None
         The model, as for :class:`ATCalibrator`.
     temperature : float above 0, default=0.05
-        T, in units of probability: how smooth the rate is.
+        T, how smooth the rate is, in units of the scale.
     train_fraction : float in (0, 1), default=0.5
         The share of the images (groups) that train the model, drawn at random.
+    scale : {"probability", "log_odds"}, default="probability"
+        On what thresholds are trained and corrected, as for :class:`ATCalibrator`. The paper's temperature is one of
+        probabilities; on log-odds a smooth rate is farther from the true one.
     random_state : int, default=0
         What is drawn.
     method, ignore_index, on_empty, on_infeasible, volumes, progress
@@ -71,7 +74,7 @@ class COATCalibrator(AdaptiveCalibrator[_Configuration]):
     Attributes
     ----------
     correction_ : float
-        t, in [-1, 1]: what is subtracted from the model's thresholds.
+        t, in [-1, 1]: what is subtracted from the model's thresholds, on the scale.
     predictor_ : object or callable
         The trained model.
     risk_ : float
@@ -132,6 +135,7 @@ class COATCalibrator(AdaptiveCalibrator[_Configuration]):
         predictor: Any = None,
         temperature: float = 0.05,
         train_fraction: float = 0.5,
+        scale: str = "probability",
         random_state: int = 0,
         method: Method | str = "crc",
         ignore_index: int | None = 255,
@@ -144,6 +148,7 @@ class COATCalibrator(AdaptiveCalibrator[_Configuration]):
         self.predictor = predictor
         self.temperature = temperature
         self.train_fraction = train_fraction
+        self.scale = scale
         self.random_state = random_state
         self.method = method
         self.ignore_index = ignore_index

@@ -123,7 +123,7 @@ def constant(P: NDArray, images: Any) -> NDArray:
 
 def test_without_features_it_is_the_threshold_of_crc() -> None:
     P, y = scenes(37, seed=3)
-    fitted = cm.AACRCCalibrator(0.13, guarantee="per_test", embedding=constant).fit(P, y)
+    fitted = cm.AACRCCalibrator(0.13, guarantee="per_test", embedding=constant, scale="probability").fit(P, y)
     one = cm.BinaryRiskCalibrator(0.13).fit(binned(P), y)
     thresholds = fitted.predict_thresholds(P[:3])
     assert thresholds == pytest.approx(np.full(3, one.threshold_), abs=1e-9)
@@ -140,7 +140,11 @@ def test_the_new_image_takes_part_with_the_worst_loss() -> None:
     rng = np.random.default_rng(0)
     z = rng.normal(size=(31, 2))
     calibrator = cm.AACRCCalibrator(
-        alpha, guarantee="per_test", embedding=lambda P, images: np.array(images), penalty=penalty
+        alpha,
+        guarantee="per_test",
+        embedding=lambda P, images: np.array(images),
+        penalty=penalty,
+        scale="probability",
     ).fit(P[:n], y[:n], images=z[:n])
     found = calibrator.predict_thresholds(P[n:], images=z[n:])[0]
     mean, scale = z.mean(axis=0), z.std(axis=0)
@@ -257,7 +261,7 @@ def test_images_are_added_and_merged() -> None:
 
 def test_groups_count_once_and_weights_as_much_as_they_say() -> None:
     P, y = scenes(24, seed=7)
-    parameters: dict[str, Any] = {"guarantee": "per_test", "embedding": constant}
+    parameters: dict[str, Any] = {"guarantee": "per_test", "embedding": constant, "scale": "probability"}
     groups = np.repeat(np.arange(8), 3)
     grouped = cm.AACRCCalibrator(0.2, **parameters).fit(P, y, groups=groups)
     one = cm.BinaryRiskCalibrator(0.2).fit(binned(P), y, groups=groups)

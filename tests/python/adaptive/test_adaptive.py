@@ -47,7 +47,7 @@ def by_mean(P: NDArray, images: Any = None) -> NDArray:
 
 def test_masks_are_those_of_the_twin() -> None:
     P, y = scenes()
-    fitted = cm.ATCalibrator(0.15, predictor=by_mean).fit(P[:30], y[:30])
+    fitted = cm.ATCalibrator(0.15, predictor=by_mean, scale="probability").fit(P[:30], y[:30])
     offsets = by_mean(P)
     t = twin.correction(twin.pixels_of(P[:30], y[:30]), offsets[:30], Fraction(15, 100) * 31 - 1)
     assert t is not None

@@ -409,17 +409,25 @@ ESTIMATORS += [
     ),
     _of_masks(cm.CRACalibrator, {"threshold_": np.float64, "mass_": float}, "threshold_", {}, {}),
 ]
-for kind, more, bad, saved in (
-    (cm.ATCalibrator, {"predictor": _halves}, {"predictor": [3, "apples", dict]}, {"predictor": None}),
+for kind, more, scale, bad, saved in (
+    (
+        cm.ATCalibrator,
+        {"predictor": _halves},
+        "probability",
+        {"predictor": [3, "apples", dict]},
+        {"predictor": None},
+    ),
     (
         cm.COATCalibrator,
         {"predictor": _halves, "temperature": 0.2},
+        "log_odds",
         {"predictor": [3, "apples", dict], "temperature": [0, -1, "x", math.nan]},
         {"predictor": None},
     ),
     (
         cm.AACRCCalibrator,
         {"guarantee": "per_test", "embedding": _mean, "penalty": 0.2},
+        "probability",
         {"guarantee": ["apples"], "embedding": [3, "apples", dict], "penalty": _PENALTY},
         {"guarantee": "global", "embedding": None},
     ),
@@ -429,13 +437,14 @@ for kind, more, bad, saved in (
             kind,
             {"correction_": float, "predictor_": cm.adaptive.LightPredictor},
             "correction_",
-            {**more, "train_fraction": 0.25, "random_state": 3},
+            {**more, "train_fraction": 0.25, "scale": scale, "random_state": 3},
             {
                 **bad,
                 "train_fraction": [0, 1, -0.5, "x", math.nan],
+                "scale": ["apples"],
                 "random_state": [-1, 1.5, None, True],
             },
-            of_images=("alpha", *more, "train_fraction", "random_state"),
+            of_images=("alpha", *more, "train_fraction", "scale", "random_state"),
             saved=saved,
         )
     )

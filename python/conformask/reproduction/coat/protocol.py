@@ -22,7 +22,7 @@ __all__ = ["compare_adaptive", "methods_to_compare", "temperatures_to_compare"]
 
 
 def methods_to_compare() -> dict[str, Any]:
-    """The methods of COAT's Table 1 that there are, and CRA, which needs no training.
+    """The methods of COAT's Table 1, some of them on the scale of log-odds too, and CRA, which needs no training.
 
     Returns
     -------
@@ -42,9 +42,11 @@ def methods_to_compare() -> dict[str, Any]:
     """
     return {
         "CRC": cm.BinaryRiskCalibrator(),
-        "AA-CRC": cm.AACRCCalibrator(train_fraction=0.5),
-        "AT": cm.ATCalibrator(train_fraction=0.5),
+        "AA-CRC": cm.AACRCCalibrator(train_fraction=0.5, scale="probability"),
+        "AT": cm.ATCalibrator(train_fraction=0.5, scale="probability"),
         "COAT": cm.COATCalibrator(train_fraction=0.5),
+        "AA-CRC, log-odds": cm.AACRCCalibrator(train_fraction=0.5),
+        "AT, log-odds": cm.ATCalibrator(train_fraction=0.5),
         "CRA": cm.CRACalibrator(),
     }
 

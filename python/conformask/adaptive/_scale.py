@@ -1,0 +1,95 @@
+"""The scale on which thresholds are trained and corrected."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from conformask import _core
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+
+__all__ = ["SCALES", "Scale"]
+
+
+class Scale(ABC):
+    """A number in [0, 1] for each probability, which never falls as the probability rises."""
+
+    @abstractmethod
+    def of_thresholds(self, thresholds: Array) -> Array:
+        """Where thresholds (n,) of probability lie on the scale."""
+
+    @abstractmethod
+    def of_values(self, core: _core.BinaryValues) -> _core.BinaryValues:
+        """What was kept of images, with numbers of the scale in place of probabilities below 1."""
+
+    @abstractmethod
+    def cutoffs(self, cutoffs: Array) -> Array:
+        """The smallest probabilities (n,) whose numbers are at or above some; 1 if only probabilities of 1 are in."""
+
+
+class _Probability(Scale):
+    """Probabilities themselves."""
+
+    def of_thresholds(self, thresholds: Array) -> Array:
+        return thresholds
+
+    def of_values(self, core: _core.BinaryValues) -> _core.BinaryValues:
+        return core
+
+    def cutoffs(self, cutoffs: Array) -> Array:
+        return cutoffs
+
+
+_BITS = 16  # the scale ends at odds of 2^16 and 2^-16
+_ENDS = 2.0**-_BITS, 1 - 2.0**-_BITS
+_BELOW_1 = np.nextafter(np.float32(1), np.float32(0))
+
+
+class _LogOdds(Scale):
+    """Logarithms of odds, from 2^-16 to 2^16.
+
+    Between powers of two the logarithm is interpolated linearly, that of p and that of 1 - p: so it takes no rounded
+    function, and never falls.
+    """
+
+    def numbers(self, p: NDArray[Any]) -> NDArray[np.float32]:
+        """Those of probabilities; below 1."""
+        q = np.clip(p.astype(np.float64), *_ENDS)
+        found: NDArray[np.float32] = ((_log2(q) - _log2(1 - q)) / (2 * _BITS) + 0.5).astype(np.float32)
+        return np.clip(found, 0, _BELOW_1, out=found)
+
+    def of_thresholds(self, thresholds: Array) -> Array:
+        found: Array = self.numbers(thresholds).astype(np.float64)
+        return np.where(thresholds >= 1, 1.0, found)
+
+    def of_values(self, core: _core.BinaryValues) -> _core.BinaryValues:
+        totals, lengths, values = core.to_arrays()
+        return _core.BinaryValues.from_arrays("foreground", totals, lengths, self.numbers(values))
+
+    def cutoffs(self, cutoffs: Array) -> Array:
+        # Floats from 0 up are ordered as their bits: the smallest that is in is found exactly.
+        low, high = np.zeros(len(cutoffs), np.int64), np.full(len(cutoffs), _bits(np.ones(1))[0])
+        while (low < high).any():
+            middle = (low + high) // 2
+            is_in = self.numbers(middle.view(np.float64)) >= cutoffs
+            low, high = np.where(is_in | (low == high), low, middle + 1), np.where(is_in, middle, high)
+        return high.view(np.float64)
+
+
+def _bits(p: Array) -> NDArray[np.int64]:
+    return np.ascontiguousarray(p).view(np.int64)
+
+
+def _log2(p: Array) -> Array:
+    """The binary logarithm, interpolated between powers of two: a float's exponent and digits are just that."""
+    found: Array = _bits(p).astype(np.float64) * 2.0**-52 - 1023
+    return found
+
+
+SCALES: dict[str, Scale] = {"log_odds": _LogOdds(), "probability": _Probability()}
