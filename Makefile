@@ -137,6 +137,7 @@ bench: $(EXTENSION) ## criterion, then side by side with NumPy and the peers (ta
 	$(BIN)/python benches/side_by_side.py $(BENCH_ARGS)
 	$(BIN)/python benches/calibration.py
 	$(BIN)/python benches/scaling.py
+	$(BIN)/python benches/adaptive.py
 	$(BIN)/python benches/consign.py
 	$(BIN)/python benches/svd.py
 
