@@ -6,10 +6,13 @@ shows (it needs a GPU, a model, a gigabyte) has ``<!-- skip: next -->`` above it
 
 import importlib.util
 import os
+import sys
 import tempfile
+from collections.abc import Iterator
 from doctest import ELLIPSIS, NORMALIZE_WHITESPACE
 from typing import Any
 
+import pytest
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 
@@ -29,6 +32,15 @@ collect_ignore = [
     if importlib.util.find_spec(library) is None
     for path in paths
 ]
+
+
+@pytest.fixture(autouse=True)
+def _close_figures() -> Iterator[None]:
+    """pyplot keeps figures open, and warns of many."""
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
+
 
 _home = os.getcwd()
 _scratch: list[tempfile.TemporaryDirectory[str]] = []

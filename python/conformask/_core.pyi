@@ -35,6 +35,7 @@ __all__ = [
     "binary_masks",
     "calibration_counts",
     "centre_logits",
+    "corrected_lambdas",
     "coverage",
     "data_pointer",
     "distinct_counts",
@@ -244,6 +245,7 @@ def binary_counts(
     ignore_index: int | None,
     first_image: int,
 ) -> NDArray[np.uint64]: ...
+def corrected_lambdas(offsets: NDArray[np.float64], t: float, largest: float) -> NDArray[np.float64]: ...
 def binary_cutoffs(side: str, offsets: NDArray[np.float64], t: float) -> NDArray[np.float64]: ...
 def binary_descriptions(p: _Scores, first_image: int) -> NDArray[np.float64]: ...
 def mass_shares(p: _Scores, out: NDArray[np.float64], first_image: int) -> None: ...
@@ -289,6 +291,13 @@ class ExactProfile:
     def losses(self, loss: Loss, lambdas: NDArray[np.float64]) -> NDArray[np.float64]: ...
     def lambda_hat(
         self, loss: Loss, budget: Fraction, shares: list[Fraction] | None = None
+    ) -> float | None: ...
+    def correction(
+        self,
+        loss: Loss,
+        budget: Fraction,
+        offsets: NDArray[np.float64],
+        shares: list[Fraction] | None = None,
     ) -> float | None: ...
     def loss_sums(
         self,

@@ -86,6 +86,16 @@ class Loss(ABC):
         """The smallest lambda at which ``sum(share * loss)`` is at most the budget; None if there is none."""
         return profile.lambda_hat(self._kernel(profile.n_classes), budget, shares)
 
+    def _correction(
+        self,
+        profile: _core.ExactProfile,
+        budget: Fraction,
+        offsets: NDArray[np.float64],
+        shares: list[Fraction] | None,
+    ) -> float | None:
+        """The smallest t, added to the lambdas `offsets` of images (n,), at which ``sum(share * loss)`` fits."""
+        return profile.correction(self._kernel(profile.n_classes), budget, offsets, shares)
+
 
 @dataclass(frozen=True)
 class MiscoverageLoss(Loss):
@@ -407,6 +417,15 @@ class CallableLoss(Loss):
             middle = (low + high) // 2
             low, high = (low, middle) if fits(_float(middle)) else (middle + 1, high)
         return _float(high)
+
+    def _correction(
+        self,
+        profile: _core.ExactProfile,
+        budget: Fraction,
+        offsets: NDArray[np.float64],
+        shares: list[Fraction] | None,
+    ) -> float | None:
+        raise TypeError("a loss that is a function has no image-adaptive lambdas: take a loss of the package")
 
 
 _N_TRIED = 1001  # coverages at which a function is tried first

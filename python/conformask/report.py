@@ -139,7 +139,7 @@ class RiskReport(Report):
     conformity_score : str
         The score, as text.
     lambda_hat : float
-        The calibrated threshold of the score.
+        The calibrated threshold of the score; NaN where images have lambdas of their own (`adaptive`).
     loss : str
         The loss, as text.
     classes : tuple of ClassRisk

@@ -11,7 +11,7 @@ use numpy::{
 use pyo3::exceptions::{PyIndexError, PyValueError};
 use pyo3::prelude::*;
 
-use super::arrays::{Labels, Scores, check_shape, pixels_mut, with_maps};
+use super::arrays::{Labels, Scores, check_shape, checked, pixels_mut, with_maps};
 use super::profile::shares_of;
 use super::run::{run, run_if_long};
 use crate::adapt::{self, ImageValues, Side};
@@ -205,17 +205,6 @@ impl BinaryValues {
 }
 
 type Arrays<'py> = (Bound<'py, PyArray2<u64>>, Bound<'py, PyArray1<u64>>, Bound<'py, PyAny>);
-
-fn checked(numbers: &PyReadonlyArray1<'_, f64>, n: usize, name: &str, most: f64) -> PyResult<Vec<f64>> {
-    let numbers = numbers.as_array().to_vec();
-    if numbers.len() != n {
-        return Err(PyValueError::new_err(format!("{} {name} for {n} images", numbers.len())));
-    }
-    match numbers.iter().position(|number| !(0.0..=most).contains(number)) {
-        Some(i) => Err(PyValueError::new_err(format!("{name}[{i}] is {}, outside [0, {most}]", numbers[i]))),
-        None => Ok(numbers),
-    }
-}
 
 /// The smallest probability `(n,)` that is in each image's mask, whose threshold is its offset less t.
 #[pyfunction]

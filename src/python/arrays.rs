@@ -3,7 +3,8 @@
 use half::f16;
 use ndarray::{ArrayViewMut2, ArrayViewMut3};
 use numpy::{
-    Element, PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn, PyReadwriteArrayDyn, PyUntypedArrayMethods,
+    Element, PyArrayDyn, PyArrayMethods, PyReadonlyArray1, PyReadonlyArrayDyn, PyReadwriteArrayDyn,
+    PyUntypedArrayMethods,
 };
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -179,6 +180,18 @@ pub fn pixels_mut<'a, T: Element>(out: &'a mut PyReadwriteArrayDyn<'_, T>) -> Py
     let pixels = shape[1..].iter().product();
     let view = out.as_slice_mut().map_err(|_| PyValueError::new_err("out must be C-contiguous"))?;
     Ok(ArrayViewMut2::from_shape((shape[0], pixels), view).expect("as many elements"))
+}
+
+/// Numbers of n images, between 0 and the most.
+pub fn checked(numbers: &PyReadonlyArray1<'_, f64>, n: usize, name: &str, most: f64) -> PyResult<Vec<f64>> {
+    let numbers = numbers.as_array().to_vec();
+    if numbers.len() != n {
+        return Err(PyValueError::new_err(format!("{} {name} for {n} images", numbers.len())));
+    }
+    match numbers.iter().position(|number| !(0.0..=most).contains(number)) {
+        Some(i) => Err(PyValueError::new_err(format!("{name}[{i}] is {}, outside [0, {most}]", numbers[i]))),
+        None => Ok(numbers),
+    }
 }
 
 /// Fails unless the chosen axes of X have the lengths of `out`.

@@ -57,7 +57,7 @@ mod _core {
     #[pymodule_export]
     use super::objects::{Lambdas, Loss, Score};
     #[pymodule_export]
-    use super::profile::{ExactProfile, repeats_between, repeats_within};
+    use super::profile::{ExactProfile, corrected_lambdas, repeats_between, repeats_within};
     #[pymodule_export]
     use super::run::{environment_threads, get_num_threads, most_threads, set_num_threads};
     #[pymodule_export]

@@ -7,7 +7,7 @@ use numpy::{PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArra
 use pyo3::exceptions::{PyIndexError, PyValueError};
 use pyo3::prelude::*;
 
-use super::arrays::{Labels, Scores, with_maps};
+use super::arrays::{Labels, Scores, checked, with_maps};
 use super::objects::{Loss, Score};
 use super::run::{run, run_if_long};
 use super::scale::maps_of;
@@ -125,6 +125,24 @@ impl ExactProfile {
         loss.check_classes(self.0.n_classes())?;
         let shares = shares.map(|shares| shares_of(&shares, self.0.images().len())).transpose()?;
         run(py, |cancel| risk::lambda_hat(&self.0, loss, shares.as_deref(), &budget, cancel))
+    }
+
+    /// The smallest t, added to the lambdas `offsets` of images (n,), at which `sum(share * loss)` is at most the budget; `None`
+    /// if it is negative.
+    #[pyo3(signature = (loss, budget, offsets, shares=None))]
+    fn correction(
+        &self,
+        py: Python<'_>,
+        loss: &Bound<'_, Loss>,
+        budget: BigRational,
+        offsets: PyReadonlyArray1<'_, f64>,
+        shares: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<Option<f64>> {
+        let (loss, n) = (&loss.get().0, self.0.images().len());
+        loss.check_classes(self.0.n_classes())?;
+        let shares = shares.map(|shares| shares_of(&shares, n)).transpose()?;
+        let offsets = checked(&offsets, n, "offsets", self.0.coding().lambda_max())?;
+        run(py, |cancel| risk::correction(&self.0, loss, &offsets, shares.as_deref(), &budget, cancel))
     }
 
     /// `sum(share * loss) / total` at L lambdas, which must not descend, `(L,)`, correctly rounded.
@@ -256,6 +274,18 @@ const SHARES: usize = 1 << 10;
 
 /// What errors call lambdas.
 const LAMBDAS: &str = "lambdas";
+
+/// The lambdas `(n,)` of images whose offsets t corrects, each the largest whose critical values are in.
+#[pyfunction]
+pub fn corrected_lambdas<'py>(
+    py: Python<'py>,
+    offsets: PyReadonlyArray1<'py, f64>,
+    t: f64,
+    largest: f64,
+) -> PyResult<Bound<'py, PyArray1<f64>>> {
+    let offsets = checked(&offsets, offsets.as_array().len(), "offsets", largest)?;
+    Ok(PyArray1::from_vec(py, risk::corrected(&offsets, t, largest)))
+}
 
 /// Images that came before, by their hashes: pairs of the first of them and its repeat.
 #[pyfunction]

@@ -95,7 +95,7 @@ pub fn jumps(profile: &ExactProfile, loss: &Loss, limit: usize, cancel: &Cancel)
 const UNUSED: u32 = u32::MAX;
 
 /// The critical values of all images, each weighing what its pixel adds to the summed loss.
-struct PixelAtoms<'a> {
+pub(super) struct PixelAtoms<'a> {
     profile: &'a ExactProfile,
     weights: Vec<BigRational>,
     /// `(image, class)` to the index of the weight.
@@ -103,7 +103,7 @@ struct PixelAtoms<'a> {
 }
 
 impl<'a> PixelAtoms<'a> {
-    fn new(
+    pub(super) fn new(
         profile: &'a ExactProfile,
         loss: &Loss,
         shares: Option<&[BigRational]>,
@@ -122,6 +122,13 @@ impl<'a> PixelAtoms<'a> {
         }
         Ok(Self { profile, weights, index })
     }
+
+    /// An image, how its values are stored, and its row of the index.
+    pub(super) fn of_image(&self, image: usize) -> (&'a ImageProfile, Coding, &[u32]) {
+        let n_classes = self.profile.n_classes();
+        let index = &self.index[image * n_classes..][..n_classes];
+        (&self.profile.images()[image], self.profile.coding(), index)
+    }
 }
 
 impl Atoms for PixelAtoms<'_> {
@@ -136,9 +143,8 @@ impl Atoms for PixelAtoms<'_> {
     }
 
     fn visit(&self, part: usize, cancel: &Cancel, visit: impl FnMut(u64, usize)) -> Result<()> {
-        let n_classes = self.profile.n_classes();
-        let index = &self.index[part * n_classes..][..n_classes];
-        visit_image(&self.profile.images()[part], self.profile.coding(), index, cancel, visit)
+        let (image, coding, index) = self.of_image(part);
+        visit_image(image, |stored| coding.key(stored), index, cancel, visit)
     }
 
     fn keys(&self) -> RangeInclusive<u64> {
@@ -194,7 +200,7 @@ impl Atoms for ImageAtoms<'_> {
     }
 
     fn visit(&self, _part: usize, cancel: &Cancel, visit: impl FnMut(u64, usize)) -> Result<()> {
-        visit_image(self.image, self.coding, &self.index, cancel, visit)
+        visit_image(self.image, |stored| self.coding.key(stored), &self.index, cancel, visit)
     }
 
     fn keys(&self) -> RangeInclusive<u64> {
@@ -228,9 +234,10 @@ fn push_weights(
     index.extend(of_image.of_class.iter().map(|of| of.map_or(UNUSED, |of| (first + of) as u32)));
 }
 
-fn visit_image(
+/// Calls `visit(key of the stored value, index of its weight)` for the values of an image that weigh something.
+pub(super) fn visit_image(
     image: &ImageProfile,
-    coding: Coding,
+    key: impl Fn(f64) -> u64,
     index: &[u32],
     cancel: &Cancel,
     mut visit: impl FnMut(u64, usize),
@@ -238,7 +245,7 @@ fn visit_image(
     image.for_each(cancel, |stored, label| {
         let weight = index[usize::from(label)];
         if weight != UNUSED {
-            visit(coding.key(stored), weight as usize);
+            visit(key(stored), weight as usize);
         }
     })
 }

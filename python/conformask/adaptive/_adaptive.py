@@ -15,6 +15,7 @@ import numpy as np
 from conformask import _core
 from conformask._calibrator import Parameter, State, number, one_of, whole
 from conformask._exact import as_fraction
+from conformask._image_models import Images
 from conformask._images import count, is_whole, walk
 from conformask._text import plural
 from conformask._warnings import warn_caller
@@ -24,7 +25,6 @@ from conformask.adaptive._network import Network
 from conformask.adaptive._predictors import (
     N_FEATURES,
     FeatureModel,
-    Images,
     LightPredictor,
     can_fit,
     check_predictor,

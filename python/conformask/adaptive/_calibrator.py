@@ -13,11 +13,12 @@ import numpy as np
 from conformask import _core
 from conformask._arrays import label_array, score_array
 from conformask._calibrator import Calibrator, State
+from conformask._image_models import Images
 from conformask._images import SCORES, Layout, count, map_images, not_empty, walk
 from conformask._units import check_groups, warn_of_groups
 from conformask.adaptive._foreground import check_foreground_classes, foreground_mask, foreground_probability
 from conformask.adaptive._kept import Kept
-from conformask.adaptive._predictors import Images, same
+from conformask.adaptive._predictors import same
 from conformask.adaptive._report import binary_report
 from conformask.adaptive._settings import Configuration
 from conformask.adaptive._solution import Solution, solution_from_json, solve, warn

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from conformask import _core
 from conformask._arrays import score_array
+from conformask._image_models import numbers_of, plain_array
 from conformask._text import plural, shown
 from conformask.adaptive._scale import SCALES
 
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 __all__ = [
     "N_FEATURES",
     "FeatureModel",
-    "Images",
     "LightPredictor",
     "can_fit",
     "check_embedding",
@@ -121,7 +119,7 @@ def features_of(embedding: Any, P: Any, images: Any, first: int) -> NDArray[np.f
     """What describes images (n, F), the first of which has the number `first`; refuses what are no features."""
     if embedding is None:
         return _core.binary_descriptions(P, first)
-    found = _plain(embedding(P, images))
+    found = plain_array(embedding(P, images))
     if found.dtype.kind not in "fiu" or found.ndim != 2 or len(found) != len(P):
         raise ValueError(
             f"embedding must give features of {plural(len(P), 'image')}, an array of floats of shape ({len(P)}, F), "
@@ -136,29 +134,9 @@ def features_of(embedding: Any, P: Any, images: Any, first: int) -> NDArray[np.f
     return features
 
 
-def _plain(given: Any) -> NDArray[Any]:
-    """An array of what a model gives, which may be a tensor."""
-    return np.asarray(given.detach().cpu() if hasattr(given, "detach") else given)
-
-
 def thresholds_of(predictor: Any, P: Any, images: Any, first: int) -> NDArray[np.float64]:
     """What a model of the caller's own says of images, whose first has the number `first`; refuses no thresholds."""
-    found = _plain(
-        predictor.predict(P, images=images) if hasattr(predictor, "predict") else predictor(P, images)
-    )
-    if found.dtype.kind not in "fiu" or found.shape != (len(P),):
-        raise ValueError(
-            f"predictor must give a threshold for each of {plural(len(P), 'image')}, an array of floats of shape "
-            f"({len(P)},), got {found.dtype} of shape {found.shape}"
-        )
-    thresholds: NDArray[np.float64] = found.astype(np.float64)
-    bad = ~((thresholds >= 0) & (thresholds <= 1))
-    if bad.any():
-        i = int(bad.argmax())
-        raise ValueError(
-            f"predictor must give thresholds in [0, 1], got {thresholds[i]:g} for image {first + i}"
-        )
-    return thresholds
+    return numbers_of(predictor, P, images, first, "predictor must give", "threshold", 1.0)
 
 
 def same(one: Any, other: Any) -> bool:
@@ -167,33 +145,3 @@ def same(one: Any, other: Any) -> bool:
         own = [(each.to_json(), each.scale) for each in (one, other)]
         return own[0] == own[1] and one.embedding is other.embedding
     return one is other or bool(one == other)
-
-
-class Images:
-    """What belongs to probabilities, such as photographs, handed out in the order in which those come."""
-
-    def __init__(self, images: Any) -> None:
-        self._images = images
-        is_sequence = hasattr(images, "__getitem__") and hasattr(images, "__len__")
-        self._rest: Iterator[Any] | None = None if images is None or is_sequence else iter(images)
-        self._n = 0
-
-    def next(self, n: int) -> Any:
-        """Those of the next n maps; None without images."""
-        if self._images is None:
-            return None
-        first, self._n = self._n, self._n + n
-        found = list(islice(self._rest, n)) if self._rest is not None else self._images[first : self._n]
-        if len(found) < n:
-            raise ValueError(f"images has {plural(first + len(found), 'image')}, P has more")
-        return found
-
-    def check_end(self) -> None:
-        """Refuses images that are left."""
-        if self._images is None:
-            return
-        is_left = (
-            next(self._rest, self) is not self if self._rest is not None else len(self._images) > self._n
-        )
-        if is_left:
-            raise ValueError(f"P has {plural(self._n, 'image')}, images has more")

@@ -207,6 +207,7 @@ def _restricted(
             [np.column_stack([np.zeros(len(most)), most]), np.tile([-penalty, penalty], (n_features, 1))]
         ),
         method="highs",
+        options={"presolve": False},  # these programs have a dozen rows: it takes longer than it saves
     )
     if found.status == _INFEASIBLE:
         return None

@@ -11,6 +11,7 @@ import numpy as np
 
 from conformask._calibrator import Parameter, number, one_of
 from conformask._exact import as_plain
+from conformask._image_models import Images
 from conformask._images import track
 from conformask._text import shown
 from conformask.adaptive._adaptive import ADAPTIVE, AdaptiveCalibrator, AdaptiveConfiguration, own_model
@@ -19,7 +20,6 @@ from conformask.adaptive._per_test import PerTest
 from conformask.adaptive._predictors import (
     N_FEATURES,
     FeatureModel,
-    Images,
     LightPredictor,
     check_embedding,
     features_of,

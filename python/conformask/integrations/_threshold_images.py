@@ -13,10 +13,10 @@ from torch.nn import functional
 
 from conformask import _core
 from conformask._arrays import label_array
+from conformask._image_models import Images
 from conformask._images import not_empty, walk
 from conformask._tensors import check_tensor, is_tensor
 from conformask.adaptive._calibrator import PROBABILITIES
-from conformask.adaptive._predictors import Images
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

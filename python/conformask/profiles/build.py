@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, overload
 
@@ -171,10 +171,12 @@ def profiled(
     volumes: Volumes = "auto",
     progress: bool | str = "auto",
     first_image: int = 0,
+    look: Callable[[Any, int], None] | None = None,
 ) -> ScoreProfiles | BinnedProfiles:
     """What :func:`profile` makes, of images that are a part of all: not a word about those that come twice.
 
-    Errors count images from `first_image` on, the number of the first.
+    Errors count images from `first_image` on, the number of the first. `look` is called with the scores of each batch
+    and the number of its first image.
     """
     score, index = as_score(conformity_score), check_ignore_index(ignore_index)
     transform = None if isinstance(inputs, str) else inputs
@@ -208,6 +210,8 @@ def profiled(
                 hashes = transform.hashes(scores, labels, index, first)
                 n_shared += sum(each in known for each in hashes)
             n_classes = part.n_classes
+            if look is not None:
+                look(scores, first)
             yield part
 
     if collect is not None:

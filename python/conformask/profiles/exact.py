@@ -12,6 +12,7 @@ import numpy as np
 from conformask import _core
 from conformask._arrays import clean_bools
 from conformask._exact import check_lambda, exact_mean
+from conformask._image_models import Offsets
 from conformask._text import plural, shown
 from conformask._units import (
     KnownUnits,
@@ -90,11 +91,13 @@ class ScoreProfiles(Profiles):
         conformity_score: ConformityScore,
         groups: Sequence[int | str] | None = None,
         sample_weight: Sequence[float] | None = None,
+        offsets: Offsets | None = None,
     ) -> None:
         self._core = core
         self.conformity_score = conformity_score
         self._groups = None if groups is None else list(groups)
         self._sample_weight = None if sample_weight is None else list(sample_weight)
+        self._offsets = offsets  # lambdas that images have of their own, which are then corrected
 
     def __len__(self) -> int:
         return len(self._core)
@@ -128,6 +131,7 @@ class ScoreProfiles(Profiles):
             self.conformity_score,
             None if self._groups is None else [self._groups[i] for i in indices],
             None if self._sample_weight is None else [self._sample_weight[i] for i in indices],
+            None if self._offsets is None else self._offsets.take(indices),
         )
 
     @classmethod
@@ -136,8 +140,9 @@ class ScoreProfiles(Profiles):
         for part in others:
             first._check_merge(part)
         groups, weights = joined_units([(part._groups, part._sample_weight) for part in parts])
+        offsets = Offsets.joined([part._offsets for part in parts])
         core = _core.ExactProfile.concatenate([part._core for part in parts])
-        return cls(core, first.conformity_score, groups, weights)
+        return cls(core, first.conformity_score, groups, weights, offsets)
 
     def _hashes(self) -> NDArray[np.uint64]:
         return self._core.hashes()
@@ -149,7 +154,23 @@ class ScoreProfiles(Profiles):
         """The same images, in groups or with weights."""
         names = check_groups(groups, len(self))
         weights = check_sample_weight(sample_weight, names, len(self))
-        return ScoreProfiles(self._core, self.conformity_score, names, weights)
+        return ScoreProfiles(self._core, self.conformity_score, names, weights, self._offsets)
+
+    def _with_offsets(self, offsets: Offsets) -> ScoreProfiles:
+        """The same images with lambdas of their own."""
+        return ScoreProfiles(self._core, self.conformity_score, self._groups, self._sample_weight, offsets)
+
+    def _correction(self, loss: Loss, budget: Fraction, units: Units) -> float | None:
+        """What is added to the lambdas of images; None if the budget is negative."""
+        assert isinstance(units, KnownUnits)
+        assert self._offsets is not None
+        return loss._correction(self._core, budget, self._offsets.values, units.shares)
+
+    def _risk_at(self, loss: Loss, lambdas: NDArray[np.float64], units: Units) -> float:
+        """The empirical risk where each image has a lambda (n,)."""
+        assert isinstance(units, KnownUnits)
+        each = [loss._of_profile(self._core.take([i]), lambdas[i : i + 1])[0, 0] for i in range(len(self))]
+        return units.mean(np.array(each))
 
     def _risk(self, loss: Loss, lam: float, units: Units) -> float:
         assert isinstance(units, KnownUnits)
@@ -310,12 +331,12 @@ class ScoreProfiles(Profiles):
 
     def __reduce__(self) -> tuple[Any, ...]:
         arrays = self._core.to_arrays()
-        return _rebuild, (self.conformity_score, arrays, self._groups, self._sample_weight)
+        return _rebuild, (self.conformity_score, arrays, self._groups, self._sample_weight, self._offsets)
 
 
 def _are_ints(groups: list[int | str]) -> bool:
     return bool(groups) and isinstance(groups[0], int)
 
 
-def _rebuild(score: ConformityScore, arrays: tuple[Any, ...], groups: Any, weights: Any) -> ScoreProfiles:
-    return ScoreProfiles(_core.ExactProfile.from_arrays(score._kernel(), *arrays), score, groups, weights)
+def _rebuild(score: ConformityScore, arrays: tuple[Any, ...], *others: Any) -> ScoreProfiles:
+    return ScoreProfiles(_core.ExactProfile.from_arrays(score._kernel(), *arrays), score, *others)

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from conformask import _backend
-from conformask._arrays import Scores, warn_of_shares
+from conformask import _backend, _core
+from conformask._arrays import Scores, score_array, warn_of_shares
 from conformask._backend import Counts
 from conformask._calibrator import State
 from conformask._exact import check_alpha, share_of
-from conformask._images import SCORES, axes_hint, count, map_images, walk
+from conformask._image_models import Images
+from conformask._images import SCORES, axes_hint, count, map_images, not_empty, walk
 from conformask._sequences import check_class_names, listed
 from conformask._units import check_groups, warn_of_groups
 from conformask._warnings import warn_caller
 from conformask.profiles import Profiles, ScoreProfiles
 from conformask.report import RiskReport
+from conformask.risk_control._adaptive import corrected_lambdas, offsets_of
 from conformask.risk_control._report import risk_report
 from conformask.risk_control._results import Results
 from conformask.risk_control._solution import Configuration, Solution, profiles_of, solve, warn
+from conformask.scores import lambda_max
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -36,13 +39,15 @@ _LEAST_ALIKE = 10
 class Predictor(Results):
     """A calibrator that predicts the sets of pixels at its lambda-hat."""
 
-    def predict(self, X: Any) -> Any:
+    def predict(self, X: Any, images: Any = None) -> Any:
         """Multi-labeled masks at ``lambda_hat_``.
 
         Parameters
         ----------
         X : array (n, K, H, W) or (n, K, D, H, W), a list of (K, H, W), or an iterable of them
             As for :meth:`fit`, without labels.
+        images : array, sequence or iterable of n, or None
+            What the model of `adaptive` looks at besides.
 
         Returns
         -------
@@ -57,23 +62,49 @@ class Predictor(Results):
             If X is not as described, or K is not that of calibration.
         """
         configuration, solution = self._current()
+        others = Images(images, "X")
 
         def masks(scores: Any, first: int) -> NDArray[np.bool_]:
-            checked = _checked(scores, solution)
-            found = _backend.masks(
-                checked, solution.lambda_hat, configuration.conformity_score, configuration.given, first
-            )
+            checked, (lam,) = _cut(_checked(scores, solution), configuration, [solution], others, first)
+            found = _backend.masks(checked, lam, configuration.conformity_score, configuration.given, first)
             _look_at(checked, configuration, first)
             return found
 
-        return map_images(X, masks, configuration.progress, configuration.volumes)
+        return _mapped(X, masks, configuration, others)
 
-    def set_size(self, X: Any) -> Any:
+    def predict_lambdas(self, X: Any, images: Any = None) -> NDArray[np.float64]:
+        """Where the sets of each image are cut: at ``lambda_hat_``, or with `adaptive` at lambdas of their own.
+
+        Parameters
+        ----------
+        X, images
+            As for :meth:`predict`.
+
+        Returns
+        -------
+        float64 array (n,)
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError, TypeError, ValueError
+            As :meth:`predict`.
+        """
+        configuration, solution = self._current()
+        others, found = Images(images, "X"), []
+        for scores, _, first in not_empty(
+            walk(X, None, SCORES, configuration.progress, labelled=False, volumes=configuration.volumes), "X"
+        ):
+            checked = _checked(scores, solution)
+            found.append(_lambdas(checked, configuration, [solution], others, first)[0])
+        others.check_end()
+        return np.concatenate(found)
+
+    def set_size(self, X: Any, images: Any = None) -> Any:
         """Number of classes in each pixel's set, without building the masks.
 
         Parameters
         ----------
-        X
+        X, images
             As for :meth:`predict`.
 
         Returns
@@ -86,18 +117,19 @@ class Predictor(Results):
             As :meth:`predict`.
         """
         configuration, solution = self._current()
+        others = Images(images, "X")
 
         def sizes(scores: Any, first: int) -> NDArray[np.uint16]:
-            return _sizes(scores, configuration, solution, first)
+            return _sizes(scores, configuration, solution, others, first)
 
-        return map_images(X, sizes, configuration.progress, configuration.volumes)
+        return _mapped(X, sizes, configuration, others)
 
-    def varisco(self, X: Any, normalize: str = "classes") -> Any:
+    def varisco(self, X: Any, normalize: str = "classes", images: Any = None) -> Any:
         r"""Heatmap of uncertainty: set size over the number of classes.
 
         Parameters
         ----------
-        X
+        X, images
             As for :meth:`predict`.
         normalize : {"classes", "max"}, default="classes"
             Divide by K, or by the largest set of the image.
@@ -119,22 +151,24 @@ class Predictor(Results):
             raise ValueError(f"normalize must be 'classes' or 'max', got {normalize!r}")
 
         configuration, solution = self._current()
+        others = Images(images, "X")
 
         def heatmaps(scores: Scores, first: int) -> NDArray[np.float32]:
-            sizes = _sizes(scores, configuration, solution, first)
+            sizes = _sizes(scores, configuration, solution, others, first)
             largest: Any = np.float32(scores.shape[1])
             if normalize == "max":
                 largest = sizes.max(axis=tuple(range(1, sizes.ndim)), keepdims=True).clip(min=1)
             heatmap: NDArray[np.float32] = np.divide(sizes, largest, dtype=np.float32)
             return heatmap
 
-        return map_images(X, heatmaps, configuration.progress, configuration.volumes)
+        return _mapped(X, heatmaps, configuration, others)
 
     def evaluate(
         self,
         X: Any,
         y: Any = None,
         *,
+        images: Any = None,
         groups: ArrayLike | None = None,
         alphas: Iterable[float] | None = None,
         class_names: Iterable[str] | None = None,
@@ -143,7 +177,7 @@ class Predictor(Results):
 
         Parameters
         ----------
-        X, y
+        X, y, images
             As for :meth:`fit`; images that did not calibrate.
         groups : sequence of n ints or strings, or None
             What each image belongs to. The images of a group then count once, as in calibration: the risk is the mean
@@ -174,15 +208,16 @@ class Predictor(Results):
         groups = check_groups(groups, count(X))
         warn_of_groups(state.solution.grouped, groups)  # now, not after the images
         asked = [(configuration, state.solution), *others]
-        lams = [solution.lambda_hat for _, solution in asked]
+        solutions, pictures = [solution for _, solution in asked], Images(images, "X")
         counts = [
-            _counts(scores, labels, configuration, state.solution, lams, first)
+            _counts(scores, labels, configuration, solutions, pictures, first)
             for scores, labels, first in walk(
                 X, y, SCORES, configuration.progress, volumes=configuration.volumes
             )
         ]
         if not counts:
             raise ValueError("X is empty: it holds no image")
+        pictures.check_end()
         report, *sweep = (
             risk_report(found, *each, groups, names)
             for found, each in zip(zip(*counts, strict=True), asked, strict=True)
@@ -194,19 +229,19 @@ class Predictor(Results):
             _warn_of_calibration_images(counts, state)
         return replace(report, sweep=tuple(sweep))
 
-    def score(self, X: Any, y: Any = None, *, groups: ArrayLike | None = None) -> float:
+    def score(self, X: Any, y: Any = None, *, images: Any = None, groups: ArrayLike | None = None) -> float:
         """One minus the empirical risk.
 
         Parameters
         ----------
-        X, y, groups
+        X, y, images, groups
             As for :meth:`evaluate`.
 
         Returns
         -------
         float in [0, 1]
         """
-        return 1.0 - self.evaluate(X, y, groups=groups).empirical_risk
+        return 1.0 - self.evaluate(X, y, images=images, groups=groups).empirical_risk
 
     # Inside
 
@@ -214,7 +249,7 @@ class Predictor(Results):
         """Of each class and image (n, K): missed and labelled pixels, and classes in the sets of the latter."""
         configuration, solution = self._current()
         configuration = replace(configuration, inputs=inputs)
-        return _counts(scores, labels, configuration, solution, [solution.lambda_hat], first)[0]
+        return _counts(scores, labels, configuration, [solution], Images(None, "X"), first)[0]
 
     def _report(
         self, counts: Sequence[Counts], groups: ArrayLike | None = None, class_names: Any = None
@@ -229,7 +264,7 @@ class Predictor(Results):
 def _warn_of_calibration_images(counts: Sequence[Sequence[Counts]], state: State[Profiles, Solution]) -> None:
     """Of images as many as those of calibration, with their risk: warns if each misses just what one of those does."""
     assert state.solution is not None
-    if not isinstance(state.kept, ScoreProfiles):
+    if not isinstance(state.kept, ScoreProfiles) or state.solution.correction is not None:
         return
     known = state.kept.losses("miscoverage", state.solution.lambda_hat)
     shares = np.concatenate(
@@ -271,9 +306,46 @@ def _checked(scores: Any, solution: Solution) -> Any:
     return scores
 
 
-def _sizes(scores: Any, configuration: Configuration, solution: Solution, first: int) -> NDArray[np.uint16]:
-    score, inputs, checked = configuration.conformity_score, configuration.given, _checked(scores, solution)
-    found = _backend.set_sizes(checked, solution.lambda_hat, score, inputs, first)
+def _mapped(
+    X: Any, kernel: Callable[[Any, int], NDArray[Any]], configuration: Configuration, images: Images
+) -> Any:
+    found = map_images(X, kernel, configuration.progress, configuration.volumes)
+    if not isinstance(found, Generator):
+        images.check_end()
+    return found
+
+
+def _lambdas(
+    maps: Any, configuration: Configuration, solutions: Sequence[Solution], images: Images, first: int
+) -> list[NDArray[np.float64]]:
+    """The lambdas of images (n,) by each of some solutions."""
+    if configuration.adaptive is None:
+        return [np.full(len(maps), solution.lambda_hat) for solution in solutions]
+    largest = lambda_max(configuration.conformity_score, solutions[0].n_classes)
+    offsets, found = offsets_of(configuration.adaptive, maps, images, first, largest), []
+    for solution in solutions:
+        assert solution.correction is not None
+        found.append(corrected_lambdas(offsets, solution.correction, largest))
+    return found
+
+
+def _cut(
+    maps: Any, configuration: Configuration, solutions: Sequence[Solution], images: Images, first: int
+) -> tuple[Any, list[Any]]:
+    """Maps, and where their sets are cut by each of some solutions."""
+    if configuration.adaptive is None:
+        return maps, [solution.lambda_hat for solution in solutions]
+    found = _lambdas(maps, configuration, solutions, images, first)
+    # Lambdas that differ between images are compared on the CPU.
+    return score_array(maps, ""), [_core.Lambdas.per_image(lambdas) for lambdas in found]
+
+
+def _sizes(
+    scores: Any, configuration: Configuration, solution: Solution, images: Images, first: int
+) -> NDArray[np.uint16]:
+    score, inputs = configuration.conformity_score, configuration.given
+    checked, (lam,) = _cut(_checked(scores, solution), configuration, [solution], images, first)
+    found = _backend.set_sizes(checked, lam, score, inputs, first)
     _look_at(checked, configuration, first)
     return found
 
@@ -282,13 +354,13 @@ def _counts(
     scores: Any,
     labels: Any,
     configuration: Configuration,
-    solution: Solution,
-    lams: Sequence[float],
+    solutions: Sequence[Solution],
+    images: Images,
     first: int,
 ) -> list[Counts]:
-    """For each lambda what the sets hold of the labelled pixels."""
+    """By each solution what the sets hold of the labelled pixels."""
     score, inputs, index = configuration.conformity_score, configuration.given, configuration.ignore_index
-    checked = _checked(scores, solution)
+    checked, lams = _cut(_checked(scores, solutions[0]), configuration, solutions, images, first)
     found = _backend.coverage(checked, labels, lams, score, inputs, index, first)
     _look_at(checked, configuration, first)
     return found

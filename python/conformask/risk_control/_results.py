@@ -28,7 +28,21 @@ class Results(Calibrator[Configuration, Profiles, Solution]):
     @property
     def lambda_hat_(self) -> float:
         """The calibrated lambda."""
-        return self._current()[1].lambda_hat
+        solution = self._current()[1]
+        if solution.correction is not None:
+            raise AttributeError(
+                "images have lambdas of their own (adaptive=): predict_lambdas(X) gives them, and correction_ is what "
+                "is added to those of the model"
+            )
+        return solution.lambda_hat
+
+    @property
+    def correction_(self) -> float:
+        """With `adaptive`: what is added to the lambdas that the model gives to images."""
+        found = self._current()[1].correction
+        if found is None:
+            raise AttributeError("all images have one lambda, lambda_hat_: a correction needs adaptive=")
+        return found
 
     @property
     def risk_(self) -> float:
@@ -86,6 +100,8 @@ class Results(Calibrator[Configuration, Profiles, Solution]):
         """
         configuration, state = self._settled()
         assert state.solution is not None
+        if state.solution.correction is not None:
+            raise ValueError("images have lambdas of their own (adaptive=): the risk is no function of one")
         return profiles_of(state).risk_curve(
             configuration.loss, at=state.solution.lambda_hat, on_empty=configuration.on_empty
         )

@@ -13,6 +13,7 @@ from conformask._arrays import INPUTS, check_ignore_index
 from conformask._calibrator import Parameter, State, number, one_of, warn_skipped
 from conformask._documents import finite_or_text
 from conformask._exact import check_alpha
+from conformask._image_models import Offsets
 from conformask._text import lambda_text, plural
 from conformask._transforms import (
     Inputs,
@@ -27,8 +28,9 @@ from conformask._warnings import warn_caller
 from conformask.control import Method, as_method, method_from_document, method_to_document
 from conformask.exceptions import InfeasibleRiskError, InfeasibleRiskWarning
 from conformask.losses import Loss, as_loss, loss_from_json, loss_to_json
-from conformask.profiles import Profiles
+from conformask.profiles import Profiles, ScoreProfiles
 from conformask.profiles.binned import check_collect
+from conformask.risk_control._adaptive import check_adaptive, corrected_lambdas, refuse_to_save
 from conformask.scores import ConformityScore, as_score, lambda_max, score_from_json, score_to_json
 
 if TYPE_CHECKING:
@@ -73,6 +75,7 @@ PARAMETERS: Mapping[str, Parameter] = {
         from_json=transform_from_json,
         since=3,
     ),
+    "adaptive": Parameter(check_adaptive, stale="images", to_json=refuse_to_save, since=4),
     "ignore_index": Parameter(check_ignore_index),
     "profile": one_of("profile", "exact", "binned"),
     "collect": Parameter(
@@ -98,6 +101,7 @@ class Configuration:
     method: Method
     inputs: str
     transform: ScoreTransform | None
+    adaptive: Any
     ignore_index: int | None
     profile: str
     collect: tuple[Loss, ...]
@@ -110,6 +114,8 @@ class Configuration:
         self.method.check_loss(self.loss)
         if self.profile == "binned":
             check_collect([self.loss, *self.collect])
+            if self.adaptive is not None:
+                raise ValueError("adaptive= needs the losses of single images: say profile='exact'")
         checked_inputs(self.inputs, self.transform)
 
     @property
@@ -147,6 +153,7 @@ class Solution:
     n_classes: int
     configuration: Configuration  # it was found for
     n_eff: float
+    correction: float | None = None  # of the lambdas that images have of their own; lambda_hat is then NaN
     grouped: bool | None = None  # whether groups of several images counted once; None: a file does not tell
 
     @property
@@ -157,6 +164,8 @@ class Solution:
     @property
     def headline(self) -> dict[str, str]:
         """What its repr shows."""
+        if self.correction is not None:
+            return {"correction_": f"{self.correction:.6g}"}
         return {"lambda_hat_": lambda_text(self.lambda_hat)}
 
     def to_json(self) -> dict[str, Any]:
@@ -172,7 +181,7 @@ class Solution:
             ("loss", f"{asked.loss}"),
             ("alpha", f"{float(asked.alpha):g}"),
             ("method", f"{asked.method!r}"),
-            ("lambda_hat_", lambda_text(self.lambda_hat)),
+            *self.headline.items(),
             ("risk_", f"{self.risk:.4f}"),
             ("corrected_risk_", f"{self.corrected_risk:.4f}"),
             ("n_images_", f"{self.n_images}{' groups' if self.grouped else ''}{skipped}"),
@@ -202,14 +211,24 @@ def profiles_of(state: State[Profiles, Solution]) -> Profiles:
 def solve(profiles: Profiles, configuration: Configuration) -> Solution:
     """The smallest lambda that controls the risk."""
     score, loss, alpha = configuration.conformity_score, configuration.loss, configuration.alpha
-    units, bound = configuration.units(profiles), float(alpha)
+    units, bound, correction = configuration.units(profiles), float(alpha), None
+    largest = lambda_max(score, profiles.n_classes)
     try:
-        lam = profiles._controlled(loss, alpha, configuration.method, units)
+        if configuration.adaptive is None:
+            lam = profiles._controlled(loss, alpha, configuration.method, units)
+        else:
+            lam, correction = math.nan, _correction(profiles, configuration, units)
     except InfeasibleRiskError:
         if configuration.on_infeasible != "full":
             raise
-        lam, bound = lambda_max(score, profiles.n_classes), math.inf
-    risk = profiles._risk(loss, lam, units)
+        lam, bound = largest, math.inf
+        if configuration.adaptive is not None:
+            lam, correction = math.nan, largest
+    if correction is None:
+        risk = profiles._risk(loss, lam, units)
+    else:
+        known, offsets = _with_offsets(profiles, configuration)
+        risk = known._risk_at(loss, corrected_lambdas(offsets.values, correction, largest), units)
     corrected = configuration.method.risk_bound(0.0 if math.isnan(risk) else risk, units)
     # The exact number is at most alpha, as was decided exactly; rounding must not lift it above.
     return Solution(
@@ -221,8 +240,33 @@ def solve(profiles: Profiles, configuration: Configuration) -> Solution:
         n_classes=profiles.n_classes,
         configuration=configuration,
         n_eff=units.n_eff,
+        correction=correction,
         grouped=units.joins_images,
     )
+
+
+def _with_offsets(profiles: Profiles, configuration: Configuration) -> tuple[ScoreProfiles, Offsets]:
+    """Exact profiles of images that have lambdas of their own, and these."""
+    offsets = profiles._offsets if isinstance(profiles, ScoreProfiles) else None
+    if (
+        not isinstance(profiles, ScoreProfiles)
+        or offsets is None
+        or not offsets.is_of(configuration.adaptive)
+    ):
+        raise ValueError("the images were calibrated with another model (adaptive=): fit again")
+    return profiles, offsets
+
+
+def _correction(profiles: Profiles, configuration: Configuration, units: Units) -> float:
+    """The smallest number that controls the risk when all lambdas rise by it."""
+    method, alpha = configuration.method, configuration.alpha
+    method.check_loss(configuration.loss)
+    found = _with_offsets(profiles, configuration)[0]._correction(
+        configuration.loss, method.budget(units, alpha), units
+    )
+    if found is None:
+        raise method.infeasible(units, alpha)
+    return found
 
 
 def warn(profiles: Profiles, solution: Solution) -> None:

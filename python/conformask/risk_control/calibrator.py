@@ -6,13 +6,18 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from conformask._calibrator import State
+from conformask._image_models import Images, Offsets
 from conformask._images import Volumes
 from conformask._units import OnEmpty
 from conformask.control import Method
 from conformask.exceptions import InfeasibleRiskError
 from conformask.losses import Loss, LossLike
-from conformask.profiles import BinnedProfiles, Profiles, load_profiles, profile
+from conformask.profiles import BinnedProfiles, Profiles, ScoreProfiles, load_profiles
+from conformask.profiles.build import profiled
+from conformask.risk_control._adaptive import offsets_of
 from conformask.risk_control._prediction import Predictor
 from conformask.risk_control._solution import (
     PARAMETERS,
@@ -24,7 +29,7 @@ from conformask.risk_control._solution import (
     solve,
     warn,
 )
-from conformask.scores import ScoreLike, as_score
+from conformask.scores import ScoreLike, as_score, lambda_max
 
 if TYPE_CHECKING:
     from typing import Self
@@ -73,6 +78,13 @@ class ConformalRiskCalibrator(Predictor):
         What makes probabilities of the scores as they are read, in place of the softmax; `inputs` must be that of the
         scaler. It must have been fitted to other images than those that calibrate. It is taken as it is now: fitting it
         again makes this calibrator stale. ``sklearn.clone`` keeps it fitted.
+    adaptive : callable, object or None, default=None
+        A model that gives each image a lambda of its own: a function ``f(X, images) -> (n,)``, or an object with
+        ``predict(X, images=)``, trained on other images; lambdas lie between 0 and the score's largest, 1 for LAC. It
+        sees scores as they are given here. Calibration corrects all of them by one number t, ``correction_``: the sets
+        of image i hold what :math:`\lambda_i + t` holds, exactly the labels of critical value s with
+        :math:`\mathrm{fl}(s - \lambda_i) \le t`, and those of :math:`\lambda = 0`. The guarantee is the same,
+        whatever the model; how evenly images are served is the model's merit. There is no ``lambda_hat_`` then.
     ignore_index : int or None, default=255
         The label of void pixels, which count nowhere. It must not be a class.
     profile : {"exact", "binned"}, default="exact"
@@ -100,6 +112,8 @@ class ConformalRiskCalibrator(Predictor):
     ----------
     lambda_hat_ : float
         The calibrated lambda.
+    correction_ : float
+        With `adaptive`, in place of it: what is added to the lambdas of images.
     risk_ : float
         The empirical risk at `lambda_hat_`: the mean loss of the calibration images.
     corrected_risk_ : float
@@ -166,8 +180,8 @@ class ConformalRiskCalibrator(Predictor):
 
     _CONFIGURATION = Configuration
     _PARAMETERS = PARAMETERS
-    # 1: the sibling without a hash, corrected_risk under another name; 2: without transform
-    _FORMAT = ("ConformalRiskCalibrator", 3)
+    # 1: the sibling without a hash, corrected_risk under another name; 2: without transform; 3: without adaptive
+    _FORMAT = ("ConformalRiskCalibrator", 4)
     _HAS_SIBLING = True
     _NOTHING_KEPT = WITHOUT_PROFILES
 
@@ -180,6 +194,7 @@ class ConformalRiskCalibrator(Predictor):
         method: Method | str = "crc",
         inputs: str = "probabilities",
         transform: Any = None,
+        adaptive: Any = None,
         ignore_index: int | None = 255,
         profile: str = "exact",
         collect: Sequence[LossLike] = (),
@@ -194,6 +209,7 @@ class ConformalRiskCalibrator(Predictor):
         self.method = method
         self.inputs = inputs
         self.transform = transform
+        self.adaptive = adaptive
         self.ignore_index = ignore_index
         self.profile = profile
         self.collect = collect
@@ -209,6 +225,7 @@ class ConformalRiskCalibrator(Predictor):
         X: Any,
         y: Any = None,
         *,
+        images: Any = None,
         groups: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> Self:
@@ -221,6 +238,8 @@ class ConformalRiskCalibrator(Predictor):
             image each.
         y : integer array (n, H, W) or (n, D, H, W), or a list or iterable of arrays, one per image
             Labels.
+        images : array, sequence or iterable of n, or None
+            What the model of `adaptive` looks at besides, such as photographs.
         groups : sequence of n ints or strings, or None
             What each image belongs to: a group counts once.
         sample_weight : sequence of n floats in [0, 1], or None
@@ -245,7 +264,7 @@ class ConformalRiskCalibrator(Predictor):
         """
         configuration = self._configuration()
         collect = configuration.collected()
-        profiles = self._profile(X, y, groups, sample_weight, configuration, collect)
+        profiles = self._profile(X, y, images, groups, sample_weight, configuration, collect)
         return self._fit_profiles(profiles, configuration)
 
     def _fit_profiles(self, profiles: Profiles, configuration: Configuration | None = None) -> Self:
@@ -264,6 +283,7 @@ class ConformalRiskCalibrator(Predictor):
         X: Any,
         y: Any = None,
         *,
+        images: Any = None,
         groups: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> Self:
@@ -271,7 +291,7 @@ class ConformalRiskCalibrator(Predictor):
 
         Parameters
         ----------
-        X, y, groups, sample_weight
+        X, y, images, groups, sample_weight
             As for :meth:`fit`.
 
         Returns
@@ -294,7 +314,7 @@ class ConformalRiskCalibrator(Predictor):
         collect = configuration.collected()
         if known is not None:
             collect = list(known.losses) if isinstance(known, BinnedProfiles) else None
-        added = self._profile(X, y, groups, sample_weight, configuration, collect)
+        added = self._profile(X, y, images, groups, sample_weight, configuration, collect)
         self._add(added)
         return self
 
@@ -437,31 +457,43 @@ class ConformalRiskCalibrator(Predictor):
         self,
         X: Any,
         y: Any,
+        images: Any,
         groups: Any,
         sample_weight: Any,
         configuration: Configuration,
         collect: Iterable[Loss] | None,
     ) -> Profiles:
-        profiles = profile(
+        pictures, offsets = Images(images, "X"), []
+
+        def look(scores: Any, first: int) -> None:
+            largest = lambda_max(configuration.conformity_score, scores.shape[1])
+            offsets.append(offsets_of(configuration.adaptive, scores, pictures, first, largest))
+
+        profiles = profiled(
             X,
             y,
             configuration.conformity_score,
-            inputs=configuration.inputs,
-            transform=configuration.transform,
+            inputs=configuration.given,
             ignore_index=configuration.ignore_index,
             groups=groups,
             sample_weight=sample_weight,
             collect=collect,
             volumes=configuration.volumes,
             progress=configuration.progress,
+            look=None if configuration.adaptive is None else look,
         )
+        profiles._warn_of_repeats()
+        if offsets:
+            assert isinstance(profiles, ScoreProfiles)
+            pictures.check_end()
+            profiles = profiles._with_offsets(Offsets(np.concatenate(offsets), configuration.adaptive))
         # Refuses now what it would refuse later.
         configuration.budget(profiles)
         return profiles
 
     def __sklearn_clone__(self) -> Self:
         fresh: Self = super().__sklearn_clone__()
-        fresh.transform = self.transform  # fitted, as it is
+        fresh.transform, fresh.adaptive = self.transform, self.adaptive  # fitted, as they are
         return fresh
 
     def _how_to_fit(self) -> str:

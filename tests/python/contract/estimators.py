@@ -123,6 +123,11 @@ def _transform() -> Any:
     return cm.TemperatureScaler(inputs="probabilities").fit(*_scenes())._transform()
 
 
+def _lambdas(X: NDArray, images: Any = None) -> NDArray:
+    """The same lambda for all images."""
+    return np.full(len(X), 0.5)
+
+
 _PENALTY = [-1, "x", math.nan]
 
 
@@ -144,6 +149,7 @@ ESTIMATORS = [
             "method": cm.RCPS(0.25),
             "inputs": "scores",
             "transform": _transform(),
+            "adaptive": _lambdas,
             "ignore_index": -1,
             "profile": "binned",
             "collect": ("binary",),
@@ -159,13 +165,14 @@ ESTIMATORS = [
             "method": ["apples", 3],
             "inputs": ["apples"],
             "transform": ["apples", 3],
+            "adaptive": ["apples", 3, dict],
             "profile": ["apples"],
             "collect": ["apples", [3]],
             "on_infeasible": ["apples"],
             **_COMMON,
         },
         stale={
-            "images": ["conformity_score", "transform"],
+            "images": ["conformity_score", "transform", "adaptive"],
             "result": ["loss", "alpha", "method", "on_empty", "on_infeasible"],
             "nothing": ["inputs", "ignore_index", "profile", "collect", "volumes", "progress"],
         },
@@ -181,11 +188,11 @@ ESTIMATORS = [
         },
         methods=(
             *("fit", "partial_fit", "merge", "recalibrate", "predict", "set_size", "varisco", "evaluate"),
-            *("score", "risk_curve", "risk_limit", "save", "load"),
+            *("score", "risk_curve", "risk_limit", "predict_lambdas", "save", "load"),
         ),
         data=_scenes,
         predicted=lambda calibrator, X: calibrator.predict(X),
-        saved={"transform": None},  # it takes no scores
+        saved={"transform": None, "adaptive": None},  # no scores; no file, no bins
     ),
     Case(
         cm.ConsignCalibrator,

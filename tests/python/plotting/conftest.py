@@ -1,6 +1,4 @@
-"""Pictures are drawn without a screen, and forgotten after each test."""
-
-from collections.abc import Iterator
+"""Pictures are drawn without a screen."""
 
 import matplotlib as mpl
 import numpy as np
@@ -9,13 +7,6 @@ import pytest
 import conformask as cm
 
 mpl.use("Agg")
-from matplotlib import pyplot as plt
-
-
-@pytest.fixture(autouse=True)
-def _close_figures() -> Iterator[None]:
-    yield
-    plt.close("all")
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,101 @@
+"""Models of the caller's that say a number of each image, and the images that they look at besides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from conformask._text import plural
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Images", "Offsets", "numbers_of", "plain_array"]
+
+
+def numbers_of(
+    model: Any, maps: Any, images: Any, first: int, must: str, noun: str, most: float
+) -> NDArray[np.float64]:
+    """What a model says of images, the first of which has the number `first`; refuses numbers outside [0, most].
+
+    It is an object with ``predict(maps, images=)``, or a function of maps and images.
+    """
+    found = plain_array(
+        model.predict(maps, images=images) if hasattr(model, "predict") else model(maps, images)
+    )
+    if found.dtype.kind not in "fiu" or found.shape != (len(maps),):
+        raise ValueError(
+            f"{must} a {noun} for each of {plural(len(maps), 'image')}, an array of floats of shape ({len(maps)},), "
+            f"got {found.dtype} of shape {found.shape}"
+        )
+    numbers: NDArray[np.float64] = found.astype(np.float64)
+    bad = ~((numbers >= 0) & (numbers <= most))
+    if bad.any():
+        i = int(bad.argmax())
+        raise ValueError(f"{must} {noun}s in [0, {most:g}], got {numbers[i]:g} for image {first + i}")
+    return numbers
+
+
+@dataclass(frozen=True, eq=False)
+class Offsets:
+    """What a model says of many images, which calibration then corrects."""
+
+    values: NDArray[np.float64]  # (n,)
+    model: Any
+
+    def take(self, indices: Sequence[int]) -> Offsets:
+        """Those of some images."""
+        return Offsets(self.values[list(indices)], self.model)
+
+    def is_of(self, model: Any) -> bool:
+        """Whether it was this model, as far as one can know."""
+        return self.model is model or bool(self.model == model)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Offsets | None]) -> Offsets | None:
+        """Those of the images of several parts; refuses parts of different models."""
+        known = [part for part in parts if part is not None]
+        if not known:
+            return None
+        if len(known) < len(parts) or not all(part.is_of(known[0].model) for part in known):
+            raise ValueError("adaptive differs: the lambdas of all images must be those of one model")
+        return cls(np.concatenate([part.values for part in known]), known[0].model)
+
+
+def plain_array(given: Any) -> NDArray[Any]:
+    """An array of what a model gives, which may be a tensor."""
+    return np.asarray(given.detach().cpu() if hasattr(given, "detach") else given)
+
+
+class Images:
+    """What belongs to maps, such as photographs, handed out in the order in which those come; errors name the maps."""
+
+    def __init__(self, images: Any, name: str = "P") -> None:
+        self._images, self._name = images, name
+        is_sequence = hasattr(images, "__getitem__") and hasattr(images, "__len__")
+        self._rest: Iterator[Any] | None = None if images is None or is_sequence else iter(images)
+        self._n = 0
+
+    def next(self, n: int) -> Any:
+        """Those of the next n maps; None without images."""
+        if self._images is None:
+            return None
+        first, self._n = self._n, self._n + n
+        found = list(islice(self._rest, n)) if self._rest is not None else self._images[first : self._n]
+        if len(found) < n:
+            raise ValueError(f"images has {plural(first + len(found), 'image')}, {self._name} has more")
+        return found
+
+    def check_end(self) -> None:
+        """Refuses images that are left."""
+        if self._images is None:
+            return
+        is_left = (
+            next(self._rest, self) is not self if self._rest is not None else len(self._images) > self._n
+        )
+        if is_left:
+            raise ValueError(f"{self._name} has {plural(self._n, 'image')}, images has more")
