@@ -25,7 +25,7 @@ mod values;
 pub use correction::{correction, losses};
 pub use cut::{Counts, counts, cutoffs, masks};
 pub use describe::describe;
-pub use mass::mass_shares;
+pub use mass::{mass_cutoffs, mass_shares};
 pub use rates::{histograms, smooth_rates};
 pub use values::{ImageValues, Values, build};
 

@@ -305,3 +305,17 @@ pub fn mass_shares<'py>(
         run(p.py(), |cancel| adapt::mass_shares(maps, out, cancel))
     })
 }
+
+/// The smallest probability `(n,)` of each image whose share is at or above the cutoff; above 1 if there is none.
+#[pyfunction]
+pub fn mass_cutoffs<'py>(
+    p: &Bound<'py, PyAny>,
+    cutoff: f64,
+    first_image: usize,
+) -> PyResult<Bound<'py, PyArray1<f64>>> {
+    let scores = Scores::new(p)?;
+    let found = with_maps!(scores.maps_of_one_class(first_image)?, |maps| {
+        run(p.py(), |cancel| adapt::mass_cutoffs(maps, cutoff, cancel))?
+    });
+    Ok(PyArray1::from_vec(p.py(), found))
+}

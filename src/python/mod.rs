@@ -39,8 +39,8 @@ impl From<Error> for PyErr {
 mod _core {
     #[pymodule_export]
     use super::adapt::{
-        BinaryValues, binary_counts, binary_cutoffs, binary_descriptions, binary_masks, mass_shares,
-        smooth_rates,
+        BinaryValues, binary_counts, binary_cutoffs, binary_descriptions, binary_masks, mass_cutoffs,
+        mass_shares, smooth_rates,
     };
     #[pymodule_export]
     use super::binned::BinnedProfile;

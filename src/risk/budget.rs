@@ -46,7 +46,7 @@ pub fn lambda_hat(
 }
 
 /// What errors call these.
-const CRITICALS: &str = "the critical values of images";
+pub(super) const CRITICALS: &str = "the critical values of images";
 
 /// For a loss that is 0 or 1: the lambda of each image from which on it is 0; `None` where it is undefined.
 pub fn image_critical_values(

@@ -14,7 +14,7 @@ use std::ops::RangeInclusive;
 use num_rational::BigRational;
 use num_traits::One;
 
-use super::budget::{PixelAtoms, image_critical_values, visit_image};
+use super::budget::{CRITICALS, PixelAtoms, image_critical_values, visit_image};
 use super::quantile::{Atoms, Places, WeightedValues, weighted_quantile};
 use crate::error::Result;
 use crate::loss::Loss;
@@ -39,9 +39,8 @@ pub fn correction(
         let places = Places::above(-largest);
         return weighted_quantile(&Shifted { pixels, offsets, places, largest }, budget, cancel);
     }
-    const WHAT: &str = "the critical values of images";
     let (one, found) = (BigRational::one(), image_critical_values(profile, loss, cancel)?);
-    let mut values = memory::with_room(found.len(), WHAT)?;
+    let mut values = memory::with_room(found.len(), CRITICALS)?;
     // What is in from the start is so for any t.
     let shifted = |(critical, &offset): (&Option<f64>, &f64)| {
         critical.map(|critical| if critical > 0.0 { critical - offset } else { -largest })

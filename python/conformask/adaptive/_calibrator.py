@@ -443,7 +443,7 @@ class BinaryCalibrator(Calibrator[C, Kept, Solution]):
         return found
 
     def _maps(self, given: Any, first: int) -> Any:
-        """What thresholds are compared with, of the probabilities of images."""
+        """What calibration compares with thresholds, of the probabilities of images."""
         return given
 
     def _describe(self, maps: Any, images: Images, first: int, configuration: C) -> NDArray[np.float64]:
@@ -456,13 +456,10 @@ class BinaryCalibrator(Calibrator[C, Kept, Solution]):
         """Thresholds of images (n,) before they are corrected, on the scale of this; of 0 for all one is found."""
         return np.zeros(len(maps))
 
-    def _cut(
-        self, given: Any, images: Images, solution: Solution, first: int
-    ) -> tuple[Any, NDArray[np.float64]]:
-        """What is compared, and where the mask of each image begins."""
-        maps = self._maps(given, first)
+    def _cutoffs(self, given: Any, images: Images, solution: Solution, first: int) -> NDArray[np.float64]:
+        """Where the mask of each image begins."""
         configuration: Any = solution.configuration
-        return maps, solution.cutoffs(self._offsets(maps, solution.predictor, images, first, configuration))
+        return solution.cutoffs(self._offsets(given, solution.predictor, images, first, configuration))
 
     def _batches(
         self, P: Any, y: Any, configuration: C, *, labelled: bool = True
@@ -525,9 +522,10 @@ class BinaryCalibrator(Calibrator[C, Kept, Solution]):
         images = Images(photographs)
 
         def masks(given: Any, first: int) -> NDArray[np.bool_]:
-            maps, cutoffs = self._cut(_foreground_of(given, configuration), images, solution, first)
-            found = np.empty(maps.shape, np.bool_)
-            _core.binary_masks(maps, cutoffs, found.view(np.uint8), first)
+            p = _foreground_of(given, configuration)
+            found = np.empty(p.shape, np.bool_)
+            cutoffs = self._cutoffs(p, images, solution, first)
+            _core.binary_masks(p, cutoffs, found.view(np.uint8), first)
             return found
 
         layout = _layout_of(configuration)
@@ -540,15 +538,11 @@ class BinaryCalibrator(Calibrator[C, Kept, Solution]):
         configuration, solution = self._current()
         images = Images(photographs)
         found = [
-            self._thresholds(given, *self._cut(given, images, solution, first))
+            self._cutoffs(given, images, solution, first)
             for given, _, first in self._batches(P, None, configuration, labelled=False)
         ]
         images.check_end()
         return np.concatenate(found)
-
-    def _thresholds(self, given: Any, maps: Any, cutoffs: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Where masks begin, of cutoffs of what is compared."""
-        return cutoffs
 
     def _evaluate(self, P: Any, y: Any, photographs: Any, groups: Any) -> BinaryReport:
         known, groups = self._current(), check_groups(groups, count(P))
@@ -560,9 +554,9 @@ class BinaryCalibrator(Calibrator[C, Kept, Solution]):
         """Of each batch what its masks hold (n, 4), where they begin (n,), and the number of pixels."""
         (configuration, solution), images, found = known, Images(photographs), []
         for given, labels, first in self._batches(P, y, configuration):
-            maps, cutoffs = self._cut(given, images, solution, first)
-            counts = _core.binary_counts(maps, labels, cutoffs, configuration.void, first)
-            found.append((counts, self._thresholds(given, maps, cutoffs), maps.size))
+            cutoffs = self._cutoffs(given, images, solution, first)
+            counts = _core.binary_counts(given, labels, cutoffs, configuration.void, first)
+            found.append((counts, cutoffs, given.size))
         images.check_end()
         return found
 

@@ -15,13 +15,13 @@ from conformask.adaptive._settings import PARAMETERS, Configuration
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from conformask._image_models import Images
     from conformask._images import Volumes
     from conformask._units import OnEmpty
+    from conformask.adaptive._solution import Solution
     from conformask.control import Method
 
 __all__ = ["CRACalibrator"]
-
-_EMPTY = 2.0  # a threshold that no probability reaches
 
 
 class CRACalibrator(BinaryCalibrator[Configuration]):
@@ -133,11 +133,6 @@ class CRACalibrator(BinaryCalibrator[Configuration]):
         _core.mass_shares(given, shares, first)
         return shares
 
-    def _thresholds(
-        self, given: Any, maps: NDArray[np.float64], cutoffs: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        """The smallest probability of each mask, above 1 if it is empty."""
-        held = maps >= cutoffs.reshape(-1, *[1] * (maps.ndim - 1))
-        found = np.where(held, given, given.dtype.type(_EMPTY)).reshape(len(maps), -1).min(axis=1)
-        thresholds: NDArray[np.float64] = found.astype(np.float64)
-        return thresholds
+    def _cutoffs(self, given: Any, images: Images, solution: Solution, first: int) -> NDArray[np.float64]:
+        # Masks of the most probable pixels need no map of shares, only where they begin.
+        return _core.mass_cutoffs(given, float(solution.threshold), first)
