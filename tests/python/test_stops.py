@@ -348,6 +348,7 @@ CHEAP = {
     "ConformalRiskCalibrator.recalibrate": "ScoreProfiles.lambda_hat",
     "ConformalRiskCalibrator.risk_curve": "ScoreProfiles.risk_curve",
     "ConformalRiskCalibrator.risk_limit": "a few numbers",
+    "ConformalRiskCalibrator.predict_lambdas": "a few numbers, beside what a model of the caller's takes",
     "ConformalRiskCalibrator.save": "writes what ScoreProfiles.save writes",
     "ConformalRiskCalibrator.load": "reads what ScoreProfiles.load reads",
     "ScoreProfiles.load": "reads in parts of 256 KiB, and makes profiles as `from_arrays` below",
