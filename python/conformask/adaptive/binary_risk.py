@@ -88,7 +88,10 @@ class BinaryRiskCalibrator(BinaryCalibrator[Configuration]):
     The guarantee is that of a random new image (with ``groups``: of a random image of a random new group), in
     expectation over calibration sets: the risk on the images to come exceeds alpha for about half of the calibration
     sets, by little if n is large. It is an average over images: hard ones miss more, easy ones less. What is kept of an
-    image is the probabilities of its foreground (of ``"fpr"``: its background), 4 bytes each (float64: 8).
+    image is the probabilities of its foreground (of ``"fpr"``: its background), 4 bytes each (float64: 8). Where these
+    are too many, the same threshold comes, at most slightly smaller, from a few MB of bins: one minus ``lambda_hat_``
+    of ``ConformalRiskCalibrator(LAC(include_top1=False), loss=FalseNegativeLoss([1]), profile="binned")`` on two
+    classes, ``np.stack([1 - P, P], axis=1)``.
 
     References
     ----------

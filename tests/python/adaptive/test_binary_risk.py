@@ -549,3 +549,17 @@ def test_arrays_that_are_no_values_are_refused() -> None:
     ]:
         with pytest.raises(ValueError, match=r"not a profile|unknown side"):
             _core.BinaryValues.from_arrays(*bad)
+
+
+def test_bins_of_two_classes_give_nearly_the_same_threshold() -> None:
+    """What the docstring says of images that are too many to keep."""
+    rng = np.random.default_rng(41)
+    P = rng.beta(rng.choice([0.2, 2.0], (60, 1, 1)), 0.8, (60, 16, 16)).astype(np.float32)
+    y = (rng.random(P.shape) < P).astype(np.uint8)
+    exact = cm.BinaryRiskCalibrator(0.1).fit(P, y)
+    score, loss = cm.LAC(include_top1=False), cm.FalseNegativeLoss([1])
+    kept = cm.ConformalRiskCalibrator(score, loss=loss, alpha=0.1).fit(np.stack([1 - P, P], axis=1), y)
+    assert 1 - kept.lambda_hat_ == pytest.approx(exact.threshold_, abs=1e-15)
+    binned = cm.ConformalRiskCalibrator(score, loss=loss, alpha=0.1, profile="binned")
+    threshold = 1 - binned.fit(np.stack([1 - P, P], axis=1), y).lambda_hat_
+    assert exact.threshold_ * (1 - 2e-3) < threshold <= exact.threshold_
