@@ -25,6 +25,7 @@ from conformask._documents import (
     save_document,
 )
 from conformask._exact import as_plain, number_from_json
+from conformask._image_models import are_same
 from conformask._tables import html_table
 from conformask._text import plural, shown
 from conformask._warnings import warn_caller
@@ -163,7 +164,7 @@ class Calibrator(BaseEstimator, Generic[C, K, S]):
     def _stale(cls, kind: str, then: C, now: C) -> list[str]:
         """The parameters of a kind that are other than they were."""
         names = [name for name, each in cls._PARAMETERS.items() if each.stale == kind]
-        return [name for name in names if getattr(then, name) != getattr(now, name)]
+        return [name for name in names if not are_same(getattr(then, name), getattr(now, name))]
 
     def _check_images(self, then: C, now: C) -> None:
         """Refuses parameters that the calibration images would have to be looked at again for."""

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from conformask._text import plural
+from conformask._text import plural, shown
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Images", "Offsets", "numbers_of", "plain_array"]
+__all__ = ["Images", "Offsets", "are_same", "check_alone", "numbers_of", "plain_array"]
 
 
 def numbers_of(
@@ -24,9 +24,12 @@ def numbers_of(
 
     It is an object with ``predict(maps, images=)``, or a function of maps and images.
     """
-    found = plain_array(
-        model.predict(maps, images=images) if hasattr(model, "predict") else model(maps, images)
-    )
+
+    def ask(maps: Any, images: Any) -> NDArray[Any]:
+        given = model.predict(maps, images=images) if hasattr(model, "predict") else model(maps, images)
+        return plain_array(given)
+
+    found = ask(maps, images)
     if found.dtype.kind not in "fiu" or found.shape != (len(maps),):
         raise ValueError(
             f"{must} a {noun} for each of {plural(len(maps), 'image')}, an array of floats of shape ({len(maps)},), "
@@ -37,7 +40,45 @@ def numbers_of(
     if bad.any():
         i = int(bad.argmax())
         raise ValueError(f"{must} {noun}s in [0, {most:g}], got {numbers[i]:g} for image {first + i}")
+    if first == 0:
+        check_alone(ask, maps, images, numbers, f"{must} {noun}s of each image by itself", most)
     return numbers
+
+
+# Of what a model may say, relative to its largest number: sums are rounded differently in arrays of another length.
+_TOLERANCE = 1e-4
+
+
+def check_alone(
+    ask: Callable[[Any, Any], NDArray[Any]],
+    maps: Any,
+    images: Any,
+    together: NDArray[np.float64],
+    must: str,
+    most: float,
+) -> None:
+    """Refuses a model that says something else of the first image when it sees it alone: nothing is promised then."""
+    if len(maps) < 2:
+        return
+    alone = ask(maps[:1], None if images is None else images[:1]).astype(np.float64)[0]
+    apart = float(np.max(abs(alone - together[0]), initial=0))
+    if not apart <= _TOLERANCE * most:
+        raise ValueError(
+            f"{must}, but what it says of image 0 depends on the other images of the array: it is {shown(alone)} alone "
+            f"and {shown(together[0])} among {len(maps)}. Normalise by numbers that were found on other images"
+        )
+
+
+def are_same(one: Any, other: Any) -> bool:
+    """Whether two models say the same, as far as one can know: methods of equal objects do."""
+    if one is other:
+        return True
+    if hasattr(one, "__self__") and hasattr(other, "__self__"):
+        return one.__func__ is other.__func__ and are_same(one.__self__, other.__self__)
+    try:
+        return bool(one == other)
+    except (TypeError, ValueError):  # arrays, say
+        return False
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +94,7 @@ class Offsets:
 
     def is_of(self, model: Any) -> bool:
         """Whether it was this model, as far as one can know."""
-        return self.model is model or bool(self.model == model)
+        return are_same(self.model, model)
 
     @classmethod
     def joined(cls, parts: Sequence[Offsets | None]) -> Offsets | None:

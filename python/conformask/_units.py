@@ -52,6 +52,7 @@ class Units:
     n_skipped: int
     name: str = "calibration images"
     n_eff: float = math.nan  # effective number of images
+    without: str = "a labelled pixel that counts"  # what images lack that are left out
 
     def __post_init__(self) -> None:
         if math.isnan(self.n_eff):
@@ -122,7 +123,7 @@ def known_units(
         ]
         total, squares = sum(shares, Fraction()), sum((share**2 for share in shares), Fraction())
         n_eff = float(total**2 / squares) if squares else 0.0
-        return KnownUnits(total, n, n_skipped, WEIGHTS, n_eff, counted, shares)
+        return KnownUnits(total, n, n_skipped, WEIGHTS, n_eff, counted=counted, shares=shares)
     return KnownUnits(Fraction(n), n, n_skipped, counted=counted)
 
 

@@ -84,7 +84,9 @@ class Method(ABC):
     def infeasible(self, units: Units, alpha: Fraction) -> InfeasibleRiskError:
         """What to say if no lambda controls the risk."""
         size = units.n if units.total == units.n else float(units.total)
-        return InfeasibleRiskError(size, float(alpha), self.n_needed(alpha), units.name, units.n_skipped)
+        return InfeasibleRiskError(
+            size, float(alpha), self.n_needed(alpha), units.name, units.n_skipped, without=units.without
+        )
 
     def check_loss(self, loss: Loss) -> None:  # noqa: B027  # most promise something for every loss
         """Refuses a loss for which the method promises nothing.

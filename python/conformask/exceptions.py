@@ -46,6 +46,8 @@ class InfeasibleRiskError(ValueError):
     feasible_min_accuracy : float or None
         The largest `min_accuracy` that would have been feasible on these images. It is read off their labels: use it
         with new calibration images only, since on the same ones it keeps no promise.
+    without : str
+        What the images lack that were left out.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class InfeasibleRiskError(ValueError):
         reason: str = "",
         n_infeasible: int = 0,
         feasible_min_accuracy: float | None = None,
+        without: str = "a labelled pixel that counts",
     ) -> None:
         self.n_images = n_images
         self.alpha = alpha
@@ -67,8 +70,9 @@ class InfeasibleRiskError(ValueError):
         self.reason = reason
         self.n_infeasible = n_infeasible
         self.feasible_min_accuracy = feasible_min_accuracy
+        self.without = without
         super().__init__(
-            n_images, alpha, n_needed, unit, n_skipped, reason, n_infeasible, feasible_min_accuracy
+            n_images, alpha, n_needed, unit, n_skipped, reason, n_infeasible, feasible_min_accuracy, without
         )
 
     @property
@@ -86,7 +90,7 @@ class InfeasibleRiskError(ValueError):
             unit = one.get(self.unit, self.unit) if self.n_needed == 1 else self.unit
             needs = f"at least {needed} {unit}, {found}"
         are = "is" if self.n_skipped == 1 else "are"
-        left_out = f"{plural(self.n_skipped, 'image')} without a labelled pixel that counts {are} left out"
+        left_out = f"{plural(self.n_skipped, 'image')} without {self.without} {are} left out"
         return f"alpha={self.alpha} needs {needs}{f' ({left_out})' if self.n_skipped else ''}"
 
     @property

@@ -15,7 +15,7 @@ import numpy as np
 from conformask import _core
 from conformask._calibrator import Parameter, State, number, one_of, whole
 from conformask._exact import as_fraction
-from conformask._image_models import Images
+from conformask._image_models import Images, are_same
 from conformask._images import count, is_whole, walk
 from conformask._text import plural
 from conformask._warnings import warn_caller
@@ -29,7 +29,6 @@ from conformask.adaptive._predictors import (
     can_fit,
     check_predictor,
     features_of,
-    same,
     thresholds_of,
 )
 from conformask.adaptive._scale import SCALES, Scale
@@ -239,7 +238,7 @@ class AdaptiveCalibrator(BinaryCalibrator[A]):
 
     def _foreground(self, P: Any, y: Any, configuration: A) -> tuple[Any, Any]:
         """Probabilities and masks of the foreground, arrays of arrays, lists of lists."""
-        found = [(given, masks) for given, masks, _ in self._batches(P, y, configuration)]
+        found = [(given, masks) for given, masks, *_ in self._batches(P, y, configuration)]
         if len(found) == 1 and is_whole(P):
             return found[0]
         return [given[0] for given, _ in found], [masks[0] for _, masks in found]
@@ -322,7 +321,7 @@ class AdaptiveCalibrator(BinaryCalibrator[A]):
         """
         own = self._configuration().predictor
         is_first = type(other) is type(self) and not self.__sklearn_is_fitted__()
-        if is_first and own is not None and not same(own, other._kept_of(other._fitted()).predictor):
+        if is_first and own is not None and not are_same(own, other._kept_of(other._fitted()).predictor):
             raise ValueError(OTHER_MODEL)
         return super().merge(other)
 
@@ -518,5 +517,11 @@ def _with_advice(
         "or a larger alpha, or accept full masks with on_infeasible='full'"
     )
     return InfeasibleRiskError(
-        error.n_images, error.alpha, error.n_needed, error.unit, error.n_skipped, reason=reason
+        error.n_images,
+        error.alpha,
+        error.n_needed,
+        error.unit,
+        error.n_skipped,
+        reason=reason,
+        without=error.without,
     )

@@ -13,12 +13,12 @@ import numpy as np
 from conformask import _core
 from conformask._arrays import label_array, score_array
 from conformask._calibrator import Calibrator, State
-from conformask._image_models import Images
+from conformask._image_models import Images, are_same
 from conformask._images import SCORES, Layout, count, map_images, not_empty, walk
 from conformask._units import check_groups, warn_of_groups
+from conformask._warnings import warn_caller
 from conformask.adaptive._foreground import check_foreground_classes, foreground_mask, foreground_probability
 from conformask.adaptive._kept import Kept
-from conformask.adaptive._predictors import same
 from conformask.adaptive._report import binary_report
 from conformask.adaptive._settings import Configuration
 from conformask.adaptive._solution import Solution, solution_from_json, solve, warn
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 __all__ = ["OTHER_MODEL", "PROBABILITIES", "BinaryCalibrator", "check_foreground"]
 
 PROBABILITIES = Layout("P", (), "probabilities", lambda value, name, where: score_array(value, where, name))
+
+# Probabilities of all classes, of which some are the foreground.
+_OF_CLASSES = replace(SCORES, name="P", noun="probabilities of all classes")
 
 OTHER_MODEL = "the models of thresholds differ: correct one model on all workers"
 
@@ -107,12 +110,12 @@ class BinaryCalibrator(Calibrator[C, Kept, Solution]):
         configuration = self._configured(classes)
         if not self.__sklearn_is_fitted__():
             return configuration
-        before = self._kept_of(self._fitted()).configuration.classes
-        if classes is not None and configuration.classes != before:
+        before = self._kept_of(self._fitted()).configuration
+        if classes is not None and configuration.classes != before.classes:
             raise ValueError(
-                f"classes was {_named(before)} before, and is {_named(configuration.classes)} now"
+                f"classes was {_named(before.classes)} before, and is {_named(configuration.classes)} now"
             )
-        return replace(configuration, classes=before)
+        return _told(configuration, before)
 
     def _see(
         self,
@@ -236,10 +239,14 @@ class BinaryCalibrator(Calibrator[C, Kept, Solution]):
             if state is not None:
                 before = self._kept_of(state)
                 self._check_images(before.configuration, configuration)
-                here, there = (each.configuration.classes for each in (before, kept))
-                if here != there:
-                    raise ValueError(f"classes differ: {_named(here)} here, {_named(there)} there")
-                if not same(before.predictor, kept.predictor):
+                here, there = before.configuration, kept.configuration
+                if here.classes != there.classes:
+                    raise ValueError(
+                        f"classes differ: {_named(here.classes)} here, {_named(there.classes)} there"
+                    )
+                if here.n_classes != there.n_classes:
+                    raise ValueError(f"K differs: {here.n_classes} here, {there.n_classes} there")
+                if not are_same(before.predictor, kept.predictor):
                     raise ValueError(OTHER_MODEL)
                 merged = before.merge(kept)
                 merged.warn_of_repeats(len(before))
@@ -250,7 +257,9 @@ class BinaryCalibrator(Calibrator[C, Kept, Solution]):
 
     def _kept_of(self, state: State[Kept, Solution]) -> Kept:
         if state.kept is None:
-            raise ValueError(self._NOTHING_KEPT)
+            raise ValueError(
+                "nothing was kept of the images: it was loaded from a file, or made of none; fit again"
+            )
         return state.kept
 
     def recalibrate(self, alpha: float | None = None, method: Method | str | None = None) -> Self:
@@ -282,7 +291,7 @@ class BinaryCalibrator(Calibrator[C, Kept, Solution]):
         kept = self._kept_of(self._fitted())
         self._check_images(kept.configuration, self._configuration())
         fresh = type(self)(**parameters)
-        asked = replace(fresh._configuration(), classes=kept.configuration.classes)
+        asked = _told(fresh._configuration(), kept.configuration)
         kept = replace(kept, configuration=asked)
         solution = fresh._solve(kept, asked)
         fresh._update(lambda _: State(kept, solution))
@@ -295,7 +304,7 @@ class BinaryCalibrator(Calibrator[C, Kept, Solution]):
             self._check_images(state.kept.configuration, self._configuration())
         configuration, settled = super()._settled()
         assert settled.solution is not None
-        return replace(configuration, classes=settled.solution.configuration.classes), settled
+        return _told(configuration, settled.solution.configuration), settled
 
     # Results
 
@@ -432,12 +441,13 @@ class BinaryCalibrator(Calibrator[C, Kept, Solution]):
     # Inside
 
     def _without_images(self) -> Self:
-        """A copy that cuts as this does now, whatever becomes of this, and holds nothing of the images.
+        """A copy that cuts as this does now, whatever becomes of this, and holds no more of images than it needs.
 
         It takes the probability of the foreground, also where this takes those of all classes.
         """
         _, solution = self._current()
-        solution = replace(solution, configuration=replace(solution.configuration, classes=None))
+        one = replace(solution.configuration, classes=None, n_classes=None)
+        solution = replace(solution, configuration=one)
         found = copy.copy(self)
         found._update(lambda _: State(None, solution))
         return found
@@ -463,15 +473,18 @@ class BinaryCalibrator(Calibrator[C, Kept, Solution]):
 
     def _batches(
         self, P: Any, y: Any, configuration: C, *, labelled: bool = True
-    ) -> Iterator[tuple[Any, Any, int]]:
-        """Probabilities, masks and index of the first image of each batch."""
+    ) -> Iterator[tuple[Any, Any, int, int | None]]:
+        """Probabilities, masks, index of the first image, and K of the maps (if `classes` was told) of each batch."""
         classes, layout = configuration.classes, _layout_of(configuration)
         found = walk(P, y, layout, configuration.progress, labelled=labelled, volumes=configuration.volumes)
         for given, labels, first in not_empty(found, layout.name):
-            masks = label_array(labels) if labelled else None
-            if classes is not None and masks is not None:
-                masks = foreground_mask(masks, classes, given.shape[1], configuration.ignore_index, first)
-            yield _foreground_of(given, configuration), masks, first
+            masks, p = label_array(labels) if labelled else None, _foreground_of(given, configuration, first)
+            if classes is not None:
+                # K of the first images is that of all.
+                configuration = replace(configuration, n_classes=given.shape[1])
+                if masks is not None:
+                    masks = foreground_mask(masks, classes, given.shape[1], configuration.ignore_index, first)
+            yield p, masks, first, configuration.n_classes
 
     def _collect(
         self,
@@ -485,7 +498,8 @@ class BinaryCalibrator(Calibrator[C, Kept, Solution]):
         """What is kept of images, before they have thresholds, and what else is seen of each (n, ...)."""
         groups = check_groups(groups, count(P))
         parts, seen = [], []
-        for given, labels, first in self._batches(P, y, configuration):
+        for given, labels, first, n_classes in self._batches(P, y, configuration):
+            configuration = replace(configuration, n_classes=n_classes)
             maps = self._maps(given, first)
             core = _core.BinaryValues.build(maps, labels, configuration.side, configuration.void, first)
             parts.append(configuration.numbers.of_values(core))
@@ -522,7 +536,7 @@ class BinaryCalibrator(Calibrator[C, Kept, Solution]):
         images = Images(photographs)
 
         def masks(given: Any, first: int) -> NDArray[np.bool_]:
-            p = _foreground_of(given, configuration)
+            p = _foreground_of(given, configuration, first)
             found = np.empty(p.shape, np.bool_)
             cutoffs = self._cutoffs(p, images, solution, first)
             _core.binary_masks(p, cutoffs, found.view(np.uint8), first)
@@ -539,21 +553,25 @@ class BinaryCalibrator(Calibrator[C, Kept, Solution]):
         images = Images(photographs)
         found = [
             self._cutoffs(given, images, solution, first)
-            for given, _, first in self._batches(P, None, configuration, labelled=False)
+            for given, _, first, _ in self._batches(P, None, configuration, labelled=False)
         ]
         images.check_end()
         return np.concatenate(found)
 
     def _evaluate(self, P: Any, y: Any, photographs: Any, groups: Any) -> BinaryReport:
         known, groups = self._current(), check_groups(groups, count(P))
-        return self._report(self._counted(P, y, photographs, known), groups, known)
+        report = self._report(self._counted(P, y, photographs, known), groups, known)
+        kept = self._fitted().kept
+        if kept is not None and len(kept) == len(report.risks) > 1:
+            _warn_of_calibration_images(kept.losses(known[1].correction), report.risks)
+        return report
 
     def _counted(
         self, P: Any, y: Any, photographs: Any, known: tuple[C, Solution]
     ) -> list[tuple[NDArray[np.uint64], NDArray[np.float64], int]]:
         """Of each batch what its masks hold (n, 4), where they begin (n,), and the number of pixels."""
         (configuration, solution), images, found = known, Images(photographs), []
-        for given, labels, first in self._batches(P, y, configuration):
+        for given, labels, first, _ in self._batches(P, y, configuration):
             cutoffs = self._cutoffs(given, images, solution, first)
             counts = _core.binary_counts(given, labels, cutoffs, configuration.void, first)
             found.append((counts, cutoffs, given.size))
@@ -578,7 +596,7 @@ class BinaryCalibrator(Calibrator[C, Kept, Solution]):
 
     def _solve(self, kept: Kept, configuration: C) -> Solution:
         # What `fit` was told is no parameter.
-        return self._find(kept, replace(configuration, classes=kept.configuration.classes))
+        return self._find(kept, _told(configuration, kept.configuration))
 
     def _find(self, kept: Kept, configuration: C) -> Solution:
         return solve(kept, configuration)
@@ -590,6 +608,16 @@ class BinaryCalibrator(Calibrator[C, Kept, Solution]):
         return "call fit or partial_fit first"
 
 
+def _warn_of_calibration_images(known: NDArray[np.float64], risks: NDArray[np.float64]) -> None:
+    """Warns if images have the very losses of those of calibration, one by one, which are not all alike."""
+    if np.array_equal(known, risks, equal_nan=True) and len(np.unique(known[(known > 0) & (known < 1)])) > 1:
+        warn_caller(
+            "these images seem to be those of calibration: each misses the very share that one of those does. Evaluate "
+            "on others: the risk of these tells nothing about new images",
+            UserWarning,
+        )
+
+
 def check_foreground(kept: Kept, configuration: Configuration) -> None:
     """Refuses images whose foreground seems to be labelled as void."""
     _, n_foreground, n_void = kept.core.totals().sum(axis=0).tolist()
@@ -598,12 +626,20 @@ def check_foreground(kept: Kept, configuration: Configuration) -> None:
 
 def _layout_of(configuration: Configuration) -> Layout:
     """How maps lie."""
-    return PROBABILITIES if configuration.classes is None else SCORES
+    return PROBABILITIES if configuration.classes is None else _OF_CLASSES
 
 
-def _foreground_of(given: Any, configuration: Configuration) -> Any:
+def _foreground_of(given: Any, configuration: Configuration, first: int) -> Any:
     """The probability of the foreground."""
-    return given if configuration.classes is None else foreground_probability(given, configuration.classes)
+    if configuration.classes is None:
+        return given
+    return foreground_probability(given, configuration.classes, configuration.n_classes, first)
+
+
+def _told(configuration: C, known: Configuration) -> C:
+    """A configuration with what `fit` was told beside the parameters, which must go with them."""
+    check_foreground_classes(known.classes, configuration.ignore_index)
+    return replace(configuration, classes=known.classes, n_classes=known.n_classes)
 
 
 def _named(classes: tuple[int, ...] | None) -> str:

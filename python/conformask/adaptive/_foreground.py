@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,9 +13,10 @@ from conformask._text import shown
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["VOID", "check_foreground_classes", "foreground_mask", "foreground_probability"]
+__all__ = ["check_foreground_classes", "foreground_mask", "foreground_probability", "void_of"]
 
-VOID = 255  # in the masks that are made here
+_VOID = 255  # in the masks that are made here, where the ignore index cannot be
+_SLACK = 1e-3  # by which sums of probabilities may differ from 1
 
 
 def check_foreground_classes(classes: Any, ignore_index: int | None) -> tuple[int, ...] | None:
@@ -22,7 +24,7 @@ def check_foreground_classes(classes: Any, ignore_index: int | None) -> tuple[in
     if classes is None:
         return None
     given = [classes] if isinstance(classes, int | np.integer) else classes
-    if isinstance(given, str | bytes) or not np.iterable(given):
+    if isinstance(given, str | bytes | Mapping) or not np.iterable(given):
         raise TypeError(f"classes must be a class, several, or None, got {shown(classes)}")
     found = list(given)
     for each in found:
@@ -39,27 +41,63 @@ def check_foreground_classes(classes: Any, ignore_index: int | None) -> tuple[in
     return tuple(sorted(int(each) for each in found))
 
 
-def foreground_probability(X: Any, classes: tuple[int, ...]) -> NDArray[Any]:
-    """The summed probability (n, ...) of some classes of maps (n, K, ...); of one class a view."""
-    n_classes = X.shape[1]
-    if classes[-1] >= n_classes:
-        raise ValueError(f"classes must be below K = {n_classes}, got {classes[-1]}")
-    if len(classes) == n_classes:
-        raise ValueError(f"classes are all {n_classes}: there is no background")
-    first: NDArray[Any] = score_array(X[:, classes[0]], "")
+def void_of(ignore_index: int | None) -> int:
+    """The label of void pixels in the masks that are made here."""
+    return _VOID if ignore_index is None or ignore_index in (0, 1) else ignore_index
+
+
+def foreground_probability(
+    P: Any, classes: tuple[int, ...], n_classes: int | None, first: int
+) -> NDArray[Any]:
+    """The summed probability (n, ...) of some classes of maps (n, K, ...), whose first has a number; of one a view.
+
+    `n_classes` is K of the images before.
+    """
+    names = ", ".join(map(str, classes))
+    if P.ndim not in (4, 5):
+        raise ValueError(
+            f"P must have shape (n, K, H, W) or (n, K, D, H, W) with classes={names}, got {tuple(P.shape)}: give the "
+            "probabilities of all K classes, or calibrate without classes on those of the foreground alone"
+        )
+    found = P.shape[1]
+    if n_classes is not None and found != n_classes:
+        raise ValueError(f"P has K = {found} classes in image {first}, but K = {n_classes} in calibration")
+    if classes[-1] >= found:
+        raise ValueError(f"classes must be below K = {found}, got {classes[-1]}")
+    if len(classes) == found:
+        raise ValueError(f"classes are all {found}: there is no background")
+    one: NDArray[Any] = score_array(P[:, classes[0]], "")
     if len(classes) == 1:
-        return first
-    total = first.astype(np.float64)
+        _check_shares(one, names)
+        return one
+    total = one.astype(np.float64)
     for each in classes[1:]:
-        total += score_array(X[:, each], "")
+        total += score_array(P[:, each], "")
+    if float(total.max(initial=0)) > 1 + _SLACK:
+        raise ValueError(
+            f"the numbers of the classes {names} sum to {float(total.max()):.6g} at a pixel: probabilities of classes "
+            "that exclude one another sum to 1 at most; if these are logits, pass scipy.special.softmax(P, axis=1)"
+        )
     # Rounding must not lift it above 1.
-    return np.minimum(total, 1, out=total, where=total <= 1 + 1e-3)
+    return np.minimum(total, 1, out=total)
+
+
+def _check_shares(p: NDArray[Any], name: str) -> None:
+    """Refuses logits; the kernels refuse what else is no probability."""
+    least, most = float(p.min(initial=0)), float(p.max(initial=0))
+    if least < 0 or most > 1 + _SLACK:
+        raise ValueError(
+            f"P holds {least if least < 0 else most:.6g} for class {name}: probabilities are in [0, 1]; if these are "
+            "logits of K classes, pass scipy.special.softmax(P, axis=1)"
+        )
 
 
 def foreground_mask(
     y: NDArray[Any], classes: tuple[int, ...], n_classes: int, ignore_index: int | None, first: int
-) -> NDArray[np.uint8]:
-    """1 for pixels of some classes, 0 for the others, `VOID` where nobody knows; refuses labels that are no class."""
+) -> NDArray[Any]:
+    """1 for pixels of some classes, 0 for the others, what `void_of` says where nobody knows; refuses other labels."""
+    if ignore_index is not None and 0 <= ignore_index < n_classes:
+        raise ValueError(f"ignore_index={ignore_index} is one of the K = {n_classes} classes")
     is_void = np.zeros(y.shape, bool) if ignore_index is None else y == ignore_index
     is_wrong = ((y < 0) | (y >= n_classes)) & ~is_void
     if is_wrong.any():
@@ -68,6 +106,7 @@ def foreground_mask(
             f"y must hold classes below K = {n_classes}, or ignore_index={ignore_index}, got "
             f"{y[(image, *pixel)]} in image {first + image} at pixel {tuple(pixel)}"
         )
-    found: NDArray[np.uint8] = np.isin(y, classes).astype(np.uint8)
-    found[is_void] = VOID
+    void = void_of(ignore_index)
+    found: NDArray[Any] = np.isin(y, classes).astype(np.uint8 if 0 <= void <= 255 else np.int64)
+    found[is_void] = void
     return found

@@ -107,7 +107,8 @@ class Kept:
                 f"image {int(is_empty.argmax())} has no pixel of the {self.side}: its rate is undefined"
             )
         counted = ~is_empty if on_empty == "skip" else np.ones(len(self), bool)
-        return known_units(counted, self.groups, self.sample_weight)
+        known = known_units(counted, self.groups, self.sample_weight)
+        return replace(known, without=f"a pixel of the {self.side}")
 
     # What they lose
 

@@ -47,6 +47,9 @@ class PerTest:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "weighted", self.histograms * self.shares[:, np.newaxis])
+        if not len(self.shares):  # there were too few images
+            object.__setattr__(self, "start", np.zeros(0))
+            return
         standard = Standard.of(self.features, self.shares)
         design = standard.design(self.features)
         average = np.zeros(design.shape[1])
@@ -72,6 +75,12 @@ class PerTest:
         return _at_bins(np.array([self._threshold(features[i]) for i in track(range(len(features)))]))
 
     def _threshold(self, new: Array) -> float:
+        if not len(self.shares):
+            return 0.0
+        if len(new) != self.features.shape[1]:
+            raise ValueError(
+                f"embedding gives {len(new)} features, but gave {self.features.shape[1]} in calibration"
+            )
         rows = np.concatenate([self.features, new[np.newaxis]])
         # The new image counts as those of calibration do: nothing is known of it that is not of them.
         design = Standard.of(rows, np.append(self.shares, 1.0)).design(rows)

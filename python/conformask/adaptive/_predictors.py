@@ -10,7 +10,7 @@ import numpy as np
 
 from conformask import _core
 from conformask._arrays import score_array
-from conformask._image_models import numbers_of, plain_array
+from conformask._image_models import are_same, check_alone, numbers_of, plain_array
 from conformask._text import plural, shown
 from conformask.adaptive._scale import SCALES
 
@@ -25,7 +25,6 @@ __all__ = [
     "check_embedding",
     "check_predictor",
     "features_of",
-    "same",
     "thresholds_of",
 ]
 
@@ -80,6 +79,14 @@ class LightPredictor:
         """What a file holds of it."""
         return self.model.to_json()
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, LightPredictor):
+            return NotImplemented
+        own = [(each.to_json(), each.scale) for each in (self, other)]
+        return own[0] == own[1] and are_same(self.embedding, other.embedding)
+
+    __hash__ = None  # type: ignore[assignment]  # it holds arrays
+
 
 def can_fit(predictor: object) -> bool:
     """Whether a model is one that is trained here."""
@@ -119,7 +126,11 @@ def features_of(embedding: Any, P: Any, images: Any, first: int) -> NDArray[np.f
     """What describes images (n, F), the first of which has the number `first`; refuses what are no features."""
     if embedding is None:
         return _core.binary_descriptions(P, first)
-    found = plain_array(embedding(P, images))
+
+    def ask(P: Any, images: Any) -> NDArray[Any]:
+        return plain_array(embedding(P, images))
+
+    found = ask(P, images)
     if found.dtype.kind not in "fiu" or found.ndim != 2 or len(found) != len(P):
         raise ValueError(
             f"embedding must give features of {plural(len(P), 'image')}, an array of floats of shape ({len(P)}, F), "
@@ -131,17 +142,12 @@ def features_of(embedding: Any, P: Any, images: Any, first: int) -> NDArray[np.f
         raise ValueError(
             f"embedding must give finite numbers, but does not for image {first + int(bad.argmax())}"
         )
+    if first == 0:
+        largest = float(abs(features).max(initial=0)) or 1.0
+        check_alone(ask, P, images, features, "embedding must give features of each image by itself", largest)
     return features
 
 
 def thresholds_of(predictor: Any, P: Any, images: Any, first: int) -> NDArray[np.float64]:
     """What a model of the caller's own says of images, whose first has the number `first`; refuses no thresholds."""
     return numbers_of(predictor, P, images, first, "predictor must give", "threshold", 1.0)
-
-
-def same(one: Any, other: Any) -> bool:
-    """Whether two models give the same thresholds, as far as one can know."""
-    if isinstance(one, LightPredictor) and isinstance(other, LightPredictor):
-        own = [(each.to_json(), each.scale) for each in (one, other)]
-        return own[0] == own[1] and one.embedding is other.embedding
-    return one is other or bool(one == other)

@@ -55,6 +55,10 @@ class Standard:
 
     def design(self, features: Array) -> Array:
         """A column of ones, and features (n, F) in standard deviations: (n, 1 + F)."""
+        if features.shape[1] != len(self.mean):
+            raise ValueError(
+                f"embedding gives {features.shape[1]} features, but gave {len(self.mean)} in calibration"
+            )
         z = np.clip((features - self.mean) * self.inverse, -_FARTHEST, _FARTHEST)
         return np.concatenate([np.ones((len(z), 1)), z], axis=1)
 
@@ -73,7 +77,10 @@ class Linear:
         standard = Standard.of(features, ones)
         design = standard.design(features)
         theta = regress(design, histograms, alpha * design.sum(axis=0), penalty * len(design))
-        assert theta is not None, "0 misses nothing, and 1 all"
+        if theta is None:
+            raise ArithmeticError(
+                "the quantile regression has no solution, though 0 misses nothing and 1 all"
+            )
         return cls(standard, theta)
 
     def predict(self, features: Array) -> Array:
@@ -148,7 +155,8 @@ def _regress(
     while True:
         theta = _restricted(design, histograms, right, penalty, first, end)
         if theta is None:
-            if not _has_least_value(design, histograms, right, penalty):
+            is_all = bool((first == 0).all() and (end == n_bins).all())
+            if is_all or not _has_least_value(design, histograms, right, penalty):
                 return None
             width *= _WIDER
             centre = (first + end) / (2 * n_bins)

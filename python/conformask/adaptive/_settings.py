@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from conformask._arrays import check_ignore_index
 from conformask._calibrator import Parameter, number, one_of
 from conformask._exact import check_alpha
-from conformask.adaptive._foreground import VOID
+from conformask.adaptive._foreground import void_of
 from conformask.adaptive._scale import SCALES, Scale
 from conformask.control import Method, as_method, method_from_document, method_to_document
 from conformask.losses import FalseNegativeLoss
@@ -52,9 +52,9 @@ class Configuration:
     volumes: Volumes
     progress: bool | str
     risk: str = "fnr"
-    classes: tuple[int, ...] | None = (
-        None  # that are the foreground, told to `fit`; None: the maps are of one class
-    )
+    # Told to `fit`: the classes that are the foreground, of maps of so many; None where the maps are of one class.
+    classes: tuple[int, ...] | None = None
+    n_classes: int | None = None
 
     def __post_init__(self) -> None:
         try:
@@ -82,7 +82,7 @@ class Configuration:
     @property
     def void(self) -> int | None:
         """The label of void pixels in masks."""
-        return self.ignore_index if self.classes is None else VOID
+        return self.ignore_index if self.classes is None else void_of(self.ignore_index)
 
     @property
     def side(self) -> str:

@@ -90,6 +90,7 @@ class Solution:
         found: dict[str, Any] = {name: finite_or_text(getattr(self, name)) for name in _RESULTS}
         classes = self.configuration.classes
         found["classes"] = None if classes is None else list(classes)
+        found["n_classes"] = self.configuration.n_classes
         if self.configuration.is_adaptive:
             found["predictor"] = self.predictor.to_json()
         return found
@@ -157,7 +158,7 @@ def solution_from_json(
     """Results of a file; refuses what no calibration gives, and a model that `model_from_json` refuses."""
     results = document["results"]
     models = set() if model_from_json is None else {"predictor"}
-    if set(results) != {*_RESULTS, "classes"} | models:
+    if set(results) != {*_RESULTS, "classes", "n_classes"} | models:
         raise ValueError(f"the results are {sorted(results)}")
     for name in ("n_images", "n_skipped"):
         if type(results[name]) is not int or results[name] < 0:
@@ -174,13 +175,17 @@ def solution_from_json(
         if numbers[name] < 0 or numbers[name] > 1:
             raise ValueError(f"{name} is {results[name]!r}")
     classes = check_foreground_classes(results["classes"], configuration.ignore_index)
+    n_classes = results["n_classes"]
+    is_told = classes is not None and type(n_classes) is int and classes[-1] < n_classes
+    if not is_told and (classes is not None or n_classes is not None):
+        raise ValueError(f"n_classes is {n_classes!r}")
     return Solution(
         **numbers,
         n_images=results["n_images"],
         n_skipped=results["n_skipped"],
         grouped=results["grouped"],
         infeasible=results["infeasible"],
-        configuration=replace(configuration, classes=classes),
+        configuration=replace(configuration, classes=classes, n_classes=n_classes),
         predictor=None
         if model_from_json is None
         else _light(model_from_json(results["predictor"]), configuration),

@@ -133,6 +133,11 @@ class LabelSets:
                 "a scaler (transform=) works on arrays: give what the model says to the calibrator's predict, or "
                 "calibrate without a scaler"
             )
+        if calibrator.adaptive is not None:
+            raise TypeError(
+                "the lambdas of a model (adaptive=) are found on arrays: give what the model says to the calibrator's "
+                "predict"
+            )
         self.lambda_hat = calibrator.lambda_hat_
         self.n_classes = calibrator.n_classes_
         self.conformity_score = as_score(calibrator.conformity_score)
@@ -229,15 +234,19 @@ def _check_probability(p: Tensor, inputs: str, foreground: int) -> None:
     )
 
 
-def _foreground_class(calibrator: BinaryCalibrator[Any]) -> int:
-    """The class that a calibrator is about, if nothing is said: its own, or that of a binary model's one map."""
+def _foreground_class(calibrator: BinaryCalibrator[Any], foreground: int | None) -> int:
+    """The class that a calibrator is about: what is said, its own, or that of a binary model's one map."""
     classes = calibrator.classes_
     if classes is None:
-        return 1
+        return 1 if foreground is None else foreground
     if len(classes) > 1:
         raise ValueError(
             f"the calibrator is about the classes {', '.join(map(str, classes))} together, a module about one: give "
             "what the model says to the calibrator's predict"
+        )
+    if foreground is not None and foreground != classes[0]:
+        raise ValueError(
+            f"foreground is {shown(foreground)}, but the calibrator was told classes={classes[0]}: leave foreground out"
         )
     return classes[0]
 
@@ -245,7 +254,7 @@ def _foreground_class(calibrator: BinaryCalibrator[Any]) -> int:
 def strategy_of(calibrator: Any, foreground: int | None) -> LabelSets | BinaryMasks:
     """What a calibrator makes of scores; refuses those that make neither sets nor masks."""
     if isinstance(calibrator, BinaryCalibrator):
-        return BinaryMasks(calibrator, _foreground_class(calibrator) if foreground is None else foreground)
+        return BinaryMasks(calibrator, _foreground_class(calibrator, foreground))
     if not isinstance(calibrator, ConformalRiskCalibrator):
         raise TypeError(
             "calibrator must be a ConformalRiskCalibrator, or BinaryRiskCalibrator or another one of binary masks, got "

@@ -91,6 +91,10 @@ def fit(
     True
     """
     configuration = calibrator._configuration()
+    if configuration.adaptive is not None:
+        raise ValueError(
+            "lambdas of a model (adaptive=) are not found on a cluster: fit on arrays, and merge"
+        )
     profiles = profile(
         X,
         y,

@@ -333,6 +333,8 @@ class ConformalModule(nn.Module):
         self.inputs = self._strategy.inputs if inputs is None else check_inputs(inputs)
         if isinstance(size, str) and size != "input":
             raise ValueError(f"size must be 'input', a size or None, got {size!r}")
+        if binary not in (None, "logit", "probability"):
+            raise ValueError(f"binary must be 'logit', 'probability' or None, got {binary!r}")
         self.size = size
         self.binary = binary
 

@@ -50,6 +50,8 @@ def at_level(title: str, calibrator: Calibrated | None) -> str:
     except NotFittedError:  # an AttributeError, too
         raise
     except AttributeError:
+        if hasattr(calibrator, "correction_"):  # lambdas differ between images
+            return f"{title}\n{alpha_text(calibrator.alpha)}"
         raise TypeError(
             f"calibrator must be a fitted calibrator, with alpha and lambda_hat_, got a {type(calibrator).__name__}"
         ) from None

@@ -11,7 +11,10 @@ __all__ = ["LINES", "RED", "VOID_GREY", "default_palette"]
 
 VOID_GREY = 0.62
 # Methods that are compared, and the limit or target of them all.
-LINES = ("#1f4e79", "#d27604", "#7a379b", "#4d9f68", "#875f48")
+LINES = (
+    *("#1f4e79", "#d27604", "#7a379b", "#4d9f68", "#875f48"),
+    *("#3fa9d1", "#b41e69", "#00564e", "#b3a93c", "#8d7fa0"),
+)
 RED = "#c0392b"
 
 # Any two of the first twelve differ by at least 12 (CIEDE2000), and from void, in normal, deuteranope and protanope

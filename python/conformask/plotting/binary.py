@@ -35,6 +35,9 @@ _COLOURS = {
 }
 
 
+_MOST_FILLED = 3  # of more histograms over one another the colours mix
+
+
 def plot_binary(
     mask: ArrayLike,
     labels: ArrayLike,
@@ -175,8 +178,12 @@ def plot_coverage_histogram(
         colour = LINES[i % len(LINES)]
         label = f"{name}: mean {report.coverage:.3f}, gap {report.coverage_gap:.3f}"
         ax.stairs(counts, edges, color=colour, lw=1.6, label=label)
-        ax.stairs(counts, edges, color=colour, alpha=0.15, fill=True)
+        if len(named) <= _MOST_FILLED:
+            ax.stairs(counts, edges, color=colour, alpha=0.15, fill=True)
     ax.axvline(1 - alpha, color=RED, lw=1.2, ls=(0, (5, 3)), label="1 - alpha")
+    if all(np.isnan(report.coverages).all() for report in named.values()):
+        ax.text(0.5, 0.5, "no image has an object", ha="center", va="center", transform=ax.transAxes)
+        ax.set_yticks([])
     ax.set_xlim(0, 1)
     ax.set_ylim(bottom=0)
     ax.set_xlabel("share of the object that the mask holds")

@@ -13,7 +13,7 @@ from conformask._text import shown
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["check_adaptive", "corrected_lambdas", "offsets_of", "refuse_to_save"]
+__all__ = ["check_adaptive", "corrected_lambdas", "offsets_of", "refuse_images", "refuse_to_save"]
 
 
 def check_adaptive(model: Any) -> Any:
@@ -31,6 +31,12 @@ def refuse_to_save(model: Any) -> None:
     """For files: none can hold a model."""
     if model is not None:
         raise TypeError(f"a model of your own (adaptive=) cannot be saved: {type(model).__name__}")
+
+
+def refuse_images(images: Any, model: Any) -> None:
+    """Refuses photographs that no model looks at."""
+    if images is not None and model is None:
+        raise ValueError("images= are for the model of adaptive=, which is None")
 
 
 def offsets_of(model: Any, X: Any, images: Images, first: int, largest: float) -> NDArray[np.float64]:

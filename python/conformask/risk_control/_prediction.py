@@ -21,7 +21,7 @@ from conformask._units import check_groups, warn_of_groups
 from conformask._warnings import warn_caller
 from conformask.profiles import Profiles, ScoreProfiles
 from conformask.report import RiskReport
-from conformask.risk_control._adaptive import corrected_lambdas, offsets_of
+from conformask.risk_control._adaptive import corrected_lambdas, offsets_of, refuse_images
 from conformask.risk_control._report import risk_report
 from conformask.risk_control._results import Results
 from conformask.risk_control._solution import Configuration, Solution, profiles_of, solve, warn
@@ -62,7 +62,7 @@ class Predictor(Results):
             If X is not as described, or K is not that of calibration.
         """
         configuration, solution = self._current()
-        others = Images(images, "X")
+        others = _pictures(images, configuration)
 
         def masks(scores: Any, first: int) -> NDArray[np.bool_]:
             checked, (lam,) = _cut(_checked(scores, solution), configuration, [solution], others, first)
@@ -90,7 +90,7 @@ class Predictor(Results):
             As :meth:`predict`.
         """
         configuration, solution = self._current()
-        others, found = Images(images, "X"), []
+        others, found = _pictures(images, configuration), []
         for scores, _, first in not_empty(
             walk(X, None, SCORES, configuration.progress, labelled=False, volumes=configuration.volumes), "X"
         ):
@@ -117,7 +117,7 @@ class Predictor(Results):
             As :meth:`predict`.
         """
         configuration, solution = self._current()
-        others = Images(images, "X")
+        others = _pictures(images, configuration)
 
         def sizes(scores: Any, first: int) -> NDArray[np.uint16]:
             return _sizes(scores, configuration, solution, others, first)
@@ -151,7 +151,7 @@ class Predictor(Results):
             raise ValueError(f"normalize must be 'classes' or 'max', got {normalize!r}")
 
         configuration, solution = self._current()
-        others = Images(images, "X")
+        others = _pictures(images, configuration)
 
         def heatmaps(scores: Scores, first: int) -> NDArray[np.float32]:
             sizes = _sizes(scores, configuration, solution, others, first)
@@ -208,7 +208,7 @@ class Predictor(Results):
         groups = check_groups(groups, count(X))
         warn_of_groups(state.solution.grouped, groups)  # now, not after the images
         asked = [(configuration, state.solution), *others]
-        solutions, pictures = [solution for _, solution in asked], Images(images, "X")
+        solutions, pictures = [solution for _, solution in asked], _pictures(images, configuration)
         counts = [
             _counts(scores, labels, configuration, solutions, pictures, first)
             for scores, labels, first in walk(
@@ -313,6 +313,12 @@ def _mapped(
     if not isinstance(found, Generator):
         images.check_end()
     return found
+
+
+def _pictures(images: Any, configuration: Configuration) -> Images:
+    """What the model of lambdas looks at besides."""
+    refuse_images(images, configuration.adaptive)
+    return Images(images, "X")
 
 
 def _lambdas(

@@ -17,7 +17,7 @@ from conformask.exceptions import InfeasibleRiskError
 from conformask.losses import Loss, LossLike
 from conformask.profiles import BinnedProfiles, Profiles, ScoreProfiles, load_profiles
 from conformask.profiles.build import profiled
-from conformask.risk_control._adaptive import offsets_of
+from conformask.risk_control._adaptive import offsets_of, refuse_images
 from conformask.risk_control._prediction import Predictor
 from conformask.risk_control._solution import (
     PARAMETERS,
@@ -463,6 +463,7 @@ class ConformalRiskCalibrator(Predictor):
         configuration: Configuration,
         collect: Iterable[Loss] | None,
     ) -> Profiles:
+        refuse_images(images, configuration.adaptive)
         pictures, offsets = Images(images, "X"), []
 
         def look(scores: Any, first: int) -> None:

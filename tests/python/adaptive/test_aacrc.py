@@ -176,12 +176,16 @@ def test_a_new_image_unlike_all_others_gets_a_full_mask() -> None:
 
 # Promises, by simulation
 
+
+def noise_of(p: NDArray) -> float:
+    """The same number for the same image."""
+    return float(np.random.default_rng(int(1e6 * p.astype(np.float64).sum())).normal())
+
+
 EMBEDDINGS = {
     "own": None,
     "mean": lambda P, images: P.reshape(len(P), -1).mean(axis=1, dtype=np.float64)[:, None],
-    "noise": lambda P, images: np.random.default_rng(int(1e6 * P.astype(np.float64).sum())).normal(
-        size=(len(P), 1)
-    ),
+    "noise": lambda P, images: np.array([[noise_of(p)] for p in P]),
     "contrary": lambda P, images: -P.reshape(len(P), -1).astype(np.float64)[:, :1],
 }
 
@@ -273,6 +277,39 @@ def test_groups_count_once_and_weights_as_much_as_they_say() -> None:
     assert weighted.predict_thresholds(P[:1]) == pytest.approx([one.threshold_], abs=1e-9)
 
 
+@pytest.mark.parametrize("share", [0.75, 0.95])
+def test_many_images_without_an_object_that_count(share: float) -> None:
+    """Then hardly any pixel has to be held: thresholds rise as that of CRC does, and do not fall."""
+    P, y = scenes(41, seed=13)
+    y[: int(share * 40)] = 0
+    one = cm.BinaryRiskCalibrator(0.2, on_empty="zero_loss").fit(P[:40], y[:40])
+    calibrator = cm.AACRCCalibrator(
+        0.2, guarantee="per_test", on_empty="zero_loss", embedding=constant, scale="probability"
+    ).fit(P[:40], y[:40])
+    assert calibrator.predict_thresholds(P[40:]) == pytest.approx(
+        [min(one.threshold_, 1023 / 1024)], abs=2 / 1024
+    )
+    own = cm.AACRCCalibrator(0.2, guarantee="per_test", on_empty="zero_loss", penalty=0.1).fit(P[:40], y[:40])
+    assert own.predict_thresholds(P[40:])[0] > 0.3
+    assert own.corrected_risk_ <= 0.2
+
+
+def test_no_image_that_counts() -> None:
+    P, y = scenes(20, seed=14)
+    calibrator = cm.AACRCCalibrator(0.2, guarantee="per_test")
+    with pytest.raises(
+        cm.InfeasibleRiskError, match="20 images without a pixel of the foreground are left out"
+    ):
+        calibrator.fit(P, np.zeros_like(y))
+    calibrator.partial_fit(*scenes(20, seed=15))  # what was collected is kept
+    with pytest.warns(cm.DroppedImagesWarning, match="20 of 40 images have no pixel of the foreground"):
+        assert calibrator.n_images_ == 20
+    with pytest.warns(UserWarning, match="all masks hold every pixel|have no pixel of the foreground"):
+        full = cm.AACRCCalibrator(0.2, guarantee="per_test", on_infeasible="full").fit(P, np.zeros_like(y))
+    assert full.predict(P).all()
+    assert (full.predict_thresholds(P) == 0).all()
+
+
 def test_images_without_an_object() -> None:
     P, y = scenes(24, seed=8)
     y[[2, 5]] = 0
@@ -341,6 +378,12 @@ def test_what_is_no_embedding(guarantee: str) -> None:
         fit(lambda P, images: np.array(images)[:, None], images=range(31))
     with pytest.raises(TypeError, match="embedding must be None or a function"):
         fit(3)
+    with pytest.raises(ValueError, match="depends on the other images of the array"):
+        fit(lambda P, images: np.arange(float(len(P)))[::-1, None])
+    flat = lambda P, images: P.reshape(len(P), -1)[:, :3].astype(float)  # noqa: E731
+    fitted = cm.AACRCCalibrator(0.2, guarantee=guarantee, embedding=flat).fit(P, y)
+    with pytest.raises(ValueError, match="embedding gives 1 features, but gave 3 in calibration"):
+        fitted.predict(P[:, :1, :1])
 
 
 def test_a_confidence_is_not_one_of_each_new_image() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import pickle
+import warnings
 from fractions import Fraction
 from typing import Any
 
@@ -198,8 +200,13 @@ def test_they_close_the_coverage_gap(kind: type) -> None:
 # Promises, by simulation
 
 
+def noise_of(p: NDArray) -> float:
+    """The same number for the same image."""
+    return float(np.random.default_rng(int(1e6 * p.astype(np.float64).sum())).random())
+
+
 MODELS = {
-    "bad": lambda P, images: np.random.default_rng(int(1e6 * P.astype(np.float64).sum())).random(len(P)),
+    "bad": lambda P, images: np.array([noise_of(p) for p in P]),
     "contrary": lambda P, images: 1 - by_mean(P),
     "constant": lambda P, images: np.ones(len(P)),
 }
@@ -308,7 +315,7 @@ def test_parts_of_the_images() -> None:
     assert not hasattr(model, "images")  # a copy is trained
     assert fitted.predictor_.alpha == 0.25
     assert (len(trained_on), fitted.n_images_) == (9, 21)
-    assert sorted([*trained_on, *seen]) == list(range(30))
+    assert sorted([*trained_on, *set(seen)]) == list(range(30))  # one of them is looked at alone, too
     groups = [i // 3 for i in range(30)]
     seen.clear()
     grouped = cm.ATCalibrator(0.25, predictor=model, random_state=5).fit(
@@ -318,6 +325,44 @@ def test_parts_of_the_images() -> None:
     assert {i // 3 for i in grouped.predictor_.images}.isdisjoint(i // 3 for i in seen)
     with pytest.raises(TypeError, match=r"needs P, y and images as arrays or lists.*: P is zip"):
         fitted.fit(zip(P, y, strict=True), images=range(30))
+
+
+def test_a_model_that_looks_at_other_images_is_refused() -> None:
+    P, y = scenes(n=30, seed=12)
+
+    def share(P: NDArray, images: Any) -> NDArray:
+        means = by_mean(P)
+        return means / means.max()
+
+    with pytest.raises(ValueError, match=r"what it says of image 0 depends on the other images of the array"):
+        cm.ATCalibrator(0.2, predictor=share).fit(P, y)
+    listed = cm.ATCalibrator(0.2, predictor=share).fit(list(P), list(y))  # one at a time: nobody can tell
+    with pytest.raises(ValueError, match=r"depends on the other images of the array"):
+        listed.predict(P)
+
+
+def test_workers_with_equal_models_are_merged() -> None:
+    P, y = scenes(n=60, seed=14)
+    trained = cm.ATCalibrator(0.2).fit(P[:30], y[:30]).predictor_
+    workers = [
+        cm.ATCalibrator(0.2, predictor=pickle.loads(pickle.dumps(trained)).predict).fit(P[some], y[some])
+        for some in (slice(30, 45), slice(45, 60))
+    ]
+    merged = workers[0].merge(workers[1])
+    assert merged.n_images_ == 30
+    whole = cm.ATCalibrator(0.2, predictor=trained.predict).fit(P[30:], y[30:])
+    assert merged.correction_ == whole.correction_
+
+
+def test_images_of_calibration_are_told() -> None:
+    P, y = scenes(n=30, seed=15)
+    for calibrator in (cm.BinaryRiskCalibrator(0.2), cm.CRACalibrator(0.2)):
+        calibrator.fit(P[:20], y[:20])
+        with pytest.warns(UserWarning, match="these images seem to be those of calibration"):
+            calibrator.evaluate(P[:20], y[:20])
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            calibrator.evaluate(P[10:], y[10:])
 
 
 @pytest.mark.parametrize("kind", TRAINED)

@@ -126,7 +126,7 @@ def test_a_model_of_ones_own_sees_the_foreground() -> None:
     )
     for each in (whole, listed):
         assert (each.predictor_.seen[0] == known.predictor_.seen[0]).all()
-        assert set(np.unique(each.predictor_.seen[1])) == {0, 1, 255}
+        assert set(np.unique(each.predictor_.seen[1])) == {-1, 0, 1}
         assert (each.predict(X) == known.predict(P)).all()
     trained = fresh("at", predictor=lambda P, images: Model().predict(P, images)).fit(X, y, classes=1)
     assert trained.predict(X).shape == y.shape
@@ -162,12 +162,28 @@ def test_what_does_not_fit() -> None:
         fit(1, y=bad)
     with pytest.raises(ValueError, match=r"got 7 in image 4 at pixel \(2, 1\)"):
         fit(1, X=list(X), y=list(bad))
-    with pytest.raises(ValueError, match=r"X must have shape \(n, K, H, W\)"):
+    with pytest.raises(ValueError, match=r"P must have shape \(n, K, H, W\)"):
         fit(1, X=X[:, 0], y=y)
-    with pytest.raises(ValueError, match=r"probabilities are in \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"for class 1: probabilities are in \[0, 1\].*softmax\(P, axis=1\)"):
+        fit(1, X=X * 8 - 4)
+    with pytest.raises(ValueError, match=r"the numbers of the classes 1, 2 sum to .* sum to 1 at most"):
         fit([1, 2], X=X * 1.5)
+    with pytest.raises(ValueError, match="ignore_index=0 is one of the K = 4 classes"):
+        fit(1, ignore_index=0)
+    with pytest.raises(ValueError, match="K = 3 classes in image 1, but K = 4"):
+        fit(1, X=[X[0], X[1, :3]], y=list(y[:2]))
+    with pytest.raises(TypeError, match="classes must be a class"):
+        fit({1: 2})
     found = fresh("fnr").fit(X, y, classes=1)
-    with pytest.raises(ValueError, match=r"X must have shape \(n, K, H, W\)"):
+    with pytest.raises(ValueError, match="P has K = 3 classes in image 0, but K = 4 in calibration"):
+        found.predict(X[:, :3])
+    with pytest.raises(ValueError, match="K = 3 classes in image 0, but K = 4"):
+        found.partial_fit(X[:, :3], np.minimum(y, 2))
+    with pytest.raises(ValueError, match="K differs: 4 here, 3 there"):
+        found.merge(fresh("fnr").fit(X[:, :3], np.minimum(y, 2), classes=1))
+    with pytest.raises(ValueError, match="class 1 is the ignore_index"):
+        fresh("fnr").fit(X, y, classes=1).set_params(ignore_index=1).predict(X)
+    with pytest.raises(ValueError, match=r"P must have shape \(n, K, H, W\)"):
         found.predict(X[:, 1])
-    with pytest.raises(ValueError, match="classes must be below K = 1, got 1"):
+    with pytest.raises(ValueError, match="P has K = 1 classes in image 0, but K = 4 in calibration"):
         found.predict(X[:, :1])

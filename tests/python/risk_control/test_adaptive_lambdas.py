@@ -176,8 +176,8 @@ def test_the_risk_of_a_new_image_is_kept_with_any_model() -> None:
     models = {
         "good": by_certainty,
         "contrary": lambda X, images: 1 - by_certainty(X),
-        "noise": lambda X, images: np.random.default_rng(int(1e6 * X[:, 0].astype(float).sum())).random(
-            len(X)
+        "noise": lambda X, images: np.array(
+            [np.random.default_rng(int(1e6 * x[0].astype(float).sum())).random() for x in X]
         ),
     }
     for name, model in models.items():
@@ -214,6 +214,12 @@ def test_what_does_not_fit(tmp_path: Path) -> None:
         fit(by_certainty, profile="binned")
     with pytest.raises(TypeError, match="a loss that is a function has no image-adaptive lambdas"):
         fit(by_certainty, loss=lambda coverage: (1 - coverage) ** 2)
+    with pytest.raises(ValueError, match="depends on the other images of the array"):
+        fit(lambda X, images: by_certainty(X) / by_certainty(X).max())
+    with pytest.raises(ValueError, match="images= are for the model of adaptive=, which is None"):
+        cm.ConformalRiskCalibrator(alpha=0.2).fit(X, y, images=X)
+    with pytest.raises(ValueError, match="images= are for the model of adaptive=, which is None"):
+        cm.ConformalRiskCalibrator(alpha=0.2).fit(X, y).predict(X, images=X)
     fitted = fit(by_certainty)
     with pytest.raises(AttributeError, match=r"predict_lambdas\(X\) gives them"):
         fitted.lambda_hat_  # noqa: B018

@@ -179,7 +179,15 @@ def _share_of_white(picture: Any) -> NDArray[np.float32]:
 def _masks(files: list[Path]) -> list[NDArray[Any]]:
     """Booleans, or 0, 1 and 255 where nobody knows."""
     found = [_mask(file) for file in files]
-    if any((mask == 1).any() for mask in found if mask.dtype != bool):
+    whole = [mask for mask in found if mask.dtype != bool]
+    if any((mask == 1).any() for mask in whole):
+        n_void = sum(bool((mask == _VOID).any() and not (mask == 1).any()) for mask in whole)
+        if n_void:
+            warn_caller(
+                f"{plural(n_void, 'mask')} hold{'s' if n_void == 1 else ''} 255, but no 1, and others a 1: 255 is void "
+                "in all of them. If it is the foreground there, write all masks alike",
+                UserWarning,
+            )
         return found
     return [mask if mask.dtype == bool else mask == _VOID for mask in found]
 
