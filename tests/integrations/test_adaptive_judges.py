@@ -77,7 +77,9 @@ def race(alpha: float, n_features: int, seed: int) -> Found:
     def predict(maps: Any, thresholds: Any = None) -> NDArray:
         return maps if thresholds is None else maps >= np.reshape(thresholds, (-1, 1, 1))
 
-    ours = cm.AACRCCalibrator(alpha, guarantee="per_test", penalty=0.0, embedding=numbers)
+    ours = cm.AACRCCalibrator(
+        alpha, guarantee="per_test", penalty=0.0, embedding=numbers, scale="probability"
+    )
     ours.fit(P[first], y[first])
     np.random.seed(0)  # noqa: NPY002, it draws an image from the global state
     torch.manual_seed(0)
@@ -204,7 +206,7 @@ def test_the_correction_is_that_of_a_bisection(kind: Any, model: str, ties: bool
         P = np.floor(P * 16) / 16
     thresholds = MODELS[model](P)
     for alpha in ("0.05", "0.1", "0.25"):
-        fitted = kind(float(alpha), predictor=MODELS[model]).fit(P, y)
+        fitted = kind(float(alpha), predictor=MODELS[model], scale="probability").fit(P, y)
         t = fitted.correction_
         assert corrected_by_bisection(P, y, thresholds, alpha) == pytest.approx(t, abs=1e-11)
         begins = np.clip(thresholds - t, 0, 1)

@@ -540,7 +540,10 @@ def test_255_is_void_where_there_are_ones(own: Path) -> None:
     files = sorted((own / "masks").iterdir())
     np.save(files[0], np.array([[0, 1, 255, 0, 0]] * 4))
     np.save(files[1], np.array([[0, 0, 255, 0, 0]] * 4, np.uint8))
-    first, second, third = read_folder(own).masks
+    with pytest.warns(
+        UserWarning, match="1 mask holds 255, but no 1, and others a 1: 255 is void in all of them"
+    ):
+        first, second, third = read_folder(own).masks
     assert first.tolist() == [[0, 1, 255, 0, 0]] * 4
     assert second.tolist() == [[0, 0, 255, 0, 0]] * 4
     assert third.dtype == bool

@@ -334,7 +334,12 @@ class BinaryConformalEvaluation(_BinaryMetric):
             keep_results,
         )
         # Not fitted is said now, not after the first image; and it may learn more meanwhile.
-        self._calibrator = _loaded(calibrator)._without_images()
+        known = _loaded(calibrator)
+        if known.classes_ is not None and isinstance(foreground, int) and known.classes_ != (foreground,):
+            raise ValueError(
+                f"foreground is {foreground}, but the calibrator was told classes={known.classes_}"
+            )
+        self._calibrator = known._without_images()
         self._calibrator.ignore_index = None if self.ignore_index is None else _VOID
 
     def _reduce(self, scores: Tensor, labels: Tensor, inputs: str) -> Counted:
