@@ -5,7 +5,7 @@ use ndarray::{ArrayViewMut2, s};
 use super::Side;
 use super::planes::Planes;
 use crate::error::Result;
-use crate::maps::{Band, LabelMaps, ScoreMaps, bands_mut, fold_images, visit_bands};
+use crate::maps::{Band, BinaryLabels, ScoreMaps, bands_mut, fold_images, visit_bands};
 use crate::num::real::Real;
 use crate::score::include_from;
 use crate::simd::{apply, vectorised};
@@ -78,7 +78,7 @@ pub struct Counts {
 /// What the masks at cutoffs hold, without building them.
 pub fn counts<R: Real>(
     maps: &ScoreMaps<'_, R>,
-    labels: &LabelMaps<'_>,
+    labels: &BinaryLabels<'_>,
     cutoffs: &[f64],
     cancel: &Cancel,
 ) -> Result<Vec<Counts>> {
@@ -100,11 +100,11 @@ pub fn counts<R: Real>(
 }
 
 #[apply(vectorised!)]
-fn add<R: Real>(plane: &[R], codes: &[i32], cutoff: R, counts: &mut Counts) {
+fn add<R: Real>(plane: &[R], codes: &[i8], cutoff: R, counts: &mut Counts) {
     let (mut totals, mut held) = ([0_u32; 2], [0_u32; 2]);
     for (&p, &code) in plane.iter().zip(codes) {
         for side in 0..2 {
-            let is_of = code == side as i32;
+            let is_of = code == side as i8;
             totals[side] += u32::from(is_of);
             held[side] += u32::from(is_of & (p >= cutoff));
         }

@@ -58,7 +58,7 @@ impl Side {
     }
 
     /// The class code of its pixels.
-    fn code(self) -> i32 {
-        i32::from(self == Self::Foreground)
+    fn code(self) -> i8 {
+        i8::from(self == Self::Foreground)
     }
 }

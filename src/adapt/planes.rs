@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::error::{Error, Result};
-use crate::maps::{Band, LabelMaps, ScoreMaps, Scratch, Tile};
+use crate::maps::{Band, BinaryLabels, ScoreMaps, Scratch, Tile};
 use crate::num::real::Real;
 use crate::place::Place;
 use crate::simd::{apply, vectorised};
@@ -13,7 +13,7 @@ use crate::threads::Cancel;
 #[derive(Default)]
 pub(super) struct Planes<R> {
     scratch: Scratch<R>,
-    codes: Vec<i32>,
+    codes: Vec<i8>,
 }
 
 impl<R: Real> Planes<R> {
@@ -22,10 +22,10 @@ impl<R: Real> Planes<R> {
     pub(super) fn for_each(
         &mut self,
         maps: &ScoreMaps<'_, R>,
-        labels: Option<&LabelMaps<'_>>,
+        labels: Option<&BinaryLabels<'_>>,
         band: &Band,
         cancel: &Cancel,
-        mut visit: impl FnMut(Range<usize>, &[R], &[i32]) -> Result<()>,
+        mut visit: impl FnMut(Range<usize>, &[R], &[i8]) -> Result<()>,
     ) -> Result<()> {
         let Self { scratch, codes } = self;
         let mut reader = maps.tiles(band.image, scratch);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Side;
 use super::planes::Planes;
 use crate::error::Result;
-use crate::maps::{Band, LabelMaps, ScoreMaps, VOID, fold_images};
+use crate::maps::{Band, BinaryLabels, Code, ScoreMaps, fold_images};
 use crate::memory;
 use crate::num::real::{Real, Stored};
 use crate::profile::{hash_of_image, hash_of_pixels};
@@ -93,7 +93,7 @@ impl Values {
 /// Reads images once: maps of the foreground's probability alone, and labels 0 and 1.
 pub fn build<R: Real>(
     maps: &ScoreMaps<'_, R>,
-    labels: &LabelMaps<'_>,
+    labels: &BinaryLabels<'_>,
     side: Side,
     cancel: &Cancel,
 ) -> Result<Values> {
@@ -130,7 +130,7 @@ struct Work<R> {
 
 fn read_band<R: Real>(
     maps: &ScoreMaps<'_, R>,
-    labels: &LabelMaps<'_>,
+    labels: &BinaryLabels<'_>,
     side: Side,
     band: &Band,
     work: &mut Work<R>,
@@ -154,13 +154,13 @@ fn read_band<R: Real>(
 /// Appends the probabilities of the pixels of a side that are not always right; gives the numbers of void, background and
 /// foreground pixels.
 #[apply(vectorised!)]
-fn take<R: Real>(plane: &[R], codes: &[i32], side: Side, values: &mut Vec<R>) -> [u64; 3] {
+fn take<R: Real>(plane: &[R], codes: &[i8], side: Side, values: &mut Vec<R>) -> [u64; 3] {
     let mut totals = [0_u64; 3];
     let wanted = side.code();
     for (plane, codes) in plane.chunks(RUN).zip(codes.chunks(RUN)) {
         let (mut n_void, mut n_foreground, mut n_kept) = (0_u32, 0_u32, 0_u32);
         for (&p, &code) in plane.iter().zip(codes) {
-            n_void += u32::from(code == VOID);
+            n_void += u32::from(code == i8::VOID);
             n_foreground += u32::from(code == 1);
             n_kept += u32::from((code == wanted) & !side.is_always_right(p));
         }

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use ndarray::{ArrayView4, ArrayViewD, Axis, Ix4, s};
+use num_traits::{AsPrimitive, Bounded};
 
 use super::rows;
 use crate::error::{Error, Result};
@@ -11,8 +12,39 @@ use crate::simd::{apply, vectorised};
 /// The code of a void pixel where labels are class codes.
 pub const VOID: i32 = -1;
 
+/// What class codes are stored in.
+pub trait Code: Copy + Send + Sync + 'static {
+    /// The code of a void pixel.
+    const VOID: Self;
+    /// The largest K that it can tell.
+    const MAX_CLASSES: usize;
+}
+
+impl Code for i32 {
+    const VOID: Self = VOID;
+    const MAX_CLASSES: usize = i32::MAX as usize;
+}
+
+/// For masks: where few classes are to be told, a byte is read and compared faster.
+impl Code for i8 {
+    const VOID: Self = -1;
+    const MAX_CLASSES: usize = i8::MAX as usize;
+}
+
 /// An integer that label maps may hold.
-pub trait Label: Copy + Default + Send + Sync + Into<i128> + TryFrom<i128> + Ord + 'static {
+pub trait Label:
+    Copy
+    + Default
+    + Send
+    + Sync
+    + Into<i128>
+    + TryFrom<i128>
+    + Ord
+    + Bounded
+    + AsPrimitive<i32>
+    + AsPrimitive<i8>
+    + 'static
+{
     /// The value sign-extended to 64 bits: a class in `[0, K)` is a small number, anything else is not.
     fn extended(self) -> u64;
 
@@ -49,22 +81,26 @@ pub struct LabelSpace {
     pub first_image: Option<usize>,
 }
 
-/// Labels of `n` images, `(n, D, H, W)`, with an ignore index that wins over any class.
-pub struct LabelMaps<'a> {
-    reader: Box<dyn ReadLabels + 'a>,
+/// Labels of `n` images, `(n, D, H, W)`, with an ignore index that wins over any class; they are read as codes of type `C`.
+pub struct LabelMaps<'a, C = i32> {
+    reader: Box<dyn ReadLabels<C> + 'a>,
     name: &'static str,
     space: LabelSpace,
     ignore_index: Option<i64>,
 }
 
-impl<'a> LabelMaps<'a> {
+/// Labels 0 and 1.
+pub type BinaryLabels<'a> = LabelMaps<'a, i8>;
+
+impl<'a, C: Code> LabelMaps<'a, C> {
     /// Takes `(n, H, W)` or `(n, D, H, W)`.
-    pub fn new<L: Label>(
+    pub fn new<L: Label + AsPrimitive<C>>(
         view: ArrayViewD<'a, L>,
         ignore_index: Option<i64>,
         space: LabelSpace,
     ) -> Result<Self> {
         let LabelSpace { shape: expected, n_classes, .. } = space;
+        assert!(n_classes <= C::MAX_CLASSES, "codes tell all classes");
         let is_flat = view.ndim() == 3 && expected[1] == 1;
         let actual = view.shape().to_vec();
         let view = if is_flat { view.insert_axis(Axis(1)) } else { view };
@@ -90,9 +126,9 @@ impl<'a> LabelMaps<'a> {
         Self { name, ..self }
     }
 
-    /// Writes the class of each pixel, [`VOID`] where it is ignored.
-    pub fn read(&self, image: usize, pixels: Range<usize>, codes: &mut Vec<i32>) -> Result<()> {
-        codes.resize(pixels.len(), VOID);
+    /// Writes the class of each pixel, [`Code::VOID`] where it is ignored.
+    pub fn read(&self, image: usize, pixels: Range<usize>, codes: &mut Vec<C>) -> Result<()> {
+        codes.resize(pixels.len(), C::VOID);
         let LabelSpace { n_classes, first_image, .. } = self.space;
         let name = self.name;
         self.reader.read(image, pixels, n_classes, self.ignore_index, codes).map_err(|value| match value {
@@ -109,7 +145,7 @@ impl<'a> LabelMaps<'a> {
 }
 
 /// Label maps of any integer type: one virtual call per tile keeps the kernels free of it.
-trait ReadLabels: Sync {
+trait ReadLabels<C>: Sync {
     /// Writes class codes; the first bad label is the error, `None` if there was one and is no more.
     fn read(
         &self,
@@ -117,18 +153,18 @@ trait ReadLabels: Sync {
         pixels: Range<usize>,
         n_classes: usize,
         ignore_index: Option<i64>,
-        codes: &mut [i32],
+        codes: &mut [C],
     ) -> std::result::Result<(), Option<i128>>;
 }
 
-impl<L: Label> ReadLabels for ArrayView4<'_, L> {
+impl<L: Label + AsPrimitive<C>, C: Code> ReadLabels<C> for ArrayView4<'_, L> {
     fn read(
         &self,
         image: usize,
         pixels: Range<usize>,
         n_classes: usize,
         ignore_index: Option<i64>,
-        codes: &mut [i32],
+        codes: &mut [C],
     ) -> std::result::Result<(), Option<i128>> {
         let void = ignore_index.and_then(L::from_i64);
         let image = self.index_axis(Axis(0), image);
@@ -148,30 +184,40 @@ impl<L: Label> ReadLabels for ArrayView4<'_, L> {
 }
 
 /// Labels to class codes.
-fn encode<L: Label>(
+fn encode<L: Label + AsPrimitive<C>, C: Code>(
     values: &[L],
     n_classes: usize,
     void: Option<L>,
-    codes: &mut [i32],
+    codes: &mut [C],
 ) -> std::result::Result<(), Option<i128>> {
-    let is_bad = |&value: &L| value.extended() >= n_classes as u64 && Some(value) != void;
-    let any_bad = encode_run(values, n_classes as u64, void.map(L::extended), codes);
+    let last = L::try_from(n_classes as i128 - 1).unwrap_or(L::max_value());
+    let any_bad = encode_run(values, last, void, codes);
     if !any_bad {
         return Ok(());
     }
     // Another thread may have written a good label there since.
-    Err(values.iter().find(|value| is_bad(value)).map(|&value| value.into()))
+    let bad = values.iter().find(|&&value| is_no_class(value, last) && Some(value) != void);
+    Err(bad.map(|&value| value.into()))
+}
+
+#[inline(always)]
+fn is_no_class<L: Label>(value: L, last: L) -> bool {
+    (value < L::default()) | (value > last)
 }
 
 #[apply(vectorised!)]
-fn encode_run<L: Label>(values: &[L], n_classes: u64, void: Option<u64>, codes: &mut [i32]) -> bool {
+fn encode_run<L: Label + AsPrimitive<C>, C: Code>(
+    values: &[L],
+    last: L,
+    void: Option<L>,
+    codes: &mut [C],
+) -> bool {
     let (has_void, void) = (void.is_some(), void.unwrap_or_default());
     let mut any_bad = false;
     for (code, &value) in codes.iter_mut().zip(values) {
-        let value = value.extended();
         let is_void = has_void & (value == void);
-        any_bad |= (value >= n_classes) & !is_void;
-        *code = if is_void { VOID } else { value as i32 };
+        any_bad |= is_no_class(value, last) & !is_void;
+        *code = if is_void { C::VOID } else { value.as_() };
     }
     any_bad
 }
@@ -206,5 +252,51 @@ impl ClassCounter {
     pub fn finish(self) -> Vec<u64> {
         // The first counter is that of void pixels.
         self.counts[1..].iter().map(|lanes| lanes.iter().map(|&count| u64::from(count)).sum()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::Array3;
+
+    use super::*;
+
+    /// The codes of some labels of K classes, or the label that is none.
+    fn codes_of<L: Label + AsPrimitive<C>, C: Code>(
+        labels: &[L],
+        n_classes: usize,
+        ignore_index: Option<i64>,
+    ) -> std::result::Result<Vec<C>, i128> {
+        let space = LabelSpace { shape: [1, 1, 1, labels.len()], n_classes, first_image: None };
+        let labels = Array3::from_shape_vec((1, 1, labels.len()), labels.to_vec()).unwrap();
+        let mut codes = Vec::new();
+        let maps = LabelMaps::new(labels.view().into_dyn(), ignore_index, space).unwrap();
+        match maps.read(0, 0..labels.len(), &mut codes) {
+            Ok(()) => Ok(codes),
+            Err(Error::Label { value, .. }) => Err(value),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    #[test]
+    fn labels_of_any_width_are_the_same_codes() {
+        assert_eq!(codes_of::<u8, i8>(&[0, 1, 255, 1], 2, Some(255)), Ok(vec![0, 1, -1, 1]));
+        assert_eq!(codes_of::<i64, i8>(&[0, 1, 255, 1], 2, Some(255)), Ok(vec![0, 1, -1, 1]));
+        assert_eq!(codes_of::<i16, i32>(&[0, -1, 299], 300, Some(-1)), Ok(vec![0, VOID, 299]));
+        // More classes than the type can tell: each of its numbers is one of them, but those below 0.
+        assert_eq!(codes_of::<u8, i32>(&[0, 255], 300, None), Ok(vec![0, 255]));
+        assert_eq!(codes_of::<i8, i32>(&[0, 127], 300, None), Ok(vec![0, 127]));
+        assert_eq!(codes_of::<i8, i32>(&[127, -128, -1], 300, None), Err(-128));
+        // An ignore index that the type cannot hold marks nothing.
+        assert_eq!(codes_of::<i8, i8>(&[0, -1], 2, Some(255)), Err(-1));
+    }
+
+    #[test]
+    fn the_first_label_that_is_no_class_is_told() {
+        // The last bits of each are those of a class.
+        assert_eq!(codes_of::<i64, i8>(&[1, 256, -256], 2, None), Err(256));
+        assert_eq!(codes_of::<u64, i8>(&[1, u64::MAX - 255, 256], 2, None), Err(i128::from(u64::MAX - 255)));
+        assert_eq!(codes_of::<u64, i32>(&[1 << 32, 7], 2, None), Err(1 << 32));
+        assert_eq!(codes_of::<i32, i8>(&[1, 2, 3], 2, Some(2)), Err(3));
     }
 }

@@ -10,7 +10,7 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 
 use crate::error::Result;
-use crate::maps::{Inputs, LabelMaps, LabelSpace, ScoreMaps};
+use crate::maps::{BinaryLabels, Inputs, LabelMaps, LabelSpace, ScoreMaps};
 use crate::num::real::Real;
 use crate::place::Axes;
 
@@ -147,7 +147,7 @@ impl<'py> Labels<'py> {
         &self,
         ignore_index: Option<i64>,
         maps: &ScoreMaps<'_, R>,
-    ) -> Result<LabelMaps<'_>> {
+    ) -> Result<BinaryLabels<'_>> {
         let space = LabelSpace { n_classes: 2, ..maps.label_space() };
         with_labels!(self, |view| LabelMaps::new(view, ignore_index, space))
     }
