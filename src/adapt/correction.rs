@@ -8,6 +8,7 @@ use num_traits::Zero;
 use rayon::prelude::*;
 
 use super::cut::Cut;
+use super::runs::{RUN, bits, places};
 use super::values::{ImageValues, Values};
 use crate::error::Result;
 use crate::memory;
@@ -55,36 +56,44 @@ pub fn correction(
 /// The share of each image's pixels that are wrong at t; NaN where there are none.
 pub fn losses(values: &Values, offsets: &[f64], t: f64, cancel: &Cancel) -> Result<Vec<f64>> {
     let loss = |(image, &offset): (&Arc<ImageValues>, &f64)| {
-        let n_wrong = n_wrong_in(image, &Cut::new(values.side, offset, t), cancel)?;
-        Ok(n_wrong as f64 / image.total(values.side) as f64)
+        let n_wrong = n_wrong_in(image, &[Cut::new(values.side, offset, t)], cancel)?;
+        Ok(n_wrong[0] as f64 / image.total(values.side) as f64)
     };
     let found = memory::gathered(values.images.par_iter().zip(offsets).map(loss), "the losses of images")?;
     memory::all(found.into_iter(), "the losses of images")
 }
 
-/// How many pixels of an image are wrong at a cut.
-fn n_wrong_in(image: &ImageValues, cut: &Cut, cancel: &Cancel) -> Result<u64> {
-    let mut n_wrong = 0;
+/// How many pixels of an image are wrong at each of some cuts.
+fn n_wrong_in(image: &ImageValues, cuts: &[Cut], cancel: &Cancel) -> Result<Vec<u64>> {
+    if cuts.iter().all(Cut::has_all_wrong) {
+        return Ok(vec![image.n_values() as u64; cuts.len()]);
+    }
+    let mut n_in = vec![0; cuts.len()];
     for block in &image.blocks {
         cancel.check()?;
-        n_wrong += match block {
-            Stored::Single(block) => n_wrong_of(block, cut),
-            Stored::Double(block) => n_wrong_of(block, cut),
-        };
+        match block {
+            Stored::Single(block) => count_from(block, &cutoffs(cuts), &mut n_in),
+            Stored::Double(block) => count_from(block, &cutoffs(cuts), &mut n_in),
+        }
     }
-    Ok(n_wrong)
+    let n_wrong =
+        |(n_in, cut): (u64, &Cut)| if cut.holds_right() { image.n_values() as u64 - n_in } else { n_in };
+    Ok(n_in.into_iter().zip(cuts).map(n_wrong).collect())
 }
 
-fn n_wrong_of<R: Real>(values: &[R], cut: &Cut) -> u64 {
-    let n_in = count_from(values, cut.cutoff());
-    if cut.holds_right() { values.len() as u64 - n_in } else { n_in }
+fn cutoffs<R: Real>(cuts: &[Cut]) -> Vec<R> {
+    cuts.iter().map(Cut::cutoff).collect()
 }
 
+/// Adds how many values are at or above each cutoff.
 #[apply(vectorised!)]
-fn count_from<R: Real>(values: &[R], cutoff: R) -> u64 {
-    // In 32 bits as many lanes fit as of float32.
-    let of_run = |run: &[R]| u64::from(run.iter().fold(0_u32, |n, &p| n + u32::from(p >= cutoff)));
-    values.chunks(1 << 16).map(of_run).sum()
+fn count_from<R: Real>(values: &[R], cutoffs: &[R], counts: &mut [u64]) {
+    // All cutoffs, while a part is in a first-level cache. In 32 bits as many lanes fit as of float32.
+    for part in values.chunks(1 << 12) {
+        for (count, &cutoff) in counts.iter_mut().zip(cutoffs) {
+            *count += u64::from(part.iter().fold(0_u32, |n, &p| n + u32::from(p >= cutoff)));
+        }
+    }
 }
 
 /// The t from which on each pixel is right, weighing what it adds to the summed loss.
@@ -152,12 +161,16 @@ impl Atoms for Corrections<'_> {
         1..=self.places.key(1.0)
     }
 
-    fn counts_above(&self, limit: u64, cancel: &Cancel) -> Result<Vec<u64>> {
-        let n_wrong =
-            |image: usize| n_wrong_in(&self.values.images[image], &self.cut_at(image, limit), cancel);
-        let counted = self.counted().into_par_iter().map(n_wrong);
-        let counts = memory::gathered(counted, "the number of values of each weight")?;
-        memory::all(counts.into_iter(), "the number of values of each weight")
+    fn counts_above(&self, limits: &[u64], cancel: &Cancel) -> Result<Vec<Vec<u64>>> {
+        const WHAT: &str = "the number of values of each weight";
+        let n_wrong = |image: usize| {
+            let cuts: Vec<_> = limits.iter().map(|&limit| self.cut_at(image, limit)).collect();
+            n_wrong_in(&self.values.images[image], &cuts, cancel)
+        };
+        let counts = memory::gathered(self.counted().into_par_iter().map(n_wrong), WHAT)?;
+        let counts = memory::all(counts.into_iter(), WHAT)?;
+        let of_limit = |i| memory::collected(counts.iter().map(|counts| counts[i]), WHAT);
+        (0..limits.len()).map(of_limit).collect()
     }
 
     /// Around the quantile of some values of each image.
@@ -173,7 +186,7 @@ impl Atoms for Corrections<'_> {
             let values = &self.values.images[image];
             let start = sample.len();
             let critical = |p| self.places.key(self.values.side.critical(self.offsets[image], p));
-            sample.extend(values.some(most).map(|p| (critical(p), 0.0)));
+            values.some(most, |p| sample.push((critical(p), 0.0)));
             let n = (sample.len() - start).max(1) as f64;
             let each = weight.to_float() * values.n_values() as f64 / n;
             sample[start..].iter_mut().for_each(|(_, weight)| *weight = each);
@@ -184,10 +197,11 @@ impl Atoms for Corrections<'_> {
             above += weight;
             above > budget
         });
-        let margin = (WIDTH * (sample.len() as f64).sqrt()) as usize;
         let Some(middle) = middle else { return Ok(Vec::new()) };
-        let (high, low) = (middle.saturating_sub(margin), (middle + margin).min(sample.len() - 1));
-        Ok(vec![sample[low].0, sample[high].0])
+        let (n, rank) = (sample.len() as f64, middle as f64);
+        let deviation = (rank * (1.0 - rank / n)).sqrt();
+        let guess = |far: &f64| sample[(rank + far * deviation).clamp(0.0, n - 1.0) as usize].0;
+        Ok(FAR.iter().map(guess).collect())
     }
 
     fn value(&self, key: u64) -> f64 {
@@ -196,26 +210,24 @@ impl Atoms for Corrections<'_> {
 }
 
 /// Values by which to guess; of fewer than some times as many all are looked at.
-const SAMPLE: usize = 1 << 16;
+const SAMPLE: usize = 1 << 13;
 const FEW_TIMES: usize = 8;
-/// How far guesses lie apart on each side, in square roots of the number of values.
-const WIDTH: f64 = 2.0;
-
-/// Values that are looked at together: where none is between the cuts, none is looked at alone.
-const RUN: usize = 64;
+/// How far guesses lie from the middle one, in standard deviations of a rank among as many values, descending.
+const FAR: [f64; 6] = [3.0, 1.5, 0.5, -0.5, -1.5, -3.0];
 
 /// Calls `visit` with the values that are right at the second cut but not at the first.
-fn between<R: Real>(values: &[R], cuts: &[Cut; 2], mut visit: impl FnMut(f64)) {
+fn between<R: Real>(values: &[R], cuts: &[Cut; 2], visit: impl FnMut(f64)) {
     let [first, second] = [cuts[0].cutoff::<R>(), cuts[1].cutoff::<R>()];
     let (low, high) = if cuts[0].holds_right() { (second, first) } else { (first, second) };
-    for run in values.chunks(RUN) {
-        if any_between(run, low, high) {
-            run.iter().filter(|&&p| p >= low && p < high).for_each(|&p| visit(p.into()));
-        }
-    }
+    visit_between(values, low, high, visit);
 }
 
 #[apply(vectorised!)]
-fn any_between<R: Real>(values: &[R], low: R, high: R) -> bool {
-    values.iter().fold(false, |any, &p| any | ((p >= low) & (p < high)))
+fn visit_between<R: Real, V: FnMut(f64)>(values: &[R], low: R, high: R, mut visit: V) {
+    let is_between = |p: R| (p >= low) & (p < high);
+    let (runs, rest) = values.as_chunks::<RUN>();
+    for run in runs {
+        places(bits(run, is_between)).for_each(|place| visit(run[place].into()));
+    }
+    rest.iter().filter(|&&p| is_between(p)).for_each(|&p| visit(p.into()));
 }

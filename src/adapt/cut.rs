@@ -29,18 +29,21 @@ impl Cut {
 
     /// The smallest number of the type `R` that is in.
     pub(super) fn cutoff<R: Real>(&self) -> R {
-        of_type(self.cutoff)
+        R::at_least(self.cutoff)
+    }
+
+    /// Whether all pixels of the side are wrong but those that are always right.
+    pub(super) fn has_all_wrong(&self) -> bool {
+        match self.side {
+            Side::Foreground => self.cutoff >= 1.0,
+            Side::Background => self.cutoff <= f64::from_bits(1),
+        }
     }
 
     /// Whether pixels of the side are right in the mask.
     pub(super) fn holds_right(&self) -> bool {
         self.side == Side::Foreground
     }
-}
-
-/// The smallest number of the type `R` that is at least as large.
-fn of_type<R: Real>(cutoff: f64) -> R {
-    R::smallest(|p| p >= cutoff)
 }
 
 /// The smallest probability that is in an image's mask, as float64: those of any width are in from there on. Beyond 1 for
@@ -57,7 +60,7 @@ pub fn masks<R: Real>(
     cancel: &Cancel,
 ) -> Result<()> {
     visit_bands(maps, bands_mut(out), cancel, |planes: &mut Planes<R>, band, mut out| {
-        let cutoff = of_type(cutoffs[band.image]);
+        let cutoff = R::at_least(cutoffs[band.image]);
         planes.for_each(maps, None, band, cancel, |pixels, plane, _| {
             let mut out = out.slice_mut(s![pixels]);
             include_from(plane, cutoff, out.as_slice_mut().expect("the pixels of an image are contiguous"));
@@ -83,7 +86,7 @@ pub fn counts<R: Real>(
     cancel: &Cancel,
 ) -> Result<Vec<Counts>> {
     let count = |planes: &mut Planes<R>, band: &Band| {
-        let cutoff = of_type(cutoffs[band.image]);
+        let cutoff = R::at_least(cutoffs[band.image]);
         let mut counts = Counts::default();
         planes.for_each(maps, Some(labels), band, cancel, |_, plane, codes| {
             add(plane, codes, cutoff, &mut counts);
@@ -136,7 +139,7 @@ mod tests {
                     let cutoff = cutoffs(side, &[offset], t)[0];
                     assert!(is_in(side, offset, t, cutoff), "{side:?} {offset} {t}");
                     assert!(cutoff == 0.0 || !is_in(side, offset, t, cutoff.next_down()));
-                    let single: f32 = of_type(cutoff);
+                    let single = f32::at_least(cutoff);
                     assert!(
                         f64::from(single) >= cutoff
                             && (single == 0.0 || f64::from(single.next_down()) < cutoff)
@@ -150,5 +153,20 @@ mod tests {
         assert_eq!(cutoffs(Side::Foreground, &[0.5, 0.25], 0.25), [0.25_f64.next_down(), 0.0]);
         assert_eq!(cutoffs(Side::Background, &[0.0], 0.25), [0.25_f64.next_up()]);
         assert_eq!(cutoffs(Side::Background, &[0.0], 1.0), [1.0_f64.next_up()]);
+    }
+
+    #[test]
+    fn all_are_wrong_where_none_is_right_but_those_that_always_are() {
+        let (least, most) = (f64::from_bits(1), 1.0_f64.next_down());
+        for offset in [0.0, 1e-9, 0.5, most, 1.0] {
+            for t in [-1.0, -most, -0.5, -1e-9, 0.0, 1.0] {
+                let outer = Cut::new(Side::Foreground, offset, t);
+                assert_eq!(outer.has_all_wrong(), !is_in(Side::Foreground, offset, t, most));
+                let inner = Cut::new(Side::Background, offset, t);
+                assert_eq!(inner.has_all_wrong(), is_in(Side::Background, offset, t, least));
+            }
+        }
+        assert!(Cut::new(Side::Foreground, 1.0, -1.0).has_all_wrong());
+        assert!(!Cut::new(Side::Background, 1.0, -1.0).has_all_wrong());
     }
 }

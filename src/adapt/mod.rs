@@ -20,6 +20,7 @@ mod describe;
 mod mass;
 mod planes;
 mod rates;
+mod runs;
 mod values;
 
 pub use correction::{correction, losses};

@@ -61,21 +61,25 @@ impl<R: Real> Planes<R> {
 /// Fails at the first number that is no probability, void or not: nobody knows what is void where masks are made.
 fn check<R: Real>(tile: &Tile<'_, R>, place: &Place) -> Result<()> {
     let plane = tile.plane(0);
-    if !any_outside(plane) {
+    // Only -0 is a probability with more bits than 1.
+    if most_bits(plane) <= R::one().bits() {
         return Ok(());
     }
-    // Another thread may have written a good number there since.
-    let j = plane.iter().position(|&p| is_outside(p)).ok_or(Error::Changed { name: "P" })?;
-    Err(Error::NoProbability { image: place.image, pixel: place.pixel(j), value: plane[j].into() })
+    match (0..).zip(plane.iter().copied()).find(|&(_, p)| !is_probability(p)) {
+        Some((j, p)) => {
+            Err(Error::NoProbability { image: place.image, pixel: place.pixel(j), value: p.into() })
+        }
+        None => Ok(()),
+    }
 }
 
 #[inline(always)]
-fn is_outside<R: Real>(p: R) -> bool {
-    // Written so that NaN is outside.
-    !((p >= R::zero()) & (p <= R::one()))
+pub(super) fn is_probability<R: Real>(p: R) -> bool {
+    // Of NaN neither holds.
+    (p >= R::zero()) & (p <= R::one())
 }
 
 #[apply(vectorised!)]
-fn any_outside<R: Real>(plane: &[R]) -> bool {
-    plane.iter().fold(false, |any, &p| any | is_outside(p))
+fn most_bits<R: Real>(plane: &[R]) -> R::Bits {
+    plane.iter().fold(R::Bits::default(), |most, p| most.max(p.bits()))
 }

@@ -2,18 +2,18 @@
 
 use std::sync::Arc;
 
+use rayon::prelude::*;
+
 use super::Side;
-use super::planes::Planes;
-use crate::error::Result;
+use super::planes::{Planes, is_probability};
+use super::runs::{RUN, bits, places};
+use crate::error::{Error, Result};
 use crate::maps::{Band, BinaryLabels, Code, ScoreMaps, fold_images};
 use crate::memory;
 use crate::num::real::{Real, Stored};
 use crate::profile::{hash_of_image, hash_of_pixels};
 use crate::simd::{apply, vectorised};
 use crate::threads::Cancel;
-
-/// Pixels that are looked at together: where none or all of them count, none is looked at alone.
-const RUN: usize = 64;
 
 /// Probabilities of an image, at most, by which it is told from others.
 const TELLING: usize = 1 << 12;
@@ -47,16 +47,17 @@ impl ImageValues {
     /// An image of given blocks.
     pub fn new(side: Side, totals: [u64; 2], n_void: u64, blocks: Vec<Stored>) -> Self {
         let n_values: usize = blocks.iter().map(Stored::len).sum();
-        let telling: Box<[f64]> = spread(&blocks, n_values.div_ceil(TELLING).max(1)).collect();
+        let mut telling = Vec::with_capacity(TELLING);
+        spread(&blocks, n_values.div_ceil(TELLING).max(1), |p| telling.push(p));
         let labels = vec![side.code() as u16; telling.len()];
-        let values = telling.iter().copied();
-        let hash = hash_of_image(hash_of_pixels(&Stored::Double(telling.clone()), &labels), &totals, values);
+        let telling = Stored::Double(telling.into());
+        let hash = hash_of_image(hash_of_pixels(&telling, &labels), &totals, telling.to_doubles());
         Self { totals, n_void, blocks, hash }
     }
 
-    /// At most so many of the kept probabilities, spread evenly over them.
-    pub(super) fn some(&self, most: usize) -> impl Iterator<Item = f64> + '_ {
-        spread(&self.blocks, self.n_values().div_ceil(most).max(1))
+    /// Calls `visit` with at most so many of the kept probabilities, spread evenly over them.
+    pub(super) fn some(&self, most: usize, visit: impl FnMut(f64)) {
+        spread(&self.blocks, self.n_values().div_ceil(most).max(1), visit);
     }
 
     /// Number of kept probabilities.
@@ -70,17 +71,17 @@ impl ImageValues {
     }
 }
 
-/// Every so many-th of the values in blocks, however they were cut.
-fn spread(blocks: &[Stored], step: usize) -> impl Iterator<Item = f64> + '_ {
-    let mut next = 0; // counted from the beginning of a block
-    blocks.iter().flat_map(move |block| {
-        let (first, len) = (next, block.len());
-        next = if first < len { step - 1 - (len - 1 - first) % step } else { first - len };
-        (first..len).step_by(step).map(move |i| match block {
-            Stored::Single(values) => values[i].into(),
-            Stored::Double(values) => values[i],
-        })
-    })
+/// Calls `visit` with every so many-th of the values in blocks, however they were cut.
+fn spread(blocks: &[Stored], step: usize, mut visit: impl FnMut(f64)) {
+    let mut first = 0; // counted from the beginning of a block
+    for block in blocks {
+        let places = (first..block.len()).step_by(step);
+        first = first + places.len() * step - block.len();
+        match block {
+            Stored::Single(values) => places.for_each(|i| visit(values[i].into())),
+            Stored::Double(values) => places.for_each(|i| visit(values[i])),
+        }
+    }
 }
 
 impl Values {
@@ -99,11 +100,12 @@ pub fn build<R: Real>(
 ) -> Result<Values> {
     let read = |work: &mut Work<R>, band: &Band| read_band(maps, labels, side, band, work, cancel);
     let found = fold_images(maps, cancel, read, Found::add)?;
-    let images = found.into_iter().map(|Found { totals, n_void, blocks }| {
+    let images = found.into_par_iter().map(|Found { totals, n_void, blocks }| {
         cancel.check()?;
         Ok(Arc::new(ImageValues::new(side, totals, n_void, blocks)))
     });
-    Ok(Values { side, images: memory::all(images, "the profiles of images")? })
+    let images = memory::gathered(images, "the profiles of images")?;
+    Ok(Values { side, images: memory::all(images.into_iter(), "the profiles of images")? })
 }
 
 /// What is found in a part of an image.
@@ -147,40 +149,101 @@ fn read_band<R: Real>(
         found.totals[1] += n_foreground;
         Ok(())
     })?;
+    if !may_be_kept(values, side) {
+        return Err(Error::Changed { name: "P" });
+    }
     found.blocks.push(R::boxed(values, WHAT)?);
     Ok(found)
+}
+
+/// Whether these are probabilities, and none is always right: another thread may have written to P after it was checked.
+#[apply(vectorised!)]
+fn may_be_kept<R: Real>(values: &[R], side: Side) -> bool {
+    let is_good = |p| is_probability(p) & !side.is_always_right(p);
+    values.iter().fold(true, |all, &p| all & is_good(p))
 }
 
 /// Appends the probabilities of the pixels of a side that are not always right; gives the numbers of void, background and
 /// foreground pixels.
 #[apply(vectorised!)]
 fn take<R: Real>(plane: &[R], codes: &[i8], side: Side, values: &mut Vec<R>) -> [u64; 3] {
-    let mut totals = [0_u64; 3];
-    let wanted = side.code();
-    for (plane, codes) in plane.chunks(RUN).zip(codes.chunks(RUN)) {
-        let (mut n_void, mut n_foreground, mut n_kept) = (0_u32, 0_u32, 0_u32);
-        for (&p, &code) in plane.iter().zip(codes) {
-            n_void += u32::from(code == i8::VOID);
-            n_foreground += u32::from(code == 1);
-            n_kept += u32::from((code == wanted) & !side.is_always_right(p));
+    let (n_void, n_foreground) = (count(codes, i8::VOID), count(codes, 1));
+    let (runs, last) = plane.as_chunks::<RUN>();
+    let (runs_of_codes, last_codes) = codes.as_chunks::<RUN>();
+    for (run, codes) in runs.iter().zip(runs_of_codes) {
+        if *codes == [1 - side.code(); RUN] {
+            continue;
         }
-        let n = codes.len() as u32;
-        totals[0] += u64::from(n_void);
-        totals[1] += u64::from(n - n_void - n_foreground);
-        totals[2] += u64::from(n_foreground);
-        if n_kept == n {
-            values.extend_from_slice(plane);
-        } else if n_kept > 0 {
-            let start = values.len();
-            values.resize(start + plane.len(), R::zero());
-            let mut end = start;
-            for (&p, &code) in plane.iter().zip(codes) {
-                // Without a branch: what is not kept is written over.
-                values[end] = p;
-                end += usize::from((code == wanted) & !side.is_always_right(p));
-            }
-            values.truncate(end);
+        let kept = bits(codes, |code| code == side.code()) & bits(run, |p| !side.is_always_right(p));
+        if kept == !0 {
+            values.extend_from_slice(run);
+        } else {
+            extend(values, run, kept);
         }
     }
-    totals
+    for (&p, &code) in last.iter().zip(last_codes) {
+        if code == side.code() && !side.is_always_right(p) {
+            values.push(p);
+        }
+    }
+    [n_void, codes.len() as u64 - n_void - n_foreground, n_foreground]
+}
+
+#[inline(always)]
+fn count(codes: &[i8], wanted: i8) -> u64 {
+    // Parts are short enough to be counted in 16 bits, of which more lanes fit.
+    let of_part = |part: &[i8]| part.iter().fold(0_u16, |n, &code| n + u16::from(code == wanted));
+    codes.chunks(1 << 10).map(|part| u64::from(of_part(part))).sum()
+}
+
+/// Appends the elements whose bit is set.
+#[inline(always)]
+fn extend<R: Real>(values: &mut Vec<R>, run: &[R; RUN], bits: u64) {
+    let (mut kept, n) = ([R::zero(); RUN], bits.count_ones() as usize);
+    for (value, place) in kept.iter_mut().zip(places(bits)) {
+        *value = run[place];
+    }
+    values.extend_from_slice(&kept[..n]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn every(step: usize, blocks: &[&[f32]]) -> Vec<f64> {
+        let blocks: Vec<_> = blocks.iter().map(|&block| Stored::Single(block.into())).collect();
+        let mut found = Vec::new();
+        spread(&blocks, step, |value| found.push(value));
+        found
+    }
+
+    #[test]
+    fn values_are_spread_however_they_were_cut() {
+        let values = [0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0];
+        for step in 1..9 {
+            let expected: Vec<f64> = values.iter().step_by(step).map(|&value| value.into()).collect();
+            assert_eq!(every(step, &[&values]), expected);
+            assert_eq!(every(step, &[&values[..1], &[], &values[1..3], &values[3..]]), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_kept_of_each_side() {
+        // One run of each kind, and a rest.
+        let codes: Vec<i8> =
+            (0..4 * RUN + 5).map(|j| [1, 0, 1, [1, 0, -1][j % 3], (j % 2) as i8][j / RUN]).collect();
+        let plane: Vec<f32> = (0..codes.len()).map(|j| [0.25, 0.5, 1.0, 0.0, 0.75][j % 5]).collect();
+        for side in [Side::Foreground, Side::Background] {
+            let mut kept = vec![9.0];
+            let totals = take(&plane, &codes, side, &mut kept);
+            let is_kept = |&(&p, &code): &(&f32, &i8)| code == side.code() && !side.is_always_right(p);
+            let expected: Vec<f32> = plane.iter().zip(&codes).filter(is_kept).map(|(&p, _)| p).collect();
+            assert_eq!(kept[1..], expected);
+            assert_eq!(totals, [-1, 0, 1].map(|code| codes.iter().filter(|&&c| c == code).count() as u64));
+            assert!(may_be_kept(&expected, side));
+            for bad in [f32::NAN, -0.5, 1.5, f32::from(side.code())] {
+                assert!(!may_be_kept(&[0.5, bad], side), "{bad}");
+            }
+        }
+    }
 }

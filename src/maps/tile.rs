@@ -5,7 +5,7 @@ use std::ops::Range;
 use ndarray::{ArrayView4, s};
 
 use super::prefetch::prefetch;
-use super::{Band, Inputs, PixelBuffers, PlanesMut, ScoreMaps, rows};
+use super::{BAND, Band, Inputs, PixelBuffers, PlanesMut, ScoreMaps, rows};
 use crate::num::real::{Element, Real};
 use crate::place::{Grid, Place};
 
@@ -179,16 +179,22 @@ const TILE_BYTES: usize = 512 << 10;
 /// Pixels of a tile that is borrowed: long runs please the prefetcher.
 const BORROWED: usize = 4096;
 
+/// The same of one class alone: all of a band, which a second-level cache holds.
+const BORROWED_ALONE: usize = BAND;
+
 /// Pixels of a tile that is gathered: it is read again at once, from a first-level cache.
 const GATHERED: usize = 512;
 
 /// How many pixels a tile of an image `(K, D, H, W)` should have.
 pub(super) fn len<E: Element>(image: &ArrayView4<'_, E>) -> usize {
-    let longest = match Layout::of(image) {
-        Layout::Planar(values) if E::as_real(values).is_some() => BORROWED,
-        _ => GATHERED,
+    let n_classes = image.dim().0;
+    let is_borrowed = matches!(Layout::of(image), Layout::Planar(values) if E::as_real(values).is_some());
+    let longest = match (is_borrowed, n_classes) {
+        (true, 1) => BORROWED_ALONE,
+        (true, _) => BORROWED,
+        (false, _) => GATHERED,
     };
-    let pixels = TILE_BYTES / (image.dim().0 * size_of::<E::Real>());
+    let pixels = TILE_BYTES / (n_classes * size_of::<E::Real>());
     (pixels / 64 * 64).clamp(64, longest)
 }
 

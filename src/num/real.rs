@@ -16,7 +16,7 @@ pub trait Real:
     Float + Into<f64> + std::ops::AddAssign + Default + Send + Sync + std::fmt::Debug + 'static
 {
     /// The bit pattern, as an integer of the same width.
-    type Bits: Copy + std::ops::BitOrAssign + Default;
+    type Bits: Copy + Ord + std::ops::BitOrAssign + Default;
 
     /// The bit pattern.
     fn bits(self) -> Self::Bits;
@@ -30,6 +30,9 @@ pub trait Real:
 
     /// The nearest value to `x`.
     fn round_from(x: f64) -> Self;
+
+    /// The smallest value that is at least `x`, which is no NaN.
+    fn at_least(x: f64) -> Self;
 
     /// Channel-last to class by class: see [`transpose::by_columns`].
     fn transpose(values: &[Self], n_classes: usize, stride: usize, out: &mut [Self]);
@@ -115,6 +118,11 @@ macro_rules! impl_real {
 
             fn round_from(x: f64) -> Self {
                 x as $real
+            }
+
+            fn at_least(x: f64) -> Self {
+                let nearest = x as $real;
+                if f64::from(nearest) < x { nearest.next_up() } else { nearest }
             }
 
             fn transpose(values: &[Self], n_classes: usize, stride: usize, out: &mut [Self]) {
@@ -294,6 +302,14 @@ mod tests {
         assert_eq!(f64::largest(|s| s <= 0.0), 0.0);
         assert_eq!(f64::largest(|_| true), f64::MAX);
         assert_eq!(f64::largest(|_| false), f64::NEG_INFINITY);
+    }
+
+    #[test]
+    fn at_least_rounds_up() {
+        for x in [0.0, 5e-324, 1e-50, 0.1, 0.25, 1.0, 1.0_f64.next_up(), 1e300, f64::INFINITY] {
+            assert_eq!(f32::at_least(x), f32::smallest(|p| p >= x), "{x}");
+            assert_eq!(f64::at_least(x), x);
+        }
     }
 
     #[test]

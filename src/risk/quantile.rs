@@ -88,21 +88,29 @@ pub trait Atoms: Sync {
     /// The value behind a key.
     fn value(&self, key: u64) -> f64;
 
-    /// The number of atoms above a key with each weight.
-    fn counts_above(&self, limit: u64, cancel: &Cancel) -> Result<Vec<u64>> {
+    /// The number of atoms above each of some keys, by their weights.
+    fn counts_above(&self, limits: &[u64], cancel: &Cancel) -> Result<Vec<Vec<u64>>> {
         let zeros =
             || memory::filled(0_u64, self.weights().len(), "the number of values of each weight", cancel);
         let join = |mut left: Vec<u64>, right: Vec<u64>| {
             left.iter_mut().zip(right).for_each(|(l, r)| *l += r);
             left
         };
-        let add = |counts: &mut Vec<u64>, key, weight: usize| counts[weight] += u64::from(key > limit);
-        fold(self, None, zeros, join, add, cancel)
+        let of_limit = |&limit| {
+            let add = |counts: &mut Vec<u64>, key, weight: usize| counts[weight] += u64::from(key > limit);
+            fold(self, None, zeros, join, add, cancel)
+        };
+        limits.iter().map(of_limit).collect()
+    }
+
+    /// The same of one key.
+    fn counts_above_one(&self, limit: u64, cancel: &Cancel) -> Result<Vec<u64>> {
+        Ok(self.counts_above(&[limit], cancel)?.swap_remove(0))
     }
 
     /// The number of atoms with each weight.
     fn counts(&self, cancel: &Cancel) -> Result<Vec<u64>> {
-        self.counts_above(0, cancel)
+        self.counts_above_one(0, cancel)
     }
 }
 
@@ -254,13 +262,13 @@ impl<A: Atoms> Selection<'_, A> {
         let mut cluster = Cluster { keys: self.atoms.keys(), n_atoms: self.fixed.error, above: 0 };
         let mut guesses = self.atoms.guesses(self.budget, self.cancel)?;
         guesses.retain(|guess| cluster.keys.contains(guess) && guess < cluster.keys.end());
+        let counts = self.atoms.counts_above(&guesses, self.cancel)?;
         let mut counted_above = 0;
-        for &guess in guesses.iter().rev() {
-            let counts = self.atoms.counts_above(guess, self.cancel)?;
-            let (above, n_above) = (self.fixed.total(&counts), counts.iter().sum::<u64>());
+        for (&guess, counts) in guesses.iter().zip(&counts).rev() {
+            let (above, n_above) = (self.fixed.total(counts), counts.iter().sum::<u64>());
             let fits = match self.fixed.fits(above) {
                 Some(fits) => fits,
-                None => Weight::sum_fits(self.atoms.weights(), &counts, self.budget, self.cancel)?,
+                None => Weight::sum_fits(self.atoms.weights(), counts, self.budget, self.cancel)?,
             };
             if !fits {
                 cluster.keys = guess + 1..=*cluster.keys.end();
@@ -282,7 +290,7 @@ impl<A: Atoms> Selection<'_, A> {
         let (mut low, mut high) = (first_unsure, first_beyond);
         while low < high {
             let middle = usize::midpoint(low, high);
-            let counts = self.atoms.counts_above(*clusters[middle].keys.end(), self.cancel)?;
+            let counts = self.atoms.counts_above_one(*clusters[middle].keys.end(), self.cancel)?;
             let fits = Weight::sum_fits(self.atoms.weights(), &counts, self.budget, self.cancel)?;
             if fits { low = middle + 1 } else { high = middle }
         }

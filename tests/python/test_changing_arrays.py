@@ -96,6 +96,15 @@ def test_probabilities(score: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert "panicked" not in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("other", [np.nan, 2.0, -1.0])
+def test_probabilities_of_one_class(other: float, capfd: pytest.CaptureFixture[str]) -> None:
+    P, y = np.full((2, *SHAPE), np.float32(0.5)), np.ones((2, *SHAPE), bool)
+    calibrator = cm.BinaryRiskCalibrator(alpha=0.4, progress=False)
+    with written_to(P, other, 0.5):
+        check(said(lambda: calibrator.fit(P, y)), "probabilities are in [0, 1]")
+    assert "panicked" not in capfd.readouterr().err
+
+
 def test_values_and_weights(capfd: pytest.CaptureFixture[str]) -> None:
     values, weights = np.ones(100_000), np.ones(100_000)
     with written_to(values, 1.0, np.nan), written_to(weights, 1.0, np.nan):
