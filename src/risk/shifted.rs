@@ -114,7 +114,9 @@ mod tests {
             }
         }
         assert_eq!(corrected(&[0.5, 0.25, 0.0], 0.25, 1.0), [0.75, 0.5, 0.25]);
-        assert_eq!(corrected(&[0.5, 0.25], -0.5, 1.0), [0.0, 0.0]);
+        assert_eq!(corrected(&[0.25], -0.5, 1.0), [0.0]);
+        // Differences so near -0.5 are rounded to it.
+        assert_eq!(corrected(&[0.5], -0.5, 1.0), [f64::EPSILON / 8.0]);
         assert_eq!(corrected(&[0.5], 0.75, 1.0), [1.0]);
     }
 }
