@@ -225,6 +225,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7, help="repeats that count; one more warms up")
     chosen = parser.parse_args()
     cm.set_num_threads(chosen.threads)
+    warnings.filterwarnings(
+        "ignore", "these images seem to be those of calibration"
+    )  # they are: only time counts
     print(f"{cpu_model()}, {os.cpu_count()} cores; conformask {cm.__version__} uses {chosen.threads} threads")
     print(
         f"medians of {chosen.repeats} interleaved repeats, of training and of new images {min(chosen.repeats, 3)}\n"

@@ -67,7 +67,7 @@ class BinaryCalibrator(Calibrator[C, Kept, Solution]):
         ----------
         P : array (n, H, W) or (n, D, H, W), float16, float32 or float64; or a list of (H, W); or an iterable
             Probability of the foreground, in [0, 1]. Without `y`: an iterable of ``(probabilities, masks)`` pairs, one
-            image each.
+            image each (a batch would be taken for a volume).
         y : bool or integer array (n, H, W) or (n, D, H, W), or a list or iterable of arrays, one per image
             Masks: true or 1 for the foreground, false or 0 for the background, `ignore_index` where nobody knows.
         classes : int, several ints, or None

@@ -44,7 +44,9 @@ class ATCalibrator(AdaptiveCalibrator[AdaptiveConfiguration]):
     predictor : object, callable or None, default=None
         The model. None is a small network over nine numbers that describe the map of probabilities. An object has
         ``fit(P, y, alpha=, images=)``, of which a copy is trained, and ``predict(P, images=)``, which gives thresholds
-        (n,) in [0, 1]. A function ``f(P, images)`` is trained already, on other images.
+        (n,) in [0, 1]. A function ``f(P, images)``, or an object without ``fit``, is trained already, on other images.
+        What it says of an image must not depend on the other images of the array. It is asked of arrays (n, H, W), of
+        lists for one image at a time; ``fit`` gets a list for a list.
     train_fraction : float in (0, 1), default=0.5
         The share of the images (groups) that train the model, drawn at random.
     scale : {"log_odds", "probability"}, default="log_odds"
