@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -130,6 +130,17 @@ class Images:
         if len(found) < n:
             raise ValueError(f"images has {plural(first + len(found), 'image')}, {self._name} has more")
         return found
+
+    def all_used_by(self, found: Any) -> Any:
+        """What was made of all maps; refuses images that are left, of a generator when it is at its end."""
+        if not isinstance(found, Generator):
+            self.check_end()
+            return found
+        return self._to_the_end(found)
+
+    def _to_the_end(self, found: Generator[Any, None, None]) -> Generator[Any, None, None]:
+        yield from found
+        self.check_end()
 
     def check_end(self) -> None:
         """Refuses images that are left."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -544,9 +544,7 @@ class BinaryCalibrator(Calibrator[C, Kept, Solution]):
 
         layout = _layout_of(configuration)
         found = map_images(P, masks, configuration.progress, configuration.volumes, layout)
-        if not isinstance(found, Generator):
-            images.check_end()
-        return found
+        return images.all_used_by(found)
 
     def _predict_thresholds(self, P: Any, photographs: Any) -> NDArray[np.float64]:
         configuration, solution = self._current()

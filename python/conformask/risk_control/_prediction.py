@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -309,10 +309,7 @@ def _checked(scores: Any, solution: Solution) -> Any:
 def _mapped(
     X: Any, kernel: Callable[[Any, int], NDArray[Any]], configuration: Configuration, images: Images
 ) -> Any:
-    found = map_images(X, kernel, configuration.progress, configuration.volumes)
-    if not isinstance(found, Generator):
-        images.check_end()
-    return found
+    return images.all_used_by(map_images(X, kernel, configuration.progress, configuration.volumes))
 
 
 def _pictures(images: Any, configuration: Configuration) -> Images:

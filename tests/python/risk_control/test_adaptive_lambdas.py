@@ -145,6 +145,9 @@ def test_images_are_added_listed_and_handed_on() -> None:
             call(X, images=photographs[:29])
         with pytest.raises(ValueError, match="X has 30 images, images has more"):
             call(X, images=np.zeros(31))
+    maps = whole.predict((x for x in X), images=np.zeros(31))
+    with pytest.raises(ValueError, match="X has 30 images, images has more"):
+        list(maps)
 
 
 def test_groups_and_weights() -> None:
