@@ -92,6 +92,16 @@ def number(name: str, check: Callable[[Any], Any], stale: str) -> Parameter:
     return Parameter(check, stale, partial(as_plain, name=name), number_from_json)
 
 
+def own_model(words: str, check: Callable[[Any], Any], since: int = 1) -> Parameter:
+    """A parameter that is a model of the caller's, which no file can hold; `words` name it."""
+
+    def to_json(value: Any) -> None:
+        if value is not None:
+            raise TypeError(f"{words} cannot be saved: {type(value).__name__}")
+
+    return Parameter(check, "images", to_json, since=since)
+
+
 class Solved(Protocol):
     """What calibration found."""
 

@@ -14,7 +14,13 @@ from conformask._text import plural, shown
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Images", "Offsets", "are_same", "check_alone", "numbers_of", "plain_array"]
+__all__ = ["Images", "Offsets", "are_same", "check_alone", "is_model", "numbers_of", "plain_array"]
+
+
+def is_model(value: Any) -> bool:
+    """Whether it may be asked: an object with ``predict``, or a function."""
+    has_predict = callable(getattr(value, "predict", None))
+    return not isinstance(value, type) and (has_predict or callable(value))
 
 
 def numbers_of(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import numpy as np
 
 from conformask import _core
-from conformask._calibrator import Parameter, State, number, one_of, whole
+from conformask._calibrator import Parameter, State, number, one_of, own_model, whole
 from conformask._exact import as_fraction
 from conformask._image_models import Images, are_same
 from conformask._images import count, is_whole, walk
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from conformask.adaptive.report import BinaryReport
 
-__all__ = ["ADAPTIVE", "AdaptiveCalibrator", "AdaptiveConfiguration", "own_model"]
+__all__ = ["ADAPTIVE", "AdaptiveCalibrator", "AdaptiveConfiguration"]
 
 # Images that a model is trained on, at least.
 _FEWEST = 2
@@ -56,17 +56,7 @@ def _check_fraction(value: Any) -> Fraction:
     return fraction
 
 
-def own_model(name: str, check: Callable[[Any], Any]) -> Parameter:
-    """A parameter that is a model of the user's, which no file can hold."""
-
-    def to_json(value: Any) -> None:
-        if value is not None:
-            raise TypeError(f"{name} of your own cannot be saved: {type(value).__name__}")
-
-    return Parameter(check, "images", to_json)
-
-
-_PREDICTOR = own_model("a predictor", check_predictor)
+_PREDICTOR = own_model("a predictor of your own", check_predictor)
 
 ADAPTIVE: Mapping[str, Parameter] = {
     "alpha": PARAMETERS["alpha"]._replace(stale="images"),

@@ -10,6 +10,7 @@ import numpy as np
 from scipy import optimize, special
 
 from conformask._blas import one_blas_thread
+from conformask.adaptive._saved import arrays_from_json
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -54,12 +55,7 @@ class Network:
     def from_json(cls, document: dict[str, Any], n_features: int) -> Network:
         """Refuses what is no network of so many features."""
         sizes = {"mean": n_features, "scale": n_features, "weights": _n_weights(n_features)}
-        if set(document) != set(sizes):
-            raise ValueError("the predictor is none that was saved")
-        arrays = {name: np.array(document[name], np.float64) for name in sizes}
-        for name, size in sizes.items():
-            if arrays[name].shape != (size,) or not np.isfinite(arrays[name]).all():
-                raise ValueError(f"{name} of the predictor does not hold {size} numbers")
+        arrays = arrays_from_json(document, sizes)
         if not (arrays["scale"] > 0).all():
             raise ValueError("scale of the predictor is not above 0")
         return cls(**arrays)

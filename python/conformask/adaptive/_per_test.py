@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from conformask.adaptive._quantiles import N_BINS, Standard, regress
+from conformask.adaptive._quantiles import N_BINS, Standard, check_width, regress
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -77,10 +77,7 @@ class PerTest:
     def _threshold(self, new: Array) -> float:
         if not len(self.shares):
             return 0.0
-        if len(new) != self.features.shape[1]:
-            raise ValueError(
-                f"embedding gives {len(new)} features, but gave {self.features.shape[1]} in calibration"
-            )
+        check_width(new[np.newaxis], self.features.shape[1])
         rows = np.concatenate([self.features, new[np.newaxis]])
         # The new image counts as those of calibration do: nothing is known of it that is not of them.
         design = Standard.of(rows, np.append(self.shares, 1.0)).design(rows)

@@ -10,7 +10,7 @@ import numpy as np
 
 from conformask import _core
 from conformask._arrays import score_array
-from conformask._image_models import are_same, check_alone, numbers_of, plain_array
+from conformask._image_models import are_same, check_alone, is_model, numbers_of, plain_array
 from conformask._text import plural, shown
 from conformask.adaptive._scale import SCALES
 
@@ -95,13 +95,12 @@ def can_fit(predictor: object) -> bool:
 
 def check_predictor(predictor: Any) -> Any:
     """Refuses what gives no thresholds."""
-    has_predict = callable(getattr(predictor, "predict", None))
-    if predictor is not None and (isinstance(predictor, type) or not (has_predict or callable(predictor))):
+    if predictor is not None and not is_model(predictor):
         raise TypeError(
             "predictor must be None, an object with fit(P, y, alpha=, images=) and predict(P, images=), or a function "
             f"f(P, images) that is trained already, got {shown(predictor)}"
         )
-    if predictor is not None and has_predict and can_fit(predictor):
+    if callable(getattr(predictor, "predict", None)) and can_fit(predictor):
         parameters = inspect.signature(predictor.fit).parameters.values()
         names = {each.name for each in parameters}
         if not {"alpha", "images"} <= names and all(each.kind != each.VAR_KEYWORD for each in parameters):

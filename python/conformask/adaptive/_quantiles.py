@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import optimize
 
+from conformask.adaptive._saved import arrays_from_json
+
 if TYPE_CHECKING:
     from typing import TypeAlias
 
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
     Array: TypeAlias = NDArray[np.float64]
 
-__all__ = ["N_BINS", "Linear", "Standard", "regress"]
+__all__ = ["N_BINS", "Linear", "Standard", "check_width", "regress"]
 
 N_BINS = 1024  # of equal width over [0, 1]
 
@@ -36,6 +38,12 @@ _NEAR = 8  # bins on each side of a threshold that are looked at first
 _WIDER = 2  # times as many if they do not do
 _FARTHEST = 5.0  # standard deviations: what is farther counts as that far
 _INFEASIBLE = 2  # what SciPy calls it
+
+
+def check_width(features: Array, known: int) -> None:
+    """Refuses features (n, F) of new images of which there were others in calibration."""
+    if features.shape[1] != known:
+        raise ValueError(f"embedding gives {features.shape[1]} features, but gave {known} in calibration")
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,10 +63,7 @@ class Standard:
 
     def design(self, features: Array) -> Array:
         """A column of ones, and features (n, F) in standard deviations: (n, 1 + F)."""
-        if features.shape[1] != len(self.mean):
-            raise ValueError(
-                f"embedding gives {features.shape[1]} features, but gave {len(self.mean)} in calibration"
-            )
+        check_width(features, len(self.mean))
         z = np.clip((features - self.mean) * self.inverse, -_FARTHEST, _FARTHEST)
         return np.concatenate([np.ones((len(z), 1)), z], axis=1)
 
@@ -102,12 +107,7 @@ class Linear:
     def from_json(cls, document: dict[str, Any], n_features: int) -> Linear:
         """Refuses what is none of so many features."""
         sizes = {"mean": n_features, "inverse": n_features, "theta": 1 + n_features}
-        if set(document) != set(sizes):
-            raise ValueError("the predictor is none that was saved")
-        arrays = {name: np.array(document[name], np.float64) for name in sizes}
-        for name, size in sizes.items():
-            if arrays[name].shape != (size,) or not np.isfinite(arrays[name]).all():
-                raise ValueError(f"{name} of the predictor does not hold {size} numbers")
+        arrays = arrays_from_json(document, sizes)
         if not (arrays["inverse"] >= 0).all():
             raise ValueError("inverse of the predictor is below 0")
         return cls(Standard(arrays["mean"], arrays["inverse"]), arrays["theta"])

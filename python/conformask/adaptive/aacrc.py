@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from conformask._calibrator import Parameter, number, one_of
+from conformask._calibrator import Parameter, number, one_of, own_model
 from conformask._exact import as_plain
 from conformask._image_models import Images
 from conformask._images import track
 from conformask._text import shown
-from conformask.adaptive._adaptive import ADAPTIVE, AdaptiveCalibrator, AdaptiveConfiguration, own_model
+from conformask.adaptive._adaptive import ADAPTIVE, AdaptiveCalibrator, AdaptiveConfiguration
 from conformask.adaptive._calibrator import check_foreground
 from conformask.adaptive._per_test import PerTest
 from conformask.adaptive._predictors import (
@@ -179,7 +179,7 @@ class AACRCCalibrator(AdaptiveCalibrator[_Configuration]):
     _PARAMETERS: ClassVar[Mapping[str, Parameter]] = {
         "alpha": ADAPTIVE["alpha"],
         "guarantee": one_of("guarantee", "global", "per_test", stale="images"),
-        "embedding": own_model("an embedding", check_embedding),
+        "embedding": own_model("an embedding of your own", check_embedding),
         "penalty": number("penalty", _check_penalty, stale="images"),
         **{name: each for name, each in ADAPTIVE.items() if name != "predictor"},
     }

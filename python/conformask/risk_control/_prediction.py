@@ -21,7 +21,7 @@ from conformask._units import check_groups, warn_of_groups
 from conformask._warnings import warn_caller
 from conformask.profiles import Profiles, ScoreProfiles
 from conformask.report import RiskReport
-from conformask.risk_control._adaptive import corrected_lambdas, offsets_of, refuse_images
+from conformask.risk_control._adaptive import offsets_of, refuse_images
 from conformask.risk_control._report import risk_report
 from conformask.risk_control._results import Results
 from conformask.risk_control._solution import Configuration, Solution, profiles_of, solve, warn
@@ -328,7 +328,7 @@ def _lambdas(
     offsets, found = offsets_of(configuration.adaptive, maps, images, first, largest), []
     for solution in solutions:
         assert solution.correction is not None
-        found.append(corrected_lambdas(offsets, solution.correction, largest))
+        found.append(_core.corrected_lambdas(offsets, solution.correction, largest))
     return found
 
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+from conformask import _core
 from conformask._arrays import INPUTS, check_ignore_index
-from conformask._calibrator import Parameter, State, number, one_of, warn_skipped
+from conformask._calibrator import Parameter, State, number, one_of, own_model, warn_skipped
 from conformask._documents import finite_or_text
 from conformask._exact import check_alpha
 from conformask._image_models import Offsets
@@ -30,7 +31,7 @@ from conformask.exceptions import InfeasibleRiskError, InfeasibleRiskWarning
 from conformask.losses import Loss, as_loss, loss_from_json, loss_to_json
 from conformask.profiles import Profiles, ScoreProfiles
 from conformask.profiles.binned import check_collect
-from conformask.risk_control._adaptive import check_adaptive, corrected_lambdas, refuse_to_save
+from conformask.risk_control._adaptive import check_adaptive
 from conformask.scores import ConformityScore, as_score, lambda_max, score_from_json, score_to_json
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ PARAMETERS: Mapping[str, Parameter] = {
         from_json=transform_from_json,
         since=3,
     ),
-    "adaptive": Parameter(check_adaptive, stale="images", to_json=refuse_to_save, since=4),
+    "adaptive": own_model("a model of your own (adaptive=)", check_adaptive, since=4),
     "ignore_index": Parameter(check_ignore_index),
     "profile": one_of("profile", "exact", "binned"),
     "collect": Parameter(
@@ -228,7 +229,7 @@ def solve(profiles: Profiles, configuration: Configuration) -> Solution:
         risk = profiles._risk(loss, lam, units)
     else:
         known, offsets = _with_offsets(profiles, configuration)
-        risk = known._risk_at(loss, corrected_lambdas(offsets.values, correction, largest), units)
+        risk = known._risk_at(loss, _core.corrected_lambdas(offsets.values, correction, largest), units)
     corrected = configuration.method.risk_bound(0.0 if math.isnan(risk) else risk, units)
     # The exact number is at most alpha, as was decided exactly; rounding must not lift it above.
     return Solution(

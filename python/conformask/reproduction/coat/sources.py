@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from conformask.datasets import PixelClassifier, load_predictions, make_scenes
 from conformask.reproduction.coat.maps import BinaryMaps
@@ -54,8 +56,7 @@ def rendered(
     found = []
     for name, class_name in _OBJECTS.items():
         k = scenes.class_names.index(class_name)
-        masks = np.where(labels == _VOID, _VOID, labels == k).astype(np.uint8)
-        found.append(BinaryMaps(f"rendered scenes: {name}", probabilities[:, k].copy(), masks))
+        found.append(BinaryMaps(f"rendered scenes: {name}", probabilities[:, k].copy(), _masks(labels, k)))
     return found
 
 
@@ -90,11 +91,12 @@ def stored(folder: str | Path | None) -> list[BinaryMaps]:
     if folder is None:
         raise FileNotFoundError("no folder was given that holds usgra-seg")
     found = load_predictions(Path(folder) / "usgra-seg")
-    masks = {
-        k: np.where(found.labels == _VOID, _VOID, found.labels == k).astype(np.uint8)
-        for k in _STRUCTURES.values()
-    }
     return [
-        BinaryMaps(f"usgra-seg: {name}", found.probs[:, k].copy(), masks[k], found.group)
+        BinaryMaps(f"usgra-seg: {name}", found.probs[:, k].copy(), _masks(found.labels, k), found.group)
         for name, k in _STRUCTURES.items()
     ]
+
+
+def _masks(labels: NDArray[Any], k: int) -> NDArray[np.uint8]:
+    """Those of class k against the rest."""
+    return np.where(labels == _VOID, _VOID, labels == k).astype(np.uint8)
