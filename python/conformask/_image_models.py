@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -79,7 +80,7 @@ def are_same(one: Any, other: Any) -> bool:
     """Whether two models say the same, as far as one can know: methods of equal objects do."""
     if one is other:
         return True
-    if hasattr(one, "__self__") and hasattr(other, "__self__"):
+    if isinstance(one, MethodType) and isinstance(other, MethodType):
         return one.__func__ is other.__func__ and are_same(one.__self__, other.__self__)
     try:
         return bool(one == other)

@@ -16,6 +16,7 @@ from scipy import optimize, special
 import adaptive_twin as twin
 import conformask as cm
 from conformask import _core
+from conformask._image_models import are_same
 from conformask.adaptive._network import _backward, _n_weights, train
 from conformask.adaptive._report import binary_report
 from conformask.adaptive._training import own_thresholds, soft_rate_loss, squared_error
@@ -352,6 +353,18 @@ def test_workers_with_equal_models_are_merged() -> None:
     assert merged.n_images_ == 30
     whole = cm.ATCalibrator(0.2, predictor=trained.predict).fit(P[30:], y[30:])
     assert merged.correction_ == whole.correction_
+
+
+def test_functions_of_python_itself_are_compared() -> None:
+    """They have a `__self__`, but are no methods."""
+    P, y = scenes(n=30, seed=14)
+    fitted = cm.ATCalibrator(0.2, predictor=by_mean).fit(P, y)
+    for other in (max, P.mean):
+        fitted.predictor = other
+        with pytest.raises(ValueError, match="fit again"):
+            fitted.predict(P)
+    assert not are_same(max, min)
+    assert are_same(max, max)
 
 
 def test_images_of_calibration_are_told() -> None:
