@@ -209,33 +209,50 @@ def profiles_of(state: State[Profiles, Solution]) -> Profiles:
     return state.kept
 
 
-def solve(profiles: Profiles, configuration: Configuration) -> Solution:
-    """The smallest lambda that controls the risk."""
-    score, loss, alpha = configuration.conformity_score, configuration.loss, configuration.alpha
-    units, bound, correction = configuration.units(profiles), float(alpha), None
-    largest = lambda_max(score, profiles.n_classes)
+@dataclass(frozen=True)
+class Level:
+    """The smallest lambda that controls one loss of some images, and what is known of it."""
+
+    lambda_hat: float
+    risk: float
+    corrected_risk: float
+    units: Units
+
+
+def level_of(
+    profiles: Profiles, loss: Loss, method: Method, configuration: Configuration, on_infeasible: str
+) -> Level:
+    """The smallest lambda at which a method controls a loss."""
+    alpha, largest = configuration.alpha, lambda_max(configuration.conformity_score, profiles.n_classes)
+    units, bound = profiles._units(loss, configuration.on_empty), float(alpha)
     try:
-        if configuration.adaptive is None:
-            lam = profiles._controlled(loss, alpha, configuration.method, units)
-        else:
-            lam, correction = math.nan, _correction(profiles, configuration, units)
+        lam = profiles._controlled(loss, alpha, method, units)
     except InfeasibleRiskError:
-        if configuration.on_infeasible != "full":
+        if on_infeasible != "full":
             raise
         lam, bound = largest, math.inf
-        if configuration.adaptive is not None:
-            lam, correction = math.nan, largest
-    if correction is None:
-        risk = profiles._risk(loss, lam, units)
+    risk = profiles._risk(loss, lam, units)
+    return Level(lam, risk, _corrected(risk, units, method, bound), units)
+
+
+def _corrected(risk: float, units: Units, method: Method, bound: float) -> float:
+    """What is compared with alpha; as was decided exactly at most `bound`, above which rounding must not lift it."""
+    return min(method.risk_bound(0.0 if math.isnan(risk) else risk, units), bound)
+
+
+def solve(profiles: Profiles, configuration: Configuration) -> Solution:
+    """The smallest lambda that controls the risk."""
+    units, correction = configuration.units(profiles), None
+    if configuration.adaptive is None:
+        found = level_of(
+            profiles, configuration.loss, configuration.method, configuration, configuration.on_infeasible
+        )
     else:
-        known, offsets = _with_offsets(profiles, configuration)
-        risk = known._risk_at(loss, _core.corrected_lambdas(offsets.values, correction, largest), units)
-    corrected = configuration.method.risk_bound(0.0 if math.isnan(risk) else risk, units)
-    # The exact number is at most alpha, as was decided exactly; rounding must not lift it above.
+        found, correction = _shifted(profiles, configuration, units)
     return Solution(
-        lambda_hat=lam,
-        risk=risk,
-        corrected_risk=min(corrected, bound),
+        lambda_hat=found.lambda_hat,
+        risk=found.risk,
+        corrected_risk=found.corrected_risk,
         n_images=units.n,
         n_skipped=units.n_skipped,
         n_classes=profiles.n_classes,
@@ -244,6 +261,24 @@ def solve(profiles: Profiles, configuration: Configuration) -> Solution:
         correction=correction,
         grouped=units.joins_images,
     )
+
+
+def _shifted(profiles: Profiles, configuration: Configuration, units: Units) -> tuple[Level, float]:
+    """Of images that have lambdas of their own: the risk, and the smallest number that corrects them."""
+    known, offsets = _with_offsets(profiles, configuration)
+    largest, bound = (
+        lambda_max(configuration.conformity_score, profiles.n_classes),
+        float(configuration.alpha),
+    )
+    try:
+        correction = _correction(known, configuration, units)
+    except InfeasibleRiskError:
+        if configuration.on_infeasible != "full":
+            raise
+        correction, bound = largest, math.inf
+    lambdas = _core.corrected_lambdas(offsets.values, correction, largest)
+    risk = known._risk_at(configuration.loss, lambdas, units)
+    return Level(math.nan, risk, _corrected(risk, units, configuration.method, bound), units), correction
 
 
 def _with_offsets(profiles: Profiles, configuration: Configuration) -> tuple[ScoreProfiles, Offsets]:
@@ -258,13 +293,11 @@ def _with_offsets(profiles: Profiles, configuration: Configuration) -> tuple[Sco
     return profiles, offsets
 
 
-def _correction(profiles: Profiles, configuration: Configuration, units: Units) -> float:
+def _correction(profiles: ScoreProfiles, configuration: Configuration, units: Units) -> float:
     """The smallest number that controls the risk when all lambdas rise by it."""
     method, alpha = configuration.method, configuration.alpha
     method.check_loss(configuration.loss)
-    found = _with_offsets(profiles, configuration)[0]._correction(
-        configuration.loss, method.budget(units, alpha), units
-    )
+    found = profiles._correction(configuration.loss, method.budget(units, alpha), units)
     if found is None:
         raise method.infeasible(units, alpha)
     return found
