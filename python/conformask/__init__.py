@@ -36,7 +36,13 @@ from conformask.exceptions import (
     InfeasibleRiskWarning,
     SharedImagesWarning,
 )
-from conformask.losses import BinaryLoss, FalseNegativeLoss, LabelAccuracyLoss, MiscoverageLoss
+from conformask.losses import (
+    BinaryLoss,
+    FalseNegativeLoss,
+    LabelAccuracyLoss,
+    MiscoverageLoss,
+    WorstClassLoss,
+)
 from conformask.profiles import BinnedProfiles, ScoreProfiles, profile
 from conformask.report import CoverageReport, RiskReport
 from conformask.risk_control import ConformalRiskCalibrator
@@ -95,6 +101,7 @@ __all__ = [
     "StructuredScaler",
     "TemperatureScaler",
     "VectorScaler",
+    "WorstClassLoss",
     "__version__",
     "datasets",
     "get_num_threads",

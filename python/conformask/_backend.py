@@ -15,7 +15,7 @@ from conformask import _core
 from conformask._arrays import label_array
 from conformask._tensors import is_tensor
 from conformask._transforms import Inputs
-from conformask.kernels.maps import sets_at, sizes_at
+from conformask.kernels.maps import Lambda, of_kernels, sets_at, sizes_at
 from conformask.scores import APS, LAC, RAPS, ConformityScore, function_of, scored
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def profile(
     )
 
 
-def masks(maps: Any, lam: float, score: ConformityScore, inputs: Inputs, first: int) -> NDArray[np.bool_]:
+def masks(maps: Any, lam: Lambda, score: ConformityScore, inputs: Inputs, first: int) -> NDArray[np.bool_]:
     """Which classes (n, K, ...) the sets hold at lambda."""
     if _stays(maps, inputs) and _knows_tensors(score):
         from conformask._torch_sets import masks_of
@@ -60,7 +60,7 @@ def masks(maps: Any, lam: float, score: ConformityScore, inputs: Inputs, first: 
 
 
 def set_sizes(
-    maps: Any, lam: float, score: ConformityScore, inputs: Inputs, first: int
+    maps: Any, lam: Lambda, score: ConformityScore, inputs: Inputs, first: int
 ) -> NDArray[np.uint16]:
     """How many classes the sets (n, ...) hold at lambda."""
     if _stays(maps, inputs) and _knows_tensors(score):
@@ -74,7 +74,7 @@ def set_sizes(
 def coverage(
     maps: Any,
     labels: Any,
-    lams: Sequence[float],
+    lams: Sequence[Lambda],
     score: ConformityScore,
     inputs: Inputs,
     ignore_index: int | None,
@@ -87,7 +87,8 @@ def coverage(
         counts: list[Counts] = coverage(maps, labels, lams, score, inputs, ignore_index, first)
         return counts
     array, kernel, numbers = scored(score, maps, inputs, first)
-    return _core.coverage(array, label_array(labels), lams, kernel, numbers, ignore_index, first)
+    lambdas = [of_kernels(lam) for lam in lams]
+    return _core.coverage(array, label_array(labels), lambdas, kernel, numbers, ignore_index, first)
 
 
 def _stays(maps: Any, inputs: Inputs) -> bool:

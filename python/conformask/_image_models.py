@@ -15,7 +15,7 @@ from conformask._text import plural, shown
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Images", "Offsets", "are_same", "check_alone", "is_model", "numbers_of", "plain_array"]
+__all__ = ["Images", "Offsets", "are_same", "check_alone", "ended", "is_model", "numbers_of", "plain_array"]
 
 
 def is_model(value: Any) -> bool:
@@ -119,6 +119,21 @@ def plain_array(given: Any) -> NDArray[Any]:
     return np.asarray(given.detach().cpu() if hasattr(given, "detach") else given)
 
 
+def ended(found: Any, check_end: Callable[[], None]) -> Any:
+    """What was made of all maps, after a check that they have come to their end: of a generator when it is there."""
+    if isinstance(found, Generator):
+        return _to_the_end(found, check_end)
+    check_end()
+    return found
+
+
+def _to_the_end(
+    found: Generator[Any, None, None], check_end: Callable[[], None]
+) -> Generator[Any, None, None]:
+    yield from found
+    check_end()
+
+
 class Images:
     """What belongs to maps, such as photographs, handed out in the order in which those come; errors name the maps."""
 
@@ -140,14 +155,7 @@ class Images:
 
     def all_used_by(self, found: Any) -> Any:
         """What was made of all maps; refuses images that are left, of a generator when it is at its end."""
-        if not isinstance(found, Generator):
-            self.check_end()
-            return found
-        return self._to_the_end(found)
-
-    def _to_the_end(self, found: Generator[Any, None, None]) -> Generator[Any, None, None]:
-        yield from found
-        self.check_end()
+        return ended(found, self.check_end)
 
     def check_end(self) -> None:
         """Refuses images that are left."""

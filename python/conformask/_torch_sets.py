@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -31,6 +31,8 @@ from conformask.scores import APS, LAC, RAPS, SACP, CallableScore, ConformitySco
 
 __all__ = ["check_maps", "check_score", "coverage", "masks_of", "prediction_sets"]
 
+Lambda: TypeAlias = "float | tuple[float, ...]"  # one for all, or one a class
+
 _BANDS = 16  # parts of an image, all classes of which are looked at at once
 _ULPS = 64  # for the means of blended values, besides the sums
 
@@ -44,11 +46,18 @@ def check_score(score: ConformityScore) -> None:
         )
 
 
-def prediction_sets(shares: Shares, score: ConformityScore, lam: float) -> Tensor:
-    """Which classes (dimension 1) each pixel's set holds at lambda, on this device or any other."""
+def prediction_sets(shares: Shares, score: ConformityScore, lam: Lambda) -> Tensor:
+    """Which classes (dimension 1) each pixel's set holds at lambda, or at those of classes, on any device."""
     check_score(score)
-    if lam >= lambda_max(score, shares.p.shape[1]):
-        return torch.ones_like(shares.p, dtype=torch.bool)
+    largest = lambda_max(score, shares.p.shape[1])
+    if not isinstance(lam, tuple):
+        everywhere = torch.ones_like(shares.p, dtype=torch.bool)
+        return everywhere if lam >= largest else _sets(shares, score, lam)
+    return _sets(shares, score, lam) | _beside([each >= largest for each in lam], shares.p, torch.bool)
+
+
+def _sets(shares: Shares, score: ConformityScore, lam: Lambda) -> Tensor:
+    """The same, but for classes that are in all sets."""
     if isinstance(score, SACP):
         # The kernels' means are those of float32 sums, down the columns and along the rows of a window.
         rounding = (_ULPS + score.window) * torch.finfo(shares.dtype).eps
@@ -57,18 +66,32 @@ def prediction_sets(shares: Shares, score: ConformityScore, lam: float) -> Tenso
             base = LAC(score.include_top1) if isinstance(score.base, LAC) else score.base
             return prediction_sets(Shares(p, shares.dtype, margin, None), base, lam)
         criticals = _blended(_critical_values(shares, score.base), score)
-        sets = criticals <= _largest(lam, shares.margin + rounding, rounding)
+        sets = criticals <= _limits(lam, shares.margin + rounding, rounding, criticals)
         return shares.add_first(sets) if score.include_top1 else sets
     if isinstance(score, LAC):
-        smallest = _core.smallest_probability(lam, shares.p.dtype == torch.float64)
-        sets = shares.p >= smallest * (1 - shares.margin)
+        smallest = [
+            _core.smallest_probability(each, shares.p.dtype == torch.float64) * (1 - shares.margin)
+            for each in (lam if isinstance(lam, tuple) else (lam,))
+        ]
+        sets = shares.p >= _beside(smallest, shares.p, shares.p.dtype)
         return shares.add_first(sets) if score.include_top1 else sets
-    return _critical_values(shares, score) <= _largest(lam, shares.margin, ROUNDING)
+    criticals = _critical_values(shares, score)
+    return criticals <= _limits(lam, shares.margin, ROUNDING, criticals)
 
 
-def _largest(lam: float, margin: float, rounding: float) -> float:
-    """The largest critical value that may be lambda elsewhere: less a margin, and a share of itself."""
-    return math.nextafter((lam + margin) / (1 - rounding), math.inf) if margin else lam
+def _limits(lam: Lambda, margin: float, rounding: float, criticals: Tensor) -> Any:
+    """The largest critical values that may be lambda elsewhere: less a margin, and a share of themselves."""
+    lambdas = lam if isinstance(lam, tuple) else (lam,)
+    if margin:
+        lambdas = tuple(math.nextafter((each + margin) / (1 - rounding), math.inf) for each in lambdas)
+    return _beside(lambdas, criticals, torch.float64)
+
+
+def _beside(values: Sequence[Any], maps: Tensor, dtype: torch.dtype) -> Any:
+    """One number, or a number for each class beside maps (B, K, ...)."""
+    if len(values) == 1:
+        return values[0]
+    return torch.tensor(values, dtype=dtype, device=maps.device).reshape(-1, *[1] * (maps.ndim - 2))
 
 
 def check_maps(scores: Tensor, inputs: str, first_image: int = 0, name: str = "X") -> None:
@@ -80,7 +103,7 @@ def check_maps(scores: Tensor, inputs: str, first_image: int = 0, name: str = "X
 
 
 @torch.no_grad()
-def masks_of(X: Tensor, score: ConformityScore, lam: float, inputs: str, first_image: int) -> Tensor:
+def masks_of(X: Tensor, score: ConformityScore, lam: Lambda, inputs: str, first_image: int) -> Tensor:
     """What ``kernels.threshold`` makes of arrays."""
     check_maps(X, inputs, first_image)
     return prediction_sets(shares_of(X, inputs), score, lam)
@@ -90,7 +113,7 @@ def masks_of(X: Tensor, score: ConformityScore, lam: float, inputs: str, first_i
 def coverage(
     X: Tensor,
     y: Any,
-    lams: Sequence[float],
+    lams: Sequence[Lambda],
     score: ConformityScore,
     inputs: str,
     ignore_index: int | None,

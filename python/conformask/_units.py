@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -17,6 +17,8 @@ from conformask._text import plural, shown
 from conformask._warnings import warn_caller
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from numpy.typing import NDArray
 
 
@@ -29,6 +31,7 @@ __all__ = [
     "check_sample_weight",
     "count_twice",
     "counted_images",
+    "joined_names",
     "joined_units",
     "known_units",
     "unit_means",
@@ -53,10 +56,18 @@ class Units:
     name: str = "calibration images"
     n_eff: float = math.nan  # effective number of images
     without: str = "a labelled pixel that counts"  # what images lack that are left out
+    new: Fraction | None = Fraction(1)  # how much the new image counts; None: that must be said first
 
     def __post_init__(self) -> None:
         if math.isnan(self.n_eff):
             object.__setattr__(self, "n_eff", float(self.n))
+
+    def beside(self, weight: object, name: str) -> Self:
+        """The same, where the new image counts so much."""
+        new = as_fraction(weight, name)
+        if new < 0:
+            raise ValueError(f"{name} must be at least 0 and finite, got {shown(weight)}")
+        return replace(self, new=new)
 
     @property
     def whole(self) -> bool:
@@ -123,7 +134,9 @@ def known_units(
         ]
         total, squares = sum(shares, Fraction()), sum((share**2 for share in shares), Fraction())
         n_eff = float(total**2 / squares) if squares else 0.0
-        return KnownUnits(total, n, n_skipped, WEIGHTS, n_eff, counted=counted, shares=shares)
+        # A new image whose weight nobody knows counts as much as the largest weight there may be.
+        new = Fraction(1) if max(sample_weight, default=0) <= 1 else None
+        return KnownUnits(total, n, n_skipped, WEIGHTS, n_eff, new=new, counted=counted, shares=shares)
     return KnownUnits(Fraction(n), n, n_skipped, counted=counted)
 
 
@@ -132,13 +145,19 @@ def joined_units(
 ) -> tuple[list[int | str] | None, list[float] | None]:
     """Groups and weights of the images of several parts, in order; refuses those that count in different ways."""
     all_groups, all_weights = zip(*parts, strict=True)
-    for name, given in {"groups": all_groups, "sample_weight": all_weights}.items():
-        if len({each is None for each in given}) > 1:
-            raise ValueError(f"{name} must be given for all images or for none")
-    groups = _concatenated(all_groups)
-    if groups is not None and len({type(group) for group in groups}) > 1:
-        raise ValueError("groups must all be ints or all be strings")
-    return groups, _concatenated(all_weights)
+    if len({each is None for each in all_weights}) > 1:
+        raise ValueError("sample_weight must be given for all images or for none")
+    return joined_names(all_groups, "groups"), _concatenated(all_weights)
+
+
+def joined_names(parts: Sequence[list[int | str] | None], name: str) -> list[int | str] | None:
+    """What the images of several parts belong to, in order; refuses ints beside strings, and parts without."""
+    if len({each is None for each in parts}) > 1:
+        raise ValueError(f"{name} must be given for all images or for none")
+    found = _concatenated(parts)
+    if found is not None and len({type(each) for each in found}) > 1:
+        raise ValueError(f"{name} must all be ints or all be strings")
+    return found
 
 
 def _concatenated(parts: Sequence[list[T] | None]) -> list[T] | None:
@@ -183,18 +202,18 @@ def unit_means(values: NDArray[np.float64], groups: Sequence[int | str] | None) 
     return np.array(means).reshape(len(members), *values.shape[1:])
 
 
-def check_groups(groups: Any, n: int | None) -> list[int | str] | None:
+def check_groups(groups: Any, n: int | None, name: str = "groups") -> list[int | str] | None:
     """What each of n images belongs to, as ints or as strings; n is None where nobody knows it yet.
 
     An iterable is read here, once: whoever checks again checks the list.
     """
     if groups is None:
         return None
-    check_ordered(groups, "groups")
+    check_ordered(groups, name)
     # Not as an array of strings: NumPy takes "a" and "a\0" for one.
     values = groups.tolist() if hasattr(groups, "tolist") else groups
     if isinstance(values, str | bytes) or not np.iterable(values):
-        raise ValueError(f"groups must hold an int or string for {_each_of(n)}, got {shown(values)}")
+        raise ValueError(f"{name} must hold an int or string for {_each_of(n)}, got {shown(values)}")
     values = list(values)
     if n is None or len(values) == n:
         if all(isinstance(value, str) for value in values):
@@ -205,7 +224,7 @@ def check_groups(groups: Any, n: int | None) -> list[int | str] | None:
     got = " and ".join(plural(many, kind) for kind, many in kinds.items()) or "none"
     large = [value for value in values if _is_int(value) and not _is_whole(value)]
     beyond = f", of which {shown(large[0])} does not fit int64" if large else ""
-    raise ValueError(f"groups must hold an int or string for {_each_of(n)}, got {got}{beyond}")
+    raise ValueError(f"{name} must hold an int or string for {_each_of(n)}, got {got}{beyond}")
 
 
 def warn_of_groups(grouped: bool | None, groups: Sequence[int | str] | None) -> None:
@@ -239,7 +258,9 @@ def _is_whole(value: object) -> bool:
     return _is_int(value) and -(2**63) <= value < 2**63  # type: ignore[operator]
 
 
-def check_sample_weight(sample_weight: Any, groups: Any, n: int) -> list[float] | None:
+def check_sample_weight(
+    sample_weight: Any, groups: Any, n: int, largest: float = math.inf
+) -> list[float] | None:
     """How much each of n images counts, as floats."""
     if sample_weight is None:
         return None
@@ -249,9 +270,10 @@ def check_sample_weight(sample_weight: Any, groups: Any, n: int) -> list[float] 
     array = np.asarray(sample_weight, np.float64)
     if array.shape != (n,):
         raise ValueError(f"sample_weight must hold a number for {_each_of(n)}, got shape {array.shape}")
-    bad = ~((array >= 0) & (array <= 1))
+    bad = ~((array >= 0) & (array <= largest) & (array < math.inf))
     if bad.any():
         index = int(bad.argmax())
-        raise ValueError(f"sample_weight must be in [0, 1], got {array[index]} for image {index}")
+        must = "at least 0 and finite" if largest == math.inf else f"in [0, {largest:g}]"
+        raise ValueError(f"sample_weight must be {must}, got {array[index]} for image {index}")
     values: list[float] = array.tolist()
     return values

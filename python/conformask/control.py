@@ -123,14 +123,25 @@ class CRC(Method):
         return "conformal risk control"
 
     def budget(self, units: Units, alpha: Fraction) -> Fraction:
-        return alpha * (units.total + 1) - 1
+        new = _of_new_image(units)
+        return alpha * (units.total + new) - new
 
     def risk_bound(self, risk: float, units: Units) -> float:
-        total = float(units.total)
-        return (total * risk + 1) / (total + 1)
+        total, new = float(units.total), float(_of_new_image(units))
+        return (total * risk + new) / (total + new)
 
     def n_needed(self, alpha: Fraction) -> int:
         return math.ceil(1 / check_alpha(alpha)) - 1
+
+
+def _of_new_image(units: Units) -> Fraction:
+    """How much a new image counts."""
+    if units.new is None:
+        raise ValueError(
+            "weights above 1 are relative to that of a new image, which must be known: give predict(sample_weight=), "
+            "or lambda_hat(test_weight=) of profiles"
+        )
+    return units.new
 
 
 @dataclass(frozen=True)
@@ -160,7 +171,7 @@ class _WithConfidence(Method):
 
     def _count(self, units: Units) -> int:
         """The number of units, all of which count once."""
-        if units.total != units.n:
+        if units.total != units.n or units.new != 1:
             raise ValueError(f"{self!r} cannot take sample_weight: every image must count alike. Use CRC()")
         return units.n
 

@@ -15,7 +15,7 @@ from conformask._text import lambda_text
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["ClassCoverage", "ClassRisk", "CoverageReport", "RiskReport"]
+__all__ = ["ClassCoverage", "ClassRisk", "CoverageReport", "PartRisk", "RiskReport"]
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,48 @@ class ClassRisk:
     set_size: float
     n_images: int
     n_pixels: int
+
+
+@dataclass(frozen=True)
+class PartRisk:
+    """How a class or a stratum that has a lambda of its own fares.
+
+    Attributes
+    ----------
+    name : str
+        That of the class, or of the stratum.
+    risk : float
+        Mean over its images (those that hold the class, those of the stratum) of the loss that was controlled, in
+        [0, 1]. NaN if there is none.
+    interval : tuple of two floats
+        A 95 % confidence interval of it, made as that of the whole risk.
+    n_images : int
+        Number of these images (groups).
+    lambda_hat : float
+        Where its sets are cut.
+    n_calibration : int
+        Number of images (groups) that calibrated it.
+    n_needed : int or None
+        So many are needed, where they were too few.
+
+    See Also
+    --------
+    RiskReport : Holds one for each class or stratum.
+
+    Examples
+    --------
+    >>> from conformask.report import PartRisk
+    >>> PartRisk("road", 0.08, (0.06, 0.11), 40, 0.93, 60, None).name
+    'road'
+    """
+
+    name: str
+    risk: float
+    interval: tuple[float, float]
+    n_images: int
+    lambda_hat: float
+    n_calibration: int
+    n_needed: int | None
 
 
 @dataclass(frozen=True)
@@ -139,7 +181,7 @@ class RiskReport(Report):
     conformity_score : str
         The score, as text.
     lambda_hat : float
-        The calibrated threshold of the score; NaN where images have lambdas of their own (`adaptive`).
+        The calibrated threshold of the score; NaN where images, classes or strata have lambdas of their own.
     loss : str
         The loss, as text.
     classes : tuple of ClassRisk
@@ -148,6 +190,10 @@ class RiskReport(Report):
         A report for each of ``evaluate(alphas=)``, in their order.
     losses, activation_ratios, coverages : float64 arrays (n,)
         The values of each image; NaN where undefined.
+    by : {"class", "stratum"} or None
+        What has lambdas of its own.
+    parts : tuple of PartRisk
+        How each class or stratum fares that has.
     infeasible : bool
         Whether the calibration images were too few for alpha, and the sets are full (``on_infeasible="full"``).
     interval_level : float
@@ -213,6 +259,8 @@ class RiskReport(Report):
     losses: NDArray[np.float64] = field(repr=False)
     activation_ratios: NDArray[np.float64] = field(repr=False)
     coverages: NDArray[np.float64] = field(repr=False)
+    by: str | None = field(default=None, repr=False)
+    parts: tuple[PartRisk, ...] = field(default=(), repr=False)
     infeasible: bool = field(default=False, repr=False)
     interval_level: float = field(default=LEVEL, repr=False)
     sweep: tuple[RiskReport, ...] = field(default=(), repr=False)
@@ -249,15 +297,36 @@ class RiskReport(Report):
             if row.n_images
         ]
         header = ("class", "miss rate", f"{LEVEL * 100:g} % interval", "set size", "images", "pixels")
-        return Table(
-            "Miss rate of each class, mean over the images that hold it (alpha limits the mean loss, not each class)",
-            header,
-            rows,
+        promise = "the risk of each class, below" if self.by == "class" else "the mean loss, not each class"
+        caption = f"Miss rate of each class, mean over the images that hold it (alpha limits {promise})"
+        return Table(caption, header, rows)
+
+    def _part_table(self) -> Table:
+        rows = [
+            (
+                part.name,
+                f"{part.risk:.4f}",
+                interval_text(part.interval),
+                lambda_text(part.lambda_hat),
+                f"{part.n_images}",
+                f"{part.n_calibration}" + ("" if part.n_needed is None else f" of {part.n_needed}: rare"),
+            )
+            for part in sorted(self.parts, key=lambda part: -part.risk if part.risk == part.risk else 1.0)
+        ]
+        header = (
+            str(self.by),
+            "risk",
+            f"{LEVEL * 100:g} % interval",
+            "lambda-hat",
+            "images",
+            "calibrated on",
         )
+        return Table(f"Risk of each {self.by}, which alpha limits", header, rows)
 
     def _more_tables(self) -> list[Table]:
-        if not self.sweep:
-            return []
+        return ([self._part_table()] if self.parts else []) + ([self._sweep_table()] if self.sweep else [])
+
+    def _sweep_table(self) -> Table:
         rows = [
             (
                 f"{each.alpha:g}",
@@ -277,13 +346,8 @@ class RiskReport(Report):
             "coverage",
             "lambda-hat",
         )
-        return [
-            Table(
-                "Other alphas (the guarantee is about one alpha that was fixed before the labels were seen)",
-                header,
-                rows,
-            )
-        ]
+        caption = "Other alphas (the guarantee is about one alpha that was fixed before the labels were seen)"
+        return Table(caption, header, rows)
 
 
 @dataclass(frozen=True, eq=False)

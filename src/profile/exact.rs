@@ -41,6 +41,11 @@ impl Block {
         let hash = hash_of_pixels(&values, &labels);
         Self { values, labels, hash }
     }
+
+    /// A part of a run, of an image whose hash is known.
+    pub(super) fn unhashed(values: Stored, labels: Box<[u16]>) -> Self {
+        Self { values, labels, hash: 0 }
+    }
 }
 
 /// The profile of one image.

@@ -5,6 +5,7 @@
 
 mod exact;
 mod flat;
+mod parted;
 mod repeats;
 
 pub use exact::{Block, ExactProfile, ImageProfile, build};

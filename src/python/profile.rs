@@ -87,6 +87,21 @@ impl ExactProfile {
         }
     }
 
+    /// Profiles of the same images, each of the pixels of some classes alone: `parts` holds their indices.
+    fn parted(&self, py: Python<'_>, parts: Vec<Vec<usize>>) -> PyResult<Vec<Self>> {
+        let mut part_of = vec![None; self.0.n_classes()];
+        for (part, classes) in parts.iter().enumerate() {
+            for &class in classes {
+                match part_of.get_mut(class) {
+                    Some(of @ None) => *of = Some(part),
+                    _ => return Err(PyValueError::new_err(format!("class {class} is in no or two parts"))),
+                }
+            }
+        }
+        let found = run(py, |cancel| self.0.parted(&part_of, parts.len(), cancel))?;
+        Ok(found.into_iter().map(Self).collect())
+    }
+
     /// The losses `(n, L)` at L lambdas, which must not descend; NaN where undefined.
     fn losses<'py>(
         &self,

@@ -42,6 +42,7 @@ SLOW = frozenset(
         "test_dask_arrays",
         "test_dask_delayed_blocks",
         "test_dask_profiles",
+        "test_each_class_keeps_its_risk_and_all_together_theirs",
         "test_each_pixel_has_the_same_chance",
         "test_equals_the_twin",
         "test_expected_risk_of_a_new_image",

@@ -53,7 +53,7 @@ class Kept:
         """The images of some batches, all with the threshold 0."""
         core = parts[0] if len(parts) == 1 else _core.BinaryValues.concatenate(parts)
         names = check_groups(groups, len(core))
-        weights = check_sample_weight(sample_weight, names, len(core))
+        weights = check_sample_weight(sample_weight, names, len(core), largest=1)
         return cls(core, np.zeros(len(core)), names, weights, configuration)
 
     def __len__(self) -> int:

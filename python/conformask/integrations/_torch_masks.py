@@ -11,7 +11,7 @@ from torch.utils import _pytree
 
 from conformask._tables import html_table
 from conformask._text import shown
-from conformask._torch_sets import check_maps, check_score, prediction_sets
+from conformask._torch_sets import Lambda, check_maps, check_score, prediction_sets
 from conformask._torch_softmax import shares_of, to_probabilities
 from conformask.adaptive import BinaryRiskCalibrator
 from conformask.adaptive._calibrator import BinaryCalibrator
@@ -138,7 +138,7 @@ class LabelSets:
                 "the lambdas of a model (adaptive=) are found on arrays: give what the model says to the calibrator's "
                 "predict"
             )
-        self.lambda_hat = calibrator.lambda_hat_
+        self.lambda_hat: Lambda = calibrator._lambda_for_modules()
         self.n_classes = calibrator.n_classes_
         self.conformity_score = as_score(calibrator.conformity_score)
         self.inputs = calibrator.inputs
@@ -158,7 +158,8 @@ class LabelSets:
         return ConformalOutput(shares.p, masks, sizes, sizes / self.n_classes)
 
     def __repr__(self) -> str:
-        return f"{self.conformity_score}, lambda_hat={self.lambda_hat:g}, K={self.n_classes}"
+        lam = "of each class" if isinstance(self.lambda_hat, tuple) else f"{self.lambda_hat:g}"
+        return f"{self.conformity_score}, lambda_hat={lam}, K={self.n_classes}"
 
 
 class BinaryMasks:

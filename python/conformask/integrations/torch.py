@@ -272,7 +272,7 @@ class ConformalModule(nn.Module):
 
     Attributes
     ----------
-    lambda_hat : float
+    lambda_hat : float, or a tuple of K where classes have lambdas of their own
         Where sets are cut. Only of a ConformalRiskCalibrator.
     threshold : float or None
         Where binary masks begin; None where images have thresholds of their own.
@@ -338,7 +338,7 @@ class ConformalModule(nn.Module):
         self.size = size
         self.binary = binary
 
-    lambda_hat: float = _of_strategy("lambda_hat", "Where sets are cut.")
+    lambda_hat: Any = _of_strategy("lambda_hat", "Where sets are cut.")
     n_classes: int = _of_strategy("n_classes", "K of calibration.")
     conformity_score: ConformityScore = _of_strategy("conformity_score", "The score of classes.")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -73,10 +73,20 @@ def threshold(
     return sets_at(check_lambda(lam), _scored(X, conformity_score, inputs))
 
 
-def sets_at(lam: float, given: Scored, first_image: int = 0) -> NDArray[np.bool_]:
+Lambda: TypeAlias = (
+    "float | tuple[float, ...] | _core.Lambdas"  # one for all, one a class, or as kernels take them
+)
+
+
+def of_kernels(lam: Lambda) -> float | _core.Lambdas:
+    """Lambda as the kernels take it."""
+    return _core.Lambdas.per_class(np.array(lam)) if isinstance(lam, tuple) else lam
+
+
+def sets_at(lam: Lambda, given: Scored, first_image: int = 0) -> NDArray[np.bool_]:
     """The sets of :func:`threshold`; errors call the first image `first_image`."""
     out = np.empty(given.maps.shape, np.bool_)
-    _core.threshold(given.maps, lam, given.kernel, given.inputs, out.view(np.uint8), first_image)
+    _core.threshold(given.maps, of_kernels(lam), given.kernel, given.inputs, out.view(np.uint8), first_image)
     return out
 
 
@@ -120,10 +130,10 @@ def set_size(
     return sizes_at(check_lambda(lam), _scored(X, conformity_score, inputs))
 
 
-def sizes_at(lam: float, given: Scored, first_image: int = 0) -> NDArray[np.uint16]:
+def sizes_at(lam: Lambda, given: Scored, first_image: int = 0) -> NDArray[np.uint16]:
     """The sizes of :func:`set_size`; errors call the first image `first_image`."""
     out = np.empty(given.maps.shape[:1] + given.maps.shape[2:], np.uint16)
-    _core.set_size(given.maps, lam, given.kernel, given.inputs, out, first_image)
+    _core.set_size(given.maps, of_kernels(lam), given.kernel, given.inputs, out, first_image)
     return out
 
 

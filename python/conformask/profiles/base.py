@@ -32,7 +32,8 @@ __all__ = ["Profiles", "read_archive"]
 
 T = TypeVar("T")
 
-FORMAT_VERSION = 2  # 1: names of groups as an array of strings, which forgets NUL at their ends
+# 1: names of groups as an array of strings, which forgets NUL at their ends; 2: without strata, weights up to 1
+FORMAT_VERSION = 3
 MOST_CLASSES = 2**16 - 1
 
 _MOST_POINTS = 10**9  # of a curve
@@ -103,7 +104,13 @@ class Profiles(ABC):
         return True
 
     def lambda_hat(
-        self, loss: LossLike, alpha: float, *, method: Method | str = "crc", on_empty: OnEmpty = "skip"
+        self,
+        loss: LossLike,
+        alpha: float,
+        *,
+        method: Method | str = "crc",
+        on_empty: OnEmpty = "skip",
+        test_weight: float | None = None,
     ) -> float:
         r"""The smallest lambda that controls the risk: by default, whose corrected empirical risk is at most alpha.
 
@@ -122,6 +129,9 @@ class Profiles(ABC):
             How the risk is controlled.
         on_empty : {"skip", "raise", "zero_loss"}, default="skip"
             What becomes of images on which the loss is undefined.
+        test_weight : float >= 0 or None, default=None
+            Under covariate shift: the weight of the new image, as ``sample_weight`` are those of the calibration images
+            (see :class:`~conformask.ConformalRiskCalibrator`). None is 1, where theirs are at most 1 (or all are).
 
         Returns
         -------
@@ -143,8 +153,10 @@ class Profiles(ABC):
         ----------
         Angelopoulos, Bates, Fisch, Lei, Schuster, "Conformal Risk Control", ICLR 2024, arXiv:2208.02814, theorem 1.
         """
-        loss = as_loss(loss)
-        return self._controlled(loss, alpha, as_method(method), self._units(loss, on_empty))
+        loss, units = as_loss(loss), self._units(as_loss(loss), on_empty)
+        if test_weight is not None:
+            units = units.beside(test_weight, "test_weight")
+        return self._controlled(loss, alpha, as_method(method), units)
 
     def _controlled(self, loss: Loss, alpha: float | Fraction, method: Method, units: Units) -> float:
         method.check_loss(loss)

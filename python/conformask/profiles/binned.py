@@ -14,7 +14,15 @@ from conformask._exact import check_lambda
 from conformask._sequences import listed
 from conformask._text import plural
 from conformask._units import OnEmpty, Units, check_on_empty
-from conformask.losses import CallableLoss, Loss, LossLike, as_loss, loss_from_json, loss_to_json
+from conformask.losses import (
+    CallableLoss,
+    Loss,
+    LossLike,
+    WorstClassLoss,
+    as_loss,
+    loss_from_json,
+    loss_to_json,
+)
 from conformask.profiles.archive import Archive
 from conformask.profiles.base import MOST_CLASSES, Profiles
 from conformask.scores import ConformityScore, lambda_max, score_from_json, score_to_json
@@ -299,10 +307,9 @@ def check_collect(losses: object) -> tuple[Loss, ...]:
     """Losses that bins can hold, each once, in an order of their own: it does not matter in which they are named."""
     found = {as_loss(loss, "each loss of collect") for loss in listed(losses, "collect")}
     for loss in found:
-        if isinstance(loss, CallableLoss):
+        if isinstance(loss, CallableLoss | WorstClassLoss):
             raise ValueError(
-                f"bins cannot hold the loss {loss}, a function: the losses of single images are needed, "
-                "profile='exact'"
+                f"bins cannot hold the loss {loss}: the losses of single images are needed, profile='exact'"
             )
     return tuple(sorted(found, key=loss_to_json))
 

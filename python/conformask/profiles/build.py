@@ -97,9 +97,8 @@ def profile(
         The label of void pixels; an error if it is a class.
     groups : sequence of n ints or strings, or None, default=None
         What each image belongs to (patient, sequence): a group counts once, with the mean of its losses.
-    sample_weight : sequence of n floats in [0, 1], or None, default=None
-        How relevant each image is to those to come, fixed beforehand (see
-        :class:`~conformask.ConformalRiskCalibrator`).
+    sample_weight : sequence of n floats >= 0, or None, default=None
+        How much each image counts, fixed beforehand (see :class:`~conformask.ConformalRiskCalibrator`).
     activation : bool, default=False
         Whether to count all classes' critical values in the same pass (40 kB per image, and about five times the time),
         so that :meth:`ScoreProfiles.activation` works.
@@ -172,6 +171,7 @@ def profiled(
     progress: bool | str = "auto",
     first_image: int = 0,
     look: Callable[[Any, int], None] | None = None,
+    strata: ArrayLike | None = None,
 ) -> ScoreProfiles | BinnedProfiles:
     """What :func:`profile` makes, of images that are a part of all: not a word about those that come twice.
 
@@ -215,29 +215,30 @@ def profiled(
             yield part
 
     if collect is not None:
-        binned = _binned(score, collect, groups, sample_weight, activation, exact_parts(_IMAGES_AT_ONCE))
+        check_single_images(
+            groups=groups, sample_weight=sample_weight, activation=activation or None, strata=strata
+        )
+        binned = _binned(score, collect, exact_parts(_IMAGES_AT_ONCE))
         warn_of_shared(n_shared, len(binned))
         return binned
     parts = list(exact_parts(None))
     warn_of_shared(n_shared, sum(len(part) for part in parts))
     core = parts[0] if len(parts) == 1 else _core.ExactProfile.concatenate(parts)
     return ScoreProfiles(
-        core, score, check_groups(groups, len(core)), check_sample_weight(sample_weight, groups, len(core))
+        core,
+        score,
+        check_groups(groups, len(core)),
+        check_sample_weight(sample_weight, groups, len(core)),
+        strata=check_groups(strata, len(core), "strata"),
     )
 
 
 def _binned(
-    score: ConformityScore,
-    collect: Iterable[LossLike],
-    groups: object,
-    sample_weight: object,
-    activation: object,
-    parts: Iterator[_core.ExactProfile],
+    score: ConformityScore, collect: Iterable[LossLike], parts: Iterator[_core.ExactProfile]
 ) -> BinnedProfiles:
     losses = check_collect(collect)
     if not losses:
         raise ValueError("collect must name at least one loss")
-    check_single_images(groups=groups, sample_weight=sample_weight, activation=activation or None)
     binned = None
     for part in parts:
         if binned is None:

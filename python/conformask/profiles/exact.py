@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,10 +22,11 @@ from conformask._units import (
     check_sample_weight,
     count_twice,
     counted_images,
+    joined_names,
     joined_units,
     known_units,
 )
-from conformask.losses import Loss, LossLike, as_loss, loss_values
+from conformask.losses import Loss, LossLike, as_loss, loss_values, parted
 from conformask.profiles.archive import Archive
 from conformask.profiles.base import MOST_CLASSES, Profiles
 from conformask.scores import ConformityScore, lambda_max, score_from_json, score_to_json
@@ -92,12 +93,14 @@ class ScoreProfiles(Profiles):
         groups: Sequence[int | str] | None = None,
         sample_weight: Sequence[float] | None = None,
         offsets: Offsets | None = None,
+        strata: Sequence[int | str] | None = None,
     ) -> None:
         self._core = core
         self.conformity_score = conformity_score
         self._groups = None if groups is None else list(groups)
         self._sample_weight = None if sample_weight is None else list(sample_weight)
         self._offsets = offsets  # lambdas that images have of their own, which are then corrected
+        self._strata = None if strata is None else list(strata)
 
     def __len__(self) -> int:
         return len(self._core)
@@ -111,7 +114,8 @@ class ScoreProfiles(Profiles):
     def _rows(self) -> list[tuple[str, str]]:
         groups = [] if self._groups is None else [("groups", f"{len(set(self._groups))}")]
         weights = [] if self._sample_weight is None else [("summed weights", f"{sum(self._sample_weight):g}")]
-        return [*groups, *weights, ("critical values above 0", f"{self._core.n_values:,}")]
+        strata = [] if self._strata is None else [("strata", f"{len(set(self._strata))}")]
+        return [*groups, *strata, *weights, ("critical values above 0", f"{self._core.n_values:,}")]
 
     @property
     def n_classes(self) -> int:
@@ -132,6 +136,7 @@ class ScoreProfiles(Profiles):
             None if self._groups is None else [self._groups[i] for i in indices],
             None if self._sample_weight is None else [self._sample_weight[i] for i in indices],
             None if self._offsets is None else self._offsets.take(indices),
+            None if self._strata is None else [self._strata[i] for i in indices],
         )
 
     @classmethod
@@ -141,8 +146,9 @@ class ScoreProfiles(Profiles):
             first._check_merge(part)
         groups, weights = joined_units([(part._groups, part._sample_weight) for part in parts])
         offsets = Offsets.joined([part._offsets for part in parts])
+        strata = joined_names([part._strata for part in parts], "strata")
         core = _core.ExactProfile.concatenate([part._core for part in parts])
-        return cls(core, first.conformity_score, groups, weights, offsets)
+        return cls(core, first.conformity_score, groups, weights, offsets, strata)
 
     def _hashes(self) -> NDArray[np.uint64]:
         return self._core.hashes()
@@ -154,11 +160,18 @@ class ScoreProfiles(Profiles):
         """The same images, in groups or with weights."""
         names = check_groups(groups, len(self))
         weights = check_sample_weight(sample_weight, names, len(self))
-        return ScoreProfiles(self._core, self.conformity_score, names, weights, self._offsets)
+        return ScoreProfiles(self._core, self.conformity_score, names, weights, self._offsets, self._strata)
 
     def _with_offsets(self, offsets: Offsets) -> ScoreProfiles:
         """The same images with lambdas of their own."""
-        return ScoreProfiles(self._core, self.conformity_score, self._groups, self._sample_weight, offsets)
+        return ScoreProfiles(
+            self._core, self.conformity_score, self._groups, self._sample_weight, offsets, self._strata
+        )
+
+    def _of_classes(self, parts: Sequence[Sequence[int]]) -> Iterator[ScoreProfiles]:
+        """The same images as if only the pixels of some classes were labelled: for each of disjoint parts."""
+        for core in parted(self._core, parts):
+            yield ScoreProfiles(core, self.conformity_score, self._groups, self._sample_weight)
 
     def _correction(self, loss: Loss, budget: Fraction, units: Units) -> float | None:
         """What is added to the lambdas of images; None if the budget is negative."""
@@ -286,12 +299,11 @@ class ScoreProfiles(Profiles):
         }
         if activations is not None:
             found["activations"] = activations
-        if self._groups is not None:
-            # As JSON: an array of strings forgets NUL at their ends.
-            is_text = not _are_ints(self._groups)
-            found["groups"] = (
-                np.str_(json.dumps(self._groups)) if is_text else np.array(self._groups, np.int64)
-            )
+        for name, names in {"groups": self._groups, "strata": self._strata}.items():
+            if names is not None:
+                # As JSON: an array of strings forgets NUL at their ends.
+                is_text = not _are_ints(names)
+                found[name] = np.str_(json.dumps(names)) if is_text else np.array(names, np.int64)
         if self._sample_weight is not None:
             found["sample_weight"] = np.asarray(self._sample_weight, np.float64)
         return found
@@ -312,11 +324,12 @@ class ScoreProfiles(Profiles):
             archive.check("activations", np.uint64, (n, _core.ACTIVATION_CELLS + 1))
         if "sample_weight" in archive:
             archive.check("sample_weight", np.float64, (n,))
-        names: list[str] | None = None
-        if "groups" in archive and archive.is_text("groups"):
-            names = json.loads(archive.text("groups", most_bytes=_MOST_NAME * (n + 1)))
-        elif "groups" in archive:
-            archive.check("groups", (np.int64, np.str_), (n,))
+        texts: dict[str, list[str]] = {}
+        for name in ("groups", "strata"):
+            if name in archive and archive.is_text(name):
+                texts[name] = json.loads(archive.text(name, most_bytes=_MOST_NAME * (n + 1)))
+            elif name in archive:
+                archive.check(name, (np.int64, np.str_), (n,))
         arrays = archive.arrays()
         core = _core.ExactProfile.from_arrays(
             score._kernel(),
@@ -326,12 +339,16 @@ class ScoreProfiles(Profiles):
             arrays["labels"],
             arrays.get("activations"),
         )
-        groups = check_groups(arrays.get("groups") if names is None else names, n)
-        return cls(core, score, groups, check_sample_weight(arrays.get("sample_weight"), groups, n))
+        groups, strata = (
+            check_groups(texts.get(name, arrays.get(name)), n, name) for name in ("groups", "strata")
+        )
+        weights = check_sample_weight(arrays.get("sample_weight"), groups, n)
+        return cls(core, score, groups, weights, strata=strata)
 
     def __reduce__(self) -> tuple[Any, ...]:
         arrays = self._core.to_arrays()
-        return _rebuild, (self.conformity_score, arrays, self._groups, self._sample_weight, self._offsets)
+        images = (self._groups, self._sample_weight, self._offsets, self._strata)
+        return _rebuild, (self.conformity_score, arrays, *images)
 
 
 def _are_ints(groups: list[int | str]) -> bool:

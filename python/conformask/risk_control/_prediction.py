@@ -9,23 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from conformask import _backend, _core
-from conformask._arrays import Scores, score_array, warn_of_shares
+from conformask import _backend
+from conformask._arrays import Scores, warn_of_shares
 from conformask._backend import Counts
 from conformask._calibrator import State
 from conformask._exact import check_alpha, share_of
-from conformask._image_models import Images
 from conformask._images import SCORES, axes_hint, count, map_images, not_empty, walk
 from conformask._sequences import check_class_names, listed
 from conformask._units import check_groups, warn_of_groups
 from conformask._warnings import warn_caller
 from conformask.profiles import Profiles, ScoreProfiles
 from conformask.report import RiskReport
-from conformask.risk_control._adaptive import offsets_of, refuse_images
+from conformask.risk_control._cuts import Cuts
 from conformask.risk_control._report import risk_report
 from conformask.risk_control._results import Results
-from conformask.risk_control._solution import Configuration, Solution, profiles_of, solve, warn
-from conformask.scores import lambda_max
+from conformask.risk_control._solution import Configuration, Solution, profiles_of
+from conformask.risk_control._solve import solve, warn
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -39,7 +38,14 @@ _LEAST_ALIKE = 10
 class Predictor(Results):
     """A calibrator that predicts the sets of pixels at its lambda-hat."""
 
-    def predict(self, X: Any, images: Any = None) -> Any:
+    def predict(
+        self,
+        X: Any,
+        images: Any = None,
+        *,
+        strata: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Any:
         """Multi-labeled masks at ``lambda_hat_``.
 
         Parameters
@@ -48,6 +54,12 @@ class Predictor(Results):
             As for :meth:`fit`, without labels.
         images : array, sequence or iterable of n, or None
             What the model of `adaptive` looks at besides.
+        strata : sequence of n ints or strings, or None
+            The stratum of each image, where :meth:`fit` got them.
+        sample_weight : sequence of n floats >= 0, or None
+            Under covariate shift: the weight of each image, by the density ratio that gave those of calibration. Each
+            image then has a lambda of its own, for which it needs the profiles; one that weighs too much gets full
+            sets. None counts each as 1.
 
         Returns
         -------
@@ -59,52 +71,72 @@ class Predictor(Results):
         sklearn.exceptions.NotFittedError
             Before :meth:`fit`.
         TypeError, ValueError
-            If X is not as described, or K is not that of calibration.
+            If X is not as described, or K is not that of calibration; if a stratum was not seen (`on_unseen`).
+
+        Warns
+        -----
+        InfeasibleRiskWarning
+            If images weigh so much that their sets are full.
         """
-        configuration, solution = self._current()
-        others = _pictures(images, configuration)
+        configuration, solution, cuts = self._cuts(X, images, strata, sample_weight)
 
         def masks(scores: Any, first: int) -> NDArray[np.bool_]:
-            checked, (lam,) = _cut(_checked(scores, solution), configuration, [solution], others, first)
+            checked, (lam,) = cuts.of(_checked(scores, solution), first)
             found = _backend.masks(checked, lam, configuration.conformity_score, configuration.given, first)
             _look_at(checked, configuration, first)
             return found
 
-        return _mapped(X, masks, configuration, others)
+        return _mapped(X, masks, cuts)
 
-    def predict_lambdas(self, X: Any, images: Any = None) -> NDArray[np.float64]:
-        """Where the sets of each image are cut: at ``lambda_hat_``, or with `adaptive` at lambdas of their own.
+    def predict_lambdas(
+        self,
+        X: Any,
+        images: Any = None,
+        *,
+        strata: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> NDArray[np.float64]:
+        """Where the sets of each image are cut: at ``lambda_hat_``, or at a lambda of its own.
+
+        Images have lambdas of their own with `adaptive`, by their strata, and by their weights.
 
         Parameters
         ----------
-        X, images
+        X, images, strata, sample_weight
             As for :meth:`predict`.
 
         Returns
         -------
         float64 array (n,)
+            Infinite where an image weighs too much; (n, K) with ``conditional="class"``.
 
         Raises
         ------
         sklearn.exceptions.NotFittedError, TypeError, ValueError
             As :meth:`predict`.
         """
-        configuration, solution = self._current()
-        others, found = _pictures(images, configuration), []
+        configuration, solution, cuts = self._cuts(X, images, strata, sample_weight)
+        found = []
         for scores, _, first in not_empty(
             walk(X, None, SCORES, configuration.progress, labelled=False, volumes=configuration.volumes), "X"
         ):
-            checked = _checked(scores, solution)
-            found.append(_lambdas(checked, configuration, [solution], others, first)[0])
-        others.check_end()
+            found.append(cuts.lambdas(_checked(scores, solution), first)[0])
+        cuts.check_end()
         return np.concatenate(found)
 
-    def set_size(self, X: Any, images: Any = None) -> Any:
+    def set_size(
+        self,
+        X: Any,
+        images: Any = None,
+        *,
+        strata: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Any:
         """Number of classes in each pixel's set, without building the masks.
 
         Parameters
         ----------
-        X, images
+        X, images, strata, sample_weight
             As for :meth:`predict`.
 
         Returns
@@ -116,20 +148,27 @@ class Predictor(Results):
         sklearn.exceptions.NotFittedError, TypeError, ValueError
             As :meth:`predict`.
         """
-        configuration, solution = self._current()
-        others = _pictures(images, configuration)
+        _, solution, cuts = self._cuts(X, images, strata, sample_weight)
 
         def sizes(scores: Any, first: int) -> NDArray[np.uint16]:
-            return _sizes(scores, configuration, solution, others, first)
+            return _sizes(scores, solution, cuts, first)
 
-        return _mapped(X, sizes, configuration, others)
+        return _mapped(X, sizes, cuts)
 
-    def varisco(self, X: Any, normalize: str = "classes", images: Any = None) -> Any:
+    def varisco(
+        self,
+        X: Any,
+        normalize: str = "classes",
+        images: Any = None,
+        *,
+        strata: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Any:
         r"""Heatmap of uncertainty: set size over the number of classes.
 
         Parameters
         ----------
-        X, images
+        X, images, strata, sample_weight
             As for :meth:`predict`.
         normalize : {"classes", "max"}, default="classes"
             Divide by K, or by the largest set of the image.
@@ -150,18 +189,17 @@ class Predictor(Results):
         if normalize not in ("classes", "max"):
             raise ValueError(f"normalize must be 'classes' or 'max', got {normalize!r}")
 
-        configuration, solution = self._current()
-        others = _pictures(images, configuration)
+        _, solution, cuts = self._cuts(X, images, strata, sample_weight)
 
         def heatmaps(scores: Scores, first: int) -> NDArray[np.float32]:
-            sizes = _sizes(scores, configuration, solution, others, first)
+            sizes = _sizes(scores, solution, cuts, first)
             largest: Any = np.float32(scores.shape[1])
             if normalize == "max":
                 largest = sizes.max(axis=tuple(range(1, sizes.ndim)), keepdims=True).clip(min=1)
             heatmap: NDArray[np.float32] = np.divide(sizes, largest, dtype=np.float32)
             return heatmap
 
-        return _mapped(X, heatmaps, configuration, others)
+        return _mapped(X, heatmaps, cuts)
 
     def evaluate(
         self,
@@ -172,6 +210,8 @@ class Predictor(Results):
         groups: ArrayLike | None = None,
         alphas: Iterable[float] | None = None,
         class_names: Iterable[str] | None = None,
+        strata: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
     ) -> RiskReport:
         """Risk, activation ratio and coverage on labelled images, with intervals, and how each class fares.
 
@@ -189,6 +229,8 @@ class Predictor(Results):
             promise holds by itself, for a level that was chosen before.
         class_names : sequence of K strings, or None
             What to call the classes; None takes their labels.
+        strata, sample_weight
+            As for :meth:`predict`. Weights say where the sets of an image are cut; in the means each image counts once.
 
         Returns
         -------
@@ -205,51 +247,77 @@ class Predictor(Results):
         assert state.solution is not None
         others = _at_alphas(alphas, configuration, state)
         names = check_class_names(class_names, state.solution.n_classes)
-        groups = check_groups(groups, count(X))
+        n = count(X)
+        groups = check_groups(groups, n)
         warn_of_groups(state.solution.grouped, groups)  # now, not after the images
         asked = [(configuration, state.solution), *others]
-        solutions, pictures = [solution for _, solution in asked], _pictures(images, configuration)
+        cuts = Cuts(asked, n, images=images, strata=strata, sample_weight=sample_weight, profiles=state.kept)
+        solutions = [solution for _, solution in asked]
         counts = [
-            _counts(scores, labels, configuration, solutions, pictures, first)
+            _counts(scores, labels, solutions, cuts, first)
             for scores, labels, first in walk(
                 X, y, SCORES, configuration.progress, volumes=configuration.volumes
             )
         ]
         if not counts:
             raise ValueError("X is empty: it holds no image")
-        pictures.check_end()
+        cuts.check_end()
         report, *sweep = (
-            risk_report(found, *each, groups, names)
+            risk_report(found, *each, groups, names, cuts.strata)
             for found, each in zip(zip(*counts, strict=True), asked, strict=True)
         )
-        n = report.n_images if report.n_groups is None else report.n_groups
-        if n == state.solution.n_images and math.isclose(
+        n_counted = report.n_images if report.n_groups is None else report.n_groups
+        if n_counted == state.solution.n_images and math.isclose(
             report.empirical_risk, state.solution.risk, rel_tol=1e-12
         ):
             _warn_of_calibration_images(counts, state)
         return replace(report, sweep=tuple(sweep))
 
-    def score(self, X: Any, y: Any = None, *, images: Any = None, groups: ArrayLike | None = None) -> float:
+    def score(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        images: Any = None,
+        groups: ArrayLike | None = None,
+        strata: ArrayLike | None = None,
+    ) -> float:
         """One minus the empirical risk.
 
         Parameters
         ----------
-        X, y, images, groups
+        X, y, images, groups, strata
             As for :meth:`evaluate`.
 
         Returns
         -------
         float in [0, 1]
         """
-        return 1.0 - self.evaluate(X, y, images=images, groups=groups).empirical_risk
+        return 1.0 - self.evaluate(X, y, images=images, groups=groups, strata=strata).empirical_risk
 
     # Inside
+
+    def _cuts(
+        self, X: Any, images: Any, strata: Any, sample_weight: Any
+    ) -> tuple[Configuration, Solution, Cuts]:
+        """What calibration found, and where the sets of these images are cut by it."""
+        configuration, state = self._settled()
+        assert state.solution is not None
+        cuts = Cuts(
+            [(configuration, state.solution)],
+            count(X),
+            images=images,
+            strata=strata,
+            sample_weight=sample_weight,
+            profiles=state.kept,
+        )
+        return configuration, state.solution, cuts
 
     def _counts_of(self, scores: Any, labels: Any, inputs: str, first: int = 0) -> Counts:
         """Of each class and image (n, K): missed and labelled pixels, and classes in the sets of the latter."""
         configuration, solution = self._current()
-        configuration = replace(configuration, inputs=inputs)
-        return _counts(scores, labels, configuration, [solution], Images(None, "X"), first)[0]
+        cuts = Cuts([(replace(configuration, inputs=inputs), solution)], None)
+        return _counts(scores, labels, [solution], cuts, first)[0]
 
     def _report(
         self, counts: Sequence[Counts], groups: ArrayLike | None = None, class_names: Any = None
@@ -264,7 +332,7 @@ class Predictor(Results):
 def _warn_of_calibration_images(counts: Sequence[Sequence[Counts]], state: State[Profiles, Solution]) -> None:
     """Of images as many as those of calibration, with their risk: warns if each misses just what one of those does."""
     assert state.solution is not None
-    if not isinstance(state.kept, ScoreProfiles) or state.solution.correction is not None:
+    if not isinstance(state.kept, ScoreProfiles) or math.isnan(state.solution.lambda_hat):
         return
     known = state.kept.losses("miscoverage", state.solution.lambda_hat)
     shares = np.concatenate(
@@ -306,64 +374,24 @@ def _checked(scores: Any, solution: Solution) -> Any:
     return scores
 
 
-def _mapped(
-    X: Any, kernel: Callable[[Any, int], NDArray[Any]], configuration: Configuration, images: Images
-) -> Any:
-    return images.all_used_by(map_images(X, kernel, configuration.progress, configuration.volumes))
+def _mapped(X: Any, kernel: Callable[[Any, int], NDArray[Any]], cuts: Cuts) -> Any:
+    configuration = cuts.configuration
+    return cuts.all_used_by(map_images(X, kernel, configuration.progress, configuration.volumes))
 
 
-def _pictures(images: Any, configuration: Configuration) -> Images:
-    """What the model of lambdas looks at besides."""
-    refuse_images(images, configuration.adaptive)
-    return Images(images, "X")
-
-
-def _lambdas(
-    maps: Any, configuration: Configuration, solutions: Sequence[Solution], images: Images, first: int
-) -> list[NDArray[np.float64]]:
-    """The lambdas of images (n,) by each of some solutions."""
-    if configuration.adaptive is None:
-        return [np.full(len(maps), solution.lambda_hat) for solution in solutions]
-    largest = lambda_max(configuration.conformity_score, solutions[0].n_classes)
-    offsets, found = offsets_of(configuration.adaptive, maps, images, first, largest), []
-    for solution in solutions:
-        assert solution.correction is not None
-        found.append(_core.corrected_lambdas(offsets, solution.correction, largest))
-    return found
-
-
-def _cut(
-    maps: Any, configuration: Configuration, solutions: Sequence[Solution], images: Images, first: int
-) -> tuple[Any, list[Any]]:
-    """Maps, and where their sets are cut by each of some solutions."""
-    if configuration.adaptive is None:
-        return maps, [solution.lambda_hat for solution in solutions]
-    found = _lambdas(maps, configuration, solutions, images, first)
-    # Lambdas that differ between images are compared on the CPU.
-    return score_array(maps, ""), [_core.Lambdas.per_image(lambdas) for lambdas in found]
-
-
-def _sizes(
-    scores: Any, configuration: Configuration, solution: Solution, images: Images, first: int
-) -> NDArray[np.uint16]:
-    score, inputs = configuration.conformity_score, configuration.given
-    checked, (lam,) = _cut(_checked(scores, solution), configuration, [solution], images, first)
-    found = _backend.set_sizes(checked, lam, score, inputs, first)
+def _sizes(scores: Any, solution: Solution, cuts: Cuts, first: int) -> NDArray[np.uint16]:
+    configuration = cuts.configuration
+    checked, (lam,) = cuts.of(_checked(scores, solution), first)
+    found = _backend.set_sizes(checked, lam, configuration.conformity_score, configuration.given, first)
     _look_at(checked, configuration, first)
     return found
 
 
-def _counts(
-    scores: Any,
-    labels: Any,
-    configuration: Configuration,
-    solutions: Sequence[Solution],
-    images: Images,
-    first: int,
-) -> list[Counts]:
+def _counts(scores: Any, labels: Any, solutions: Sequence[Solution], cuts: Cuts, first: int) -> list[Counts]:
     """By each solution what the sets hold of the labelled pixels."""
+    configuration = cuts.configuration
     score, inputs, index = configuration.conformity_score, configuration.given, configuration.ignore_index
-    checked, lams = _cut(_checked(scores, solutions[0]), configuration, solutions, images, first)
+    checked, lams = cuts.of(_checked(scores, solutions[0]), first)
     found = _backend.coverage(checked, labels, lams, score, inputs, index, first)
     _look_at(checked, configuration, first)
     return found

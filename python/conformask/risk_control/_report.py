@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import compress
 from typing import TYPE_CHECKING
@@ -10,10 +11,11 @@ import numpy as np
 
 from conformask._backend import Counts
 from conformask._exact import covered_share, exact_means, per_pixel, share_of
-from conformask._intervals import Finding, Interval, conclusion, mean_intervals, of_full_sets, risk_finding
+from conformask._intervals import Interval, conclusion, mean_intervals, of_full_sets, risk_finding
 from conformask._units import check_groups, counted_images, unit_means
-from conformask.losses import loss_values
+from conformask.losses import WorstClassLoss, loss_values
 from conformask.report import ClassRisk, RiskReport
+from conformask.risk_control._part_risks import part_risks, verdict_of_parts
 from conformask.risk_control._solution import Configuration, Solution
 
 if TYPE_CHECKING:
@@ -28,10 +30,12 @@ def risk_report(
     solution: Solution,
     groups: Sequence[int | str] | None,
     class_names: list[str],
+    strata: Sequence[int | str] | None = None,
 ) -> RiskReport:
     """The report of images whose counts came in parts."""
     missed, totals, sizes = (np.concatenate(parts) for parts in zip(*counts, strict=True))
-    losses = loss_values(configuration.loss, missed, totals)
+    loss = WorstClassLoss(configuration.loss) if configuration.simultaneous == "max" else configuration.loss
+    losses = loss_values(loss, missed, totals)
     losses[np.isnan(losses) & counted_images(losses, configuration.on_empty)] = 0.0
     activation_ratios, coverages = per_pixel(sizes.sum(axis=1), totals), covered_share(missed, totals)
     names, is_defined = check_groups(groups, len(losses)), ~np.isnan(losses)
@@ -44,8 +48,24 @@ def risk_report(
     ).tolist()
     alpha = float(configuration.alpha)
     infeasible = solution.corrected_risk > alpha
+    # Where the largest loss of all classes is controlled, the classes share one lambda and one promise.
+    has_parts = bool(solution.parts) and math.isnan(solution.lambda_hat)
     if infeasible:  # nothing is missed, whatever the images are
         interval, *of_classes = (of_full_sets(each.mean) for each in [interval, *of_classes])
+    parts = (
+        part_risks(
+            missed,
+            totals,
+            losses,
+            configuration,
+            solution,
+            groups=names,
+            strata=strata,
+            class_names=class_names,
+        )
+        if solution.parts
+        else []
+    )
     finding = risk_finding(
         interval,
         values[:, 0],
@@ -59,7 +79,12 @@ def risk_report(
         empirical_risk=interval.mean,
         interval=interval.ends,
         interval_method=interval.method,
-        verdict=_verdict(finding, solution, means[0], infeasible),
+        verdict=_verdict(
+            list(verdict_of_parts(parts, configuration, solution)) if has_parts else [conclusion(finding)],
+            solution,
+            means[0],
+            infeasible,
+        ),
         infeasible=infeasible,
         activation_ratio=means[0],
         coverage=means[1],
@@ -72,7 +97,9 @@ def risk_report(
         method=str(configuration.method),
         conformity_score=str(configuration.conformity_score),
         lambda_hat=solution.lambda_hat,
-        loss=str(configuration.loss),
+        by=solution.by,
+        parts=tuple(risk for risk, _ in parts),
+        loss=str(loss),
         classes=_classes(class_names, of_classes, means[2:], totals),
         losses=losses,
         activation_ratios=activation_ratios,
@@ -86,14 +113,14 @@ def _calibrated_on(solution: Solution) -> str:
     return f"{solution.counted}{f' (as good as {solution.n_eff:.4g} by their weights)' if weighted else ''}"
 
 
-def _verdict(finding: Finding, solution: Solution, set_size: float, infeasible: bool) -> str:
+def _verdict(said: list[str], solution: Solution, set_size: float, infeasible: bool) -> str:
     """What the risk says of alpha, and what sets of no use or without a choice say."""
     if infeasible:
         return (
             f"alpha needs more than the {solution.counted} of calibration, so every set holds all classes. The result "
             "says nothing about the model."
         )
-    said, n_classes = [conclusion(finding)], solution.n_classes
+    n_classes = solution.n_classes
     if solution.lambda_hat == 0:
         said.append("Lambda-hat is 0: the sets cannot be smaller, and alpha would allow more misses.")
     if set_size - 1 > (n_classes - 1) / 2:

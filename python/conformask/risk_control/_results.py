@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from conformask._calibrator import Calibrator
 from conformask._exact import check_alpha
@@ -12,7 +14,6 @@ from conformask.profiles import Profiles
 from conformask.risk_control._solution import Configuration, Solution, profiles_of
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from conformask._units import Units
@@ -26,9 +27,15 @@ class Results(Calibrator[Configuration, Profiles, Solution]):
     alpha: float
 
     @property
-    def lambda_hat_(self) -> float:
-        """The calibrated lambda."""
+    def lambda_hat_(self) -> Any:
+        """The calibrated lambda; of each class (K,) or stratum (S,), if these have lambdas of their own."""
         solution = self._current()[1]
+        if solution.parts:
+            return solution.lambdas.copy()
+        if solution.needs_weights:
+            raise AttributeError(
+                "images have lambdas of their own, by their weights: predict_lambdas(X, sample_weight=) gives them"
+            )
         if solution.correction is not None:
             raise AttributeError(
                 "images have lambdas of their own (adaptive=): predict_lambdas(X) gives them, and correction_ is what "
@@ -44,18 +51,52 @@ class Results(Calibrator[Configuration, Profiles, Solution]):
             raise AttributeError("all images have one lambda, lambda_hat_: a correction needs adaptive=")
         return found
 
-    @property
-    def risk_(self) -> float:
-        """The empirical risk at ``lambda_hat_``."""
-        return self._current()[1].risk
+    def _lambda_for_modules(self) -> float | tuple[float, ...]:
+        """Lambda-hat, or those of classes, for what knows nothing of images but their scores."""
+        solution = self._current()[1]
+        if solution.by == "stratum" or solution.needs_weights:
+            what = "strata" if solution.by == "stratum" else "weights"
+            raise TypeError(
+                f"the {what} of images are not known here: give what the model says to the calibrator's predict"
+            )
+        return tuple(solution.lambdas.tolist()) if solution.parts else self.lambda_hat_
 
     @property
-    def corrected_risk_(self) -> float:
+    def strata_(self) -> list[int | str]:
+        """The strata, in the order of ``lambda_hat_``."""
+        solution = self._current()[1]
+        if solution.by != "stratum":
+            raise AttributeError("there are no strata: fit(X, y, strata=) takes them")
+        return [part.name for part in solution.parts]
+
+    @property
+    def rare_(self) -> dict[int | str, int]:
+        """The classes (strata) that have too few calibration images, and how many they need."""
+        return {part.name: part.n_needed for part in self._current()[1].parts if part.n_needed is not None}
+
+    @property
+    def risk_(self) -> Any:
+        """The empirical risk at ``lambda_hat_``; of each class or stratum, if these have lambdas of their own."""
+        return self._of_parts("risk")
+
+    @property
+    def corrected_risk_(self) -> Any:
         """``(n * risk_ + 1) / (n + 1)``, or by PAC and RCPS an upper confidence limit; at most alpha."""
-        return self._current()[1].corrected_risk
+        return self._of_parts("corrected_risk")
+
+    def _of_parts(self, name: str) -> Any:
+        """A number that calibration found, or one of each part where there is none of all."""
+        solution = self._current()[1]
+        if solution.parts and math.isnan(solution.lambda_hat):
+            return np.array([getattr(part, name) for part in solution.parts])
+        if solution.needs_weights:
+            raise AttributeError(
+                "images have lambdas of their own, by their weights: evaluate tells their risk"
+            )
+        return getattr(solution, name)
 
     @property
-    def risk_bound_(self) -> float:
+    def risk_bound_(self) -> Any:
         """The old name of :attr:`corrected_risk_`, which bounds no risk. It goes with the next release."""
         warnings.warn("risk_bound_ is called corrected_risk_ now", FutureWarning, stacklevel=2)
         return self.corrected_risk_
@@ -102,6 +143,11 @@ class Results(Calibrator[Configuration, Profiles, Solution]):
         assert state.solution is not None
         if state.solution.correction is not None:
             raise ValueError("images have lambdas of their own (adaptive=): the risk is no function of one")
+        if math.isnan(state.solution.lambda_hat):
+            raise ValueError(
+                "classes, strata or images have lambdas of their own: the risk is no function of one. profiles_ gives "
+                "risk curves of all images"
+            )
         return profiles_of(state).risk_curve(
             configuration.loss, at=state.solution.lambda_hat, on_empty=configuration.on_empty
         )

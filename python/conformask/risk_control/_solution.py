@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fractions import Fraction
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from conformask import _core
+import numpy as np
+
 from conformask._arrays import INPUTS, check_ignore_index
-from conformask._calibrator import Parameter, State, number, one_of, own_model, warn_skipped
+from conformask._calibrator import Parameter, State, number, one_of, own_model
 from conformask._documents import finite_or_text
 from conformask._exact import check_alpha
-from conformask._image_models import Offsets
 from conformask._text import lambda_text, plural
 from conformask._transforms import (
     Inputs,
@@ -25,27 +26,26 @@ from conformask._transforms import (
     transform_to_json,
 )
 from conformask._units import OnEmpty, Units
-from conformask._warnings import warn_caller
 from conformask.control import Method, as_method, method_from_document, method_to_document
-from conformask.exceptions import InfeasibleRiskError, InfeasibleRiskWarning
-from conformask.losses import Loss, as_loss, loss_from_json, loss_to_json
-from conformask.profiles import Profiles, ScoreProfiles
+from conformask.losses import Loss, as_loss, check_of_any_class, loss_from_json, loss_to_json
+from conformask.profiles import Profiles
 from conformask.profiles.binned import check_collect
 from conformask.risk_control._adaptive import check_adaptive
 from conformask.scores import ConformityScore, as_score, lambda_max, score_from_json, score_to_json
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from conformask._images import Volumes
 
 __all__ = [
     "PARAMETERS",
     "WITHOUT_PROFILES",
     "Configuration",
+    "Part",
     "Solution",
     "profiles_of",
     "solution_from_json",
-    "solve",
-    "warn",
 ]
 
 PARAMETERS: Mapping[str, Parameter] = {
@@ -85,6 +85,10 @@ PARAMETERS: Mapping[str, Parameter] = {
         from_json=lambda found: tuple(loss_from_json(json.dumps(loss)) for loss in found),
         since=2,
     ),
+    "conditional": one_of("conditional", None, "class", stale="result", since=5),
+    "simultaneous": one_of("simultaneous", False, "bonferroni", "max", stale="result", since=5),
+    "on_rare": one_of("on_rare", "full", "pooled", "raise", stale="result", since=5),
+    "on_unseen": one_of("on_unseen", "raise", "full", since=5),
     "on_empty": one_of("on_empty", "skip", "raise", "zero_loss", stale="result"),
     "on_infeasible": one_of("on_infeasible", "raise", "full", stale="result"),
     "volumes": one_of("volumes", True, False, "auto", since=2),
@@ -106,6 +110,10 @@ class Configuration:
     ignore_index: int | None
     profile: str
     collect: tuple[Loss, ...]
+    conditional: str | None
+    simultaneous: bool | str
+    on_rare: str
+    on_unseen: str
     on_empty: OnEmpty
     on_infeasible: str
     volumes: Volumes
@@ -113,6 +121,16 @@ class Configuration:
 
     def __post_init__(self) -> None:
         self.method.check_loss(self.loss)
+        if self.conditional is None and self.simultaneous:
+            raise ValueError(
+                "simultaneous= is for classes that have lambdas of their own: conditional='class'"
+            )
+        if self.conditional is not None:
+            check_of_any_class(self.loss, f"conditional={self.conditional!r}")
+            if self.adaptive is not None:
+                raise ValueError("conditional='class' and adaptive= cannot be combined")
+            if self.profile == "binned":
+                raise ValueError("conditional='class' needs the losses of single images: say profile='exact'")
         if self.profile == "binned":
             check_collect([self.loss, *self.collect])
             if self.adaptive is not None:
@@ -143,6 +161,23 @@ class Configuration:
 
 
 @dataclass(frozen=True)
+class Part:
+    """What calibration found for one class, or for the images of one stratum."""
+
+    name: int | str
+    lambda_hat: float
+    risk: float  # NaN where nothing calibrated
+    corrected_risk: float
+    n_images: int
+    n_needed: int | None = None  # so many where they are too few: it is rare
+
+    @property
+    def is_rare(self) -> bool:
+        """Whether too few images calibrated it: what becomes of it is said by `on_rare`."""
+        return self.n_needed is not None
+
+
+@dataclass(frozen=True)
 class Solution:
     """What calibration found."""
 
@@ -156,6 +191,41 @@ class Solution:
     n_eff: float
     correction: float | None = None  # of the lambdas that images have of their own; lambda_hat is then NaN
     grouped: bool | None = None  # whether groups of several images counted once; None: a file does not tell
+    by: str | None = None  # "class" or "stratum", if these have lambdas of their own: lambda_hat is NaN then
+    parts: tuple[Part, ...] = ()  # of each of them
+    needs_weights: bool = False  # whether new images have lambdas of their own, by their weights
+
+    @cached_property
+    def lambdas(self) -> NDArray[np.float64]:
+        """Those of the parts."""
+        return np.array([part.lambda_hat for part in self.parts])
+
+    @property
+    def rare(self) -> list[Part]:
+        """The parts that too few images calibrated."""
+        return [part for part in self.parts if part.is_rare]
+
+    @property
+    def rare_text(self) -> str:
+        """Which parts are rare, and what becomes of them."""
+        noun, rare = _NOUNS[self.by], self.rare
+        named = ", ".join(f"{part.name} ({part.n_images} of {part.n_needed})" for part in rare[:_MOST_NAMED])
+        more = f" and {len(rare) - _MOST_NAMED} more" if len(rare) > _MOST_NAMED else ""
+        have = "has" if len(rare) == 1 else "have"
+        head = (
+            f"{plural(len(rare), noun)} of {len(self.parts)} {have} too few calibration images: {named}{more}"
+        )
+        if self.configuration.on_rare == "pooled" and rare[0].lambda_hat < self.largest:
+            return (
+                f"{head}. They share one lambda (on_rare='pooled'), which promises nothing for each by itself"
+            )
+        full = "they are in every set" if self.by == "class" else "all sets of their images are full"
+        return f"{head}. For the promise to hold, {full}"
+
+    @property
+    def largest(self) -> float:
+        """The lambda of full sets."""
+        return lambda_max(self.configuration.conformity_score, self.n_classes)
 
     @property
     def counted(self) -> str:
@@ -167,11 +237,22 @@ class Solution:
         """What its repr shows."""
         if self.correction is not None:
             return {"correction_": f"{self.correction:.6g}"}
+        if self.parts:
+            ends = " to ".join(dict.fromkeys(lambda_text(end(self.lambdas)) for end in (np.min, np.max)))
+            return {"lambda_hat_": f"{ends} ({plural(len(self.parts), _NOUNS[self.by])})"}
         return {"lambda_hat_": lambda_text(self.lambda_hat)}
 
     def to_json(self) -> dict[str, Any]:
         """What a file holds of it."""
-        return {name: finite_or_text(getattr(self, name)) for name in _RESULTS}
+        found = {name: finite_or_text(getattr(self, name)) for name in _RESULTS}
+        parts = [
+            {
+                name: finite_or_text(value) if isinstance(value, float) else value
+                for name, value in asdict(part).items()
+            }
+            for part in self.parts
+        ]
+        return {**found, "by": self.by, "parts": parts, "needs_weights": self.needs_weights}
 
     def rows(self) -> list[tuple[str, str]]:
         """Names and values for people."""
@@ -183,12 +264,16 @@ class Solution:
             ("alpha", f"{float(asked.alpha):g}"),
             ("method", f"{asked.method!r}"),
             *self.headline.items(),
-            ("risk_", f"{self.risk:.4f}"),
-            ("corrected_risk_", f"{self.corrected_risk:.4f}"),
+            *([] if math.isnan(self.corrected_risk) else [("risk_", f"{self.risk:.4f}")]),
+            *([] if math.isnan(self.corrected_risk) else [("corrected_risk_", f"{self.corrected_risk:.4f}")]),
             ("n_images_", f"{self.n_images}{' groups' if self.grouped else ''}{skipped}"),
             ("n_classes_", f"{self.n_classes}"),
+            *([("rare", ", ".join(str(part.name) for part in self.rare))] if self.rare else []),
         ]
 
+
+_MOST_NAMED = 10
+_NOUNS: dict[str | None, str] = {"class": "class", "stratum": "stratum"}
 
 _RESULTS = (
     *("lambda_hat", "risk", "corrected_risk"),
@@ -209,111 +294,6 @@ def profiles_of(state: State[Profiles, Solution]) -> Profiles:
     return state.kept
 
 
-@dataclass(frozen=True)
-class Level:
-    """The smallest lambda that controls one loss of some images, and what is known of it."""
-
-    lambda_hat: float
-    risk: float
-    corrected_risk: float
-    units: Units
-
-
-def level_of(
-    profiles: Profiles, loss: Loss, method: Method, configuration: Configuration, on_infeasible: str
-) -> Level:
-    """The smallest lambda at which a method controls a loss."""
-    alpha, largest = configuration.alpha, lambda_max(configuration.conformity_score, profiles.n_classes)
-    units, bound = profiles._units(loss, configuration.on_empty), float(alpha)
-    try:
-        lam = profiles._controlled(loss, alpha, method, units)
-    except InfeasibleRiskError:
-        if on_infeasible != "full":
-            raise
-        lam, bound = largest, math.inf
-    risk = profiles._risk(loss, lam, units)
-    return Level(lam, risk, _corrected(risk, units, method, bound), units)
-
-
-def _corrected(risk: float, units: Units, method: Method, bound: float) -> float:
-    """What is compared with alpha; as was decided exactly at most `bound`, above which rounding must not lift it."""
-    return min(method.risk_bound(0.0 if math.isnan(risk) else risk, units), bound)
-
-
-def solve(profiles: Profiles, configuration: Configuration) -> Solution:
-    """The smallest lambda that controls the risk."""
-    units, correction = configuration.units(profiles), None
-    if configuration.adaptive is None:
-        found = level_of(
-            profiles, configuration.loss, configuration.method, configuration, configuration.on_infeasible
-        )
-    else:
-        found, correction = _shifted(profiles, configuration, units)
-    return Solution(
-        lambda_hat=found.lambda_hat,
-        risk=found.risk,
-        corrected_risk=found.corrected_risk,
-        n_images=units.n,
-        n_skipped=units.n_skipped,
-        n_classes=profiles.n_classes,
-        configuration=configuration,
-        n_eff=units.n_eff,
-        correction=correction,
-        grouped=units.joins_images,
-    )
-
-
-def _shifted(profiles: Profiles, configuration: Configuration, units: Units) -> tuple[Level, float]:
-    """Of images that have lambdas of their own: the risk, and the smallest number that corrects them."""
-    known, offsets = _with_offsets(profiles, configuration)
-    largest, bound = (
-        lambda_max(configuration.conformity_score, profiles.n_classes),
-        float(configuration.alpha),
-    )
-    try:
-        correction = _correction(known, configuration, units)
-    except InfeasibleRiskError:
-        if configuration.on_infeasible != "full":
-            raise
-        correction, bound = largest, math.inf
-    lambdas = _core.corrected_lambdas(offsets.values, correction, largest)
-    risk = known._risk_at(configuration.loss, lambdas, units)
-    return Level(math.nan, risk, _corrected(risk, units, configuration.method, bound), units), correction
-
-
-def _with_offsets(profiles: Profiles, configuration: Configuration) -> tuple[ScoreProfiles, Offsets]:
-    """Exact profiles of images that have lambdas of their own, and these."""
-    offsets = profiles._offsets if isinstance(profiles, ScoreProfiles) else None
-    if (
-        not isinstance(profiles, ScoreProfiles)
-        or offsets is None
-        or not offsets.is_of(configuration.adaptive)
-    ):
-        raise ValueError("the images were calibrated with another model (adaptive=): fit again")
-    return profiles, offsets
-
-
-def _correction(profiles: ScoreProfiles, configuration: Configuration, units: Units) -> float:
-    """The smallest number that controls the risk when all lambdas rise by it."""
-    method, alpha = configuration.method, configuration.alpha
-    method.check_loss(configuration.loss)
-    found = profiles._correction(configuration.loss, method.budget(units, alpha), units)
-    if found is None:
-        raise method.infeasible(units, alpha)
-    return found
-
-
-def warn(profiles: Profiles, solution: Solution) -> None:
-    """Says of a solution what its user must know."""
-    configuration = solution.configuration
-    units = configuration.units(profiles)
-    if configuration.budget(profiles) < 0:
-        error = configuration.method.infeasible(units, configuration.alpha)
-        warn_caller(f"{error.finding}: all sets hold every class", InfeasibleRiskWarning)
-    words = "the loss is undefined on {} (no labelled pixel that counts)"
-    warn_skipped(solution.n_skipped, len(profiles), units, words)
-
-
 def solution_from_json(document: dict[str, Any], configuration: Configuration) -> Solution:
     """Results of a file; refuses what no calibration gives."""
     results = dict(document["results"])
@@ -326,6 +306,9 @@ def solution_from_json(document: dict[str, Any], configuration: Configuration) -
     grouped = results.get("grouped")
     if grouped is not None and type(grouped) is not bool:
         raise ValueError(f"grouped is {grouped!r}")
+    by, needs_weights = results.get("by"), results.get("needs_weights", False)
+    if by not in (None, "class", "stratum") or type(needs_weights) is not bool:
+        raise ValueError(f"by is {by!r}, needs_weights {needs_weights!r}")
     solution = Solution(
         lambda_hat=float(results["lambda_hat"]),
         risk=float(results["risk"]),
@@ -336,12 +319,39 @@ def solution_from_json(document: dict[str, Any], configuration: Configuration) -
         configuration=configuration,
         n_eff=float(n_eff),
         grouped=grouped,
+        by=by,
+        parts=_parts_from_json(results.get("parts", []), by, results["n_classes"]),
+        needs_weights=needs_weights,
     )
     if not 0 <= solution.n_eff <= solution.n_images * (1 + 1e-9):
         raise ValueError(f"n_eff is {n_eff!r}")
-    if not 0 <= solution.lambda_hat <= lambda_max(configuration.conformity_score, solution.n_classes):
-        raise ValueError(f"lambda_hat is {solution.lambda_hat!r}")
-    for name in ("risk", "corrected_risk"):  # NaN, the risk of no image, is not beyond either
-        if getattr(solution, name) < 0 or getattr(solution, name) > 1:
-            raise ValueError(f"{name} is {getattr(solution, name)!r}")
+    largest = lambda_max(configuration.conformity_score, solution.n_classes)
+    has_one = not needs_weights and (by is None or configuration.simultaneous == "max")
+    lambdas = ([solution.lambda_hat] if has_one else []) + [part.lambda_hat for part in solution.parts]
+    for lam in lambdas:
+        if not 0 <= lam <= largest:
+            raise ValueError(f"lambda_hat is {lam!r}")
+    for each in (solution, *solution.parts):
+        for name in ("risk", "corrected_risk"):  # NaN, the risk of no image, is not beyond either
+            if getattr(each, name) < 0 or getattr(each, name) > 1:
+                raise ValueError(f"{name} is {getattr(each, name)!r}")
     return solution
+
+
+def _parts_from_json(found: Any, by: str | None, n_classes: int) -> tuple[Part, ...]:
+    """The classes or strata of a file."""
+    parts = []
+    for each in found:
+        name, n_images, n_needed = each["name"], each["n_images"], each["n_needed"]
+        kinds = (int,) if by == "class" else (int, str)
+        if type(name) not in kinds or type(n_images) is not int or n_images < 0:
+            raise ValueError(f"one of the parts is {each!r}")
+        if n_needed is not None and (type(n_needed) is not int or n_needed < 0):
+            raise ValueError(f"n_needed is {n_needed!r}")
+        lam, risk, corrected_risk = (float(each[key]) for key in ("lambda_hat", "risk", "corrected_risk"))
+        parts.append(Part(name, lam, risk, corrected_risk, n_images, n_needed))
+    names = [part.name for part in parts]
+    expected = {"class": list(range(n_classes)), None: []}.get(by, sorted(set(names)))
+    if names != expected or (by == "stratum" and not names):
+        raise ValueError(f"the parts are {names!r}")
+    return tuple(parts)

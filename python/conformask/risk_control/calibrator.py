@@ -26,9 +26,8 @@ from conformask.risk_control._solution import (
     Solution,
     profiles_of,
     solution_from_json,
-    solve,
-    warn,
 )
+from conformask.risk_control._solve import check, is_same, solve, warn
 from conformask.scores import ScoreLike, as_score, lambda_max
 
 if TYPE_CHECKING:
@@ -94,6 +93,24 @@ class ConformalRiskCalibrator(Predictor):
         :class:`~conformask.BinnedProfiles`).
     collect : sequence of losses, default=()
         With ``profile="binned"``: the losses besides `loss` for which :meth:`recalibrate` shall work.
+    conditional : {"class"} or None, default=None
+        "class" gives each class a lambda of its own, ``lambda_hat_`` (K,): a class is in a pixel's set where its
+        critical value is at most its own lambda. The loss of a class is `loss` as if only its pixels were labelled
+        (with "miscoverage" the share of them that is missed), and is controlled at alpha on the images that hold it:
+        the promise is about new images that hold it. `loss` must be "miscoverage",
+        :class:`~conformask.BinaryLoss` or a function.
+    simultaneous : {False, "bonferroni", "max"}, default=False
+        With ``conditional="class"``: what holds for all classes at once. False: each class's promise by itself.
+        "bonferroni": each keeps alpha / K, so that the expected largest loss of the classes of an image is at most
+        alpha; by methods with confidence each keeps ``delta / K``, so that with confidence ``1 - delta`` all promises
+        hold. "max" controls this largest loss itself (:class:`~conformask.WorstClassLoss`) by one lambda for all.
+    on_rare : {"full", "pooled", "raise"}, default="full"
+        What becomes of classes (strata) that too few calibration images hold. "full" puts the class into every set
+        (makes all sets of the stratum full), so that its promise holds. "pooled" gives those that are rare one lambda,
+        which is controlled for their pixels (images) together and promises nothing for each; full if these are too few,
+        too. "raise" refuses. Where all are rare, `on_infeasible` decides between "raise" and "full".
+    on_unseen : {"raise", "full"}, default="raise"
+        What becomes of new images of a stratum without calibration images: they are refused, or get full sets.
     on_empty : {"skip", "raise", "zero_loss"}, default="skip"
         What becomes of images on which the loss is undefined (all void, or no pixel of the loss's classes). "skip"
         leaves them out: n gets smaller, a warning says so, and the guarantee speaks of images on which the loss is
@@ -110,13 +127,17 @@ class ConformalRiskCalibrator(Predictor):
 
     Attributes
     ----------
-    lambda_hat_ : float
-        The calibrated lambda.
+    lambda_hat_ : float, or float64 array (K,) or (S,)
+        The calibrated lambda; of each class or stratum, if these have lambdas of their own.
+    strata_ : list of ints or strings
+        With ``fit(strata=)``: the strata in the order of `lambda_hat_`.
+    rare_ : dict
+        The classes (strata) that have too few calibration images, and how many they need.
     correction_ : float
         With `adaptive`, in place of it: what is added to the lambdas of images.
-    risk_ : float
+    risk_ : float, or float64 array (K,) or (S,)
         The empirical risk at `lambda_hat_`: the mean loss of the calibration images.
-    corrected_risk_ : float
+    corrected_risk_ : float, or float64 array (K,) or (S,)
         What is kept at or below alpha: the empirical risk corrected for the image to come,
         ``(n * risk_ + 1) / (n + 1)`` with n images (groups; summed weights); by PAC and RCPS an upper confidence limit
         of the risk. Above alpha only for full sets by ``on_infeasible="full"``. By CRC it is no bound of the risk of
@@ -144,19 +165,33 @@ class ConformalRiskCalibrator(Predictor):
     or levels that :meth:`recalibrate` answers each holds by itself, not all at once. A score or loss that is a function
     must treat each image by itself.
 
-    With ``sample_weight`` :math:`w_i \in [0, 1]`, fixed beforehand, the rule is
-    :math:`(\sum_i w_i L_i + 1) / (\sum_i w_i + 1) \le \alpha`: the new image has weight 1, the largest. Under covariate
-    shift with the density ratio :math:`w` of new to calibration images it is valid, and conservative, for the weights
-    :math:`w(x_i) / \sup w`; not for ratios that were clipped. For images that are less and less like those to come
-    (non-exchangeable conformal risk control) the risk exceeds alpha by at most a term that weighs how far each is from
-    exchangeable. What must be large enough is the sum of the weights, not the number of images; ``n_eff_`` tells how
-    many images of equal weight would vary as little.
+    With ``sample_weight`` :math:`w_i \ge 0` at calibration and :math:`w` of the new image (``predict(sample_weight=)``)
+    the rule is
+
+    .. math:: \frac{\sum_i w_i L_i(\lambda) + w}{\sum_i w_i + w} \le \alpha.
+
+    Under covariate shift, where new images come from another distribution but their labels depend on them as before, it
+    keeps the expected loss of a new image at most alpha, if weights are the density ratio of new to calibration images,
+    up to a factor. The ratio must be known, or found on other images: what it is wrong by, the risk may be wrong by.
+    Each new image then has a lambda of its own; where :math:`w (1 - \alpha) > \alpha \sum_i w_i` no lambda keeps alpha,
+    and its sets are full. Of a new image whose weight is not given it is taken to be 1, which is conservative for
+    :math:`w(x_i) / \sup w`, but not for ratios that were clipped at 1; with weights above 1 it must be given. For
+    weights of images that are less and less like those to come, fixed beforehand (non-exchangeable conformal risk
+    control), the risk exceeds alpha by at most a term that weighs how far each is from exchangeable. What must be large
+    enough is the sum of the weights, not the number of images; ``n_eff_`` tells how many images of equal weight would
+    vary as little.
+
+    Classes and strata that have lambdas of their own have promises of their own, each about new images that hold the
+    class, or are of the stratum. They, weights above 1 and `adaptive` exclude one another. Groups may span strata: in
+    each a group counts once.
 
     References
     ----------
     Mossina, Dalmau, Andéol, "Conformal Semantic Image Segmentation: Post-hoc Quantification of Predictive Uncertainty",
     CVPR Workshops 2024. Angelopoulos, Bates, Fisch, Lei, Schuster, "Conformal Risk Control", ICLR 2024. For weights:
-    Farinhas, Zerva, Ulmer, Martins, "Non-Exchangeable Conformal Risk Control", ICLR 2024.
+    Tibshirani, Barber, Candès, Ramdas, "Conformal Prediction Under Covariate Shift", NeurIPS 2019, arXiv:1904.06019;
+    Farinhas, Zerva, Ulmer, Martins, "Non-Exchangeable Conformal Risk Control", ICLR 2024. For strata: Vovk, "Conditional
+    Validity of Inductive Conformal Predictors", ACML 2012, arXiv:1209.2673.
 
     Examples
     --------
@@ -180,8 +215,9 @@ class ConformalRiskCalibrator(Predictor):
 
     _CONFIGURATION = Configuration
     _PARAMETERS = PARAMETERS
-    # 1: the sibling without a hash, corrected_risk under another name; 2: without transform; 3: without adaptive
-    _FORMAT = ("ConformalRiskCalibrator", 4)
+    # 1: the sibling without a hash, corrected_risk under another name; 2: without transform; 3: without adaptive;
+    # 4: one lambda for all
+    _FORMAT = ("ConformalRiskCalibrator", 5)
     _HAS_SIBLING = True
     _NOTHING_KEPT = WITHOUT_PROFILES
 
@@ -198,6 +234,10 @@ class ConformalRiskCalibrator(Predictor):
         ignore_index: int | None = 255,
         profile: str = "exact",
         collect: Sequence[LossLike] = (),
+        conditional: str | None = None,
+        simultaneous: bool | str = False,
+        on_rare: str = "full",
+        on_unseen: str = "raise",
         on_empty: OnEmpty = "skip",
         on_infeasible: str = "raise",
         volumes: Volumes = "auto",
@@ -213,6 +253,10 @@ class ConformalRiskCalibrator(Predictor):
         self.ignore_index = ignore_index
         self.profile = profile
         self.collect = collect
+        self.conditional = conditional
+        self.simultaneous = simultaneous
+        self.on_rare = on_rare
+        self.on_unseen = on_unseen
         self.on_empty = on_empty
         self.on_infeasible = on_infeasible
         self.volumes = volumes
@@ -227,6 +271,7 @@ class ConformalRiskCalibrator(Predictor):
         *,
         images: Any = None,
         groups: ArrayLike | None = None,
+        strata: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> Self:
         """Calibrates on images, and forgets what it knew.
@@ -242,8 +287,11 @@ class ConformalRiskCalibrator(Predictor):
             What the model of `adaptive` looks at besides, such as photographs.
         groups : sequence of n ints or strings, or None
             What each image belongs to: a group counts once.
-        sample_weight : sequence of n floats in [0, 1], or None
-            How relevant each image is to those to come.
+        strata : sequence of n ints or strings, or None
+            What kind each image is of, such as its hospital or time of day, which is known of new images, too. Each
+            stratum gets a lambda of its own, whose promise is about its images alone.
+        sample_weight : sequence of n floats >= 0, or None
+            How much each image counts: its density ratio under covariate shift, or how relevant it is to those to come.
 
         Returns
         -------
@@ -264,7 +312,7 @@ class ConformalRiskCalibrator(Predictor):
         """
         configuration = self._configuration()
         collect = configuration.collected()
-        profiles = self._profile(X, y, images, groups, sample_weight, configuration, collect)
+        profiles = self._profile(X, y, images, (groups, strata, sample_weight), configuration, collect)
         return self._fit_profiles(profiles, configuration)
 
     def _fit_profiles(self, profiles: Profiles, configuration: Configuration | None = None) -> Self:
@@ -285,13 +333,14 @@ class ConformalRiskCalibrator(Predictor):
         *,
         images: Any = None,
         groups: ArrayLike | None = None,
+        strata: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> Self:
         """Adds images. Lambda-hat is computed when it is asked for.
 
         Parameters
         ----------
-        X, y, images, groups, sample_weight
+        X, y, images, groups, strata, sample_weight
             As for :meth:`fit`.
 
         Returns
@@ -314,7 +363,7 @@ class ConformalRiskCalibrator(Predictor):
         collect = configuration.collected()
         if known is not None:
             collect = list(known.losses) if isinstance(known, BinnedProfiles) else None
-        added = self._profile(X, y, images, groups, sample_weight, configuration, collect)
+        added = self._profile(X, y, images, (groups, strata, sample_weight), configuration, collect)
         self._add(added)
         return self
 
@@ -363,7 +412,9 @@ class ConformalRiskCalibrator(Predictor):
             raise ValueError(
                 f"conformity_score differs: {self.conformity_score} here, {other.conformity_score} there"
             )
-        self._add(theirs, configuration.budget)  # refuses now what it would refuse later
+        self._add(
+            theirs, lambda merged: check(merged, configuration)
+        )  # refuses now what it would refuse later
         return self
 
     def recalibrate(
@@ -438,10 +489,7 @@ class ConformalRiskCalibrator(Predictor):
             found = solve(profiles, solution.configuration)
         except ValueError as error:
             raise ValueError(f"{words}: {error}") from error
-        if any(
-            getattr(found, name) != getattr(solution, name)
-            for name in ("lambda_hat", "n_images", "n_classes")
-        ):
+        if not is_same(found, solution):
             raise ValueError(f"{words}: they give another result")
         return profiles
 
@@ -458,8 +506,7 @@ class ConformalRiskCalibrator(Predictor):
         X: Any,
         y: Any,
         images: Any,
-        groups: Any,
-        sample_weight: Any,
+        units: tuple[Any, Any, Any],
         configuration: Configuration,
         collect: Iterable[Loss] | None,
     ) -> Profiles:
@@ -470,6 +517,7 @@ class ConformalRiskCalibrator(Predictor):
             largest = lambda_max(configuration.conformity_score, scores.shape[1])
             offsets.append(offsets_of(configuration.adaptive, scores, pictures, first, largest))
 
+        groups, strata, sample_weight = units
         profiles = profiled(
             X,
             y,
@@ -482,14 +530,14 @@ class ConformalRiskCalibrator(Predictor):
             volumes=configuration.volumes,
             progress=configuration.progress,
             look=None if configuration.adaptive is None else look,
+            strata=strata,
         )
         profiles._warn_of_repeats()
         if offsets:
             assert isinstance(profiles, ScoreProfiles)
             pictures.check_end()
             profiles = profiles._with_offsets(Offsets(np.concatenate(offsets), configuration.adaptive))
-        # Refuses now what it would refuse later.
-        configuration.budget(profiles)
+        check(profiles, configuration)  # refuses now what it would refuse later
         return profiles
 
     def __sklearn_clone__(self) -> Self:

@@ -33,6 +33,7 @@ class Case:
     saved: Mapping[str, Any] = field(default_factory=dict)  # where `other` fits no file, or not together
     level: str = "lambda_hat_"  # the number that controls the risk, if it predicts sets
     result: str = "lambda_hat"  # what a file calls it
+    beside: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # what values of a parameter need
     parts: int = 1  # in how many equal parts images are divided, of which one calibrates
 
     def new(self, **parameters: Any) -> Any:
@@ -153,6 +154,10 @@ ESTIMATORS = [
             "ignore_index": -1,
             "profile": "binned",
             "collect": ("binary",),
+            "conditional": "class",
+            "simultaneous": "max",
+            "on_rare": "pooled",
+            "on_unseen": "full",
             "on_empty": "zero_loss",
             "on_infeasible": "full",
             "volumes": False,
@@ -168,13 +173,22 @@ ESTIMATORS = [
             "adaptive": ["apples", 3, dict],
             "profile": ["apples"],
             "collect": ["apples", [3]],
+            "conditional": ["apples", True],
+            "simultaneous": ["apples", True, None],
+            "on_rare": ["apples", None],
+            "on_unseen": ["apples"],
             "on_infeasible": ["apples"],
             **_COMMON,
         },
         stale={
             "images": ["conformity_score", "transform", "adaptive"],
-            "result": ["loss", "alpha", "method", "on_empty", "on_infeasible"],
-            "nothing": ["inputs", "ignore_index", "profile", "collect", "volumes", "progress"],
+            "result": [
+                *("loss", "alpha", "method", "conditional", "simultaneous", "on_rare"),
+                *("on_empty", "on_infeasible"),
+            ],
+            "nothing": [
+                *("inputs", "ignore_index", "profile", "collect", "on_unseen", "volumes", "progress"),
+            ],
         },
         learned={
             "lambda_hat_": float,
@@ -192,7 +206,9 @@ ESTIMATORS = [
         ),
         data=_scenes,
         predicted=lambda calibrator, X: calibrator.predict(X),
-        saved={"transform": None, "adaptive": None},  # no scores; no file, no bins
+        # No scores; no file, no bins; no bins, no weights of classes.
+        saved={"transform": None, "adaptive": None, "conditional": None, "simultaneous": False},
+        beside={"simultaneous": {"conditional": "class"}},
     ),
     Case(
         cm.ConsignCalibrator,

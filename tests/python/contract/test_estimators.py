@@ -242,7 +242,8 @@ def test_what_is_set_later_has_one_policy(setting: tuple[Case, str, str]) -> Non
     case, policy, name = setting
     assert case.kind._PARAMETERS[name].stale == policy
     X, y = case.data()
-    estimator = case.fitted()
+    beside = case.beside.get(name, {})
+    estimator = case.fitted(**beside)
     known, before = case.found(estimator), getattr(estimator, name)
     estimator.set_params(**{name: case.other[name]})
     if policy == "images":
@@ -261,7 +262,7 @@ def test_what_is_set_later_has_one_policy(setting: tuple[Case, str, str]) -> Non
                 ask()
         assert case.found(estimator.set_params(**{name: before})) == known
     elif policy == "result":
-        assert case.found(estimator) == case.found(case.fitted(**{name: case.other[name]}))
+        assert case.found(estimator) == case.found(case.fitted(**beside, **{name: case.other[name]}))
         assert case.found(estimator.set_params(**{name: before})) == known
     else:
         assert case.found(estimator) == known

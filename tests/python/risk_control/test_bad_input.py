@@ -281,21 +281,21 @@ INPUT = [
         data={"sample_weight": [1.0] * 11},
     ),
     Bad(
-        "weight 1.5",
+        "weight infinity",
         ValueError,
-        r"sample_weight must be in \[0, 1\], got 1\.5 for image 2",
-        data={"sample_weight": [1, 1, 1.5] + [1] * 9},
+        r"sample_weight must be at least 0 and finite, got inf for image 2",
+        data={"sample_weight": [1, 1, np.inf] + [1] * 9},
     ),
     Bad(
         "weight -1",
         ValueError,
-        r"sample_weight must be in \[0, 1\], got -1\.0 for image 0",
+        r"sample_weight must be at least 0 and finite, got -1\.0 for image 0",
         data={"sample_weight": [-1] + [1] * 11},
     ),
     Bad(
         "weight NaN",
         ValueError,
-        r"sample_weight must be in \[0, 1\], got nan for image 11",
+        r"sample_weight must be at least 0 and finite, got nan for image 11",
         data={"sample_weight": [1] * 11 + [np.nan]},
     ),
     Bad(

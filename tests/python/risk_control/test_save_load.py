@@ -120,7 +120,7 @@ def test_the_file_is_readable_and_says_what_it_is(tmp_path: Path) -> None:
     Calibrator(alpha=0.05).fit(PROBLEM.X, PROBLEM.y).save(tmp_path / "c.json")
     document = json.loads((tmp_path / "c.json").read_text())
     assert document["format"] == "conformask.ConformalRiskCalibrator"
-    assert document["format_version"] == 4
+    assert document["format_version"] == 5
     assert document["conformask_version"] == cm.__version__
     assert document["results"]["lambda_hat"]
 
@@ -281,8 +281,8 @@ def test_a_file_from_before_images_had_lambdas(saved: Path) -> None:
 
 
 def test_a_newer_version_says_so(saved: Path) -> None:
-    change(saved, "format_version", value=5)
-    with pytest.raises(ValueError, match=r"version 5, which is newer: update conformask"):
+    change(saved, "format_version", value=6)
+    with pytest.raises(ValueError, match=r"version 6, which is newer: update conformask"):
         Calibrator.load(saved)
 
 

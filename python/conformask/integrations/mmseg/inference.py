@@ -94,7 +94,7 @@ class _WithSets:
     def __init__(self, model: Any, calibrator: ConformalRiskCalibrator, inputs: str | None) -> None:
         self.model = model
         self.inputs = calibrator.inputs if inputs is None else inputs
-        self.score, self.lam = as_score(calibrator.conformity_score), calibrator.lambda_hat_
+        self.score, self.lam = as_score(calibrator.conformity_score), calibrator._lambda_for_modules()
         self.transform = transform_of(calibrator.transform)
         self.n_classes = calibrator.n_classes_
 

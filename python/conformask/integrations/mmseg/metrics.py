@@ -403,7 +403,7 @@ class ConformalEvaluation(ImageMetric):
             inputs, subset, group_key, collect_device, prefix, collect_dir, output_dir, keep_results
         )
         self.calibrator = loaded(calibrator)
-        self.calibrator.lambda_hat_  # noqa: B018 - not fitted is said now, not after the first image
+        self.calibrator._lambda_for_modules()  # not fitted is said now, not after the first image
 
     @property
     def _inputs(self) -> str:

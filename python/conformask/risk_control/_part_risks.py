@@ -1,0 +1,95 @@
+"""How classes or strata that have lambdas of their own fare on labelled images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from conformask._intervals import LEVEL, Finding, conclusion, mean_intervals, of_full_sets, risk_finding
+from conformask._text import plural
+from conformask._units import unit_means
+from conformask.losses import losses_by_class
+from conformask.report import PartRisk
+from conformask.risk_control._solution import Configuration, Solution
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["part_risks", "verdict_of_parts"]
+
+_MOST_NAMED = 5
+
+
+def part_risks(
+    missed: NDArray[np.uint64],
+    totals: NDArray[np.uint64],
+    losses: NDArray[np.float64],
+    configuration: Configuration,
+    solution: Solution,
+    *,
+    groups: Sequence[int | str] | None,
+    strata: Sequence[int | str] | None,
+    class_names: Sequence[str],
+) -> list[tuple[PartRisk, Finding]]:
+    """The risk of each part, and how it lies beside alpha; losses (n,) are those of the images."""
+    if solution.by == "class":
+        columns = list(losses_by_class(configuration.loss, missed, totals))
+        if configuration.on_empty == "zero_loss":
+            columns = [np.nan_to_num(column, nan=0.0) for column in columns]
+        names = list(class_names)
+    else:
+        assert strata is not None
+        of_image = np.array(strata, dtype=object)
+        columns = [np.where(of_image == part.name, losses, np.nan) for part in solution.parts]
+        names = [str(part.name) for part in solution.parts]
+    values, units = unit_means(np.column_stack(columns), groups), "images" if groups is None else "groups"
+    found = []
+    for name, part, of_units, interval in zip(
+        names, solution.parts, values.T, mean_intervals(values, units), strict=True
+    ):
+        is_full = part.is_rare and part.lambda_hat >= solution.largest
+        if is_full:
+            interval = of_full_sets(interval.mean)  # nothing is left to chance
+        risk = PartRisk(
+            name,
+            interval.mean,
+            interval.ends,
+            int((~np.isnan(of_units)).sum()),
+            part.lambda_hat,
+            part.n_images,
+            part.n_needed,
+        )
+        finding = risk_finding(
+            interval,
+            of_units,
+            units,
+            alpha=float(configuration.alpha),
+            method=configuration.method,
+            n_calibration=part.n_images,
+            of_calibration=plural(part.n_images, "group" if solution.grouped else "image"),
+        )
+        found.append((risk, finding))
+    return found
+
+
+def verdict_of_parts(
+    found: Sequence[tuple[PartRisk, Finding]], configuration: Configuration, solution: Solution
+) -> Iterator[str]:
+    """What the risks of parts say of alpha, in sentences."""
+    noun, many = ("class", "classes") if solution.by == "class" else ("stratum", "strata")
+    above = [(risk, finding) for risk, finding in found if risk.interval[0] > float(configuration.alpha)]
+    if not above:
+        yield f"No {noun} has a risk whose whole {LEVEL * 100:g} % interval is above alpha."
+    else:
+        names = ", ".join(risk.name for risk, _ in above[:_MOST_NAMED])
+        more = f" and {len(above) - _MOST_NAMED} more" if len(above) > _MOST_NAMED else ""
+        yield (
+            f"The whole {LEVEL * 100:g} % interval of the risk is above alpha for {len(above)} of {len(found)} {many}: "
+            f"{names}{more}. Of many intervals about one in twenty misses by chance."
+        )
+        worst, finding = max(above, key=lambda each: each[1].excess - each[1].margin)
+        yield f"Of {worst.name}: {conclusion(finding)}"
+    if solution.rare:
+        yield f"{solution.rare_text}."

@@ -1,0 +1,295 @@
+"""Calibration by risk control: the smallest lambda, or one a class, a stratum or an image."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from conformask import _core
+from conformask._calibrator import warn_skipped
+from conformask._exact import as_fraction
+from conformask._image_models import Offsets
+from conformask._text import plural
+from conformask._units import OnEmpty, Units
+from conformask._warnings import warn_caller
+from conformask.control import CRC, Method
+from conformask.exceptions import InfeasibleRiskError, InfeasibleRiskWarning
+from conformask.losses import Loss, WorstClassLoss
+from conformask.profiles import Profiles, ScoreProfiles
+from conformask.risk_control._solution import Configuration, Part, Solution
+from conformask.scores import lambda_max
+
+__all__ = ["check", "is_same", "solve", "warn"]
+
+
+@dataclass(frozen=True)
+class Level:
+    """The smallest lambda that controls one loss of some images, and what is known of it."""
+
+    lambda_hat: float
+    risk: float
+    corrected_risk: float
+    units: Units
+
+
+def level_of(profiles: Profiles, loss: Loss, configuration: Configuration, on_infeasible: str) -> Level:
+    """The smallest lambda at which the method controls a loss."""
+    alpha, method = configuration.alpha, configuration.method
+    largest = lambda_max(configuration.conformity_score, profiles.n_classes)
+    units, bound = profiles._units(loss, configuration.on_empty), float(alpha)
+    try:
+        lam = profiles._controlled(loss, alpha, method, units)
+    except InfeasibleRiskError:
+        if on_infeasible != "full":
+            raise
+        lam, bound = largest, math.inf
+    risk = profiles._risk(loss, lam, units)
+    return Level(lam, risk, _corrected(risk, units, method, bound), units)
+
+
+def _corrected(risk: float, units: Units, method: Method, bound: float) -> float:
+    """What is compared with alpha; as was decided exactly at most `bound`, above which rounding must not lift it."""
+    return min(method.risk_bound(0.0 if math.isnan(risk) else risk, units), bound)
+
+
+def solve(profiles: Profiles, configuration: Configuration) -> Solution:
+    """The smallest lambda that controls the risk: one for all, or one a class, a stratum or an image."""
+    units, correction = configuration.units(profiles), None
+    by = _kind_of_parts(profiles, configuration, units)
+    parts: tuple[Part, ...] = ()
+    if by == "stratum":
+        found = Level(math.nan, math.nan, math.nan, units)
+        parts = _by_stratum(profiles, configuration)
+    elif by == "class":
+        found, parts = _by_class(profiles, configuration, units)
+    elif configuration.adaptive is not None:
+        found, correction = _shifted(profiles, configuration, units)
+    elif units.new is None:
+        found = Level(math.nan, math.nan, math.nan, units)
+    else:
+        found = level_of(profiles, configuration.loss, configuration, configuration.on_infeasible)
+    return Solution(
+        lambda_hat=found.lambda_hat,
+        risk=found.risk,
+        corrected_risk=found.corrected_risk,
+        n_images=units.n,
+        n_skipped=units.n_skipped,
+        n_classes=profiles.n_classes,
+        configuration=configuration,
+        n_eff=units.n_eff,
+        correction=correction,
+        grouped=units.joins_images,
+        by=by,
+        parts=parts,
+        needs_weights=units.new is None,
+    )
+
+
+def _kind_of_parts(profiles: Profiles, configuration: Configuration, units: Units) -> str | None:
+    """Whether classes or strata have lambdas of their own; refuses what cannot be combined."""
+    with_strata = isinstance(profiles, ScoreProfiles) and profiles._strata is not None
+    asked = {
+        "conditional='class'": configuration.conditional is not None,
+        "strata=": with_strata,
+        "adaptive=": configuration.adaptive is not None,
+        "sample_weight= above 1": units.new is None,
+    }
+    if len(given := [name for name, is_given in asked.items() if is_given]) > 1:
+        raise ValueError(f"{' and '.join(given)} cannot be combined")
+    return "stratum" if with_strata else configuration.conditional
+
+
+def _shifted(profiles: Profiles, configuration: Configuration, units: Units) -> tuple[Level, float]:
+    """Of images that have lambdas of their own: the risk, and the smallest number that corrects them."""
+    known, offsets = _with_offsets(profiles, configuration)
+    largest, bound = (
+        lambda_max(configuration.conformity_score, profiles.n_classes),
+        float(configuration.alpha),
+    )
+    try:
+        correction = _correction(known, configuration, units)
+    except InfeasibleRiskError:
+        if configuration.on_infeasible != "full":
+            raise
+        correction, bound = largest, math.inf
+    lambdas = _core.corrected_lambdas(offsets.values, correction, largest)
+    risk = known._risk_at(configuration.loss, lambdas, units)
+    return Level(math.nan, risk, _corrected(risk, units, configuration.method, bound), units), correction
+
+
+def _with_offsets(profiles: Profiles, configuration: Configuration) -> tuple[ScoreProfiles, Offsets]:
+    """Exact profiles of images that have lambdas of their own, and these."""
+    offsets = profiles._offsets if isinstance(profiles, ScoreProfiles) else None
+    if (
+        not isinstance(profiles, ScoreProfiles)
+        or offsets is None
+        or not offsets.is_of(configuration.adaptive)
+    ):
+        raise ValueError("the images were calibrated with another model (adaptive=): fit again")
+    return profiles, offsets
+
+
+def _correction(profiles: ScoreProfiles, configuration: Configuration, units: Units) -> float:
+    """The smallest number that controls the risk when all lambdas rise by it."""
+    method, alpha = configuration.method, configuration.alpha
+    method.check_loss(configuration.loss)
+    found = profiles._correction(configuration.loss, method.budget(units, alpha), units)
+    if found is None:
+        raise method.infeasible(units, alpha)
+    return found
+
+
+def _by_class(
+    profiles: Profiles, configuration: Configuration, units: Units
+) -> tuple[Level, tuple[Part, ...]]:
+    """A lambda for each class, controlled on the images that hold it."""
+    assert isinstance(profiles, ScoreProfiles)
+    n_classes, largest = profiles.n_classes, configuration.simultaneous == "max"
+    # A class that an image lacks is no reason to refuse the image.
+    on_empty: OnEmpty = "zero_loss" if configuration.on_empty == "zero_loss" else "skip"
+    asked = replace(configuration, on_empty=on_empty)
+    classes = [[label] for label in range(n_classes)]
+    if largest:
+        whole = level_of(
+            profiles, WorstClassLoss(configuration.loss), configuration, configuration.on_infeasible
+        )
+        of_classes = profiles._of_classes(classes)
+        return whole, tuple(_at(own, label, whole.lambda_hat, asked) for label, own in enumerate(of_classes))
+    if configuration.simultaneous == "bonferroni":
+        asked = _one_of(n_classes, asked)
+    found = [_level_or_need(own, asked) for own in profiles._of_classes(classes)]
+
+    def of(labels: list[int]) -> ScoreProfiles:
+        return next(profiles._of_classes([labels]))
+
+    parts = _with_rare(range(n_classes), found, of, asked)
+    return Level(math.nan, math.nan, math.nan, units), parts
+
+
+def _by_stratum(profiles: Profiles, configuration: Configuration) -> tuple[Part, ...]:
+    """A lambda for each stratum, controlled on its images."""
+    assert isinstance(profiles, ScoreProfiles)
+    assert profiles._strata is not None
+    places: dict[int | str, list[int]] = {}
+    for place, name in enumerate(profiles._strata):
+        places.setdefault(name, []).append(place)
+    names = sorted(places)
+
+    def of(some: list[int]) -> ScoreProfiles:
+        return profiles[np.array(sorted(place for i in some for place in places[names[i]]))]
+
+    found = [_level_or_need(of([i]), configuration) for i in range(len(names))]
+    return _with_rare(names, found, of, configuration)
+
+
+def _one_of(k: int, configuration: Configuration) -> Configuration:
+    """What each of k promises must keep so that all hold together, by Bonferroni."""
+    delta = getattr(configuration.method, "delta", None)
+    if delta is None:  # the expected largest loss is at most the sum of those expected
+        return replace(configuration, alpha=configuration.alpha / k)
+    shared: Any = replace(configuration.method, delta=as_fraction(delta, "delta") / k)  # type: ignore[type-var]
+    return replace(configuration, method=shared)
+
+
+def _level_or_need(profiles: ScoreProfiles, configuration: Configuration) -> Level | InfeasibleRiskError:
+    """A level, or why there is none."""
+    try:
+        return level_of(profiles, configuration.loss, configuration, "raise")
+    except InfeasibleRiskError as error:
+        return error
+
+
+def _with_rare(
+    names: Sequence[int | str],
+    found: Sequence[Level | InfeasibleRiskError],
+    of: Callable[[list[int]], ScoreProfiles],
+    configuration: Configuration,
+) -> tuple[Part, ...]:
+    """All parts; those that have too few images get what `on_rare` says. `of` gives the profiles of some, joined."""
+    rare = [i for i, level in enumerate(found) if isinstance(level, InfeasibleRiskError)]
+    noun = "class" if configuration.conditional == "class" else "stratum"
+    is_raising = configuration.on_rare == "raise" or (
+        len(rare) == len(found) and configuration.on_infeasible == "raise"
+    )
+    if rare and is_raising:
+        raise _rare_error([(names[i], found[i]) for i in rare], noun, len(found), configuration)
+    shared = math.nan
+    if rare:
+        pool = of(rare)
+        pooled = _level_or_need(pool, configuration) if configuration.on_rare == "pooled" else None
+        largest = lambda_max(configuration.conformity_score, pool.n_classes)
+        shared = pooled.lambda_hat if isinstance(pooled, Level) else largest
+    return tuple(
+        _at(of([i]), name, shared, configuration, n_needed=level.n_needed)
+        if isinstance(level, InfeasibleRiskError)
+        else Part(name, level.lambda_hat, level.risk, level.corrected_risk, level.units.n)
+        for i, (name, level) in enumerate(zip(names, found, strict=True))
+    )
+
+
+def _at(
+    profiles: ScoreProfiles,
+    name: int | str,
+    lam: float,
+    configuration: Configuration,
+    n_needed: int | None = None,
+) -> Part:
+    """A part whose lambda was found by more than its own images."""
+    units = profiles._units(configuration.loss, configuration.on_empty)
+    risk = profiles._risk(configuration.loss, lam, units)
+    return Part(name, lam, risk, _corrected(risk, units, configuration.method, math.inf), units.n, n_needed)
+
+
+def _rare_error(
+    rare: list[tuple[int | str, Any]], noun: str, n_parts: int, configuration: Configuration
+) -> InfeasibleRiskError:
+    """Which parts have too few images, and how many they would need."""
+    named = ", ".join(f"{name} ({error.n_images:g} of {error.n_needed})" for name, error in rare)
+    first = max((error for _, error in rare), key=lambda error: error.n_images)
+    who = f"{plural(len(rare), noun)} of {n_parts}"
+    what = "calibration images whose weights sum to" if first._by_weight else first.unit
+    reason = (
+        f"alpha={float(configuration.alpha)} needs more {what} for {who}: {named}. Add images, take a larger alpha, or "
+        f"say what becomes of a rare {noun}: on_rare='full' (full sets) or 'pooled' (one lambda for all of these, "
+        "which promises nothing for each)"
+    )
+    return InfeasibleRiskError(
+        first.n_images, float(configuration.alpha), first.n_needed, first.unit, first.n_skipped, reason=reason
+    )
+
+
+def check(profiles: Profiles, configuration: Configuration) -> None:
+    """Refuses images that the method or the parameters can make nothing of, however many they are."""
+    units = configuration.units(profiles)
+    _kind_of_parts(profiles, configuration, units)
+    known = replace(units, new=Fraction(1)) if units.new is None and configuration.method == CRC() else units
+    configuration.method.budget(known, configuration.alpha)
+
+
+def is_same(one: Solution, other: Solution) -> bool:
+    """Whether two solutions of the same images agree."""
+
+    def found(each: Solution) -> list[Any]:
+        lambdas = [each.lambda_hat, *each.lambdas.tolist()]
+        names = [part.name for part in each.parts]
+        return [*map(repr, lambdas), names, each.by, each.n_images, each.n_classes, each.needs_weights]
+
+    return found(one) == found(other)
+
+
+def warn(profiles: Profiles, solution: Solution) -> None:
+    """Says of a solution what its user must know."""
+    configuration = solution.configuration
+    units = configuration.units(profiles)
+    if solution.rare:
+        warn_caller(solution.rare_text, InfeasibleRiskWarning)
+    elif not solution.parts and not solution.needs_weights and configuration.budget(profiles) < 0:
+        error = configuration.method.infeasible(units, configuration.alpha)
+        warn_caller(f"{error.finding}: all sets hold every class", InfeasibleRiskWarning)
+    words = "the loss is undefined on {} (no labelled pixel that counts)"
+    warn_skipped(solution.n_skipped, len(profiles), units, words)
