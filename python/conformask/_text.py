@@ -11,8 +11,10 @@ _MOST_CHARACTERS = 60
 
 
 def plural(n: int, noun: str) -> str:
-    """A number of things: 1 image, 2 images, 2 classes, 2 entries."""
-    if n != 1:
+    """A number of things: 1 image, 2 images, 2 classes, 2 entries, 2 strata."""
+    if n != 1 and noun.endswith("um"):
+        noun = noun.removesuffix("um") + "a"
+    elif n != 1:
         noun = noun.removesuffix("y") + ("ies" if noun.endswith("y") else "es" if noun.endswith("s") else "s")
     return f"{n} {noun}"
 

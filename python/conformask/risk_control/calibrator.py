@@ -190,8 +190,8 @@ class ConformalRiskCalibrator(Predictor):
     Mossina, Dalmau, Andéol, "Conformal Semantic Image Segmentation: Post-hoc Quantification of Predictive Uncertainty",
     CVPR Workshops 2024. Angelopoulos, Bates, Fisch, Lei, Schuster, "Conformal Risk Control", ICLR 2024. For weights:
     Tibshirani, Barber, Candès, Ramdas, "Conformal Prediction Under Covariate Shift", NeurIPS 2019, arXiv:1904.06019;
-    Farinhas, Zerva, Ulmer, Martins, "Non-Exchangeable Conformal Risk Control", ICLR 2024. For strata: Vovk, "Conditional
-    Validity of Inductive Conformal Predictors", ACML 2012, arXiv:1209.2673.
+    Farinhas, Zerva, Ulmer, Martins, "Non-Exchangeable Conformal Risk Control", ICLR 2024. For strata: Vovk,
+    "Conditional Validity of Inductive Conformal Predictors", ACML 2012, arXiv:1209.2673.
 
     Examples
     --------
