@@ -84,6 +84,26 @@ def test_loops(
     assert loop.evaluator.metrics[1].calibrator_.lambda_hat_ == expected.lambda_hat_
 
 
+def test_lambdas_of_classes(run_config: Run, images: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
+    file, options = str(tmp_path / "calibrator.json"), {"conditional": "class", "profile": "exact"}
+    _, found = run_config(test_evaluator=[IOU, calibration(out_file=file, **options)])
+    expected = by_hand(images, **options)
+    assert found["conformal/lambda_hat"] == expected.lambda_hat_.max()
+    assert found["conformal/risk"] == expected.risk_.max()
+    assert found["conformal/n_rare"] == 0
+    SEEN.clear()
+    hooks = [{"type": "ConformalHook", "calibrator": file}, {"type": "Watch"}]
+    evaluation = {"type": "ConformalEvaluation", "calibrator": file}
+    runner, found = run_config(test_evaluator=[evaluation], custom_hooks=hooks)
+    masks = np.stack([each.pred_set.data.numpy() for each in SEEN])
+    np.testing.assert_array_equal(masks, expected.predict(images[0]))
+    report = runner.test_loop.evaluator.metrics[0].report_
+    assert report.by == "class"
+    assert [part.risk for part in report.parts] == pytest.approx(expected.risk_)
+    with pytest.raises(ValueError, match=r"conditional='class' needs .* profile='exact'"):
+        ConformalCalibration(conditional="class")
+
+
 @pytest.mark.parametrize(
     ("spec", "options"),
     [

@@ -581,6 +581,23 @@ def test_sets_are_those_of_the_kernels(score: Any, lam: float, dtype: str) -> No
     assert (expected != found.numpy()).mean() < 1e-3
 
 
+@pytest.mark.parametrize("score", SCORES, ids=str)
+@pytest.mark.parametrize("inputs", ["probabilities", "logits"])
+def test_sets_of_class_lambdas_are_those_of_each_class(score: Any, inputs: str) -> None:
+    X = as_inputs(PROBLEM.X, inputs)
+    lambdas = (0.0, 0.4, 0.9, 1.5, 0.75)
+    shares = shares_of(torch.from_numpy(X), inputs)
+    found = prediction_sets(shares, score, lambdas)
+    for label, lam in enumerate(lambdas):
+        assert torch.equal(found[:, label], prediction_sets(shares, score, lam)[:, label])
+    counts, _ = coverage(
+        torch.from_numpy(X), torch.from_numpy(PROBLEM.y), [lambdas, 0.5], score, inputs, 255, 0
+    )
+    valid = PROBLEM.y < 255
+    sizes = [found.sum(dim=1).numpy()[valid & (PROBLEM.y == label)].sum() for label in range(5)]
+    assert counts[2].sum(axis=0).tolist() == sizes
+
+
 def test_sets_of_ties_and_volumes() -> None:
     X = np.round(PROBLEM.X * 4) / 4 + 1e-3
     X = (X / X.sum(axis=1, keepdims=True)).astype(np.float32)
@@ -643,6 +660,38 @@ def test_module_is_exported(score: Any) -> None:
     exported = torch.export.export(module, (IMAGES,)).module()
     for ours, theirs in zip(exported(IMAGES), module(IMAGES), strict=True):
         assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("score", ["lac", "aps", "sacp"])
+def test_module_with_lambdas_of_classes(score: str) -> None:
+    calibrator = fitted(score, conditional="class")
+    module = ConformalModule(Net(), calibrator).eval()
+    assert module.lambda_hat == tuple(calibrator.lambda_hat_)
+    assert "lambda_hat=of each class" in repr(module)
+    output, masks = module(IMAGES), calibrator.predict(Net()(IMAGES)["out"])
+    assert not (masks & ~output.masks.numpy()).any()
+    assert (output.masks.numpy() != masks).mean() < 3e-3
+    exported = torch.export.export(module, (IMAGES,)).module()
+    assert torch.equal(exported(IMAGES).masks, output.masks)
+
+
+def test_module_knows_neither_strata_nor_weights() -> None:
+    X, y = torch.from_numpy(PROBLEM.X), torch.from_numpy(PROBLEM.y)
+    options = {"strata": ["a"] * len(X)}, {"sample_weight": [2.0] * len(X)}
+    for option, word in zip(options, ("strata", "weights"), strict=True):
+        calibrator = cm.ConformalRiskCalibrator(alpha=0.3).fit(X, y, **option)
+        with pytest.raises(TypeError, match=f"the {word} of images are not known here"):
+            ConformalModule(Net(), calibrator)
+
+
+def test_bfloat16_with_lambdas_of_classes() -> None:
+    logits = torch.from_numpy(as_inputs(PROBLEM.X, "logits")).bfloat16()
+    calibrator = cm.ConformalRiskCalibrator(alpha=0.3, inputs="logits", conditional="class")
+    calibrator.fit(logits, torch.from_numpy(PROBLEM.y))
+    masks, sizes = calibrator.predict(logits), calibrator.set_size(logits)
+    assert (sizes == masks.sum(axis=1)).all()
+    assert not (calibrator.predict(logits.float().numpy()) & ~masks).any()
+    assert calibrator.evaluate(logits, PROBLEM.y).by == "class"
 
 
 def test_exported_module_is_saved() -> None:

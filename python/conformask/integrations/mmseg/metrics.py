@@ -8,6 +8,7 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from mmengine.logging import print_log
 from mmseg.registry import METRICS
 from sklearn.base import clone
@@ -195,8 +196,9 @@ class ConformalCalibration(ConformalProfile):
         How profiles are kept: see :class:`conformask.ConformalRiskCalibrator`.
     collect : sequence of losses, default=()
         With bins: the losses besides `loss` for which ``recalibrate`` shall work.
-    on_empty, on_infeasible
-        As for :class:`conformask.ConformalRiskCalibrator`.
+    conditional, simultaneous, on_rare, on_empty, on_infeasible
+        As for :class:`conformask.ConformalRiskCalibrator`: with ``conditional="class"``, which needs
+        ``profile="exact"``, each class has a lambda of its own.
     out_file : path or None, default=None
         The JSON file for the calibrator (:meth:`conformask.ConformalRiskCalibrator.load`).
     save_profiles : bool, default=False
@@ -254,6 +256,9 @@ class ConformalCalibration(ConformalProfile):
         method: Any = "crc",
         profile: str = "binned",
         collect: Sequence[Any] = (),
+        conditional: str | None = None,
+        simultaneous: bool | str = False,
+        on_rare: str = "full",
         on_empty: Any = "skip",
         on_infeasible: str = "raise",
         inputs: str | None = None,
@@ -297,6 +302,9 @@ class ConformalCalibration(ConformalProfile):
             ignore_index=ignore_index,
             profile=profile,
             collect=tuple(collect),
+            conditional=conditional,
+            simultaneous=simultaneous,
+            on_rare=on_rare,
             on_empty=on_empty,
             on_infeasible=on_infeasible,
         )
@@ -313,16 +321,18 @@ class ConformalCalibration(ConformalProfile):
         Returns
         -------
         dict
-            Lambda-hat, the empirical risk, what is controlled, and the number of images.
+            Lambda-hat, the empirical risk, what is controlled, and the number of images; of classes that have lambdas
+            of their own the largest of each, and the number of rare ones.
         """
         super().compute_metrics(results)
         found = self.calibrator_
-        return {
-            "lambda_hat": found.lambda_hat_,
-            "risk": found.risk_,
-            "corrected_risk": found.corrected_risk_,
+        values = {
+            "lambda_hat": float(np.max(found.lambda_hat_)),
+            "risk": float(np.nanmax(found.risk_)),
+            "corrected_risk": float(np.nanmax(found.corrected_risk_)),
             "n_images": found.n_images_,
         }
+        return values if found.conditional is None else values | {"n_rare": len(found.rare_)}
 
     def _reduce(self, scores: Tensor, labels: Tensor, inputs: str) -> bytes:
         self._calibrator.inputs = inputs  # which the model decides where it is binary
