@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -50,16 +51,18 @@ def at_level(title: str, calibrator: Calibrated | None) -> str:
     except NotFittedError:  # an AttributeError, too
         raise
     except AttributeError:
-        if hasattr(calibrator, "correction_"):  # lambdas differ between images
+        if hasattr(calibrator, "predict_lambdas"):  # lambdas differ between images
             return f"{title}\n{alpha_text(calibrator.alpha)}"
         raise TypeError(
             f"calibrator must be a fitted calibrator, with alpha and lambda_hat_, got a {type(calibrator).__name__}"
         ) from None
-    return f"{title}\n{level_text(alpha, lam)}"
+    return f"{title}\n{level_text(alpha, lam) if np.ndim(lam) == 0 else alpha_text(alpha)}"
 
 
 def level_text(alpha: float, lam: float) -> str:
-    """Alpha and lambda-hat, for titles."""
+    """Alpha and lambda-hat, for titles; alpha alone where there are several lambdas."""
+    if math.isnan(lam):
+        return alpha_text(alpha)
     return rf"{alpha_text(alpha)}, $\hat\lambda$ = {lambda_text(lam)}"
 
 
@@ -146,11 +149,13 @@ def class_index(argument: str, given: int | str, names: list[str]) -> int:
     return int(given)
 
 
-def chosen_classes(classes: Sequence[int | str] | None, names: list[str]) -> list[int]:
+def chosen_classes(
+    classes: Sequence[int | str] | None, names: list[str], argument: str = "classes"
+) -> list[int]:
     """The classes to draw, at least one; by default all."""
     if classes is None:
         return list(range(len(names)))
-    chosen = [class_index("classes", given, names) for given in listed(classes, "classes")]
+    chosen = [class_index(argument, given, names) for given in listed(classes, argument)]
     if not chosen:
-        raise ValueError("classes must be at least one, got none")
+        raise ValueError(f"{argument} must be at least one, got none")
     return chosen

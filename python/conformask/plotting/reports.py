@@ -16,9 +16,9 @@ from conformask.report import RiskReport
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["plot_alpha_sweep", "plot_class_risk"]
+__all__ = ["BLUE", "RED", "asked_of", "plot_alpha_sweep", "plot_class_risk", "write_column"]
 
-_BLUE, _RED, _GREY = "#1f4e79", "#c0392b", "#777777"
+BLUE, RED, _GREY = "#1f4e79", "#c0392b", "#777777"
 
 
 def plot_class_risk(
@@ -79,7 +79,7 @@ def plot_class_risk(
     >>> [label.get_text() for label in ax.get_yticklabels()]
     ['pole', 'road']
     """
-    rows = _asked(report, "classes")
+    rows = asked_of(report, "classes")
     if order not in ("risk", "label"):
         raise ValueError(f"order must be 'risk' or 'label', got {order!r}")
     chosen = sorted({*chosen_classes(classes, [row.name for row in rows])})
@@ -92,16 +92,16 @@ def plot_class_risk(
     rates, low, high = np.array([(row.miss_rate, *row.miss_rate_interval) for row in rows], np.float64).T
     place, overall = np.arange(len(rows)), 1 - report.coverage
     units = "images" if report.n_groups is None else "groups"
-    ax.hlines(place, low, high, color=_BLUE, lw=4, alpha=0.3)
-    ax.plot(rates, place, "o", color=_BLUE, ms=5.5, clip_on=False, zorder=3)
+    ax.hlines(place, low, high, color=BLUE, lw=4, alpha=0.3)
+    ax.plot(rates, place, "o", color=BLUE, ms=5.5, clip_on=False, zorder=3)
     ax.set_xlim(0, min(1.0, 1.05 * float(np.nanmax([*rates, *high, overall, 1e-3]))))
     ax.set_ylim(len(rows) - 0.4, -0.6)
     ax.set_yticks(place, [row.name for row in rows])
     ax.set_xlabel(f"miss rate of the class ({100 * report.interval_level:g} % interval)")
-    _column(
+    write_column(
         ax, 4.4, "mean\nset size", ["" if np.isnan(row.set_size) else f"{row.set_size:.2f}" for row in rows]
     )
-    _column(ax, 8.8, "images\nwith it", [str(row.n_images) for row in rows])
+    write_column(ax, 8.8, "images\nwith it", [str(row.n_images) for row in rows])
     for y in np.flatnonzero(np.isnan(rates)):
         ground = {"facecolor": "white", "edgecolor": "none", "pad": 2}
         ax.annotate(
@@ -115,7 +115,7 @@ def plot_class_risk(
     ax.set_title(f"Miss rate of each class, mean over its {units}\n{level}", pad=32)
     if not np.isnan(overall):
         label = f"pixels of any class, mean over {units}: {overall:.3g}"
-        ax.axvline(overall, color=_RED, lw=1.2, ls=(0, (5, 3)), label=label)
+        ax.axvline(overall, color=RED, lw=1.2, ls=(0, (5, 3)), label=label)
         legend_below(ax, ax.get_legend_handles_labels()[0])
     return ax
 
@@ -167,7 +167,7 @@ def plot_alpha_sweep(report: RiskReport, *, axes: ArrayLike | None = None) -> ND
     >>> below.get_lines()[0].get_xdata().tolist()
     [0.1, 0.2]
     """
-    points = sorted(_asked(report, "sweep"), key=lambda point: point.alpha)
+    points = sorted(asked_of(report, "sweep"), key=lambda point: point.alpha)
     if axes is None:
         figure = import_pyplot().figure(figsize=(6.4, 5.2), layout="constrained")
         axes = figure.subplots(2, sharex=True)
@@ -192,13 +192,13 @@ def plot_alpha_sweep(report: RiskReport, *, axes: ArrayLike | None = None) -> ND
     # Dense: the line is curved on a logarithmic axis.
     first, last = (alphas[0], alphas[-1]) if alphas[0] < alphas[-1] else (0.5 * alphas[0], 1.5 * alphas[0])
     limit = np.geomspace(first, last, 200)
-    above.plot(limit, limit, color=_RED, lw=1.2, ls=(0, (5, 3)), marker="none", label=r"risk = $\alpha$")
+    above.plot(limit, limit, color=RED, lw=1.2, ls=(0, (5, 3)), marker="none", label=r"risk = $\alpha$")
     if not full.all():
         interval = f"{100 * points[0].interval_level:g} % interval"
-        above.vlines(alphas[~full], low[~full], high[~full], color=_BLUE, lw=4, alpha=0.3, label=interval)
+        above.vlines(alphas[~full], low[~full], high[~full], color=BLUE, lw=4, alpha=0.3, label=interval)
     look: dict[str, Any] = {"ms": 5, "clip_on": False, "zorder": 3}  # a risk of 0 lies on the axis
-    above.plot(alphas, risks, "-o", color=_BLUE, lw=1.4, label="risk", **look)
-    below.plot(alphas, sizes, "-o", color=_BLUE, lw=1.4, **look)
+    above.plot(alphas, risks, "-o", color=BLUE, lw=1.4, label="risk", **look)
+    below.plot(alphas, sizes, "-o", color=BLUE, lw=1.4, **look)
     if full.any():
         for ax, heights in ((above, risks), (below, sizes)):
             ax.plot(
@@ -206,7 +206,7 @@ def plot_alpha_sweep(report: RiskReport, *, axes: ArrayLike | None = None) -> ND
                 heights[full],
                 "o",
                 color="white",
-                mec=_BLUE,
+                mec=BLUE,
                 label="too few images: full sets",
                 **look,
             )
@@ -239,7 +239,7 @@ def _scale_alpha(ax: Axes, ratio: float) -> None:
         ax.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _asked(report: RiskReport, what: Literal["classes", "sweep"]) -> list[Any]:
+def asked_of(report: RiskReport, what: Literal["classes", "parts", "sweep"]) -> list[Any]:
     """The rows or the reports that a risk report holds."""
     if not isinstance(report, RiskReport):
         raise TypeError(
@@ -247,12 +247,16 @@ def _asked(report: RiskReport, what: Literal["classes", "sweep"]) -> list[Any]:
         )
     found = list(getattr(report, what))
     if not found:
-        needed = "evaluate(X, y, alphas=[...]) gives one" if what == "sweep" else "evaluate(X, y) gives them"
-        raise ValueError(f"report has no {what}: {needed}")
+        needed = {
+            "sweep": "evaluate(X, y, alphas=[...]) gives one",
+            "classes": "evaluate(X, y) gives them",
+            "parts": "evaluate gives those of conditional='class' and of fit(strata=)",
+        }
+        raise ValueError(f"report has no {what}: {needed[what]}")
     return found
 
 
-def _column(ax: Axes, end: float, head: str, texts: list[str]) -> None:
+def write_column(ax: Axes, end: float, head: str, texts: list[str]) -> None:
     """Write numbers to the right of the axes, in line with its rows, up to `end` widths of an m."""
     points = end * ax.xaxis.label.get_fontproperties().get_size_in_points()
     right: dict[str, Any] = {"textcoords": "offset points", "ha": "right"}

@@ -1,0 +1,117 @@
+"""The risk of classes or strata that have lambdas of their own, against the level that each keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from conformask._text import lambda_text
+from conformask.plotting._arguments import alpha_text, chosen_classes
+from conformask.plotting._axes import import_pyplot, one_axes
+from conformask.plotting._legend import legend_below
+from conformask.plotting.reports import BLUE, RED, asked_of, write_column
+from conformask.report import RiskReport
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["plot_part_risk"]
+
+
+def plot_part_risk(
+    report: RiskReport,
+    *,
+    parts: Sequence[int | str] | None = None,
+    order: Literal["risk", "given"] = "risk",
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the risk of each class or stratum that has a lambda of its own, with its interval, against alpha.
+
+    The dashed line is alpha, at or below which the expected risk of each lies, on average over calibration sets or
+    with confidence; the risks of one test set scatter around their expectations. A hollow point is a class (stratum)
+    that had too few calibration images, whose promise is kept by full sets or not at all. The columns to the right tell
+    where the sets are cut, and how many images calibrated.
+
+    Parameters
+    ----------
+    report : RiskReport
+        What ``evaluate`` of a calibrator with ``conditional="class"`` or ``fit(strata=)`` returns.
+    parts : sequence of int or str, optional
+        The classes or strata to draw, by index or name; by default all.
+    order : {"risk", "given"}, default="risk"
+        Whether the largest risk comes first, or the order is that of the report. Those without a test image come last
+        by risk.
+    ax : matplotlib Axes, optional
+        Where to draw; by default, on a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The axes drawn on.
+
+    Raises
+    ------
+    ValueError
+        If the report has no such parts, or an argument is out of range.
+    TypeError
+        If ``report`` is no RiskReport, or parts are neither indices nor names.
+    ImportError
+        If Matplotlib is missing.
+
+    See Also
+    --------
+    plot_class_risk : The miss rate of each class, whether it is controlled or not.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.dirichlet([3, 1], size=(40, 8, 8)).transpose(0, 3, 1, 2)
+    >>> y = (rng.random((40, 8, 8)) < X[:, 1]).astype(int)
+    >>> calibrator = cm.ConformalRiskCalibrator(alpha=0.2, conditional="class").fit(X[:20], y[:20])
+    >>> ax = cm.plotting.plot_part_risk(calibrator.evaluate(X[20:], y[20:], class_names=["road", "pole"]))
+    >>> ax.get_title().split(",")[0]
+    'Risk of each class'
+    """
+    rows = asked_of(report, "parts")
+    if order not in ("risk", "given"):
+        raise ValueError(f"order must be 'risk' or 'given', got {order!r}")
+    chosen = sorted({*chosen_classes(parts, [row.name for row in rows], "parts")})
+    if order == "risk":
+        chosen.sort(key=lambda k: np.inf if np.isnan(rows[k].risk) else -rows[k].risk)
+    rows = [rows[k] for k in chosen]
+    if ax is None:
+        ax = import_pyplot().subplots(figsize=(6.4, 0.28 * len(rows) + 1.8), layout="constrained")[1]
+    ax = one_axes(ax)
+    units = "images" if report.n_groups is None else "groups"
+    risks, low, high = np.array([(row.risk, *row.interval) for row in rows], np.float64).T
+    place, rare = np.arange(len(rows)), np.array([row.n_needed is not None for row in rows])
+    look: dict[str, Any] = {"ms": 5.5, "clip_on": False, "zorder": 3}
+    ax.hlines(place, low, high, color=BLUE, lw=4, alpha=0.3)
+    ax.plot(risks[~rare], place[~rare], "o", color=BLUE, **look)
+    if rare.any():
+        label = "rare: too few calibration images"
+        ax.plot(risks[rare], place[rare], "o", color="white", mec=BLUE, label=label, **look)
+    ax.axvline(report.alpha, color=RED, lw=1.2, ls=(0, (5, 3)), label=alpha_text(report.alpha))
+    ax.set_xlim(0, min(1.0, 1.05 * float(np.nanmax([*risks, *high, 1.2 * report.alpha]))))
+    ax.set_ylim(len(rows) - 0.4, -0.6)
+    ax.set_yticks(place, [row.name for row in rows])
+    ax.set_xlabel(f"risk ({100 * report.interval_level:g} % interval)")
+    write_column(ax, 5.8, r"$\hat\lambda$", [lambda_text(row.lambda_hat) for row in rows])
+    counts = [f"{row.n_calibration}" + (f" of {row.n_needed}" if row.n_needed else "") for row in rows]
+    write_column(ax, 12.4, f"calibration\n{units}", counts)
+    for y in np.flatnonzero(np.isnan(risks)):
+        ground = {"facecolor": "white", "edgecolor": "none", "pad": 2}
+        where: dict[str, Any] = {"ha": "center", "va": "center", "bbox": ground}
+        where["xycoords"] = ("axes fraction", "data")
+        ax.annotate("no test image", (0.5, y), **where)
+    ax.grid(axis="y", color="0.9", lw=0.8)
+    ax.set_axisbelow(True)
+    ax.tick_params(axis="y", length=0)
+    ax.spines[["top", "right", "left"]].set_visible(False)
+    ax.set_title(f"Risk of each {report.by}, mean over its {units}", pad=24)
+    legend_below(ax, ax.get_legend_handles_labels()[0])
+    return ax
