@@ -2,7 +2,7 @@
 
 Those of multi-labeled masks are means over images. Those of samples speak of label maps that were drawn from a set of
 whole segmentations, or that a model gives. Those of calibration take probabilities (or logits), and say how far these
-can be trusted.
+can be trusted. Others need no images: they say how many of them are enough, or what weighted ones are worth.
 """
 
 from conformask.metrics.accuracy import label_accuracy, sample_coverage
@@ -32,6 +32,7 @@ from conformask.metrics.reliability import (
     ReliabilityCurve,
 )
 from conformask.metrics.richness import chao1, log10_volume
+from conformask.metrics.weights import effective_sample_size
 
 __all__ = [
     "CalibrationAccumulator",
@@ -47,6 +48,7 @@ __all__ = [
     "chao1",
     "class_set_sizes",
     "coverage_gap",
+    "effective_sample_size",
     "empirical_risk",
     "expected_calibration_error",
     "label_accuracy",
