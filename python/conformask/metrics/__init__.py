@@ -18,6 +18,7 @@ from conformask.metrics.coverage import (
     size_stratified_coverage,
 )
 from conformask.metrics.groups import GroupRisks, leave_one_group_out
+from conformask.metrics.planning import required_images
 from conformask.metrics.probabilities import (
     brier_score,
     expected_calibration_error,
@@ -60,6 +61,7 @@ __all__ = [
     "pairwise_agreement",
     "pairwise_correlation",
     "reliability_curve",
+    "required_images",
     "sample_coverage",
     "size_stratified_coverage",
 ]
