@@ -106,8 +106,8 @@ def _probabilities(n: NDArray[np.int64], m: NDArray[np.int64], p: Fraction) -> N
 def _surely_allowed(alpha: Fraction, risk: Fraction, limit: float, end: int) -> int:
     """A number of images from which on ``P(Bin(n, alpha) <= ceil(n risk)) <= limit``, at most `end`.
 
-    By the bound of Zubkov and Serov (2013, doi:10.1137/S0040585X97986138), Phi(sgn(x - alpha) sqrt(2 n h(x, alpha))) with
-    x = (m + 1) / n. At x = risk + 2 / n, which is no less, it falls as n grows.
+    By the bound of Zubkov and Serov (2013, doi:10.1137/S0040585X97986138) for m = ceil(n risk), which is
+    Phi(sgn(x - alpha) sqrt(2 n h(x, alpha))) with x = (m + 1) / n. At x = risk + 2 / n, no less, it falls as n grows.
     """
     p, r = float(alpha), float(risk)
 

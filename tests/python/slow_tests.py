@@ -84,6 +84,7 @@ SLOW = frozenset(
         "test_neither_layout_nor_batches_nor_threads_matter",
         "test_nothing_is_copied",
         "test_numbers_that_are_large_by_a_constant_lose_no_bits",
+        "test_on_given_axes_and_at_the_ends_of_its_range",
         "test_optional_libraries_are_not_imported",
         "test_order_batches_and_threads_change_no_bit",
         "test_others_keep_the_threads_of_a_shared_openblas",
