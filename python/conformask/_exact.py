@@ -21,6 +21,7 @@ __all__ = [
     "check_lambda",
     "check_share",
     "covered_share",
+    "effective_size",
     "exact_mean",
     "exact_means",
     "exact_sum",
@@ -105,6 +106,16 @@ def exact_sum(losses: NDArray[np.float64], shares: Sequence[Fraction] | None) ->
         sums[share] = sums.get(share, 0) + whole
     total = sum((share * whole for share, whole in sums.items()), Fraction())
     return Fraction(total, 2**_SMALLEST_EXPONENT)
+
+
+def effective_size(weights: Sequence[float]) -> float:
+    """``(sum w)^2 / sum w^2`` of finite weights of at least 0, correctly rounded; 0 where all are 0."""
+    ratios = [weight.as_integer_ratio() for weight in weights]
+    most = max((denominator.bit_length() for _, denominator in ratios), default=1)
+    # Whole multiples of one power of two: nothing overflows, and nothing is lost below the largest weight.
+    wholes = [numerator << most - denominator.bit_length() for numerator, denominator in ratios]
+    squares = sum(whole * whole for whole in wholes)
+    return sum(wholes) ** 2 / squares if squares else 0.0
 
 
 def number_to_json(number: object) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
-from conformask._exact import as_fraction, exact_mean, exact_means, exact_sum
+from conformask._exact import as_fraction, effective_size, exact_mean, exact_means, exact_sum
 from conformask._sequences import check_ordered
 from conformask._text import plural, shown
 from conformask._warnings import warn_caller
@@ -132,8 +132,10 @@ def known_units(
             as_fraction(weight, "sample_weight") * int(counts)
             for weight, counts in zip(sample_weight, counted, strict=True)
         ]
-        total, squares = sum(shares, Fraction()), sum((share**2 for share in shares), Fraction())
-        n_eff = float(total**2 / squares) if squares else 0.0
+        total = sum(shares, Fraction())
+        n_eff = effective_size(
+            [float(weight) for weight, counts in zip(sample_weight, counted, strict=True) if counts]
+        )
         # A new image whose weight nobody knows counts as much as the largest weight there may be.
         new = Fraction(1) if max(sample_weight, default=0) <= 1 else None
         return KnownUnits(total, n, n_skipped, WEIGHTS, n_eff, new=new, counted=counted, shares=shares)

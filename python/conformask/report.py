@@ -382,6 +382,8 @@ class CoverageReport(Report):
     alpha : float
         The risk level that was calibrated for. The guarantee is about the expected coverage of a new image: the
         coverage of one test set lies around its expectation, sometimes below ``1 - alpha``.
+    method : str
+        How the risk was controlled, as text.
     min_accuracy : float
         The label accuracy from which on a segmentation counts as accurate enough.
     n_components : int
@@ -428,6 +430,7 @@ class CoverageReport(Report):
     n_calibration: int = field(repr=False)
     calibrated_on: str = field(repr=False)
     alpha: float
+    method: str = field(repr=False)
     min_accuracy: float
     n_components: int
     lambda_hat: float
@@ -441,6 +444,7 @@ class CoverageReport(Report):
     def _summary(self) -> list[tuple[str, str]]:
         unsure = f" to {self.coverage_bound:.4f}" if self.coverage_bound > self.coverage else ""
         return [
+            ("method", self.method),
             ("alpha", f"{self.alpha:g}"),
             ("min_accuracy", f"{self.min_accuracy:g}"),
             ("n_components", f"{self.n_components}"),

@@ -342,6 +342,8 @@ CHEAP = {
     "TemperatureScaler.partial_fit": "draws pixels as TemperatureScaler.fit",
     "TemperatureScaler.save": "a JSON file",
     "TemperatureScaler.load": "a JSON file",
+    "metrics.effective_sample_size": "a few operations a weight, in Python",
+    "metrics.required_images": "a loop in Python, over what SciPy computes in a few milliseconds",
     "metrics.GroupRisks": "a dataclass",
     "metrics.leave_one_group_out": "ScoreProfiles.lambda_hat and risk, group by group",
     "ConformalRiskCalibrator.merge": "joins profiles, as ScoreProfiles.merge",

@@ -40,7 +40,7 @@ def coverage_report(
     lam, alpha, groups = solution.controlled, float(settings.alpha), problems.groups()
     contained = np.array(found.lambdas) <= lam
     certified = contained | (np.array(found.lower_bounds) > lam)
-    units = "images" if groups is None else "groups"
+    units, delta = "images" if groups is None else "groups", getattr(settings.method, "delta", None)
     least = unit_means(contained.astype(np.float64), groups)
     most = unit_means((contained | ~certified).astype(np.float64), groups)
     low, high = mean_interval(least, units), mean_interval(most, units)
@@ -58,6 +58,7 @@ def coverage_report(
         n_calibration=solution.units.n,
         of_calibration=solution.counted,
         promise=_PROMISE,
+        delta=None if delta is None else float(delta),
     )
     totals = problems.totals()
     return CoverageReport(
@@ -72,6 +73,7 @@ def coverage_report(
         n_calibration=solution.units.n,
         calibrated_on=solution.counted,
         alpha=alpha,
+        method=str(settings.method),
         min_accuracy=float(settings.min_accuracy),
         n_components=settings.n_components,
         lambda_hat=lam,

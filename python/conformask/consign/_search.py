@@ -10,7 +10,6 @@ from conformask import _core
 from conformask._images import track
 from conformask.consign._descent import solve
 from conformask.consign._solution import Found, least_controlled
-from conformask.control import CRC
 
 if TYPE_CHECKING:
     from conformask.consign._images import Problem, Problems
@@ -33,16 +32,15 @@ def certified(problems: Problems, settings: Settings) -> Found:
         places.append(_ask(search, problem))
         if search.n_bytes_waiting() > _WAITING_BYTES:
             search.warm_start()
-    search.warm_start()
     units = problems.units()
-    if CRC().budget(units, settings.alpha) >= 0:
+    budget = settings.budget(units)  # refuses what the method cannot count, before work begins
+    search.warm_start()
+    if budget >= 0:
         waves = range(0, len(search), _WAVE)
         for first in track(waves, settings.progress, len(waves), f"{_WAVE} searches"):
             uppers = search.brackets()[0]
             # No more than this can lambda-hat be, whatever the searches to come find.
-            bound = least_controlled(
-                [0.0 if at is None else uppers[at] for at in places], units, settings.alpha
-            )
+            bound = least_controlled([0.0 if at is None else uppers[at] for at in places], units, budget)
             search.refine(first, min(first + _WAVE, len(search)), bound)
     found = Found()
     found.add(search, places)
@@ -74,11 +72,12 @@ def referred(problems: Problems, reference: ReferenceSearch, settings: Settings)
     """What the paper's search finds."""
     asked, found = list(problems), Found()
     units = problems.units()
+    budget = settings.budget(units)
 
     def is_enough(lambdas: list[float]) -> bool:
-        return math.isfinite(least_controlled(lambdas, units, settings.alpha))
+        return math.isfinite(least_controlled(lambdas, units, budget))
 
-    if CRC().budget(units, settings.alpha) < 0:  # nothing would be enough
+    if budget < 0:  # nothing would be enough
         found.lambdas = [0.0 if problem is None else math.inf for problem in asked]
     else:
         found.lambdas = solve(asked, is_enough, reference, settings)

@@ -17,13 +17,18 @@ from conformask._images import Volumes
 from conformask._random import RandomState, check_key
 from conformask._text import shown
 from conformask.consign.reference import ReferenceSearch
+from conformask.control import Method, as_method, method_from_document, method_to_document
+from conformask.losses import LabelAccuracyLoss
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from conformask._units import OnEmpty
+    from conformask._units import OnEmpty, Units
 
 __all__ = ["PARAMETERS", "Settings"]
+
+# An image is missed or not, whatever accuracy is asked for.
+_LOSS = LabelAccuracyLoss(1.0)
 
 
 def _lambda_max(value: Any) -> float:
@@ -62,6 +67,13 @@ def _random_state_to_json(value: Any) -> int | None:
 PARAMETERS: Mapping[str, Parameter] = {
     "n_components": whole("n_components", 1, 64, stale="images"),
     "alpha": number("alpha", check_alpha, stale="images"),
+    "method": Parameter(
+        as_method,
+        stale="images",
+        to_json=lambda method: method_to_document(as_method(method)),
+        from_json=method_from_document,
+        since=3,
+    ),
     "min_accuracy": number("min_accuracy", lambda value: check_share(value, "min_accuracy"), stale="images"),
     "weight": one_of("weight", "sigma", "relative", "none", stale="images"),
     "search": Parameter(
@@ -94,6 +106,7 @@ class Settings:
 
     n_components: int
     alpha: Fraction
+    method: Method
     min_accuracy: Fraction
     weight: str
     search: ReferenceSearch | str  # "certified"
@@ -111,6 +124,11 @@ class Settings:
     def __post_init__(self) -> None:
         if self.min_accuracy == 1 and self.strict:
             raise ValueError("no accuracy exceeds min_accuracy=1: say strict=False, or take less")
+        self.method.check_loss(_LOSS)
+
+    def budget(self, units: Units) -> Fraction:
+        """How many images (or groups, by the share of their images) may be missed."""
+        return self.method.budget(units, self.alpha)
 
     @property
     def pixelwise(self) -> bool:

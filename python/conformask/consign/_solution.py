@@ -15,7 +15,6 @@ from conformask._documents import finite_or_text
 from conformask._text import lambda_text, plural
 from conformask._units import KnownUnits, check_groups
 from conformask.consign._images import Kind, units_of
-from conformask.control import CRC
 from conformask.exceptions import InfeasibleRiskError
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ class Solution:
     def of(cls, found: Found, problems: Problems, settings: Settings) -> Solution:
         """The order statistic of what was found."""
         lambdas, units = np.array(found.lambdas, np.float64), problems.units()
-        lambda_hat = least_controlled(lambdas, units, settings.alpha)
+        lambda_hat = least_controlled(lambdas, units, settings.budget(units))
         is_found = math.isfinite(lambda_hat)
         return cls(
             lambda_hat if is_found else None,
@@ -118,6 +117,7 @@ class Solution:
         statuses = ", ".join(f"{count} {name}" for name, count in zip(names, counts, strict=True))
         return [
             ("alpha", f"{float(self.configuration.alpha):g}"),
+            ("method", f"{self.configuration.method!r}"),
             ("min_accuracy", f"{float(self.configuration.min_accuracy):g}"),
             ("lambda_hat_", "none: it abstains" if self.lambda_hat is None else f"{self.lambda_hat:.6g}"),
             ("n_images_", f"{self.units.n}{skipped}"),
@@ -163,14 +163,14 @@ class Solution:
             raise ValueError(f"n_samples is {n_samples!r}")
         units = units_of(n, groups, results["n_skipped"])
         lambda_hat = float(results["lambda_hat"])
-        known = least_controlled(lambdas, units, settings.alpha)
+        known = least_controlled(lambdas, units, settings.budget(units))
         if lambda_hat != known or not math.isfinite(lambda_hat):
             raise ValueError(f"lambda_hat is {results['lambda_hat']!r}, not that of the images")
         kind = Kind(results["n_classes"], results["n_axes"], None if n_samples is None else tuple(n_samples))
         return cls(lambda_hat, lambdas, lower_bounds, statuses, kind, units, groups, settings)
 
 
-def least_controlled(lambdas: ArrayLike, units: KnownUnits, alpha: Fraction) -> float:
+def least_controlled(lambdas: ArrayLike, units: KnownUnits, budget: Fraction) -> float:
     """The smallest lambda beyond which no more images lie than the budget allows; infinite if none is.
 
     The lambda of an image is NaN where it is not known, and counts as infinite.
@@ -178,13 +178,13 @@ def least_controlled(lambdas: ArrayLike, units: KnownUnits, alpha: Fraction) -> 
     largest = np.finfo(np.float64).max
     finite = np.nan_to_num(np.asarray(lambdas, np.float64), nan=largest, posinf=largest)
     shares = np.ones(len(finite)) if units.shares is None else units.shares
-    found = _core.weighted_quantile(finite, shares, CRC().budget(units, alpha), 0.0)
+    found = _core.weighted_quantile(finite, shares, budget, 0.0)
     return math.inf if found is None or found == largest else found
 
 
 def _failure(found: Found, units: KnownUnits, settings: Settings) -> dict[str, Any]:
     """What an InfeasibleRiskError says."""
-    alpha, n, n_needed = float(settings.alpha), units.n, CRC().n_needed(settings.alpha)
+    alpha, n, n_needed = float(settings.alpha), units.n, settings.method.n_needed(settings.alpha)
     left_out = f" ({units.n_skipped} images without a labelled pixel are left out)" if units.n_skipped else ""
     no_lambda = f"no lambda controls the risk at alpha={alpha} with {n} {units.name}{left_out}"
     failure = {
@@ -194,7 +194,7 @@ def _failure(found: Found, units: KnownUnits, settings: Settings) -> dict[str, A
         "unit": units.name,
         "n_skipped": units.n_skipped,
     }
-    budget = CRC().budget(units, settings.alpha)
+    budget = settings.budget(units)
     if budget < 0:
         what = "images" if units.shares is None else "groups"
         reason = f"{no_lambda}: at least {n_needed} are needed. Add {what}, or take a larger alpha"

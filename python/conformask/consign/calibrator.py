@@ -23,6 +23,7 @@ from conformask.consign._settings import PARAMETERS, Settings
 from conformask.consign._solution import Solution
 from conformask.consign.reference import ReferenceSearch
 from conformask.consign.sets import ConsignSet
+from conformask.control import Method
 from conformask.report import CoverageReport
 
 if TYPE_CHECKING:
@@ -52,6 +53,11 @@ class ConsignCalibrator(Calibrator[Settings, None, Solution]):
     the set of a new image holds its labels *or the calibrator abstains* (:exc:`InfeasibleRiskError`). Given that it
     does not abstain, coverage may be lower.
 
+    That is an average over calibration sets. ``method=PAC(delta)`` promises for the calibration set at hand: with
+    probability at least ``1 - delta`` over calibration images that are independent draws from one law, the calibrator
+    abstains, or at most the share alpha of new images of this law is missed by its sets, *given* these calibration
+    images. A larger :math:`\lambda_i` is taken then, by the binomial law.
+
     The search is certified: branch and bound brackets each :math:`\lambda_i`, every upper bound is shown by
     coefficients whose argmax was counted, and where the search stops early its upper bound counts, which keeps the
     guarantee and makes the sets larger.
@@ -62,7 +68,12 @@ class ConsignCalibrator(Calibrator[Settings, None, Solution]):
         Largest number of components k. With S samples at most ``S - 1`` exist. The search takes milliseconds with up to
         3, and may leave a bracket open with more.
     alpha : float in (0, 1), default=0.1
-        The risk level, as the decimal that it prints as. At least ``ceil(1 / alpha) - 1`` images are needed.
+        The risk level, as the decimal that it prints as. At least ``ceil(1 / alpha) - 1`` images are needed by CRC.
+    method : CRC, PAC, RCPS or "crc", default="crc"
+        How the risk is controlled: :class:`~conformask.CRC` on average, :class:`~conformask.PAC` with confidence
+        ``1 - delta`` over calibration images, as an image is missed or not. PAC takes no groups of several images,
+        whose share that is missed may be between 0 and 1: :class:`~conformask.RCPS` does, with larger sets.
+        :func:`conformask.metrics.required_images` tells how many images they need.
     min_accuracy : float in (0, 1], default=0.9
         The accuracy :math:`\beta` that one segmentation of the set must have, as the decimal that it prints as. One
         that is below by 1e-12 or less will do, so that 5 of 6 reach ``5 / 6``. Too high for a model, and it abstains;
@@ -127,13 +138,17 @@ class ConsignCalibrator(Calibrator[Settings, None, Solution]):
     With ``groups``, the images of a group (patient, sequence) count once, by the share of them that are missed, and n
     is the number of groups. The promise is then about a random image of a random new group.
 
+    With a confidence, too, abstention counts as kept: among the calibration sets on which it does not abstain, the
+    share of those whose sets miss more than alpha may be above delta.
+
     A certified search finds smaller lambdas than sampling does. The segmentation that shows it may be a rare one among
     random samples of the set: coverage is about what the set holds, not about what a few draws from it show.
 
     References
     ----------
     Viti, Karabelas, Holler, "CONSIGN: Conformal Segmentation Informed by Spatial Groupings via Decomposition", ICLR
-    2026.
+    2026. Vovk, "Conditional Validity of Inductive Conformal Predictors", ACML 2012, arXiv:1209.2673, proposition 2b
+    (PAC).
 
     Examples
     --------
@@ -151,17 +166,21 @@ class ConsignCalibrator(Calibrator[Settings, None, Solution]):
     (5, 16, 16)
     >>> calibrator.evaluate(X[40:], y[40:]).coverage >= 0.8
     True
+    >>> confident = cm.ConsignCalibrator(n_components=2, method=cm.PAC(delta=0.1)).fit(X[:40], y[:40])
+    >>> confident.lambda_hat_ >= calibrator.lambda_hat_
+    True
     """
 
     _CONFIGURATION = Settings
     _PARAMETERS = PARAMETERS
-    _FORMAT = ("ConsignCalibrator", 2)  # 1: without groups
+    _FORMAT = ("ConsignCalibrator", 3)  # 1: without groups; 2: without methods of control
 
     def __init__(
         self,
         n_components: int = 5,
         *,
         alpha: float = 0.1,
+        method: Method | str = "crc",
         min_accuracy: float = 0.9,
         weight: str = "sigma",
         search: str | ReferenceSearch = "certified",
@@ -178,6 +197,7 @@ class ConsignCalibrator(Calibrator[Settings, None, Solution]):
     ) -> None:
         self.n_components = n_components
         self.alpha = alpha
+        self.method = method
         self.min_accuracy = min_accuracy
         self.weight = weight
         self.search = search
@@ -214,8 +234,8 @@ class ConsignCalibrator(Calibrator[Settings, None, Solution]):
         Raises
         ------
         InfeasibleRiskError
-            If there are too few images, or too many that cannot be as accurate as `min_accuracy`: it abstains.
-            ``image_lambdas_`` and ``image_status_`` say which.
+            If there are too few images for the method, or too many that cannot be as accurate as `min_accuracy`: it
+            abstains. ``image_lambdas_`` and ``image_status_`` say which.
         TypeError, ValueError
             If the input is not as described; the message names argument, image and value. The object stays as it was.
 

@@ -2,7 +2,7 @@
 
 Those of multi-labeled masks are means over images. Those of samples speak of label maps that were drawn from a set of
 whole segmentations, or that a model gives. Those of calibration take probabilities (or logits), and say how far these
-can be trusted.
+can be trusted. Others need no images: they say how many of them are enough, or what weighted ones are worth.
 """
 
 from conformask.metrics.accuracy import label_accuracy, sample_coverage
@@ -18,6 +18,7 @@ from conformask.metrics.coverage import (
     size_stratified_coverage,
 )
 from conformask.metrics.groups import GroupRisks, leave_one_group_out
+from conformask.metrics.planning import required_images
 from conformask.metrics.probabilities import (
     brier_score,
     expected_calibration_error,
@@ -32,6 +33,7 @@ from conformask.metrics.reliability import (
     ReliabilityCurve,
 )
 from conformask.metrics.richness import chao1, log10_volume
+from conformask.metrics.weights import effective_sample_size
 
 __all__ = [
     "CalibrationAccumulator",
@@ -47,6 +49,7 @@ __all__ = [
     "chao1",
     "class_set_sizes",
     "coverage_gap",
+    "effective_sample_size",
     "empirical_risk",
     "expected_calibration_error",
     "label_accuracy",
@@ -58,6 +61,7 @@ __all__ = [
     "pairwise_agreement",
     "pairwise_correlation",
     "reliability_curve",
+    "required_images",
     "sample_coverage",
     "size_stratified_coverage",
 ]

@@ -28,6 +28,7 @@ from conformask.plotting.masks import plot_mask_panels, plot_masks, plot_may_be
 from conformask.plotting.parts import plot_part_risk
 from conformask.plotting.reports import plot_alpha_sweep, plot_class_risk
 from conformask.plotting.segmentations import plot_components, plot_samples
+from conformask.plotting.sizes import plot_required_images
 
 __all__ = [
     "plot_alpha_sweep",
@@ -44,6 +45,7 @@ __all__ = [
     "plot_part_risk",
     "plot_regions",
     "plot_reliability",
+    "plot_required_images",
     "plot_risk_curve",
     "plot_samples",
     "plot_varisco",

@@ -216,6 +216,7 @@ ESTIMATORS = [
         other={
             "n_components": 1,
             "alpha": 0.25,
+            "method": cm.PAC(0.25),
             "min_accuracy": Fraction(3, 4),
             "weight": "relative",
             "search": cm.consign.ReferenceSearch(),
@@ -233,6 +234,7 @@ ESTIMATORS = [
         bad={
             "n_components": [0, 65, 2.5, True],
             "alpha": _LEVELS,
+            "method": ["apples", 3],
             "min_accuracy": [0, -0.1, 1.1, "x"],
             "weight": ["sum"],
             "search": ["fast", 3],
@@ -246,7 +248,7 @@ ESTIMATORS = [
         },
         stale={
             "images": [
-                *("n_components", "alpha", "min_accuracy", "weight", "search", "lambda_max"),
+                *("n_components", "alpha", "method", "min_accuracy", "weight", "search", "lambda_max"),
                 *("quantile_level", "strict", "accuracy", "on_empty", "node_budget"),
             ],
             "result": [],

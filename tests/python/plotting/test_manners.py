@@ -19,6 +19,7 @@ from conformask.plotting import (
     plot_mask_panels,
     plot_masks,
     plot_may_be,
+    plot_required_images,
     plot_risk_curve,
     plot_samples,
     plot_varisco,
@@ -105,6 +106,7 @@ def test_plotting_leaves_matplotlibs_settings_alone() -> None:
         plot_samples(SAMPLES)
         plot_components(consign_set())
         plot_risk_curve((LAMBDAS, RISKS), alpha=0.2, xscale="log")
+        plot_required_images()
         assert mpl.rcParams.copy() == before
 
 
@@ -121,6 +123,7 @@ for call in (
     lambda: plotting.plot_may_be([[[True]]], 0, palette=[(0, 0, 0)]),
     lambda: plotting.plot_samples([[[1]]]),
     lambda: plotting.plot_risk_curve(([0.0], [0.0])),
+    lambda: plotting.plot_required_images(),
 ):
     try:
         call()
