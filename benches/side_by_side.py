@@ -41,6 +41,7 @@ MIB = 2**20
 READ = "np.max(X)"
 EXACT_NUMPY = "exact NumPy lambda-hat"
 NUMPY_MASKS = "NumPy masks X >= 1 - lam"
+FIT_BY_CLASS, PREDICT_BY_CLASS = "fit by class", "predict by class"
 
 Scores: TypeAlias = NDArray[np.floating[Any]]
 Labels: TypeAlias = NDArray[np.int64]
@@ -165,6 +166,7 @@ def ours(work: Workload) -> Iterator[Contestant]:
     """Everything a user calls, and the pass over the memory that it is measured by."""
     X, y, n = work.X, work.y, len(work.X)
     fitted = cm.ConformalRiskCalibrator(alpha=work.alpha).fit(X, y)
+    by_class = cm.ConformalRiskCalibrator(alpha=work.alpha, conditional="class").fit(X, y)
     rng = np.random.default_rng(1)
     halves = [rng.permutation(n)[: n // 2] for _ in range(10)]
     calls: dict[str, Callable[[], object]] = {
@@ -176,6 +178,8 @@ def ours(work: Workload) -> Iterator[Contestant]:
         "evaluate": lambda: fitted.evaluate(X, y),
         "recalibrate(alpha)": lambda: fitted.recalibrate(alpha=level(n, 0.4)),
         "recalibrate(loss=BinaryLoss(.9))": lambda: fitted.recalibrate(loss=cm.BinaryLoss(0.9)),
+        FIT_BY_CLASS: lambda: by_class.fit(X, y),
+        PREDICT_BY_CLASS: lambda: by_class.predict(X),
         "50 lambda-hats of random halves": lambda: lambda_hats(fitted.profiles_, halves),
     }
     bounds = bounds_of(work.name)
@@ -194,6 +198,8 @@ def bounds_of(work: str) -> dict[str, tuple[AtMost | Faster, ...]]:
     bounds: dict[str, tuple[AtMost | Faster, ...]] = {
         name: (AtMost(times, Key(work, READ)),) for name, times in MULTIPLES.items()
     }
+    bounds[FIT_BY_CLASS] = (AtMost(1.5, Key(work, "fit")),)
+    bounds[PREDICT_BY_CLASS] = (AtMost(1.3, Key(work, "predict")),)
     if work == MAIN:
         bounds["fit"] += (Faster(40, Key(work, EXACT_NUMPY)),)
         bounds["predict"] += (Faster(10, Key(work, NUMPY_MASKS)),)
