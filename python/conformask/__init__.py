@@ -37,6 +37,7 @@ from conformask.exceptions import (
     SharedImagesWarning,
 )
 from conformask.losses import BinaryLoss, FalseNegativeLoss, LabelAccuracyLoss, MiscoverageLoss
+from conformask.margins import MarginCalibrator, MarginReport, Margins
 from conformask.profiles import BinnedProfiles, ScoreProfiles, profile
 from conformask.report import CoverageReport, RiskReport
 from conformask.risk_control import ConformalRiskCalibrator
@@ -85,6 +86,9 @@ __all__ = [
     "InfeasibleRiskWarning",
     "LabelAccuracyLoss",
     "LocalTemperatureScaler",
+    "MarginCalibrator",
+    "MarginReport",
+    "Margins",
     "Membership",
     "MetaCal",
     "MiscoverageLoss",
