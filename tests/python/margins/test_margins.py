@@ -302,6 +302,13 @@ def test_full_masks() -> None:
     assert outer.predict(full).all()
     with pytest.raises(cm.InfeasibleRiskError, match="of 9 images 9 need an infinite one, image 0 first"):
         cm.MarginCalibrator(0.1, side="inner").fit(full, y)
+    some = cm.MarginCalibrator(0.2, side="both").fit(far < radii + 1, y)
+    inner, outer = some.predict(full)  # there is no contour, and nothing outside from which to shrink
+    assert inner.all()
+    assert outer.all()
+    assert (some.predict_distance(full) == -math.inf).all()
+    assert (some.predict_distance(~full) == math.inf).all()
+    assert not np.any(some.predict(~full))
     alike = np.ones((1, 6, 6), bool)
     assert cm.MarginCalibrator(0.5).fit(alike, alike).margin_ == 0
     with pytest.raises(cm.InfeasibleRiskError, match=r"there are none \(1 image without a pixel of the back"):
