@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from conformask._arrays import label_array
+from conformask._arrays import check_binary_index, label_array
 from conformask._images import Layout, not_empty, walk
 from conformask._tensors import is_tensor
 from conformask._text import shown
@@ -97,7 +97,7 @@ def _truth(
     void, labels = configuration.ignore_index, labels[np.newaxis]
     is_void = np.zeros(labels.shape, bool) if void is None else labels == void
     if configuration.classes is None:
-        _refuse_others(labels, "y", void, image)
+        _refuse_others(labels, "y", check_binary_index(void), image)
         foreground = labels == 1
     else:
         foreground = _of_classes(np.where(is_void, 0, labels), configuration, "y", image) & ~is_void

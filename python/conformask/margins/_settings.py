@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from conformask._arrays import check_binary_index
+from conformask._arrays import check_ignore_index
 from conformask._calibrator import Parameter, number, one_of
 from conformask._exact import as_fraction, check_alpha, check_share
 from conformask._text import shown
@@ -44,7 +44,7 @@ PARAMETERS: Mapping[str, Parameter] = {
         to_json=lambda method: method_to_document(as_method(method)),
         from_json=method_from_document,
     ),
-    "ignore_index": Parameter(check_binary_index),
+    "ignore_index": Parameter(check_ignore_index),
     "on_empty": one_of("on_empty", "skip", "raise", "zero_loss", stale="result"),
     "on_infeasible": one_of("on_infeasible", "raise", "full", stale="result"),
     "volumes": one_of("volumes", True, False, "auto"),

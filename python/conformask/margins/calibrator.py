@@ -79,7 +79,8 @@ class MarginCalibrator(Calibrator[Configuration, Kept, Solution]):
         How the risk is controlled: on average over calibration images (:class:`~conformask.CRC`), or with a confidence
         given these (:class:`~conformask.PAC`, which is exact here: the loss is 0 or 1).
     ignore_index : int or None, default=255
-        The label of void pixels in `y`, which count nowhere. It must not be 0 or 1.
+        The label of void pixels in `y`, which count nowhere. It must not be 0 or 1, unless `classes` tells the
+        foreground.
     on_empty : {"skip", "raise", "zero_loss"}, default="skip"
         What becomes of images without an object (of "inner": a background; of "both": either), on which the loss is
         undefined. "skip" leaves them out: n gets smaller, a warning says so, and the guarantee speaks of images that

@@ -112,6 +112,14 @@ def test_classes_of_label_maps() -> None:
     assert fitted.classes_ == (2, 5)
     assert "class 2, 5" in fitted._repr_html_()
     assert np.array_equal(fitted.predict(maps), KNOWN.predict(MASKS))
+    moved = np.where(labels == 255, 0, labels + 1), maps + 1
+    zero = cm.MarginCalibrator(0.2, ignore_index=0).fit(moved[1], moved[0], classes=[3, 6])
+    assert zero.scores_.tolist() == fitted.scores_.tolist()
+    for index in (0, 1):
+        with pytest.raises(
+            ValueError, match=f"ignore_index={index} is the label of the background or the object"
+        ):
+            cm.MarginCalibrator(0.2, ignore_index=index).fit(MASKS, Y)
     parts = cm.MarginCalibrator(0.2).partial_fit(maps[:10], labels[:10], classes=(2, 5))
     parts.partial_fit(maps[10:], labels[10:])
     assert parts.margin_ == fitted.margin_
