@@ -43,6 +43,7 @@ from conformask.losses import (
     MiscoverageLoss,
     WorstClassLoss,
 )
+from conformask.margins import MarginCalibrator, MarginReport, Margins
 from conformask.profiles import BinnedProfiles, ScoreProfiles, profile
 from conformask.report import CoverageReport, RiskReport
 from conformask.risk_control import ConformalRiskCalibrator
@@ -91,6 +92,9 @@ __all__ = [
     "InfeasibleRiskWarning",
     "LabelAccuracyLoss",
     "LocalTemperatureScaler",
+    "MarginCalibrator",
+    "MarginReport",
+    "Margins",
     "Membership",
     "MetaCal",
     "MiscoverageLoss",

@@ -42,7 +42,7 @@ class Report(ABC):
         return []
 
     def to_dict(self, *, images: bool = True) -> dict[str, Any]:
-        """The report as plain Python values, for JSON: NaN is None.
+        """The report as plain Python values, for JSON: NaN is None, and infinities are strings.
 
         Parameters
         ----------
@@ -131,4 +131,6 @@ def _plain(value: Any, images: bool) -> Any:
         value = value.tolist()
     if isinstance(value, Sequence) and not isinstance(value, str):
         return [_plain(each, images) for each in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else str(value)
+    return value

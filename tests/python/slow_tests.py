@@ -21,6 +21,7 @@ SLOW = frozenset(
         "test_a_library_that_is_not_there_is_named",
         "test_a_loss_of_ones_own_is_controlled_exactly",
         "test_a_matrix_is_that_of_scipy",
+        "test_a_new_image_is_right_at_least_as_often_as_promised",
         "test_affinity_is_respected",
         "test_all_floats_and_strides",
         "test_any_batches_and_any_merges_are_fit",

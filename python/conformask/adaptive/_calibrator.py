@@ -13,11 +13,11 @@ import numpy as np
 from conformask import _core
 from conformask._arrays import label_array, score_array
 from conformask._calibrator import Calibrator, State
+from conformask._foreground import check_foreground_classes, foreground_mask, foreground_probability
 from conformask._image_models import Images, are_same
 from conformask._images import SCORES, Layout, count, map_images, not_empty, walk
 from conformask._units import check_groups, warn_of_groups
 from conformask._warnings import warn_caller
-from conformask.adaptive._foreground import check_foreground_classes, foreground_mask, foreground_probability
 from conformask.adaptive._kept import Kept
 from conformask.adaptive._report import binary_report
 from conformask.adaptive._settings import Configuration

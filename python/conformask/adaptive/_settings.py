@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from conformask._arrays import check_ignore_index
 from conformask._calibrator import Parameter, number, one_of
 from conformask._exact import check_alpha
-from conformask.adaptive._foreground import void_of
+from conformask._foreground import void_of
 from conformask.adaptive._scale import SCALES, Scale
 from conformask.control import Method, as_method, method_from_document, method_to_document
 from conformask.losses import FalseNegativeLoss

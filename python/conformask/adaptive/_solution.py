@@ -12,9 +12,9 @@ import numpy as np
 from conformask import _core
 from conformask._calibrator import warn_skipped
 from conformask._documents import finite_or_text
+from conformask._foreground import check_foreground_classes
 from conformask._text import plural
 from conformask._warnings import warn_caller
-from conformask.adaptive._foreground import check_foreground_classes
 from conformask.adaptive._predictors import LightPredictor
 from conformask.exceptions import InfeasibleRiskWarning
 

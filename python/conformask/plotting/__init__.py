@@ -24,6 +24,7 @@ from conformask.plotting.calibration import (
 from conformask.plotting.curves import plot_risk_curve
 from conformask.plotting.gaps import plot_gap
 from conformask.plotting.heatmaps import plot_varisco
+from conformask.plotting.margins import plot_margins
 from conformask.plotting.masks import plot_mask_panels, plot_masks, plot_may_be
 from conformask.plotting.parts import plot_part_risk
 from conformask.plotting.reports import plot_alpha_sweep, plot_class_risk
@@ -39,6 +40,7 @@ __all__ = [
     "plot_ece_map",
     "plot_gap",
     "plot_image_reliability",
+    "plot_margins",
     "plot_mask_panels",
     "plot_masks",
     "plot_may_be",

@@ -100,9 +100,11 @@ def draw_legend(
     _beside(ax, patches, [*last, void_patch()] if void else last, pixels)
 
 
-def legend_beside(ax: Axes, shades: dict[str, NDArray[np.float64]], *, void: bool) -> None:
-    """Name colours to the right of the axes."""
-    handles = class_patches(len(shades), list(shades), np.stack([*shades.values()]))
+def legend_beside(
+    ax: Axes, shades: dict[str, NDArray[np.float64]], *, void: bool, lines: Sequence[Artist] = ()
+) -> None:
+    """Name colours, and lines, to the right of the axes."""
+    handles = [*class_patches(len(shades), list(shades), np.stack([*shades.values()])), *lines]
     _legend(ax, [*handles, void_patch()] if void else handles, (1, 1), (4, 0))
 
 

@@ -20,7 +20,12 @@ _OF_SETS = "the guarantee, which is for different images, does not hold"
 
 
 def warn_of_repeats(
-    pairs: Sequence[tuple[int, int]], n_images: int, *, named: bool = True, harm: str = _OF_SETS
+    pairs: Sequence[tuple[int, int]],
+    n_images: int,
+    *,
+    named: bool = True,
+    harm: str = _OF_SETS,
+    alike: str = "labels and scores",
 ) -> None:
     """Warns of images that came before, if there are any.
 
@@ -34,6 +39,8 @@ def warn_of_repeats(
         Whether the numbers in `pairs` are those of the images.
     harm : str
         What comes of it.
+    alike : str
+        What is the same.
     """
     if not pairs:
         return
@@ -45,7 +52,7 @@ def warn_of_repeats(
     else:
         which = f"{len(pairs)} of {plural(n_images, 'image')} came before"
     warn_caller(
-        f"{which}: they have identical labels and scores. They count twice, and {harm}. Give every image once; several "
+        f"{which}: they have identical {alike}. They count twice, and {harm}. Give every image once; several "
         "epochs of a data loader and overlapping parts of workers repeat images",
         DuplicateImagesWarning,
     )

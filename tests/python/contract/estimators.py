@@ -474,6 +474,69 @@ for kind, more, scale, bad, saved in (
         )
     )
 
+
+def _hard_masks() -> tuple[NDArray, NDArray]:
+    """Predicted masks and true ones, a pixel or two apart."""
+    rng = np.random.default_rng(8)
+    rows, columns = np.mgrid[:13, :11]
+    far = np.hypot(rows - rng.uniform(5, 8, (32, 1, 1)), columns - 5)
+    radii = rng.uniform(2.5, 4, (32, 1, 1))
+    masks = far + rng.normal(0, 0.5, far.shape) < radii + rng.normal(0, 0.7, radii.shape)
+    return masks, (far < radii).astype(np.uint8)
+
+
+ESTIMATORS.append(
+    Case(
+        cm.MarginCalibrator,
+        parameters={},
+        other={
+            "alpha": 0.25,
+            "side": "both",
+            "min_coverage": Fraction(3, 4),
+            "max_background": 0.1,
+            "metric": "cityblock",
+            "method": cm.PAC(0.25),
+            "ignore_index": -1,
+            "on_empty": "zero_loss",
+            "on_infeasible": "full",
+            "volumes": False,
+            "progress": False,
+        },
+        bad={
+            "alpha": _LEVELS,
+            "side": ["left"],
+            "min_coverage": [0, -0.1, 1.1, "x", True],
+            "max_background": [1, -0.1, "x", math.nan],
+            "metric": ["manhattan", 3],
+            "method": ["apples", 3],
+            "on_infeasible": ["apples"],
+            **_COMMON,
+        },
+        stale={
+            "images": ["side", "min_coverage", "max_background", "metric"],
+            "result": ["alpha", "method", "on_empty", "on_infeasible"],
+            "nothing": ["ignore_index", "volumes", "progress"],
+        },
+        learned={
+            "margin_": float,
+            "scores_": np.ndarray,
+            "risk_": float,
+            "corrected_risk_": float,
+            "n_images_": int,
+            "n_skipped_": int,
+            "n_eff_": float,
+        },
+        methods=(
+            *("fit", "partial_fit", "merge", "recalibrate", "predict", "predict_distance", "evaluate"),
+            *("score", "save", "load"),
+        ),
+        data=_hard_masks,
+        predicted=lambda calibrator, masks: calibrator.predict(masks),
+        level="margin_",
+        result="outer_margin",
+    )
+)
+
 # Those that predict sets at a level.
 PREDICTORS = [case for case in ESTIMATORS if "predict" in case.methods]
 

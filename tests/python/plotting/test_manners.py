@@ -16,6 +16,7 @@ from conformask.plotting import (
     plot_alpha_sweep,
     plot_class_risk,
     plot_components,
+    plot_margins,
     plot_mask_panels,
     plot_masks,
     plot_may_be,
@@ -103,6 +104,7 @@ def test_plotting_leaves_matplotlibs_settings_alone() -> None:
         plot_masks(MASK)
         plot_mask_panels(MASK)
         plot_may_be(MASK, 0)
+        plot_margins(MASK[0], outer=MASK[0])
         plot_samples(SAMPLES)
         plot_components(consign_set())
         plot_risk_curve((LAMBDAS, RISKS), alpha=0.2, xscale="log")
@@ -120,6 +122,7 @@ for call in (
     lambda: plotting.plot_masks([[[True]]]),
     lambda: plotting.plot_mask_panels([[[True]]]),
     lambda: plotting.plot_may_be([[[True]]], 0),
+    lambda: plotting.plot_margins([[True]], outer=[[True]]),
     lambda: plotting.plot_may_be([[[True]]], 0, palette=[(0, 0, 0)]),
     lambda: plotting.plot_samples([[[1]]]),
     lambda: plotting.plot_risk_curve(([0.0], [0.0])),

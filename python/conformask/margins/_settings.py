@@ -1,0 +1,115 @@
+"""What a calibrator of margins asks: its parameters, resolved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from conformask._arrays import check_ignore_index
+from conformask._calibrator import Parameter, number, one_of
+from conformask._exact import as_fraction, check_alpha, check_share
+from conformask._text import shown
+from conformask.control import Method, as_method, method_from_document, method_to_document
+from conformask.losses import BinaryLoss
+from conformask.margins._distances import METRICS
+
+if TYPE_CHECKING:
+    from conformask._images import Volumes
+    from conformask._units import OnEmpty
+
+__all__ = ["PARAMETERS", "Configuration"]
+
+_SIDES: Mapping[str, tuple[str, ...]] = {"outer": ("outer",), "inner": ("inner",), "both": ("outer", "inner")}
+
+
+def _check_background(share: object) -> Fraction:
+    """The share of the background that may be held, below 1: at 1 nothing is asked."""
+    fraction = as_fraction(share, "max_background")
+    if not 0 <= fraction < 1:
+        raise ValueError(f"max_background must be in [0, 1), got {shown(share)}")
+    return fraction
+
+
+PARAMETERS: Mapping[str, Parameter] = {
+    "alpha": number("alpha", check_alpha, stale="result"),
+    "side": one_of("side", *_SIDES, stale="images"),
+    "min_coverage": number("min_coverage", lambda share: check_share(share, "min_coverage"), stale="images"),
+    "max_background": number("max_background", _check_background, stale="images"),
+    "metric": one_of("metric", *METRICS, stale="images"),
+    "method": Parameter(
+        as_method,
+        stale="result",
+        to_json=lambda method: method_to_document(as_method(method)),
+        from_json=method_from_document,
+    ),
+    "ignore_index": Parameter(check_ignore_index),
+    "on_empty": one_of("on_empty", "skip", "raise", "zero_loss", stale="result"),
+    "on_infeasible": one_of("on_infeasible", "raise", "full", stale="result"),
+    "volumes": one_of("volumes", True, False, "auto"),
+    "progress": one_of("progress", True, False, "auto"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Configuration:
+    """The parameters, resolved."""
+
+    alpha: Fraction
+    side: str
+    min_coverage: Fraction
+    max_background: Fraction
+    metric: str
+    method: Method
+    ignore_index: int | None
+    on_empty: OnEmpty
+    on_infeasible: str
+    volumes: Volumes
+    progress: bool | str
+    # Told to `fit`: the classes that are the foreground of label maps, and whether images have a spacing.
+    classes: tuple[int, ...] | None = None
+    is_spaced: bool = False
+
+    def __post_init__(self) -> None:
+        self.method.check_loss(BinaryLoss())
+
+    @property
+    def sides(self) -> tuple[str, ...]:
+        """The margins that are asked for."""
+        return _SIDES[self.side]
+
+    @property
+    def shares(self) -> tuple[Fraction, ...]:
+        """What share of its pixels each margin must bring to the right side."""
+        of = {"outer": self.min_coverage, "inner": 1 - self.max_background}
+        return tuple(of[side] for side in self.sides)
+
+    @property
+    def alpha_of_each(self) -> Fraction:
+        """The level of each margin. Of two, each may fail half as often, so that both hold together (Bonferroni)."""
+        return self.alpha / len(self.sides)
+
+    @property
+    def method_of_each(self) -> Method:
+        """The method of each margin: with confidence, each may mislead half as often too."""
+        method: Any = self.method
+        if len(self.sides) == 1 or not hasattr(method, "delta"):
+            return self.method
+        found: Method = replace(method, delta=as_fraction(method.delta, "delta") / len(self.sides))
+        return found
+
+    @property
+    def lacks(self) -> str:
+        """What an image lacks on which the loss is undefined, after "a pixel of"."""
+        of = {
+            "outer": "the foreground",
+            "inner": "the background",
+            "both": "the foreground or the background",
+        }
+        return of[self.side]
+
+    @property
+    def unit(self) -> str:
+        """In what margins are measured."""
+        return "units of spacing" if self.is_spaced else "pixels"

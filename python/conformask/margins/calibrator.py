@@ -1,0 +1,734 @@
+"""Margins around hard masks: how far a mask must grow to hold the object, or shrink to hold nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from conformask._calibrator import Calibrator, Parameter, State
+from conformask._foreground import check_foreground_classes
+from conformask._images import count, is_whole, map_images
+from conformask._units import check_groups, warn_of_groups
+from conformask._warnings import warn_caller
+from conformask.exceptions import InfeasibleRiskError
+from conformask.margins._distances import grown, shrunk, signed_distances
+from conformask.margins._kept import Kept
+from conformask.margins._masks import MASKS, cases, predicted
+from conformask.margins._report import margin_report, pixel_counts
+from conformask.margins._settings import PARAMETERS, Configuration
+from conformask.margins._solution import Solution, solution_from_json, solve, warn
+from conformask.margins._spacing import Spacings
+from conformask.margins.masks import Margins
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Self
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from conformask._images import Volumes
+    from conformask._units import OnEmpty
+    from conformask.control import Method
+    from conformask.margins.report import MarginReport
+
+__all__ = ["MarginCalibrator"]
+
+
+class MarginCalibrator(Calibrator[Configuration, Kept, Solution]):
+    r"""Margins around predicted masks between which the true contour is, at a level that you choose.
+
+    Only masks are needed, no probabilities: it works behind any model, and behind annotators. The *outer* mask at
+    margin m holds the pixels at most m away from the predicted mask :math:`\hat Y`, the *inner* mask those of
+    :math:`\hat Y` more than m away from what is outside. The margin that image i needs is the smallest at which the
+    outer mask holds the share `min_coverage` of its object :math:`Y_i`,
+
+    .. math:: s_i = \min \big\{ m \ge 0 : |\{p \in Y_i : d(p, \hat Y_i) \le m\}| \ge \tau |Y_i| \big\},
+
+    which is the :math:`\lceil \tau |Y_i| \rceil`-th smallest distance of a pixel of :math:`Y_i`. The calibrated margin
+    is the k-th smallest score of n images, :math:`k = \lceil (n + 1)(1 - \alpha) \rceil`. If calibration images and
+    new images are exchangeable, and the model saw none of these, the outer mask of a new image with an object holds
+    that share of it with probability at least ``1 - alpha``, on average over calibration images. The unit is the
+    image: n counts images, not pixels.
+
+    The inner margin mirrors it: complements change places. It is the smallest at which the inner mask holds at most the
+    share `max_background` of the background; by default none of it, so that the inner mask lies in the object.
+
+    Parameters
+    ----------
+    alpha : float in (0, 1), default=0.1
+        The risk level, as the decimal that it prints as. At least ``ceil(1 / alpha) - 1`` images are needed; with
+        ``side="both"`` as many as for half of it.
+    side : {"outer", "inner", "both"}, default="outer"
+        Which margins are calibrated. With "both", each has the level ``alpha / 2`` (of PAC and RCPS also
+        ``delta / 2``), so that for a new image both masks are right at once with probability at least ``1 - alpha``
+        (Bonferroni). An image counts there if it has a foreground and a background.
+    min_coverage : float in (0, 1], default=1.0
+        The share of the object that an outer mask must hold, compared exactly. 1 asks for every pixel; annotations
+        with stray pixels want a little less.
+    max_background : float in [0, 1), default=0.0
+        The share of the background that an inner mask may hold. It is one of all background pixels of the image: for a
+        small object in a large image choose it accordingly small.
+    metric : {"euclidean", "cityblock", "chessboard"}, default="euclidean"
+        How distances between pixel centres are measured. A margin m of "cityblock" is m dilations with a cross, of
+        "chessboard" m dilations with a full square (of volumes: a cube); "euclidean" is a disk of radius m, or a ball.
+    method : CRC, PAC, RCPS or "crc", default="crc"
+        How the risk is controlled: on average over calibration images (:class:`~conformask.CRC`), or with a confidence
+        given these (:class:`~conformask.PAC`, which is exact here: the loss is 0 or 1).
+    ignore_index : int or None, default=255
+        The label of void pixels in `y`, which count nowhere. It must not be 0 or 1, unless `classes` tells the
+        foreground.
+    on_empty : {"skip", "raise", "zero_loss"}, default="skip"
+        What becomes of images without an object (of "inner": a background; of "both": either), on which the loss is
+        undefined. "skip" leaves them out: n gets smaller, a warning says so, and the guarantee speaks of images that
+        have one. "zero_loss" counts them with loss 0: the guarantee is about all images, and easier to keep. "raise"
+        refuses them.
+    on_infeasible : {"raise", "full"}, default="raise"
+        What happens if no finite margin keeps alpha: there are too few images, or too many of them have an object of
+        which an empty mask holds nothing. "raise" raises :class:`InfeasibleRiskError`; "full" takes an infinite margin
+        and warns: outer masks hold every pixel, inner ones none.
+    volumes : bool or "auto", default="auto"
+        Whether the images of a list or an iterable are volumes (D, H, W) or flat (H, W). "auto" goes by the number of
+        axes.
+    progress : bool or "auto", default="auto"
+        Whether to show a progress bar over lists and generators of images.
+
+    Attributes
+    ----------
+    margin_ : float
+        The margin, if there is one: in pixels, or in the unit of `spacing`. Infinite where ``on_infeasible="full"``
+        took full masks.
+    outer_margin_, inner_margin_ : float
+        Those of the sides that were asked for.
+    scores_ : float64 array (n,), or (n, 2) of ``side="both"``, outer and inner
+        The margins that the calibration images need; NaN where undefined.
+    risk_ : float
+        The empirical risk: the share of the calibration images on which a margin is too narrow.
+    corrected_risk_ : float
+        What is kept at or below alpha, ``(n * risk + 1) / (n + 1)``; by PAC and RCPS an upper confidence limit. Of
+        ``side="both"`` the sum of that of each side.
+    n_images_ : int
+        Number of images (groups, if given) that counted.
+    n_skipped_ : int
+        Number of images left out.
+    n_eff_ : float
+        With weights the effective number of images; else `n_images_`.
+
+    See Also
+    --------
+    BinaryRiskCalibrator : Where there are probabilities.
+
+    Notes
+    -----
+    Why a share of the background, and not of the inner mask? That share, one minus the precision, may rise as the mask
+    shrinks: erosion may take away right pixels first. It does not fall with the margin, and no smallest margin would
+    keep it. The share of the background cannot rise.
+
+    The border of the image is no boundary: a mask that touches it is not eroded there. The predicted mask under void
+    pixels counts as it is, as it will where nobody knows what is void. Distances are those of SciPy's exact transforms
+    in float64; membership is ``distance <= margin``, ties included, for the very distances of calibration. Many equal
+    scores, as those of whole pixels are, only make masks hold more than promised.
+
+    A margin is one for all images. Give `spacing` where pixels differ between scanners, so that the margin is in
+    millimetres; exchangeability is of images with their spacing. It makes a difference: at 3 mm between slices a margin
+    of 2 mm reaches no other slice.
+
+    References
+    ----------
+    Mossina, Friedrich, "Conformal Prediction for Image Segmentation Using Morphological Prediction Sets", MICCAI 2025,
+    arXiv:2503.05618: the outer margin, by dilations. Mossina, Friedrich, "Controlling False Positives in Image
+    Segmentation via Conformal Prediction", arXiv:2511.15406: inner masks by erosion. Davenport, "Conformal Confidence
+    Sets for Biomedical Image Segmentation", arXiv:2410.03406: inner and outer sets, by distances among other scores.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> rng = np.random.default_rng(0)
+    >>> rows, columns = np.mgrid[-20:20, -20:20]
+    >>> far = np.hypot(rows - rng.uniform(-4, 4, (80, 1, 1)), columns)  # from the centre of each disk
+    >>> radii = rng.uniform(8, 12, (80, 1, 1))
+    >>> y, masks = far < radii, far < radii + rng.normal(0, 1, radii.shape)
+    >>> calibrator = cm.MarginCalibrator(alpha=0.1, min_coverage=0.99).fit(masks[:40], y[:40])
+    >>> outer = calibrator.predict(masks[40:])
+    >>> 0.5 < calibrator.margin_ < 3
+    True
+    >>> both = cm.MarginCalibrator(alpha=0.1, side="both").fit(masks[:40], y[:40])
+    >>> inner, outer = both.predict(masks[40:])
+    >>> bool(np.mean([(i <= t).all() and (t <= o).all() for i, t, o in zip(inner, y[40:], outer)]) > 0.8)
+    True
+    """
+
+    _CONFIGURATION = Configuration
+    _PARAMETERS: ClassVar[Mapping[str, Parameter]] = PARAMETERS
+    _FORMAT = ("MarginCalibrator", 1)
+    # Of calibrators that are merged: the parameters with which images were looked at.
+    _ALIKE = ("side", "min_coverage", "max_background", "metric", "ignore_index")
+
+    def __init__(
+        self,
+        alpha: float = 0.1,
+        *,
+        side: str = "outer",
+        min_coverage: float = 1.0,
+        max_background: float = 0.0,
+        metric: str = "euclidean",
+        method: Method | str = "crc",
+        ignore_index: int | None = 255,
+        on_empty: OnEmpty = "skip",
+        on_infeasible: str = "raise",
+        volumes: Volumes = "auto",
+        progress: bool | str = "auto",
+    ) -> None:
+        self.alpha = alpha
+        self.side = side
+        self.min_coverage = min_coverage
+        self.max_background = max_background
+        self.metric = metric
+        self.method = method
+        self.ignore_index = ignore_index
+        self.on_empty = on_empty
+        self.on_infeasible = on_infeasible
+        self.volumes = volumes
+        self.progress = progress
+
+    # Calibration
+
+    def fit(
+        self,
+        masks: Any,
+        y: Any = None,
+        *,
+        classes: int | Iterable[int] | None = None,
+        spacing: Any = None,
+        groups: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
+        """Calibrates on images, and forgets what it knew.
+
+        Parameters
+        ----------
+        masks : bool or integer array (n, H, W) or (n, D, H, W), or a list or iterable of arrays, one per image
+            Predicted masks: true or 1 for the foreground. One volume is ``masks[None]``. Without `y`: an iterable of
+            ``(mask, labels)`` pairs, one image each.
+        y : bool or integer array like masks, or a list or iterable of arrays, one per image
+            True masks: true or 1 for the foreground, `ignore_index` where nobody knows.
+        classes : int, several ints, or None
+            Which classes are the foreground, the rest being the background: `masks` and `y` are then label maps, here
+            and in all that follows. For margins of each class by itself calibrate once for each.
+        spacing : float, sequence of floats, array (n, 2) or (n, 3), iterable of sequences, or None
+            How far apart pixels lie along each axis of an image, say in millimetres, in the order of the axes,
+            (H, W) or (D, H, W): of SimpleITK's ``GetSpacing()`` the reverse. One number for all axes, a sequence for
+            all images, or a row for each image. The margin is then in its unit, and prediction needs it too. None
+            measures in pixels. "cityblock" and "chessboard" need the same spacing along all axes.
+        groups : sequence of n ints or strings, or None
+            What each image belongs to, such as a patient: a group counts once, by the mean of its images.
+        sample_weight : sequence of n floats in [0, 1], or None
+            How relevant each image is to those to come.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        InfeasibleRiskError
+            If there are too few images, or no finite margin keeps alpha. What the images need is kept:
+            ``recalibrate(alpha=...)`` works.
+        TypeError, ValueError
+            If the input is not as described; the message names argument, image and value. The object stays as it was.
+
+        Warns
+        -----
+        DuplicateImagesWarning, DroppedImagesWarning, InfeasibleRiskWarning
+            If an image comes twice, or is left out because it lacks what the loss looks at, or if no finite margin
+            keeps alpha and ``on_infeasible="full"`` takes full masks.
+        """
+        configuration = self._told(classes, spacing)
+        kept = self._read(masks, y, spacing, configuration, groups, sample_weight)
+        try:
+            solution = self._solve(kept, configuration)
+        except InfeasibleRiskError:
+            self._update(lambda _: State(kept))
+            raise
+        self._update(lambda _: State(kept, solution))
+        kept.warn_of_repeats()
+        warn(kept, solution)
+        return self
+
+    def partial_fit(
+        self,
+        masks: Any,
+        y: Any = None,
+        *,
+        classes: int | Iterable[int] | None = None,
+        spacing: Any = None,
+        groups: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
+        """Adds images. The margin is computed when it is asked for.
+
+        Parameters
+        ----------
+        masks, y, classes, spacing, groups, sample_weight
+            As for :meth:`fit`; `classes` is known after the first images.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError, ValueError
+            As :meth:`fit`; what was collected before is kept.
+
+        Warns
+        -----
+        DuplicateImagesWarning
+            If an image comes twice, also if it was there before.
+        """
+        configuration = self._told(classes, spacing)
+        if self.__sklearn_is_fitted__():
+            before = self._kept_of(self._fitted()).configuration
+            if classes is None:
+                configuration = replace(configuration, classes=before.classes)
+        added = self._read(masks, y, spacing, configuration, groups, sample_weight)
+        added.warn_of_repeats()
+        self._add(added, configuration)
+        return self
+
+    def merge(self, other: Self) -> Self:
+        """Adds the images of another calibrator, say of another worker.
+
+        Parameters
+        ----------
+        other : MarginCalibrator
+            A calibrator that has seen images.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `other` is something else or the same object, has seen nothing, or measures otherwise.
+
+        Warns
+        -----
+        DuplicateImagesWarning
+            If images of `other` are among those here.
+        """
+        if type(other) is not type(self):
+            raise TypeError(f"other must be a {type(self).__name__}, got {type(other).__name__}")
+        if other is self:
+            raise ValueError("a calibrator cannot be merged with itself: every image would count twice")
+        configuration = self._configuration()
+        theirs = other._kept_of(other._fitted())
+        for name in self._ALIKE:
+            here, there = getattr(self, name), getattr(other, name)
+            if getattr(configuration, name) != getattr(theirs.configuration, name):
+                raise ValueError(f"{name} differs: {here!r} here, {there!r} there")
+        self._add(theirs, configuration)
+        return self
+
+    def recalibrate(self, alpha: float | None = None, method: Method | str | None = None) -> Self:
+        """A new fitted calibrator with another alpha or method, from what was kept: no masks needed, milliseconds.
+
+        Parameters
+        ----------
+        alpha, method
+            The new parameters; None keeps what is.
+
+        Returns
+        -------
+        calibrator
+
+        Raises
+        ------
+        InfeasibleRiskError
+            If there are too few images, or no finite margin keeps alpha.
+        ValueError
+            If a parameter is out of range, or nothing was kept because it was loaded from a file.
+
+        Notes
+        -----
+        The guarantee holds for a choice that was made before looking at the calibration labels.
+        """
+        changes = {"alpha": alpha, "method": method}
+        parameters = self.get_params(deep=False)
+        parameters.update({name: value for name, value in changes.items() if value is not None})
+        kept = self._kept_of(self._fitted())
+        self._check_images(kept.configuration, self._configuration())
+        fresh = type(self)(**parameters)
+        kept = replace(kept, configuration=_as_told(fresh._configuration(), kept.configuration))
+        solution = fresh._solve(kept, kept.configuration)
+        fresh._update(lambda _: State(kept, solution))
+        warn(kept, solution)
+        return fresh
+
+    # Results
+
+    @property
+    def margin_(self) -> float:
+        """The margin, if there is one."""
+        solution = self._current()[1]
+        if len(solution.margins) > 1:
+            raise AttributeError("there are two margins: outer_margin_ and inner_margin_")
+        return solution.margins[0]
+
+    @property
+    def outer_margin_(self) -> float:
+        """The outer margin."""
+        return self._margin("outer")
+
+    @property
+    def inner_margin_(self) -> float:
+        """The inner margin."""
+        return self._margin("inner")
+
+    def _margin(self, side: str) -> float:
+        solution = self._current()[1]
+        found = solution.margin(side)
+        if found is None:
+            raise AttributeError(f"side={solution.configuration.side!r} has no {side} margin")
+        return found
+
+    @property
+    def scores_(self) -> NDArray[np.float64]:
+        """The margins that the calibration images need, (n,), or (n, 2) of both sides; NaN where undefined."""
+        _, state = self._settled()
+        scores = self._kept_of(state).scores
+        found: NDArray[np.float64] = scores[:, 0].copy() if scores.shape[1] == 1 else scores.copy()
+        return found
+
+    @property
+    def risk_(self) -> float:
+        """The share of the calibration images on which a margin is too narrow."""
+        return self._current()[1].risk
+
+    @property
+    def corrected_risk_(self) -> float:
+        """``(n * risk + 1) / (n + 1)``, or by PAC and RCPS an upper confidence limit; at most alpha."""
+        return self._current()[1].corrected_risk
+
+    @property
+    def n_images_(self) -> int:
+        """Number of images (or groups) that count."""
+        return self._current()[1].n_images
+
+    @property
+    def n_skipped_(self) -> int:
+        """Number of images left out because they lack what the loss looks at."""
+        return self._current()[1].n_skipped
+
+    @property
+    def n_eff_(self) -> float:
+        r"""The effective number of images, :math:`(\sum_i w_i)^2 / \sum_i w_i^2`; without weights that of images."""
+        return self._current()[1].n_eff
+
+    @property
+    def classes_(self) -> tuple[int, ...] | None:
+        """The classes that are the foreground, if :meth:`fit` was told; else None."""
+        return self._current()[1].configuration.classes
+
+    # Prediction
+
+    def predict(self, masks: Any, *, spacing: Any = None) -> Any:
+        """The outer masks, or the inner ones, or both.
+
+        Parameters
+        ----------
+        masks : bool or integer array (n, H, W) or (n, D, H, W), a list of (H, W), or an iterable of them
+            Predicted masks, as for :meth:`fit`.
+        spacing
+            As for :meth:`fit`: given if, and only if, it was given there.
+
+        Returns
+        -------
+        bool array like masks; a list for a list, a generator for a generator
+            Whether the pixel is in the mask. With ``side="both"`` :class:`Margins` of the inner and the outer masks; of
+            a list or a generator one for each image.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before :meth:`fit`.
+        TypeError, ValueError
+            If masks or spacing are not as described.
+        """
+        configuration, solution = self._current()
+        cut = {"outer": grown, "inner": shrunk}
+        sides = [
+            (cut[side], margin) for side, margin in zip(configuration.sides, solution.margins, strict=True)
+        ]
+
+        def masks_of(mask: NDArray[np.bool_], apart: NDArray[np.float64]) -> NDArray[np.bool_]:
+            return np.stack([side(mask, margin, configuration.metric, apart) for side, margin in sides])
+
+        found = self._map(masks, spacing, masks_of, configuration)
+        if len(sides) == 1:
+            return _each(found, masks, lambda both: both[:, 0], lambda both: both[0])
+        return _each(
+            found, masks, lambda both: Margins(both[:, 1], both[:, 0]), lambda both: Margins(both[1], both[0])
+        )
+
+    def predict_distance(self, masks: Any, *, spacing: Any = None) -> Any:
+        """How far each pixel is from the predicted contour, negative inside.
+
+        Parameters
+        ----------
+        masks, spacing
+            As for :meth:`predict`.
+
+        Returns
+        -------
+        float64 array like masks; a list for a list, a generator for a generator
+            Of pixels outside the mask the distance to the nearest one inside, of pixels inside minus that to the
+            nearest one outside; infinite where there is none. The outer mask is where it is at most ``outer_margin_``,
+            the inner one where it is below ``-inner_margin_``.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError, TypeError, ValueError
+            As :meth:`predict`.
+        """
+        configuration, _ = self._current()
+
+        def distances(mask: NDArray[np.bool_], apart: NDArray[np.float64]) -> NDArray[np.float64]:
+            return signed_distances(mask, configuration.metric, apart)
+
+        return self._map(masks, spacing, distances, configuration)
+
+    def evaluate(
+        self, masks: Any, y: Any = None, *, spacing: Any = None, groups: ArrayLike | None = None
+    ) -> MarginReport:
+        """Risk, coverage and the size of margins on labelled images, with an interval.
+
+        Parameters
+        ----------
+        masks, y, spacing
+            As for :meth:`fit`; images that did not calibrate.
+        groups : sequence of n ints or strings, or None
+            What each image belongs to. The images of a group then count once, as in calibration.
+
+        Returns
+        -------
+        MarginReport
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError, TypeError, ValueError
+            As :meth:`predict`, and for masks that do not fit.
+        """
+        configuration, solution = self._current()
+        groups = check_groups(groups, count(masks))
+        spacings = self._spacings(spacing, configuration)
+        counts: list[list[int]] = []
+
+        def counted() -> Any:
+            for case in cases(masks, y, spacings, configuration):
+                counts.append(pixel_counts(case, solution))
+                yield case
+
+        kept = Kept.of(counted(), groups, None, configuration)
+        warn_of_groups(solution.grouped, kept.groups)
+        if len(kept) > 1:  # an image alone may well have no object
+            _refuse_void_foreground(kept, configuration)
+        report = margin_report(kept, counts, solution, kept.groups)
+        _warn_of_calibration_images(self._fitted().kept, kept)
+        return report
+
+    def score(
+        self, masks: Any, y: Any = None, *, spacing: Any = None, groups: ArrayLike | None = None
+    ) -> float:
+        """The share of images whose margins are wide enough: one minus the empirical risk.
+
+        Parameters
+        ----------
+        masks, y, spacing, groups
+            As for :meth:`evaluate`.
+
+        Returns
+        -------
+        float in [0, 1]
+        """
+        return 1.0 - self.evaluate(masks, y, spacing=spacing, groups=groups).empirical_risk
+
+    # Files
+
+    def save(self, path: str | Path) -> None:
+        """Writes configuration and results to a JSON file; what was kept of the images is not in it.
+
+        Parameters
+        ----------
+        path : path
+            The file.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before :meth:`fit`.
+        """
+        self._save(path)
+
+    @classmethod
+    def _solution_from_json(cls, document: dict[str, Any], configuration: Configuration) -> Solution:
+        return solution_from_json(document, configuration)
+
+    # Inside
+
+    def _told(self, classes: Any, spacing: Any) -> Configuration:
+        """The parameters, and what `fit` is told beside them."""
+        configuration = self._configuration()
+        return replace(
+            configuration,
+            classes=check_foreground_classes(classes, configuration.ignore_index),
+            is_spaced=spacing is not None,
+        )
+
+    def _read(
+        self,
+        masks: Any,
+        y: Any,
+        spacing: Any,
+        configuration: Configuration,
+        groups: Any,
+        sample_weight: Any,
+    ) -> Kept:
+        groups = check_groups(groups, count(masks))
+        spacings = self._spacings(spacing, configuration)
+        kept = Kept.of(cases(masks, y, spacings, configuration), groups, sample_weight, configuration)
+        # Refuses now what it would refuse later.
+        configuration.method.budget(kept.units(configuration.on_empty), configuration.alpha)
+        if len(kept) > 1:
+            _refuse_void_foreground(kept, configuration)
+        return kept
+
+    def _spacings(self, spacing: Any, configuration: Configuration) -> Spacings:
+        found = Spacings(spacing, isotropic=configuration.metric != "euclidean")
+        if found.is_given and not configuration.is_spaced:
+            raise ValueError(
+                "spacing is given, but calibration was without: its margin is in pixels. Leave it out, or fit with it"
+            )
+        if configuration.is_spaced and not found.is_given:
+            raise ValueError("spacing must be given: it was in calibration, and the margin is in its unit")
+        return found
+
+    def _add(self, added: Kept, configuration: Configuration) -> None:
+        """Adds images, if all of them can be counted. What was found is found again when it is asked for."""
+
+        def add(state: State[Kept, Solution] | None) -> State[Kept, Solution]:
+            merged = added
+            if state is not None:
+                before = self._kept_of(state)
+                self._check_images(before.configuration, configuration)
+                _refuse_other_images(before.configuration, added.configuration)
+                merged = before.merge(added)
+                merged.warn_of_repeats(len(before))
+            configuration.method.budget(merged.units(configuration.on_empty), configuration.alpha)
+            return State(merged)
+
+        self._update(add)
+
+    def _kept_of(self, state: State[Kept, Solution]) -> Kept:
+        if state.kept is None:
+            raise ValueError("nothing was kept of the images: it was loaded from a file; fit again")
+        return state.kept
+
+    def _settled(self) -> tuple[Configuration, State[Kept, Solution]]:
+        state = self._fitted()
+        if state.kept is not None:
+            self._check_images(state.kept.configuration, self._configuration())
+        configuration, settled = super()._settled()
+        assert settled.solution is not None
+        return _as_told(configuration, settled.solution.configuration), settled
+
+    def _solve(self, kept: Kept, configuration: Configuration) -> Solution:
+        return solve(kept, _as_told(configuration, kept.configuration))
+
+    def _warn(self, kept: Kept, solution: Solution) -> None:
+        warn(kept, solution)
+
+    def _how_to_fit(self) -> str:
+        return "call fit or partial_fit first"
+
+    def _map(
+        self,
+        masks: Any,
+        spacing: Any,
+        kernel: Callable[[NDArray[np.bool_], NDArray[np.float64]], NDArray[Any]],
+        configuration: Configuration,
+    ) -> Any:
+        """What a kernel makes of each mask and its spacing; refuses spacings that are left, at the end."""
+        spacings = self._spacings(spacing, configuration)
+
+        def of_batch(given: Any, first: int) -> NDArray[Any]:
+            found = predicted(given, configuration, first)
+            apart = spacings.next(len(found), found.ndim - 1)
+            return np.stack([kernel(mask, each) for mask, each in zip(found, apart, strict=True)])
+
+        found = map_images(masks, of_batch, configuration.progress, configuration.volumes, MASKS)
+        if isinstance(found, np.ndarray | list):
+            spacings.check_end()
+            return found
+        return _to_the_end(found, spacings)
+
+
+def _to_the_end(found: Any, spacings: Spacings) -> Any:
+    yield from found
+    spacings.check_end()
+
+
+def _each(found: Any, masks: Any, of_array: Callable[[Any], Any], of_image: Callable[[Any], Any]) -> Any:
+    """What is made of all images, or of each."""
+    if is_whole(masks):
+        return of_array(found)
+    images = (of_image(each) for each in found)
+    return list(images) if isinstance(masks, Sequence) else images
+
+
+def _as_told(configuration: Configuration, known: Configuration) -> Configuration:
+    """A configuration with what `fit` was told beside the parameters, which must go with them."""
+    check_foreground_classes(known.classes, configuration.ignore_index)
+    return replace(configuration, classes=known.classes, is_spaced=known.is_spaced)
+
+
+def _refuse_other_images(here: Configuration, there: Configuration) -> None:
+    """Refuses images of other classes, or in another unit."""
+    if here.classes != there.classes:
+        raise ValueError(f"classes differ: {_named(here.classes)} before, {_named(there.classes)} now")
+    if here.is_spaced != there.is_spaced:
+        known, other = ("with", "without") if here.is_spaced else ("without", "with")
+        raise ValueError(f"the images before came {known} spacing, these {other}: margins have one unit")
+
+
+def _named(classes: tuple[int, ...] | None) -> str:
+    return "None" if classes is None else ", ".join(map(str, classes))
+
+
+def _refuse_void_foreground(kept: Kept, configuration: Configuration) -> None:
+    """Refuses images whose foreground seems to be labelled as void."""
+    if configuration.classes is None and kept.n_void and not kept.n_foreground:
+        index = configuration.ignore_index
+        raise ValueError(
+            f"y holds no pixel labelled 1, and {kept.n_void} labelled {index}, which is the ignore index: if {index} "
+            f"marks the foreground, pass y == {index}"
+        )
+
+
+def _warn_of_calibration_images(calibration: Kept | None, evaluated: Kept) -> None:
+    """Warns if images have the very masks of some of those of calibration."""
+    if calibration is None:
+        return
+    compared = evaluated.hashes[evaluated.hashes > 0]
+    n_known = int(np.isin(compared, calibration.hashes).sum())
+    if n_known:
+        warn_caller(
+            f"these images seem to be those of calibration: {n_known} of {len(evaluated)} have the masks and labels of "
+            "one of those. Evaluate on others: the risk of these tells nothing about new images",
+            UserWarning,
+        )

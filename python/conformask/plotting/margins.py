@@ -1,0 +1,182 @@
+"""Margins around a mask: where the contour may be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from conformask._arrays import check_binary_index
+from conformask.margins import MarginCalibrator
+from conformask.plotting._arguments import (
+    alpha_text,
+    grey_ground,
+    opacity_over,
+    plain_array,
+    void_pixels,
+)
+from conformask.plotting._axes import frameless, new_axes, one_colour
+from conformask.plotting._legend import legend_beside
+from conformask.plotting._palette import VOID_GREY
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["plot_margins"]
+
+# Orange and blue differ in any vision; contours are light, with a dark edge that parts them from both.
+_FILLS = {"outer margin": np.array([0.82, 0.46, 0.02]), "inner margin": np.array([0.25, 0.66, 0.82])}
+_CONTOURS: dict[str, tuple[str, Any]] = {
+    "predicted contour": ("white", "solid"),
+    "true contour": ("#ffde30", "dashed"),
+}
+_EDGE = "0.1"
+_WIDTH, _EDGE_WIDTH = 1.4, 3.0  # points
+
+
+def plot_margins(
+    mask: ArrayLike,
+    *,
+    outer: ArrayLike | None = None,
+    inner: ArrayLike | None = None,
+    labels: ArrayLike | None = None,
+    image: ArrayLike | None = None,
+    ignore_index: int | None = 255,
+    opacity: float = 0.6,
+    legend: bool = True,
+    calibrator: MarginCalibrator | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the contour of a mask, the margins outside (orange) and inside (blue) of it, and the true contour.
+
+    A true contour that stays in the colours is within its margins. Of a volume draw one slice of each.
+
+    Parameters
+    ----------
+    mask : bool array (H, W)
+        The predicted mask.
+    outer, inner : bool array (H, W), optional
+        The outer and the inner mask, as ``calibrator.predict(masks)`` gives them, one at least.
+    labels : bool or integer array (H, W), optional
+        The object: true or 1; `ignore_index` where nobody knows. Its contour is dashed.
+    image : array (H, W) or (H, W, 3), uint8 or floating in [0, 1], optional
+        What to draw over, in grey; by default, black.
+    ignore_index : int or None, default=255
+        The label of void pixels, which are grey.
+    opacity : float in (0, 1], default=0.6
+        That of the margins, over an image.
+    legend : bool, default=True
+        Whether to say what colours and lines mean.
+    calibrator : fitted MarginCalibrator, optional
+        What made the masks: its alpha and its margins join the title.
+    ax : matplotlib Axes, optional
+        Where to draw; by default, on a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The axes drawn on.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, no margin is given, one is on the wrong side, or an argument is out of range.
+    TypeError
+        If a mask is no boolean array, or ``calibrator`` is none.
+    ImportError
+        If Matplotlib is missing.
+
+    See Also
+    --------
+    conformask.MarginCalibrator : Makes them.
+    plot_binary : A mask beside its object, pixel by pixel.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from conformask.plotting import plot_margins
+    >>> far = np.hypot(*np.mgrid[-20:20, -20:20])
+    >>> ax = plot_margins(far < 12, outer=far < 15, inner=far < 10, labels=far < 13)
+    >>> [text.get_text() for text in ax.get_legend().get_texts()]
+    ['outer margin', 'inner margin', 'predicted contour', 'true contour']
+    """
+    predicted = _booleans("mask", mask, None)
+    if outer is None and inner is None:
+        raise ValueError("outer or inner must be given: the masks that calibrator.predict(masks) gives")
+    around = predicted if outer is None else _booleans("outer", outer, predicted.shape)
+    within = predicted if inner is None else _booleans("inner", inner, predicted.shape)
+    if (predicted & ~around).any():
+        raise ValueError("outer must hold all pixels of mask: are outer and inner, or two images, swapped?")
+    if (within & ~predicted).any():
+        raise ValueError(
+            "inner must hold no pixel that mask lacks: are outer and inner, or two images, swapped?"
+        )
+    check_binary_index(ignore_index)
+    void = void_pixels(labels, ignore_index, predicted.shape)
+    opacity = opacity_over(image, opacity)
+    title = "Predicted mask and its margins" + _level(calibrator)
+    ax = new_axes(ax, predicted.shape)
+    ax.imshow(grey_ground(image, predicted.shape), cmap="gray", vmin=0, vmax=1)
+    parts = {"outer margin": around & ~predicted, "inner margin": predicted & ~within}
+    asked = {"outer margin": outer is not None, "inner margin": inner is not None}
+    for name, part in parts.items():
+        ax.imshow(one_colour(part & ~void, _FILLS[name], opacity))
+    ax.imshow(one_colour(void, [VOID_GREY] * 3))
+    _draw_contour(ax, predicted, "predicted contour")
+    lines = ["predicted contour"]
+    if labels is not None:
+        _draw_contour(ax, np.asarray(labels) == 1, "true contour")
+        lines.append("true contour")
+    ax.set_title(title)
+    if legend:
+        fills = {name: colour for name, colour in _FILLS.items() if asked[name]}
+        legend_beside(ax, fills, void=bool(void.any()), lines=[*map(_line, lines)])
+    return frameless(ax)
+
+
+def _booleans(name: str, values: ArrayLike, shape: tuple[int, ...] | None) -> NDArray[np.bool_]:
+    found = plain_array(name, values, 2)
+    if found.dtype != bool:
+        raise TypeError(f"{name} must be boolean, got dtype {found.dtype}")
+    if shape is not None and found.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}, that of mask, got {found.shape}")
+    return found
+
+
+def _level(calibrator: Any) -> str:
+    """A second line for the title: alpha and the margins."""
+    if calibrator is None:
+        return ""
+    if not isinstance(calibrator, MarginCalibrator):
+        raise TypeError(f"calibrator must be a fitted MarginCalibrator, got a {type(calibrator).__name__}")
+    calibrator.risk_  # noqa: B018  # which raises before calibration
+    return f"\n{', '.join([alpha_text(calibrator.alpha), *_margins(calibrator)])}"
+
+
+def _margins(calibrator: MarginCalibrator) -> Iterator[str]:
+    for side in ("outer", "inner"):
+        margin = getattr(calibrator, f"{side}_margin_", math.nan)
+        if not math.isnan(margin):
+            yield f"{side} margin {margin:.3g}"
+
+
+def _draw_contour(ax: Axes, mask: NDArray[np.bool_], name: str) -> None:
+    """Draw a line between the pixels inside and outside; at the border of an image there is none."""
+    if min(mask.shape) < 2 or mask.all() or not mask.any():
+        return
+    colour, style = _CONTOURS[name]
+    for each, width, line in ((_EDGE, _EDGE_WIDTH, "solid"), (colour, _WIDTH, style)):
+        ax.contour(mask.astype(float), levels=[0.5], colors=[each], linewidths=width, linestyles=line)
+
+
+def _line(name: str) -> Any:
+    """The line of a contour for the legend, with its dark edge: light lines are seen on light grounds by it."""
+    from matplotlib.lines import Line2D
+    from matplotlib.patheffects import Normal, Stroke
+
+    colour, style = _CONTOURS[name]
+    edge = [Stroke(linewidth=_EDGE_WIDTH, foreground=_EDGE), Normal()]
+    return Line2D([], [], color=colour, linestyle=style, linewidth=_WIDTH, label=name, path_effects=edge)
