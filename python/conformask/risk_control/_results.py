@@ -169,11 +169,13 @@ class Results(Calibrator[Configuration, Profiles, Solution]):
         Raises
         ------
         ValueError
-            If the profiles are not there because they were not saved.
+            If the profiles are not there because they were not saved; if classes or strata have lambdas of their own.
         """
         level = check_alpha(self.alpha if alpha is None else alpha)
-        configuration = self._configuration()
-        units = configuration.units(self.profiles_)
+        configuration, profiles = self._configuration(), self.profiles_
+        if configuration.conditional is not None or getattr(profiles, "_strata", None) is not None:
+            raise ValueError("classes or strata have lambdas of their own: there is no one limit")
+        units = configuration.units(profiles)
         return float(configuration.method.budget(units, level) / units.total) if units.total else -math.inf
 
     def _units(self) -> Units | None:

@@ -318,6 +318,27 @@ def losses_of(masks: NDArray[np.bool_], y: NDArray[np.int64]) -> NDArray[np.floa
     return np.column_stack(list(losses_by_class(cm.MiscoverageLoss(), missed.copy(), totals.copy())))
 
 
+def test_confidence_holds_for_each_class_and_for_all() -> None:
+    """How often the true risk of a class exceeds alpha, in 2,000 calibrations; by Bonferroni that of any class."""
+    rng = np.random.default_rng(20261129)
+    repetitions, n, alpha, delta, n_pixels = 2000, 60, 0.2, 0.2, 1
+    shapes = np.array([0.5, 1.0, 3.0])  # a critical value of class k is at most v with probability v^shape
+    exceeds = np.zeros((2, repetitions, 3), bool)
+    for repetition in range(repetitions):
+        values = rng.random((n, 3, n_pixels)) ** (1 / shapes[:, np.newaxis])
+        X, y = maps_of(values, rng.random((n, 3)) < [1.0, 0.9, 0.8])
+        calibrator = Calibrator(
+            cm.LAC(include_top1=False), loss="binary", alpha=alpha, conditional="class", method=cm.PAC(delta)
+        ).fit(X, y)
+        for i, simultaneous in enumerate((False, "bonferroni")):
+            lambdas = calibrator.set_params(simultaneous=simultaneous).lambda_hat_
+            exceeds[i, repetition] = 1 - lambdas**shapes > alpha + 1e-6
+    error = math.sqrt(delta * (1 - delta) / repetitions)
+    assert (exceeds[0].mean(axis=0) <= delta + 3 * error).all()
+    assert exceeds[1].any(axis=1).mean() <= delta + 3 * error
+    assert exceeds[0].any(axis=1).mean() > exceeds[1].any(axis=1).mean()
+
+
 # What is refused
 
 
@@ -348,6 +369,8 @@ def test_there_is_no_risk_curve_of_one_lambda() -> None:
     found = Calibrator(alpha=0.2, conditional="class").fit(X, y)
     with pytest.raises(ValueError, match="the risk is no function of one"):
         found.risk_curve()
+    with pytest.raises(ValueError, match="there is no one limit"):
+        found.risk_limit()
     with pytest.raises(AttributeError, match="there are no strata"):
         found.strata_  # noqa: B018
 
