@@ -37,6 +37,7 @@ from conformask.exceptions import (
     SharedImagesWarning,
 )
 from conformask.losses import BinaryLoss, FalseNegativeLoss, LabelAccuracyLoss, MiscoverageLoss
+from conformask.online import DriftAlarm, OnlineRiskController
 from conformask.profiles import BinnedProfiles, ScoreProfiles, profile
 from conformask.report import CoverageReport, RiskReport
 from conformask.risk_control import ConformalRiskCalibrator
@@ -77,6 +78,7 @@ __all__ = [
     "ConsignSet",
     "CoverageReport",
     "DirichletScaler",
+    "DriftAlarm",
     "DroppedImagesWarning",
     "DuplicateImagesWarning",
     "EnsembleAverager",
@@ -88,6 +90,7 @@ __all__ = [
     "Membership",
     "MetaCal",
     "MiscoverageLoss",
+    "OnlineRiskController",
     "RiskReport",
     "ScoreProfiles",
     "SelectiveScaler",
