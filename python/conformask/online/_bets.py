@@ -32,7 +32,6 @@ class Bet(Protocol):
 
 # Of an hour of video and of a few images.
 _RATES = (1e-4, 1e-3, 1e-2, 1e-1)
-_SLOPES = (-1.0, 0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class Jumper:
     """
 
     logs: tuple[float, ...] = (0.0,) * len(_RATES)
-    shares: tuple[tuple[float, ...], ...] = ((1 / 3,) * 3,) * len(_RATES)
+    shares: tuple[tuple[float, float, float], ...] = ((1 / 3, 1 / 3, 1 / 3),) * len(_RATES)  # down, flat, up
 
     @property
     def log_wealth(self) -> float:
@@ -52,15 +51,17 @@ class Jumper:
         return most + math.log(math.fsum(math.exp(log - most) for log in self.logs) / len(self.logs))
 
     def after(self, value: float) -> Jumper:
-        logs, shares = [], []
-        for rate, log, share in zip(_RATES, self.logs, self.shares, strict=True):
-            grown = [
-                ((1 - rate) * part + rate / 3) * (1 + slope * (value - 0.5))
-                for part, slope in zip(share, _SLOPES, strict=True)
-            ]
-            total = math.fsum(grown)
+        logs, shares, off = [], [], value - 0.5
+        for rate, log, (down, flat, up) in zip(_RATES, self.logs, self.shares, strict=True):
+            kept, spread = 1 - rate, rate / 3
+            down, flat, up = (
+                (kept * down + spread) * (1 - off),
+                kept * flat + spread,
+                (kept * up + spread) * (1 + off),
+            )
+            total = down + flat + up
             logs.append(log + math.log(total))
-            shares.append(tuple(part / total for part in grown))
+            shares.append((down / total, flat / total, up / total))
         return Jumper(tuple(logs), tuple(shares))
 
     def to_json(self) -> dict[str, Any]:
@@ -70,8 +71,8 @@ class Jumper:
     def from_json(cls, found: dict[str, Any]) -> Jumper:
         """What a file holds; refuses what is no wealth."""
         logs = tuple(map(_number, found["logs"]))
-        shares = tuple(tuple(map(_number, share)) for share in found["shares"])
-        if len(logs) != len(_RATES) or [len(share) for share in shares] != [len(_SLOPES)] * len(_RATES):
+        shares = tuple((_number(down), _number(flat), _number(up)) for down, flat, up in found["shares"])
+        if not len(logs) == len(shares) == len(_RATES):
             raise ValueError("the bet has other rates")
         for share in shares:
             if min(share) < 0 or abs(math.fsum(share) - 1) > 1e-9:

@@ -40,12 +40,12 @@ def played(
 
 @pytest.mark.parametrize("delay", [0, 1, 7])
 @pytest.mark.parametrize("decay", [0, 0.3, 0.6])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_an_adversary_does_not_get_above_it(delay: int, decay: float, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    alpha, step = round(rng.uniform(0.02, 0.5), 3), round(10 ** rng.uniform(-1, 0.3), 3)
+    alpha, step = round(rng.uniform(0.02, 0.5), 3), round(10 ** rng.uniform(-0.3, 0.5), 3)
     controller = Controller(alpha=alpha, step=step, decay=decay, initial=round(rng.random(), 3))
-    means, bounds = played(controller, 1200, delay, seed)
+    means, bounds = played(controller, 700, delay, seed)
     assert all(mean <= bound + 1e-12 for mean, bound in zip(means, bounds, strict=True))
     assert bounds[-1] < 1, "else this would say nothing"
     assert means[-1] > 0.5 * alpha, "it did play"
