@@ -88,7 +88,7 @@ def test_the_core_knows_no_integration() -> None:
 
 def test_families_do_not_know_each_other() -> None:
     """What two of them need lies one floor below."""
-    families = ("conformask.risk_control", "conformask.consign", "conformask.scaling")
+    families = ("conformask.risk_control", "conformask.consign", "conformask.scaling", "conformask.online")
     for name, used in graph().items():
         family = next((each for each in families if f"{name}.".startswith(f"{each}.")), None)
         others = [each for each in families if each != family]

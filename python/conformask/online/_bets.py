@@ -127,18 +127,20 @@ class Fixed:
 
     alpha: float
     part: float
+    n: int = 0
     log_wealth: float = 0.0
 
     def after(self, value: float) -> Fixed:
-        return Fixed(self.alpha, self.part, self.log_wealth + _log_growth(self.part, value, self.alpha))
+        grown = self.log_wealth + _log_growth(self.part, value, self.alpha)
+        return Fixed(self.alpha, self.part, self.n + 1, grown)
 
     def to_json(self) -> dict[str, Any]:
-        return {"log_wealth": finite_or_text(self.log_wealth)}
+        return {"n": self.n, "log_wealth": finite_or_text(self.log_wealth)}
 
     @classmethod
     def from_json(cls, found: dict[str, Any], alpha: float, part: float) -> Fixed:
         """What a file holds."""
-        return cls(alpha, part, _wealth(found["log_wealth"]))
+        return cls(alpha, part, found["n"], _wealth(found["log_wealth"]))
 
 
 # Losses that the adaptive bet remembers, and the part of what may be put at stake that it puts at most.

@@ -270,13 +270,25 @@ class Track:
         if time == 0:
             return float(self.configuration.initial)
         first = self.n_updates - len(self.lambdas) + 1
-        if not first <= time < self.n_updates:
+        if not self.knows(time):
             known = f"those from t = {first} on are" if len(self.lambdas) else "none is"
             raise ValueError(
                 f"the lambda of t = {time} is not kept any more, {known}: history={self.configuration.history} is too "
                 "short for labels that come so late"
             )
         return self.lambdas[time - first]
+
+    def knows(self, time: int) -> bool:
+        """Whether lambda after so many updates is kept."""
+        return time in (0, self.n_updates) or self.n_updates - len(self.lambdas) < time < self.n_updates
+
+    @property
+    def full_from(self) -> float | None:
+        """The smallest lambda at which all sets are full; None if K is needed for it, and not known."""
+        try:
+            return self.configuration.largest(self.n_classes)
+        except ValueError:
+            return None
 
     def bound(self, updates: NDArray[np.float64]) -> NDArray[np.float64]:
         """What the mean loss was at most after each of some numbers of updates, all above 0."""
@@ -367,21 +379,26 @@ def track_from_json(found: dict[str, Any], settings: Settings) -> Track:
         raise ValueError(f"loss_sum is {float(loss_sum):g}")
     if not lowest <= min([lam, initial, *lambdas]) or track.longest_delay > n:
         raise ValueError(f"lowest is {lowest!r} and longest_delay {track.longest_delay}")
-    # Lambda moves by its rule from each update that is kept to the next.
-    first = n - len(losses) + 1
-    path = [*([initial] if first == 1 else []), *lambdas]
-    steps = zip(
-        path, path[1:], losses[len(losses) - len(path) + 1 :], range(n - len(path) + 2, n + 1), strict=True
+    # Lambda moves by its rule from each update that is kept to the next, and in all by the sum, if nothing holds it.
+    path = [*([initial] if n == len(losses) else []), *lambdas]
+    moves = zip(
+        path[:-1],
+        path[1:],
+        losses[len(losses) - len(path) + 1 :],
+        range(n - len(path) + 2, n + 1),
+        strict=True,
     )
-    follows = all(_is_close(settings.after(one, loss, k), other) for one, other, loss, k in steps)
+    follows = all(_is_close(settings.after(one, loss, k), other) for one, other, loss, k in moves)
+    if not settings.decay and math.isinf(settings.lowest):
+        follows &= _is_close(initial + float(settings.step * (loss_sum - settings.alpha * n)), lam)
     if not follows or (path and path[-1] != lam):
         raise ValueError("lambda does not follow from its losses")
     return track
 
 
 def _is_close(one: float, other: float) -> bool:
-    # Powers may differ by a bit from one machine to another.
-    return math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-9)
+    # Powers may differ by a bit from one machine to another, and many updates round.
+    return math.isclose(one, other, rel_tol=1e-6, abs_tol=1e-6)
 
 
 def _row(values: Any, name: str) -> list[float]:

@@ -187,13 +187,25 @@ def _watch_from_json(found: dict[str, Any], settings: Settings) -> Watch:
         raise ValueError("path is not that of its updates")
     logs = [-math.inf if each == "-inf" else _number(each) for each in path]
     highest, bet = _number(found["highest"]), settings.bet_from_json(dict(found["bet"]))
-    if highest < max([0.0, *logs]) or (logs and not _is_close(logs[-1], bet.log_wealth)):
+    most = max([0.0, *logs])
+    if (
+        highest < most
+        or (len(logs) == n and highest > most)
+        or not _is_close([0.0, *logs][-1], bet.log_wealth)
+    ):
         raise ValueError("the martingale does not end where its path does")
     is_alarmed = alarm_time is not None
     if is_alarmed and not (type(alarm_time) is int and 1 <= alarm_time <= n):
         raise ValueError(f"alarm_time is {alarm_time!r}")
-    if is_alarmed != (highest >= settings.threshold):
-        raise ValueError(f"alarm_time is {alarm_time!r}, but the highest logarithm was {highest:g}")
+    first, crossings = n - len(logs) + 1, [i for i, log in enumerate(logs) if log >= settings.threshold]
+    is_in_path = is_alarmed and alarm_time >= first
+    is_early = bool(crossings) and not (is_alarmed and alarm_time <= first + crossings[0])
+    if (
+        is_alarmed != (highest >= settings.threshold)
+        or is_early
+        or (is_in_path and (not crossings or alarm_time != first + crossings[0]))
+    ):
+        raise ValueError(f"alarm_time is {alarm_time!r}, which is not when the martingale was high first")
     seen = None
     if settings.kind == "exchangeability":
         values = found["values"]

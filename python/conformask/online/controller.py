@@ -332,12 +332,15 @@ class OnlineRiskController(Stream[Settings, Track]):
         -----
         DroppedImagesWarning
             If an image is the first on which the loss is undefined.
+        UserWarning
+            If a loss of your own is above 0 although sets were full: the bound does not hold for such.
         """
         configuration, before = self._now()
         n_classes = None
         if y is None:
             losses = _check_losses(X)
             times = _times(t, len(losses), before.n_updates)
+            _warn_of_full(losses, times, before)
         else:
             losses, times, n_classes = self._losses(X, y, t, configuration, before)
             counted = counted_images(losses, configuration.on_empty)
@@ -482,6 +485,19 @@ def _check_losses(values: Any) -> NDArray[np.float64]:
         bad = losses[~((losses >= 0) & (losses <= 1))][0]
         raise ValueError(f"a loss must lie in [0, 1], got {bad:g}")
     return losses
+
+
+def _warn_of_full(losses: NDArray[np.float64], times: list[int], track: Track) -> None:
+    """Warns of losses where sets were full, as far as that is known: without the bound's only condition."""
+    lost = {time for time, loss in zip(times, losses.tolist(), strict=True) if loss > 0}
+    largest = track.full_from
+    if largest is not None and any(track.knows(time) and track.lambda_at(time) >= largest for time in lost):
+        warn_caller(
+            "a loss is above 0 although sets were full when its image was predicted: the mean of such losses is not "
+            "controlled, and risk_bound_ does not hold. Check that it is the loss of the masks of predict, and that t "
+            "is n_updates_ at that moment",
+            UserWarning,
+        )
 
 
 def _times(t: Any, n: int, now: int) -> list[int]:

@@ -25,10 +25,12 @@ from conformask.plotting.curves import plot_risk_curve
 from conformask.plotting.gaps import plot_gap
 from conformask.plotting.heatmaps import plot_varisco
 from conformask.plotting.masks import plot_mask_panels, plot_masks, plot_may_be
+from conformask.plotting.online import plot_alarm, plot_online
 from conformask.plotting.reports import plot_alpha_sweep, plot_class_risk
 from conformask.plotting.segmentations import plot_components, plot_samples
 
 __all__ = [
+    "plot_alarm",
     "plot_alpha_sweep",
     "plot_binary",
     "plot_class_risk",
@@ -40,6 +42,7 @@ __all__ = [
     "plot_mask_panels",
     "plot_masks",
     "plot_may_be",
+    "plot_online",
     "plot_regions",
     "plot_reliability",
     "plot_risk_curve",

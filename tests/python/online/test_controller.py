@@ -94,9 +94,10 @@ def test_logits_scalers_and_void_as_a_calibrator() -> None:
 
 
 def test_images_come_in_any_container() -> None:
-    arrays = Controller(initial=0.5).update(X, Y)
-    lists = Controller(initial=0.5).update(list(X), list(Y))
-    streams = Controller(initial=0.5).update(iter(X), iter(Y))
+    arrays, lists, streams = (Controller(initial=0.5, step=0.01) for _ in range(3))
+    arrays.update(X, Y)
+    lists.update(list(X), list(Y))
+    streams.update(iter(X), iter(Y))
     assert arrays.lambda_ == lists.lambda_ == streams.lambda_
     assert isinstance(arrays.predict(list(X[:2])), list)
     stream = arrays.predict(iter(X[:2]))
@@ -164,7 +165,7 @@ def test_lambdas_of_the_past_are_kept_as_long_as_told() -> None:
 
 def test_mean_losses_are_exact() -> None:
     losses = np.random.default_rng(0).random(3000)
-    controller = Controller(history=10)
+    controller = Controller(history=10, initial=0.5, step=0.0001)
     for part in np.split(losses, [1, 500, 501, 2000]):
         controller.update(part)
     assert controller.mean_loss_ == float(sum(map(Fraction, losses.tolist())) / 3000)
@@ -274,6 +275,15 @@ def test_wrong_numbers_are_warned_of() -> None:
     for use in (lambda c: c.predict(shares), lambda c: c.update(shares, shares.argmax(axis=1))):
         with pytest.warns(UserWarning, match="logits"):
             use(Controller(inputs="logits"))
+
+
+def test_losses_of_full_sets_are_warned_of() -> None:
+    controller = Controller(initial=0.99)
+    controller.update([1.0, 0.0])  # both predicted below
+    for given, t in ((0.5, None), ([0.0, 0.1], None), (0.5, 1)):
+        with pytest.warns(UserWarning, match="a loss is above 0 although sets were full"):
+            controller.update(given, t=t)
+    controller.update(0.5, t=0).update(0.0).update(X, Y)
 
 
 # Threads
