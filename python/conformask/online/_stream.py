@@ -88,6 +88,9 @@ class Stream(Estimator[C, V]):
         self._update(lambda _: self._start(configuration, None))
         return self
 
+    def __sklearn_is_fitted__(self) -> bool:
+        return True  # there is nothing to fit
+
     # Files
 
     def save(self, path: str | Path) -> None:

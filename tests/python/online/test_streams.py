@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from sklearn.base import clone
+from sklearn.utils.validation import check_is_fitted
 
 import conformask as cm
 from problems import wide
@@ -217,6 +218,10 @@ def test_what_is_set_later(case: Case) -> None:
         assert "state" in stream._repr_html_()
         assert case.found(stream.set_params(**{name: before})) == known
     assert not Path("nothing.json").exists()
+
+
+def test_there_is_nothing_to_fit(case: Case) -> None:
+    check_is_fitted(case.new())
 
 
 def test_reset_starts_again(case: Case) -> None:
