@@ -44,6 +44,7 @@ from conformask.losses import (
     WorstClassLoss,
 )
 from conformask.margins import MarginCalibrator, MarginReport, Margins
+from conformask.online import DriftAlarm, OnlineRiskController
 from conformask.profiles import BinnedProfiles, ScoreProfiles, profile
 from conformask.report import CoverageReport, RiskReport
 from conformask.risk_control import ConformalRiskCalibrator
@@ -84,6 +85,7 @@ __all__ = [
     "ConsignSet",
     "CoverageReport",
     "DirichletScaler",
+    "DriftAlarm",
     "DroppedImagesWarning",
     "DuplicateImagesWarning",
     "EnsembleAverager",
@@ -98,6 +100,7 @@ __all__ = [
     "Membership",
     "MetaCal",
     "MiscoverageLoss",
+    "OnlineRiskController",
     "RiskReport",
     "ScoreProfiles",
     "SelectiveScaler",

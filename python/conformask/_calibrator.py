@@ -36,7 +36,17 @@ if TYPE_CHECKING:
 
     from conformask._units import Units
 
-__all__ = ["Calibrator", "Parameter", "Solved", "State", "number", "one_of", "warn_skipped", "whole"]
+__all__ = [
+    "Calibrator",
+    "Estimator",
+    "Parameter",
+    "Solved",
+    "State",
+    "number",
+    "one_of",
+    "warn_skipped",
+    "whole",
+]
 
 
 class Parameter(NamedTuple):
@@ -126,6 +136,7 @@ _LONGEST = 120
 C = TypeVar("C")
 K = TypeVar("K")
 S = TypeVar("S", bound=Solved)
+V = TypeVar("V")
 
 
 @dataclass(frozen=True)
@@ -150,17 +161,15 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_Updates.renew)
 
 
-class Calibrator(BaseEstimator, Generic[C, K, S]):
-    """A calibrator with configurations of type C, which keeps K of the images, and finds S.
+class Estimator(BaseEstimator, Generic[C, V]):
+    """An estimator with configurations of type C, whose parameters are data, and whose state V is one frozen value.
 
-    The state is one frozen value in ``_state``. Threads that read while another one fits see the old or the new.
+    The state is in ``_state``. Threads that read while another one writes see the old or the new.
     """
 
     _PARAMETERS: ClassVar[Mapping[str, Parameter]]
     _CONFIGURATION: ClassVar[type]
     _FORMAT: ClassVar[tuple[str, int]]  # name and newest version of its files
-    _HAS_SIBLING: ClassVar[bool] = False  # whether what is kept can lie in a file beside
-    _NOTHING_KEPT: ClassVar[str] = "nothing was kept of the images: set it back, or fit again"
 
     # Parameters
 
@@ -176,6 +185,37 @@ class Calibrator(BaseEstimator, Generic[C, K, S]):
         names = [name for name, each in cls._PARAMETERS.items() if each.stale == kind]
         return [name for name in names if not are_same(getattr(then, name), getattr(now, name))]
 
+    # State
+
+    @property
+    def _known(self) -> V | None:
+        return self.__dict__.get("_state")
+
+    def _update(self, change: Callable[[V | None], V]) -> V:
+        """Replaces the state by what a change makes of it; one that fails leaves it as it was."""
+        with _Updates.lock:
+            state = self._state = change(self._known)
+        return state
+
+    # Looks
+
+    def _set(self) -> dict[str, str]:
+        """The parameters that are not as by default, and alpha: nobody should have to know what it is by default."""
+        given = type(self)().get_params(deep=False)
+        texts = {name: _brief(value) for name, value in self.get_params(deep=False).items()}
+        return {name: text for name, text in texts.items() if name == "alpha" or text != _brief(given[name])}
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        """What Jupyter asks for first."""
+        return {"text/plain": repr(self), "text/html": self._repr_html_()}
+
+
+class Calibrator(Estimator[C, "State[K, S]"], Generic[C, K, S]):
+    """A calibrator with configurations of type C, which keeps K of the images, and finds S."""
+
+    _HAS_SIBLING: ClassVar[bool] = False  # whether what is kept can lie in a file beside
+    _NOTHING_KEPT: ClassVar[str] = "nothing was kept of the images: set it back, or fit again"
+
     def _check_images(self, then: C, now: C) -> None:
         """Refuses parameters that the calibration images would have to be looked at again for."""
         for name in self._stale("images", then, now):
@@ -186,10 +226,6 @@ class Calibrator(BaseEstimator, Generic[C, K, S]):
 
     # State
 
-    @property
-    def _known(self) -> State[K, S] | None:
-        return self.__dict__.get("_state")
-
     def _fitted(self) -> State[K, S]:
         state = self._known
         if state is None:
@@ -198,12 +234,6 @@ class Calibrator(BaseEstimator, Generic[C, K, S]):
 
     def _how_to_fit(self) -> str:
         return "call fit first"
-
-    def _update(self, change: Callable[[State[K, S] | None], State[K, S]]) -> State[K, S]:
-        """Replaces the state by what a change makes of it; one that fails leaves it as it was."""
-        with _Updates.lock:
-            state = self._state = change(self._known)
-        return state
 
     def _replace(self, old: State[K, S], new: State[K, S]) -> None:
         """Replaces a state, unless another thread has replaced it already."""
@@ -325,12 +355,6 @@ class Calibrator(BaseEstimator, Generic[C, K, S]):
 
     # Looks
 
-    def _set(self) -> dict[str, str]:
-        """The parameters that are not as by default, and alpha: nobody should have to know what it is by default."""
-        given = type(self)().get_params(deep=False)
-        texts = {name: _brief(value) for name, value in self.get_params(deep=False).items()}
-        return {name: text for name, text in texts.items() if name == "alpha" or text != _brief(given[name])}
-
     def __repr__(self, N_CHAR_MAX: int = 700) -> str:
         """As it is made, and what was found for this; scikit-learn asks for the parameter."""
         texts, state = self._set(), self._known
@@ -358,10 +382,6 @@ class Calibrator(BaseEstimator, Generic[C, K, S]):
         except (TypeError, ValueError):
             return False
         return not any(self._stale(kind, solution.configuration, now) for kind in ("images", "result"))
-
-    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
-        """What Jupyter asks for first."""
-        return {"text/plain": repr(self), "text/html": self._repr_html_()}
 
 
 def _brief(value: Any) -> str:

@@ -90,7 +90,7 @@ def test_families_do_not_know_each_other() -> None:
     """What two of them need lies one floor below."""
     families = (
         *("conformask.risk_control", "conformask.consign", "conformask.scaling", "conformask.adaptive"),
-        "conformask.margins",
+        *("conformask.margins", "conformask.online"),
     )
     for name, used in graph().items():
         family = next((each for each in families if f"{name}.".startswith(f"{each}.")), None)

@@ -26,12 +26,14 @@ from conformask.plotting.gaps import plot_gap
 from conformask.plotting.heatmaps import plot_varisco
 from conformask.plotting.margins import plot_margins
 from conformask.plotting.masks import plot_mask_panels, plot_masks, plot_may_be
+from conformask.plotting.online import plot_alarm, plot_online
 from conformask.plotting.parts import plot_part_risk
 from conformask.plotting.reports import plot_alpha_sweep, plot_class_risk
 from conformask.plotting.segmentations import plot_components, plot_samples
 from conformask.plotting.sizes import plot_required_images
 
 __all__ = [
+    "plot_alarm",
     "plot_alpha_sweep",
     "plot_binary",
     "plot_class_risk",
@@ -44,6 +46,7 @@ __all__ = [
     "plot_mask_panels",
     "plot_masks",
     "plot_may_be",
+    "plot_online",
     "plot_part_risk",
     "plot_regions",
     "plot_reliability",

@@ -1,0 +1,250 @@
+"""Streams over time: where lambda goes and what it costs, and the evidence for a drift."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from conformask._text import plural
+from conformask.online import DriftAlarm, OnlineRiskController
+from conformask.plotting._arguments import alpha_text
+from conformask.plotting._axes import flat_axes, import_pyplot, new_axes, say_empty
+from conformask.plotting._legend import legend_below
+from conformask.plotting._palette import LINES, RED
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["plot_alarm", "plot_online"]
+
+_BLUE, _GREY = LINES[0], "#777777"
+_DASHED = (0, (5, 3))
+_LOWEST = -12.0  # decades of the evidence that a picture shows at most below 1
+_MOST_POINTS = 2000  # single losses that can be told apart
+
+
+def plot_online(controller: OnlineRiskController, *, axes: ArrayLike | None = None) -> NDArray[Any]:
+    r"""Draw where online control has moved lambda, and the mean loss over time against its bound.
+
+    Above is lambda after each update. Where it leaves the white, sets do not change any more: below 0 they are the
+    smallest, from the largest lambda on they are full. Below are the mean of all losses so far, which tends to alpha or
+    stays below it, the bound that it cannot exceed whatever comes, and the single losses as points. Of a long stream
+    these are the last updates, as many as the controller keeps (`history`).
+
+    Parameters
+    ----------
+    controller : OnlineRiskController
+        A controller. Without an update the picture says so.
+    axes : array-like of matplotlib Axes, optional
+        Where to draw, two; by default, one above the other on a new figure.
+
+    Returns
+    -------
+    ndarray of matplotlib.axes.Axes, shape (2,)
+        The axes of lambda and of the mean loss.
+
+    Raises
+    ------
+    TypeError
+        If ``controller`` is no OnlineRiskController.
+    ValueError
+        If there are fewer than two axes.
+    ImportError
+        If Matplotlib is missing.
+
+    See Also
+    --------
+    plot_alarm : The evidence for a drift.
+    conformask.OnlineRiskController.risk_bound_ : The bound.
+
+    References
+    ----------
+    Gibbs, Candès, "Adaptive Conformal Inference Under Distribution Shift", NeurIPS 2021, arXiv:2106.00170.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> controller = cm.OnlineRiskController(initial=0.5)
+    >>> for u in np.random.default_rng(0).random(200):
+    ...     _ = controller.update(float(u < 0.8 - controller.lambda_hat_))
+    >>> above, below = cm.plotting.plot_online(controller)
+    >>> below.get_ylabel()
+    'loss'
+    """
+    if not isinstance(controller, OnlineRiskController):
+        raise TypeError(f"controller must be an OnlineRiskController, got a {type(controller).__name__}")
+    pyplot = import_pyplot()
+    if axes is None:
+        figure = pyplot.figure(figsize=(6.4, 5.2), layout="constrained")
+        axes = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1.2))
+    flat = flat_axes(axes)
+    if len(flat) < 2:
+        raise ValueError(f"axes must be two, for lambda and for the mean loss, got {len(flat)}")
+    above, below = flat[:2]
+    for ax in flat[:2]:
+        ax.spines[["top", "right"]].set_visible(False)
+    settings, track = controller._now()
+    above.set_title(
+        f"Lambda and mean loss over time\n{alpha_text(controller.alpha)}, {_step_text(controller)}"
+    )
+    above.set_ylabel(r"$\lambda$")
+    below.set_ylabel("loss")
+    below.set_xlabel("update")
+    updates, lambdas, losses, means = controller.history_
+    if not len(updates):
+        for ax in flat[:2]:
+            say_empty(ax, "no update yet")
+        return flat[:2]
+    first, last = int(updates[0]), int(updates[-1])
+    before = [track.lambda_at(0)] if first == 1 else []
+    path = np.concatenate([before, lambdas])
+    above.step(np.arange(last - len(path) + 1, last + 1), path, where="post", color=_BLUE, lw=1.4)
+    _shade(above, path, settings.largest(track.n_classes))
+    bounds = track.bound(updates.astype(np.float64))
+    if len(losses) <= _MOST_POINTS:
+        below.plot(updates, losses, "o", color=_GREY, ms=2.5, alpha=0.45, mew=0, label="loss of an image")
+    below.plot(updates, means, color=_BLUE, lw=1.8, label=f"mean of all losses, now {means[-1]:.3g}")
+    below.axhline(float(controller.alpha), color=RED, lw=1.3, label=alpha_text(controller.alpha))
+    below.plot(updates, bounds, color=RED, lw=1.1, ls=_DASHED, label=f"bound, now {bounds[-1]:.3g}")
+    # The first means and bounds, of a few losses, would flatten the rest.
+    settled = len(updates) // 10
+    highest = max(float(controller.alpha), float(means[settled:].max()), float(bounds[-1]))
+    below.set_ylim(0, min(1.02, 1.15 * highest))
+    for ax in flat[:2]:
+        ax.set_xlim(first - len(before), max(last, first + 1))
+    legend_below(below, below.get_legend_handles_labels()[0])
+    return flat[:2]
+
+
+def plot_alarm(alarm: DriftAlarm, *, ax: Axes | None = None) -> Axes:
+    r"""Draw the evidence of an alarm over time: its martingale, and the level at which it alarms.
+
+    The martingale is the wealth of a bet against the hypothesis, on a logarithmic axis. As long as the hypothesis is
+    true, it reaches the dashed line, :math:`1 / \delta`, with probability :math:`\delta` at most, ever.
+
+    Parameters
+    ----------
+    alarm : DriftAlarm
+        An alarm. Without an update the picture says so.
+    ax : matplotlib Axes, optional
+        Where to draw; by default, on a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The axes drawn on.
+
+    Raises
+    ------
+    TypeError
+        If ``alarm`` is no DriftAlarm.
+    ImportError
+        If Matplotlib is missing.
+
+    See Also
+    --------
+    plot_online : Lambda and losses of online control.
+
+    References
+    ----------
+    Vovk, Gammerman, Shafer, "Algorithmic Learning in a Random World", 2nd edition 2022,
+    doi:10.1007/978-3-031-06649-8.
+
+    Examples
+    --------
+    >>> import conformask as cm
+    >>> alarm = cm.DriftAlarm("risk", alpha=0.1, bet=1)
+    >>> alarm.update([1.0] * 6)
+    True
+    >>> ax = cm.plotting.plot_alarm(alarm)
+    >>> [text.get_text() for text in ax.get_legend().get_texts()]
+    ['martingale, now 47', '$1/\\delta$ = 20', 'alarm at update 5']
+    """
+    if not isinstance(alarm, DriftAlarm):
+        raise TypeError(f"alarm must be a DriftAlarm, got a {type(alarm).__name__}")
+    import_pyplot()
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    settings, watch = alarm._now()
+    ax = new_axes(ax)
+    against = (
+        "exchangeability"
+        if settings.kind == "exchangeability"
+        else "a mean loss within " + alpha_text(alarm.alpha)
+    )
+    ax.set_title(
+        f"Evidence against {against}\nfalse alarm with probability {float(settings.delta):g} at most"
+    )
+    ax.set_xlabel("update")
+    ax.set_ylabel("martingale")
+    ax.spines[["top", "right"]].set_visible(False)
+    logs = alarm.path_
+    if not len(logs):
+        say_empty(ax, "no update yet")
+        return ax
+    last, decade = watch.n_updates, math.log(10)
+    is_whole = len(logs) == last
+    path = np.concatenate([[0.0] if is_whole else [], logs]) / decade
+    times = np.arange(last - len(path) + 1, last + 1)
+    level = settings.threshold / decade
+    now = f"martingale, now {_power_text(path[-1])}"
+    ax.plot(times, np.maximum(path, _LOWEST - 1), color=_BLUE, lw=1.6, label=now)
+    ax.axhline(level, color=RED, lw=1.2, ls=_DASHED, label=rf"$1/\delta$ = {_power_text(level)}")
+    if watch.alarm_time is not None:
+        if watch.alarm_time >= times[0]:
+            height = path[watch.alarm_time - int(times[0])]
+            ax.plot(
+                [watch.alarm_time],
+                [height],
+                "o",
+                color=RED,
+                ms=6,
+                zorder=3,
+                label=f"alarm at update {watch.alarm_time}",
+            )
+        else:  # so many updates ago that it is not kept
+            ago = plural(last - watch.alarm_time, "update")
+            ax.plot([], [], " ", label=f"alarm at update {watch.alarm_time}, {ago} ago")
+    low, high = max(float(path.min()), _LOWEST), max(float(path.max()), level)
+    margin = 0.06 * (high - low)
+    ax.set_ylim(low - margin, high + 2 * margin)
+    ax.set_xlim(float(times[0]), max(float(times[-1]), float(times[0]) + 1))
+    ax.yaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"$10^{{{value:.0f}}}$"))
+    ax.axhline(0, color="0.85", lw=0.8, zorder=0)
+    legend_below(ax, ax.get_legend_handles_labels()[0])
+    return ax
+
+
+def _step_text(controller: OnlineRiskController) -> str:
+    step, decay = float(controller.step), float(controller.decay)
+    return rf"$\gamma$ = {step:g}" + (rf"$\cdot\,t^{{-{decay:g}}}$" if decay else "")
+
+
+def _shade(ax: Axes, path: NDArray[np.float64], largest: float) -> None:
+    """Shade where sets do not change, if lambda comes near, and say why."""
+    low, high = float(path.min()), float(path.max())
+    margin = 0.08 * max(high - low, 0.02)
+    low, high = low - margin, high + margin
+    ax.set_ylim(low, high)
+    for start, stop, words, place in (
+        (low, 0.0, "smallest sets", "bottom"),
+        (largest, high, "full sets", "top"),
+    ):
+        if start < stop:
+            ax.axhspan(start, stop, color="0.5", alpha=0.14, lw=0)
+            y = 0.03 if place == "bottom" else 0.97
+            ax.text(
+                0.99, y, words, transform=ax.transAxes, ha="right", va=place, fontsize="small", color=_GREY
+            )
+
+
+def _power_text(decades: float) -> str:
+    """A number by its decimal logarithm, which may be too large for a float."""
+    if -3 <= decades <= 5:
+        return f"{10**decades:.3g}"
+    return "0" if math.isinf(decades) else rf"$10^{{{decades:.3g}}}$"
