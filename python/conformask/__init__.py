@@ -28,7 +28,7 @@ from conformask.adaptive import (
     CRACalibrator,
 )
 from conformask.consign import ConsignCalibrator, ConsignSet, Membership
-from conformask.control import CRC, PAC, RCPS
+from conformask.control import CRC, LTT, PAC, RCPS
 from conformask.exceptions import (
     DroppedImagesWarning,
     DuplicateImagesWarning,
@@ -60,6 +60,7 @@ __all__ = [
     "APS",
     "CRC",
     "LAC",
+    "LTT",
     "PAC",
     "RAPS",
     "RCPS",

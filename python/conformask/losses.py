@@ -49,6 +49,7 @@ class Loss(ABC):
     """What the losses have in common: how they are asked. The built-in ones know a kernel that answers."""
 
     _is_indicator: ClassVar[bool] = False  # whether it is surely 0 or 1
+    _is_monotone: ClassVar[bool] = True  # whether it surely does not rise with lambda
 
     @abstractmethod
     def _kernel(self, n_classes: int) -> _core.Loss:

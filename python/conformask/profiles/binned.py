@@ -185,6 +185,12 @@ class BinnedProfiles(Profiles):
         n = len(self) if on_empty == "zero_loss" else n_defined
         return Units(Fraction(n), n, len(self) - n)
 
+    def _unit_losses(self, loss: Loss, lambdas: NDArray[np.float64], units: Units) -> NoReturn:
+        raise ValueError(
+            "binned profiles do not know the losses of single images, which RCPS(delta, bound='wsr') needs: say "
+            "profile='exact', or take bound='hb'"
+        )
+
     def _lambda_hat(self, loss: Loss, budget: Fraction, units: Units) -> float | None:
         return self._core.lambda_hat(self._index(loss), budget)
 

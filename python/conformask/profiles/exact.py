@@ -176,6 +176,10 @@ class ScoreProfiles(Profiles):
         assert isinstance(units, KnownUnits)
         return units.mean(self.losses(loss, lam))
 
+    def _unit_losses(self, loss: Loss, lambdas: NDArray[np.float64], units: Units) -> NDArray[np.float64]:
+        assert isinstance(units, KnownUnits)
+        return units.of_units(self.losses(loss, lambdas))
+
     def _lambda_hat(self, loss: Loss, budget: Fraction, units: Units) -> float | None:
         assert isinstance(units, KnownUnits)
         largest = lambda_max(self.conformity_score, self.n_classes)

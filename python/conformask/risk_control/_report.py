@@ -77,6 +77,8 @@ def risk_report(
         losses=losses,
         activation_ratios=activation_ratios,
         coverages=coverages,
+        risk_bound=solution.risk_bound,
+        confidence=solution.confidence,
     )
 
 

@@ -26,7 +26,7 @@ from conformask._transforms import (
 )
 from conformask._units import OnEmpty, Units
 from conformask._warnings import warn_caller
-from conformask.control import Method, as_method, method_from_document, method_to_document
+from conformask.control import Method, as_method, check_by_budget, method_from_document, method_to_document
 from conformask.exceptions import InfeasibleRiskError, InfeasibleRiskWarning
 from conformask.losses import Loss, as_loss, loss_from_json, loss_to_json
 from conformask.profiles import Profiles, ScoreProfiles
@@ -113,8 +113,12 @@ class Configuration:
 
     def __post_init__(self) -> None:
         self.method.check_loss(self.loss)
+        if self.adaptive is not None:
+            check_by_budget(self.method, "adaptive= gives each image its own")
         if self.profile == "binned":
             check_collect([self.loss, *self.collect])
+            if self.method.needs_single_images:
+                raise ValueError(f"{self.method!r} needs the losses of single images: say profile='exact'")
             if self.adaptive is not None:
                 raise ValueError("adaptive= needs the losses of single images: say profile='exact'")
         checked_inputs(self.inputs, self.transform)
@@ -133,9 +137,13 @@ class Configuration:
             )
         return profiles._units(self.loss, self.on_empty)
 
-    def budget(self, profiles: Profiles) -> Fraction:
-        """What the losses may sum to."""
-        return self.method.budget(self.units(profiles), self.alpha)
+    def check_units(self, profiles: Profiles) -> None:
+        """Refuses images that the method cannot count."""
+        self.method.check_units(self.units(profiles))
+
+    def is_feasible(self, profiles: Profiles) -> bool:
+        """Whether some lambda controls the risk."""
+        return self.method.is_feasible(profiles, self.loss, self.alpha, self.units(profiles))
 
     def collected(self) -> list[Loss] | None:
         """The losses that bins collect; None where profiles are exact."""
@@ -185,9 +193,25 @@ class Solution:
             *self.headline.items(),
             ("risk_", f"{self.risk:.4f}"),
             ("corrected_risk_", f"{self.corrected_risk:.4f}"),
+            *self._confident_rows(),
             ("n_images_", f"{self.n_images}{' groups' if self.grouped else ''}{skipped}"),
             ("n_classes_", f"{self.n_classes}"),
         ]
+
+    @property
+    def risk_bound(self) -> float | None:
+        """An upper confidence limit of the risk at lambda-hat; None by methods that give none."""
+        return None if self.confidence is None else self.corrected_risk
+
+    @property
+    def confidence(self) -> float | None:
+        """With what probability over calibration images the promise holds; None if it is about their average."""
+        return self.configuration.method.confidence
+
+    def _confident_rows(self) -> list[tuple[str, str]]:
+        if self.confidence is None:
+            return []
+        return [("risk_bound_", f"{self.risk_bound:.4f}"), ("confidence_", f"{self.confidence:g}")]
 
 
 _RESULTS = (
@@ -232,12 +256,8 @@ def level_of(
             raise
         lam, bound = largest, math.inf
     risk = profiles._risk(loss, lam, units)
-    return Level(lam, risk, _corrected(risk, units, method, bound), units)
-
-
-def _corrected(risk: float, units: Units, method: Method, bound: float) -> float:
-    """What is compared with alpha; as was decided exactly at most `bound`, above which rounding must not lift it."""
-    return min(method.risk_bound(0.0 if math.isnan(risk) else risk, units), bound)
+    # What was decided exactly is at most alpha: rounding must not lift it above.
+    return Level(lam, risk, min(method.limit(profiles, loss, lam, units), bound), units)
 
 
 def solve(profiles: Profiles, configuration: Configuration) -> Solution:
@@ -278,7 +298,8 @@ def _shifted(profiles: Profiles, configuration: Configuration, units: Units) -> 
         correction, bound = largest, math.inf
     lambdas = _core.corrected_lambdas(offsets.values, correction, largest)
     risk = known._risk_at(configuration.loss, lambdas, units)
-    return Level(math.nan, risk, _corrected(risk, units, configuration.method, bound), units), correction
+    corrected = configuration.method.risk_bound(0.0 if math.isnan(risk) else risk, units)
+    return Level(math.nan, risk, min(corrected, bound), units), correction
 
 
 def _with_offsets(profiles: Profiles, configuration: Configuration) -> tuple[ScoreProfiles, Offsets]:
@@ -307,7 +328,7 @@ def warn(profiles: Profiles, solution: Solution) -> None:
     """Says of a solution what its user must know."""
     configuration = solution.configuration
     units = configuration.units(profiles)
-    if configuration.budget(profiles) < 0:
+    if not configuration.is_feasible(profiles):
         error = configuration.method.infeasible(units, configuration.alpha)
         warn_caller(f"{error.finding}: all sets hold every class", InfeasibleRiskWarning)
     words = "the loss is undefined on {} (no labelled pixel that counts)"
