@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, localcontext
 from fractions import Fraction
+from functools import lru_cache
 
 from scipy import special
 
@@ -16,6 +17,7 @@ _NEAR = Decimal("1e-30")
 _GRID = 2**40
 
 
+@lru_cache(maxsize=1024)  # a few milliseconds; splits, levels and classes ask again and again
 def hb_budget(n: int, alpha: Fraction, delta: Fraction) -> Fraction:
     """The largest sum of n losses whose Hoeffding-Bentkus p-value is at most delta; negative if there is none."""
     if n < images_of_no_loss(alpha, delta):
@@ -49,6 +51,7 @@ def _decimal(number: Fraction) -> Decimal:
     return Decimal(number.numerator) / Decimal(number.denominator)
 
 
+@lru_cache(maxsize=1024)
 def last_binomial(n: int, p: Fraction, limit: Fraction, times_e: bool = False) -> int:
     """The largest m with ``P(Bin(n, p) <= m) <= limit``, or e times as much; -1 if there is none."""
     with localcontext(_PRECISE):
