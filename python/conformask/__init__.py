@@ -36,7 +36,15 @@ from conformask.exceptions import (
     InfeasibleRiskWarning,
     SharedImagesWarning,
 )
-from conformask.losses import BinaryLoss, FalseNegativeLoss, LabelAccuracyLoss, MiscoverageLoss
+from conformask.losses import (
+    BinaryLoss,
+    CountsLoss,
+    FalseNegativeLoss,
+    JaccardLoss,
+    LabelAccuracyLoss,
+    MiscoverageLoss,
+    PrecisionLoss,
+)
 from conformask.profiles import BinnedProfiles, ScoreProfiles, profile
 from conformask.report import CoverageReport, RiskReport
 from conformask.risk_control import ConformalRiskCalibrator
@@ -76,6 +84,7 @@ __all__ = [
     "ConformalRiskCalibrator",
     "ConsignCalibrator",
     "ConsignSet",
+    "CountsLoss",
     "CoverageReport",
     "DirichletScaler",
     "DroppedImagesWarning",
@@ -84,11 +93,13 @@ __all__ = [
     "FalseNegativeLoss",
     "InfeasibleRiskError",
     "InfeasibleRiskWarning",
+    "JaccardLoss",
     "LabelAccuracyLoss",
     "LocalTemperatureScaler",
     "Membership",
     "MetaCal",
     "MiscoverageLoss",
+    "PrecisionLoss",
     "RiskReport",
     "ScoreProfiles",
     "SelectiveScaler",

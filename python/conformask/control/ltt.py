@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -124,6 +123,9 @@ class LTT(WithConfidence):
         """The level of each test."""
         return self._delta() / (len(self.grid) if self.correction == "bonferroni" else 1)
 
+    def check_loss(self, loss: Loss) -> None:
+        """Every loss in [0, 1] will do."""
+
     def n_needed(self, alpha: Fraction) -> int:
         return images_of_no_loss(check_alpha(alpha), self.level)
 
@@ -156,7 +158,7 @@ class LTT(WithConfidence):
                 f"{beyond[0]:g}"
             )
         lambdas, budget = np.array(self.grid), self.budget(units, alpha)
-        passed = _passed(lambdas, profiles, loss, budget, units)
+        passed = profiles._passed(loss, lambdas, budget, units)
         if self.correction == "fixed_sequence" and not passed.all():
             passed[int(passed.argmin()) :] = False
         return np.asarray(lambdas[passed])
@@ -185,15 +187,6 @@ class LTT(WithConfidence):
         return InfeasibleRiskError(
             units.n, float(alpha), n_needed, units.name, units.n_skipped, reason, without=units.without
         )
-
-
-def _passed(
-    lambdas: NDArray[np.float64], profiles: Profiles, loss: Loss, budget: Fraction, units: Units
-) -> NDArray[np.bool_]:
-    """At which lambdas the summed loss is within the budget."""
-    # Of a loss that falls with lambda it is from its exact lambda-hat on.
-    least = profiles._lambda_hat(loss, budget, units) if budget >= 0 else None
-    return lambdas >= (math.inf if least is None else least)
 
 
 def _checked_grid(grid: object) -> tuple[float, ...]:

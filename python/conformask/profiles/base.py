@@ -32,7 +32,8 @@ __all__ = ["Profiles", "read_archive"]
 
 T = TypeVar("T")
 
-FORMAT_VERSION = 2  # 1: names of groups as an array of strings, which forgets NUL at their ends
+# 1: names of groups as an array of strings, which forgets NUL at their ends; 2: no counts of classes at lambdas
+FORMAT_VERSION = 3
 MOST_CLASSES = 2**16 - 1
 
 _MOST_POINTS = 10**9  # of a curve
@@ -234,6 +235,14 @@ class Profiles(ABC):
     @abstractmethod
     def _lambda_hat(self, loss: Loss, budget: Fraction, units: Units) -> float | None:
         """The smallest lambda whose summed loss is within the budget; None if that is negative."""
+
+    def _passed(
+        self, loss: Loss, lambdas: NDArray[np.float64], budget: Fraction, units: Units
+    ) -> NDArray[np.bool_]:
+        """At which lambdas (m,) the summed loss is within the budget."""
+        # Of a loss that does not rise it is from its exact lambda-hat on.
+        least = self._lambda_hat(loss, budget, units) if budget >= 0 else None
+        return np.asarray(lambdas >= (np.inf if least is None else least))
 
     @abstractmethod
     def _unit_losses(self, loss: Loss, lambdas: NDArray[np.float64], units: Units) -> NDArray[np.float64]:

@@ -305,6 +305,10 @@ def check_collect(losses: object) -> tuple[Loss, ...]:
     """Losses that bins can hold, each once, in an order of their own: it does not matter in which they are named."""
     found = {as_loss(loss, "each loss of collect") for loss in listed(losses, "collect")}
     for loss in found:
+        if not loss._is_monotone:
+            raise ValueError(
+                f"bins cannot hold the loss {loss}, which may rise with lambda: say profile='exact'"
+            )
         if isinstance(loss, CallableLoss):
             raise ValueError(
                 f"bins cannot hold the loss {loss}, a function: the losses of single images are needed, "

@@ -268,7 +268,7 @@ def _warn_of_calibration_images(counts: Sequence[Sequence[Counts]], state: State
         return
     known = state.kept.losses("miscoverage", state.solution.lambda_hat)
     shares = np.concatenate(
-        [share_of(missed.sum(axis=1), totals.sum(axis=1)) for (missed, totals, _), *_ in counts]
+        [share_of(missed.sum(axis=1), totals.sum(axis=1)) for (missed, totals, *_), *_ in counts]
     )
     known, shares = (each[(each > 0) & (each < 1)] for each in (known, shares))
     # Where images of calibration hardly ever agree, new ones do not all agree with them by chance.
@@ -365,6 +365,12 @@ def _counts(
     score, inputs, index = configuration.conformity_score, configuration.given, configuration.ignore_index
     checked, lams = _cut(_checked(scores, solutions[0]), configuration, solutions, images, first)
     found = _backend.coverage(checked, labels, lams, score, inputs, index, first)
+    if not configuration.loss._is_monotone:
+        # What sets hold of each class is counted by another pass, which few evaluations need.
+        grid, places = np.unique(lams, return_inverse=True)
+        held = _backend.profile(checked, labels, score, inputs, index, False, first, grid).held()
+        assert held is not None
+        found = [(*counts, held[..., place]) for counts, place in zip(found, places, strict=True)]
     _look_at(checked, configuration, first)
     return found
 

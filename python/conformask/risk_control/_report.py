@@ -30,8 +30,8 @@ def risk_report(
     class_names: list[str],
 ) -> RiskReport:
     """The report of images whose counts came in parts."""
-    missed, totals, sizes = (np.concatenate(parts) for parts in zip(*counts, strict=True))
-    losses = loss_values(configuration.loss, missed, totals)
+    missed, totals, sizes, *held = (np.concatenate(parts) for parts in zip(*counts, strict=True))
+    losses = loss_values(configuration.loss, missed, totals, *held)
     losses[np.isnan(losses) & counted_images(losses, configuration.on_empty)] = 0.0
     activation_ratios, coverages = per_pixel(sizes.sum(axis=1), totals), covered_share(missed, totals)
     names, is_defined = check_groups(groups, len(losses)), ~np.isnan(losses)
@@ -96,7 +96,7 @@ def _verdict(finding: Finding, solution: Solution, set_size: float, infeasible: 
             "says nothing about the model."
         )
     said, n_classes = [conclusion(finding)], solution.n_classes
-    if solution.lambda_hat == 0:
+    if solution.lambda_hat == 0 and solution.configuration.loss._is_monotone:
         said.append("Lambda-hat is 0: the sets cannot be smaller, and alpha would allow more misses.")
     if set_size - 1 > (n_classes - 1) / 2:
         said.append(

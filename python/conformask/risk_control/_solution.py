@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from conformask import _core
 from conformask._arrays import INPUTS, check_ignore_index
 from conformask._calibrator import Parameter, State, number, one_of, own_model, warn_skipped
@@ -26,7 +28,14 @@ from conformask._transforms import (
 )
 from conformask._units import OnEmpty, Units
 from conformask._warnings import warn_caller
-from conformask.control import Method, as_method, check_by_budget, method_from_document, method_to_document
+from conformask.control import (
+    LTT,
+    Method,
+    as_method,
+    check_by_budget,
+    method_from_document,
+    method_to_document,
+)
 from conformask.exceptions import InfeasibleRiskError, InfeasibleRiskWarning
 from conformask.losses import Loss, as_loss, loss_from_json, loss_to_json
 from conformask.profiles import Profiles, ScoreProfiles
@@ -35,6 +44,8 @@ from conformask.risk_control._adaptive import check_adaptive
 from conformask.scores import ConformityScore, as_score, lambda_max, score_from_json, score_to_json
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from conformask._images import Volumes
 
 __all__ = [
@@ -113,6 +124,11 @@ class Configuration:
 
     def __post_init__(self) -> None:
         self.method.check_loss(self.loss)
+        if not self.loss._is_monotone and self.on_infeasible != "raise":
+            raise ValueError(
+                f"on_infeasible={self.on_infeasible!r} takes full sets, but the loss {self.loss} may rise with lambda, "
+                "and be large for these: say 'raise'"
+            )
         if self.adaptive is not None:
             check_by_budget(self.method, "adaptive= gives each image its own")
         if self.profile == "binned":
@@ -144,6 +160,13 @@ class Configuration:
     def is_feasible(self, profiles: Profiles) -> bool:
         """Whether some lambda controls the risk."""
         return self.method.is_feasible(profiles, self.loss, self.alpha, self.units(profiles))
+
+    @property
+    def grid(self) -> NDArray[np.float64] | None:
+        """The lambdas at which classes are counted, ascending; None where the loss asks for no counts."""
+        if self.loss._is_monotone or not isinstance(self.method, LTT):
+            return None
+        return np.array(sorted(self.method.grid))
 
     def collected(self) -> list[Loss] | None:
         """The losses that bins collect; None where profiles are exact."""

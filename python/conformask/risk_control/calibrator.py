@@ -63,8 +63,10 @@ class ConformalRiskCalibrator(Predictor):
         treat each image by itself: what else is in the array must not matter. Of the first array, two images are given
         to it again, each alone; other values than before are refused.
     loss : MiscoverageLoss or another loss, "miscoverage", "binary" or a function, default="miscoverage"
-        What a mask misses. A function is a loss of your own: it takes the shares of labelled pixels that are covered, a
-        float64 array in [0, 1], and returns losses in [0, 1] that do not rise with the coverage.
+        What a mask misses; with :class:`~conformask.LTT` also what it holds too much
+        (:class:`~conformask.PrecisionLoss`, :class:`~conformask.JaccardLoss`, :class:`~conformask.CountsLoss`). A
+        function is a loss of your own: it takes the shares of labelled pixels that are covered, a float64 array in
+        [0, 1], and returns losses in [0, 1] that do not rise with the coverage.
     alpha : float in (0, 1), default=0.1
         The risk level, as the decimal that it prints as. At least ``ceil(1 / alpha) - 1`` images are needed.
     method : CRC, PAC, RCPS, LTT or "crc", default="crc"
@@ -486,6 +488,7 @@ class ConformalRiskCalibrator(Predictor):
             ignore_index=configuration.ignore_index,
             groups=groups,
             sample_weight=sample_weight,
+            grid=configuration.grid,
             collect=collect,
             volumes=configuration.volumes,
             progress=configuration.progress,

@@ -1,14 +1,13 @@
-"""Losses of an image: what its multi-labeled mask misses of its labels. All lie in [0, 1] and fall as lambda grows."""
+"""Losses that count what a mask misses of the labels: they lie in [0, 1], and do not rise as lambda grows."""
 
 from __future__ import annotations
 
-import json
 import struct
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -19,8 +18,6 @@ from conformask._exact import (
     check_share,
     covered_share,
     exact_sum,
-    number_from_json,
-    number_to_json,
     share_of,
     tolerated,
 )
@@ -36,13 +33,10 @@ __all__ = [
     "FalseNegativeLoss",
     "LabelAccuracyLoss",
     "Loss",
-    "LossLike",
     "MiscoverageLoss",
+    "class_flags",
+    "class_indices",
 ]
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
 
 
 class Loss(ABC):
@@ -58,6 +52,10 @@ class Loss(ABC):
     def _values(self, missed: NDArray[np.uint64], totals: NDArray[np.uint64]) -> NDArray[np.float64]:
         """Losses (n,) from missed and labelled pixels of each class, both (n, K); NaN where undefined."""
         return self._kernel(totals.shape[1]).values(missed, totals)
+
+    def _is_defined(self, totals: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """On which images (n,) it is defined, by the labelled pixels of each class (n, K)."""
+        return ~np.isnan(self._values(np.zeros_like(totals), totals))
 
     def _of_profile(self, profile: _core.ExactProfile, lambdas: NDArray[np.float64]) -> NDArray[np.float64]:
         """Losses (n, L) at lambdas that do not descend."""
@@ -162,10 +160,10 @@ class MiscoverageLoss(Loss):
             plain = tuple(as_plain(weight, "class_weights") for weight in weights)
             object.__setattr__(self, "class_weights", plain)
         if self.classes is not None:
-            object.__setattr__(self, "classes", _class_indices(self.classes))
+            object.__setattr__(self, "classes", class_indices(self.classes))
 
     def _kernel(self, n_classes: int) -> _core.Loss:
-        chosen = _flags(self.classes, n_classes)
+        chosen = class_flags(self.classes, n_classes)
         if self.class_weights is None:
             return _core.Loss.pooled(chosen)
         if isinstance(self.class_weights, str):
@@ -270,10 +268,10 @@ class FalseNegativeLoss(Loss):
     classes: Sequence[int]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "classes", _class_indices(self.classes))
+        object.__setattr__(self, "classes", class_indices(self.classes))
 
     def _kernel(self, n_classes: int) -> _core.Loss:
-        return _core.Loss.per_class([Fraction(flag) for flag in _flags(self.classes, n_classes)])
+        return _core.Loss.per_class([Fraction(flag) for flag in class_flags(self.classes, n_classes)])
 
 
 @dataclass(frozen=True)
@@ -432,35 +430,6 @@ class CallableLoss(Loss):
 _N_TRIED = 1001  # coverages at which a function is tried first
 _MOST_NUMBERS = 1 << 20  # to which it is applied at once, where lambdas are many
 
-LossLike: TypeAlias = Loss | str | Callable[[Any], object]
-
-_BY_NAME: dict[str, type[Loss]] = {
-    "miscoverage": MiscoverageLoss,
-    "binary": BinaryLoss,
-    "false_negative": FalseNegativeLoss,
-    "label_accuracy": LabelAccuracyLoss,
-}
-_WITH_DEFAULTS = ("miscoverage", "binary")
-
-
-def as_loss(loss: object, name: str = "loss") -> Loss:
-    """The loss of a name, the loss itself, or what makes a loss of a function."""
-    if isinstance(loss, Loss):
-        return loss
-    if isinstance(loss, str) and loss.lower() in _WITH_DEFAULTS:
-        return _BY_NAME[loss.lower()]()
-    if callable(loss) and not isinstance(loss, type):
-        return CallableLoss(loss)
-    raise ValueError(
-        f"{name} must be one of {sorted(_WITH_DEFAULTS)}, a loss such as BinaryLoss(0.9), or a function of the "
-        f"coverage, got {loss!r}"
-    )
-
-
-def loss_values(loss: Loss, missed: NDArray[np.uint64], totals: NDArray[np.uint64]) -> NDArray[np.float64]:
-    """Losses (n,) from missed and labelled pixels of each class, both (n, K); NaN where undefined."""
-    return loss._values(missed, totals)
-
 
 def _bits(value: float) -> int:
     return int(struct.unpack("<q", struct.pack("<d", value))[0])
@@ -476,7 +445,8 @@ def _check_share(loss: Loss, name: str) -> None:
     object.__setattr__(loss, name, as_plain(value, name))
 
 
-def _class_indices(classes: Any) -> tuple[int, ...]:
+def class_indices(classes: Any) -> tuple[int, ...]:
+    """Distinct labels, at least one."""
     labels = listed(classes, "classes")
     if any(isinstance(label, bool | np.bool_) or not isinstance(label, int | np.integer) for label in labels):
         raise TypeError(f"classes must hold class indices (ints), got {shown(classes)}")
@@ -486,7 +456,8 @@ def _class_indices(classes: Any) -> tuple[int, ...]:
     return indices
 
 
-def _flags(classes: Sequence[int] | None, n_classes: int) -> list[bool]:
+def class_flags(classes: Sequence[int] | None, n_classes: int) -> list[bool]:
+    """Which of K classes are chosen; None chooses all."""
     if classes is None:
         return [True] * n_classes
     if max(classes) >= n_classes:
@@ -494,18 +465,3 @@ def _flags(classes: Sequence[int] | None, n_classes: int) -> list[bool]:
             f"classes={list(classes)} names class {max(classes)}, but there are K = {n_classes} classes"
         )
     return [label in classes for label in range(n_classes)]
-
-
-def loss_to_json(loss: Loss) -> str:
-    """A loss as JSON."""
-    if type(loss) not in _BY_NAME.values():
-        raise TypeError(f"only built-in losses can be saved, got {loss!r}")
-    name = next(name for name, kind in _BY_NAME.items() if kind is type(loss))
-    fields: dict[str, Any] = asdict(loss)  # type: ignore[call-overload]  # losses are dataclasses
-    return json.dumps({"name": name, **fields}, default=number_to_json)
-
-
-def loss_from_json(text: str) -> Loss:
-    """The inverse of :func:`loss_to_json`."""
-    fields = json.loads(text, object_hook=number_from_json)
-    return _BY_NAME[fields.pop("name")](**fields)
