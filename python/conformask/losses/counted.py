@@ -194,7 +194,7 @@ class PrecisionLoss(CountedLoss):
     >>> import conformask as cm
     >>> y = np.array([[[0, 0, 1, 1]]])
     >>> masks = np.array([[[[1, 1, 1, 0]], [[0, 1, 1, 1]]]], bool)  # sets {0}, {0, 1}, {0, 1} and {1}
-    >>> cm.metrics.empirical_risk(y, masks, cm.PrecisionLoss([1])).round(4)
+    >>> round(cm.metrics.empirical_risk(y, masks, cm.PrecisionLoss([1])), 4)
     0.3333
     """
 
@@ -251,7 +251,7 @@ class JaccardLoss(CountedLoss):
     >>> import conformask as cm
     >>> y = np.array([[[0, 0, 1, 1]]])
     >>> masks = np.array([[[[1, 1, 1, 0]], [[0, 1, 1, 1]]]], bool)  # sets {0}, {0, 1}, {0, 1} and {1}
-    >>> cm.metrics.empirical_risk(y, masks, cm.JaccardLoss([0, 1])).round(4)
+    >>> round(cm.metrics.empirical_risk(y, masks, cm.JaccardLoss([0, 1])), 4)
     0.3333
     """
 

@@ -145,6 +145,40 @@ def test_valid_lambdas_are_those_of_the_twin(name: str, correction: str) -> None
     assert calibrator.risk_ < calibrator.risk_bound_ <= alpha
 
 
+def test_a_fixed_sequence_stops_at_a_gap() -> None:
+    """Of a loss that is large at lambdas in the middle alone."""
+
+    def in_the_middle(covered: NDArray, totals: NDArray, held: NDArray) -> NDArray:
+        share = share_held(covered, totals, held)
+        return ((share > 0.3) & (share < 0.6)).astype(float)
+
+    loss, grids = cm.CountsLoss(in_the_middle), (ASCENDING, ASCENDING[::-1])
+    risks = [cm.profile(PROBLEM.X, PROBLEM.y, grid=ASCENDING).risk(loss, lam) for lam in ASCENDING]
+    assert risks[0] == risks[-1] == 0
+    assert max(risks) > 0.9
+    for grid in grids:
+        sums = [sum(losses_of_own(in_the_middle, lam)) for lam in grid]
+        passed = [p_value(Fraction(total), len(PROBLEM.X), 0.2) for total in sums]
+        calibrator = cm.ConformalRiskCalibrator(loss=loss, alpha=0.2, method=cm.LTT(0.1, grid))
+        sequence = calibrator.fit(PROBLEM.X, PROBLEM.y).valid_lambdas_.tolist()
+        first_above = next(i for i, p in enumerate(passed) if p > 0.1)
+        assert first_above > 0
+        assert sequence == grid[:first_above]
+        each = calibrator.recalibrate(method=cm.LTT(0.1, grid, "bonferroni"))
+        expected = [lam for lam, p in zip(grid, passed, strict=True) if p <= 0.01]
+        assert each.valid_lambdas_.tolist() == expected
+        assert {0.0, 1.0} <= set(expected)
+        assert len(expected) < len(grid)
+
+
+def losses_of_own(function: Callable[..., NDArray], lam: float) -> list[int]:
+    """Of a loss that is 0 or 1, from the masks."""
+    masks, valid = cm.kernels.threshold(PROBLEM.X, lam), (PROBLEM.y != 255)[:, np.newaxis]
+    truth = np.stack([PROBLEM.y == k for k in range(4)], axis=1)
+    counts = [each.sum(axis=(2, 3)) for each in (masks & truth, truth, masks & valid)]
+    return [int(loss) for loss in function(*counts)]
+
+
 def test_sums_are_decided_exactly() -> None:
     """Three images of loss 1/3 have the sum of 1, which 3 floats do not."""
     X = np.tile(np.array([[1.0, 1.0, 1.0], [0.0, 0.0, 0.0]])[np.newaxis, :, np.newaxis], (60, 1, 1, 1))
