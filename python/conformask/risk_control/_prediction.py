@@ -366,11 +366,16 @@ def _counts(
     checked, lams = _cut(_checked(scores, solutions[0]), configuration, solutions, images, first)
     found = _backend.coverage(checked, labels, lams, score, inputs, index, first)
     if not configuration.loss._is_monotone:
-        # What sets hold of each class is counted by another pass, which few evaluations need.
+        # What sets hold of each class is counted by another pass, which few evaluations need. It counts what they miss
+        # too: devices differ by rounding, and no more may be covered than held.
         grid, places = np.unique(lams, return_inverse=True)
-        held = _backend.profile(checked, labels, score, inputs, index, False, first, grid).held()
+        profile = _backend.profile(checked, labels, score, inputs, index, False, first, grid)
+        missed, held = profile.missed_of_classes(grid), profile.held()
         assert held is not None
-        found = [(*counts, held[..., place]) for counts, place in zip(found, places, strict=True)]
+        found = [
+            (missed[..., place], totals, sizes, held[..., place])
+            for (_, totals, sizes), place in zip(found, places, strict=True)
+        ]
     _look_at(checked, configuration, first)
     return found
 
