@@ -283,6 +283,11 @@ def level_of(
     return Level(lam, risk, min(method.limit(profiles, loss, lam, units), bound), units)
 
 
+def _corrected(risk: float, units: Units, method: Method, bound: float) -> float:
+    """What is compared with alpha; as was decided exactly at most `bound`, above which rounding must not lift it."""
+    return min(method.risk_bound(0.0 if math.isnan(risk) else risk, units), bound)
+
+
 def solve(profiles: Profiles, configuration: Configuration) -> Solution:
     """The smallest lambda that controls the risk."""
     units, correction = configuration.units(profiles), None
@@ -321,8 +326,7 @@ def _shifted(profiles: Profiles, configuration: Configuration, units: Units) -> 
         correction, bound = largest, math.inf
     lambdas = _core.corrected_lambdas(offsets.values, correction, largest)
     risk = known._risk_at(configuration.loss, lambdas, units)
-    corrected = configuration.method.risk_bound(0.0 if math.isnan(risk) else risk, units)
-    return Level(math.nan, risk, min(corrected, bound), units), correction
+    return Level(math.nan, risk, _corrected(risk, units, configuration.method, bound), units), correction
 
 
 def _with_offsets(profiles: Profiles, configuration: Configuration) -> tuple[ScoreProfiles, Offsets]:
