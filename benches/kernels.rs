@@ -57,10 +57,10 @@ fn kernels(criterion: &mut Criterion) {
         let mut group = criterion.benchmark_group("maps");
         group.throughput(Throughput::Bytes(4 * (n * k * h * w) as u64)).sample_size(20);
         group.bench_function(id("profile"), |b| {
-            b.iter(|| pool.install(|| build(&maps(), &labels(), &LAC, false, &cancel)).unwrap());
+            b.iter(|| pool.install(|| build(&maps(), &labels(), &LAC, false, None, &cancel)).unwrap());
         });
         group.bench_function(id("profile/activations"), |b| {
-            b.iter(|| pool.install(|| build(&maps(), &labels(), &LAC, true, &cancel)).unwrap());
+            b.iter(|| pool.install(|| build(&maps(), &labels(), &LAC, true, None, &cancel)).unwrap());
         });
         let mut masks = Array3::zeros((n, k, h * w));
         group.bench_function(id("threshold"), |b| {
@@ -96,7 +96,7 @@ fn kernels(criterion: &mut Criterion) {
         });
         group.finish();
 
-        let profile = pool.install(|| build(&maps(), &labels(), &LAC, false, &cancel)).unwrap();
+        let profile = pool.install(|| build(&maps(), &labels(), &LAC, false, None, &cancel)).unwrap();
         // What conformal risk control allows at alpha = 1/5, where that is something.
         let (numer, denom) = if n > 4 { (n - 4, 5) } else { (1, 20) };
         let budget = BigRational::new(numer.into(), denom.into());

@@ -316,6 +316,12 @@ pub enum Error {
         "activations were counted in one of the profiles only: give activation=True for both or for none"
     )]
     ActivationMismatch,
+    /// Classes were counted at lambdas that differ.
+    #[error(
+        "classes were counted at other lambdas in one of the profiles, or in one only: give the same grid for both or for \
+         none"
+    )]
+    GridMismatch,
     /// A loss that does not fit the class count.
     #[error("{name} has {}, but there are K = {n_classes} classes", Count(*actual, "entry"))]
     LossClasses {

@@ -28,7 +28,7 @@ from conformask.adaptive import (
     CRACalibrator,
 )
 from conformask.consign import ConsignCalibrator, ConsignSet, Membership
-from conformask.control import CRC, PAC, RCPS
+from conformask.control import CRC, LTT, PAC, RCPS
 from conformask.exceptions import (
     DroppedImagesWarning,
     DuplicateImagesWarning,
@@ -38,9 +38,12 @@ from conformask.exceptions import (
 )
 from conformask.losses import (
     BinaryLoss,
+    CountsLoss,
     FalseNegativeLoss,
+    JaccardLoss,
     LabelAccuracyLoss,
     MiscoverageLoss,
+    PrecisionLoss,
     WorstClassLoss,
 )
 from conformask.margins import MarginCalibrator, MarginReport, Margins
@@ -68,6 +71,7 @@ __all__ = [
     "APS",
     "CRC",
     "LAC",
+    "LTT",
     "PAC",
     "RAPS",
     "RCPS",
@@ -83,6 +87,7 @@ __all__ = [
     "ConformalRiskCalibrator",
     "ConsignCalibrator",
     "ConsignSet",
+    "CountsLoss",
     "CoverageReport",
     "DirichletScaler",
     "DriftAlarm",
@@ -92,6 +97,7 @@ __all__ = [
     "FalseNegativeLoss",
     "InfeasibleRiskError",
     "InfeasibleRiskWarning",
+    "JaccardLoss",
     "LabelAccuracyLoss",
     "LocalTemperatureScaler",
     "MarginCalibrator",
@@ -101,6 +107,7 @@ __all__ = [
     "MetaCal",
     "MiscoverageLoss",
     "OnlineRiskController",
+    "PrecisionLoss",
     "RiskReport",
     "ScoreProfiles",
     "SelectiveScaler",

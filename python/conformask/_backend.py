@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Counts", "coverage", "masks", "profile", "set_sizes"]
 
-Counts: TypeAlias = "tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint64]]"
+# Of each class and image: missed pixels, labelled ones, summed sizes of the latter's sets; and for some losses labelled
+# pixels whose set holds the class.
+Counts: TypeAlias = "tuple[NDArray[np.uint64], ...]"
 
 
 def profile(
@@ -34,10 +36,11 @@ def profile(
     ignore_index: int | None,
     activation: bool,
     first: int,
+    grid: NDArray[np.float64] | None = None,
 ) -> _core.ExactProfile:
-    """Profiles of images (n, K, ...), the first of which has the number `first`."""
+    """Profiles of images (n, K, ...), the first of which has the number `first`; with counts of classes at a grid."""
     by_planes = isinstance(score, LAC) or (isinstance(score, APS | RAPS) and not activation)
-    if by_planes and _stays(maps, inputs):
+    if by_planes and grid is None and _stays(maps, inputs):
         from conformask._torch_profile import profile_tensor
 
         found: _core.ExactProfile
@@ -45,7 +48,7 @@ def profile(
         return found
     array, kernel, numbers = scored(score, maps, inputs, first)
     return _core.ExactProfile.build(
-        array, label_array(labels), kernel, numbers, ignore_index, activation, first
+        array, label_array(labels), kernel, numbers, ignore_index, activation, first, grid
     )
 
 
@@ -88,7 +91,7 @@ def coverage(
         return counts
     array, kernel, numbers = scored(score, maps, inputs, first)
     lambdas = [of_kernels(lam) for lam in lams]
-    return _core.coverage(array, label_array(labels), lambdas, kernel, numbers, ignore_index, first)
+    return [*_core.coverage(array, label_array(labels), lambdas, kernel, numbers, ignore_index, first)]
 
 
 def _stays(maps: Any, inputs: Inputs) -> bool:

@@ -91,6 +91,7 @@ class KnownUnits(Units):
 
     counted: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
     shares: list[Fraction] | None = None  # of each image; None: 1 each
+    groups: Sequence[int | str] | None = None  # of each image
 
     @property
     def whole(self) -> bool:
@@ -102,6 +103,23 @@ class KnownUnits(Units):
         if self.shares is None:
             return exact_mean(losses[self.counted])
         return float(exact_sum(losses, self.shares) / self.total) if self.total else math.nan
+
+    def of_units(self, losses: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The losses (m, L) of units, a group's being the mean of its images, from those of n images (n, L).
+
+        In the order in which the images came, a group at its first that counts. Undefined losses that count are 0.
+        """
+        counted = np.nan_to_num(losses[self.counted], nan=0.0)
+        if self.groups is None:
+            return counted
+        names = [name for name, counts in zip(self.groups, self.counted, strict=True) if counts]
+        places = {name: place for place, name in enumerate(dict.fromkeys(names))}
+        of_images = np.array([places[name] for name in names], np.intp)
+        order = np.argsort(of_images, kind="stable")
+        starts = np.searchsorted(of_images[order], np.arange(len(places)))
+        sums = np.add.reduceat(counted[order], starts, axis=0) if len(places) else counted
+        sizes = np.bincount(of_images, minlength=len(places))[:, np.newaxis]
+        return np.minimum(sums / sizes, 1.0)
 
     def means(self, n: int, sums: Callable[[Fraction], NDArray[np.float64]]) -> NDArray[np.float64]:
         """The means of n kinds of losses, given their sums over a total, with the same bits as :meth:`mean`."""
@@ -126,7 +144,7 @@ def known_units(
             Fraction(int(counts), sizes.get(group, 1)) for group, counts in zip(groups, counted, strict=True)
         ]
         total, name = Fraction(len(sizes)), GROUPS
-        return KnownUnits(total, len(sizes), n_skipped, name, counted=counted, shares=shares)
+        return KnownUnits(total, len(sizes), n_skipped, name, counted=counted, shares=shares, groups=groups)
     if sample_weight is not None:
         shares = [
             as_fraction(weight, "sample_weight") * int(counts)

@@ -24,7 +24,8 @@ class InfeasibleRiskError(ValueError):
 
     Raised when there are too few images (``n_images < n_needed``). What was collected is kept:
     ``recalibrate(alpha=...)`` works, and so does adding images with ``partial_fit`` or ``merge``.
-    :class:`~conformask.ConsignCalibrator` raises it also when too many images cannot be as accurate as asked for.
+    :class:`~conformask.LTT` raises it also when no lambda of its grid passes, and
+    :class:`~conformask.ConsignCalibrator` when too many images cannot be as accurate as asked for.
 
     Parameters
     ----------
@@ -34,7 +35,7 @@ class InfeasibleRiskError(ValueError):
         The risk level asked for.
     n_needed : int
         The smallest number of images with which `alpha` can be met: ``ceil(1 / alpha) - 1``, and by PAC and RCPS
-        ``log(delta) / log(1 - alpha)``.
+        ``log(delta) / log(1 - alpha)``; a little more by betting, and by LTT with Bonferroni.
     unit : str
         What `n_images` counts, as text.
     n_skipped : int
@@ -78,6 +79,8 @@ class InfeasibleRiskError(ValueError):
     @property
     def finding(self) -> str:
         """What was found, without what to do about it."""
+        if self.reason and self.n_images >= self.n_needed:
+            return self.reason
         needed = str(self.n_needed) if self.n_needed < 10**15 else f"{Decimal(self.n_needed):.6g}"
         if self._by_weight:
             needs = f"calibration images whose weights sum to at least {needed}, but they sum to {self.n_images:g}"

@@ -196,6 +196,9 @@ class RiskReport(Report):
         How each class or stratum fares that has.
     infeasible : bool
         Whether the calibration images were too few for alpha, and the sets are full (``on_infeasible="full"``).
+    risk_bound, confidence : float or None
+        By methods that promise with confidence: the upper confidence limit of the risk that the calibration images
+        gave, and ``1 - delta``. None by CRC.
     interval_level : float
         The confidence of the intervals, 0.95.
 
@@ -262,6 +265,8 @@ class RiskReport(Report):
     by: str | None = field(default=None, repr=False)
     parts: tuple[PartRisk, ...] = field(default=(), repr=False)
     infeasible: bool = field(default=False, repr=False)
+    risk_bound: float | None = field(default=None, repr=False)
+    confidence: float | None = field(default=None, repr=False)
     interval_level: float = field(default=LEVEL, repr=False)
     sweep: tuple[RiskReport, ...] = field(default=(), repr=False)
 
@@ -281,7 +286,13 @@ class RiskReport(Report):
             ("lambda-hat", lambda_text(self.lambda_hat)),
             *counts_rows(self.n_images, self.n_skipped, self.n_groups),
             ("calibrated on", self.calibrated_on),
+            *self._bound_rows(),
         ]
+
+    def _bound_rows(self) -> list[tuple[str, str]]:
+        if self.risk_bound is None or self.confidence is None:
+            return []
+        return [("risk bound", f"{self.risk_bound:.4f} with confidence {self.confidence:g}")]
 
     def _class_table(self) -> Table:
         rows = [

@@ -6,7 +6,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use ndarray::Array2;
+use ndarray::{Array2, Array3};
 use rayon::prelude::*;
 
 use super::repeats::{hash_of_image, hash_of_pixels};
@@ -15,7 +15,7 @@ use crate::loss::Loss;
 use crate::maps::{Band, ClassCounter, LabelMaps, ScoreMaps, fold_images};
 use crate::memory;
 use crate::num::real::{Real, Stored};
-use crate::score::{Activations, Buffers, Coding, Score, for_each_tile};
+use crate::score::{Activations, Buffers, Coding, Held, Score, for_each_tile};
 use crate::sort::sort_unstable_by;
 use crate::threads::Cancel;
 
@@ -57,6 +57,8 @@ pub struct ImageProfile {
     pub missed: Box<[u64]>,
     /// Counts of all labels by critical value, if they were asked for.
     pub activations: Option<Activations>,
+    /// Labelled pixels whose set holds each class at each lambda of the profile's grid, `(K, L)`, if it has one.
+    pub held: Option<Box<[u64]>>,
     /// Runs of pixels as they were read. They stay apart: joining them would need their memory twice.
     pub blocks: Vec<Block>,
     /// The same for images that are the same, however they were cut; 0 for those that hold too little to be told apart.
@@ -88,7 +90,7 @@ impl ImageProfile {
         }
         let pixels = blocks.iter().fold(0, |sum: u64, block| sum.wrapping_add(block.hash));
         let hash = hash_of_image(pixels, &totals, blocks.iter().flat_map(|block| block.values.to_doubles()));
-        Ok(Self { totals: totals.into(), missed: missed.into(), activations, blocks, hash })
+        Ok(Self { totals: totals.into(), missed: missed.into(), activations, held: None, blocks, hash })
     }
 
     /// Calls `visit(stored value, label)` for every critical value above 0.
@@ -120,6 +122,32 @@ impl ImageProfile {
         // A pixel is missed at all lambdas before that.
         for j in (1..missed.len()).rev() {
             missed[j - 1] += missed[j];
+        }
+        Ok(())
+    }
+
+    /// Counts into `missed`, `(K, L)`, the labelled pixels of each class that the sets at each of some lambdas, which do not
+    /// descend, miss.
+    pub fn missed_of_classes(
+        &self,
+        coding: Coding,
+        lambdas: &[f64],
+        missed: &mut [u64],
+        cancel: &Cancel,
+    ) -> Result<()> {
+        let n_lambdas = lambdas.len();
+        self.for_each(cancel, |stored, label| {
+            let critical = coding.decode(stored);
+            let n_before = lambdas.partition_point(|&lambda| lambda < critical);
+            if n_before > 0 {
+                missed[usize::from(label) * n_lambdas + n_before - 1] += 1;
+            }
+        })?;
+        // A pixel is missed at all lambdas before that.
+        for of_class in missed.chunks_exact_mut(n_lambdas.max(1)) {
+            for j in (1..of_class.len()).rev() {
+                of_class[j - 1] += of_class[j];
+            }
         }
         Ok(())
     }
@@ -186,12 +214,25 @@ pub struct ExactProfile {
     coding: Coding,
     n_classes: usize,
     images: Vec<Arc<ImageProfile>>,
+    /// The lambdas at which images know how many pixels hold each class.
+    grid: Option<Arc<[f64]>>,
 }
 
 impl ExactProfile {
     /// Joins images that were profiled by one score.
     pub fn new(coding: Coding, n_classes: usize, images: Vec<Arc<ImageProfile>>) -> Self {
-        Self { coding, n_classes, images }
+        Self { coding, n_classes, images, grid: None }
+    }
+
+    /// The same images, of which classes were counted at lambdas.
+    #[must_use]
+    pub fn with_grid(self, grid: Option<Arc<[f64]>>) -> Self {
+        Self { grid, ..self }
+    }
+
+    /// The lambdas at which classes were counted, ascending.
+    pub fn grid(&self) -> Option<&Arc<[f64]>> {
+        self.grid.as_ref()
     }
 
     /// How values are stored.
@@ -224,6 +265,7 @@ impl ExactProfile {
         let n_images = rest.iter().fold(first.images.len(), |n, other| n + other.images.len());
         let mut images = memory::with_room(n_images, "the profiles of images")?;
         images.extend_from_slice(&first.images);
+        let mut grid = first.grid.clone();
         for other in rest {
             if first.n_classes != other.n_classes {
                 let (image, expected, actual) = (images.len(), first.n_classes, other.n_classes);
@@ -238,14 +280,39 @@ impl ExactProfile {
             {
                 return Err(Error::ActivationMismatch);
             }
+            if images.is_empty() {
+                grid.clone_from(&other.grid);
+            } else if !other.images.is_empty() && other.grid != grid {
+                return Err(Error::GridMismatch);
+            }
             images.extend_from_slice(&other.images);
         }
-        Ok(Self { images, ..*first })
+        Ok(Self { images, grid, ..*first })
     }
 
     /// The number of missed pixels, `(n, L)`, at lambdas that do not descend.
     pub fn missed_at(&self, lambdas: &[f64], cancel: &Cancel) -> Result<Array2<u64>> {
         self.table(0, lambdas.len(), cancel, |image, row| image.missed_at(self.coding, lambdas, row, cancel))
+    }
+
+    /// The number of missed pixels of each class, `(n, K, L)`, at lambdas that do not descend.
+    pub fn missed_of_classes(&self, lambdas: &[f64], cancel: &Cancel) -> Result<Array3<u64>> {
+        let found = self.table(0, self.n_classes * lambdas.len(), cancel, |image, row| {
+            image.missed_of_classes(self.coding, lambdas, row, cancel)
+        })?;
+        let shape = (self.images.len(), self.n_classes, lambdas.len());
+        Ok(found.into_shape_with_order(shape).expect("as many"))
+    }
+
+    /// The number of labelled pixels whose set holds each class, `(n, K, L)`, at the lambdas of the grid, if there is one.
+    pub fn held(&self, cancel: &Cancel) -> Result<Option<Array3<u64>>> {
+        let Some(grid) = &self.grid else { return Ok(None) };
+        let found = self.table(0, self.n_classes * grid.len(), cancel, |image, row| {
+            row.copy_from_slice(image.held.as_ref().expect("images of a profile with a grid have them"));
+            Ok(())
+        })?;
+        let shape = (self.images.len(), self.n_classes, grid.len());
+        Ok(Some(found.into_shape_with_order(shape).expect("as many")))
     }
 
     /// The losses `(n, L)` at lambdas that do not descend; NaN where undefined.
@@ -290,33 +357,36 @@ impl ExactProfile {
     #[must_use]
     pub fn take(&self, indices: &[usize]) -> Self {
         let images = indices.iter().map(|&index| Arc::clone(&self.images[index])).collect();
-        Self { images, ..*self }
+        Self { images, grid: self.grid.clone(), ..*self }
     }
 }
 
-/// Profiles images in one pass over their maps, counting activations if asked to.
+/// Profiles images in one pass over their maps, counting activations if asked to, and classes at the lambdas of a grid.
 pub fn build<R: Real>(
     maps: &ScoreMaps<'_, R>,
     labels: &LabelMaps<'_>,
     score: &dyn Score<R>,
     with_activations: bool,
+    grid: Option<&Arc<[f64]>>,
     cancel: &Cancel,
 ) -> Result<ExactProfile> {
     let profile = |work: &mut Work<R>, band: &Band| {
-        profile_band(maps, labels, score, with_activations, band, work, cancel)
+        profile_band(maps, labels, score, with_activations, grid, band, work, cancel)
     };
     let found = fold_images(maps, cancel, profile, Found::add)?;
     let mut images = memory::with_room(found.len(), "the profiles of images")?;
-    for Found { totals, activations, blocks } in found {
-        images.push(Arc::new(ImageProfile::new(totals, activations, blocks, cancel)?));
+    for Found { totals, activations, held, blocks } in found {
+        let image = ImageProfile::new(totals, activations, blocks, cancel)?;
+        images.push(Arc::new(ImageProfile { held: held.map(Held::finish).transpose()?, ..image }));
     }
-    Ok(ExactProfile::new(score.coding(), maps.n_classes(), images))
+    Ok(ExactProfile::new(score.coding(), maps.n_classes(), images).with_grid(grid.cloned()))
 }
 
 /// What is found in a part of an image.
 struct Found {
     totals: Vec<u64>,
     activations: Option<Activations>,
+    held: Option<Held>,
     blocks: Vec<Block>,
 }
 
@@ -324,6 +394,9 @@ impl Found {
     fn add(&mut self, other: Self) {
         self.totals.iter_mut().zip(other.totals).for_each(|(sum, count)| *sum += count);
         if let (Some(sum), Some(counts)) = (&mut self.activations, other.activations) {
+            sum.merge(&counts);
+        }
+        if let (Some(sum), Some(counts)) = (&mut self.held, other.held) {
             sum.merge(&counts);
         }
         self.blocks.extend(other.blocks);
@@ -338,11 +411,13 @@ struct Work<R: Real> {
     labels: Vec<u16>,
 }
 
+#[expect(clippy::too_many_arguments, reason = "what to make, of what, where, and with what")]
 fn profile_band<R: Real>(
     maps: &ScoreMaps<'_, R>,
     labels: &LabelMaps<'_>,
     score: &dyn Score<R>,
     with_activations: bool,
+    grid: Option<&Arc<[f64]>>,
     band: &Band,
     buffers: &mut Work<R>,
     cancel: &Cancel,
@@ -352,12 +427,16 @@ fn profile_band<R: Real>(
     missed_labels.clear();
     let mut totals = ClassCounter::new(maps.n_classes());
     let mut activations = with_activations.then(Activations::default);
+    let mut held = grid.map(|grid| Held::new(Arc::clone(grid), maps.n_classes(), cancel)).transpose()?;
     for_each_tile(maps, Some(labels), score, band, tiles, cancel, |spot| {
         let codes = spot.labels();
         totals.add(codes);
         score.true_labels(spot)?;
         if let Some(activations) = &mut activations {
             score.count_activations(spot, activations);
+        }
+        if let Some(held) = &mut held {
+            score.count_held(spot, held);
         }
         memory::reserve(values, spot.work.missed.values.len(), VALUES)?;
         values.extend_from_slice(&spot.work.missed.values);
@@ -371,5 +450,5 @@ fn profile_band<R: Real>(
         R::store(values, VALUES)?
     };
     let block = Block::new(values, memory::collected(missed_labels.iter().copied(), VALUES)?.into());
-    Ok(Found { totals: totals.finish(), activations, blocks: vec![block] })
+    Ok(Found { totals: totals.finish(), activations, held, blocks: vec![block] })
 }

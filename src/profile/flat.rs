@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ndarray::Array2;
+use ndarray::{Array2, Array3, ArrayView2, Axis};
 
 use super::exact::{Block, ExactProfile, ImageProfile};
 use crate::error::{Error, Result};
@@ -35,6 +35,10 @@ pub struct Flat {
     pub labels: Vec<u16>,
     /// Labels by critical value, `(n, cells)`, those that are always in first; if they were counted.
     pub activations: Option<Array2<u64>>,
+    /// The lambdas at which classes were counted, ascending; if they were.
+    pub grid: Option<Vec<f64>>,
+    /// Labelled pixels whose set holds each class at each of these lambdas, `(n, K, L)`.
+    pub held: Option<Array3<u64>>,
 }
 
 impl ExactProfile {
@@ -79,6 +83,8 @@ impl ExactProfile {
             values,
             labels,
             activations: self.flat_activations(cancel)?,
+            grid: self.grid().map(|grid| memory::collected(grid.iter().copied(), ARRAYS)).transpose()?,
+            held: self.held(cancel)?,
         })
     }
 
@@ -100,7 +106,7 @@ impl ExactProfile {
 
     /// The profile of the arrays, if they are one.
     pub fn from_flat(coding: Coding, flat: Flat, cancel: &Cancel) -> Result<Self> {
-        let Flat { totals, lengths, values, labels, activations } = flat;
+        let Flat { totals, lengths, values, labels, activations, grid, held } = flat;
         let (n, n_classes) = totals.dim();
         let broken = |what: &str| Err(Error::Profile(what.into()));
         if !(2..=MAX_CLASSES).contains(&n_classes) {
@@ -115,6 +121,18 @@ impl ExactProfile {
         }
         if activations.as_ref().is_some_and(|counts| counts.dim() != (n, N_CELLS + 1)) {
             return broken("the activations do not fit");
+        }
+        let grid: Option<Arc<[f64]>> = grid.map(Into::into);
+        if let Some(grid) = &grid {
+            let ascends = grid.windows(2).all(|pair| pair[0] < pair[1]);
+            let is_within = grid.iter().all(|lambda| (0.0..=coding.lambda_max()).contains(lambda));
+            if grid.is_empty() || !ascends || !is_within {
+                return broken("the lambdas at which classes were counted are none");
+            }
+        }
+        let n_lambdas = grid.as_ref().map(|grid| grid.len());
+        if held.as_ref().map(Array3::dim) != n_lambdas.map(|n_lambdas| (n, n_classes, n_lambdas)) {
+            return broken("the counts of classes do not fit");
         }
         let activations_of = |image: usize| {
             let row = activations.as_ref()?.row(image).to_vec();
@@ -155,9 +173,41 @@ impl ExactProfile {
             if image.missed.iter().zip(&image.totals).any(|(missed, total)| missed > total) {
                 return broken("an image misses more pixels than it has");
             }
-            images.push(Arc::new(image));
+            let Some((grid, held)) = grid.as_deref().zip(held.as_ref()) else {
+                images.push(Arc::new(image));
+                continue;
+            };
+            let held = held.index_axis(Axis(0), images.len());
+            if !image.may_hold(coding, grid, &held, cancel)? {
+                return broken("the counts of classes are not those of the labelled pixels");
+            }
+            let held = memory::collected(held.iter().copied(), ARRAYS)?.into();
+            images.push(Arc::new(ImageProfile { held: Some(held), ..image }));
         }
-        Ok(Self::new(coding, n_classes, images))
+        Ok(Self::new(coding, n_classes, images).with_grid(grid))
+    }
+}
+
+impl ImageProfile {
+    /// Whether so many pixels `(K, L)` may hold each class at lambdas: more and more, at least those of the class that are
+    /// covered, at most all.
+    fn may_hold(
+        &self,
+        coding: Coding,
+        lambdas: &[f64],
+        held: &ArrayView2<'_, u64>,
+        cancel: &Cancel,
+    ) -> Result<bool> {
+        let mut missed = memory::filled(0, held.len(), ARRAYS, cancel)?;
+        self.missed_of_classes(coding, lambdas, &mut missed, cancel)?;
+        let n_valid = self.n_valid();
+        Ok(held.outer_iter().zip(missed.chunks_exact(lambdas.len())).zip(&self.totals).all(
+            |((held, missed), &total)| {
+                let covered = missed.iter().map(|&missed| total.saturating_sub(missed));
+                held.iter().zip(covered).all(|(&held, covered)| (covered..=n_valid).contains(&held))
+                    && held.iter().is_sorted()
+            },
+        ))
     }
 }
 

@@ -64,6 +64,7 @@ fn parts_of(
             totals: own(&image.totals)?,
             missed: own(&image.missed)?,
             activations: None,
+            held: None,
             blocks: vec![pixels.into_block()],
             hash: image.hash,
         });

@@ -1,9 +1,13 @@
 //! The exact profile as a Python object.
 
+use std::sync::Arc;
+
 use num_rational::BigRational;
 use num_traits::{One, Signed};
-use numpy::ndarray::{Array2, ArrayView2};
-use numpy::{PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2};
+use numpy::ndarray::{Array2, Array3, ArrayView2};
+use numpy::{
+    PyArray1, PyArray2, PyArray3, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2, PyReadonlyArray3,
+};
 use pyo3::exceptions::{PyIndexError, PyValueError};
 use pyo3::prelude::*;
 
@@ -11,6 +15,7 @@ use super::arrays::{Labels, Scores, checked, with_maps};
 use super::objects::{Loss, Score};
 use super::run::{run, run_if_long};
 use super::scale::maps_of;
+use crate::error::Error;
 use crate::memory;
 use crate::num::real::Stored;
 use crate::profile::{self, Flat};
@@ -22,8 +27,10 @@ pub struct ExactProfile(pub profile::ExactProfile);
 
 #[pymethods]
 impl ExactProfile {
-    /// Profiles images in one pass.
+    /// Profiles images in one pass; classes are counted at the lambdas of a grid, which must ascend.
     #[staticmethod]
+    #[pyo3(signature = (x, y, score, inputs, ignore_index, with_activations, first_image, grid=None))]
+    #[expect(clippy::too_many_arguments, reason = "Python names them")]
     fn build<'py>(
         x: &Bound<'py, PyAny>,
         y: &Bound<'py, PyAny>,
@@ -32,12 +39,17 @@ impl ExactProfile {
         ignore_index: Option<i64>,
         with_activations: bool,
         first_image: usize,
+        grid: Option<PyReadonlyArray1<'py, f64>>,
     ) -> PyResult<Self> {
         let (scores, labels) = (Scores::new(x)?, Labels::new(y)?);
+        let grid: Option<Arc<[f64]>> = grid.map(|grid| grid.as_array().iter().copied().collect());
         with_maps!(maps_of(&scores, inputs, first_image)?, |maps| {
             let labels = labels.maps(ignore_index, maps)?;
             let score = score.get().0.build(maps.n_classes());
-            run(x.py(), |cancel| profile::build(maps, &labels, &*score, with_activations, cancel)).map(Self)
+            run(x.py(), |cancel| {
+                profile::build(maps, &labels, &*score, with_activations, grid.as_ref(), cancel)
+            })
+            .map(Self)
         })
     }
 
@@ -127,6 +139,29 @@ impl ExactProfile {
         Ok(PyArray2::from_owned_array(py, missed))
     }
 
+    /// The number of missed pixels of each class `(n, K, L)` at L lambdas, which must not descend.
+    fn missed_of_classes<'py>(
+        &self,
+        py: Python<'py>,
+        lambdas: PyReadonlyArray1<'py, f64>,
+    ) -> PyResult<Bound<'py, PyArray3<u64>>> {
+        let lambdas = lambdas.as_array();
+        let missed =
+            run(py, |cancel| self.0.missed_of_classes(&memory::copied(&lambdas, LAMBDAS, cancel)?, cancel))?;
+        Ok(PyArray3::from_owned_array(py, missed))
+    }
+
+    /// The lambdas at which classes were counted, `(L,)`, ascending; `None` if they were not.
+    fn grid<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyArray1<f64>>> {
+        self.0.grid().map(|grid| PyArray1::from_slice(py, grid))
+    }
+
+    /// The labelled pixels whose set holds each class at these lambdas, `(n, K, L)`; `None` if they were not counted.
+    fn held<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyArray3<u64>>>> {
+        let held = run(py, |cancel| self.0.held(cancel))?;
+        Ok(held.map(|held| PyArray3::from_owned_array(py, held)))
+    }
+
     /// The smallest lambda at which `sum(share * loss)` is at most the budget; `None` if it is negative.
     #[pyo3(signature = (loss, budget, shares=None))]
     fn lambda_hat(
@@ -205,7 +240,8 @@ impl ExactProfile {
         Ok(Some((PyArray1::from_vec(py, lower), PyArray1::from_vec(py, upper))))
     }
 
-    /// `(totals (n, K), lengths (n,), stored values, labels, activations or None)`: all of the profile, as arrays.
+    /// `(totals (n, K), lengths (n,), stored values, labels, activations, grid (L,), held (n, K, L))`, the last three `None` if
+    /// not counted: all of the profile, as arrays.
     fn to_arrays<'py>(&self, py: Python<'py>) -> PyResult<Arrays<'py>> {
         let flat =
             run_if_long(py, self.0.images().len() + self.0.n_values(), |cancel| self.0.to_flat(cancel))?;
@@ -219,12 +255,15 @@ impl ExactProfile {
             values,
             PyArray1::from_vec(py, flat.labels),
             flat.activations.map(|counts| PyArray2::from_owned_array(py, counts)),
+            flat.grid.map(|grid| PyArray1::from_vec(py, grid)),
+            flat.held.map(|counts| PyArray3::from_owned_array(py, counts)),
         ))
     }
 
     /// The inverse of `to_arrays`, for the score that made the profile.
     #[staticmethod]
-    #[pyo3(signature = (score, totals, lengths, values, labels, activations=None))]
+    #[pyo3(signature = (score, totals, lengths, values, labels, activations=None, grid=None, held=None))]
+    #[expect(clippy::too_many_arguments, reason = "one for each array")]
     fn from_arrays<'py>(
         score: &Bound<'py, Score>,
         totals: PyReadonlyArray2<'py, u64>,
@@ -232,6 +271,8 @@ impl ExactProfile {
         values: &Bound<'py, PyAny>,
         labels: PyReadonlyArray1<'py, u16>,
         activations: Option<PyReadonlyArray2<'py, u64>>,
+        grid: Option<PyReadonlyArray1<'py, f64>>,
+        held: Option<PyReadonlyArray3<'py, u64>>,
     ) -> PyResult<Self> {
         let (singles, doubles): (Option<PyReadonlyArray1<'py, f32>>, Option<PyReadonlyArray1<'py, f64>>) =
             match values.cast::<PyArray1<f32>>() {
@@ -242,6 +283,8 @@ impl ExactProfile {
             (singles.as_ref().map(|a| a.as_array()), doubles.as_ref().map(|a| a.as_array()));
         let (totals, lengths, labels) = (totals.as_array(), lengths.as_array(), labels.as_array());
         let activations = activations.as_ref().map(|counts| counts.as_array());
+        let grid = grid.as_ref().map(|grid| grid.as_array());
+        let held = held.as_ref().map(|counts| counts.as_array());
         let coding = score.get().0.coding(totals.ncols());
         run(score.py(), |cancel| {
             const WHAT: &str = "a profile";
@@ -263,6 +306,14 @@ impl ExactProfile {
                 },
                 labels: memory::copied(&labels, WHAT, cancel)?,
                 activations: activations.as_ref().map(table).transpose()?,
+                grid: grid.as_ref().map(|grid| memory::copied(grid, WHAT, cancel)).transpose()?,
+                held: held
+                    .as_ref()
+                    .map(|counts| {
+                        let cells = memory::collected(counts.iter().copied(), WHAT)?;
+                        Ok::<_, Error>(Array3::from_shape_vec(counts.dim(), cells).expect("as many"))
+                    })
+                    .transpose()?,
             };
             Ok(Self(profile::ExactProfile::from_flat(coding, flat, cancel)?))
         })
@@ -328,4 +379,6 @@ type Arrays<'py> = (
     Bound<'py, PyAny>,
     Bound<'py, PyArray1<u16>>,
     Option<Bound<'py, PyArray2<u64>>>,
+    Option<Bound<'py, PyArray1<f64>>>,
+    Option<Bound<'py, PyArray3<u64>>>,
 );

@@ -2,7 +2,7 @@
 
 use ndarray::ArrayViewMut2;
 
-use super::{Activations, Coding, Missed, restart};
+use super::{Activations, Coding, Held, Missed, restart};
 use crate::maps::{Tile, VOID};
 use crate::num::real::Real;
 use crate::simd::{apply, vectorised};
@@ -34,6 +34,17 @@ pub fn count_activations<V: Real>(
         for (&value, &code) in tile.plane(k).iter().zip(codes) {
             if code != VOID {
                 counts.add(coding, value.into());
+            }
+        }
+    }
+}
+
+/// [`super::Score::count_held`] for stored values of all labels.
+pub fn count_held<V: Real>(tile: &Tile<'_, V>, coding: Coding, codes: &[i32], held: &mut Held) {
+    for k in 0..tile.n_classes() {
+        for (&value, &code) in tile.plane(k).iter().zip(codes) {
+            if code != VOID {
+                held.add(k, coding, value.into());
             }
         }
     }

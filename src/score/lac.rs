@@ -14,7 +14,7 @@ use ndarray::ArrayViewMut2;
 
 use super::compare::{self, include_from};
 use super::{
-    Activations, Coding, Cutoffs, Loaded, Score, Spot, ValueBuffers, Values, Work, load_by_probability,
+    Activations, Coding, Cutoffs, Held, Loaded, Score, Spot, ValueBuffers, Values, Work, load_by_probability,
     restart,
 };
 use crate::error::Result;
@@ -66,6 +66,18 @@ impl<R: Real> Score<R> for Lac {
             let best_values = spot.work.scan.best_values.iter().zip(codes);
             for (&best_value, _) in best_values.filter(|(_, code)| **code != VOID) {
                 counts.promote(coding, best_value.into());
+            }
+        }
+    }
+
+    fn count_held(&self, spot: &mut Spot<'_, R>, held: &mut Held) {
+        let (coding, codes) = (Coding::Complement, spot.labels());
+        compare::count_held(&spot.tile, coding, codes, held);
+        if self.include_top1 {
+            let scan = &spot.work.scan;
+            let best = scan.best.iter().zip(&scan.best_values).zip(codes);
+            for ((&best, &best_value), _) in best.filter(|(_, code)| **code != VOID) {
+                held.promote(best as usize, coding, best_value.into());
             }
         }
     }

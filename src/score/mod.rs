@@ -10,6 +10,7 @@ mod aps;
 mod coding;
 mod compare;
 mod given;
+mod held;
 mod lac;
 mod lambdas;
 mod raps;
@@ -26,6 +27,7 @@ use self::aps::{BeforeAll, BeforeSome};
 pub use self::coding::Coding;
 pub(crate) use self::compare::include_from;
 pub use self::given::Given;
+pub use self::held::Held;
 pub use self::lac::Lac;
 pub use self::lambdas::{Cutoffs, Lambdas};
 pub use self::raps::Raps;
@@ -99,6 +101,14 @@ pub trait Score<R: Real>: Send + Sync {
         let (coding, codes) = (self.coding(), spot.labels());
         with_values!(self.values(&spot.tile, &mut spot.work.values), |values| {
             compare::count_activations(&values, coding, codes, counts);
+        });
+    }
+
+    /// Counts the labelled pixels whose set holds each class at some lambdas, after [`Score::true_labels`] of the same tile.
+    fn count_held(&self, spot: &mut Spot<'_, R>, held: &mut Held) {
+        let (coding, codes) = (self.coding(), spot.labels());
+        with_values!(self.values(&spot.tile, &mut spot.work.values), |values| {
+            compare::count_held(&values, coding, codes, held);
         });
     }
 

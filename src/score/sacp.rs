@@ -18,7 +18,9 @@ use std::ops::Range;
 
 use ndarray::ArrayViewMut2;
 
-use super::{Activations, Coding, Cutoffs, Lac, Loaded, Score, Spot, ValueBuffers, Values, Visit, Work};
+use super::{
+    Activations, Coding, Cutoffs, Held, Lac, Loaded, Score, Spot, ValueBuffers, Values, Visit, Work,
+};
 use crate::error::Result;
 use crate::maps::{Band, PlanesMut, Tile, TileReader, mirrored, padded};
 use crate::memory;
@@ -148,6 +150,10 @@ impl<R: Real> Score<R> for Sacp<R> {
 
     fn count_activations(&self, spot: &mut Spot<'_, R>, counts: &mut Activations) {
         self.blended.count_activations(spot, counts);
+    }
+
+    fn count_held(&self, spot: &mut Spot<'_, R>, held: &mut Held) {
+        self.blended.count_held(spot, held);
     }
 
     fn masks(

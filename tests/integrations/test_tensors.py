@@ -313,3 +313,20 @@ def test_pixels_are_named_by_row_and_column(score: Any, size: tuple[int, ...], a
     ):
         with pytest.raises(ValueError, match=f"^{name}{place}"):
             call()
+
+
+# Losses that may rise with lambda
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
+def test_classes_are_counted_of_tensors_as_of_arrays(dtype: torch.dtype) -> None:
+    method = cm.LTT(0.3, [0.0, 0.5, 0.9, 1.0])
+    calibrator = cm.ConformalRiskCalibrator(loss=cm.PrecisionLoss([1]), alpha=0.95, method=method)
+    of_tensors, of_arrays = clone(calibrator), clone(calibrator)
+    maps = X.to(dtype)
+    of_tensors.fit(maps, Y)
+    of_arrays.fit(maps.numpy(), Y.numpy())
+    assert of_tensors.valid_lambdas_.tolist() == of_arrays.valid_lambdas_.tolist()
+    assert of_tensors.risk_ == of_arrays.risk_
+    reports = [of_arrays.evaluate(maps[:6], Y[:6]), of_arrays.evaluate(maps[:6].numpy(), Y[:6].numpy())]
+    assert reports[0].empirical_risk == reports[1].empirical_risk

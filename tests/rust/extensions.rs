@@ -126,7 +126,7 @@ impl Found {
             set_size(maps, &lambdas, score, sizes.view_mut(), &cancel)?;
             true_label_scores(maps, labels, score, scores.view_mut(), &cancel)?;
             Ok(Self {
-                profile: build(maps, labels, score, true, &cancel)?.images().to_vec(),
+                profile: build(maps, labels, score, true, None, &cancel)?.images().to_vec(),
                 scores: scores.mapv(f64::to_bits),
                 masks,
                 sizes,

@@ -152,7 +152,7 @@ impl<E: Scores> Views<'_, E> {
     }
 
     fn profile(&self, spec: Spec) -> Result<ExactProfile, Error> {
-        self.with(|maps, labels| build(maps, labels, &*self.score(spec), true, &Cancel::default()))
+        self.with(|maps, labels| build(maps, labels, &*self.score(spec), true, None, &Cancel::default()))
     }
 
     fn masks(&self, spec: Spec, lambda: f64) -> Result<Array3<u8>, Error> {

@@ -12,7 +12,7 @@ from conformask._calibrator import Parameter, number, one_of
 from conformask._exact import check_alpha
 from conformask._foreground import void_of
 from conformask.adaptive._scale import SCALES, Scale
-from conformask.control import Method, as_method, method_from_document, method_to_document
+from conformask.control import Method, as_method, check_by_budget, method_from_document, method_to_document
 from conformask.losses import FalseNegativeLoss
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ class Configuration:
     n_classes: int | None = None
 
     def __post_init__(self) -> None:
+        check_by_budget(self.method, "the thresholds of binary masks are corrected by any number")
         try:
             self.method.check_loss(FalseNegativeLoss([1]))
         except ValueError:

@@ -17,7 +17,7 @@ from conformask._images import Volumes
 from conformask._random import RandomState, check_key
 from conformask._text import shown
 from conformask.consign.reference import ReferenceSearch
-from conformask.control import Method, as_method, method_from_document, method_to_document
+from conformask.control import Method, as_method, check_by_budget, method_from_document, method_to_document
 from conformask.losses import LabelAccuracyLoss
 
 if TYPE_CHECKING:
@@ -124,10 +124,12 @@ class Settings:
     def __post_init__(self) -> None:
         if self.min_accuracy == 1 and self.strict:
             raise ValueError("no accuracy exceeds min_accuracy=1: say strict=False, or take less")
+        check_by_budget(self.method, "the lambdas of CONSIGN's boxes are found by a search")
         self.method.check_loss(_LOSS)
 
     def budget(self, units: Units) -> Fraction:
         """How many images (or groups, by the share of their images) may be missed."""
+        self.method.check_units(units)
         return self.method.budget(units, self.alpha)
 
     @property

@@ -234,8 +234,14 @@ def losses(
     """
     maps, score, numbers = _scored(X, conformity_score, inputs)
     labels, index = _labels_of(maps, y, ignore_index)
-    [(missed, totals, _)] = _core.coverage(maps, labels, [check_lambda(lam)], score, numbers, index, 0)
-    return loss_values(as_loss(loss), missed, totals)
+    asked, at = as_loss(loss), check_lambda(lam)
+    [(missed, totals, _)] = _core.coverage(maps, labels, [at], score, numbers, index, 0)
+    if asked._is_monotone:
+        return loss_values(asked, missed, totals)
+    profile = _core.ExactProfile.build(maps, labels, score, numbers, index, False, 0, np.array([at]))
+    held = profile.held()
+    assert held is not None
+    return loss_values(asked, missed, totals, held[..., 0])
 
 
 def _scored(X: Any, conformity_score: ScoreLike, inputs: str) -> Scored:

@@ -11,7 +11,7 @@ from conformask._arrays import check_ignore_index
 from conformask._calibrator import Parameter, number, one_of
 from conformask._exact import as_fraction, check_alpha, check_share
 from conformask._text import shown
-from conformask.control import Method, as_method, method_from_document, method_to_document
+from conformask.control import Method, as_method, check_by_budget, method_from_document, method_to_document
 from conformask.losses import BinaryLoss
 from conformask.margins._distances import METRICS
 
@@ -72,6 +72,7 @@ class Configuration:
     is_spaced: bool = False
 
     def __post_init__(self) -> None:
+        check_by_budget(self.method, "margins are distances")
         self.method.check_loss(BinaryLoss())
 
     @property

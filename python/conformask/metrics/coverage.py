@@ -13,7 +13,7 @@ from conformask._arrays import check_ignore_index, check_masks
 from conformask._bands import MOST_NUMBERS, bands
 from conformask._exact import covered_share, exact_mean, per_pixel, share_of
 from conformask._images import MASKS, in_memory, not_empty, walk
-from conformask.losses import LossLike, as_loss, loss_values
+from conformask.losses import CountedLoss, LossLike, as_loss, loss_values
 
 __all__ = [
     "SizeStratifiedCoverage",
@@ -79,6 +79,9 @@ def empirical_risk(
     0.5
     """
     loss = as_loss(loss)
+    if isinstance(loss, CountedLoss):
+        values = _counted_losses(y_true, masks, ignore_index, loss)
+        return exact_mean(values) if average else values
     return _over_images(
         y_true, masks, ignore_index, average, lambda missed, totals, _: loss_values(loss, missed, totals)
     )
@@ -307,6 +310,20 @@ def _of_images(y_true: Any, masks: Any, ignore_index: int | None, metric: _Metri
             for batch, labels, first in _mask_batches(y_true, masks)
         ]
     )
+
+
+def _counted_losses(
+    y_true: Any, masks: Any, ignore_index: int | None, loss: CountedLoss
+) -> NDArray[np.float64]:
+    """A loss that also looks at what sets hold too much, image by image."""
+    index, found = check_ignore_index(ignore_index), []
+    for batch, labels, first in _mask_batches(y_true, masks):
+        missed, totals, _ = _core.mask_coverage(batch, labels, index, first)
+        valid = np.ones(labels.shape, bool) if index is None else labels != index
+        axes = tuple(range(1, labels.ndim))
+        held = [(batch[:, k] & valid).sum(axis=axes, dtype=np.uint64) for k in range(batch.shape[1])]
+        found.append(loss_values(loss, missed, totals, np.stack(held, axis=1)))
+    return np.concatenate(found)
 
 
 def _labelled(

@@ -112,7 +112,7 @@ def leave_one_group_out(
         The risk level.
     loss : MiscoverageLoss or another loss, "miscoverage", "binary" or a function, default="miscoverage"
         The loss.
-    method : CRC, PAC, RCPS or "crc", default="crc"
+    method : CRC, PAC, RCPS, LTT or "crc", default="crc"
         How the risk is controlled.
     on_empty : {"skip", "raise", "zero_loss"}, default="skip"
         What becomes of images on which the loss is undefined.

@@ -147,10 +147,12 @@ def plot_risk_curve(
     return ax
 
 
-def _limit(calibrator: _Fitted, alpha: float) -> tuple[int, float, str, str]:
+def _limit(calibrator: _Fitted, alpha: float) -> tuple[int, float | None, str, str]:
     """Return n, the limit for the calibration risk, what to call it, and n with what it counts."""
-    n, limit, units = calibrator.n_images_, calibrator.risk_limit(alpha), calibrator._units()
-    method = as_method(calibrator.method)
+    n, units, method = calibrator.n_images_, calibrator._units(), as_method(calibrator.method)
+    if method.needs_single_images:  # it goes by no mean
+        return n, None, "", ""
+    limit = calibrator.risk_limit(alpha)
     count = f"{n} groups" if units is not None and units.grouped else f"{n} images"
     if not isinstance(method, CRC):
         return n, limit, f"limit for the mean calibration risk by {type(method).__name__}", count

@@ -32,7 +32,8 @@ __all__ = ["Profiles", "read_archive"]
 
 T = TypeVar("T")
 
-# 1: names of groups as an array of strings, which forgets NUL at their ends; 2: without strata, weights up to 1
+# 1: names of groups as an array of strings, which forgets NUL at their ends; 2: no counts of classes at lambdas, no
+# strata, weights up to 1
 FORMAT_VERSION = 3
 MOST_CLASSES = 2**16 - 1
 
@@ -117,7 +118,7 @@ class Profiles(ABC):
         .. math:: \hat\lambda = \inf \Big\{ \lambda : \frac{\sum_i L_i(\lambda) + 1}{n + 1} \le \alpha \Big\}
 
         Exact: no grid, no tolerance; binned profiles may give a little more (:class:`BinnedProfiles`). A few
-        milliseconds, from the profiles alone.
+        milliseconds, from the profiles alone. ``RCPS(delta, bound="wsr")`` and LTT try the lambdas of a fixed grid.
 
         Parameters
         ----------
@@ -125,7 +126,7 @@ class Profiles(ABC):
             The loss.
         alpha : float in (0, 1)
             The risk level.
-        method : CRC, PAC, RCPS or "crc", default="crc"
+        method : CRC, PAC, RCPS, LTT or "crc", default="crc"
             How the risk is controlled.
         on_empty : {"skip", "raise", "zero_loss"}, default="skip"
             What becomes of images on which the loss is undefined.
@@ -160,9 +161,10 @@ class Profiles(ABC):
 
     def _controlled(self, loss: Loss, alpha: float | Fraction, method: Method, units: Units) -> float:
         method.check_loss(loss)
-        lam = self._lambda_hat(loss, method.budget(units, check_alpha(alpha)), units)
+        level = check_alpha(alpha)
+        lam = method.lambda_hat(self, loss, level, units)
         if lam is None:
-            raise method.infeasible(units, check_alpha(alpha))
+            raise method.infeasible(units, level)
         return lam
 
     def risk(self, loss: LossLike, lam: float, *, on_empty: OnEmpty = "skip") -> float:
@@ -245,6 +247,18 @@ class Profiles(ABC):
     @abstractmethod
     def _lambda_hat(self, loss: Loss, budget: Fraction, units: Units) -> float | None:
         """The smallest lambda whose summed loss is within the budget; None if that is negative."""
+
+    def _passed(
+        self, loss: Loss, lambdas: NDArray[np.float64], budget: Fraction, units: Units
+    ) -> NDArray[np.bool_]:
+        """At which lambdas (m,) the summed loss is within the budget."""
+        # Of a loss that does not rise it is from its exact lambda-hat on.
+        least = self._lambda_hat(loss, budget, units) if budget >= 0 else None
+        return np.asarray(lambdas >= (np.inf if least is None else least))
+
+    @abstractmethod
+    def _unit_losses(self, loss: Loss, lambdas: NDArray[np.float64], units: Units) -> NDArray[np.float64]:
+        """The losses (m, L) of units in the order in which they came, where images are known one by one."""
 
     @abstractmethod
     def _risk(self, loss: Loss, lam: float, units: Units) -> float: ...

@@ -193,6 +193,12 @@ class BinnedProfiles(Profiles):
         n = len(self) if on_empty == "zero_loss" else n_defined
         return Units(Fraction(n), n, len(self) - n)
 
+    def _unit_losses(self, loss: Loss, lambdas: NDArray[np.float64], units: Units) -> NoReturn:
+        raise ValueError(
+            "binned profiles do not know the losses of single images, which RCPS(delta, bound='wsr') needs: say "
+            "profile='exact', or take bound='hb'"
+        )
+
     def _lambda_hat(self, loss: Loss, budget: Fraction, units: Units) -> float | None:
         return self._core.lambda_hat(self._index(loss), budget)
 
@@ -307,6 +313,10 @@ def check_collect(losses: object) -> tuple[Loss, ...]:
     """Losses that bins can hold, each once, in an order of their own: it does not matter in which they are named."""
     found = {as_loss(loss, "each loss of collect") for loss in listed(losses, "collect")}
     for loss in found:
+        if not loss._is_monotone:
+            raise ValueError(
+                f"bins cannot hold the loss {loss}, which may rise with lambda: say profile='exact'"
+            )
         if isinstance(loss, CallableLoss | WorstClassLoss):
             raise ValueError(
                 f"bins cannot hold the loss {loss}: the losses of single images are needed, profile='exact'"

@@ -6,9 +6,13 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, overload
 
+import numpy as np
+
 from conformask import _backend, _core
 from conformask._arrays import check_ignore_index, check_inputs, warn_of_shares
+from conformask._exact import check_lambda
 from conformask._images import SCORES, Volumes, check_volumes, not_empty, walk
+from conformask._sequences import listed
 from conformask._transforms import Inputs, checked_inputs, name_of, transform_of, warn_of_shared
 from conformask._units import check_groups, check_sample_weight
 from conformask.losses import LossLike
@@ -16,10 +20,17 @@ from conformask.profiles.archive import Archive
 from conformask.profiles.base import Profiles, read_archive
 from conformask.profiles.binned import BinnedProfiles, check_collect, check_single_images
 from conformask.profiles.exact import ScoreProfiles
-from conformask.scores import ConformityScore, ScoreLike, as_score, check_each_alone, function_of
+from conformask.scores import (
+    ConformityScore,
+    ScoreLike,
+    as_score,
+    check_each_alone,
+    function_of,
+    lambda_max,
+)
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["load_profiles", "profile", "profiled"]
 
@@ -39,6 +50,7 @@ def profile(
     groups: ArrayLike | None = ...,
     sample_weight: ArrayLike | None = ...,
     activation: bool = ...,
+    grid: ArrayLike | None = ...,
     collect: None = ...,
     volumes: Volumes = ...,
     progress: bool | str = ...,
@@ -57,6 +69,7 @@ def profile(
     groups: ArrayLike | None = ...,
     sample_weight: ArrayLike | None = ...,
     activation: bool = ...,
+    grid: ArrayLike | None = ...,
     collect: Iterable[LossLike] | None,
     volumes: Volumes = ...,
     progress: bool | str = ...,
@@ -74,6 +87,7 @@ def profile(
     groups: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
     activation: bool = False,
+    grid: ArrayLike | None = None,
     collect: Iterable[LossLike] | None = None,
     volumes: Volumes = "auto",
     progress: bool | str = "auto",
@@ -102,6 +116,10 @@ def profile(
     activation : bool, default=False
         Whether to count all classes' critical values in the same pass (40 kB per image, and about five times the time),
         so that :meth:`ScoreProfiles.activation` works.
+    grid : sequence of lambdas in [0, lambda_max], or None, default=None
+        Lambdas at which to count, in the same pass, how many labelled pixels have each class in their set (8 K bytes
+        for each image and lambda), so that losses that may rise with lambda (:class:`~conformask.PrecisionLoss`) are
+        known at these. Tensors on a GPU are brought to the CPU for it.
     collect : sequence of losses, or None, default=None
         None keeps exact profiles. With losses, profiles are binned: a few MB however many images, for these losses
         alone (see :class:`BinnedProfiles`).
@@ -148,6 +166,7 @@ def profile(
         groups=groups,
         sample_weight=sample_weight,
         activation=activation,
+        grid=_checked_grid(grid),
         collect=collect,
         volumes=volumes,
         progress=progress,
@@ -166,6 +185,7 @@ def profiled(
     groups: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
     activation: bool = False,
+    grid: NDArray[np.float64] | None = None,
     collect: Iterable[LossLike] | None = None,
     volumes: Volumes = "auto",
     progress: bool | str = "auto",
@@ -203,7 +223,11 @@ def profiled(
                 elif waiting[0].shape == seen.shape:
                     check_each_alone(function, waiting.pop(), seen)
                     function = None
-            part = _backend.profile(scores, labels, score, inputs, index, bool(activation), first)
+            if grid is not None and grid[-1] > (largest := lambda_max(score, scores.shape[1])):
+                raise ValueError(
+                    f"grid must lie in [0, {largest:g}], where {score} has its critical values, got {grid[-1]:g}"
+                )
+            part = _backend.profile(scores, labels, score, inputs, index, bool(activation), first, grid)
             if n_classes is None:
                 warn_of_shares(scores[0], name_of(inputs))
             if transform is not None:
@@ -216,7 +240,11 @@ def profiled(
 
     if collect is not None:
         check_single_images(
-            groups=groups, sample_weight=sample_weight, activation=activation or None, strata=strata
+            groups=groups,
+            sample_weight=sample_weight,
+            activation=activation or None,
+            grid=grid,
+            strata=strata,
         )
         binned = _binned(score, collect, exact_parts(_IMAGES_AT_ONCE))
         warn_of_shared(n_shared, len(binned))
@@ -246,6 +274,16 @@ def _binned(
         binned._core.add(part)
     assert binned is not None, "no part is refused before"
     return binned
+
+
+def _checked_grid(grid: object) -> NDArray[np.float64] | None:
+    """Lambdas to count at, ascending; the kernel checks that they lie within the score's."""
+    if grid is None:
+        return None
+    lambdas = np.unique(np.array([check_lambda(lam) for lam in listed(grid, "grid")], np.float64))
+    if not len(lambdas):
+        raise ValueError("grid must hold at least one lambda")
+    return lambdas
 
 
 def load_profiles(path: Path | BinaryIO) -> Profiles:

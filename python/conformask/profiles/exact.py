@@ -26,7 +26,7 @@ from conformask._units import (
     joined_units,
     known_units,
 )
-from conformask.losses import Loss, LossLike, as_loss, loss_values, parted
+from conformask.losses import CountedLoss, Loss, LossLike, as_loss, parted
 from conformask.profiles.archive import Archive
 from conformask.profiles.base import MOST_CLASSES, Profiles
 from conformask.scores import ConformityScore, lambda_max, score_from_json, score_to_json
@@ -189,6 +189,21 @@ class ScoreProfiles(Profiles):
         assert isinstance(units, KnownUnits)
         return units.mean(self.losses(loss, lam))
 
+    def _passed(
+        self, loss: Loss, lambdas: NDArray[np.float64], budget: Fraction, units: Units
+    ) -> NDArray[np.bool_]:
+        if not isinstance(loss, CountedLoss):
+            return super()._passed(loss, lambdas, budget, units)
+        assert isinstance(units, KnownUnits)
+        order = np.argsort(lambdas)
+        found = np.empty(len(lambdas), bool)
+        found[order] = loss._fits(self._core, lambdas[order], budget, units.shares)
+        return found
+
+    def _unit_losses(self, loss: Loss, lambdas: NDArray[np.float64], units: Units) -> NDArray[np.float64]:
+        assert isinstance(units, KnownUnits)
+        return units.of_units(self.losses(loss, lambdas))
+
     def _lambda_hat(self, loss: Loss, budget: Fraction, units: Units) -> float | None:
         assert isinstance(units, KnownUnits)
         largest = lambda_max(self.conformity_score, self.n_classes)
@@ -266,7 +281,8 @@ class ScoreProfiles(Profiles):
         lambdas : float64 array (m,)
             Ascending, from 0 to ``lambda_max``.
         risks : float64 array (m,)
-            The risk from each lambda on, up to the next jump.
+            The risk from each lambda on, up to the next jump. Losses that may rise with lambda are known at the lambdas
+            of the grid alone.
         """
         loss = as_loss(loss)
         jumps = loss._jumps(self._core, self._check_points(n_points))
@@ -275,6 +291,7 @@ class ScoreProfiles(Profiles):
             lambda_max(self.conformity_score, self.n_classes),
             *([] if at is None else [check_lambda(at)]),
         ]
+        ends = ends if loss._is_monotone else []
         lambdas = np.unique(np.concatenate([jumps, ends]))
         units = self._units(loss, on_empty)
         return lambdas, units.means(
@@ -284,12 +301,12 @@ class ScoreProfiles(Profiles):
 
     def _units(self, loss: Loss, on_empty: OnEmpty) -> KnownUnits:
         """Who counts under a loss."""
-        totals = self._core.totals()
-        counted = counted_images(loss_values(loss, np.zeros_like(totals), totals), on_empty)
+        undefined = np.where(loss._is_defined(self._core.totals()), 0.0, np.nan)
+        counted = counted_images(undefined, on_empty)
         return known_units(counted, self._groups, self._sample_weight)
 
     def _to_arrays(self) -> dict[str, Any]:
-        totals, lengths, values, labels, activations = self._core.to_arrays()
+        totals, lengths, values, labels, activations, grid, held = self._core.to_arrays()
         found: dict[str, Any] = {
             "conformity_score": np.str_(score_to_json(self.conformity_score)),
             "totals": totals,
@@ -299,6 +316,8 @@ class ScoreProfiles(Profiles):
         }
         if activations is not None:
             found["activations"] = activations
+        if grid is not None and held is not None:
+            found |= {"grid": grid, "held": held}
         for name, names in {"groups": self._groups, "strata": self._strata}.items():
             if names is not None:
                 # As JSON: an array of strings forgets NUL at their ends.
@@ -322,6 +341,10 @@ class ScoreProfiles(Profiles):
         archive.check("labels", np.uint16, (n_values,))
         if "activations" in archive:
             archive.check("activations", np.uint64, (n, _core.ACTIVATION_CELLS + 1))
+        if "grid" in archive:
+            (n_lambdas,) = archive.shape("grid", 1)
+            archive.check("grid", np.float64, (n_lambdas,))
+            archive.check("held", np.uint64, (n, n_classes, n_lambdas))
         if "sample_weight" in archive:
             archive.check("sample_weight", np.float64, (n,))
         texts: dict[str, list[str]] = {}
@@ -338,6 +361,8 @@ class ScoreProfiles(Profiles):
             arrays["values"],
             arrays["labels"],
             arrays.get("activations"),
+            arrays.get("grid"),
+            arrays.get("held"),
         )
         groups, strata = (
             check_groups(texts.get(name, arrays.get(name)), n, name) for name in ("groups", "strata")

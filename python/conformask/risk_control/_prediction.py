@@ -336,7 +336,7 @@ def _warn_of_calibration_images(counts: Sequence[Sequence[Counts]], state: State
         return
     known = state.kept.losses("miscoverage", state.solution.lambda_hat)
     shares = np.concatenate(
-        [share_of(missed.sum(axis=1), totals.sum(axis=1)) for (missed, totals, _), *_ in counts]
+        [share_of(missed.sum(axis=1), totals.sum(axis=1)) for (missed, totals, *_), *_ in counts]
     )
     known, shares = (each[(each > 0) & (each < 1)] for each in (known, shares))
     # Where images of calibration hardly ever agree, new ones do not all agree with them by chance.
@@ -393,6 +393,19 @@ def _counts(scores: Any, labels: Any, solutions: Sequence[Solution], cuts: Cuts,
     score, inputs, index = configuration.conformity_score, configuration.given, configuration.ignore_index
     checked, lams = cuts.of(_checked(scores, solutions[0]), first)
     found = _backend.coverage(checked, labels, lams, score, inputs, index, first)
+    if not configuration.loss._is_monotone:
+        # What sets hold of each class is counted by another pass, which few evaluations need. It counts what they miss
+        # too: devices differ by rounding, and no more may be covered than held.
+        of_images = np.stack(cuts.lambdas(checked, first))
+        grid, places = np.unique(of_images, return_inverse=True)
+        profile = _backend.profile(checked, labels, score, inputs, index, False, first, grid)
+        missed, held = profile.missed_of_classes(grid), profile.held()
+        assert held is not None
+        images = np.arange(len(checked))
+        found = [
+            (missed[images, :, place], totals, sizes, held[images, :, place])
+            for (_, totals, sizes), place in zip(found, places.reshape(of_images.shape), strict=True)
+        ]
     _look_at(checked, configuration, first)
     return found
 

@@ -33,9 +33,9 @@ def risk_report(
     strata: Sequence[int | str] | None = None,
 ) -> RiskReport:
     """The report of images whose counts came in parts."""
-    missed, totals, sizes = (np.concatenate(parts) for parts in zip(*counts, strict=True))
+    missed, totals, sizes, *held = (np.concatenate(parts) for parts in zip(*counts, strict=True))
     loss = WorstClassLoss(configuration.loss) if configuration.simultaneous == "max" else configuration.loss
-    losses = loss_values(loss, missed, totals)
+    losses = loss_values(loss, missed, totals, *held)
     losses[np.isnan(losses) & counted_images(losses, configuration.on_empty)] = 0.0
     activation_ratios, coverages = per_pixel(sizes.sum(axis=1), totals), covered_share(missed, totals)
     names, is_defined = check_groups(groups, len(losses)), ~np.isnan(losses)
@@ -104,6 +104,8 @@ def risk_report(
         losses=losses,
         activation_ratios=activation_ratios,
         coverages=coverages,
+        risk_bound=solution.risk_bound,
+        confidence=solution.confidence,
     )
 
 
@@ -121,7 +123,7 @@ def _verdict(said: list[str], solution: Solution, set_size: float, infeasible: b
             "says nothing about the model."
         )
     n_classes = solution.n_classes
-    if solution.lambda_hat == 0:
+    if solution.lambda_hat == 0 and solution.configuration.loss._is_monotone:
         said.append("Lambda-hat is 0: the sets cannot be smaller, and alpha would allow more misses.")
     if set_size - 1 > (n_classes - 1) / 2:
         said.append(

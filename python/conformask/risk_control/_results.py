@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from conformask._calibrator import Calibrator
 from conformask._exact import check_alpha
+from conformask.control import LTT
 from conformask.profiles import Profiles
 from conformask.risk_control._solution import Configuration, Solution, profiles_of
 
@@ -81,7 +81,7 @@ class Results(Calibrator[Configuration, Profiles, Solution]):
 
     @property
     def corrected_risk_(self) -> Any:
-        """``(n * risk_ + 1) / (n + 1)``, or by PAC and RCPS an upper confidence limit; at most alpha."""
+        """``(n * risk_ + 1) / (n + 1)``, or by PAC, RCPS and LTT an upper confidence limit; at most alpha."""
         return self._of_parts("corrected_risk")
 
     def _of_parts(self, name: str) -> Any:
@@ -97,9 +97,33 @@ class Results(Calibrator[Configuration, Profiles, Solution]):
 
     @property
     def risk_bound_(self) -> Any:
-        """The old name of :attr:`corrected_risk_`, which bounds no risk. It goes with the next release."""
-        warnings.warn("risk_bound_ is called corrected_risk_ now", FutureWarning, stacklevel=2)
-        return self.corrected_risk_
+        """By PAC, RCPS and LTT: the upper confidence limit of the risk at ``lambda_hat_``, at most alpha."""
+        if self.confidence_ is None:
+            raise AttributeError(
+                f"{self.method!r} bounds no risk given the calibration images, only its average over them: "
+                "method=PAC(delta) or RCPS(delta) does; corrected_risk_ is what is compared with alpha"
+            )
+        return self._of_parts("corrected_risk")
+
+    @property
+    def confidence_(self) -> float | None:
+        """By PAC, RCPS and LTT: ``1 - delta``, with which alpha holds given the calibration images; None by CRC."""
+        return self._current()[1].confidence
+
+    @property
+    def valid_lambdas_(self) -> NDArray[np.float64]:
+        """By LTT: the lambdas that keep the risk at or below alpha, all at once with its confidence (m,)."""
+        configuration = self._current()[0]
+        method, profiles = configuration.method, self.profiles_
+        if not isinstance(method, LTT):
+            raise AttributeError(
+                f"{method!r} tests no grid of lambdas: method=LTT(delta, grid) has valid_lambdas_"
+            )
+        if self._current()[1].by is not None:
+            raise AttributeError("classes or strata have valid lambdas of their own")
+        return method.valid_lambdas(
+            profiles, configuration.loss, configuration.alpha, configuration.units(profiles)
+        )
 
     @property
     def n_images_(self) -> int:
@@ -169,7 +193,8 @@ class Results(Calibrator[Configuration, Profiles, Solution]):
         Raises
         ------
         ValueError
-            If the profiles are not there because they were not saved; if classes or strata have lambdas of their own.
+            If the profiles are not there because they were not saved, if classes or strata have lambdas of their own,
+            or if the method goes by no mean (``RCPS(delta, bound="wsr")``).
         """
         level = check_alpha(self.alpha if alpha is None else alpha)
         configuration, profiles = self._configuration(), self.profiles_

@@ -26,7 +26,14 @@ from conformask._transforms import (
     transform_to_json,
 )
 from conformask._units import OnEmpty, Units
-from conformask.control import Method, as_method, method_from_document, method_to_document
+from conformask.control import (
+    LTT,
+    Method,
+    as_method,
+    check_by_budget,
+    method_from_document,
+    method_to_document,
+)
 from conformask.losses import Loss, as_loss, check_of_any_class, loss_from_json, loss_to_json
 from conformask.profiles import Profiles
 from conformask.profiles.binned import check_collect
@@ -131,8 +138,17 @@ class Configuration:
                 raise ValueError("conditional='class' and adaptive= cannot be combined")
             if self.profile == "binned":
                 raise ValueError("conditional='class' needs the losses of single images: say profile='exact'")
+        if not self.loss._is_monotone and self.on_infeasible != "raise":
+            raise ValueError(
+                f"on_infeasible={self.on_infeasible!r} takes full sets, but the loss {self.loss} may rise with lambda, "
+                "and be large for these: say 'raise'"
+            )
+        if self.adaptive is not None:
+            check_by_budget(self.method, "adaptive= gives each image its own")
         if self.profile == "binned":
             check_collect([self.loss, *self.collect])
+            if self.method.needs_single_images:
+                raise ValueError(f"{self.method!r} needs the losses of single images: say profile='exact'")
             if self.adaptive is not None:
                 raise ValueError("adaptive= needs the losses of single images: say profile='exact'")
         checked_inputs(self.inputs, self.transform)
@@ -151,9 +167,20 @@ class Configuration:
             )
         return profiles._units(self.loss, self.on_empty)
 
-    def budget(self, profiles: Profiles) -> Fraction:
-        """What the losses may sum to."""
-        return self.method.budget(self.units(profiles), self.alpha)
+    def check_units(self, profiles: Profiles) -> None:
+        """Refuses images that the method cannot count."""
+        self.method.check_units(self.units(profiles))
+
+    def is_feasible(self, profiles: Profiles) -> bool:
+        """Whether some lambda controls the risk."""
+        return self.method.is_feasible(profiles, self.loss, self.alpha, self.units(profiles))
+
+    @property
+    def grid(self) -> NDArray[np.float64] | None:
+        """The lambdas at which classes are counted, ascending; None where the loss asks for no counts."""
+        if self.loss._is_monotone or not isinstance(self.method, LTT):
+            return None
+        return np.array(sorted(self.method.grid))
 
     def collected(self) -> list[Loss] | None:
         """The losses that bins collect; None where profiles are exact."""
@@ -266,10 +293,26 @@ class Solution:
             *self.headline.items(),
             *([] if math.isnan(self.corrected_risk) else [("risk_", f"{self.risk:.4f}")]),
             *([] if math.isnan(self.corrected_risk) else [("corrected_risk_", f"{self.corrected_risk:.4f}")]),
+            *self._confident_rows(),
             ("n_images_", f"{self.n_images}{' groups' if self.grouped else ''}{skipped}"),
             ("n_classes_", f"{self.n_classes}"),
             *([("rare", ", ".join(str(part.name) for part in self.rare))] if self.rare else []),
         ]
+
+    @property
+    def risk_bound(self) -> float | None:
+        """An upper confidence limit of the risk at lambda-hat; None by methods that give none."""
+        return None if self.confidence is None else self.corrected_risk
+
+    @property
+    def confidence(self) -> float | None:
+        """With what probability over calibration images the promise holds; None if it is about their average."""
+        return self.configuration.method.confidence
+
+    def _confident_rows(self) -> list[tuple[str, str]]:
+        if self.confidence is None:
+            return []
+        return [("risk_bound_", f"{self.risk_bound:.4f}"), ("confidence_", f"{self.confidence:g}")]
 
 
 _MOST_NAMED = 10

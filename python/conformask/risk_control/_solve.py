@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from conformask._image_models import Offsets
 from conformask._text import plural
 from conformask._units import OnEmpty, Units
 from conformask._warnings import warn_caller
-from conformask.control import CRC, Method
+from conformask.control import Method
 from conformask.exceptions import InfeasibleRiskError, InfeasibleRiskWarning
 from conformask.losses import Loss, WorstClassLoss
 from conformask.profiles import Profiles, ScoreProfiles
@@ -48,8 +47,9 @@ def level_of(profiles: Profiles, loss: Loss, configuration: Configuration, on_in
         if on_infeasible != "full":
             raise
         lam, bound = largest, math.inf
-    risk = profiles._risk(loss, lam, units)
-    return Level(lam, risk, _corrected(risk, units, method, bound), units)
+    # What was decided exactly is at most alpha: rounding must not lift it above.
+    limit = min(method.limit(profiles, loss, lam, units), bound)
+    return Level(lam, profiles._risk(loss, lam, units), limit, units)
 
 
 def _corrected(risk: float, units: Units, method: Method, bound: float) -> float:
@@ -242,7 +242,8 @@ def _at(
     """A part whose lambda was found by more than its own images."""
     units = profiles._units(configuration.loss, configuration.on_empty)
     risk = profiles._risk(configuration.loss, lam, units)
-    return Part(name, lam, risk, _corrected(risk, units, configuration.method, math.inf), units.n, n_needed)
+    limit = configuration.method.limit(profiles, configuration.loss, lam, units)
+    return Part(name, lam, risk, limit, units.n, n_needed)
 
 
 def _rare_error(
@@ -267,8 +268,7 @@ def check(profiles: Profiles, configuration: Configuration) -> None:
     """Refuses images that the method or the parameters can make nothing of, however many they are."""
     units = configuration.units(profiles)
     _kind_of_parts(profiles, configuration, units)
-    known = replace(units, new=Fraction(1)) if units.new is None and configuration.method == CRC() else units
-    configuration.method.budget(known, configuration.alpha)
+    configuration.method.check_units(units)
 
 
 def is_same(one: Solution, other: Solution) -> bool:
@@ -288,7 +288,7 @@ def warn(profiles: Profiles, solution: Solution) -> None:
     units = configuration.units(profiles)
     if solution.rare:
         warn_caller(solution.rare_text, InfeasibleRiskWarning)
-    elif not solution.parts and not solution.needs_weights and configuration.budget(profiles) < 0:
+    elif not solution.parts and not solution.needs_weights and not configuration.is_feasible(profiles):
         error = configuration.method.infeasible(units, configuration.alpha)
         warn_caller(f"{error.finding}: all sets hold every class", InfeasibleRiskWarning)
     words = "the loss is undefined on {} (no labelled pixel that counts)"

@@ -62,13 +62,16 @@ class ConformalRiskCalibrator(Predictor):
         treat each image by itself: what else is in the array must not matter. Of the first array, two images are given
         to it again, each alone; other values than before are refused.
     loss : MiscoverageLoss or another loss, "miscoverage", "binary" or a function, default="miscoverage"
-        What a mask misses. A function is a loss of your own: it takes the shares of labelled pixels that are covered, a
-        float64 array in [0, 1], and returns losses in [0, 1] that do not rise with the coverage.
+        What a mask misses; with :class:`~conformask.LTT` also what it holds too much
+        (:class:`~conformask.PrecisionLoss`, :class:`~conformask.JaccardLoss`, :class:`~conformask.CountsLoss`). A
+        function is a loss of your own: it takes the shares of labelled pixels that are covered, a float64 array in
+        [0, 1], and returns losses in [0, 1] that do not rise with the coverage.
     alpha : float in (0, 1), default=0.1
         The risk level, as the decimal that it prints as. At least ``ceil(1 / alpha) - 1`` images are needed.
-    method : CRC, PAC, RCPS or "crc", default="crc"
+    method : CRC, PAC, RCPS, LTT or "crc", default="crc"
         How the risk is controlled: in expectation (:class:`~conformask.CRC`), or with a confidence given the
-        calibration images (:class:`~conformask.PAC` for losses that are 0 or 1, :class:`~conformask.RCPS`).
+        calibration images (:class:`~conformask.PAC` for losses that are 0 or 1, :class:`~conformask.RCPS`, and
+        :class:`~conformask.LTT` for losses that need not fall as lambda grows).
     inputs : {"probabilities", "logits", "scores"}, default="probabilities"
         What the scores are. "probabilities" of a pixel sum to 1 within 1e-3; they are never renormalised. Of "logits"
         the kernels take the softmax as they read them, in the float that they compute with (float32, or float64 for
@@ -139,9 +142,16 @@ class ConformalRiskCalibrator(Predictor):
         The empirical risk at `lambda_hat_`: the mean loss of the calibration images.
     corrected_risk_ : float, or float64 array (K,) or (S,)
         What is kept at or below alpha: the empirical risk corrected for the image to come,
-        ``(n * risk_ + 1) / (n + 1)`` with n images (groups; summed weights); by PAC and RCPS an upper confidence limit
-        of the risk. Above alpha only for full sets by ``on_infeasible="full"``. By CRC it is no bound of the risk of
-        new images, which is at most alpha in expectation over calibration sets.
+        ``(n * risk_ + 1) / (n + 1)`` with n images (groups; summed weights); by PAC, RCPS and LTT ``risk_bound_``.
+        Above alpha only for full sets by ``on_infeasible="full"``. By CRC it is no bound of the risk of new images,
+        which is at most alpha in expectation over calibration sets.
+    risk_bound_ : float
+        By PAC, RCPS and LTT: the upper confidence limit of the risk at `lambda_hat_`, given the calibration images.
+    confidence_ : float or None
+        By PAC, RCPS and LTT ``1 - delta``: with this probability over calibration images the risk is at most alpha.
+        None by CRC.
+    valid_lambdas_ : float64 array (m,)
+        By LTT: the lambdas of its grid that pass, in their order.
     profiles_ : ScoreProfiles or BinnedProfiles
         What was kept of the images.
     n_images_ : int
@@ -412,9 +422,8 @@ class ConformalRiskCalibrator(Predictor):
             raise ValueError(
                 f"conformity_score differs: {self.conformity_score} here, {other.conformity_score} there"
             )
-        self._add(
-            theirs, lambda merged: check(merged, configuration)
-        )  # refuses now what it would refuse later
+        # Refuses now what it would refuse later.
+        self._add(theirs, lambda merged: check(merged, configuration))
         return self
 
     def recalibrate(
@@ -526,6 +535,7 @@ class ConformalRiskCalibrator(Predictor):
             ignore_index=configuration.ignore_index,
             groups=groups,
             sample_weight=sample_weight,
+            grid=configuration.grid,
             collect=collect,
             volumes=configuration.volumes,
             progress=configuration.progress,

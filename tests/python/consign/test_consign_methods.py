@@ -150,7 +150,7 @@ def test_reports_tell_the_method_and_its_confidence() -> None:
 
 
 def test_what_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"method must be 'crc', CRC\(\), PAC\(delta\) or RCPS\(delta\)"):
+    with pytest.raises(ValueError, match=r"method must be 'crc', CRC\(\), PAC\(delta\), RCPS"):
         calibrator("apples").fit(*images(30))
     fitted = calibrator(cm.PAC(0.1)).fit(*images(30))
     fitted.set_params(method=cm.PAC(0.2))
@@ -158,3 +158,14 @@ def test_what_is_refused() -> None:
         ValueError, match=r"method is PAC\(delta=0\.2\), but .* with PAC\(delta=0\.1\): fit again"
     ):
         fitted.predict(images(30)[0])
+
+
+@pytest.mark.parametrize("method", [cm.RCPS(0.1, bound="wsr"), cm.LTT(0.1, [1.0, 0.5])])
+def test_methods_that_look_at_a_grid_are_refused(method: object) -> None:
+    X = np.random.default_rng(5).normal(size=(12, 3, 2, 4, 4))
+    y = X[:, 0].argmax(axis=1)
+    with pytest.raises(ValueError, match=r"looks at lambdas of a grid, but the lambdas of CONSIGN's boxes"):
+        cm.ConsignCalibrator(2, method=method).fit(X, y)
+    masks = y > 0
+    with pytest.raises(ValueError, match="looks at lambdas of a grid, but margins are distances"):
+        cm.MarginCalibrator(method=method).fit(masks, masks)

@@ -163,3 +163,7 @@ def test_limits_of_methods_and_weights_are_named() -> None:
     ):
         texts = [text.get_text() for text in plot_risk_curve(calibrator).get_legend().get_texts()]
         assert sum(text.startswith(words) for text in texts) == 1
+    betting = plot_risk_curve(fitted.recalibrate(method=cm.RCPS(0.1, "wsr")))  # which goes by no mean
+    texts = [text.get_text() for text in betting.get_legend().get_texts()]
+    assert not any("limit" in text or "infeasible" in text for text in texts)
+    assert any("hat" in text for text in texts)

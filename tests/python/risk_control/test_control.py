@@ -202,7 +202,7 @@ def test_what_is_refused() -> None:
         with pytest.raises(TypeError, match="delta must be a number"):
             kind("0.1")
     with pytest.raises(ValueError, match="bound must be 'hb'"):
-        cm.RCPS(0.1, bound="wsr")
+        cm.RCPS(0.1, bound="clt")
 
 
 def test_too_few_images_name_the_number_of_the_method() -> None:

@@ -122,10 +122,18 @@ def test_effective_number_of_images() -> None:
         Calibrator().fit(PROBLEM.X, PROBLEM.y, sample_weight=[0.01] * 200)
 
 
-def test_the_old_name_of_the_corrected_risk() -> None:
+def test_the_bound_of_the_risk_is_that_of_methods_with_confidence() -> None:
     fitted = Calibrator().fit(PROBLEM.X, PROBLEM.y)
-    with pytest.warns(FutureWarning, match="corrected_risk_"):
-        assert fitted.risk_bound_ == fitted.corrected_risk_ <= 0.1
+    assert fitted.confidence_ is None
+    with pytest.raises(AttributeError, match=r"bounds no risk.*PAC\(delta\) or RCPS\(delta\)"):
+        _ = fitted.risk_bound_
+    assert "risk_bound_" not in fitted._repr_html_()
+    for method in (cm.RCPS(0.3), cm.RCPS(0.3, "wsr"), cm.LTT(0.3, [1.0, 0.99, 0.95])):
+        confident = fitted.recalibrate(method=method)
+        assert confident.risk_ < confident.risk_bound_ == confident.corrected_risk_ <= 0.1
+        assert confident.confidence_ == 0.7
+        assert f"{confident.risk_bound_:.4f}" in confident._repr_html_()
+        assert "confidence_" in confident._repr_html_()
 
 
 def test_the_limit_of_the_risk_with_weights_and_groups() -> None:

@@ -88,6 +88,24 @@ def test_recalibration_and_methods_are_those_of_each_stratum() -> None:
     ]
 
 
+def test_losses_that_rise_with_lambda_are_tested_in_each_stratum() -> None:
+    X, y, strata = images(10, 240)
+    method = cm.LTT(0.2, np.linspace(0, 1, 21))
+    asked = {"loss": cm.PrecisionLoss([0, 1]), "alpha": 0.6, "method": method}
+    found = Calibrator(**asked).fit(X[:120], y[:120], strata=strata[:120])
+    for name, lam in zip(found.strata_, found.lambda_hat_, strict=True):
+        own = strata[:120] == name
+        assert Calibrator(**asked).fit(X[:120][own], y[:120][own]).lambda_hat_ == lam
+    assert len(set(found.lambda_hat_)) > 1
+    report = found.evaluate(X[120:], y[120:], strata=strata[120:])
+    for part in report.parts:
+        own = strata[120:] == part.name
+        alone = Calibrator(**asked).fit(
+            X[:120][strata[:120] == part.name], y[:120][strata[:120] == part.name]
+        )
+        assert part.risk == pytest.approx(alone.evaluate(X[120:][own], y[120:][own]).empirical_risk)
+
+
 def test_the_report_tells_each_stratum() -> None:
     X, y, strata = images(4, 200)
     found = Calibrator(alpha=0.1).fit(X[:100], y[:100], strata=strata[:100])

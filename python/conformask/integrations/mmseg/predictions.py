@@ -75,8 +75,9 @@ def built(spec: Any, kinds: Sequence[str] | None = None) -> Any:
     options = {name: built(value) for name, value in spec.items()}
     kind = options.pop("type", None)
     allowed = kinds or (
-        *("LAC", "APS", "RAPS", "SACP", "CRC", "PAC", "RCPS"),
+        *("LAC", "APS", "RAPS", "SACP", "CRC", "PAC", "RCPS", "LTT"),
         *("MiscoverageLoss", "BinaryLoss", "FalseNegativeLoss", "LabelAccuracyLoss"),
+        *("PrecisionLoss", "JaccardLoss"),
         *sorted(Transformer._KINDS),
     )
     if kind not in allowed:

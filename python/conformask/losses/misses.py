@@ -1,15 +1,13 @@
-"""Losses of an image: what its multi-labeled mask misses of its labels. All lie in [0, 1] and fall as lambda grows."""
+"""Losses that count what a mask misses of the labels: they lie in [0, 1], and do not rise as lambda grows."""
 
 from __future__ import annotations
 
-import json
 import struct
 from abc import ABC, abstractmethod
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -20,8 +18,6 @@ from conformask._exact import (
     check_share,
     covered_share,
     exact_sum,
-    number_from_json,
-    number_to_json,
     share_of,
     tolerated,
 )
@@ -32,25 +28,25 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
+    "MOST_NUMBERS",
     "BinaryLoss",
     "CallableLoss",
     "FalseNegativeLoss",
     "LabelAccuracyLoss",
     "Loss",
-    "LossLike",
     "MiscoverageLoss",
-    "WorstClassLoss",
+    "bits_of",
+    "class_flags",
+    "class_indices",
+    "float_of",
 ]
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
 
 
 class Loss(ABC):
     """What the losses have in common: how they are asked. The built-in ones know a kernel that answers."""
 
     _is_indicator: ClassVar[bool] = False  # whether it is surely 0 or 1
+    _is_monotone: ClassVar[bool] = True  # whether it surely does not rise with lambda
 
     @abstractmethod
     def _kernel(self, n_classes: int) -> _core.Loss:
@@ -59,6 +55,10 @@ class Loss(ABC):
     def _values(self, missed: NDArray[np.uint64], totals: NDArray[np.uint64]) -> NDArray[np.float64]:
         """Losses (n,) from missed and labelled pixels of each class, both (n, K); NaN where undefined."""
         return self._kernel(totals.shape[1]).values(missed, totals)
+
+    def _is_defined(self, totals: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """On which images (n,) it is defined, by the labelled pixels of each class (n, K)."""
+        return ~np.isnan(self._values(np.zeros_like(totals), totals))
 
     def _of_profile(self, profile: _core.ExactProfile, lambdas: NDArray[np.float64]) -> NDArray[np.float64]:
         """Losses (n, L) at lambdas that do not descend."""
@@ -163,10 +163,10 @@ class MiscoverageLoss(Loss):
             plain = tuple(as_plain(weight, "class_weights") for weight in weights)
             object.__setattr__(self, "class_weights", plain)
         if self.classes is not None:
-            object.__setattr__(self, "classes", _class_indices(self.classes))
+            object.__setattr__(self, "classes", class_indices(self.classes))
 
     def _kernel(self, n_classes: int) -> _core.Loss:
-        chosen = _flags(self.classes, n_classes)
+        chosen = class_flags(self.classes, n_classes)
         if self.class_weights is None:
             return _core.Loss.pooled(chosen)
         if isinstance(self.class_weights, str):
@@ -271,10 +271,10 @@ class FalseNegativeLoss(Loss):
     classes: Sequence[int]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "classes", _class_indices(self.classes))
+        object.__setattr__(self, "classes", class_indices(self.classes))
 
     def _kernel(self, n_classes: int) -> _core.Loss:
-        return _core.Loss.per_class([Fraction(flag) for flag in _flags(self.classes, n_classes)])
+        return _core.Loss.per_class([Fraction(flag) for flag in class_flags(self.classes, n_classes)])
 
 
 @dataclass(frozen=True)
@@ -392,7 +392,7 @@ class CallableLoss(Loss):
         shares: list[Fraction] | None,
         total: Fraction,
     ) -> NDArray[np.float64]:
-        at_once = max(1, _MOST_NUMBERS // max(1, len(profile)))
+        at_once = max(1, MOST_NUMBERS // max(1, len(profile)))
         sums = [
             float(exact_sum(np.nan_to_num(column, nan=0.0), shares) / total)
             for first in range(0, len(lambdas), at_once)
@@ -414,11 +414,11 @@ class CallableLoss(Loss):
         if not fits(lambda_max):
             return None
         # Floats from 0 up are ordered as their bits: the smallest that fits is found exactly.
-        low, high = 0, _bits(lambda_max)
+        low, high = 0, bits_of(lambda_max)
         while low < high:
             middle = (low + high) // 2
-            low, high = (low, middle) if fits(_float(middle)) else (middle + 1, high)
-        return _float(high)
+            low, high = (low, middle) if fits(float_of(middle)) else (middle + 1, high)
+        return float_of(high)
 
     def _correction(
         self,
@@ -430,229 +430,17 @@ class CallableLoss(Loss):
         raise TypeError("a loss that is a function has no image-adaptive lambdas: take a loss of the package")
 
 
-@dataclass(frozen=True)
-class WorstClassLoss(Loss):
-    r"""The loss of the class that fares worst, among those that the image has.
-
-    The loss of a class is that of the image as if only the pixels of this class were labelled; for the share of pixels
-    missed,
-
-    .. math:: L = \max_{k \in \Lambda} \frac{\text{missed pixels of } k}{\text{pixels of } k}
-
-    where :math:`\Lambda` are the classes with labelled pixels. An image without any has no loss (see ``on_empty``).
-    Controlling it at alpha controls all classes at once: the expectation of the largest miss rate is at most alpha. It
-    asks for larger sets than a mean over classes.
-
-    Parameters
-    ----------
-    loss : "miscoverage", "binary", BinaryLoss or a function of the coverage, default="miscoverage"
-        What is missed of a class. Of :class:`BinaryLoss`: whether too few pixels of any class are covered.
-
-    See Also
-    --------
-    MiscoverageLoss, FalseNegativeLoss : Means over pixels, and over classes.
-
-    Notes
-    -----
-    It is a float64: the largest of shares that are rounded to float64 each. Sums of shares are compared exactly.
-
-    References
-    ----------
-    Angelopoulos, Bates, Fisch, Lei, Schuster, "Conformal Risk Control", ICLR 2024, arXiv:2208.02814.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import conformask as cm
-    >>> y = np.array([[[0, 0, 0, 1, 1]]])
-    >>> masks = np.ones((1, 2, 1, 5), bool)
-    >>> masks[0, 1, 0, 3] = False  # one of two pixels of class 1 is missed
-    >>> cm.metrics.empirical_risk(y, masks, cm.WorstClassLoss())
-    0.5
-    """
-
-    loss: Loss | str = "miscoverage"
-
-    def __post_init__(self) -> None:
-        base = as_loss(self.loss)
-        check_of_any_class(base, "WorstClassLoss")
-        object.__setattr__(self, "loss", base)
-
-    @property
-    def _is_indicator(self) -> bool:  # type: ignore[override]  # that of its classes
-        return self._base._is_indicator
-
-    @property
-    def _base(self) -> Loss:
-        assert isinstance(self.loss, Loss)
-        return self.loss
-
-    def _kernel(self, n_classes: int) -> _core.Loss:
-        """Where it jumps, miscoverage does."""
-        return _core.Loss.pooled([True] * n_classes)
-
-    def _values(self, missed: NDArray[np.uint64], totals: NDArray[np.uint64]) -> NDArray[np.float64]:
-        found = np.full(len(totals), np.nan)
-        for of_class in losses_by_class(self._base, missed, totals):
-            found = np.fmax(found, of_class)
-        return found
-
-    def _of_profile(self, profile: _core.ExactProfile, lambdas: NDArray[np.float64]) -> NDArray[np.float64]:
-        return self._of_parts(list(parted(profile)), lambdas)
-
-    def _of_parts(
-        self, parts: Iterable[_core.ExactProfile], lambdas: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        found: NDArray[np.float64] | None = None
-        for part in parts:
-            of_class = self._base._of_profile(part, lambdas)
-            found = of_class if found is None else np.fmax(found, of_class)
-        assert found is not None
-        return found
-
-    def _shares_missed(self, parts: list[_core.ExactProfile], lam: float) -> list[Fraction]:
-        """Of each image the largest share of a class's pixels that is missed, as a fraction; 0 where it has none."""
-        worst = [Fraction(0)] * len(parts[0])
-        for part in parts:
-            missed, totals = part.missed(np.array([lam]))[:, 0].tolist(), part.totals().sum(axis=1).tolist()
-            for i, (count, total) in enumerate(zip(missed, totals, strict=True)):
-                if count and count * worst[i].denominator > worst[i].numerator * total:
-                    worst[i] = Fraction(count, total)
-        return worst
-
-    def _sums_of_profile(
-        self,
-        profile: _core.ExactProfile,
-        lambdas: NDArray[np.float64],
-        shares: list[Fraction] | None,
-        total: Fraction,
-    ) -> NDArray[np.float64]:
-        parts, at_once = list(parted(profile)), max(1, _MOST_NUMBERS // max(1, len(profile)))
-        sums = [
-            float(exact_sum(np.nan_to_num(column, nan=0.0), shares) / total)
-            for first in range(0, len(lambdas), at_once)
-            for column in self._of_parts(parts, lambdas[first : first + at_once]).T
-        ]
-        return np.array(sums)
-
-    def _lambda_hat(
-        self,
-        profile: _core.ExactProfile,
-        budget: Fraction,
-        shares: list[Fraction] | None,
-        lambda_max: float,
-    ) -> float | None:
-        parts, is_share = list(parted(profile)), isinstance(self._base, MiscoverageLoss)
-        near = Fraction(len(profile) + 1, 2**51)  # what rounding of the losses may add up to, with room
-
-        def fits(lam: float, losses: NDArray[np.float64]) -> bool:
-            total = exact_sum(np.nan_to_num(losses, nan=0.0), shares)
-            if is_share and abs(total - budget) <= near * max(known):
-                worst = self._shares_missed(parts, lam)
-                total = sum((share * each for share, each in zip(known, worst, strict=True)), Fraction())
-            return total <= budget
-
-        if budget < 0:
-            return None
-        known = [Fraction(1)] * len(profile) if shares is None else shares
-        at_once = max(2, min(_LAMBDAS_AT_ONCE, _MOST_NUMBERS // max(1, len(profile))))
-        low, high = 0, _bits(lambda_max)  # nothing is missed at lambda_max
-        while low < high:
-            # A pass over the values tells of many lambdas at once.
-            bits = range(low, high, max(1, -(-(high - low) // at_once)))
-            lambdas = [_float(each) for each in bits]
-            losses = self._of_parts(parts, np.array(lambdas))
-            first = bisect_left(range(len(bits)), True, key=lambda i: fits(lambdas[i], losses[:, i]))
-            low, high = low if first == 0 else bits[first - 1] + 1, bits[first] if first < len(bits) else high
-        return _float(high)
-
-    def _correction(
-        self,
-        profile: _core.ExactProfile,
-        budget: Fraction,
-        offsets: NDArray[np.float64],
-        shares: list[Fraction] | None,
-    ) -> float | None:
-        raise TypeError("WorstClassLoss has no image-adaptive lambdas: take another loss of the package")
-
-
-def check_of_any_class(loss: Loss, what: str) -> None:
-    """Refuses a loss that speaks of several classes, where it shall be that of one class after the other."""
-    plain = isinstance(loss, MiscoverageLoss) and loss == MiscoverageLoss()
-    if not (plain or isinstance(loss, BinaryLoss | CallableLoss)):
-        raise ValueError(
-            f"{what} needs the loss of one class at a time: 'miscoverage', BinaryLoss(...) or a function of the "
-            f"coverage, got {loss}"
-        )
-
-
-def parted(
-    profile: _core.ExactProfile, parts: Sequence[Sequence[int]] | None = None
-) -> Iterator[_core.ExactProfile]:
-    """The same images as if only the pixels of some classes were labelled: of each of disjoint parts, or each class."""
-    known = (
-        [[label] for label in range(profile.n_classes)] if parts is None else [list(part) for part in parts]
-    )
-    # Each of them knows the totals of all images: a few at a time take memory that does not matter.
-    at_once = max(1, _MOST_TOTALS // max(1, len(profile) * profile.n_classes))
-    for first in range(0, len(known), at_once):
-        yield from profile.parted(known[first : first + at_once])
-
-
-def losses_by_class(
-    loss: Loss, missed: NDArray[np.uint64], totals: NDArray[np.uint64]
-) -> Iterator[NDArray[np.float64]]:
-    """Of each class the losses (n,) of the images as if only its pixels were labelled; NaN where there are none."""
-    for label in range(totals.shape[1]):
-        # By its first two classes: there is no loss of one class.
-        of_class = [np.zeros_like(each[:, :2]) for each in (missed, totals)]
-        for own, each in zip(of_class, (missed, totals), strict=True):
-            own[:, 0] = each[:, label]
-        yield loss._values(*of_class)
-
-
-_LAMBDAS_AT_ONCE = 256  # at which losses are asked for, in one pass over the values
-_MOST_TOTALS = 1 << 22  # numbers of labelled pixels that are held at once
-
 _N_TRIED = 1001  # coverages at which a function is tried first
-_MOST_NUMBERS = 1 << 20  # to which it is applied at once, where lambdas are many
-
-LossLike: TypeAlias = Loss | str | Callable[[Any], object]
-
-_BY_NAME: dict[str, type[Loss]] = {
-    "miscoverage": MiscoverageLoss,
-    "binary": BinaryLoss,
-    "false_negative": FalseNegativeLoss,
-    "label_accuracy": LabelAccuracyLoss,
-    "worst_class": WorstClassLoss,
-}
-_WITH_DEFAULTS = ("miscoverage", "binary")
+MOST_NUMBERS = 1 << 20  # to which it is applied at once, where lambdas are many
 
 
-def as_loss(loss: object, name: str = "loss") -> Loss:
-    """The loss of a name, the loss itself, or what makes a loss of a function."""
-    if isinstance(loss, Loss):
-        return loss
-    if isinstance(loss, str) and loss.lower() in _WITH_DEFAULTS:
-        return _BY_NAME[loss.lower()]()
-    if callable(loss) and not isinstance(loss, type):
-        return CallableLoss(loss)
-    raise ValueError(
-        f"{name} must be one of {sorted(_WITH_DEFAULTS)}, a loss such as BinaryLoss(0.9), or a function of the "
-        f"coverage, got {loss!r}"
-    )
-
-
-def loss_values(loss: Loss, missed: NDArray[np.uint64], totals: NDArray[np.uint64]) -> NDArray[np.float64]:
-    """Losses (n,) from missed and labelled pixels of each class, both (n, K); NaN where undefined."""
-    return loss._values(missed, totals)
-
-
-def _bits(value: float) -> int:
+def bits_of(value: float) -> int:
+    """The bits of a float, which are in the order of floats from 0 up."""
     return int(struct.unpack("<q", struct.pack("<d", value))[0])
 
 
-def _float(bits: int) -> float:
+def float_of(bits: int) -> float:
+    """The inverse of :func:`bits_of`."""
     return float(struct.unpack("<d", struct.pack("<q", bits))[0])
 
 
@@ -662,7 +450,8 @@ def _check_share(loss: Loss, name: str) -> None:
     object.__setattr__(loss, name, as_plain(value, name))
 
 
-def _class_indices(classes: Any) -> tuple[int, ...]:
+def class_indices(classes: Any) -> tuple[int, ...]:
+    """Distinct labels, at least one."""
     labels = listed(classes, "classes")
     if any(isinstance(label, bool | np.bool_) or not isinstance(label, int | np.integer) for label in labels):
         raise TypeError(f"classes must hold class indices (ints), got {shown(classes)}")
@@ -672,7 +461,8 @@ def _class_indices(classes: Any) -> tuple[int, ...]:
     return indices
 
 
-def _flags(classes: Sequence[int] | None, n_classes: int) -> list[bool]:
+def class_flags(classes: Sequence[int] | None, n_classes: int) -> list[bool]:
+    """Which of K classes are chosen; None chooses all."""
     if classes is None:
         return [True] * n_classes
     if max(classes) >= n_classes:
@@ -680,22 +470,3 @@ def _flags(classes: Sequence[int] | None, n_classes: int) -> list[bool]:
             f"classes={list(classes)} names class {max(classes)}, but there are K = {n_classes} classes"
         )
     return [label in classes for label in range(n_classes)]
-
-
-def loss_to_json(loss: Loss) -> str:
-    """A loss as JSON."""
-    if type(loss) not in _BY_NAME.values():
-        raise TypeError(f"only built-in losses can be saved, got {loss!r}")
-    name = next(name for name, kind in _BY_NAME.items() if kind is type(loss))
-    fields: dict[str, Any] = asdict(loss)  # type: ignore[call-overload]  # losses are dataclasses
-    if isinstance(loss, WorstClassLoss):
-        fields = {"loss": json.loads(loss_to_json(loss._base))}
-    return json.dumps({"name": name, **fields}, default=number_to_json)
-
-
-def loss_from_json(text: str) -> Loss:
-    """The inverse of :func:`loss_to_json`."""
-    fields = json.loads(text, object_hook=number_from_json)
-    if fields.get("name") == "worst_class":
-        return WorstClassLoss(loss_from_json(json.dumps(fields["loss"], default=number_to_json)))
-    return _BY_NAME[fields.pop("name")](**fields)

@@ -1,0 +1,224 @@
+"""What the methods of control have in common."""
+# ruff: noqa: D102  # methods are documented where Method declares them
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from conformask._exact import as_fraction, as_plain, check_alpha
+from conformask._text import shown
+from conformask.control.hb import images_of_no_loss
+from conformask.exceptions import InfeasibleRiskError
+
+if TYPE_CHECKING:
+    from conformask._units import Units
+    from conformask.losses import Loss
+    from conformask.profiles import Profiles
+
+__all__ = ["Method", "WithConfidence", "check_by_budget"]
+
+
+class Method(ABC):
+    """What the methods have in common: a search for lambda-hat, and a limit that they keep at or below alpha.
+
+    Most are a budget: lambda-hat is the smallest lambda whose summed loss is within it. Those that look at the losses
+    of single images, or at some lambdas alone, have a search of their own.
+    """
+
+    @property
+    def by_budget(self) -> bool:
+        """Whether lambda-hat is the smallest lambda whose summed loss is within the budget."""
+        return True
+
+    @property
+    def needs_single_images(self) -> bool:
+        """Whether it asks for the losses of single images, which binned profiles do not know."""
+        return False
+
+    @property
+    def confidence(self) -> float | None:
+        """With what probability over calibration images the promise holds; None if it is about their average."""
+        return None
+
+    @abstractmethod
+    def budget(self, units: Units, alpha: Fraction) -> Fraction:
+        """What the losses may sum to, exactly or a little less; negative if there are too few images.
+
+        Parameters
+        ----------
+        units : Units
+            Who counts: images, groups or weights.
+        alpha : Fraction in (0, 1)
+            The risk level.
+
+        Returns
+        -------
+        Fraction
+
+        Raises
+        ------
+        ValueError
+            If the method cannot count so, or goes by no sum.
+        """
+
+    @abstractmethod
+    def risk_bound(self, risk: float, units: Units) -> float:
+        """What the method compares with alpha: the smallest alpha whose budget holds the summed loss.
+
+        Parameters
+        ----------
+        risk : float in [0, 1]
+            The mean loss.
+        units : Units
+            Who counts.
+
+        Returns
+        -------
+        float in [0, 1]
+        """
+
+    @abstractmethod
+    def n_needed(self, alpha: Fraction) -> int:
+        """The smallest number of images (groups; summed weights) with which alpha can be met.
+
+        Parameters
+        ----------
+        alpha : float or Fraction in (0, 1)
+            The risk level.
+
+        Returns
+        -------
+        int
+        """
+
+    def check_units(self, units: Units) -> None:  # noqa: B027  # CRC counts all
+        """Refuses images that the method cannot count.
+
+        Parameters
+        ----------
+        units : Units
+            Who counts.
+        """
+
+    def check_loss(self, loss: Loss) -> None:
+        """Refuses a loss for which the method promises nothing: but for LTT, one that may rise with lambda.
+
+        Parameters
+        ----------
+        loss : MiscoverageLoss or another loss
+            The loss.
+        """
+        if not loss._is_monotone:
+            raise ValueError(
+                f"{self!r} needs a loss that does not rise with lambda, which {loss} may: take LTT(delta, grid)"
+            )
+
+    def lambda_hat(self, profiles: Profiles, loss: Loss, alpha: Fraction, units: Units) -> float | None:
+        """The lambda that controls the risk.
+
+        Parameters
+        ----------
+        profiles : ScoreProfiles or BinnedProfiles
+            What is known of the calibration images.
+        loss : MiscoverageLoss or another loss
+            The loss.
+        alpha : Fraction in (0, 1)
+            The risk level.
+        units : Units
+            Who counts.
+
+        Returns
+        -------
+        float or None
+            None if no lambda does.
+        """
+        return profiles._lambda_hat(loss, self.budget(units, alpha), units)
+
+    def limit(self, profiles: Profiles, loss: Loss, lam: float, units: Units) -> float:
+        """What the method compares with alpha at a lambda.
+
+        Parameters
+        ----------
+        profiles, loss, units
+            As for :meth:`lambda_hat`.
+        lam : float
+            Lambda.
+
+        Returns
+        -------
+        float in [0, 1]
+        """
+        risk = profiles._risk(loss, lam, units)
+        return self.risk_bound(0.0 if math.isnan(risk) else risk, units)
+
+    def is_feasible(self, profiles: Profiles, loss: Loss, alpha: Fraction, units: Units) -> bool:
+        """Whether some lambda controls the risk.
+
+        Parameters
+        ----------
+        profiles, loss, alpha, units
+            As for :meth:`lambda_hat`.
+
+        Returns
+        -------
+        bool
+        """
+        return self.budget(units, alpha) >= 0
+
+    def infeasible(self, units: Units, alpha: Fraction) -> InfeasibleRiskError:
+        """What to say if no lambda controls the risk.
+
+        Parameters
+        ----------
+        units : Units
+            Who counts.
+        alpha : Fraction in (0, 1)
+            The risk level.
+
+        Returns
+        -------
+        InfeasibleRiskError
+        """
+        size = units.n if units.total == units.n else float(units.total)
+        return InfeasibleRiskError(
+            size, float(alpha), self.n_needed(alpha), units.name, units.n_skipped, without=units.without
+        )
+
+
+@dataclass(frozen=True)
+class WithConfidence(Method):
+    """A promise that holds with probability ``1 - delta`` over calibration images, which are drawn independently."""
+
+    delta: float
+
+    def __post_init__(self) -> None:
+        delta = as_fraction(self.delta, "delta")
+        if not 0 < delta < 1:
+            raise ValueError(f"delta must be in (0, 1), got {shown(self.delta)}")
+        object.__setattr__(self, "delta", as_plain(self.delta, "delta"))
+
+    @property
+    def confidence(self) -> float:
+        return float(1 - self._delta())
+
+    def n_needed(self, alpha: Fraction) -> int:
+        return images_of_no_loss(check_alpha(alpha), self._delta())
+
+    def check_units(self, units: Units) -> None:
+        if units.total != units.n or units.new != 1:
+            raise ValueError(f"{self!r} cannot take sample_weight: every image must count alike. Use CRC()")
+
+    def _delta(self) -> Fraction:
+        return as_fraction(self.delta, "delta")
+
+
+def check_by_budget(method: Method, what: str) -> None:
+    """Refuses methods that look at the lambdas of a grid, where they are none, as `what` says."""
+    if not method.by_budget:
+        raise ValueError(
+            f"method={method!r} looks at lambdas of a grid, but {what}: take CRC(), PAC(delta) or RCPS(delta)"
+        )

@@ -1,0 +1,142 @@
+r"""The betting bound of Waudby-Smith and Ramdas: a capital that grows where losses are below alpha.
+
+A bettor who doubts that the risk is above alpha stakes the share nu_i of the capital on the loss of image i being
+smaller. Were the risk alpha or more, no stake could win on average: that the capital ever reaches ``1 / delta`` has a
+probability of at most delta (Ville). How much is staked follows from the images before alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from fractions import Fraction
+from functools import cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["log_capitals", "rejected", "wsr_images_needed", "wsr_lambdas", "wsr_limit"]
+
+# The lambdas that are tried, by their distance to the largest as a share of it: so many in each of these halvings.
+_FINE, _N_FINE = 512, 12
+_COARSE, _N_COARSE = 16, 28
+
+# Capitals are floats: one must be above its goal by what rounding may have added to its logarithm.
+_ROUNDING = 1e-9
+
+_MOST_KNOWN = 1 << 20  # images for which the capital of losses of 0 is computed
+
+
+def wsr_lambdas(lambda_max: float) -> NDArray[np.float64]:
+    """The lambdas that are tried, from the largest down to 0: the same whatever the data are."""
+    return lambda_max * (1 - _distances())
+
+
+@cache
+def _distances() -> NDArray[np.float64]:
+    fine = 2.0 ** -np.arange(1, _N_FINE + 1)[:, np.newaxis] * (1 + np.arange(_FINE) / _FINE)
+    coarse = 2.0 ** -np.arange(_N_FINE + 1, _N_FINE + _N_COARSE + 1)[:, np.newaxis] * (
+        1 + np.arange(_COARSE) / _COARSE
+    )
+    found = np.unique(np.concatenate([[0.0, 1.0], fine.ravel(), coarse.ravel()]))
+    found.flags.writeable = False
+    return found
+
+
+def log_capitals(losses: NDArray[np.float64], alpha: float, delta: float) -> NDArray[np.float64]:
+    r"""The logarithm of the largest capital on the way.
+
+    With the predictable estimates of Bates et al. 2021, section 3.1.3, of mean and variance,
+
+    .. math:: \hat\mu_i = \frac{1/2 + \sum_{j \le i} L_j}{1 + i}, \quad
+        \hat\sigma_i^2 = \frac{1/4 + \sum_{j \le i} (L_j - \hat\mu_j)^2}{1 + i}, \quad
+        \nu_i = \min \Big( 1, \sqrt{\frac{2 \ln(1 / \delta)}{n \hat\sigma_{i-1}^2}} \Big),
+
+    the capital is :math:`\prod_{j \le i} (1 - \nu_j (L_j - \alpha))`, which stays above 0 since
+    :math:`\nu_j \le 1` and :math:`\alpha > 0`.
+
+    Parameters
+    ----------
+    losses : float64 array (..., n)
+        Losses in [0, 1] of n images, in the order in which they came.
+    alpha : float in (0, 1)
+        The risk level that is doubted.
+    delta : float in (0, 1)
+        One over the capital that is enough.
+
+    Returns
+    -------
+    float64 array (...)
+        At least 0, the capital at the start.
+    """
+    growth = np.log1p(_stakes(losses, delta) * (alpha - losses))
+    capitals = np.cumsum(growth, axis=-1)
+    return np.asarray(capitals.max(axis=-1, initial=0.0))
+
+
+def _stakes(losses: NDArray[np.float64], delta: float) -> NDArray[np.float64]:
+    """The share nu of the capital that is staked on each image, (..., n)."""
+    n = losses.shape[-1]
+    i = np.arange(1, n + 1)
+    means = (0.5 + np.cumsum(losses, axis=-1)) / (1 + i)
+    spread = np.cumsum((losses - means) ** 2, axis=-1)
+    before = np.full_like(spread, 0.25)  # of the first image nothing is known before
+    before[..., 1:] += spread[..., :-1]
+    variances = before / i
+    return np.asarray(np.minimum(1.0, np.sqrt(2 * -math.log(delta) / (n * variances))))
+
+
+def is_enough(log_capital: NDArray[np.float64] | float, delta: float) -> NDArray[np.bool_]:
+    """Whether a capital reaches 1 / delta."""
+    return np.asarray(log_capital) >= -math.log(delta) + _ROUNDING
+
+
+def rejected(
+    blocks: Iterator[NDArray[np.float64]], alpha: float, delta: float
+) -> Iterator[NDArray[np.bool_]]:
+    """Of losses (m, n) at some lambdas, block by block: whether a risk above alpha is rejected at each (m,)."""
+    for losses in blocks:
+        # Lambdas between which no loss changes give the same answer.
+        is_new = np.ones(len(losses), bool)
+        is_new[1:] = (losses[1:] != losses[:-1]).any(axis=1)
+        found = is_enough(log_capitals(losses[is_new], alpha, delta), delta)
+        yield found[np.cumsum(is_new) - 1]
+
+
+def wsr_limit(losses: NDArray[np.float64], delta: float) -> float:
+    """The smallest alpha at which a risk above it is rejected, from losses (n,): an upper confidence limit."""
+    if not len(losses):
+        return 1.0
+    stakes, low, high = _stakes(losses, delta), 0.0, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        capital = np.cumsum(np.log1p(stakes * (middle - losses))).max(initial=0.0)
+        low, high = (low, middle) if is_enough(capital, delta) else (middle, high)
+    return high
+
+
+@cache
+def wsr_images_needed(alpha: Fraction, delta: Fraction) -> int:
+    """The smallest number of losses of 0, which full sets have, whose capital is enough.
+
+    Of more than a million it is only known that they cannot be fewer than ``log(1 / delta) / log(1 + alpha)``.
+    """
+    level, doubt = float(alpha), float(delta)
+
+    def suffices(n: int) -> bool:
+        return bool(is_enough(log_capitals(np.zeros(n), level, doubt), doubt))
+
+    # No stake is above 1, so that no factor is above 1 + alpha.
+    low = max(0, math.floor(-math.log(doubt) / math.log1p(level) * (1 - 1e-9)) - 1)
+    high = low + 1
+    while high <= _MOST_KNOWN and not suffices(high):
+        low, high = high, 2 * high
+    if high > _MOST_KNOWN:
+        return low + 1
+    while high - low > 1:  # with more images the capital of no loss is larger
+        middle = (low + high) // 2
+        low, high = (low, middle) if suffices(middle) else (middle, high)
+    return high

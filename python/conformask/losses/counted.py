@@ -1,0 +1,356 @@
+"""Losses that look at what sets hold too much, and so may rise as lambda grows: Learn then Test controls them.
+
+They need to know of each image and class how many labelled pixels have the class in their set, which the critical
+values of true labels do not tell: it is counted as the maps are read, at the lambdas of a grid.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from conformask._exact import exact_sum, share_of
+from conformask._text import plural
+from conformask.losses.misses import Loss, class_flags, class_indices
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from conformask import _core
+
+__all__ = ["CountedLoss", "CountsLoss", "JaccardLoss", "PrecisionLoss", "loss_values"]
+
+_MOST_COUNTS = 1 << 22  # that are looked at together
+
+# Sums of floats are nearer than this to those of the numbers that they stand for, for each image.
+_NEAR = 1e-12
+
+_NOT_COUNTED = (
+    "it is not known how many pixels hold each class, which the loss {} needs: fit with method=LTT(delta, grid) and "
+    "this loss, or make profiles by cm.profile(..., grid=grid)"
+)
+
+
+class CountedLoss(Loss):
+    """What these losses have in common: they are functions of counts of pixels, and defined where any is labelled."""
+
+    _is_monotone: ClassVar[bool] = False
+
+    @abstractmethod
+    def _of_counts(
+        self, covered: NDArray[np.uint64], totals: NDArray[np.uint64], held: NDArray[np.uint64]
+    ) -> NDArray[np.float64]:
+        """Losses (m,) of images with labelled pixels, from counts (m, K).
+
+        Pixels of each class whose set holds it, all of them, and labelled pixels whose set holds the class.
+        """
+
+    def _exactly(self, covered: list[int], totals: list[int], held: list[int]) -> Fraction | None:
+        """The same of one image, as a fraction; None where the floats are the losses."""
+        return None
+
+    def _kernel(self, n_classes: int) -> _core.Loss:
+        raise TypeError(_NOT_COUNTED.format(self))
+
+    def _is_defined(self, totals: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        return np.asarray(totals.sum(axis=1) > 0)
+
+    def _values(self, missed: NDArray[np.uint64], totals: NDArray[np.uint64]) -> NDArray[np.float64]:
+        raise ValueError(_NOT_COUNTED.format(self))
+
+    def _values_of(
+        self, missed: NDArray[np.uint64], totals: NDArray[np.uint64], held: NDArray[np.uint64]
+    ) -> NDArray[np.float64]:
+        """Losses (n,) from counts (n, K); NaN where undefined."""
+        found, known = np.full(len(totals), np.nan), self._is_defined(totals)
+        if known.any():
+            found[known] = self._of_counts((totals - missed)[known], totals[known], held[known])
+        return found
+
+    def _of_profile(self, profile: _core.ExactProfile, lambdas: NDArray[np.float64]) -> NDArray[np.float64]:
+        grid = self._grid_of(profile)
+        places = np.searchsorted(grid, lambdas).clip(max=len(grid) - 1)
+        if not np.array_equal(grid[places], lambdas):
+            other = lambdas[grid[places] != lambdas][0]
+            raise ValueError(
+                f"classes were counted at {plural(len(grid), 'lambda')} from {grid[0]:g} to {grid[-1]:g}, and "
+                f"{float(other)!r} is none of them, which the loss {self} needs: fit again with this grid"
+            )
+        found = np.empty((len(profile), len(lambdas)))
+        at_once = max(1, _MOST_COUNTS // (profile.n_classes * len(grid)))
+        for first in range(0, len(profile), at_once):
+            part = slice(first, first + at_once)
+            some = profile.take([*range(len(profile))[part]])
+            missed, totals, held = some.missed_of_classes(grid), some.totals(), some.held()
+            assert held is not None
+            for place in np.unique(places):
+                losses = self._values_of(missed[..., place], totals, held[..., place])
+                found[part, places == place] = losses[:, np.newaxis]
+        return found
+
+    def _grid_of(self, profile: _core.ExactProfile) -> NDArray[np.float64]:
+        """The lambdas at which classes were counted."""
+        grid = profile.grid()
+        if grid is None:
+            raise ValueError(_NOT_COUNTED.format(self))
+        return grid
+
+    def _sums_of_profile(
+        self,
+        profile: _core.ExactProfile,
+        lambdas: NDArray[np.float64],
+        shares: list[Fraction] | None,
+        total: Fraction,
+    ) -> NDArray[np.float64]:
+        losses = np.nan_to_num(self._of_profile(profile, lambdas), nan=0.0)
+        return np.array([float(exact_sum(column, shares) / total) for column in losses.T])
+
+    def _jumps(self, profile: _core.ExactProfile, limit: int) -> NDArray[np.float64]:
+        return self._grid_of(profile)
+
+    def _fits(
+        self,
+        profile: _core.ExactProfile,
+        lambdas: NDArray[np.float64],
+        budget: Fraction,
+        shares: list[Fraction] | None,
+    ) -> NDArray[np.bool_]:
+        """At which lambdas (L,), which ascend, ``sum(share * loss)`` is at most the budget: decided exactly."""
+        losses, found = np.nan_to_num(self._of_profile(profile, lambdas), nan=0.0), []
+        for lam, column in zip(lambdas, losses.T, strict=True):
+            total = exact_sum(column, shares)
+            if abs(total - budget) <= _NEAR * max(1, len(profile)):
+                total = self._exact_sum(profile, float(lam), column, shares)
+            found.append(total <= budget)
+        return np.array(found, bool)
+
+    def _exact_sum(
+        self,
+        profile: _core.ExactProfile,
+        lam: float,
+        losses: NDArray[np.float64],
+        shares: list[Fraction] | None,
+    ) -> Fraction:
+        place = int(np.searchsorted(self._grid_of(profile), lam))
+        total = Fraction()
+        for i, loss in enumerate(losses.tolist()):
+            share = Fraction(1) if shares is None else shares[i]
+            image = profile.take([i])
+            totals, held = image.totals(), image.held()
+            assert held is not None
+            exact = None
+            if totals.any():
+                covered = totals - image.missed_of_classes(np.array([lam]))[..., 0]
+                exact = self._exactly(covered[0].tolist(), totals[0].tolist(), held[0, :, place].tolist())
+            total += share * (Fraction(loss) if exact is None else exact)
+        return total
+
+    def _correction(
+        self,
+        profile: _core.ExactProfile,
+        budget: Fraction,
+        offsets: NDArray[np.float64],
+        shares: list[Fraction] | None,
+    ) -> float | None:
+        raise TypeError(f"the loss {self} may rise with lambda: no correction of lambdas controls it")
+
+
+@dataclass(frozen=True)
+class PrecisionLoss(CountedLoss):
+    r"""One minus the precision of the sets: the share of what they hold of chosen classes that is wrong.
+
+    Over the labelled pixels :math:`V` of an image and the chosen classes :math:`\Lambda`,
+
+    .. math:: L = 1 - \frac{\sum_{k \in \Lambda} |\{p \in V : k \in C_\lambda(p), y_p = k\}|}
+        {\sum_{k \in \Lambda} |\{p \in V : k \in C_\lambda(p)\}|},
+
+    and 0 where no set holds any of them. This is the false discovery proportion of their pixels. It mostly rises with
+    lambda, but need not: it is controlled by :class:`~conformask.LTT`, on a grid that ascends. An image without
+    labelled pixels has no loss (see ``on_empty``).
+
+    Parameters
+    ----------
+    classes : sequence of int
+        The classes :math:`\Lambda`, whose pixels count together.
+
+    See Also
+    --------
+    LTT : Controls it.
+    FalseNegativeLoss : What the sets miss instead.
+    JaccardLoss : Both at once.
+
+    References
+    ----------
+    Angelopoulos, Bates, Candès, Jordan, Lei, "Learn then Test", 2021, arXiv:2110.01052.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> y = np.array([[[0, 0, 1, 1]]])
+    >>> masks = np.array([[[[1, 1, 1, 0]], [[0, 1, 1, 1]]]], bool)  # sets {0}, {0, 1}, {0, 1} and {1}
+    >>> round(cm.metrics.empirical_risk(y, masks, cm.PrecisionLoss([1])), 4)
+    0.3333
+    """
+
+    classes: Sequence[int]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", class_indices(self.classes))
+
+    def _of_counts(
+        self, covered: NDArray[np.uint64], totals: NDArray[np.uint64], held: NDArray[np.uint64]
+    ) -> NDArray[np.float64]:
+        chosen = class_flags(self.classes, totals.shape[1])
+        n_held = held[:, chosen].sum(axis=1)
+        n_wrong = n_held - covered[:, chosen].sum(axis=1)
+        return np.nan_to_num(share_of(n_wrong, n_held), nan=0.0)
+
+    def _exactly(self, covered: list[int], totals: list[int], held: list[int]) -> Fraction:
+        n_held = sum(held[k] for k in self.classes)
+        n_right = sum(covered[k] for k in self.classes)
+        return Fraction(n_held - n_right, n_held) if n_held else Fraction()
+
+
+@dataclass(frozen=True)
+class JaccardLoss(CountedLoss):
+    r"""One minus the mean Jaccard index (intersection over union) of sets and labels, over chosen classes.
+
+    With the labelled pixels :math:`S_k` whose set holds class k and :math:`T_k` whose label it is,
+
+    .. math:: L = 1 - \frac{1}{|\Lambda'|} \sum_{k \in \Lambda'} \frac{|S_k \cap T_k|}{|S_k \cup T_k|}
+
+    where :math:`\Lambda'` are the chosen classes that the labels or the sets of the image have; 0 where there is none.
+    It falls and rises again as lambda grows: small sets miss the class, large ones hold all pixels. It is controlled by
+    :class:`~conformask.LTT`; where it is smallest is not known beforehand, so "bonferroni" fits it well. An image
+    without labelled pixels has no loss (see ``on_empty``).
+
+    Parameters
+    ----------
+    classes : sequence of int
+        The chosen classes, each of which counts alike.
+
+    See Also
+    --------
+    LTT : Controls it.
+    PrecisionLoss : What the sets hold too much alone.
+    FalseNegativeLoss : What they miss alone.
+
+    References
+    ----------
+    Angelopoulos, Bates, Candès, Jordan, Lei, "Learn then Test", 2021, arXiv:2110.01052.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> y = np.array([[[0, 0, 1, 1]]])
+    >>> masks = np.array([[[[1, 1, 1, 0]], [[0, 1, 1, 1]]]], bool)  # sets {0}, {0, 1}, {0, 1} and {1}
+    >>> round(cm.metrics.empirical_risk(y, masks, cm.JaccardLoss([0, 1])), 4)
+    0.3333
+    """
+
+    classes: Sequence[int]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", class_indices(self.classes))
+
+    def _of_counts(
+        self, covered: NDArray[np.uint64], totals: NDArray[np.uint64], held: NDArray[np.uint64]
+    ) -> NDArray[np.float64]:
+        chosen = class_flags(self.classes, totals.shape[1])
+        both = covered[:, chosen]
+        either = totals[:, chosen] + held[:, chosen] - both
+        apart = share_of(either - both, either)
+        n_known = (either > 0).sum(axis=1)
+        return np.nan_to_num(share_of(np.nan_to_num(apart, nan=0.0).sum(axis=1), n_known), nan=0.0)
+
+    def _exactly(self, covered: list[int], totals: list[int], held: list[int]) -> Fraction:
+        unions = {k: totals[k] + held[k] - covered[k] for k in self.classes}
+        losses = [Fraction(union - covered[k], union) for k, union in unions.items() if union]
+        return sum(losses, Fraction()) / len(losses) if losses else Fraction()
+
+
+@dataclass(frozen=True)
+class CountsLoss(CountedLoss):
+    r"""A loss of your own: a function of how many pixels of each class the sets of an image hold.
+
+    It may rise and fall with lambda, and is controlled by :class:`~conformask.LTT`. An image without labelled pixels
+    has no loss (see ``on_empty``). A loss that does not rise with the share of covered pixels needs none of this: give
+    a function of that share to :class:`~conformask.ConformalRiskCalibrator`.
+
+    Parameters
+    ----------
+    function : callable
+        Takes three uint64 arrays (m, K) of m images with labelled pixels: pixels of each class whose set holds it, all
+        pixels of each class, and labelled pixels of any class whose set holds the class. Returns the losses (m,) in
+        [0, 1]. What it says of an image must not depend on the others. It is fixed before looking at the labels.
+
+    See Also
+    --------
+    PrecisionLoss, JaccardLoss : Such losses.
+    LTT : Controls it.
+
+    References
+    ----------
+    Angelopoulos, Bates, Candès, Jordan, Lei, "Learn then Test", 2021, arXiv:2110.01052.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> def share_of_false_alarms(covered, totals, held):  # of class 1, among the pixels of others
+    ...     return (held - covered)[:, 1] / np.maximum(1, totals.sum(axis=1) - totals[:, 1])
+    >>> y = np.array([[[0, 0, 1, 1]]])
+    >>> masks = np.array([[[[1, 1, 1, 0]], [[0, 1, 1, 1]]]], bool)
+    >>> cm.metrics.empirical_risk(y, masks, cm.CountsLoss(share_of_false_alarms))
+    0.5
+    """
+
+    function: Callable[[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint64]], object]
+
+    def __post_init__(self) -> None:
+        if not callable(self.function) or isinstance(self.function, type):
+            raise TypeError(
+                f"function must be a function of three arrays of counts, got {type(self.function).__name__}"
+            )
+
+    def __str__(self) -> str:
+        return str(getattr(self.function, "__name__", self.function))
+
+    def _of_counts(
+        self, covered: NDArray[np.uint64], totals: NDArray[np.uint64], held: NDArray[np.uint64]
+    ) -> NDArray[np.float64]:
+        losses = np.asarray(self.function(covered.copy(), totals.copy(), held.copy()))
+        if losses.shape != (len(totals),) or losses.dtype.kind not in "biuf":
+            raise TypeError(
+                f"the loss {self} must return an array of floats, one for each of {plural(len(totals), 'image')}, "
+                f"got {losses.dtype} {losses.shape}"
+            )
+        losses = losses.astype(np.float64)
+        is_within = (losses >= 0) & (losses <= 1)
+        if not is_within.all():
+            raise ValueError(
+                f"the loss {self} must lie in [0, 1], got {losses[int(np.argmin(is_within))]}: scale it"
+            )
+        return losses
+
+
+def loss_values(
+    loss: Loss,
+    missed: NDArray[np.uint64],
+    totals: NDArray[np.uint64],
+    held: NDArray[np.uint64] | None = None,
+) -> NDArray[np.float64]:
+    """Losses (n,) from missed and labelled pixels of each class, both (n, K); NaN where undefined.
+
+    Those that may rise with lambda also ask how many labelled pixels `held` each class in their sets.
+    """
+    if isinstance(loss, CountedLoss) and held is not None:
+        return loss._values_of(missed, totals, held)
+    return loss._values(missed, totals)

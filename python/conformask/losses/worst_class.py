@@ -1,0 +1,216 @@
+"""The loss of the class that fares worst, and the losses of one class after the other."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from conformask import _core
+from conformask._exact import exact_sum
+from conformask.losses.misses import (
+    MOST_NUMBERS,
+    BinaryLoss,
+    CallableLoss,
+    Loss,
+    MiscoverageLoss,
+    bits_of,
+    float_of,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["WorstClassLoss", "check_of_any_class", "losses_by_class", "parted"]
+
+_BY_NAME: dict[str, type[Loss]] = {"miscoverage": MiscoverageLoss, "binary": BinaryLoss}
+_LAMBDAS_AT_ONCE = 256  # at which losses are asked for, in one pass over the values
+_MOST_TOTALS = 1 << 22  # numbers of labelled pixels that are held at once
+
+
+@dataclass(frozen=True)
+class WorstClassLoss(Loss):
+    r"""The loss of the class that fares worst, among those that the image has.
+
+    The loss of a class is that of the image as if only the pixels of this class were labelled; for the share of pixels
+    missed,
+
+    .. math:: L = \max_{k \in \Lambda} \frac{\text{missed pixels of } k}{\text{pixels of } k}
+
+    where :math:`\Lambda` are the classes with labelled pixels. An image without any has no loss (see ``on_empty``).
+    Controlling it at alpha controls all classes at once: the expectation of the largest miss rate is at most alpha. It
+    asks for larger sets than a mean over classes.
+
+    Parameters
+    ----------
+    loss : "miscoverage", "binary", BinaryLoss or a function of the coverage, default="miscoverage"
+        What is missed of a class. Of :class:`BinaryLoss`: whether too few pixels of any class are covered.
+
+    See Also
+    --------
+    MiscoverageLoss, FalseNegativeLoss : Means over pixels, and over classes.
+
+    Notes
+    -----
+    It is a float64: the largest of shares that are rounded to float64 each. Sums of shares are compared exactly.
+
+    References
+    ----------
+    Angelopoulos, Bates, Fisch, Lei, Schuster, "Conformal Risk Control", ICLR 2024, arXiv:2208.02814.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> y = np.array([[[0, 0, 0, 1, 1]]])
+    >>> masks = np.ones((1, 2, 1, 5), bool)
+    >>> masks[0, 1, 0, 3] = False  # one of two pixels of class 1 is missed
+    >>> cm.metrics.empirical_risk(y, masks, cm.WorstClassLoss())
+    0.5
+    """
+
+    loss: Loss | str = "miscoverage"
+
+    def __post_init__(self) -> None:
+        base: Any = _BY_NAME[self.loss]() if self.loss in ("miscoverage", "binary") else self.loss
+        if callable(base) and not isinstance(base, type | Loss):
+            base = CallableLoss(base)
+        check_of_any_class(base, "WorstClassLoss")
+        object.__setattr__(self, "loss", base)
+
+    @property
+    def _is_indicator(self) -> bool:  # type: ignore[override]  # that of its classes
+        return self.of_class._is_indicator
+
+    @property
+    def of_class(self) -> Loss:
+        """The loss of one class."""
+        assert isinstance(self.loss, Loss)
+        return self.loss
+
+    def _kernel(self, n_classes: int) -> _core.Loss:
+        """Where it jumps, miscoverage does."""
+        return _core.Loss.pooled([True] * n_classes)
+
+    def _values(self, missed: NDArray[np.uint64], totals: NDArray[np.uint64]) -> NDArray[np.float64]:
+        found = np.full(len(totals), np.nan)
+        for of_class in losses_by_class(self.of_class, missed, totals):
+            found = np.fmax(found, of_class)
+        return found
+
+    def _of_profile(self, profile: _core.ExactProfile, lambdas: NDArray[np.float64]) -> NDArray[np.float64]:
+        return self._of_parts(list(parted(profile)), lambdas)
+
+    def _of_parts(
+        self, parts: Iterable[_core.ExactProfile], lambdas: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        found: NDArray[np.float64] | None = None
+        for part in parts:
+            of_class = self.of_class._of_profile(part, lambdas)
+            found = of_class if found is None else np.fmax(found, of_class)
+        assert found is not None
+        return found
+
+    def _shares_missed(self, parts: list[_core.ExactProfile], lam: float) -> list[Fraction]:
+        """Of each image the largest share of a class's pixels that is missed, as a fraction; 0 where it has none."""
+        worst = [Fraction(0)] * len(parts[0])
+        for part in parts:
+            missed, totals = part.missed(np.array([lam]))[:, 0].tolist(), part.totals().sum(axis=1).tolist()
+            for i, (count, total) in enumerate(zip(missed, totals, strict=True)):
+                if count and count * worst[i].denominator > worst[i].numerator * total:
+                    worst[i] = Fraction(count, total)
+        return worst
+
+    def _sums_of_profile(
+        self,
+        profile: _core.ExactProfile,
+        lambdas: NDArray[np.float64],
+        shares: list[Fraction] | None,
+        total: Fraction,
+    ) -> NDArray[np.float64]:
+        parts, at_once = list(parted(profile)), max(1, MOST_NUMBERS // max(1, len(profile)))
+        sums = [
+            float(exact_sum(np.nan_to_num(column, nan=0.0), shares) / total)
+            for first in range(0, len(lambdas), at_once)
+            for column in self._of_parts(parts, lambdas[first : first + at_once]).T
+        ]
+        return np.array(sums)
+
+    def _lambda_hat(
+        self,
+        profile: _core.ExactProfile,
+        budget: Fraction,
+        shares: list[Fraction] | None,
+        lambda_max: float,
+    ) -> float | None:
+        parts, is_share = list(parted(profile)), isinstance(self.of_class, MiscoverageLoss)
+        near = Fraction(len(profile) + 1, 2**51)  # what rounding of the losses may add up to, with room
+
+        def fits(lam: float, losses: NDArray[np.float64]) -> bool:
+            total = exact_sum(np.nan_to_num(losses, nan=0.0), shares)
+            if is_share and abs(total - budget) <= near * max(known):
+                worst = self._shares_missed(parts, lam)
+                total = sum((share * each for share, each in zip(known, worst, strict=True)), Fraction())
+            return total <= budget
+
+        if budget < 0:
+            return None
+        known = [Fraction(1)] * len(profile) if shares is None else shares
+        at_once = max(2, min(_LAMBDAS_AT_ONCE, MOST_NUMBERS // max(1, len(profile))))
+        low, high = 0, bits_of(lambda_max)  # nothing is missed at lambda_max
+        while low < high:
+            # A pass over the values tells of many lambdas at once.
+            bits = range(low, high, max(1, -(-(high - low) // at_once)))
+            lambdas = [float_of(each) for each in bits]
+            losses = self._of_parts(parts, np.array(lambdas))
+            first = bisect_left(range(len(bits)), True, key=lambda i: fits(lambdas[i], losses[:, i]))
+            low, high = low if first == 0 else bits[first - 1] + 1, bits[first] if first < len(bits) else high
+        return float_of(high)
+
+    def _correction(
+        self,
+        profile: _core.ExactProfile,
+        budget: Fraction,
+        offsets: NDArray[np.float64],
+        shares: list[Fraction] | None,
+    ) -> float | None:
+        raise TypeError("WorstClassLoss has no image-adaptive lambdas: take another loss of the package")
+
+
+def check_of_any_class(loss: Loss, what: str) -> None:
+    """Refuses a loss that speaks of several classes, where it shall be that of one class after the other."""
+    plain = isinstance(loss, MiscoverageLoss) and loss == MiscoverageLoss()
+    if not (plain or isinstance(loss, BinaryLoss | CallableLoss)):
+        raise ValueError(
+            f"{what} needs the loss of one class at a time: 'miscoverage', BinaryLoss(...) or a function of the "
+            f"coverage, got {loss}"
+        )
+
+
+def parted(
+    profile: _core.ExactProfile, parts: Sequence[Sequence[int]] | None = None
+) -> Iterator[_core.ExactProfile]:
+    """The same images as if only the pixels of some classes were labelled: of each of disjoint parts, or each class."""
+    known = (
+        [[label] for label in range(profile.n_classes)] if parts is None else [list(part) for part in parts]
+    )
+    # Each of them knows the totals of all images: a few at a time take memory that does not matter.
+    at_once = max(1, _MOST_TOTALS // max(1, len(profile) * profile.n_classes))
+    for first in range(0, len(known), at_once):
+        yield from profile.parted(known[first : first + at_once])
+
+
+def losses_by_class(
+    loss: Loss, missed: NDArray[np.uint64], totals: NDArray[np.uint64]
+) -> Iterator[NDArray[np.float64]]:
+    """Of each class the losses (n,) of the images as if only its pixels were labelled; NaN where there are none."""
+    for label in range(totals.shape[1]):
+        # By its first two classes: there is no loss of one class.
+        of_class = [np.zeros_like(each[:, :2]) for each in (missed, totals)]
+        for own, each in zip(of_class, (missed, totals), strict=True):
+            own[:, 0] = each[:, label]
+        yield loss._values(*of_class)
