@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from abc import ABC, abstractmethod
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -28,17 +29,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
-    "MOST_NUMBERS",
     "BinaryLoss",
     "CallableLoss",
     "FalseNegativeLoss",
+    "ImageLoss",
     "LabelAccuracyLoss",
     "Loss",
     "MiscoverageLoss",
-    "bits_of",
     "class_flags",
     "class_indices",
-    "float_of",
 ]
 
 
@@ -328,8 +327,71 @@ class LabelAccuracyLoss(Loss):
         )
 
 
+class ImageLoss(Loss):
+    """A loss that is known image by image alone: no kernel sums it."""
+
+    def _sums_of_profile(
+        self,
+        profile: _core.ExactProfile,
+        lambdas: NDArray[np.float64],
+        shares: list[Fraction] | None,
+        total: Fraction,
+    ) -> NDArray[np.float64]:
+        at_once = max(1, _MOST_NUMBERS // max(1, len(profile)))
+        sums = [
+            float(exact_sum(np.nan_to_num(column, nan=0.0), shares) / total)
+            for first in range(0, len(lambdas), at_once)
+            for column in self._of_profile(profile, lambdas[first : first + at_once]).T
+        ]
+        return np.array(sums)
+
+    def _lambda_hat(
+        self,
+        profile: _core.ExactProfile,
+        budget: Fraction,
+        shares: list[Fraction] | None,
+        lambda_max: float,
+    ) -> float | None:
+        if budget < 0:
+            return None
+        at_once = max(2, min(_LAMBDAS_AT_ONCE, _MOST_NUMBERS // max(1, len(profile))))
+        # Floats from 0 up are ordered as their bits: the smallest that fits is found exactly. The last one does.
+        low, high = 0, _bits(lambda_max)
+        while low < high:
+            bits = range(low, high, max(1, -(-(high - low) // at_once)))
+            lambdas = np.array([_float(each) for each in bits])
+            losses = np.nan_to_num(self._of_profile(profile, lambdas), nan=0.0)
+
+            def fits(i: int, lambdas: Any = lambdas, losses: Any = losses) -> bool:
+                return self._fits(profile, lambdas[i], losses[:, i], budget, shares)
+
+            first = bisect_left(range(len(bits)), True, key=fits)
+            low, high = low if first == 0 else bits[first - 1] + 1, bits[first] if first < len(bits) else high
+        return _float(high)
+
+    def _fits(
+        self,
+        profile: _core.ExactProfile,
+        lam: float,
+        losses: NDArray[np.float64],
+        budget: Fraction,
+        shares: list[Fraction] | None,
+    ) -> bool:
+        """Whether the losses (n,) at a lambda sum to at most the budget."""
+        return exact_sum(losses, shares) <= budget
+
+    def _correction(
+        self,
+        profile: _core.ExactProfile,
+        budget: Fraction,
+        offsets: NDArray[np.float64],
+        shares: list[Fraction] | None,
+    ) -> float | None:
+        raise TypeError(f"the loss {self} has no image-adaptive lambdas: take one that a kernel sums")
+
+
 @dataclass(frozen=True)
-class CallableLoss(Loss):
+class CallableLoss(ImageLoss):
     """A loss of the user's own: a function of the share of labelled pixels that is covered.
 
     Attributes
@@ -385,62 +447,17 @@ class CallableLoss(Loss):
         totals = profile.totals().sum(axis=1)[:, np.newaxis]
         return self._of_coverage(share_of(totals - profile.missed(lambdas), totals))
 
-    def _sums_of_profile(
-        self,
-        profile: _core.ExactProfile,
-        lambdas: NDArray[np.float64],
-        shares: list[Fraction] | None,
-        total: Fraction,
-    ) -> NDArray[np.float64]:
-        at_once = max(1, MOST_NUMBERS // max(1, len(profile)))
-        sums = [
-            float(exact_sum(np.nan_to_num(column, nan=0.0), shares) / total)
-            for first in range(0, len(lambdas), at_once)
-            for column in self._of_profile(profile, lambdas[first : first + at_once]).T
-        ]
-        return np.array(sums)
-
-    def _lambda_hat(
-        self,
-        profile: _core.ExactProfile,
-        budget: Fraction,
-        shares: list[Fraction] | None,
-        lambda_max: float,
-    ) -> float | None:
-        def fits(lam: float) -> bool:
-            losses = np.nan_to_num(self._of_profile(profile, np.array([lam]))[:, 0], nan=0.0)
-            return exact_sum(losses, shares) <= budget
-
-        if not fits(lambda_max):
-            return None
-        # Floats from 0 up are ordered as their bits: the smallest that fits is found exactly.
-        low, high = 0, bits_of(lambda_max)
-        while low < high:
-            middle = (low + high) // 2
-            low, high = (low, middle) if fits(float_of(middle)) else (middle + 1, high)
-        return float_of(high)
-
-    def _correction(
-        self,
-        profile: _core.ExactProfile,
-        budget: Fraction,
-        offsets: NDArray[np.float64],
-        shares: list[Fraction] | None,
-    ) -> float | None:
-        raise TypeError("a loss that is a function has no image-adaptive lambdas: take a loss of the package")
-
 
 _N_TRIED = 1001  # coverages at which a function is tried first
-MOST_NUMBERS = 1 << 20  # to which it is applied at once, where lambdas are many
+_MOST_NUMBERS = 1 << 20  # losses that are held at once, where lambdas are many
+_LAMBDAS_AT_ONCE = 256  # at which they are asked for: a pass over the values tells of many
 
 
-def bits_of(value: float) -> int:
-    """The bits of a float, which are in the order of floats from 0 up."""
+def _bits(value: float) -> int:
     return int(struct.unpack("<q", struct.pack("<d", value))[0])
 
 
-def float_of(bits: int) -> float:
-    """The inverse of :func:`bits_of`."""
+def _float(bits: int) -> float:
     return float(struct.unpack("<d", struct.pack("<q", bits))[0])
 
 

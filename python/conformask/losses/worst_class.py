@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -13,13 +12,11 @@ import numpy as np
 from conformask import _core
 from conformask._exact import exact_sum
 from conformask.losses.misses import (
-    MOST_NUMBERS,
     BinaryLoss,
     CallableLoss,
+    ImageLoss,
     Loss,
     MiscoverageLoss,
-    bits_of,
-    float_of,
 )
 
 if TYPE_CHECKING:
@@ -28,12 +25,11 @@ if TYPE_CHECKING:
 __all__ = ["WorstClassLoss", "check_of_any_class", "losses_by_class", "parted"]
 
 _BY_NAME: dict[str, type[Loss]] = {"miscoverage": MiscoverageLoss, "binary": BinaryLoss}
-_LAMBDAS_AT_ONCE = 256  # at which losses are asked for, in one pass over the values
 _MOST_TOTALS = 1 << 22  # numbers of labelled pixels that are held at once
 
 
 @dataclass(frozen=True)
-class WorstClassLoss(Loss):
+class WorstClassLoss(ImageLoss):
     r"""The loss of the class that fares worst, among those that the image has.
 
     The loss of a class is that of the image as if only the pixels of this class were labelled; for the share of pixels
@@ -103,82 +99,37 @@ class WorstClassLoss(Loss):
         return found
 
     def _of_profile(self, profile: _core.ExactProfile, lambdas: NDArray[np.float64]) -> NDArray[np.float64]:
-        return self._of_parts(list(parted(profile)), lambdas)
-
-    def _of_parts(
-        self, parts: Iterable[_core.ExactProfile], lambdas: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        found: NDArray[np.float64] | None = None
-        for part in parts:
-            of_class = self.of_class._of_profile(part, lambdas)
-            found = of_class if found is None else np.fmax(found, of_class)
-        assert found is not None
+        found = np.full((len(profile), len(lambdas)), np.nan)
+        for part in parted(profile):
+            np.fmax(found, self.of_class._of_profile(part, lambdas), out=found)
         return found
 
-    def _shares_missed(self, parts: list[_core.ExactProfile], lam: float) -> list[Fraction]:
-        """Of each image the largest share of a class's pixels that is missed, as a fraction; 0 where it has none."""
-        worst = [Fraction(0)] * len(parts[0])
-        for part in parts:
-            missed, totals = part.missed(np.array([lam]))[:, 0].tolist(), part.totals().sum(axis=1).tolist()
-            for i, (count, total) in enumerate(zip(missed, totals, strict=True)):
-                if count and count * worst[i].denominator > worst[i].numerator * total:
-                    worst[i] = Fraction(count, total)
-        return worst
-
-    def _sums_of_profile(
+    def _fits(
         self,
         profile: _core.ExactProfile,
-        lambdas: NDArray[np.float64],
-        shares: list[Fraction] | None,
-        total: Fraction,
-    ) -> NDArray[np.float64]:
-        parts, at_once = list(parted(profile)), max(1, MOST_NUMBERS // max(1, len(profile)))
-        sums = [
-            float(exact_sum(np.nan_to_num(column, nan=0.0), shares) / total)
-            for first in range(0, len(lambdas), at_once)
-            for column in self._of_parts(parts, lambdas[first : first + at_once]).T
-        ]
-        return np.array(sums)
-
-    def _lambda_hat(
-        self,
-        profile: _core.ExactProfile,
+        lam: float,
+        losses: NDArray[np.float64],
         budget: Fraction,
         shares: list[Fraction] | None,
-        lambda_max: float,
-    ) -> float | None:
-        parts, is_share = list(parted(profile)), isinstance(self.of_class, MiscoverageLoss)
-        near = Fraction(len(profile) + 1, 2**51)  # what rounding of the losses may add up to, with room
-
-        def fits(lam: float, losses: NDArray[np.float64]) -> bool:
-            total = exact_sum(np.nan_to_num(losses, nan=0.0), shares)
-            if is_share and abs(total - budget) <= near * max(known):
-                worst = self._shares_missed(parts, lam)
-                total = sum((share * each for share, each in zip(known, worst, strict=True)), Fraction())
-            return total <= budget
-
-        if budget < 0:
-            return None
+    ) -> bool:
         known = [Fraction(1)] * len(profile) if shares is None else shares
-        at_once = max(2, min(_LAMBDAS_AT_ONCE, MOST_NUMBERS // max(1, len(profile))))
-        low, high = 0, bits_of(lambda_max)  # nothing is missed at lambda_max
-        while low < high:
-            # A pass over the values tells of many lambdas at once.
-            bits = range(low, high, max(1, -(-(high - low) // at_once)))
-            lambdas = [float_of(each) for each in bits]
-            losses = self._of_parts(parts, np.array(lambdas))
-            first = bisect_left(range(len(bits)), True, key=lambda i: fits(lambdas[i], losses[:, i]))
-            low, high = low if first == 0 else bits[first - 1] + 1, bits[first] if first < len(bits) else high
-        return float_of(high)
+        near = max(known) * Fraction(len(profile) + 1, 2**51)  # what rounding may add up to, with room
+        total = exact_sum(losses, shares)
+        if isinstance(self.of_class, MiscoverageLoss) and abs(total - budget) <= near:
+            worst = _shares_missed(profile, lam)
+            total = sum((share * each for share, each in zip(known, worst, strict=True)), Fraction())
+        return total <= budget
 
-    def _correction(
-        self,
-        profile: _core.ExactProfile,
-        budget: Fraction,
-        offsets: NDArray[np.float64],
-        shares: list[Fraction] | None,
-    ) -> float | None:
-        raise TypeError("WorstClassLoss has no image-adaptive lambdas: take another loss of the package")
+
+def _shares_missed(profile: _core.ExactProfile, lam: float) -> list[Fraction]:
+    """Of each image the largest share of a class's pixels that is missed, as a fraction; 0 where it has none."""
+    worst = [Fraction(0)] * len(profile)
+    for part in parted(profile):
+        missed, totals = part.missed(np.array([lam]))[:, 0].tolist(), part.totals().sum(axis=1).tolist()
+        for i, (count, total) in enumerate(zip(missed, totals, strict=True)):
+            if count * worst[i].denominator > worst[i].numerator * total:
+                worst[i] = Fraction(count, total)
+    return worst
 
 
 def check_of_any_class(loss: Loss, what: str) -> None:

@@ -215,7 +215,7 @@ def test_what_does_not_fit(tmp_path: Path) -> None:
         fit(3)
     with pytest.raises(ValueError, match="say profile='exact'"):
         fit(by_certainty, profile="binned")
-    with pytest.raises(TypeError, match="a loss that is a function has no image-adaptive lambdas"):
+    with pytest.raises(TypeError, match="has no image-adaptive lambdas: take one that a kernel sums"):
         fit(by_certainty, loss=lambda coverage: (1 - coverage) ** 2)
     with pytest.raises(ValueError, match="depends on the other images of the array"):
         fit(lambda X, images: by_certainty(X) / by_certainty(X).max())
