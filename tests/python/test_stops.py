@@ -260,6 +260,18 @@ WORK: dict[str, Callable[[], Callable[[], object]]] = {
         )
     ),
     "ScoreProfiles.lambda_hat, binary": lambda: lambda p=joined(): p.lambda_hat("binary", 0.5),
+    "ScoreProfiles.lambda_hat, the worst class": lambda: (
+        lambda p=joined(2000): p.lambda_hat(cm.WorstClassLoss(), 0.5)
+    ),
+    "ScoreProfiles.lambda_hat, by betting": lambda: (
+        lambda p=joined(10**4): p.lambda_hat("miscoverage", 0.5, method=cm.RCPS(0.1, bound="wsr"))
+    ),
+    "ScoreProfiles.lambda_hat, each class": lambda: (
+        lambda p=joined(2000): cm.ConformalRiskCalibrator(conditional="class")._fit_profiles(p)
+    ),
+    "ConformalRiskCalibrator.predict, by class": lambda: (
+        lambda c=calibrator(conditional="class", on_infeasible="full"): c.predict(many(scores(), 2000))
+    ),
     "ScoreProfiles.losses": lambda: (
         lambda p=joined(200), lam=np.linspace(0, 1, 10**5): p.losses(
             cm.MiscoverageLoss(class_weights="balanced"), lam

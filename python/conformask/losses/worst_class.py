@@ -26,6 +26,7 @@ __all__ = ["WorstClassLoss", "check_of_any_class", "losses_by_class", "parted"]
 
 _BY_NAME: dict[str, type[Loss]] = {"miscoverage": MiscoverageLoss, "binary": BinaryLoss}
 _MOST_TOTALS = 1 << 22  # numbers of labelled pixels that are held at once
+_MOST_VALUES = 1 << 24  # critical values that are, where classes have as many
 
 
 @dataclass(frozen=True)
@@ -149,8 +150,10 @@ def parted(
     known = (
         [[label] for label in range(profile.n_classes)] if parts is None else [list(part) for part in parts]
     )
-    # Each of them knows the totals of all images: a few at a time take memory that does not matter.
-    at_once = max(1, _MOST_TOTALS // max(1, len(profile) * profile.n_classes))
+    # Each of them holds its values once more, and the totals of all images: a few at a time take little memory.
+    by_totals = _MOST_TOTALS // max(1, len(profile) * profile.n_classes)
+    by_values = profile.n_classes * _MOST_VALUES // max(1, profile.n_values)
+    at_once = max(1, min(by_totals, by_values))
     for first in range(0, len(known), at_once):
         yield from profile.parted(known[first : first + at_once])
 
