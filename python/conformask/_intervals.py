@@ -58,13 +58,13 @@ def mean_interval(values: NDArray[np.float64], units: str) -> Interval:
     return interval
 
 
-def mean_intervals(values: NDArray[np.float64], units: str) -> list[Interval]:
+def mean_intervals(values: NDArray[np.float64], units: str, level: float = LEVEL) -> list[Interval]:
     """Those of each of K columns (n, K)."""
     known, mean = ~np.isnan(values), exact_means(values)
     n, is_binary = known.sum(axis=0), _is_binary(values)
     # Class by class in memory: the sum of a column must not depend on what is beside it.
     squares = np.ascontiguousarray(np.where(known, (values - mean) ** 2, 0.0).T).sum(axis=1)
-    low, high = _limits(mean, squares, n)
+    low, high = _limits(mean, squares, n, level)
     found = zip(*(each.tolist() for each in (mean, low, high, n, is_binary)), strict=True)
     return [
         Interval(
@@ -78,7 +78,7 @@ def mean_intervals(values: NDArray[np.float64], units: str) -> list[Interval]:
 
 
 def _limits(
-    mean: NDArray[np.float64], squares: NDArray[np.float64], n: NDArray[np.int64]
+    mean: NDArray[np.float64], squares: NDArray[np.float64], n: NDArray[np.int64], level: float
 ) -> NDArray[np.float64]:
     """Of n numbers with a mean and a sum of squared deviations from it, with 0 and with 1 for one more, (2, K)."""
     extreme = np.array([[0.0], [1.0]])
@@ -87,7 +87,7 @@ def _limits(
     is_known = variance > 0  # else no float tells all numbers from the extreme
     size = np.divide(middle * (1 - middle), variance, out=np.ones_like(middle), where=is_known) - 1
     a, b = (np.where(is_known, share * size, 1.0) for share in (middle, 1 - middle))
-    limit = special.betaincinv(a, b, (1 - LEVEL) / 2 + LEVEL * extreme)
+    limit = special.betaincinv(a, b, (1 - level) / 2 + level * extreme)
     return np.where(np.isnan(mean), np.nan, np.where(is_known & np.isfinite(limit), limit, extreme))
 
 
@@ -118,6 +118,7 @@ class Finding(NamedTuple):
     of_calibration: str  # "100 images"
     promise: str  # what the guarantee averages over
     delta: float | None = None  # of methods that promise with confidence
+    two_sided: float = _TWO_SIDED  # so many deviations of a mean are explained by chance
 
 
 _PROMISE = (
@@ -135,6 +136,7 @@ def risk_finding(
     method: Method,
     n_calibration: float,
     of_calibration: str,
+    level: float = LEVEL,
 ) -> Finding:
     """The mean risk of units, NaN where undefined, beside the alpha that a method of control keeps."""
     known = of_units[~np.isnan(of_units)]
@@ -153,6 +155,7 @@ def risk_finding(
         of_calibration=of_calibration,
         promise=_PROMISE,
         delta=None if delta is None else float(delta),
+        two_sided=float(special.ndtri(0.5 + level / 2)),
     )
 
 
@@ -182,7 +185,9 @@ def conclusion(found: Finding) -> str:
         often = f"at most {100 * found.delta:g} % of calibration sets"
         return f"{head} Where the assumptions of the method hold, this happens for {often}. {unlike}"
     # By how much the expected loss of calibrations scatters, if their images are as alike as these.
-    scatter = _TWO_SIDED * found.deviation / math.sqrt(found.n_calibration) if found.n_calibration else 0.0
+    scatter = (
+        found.two_sided * found.deviation / math.sqrt(found.n_calibration) if found.n_calibration else 0.0
+    )
     if found.excess <= math.hypot(found.margin, scatter):
         return (
             f"{head} The choice of the {found.of_calibration} of calibration can explain it. {found.promise} More "

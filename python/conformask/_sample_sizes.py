@@ -115,8 +115,9 @@ def _surely_allowed(alpha: Fraction, risk: Fraction, limit: float, end: int) -> 
         x = r + 2 / n
         if x >= 1:
             return False
+        # At x = p it is 0, and rounding may give less.
         h = special.rel_entr(x, p) + special.rel_entr(1 - x, 1 - p)
-        return bool(special.ndtr(math.copysign(math.sqrt(2 * n * h), x - p)) <= limit * (1 - _NEAR))
+        return bool(special.ndtr(math.copysign(math.sqrt(max(0.0, 2 * n * h)), x - p)) <= limit * (1 - _NEAR))
 
     low, high = 1, end
     while low < high:

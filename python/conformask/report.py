@@ -283,11 +283,16 @@ class RiskReport(Report):
             (f"{LEVEL * 100:g} % interval", interval_text(self.interval, self.interval_method)),
             ("activation ratio", f"{self.activation_ratio:.3f}"),
             ("coverage", f"{self.coverage:.4f}"),
-            ("lambda-hat", lambda_text(self.lambda_hat)),
+            ("lambda-hat", self._lambda_text()),
             *counts_rows(self.n_images, self.n_skipped, self.n_groups),
             ("calibrated on", self.calibrated_on),
             *self._bound_rows(),
         ]
+
+    def _lambda_text(self) -> str:
+        """Lambda-hat; words where there are many."""
+        is_one = self.lambda_hat == self.lambda_hat
+        return lambda_text(self.lambda_hat) if is_one else f"one for each {self.by or 'image'}"
 
     def _bound_rows(self) -> list[tuple[str, str]]:
         if self.risk_bound is None or self.confidence is None:
@@ -345,7 +350,7 @@ class RiskReport(Report):
                 interval_text(each.interval),
                 f"{each.activation_ratio:.3f}",
                 f"{each.coverage:.4f}",
-                lambda_text(each.lambda_hat),
+                each._lambda_text(),
             )
             for each in self.sweep
         ]

@@ -358,6 +358,7 @@ CHEAP = {
     "metrics.required_images": "a loop in Python, over what SciPy computes in a few milliseconds",
     "metrics.GroupRisks": "a dataclass",
     "metrics.leave_one_group_out": "ScoreProfiles.lambda_hat and risk, group by group",
+    "ConformalRiskCalibrator.losses": "counts as ConformalRiskCalibrator.evaluate",
     "ConformalRiskCalibrator.merge": "joins profiles, as ScoreProfiles.merge",
     "ConformalRiskCalibrator.recalibrate": "ScoreProfiles.lambda_hat",
     "ConformalRiskCalibrator.risk_curve": "ScoreProfiles.risk_curve",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from conformask._exact import as_fraction, as_plain, check_alpha
 from conformask._text import shown
+from conformask._warnings import warn_caller
 from conformask.control.hb import images_of_no_loss
 from conformask.exceptions import InfeasibleRiskError
 
@@ -200,6 +201,12 @@ class WithConfidence(Method):
         if not 0 < delta < 1:
             raise ValueError(f"delta must be in (0, 1), got {shown(self.delta)}")
         object.__setattr__(self, "delta", as_plain(self.delta, "delta"))
+        if delta > Fraction(1, 2):
+            warn_caller(
+                f"delta={shown(self.delta)} is the doubt, not the confidence, which is {float(1 - delta):g}: did you "
+                f"mean delta={float(1 - delta):g}?",
+                UserWarning,
+            )
 
     @property
     def confidence(self) -> float:

@@ -42,7 +42,8 @@ class LTT(WithConfidence):
 
     With probability at least :math:`1 - \delta` over the calibration images, no lambda passes whose expected loss on a
     new image, *given* these images, is above alpha. Lambda-hat is the last in the order of the grid that passes; any
-    other of ``valid_lambdas_`` may be taken instead, by whatever rule, for the promise is about all of them at once.
+    other of ``valid_lambdas_`` may be taken instead, by whatever rule, for the promise is about all of them at once
+    (:func:`conformask.kernels.threshold` makes sets at any lambda).
 
     It needs images (groups) that are independent draws from one law (exchangeable is not enough), of which the model
     saw none: not in training, nor in a choice, an early stop or a temperature. Levels, loss, score, n, the grid and its
@@ -172,7 +173,11 @@ class LTT(WithConfidence):
 
     def infeasible(self, units: Units, alpha: Fraction) -> InfeasibleRiskError:
         if units.n < (n_needed := self.n_needed(alpha)):
-            return super().infeasible(units, alpha)
+            finding = super().infeasible(units, alpha).finding
+            reason = f"{finding}. Add images, or take a larger alpha"
+            return InfeasibleRiskError(
+                units.n, float(alpha), n_needed, units.name, units.n_skipped, reason, without=units.without
+            )
         tested = (
             f"the first that is tested, {self.grid[0]:g}, does not pass. A grid begins with the lambda that is "
             "expected to be safest"

@@ -39,8 +39,9 @@ class WorstClassLoss(ImageLoss):
     .. math:: L = \max_{k \in \Lambda} \frac{\text{missed pixels of } k}{\text{pixels of } k}
 
     where :math:`\Lambda` are the classes with labelled pixels. An image without any has no loss (see ``on_empty``).
-    Controlling it at alpha controls all classes at once: the expectation of the largest miss rate is at most alpha. It
-    asks for larger sets than a mean over classes.
+    Controlling it at alpha says: the largest miss rate of the classes that an image holds is at most alpha, in
+    expectation over all images. It promises nothing for one class by itself: of a class that few images hold, these
+    images may lose more (``conditional="class"`` of :class:`~conformask.ConformalRiskCalibrator` promises for each).
 
     Parameters
     ----------

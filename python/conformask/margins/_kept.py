@@ -65,7 +65,7 @@ class Kept:
             n_foreground += int(np.count_nonzero(case.foreground))
             n_void += case.n_void
         names = check_groups(groups, len(scores))
-        weights = check_sample_weight(sample_weight, names, len(scores))
+        weights = check_sample_weight(sample_weight, names, len(scores), largest=1)
         found = np.array(scores, np.float64), np.array(hashes, np.uint64)
         return cls(*found, n_foreground, n_void, names, weights, configuration)
 

@@ -185,5 +185,7 @@ def as_numbers(values: Any, name: str) -> NDArray[np.float64]:
         raise ValueError(f"{name} is empty: it holds no number")
     numbers = np.atleast_1d(array).astype(np.float64)
     if not np.isfinite(numbers).all():
-        raise ValueError(f"{name} must be finite, got {numbers[~np.isfinite(numbers)][0]}")
+        bad = numbers[~np.isfinite(numbers)][0]
+        hint = ": leave out images on which the loss is undefined" if np.isnan(bad) else ""
+        raise ValueError(f"{name} must be finite, got {bad}{hint}")
     return numbers

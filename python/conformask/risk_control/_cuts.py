@@ -44,7 +44,7 @@ class Cuts:
         refuse_images(images, self.configuration.adaptive)
         self._images = Images(images, "X")
         self.strata = _known_strata(strata, n, first, self.configuration)
-        self._weights = _known_weights(sample_weight, n, first, self.configuration)
+        self._weights = _known_weights(sample_weight, n, first, self.configuration, profiles)
         self._of_weights = [_OfWeights(each, profiles) for each, _ in self._asked] if self._weights else []
         self._largest = lambda_max(self.configuration.conformity_score, first.n_classes)
         self._n_seen, self._n_full = 0, 0
@@ -154,7 +154,11 @@ def _known_strata(
 
 
 def _known_weights(
-    sample_weight: Any, n: int | None, solution: Solution, configuration: Configuration
+    sample_weight: Any,
+    n: int | None,
+    solution: Solution,
+    configuration: Configuration,
+    profiles: Profiles | None,
 ) -> list[float] | None:
     """The weight of each new image."""
     if sample_weight is None:
@@ -169,6 +173,10 @@ def _known_weights(
         )
     if not isinstance(configuration.method, CRC):
         raise ValueError(f"{configuration.method!r} takes no sample_weight of new images: use CRC()")
+    if profiles is not None and getattr(profiles, "_sample_weight", None) is None:
+        raise ValueError(
+            "sample_weight= was given, but calibration had none: fit(X, y, sample_weight=), if only with ones"
+        )
     known = sample_weight if n is not None or hasattr(sample_weight, "__len__") else list(sample_weight)
     return check_sample_weight(known, None, len(known) if n is None else n)
 

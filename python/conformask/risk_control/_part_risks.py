@@ -36,8 +36,6 @@ def part_risks(
     """The risk of each part, and how it lies beside alpha; losses (n,) are those of the images."""
     if solution.by == "class":
         columns = list(losses_by_class(configuration.loss, missed, totals))
-        if configuration.on_empty == "zero_loss":
-            columns = [np.nan_to_num(column, nan=0.0) for column in columns]
         names = list(class_names)
     else:
         assert strata is not None
@@ -45,13 +43,16 @@ def part_risks(
         columns = [np.where(of_image == part.name, losses, np.nan) for part in solution.parts]
         names = [str(part.name) for part in solution.parts]
     values, units = unit_means(np.column_stack(columns), groups), "images" if groups is None else "groups"
+    # What is said of one of many intervals must hold for all of them at once.
+    together = 1 - (1 - LEVEL) / len(names)
+    intervals = zip(mean_intervals(values, units), mean_intervals(values, units, together), strict=True)
     found = []
-    for name, part, of_units, interval in zip(
-        names, solution.parts, values.T, mean_intervals(values, units), strict=True
+    for name, part, of_units, (interval, joint) in zip(
+        names, solution.parts, values.T, intervals, strict=True
     ):
         is_full = part.is_rare and part.lambda_hat >= solution.largest
         if is_full:
-            interval = of_full_sets(interval.mean)  # nothing is left to chance
+            interval = joint = of_full_sets(interval.mean)  # nothing is left to chance
         risk = PartRisk(
             name,
             interval.mean,
@@ -62,13 +63,14 @@ def part_risks(
             part.n_needed,
         )
         finding = risk_finding(
-            interval,
+            joint,
             of_units,
             units,
             alpha=float(configuration.alpha),
             method=configuration.method,
             n_calibration=part.n_images,
             of_calibration=plural(part.n_images, "group" if solution.grouped else "image"),
+            level=together,
         )
         found.append((risk, finding))
     return found
@@ -79,17 +81,29 @@ def verdict_of_parts(
 ) -> Iterator[str]:
     """What the risks of parts say of alpha, in sentences."""
     noun, many = ("class", "classes") if solution.by == "class" else ("stratum", "strata")
-    above = [(risk, finding) for risk, finding in found if risk.interval[0] > float(configuration.alpha)]
+    alpha, percent = float(configuration.alpha), f"{LEVEL * 100:g} %"
+    above = [(risk, finding) for risk, finding in found if risk.interval[0] > alpha]
+    surely = [(risk, finding) for risk, finding in above if finding.excess > finding.margin]
     if not above:
-        yield f"No {noun} has a risk whose whole {LEVEL * 100:g} % interval is above alpha."
+        yield f"No {noun} has a risk whose whole {percent} interval is above alpha."
     else:
         names = ", ".join(risk.name for risk, _ in above[:_MOST_NAMED])
         more = f" and {len(above) - _MOST_NAMED} more" if len(above) > _MOST_NAMED else ""
+        chance = "" if surely else " Of many intervals about one in twenty misses by chance."
         yield (
-            f"The whole {LEVEL * 100:g} % interval of the risk is above alpha for {len(above)} of {len(found)} {many}: "
-            f"{names}{more}. Of many intervals about one in twenty misses by chance."
+            f"The whole {percent} interval of the risk is above alpha for {len(above)} of {len(found)} {many}: "
+            f"{names}{more}.{chance}"
         )
-        worst, finding = max(above, key=lambda each: each[1].excess - each[1].margin)
-        yield f"Of {worst.name}: {conclusion(finding)}"
+    if surely:
+        worst, finding = max(surely, key=lambda each: each[1].excess - each[1].margin)
+        yield f"Of {worst.name}, by an interval that holds for all {len(found)} at once: {conclusion(finding)}"
+    if (confidence := configuration.method.confidence) is not None:
+        holds = (
+            "All of these promises hold at once"
+            if configuration.simultaneous
+            else "Each promise holds by itself"
+        )
+        yield f"{holds}, with confidence {confidence:g} over calibration sets."
     if solution.rare:
-        yield f"{solution.rare_text}."
+        shown = {part.name: risk.name for part, (risk, _) in zip(solution.parts, found, strict=True)}
+        yield f"{solution.rare_text_of(shown)}."

@@ -21,7 +21,7 @@ from conformask._warnings import warn_caller
 from conformask.profiles import Profiles, ScoreProfiles
 from conformask.report import RiskReport
 from conformask.risk_control._cuts import Cuts
-from conformask.risk_control._report import risk_report
+from conformask.risk_control._report import image_losses, risk_report
 from conformask.risk_control._results import Results
 from conformask.risk_control._solution import Configuration, Solution, profiles_of
 from conformask.risk_control._solve import solve, warn
@@ -272,6 +272,46 @@ class Predictor(Results):
         ):
             _warn_of_calibration_images(counts, state)
         return replace(report, sweep=tuple(sweep))
+
+    def losses(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        images: Any = None,
+        strata: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> NDArray[np.float64]:
+        """The loss of each image, of its sets at ``lambda_hat_`` or at its own lambda: what :meth:`evaluate` averages.
+
+        Parameters
+        ----------
+        X, y, images, strata, sample_weight
+            As for :meth:`evaluate`; a single image suffices.
+
+        Returns
+        -------
+        float64 array (n,) in [0, 1]
+            NaN where the loss is undefined (`on_empty`).
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError, TypeError, ValueError
+            As :meth:`evaluate`.
+
+        See Also
+        --------
+        DriftAlarm : Watches them.
+        """
+        configuration, solution, cuts = self._cuts(X, images, strata, sample_weight)
+        counts = [
+            _counts(scores, labels, [solution], cuts, first)[0]
+            for scores, labels, first in not_empty(
+                walk(X, y, SCORES, configuration.progress, volumes=configuration.volumes), "X"
+            )
+        ]
+        cuts.check_end()
+        return image_losses(counts, configuration)
 
     def score(
         self,

@@ -13,7 +13,7 @@ from conformask._backend import Counts
 from conformask._exact import covered_share, exact_means, per_pixel, share_of
 from conformask._intervals import Interval, conclusion, mean_intervals, of_full_sets, risk_finding
 from conformask._units import check_groups, counted_images, unit_means
-from conformask.losses import WorstClassLoss, loss_values
+from conformask.losses import Loss, WorstClassLoss, loss_values
 from conformask.report import ClassRisk, RiskReport
 from conformask.risk_control._part_risks import part_risks, verdict_of_parts
 from conformask.risk_control._solution import Configuration, Solution
@@ -21,7 +21,20 @@ from conformask.risk_control._solution import Configuration, Solution
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["risk_report"]
+__all__ = ["image_losses", "risk_report"]
+
+
+def image_losses(counts: Sequence[Counts], configuration: Configuration) -> NDArray[np.float64]:
+    """The losses (n,) of images whose counts came in parts; NaN where they do not count."""
+    missed, totals, _, *held = (np.concatenate(parts) for parts in zip(*counts, strict=True))
+    losses = loss_values(_controlled(configuration), missed, totals, *held)
+    losses[np.isnan(losses) & counted_images(losses, configuration.on_empty)] = 0.0
+    return losses
+
+
+def _controlled(configuration: Configuration) -> Loss:
+    """The loss of images that is controlled."""
+    return WorstClassLoss(configuration.loss) if configuration.simultaneous == "max" else configuration.loss
 
 
 def risk_report(
@@ -33,10 +46,8 @@ def risk_report(
     strata: Sequence[int | str] | None = None,
 ) -> RiskReport:
     """The report of images whose counts came in parts."""
-    missed, totals, sizes, *held = (np.concatenate(parts) for parts in zip(*counts, strict=True))
-    loss = WorstClassLoss(configuration.loss) if configuration.simultaneous == "max" else configuration.loss
-    losses = loss_values(loss, missed, totals, *held)
-    losses[np.isnan(losses) & counted_images(losses, configuration.on_empty)] = 0.0
+    missed, totals, sizes, *_ = (np.concatenate(parts) for parts in zip(*counts, strict=True))
+    losses = image_losses(counts, configuration)
     activation_ratios, coverages = per_pixel(sizes.sum(axis=1), totals), covered_share(missed, totals)
     names, is_defined = check_groups(groups, len(losses)), ~np.isnan(losses)
     units = "images" if names is None else "groups"
@@ -63,7 +74,7 @@ def risk_report(
             strata=strata,
             class_names=class_names,
         )
-        if solution.parts
+        if has_parts
         else []
     )
     finding = risk_finding(
@@ -97,9 +108,9 @@ def risk_report(
         method=str(configuration.method),
         conformity_score=str(configuration.conformity_score),
         lambda_hat=solution.lambda_hat,
-        by=solution.by,
+        by=solution.by if has_parts else None,
         parts=tuple(risk for risk, _ in parts),
-        loss=str(loss),
+        loss=str(_controlled(configuration)),
         classes=_classes(class_names, of_classes, means[2:], totals),
         losses=losses,
         activation_ratios=activation_ratios,

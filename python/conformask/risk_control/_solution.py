@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from conformask._images import Volumes
 
 __all__ = [
+    "MOST_NAMED",
     "PARAMETERS",
     "WITHOUT_PROFILES",
     "Configuration",
@@ -127,13 +128,19 @@ class Configuration:
     progress: bool | str
 
     def __post_init__(self) -> None:
+        if self.conditional is not None:
+            check_of_any_class(self.loss, f"conditional={self.conditional!r}")
+            if self.on_empty == "zero_loss":
+                raise ValueError(
+                    "on_empty='zero_loss' would count images without a class as if nothing of it was missed: "
+                    "conditional='class' promises for images that hold it, say 'skip'"
+                )
         self.method.check_loss(self.loss)
         if self.conditional is None and self.simultaneous:
             raise ValueError(
                 "simultaneous= is for classes that have lambdas of their own: conditional='class'"
             )
         if self.conditional is not None:
-            check_of_any_class(self.loss, f"conditional={self.conditional!r}")
             if self.adaptive is not None:
                 raise ValueError("conditional='class' and adaptive= cannot be combined")
             if self.profile == "binned":
@@ -235,9 +242,15 @@ class Solution:
     @property
     def rare_text(self) -> str:
         """Which parts are rare, and what becomes of them."""
+        return self.rare_text_of({part.name: str(part.name) for part in self.rare})
+
+    def rare_text_of(self, names: Mapping[int | str, str]) -> str:
+        """The same by names of the parts."""
         noun, rare = _NOUNS[self.by], self.rare
-        named = ", ".join(f"{part.name} ({part.n_images} of {part.n_needed})" for part in rare[:_MOST_NAMED])
-        more = f" and {len(rare) - _MOST_NAMED} more" if len(rare) > _MOST_NAMED else ""
+        named = ", ".join(
+            f"{names[part.name]} ({part.n_images} of {part.n_needed})" for part in rare[:MOST_NAMED]
+        )
+        more = f" and {len(rare) - MOST_NAMED} more" if len(rare) > MOST_NAMED else ""
         have = "has" if len(rare) == 1 else "have"
         head = (
             f"{plural(len(rare), noun)} of {len(self.parts)} {have} too few calibration images: {named}{more}"
@@ -246,8 +259,10 @@ class Solution:
             return (
                 f"{head}. They share one lambda (on_rare='pooled'), which promises nothing for each by itself"
             )
-        full = "they are in every set" if self.by == "class" else "all sets of their images are full"
-        return f"{head}. For the promise to hold, {full}"
+        pooled = " Together they have too few, too." if self.configuration.on_rare == "pooled" else ""
+        it = "it is" if len(rare) == 1 else "they are"
+        full = f"{it} in every set" if self.by == "class" else "all sets of these images are full"
+        return f"{head}.{pooled} For the promise to hold, {full}"
 
     @property
     def largest(self) -> float:
@@ -302,7 +317,7 @@ class Solution:
     @property
     def risk_bound(self) -> float | None:
         """An upper confidence limit of the risk at lambda-hat; None by methods that give none."""
-        return None if self.confidence is None else self.corrected_risk
+        return None if self.confidence is None or math.isnan(self.corrected_risk) else self.corrected_risk
 
     @property
     def confidence(self) -> float | None:
@@ -315,7 +330,7 @@ class Solution:
         return [("risk_bound_", f"{self.risk_bound:.4f}"), ("confidence_", f"{self.confidence:g}")]
 
 
-_MOST_NAMED = 10
+MOST_NAMED = 10
 _NOUNS: dict[str | None, str] = {"class": "class", "stratum": "stratum"}
 
 _RESULTS = (

@@ -14,13 +14,13 @@ from conformask._calibrator import warn_skipped
 from conformask._exact import as_fraction
 from conformask._image_models import Offsets
 from conformask._text import plural
-from conformask._units import OnEmpty, Units
+from conformask._units import Units
 from conformask._warnings import warn_caller
 from conformask.control import Method
 from conformask.exceptions import InfeasibleRiskError, InfeasibleRiskWarning
 from conformask.losses import Loss, WorstClassLoss
 from conformask.profiles import Profiles, ScoreProfiles
-from conformask.risk_control._solution import Configuration, Part, Solution
+from conformask.risk_control._solution import MOST_NAMED, Configuration, Part, Solution
 from conformask.scores import lambda_max
 
 __all__ = ["check", "is_same", "solve", "warn"]
@@ -151,8 +151,7 @@ def _by_class(
     assert isinstance(profiles, ScoreProfiles)
     n_classes, largest = profiles.n_classes, configuration.simultaneous == "max"
     # A class that an image lacks is no reason to refuse the image.
-    on_empty: OnEmpty = "zero_loss" if configuration.on_empty == "zero_loss" else "skip"
-    asked = replace(configuration, on_empty=on_empty)
+    asked = replace(configuration, on_empty="skip")
     classes = [[label] for label in range(n_classes)]
     if largest:
         whole = level_of(
@@ -250,7 +249,8 @@ def _rare_error(
     rare: list[tuple[int | str, Any]], noun: str, n_parts: int, configuration: Configuration
 ) -> InfeasibleRiskError:
     """Which parts have too few images, and how many they would need."""
-    named = ", ".join(f"{name} ({error.n_images:g} of {error.n_needed})" for name, error in rare)
+    named = ", ".join(f"{name} ({error.n_images:g} of {error.n_needed})" for name, error in rare[:MOST_NAMED])
+    named += f" and {len(rare) - MOST_NAMED} more" if len(rare) > MOST_NAMED else ""
     first = max((error for _, error in rare), key=lambda error: error.n_images)
     who = f"{plural(len(rare), noun)} of {n_parts}"
     what = "calibration images whose weights sum to" if first._by_weight else first.unit

@@ -101,12 +101,13 @@ class ConformalRiskCalibrator(Predictor):
         critical value is at most its own lambda. The loss of a class is `loss` as if only its pixels were labelled
         (with "miscoverage" the share of them that is missed), and is controlled at alpha on the images that hold it:
         the promise is about new images that hold it. `loss` must be "miscoverage",
-        :class:`~conformask.BinaryLoss` or a function.
+        :class:`~conformask.BinaryLoss` or a function, and `on_empty` not "zero_loss".
     simultaneous : {False, "bonferroni", "max"}, default=False
         With ``conditional="class"``: what holds for all classes at once. False: each class's promise by itself.
         "bonferroni": each keeps alpha / K, so that the expected largest loss of the classes of an image is at most
         alpha; by methods with confidence each keeps ``delta / K``, so that with confidence ``1 - delta`` all promises
-        hold. "max" controls this largest loss itself (:class:`~conformask.WorstClassLoss`) by one lambda for all.
+        hold. "max" controls this largest loss itself (:class:`~conformask.WorstClassLoss`) by one lambda for all, in
+        expectation over all images: of a class that few images hold, these may lose more.
     on_rare : {"full", "pooled", "raise"}, default="full"
         What becomes of classes (strata) that too few calibration images hold. "full" puts the class into every set
         (makes all sets of the stratum full), so that its promise holds. "pooled" gives those that are rare one lambda,

@@ -202,7 +202,7 @@ ESTIMATORS = [
         },
         methods=(
             *("fit", "partial_fit", "merge", "recalibrate", "predict", "set_size", "varisco", "evaluate"),
-            *("score", "risk_curve", "risk_limit", "predict_lambdas", "save", "load"),
+            *("score", "losses", "risk_curve", "risk_limit", "predict_lambdas", "save", "load"),
         ),
         data=_scenes,
         predicted=lambda calibrator, X: calibrator.predict(X),

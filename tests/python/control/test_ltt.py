@@ -23,6 +23,9 @@ with warnings.catch_warnings():
     from mapie.risk_control.fwer_control import control_fwer
     from mapie.risk_control.methods import compute_hoeffding_bentkus_p_value
 
+# Large ones are as exact as small ones, though they are probably slips.
+pytestmark = pytest.mark.filterwarnings("ignore:delta=:UserWarning")
+
 PROBLEM = wide(n=120)
 GRID = [1.0, 0.99, 0.97, 0.95, 0.9, 0.85, 0.8, 0.7, 0.5, 0.2, 0.0]
 CORRECTIONS = ["fixed_sequence", "bonferroni"]

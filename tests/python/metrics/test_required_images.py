@@ -17,6 +17,9 @@ from conformask.control import Method
 from conformask.metrics import required_images
 from problems import wide
 
+# Large ones are as exact as small ones, though they are probably slips.
+pytestmark = pytest.mark.filterwarnings("ignore:delta=:UserWarning")
+
 
 def allows(method: Method, n: int, alpha: float, risk: float) -> bool:
     return method.budget(Units(Fraction(n), n, 0), twin.decimal(alpha)) >= n * twin.decimal(risk)
@@ -58,7 +61,7 @@ def test_crc_allows_it_from_there_on(alpha: float, share: float) -> None:
     assert risk or n == required_images(alpha)
 
 
-METHODS = [cm.PAC(0.1), cm.PAC(Fraction(3, 7)), cm.PAC(0.9), cm.RCPS(0.02), cm.RCPS(0.5), cm.RCPS(0.9)]
+METHODS = [cm.PAC(0.1), cm.PAC(Fraction(3, 7)), cm.PAC(0.5), cm.RCPS(0.02), cm.RCPS(0.5)]
 LEVELS = [
     (0.1, 0.05),
     (0.3, 0.25),

@@ -108,7 +108,7 @@ def test_reports() -> None:
     )
     stricter = fitted.recalibrate(alpha=0.1).evaluate(X[40:], y[40:])
     assert report.sweep[0].empirical_risk == stricter.empirical_risk
-    assert "of their own" in str(report)
+    assert "one for each image" in str(report)
     assert fitted.score(X[40:], y[40:]) == 1 - report.empirical_risk
 
 

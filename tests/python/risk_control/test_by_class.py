@@ -144,7 +144,8 @@ def test_rare_classes_are_in_every_set_by_default() -> None:
 
 def test_a_pool_that_is_too_small_is_full() -> None:
     X, y = rare_images()
-    with pytest.warns(cm.InfeasibleRiskWarning, match=r"2 classes of 4 have .*\. For the promise to hold"):
+    words = r"2 classes of 4 have .*\. Together they have too few, too\. For the promise to hold, they are in every set"
+    with pytest.warns(cm.InfeasibleRiskWarning, match=words):
         found = Calibrator(alpha=0.1, conditional="class", on_rare="pooled").fit(X, y)
     assert list(found.lambda_hat_[2:]) == [1, 1]
 
@@ -253,6 +254,37 @@ def _rates(masks: NDArray[np.bool_], y: NDArray[np.int64]) -> list[list[Fraction
     ]
 
 
+def test_the_largest_loss_promises_nothing_for_a_class() -> None:
+    X, y = images(19, 60)
+    found = Calibrator(alpha=0.2, conditional="class", simultaneous="max").fit(X[:30], y[:30])
+    report = found.evaluate(X[30:], y[30:])
+    assert (report.by, report.parts) == (None, ())
+    assert report.loss.startswith("WorstClassLoss")
+    assert "not each class" in str(report)
+    losses = found.losses(X[30:], y[30:])
+    assert losses.mean() == pytest.approx(report.empirical_risk)
+    assert losses.tolist() == [float(worst) for worst in worst_twin(found.predict(X[30:]), y[30:])]
+
+
+def test_many_intervals_are_no_verdict() -> None:
+    """Of 40 classes of exchangeable images some intervals lie above alpha: chance explains that."""
+    rng = np.random.default_rng(3)
+    n_beyond = n_verdicts = 0
+    for _ in range(12):
+        values = rng.random((120, 40, 3))
+        X, y = maps_of(values, np.ones((120, 40), bool))
+        calibrator = Calibrator(cm.LAC(include_top1=False), alpha=0.3, conditional="class").fit(
+            X[:60], y[:60]
+        )
+        report = calibrator.evaluate(X[60:], y[60:])
+        n_beyond += sum(part.interval[0] > 0.3 for part in report.parts)
+        n_verdicts += "Chance does not explain it" in report.verdict
+        if "is above alpha for" in report.verdict and "holds for all 40 at once" not in report.verdict:
+            assert "Of many intervals about one in twenty misses by chance." in report.verdict
+    assert n_beyond > 0
+    assert n_verdicts == 0
+
+
 def test_bonferroni_divides_the_level_or_the_doubt() -> None:
     X, y = images(9, 200, absent=0.1)
     shared = Calibrator(alpha=0.2, conditional="class", simultaneous="bonferroni").fit(X, y)
@@ -348,6 +380,8 @@ def test_confidence_holds_for_each_class_and_for_all() -> None:
         ({"loss": cm.FalseNegativeLoss([1])}, r"conditional='class' needs the loss of one class at a time"),
         ({"loss": cm.MiscoverageLoss("balanced")}, r"conditional='class' needs the loss of one class"),
         ({"loss": cm.LabelAccuracyLoss(0.9)}, r"conditional='class' needs the loss of one class"),
+        ({"loss": cm.PrecisionLoss([1])}, r"conditional='class' needs the loss of one class at a time"),
+        ({"on_empty": "zero_loss"}, r"on_empty='zero_loss' would count images without a class"),
         ({"profile": "binned"}, r"conditional='class' needs .* profile='exact'"),
         ({"adaptive": lambda X, images: np.zeros(len(X))}, r"conditional='class' and adaptive= cannot"),
     ],

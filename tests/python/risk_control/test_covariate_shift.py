@@ -89,7 +89,9 @@ def test_equal_weights_are_no_weights() -> None:
     plain = controlled().fit(X, y)
     weighted = controlled().fit(X, y, sample_weight=[1.0] * 40)
     assert weighted.lambda_hat_ == plain.lambda_hat_
-    assert (plain.predict_lambdas(X[:3], sample_weight=[1, 1, 1]) == plain.lambda_hat_).all()
+    assert (weighted.predict_lambdas(X[:3], sample_weight=[1, 1, 1]) == plain.lambda_hat_).all()
+    with pytest.raises(ValueError, match=r"sample_weight= was given, but calibration had none"):
+        plain.predict(X[:3], sample_weight=[1, 1, 1])
     scaled = controlled().fit(X, y, sample_weight=[7.5] * 40)
     assert (scaled.predict_lambdas(X[:3], sample_weight=[7.5] * 3) == plain.lambda_hat_).all()
     assert (scaled.predict(X[:3], sample_weight=[7.5] * 3) == plain.predict(X[:3])).all()
@@ -165,7 +167,7 @@ def both(X: NDArray[Any], y: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[n
 def test_bad_weights_of_new_images(weights: Any, words: str) -> None:
     rng = np.random.default_rng(4)
     X, y = maps_of(rng.random((30, 5)))
-    calibrator = controlled().fit(X, y)
+    calibrator = controlled().fit(X, y, sample_weight=[1.0] * 30)
     with pytest.raises((ValueError, TypeError), match=words):
         calibrator.predict(X[:3], sample_weight=weights)
     with pytest.raises(ValueError, match="test_weight must be at least 0"):
