@@ -243,8 +243,9 @@ def check_groups(groups: Any, n: int | None, name: str = "groups") -> list[int |
     kinds = Counter("string" if isinstance(value, str) else type(value).__name__ for value in values)
     got = " and ".join(plural(many, kind) for kind, many in kinds.items()) or "none"
     large = [value for value in values if _is_int(value) and not _is_whole(value)]
+    booleans = ": name the two kinds, or give .astype(int)" if "bool" in kinds else ""
     beyond = f", of which {shown(large[0])} does not fit int64" if large else ""
-    raise ValueError(f"{name} must hold an int or string for {_each_of(n)}, got {got}{beyond}")
+    raise ValueError(f"{name} must hold an int or string for {_each_of(n)}, got {got}{beyond}{booleans}")
 
 
 def warn_of_groups(grouped: bool | None, groups: Sequence[int | str] | None) -> None:
@@ -287,7 +288,12 @@ def check_sample_weight(
     if groups is not None:
         raise ValueError("groups and sample_weight cannot be combined")
     check_ordered(sample_weight, "sample_weight")
-    array = np.asarray(sample_weight, np.float64)
+    try:
+        array = np.asarray(sample_weight, np.float64)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"sample_weight must hold a number for {_each_of(n)}, got {shown(sample_weight)}"
+        ) from None
     if array.shape != (n,):
         raise ValueError(f"sample_weight must hold a number for {_each_of(n)}, got shape {array.shape}")
     bad = ~((array >= 0) & (array <= largest) & (array < math.inf))

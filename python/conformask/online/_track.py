@@ -157,6 +157,10 @@ class Settings:
 
     def __post_init__(self) -> None:
         checked_inputs(self.inputs, self.transform)
+        if not self.loss._is_monotone:
+            raise ValueError(
+                f"loss must not rise as lambda grows, which {self.loss} may: lambda would move away from alpha"
+            )
         if isinstance(self.floor, Fraction) and self.floor > self.initial:
             raise ValueError(
                 f"floor must be at most initial = {float(self.initial):g}, got {float(self.floor):g}"

@@ -70,6 +70,11 @@ class Settings:
     history: int | None
 
     def __post_init__(self) -> None:
+        if self.kind != "risk" and self.alpha != Fraction(1, 10):
+            raise ValueError(
+                f"alpha={float(self.alpha):g} is the level of a mean loss, for kind='risk': say DriftAlarm('risk', "
+                f"alpha={float(self.alpha):g}); how often kind={self.kind!r} is wrong is said by delta"
+            )
         named = _NAMED_BETS[self.kind]
         if isinstance(self.bet, Fraction):
             if self.kind != "risk":

@@ -395,3 +395,14 @@ def test_files_of_infinite_margins(tmp_path: Path) -> None:
         (tmp_path / "bad.json").write_text(json.dumps(damaged))
         with pytest.raises(ValueError, match=r"bad\.json is damaged"):
             cm.MarginCalibrator.load(tmp_path / "bad.json")
+
+
+def test_classes_are_no_slices() -> None:
+    """Masks of two classes, each pixel in one of them, pass for volumes of two slices."""
+    rng = np.random.default_rng(0)
+    masks = rng.random((20, 16, 16)) < 0.3
+    one_hot = np.stack([masks, ~masks], axis=1)
+    with pytest.raises(ValueError, match=r"if these are classes \(n, K, H, W\), pass masks\[:, k\]"):
+        cm.MarginCalibrator(alpha=0.2).fit(one_hot, one_hot)
+    with pytest.raises(ValueError, match=r"sample_weight must be in \[0, 1\], got 2\.0 for image 0"):
+        cm.MarginCalibrator(alpha=0.2).fit(masks, masks, sample_weight=[2.0] * 20)

@@ -158,3 +158,11 @@ def test_what_is_refused() -> None:
         with pytest.raises(ValueError, match=r"further below alpha=0.1: 0.0999 needs more than 10,000,000"):
             required_images(0.1, expected_risk=0.0999, method=method)
     assert required_images(0.1, expected_risk=0.0999) == 9000
+
+
+def test_levels_at_which_the_bound_is_flat() -> None:
+    """Where a mean and alpha are as near as floats are, a divergence of less than 0 was the root of an error."""
+    for alpha in (0.1, 0.2, 0.3, 0.37):
+        for share in (0.3, 0.5, 0.7, 0.8, 0.9):
+            assert required_images(alpha, expected_risk=alpha * share, method=cm.PAC(0.5)) >= 1
+    assert required_images(0.2, expected_risk=0.2 * 0.8, method=cm.PAC(0.5)) >= 1

@@ -333,3 +333,12 @@ def test_ctrl_c_leaves_the_state(monkeypatch: pytest.MonkeyPatch) -> None:
     for each in (controller, twin):
         each.update([0.0, 1.0])
     assert controller.history_.lambdas.tolist() == twin.history_.lambdas.tolist()
+
+
+def test_losses_that_may_rise_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"loss must not rise as lambda grows, which PrecisionLoss"):
+        cm.OnlineRiskController(loss=cm.PrecisionLoss([1])).update(0.5)
+    with pytest.raises(ValueError, match=r"alpha=0.05 is the level of a mean loss, for kind='risk'"):
+        cm.DriftAlarm(alpha=0.05).update(0.5)
+    with pytest.raises(ValueError, match="leave out images on which the loss is undefined"):
+        cm.DriftAlarm("risk", alpha=0.05).update(np.nan)

@@ -124,7 +124,9 @@ _ALARM = {
 _OF_ALARM = {"kind": "risk", "alpha": 0.25, "delta": Fraction(1, 3), "random_state": 2**100, "history": None}
 CASES = {
     "controller": _CONTROLLER,
-    "exchangeability": Case(cm.DriftAlarm, {}, {**_OF_ALARM, "bet": "power"}, **_ALARM, unsaved=("kind",)),
+    "exchangeability": Case(
+        cm.DriftAlarm, {}, {**_OF_ALARM, "bet": "power"}, **_ALARM, unsaved=("kind", "alpha")
+    ),
     "risk": Case(
         cm.DriftAlarm,
         {"kind": "risk", "alpha": 0.2},
@@ -138,7 +140,7 @@ CASES["power"] = Case(
     {"bet": "power"},
     {**CASES["exchangeability"].other, "bet": "jumper"},
     **_ALARM,
-    unsaved=("kind",),
+    unsaved=("kind", "alpha"),  # of a mean loss, which this kind has not
 )
 CASES["constant"] = Case(
     cm.DriftAlarm,
@@ -223,8 +225,9 @@ def test_reset_starts_again(case: Case) -> None:
     stream = case.fed()
     assert stream.reset() is stream
     assert case.found(stream) == case.found(case.new())
-    stream.set_params(alpha=0.3).update(LOSSES[:5])  # nothing has come: all may be set
-    known = case.new(alpha=0.3)
+    level = "delta" if "delta" in case.other else "alpha"
+    stream.set_params(**{level: 0.3}).update(LOSSES[:5])  # nothing has come: all may be set
+    known = case.new(**{level: 0.3})
     known.update(LOSSES[:5])
     assert case.found(stream) == case.found(known)
 

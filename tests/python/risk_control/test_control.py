@@ -261,3 +261,10 @@ def test_crc_has_a_mean_risk_of_alpha_at_most(n: int, alpha: float, n_pixels: in
     assert alpha - 2 / (n + 1) - 3 * error <= risks.mean() <= alpha + 3 * error
     if n_pixels == 1:  # given the calibration images it exceeds alpha often: what PAC and RCPS are for
         assert (risks > alpha).mean() > 0.25
+
+
+def test_a_doubt_above_one_half_is_told() -> None:
+    with pytest.warns(
+        UserWarning, match=r"delta=0.95 is the doubt, not the confidence, which is 0.05: did you mean"
+    ):
+        cm.RCPS(0.95)
