@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from decimal import Context, Decimal, localcontext
+from decimal import Context, localcontext
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from scipy import special
 
 from conformask._units import Units
 from conformask.control import CRC, PAC, RCPS, Method
+from conformask.control.hb import as_decimal
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -47,7 +48,7 @@ def images_allowing(method: Method, alpha: Fraction, risk: Fraction) -> int:
         n = _last_refused(method, alpha, risk, float(method.delta) / math.e, enough) + 1
     else:
         raise ValueError(
-            f"what {method!r} allows depends on more than the mean loss: leave out expected_risk"
+            f"expected_risk is answered for CRC, PAC and RCPS(bound='hb'): leave it out for {method!r}"
         )
     if n > MOST_IMAGES:
         raise ValueError(
@@ -129,10 +130,6 @@ def _surely_allowed(alpha: Fraction, risk: Fraction, limit: float, end: int) -> 
 def _images_of_hoeffding(method: RCPS, alpha: Fraction, risk: Fraction) -> int:
     """The smallest n with ``exp(-n h(risk, alpha)) <= delta``."""
     with localcontext(_PRECISE):
-        r, p = _decimal(risk), _decimal(alpha)
+        r, p = as_decimal(risk), as_decimal(alpha)
         h = r * (r / p).ln() + (1 - r) * ((1 - r) / (1 - p)).ln()
-        return math.ceil(-_decimal(Fraction(str(method.delta))).ln() / h)
-
-
-def _decimal(number: Fraction) -> Decimal:
-    return Decimal(number.numerator) / Decimal(number.denominator)
+        return math.ceil(-as_decimal(Fraction(str(method.delta))).ln() / h)

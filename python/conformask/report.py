@@ -80,6 +80,8 @@ class PartRisk:
         Number of images (groups) that calibrated it.
     n_needed : int or None
         So many are needed, where they were too few.
+    is_rare : bool
+        Whether no lambda of its own keeps alpha, and `on_rare` says what becomes of it.
 
     See Also
     --------
@@ -99,6 +101,15 @@ class PartRisk:
     lambda_hat: float
     n_calibration: int
     n_needed: int | None
+    is_rare: bool = False
+
+
+def _calibrated(part: PartRisk) -> str:
+    """What calibrated a part, in a table."""
+    if not part.is_rare:
+        return f"{part.n_calibration}"
+    few = "" if part.n_needed is None else f" of {part.n_needed}"
+    return f"{part.n_calibration}{few}: rare"
 
 
 @dataclass(frozen=True)
@@ -194,6 +205,9 @@ class RiskReport(Report):
         What has lambdas of its own.
     parts : tuple of PartRisk
         How each class or stratum fares that has.
+    part_alpha : float or None
+        The level that each of them keeps: `alpha`, or with ``simultaneous="bonferroni"`` alpha / K, which keeps the
+        largest loss of an image's classes at alpha (by methods with confidence `alpha`).
     infeasible : bool
         Whether the calibration images were too few for alpha, and the sets are full (``on_infeasible="full"``).
     risk_bound, confidence : float or None
@@ -264,6 +278,7 @@ class RiskReport(Report):
     coverages: NDArray[np.float64] = field(repr=False)
     by: str | None = field(default=None, repr=False)
     parts: tuple[PartRisk, ...] = field(default=(), repr=False)
+    part_alpha: float | None = field(default=None, repr=False)
     infeasible: bool = field(default=False, repr=False)
     risk_bound: float | None = field(default=None, repr=False)
     confidence: float | None = field(default=None, repr=False)
@@ -325,7 +340,7 @@ class RiskReport(Report):
                 interval_text(part.interval),
                 lambda_text(part.lambda_hat),
                 f"{part.n_images}",
-                f"{part.n_calibration}" + ("" if part.n_needed is None else f" of {part.n_needed}: rare"),
+                _calibrated(part),
             )
             for part in sorted(self.parts, key=lambda part: -part.risk if part.risk == part.risk else 1.0)
         ]
@@ -337,7 +352,8 @@ class RiskReport(Report):
             "images",
             "calibrated on",
         )
-        return Table(f"Risk of each {self.by}, which alpha limits", header, rows)
+        level = "alpha" if self.part_alpha in (None, self.alpha) else f"alpha / K = {self.part_alpha:.3g}"
+        return Table(f"Risk of each {self.by}, which {level} limits", header, rows)
 
     def _more_tables(self) -> list[Table]:
         return ([self._part_table()] if self.parts else []) + ([self._sweep_table()] if self.sweep else [])

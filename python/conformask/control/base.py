@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from conformask._exact import as_fraction, as_plain, check_alpha
 from conformask._text import shown
@@ -95,6 +95,21 @@ class Method(ABC):
         -------
         int
         """
+
+    def divided(self, k: int) -> Method:
+        """What each of k promises must be made by, so that all hold with the confidence of one, by Bonferroni.
+
+        Parameters
+        ----------
+        k : int
+            How many.
+
+        Returns
+        -------
+        Method
+            Itself where there is no confidence.
+        """
+        return self
 
     def check_units(self, units: Units) -> None:  # noqa: B027  # CRC counts all
         """Refuses images that the method cannot count.
@@ -214,6 +229,10 @@ class WithConfidence(Method):
 
     def n_needed(self, alpha: Fraction) -> int:
         return images_of_no_loss(check_alpha(alpha), self._delta())
+
+    def divided(self, k: int) -> Method:
+        share: Any = self._delta() / k
+        return replace(self, delta=share)
 
     def check_units(self, units: Units) -> None:
         if units.total != units.n or units.new != 1:

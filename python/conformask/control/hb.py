@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from scipy import special
 
-__all__ = ["binomial_limit", "hb_budget", "hb_limit", "images_of_no_loss", "last_binomial"]
+__all__ = ["as_decimal", "binomial_limit", "hb_budget", "hb_limit", "images_of_no_loss", "last_binomial"]
 
 # Decimals of 50 digits: what a million of them sum up to is right to more than 30.
 _PRECISE = Context(prec=50, Emax=MAX_EMAX, Emin=MIN_EMIN)
@@ -40,14 +40,15 @@ def images_of_no_loss(alpha: Fraction, delta: Fraction) -> int:
     """How many losses of 0 are evidence enough: the smallest n with ``(1 - alpha)^n <= delta``."""
     covered = 1 - alpha
     with localcontext(_PRECISE):
-        quotient = _decimal(delta).ln() / _decimal(covered).ln()
+        quotient = as_decimal(delta).ln() / as_decimal(covered).ln()
         nearest = int(quotient.to_integral_value())
         if abs(quotient - nearest) > _NEAR:
             return math.ceil(quotient)
     return nearest if covered**nearest <= delta else nearest + 1
 
 
-def _decimal(number: Fraction) -> Decimal:
+def as_decimal(number: Fraction) -> Decimal:
+    """A fraction as a decimal, in the precision of the context."""
     return Decimal(number.numerator) / Decimal(number.denominator)
 
 
@@ -55,8 +56,8 @@ def _decimal(number: Fraction) -> Decimal:
 def last_binomial(n: int, p: Fraction, limit: Fraction, times_e: bool = False) -> int:
     """The largest m with ``P(Bin(n, p) <= m) <= limit``, or e times as much; -1 if there is none."""
     with localcontext(_PRECISE):
-        odds, level, below = _decimal(p / (1 - p)), _decimal(limit), Decimal(0)
-        term = (n * _decimal(1 - p).ln() + int(times_e)).exp()
+        odds, level, below = as_decimal(p / (1 - p)), as_decimal(limit), Decimal(0)
+        term = (n * as_decimal(1 - p).ln() + int(times_e)).exp()
         for m in range(n + 1):
             below += term
             if below > level * (1 + _NEAR):
@@ -79,11 +80,11 @@ def _last_hoeffding(n: int, p: Fraction, limit: Fraction) -> Fraction:
     """The largest s with ``exp(-n h(s / n, p)) <= limit``, rounded down to the grid, where 0 is known to be one."""
     mean = n * p
     with localcontext(_PRECISE):
-        needed = n * _NEAR - _decimal(limit).ln()
+        needed = n * _NEAR - as_decimal(limit).ln()
 
         def passes(s: Fraction) -> bool:
-            hit, miss = _decimal(s), _decimal(n - s)
-            return hit * (hit / _decimal(mean)).ln() + miss * (miss / _decimal(n - mean)).ln() >= needed
+            hit, miss = as_decimal(s), as_decimal(n - s)
+            return hit * (hit / as_decimal(mean)).ln() + miss * (miss / as_decimal(n - mean)).ln() >= needed
 
         low, high = 0, math.floor(mean * _GRID) + 1  # above the mean there is no evidence
         while high - low > 1:

@@ -43,6 +43,17 @@ def needs(case: Case, configuration: Configuration) -> list[float]:
     return found
 
 
+def _refuse_one_hot(case: Case) -> None:
+    """Refuses masks of several classes, of which each pixel has one, that pass for the slices of a volume."""
+    pair = (case.mask, case.foreground)
+    if case.mask.ndim == 3 and len(case.mask) > 1 and all((each.sum(axis=0) == 1).all() for each in pair):
+        raise ValueError(
+            "masks and y (n, D, H, W) have one slice of each column of pixels in the mask, as classes (n, K, H, W) "
+            "have: pass masks[:, k] of one of these, or masks.argmax(axis=1) and classes=. If they are volumes, say "
+            "volumes=True"
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class Kept:
     """The margins that many images need, one at least."""
@@ -58,8 +69,11 @@ class Kept:
     @classmethod
     def of(cls, cases: Iterable[Case], groups: Any, sample_weight: Any, configuration: Configuration) -> Kept:
         """What is kept of images."""
-        scores, hashes, n_foreground, n_void = [], [], 0, 0
+        scores: list[list[float]] = []
+        hashes, n_foreground, n_void = [], 0, 0
         for case in cases:
+            if not scores and configuration.volumes == "auto":
+                _refuse_one_hot(case)
             scores.append(needs(case, configuration))
             hashes.append(_hash(case))
             n_foreground += int(np.count_nonzero(case.foreground))

@@ -76,7 +76,6 @@ def predicted(given: Any, configuration: Configuration, first: int) -> NDArray[n
         raise ValueError(f"masks is empty: its shape is {tuple(given.shape)}")
     if configuration.classes is None:
         _refuse_others(given, MASKS.name, None, first)
-        _refuse_one_hot(given, first)
         return np.asarray(given != 0)
     is_void = (
         given == configuration.ignore_index
@@ -117,15 +116,6 @@ def _of_classes(
         )
     assert configuration.classes is not None
     return np.isin(labels, configuration.classes)
-
-
-def _refuse_one_hot(masks: NDArray[Any], first: int) -> None:
-    """Refuses masks of several classes, of which each pixel has one, that pass for slices of a volume."""
-    if first == 0 and masks.ndim == 4 and masks.shape[1] > 1 and (masks[0].sum(axis=0) == 1).all():
-        raise ValueError(
-            "masks (n, D, H, W) has one slice of each column of pixels in the mask: if these are classes (n, K, H, W), "
-            "pass masks[:, k] of one of them, or masks.argmax(axis=1) and classes="
-        )
 
 
 def _refuse_others(labels: NDArray[Any], name: str, void: int | None, first: int) -> None:

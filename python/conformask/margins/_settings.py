@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from conformask._arrays import check_ignore_index
 from conformask._calibrator import Parameter, number, one_of
@@ -94,11 +94,7 @@ class Configuration:
     @property
     def method_of_each(self) -> Method:
         """The method of each margin: with confidence, each may mislead half as often too."""
-        method: Any = self.method
-        if len(self.sides) == 1 or not hasattr(method, "delta"):
-            return self.method
-        found: Method = replace(method, delta=as_fraction(method.delta, "delta") / len(self.sides))
-        return found
+        return self.method.divided(len(self.sides))
 
     @property
     def lacks(self) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 
 from conformask._calibrator import Calibrator, Parameter, State
 from conformask._foreground import check_foreground_classes
+from conformask._image_models import ended
 from conformask._images import count, is_whole, map_images
 from conformask._units import check_groups, warn_of_groups
 from conformask._warnings import warn_caller
@@ -675,12 +676,7 @@ class MarginCalibrator(Calibrator[Configuration, Kept, Solution]):
         if isinstance(found, np.ndarray | list):
             spacings.check_end()
             return found
-        return _to_the_end(found, spacings)
-
-
-def _to_the_end(found: Any, spacings: Spacings) -> Any:
-    yield from found
-    spacings.check_end()
+        return ended(found, spacings.check_end)
 
 
 def _each(found: Any, masks: Any, of_array: Callable[[Any], Any], of_image: Callable[[Any], Any]) -> Any:

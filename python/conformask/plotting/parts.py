@@ -88,7 +88,7 @@ def plot_part_risk(
     ax = one_axes(ax)
     units = "images" if report.n_groups is None else "groups"
     risks, low, high = np.array([(row.risk, *row.interval) for row in rows], np.float64).T
-    place, rare = np.arange(len(rows)), np.array([row.n_needed is not None for row in rows])
+    place, rare = np.arange(len(rows)), np.array([row.is_rare for row in rows])
     look: dict[str, Any] = {"ms": 5.5, "clip_on": False, "zorder": 3}
     ax.hlines(place, low, high, color=BLUE, lw=4, alpha=0.3)
     ax.plot(risks[~rare], place[~rare], "o", color=BLUE, **look)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -44,7 +45,7 @@ def part_risks(
         names = [str(part.name) for part in solution.parts]
     values, units = unit_means(np.column_stack(columns), groups), "images" if groups is None else "groups"
     # What is said of one of many intervals must hold for all of them at once.
-    together = 1 - (1 - LEVEL) / len(names)
+    together, alpha = 1 - (1 - LEVEL) / len(names), float(configuration.alpha_of_parts(solution.n_classes))
     intervals = zip(mean_intervals(values, units), mean_intervals(values, units, together), strict=True)
     found = []
     for name, part, of_units, (interval, joint) in zip(
@@ -61,12 +62,13 @@ def part_risks(
             part.lambda_hat,
             part.n_images,
             part.n_needed,
+            part.is_rare,
         )
         finding = risk_finding(
             joint,
             of_units,
             units,
-            alpha=float(configuration.alpha),
+            alpha=alpha,
             method=configuration.method,
             n_calibration=part.n_images,
             of_calibration=plural(part.n_images, "group" if solution.grouped else "image"),
@@ -81,19 +83,25 @@ def verdict_of_parts(
 ) -> Iterator[str]:
     """What the risks of parts say of alpha, in sentences."""
     noun, many = ("class", "classes") if solution.by == "class" else ("stratum", "strata")
-    alpha, percent = float(configuration.alpha), f"{LEVEL * 100:g} %"
+    alpha, percent = float(configuration.alpha_of_parts(solution.n_classes)), f"{LEVEL * 100:g} %"
+    level = f"alpha / K = {alpha:.3g}" if configuration.controls_worst_class else "alpha"
     above = [(risk, finding) for risk, finding in found if risk.interval[0] > alpha]
     surely = [(risk, finding) for risk, finding in above if finding.excess > finding.margin]
-    if not above:
-        yield f"No {noun} has a risk whose whole {percent} interval is above alpha."
+    unknown = sum(math.isnan(risk.risk) for risk, _ in found)
+    if unknown == len(found):
+        yield f"The risks of the {many} are unknown: no test image has a labelled pixel that counts."
+    elif not above:
+        yield f"No {noun} has a risk whose whole {percent} interval is above {level}."
     else:
         names = ", ".join(risk.name for risk, _ in above[:_MOST_NAMED])
         more = f" and {len(above) - _MOST_NAMED} more" if len(above) > _MOST_NAMED else ""
         chance = "" if surely else " Of many intervals about one in twenty misses by chance."
         yield (
-            f"The whole {percent} interval of the risk is above alpha for {len(above)} of {len(found)} {many}: "
+            f"The whole {percent} interval of the risk is above {level} for {len(above)} of {len(found)} {many}: "
             f"{names}{more}.{chance}"
         )
+    if 0 < unknown < len(found):
+        yield f"No test image tells of {unknown} of {len(found)} {many}."
     if surely:
         worst, finding = max(surely, key=lambda each: each[1].excess - each[1].margin)
         yield f"Of {worst.name}, by an interval that holds for all {len(found)} at once: {conclusion(finding)}"

@@ -321,19 +321,21 @@ class Predictor(Results):
         images: Any = None,
         groups: ArrayLike | None = None,
         strata: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
     ) -> float:
         """One minus the empirical risk.
 
         Parameters
         ----------
-        X, y, images, groups, strata
+        X, y, images, groups, strata, sample_weight
             As for :meth:`evaluate`.
 
         Returns
         -------
         float in [0, 1]
         """
-        return 1.0 - self.evaluate(X, y, images=images, groups=groups, strata=strata).empirical_risk
+        report = self.evaluate(X, y, images=images, groups=groups, strata=strata, sample_weight=sample_weight)
+        return 1.0 - report.empirical_risk
 
     # Inside
 

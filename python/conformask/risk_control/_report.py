@@ -34,7 +34,7 @@ def image_losses(counts: Sequence[Counts], configuration: Configuration) -> NDAr
 
 def _controlled(configuration: Configuration) -> Loss:
     """The loss of images that is controlled."""
-    return WorstClassLoss(configuration.loss) if configuration.simultaneous == "max" else configuration.loss
+    return WorstClassLoss(configuration.loss) if configuration.controls_worst_class else configuration.loss
 
 
 def risk_report(
@@ -91,7 +91,10 @@ def risk_report(
         interval=interval.ends,
         interval_method=interval.method,
         verdict=_verdict(
-            list(verdict_of_parts(parts, configuration, solution)) if has_parts else [conclusion(finding)],
+            [
+                *([] if has_parts and not configuration.controls_worst_class else [conclusion(finding)]),
+                *(verdict_of_parts(parts, configuration, solution) if has_parts else []),
+            ],
             solution,
             means[0],
             infeasible,
@@ -110,6 +113,7 @@ def risk_report(
         lambda_hat=solution.lambda_hat,
         by=solution.by if has_parts else None,
         parts=tuple(risk for risk, _ in parts),
+        part_alpha=float(configuration.alpha_of_parts(solution.n_classes)) if has_parts else None,
         loss=str(_controlled(configuration)),
         classes=_classes(class_names, of_classes, means[2:], totals),
         losses=losses,

@@ -70,9 +70,12 @@ class Results(Calibrator[Configuration, Profiles, Solution]):
         return [part.name for part in solution.parts]
 
     @property
-    def rare_(self) -> dict[int | str, int]:
-        """The classes (strata) that have too few calibration images, and how many they need."""
-        return {part.name: part.n_needed for part in self._current()[1].parts if part.n_needed is not None}
+    def rare_(self) -> dict[int | str, int | None]:
+        """The classes (strata) that have too few calibration images, and how many they need.
+
+        By LTT also those of which no lambda passes though their images are enough: None.
+        """
+        return {part.name: part.n_needed for part in self._current()[1].rare}
 
     @property
     def risk_(self) -> Any:

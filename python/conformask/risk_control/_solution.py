@@ -130,7 +130,7 @@ class Configuration:
     def __post_init__(self) -> None:
         if self.conditional is not None:
             check_of_any_class(self.loss, f"conditional={self.conditional!r}")
-            if self.on_empty == "zero_loss":
+            if self.on_empty == "zero_loss" and self.simultaneous != "max":
                 raise ValueError(
                     "on_empty='zero_loss' would count images without a class as if nothing of it was missed: "
                     "conditional='class' promises for images that hold it, say 'skip'"
@@ -150,6 +150,11 @@ class Configuration:
                 f"on_infeasible={self.on_infeasible!r} takes full sets, but the loss {self.loss} may rise with lambda, "
                 "and be large for these: say 'raise'"
             )
+        if not self.loss._is_monotone and self.on_unseen != "raise":
+            raise ValueError(
+                f"on_unseen={self.on_unseen!r} takes full sets, but the loss {self.loss} may rise with lambda, and be "
+                "large for these: say 'raise'"
+            )
         if self.adaptive is not None:
             check_by_budget(self.method, "adaptive= gives each image its own")
         if self.profile == "binned":
@@ -159,6 +164,16 @@ class Configuration:
             if self.adaptive is not None:
                 raise ValueError("adaptive= needs the losses of single images: say profile='exact'")
         checked_inputs(self.inputs, self.transform)
+
+    @property
+    def controls_worst_class(self) -> bool:
+        """Whether alpha is about the largest loss of the classes of an image: the sum of their risks limits it, too."""
+        by_sum = self.simultaneous == "bonferroni" and self.method.confidence is None
+        return self.simultaneous == "max" or by_sum
+
+    def alpha_of_parts(self, n_classes: int) -> Fraction:
+        """The level that each class or stratum keeps."""
+        return self.alpha / n_classes if self.controls_worst_class else self.alpha
 
     @property
     def given(self) -> Inputs:
@@ -203,12 +218,15 @@ class Part:
     risk: float  # NaN where nothing calibrated
     corrected_risk: float
     n_images: int
-    n_needed: int | None = None  # so many where they are too few: it is rare
+    is_rare: bool = False  # whether no lambda of its own keeps alpha: what becomes of it is said by `on_rare`
+    n_needed: int | None = (
+        None  # so many where its images are too few; None where they are not, and no test passes
+    )
 
-    @property
-    def is_rare(self) -> bool:
-        """Whether too few images calibrated it: what becomes of it is said by `on_rare`."""
-        return self.n_needed is not None
+    def told(self, name: str) -> str:
+        """A rare one by a name, and why it is."""
+        why = "no lambda passes" if self.n_needed is None else f"{self.n_images} of {self.n_needed}"
+        return f"{name} ({why})"
 
 
 @dataclass(frozen=True)
@@ -247,14 +265,11 @@ class Solution:
     def rare_text_of(self, names: Mapping[int | str, str]) -> str:
         """The same by names of the parts."""
         noun, rare = _NOUNS[self.by], self.rare
-        named = ", ".join(
-            f"{names[part.name]} ({part.n_images} of {part.n_needed})" for part in rare[:MOST_NAMED]
-        )
+        named = ", ".join(part.told(names[part.name]) for part in rare[:MOST_NAMED])
         more = f" and {len(rare) - MOST_NAMED} more" if len(rare) > MOST_NAMED else ""
         have = "has" if len(rare) == 1 else "have"
-        head = (
-            f"{plural(len(rare), noun)} of {len(self.parts)} {have} too few calibration images: {named}{more}"
-        )
+        tests = " or no lambda that passes" if any(part.n_needed is None for part in rare) else ""
+        head = f"{plural(len(rare), noun)} of {len(self.parts)} {have} too few calibration images{tests}: {named}{more}"
         if self.configuration.on_rare == "pooled" and rare[0].lambda_hat < self.largest:
             return (
                 f"{head}. They share one lambda (on_rare='pooled'), which promises nothing for each by itself"
@@ -365,7 +380,10 @@ def solution_from_json(document: dict[str, Any], configuration: Configuration) -
     if grouped is not None and type(grouped) is not bool:
         raise ValueError(f"grouped is {grouped!r}")
     by, needs_weights = results.get("by"), results.get("needs_weights", False)
-    if by not in (None, "class", "stratum") or type(needs_weights) is not bool:
+    is_known = (
+        by == "stratum" if configuration.conditional is None and by else by == configuration.conditional
+    )
+    if not is_known or type(needs_weights) is not bool or (needs_weights and by):
         raise ValueError(f"by is {by!r}, needs_weights {needs_weights!r}")
     solution = Solution(
         lambda_hat=float(results["lambda_hat"]),
@@ -407,7 +425,9 @@ def _parts_from_json(found: Any, by: str | None, n_classes: int) -> tuple[Part, 
         if n_needed is not None and (type(n_needed) is not int or n_needed < 0):
             raise ValueError(f"n_needed is {n_needed!r}")
         lam, risk, corrected_risk = (float(each[key]) for key in ("lambda_hat", "risk", "corrected_risk"))
-        parts.append(Part(name, lam, risk, corrected_risk, n_images, n_needed))
+        if type(each["is_rare"]) is not bool:
+            raise ValueError(f"is_rare is {each['is_rare']!r}")
+        parts.append(Part(name, lam, risk, corrected_risk, n_images, each["is_rare"], n_needed))
     names = [part.name for part in parts]
     expected = {"class": list(range(n_classes)), None: []}.get(by, sorted(set(names)))
     if names != expected or (by == "stratum" and not names):

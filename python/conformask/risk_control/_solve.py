@@ -11,7 +11,6 @@ import numpy as np
 
 from conformask import _core
 from conformask._calibrator import warn_skipped
-from conformask._exact import as_fraction
 from conformask._image_models import Offsets
 from conformask._text import plural
 from conformask._units import Units
@@ -60,6 +59,7 @@ def _corrected(risk: float, units: Units, method: Method, bound: float) -> float
 def solve(profiles: Profiles, configuration: Configuration) -> Solution:
     """The smallest lambda that controls the risk: one for all, or one a class, a stratum or an image."""
     units, correction = configuration.units(profiles), None
+    configuration.method.check_units(units)
     by = _kind_of_parts(profiles, configuration, units)
     parts: tuple[Part, ...] = ()
     if by == "stratum":
@@ -166,7 +166,7 @@ def _by_class(
     def of(labels: list[int]) -> ScoreProfiles:
         return next(profiles._of_classes([labels]))
 
-    parts = _with_rare(range(n_classes), found, of, asked)
+    parts = _with_rare(range(n_classes), found, of, n_classes, asked)
     return Level(math.nan, math.nan, math.nan, units), parts
 
 
@@ -183,16 +183,14 @@ def _by_stratum(profiles: Profiles, configuration: Configuration) -> tuple[Part,
         return profiles[np.array(sorted(place for i in some for place in places[names[i]]))]
 
     found = [_level_or_need(of([i]), configuration) for i in range(len(names))]
-    return _with_rare(names, found, of, configuration)
+    return _with_rare(names, found, of, profiles.n_classes, configuration)
 
 
 def _one_of(k: int, configuration: Configuration) -> Configuration:
-    """What each of k promises must keep so that all hold together, by Bonferroni."""
-    delta = getattr(configuration.method, "delta", None)
-    if delta is None:  # the expected largest loss is at most the sum of those expected
-        return replace(configuration, alpha=configuration.alpha / k)
-    shared: Any = replace(configuration.method, delta=as_fraction(delta, "delta") / k)  # type: ignore[type-var]
-    return replace(configuration, method=shared)
+    """What each of k classes must keep so that all promises hold together, by Bonferroni."""
+    # The expected largest loss is at most the sum of those expected.
+    alpha, method = configuration.alpha_of_parts(k), configuration.method.divided(k)
+    return replace(configuration, alpha=alpha, method=method)
 
 
 def _level_or_need(profiles: ScoreProfiles, configuration: Configuration) -> Level | InfeasibleRiskError:
@@ -200,31 +198,33 @@ def _level_or_need(profiles: ScoreProfiles, configuration: Configuration) -> Lev
     try:
         return level_of(profiles, configuration.loss, configuration, "raise")
     except InfeasibleRiskError as error:
-        return error
+        return error.with_traceback(None)  # which would keep the profiles
 
 
 def _with_rare(
     names: Sequence[int | str],
     found: Sequence[Level | InfeasibleRiskError],
     of: Callable[[list[int]], ScoreProfiles],
+    n_classes: int,
     configuration: Configuration,
 ) -> tuple[Part, ...]:
     """All parts; those that have too few images get what `on_rare` says. `of` gives the profiles of some, joined."""
     rare = [i for i, level in enumerate(found) if isinstance(level, InfeasibleRiskError)]
     noun = "class" if configuration.conditional == "class" else "stratum"
+    is_pooling, is_monotone = configuration.on_rare == "pooled", configuration.loss._is_monotone
+    shared = math.nan
+    if rare:
+        pooled = _level_or_need(of(rare), configuration) if is_pooling else None
+        largest = lambda_max(configuration.conformity_score, n_classes)
+        shared = pooled.lambda_hat if isinstance(pooled, Level) else largest if is_monotone else math.nan
     is_raising = configuration.on_rare == "raise" or (
         len(rare) == len(found) and configuration.on_infeasible == "raise"
     )
-    if rare and is_raising:
+    # Full sets are no way out for a loss that may be large for them.
+    if rare and (is_raising or math.isnan(shared)):
         raise _rare_error([(names[i], found[i]) for i in rare], noun, len(found), configuration)
-    shared = math.nan
-    if rare:
-        pool = of(rare)
-        pooled = _level_or_need(pool, configuration) if configuration.on_rare == "pooled" else None
-        largest = lambda_max(configuration.conformity_score, pool.n_classes)
-        shared = pooled.lambda_hat if isinstance(pooled, Level) else largest
     return tuple(
-        _at(of([i]), name, shared, configuration, n_needed=level.n_needed)
+        _at(of([i]), name, shared, configuration, level)
         if isinstance(level, InfeasibleRiskError)
         else Part(name, level.lambda_hat, level.risk, level.corrected_risk, level.units.n)
         for i, (name, level) in enumerate(zip(names, found, strict=True))
@@ -236,28 +236,39 @@ def _at(
     name: int | str,
     lam: float,
     configuration: Configuration,
-    n_needed: int | None = None,
+    rare: InfeasibleRiskError | None = None,
 ) -> Part:
-    """A part whose lambda was found by more than its own images."""
+    """A part whose lambda was found by more than its own images; why it has none of its own."""
     units = profiles._units(configuration.loss, configuration.on_empty)
     risk = profiles._risk(configuration.loss, lam, units)
     limit = configuration.method.limit(profiles, configuration.loss, lam, units)
-    return Part(name, lam, risk, limit, units.n, n_needed)
+    n_needed = None if rare is None or rare.n_images >= rare.n_needed else rare.n_needed
+    return Part(name, lam, risk, limit, units.n, rare is not None, n_needed)
+
+
+def _told(name: int | str, error: InfeasibleRiskError) -> str:
+    is_few = error.n_images < error.n_needed
+    return f"{name} ({f'{error.n_images:g} of {error.n_needed}' if is_few else 'no lambda passes'})"
 
 
 def _rare_error(
     rare: list[tuple[int | str, Any]], noun: str, n_parts: int, configuration: Configuration
 ) -> InfeasibleRiskError:
     """Which parts have too few images, and how many they would need."""
-    named = ", ".join(f"{name} ({error.n_images:g} of {error.n_needed})" for name, error in rare[:MOST_NAMED])
+    named = ", ".join(_told(name, error) for name, error in rare[:MOST_NAMED])
     named += f" and {len(rare) - MOST_NAMED} more" if len(rare) > MOST_NAMED else ""
     first = max((error for _, error in rare), key=lambda error: error.n_images)
     who = f"{plural(len(rare), noun)} of {n_parts}"
     what = "calibration images whose weights sum to" if first._by_weight else first.unit
-    reason = (
-        f"alpha={float(configuration.alpha)} needs more {what} for {who}: {named}. Add images, take a larger alpha, or "
-        f"say what becomes of a rare {noun}: on_rare='full' (full sets) or 'pooled' (one lambda for all of these, "
+    are_few = all(error.n_images < error.n_needed for _, error in rare)
+    needs = f"needs more {what}" if are_few else "is kept by no lambda"
+    way_out = (
+        f", or say what becomes of a rare {noun}: on_rare='full' (full sets) or 'pooled' (one lambda for all of these, "
         "which promises nothing for each)"
+    )
+    reason = (
+        f"alpha={float(configuration.alpha)} {needs} for {who}: {named}. Add images, take a larger alpha"
+        f"{way_out if configuration.loss._is_monotone else ''}"
     )
     return InfeasibleRiskError(
         first.n_images, float(configuration.alpha), first.n_needed, first.unit, first.n_skipped, reason=reason

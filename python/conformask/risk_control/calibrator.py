@@ -33,7 +33,7 @@ from conformask.scores import ScoreLike, as_score, lambda_max
 if TYPE_CHECKING:
     from typing import Self
 
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["ConformalRiskCalibrator"]
 
@@ -112,7 +112,8 @@ class ConformalRiskCalibrator(Predictor):
         What becomes of classes (strata) that too few calibration images hold. "full" puts the class into every set
         (makes all sets of the stratum full), so that its promise holds. "pooled" gives those that are rare one lambda,
         which is controlled for their pixels (images) together and promises nothing for each; full if these are too few,
-        too. "raise" refuses. Where all are rare, `on_infeasible` decides between "raise" and "full".
+        too. "raise" refuses, and so do losses that may rise with lambda where others take full sets. Where all are
+        rare, `on_infeasible` decides between "raise" and "full". ``simultaneous="max"`` knows no rare classes.
     on_unseen : {"raise", "full"}, default="raise"
         What becomes of new images of a stratum without calibration images: they are refused, or get full sets.
     on_empty : {"skip", "raise", "zero_loss"}, default="skip"
@@ -185,8 +186,9 @@ class ConformalRiskCalibrator(Predictor):
     keeps the expected loss of a new image at most alpha, if weights are the density ratio of new to calibration images,
     up to a factor. The ratio must be known, or found on other images: what it is wrong by, the risk may be wrong by.
     Each new image then has a lambda of its own; where :math:`w (1 - \alpha) > \alpha \sum_i w_i` no lambda keeps alpha,
-    and its sets are full. Of a new image whose weight is not given it is taken to be 1, which is conservative for
-    :math:`w(x_i) / \sup w`, but not for ratios that were clipped at 1; with weights above 1 it must be given. For
+    and its sets are full. Of a new image whose weight is not given it is taken to be 1: this is conservative
+    for ratios that were divided by the largest that there may be (not by the largest of the calibration images, and not
+    clipped, which promises nothing); with weights above 1 it must be given. For
     weights of images that are less and less like those to come, fixed beforehand (non-exchangeable conformal risk
     control), the risk exceeds alpha by at most a term that weighs how far each is from exchangeable. What must be large
     enough is the sum of the weights, not the number of images; ``n_eff_`` tells how many images of equal weight would
@@ -323,7 +325,8 @@ class ConformalRiskCalibrator(Predictor):
         """
         configuration = self._configuration()
         collect = configuration.collected()
-        profiles = self._profile(X, y, images, (groups, strata, sample_weight), configuration, collect)
+        units = (groups, strata, sample_weight)
+        profiles = self._profile(X, y, images, units, configuration, collect, configuration.grid)
         return self._fit_profiles(profiles, configuration)
 
     def _fit_profiles(self, profiles: Profiles, configuration: Configuration | None = None) -> Self:
@@ -371,10 +374,11 @@ class ConformalRiskCalibrator(Predictor):
         configuration = self._configuration()
         known = self.profiles_ if self.__sklearn_is_fitted__() else None
         # As what is kept: `profile` may have been set otherwise since.
-        collect = configuration.collected()
+        collect, grid = configuration.collected(), configuration.grid
         if known is not None:
             collect = list(known.losses) if isinstance(known, BinnedProfiles) else None
-        added = self._profile(X, y, images, (groups, strata, sample_weight), configuration, collect)
+            grid = known._core.grid() if isinstance(known, ScoreProfiles) else None
+        added = self._profile(X, y, images, (groups, strata, sample_weight), configuration, collect, grid)
         self._add(added)
         return self
 
@@ -473,9 +477,9 @@ class ConformalRiskCalibrator(Predictor):
         path : path
             The file.
         profiles : bool, default=False
-            Whether to write the profiles too, so that :meth:`recalibrate` and :meth:`partial_fit` work after
-            :meth:`load`. They lie beside the file, as ``NAME.HASH.npz``; the file tells this name. Its last sibling
-            goes when it is saved again.
+            Whether to write the profiles too, so that :meth:`recalibrate`, :meth:`partial_fit` and
+            ``predict(sample_weight=)`` work after :meth:`load`. They lie beside the file, as ``NAME.HASH.npz``; the
+            file tells this name. Its last sibling goes when it is saved again.
 
         Notes
         -----
@@ -485,7 +489,13 @@ class ConformalRiskCalibrator(Predictor):
         ------
         sklearn.exceptions.NotFittedError
             Before :meth:`fit`.
+        ValueError
+            If weights above 1 need the profiles, and `profiles` is false.
         """
+        if not profiles and self._current()[1].needs_weights:
+            raise ValueError(
+                "new images have lambdas by their weights, which are found from the profiles: save(path, profiles=True)"
+            )
         self._save(path, (lambda state: profiles_of(state).save) if profiles else None)
 
     @classmethod
@@ -519,6 +529,7 @@ class ConformalRiskCalibrator(Predictor):
         units: tuple[Any, Any, Any],
         configuration: Configuration,
         collect: Iterable[Loss] | None,
+        grid: NDArray[np.float64] | None,
     ) -> Profiles:
         refuse_images(images, configuration.adaptive)
         pictures, offsets = Images(images, "X"), []
@@ -536,7 +547,7 @@ class ConformalRiskCalibrator(Predictor):
             ignore_index=configuration.ignore_index,
             groups=groups,
             sample_weight=sample_weight,
-            grid=configuration.grid,
+            grid=grid,
             collect=collect,
             volumes=configuration.volumes,
             progress=configuration.progress,

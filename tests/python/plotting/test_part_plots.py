@@ -19,9 +19,9 @@ NAN = float("nan")
 
 PARTS = (
     PartRisk("road", 0.01, (0.0, 0.02), 50, 0.4, 60, None),
-    PartRisk("bus", 0.0, (0.0, 0.0), 3, 1.0, 4, 9),
+    PartRisk("bus", 0.0, (0.0, 0.0), 3, 1.0, 4, 9, True),
     PartRisk("pole", 0.12, (0.08, 0.2), 31, 0.973412, 40, None),
-    PartRisk("tram", NAN, (NAN, NAN), 0, 1.0, 0, 9),
+    PartRisk("tram", NAN, (NAN, NAN), 0, 1.0, 0, 9, True),
 )
 
 

@@ -266,6 +266,58 @@ def test_the_largest_loss_promises_nothing_for_a_class() -> None:
     assert losses.tolist() == [float(worst) for worst in worst_twin(found.predict(X[30:]), y[30:])]
 
 
+def test_bonferroni_reports_the_largest_loss_and_the_level_of_each() -> None:
+    X, y = images(20, 200, absent=0.1)
+    found = Calibrator(alpha=0.3, conditional="class", simultaneous="bonferroni").fit(X[:100], y[:100])
+    report = found.evaluate(X[100:], y[100:])
+    assert report.loss.startswith("WorstClassLoss")
+    worst = worst_twin(found.predict(X[100:]), y[100:])
+    assert report.empirical_risk == pytest.approx(float(sum(worst)) / 100)
+    assert report.part_alpha == 0.075
+    assert "which alpha / K = 0.075 limits" in str(report)
+    assert "is above alpha / K = 0.075" in report.verdict
+    confident = found.recalibrate(method=cm.RCPS(0.2)).evaluate(X[100:], y[100:])
+    assert confident.part_alpha == 0.3
+    assert "All of these promises hold at once, with confidence 0.8" in confident.verdict
+
+
+def test_test_images_without_a_class_tell_nothing_of_it() -> None:
+    X, y = images(21, 60)
+    found = Calibrator(alpha=0.3, conditional="class").fit(X[:40], y[:40])
+    without = np.where(y[40:] == 2, 255, y[40:])
+    assert "No test image tells of 1 of 4 classes." in found.evaluate(X[40:], without).verdict
+    report = found.evaluate(X[40:], np.full_like(y[40:], 255))
+    assert "The risks of the classes are unknown" in report.verdict
+    assert "above alpha" not in report.verdict
+
+
+def test_the_largest_loss_may_count_images_without_labels() -> None:
+    X, y = images(22, 40)
+    y[:4] = 255
+    asked = {"conditional": "class", "simultaneous": "max", "on_empty": "zero_loss"}
+    found = Calibrator(alpha=0.3, **asked).fit(X, y)
+    assert found.n_images_ == 40
+    worst = Calibrator(alpha=0.3, loss=cm.WorstClassLoss(), on_empty="zero_loss").fit(X, y)
+    assert (found.lambda_hat_ == worst.lambda_hat_).all()
+
+
+def test_rare_classes_keep_no_profile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The errors that tell of them hold no traceback, whose frames would hold the profiles."""
+    from conformask.risk_control import _solve
+
+    seen: list[Any] = []
+    known = _solve._with_rare
+    monkeypatch.setattr(
+        _solve, "_with_rare", lambda names, found, *a: seen.extend(found) or known(names, found, *a)
+    )
+    X, y = rare_images()
+    with pytest.warns(cm.InfeasibleRiskWarning):
+        Calibrator(alpha=0.1, conditional="class").fit(X, y)
+    errors = [each for each in seen if isinstance(each, cm.InfeasibleRiskError)]
+    assert len(errors) == 2
+    assert all(each.__traceback__ is None for each in errors)
+
+
 def test_many_intervals_are_no_verdict() -> None:
     """Of 40 classes of exchangeable images some intervals lie above alpha: chance explains that."""
     rng = np.random.default_rng(3)
@@ -480,6 +532,7 @@ def test_files_from_before_have_one_lambda(tmp_path: Path) -> None:
         (("parts", 0, "risk"), -0.1),
         (("parts", 0, "n_images"), -1),
         (("parts", 0, "n_needed"), 1.5),
+        (("parts", 0, "is_rare"), 1),
         (("parts",), []),
         (("needs_weights",), 1),
     ],

@@ -106,6 +106,40 @@ def test_losses_that_rise_with_lambda_are_tested_in_each_stratum() -> None:
         assert part.risk == pytest.approx(alone.evaluate(X[120:][own], y[120:][own]).empirical_risk)
 
 
+def test_losses_that_rise_with_lambda_have_no_full_sets() -> None:
+    X, y, _ = images(11, 142)
+    strata = np.array(["many"] * 122 + ["few"] * 20)
+    asked: dict[str, Any] = {
+        "loss": cm.PrecisionLoss([0, 1]),
+        "alpha": 0.6,
+        "method": cm.LTT(0.1, np.linspace(0, 1, 21)),
+    }
+    few = cm.LTT(0.1, np.linspace(0, 1, 21)).n_needed(0.6)
+    assert few <= 20
+    with pytest.raises(
+        cm.InfeasibleRiskError, match=r"alpha=0.02 is kept by no lambda for 2 strata of 2: few .*no lambda"
+    ):
+        Calibrator(**{**asked, "alpha": 0.02}).fit(X, y, strata=strata)
+    with pytest.raises(cm.InfeasibleRiskError) as raised:
+        Calibrator(**{**asked, "alpha": 0.02}).fit(X, y, strata=strata)
+    assert "on_rare" not in str(raised.value)
+    with pytest.raises(ValueError, match=r"on_unseen='full' takes full sets, but the loss PrecisionLoss"):
+        Calibrator(**asked, on_unseen="full").fit(X, y, strata=strata)
+
+
+def test_tests_that_do_not_pass_are_no_lack_of_images() -> None:
+    X, y, strata = images(12, 240)
+    method = cm.LTT(0.1, [0.3, 0.2])
+    with pytest.warns(
+        cm.InfeasibleRiskWarning,
+        match=r"too few calibration images or no lambda that passes: .* \(no lambda passes\)",
+    ):
+        found = Calibrator(alpha=0.1, method=method, on_infeasible="full").fit(X, y, strata=strata)
+    assert set(found.rare_.values()) == {None}
+    assert found.evaluate(X, y, strata=strata).parts[0].is_rare
+    assert "240 of" not in str(found.evaluate(X, y, strata=strata))
+
+
 def test_the_report_tells_each_stratum() -> None:
     X, y, strata = images(4, 200)
     found = Calibrator(alpha=0.1).fit(X[:100], y[:100], strata=strata[:100])
