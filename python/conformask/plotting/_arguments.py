@@ -124,9 +124,21 @@ def grey_ground(image: ArrayLike | None, shape: tuple[int, ...]) -> NDArray[np.f
     if array.dtype == np.uint8:
         array = array / 255
     elif array.dtype.kind != "f" or not (array.min() >= 0 and array.max() <= 1):
-        raise ValueError("image must be uint8 or floating in [0, 1]")
+        raise ValueError(
+            f"image must be uint8 or floating in [0, 1], got {array.dtype} {_range_text(array)}. Scale it: "
+            "np.clip((image - low) / (high - low), 0, 1) draws the value low black and high white"
+        )
     grey = array @ [0.299, 0.587, 0.114] if array.ndim == 3 else array
     return np.asarray(grey, np.float64)
+
+
+def _range_text(array: NDArray[Any]) -> str:
+    """From where to where the numbers of an array go, as far as it holds finite ones."""
+    if array.dtype.kind not in "biuf" or not array.size:
+        return "values"
+    if not np.isfinite(array).all():
+        return "with values that are not finite"
+    return f"from {array.min():g} to {array.max():g}"
 
 
 def opacity_over(image: ArrayLike | None, opacity: float) -> float:

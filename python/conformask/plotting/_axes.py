@@ -18,12 +18,14 @@ __all__ = [
     "fit_figure",
     "flat_axes",
     "frameless",
+    "horizontal_room",
     "import_pyplot",
     "new_axes",
     "one_axes",
     "one_colour",
     "panel_axes",
     "say_empty",
+    "vertical_room",
 ]
 
 _HIGHEST = 4.8  # inches: tall panels become narrow
@@ -108,6 +110,34 @@ def fit_figure(ax: Axes) -> None:
     figure.draw_without_rendering()
     box = figure.get_tightbbox()
     figure.set_size_inches(box.width + 0.1, box.height + 0.1)
+
+
+def vertical_room(ax: Axes) -> tuple[float, float]:
+    """The pixels from where to where axes may reach: to the ends of the figure, or to what is below and above."""
+    figure, spec = ax.get_figure(), ax.get_subplotspec()
+    assert figure is not None
+    points, box = figure.dpi / 72, ax.get_window_extent()
+    bottom, top = box.y0 - 36 * points, box.y1 + 20 * points  # the name of the axis, a title
+    if spec is not None and spec.is_last_row():
+        bottom = figure.bbox.y0 + 3 * points
+    if spec is not None and spec.is_first_row():
+        top = figure.bbox.y1 - 3 * points
+    return bottom, top
+
+
+def horizontal_room(ax: Axes) -> tuple[float, float]:
+    """The pixels from where to where axes may reach: to the ends of the figure, or of the gap before them."""
+    figure: Any = ax.get_figure()
+    spec = ax.get_subplotspec()
+    box, edge = ax.get_window_extent(), figure.dpi / 24  # three points
+    left, right = figure.bbox.x0 + edge, figure.bbox.x1 - edge
+    if spec is not None and not spec.is_first_col():
+        _, _, starts, ends = spec.get_gridspec().get_grid_positions(figure)
+        column = spec.colspan.start
+        left = box.x0 - (starts[column] - ends[column - 1]) * figure.bbox.width + edge
+    if spec is not None and not spec.is_last_col():
+        right = box.x1  # the gap is for the numbers of what is beside
+    return left, right
 
 
 def say_empty(ax: Axes, words: str) -> None:

@@ -25,6 +25,8 @@ __all__ = [
     "legend_beside",
     "names_and_colours",
     "names_of",
+    "shortened",
+    "text_width",
     "void_patch",
 ]
 
@@ -115,15 +117,19 @@ def key_to_panels(*, void: bool) -> str:
     )
 
 
-def legend_below(ax: Axes, handles: Sequence[Artist]) -> None:
-    """Draw a legend below the axes, where it covers neither data nor the name of the axis."""
+def legend_below(ax: Axes, handles: Sequence[Artist], n_columns: int | None = None) -> None:
+    """Draw a legend below the axes, where it covers neither data nor the name of the axis; in 2 columns if they fit."""
     size = ax.xaxis.label.get_fontproperties().get_size_in_points()
-    points = 11 + 2.5 * size if ax.get_xlabel() else 5  # ticks, their numbers, the name
+    name = ax.get_xlabel()
+    points = 11 + (2.5 + 1.2 * name.count("\n")) * size if name else 5  # ticks, their numbers, the name
     figure = ax.get_figure()
     assert figure is not None
     room = 72 * ax.get_window_extent().width / figure.dpi / (0.833 * size)
     lines = math.ceil(len(handles) / 2)
-    ncols = 2 if _columns_width(handles, {handle: _width(handle) for handle in handles}, lines) <= room else 1
+    fitting = (
+        2 if _columns_width(handles, {handle: _width(handle) for handle in handles}, lines) <= room else 1
+    )
+    ncols = fitting if n_columns is None else n_columns
     _legend(ax, handles, (0, 0), (0, -points), ncols=ncols, borderpad=0, fontsize="small")
 
 
@@ -146,7 +152,7 @@ def _beside(ax: Axes, classes: list[Patch], last: list[Patch], pixels: NDArray[n
     room = (0.75 * free if is_tall else 0.72) * width - 2  # without the margins
     lines = max(1, int(72 * box.height / figure.dpi / (1.45 * em)))
     for handle in classes:
-        handle.set_label(_shortened(str(handle.get_label()), max(20, int((room - 4) / 0.6))))
+        handle.set_label(shortened(str(handle.get_label()), max(20, int((room - 4) / 0.6))))
     by_pixels = np.argsort(-pixels, kind="stable")[: np.count_nonzero(pixels)]
     handles = [*(classes[k] for k in np.sort(by_pixels)), *last]
     more = Patch(visible=False, label=f"... and {len(classes)} more")
@@ -165,7 +171,7 @@ def _beside(ax: Axes, classes: list[Patch], last: list[Patch], pixels: NDArray[n
     _legend(ax, handles, (1, 1), (4, 0), ncols=math.ceil(len(handles) / lines))
 
 
-def _shortened(name: str, longest: int) -> str:
+def shortened(name: str, longest: int) -> str:
     """A name without its middle if it is too long: names often differ at the end."""
     end = longest // 3
     return (
@@ -175,11 +181,14 @@ def _shortened(name: str, longest: int) -> str:
 
 def _width(handle: Artist) -> float:
     """How wide an entry of a legend is, in sizes of its font: the colour, the text, a gap."""
+    return 4.8 + text_width(str(handle.get_label()))
+
+
+def text_width(text: str) -> float:
+    """How wide a text is, in sizes of its font."""
     from matplotlib.textpath import TextPath
 
-    text = str(handle.get_label())
-    ends = TextPath((0, 0), text, size=1).vertices[:, 0] if text.strip() else [0.0]
-    return 4.8 + float(np.max(ends))
+    return float(TextPath((0, 0), text, size=1).vertices[:, 0].max()) if text.strip() else 0.0
 
 
 def _columns_width(handles: Sequence[Artist], widths: dict[Artist, float], lines: int) -> float:

@@ -19,6 +19,7 @@ from conformask.plotting._axes import (
     new_axes,
     one_colour,
     say_empty,
+    vertical_room,
 )
 from conformask.plotting._legend import class_patches, legend_below, void_patch
 from conformask.plotting._palette import VOID_GREY
@@ -182,7 +183,7 @@ def _with_legend(ax: Axes) -> None:
     assert figure is not None
     if figure.get_layout_engine() is not None:
         return
-    bottom, top = _room(ax)
+    bottom, top = vertical_room(ax)
     for _ in range(2):  # beside smaller axes the legend may need more lines
         taken, place, cell = ax.get_tightbbox(), ax.get_position(), ax.get_position(original=True)
         assert taken is not None
@@ -192,19 +193,6 @@ def _with_legend(ax: Axes) -> None:
             ax.set_position((cell.x0, place.y0 + below, cell.width, height))
             ax.apply_aspect()
             legend_below(ax, ax.get_legend_handles_labels()[0])
-
-
-def _room(ax: Axes) -> tuple[float, float]:
-    """The pixels from where to where axes may reach: to the ends of the figure, or to what is below and above."""
-    figure, spec = ax.get_figure(), ax.get_subplotspec()
-    assert figure is not None
-    points, box = figure.dpi / 72, ax.get_window_extent()
-    bottom, top = box.y0 - 36 * points, box.y1 + 20 * points  # the name of the axis, a title
-    if spec is not None and spec.is_last_row():
-        bottom = figure.bbox.y0 + 3 * points
-    if spec is not None and spec.is_first_row():
-        top = figure.bbox.y1 - 3 * points
-    return bottom, top
 
 
 def plot_image_reliability(report: CalibrationReport, *, axes: ArrayLike | None = None) -> NDArray[Any]:

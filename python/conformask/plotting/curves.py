@@ -13,6 +13,7 @@ from conformask.control import CRC, Method, as_method
 from conformask.plotting._arguments import alpha_text
 from conformask.plotting._axes import new_axes, say_empty
 from conformask.plotting._legend import legend_below
+from conformask.plotting._palette import LINES, RED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -127,11 +128,11 @@ def plot_risk_curve(
         return ax
     ax.step(lambdas, risks, where="post", color="#1f4e79", lw=1.8, label="empirical risk")
     if alpha is not None:
-        ax.axhline(alpha, color="#c0392b", lw=1.3, label=alpha_text(alpha))
+        ax.axhline(alpha, color=RED, lw=1.3, ls=(0, (5, 3)), label=alpha_text(alpha))
     if limit is not None:
         text = f"{words} = {limit:.4g}, n = {count}"
         if limit >= 0:
-            ax.axhline(limit, color="#c0392b", lw=1.1, ls=(0, (5, 3)), label=text)
+            ax.axhline(limit, color=LINES[2], lw=1.4, ls="-.", label=text)
         else:
             ax.plot([], [], " ", label=f"infeasible: {text}")
     if marked is not None:

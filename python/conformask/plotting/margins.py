@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from conformask._arrays import check_binary_index
-from conformask.margins import MarginCalibrator
+from conformask.margins import MarginCalibrator, Margins
 from conformask.plotting._arguments import (
     alpha_text,
     grey_ground,
@@ -34,6 +34,7 @@ _CONTOURS: dict[str, tuple[str, Any]] = {
     "true contour": ("#ffde30", "dashed"),
 }
 _EDGE = "0.1"
+_INSIDE = 0.3  # the grey of what is left of the mask, where no image shows it
 _WIDTH, _EDGE_WIDTH = 1.4, 3.0  # points
 
 
@@ -57,13 +58,15 @@ def plot_margins(
     Parameters
     ----------
     mask : bool array (H, W)
-        The predicted mask.
+        The predicted mask of one image.
     outer, inner : bool array (H, W), optional
-        The outer and the inner mask, as ``calibrator.predict(masks)`` gives them, one at least.
+        The outer and the inner mask, as ``calibrator.predict(masks)`` gives them for each image, one at least. With
+        ``side="both"`` it gives a pair: ``inner, outer = calibrator.predict(masks)``.
     labels : bool or integer array (H, W), optional
         The object: true or 1; `ignore_index` where nobody knows. Its contour is dashed.
     image : array (H, W) or (H, W, 3), uint8 or floating in [0, 1], optional
-        What to draw over, in grey; by default, black.
+        What to draw over, in grey. By default black, and dark grey inside the margins. Other images are scaled first:
+        ``np.clip((image - low) / (high - low), 0, 1)`` draws `low` black and `high` white.
     ignore_index : int or None, default=255
         The label of void pixels, which are grey.
     opacity : float in (0, 1], default=0.6
@@ -71,7 +74,7 @@ def plot_margins(
     legend : bool, default=True
         Whether to say what colours and lines mean.
     calibrator : fitted MarginCalibrator, optional
-        What made the masks: its alpha and its margins join the title.
+        What made the masks: its alpha and its margins join the title, in pixels or in the unit of the spacing.
     ax : matplotlib Axes, optional
         Where to draw; by default, on a new figure.
 
@@ -101,7 +104,7 @@ def plot_margins(
     >>> far = np.hypot(*np.mgrid[-20:20, -20:20])
     >>> ax = plot_margins(far < 12, outer=far < 15, inner=far < 10, labels=far < 13)
     >>> [text.get_text() for text in ax.get_legend().get_texts()]
-    ['outer margin', 'inner margin', 'predicted contour', 'true contour']
+    ['outer margin', 'inner margin', 'inner mask', 'predicted contour', 'true contour']
     """
     predicted = _booleans("mask", mask, None)
     if outer is None and inner is None:
@@ -119,7 +122,10 @@ def plot_margins(
     opacity = opacity_over(image, opacity)
     title = "Predicted mask and its margins" + _level(calibrator)
     ax = new_axes(ax, predicted.shape)
-    ax.imshow(grey_ground(image, predicted.shape), cmap="gray", vmin=0, vmax=1)
+    ground = grey_ground(image, predicted.shape)
+    if image is None:
+        ground[within] = _INSIDE
+    ax.imshow(ground, cmap="gray", vmin=0, vmax=1)
     parts = {"outer margin": around & ~predicted, "inner margin": predicted & ~within}
     asked = {"outer margin": outer is not None, "inner margin": inner is not None}
     for name, part in parts.items():
@@ -133,11 +139,23 @@ def plot_margins(
     ax.set_title(title)
     if legend:
         fills = {name: colour for name, colour in _FILLS.items() if asked[name]}
+        if image is None and within.any():
+            fills["predicted mask" if inner is None else "inner mask"] = np.full(3, _INSIDE)
         legend_beside(ax, fills, void=bool(void.any()), lines=[*map(_line, lines)])
     return frameless(ax)
 
 
 def _booleans(name: str, values: ArrayLike, shape: tuple[int, ...] | None) -> NDArray[np.bool_]:
+    if isinstance(values, Margins):
+        raise TypeError(
+            f"{name} must be one mask, got both: inner, outer = calibrator.predict(masks), then outer=outer[0] and "
+            "inner=inner[0]"
+        )
+    if np.ndim(values) > 2:
+        raise ValueError(
+            f"{name} must have 2 dimensions, got shape {np.shape(values)}: take one image of a batch, as {name}[0], "
+            "and one slice of a volume"
+        )
     found = plain_array(name, values, 2)
     if found.dtype != bool:
         raise TypeError(f"{name} must be boolean, got dtype {found.dtype}")
@@ -157,10 +175,12 @@ def _level(calibrator: Any) -> str:
 
 
 def _margins(calibrator: MarginCalibrator) -> Iterator[str]:
+    is_spaced = calibrator._current()[1].configuration.is_spaced
+    unit = " (unit of spacing)" if is_spaced else " pixels"
     for side in ("outer", "inner"):
         margin = getattr(calibrator, f"{side}_margin_", math.nan)
         if not math.isnan(margin):
-            yield f"{side} margin {margin:.3g}"
+            yield f"{side} margin {margin:.3g}{unit}"
 
 
 def _draw_contour(ax: Axes, mask: NDArray[np.bool_], name: str) -> None:

@@ -20,10 +20,14 @@ if TYPE_CHECKING:
 
 __all__ = ["plot_alarm", "plot_online"]
 
-_BLUE, _GREY = LINES[0], "#777777"
+_BLUE, _GREY, _DOTS = LINES[0], "#777777", "#5f5f5f"
 _DASHED = (0, (5, 3))
 _LOWEST = -12.0  # decades of the evidence that a picture shows at most below 1
-_MOST_POINTS = 2000  # single losses that can be told apart
+_MOST_POINTS = 500  # single losses that can be told apart
+_N_BLOCKS = 100  # of losses that are drawn as their means, about
+_MOST_ABOVE = 3  # times the curves: so high the picture may be for the sake of single losses
+_BOUND = LINES[2]
+_NEAR, _FREE = 0.08, 0.3  # of the range of lambda: beyond its path, without and with words
 
 
 def plot_online(controller: OnlineRiskController, *, axes: ArrayLike | None = None) -> NDArray[Any]:
@@ -31,8 +35,10 @@ def plot_online(controller: OnlineRiskController, *, axes: ArrayLike | None = No
 
     Above is lambda after each update. Where it leaves the white, sets do not change any more: below 0 they are the
     smallest, from the largest lambda on they are full. Below are the mean of all losses so far, which tends to alpha or
-    stays below it, the bound that it cannot exceed whatever comes, and the single losses as points. Of a long stream
-    these are the last updates, as many as the controller keeps (`history`).
+    stays below it (dashed), the bound that it cannot exceed whatever comes, and the single losses as points; triangles
+    at the upper edge are losses beyond it. Of more than 500 losses there are the means of about 100 blocks instead, the
+    last of which may be shorter. Of a long stream all these are of the last updates, as many as the controller keeps
+    (`history`).
 
     Parameters
     ----------
@@ -105,17 +111,16 @@ def plot_online(controller: OnlineRiskController, *, axes: ArrayLike | None = No
     above.step(np.arange(last - len(path) + 1, last + 1), path, where="post", color=_BLUE, lw=1.4)
     _shade(above, path, settings.largest(track.n_classes))
     bounds = track.bound(updates.astype(np.float64))
-    if len(losses) <= _MOST_POINTS:
-        below.plot(updates, losses, "o", color=_GREY, ms=2.5, alpha=0.45, mew=0, label="loss of an image")
-    below.plot(updates, means, color=_BLUE, lw=1.8, label=f"mean of all losses, now {means[-1]:.3g}")
-    below.axhline(float(controller.alpha), color=RED, lw=1.3, label=alpha_text(controller.alpha))
-    below.plot(updates, bounds, color=RED, lw=1.1, ls=_DASHED, label=f"bound, now {bounds[-1]:.3g}")
     # The first means and bounds, of a few losses, would flatten the rest.
     settled = len(updates) // 10
     highest = max(float(controller.alpha), float(means[settled:].max()), float(bounds[-1]))
-    below.set_ylim(0, min(1.02, 1.15 * highest))
+    _draw_losses(below, updates, losses, highest)
+    below.plot(updates, means, color=_BLUE, lw=1.8, label=f"mean of all losses, now {means[-1]:.3g}")
+    below.axhline(float(controller.alpha), color=RED, lw=1.3, ls=_DASHED, label=alpha_text(controller.alpha))
+    below.plot(updates, bounds, color=_BOUND, lw=1.4, ls="-.", label=f"bound, now {bounds[-1]:.3g}")
     for ax in flat[:2]:
         ax.set_xlim(first - len(before), max(last, first + 1))
+        _count_updates(ax)
     legend_below(below, below.get_legend_handles_labels()[0])
     return flat[:2]
 
@@ -213,6 +218,7 @@ def plot_alarm(alarm: DriftAlarm, *, ax: Axes | None = None) -> Axes:
     margin = 0.06 * (high - low)
     ax.set_ylim(low - margin, high + 2 * margin)
     ax.set_xlim(float(times[0]), max(float(times[-1]), float(times[0]) + 1))
+    _count_updates(ax)
     ax.yaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"$10^{{{value:.0f}}}$"))
     ax.axhline(0, color="0.85", lw=0.8, zorder=0)
@@ -225,11 +231,44 @@ def _step_text(controller: OnlineRiskController) -> str:
     return rf"$\gamma$ = {step:g}" + (rf"$\cdot\,t^{{-{decay:g}}}$" if decay else "")
 
 
+def _count_updates(ax: Axes) -> None:
+    """Tick whole numbers alone."""
+    from matplotlib.ticker import MaxNLocator
+
+    ax.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
+
+
+def _draw_losses(ax: Axes, updates: NDArray[np.int64], losses: NDArray[np.float64], highest: float) -> None:
+    """Draw losses, or means of blocks of them, and choose an upper edge for them and for curves that are so high."""
+    size = 1 if len(losses) <= _MOST_POINTS else math.ceil(len(losses) / _N_BLOCKS)
+    starts = np.arange(0, len(losses), size)
+    ends = np.append(starts[1:], len(losses))
+    heights = np.add.reduceat(losses, starts) / (ends - starts)
+    times = (updates[starts] + updates[ends - 1]) / 2
+    most = float(heights.max())
+    top = min(1.02, max(1.15 * highest, 1.05 * most if most <= _MOST_ABOVE * highest else 0.0))
+    beyond = heights > top
+    # Few points are large and dark; many leave room for the curves.
+    size_of_dot, opacity = (
+        (5.5, 0.9) if len(heights) <= 60 else (4.0, 0.8) if len(heights) <= 200 else (3.0, 0.5)
+    )
+    look: dict[str, Any] = {"color": _DOTS, "mew": 0, "alpha": opacity}
+    look |= {"clip_on": False, "zorder": 2.6}  # 0 lies on the axis
+    label = "loss of an image" if size == 1 else f"mean of {size} losses"
+    ax.plot(times[~beyond], heights[~beyond], "o", ms=size_of_dot, label=label, **look)
+    if beyond.any():
+        edge = np.full(np.count_nonzero(beyond), top)
+        ax.plot(times[beyond], edge, "^", ms=size_of_dot + 2, label=f"higher, up to {most:.3g}", **look)
+    ax.set_ylim(0, top)
+
+
 def _shade(ax: Axes, path: NDArray[np.float64], largest: float) -> None:
     """Shade where sets do not change, if lambda comes near, and say why."""
     low, high = float(path.min()), float(path.max())
-    margin = 0.08 * max(high - low, 0.02)
-    low, high = low - margin, high + margin
+    span = max(high - low, 0.02)
+    # Words have room beyond the path.
+    low -= (_FREE if low < _NEAR * span else _NEAR) * span
+    high += (_FREE if high > largest - _NEAR * span else _NEAR) * span
     ax.set_ylim(low, high)
     for start, stop, words, place in (
         (low, 0.0, "smallest sets", "bottom"),

@@ -7,17 +7,24 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from conformask._text import lambda_text
-from conformask.plotting._arguments import alpha_text, chosen_classes
-from conformask.plotting._axes import import_pyplot, one_axes
-from conformask.plotting._legend import legend_below
-from conformask.plotting.reports import BLUE, RED, asked_of, write_column
+from conformask.plotting._arguments import alpha_text
+from conformask.plotting._rows import (
+    drawn_rows,
+    lambda_column,
+    left_out_text,
+    row_axes,
+    row_legend,
+    write_column,
+)
+from conformask.plotting.reports import BLUE, RED, asked_of
 from conformask.report import RiskReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["plot_part_risk"]
+
+_REACH = 12.4  # of the columns, in widths of an m
 
 
 def plot_part_risk(
@@ -32,19 +39,21 @@ def plot_part_risk(
     The dashed line is alpha, at or below which the expected risk of each lies, on average over calibration sets or
     with confidence; the risks of one test set scatter around their expectations. A hollow point is a class (stratum)
     that had too few calibration images, whose promise is kept by full sets or not at all. The columns to the right tell
-    where the sets are cut, and how many images calibrated.
+    where the sets are cut, with as many decimals as differ, and how many images calibrated.
 
     Parameters
     ----------
     report : RiskReport
         What ``evaluate`` of a calibrator with ``conditional="class"`` or ``fit(strata=)`` returns.
     parts : sequence of int or str, optional
-        The classes or strata to draw, by index or name; by default all.
+        The classes or strata to draw, by index or name; by default all, or of more than 40 those with the largest
+        risks.
     order : {"risk", "given"}, default="risk"
         Whether the largest risk comes first, or the order is that of the report. Those without a test image come last
         by risk.
     ax : matplotlib Axes, optional
-        Where to draw; by default, on a new figure.
+        Where to draw; by default, on a new figure that is as large as names and rows need. Among other axes they have
+        room in a figure with ``layout="constrained"``.
 
     Returns
     -------
@@ -73,19 +82,15 @@ def plot_part_risk(
     >>> y = (rng.random((40, 8, 8)) < X[:, 1]).astype(int)
     >>> calibrator = cm.ConformalRiskCalibrator(alpha=0.2, conditional="class").fit(X[:20], y[:20])
     >>> ax = cm.plotting.plot_part_risk(calibrator.evaluate(X[20:], y[20:], class_names=["road", "pole"]))
-    >>> ax.get_title().split(",")[0]
+    >>> ax.get_title()
     'Risk of each class'
     """
-    rows = asked_of(report, "parts")
+    known = asked_of(report, "parts")
     if order not in ("risk", "given"):
         raise ValueError(f"order must be 'risk' or 'given', got {order!r}")
-    chosen = sorted({*chosen_classes(parts, [row.name for row in rows], "parts")})
-    if order == "risk":
-        chosen.sort(key=lambda k: np.inf if np.isnan(rows[k].risk) else -rows[k].risk)
-    rows = [rows[k] for k in chosen]
-    if ax is None:
-        ax = import_pyplot().subplots(figsize=(6.4, 0.28 * len(rows) + 1.8), layout="constrained")[1]
-    ax = one_axes(ax)
+    names, every = [row.name for row in known], [row.risk for row in known]
+    rows = [known[k] for k in drawn_rows(parts, names, every, "parts", by_risk=order == "risk")]
+    ax = row_axes(ax, [row.name for row in rows], _REACH)
     units = "images" if report.n_groups is None else "groups"
     risks, low, high = np.array([(row.risk, *row.interval) for row in rows], np.float64).T
     place, rare = np.arange(len(rows)), np.array([row.is_rare for row in rows])
@@ -97,21 +102,16 @@ def plot_part_risk(
         ax.plot(risks[rare], place[rare], "o", color="white", mec=BLUE, label=label, **look)
     ax.axvline(report.alpha, color=RED, lw=1.2, ls=(0, (5, 3)), label=alpha_text(report.alpha))
     ax.set_xlim(0, min(1.0, 1.05 * float(np.nanmax([*risks, *high, 1.2 * report.alpha]))))
-    ax.set_ylim(len(rows) - 0.4, -0.6)
-    ax.set_yticks(place, [row.name for row in rows])
-    ax.set_xlabel(f"risk ({100 * report.interval_level:g} % interval)")
-    write_column(ax, 5.8, r"$\hat\lambda$", [lambda_text(row.lambda_hat) for row in rows])
+    ax.set_xlabel(f"risk, mean over its {units}\n({100 * report.interval_level:g} % interval)")
+    write_column(ax, 5.8, r"$\hat\lambda$", lambda_column([row.lambda_hat for row in rows]))
     counts = [f"{row.n_calibration}" + (f" of {row.n_needed}" if row.n_needed else "") for row in rows]
-    write_column(ax, 12.4, f"calibration\n{units}", counts)
+    write_column(ax, _REACH, f"calibration\n{units}", counts)
     for y in np.flatnonzero(np.isnan(risks)):
         ground = {"facecolor": "white", "edgecolor": "none", "pad": 2}
         where: dict[str, Any] = {"ha": "center", "va": "center", "bbox": ground}
         where["xycoords"] = ("axes fraction", "data")
         ax.annotate("no test image", (0.5, y), **where)
-    ax.grid(axis="y", color="0.9", lw=0.8)
-    ax.set_axisbelow(True)
-    ax.tick_params(axis="y", length=0)
-    ax.spines[["top", "right", "left"]].set_visible(False)
-    ax.set_title(f"Risk of each {report.by}, mean over its {units}", pad=24)
-    legend_below(ax, ax.get_legend_handles_labels()[0])
+    left_out = left_out_text(len(rows), len(known), parts, "with the largest risk")
+    ax.set_title(f"Risk of each {report.by}{left_out}", pad=32)
+    row_legend(ax, ax.get_legend_handles_labels()[0])
     return ax

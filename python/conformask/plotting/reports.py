@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from conformask.plotting._arguments import chosen_classes, level_text
-from conformask.plotting._axes import flat_axes, import_pyplot, one_axes, say_empty
+from conformask.plotting._arguments import level_text
+from conformask.plotting._axes import flat_axes, import_pyplot, say_empty
 from conformask.plotting._legend import legend_below
+from conformask.plotting._rows import drawn_rows, left_out_text, row_axes, row_legend, write_column
 from conformask.report import RiskReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["BLUE", "RED", "asked_of", "plot_alpha_sweep", "plot_class_risk", "write_column"]
+__all__ = ["BLUE", "RED", "asked_of", "plot_alpha_sweep", "plot_class_risk"]
 
-BLUE, RED, _GREY = "#1f4e79", "#c0392b", "#777777"
+BLUE, RED = "#1f4e79", "#c0392b"
+_REACH = 8.8  # of the columns, in widths of an m
 
 
 def plot_class_risk(
@@ -41,12 +43,13 @@ def plot_class_risk(
     report : RiskReport
         What ``calibrator.evaluate(X, y)`` returns.
     classes : sequence of int or str, optional
-        The classes to draw, by index or name; by default all.
+        The classes to draw, by index or name; by default all, or of more than 40 those that are missed most.
     order : {"risk", "label"}, default="risk"
         Whether the class that is missed most comes first, or the lowest label. Classes that no image
         has come last by risk.
     ax : matplotlib Axes, optional
-        Where to draw; by default, on a new figure.
+        Where to draw; by default, on a new figure that is as large as names and rows need. Among other axes they have
+        room in a figure with ``layout="constrained"``.
 
     Returns
     -------
@@ -79,44 +82,35 @@ def plot_class_risk(
     >>> [label.get_text() for label in ax.get_yticklabels()]
     ['pole', 'road']
     """
-    rows = asked_of(report, "classes")
+    known = asked_of(report, "classes")
     if order not in ("risk", "label"):
         raise ValueError(f"order must be 'risk' or 'label', got {order!r}")
-    chosen = sorted({*chosen_classes(classes, [row.name for row in rows])})
-    if order == "risk":
-        chosen.sort(key=lambda k: np.inf if np.isnan(rows[k].miss_rate) else -rows[k].miss_rate)
-    rows = [rows[k] for k in chosen]
-    if ax is None:
-        ax = import_pyplot().subplots(figsize=(6.4, 0.28 * len(rows) + 1.8), layout="constrained")[1]
-    ax = one_axes(ax)
+    names, every = [row.name for row in known], [row.miss_rate for row in known]
+    rows = [known[k] for k in drawn_rows(classes, names, every, "classes", by_risk=order == "risk")]
+    ax = row_axes(ax, [row.name for row in rows], _REACH)
     rates, low, high = np.array([(row.miss_rate, *row.miss_rate_interval) for row in rows], np.float64).T
     place, overall = np.arange(len(rows)), 1 - report.coverage
     units = "images" if report.n_groups is None else "groups"
     ax.hlines(place, low, high, color=BLUE, lw=4, alpha=0.3)
     ax.plot(rates, place, "o", color=BLUE, ms=5.5, clip_on=False, zorder=3)
     ax.set_xlim(0, min(1.0, 1.05 * float(np.nanmax([*rates, *high, overall, 1e-3]))))
-    ax.set_ylim(len(rows) - 0.4, -0.6)
-    ax.set_yticks(place, [row.name for row in rows])
-    ax.set_xlabel(f"miss rate of the class ({100 * report.interval_level:g} % interval)")
+    ax.set_xlabel(f"miss rate, mean over its {units}\n({100 * report.interval_level:g} % interval)")
     write_column(
         ax, 4.4, "mean\nset size", ["" if np.isnan(row.set_size) else f"{row.set_size:.2f}" for row in rows]
     )
-    write_column(ax, 8.8, "images\nwith it", [str(row.n_images) for row in rows])
+    write_column(ax, _REACH, "images\nwith it", [str(row.n_images) for row in rows])
     for y in np.flatnonzero(np.isnan(rates)):
         ground = {"facecolor": "white", "edgecolor": "none", "pad": 2}
         ax.annotate(
             "in no image", (0.5, y), xycoords=("axes fraction", "data"), ha="center", va="center", bbox=ground
         )
-    ax.grid(axis="y", color="0.9", lw=0.8)
-    ax.set_axisbelow(True)
-    ax.tick_params(axis="y", length=0)
-    ax.spines[["top", "right", "left"]].set_visible(False)
     level = level_text(report.alpha, report.lambda_hat)
-    ax.set_title(f"Miss rate of each class, mean over its {units}\n{level}", pad=32)
+    left_out = left_out_text(len(rows), len(known), classes, "that are missed most")
+    ax.set_title(f"Miss rate of each class{left_out}\n{level}", pad=32)
     if not np.isnan(overall):
-        label = f"pixels of any class, mean over {units}: {overall:.3g}"
+        label = f"pixels of any class,\nmean over {units}: {overall:.3g}"
         ax.axvline(overall, color=RED, lw=1.2, ls=(0, (5, 3)), label=label)
-        legend_below(ax, ax.get_legend_handles_labels()[0])
+    row_legend(ax, ax.get_legend_handles_labels()[0])
     return ax
 
 
@@ -254,12 +248,3 @@ def asked_of(report: RiskReport, what: Literal["classes", "parts", "sweep"]) -> 
         }
         raise ValueError(f"report has no {what}: {needed[what]}")
     return found
-
-
-def write_column(ax: Axes, end: float, head: str, texts: list[str]) -> None:
-    """Write numbers to the right of the axes, in line with its rows, up to `end` widths of an m."""
-    points = end * ax.xaxis.label.get_fontproperties().get_size_in_points()
-    right: dict[str, Any] = {"textcoords": "offset points", "ha": "right"}
-    for y, text in enumerate(texts):
-        ax.annotate(text, (1, y), (points, 0), xycoords=("axes fraction", "data"), va="center", **right)
-    ax.annotate(head, (1, 1), (points, 4), xycoords="axes fraction", color=_GREY, **right)

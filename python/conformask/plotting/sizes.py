@@ -76,21 +76,21 @@ def plot_required_images(alpha: float = 0.1, delta: float = 0.1, *, ax: Axes | N
     words = ["CRC, on average", f"PAC, losses 0 or 1, {confidence}", f"RCPS, {confidence}"]
     ax = new_axes(ax)
     end = min(int(_LAST / level), MOST_IMAGES)
-    ax.axhline(float(level), color=RED, lw=1.3, label=alpha_text(alpha))
+    ax.axhline(float(level), color=RED, lw=1.3, ls=(0, (5, 3)), label=alpha_text(alpha))
     for method, name, colour in zip(methods, words, LINES, strict=False):
         sizes, risks = _curve(method, level, end)
         label = f"{name}: from {method.n_needed(level):,} on"
         ax.step(sizes, risks, where="post", color=colour, lw=1.8, label=label)
-        # PAC and RCPS begin at one point: both are to be seen.
-        size = 9.0 if isinstance(method, PAC) else 5.5
-        ax.plot(sizes[:1], risks[:1], "o", color=colour, ms=size, clip_on=False, zorder=3)
+        # PAC and RCPS begin at one point: a ring around a dot.
+        look = {"mfc": "none", "mew": 1.8, "ms": 10.0} if isinstance(method, PAC) else {"ms": 5.0}
+        ax.plot(sizes[:1], risks[:1], "o", color=colour, clip_on=False, zorder=3, **look)
     ax.set_xscale("log")
-    ax.set_xlim(methods[0].n_needed(level), end)
+    ax.set_xlim(0.75 * methods[0].n_needed(level), end)  # the first point lies off the axis
     ax.set_ylim(0, 1.06 * float(level))
     ax.xaxis.set_major_formatter(lambda n, _: f"{n:,.0f}")
-    ax.set_title("What more calibration images allow")
+    ax.set_title("What more images allow")
     ax.set_xlabel("calibration images")
-    ax.set_ylabel("mean loss on them that is allowed")
+    ax.set_ylabel("allowed mean calibration loss")
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(color="0.9", lw=0.8)
     ax.set_axisbelow(True)

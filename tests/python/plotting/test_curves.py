@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 
 import conformask as cm
 from conformask.plotting import plot_risk_curve
+from conformask.plotting._palette import RED
 from drawn import LAMBDAS, RISKS, legend_texts
 from problems import wide
 
@@ -33,6 +34,15 @@ def test_the_risk_curve_marks_lambda_hat_below_the_bound(calibrator: cm.Conforma
     assert bound == pytest.approx(0.1 - 0.9 / 40)
     assert point[1][0] <= bound
     np.testing.assert_array_equal(found[r"$\alpha$ = 0.1"][1], [0.1, 0.1])
+
+
+def test_alpha_is_dashed_and_red_and_the_limit_is_not(calibrator: cm.ConformalRiskCalibrator) -> None:
+    by_label = {str(line.get_label()): line for line in plot_risk_curve(calibrator).get_lines()}
+    alpha = by_label[r"$\alpha$ = 0.1"]
+    (limit,) = (line for label, line in by_label.items() if "/n" in label)
+    assert alpha.is_dashed()
+    assert alpha.get_color() == RED != limit.get_color()
+    assert alpha.get_linestyle() != limit.get_linestyle()
 
 
 def test_a_bare_curve_shows_what_is_known() -> None:

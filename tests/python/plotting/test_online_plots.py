@@ -11,6 +11,7 @@ from matplotlib import pyplot as plt
 
 import conformask as cm
 from conformask.plotting import plot_alarm, plot_online
+from conformask.plotting._palette import RED
 from drawn import legend_texts
 
 RNG = np.random.default_rng(0)
@@ -40,6 +41,8 @@ def test_lambda_and_losses_are_those_of_the_history() -> None:
     assert path.get_ydata().tolist() == [0.5, *history.lambdas]
     points, means, alpha, bound = below.get_lines()
     assert points.get_ydata().tolist() == history.losses.tolist()
+    assert alpha.is_dashed()
+    assert alpha.get_color() == RED != bound.get_color()
     assert means.get_ydata().tolist() == history.mean_losses.tolist()
     assert alpha.get_ydata()[0] == 0.2
     assert bound.get_ydata()[-1] == fed.risk_bound_
@@ -47,7 +50,8 @@ def test_lambda_and_losses_are_those_of_the_history() -> None:
     assert (means.get_ydata() <= bound.get_ydata()).all()
     assert above.get_xlim() == below.get_xlim() == (0, 120)
     assert above.get_title().endswith("$\\alpha$ = 0.2, $\\gamma$ = 0.05")
-    assert legend_texts(below)[1:] == [
+    assert legend_texts(below) == [
+        "loss of an image",
         f"mean of all losses, now {fed.mean_loss_:.3g}",
         "$\\alpha$ = 0.2",
         f"bound, now {fed.risk_bound_:.3g}",
@@ -58,7 +62,67 @@ def test_the_bound_on_the_way_is_that_of_then() -> None:
     fed, known = cm.OnlineRiskController(initial=0.5, step=2.0), []
     for _ in range(60):
         known.append(fed.update(0.0).risk_bound_)
-    assert plot_online(fed)[1].get_lines()[3].get_ydata().tolist() == pytest.approx(known)
+    assert plot_online(fed)[1].get_lines()[-1].get_ydata().tolist() == pytest.approx(known)
+
+
+def test_losses_beyond_the_picture_are_seen_at_its_edge() -> None:
+    fed = controller(300, alpha=0.05)
+    history = fed.history_
+    _, below = plot_online(fed)
+    points, higher, *_ = below.get_lines()
+    is_one = history.losses == 1
+    assert points.get_xydata().tolist() == [[t, 0] for t in history.updates[~is_one]]
+    assert higher.get_xdata().tolist() == history.updates[is_one].tolist()
+    assert set(higher.get_ydata()) == {below.get_ylim()[1]}
+    assert higher.get_marker() == "^"
+    assert not points.get_clip_on(), "0 lies on the axis"
+    assert not higher.get_clip_on()
+    assert legend_texts(below)[:2] == ["loss of an image", "higher, up to 1"]
+
+
+def test_losses_that_the_picture_can_hold_are_not_cut() -> None:
+    fed = cm.OnlineRiskController(initial=0.5, alpha=0.2).update(np.tile([0.1, 0.4], 30))
+    _, below = plot_online(fed)
+    assert below.get_lines()[0].get_ydata().tolist() == 30 * [0.1, 0.4]
+    assert below.get_ylim()[1] > 0.4
+    assert not any("higher" in text for text in legend_texts(below))
+
+
+def test_of_many_losses_the_means_of_blocks_are_drawn() -> None:
+    losses = np.random.default_rng(0).random(1234)
+    _, below = plot_online(cm.OnlineRiskController(initial=0.5).update(losses))
+    assert legend_texts(below)[0] == "mean of 13 losses"
+    blocks = [losses[i : i + 13] for i in range(0, 1234, 13)]
+    points = below.get_lines()[0]
+    np.testing.assert_allclose(points.get_ydata(), [block.mean() for block in blocks])
+    assert points.get_xdata()[0] == 7
+    assert points.get_xdata()[-1] == 1234 - (len(blocks[-1]) - 1) / 2
+
+
+def test_words_of_shades_touch_no_path() -> None:
+    for losses in (np.tile([1.0, 0.0], 30), np.zeros(300), np.ones(8)):
+        for size in ((6.4, 5.2), (4.0, 4.0)):
+            fed = cm.OnlineRiskController(initial=0.3, alpha=0.3, step=0.2).update(losses)
+            figure, axes = plt.subplots(2, figsize=size, layout="constrained")
+            above, _ = plot_online(fed, axes=axes)
+            figure.canvas.draw()
+            (path,) = above.get_lines()
+            _, low, _, high = path.get_window_extent().extents
+            assert above.texts
+            for text in above.texts:
+                box = text.get_window_extent()
+                assert box.y1 < low or box.y0 > high
+                assert above.bbox.y0 <= box.y0 < box.y1 <= above.bbox.y1
+
+
+def test_updates_are_whole_numbers() -> None:
+    for n in (1, 2, 3, 7):
+        watch = cm.DriftAlarm("risk")
+        watch.update([0.0] * n)
+        fed = cm.OnlineRiskController(initial=0.5).update(np.zeros(n))
+        for ax in (*plot_online(fed), plot_alarm(watch)):
+            ticks = ax.get_xticks()
+            assert np.array_equal(ticks, np.round(ticks))
 
 
 def test_it_is_shaded_where_sets_do_not_change() -> None:
@@ -88,7 +152,8 @@ def test_of_a_long_stream_the_last_updates_are_drawn() -> None:
     assert "t^{-0.6}" in above.get_title()
     many = cm.OnlineRiskController(initial=0.5).update(np.zeros(3000))
     assert "loss of an image" not in legend_texts(plot_online(many)[1]), "points would be a blot"
-    assert below.get_lines()[1].get_ydata()[-1] == pytest.approx(fed.mean_loss_)
+    (means,) = (line for line in below.get_lines() if str(line.get_label()).startswith("mean of all losses"))
+    assert means.get_ydata()[-1] == pytest.approx(fed.mean_loss_)
 
 
 def test_the_martingale_is_that_of_the_path() -> None:

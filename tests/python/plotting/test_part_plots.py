@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from typing import Any
 
 import numpy as np
 import pytest
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 
 import conformask as cm
 from conformask.plotting import plot_class_risk, plot_part_risk, plot_varisco
-from conformask.report import PartRisk, RiskReport
+from conformask.plotting._rows import lambda_column
+from conformask.report import ClassRisk, PartRisk, RiskReport
 from drawn import legend_texts, tick_texts
 from problems import wide
 
@@ -41,12 +43,13 @@ def test_the_largest_risk_comes_first_and_rare_ones_are_hollow() -> None:
     assert legend_texts(ax) == ["rare: too few calibration images", r"$\alpha$ = 0.1"]
     texts = [text.get_text() for text in ax.texts]
     for column in (
-        ["0.973412", "0.4", "1", "1", r"$\hat\lambda$"],
+        ["0.973", "0.400", "1.000", "1.000", r"$\hat\lambda$"],
         ["40", "60", "4 of 9", "0 of 9", "calibration\nimages"],
         ["no test image"],
     ):
         assert any(texts[i : i + len(column)] == column for i in range(len(texts)))
-    assert ax.get_title() == "Risk of each class, mean over its images"
+    assert ax.get_title() == "Risk of each class"
+    assert ax.get_xlabel() == "risk, mean over its images\n(95 % interval)"
     assert ax.get_xlim()[0] == 0
     assert 0.2 < ax.get_xlim()[1] < 0.22
 
@@ -56,8 +59,87 @@ def test_chosen_parts_on_given_axes_in_their_order() -> None:
     ax = plot_part_risk(report(by="stratum", n_groups=3), parts=["road", 2], order="given", ax=given)
     assert ax is given
     assert tick_texts(ax) == ["road", "pole"]
-    assert ax.get_title() == "Risk of each stratum, mean over its groups"
+    assert ax.get_title() == "Risk of each stratum"
+    assert ax.get_xlabel().startswith("risk, mean over its groups\n")
     assert legend_texts(ax) == [r"$\alpha$ = 0.1"]
+
+
+@pytest.mark.parametrize(
+    ("lambdas", "texts"),
+    [
+        ([0.5, 0.25, 0.5], ["0.500", "0.250", "0.500"]),
+        ([0.97341, 0.97344, 1.0], ["0.97341", "0.97344", "1.00000"]),
+        ([0.9996, 1.0], ["0.9996", "1.0000"]),
+        ([0.0002, 0.0], ["0.0002", "0.0000"]),
+        ([1 - 2e-9, 1.0], ["1 - 2.0e-09", "1.000000"]),
+        ([0.1234561, 0.1234562, 1.25], ["0.123456", "0.123456", "1.250000"]),
+        ([NAN, 0.5], ["of their own", "0.500"]),
+    ],
+)
+def test_lambdas_have_as_many_decimals_as_differ(lambdas: list[float], texts: list[str]) -> None:
+    assert lambda_column(lambdas) == texts
+
+
+LONG = tuple(
+    replace(PARTS[k % 4], name=f"University Hospital {k} (Siemens Prisma 3T)", risk=0.01 * k)
+    for k in range(12)
+)
+
+
+def assert_within(*pictures: Axes) -> None:
+    """Names, columns, legends and titles lie in the figure, and touch no axes beside."""
+    figure = pictures[0].get_figure()
+    assert figure is not None
+    figure.canvas.draw()
+    whole = {ax: ax.get_tightbbox(for_layout_only=True) for ax in pictures}
+    for ax in pictures:
+        legend = ax.get_legend()
+        assert legend is not None
+        parts = (*ax.get_yticklabels(), *ax.texts, legend, ax.title, ax.xaxis.label)
+        beside = [whole[other] for other in pictures if other is not ax]
+        for box in [part.get_window_extent() for part in parts]:
+            assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1
+            assert figure.bbox.y0 <= box.y0 < box.y1 <= figure.bbox.y1
+            assert all(box.x1 <= other.x0 or box.x0 >= other.x1 for other in beside)
+
+
+@pytest.mark.parametrize("n", [1, 12])
+def test_long_names_have_room(n: int) -> None:
+    drawn = report(parts=LONG[:n], by="stratum")
+    ax = plot_part_risk(drawn)
+    assert_within(ax)
+    assert ax.get_window_extent().width > 200, "the bars have room, too"
+    for layout in (None, "constrained", "tight"):
+        _, given = plt.subplots(layout=layout)
+        assert_within(plot_part_risk(drawn, ax=given))
+    unending = report(parts=(replace(PARTS[0], name=f"first{200 * '-'}last"), PARTS[1]))
+    ax = plot_part_risk(unending)
+    assert_within(ax)
+    (name,) = (text for text in tick_texts(ax) if text.startswith("first"))
+    assert name.endswith("last")
+    assert len(name) == 60
+
+
+@pytest.mark.parametrize("layout", ["constrained", None])
+def test_pictures_beside_are_not_overlapped(layout: str | None) -> None:
+    _, axes = plt.subplots(1, 3, figsize=(15, 4), layout=layout)
+    left, middle, right = axes
+    shorter = tuple(replace(part, name=part.name[:24]) for part in LONG[:6])
+    plot_part_risk(report(parts=shorter), ax=left)
+    plot_part_risk(report(), ax=middle)
+    rows = tuple(ClassRisk(k, f"vegetation {k}", 0.1, (0.0, 0.2), 1.5, 9, 99) for k in range(3))
+    plot_class_risk(report(classes=rows, coverage=0.9), ax=right)
+    assert_within(left, middle, right)
+
+
+def test_of_many_parts_those_of_the_largest_risks_are_drawn() -> None:
+    many = tuple(replace(PARTS[0], name=f"p{k}", risk=k / 100) for k in range(60))
+    ax = plot_part_risk(report(parts=many))
+    assert tick_texts(ax) == [f"p{k}" for k in range(59, 19, -1)]
+    assert ax.get_title() == "Risk of each class\nthe 40 of 60 with the largest risk"
+    assert_within(ax)
+    assert tick_texts(plot_part_risk(report(parts=many), parts=["p3", "p5"])) == ["p5", "p3"]
+    assert tick_texts(plot_part_risk(report(parts=many), order="given")) == [f"p{k}" for k in range(20, 60)]
 
 
 def test_pictures_of_calibrators_with_several_lambdas() -> None:

@@ -69,12 +69,12 @@ def test_class_risk_tells_sizes_images_and_level() -> None:
     ):
         assert any(texts[i : i + len(column)] == column for i in range(len(texts)))
     level = "$\\alpha$ = 0.05, $\\hat\\lambda$ = 0.9"
-    assert ax.get_title() == f"Miss rate of each class, mean over its images\n{level}"
-    assert ax.get_xlabel() == "miss rate of the class (95 % interval)"
-    assert legend_texts(ax) == ["pixels of any class, mean over images: 0.04"]
+    assert ax.get_title() == f"Miss rate of each class\n{level}"
+    assert ax.get_xlabel() == "miss rate, mean over its images\n(95 % interval)"
+    assert legend_texts(ax) == ["pixels of any class,\nmean over images: 0.04"]
     grouped = plot_class_risk(report(n_groups=7))
-    assert grouped.get_title() == f"Miss rate of each class, mean over its groups\n{level}"
-    assert legend_texts(grouped) == ["pixels of any class, mean over groups: 0.04"]
+    assert grouped.get_xlabel().startswith("miss rate, mean over its groups\n")
+    assert legend_texts(grouped) == ["pixels of any class,\nmean over groups: 0.04"]
 
 
 def test_class_risk_of_chosen_classes_on_given_axes() -> None:
@@ -85,6 +85,24 @@ def test_class_risk_of_chosen_classes_on_given_axes() -> None:
     only_unseen = plot_class_risk(report(), classes=["bicycle"])
     assert tick_texts(only_unseen) == ["bicycle"]
     assert plot_class_risk(report(coverage=NAN)).get_legend() is None
+
+
+def test_of_many_classes_those_that_are_missed_most_are_drawn() -> None:
+    rng = np.random.default_rng(0)
+    rates = rng.permutation(150) / 200
+    rows = tuple(ClassRisk(k, f"c{k}", float(r), (0.0, 1.0), 1.0, 9, 99) for k, r in enumerate(rates))
+    worst = np.argsort(-rates)[:40]
+    ax = plot_class_risk(report(classes=rows))
+    assert tick_texts(ax) == [f"c{k}" for k in worst]
+    assert ax.get_title().startswith("Miss rate of each class\nthe 40 of 150 that are missed most\n")
+    assert ax.get_figure().get_figheight() < 12
+    by_label = plot_class_risk(report(classes=rows), order="label")
+    assert tick_texts(by_label) == [f"c{k}" for k in sorted(worst)]
+    every = plot_class_risk(report(classes=rows), classes=range(150))
+    assert len(tick_texts(every)) == 150
+    assert "of 150" not in every.get_title()
+    unseen = tuple(replace(row, miss_rate=NAN) for row in rows[:30])
+    assert tick_texts(plot_class_risk(report(classes=(*unseen, *rows[30:]))))[39] != "c0"
 
 
 def test_the_sweep_is_drawn_by_alpha() -> None:

@@ -54,7 +54,14 @@ def test_what_the_picture_says() -> None:
         "RCPS, confidence 95 %: from 59 on",
     ]
     assert ax.get_xscale() == "log"
-    assert ax.get_xlim() == (19, 20_000)
+    assert 10 < ax.get_xlim()[0] < 0.9 * 19, "the first point lies off the axis"
+    assert ax.get_xlim()[1] == 20_000
+    assert ax.get_lines()[0].is_dashed()
+    assert ax.get_ylabel() == "allowed mean calibration loss"
+    ring, dot = [line for line in ax.get_lines() if line.get_marker() == "o"][1:]
+    assert ring.get_xdata() == dot.get_xdata()
+    assert ring.get_markerfacecolor() == "none"
+    assert ring.get_markersize() - ring.get_markeredgewidth() > dot.get_markersize() + 2, "both are seen"
     assert ax.get_ylim()[0] == 0
     assert ax.get_ylim()[1] > 0.05
     assert ax.get_lines()[0].get_ydata() == pytest.approx([0.05, 0.05])
