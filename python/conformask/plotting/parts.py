@@ -36,10 +36,11 @@ def plot_part_risk(
 ) -> Axes:
     """Draw the risk of each class or stratum that has a lambda of its own, with its interval, against alpha.
 
-    The dashed line is alpha, at or below which the expected risk of each lies, on average over calibration sets or
-    with confidence; the risks of one test set scatter around their expectations. A hollow point is a class (stratum)
-    that had too few calibration images, whose promise is kept by full sets or not at all. The columns to the right tell
-    where the sets are cut, with as many decimals as differ, and how many images calibrated.
+    The dashed line is alpha (alpha / K with ``simultaneous="bonferroni"``), at or below which the expected risk of
+    each lies, on average over calibration sets or with confidence; the risks of one test set scatter around their
+    expectations. A hollow point is a class (stratum) that had too few calibration images, whose promise is kept by
+    full sets or not at all. The columns to the right tell where the sets are cut, with as many decimals as differ,
+    and how many images calibrated.
 
     Parameters
     ----------
@@ -100,8 +101,10 @@ def plot_part_risk(
     if rare.any():
         label = "rare: too few calibration images"
         ax.plot(risks[rare], place[rare], "o", color="white", mec=BLUE, label=label, **look)
-    ax.axvline(report.alpha, color=RED, lw=1.2, ls=(0, (5, 3)), label=alpha_text(report.alpha))
-    ax.set_xlim(0, min(1.0, 1.05 * float(np.nanmax([*risks, *high, 1.2 * report.alpha]))))
+    level = report.alpha if report.part_alpha is None else report.part_alpha
+    label = alpha_text(level) if level == report.alpha else rf"$\alpha / K$ = {level:.3g}"
+    ax.axvline(level, color=RED, lw=1.2, ls=(0, (5, 3)), label=label)
+    ax.set_xlim(0, min(1.0, 1.05 * float(np.nanmax([*risks, *high, 1.2 * level]))))
     ax.set_xlabel(f"risk, mean over its {units}\n({100 * report.interval_level:g} % interval)")
     write_column(ax, 5.8, r"$\hat\lambda$", lambda_column([row.lambda_hat for row in rows]))
     counts = [f"{row.n_calibration}" + (f" of {row.n_needed}" if row.n_needed else "") for row in rows]

@@ -155,6 +155,13 @@ def test_pictures_of_calibrators_with_several_lambdas() -> None:
     assert plot_class_risk(found).get_title().endswith("\n$\\alpha$ = 0.3")
 
 
+def test_the_level_of_bonferroni_is_that_of_each_class() -> None:
+    ax = plot_part_risk(report(part_alpha=0.025))
+    assert legend_texts(ax)[-1] == r"$\alpha / K$ = 0.025"
+    dashed = next(line for line in ax.get_lines() if line.get_linestyle() == "--")
+    assert set(dashed.get_xdata()) == {0.025}
+
+
 def test_what_has_no_parts_is_refused() -> None:
     with pytest.raises(ValueError, match=r"report has no parts: evaluate gives those of conditional='class'"):
         plot_part_risk(report(parts=()))

@@ -69,6 +69,7 @@ def test_what_the_picture_says() -> None:
     assert all(more > less for more, less in pairwise(at_200))  # CRC allows most, then PAC, then RCPS
 
 
+@pytest.mark.filterwarnings("ignore:delta=:UserWarning")
 def test_on_given_axes_and_at_the_ends_of_its_range() -> None:
     figure, ax = plt.subplots()
     assert plot_required_images(ax=ax) is ax
