@@ -12,10 +12,11 @@ import numpy as np
 
 from conformask import _core
 from conformask._arrays import label_array, score_array
-from conformask._calibrator import Calibrator, State
+from conformask._calibrator import State
 from conformask._foreground import check_foreground_classes, foreground_mask, foreground_probability
 from conformask._image_models import Images, are_same
 from conformask._images import SCORES, Layout, count, map_images, not_empty, walk
+from conformask._kept_images import KeepingCalibrator
 from conformask._units import check_groups, warn_of_groups
 from conformask._warnings import warn_caller
 from conformask.adaptive._kept import Kept
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from conformask.adaptive.report import BinaryReport
-    from conformask.control import Method
 
 __all__ = ["OTHER_MODEL", "PROBABILITIES", "BinaryCalibrator", "check_foreground"]
 
@@ -44,7 +44,7 @@ OTHER_MODEL = "the models of thresholds differ: correct one model on all workers
 C = TypeVar("C", bound=Configuration)
 
 
-class BinaryCalibrator(Calibrator[C, Kept, Solution]):
+class BinaryCalibrator(KeepingCalibrator[C, Kept, Solution]):
     """A calibrator of thresholds of the probability of one class. Without more, all images have one threshold."""
 
     _NOTHING_KEPT = "nothing was kept of the images: set it back, or fit again"
@@ -115,7 +115,7 @@ class BinaryCalibrator(Calibrator[C, Kept, Solution]):
             raise ValueError(
                 f"classes was {_named(before.classes)} before, and is {_named(configuration.classes)} now"
             )
-        return _told(configuration, before)
+        return self._as_told(configuration, before)
 
     def _see(
         self,
@@ -255,88 +255,7 @@ class BinaryCalibrator(Calibrator[C, Kept, Solution]):
 
         self._update(add)
 
-    def _kept_of(self, state: State[Kept, Solution]) -> Kept:
-        if state.kept is None:
-            raise ValueError(
-                "nothing was kept of the images: it was loaded from a file, or made of none; fit again"
-            )
-        return state.kept
-
-    def recalibrate(self, alpha: float | None = None, method: Method | str | None = None) -> Self:
-        """A new fitted calibrator with another alpha or method, from what was kept: no maps needed, milliseconds.
-
-        Parameters
-        ----------
-        alpha, method
-            The new parameters; None keeps what is.
-
-        Returns
-        -------
-        calibrator
-
-        Raises
-        ------
-        InfeasibleRiskError
-            If there are too few images.
-        ValueError
-            If a parameter is out of range, or nothing was kept because it was loaded from a file.
-
-        Notes
-        -----
-        The guarantee holds for a choice that was made before looking at the calibration labels.
-        """
-        changes = {"alpha": alpha, "method": method}
-        parameters = self.get_params(deep=False)
-        parameters.update({name: value for name, value in changes.items() if value is not None})
-        kept = self._kept_of(self._fitted())
-        self._check_images(kept.configuration, self._configuration())
-        fresh = type(self)(**parameters)
-        asked = _told(fresh._configuration(), kept.configuration)
-        kept = replace(kept, configuration=asked)
-        solution = fresh._solve(kept, asked)
-        fresh._update(lambda _: State(kept, solution))
-        warn(kept, solution)
-        return fresh
-
-    def _settled(self) -> tuple[C, State[Kept, Solution]]:
-        state = self._fitted()
-        if state.kept is not None:
-            self._check_images(state.kept.configuration, self._configuration())
-        configuration, settled = super()._settled()
-        assert settled.solution is not None
-        return _told(configuration, settled.solution.configuration), settled
-
     # Results
-
-    @property
-    def risk_(self) -> float:
-        """The empirical risk of the calibration images."""
-        return self._current()[1].risk
-
-    @property
-    def corrected_risk_(self) -> float:
-        """``(n * risk_ + 1) / (n + 1)``, or by RCPS an upper confidence limit; at most alpha."""
-        return self._current()[1].corrected_risk
-
-    @property
-    def n_images_(self) -> int:
-        """Number of images (or groups) that count."""
-        return self._current()[1].n_images
-
-    @property
-    def n_skipped_(self) -> int:
-        """Number of images left out because they have no pixel that the risk looks at."""
-        return self._current()[1].n_skipped
-
-    @property
-    def n_eff_(self) -> float:
-        r"""The effective number of images, :math:`(\sum_i w_i)^2 / \sum_i w_i^2`; without weights that of images."""
-        return self._current()[1].n_eff
-
-    @property
-    def classes_(self) -> tuple[int, ...] | None:
-        """The classes that are the foreground, if :meth:`fit` was told; else None."""
-        return self._current()[1].configuration.classes
 
     # Prediction
 
@@ -592,9 +511,14 @@ class BinaryCalibrator(Calibrator[C, Kept, Solution]):
             _refuse_void_foreground(int(table[:, 1].sum()), n_void, configuration)
         return binary_report(table, np.concatenate(thresholds), solution, check_groups(groups, len(table)))
 
+    @staticmethod
+    def _as_told(configuration: C, known: Configuration) -> C:
+        check_foreground_classes(known.classes, configuration.ignore_index)
+        return replace(configuration, classes=known.classes, n_classes=known.n_classes)
+
     def _solve(self, kept: Kept, configuration: C) -> Solution:
         # What `fit` was told is no parameter.
-        return self._find(kept, _told(configuration, kept.configuration))
+        return self._find(kept, self._as_told(configuration, kept.configuration))
 
     def _find(self, kept: Kept, configuration: C) -> Solution:
         return solve(kept, configuration)
@@ -632,12 +556,6 @@ def _foreground_of(given: Any, configuration: Configuration, first: int) -> Any:
     if configuration.classes is None:
         return given
     return foreground_probability(given, configuration.classes, configuration.n_classes, first)
-
-
-def _told(configuration: C, known: Configuration) -> C:
-    """A configuration with what `fit` was told beside the parameters, which must go with them."""
-    check_foreground_classes(known.classes, configuration.ignore_index)
-    return replace(configuration, classes=known.classes, n_classes=known.n_classes)
 
 
 def _named(classes: tuple[int, ...] | None) -> str:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from conformask._calibrator import Calibrator, Parameter, State
+from conformask._calibrator import Parameter, State
 from conformask._foreground import check_foreground_classes
 from conformask._image_models import ended
 from conformask._images import count, is_whole, map_images
+from conformask._kept_images import KeepingCalibrator
 from conformask._units import check_groups, warn_of_groups
 from conformask._warnings import warn_caller
 from conformask.exceptions import InfeasibleRiskError
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["MarginCalibrator"]
 
 
-class MarginCalibrator(Calibrator[Configuration, Kept, Solution]):
+class MarginCalibrator(KeepingCalibrator[Configuration, Kept, Solution]):
     r"""Margins around predicted masks between which the true contour is, at a level that you choose.
 
     Only masks are needed, no probabilities: it works behind any model, and behind annotators. The *outer* mask at
@@ -336,41 +337,6 @@ class MarginCalibrator(Calibrator[Configuration, Kept, Solution]):
         self._add(theirs, configuration)
         return self
 
-    def recalibrate(self, alpha: float | None = None, method: Method | str | None = None) -> Self:
-        """A new fitted calibrator with another alpha or method, from what was kept: no masks needed, milliseconds.
-
-        Parameters
-        ----------
-        alpha, method
-            The new parameters; None keeps what is.
-
-        Returns
-        -------
-        calibrator
-
-        Raises
-        ------
-        InfeasibleRiskError
-            If there are too few images, or no finite margin keeps alpha.
-        ValueError
-            If a parameter is out of range, or nothing was kept because it was loaded from a file.
-
-        Notes
-        -----
-        The guarantee holds for a choice that was made before looking at the calibration labels.
-        """
-        changes = {"alpha": alpha, "method": method}
-        parameters = self.get_params(deep=False)
-        parameters.update({name: value for name, value in changes.items() if value is not None})
-        kept = self._kept_of(self._fitted())
-        self._check_images(kept.configuration, self._configuration())
-        fresh = type(self)(**parameters)
-        kept = replace(kept, configuration=_as_told(fresh._configuration(), kept.configuration))
-        solution = fresh._solve(kept, kept.configuration)
-        fresh._update(lambda _: State(kept, solution))
-        warn(kept, solution)
-        return fresh
-
     # Results
 
     @property
@@ -405,36 +371,6 @@ class MarginCalibrator(Calibrator[Configuration, Kept, Solution]):
         scores = self._kept_of(state).scores
         found: NDArray[np.float64] = scores[:, 0].copy() if scores.shape[1] == 1 else scores.copy()
         return found
-
-    @property
-    def risk_(self) -> float:
-        """The share of the calibration images on which a margin is too narrow."""
-        return self._current()[1].risk
-
-    @property
-    def corrected_risk_(self) -> float:
-        """``(n * risk + 1) / (n + 1)``, or by PAC and RCPS an upper confidence limit; at most alpha."""
-        return self._current()[1].corrected_risk
-
-    @property
-    def n_images_(self) -> int:
-        """Number of images (or groups) that count."""
-        return self._current()[1].n_images
-
-    @property
-    def n_skipped_(self) -> int:
-        """Number of images left out because they lack what the loss looks at."""
-        return self._current()[1].n_skipped
-
-    @property
-    def n_eff_(self) -> float:
-        r"""The effective number of images, :math:`(\sum_i w_i)^2 / \sum_i w_i^2`; without weights that of images."""
-        return self._current()[1].n_eff
-
-    @property
-    def classes_(self) -> tuple[int, ...] | None:
-        """The classes that are the foreground, if :meth:`fit` was told; else None."""
-        return self._current()[1].configuration.classes
 
     # Prediction
 
@@ -635,21 +571,13 @@ class MarginCalibrator(Calibrator[Configuration, Kept, Solution]):
 
         self._update(add)
 
-    def _kept_of(self, state: State[Kept, Solution]) -> Kept:
-        if state.kept is None:
-            raise ValueError("nothing was kept of the images: it was loaded from a file; fit again")
-        return state.kept
-
-    def _settled(self) -> tuple[Configuration, State[Kept, Solution]]:
-        state = self._fitted()
-        if state.kept is not None:
-            self._check_images(state.kept.configuration, self._configuration())
-        configuration, settled = super()._settled()
-        assert settled.solution is not None
-        return _as_told(configuration, settled.solution.configuration), settled
+    @staticmethod
+    def _as_told(configuration: Configuration, known: Configuration) -> Configuration:
+        check_foreground_classes(known.classes, configuration.ignore_index)
+        return replace(configuration, classes=known.classes, is_spaced=known.is_spaced)
 
     def _solve(self, kept: Kept, configuration: Configuration) -> Solution:
-        return solve(kept, _as_told(configuration, kept.configuration))
+        return solve(kept, self._as_told(configuration, kept.configuration))
 
     def _warn(self, kept: Kept, solution: Solution) -> None:
         warn(kept, solution)
@@ -685,12 +613,6 @@ def _each(found: Any, masks: Any, of_array: Callable[[Any], Any], of_image: Call
         return of_array(found)
     images = (of_image(each) for each in found)
     return list(images) if isinstance(masks, Sequence) else images
-
-
-def _as_told(configuration: Configuration, known: Configuration) -> Configuration:
-    """A configuration with what `fit` was told beside the parameters, which must go with them."""
-    check_foreground_classes(known.classes, configuration.ignore_index)
-    return replace(configuration, classes=known.classes, is_spaced=known.is_spaced)
 
 
 def _refuse_other_images(here: Configuration, there: Configuration) -> None:

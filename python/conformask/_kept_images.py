@@ -1,0 +1,159 @@
+"""What calibrators have in common that keep a few numbers of each image: another alpha or method needs no maps."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+from conformask._calibrator import Calibrator, State
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from conformask.control import Method
+
+__all__ = ["KeepingCalibrator"]
+
+
+class _Kept(Protocol):
+    """What is kept of images."""
+
+    @property
+    def configuration(self) -> Any:
+        """The configuration with which they were read."""
+
+
+class _Solution(Protocol):
+    """What calibration found."""
+
+    @property
+    def configuration(self) -> Any:
+        """What it was found for."""
+
+    @property
+    def headline(self) -> dict[str, str]:
+        """What is shown of it beside the parameters."""
+
+    @property
+    def risk(self) -> float:
+        """The empirical risk."""
+
+    @property
+    def corrected_risk(self) -> float:
+        """What is at most alpha."""
+
+    @property
+    def n_images(self) -> int:
+        """Number of images or groups that count."""
+
+    @property
+    def n_skipped(self) -> int:
+        """Number of images left out."""
+
+    @property
+    def n_eff(self) -> float:
+        """Their effective number."""
+
+    def to_json(self) -> dict[str, Any]:
+        """What a file holds of it."""
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Names and values for people."""
+
+
+C = TypeVar("C")
+K = TypeVar("K", bound=_Kept)
+S = TypeVar("S", bound=_Solution)
+
+
+class KeepingCalibrator(Calibrator[C, K, S], Generic[C, K, S]):
+    """A calibrator that keeps what it needs of its images, of one class against the rest."""
+
+    @staticmethod
+    @abstractmethod
+    def _as_told(configuration: Any, known: Any) -> Any:
+        """A configuration with what `fit` was told beside the parameters, which must go with them."""
+
+    def _kept_of(self, state: State[K, S]) -> K:
+        if state.kept is None:
+            raise ValueError(
+                "nothing was kept of the images: it was loaded from a file, or made of none; fit again"
+            )
+        return state.kept
+
+    def _settled(self) -> tuple[C, State[K, S]]:
+        state = self._fitted()
+        if state.kept is not None:
+            self._check_images(state.kept.configuration, self._configuration())
+        configuration, settled = super()._settled()
+        assert settled.solution is not None
+        found: C = self._as_told(configuration, settled.solution.configuration)
+        return found, settled
+
+    def recalibrate(self, alpha: float | None = None, method: Method | str | None = None) -> Self:
+        """A new fitted calibrator with another alpha or method, from what was kept: no maps needed, milliseconds.
+
+        Parameters
+        ----------
+        alpha, method
+            The new parameters; None keeps what is.
+
+        Returns
+        -------
+        calibrator
+
+        Raises
+        ------
+        InfeasibleRiskError
+            If there are too few images, or too many that no masks are enough for.
+        ValueError
+            If a parameter is out of range, or nothing was kept because it was loaded from a file.
+
+        Notes
+        -----
+        The guarantee holds for a choice that was made before looking at the calibration labels.
+        """
+        changes = {"alpha": alpha, "method": method}
+        parameters = self.get_params(deep=False)
+        parameters.update({name: value for name, value in changes.items() if value is not None})
+        kept = self._kept_of(self._fitted())
+        self._check_images(kept.configuration, self._configuration())
+        fresh = type(self)(**parameters)
+        asked: C = self._as_told(fresh._configuration(), kept.configuration)
+        kept = replace(kept, configuration=asked)  # type: ignore[type-var]  # what is kept is a dataclass
+        solution = fresh._solve(kept, asked)
+        fresh._update(lambda _: State(kept, solution))
+        fresh._warn(kept, solution)
+        return fresh
+
+    @property
+    def risk_(self) -> float:
+        """The empirical risk of the calibration images."""
+        return self._current()[1].risk
+
+    @property
+    def corrected_risk_(self) -> float:
+        """``(n * risk_ + 1) / (n + 1)``, or by PAC and RCPS an upper confidence limit; at most alpha."""
+        return self._current()[1].corrected_risk
+
+    @property
+    def n_images_(self) -> int:
+        """Number of images (or groups) that count."""
+        return self._current()[1].n_images
+
+    @property
+    def n_skipped_(self) -> int:
+        """Number of images left out because they have no pixel that the loss looks at."""
+        return self._current()[1].n_skipped
+
+    @property
+    def n_eff_(self) -> float:
+        r"""The effective number of images, :math:`(\sum_i w_i)^2 / \sum_i w_i^2`; without weights that of images."""
+        return self._current()[1].n_eff
+
+    @property
+    def classes_(self) -> tuple[int, ...] | None:
+        """The classes that are the foreground, if :meth:`fit` was told; else None."""
+        found: tuple[int, ...] | None = self._current()[1].configuration.classes
+        return found
