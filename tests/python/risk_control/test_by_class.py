@@ -102,6 +102,15 @@ def test_lists_generators_and_parts_are_one_fit() -> None:
     assert [len(mask) for mask in whole.predict([X[0], X[1][:, :3]])] == [4, 4]
 
 
+def test_images_that_lack_a_class_are_not_refused() -> None:
+    X, y = images(23, 30)
+    asked = Calibrator(alpha=0.2, conditional="class", on_empty="raise").fit(X, y)
+    assert (asked.lambda_hat_ == Calibrator(alpha=0.2, conditional="class").fit(X, y).lambda_hat_).all()
+    y[3] = 255
+    with pytest.raises(ValueError, match="undefined on image 3"):
+        asked.fit(X, y)
+
+
 def test_groups_of_images_count_once_where_they_hold_the_class() -> None:
     X, y = images(3, 40)
     groups = np.arange(40) // 2
@@ -223,6 +232,35 @@ def test_the_largest_loss_is_controlled_exactly(seed: int, n: int, alpha: float)
         assert sum(worst_twin(cm.kernels.threshold(X, below), y)) > budget
 
 
+def test_sums_of_shares_are_those_of_fractions() -> None:
+    """Ten losses of 1 / 10 are 1, though their floats are more."""
+    values = np.full((19, 1, 10), 0.25)
+    values[:10, 0, 0] = 0.75
+    X = np.stack([1 - values[:, 0], values[:, 0]], axis=1)[:, :, np.newaxis]
+    y = np.zeros((19, 1, 10), int)
+    found = Calibrator(cm.LAC(include_top1=False), loss=cm.WorstClassLoss(), alpha=0.1).fit(X, y)
+    assert found.lambda_hat_ == 0.25
+
+
+@given(where=st.integers(0, 300), off=st.sampled_from([-1, 0, 1, 2]), n=st.integers(1, 3))
+@settings(max_examples=60, deadline=None)
+def test_the_search_steps_over_no_float(where: int, off: int, n: int) -> None:
+    """Losses that end at a float just beside one of those that are asked first."""
+    from conformask.losses.misses import ImageLoss, _bits, _float
+
+    step = -(-_bits(1.0) // 256)
+    limit = _float(min(max(0, where * step + off), _bits(1.0)))
+
+    class Ending(ImageLoss):
+        def _kernel(self, n_classes: int) -> Any:
+            raise NotImplementedError
+
+        def _of_profile(self, profile: Any, lambdas: NDArray[np.float64]) -> NDArray[np.float64]:
+            return np.tile((lambdas < limit).astype(float), (n, 1))
+
+    assert Ending()._lambda_hat([None] * n, Fraction(1, 2), None, 1.0) == limit  # type: ignore[arg-type]
+
+
 def test_max_is_one_lambda_by_the_largest_loss() -> None:
     X, y = images(7, 60)
     found = Calibrator(alpha=0.2, conditional="class", simultaneous="max").fit(X, y)
@@ -321,7 +359,7 @@ def test_rare_classes_keep_no_profile(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_many_intervals_are_no_verdict() -> None:
     """Of 40 classes of exchangeable images some intervals lie above alpha: chance explains that."""
     rng = np.random.default_rng(3)
-    n_beyond = n_verdicts = 0
+    n_beyond = n_verdicts = n_sure = 0
     for _ in range(12):
         values = rng.random((120, 40, 3))
         X, y = maps_of(values, np.ones((120, 40), bool))
@@ -331,10 +369,11 @@ def test_many_intervals_are_no_verdict() -> None:
         report = calibrator.evaluate(X[60:], y[60:])
         n_beyond += sum(part.interval[0] > 0.3 for part in report.parts)
         n_verdicts += "Chance does not explain it" in report.verdict
+        n_sure += "an interval that holds for all 40 at once" in report.verdict
         if "is above alpha for" in report.verdict and "holds for all 40 at once" not in report.verdict:
             assert "Of many intervals about one in twenty misses by chance." in report.verdict
     assert n_beyond > 0
-    assert n_verdicts == 0
+    assert n_verdicts == n_sure == 0
 
 
 def test_bonferroni_divides_the_level_or_the_doubt() -> None:

@@ -64,6 +64,14 @@ def test_in_parts_in_any_order_it_is_one_fit() -> None:
     ).all()
 
 
+def test_profiles_that_are_chosen_keep_their_strata() -> None:
+    X, y, strata = images(13, 40)
+    profiles = Calibrator(alpha=0.3).fit(X, y, strata=strata).profiles_
+    halves = profiles[20:].merge(profiles[np.arange(20)])
+    assert halves._strata == [*strata[20:], *strata[:20]]
+    assert profiles[strata == "east"]._strata == ["east"] * int((strata == "east").sum())
+
+
 def test_numbers_are_names_too_and_groups_count_once_in_each() -> None:
     X, y, strata = images(2, 120)
     numbers = np.array([list(HOSPITALS).index(name) for name in strata])
