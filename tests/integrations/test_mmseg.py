@@ -84,6 +84,17 @@ def test_loops(
     assert loop.evaluator.metrics[1].calibrator_.lambda_hat_ == expected.lambda_hat_
 
 
+def test_losses_that_rise(run_config: Run, images: tuple[np.ndarray, np.ndarray]) -> None:
+    method = {"type": "LTT", "delta": 0.4, "grid": [0.0, 0.5, 1.0], "correction": "bonferroni"}
+    loss = {"type": "PrecisionLoss", "classes": [0, 1]}
+    metric = calibration(loss=loss, method=method, alpha=0.95, profile="exact")
+    _, found = run_config(test_evaluator=[IOU, metric])
+    options = {"loss": cm.PrecisionLoss([0, 1]), "method": cm.LTT(0.4, [0.0, 0.5, 1.0], "bonferroni")}
+    assert (
+        found["conformal/lambda_hat"] == by_hand(images, alpha=0.95, profile="exact", **options).lambda_hat_
+    )
+
+
 def test_lambdas_of_classes(run_config: Run, images: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
     file, options = str(tmp_path / "calibrator.json"), {"conditional": "class", "profile": "exact"}
     _, found = run_config(test_evaluator=[IOU, calibration(out_file=file, **options)])

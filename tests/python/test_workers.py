@@ -194,7 +194,24 @@ def test_conformask_does_not_import_dask() -> None:
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-# Groups and weights
+# Groups, strata and weights
+
+
+def test_strata_and_grids_through_dask() -> None:
+    X, y = PROBLEM.X, PROBLEM.y
+    strata = np.array(["day", "night", "night"])[np.arange(len(X)) % 3]
+    blocks = da.from_array(X, chunks=(5, -1, -1, -1)), da.from_array(y)
+    alone = cm.ConformalRiskCalibrator(alpha=0.4).fit(X, y, strata=strata)
+    for given in (strata, strata.tolist(), da.from_array(strata, chunks=4)):
+        found = on_dask.fit(cm.ConformalRiskCalibrator(alpha=0.4), *blocks, strata=given)
+        assert (found.strata_, found.lambda_hat_.tolist()) == (alone.strata_, alone.lambda_hat_.tolist())
+    with pytest.raises(ValueError, match="strata must hold"):
+        on_dask.fit(cm.ConformalRiskCalibrator(), *blocks, strata=strata[:3])
+    with pytest.raises(ValueError, match="strata needs profile='exact'"):
+        on_dask.fit(cm.ConformalRiskCalibrator(profile="binned"), *blocks, strata=strata)
+    asked = {"loss": cm.PrecisionLoss([0, 1]), "alpha": 0.9, "method": cm.LTT(0.3, [0.0, 0.5, 1.0])}
+    precise = cm.ConformalRiskCalibrator(**asked).fit(X, y)
+    assert on_dask.fit(cm.ConformalRiskCalibrator(**asked), *blocks).lambda_hat_ == precise.lambda_hat_
 
 
 @pytest.mark.parametrize("n_blocks", [1, 4])

@@ -26,9 +26,11 @@ from conformask._arrays import check_inputs
 from conformask._transforms import checked_inputs, transform_of
 from conformask.profiles import Profiles, ScoreProfiles
 from conformask.profiles.binned import check_single_images
-from conformask.profiles.build import profiled
+from conformask.profiles.build import checked_grid, profiled
 
 if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
     from conformask.losses import LossLike
     from conformask.risk_control import ConformalRiskCalibrator
     from conformask.scores import ScoreLike
@@ -49,6 +51,7 @@ def fit(
     y: da.Array | None = None,
     *,
     groups: Any = None,
+    strata: Any = None,
     sample_weight: Any = None,
 ) -> ConformalRiskCalibrator:
     """Fits a calibrator on blocks of images, wherever they are.
@@ -62,7 +65,7 @@ def fit(
         Without `y`: delayed ``(scores, labels)`` pairs of arrays ``(n_i, K, H, W)`` and ``(n_i, H, W)``.
     y : dask array (n, H, W) or (n, D, H, W), or None
         Labels.
-    groups, sample_weight : array or dask array (n,), or None
+    groups, strata, sample_weight : array or dask array (n,), or None
         As for :meth:`conformask.ConformalRiskCalibrator.fit`, in the order of the blocks.
 
     Returns
@@ -104,8 +107,14 @@ def fit(
         ignore_index=configuration.ignore_index,
         groups=groups,
         sample_weight=sample_weight,
+        grid=configuration.grid,
         collect=configuration.collected(),
     )
+    if strata is not None:
+        check_single_images(strata=None if isinstance(profiles, ScoreProfiles) else strata)
+        assert isinstance(profiles, ScoreProfiles)
+        [names] = compute(strata)
+        profiles = profiles._counting(profiles._groups, profiles._sample_weight, names)
     return calibrator._fit_profiles(profiles, configuration)
 
 
@@ -119,6 +128,7 @@ def profile(
     ignore_index: int | None = 255,
     groups: Any = None,
     sample_weight: Any = None,
+    grid: ArrayLike | None = None,
     collect: Iterable[LossLike] | None = None,
 ) -> Profiles:
     """Profiles blocks of images where they are, and merges the profiles in a tree, in the order of the images.
@@ -127,7 +137,7 @@ def profile(
     ----------
     X, y
         As for :func:`fit`.
-    conformity_score, inputs, transform, ignore_index, collect
+    conformity_score, inputs, transform, ignore_index, grid, collect
         As for :func:`conformask.profile`.
     groups, sample_weight : array or dask array (n,), or None
         As for :func:`conformask.profile`, in the order of the blocks.
@@ -162,6 +172,7 @@ def profile(
         "conformity_score": conformity_score,
         "inputs": checked_inputs(check_inputs(inputs), transform_of(transform)),
         "ignore_index": ignore_index,
+        "grid": checked_grid(grid),
         "collect": None if collect is None else list(collect),
         "progress": False,
     }

@@ -32,7 +32,7 @@ from conformask.scores import (
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["load_profiles", "profile", "profiled"]
+__all__ = ["checked_grid", "load_profiles", "profile", "profiled"]
 
 
 _IMAGES_AT_ONCE = 16  # that are profiled exactly before they go into bins
@@ -166,7 +166,7 @@ def profile(
         groups=groups,
         sample_weight=sample_weight,
         activation=activation,
-        grid=_checked_grid(grid),
+        grid=checked_grid(grid),
         collect=collect,
         volumes=volumes,
         progress=progress,
@@ -276,7 +276,7 @@ def _binned(
     return binned
 
 
-def _checked_grid(grid: object) -> NDArray[np.float64] | None:
+def checked_grid(grid: object) -> NDArray[np.float64] | None:
     """Lambdas to count at, ascending; the kernel checks that they lie within the score's."""
     if grid is None:
         return None

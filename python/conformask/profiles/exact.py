@@ -156,11 +156,12 @@ class ScoreProfiles(Profiles):
     def _count_twice(self, first: int, again: int) -> bool:
         return count_twice(self._groups, self._sample_weight, first, again)
 
-    def _counting(self, groups: object, sample_weight: object = None) -> ScoreProfiles:
-        """The same images, in groups or with weights."""
+    def _counting(self, groups: object, sample_weight: object = None, strata: object = None) -> ScoreProfiles:
+        """The same images, in groups, with weights or in strata."""
         names = check_groups(groups, len(self))
         weights = check_sample_weight(sample_weight, names, len(self))
-        return ScoreProfiles(self._core, self.conformity_score, names, weights, self._offsets, self._strata)
+        kinds = self._strata if strata is None else check_groups(strata, len(self), "strata")
+        return ScoreProfiles(self._core, self.conformity_score, names, weights, self._offsets, kinds)
 
     def _with_offsets(self, offsets: Offsets) -> ScoreProfiles:
         """The same images with lambdas of their own."""

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from mmengine.logging import print_log
 from mmseg.registry import METRICS
+from numpy.typing import NDArray
 from sklearn.base import clone
 from torch import Tensor
 
@@ -133,6 +134,11 @@ class ConformalProfile(ImageMetric):
         )
         self.out_file = None if out_file is None else Path(out_file)
 
+    @property
+    def _grid(self) -> NDArray[np.float64] | None:
+        """Lambdas at which classes are counted, if the loss asks for it."""
+        return None
+
     def _reduce(self, scores: Tensor, labels: Tensor, inputs: str) -> bytes:
         found: Profiles = profile(
             scores,
@@ -142,6 +148,7 @@ class ConformalProfile(ImageMetric):
             transform=self.scaler,
             ignore_index=self.ignore_index,
             activation=self.activation,
+            grid=self._grid,
             collect=self.collect,
             progress=False,
         )
@@ -308,7 +315,7 @@ class ConformalCalibration(ConformalProfile):
             on_empty=on_empty,
             on_infeasible=on_infeasible,
         )
-        self._calibrator._configuration()  # before the test, not after
+        self._configuration = self._calibrator._configuration()  # before the test, not after
 
     def compute_metrics(self, results: list[Item[bytes]]) -> dict[str, float]:
         """Calibrates on the images.
@@ -333,6 +340,10 @@ class ConformalCalibration(ConformalProfile):
             "n_images": found.n_images_,
         }
         return values if found.conditional is None else values | {"n_rare": len(found.rare_)}
+
+    @property
+    def _grid(self) -> NDArray[np.float64] | None:
+        return self._configuration.grid
 
     def _reduce(self, scores: Tensor, labels: Tensor, inputs: str) -> bytes:
         self._calibrator.inputs = inputs  # which the model decides where it is binary
