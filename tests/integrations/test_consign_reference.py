@@ -75,7 +75,7 @@ def test_the_same_seed_gives_the_same(tmp_path) -> None:
     assert np.array_equal(fits[0].image_lambdas_, fits[1].image_lambdas_, equal_nan=True)
     fits[0].save(tmp_path / "x.json")
     loaded = cm.ConsignCalibrator.load(tmp_path / "x.json")
-    assert loaded.get_params() == fits[0].get_params()
+    assert loaded._configuration() == fits[0]._configuration()
     assert loaded.lambda_hat_ == fits[0].lambda_hat_
 
 
