@@ -89,17 +89,29 @@ impl<R: Real> Score<R> for Lac {
         out: &mut ArrayViewMut2<'_, u8>,
     ) -> Result<()> {
         let (tile, Work { scan, sizes, .. }) = (&spot.tile, &mut *spot.work);
-        let Some(cutoff) = cutoffs.shared() else {
-            let best = scan.first(tile, None, &spot.place)?;
-            compare::masks(tile, Coding::Complement, |k| cutoffs.own(k), out);
-            if self.include_top1 {
-                best.iter().enumerate().for_each(|(j, &best)| out[[best as usize, j]] = 1);
-            }
-            return Ok(());
-        };
         scan.top(tile, None, &spot.place)?;
         let rows =
             out.outer_iter_mut().map(|row| row.into_slice().expect("the pixels of a class are contiguous"));
+        let Some(cutoff) = cutoffs.shared() else {
+            let highest = (0..tile.n_classes()).fold(R::zero(), |highest, k| highest.max(cutoffs.own(k)));
+            if !(self.include_top1 && any_below(&scan.best_values, highest)) {
+                for (k, row) in rows.enumerate() {
+                    include_from(tile.plane(k), cutoffs.own(k), row);
+                }
+                return Ok(());
+            }
+            restart(sizes, tile.len(), 0); // how many are equal to the best
+            for (k, row) in rows.enumerate() {
+                include_or_best(tile.plane(k), cutoffs.own(k), &scan.best_values, row, sizes);
+            }
+            // Of equals only the lowest is in for being the best.
+            for j in (0..tile.len()).filter(|&j| sizes[j] > 1) {
+                let equals = (0..tile.n_classes()).filter(|&k| tile.plane(k)[j] == scan.best_values[j]);
+                let lower = equals.skip(1).filter(|&k| tile.plane(k)[j] < cutoffs.own(k));
+                lower.for_each(|k| out[[k, j]] = 0);
+            }
+            return Ok(());
+        };
         if !(self.include_top1 && any_below(&scan.best_values, cutoff)) {
             for (k, row) in rows.enumerate() {
                 include_from(tile.plane(k), cutoff, row);
@@ -178,6 +190,17 @@ fn include_each<R: Real>(plane: &[R], thresholds: &[R], mask: &mut [u8], sizes: 
         let inside = plane[j] >= thresholds[j];
         mask[j] = u8::from(inside);
         sizes[j] += i32::from(inside);
+    }
+}
+
+#[apply(vectorised!)]
+fn include_or_best<R: Real>(plane: &[R], cutoff: R, best: &[R], mask: &mut [u8], n_best: &mut [i32]) {
+    let len = plane.len();
+    let (best, mask, n_best) = (&best[..len], &mut mask[..len], &mut n_best[..len]);
+    for j in 0..len {
+        let is_best = plane[j] >= best[j];
+        mask[j] = u8::from(is_best | (plane[j] >= cutoff));
+        n_best[j] += i32::from(is_best);
     }
 }
 

@@ -52,6 +52,23 @@ def test_each_class_has_its_own(name: str) -> None:
         assert np.array_equal(counts, others)
 
 
+@pytest.mark.parametrize("name", ["lac", "lac without top1"])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_classes_that_are_equal_have_their_own(name: str, dtype: type) -> None:
+    """Of equals of the most probable class the lowest alone is in for being it; the others by their own lambdas."""
+    rng = np.random.default_rng(1)
+    for _ in range(40):
+        n_classes = int(rng.integers(2, 7))
+        ties = rng.integers(0, 5, (3, n_classes, 5, 7)).astype(float)
+        ties[:, 0] += ties.sum(axis=1) == 0
+        ties = (ties / ties.sum(axis=1, keepdims=True)).astype(dtype)
+        lambdas = rng.choice([0, 0.25, 0.5, 0.6, 0.75, 0.9, 1.0, 1.5], n_classes)
+        expected = 1.0 - ties.astype(float) <= lambdas[:, np.newaxis, np.newaxis]
+        if name == "lac":
+            np.put_along_axis(expected, ties.argmax(axis=1)[:, np.newaxis], values=True, axis=1)
+        assert np.array_equal(masks(_core.Lambdas.per_class(lambdas), SCORES[name], ties), expected)
+
+
 def test_what_is_no_lambda() -> None:
     lac = SCORES["lac"]
     with pytest.raises(ValueError, match="lam must be at least 0, got NaN"):
