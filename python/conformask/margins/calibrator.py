@@ -601,9 +601,6 @@ class MarginCalibrator(KeepingCalibrator[Configuration, Kept, Solution]):
             return np.stack([kernel(mask, each) for mask, each in zip(found, apart, strict=True)])
 
         found = map_images(masks, of_batch, configuration.progress, configuration.volumes, MASKS)
-        if isinstance(found, np.ndarray | list):
-            spacings.check_end()
-            return found
         return ended(found, spacings.check_end)
 
 
