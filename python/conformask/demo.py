@@ -1,6 +1,6 @@
 """The main job from end to end, in less than a minute and without a download.
 
-``python -m conformask demo`` renders street scenes, trains a small pixel classifier, calibrates it
+``conformask demo`` renders street scenes, trains a small pixel classifier, calibrates it
 by conformal risk control, prints what was promised beside what was measured, and draws where the
 model is unsure. ``--data`` does the same with the predictions of a model of one's own.
 """
@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -24,12 +22,13 @@ from numpy.typing import NDArray
 
 import conformask as cm
 from conformask import plotting
+from conformask._arguments import folder_to_write, level, whole
 from conformask._text import lambda_text
 from conformask.datasets import PixelClassifier, load_predictions, make_scenes
 from conformask.plotting._arguments import at_level
 from conformask.plotting._legend import class_patches, key_to_panels, void_patch
 
-__all__ = ["main"]
+__all__ = ["SUMMARY", "add_arguments", "run"]
 
 
 def __dir__() -> list[str]:
@@ -76,33 +75,17 @@ class _Job:
     background: int | None = None
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the demo.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        Command-line arguments, without the program's name; by default those of the process.
-
-    Returns
-    -------
-    int
-        Exit status: 0, or 2 if ``--data`` cannot be used; arguments that cannot be end the process with 2.
-    """
-    parser = argparse.ArgumentParser(prog="python -m conformask demo", description=SUMMARY)
-    add_arguments(parser)
-    return run(parser.parse_args(argv))
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the demo to a parser."""
     parser.set_defaults(refuse=parser.error)
     out = Path("demo-output")
-    parser.add_argument("--out", type=_folder, default=out, metavar="FOLDER", help="folder for the pictures")
-    parser.add_argument("--seed", type=_whole(0), default=0, metavar="N", help="seed of all that is random")
+    parser.add_argument(
+        "--out", type=folder_to_write, default=out, metavar="FOLDER", help="folder for the pictures"
+    )
+    parser.add_argument("--seed", type=whole(0), default=0, metavar="N", help="seed of all that is random")
     parser.add_argument(
         "--alphas",
-        type=_level,
+        type=level,
         nargs="+",
         default=[0.1, 0.05, 0.02, 0.01, 0.005],
         metavar="ALPHA",
@@ -121,9 +104,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--by-group", action="store_true", default=None, help="keep the images of a group together"
     )
     data.add_argument("--class-names", nargs="+", metavar="NAME", help="one name per class")
-    data.add_argument("--background", type=_whole(0), metavar="K", help="a class to leave bare in pictures")
+    data.add_argument("--background", type=whole(0), metavar="K", help="a class to leave bare in pictures")
     scenes = parser.add_argument_group("rendered street scenes")
-    at_least_1, pixels = _whole(1), _whole(SMALLEST)
+    at_least_1, pixels = whole(1), whole(SMALLEST)
     scenes.add_argument(
         "--size",
         type=pixels,
@@ -140,34 +123,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         scenes.add_argument(f"--{name}", type=at_least_1, default=n, metavar="N", help=f"images that {what}")
 
 
-def _level(text: str) -> float:
-    with contextlib.suppress(ValueError):
-        if 0 < float(text) < 1:
-            return float(text)
-    raise argparse.ArgumentTypeError(f"must be a number in (0, 1), got {text!r}")
-
-
-def _whole(least: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        with contextlib.suppress(ValueError):
-            if int(text) >= least:
-                return int(text)
-        raise argparse.ArgumentTypeError(f"must be a whole number, at least {least}, got {text!r}")
-
-    return parse
-
-
-def _folder(text: str) -> Path:
-    """A folder that is there or can be made."""
-    path = Path(text)
-    known = next(each for each in (path, *path.absolute().parents) if each.exists())
-    if not known.is_dir():
-        raise argparse.ArgumentTypeError(f"{known} is a file, not a folder")
-    if not os.access(known, os.W_OK | os.X_OK):
-        raise argparse.ArgumentTypeError(f"{known} cannot be written to")
-    return path
-
-
 _SCATTER = (
     "It is a guarantee on average over calibration and test images: the risk of one split scatters around\n"
     "its expectation, and may lie above alpha."
@@ -180,11 +135,7 @@ def run(args: argparse.Namespace) -> int:
     for name in ("by_group", "class_names", "background"):
         if args.data is None and getattr(args, name) is not None:
             args.refuse(f"argument --{name.replace('_', '-')}: goes with --data")
-    try:
-        job = _stored(args) if args.data is not None else _rendered(args)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    job = _stored(args) if args.data is not None else _rendered(args)
     print(job.story)
     errors = _argmax_errors(job.test)
     mean, least, most = (_percent(float(f(errors))) for f in (np.nanmean, np.nanmin, np.nanmax))

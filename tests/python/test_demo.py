@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 import conformask as cm
-from conformask import demo
+from conformask import _arguments, demo
 from conformask.__main__ import main as command_line
 from conformask.datasets import make_scenes
 from problems import wide
@@ -47,7 +47,7 @@ class Run:
 
 def run(out: Path, *arguments: str) -> Run:
     with contextlib.redirect_stdout(io.StringIO()) as text:
-        status = demo.main(["--out", str(out), *arguments])
+        status = command_line(["demo", "--out", str(out), *arguments])
     return Run(status, text.getvalue(), out)
 
 
@@ -237,19 +237,19 @@ def test_groups_stay_together(folder: Path) -> None:
 def test_unfit_options_end_with_status_2(
     folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
-    assert demo.main(["--data", str(folder), *arguments]) == 2
+    assert command_line(["demo", "--data", str(folder), *arguments]) == 2
     assert message in capsys.readouterr().err
 
 
 def test_missing_data_ends_with_status_2(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert demo.main(["--data", str(tmp_path / "nowhere")]) == 2
+    assert command_line(["demo", "--data", str(tmp_path / "nowhere")]) == 2
     assert "nowhere" in capsys.readouterr().err
     with np.load(folder / "predictions.npz") as stored:
         arrays = {name: stored[name] for name in ("probs", "labels")}
     np.savez(folder / "predictions.npz", **arrays)
-    assert demo.main(["--data", str(folder), "--by-group"]) == 2
+    assert command_line(["demo", "--data", str(folder), "--by-group"]) == 2
     assert "'group'" in capsys.readouterr().err
 
 
@@ -285,12 +285,14 @@ def test_wrong_arguments_are_refused_first(
     monkeypatch.setattr(demo, "make_scenes", None)
     (tmp_path / "file").touch()
     (tmp_path / "locked").mkdir()
-    monkeypatch.setattr(demo.os, "access", lambda path, _: path.name != "locked")  # root may write anywhere
+    monkeypatch.setattr(
+        _arguments.os, "access", lambda path, _: path.name != "locked"
+    )  # root may write anywhere
     with pytest.raises(SystemExit) as stopped:
         command_line(arguments.format(file=tmp_path / "file", locked=tmp_path / "locked").split())
     assert stopped.value.code == 2
     said = capsys.readouterr().err
-    assert "usage: python -m conformask" in said
+    assert "usage: conformask" in said
     assert re.search(REFUSED[arguments], said)
 
 

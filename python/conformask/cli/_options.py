@@ -1,0 +1,129 @@
+"""Options that several commands have: what is calibrated, and how."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+import conformask as cm
+from conformask._arguments import level, whole
+
+__all__ = ["add_calibrator_options", "add_ignore_option", "calibrator_of", "loss_of"]
+
+_SCORES: dict[str, Callable[[], Any]] = {"lac": cm.LAC, "aps": cm.APS, "raps": cm.RAPS, "sacp": cm.SACP}
+_METHODS: dict[str, Callable[[float], Any]] = {
+    "pac": cm.PAC,
+    "rcps": cm.RCPS,
+    "wsr": lambda delta: cm.RCPS(delta, bound="wsr"),
+}
+_IGNORE = 255
+
+
+def loss_of(text: str) -> Any:
+    """The loss of a word, and of what stands behind a colon: ``miscoverage:1,2``, ``binary:0.9``, ``fnr:2``."""
+    name, _, given = text.partition(":")
+    try:
+        if name == "miscoverage":
+            return cm.MiscoverageLoss(classes=_classes(given) if given else None)
+        if name == "binary":
+            return cm.BinaryLoss(float(given) if given else 1.0)
+        if name == "fnr" and given:
+            return cm.FalseNegativeLoss(_classes(given))
+        if name == "worst-class" and not given:
+            return cm.WorstClassLoss()
+    except (TypeError, ValueError) as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no loss: {error}") from error
+    raise argparse.ArgumentTypeError(
+        f"must be miscoverage, miscoverage:CLASSES, binary:SHARE, fnr:CLASSES or worst-class, got {text!r}"
+    )
+
+
+def _classes(text: str) -> list[int]:
+    return [int(each) for each in text.split(",")]
+
+
+def add_calibrator_options(parser: argparse.ArgumentParser) -> None:
+    """Adds what :func:`calibrator_of` reads."""
+    group = parser.add_argument_group("what is promised")
+    group.add_argument(
+        "--alpha", type=level, default=0.1, metavar="A", help="risk level, in (0, 1); default: %(default)s"
+    )
+    group.add_argument(
+        "--loss",
+        type=loss_of,
+        default="miscoverage",
+        metavar="LOSS",
+        help="what a mask misses: miscoverage (share of pixels; miscoverage:3,4 of these classes), fnr:2 (mean miss "
+        "rate of these classes, in images that hold them), binary:0.9 (1 if less than 90 %% is covered), worst-class; "
+        "default: %(default)s",
+    )
+    group.add_argument(
+        "--score",
+        choices=list(_SCORES),
+        default="lac",
+        help="how strange a label is at a pixel; default: %(default)s",
+    )
+    group.add_argument(
+        "--method",
+        choices=["crc", *_METHODS],
+        default="crc",
+        help="on average over calibration sets (crc), or with confidence 1 - DELTA: pac (losses of 0 or 1), rcps, wsr "
+        "(RCPS by betting); default: %(default)s",
+    )
+    group.add_argument(
+        "--delta", type=level, metavar="DELTA", help="with pac, rcps, wsr: 1 minus the confidence"
+    )
+    group.add_argument(
+        "--by-class", action="store_true", help="a lambda for each class, which keeps alpha by itself"
+    )
+    group.add_argument(
+        "--on-infeasible",
+        choices=["raise", "full"],
+        default="raise",
+        help="with too few images: an error, or full sets; default: %(default)s",
+    )
+    data = parser.add_argument_group("what the maps are")
+    data.add_argument(
+        "--inputs",
+        choices=["probabilities", "logits", "scores"],
+        default="probabilities",
+        help="probabilities sum to 1; scores are divided by their sum; default: %(default)s",
+    )
+    data.add_argument(
+        "--profile",
+        choices=["exact", "binned"],
+        default="exact",
+        help="binned: a few MB however many images; default: %(default)s",
+    )
+
+
+def add_ignore_option(parser: argparse.ArgumentParser) -> None:
+    """Adds the label of void pixels, for commands whose data do not tell it."""
+    parser.add_argument(
+        "--ignore-index",
+        type=whole(-(2**31)),
+        default=_IGNORE,
+        metavar="N",
+        help="label of pixels that count nowhere; default: %(default)s",
+    )
+
+
+def calibrator_of(args: argparse.Namespace, **others: Any) -> cm.ConformalRiskCalibrator:
+    """The calibrator that the options ask for; `others` are parameters that they do not give."""
+    if (args.method == "crc") != (args.delta is None):
+        needed = (
+            "goes with --method pac, rcps or wsr" if args.method == "crc" else "is needed by this --method"
+        )
+        raise ValueError(f"--delta {needed}")
+    return cm.ConformalRiskCalibrator(
+        _SCORES[args.score](),
+        loss=args.loss,
+        alpha=args.alpha,
+        method="crc" if args.method == "crc" else _METHODS[args.method](args.delta),
+        inputs=args.inputs,
+        profile=args.profile,
+        conditional="class" if args.by_class else None,
+        on_infeasible=args.on_infeasible,
+        **others,
+    )
