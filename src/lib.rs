@@ -24,6 +24,7 @@ pub mod num;
 pub mod place;
 pub mod profile;
 pub mod risk;
+mod runs;
 pub mod sample;
 pub mod scale;
 pub mod score;

@@ -78,6 +78,11 @@ impl Loss {
         self.tolerance.as_ref()
     }
 
+    /// Whether a missed pixel loses the same, of whatever class it is.
+    pub fn looks_at_all_alike(&self) -> bool {
+        matches!(&self.weighting, Weighting::Pooled(flags) if flags.iter().all(|&flag| flag))
+    }
+
     /// Fails unless the loss speaks of `n_classes` classes.
     pub fn check_classes(&self, n_classes: usize) -> Result<()> {
         let actual = match &self.weighting {

@@ -8,14 +8,13 @@ use num_traits::Zero;
 use rayon::prelude::*;
 
 use super::cut::Cut;
-use super::runs::{RUN, bits, places};
 use super::values::{ImageValues, Values};
 use crate::error::Result;
 use crate::memory;
 use crate::num::exact::Weight;
 use crate::num::real::{Real, Stored};
-use crate::risk::quantile::{Atoms, Places, weighted_quantile};
-use crate::simd::{apply, vectorised};
+use crate::risk::quantile::{Atoms, FEW_TIMES, Places, SAMPLE, around_quantile, weighted_quantile};
+use crate::runs::{count_from, visit_between};
 use crate::threads::Cancel;
 
 /// The smallest t: all thresholds are then 1, or as large as their offset plus 1.
@@ -83,17 +82,6 @@ fn n_wrong_in(image: &ImageValues, cuts: &[Cut], cancel: &Cancel) -> Result<Vec<
 
 fn cutoffs<R: Real>(cuts: &[Cut]) -> Vec<R> {
     cuts.iter().map(Cut::cutoff).collect()
-}
-
-/// Adds how many values are at or above each cutoff.
-#[apply(vectorised!)]
-fn count_from<R: Real>(values: &[R], cutoffs: &[R], counts: &mut [u64]) {
-    // All cutoffs, while a part is in a first-level cache. In 32 bits as many lanes fit as of float32.
-    for part in values.chunks(1 << 12) {
-        for (count, &cutoff) in counts.iter_mut().zip(cutoffs) {
-            *count += u64::from(part.iter().fold(0_u32, |n, &p| n + u32::from(p >= cutoff)));
-        }
-    }
 }
 
 /// The t from which on each pixel is right, weighing what it adds to the summed loss.
@@ -191,17 +179,7 @@ impl Atoms for Corrections<'_> {
             let each = weight.to_float() * values.n_values() as f64 / n;
             sample[start..].iter_mut().for_each(|(_, weight)| *weight = each);
         }
-        sample.sort_unstable_by_key(|&(key, _)| std::cmp::Reverse(key));
-        let (budget, mut above) = (budget.to_float(), 0.0);
-        let middle = sample.iter().position(|&(_, weight)| {
-            above += weight;
-            above > budget
-        });
-        let Some(middle) = middle else { return Ok(Vec::new()) };
-        let (n, rank) = (sample.len() as f64, middle as f64);
-        let deviation = (rank * (1.0 - rank / n)).sqrt();
-        let guess = |far: &f64| sample[(rank + far * deviation).clamp(0.0, n - 1.0) as usize].0;
-        Ok(FAR.iter().map(guess).collect())
+        Ok(around_quantile(sample, budget))
     }
 
     fn value(&self, key: u64) -> f64 {
@@ -209,25 +187,9 @@ impl Atoms for Corrections<'_> {
     }
 }
 
-/// Values by which to guess; of fewer than some times as many all are looked at.
-const SAMPLE: usize = 1 << 13;
-const FEW_TIMES: usize = 8;
-/// How far guesses lie from the middle one, in standard deviations of a rank among as many values, descending.
-const FAR: [f64; 6] = [3.0, 1.5, 0.5, -0.5, -1.5, -3.0];
-
 /// Calls `visit` with the values that are right at the second cut but not at the first.
-fn between<R: Real>(values: &[R], cuts: &[Cut; 2], visit: impl FnMut(f64)) {
+fn between<R: Real>(values: &[R], cuts: &[Cut; 2], mut visit: impl FnMut(f64)) {
     let [first, second] = [cuts[0].cutoff::<R>(), cuts[1].cutoff::<R>()];
     let (low, high) = if cuts[0].holds_right() { (second, first) } else { (first, second) };
-    visit_between(values, low, high, visit);
-}
-
-#[apply(vectorised!)]
-fn visit_between<R: Real, V: FnMut(f64)>(values: &[R], low: R, high: R, mut visit: V) {
-    let is_between = |p: R| (p >= low) & (p < high);
-    let (runs, rest) = values.as_chunks::<RUN>();
-    for run in runs {
-        places(bits(run, is_between)).for_each(|place| visit(run[place].into()));
-    }
-    rest.iter().filter(|&&p| is_between(p)).for_each(|&p| visit(p.into()));
+    visit_between(values, low, high, |_, p| visit(p));
 }

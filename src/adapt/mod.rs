@@ -20,7 +20,6 @@ mod describe;
 mod mass;
 mod planes;
 mod rates;
-mod runs;
 mod values;
 
 pub use correction::{correction, losses};

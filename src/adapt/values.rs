@@ -6,12 +6,12 @@ use rayon::prelude::*;
 
 use super::Side;
 use super::planes::{Planes, is_probability};
-use super::runs::{RUN, bits, places};
 use crate::error::{Error, Result};
 use crate::maps::{Band, BinaryLabels, Code, ScoreMaps, fold_images};
 use crate::memory;
 use crate::num::real::{Real, Stored};
 use crate::profile::{hash_of_image, hash_of_pixels};
+use crate::runs::{RUN, bits, places};
 use crate::simd::{apply, vectorised};
 use crate::threads::Cancel;
 

@@ -8,7 +8,7 @@
 mod inputs;
 mod labels;
 pub mod normalisation;
-mod prefetch;
+pub(crate) mod prefetch;
 mod softmax;
 mod stream;
 mod tile;

@@ -21,6 +21,9 @@ pub trait Real:
     /// The bit pattern.
     fn bits(self) -> Self::Bits;
 
+    /// The number of a bit pattern.
+    fn from_bits(bits: Self::Bits) -> Self;
+
     /// Whether the sign bit is set.
     fn sign_bit(bits: Self::Bits) -> bool;
 
@@ -75,6 +78,14 @@ impl Stored {
         self.len() == 0
     }
 
+    /// One of the values, widened.
+    pub fn get(&self, index: usize) -> f64 {
+        match self {
+            Self::Single(values) => values[index].into(),
+            Self::Double(values) => values[index],
+        }
+    }
+
     /// The values, widened.
     pub fn to_doubles(&self) -> Box<dyn Iterator<Item = f64> + '_> {
         match self {
@@ -104,6 +115,11 @@ macro_rules! impl_real {
             #[inline(always)]
             fn bits(self) -> $bits {
                 self.to_bits()
+            }
+
+            #[inline(always)]
+            fn from_bits(bits: $bits) -> Self {
+                <$real>::from_bits(bits)
             }
 
             #[inline(always)]

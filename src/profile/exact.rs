@@ -3,7 +3,7 @@
 //! A pixel whose true label is in its set from the start (critical value 0) is only counted: the profile of a good model
 //! holds its errors alone, at 6 bytes each (float64 input: 10).
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
 use ndarray::{Array2, Array3};
@@ -15,6 +15,7 @@ use crate::loss::Loss;
 use crate::maps::{Band, ClassCounter, LabelMaps, ScoreMaps, fold_images};
 use crate::memory;
 use crate::num::real::{Real, Stored};
+use crate::runs::{count_from, visit_between};
 use crate::score::{Activations, Buffers, Coding, Held, Score, for_each_tile};
 use crate::sort::sort_unstable_by;
 use crate::threads::Cancel;
@@ -110,6 +111,65 @@ impl ImageProfile {
         Ok(())
     }
 
+    /// Calls `visit(stored value, label)` for every `step`-th critical value above 0 from the `next` one on, which is counted
+    /// on from image to image.
+    pub fn for_every(&self, step: usize, next: &mut usize, mut visit: impl FnMut(f64, u16)) {
+        for Block { values, labels, .. } in &self.blocks {
+            while *next < labels.len() {
+                visit(values.get(*next), labels[*next]);
+                *next += step;
+            }
+            *next -= labels.len();
+        }
+    }
+
+    /// Calls `visit(stored value, label)` for every critical value above 0 whose key is in a range.
+    pub fn for_each_within(
+        &self,
+        coding: Coding,
+        keys: &RangeInclusive<u64>,
+        cancel: &Cancel,
+        mut visit: impl FnMut(f64, u16),
+    ) -> Result<()> {
+        for Block { values, labels, .. } in &self.blocks {
+            cancel.check()?;
+            let visit = |place: usize, stored| visit(stored, labels[place]);
+            match values {
+                Stored::Single(values) => {
+                    let [low, high] = coding.between(keys);
+                    visit_between(values, low, high, visit);
+                }
+                Stored::Double(values) => {
+                    let [low, high] = coding.between(keys);
+                    visit_between(values, low, high, visit);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The number of critical values above 0 whose key is in each of some ranges.
+    pub fn counts_within(
+        &self,
+        coding: Coding,
+        ranges: &[RangeInclusive<u64>],
+        cancel: &Cancel,
+    ) -> Result<Vec<u64>> {
+        fn add<R: Real>(values: &[R], coding: Coding, ranges: &[RangeInclusive<u64>], counts: &mut [u64]) {
+            let bounds: Vec<R> = ranges.iter().flat_map(|keys| coding.between(keys)).collect();
+            count_from(values, &bounds, counts);
+        }
+        let mut counts = vec![0; 2 * ranges.len()];
+        for block in &self.blocks {
+            cancel.check()?;
+            match &block.values {
+                Stored::Single(values) => add(values, coding, ranges, &mut counts),
+                Stored::Double(values) => add(values, coding, ranges, &mut counts),
+            }
+        }
+        Ok(counts.chunks_exact(2).map(|bounds| bounds[0] - bounds[1]).collect())
+    }
+
     /// Counts into `missed` the labelled pixels that the sets at each of some lambdas, which do not descend, miss.
     fn missed_at(&self, coding: Coding, lambdas: &[f64], missed: &mut [u64], cancel: &Cancel) -> Result<()> {
         self.for_each(cancel, |stored, _| {
@@ -166,6 +226,17 @@ impl ImageProfile {
         let n_classes = self.totals.len();
         let (mut missed, mut end) = (vec![0; n_classes], lambdas.len());
         if loss.value(&missed, &self.totals).is_none() {
+            return Ok(());
+        }
+        if let [lambda] = lambdas {
+            let beyond = coding.keys_above(*lambda);
+            if loss.looks_at_all_alike() {
+                // Of which class a missed pixel is does not matter.
+                missed[0] = self.counts_within(coding, &[beyond], cancel)?[0];
+            } else {
+                self.for_each_within(coding, &beyond, cancel, |_, label| missed[usize::from(label)] += 1)?;
+            }
+            step(0..1, loss.value(&missed, &self.totals).unwrap_or(f64::NAN));
             return Ok(());
         }
         let mut steps_to = |first: usize, missed: &[u64]| {

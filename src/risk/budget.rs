@@ -16,10 +16,11 @@ use num_rational::BigRational;
 use num_traits::{One, Zero};
 use rayon::prelude::*;
 
-use super::quantile::{Atoms, WeightedValues, weighted_quantile};
+use super::quantile::{Atoms, FEW_TIMES, SAMPLE, WeightedValues, around_quantile, weighted_quantile};
 use crate::error::Result;
 use crate::loss::{Loss, PixelWeights};
 use crate::memory;
+use crate::num::exact::Weight;
 use crate::profile::{ExactProfile, ImageProfile};
 use crate::score::Coding;
 use crate::threads::Cancel;
@@ -44,6 +45,9 @@ pub fn lambda_hat(
     let values = WeightedValues::new(&criticals, shares, BigRational::clone, cancel)?;
     weighted_quantile(&values, budget, cancel)
 }
+
+/// What errors call counts.
+const WHAT: &str = "the number of values of each weight";
 
 /// What errors call these.
 pub(super) const CRITICALS: &str = "the critical values of images";
@@ -80,13 +84,10 @@ pub fn jumps(profile: &ExactProfile, loss: &Loss, limit: usize, cancel: &Cancel)
     let (coding, n_values) = (profile.coding(), profile.n_values());
     let step = spread(n_values);
     let mut jumps = memory::with_room(n_values.div_ceil(step), WHAT)?;
-    let mut next = 0; // counted from the beginning of a block
-    for block in profile.images().iter().flat_map(|image| &image.blocks) {
+    let mut next = 0; // counted from the beginning of an image
+    for image in profile.images() {
         cancel.check()?;
-        let values = block.values.to_doubles().skip(next).step_by(step);
-        jumps.extend(values.map(|value| coding.decode(value)));
-        let len = block.labels.len();
-        next = if next < len { step - 1 - (len - 1 - next) % step } else { next - len };
+        image.for_every(step, &mut next, |stored, _| jumps.push(coding.decode(stored)));
     }
     Ok(jumps)
 }
@@ -123,6 +124,33 @@ impl<'a> PixelAtoms<'a> {
         Ok(Self { profile, weights, index })
     }
 
+    /// Of the weights that an image's values have, how many of these lie in each of some ranges of keys.
+    fn counts_of(
+        &self,
+        part: usize,
+        ranges: &[RangeInclusive<u64>],
+        cancel: &Cancel,
+    ) -> Result<Vec<(u32, Vec<u64>)>> {
+        let (image, coding, index) = self.of_image(part);
+        let mut used = index.iter().zip(&image.missed).filter(|(_, missed)| **missed > 0);
+        let Some((&first, _)) = used.next() else { return Ok(Vec::new()) };
+        if used.all(|(&weight, _)| weight == first) {
+            let is_used = first != UNUSED;
+            return Ok(if is_used {
+                vec![(first, image.counts_within(coding, ranges, cancel)?)]
+            } else {
+                Vec::new()
+            });
+        }
+        let mut of_classes = vec![vec![0; ranges.len()]; index.len()];
+        for (i, range) in ranges.iter().enumerate() {
+            image
+                .for_each_within(coding, range, cancel, |_, label| of_classes[usize::from(label)][i] += 1)?;
+        }
+        let pairs = index.iter().copied().zip(of_classes);
+        Ok(pairs.filter(|(weight, _)| *weight != UNUSED).collect())
+    }
+
     /// An image, how its values are stored, and its row of the index.
     pub(super) fn of_image(&self, image: usize) -> (&'a ImageProfile, Coding, &[u32]) {
         let n_classes = self.profile.n_classes();
@@ -155,13 +183,65 @@ impl Atoms for PixelAtoms<'_> {
         self.profile.coding().usual_keys()
     }
 
+    fn visit_within(
+        &self,
+        part: usize,
+        keys: &RangeInclusive<u64>,
+        cancel: &Cancel,
+        mut visit: impl FnMut(u64, usize),
+    ) -> Result<()> {
+        let (image, coding, index) = self.of_image(part);
+        image.for_each_within(coding, keys, cancel, |stored, label| {
+            let weight = index[usize::from(label)];
+            if weight != UNUSED {
+                visit(coding.key(stored), weight as usize);
+            }
+        })
+    }
+
+    fn counts_above(&self, limits: &[u64], cancel: &Cancel) -> Result<Vec<Vec<u64>>> {
+        let last = *self.keys().end();
+        let ranges: Vec<_> = limits.iter().map(|&limit| limit.min(last) + 1..=last).collect();
+        let zeros = || memory::filled(0_u64, self.weights.len(), WHAT, cancel);
+        let mut counts = limits.iter().map(|_| zeros()).collect::<Result<Vec<_>>>()?;
+        let of_part = |part| self.counts_of(part, &ranges, cancel);
+        let found = memory::gathered((0..self.n_parts()).into_par_iter().map(of_part), WHAT)?;
+        for cells in found {
+            for (weight, of_ranges) in cells? {
+                counts.iter_mut().zip(of_ranges).for_each(|(counts, n)| counts[weight as usize] += n);
+            }
+        }
+        Ok(counts)
+    }
+
+    /// Around the quantile of some values of each image.
+    fn guesses(&self, budget: &BigRational, cancel: &Cancel) -> Result<Vec<u64>> {
+        let n_values = self.profile.n_values();
+        if n_values < FEW_TIMES * SAMPLE {
+            return Ok(Vec::new());
+        }
+        let (step, mut sample) = (n_values.div_ceil(SAMPLE), Vec::new());
+        let mut next = 0; // counted from the beginning of an image
+        for part in 0..self.n_parts() {
+            cancel.check()?;
+            let (image, coding, index) = self.of_image(part);
+            image.for_every(step, &mut next, |stored, label| {
+                let weight = index[usize::from(label)];
+                if weight != UNUSED {
+                    let each = self.weights[weight as usize].to_float();
+                    sample.push((coding.key(stored), step as f64 * each));
+                }
+            });
+        }
+        Ok(around_quantile(sample, budget))
+    }
+
     fn value(&self, key: u64) -> f64 {
         self.profile.coding().decode_key(key)
     }
 
     fn counts(&self, cancel: &Cancel) -> Result<Vec<u64>> {
-        let what = "the number of values of each weight";
-        let mut counts = memory::filled(0, self.weights.len(), what, cancel)?;
+        let mut counts = memory::filled(0, self.weights.len(), WHAT, cancel)?;
         let missed = self.profile.images().iter().flat_map(|image| &image.missed);
         for (&weight, missed) in self.index.iter().zip(missed).filter(|(weight, _)| **weight != UNUSED) {
             counts[weight as usize] += missed;

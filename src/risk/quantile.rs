@@ -12,6 +12,7 @@
 //! than one unit per atom. A radix selection over those sums narrows the values down to the few that rounding cannot tell
 //! apart, most often none or one. Those are decided in exact rational arithmetic.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::ops::RangeInclusive;
@@ -366,6 +367,30 @@ impl<A: Atoms> Selection<'_, A> {
         let add = |folded: &mut T, key: u64, weight: usize| add(folded, key, self.fixed.weights[weight]);
         fold(self.atoms, Some(&cluster.keys), || Ok(new()), join, add, self.cancel)
     }
+}
+
+/// Values by which to guess; of fewer than some times as many all are looked at.
+pub const SAMPLE: usize = 1 << 13;
+/// How many times.
+pub const FEW_TIMES: usize = 8;
+
+/// How far guesses lie from the middle one, in standard deviations of a rank among as many values, descending.
+const FAR: [f64; 6] = [3.0, 1.5, 0.5, -0.5, -1.5, -3.0];
+
+/// Keys, ascending, around the quantile of a sample of all atoms, for [`Atoms::guesses`]: of each its key and how much weight
+/// it stands for. None where all of the sample is within the budget.
+pub fn around_quantile(mut sample: Vec<(u64, f64)>, budget: &BigRational) -> Vec<u64> {
+    sample.sort_unstable_by_key(|&(key, _)| Reverse(key));
+    let (budget, mut above) = (budget.to_float(), 0.0);
+    let middle = sample.iter().position(|&(_, weight)| {
+        above += weight;
+        above > budget
+    });
+    let Some(middle) = middle else { return Vec::new() };
+    let (n, rank) = (sample.len() as f64, middle as f64);
+    let deviation = (rank * (1.0 - rank / n)).sqrt();
+    let guess = |far: &f64| sample[(rank + far * deviation).clamp(0.0, n - 1.0) as usize].0;
+    FAR.iter().map(guess).collect()
 }
 
 /// Plain values with a weight each, as atoms.

@@ -69,6 +69,31 @@ impl Coding {
         }
     }
 
+    /// The keys of critical values above `lambda`.
+    pub fn keys_above(self, lambda: f64) -> RangeInclusive<u64> {
+        let keys = self.keys();
+        let last_in = match self {
+            Self::Complement => 1.0_f64.to_bits() - self.cutoff::<f64>(lambda).min(1.0).to_bits(),
+            Self::Direct { .. } => lambda.max(0.0).to_bits().min(*keys.end()),
+        };
+        last_in + 1..=*keys.end()
+    }
+
+    /// The stored values whose keys are in a range: from the first of these on, below the second.
+    pub fn between<R: Real>(self, keys: &RangeInclusive<u64>) -> [R; 2] {
+        if keys.is_empty() {
+            return [R::zero(); 2];
+        }
+        let (first, last) = match self {
+            Self::Complement => {
+                let one = 1.0_f64.to_bits();
+                (one - keys.end(), one - keys.start())
+            }
+            Self::Direct { .. } => (*keys.start(), *keys.end()),
+        };
+        [f64::from_bits(first), f64::from_bits(last).next_up()].map(R::at_least)
+    }
+
     /// What is missing to the largest critical value, as a share of it: never more for a larger critical value.
     #[inline(always)]
     pub fn missing(self, stored: f64) -> f64 {
@@ -114,6 +139,38 @@ mod tests {
         assert_eq!(Coding::Complement.cutoff::<f64>(0.0), 1.0);
         assert_eq!(cutoff(-0.5), 1.5);
         assert_eq!(cutoff(f64::NEG_INFINITY), f32::INFINITY);
+    }
+
+    #[test]
+    fn ranges_of_keys_are_ranges_of_values() {
+        let values = [0.0_f32, f32::MIN_POSITIVE, 0.1, 0.3, 0.3_f32.next_up(), 0.5, 0.7, 1.0_f32.next_down()];
+        for coding in [Coding::Complement, Coding::Direct { max: 1.0 }] {
+            let keys: Vec<_> = values.iter().map(|&p| coding.key(p.into())).collect();
+            let bounds = || keys.iter().flat_map(|&key| [key.max(2) - 1, key.max(1), key + 1]);
+            for (start, end) in bounds().flat_map(|start| bounds().map(move |end| (start, end))) {
+                let range = start.min(1.0_f64.to_bits())..=end.min(1.0_f64.to_bits());
+                let [low, high] = coding.between::<f32>(&range);
+                for (&p, key) in values.iter().zip(&keys) {
+                    assert_eq!((low..high).contains(&p), range.contains(key), "{coding:?} {p} {range:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn keys_above_lambda_are_of_larger_values() {
+        let values = [0.0, f64::MIN_POSITIVE, 0.1, 0.3, 0.5, 0.7, 1.0_f64.next_down()];
+        for coding in [Coding::Complement, Coding::Direct { max: 1.0 }] {
+            for lambda in values.iter().flat_map(|&p| [p, 1.0 - p, (1.0 - p).next_up()]).chain([2.0]) {
+                let above = coding.keys_above(lambda);
+                let [low, high] = coding.between::<f64>(&above);
+                for &p in values.iter().filter(|&&p| coding.holds(p)) {
+                    let is_above = coding.decode(p) > lambda;
+                    assert_eq!(above.contains(&coding.key(p)), is_above, "{p} {lambda}");
+                    assert_eq!((low..high).contains(&p), is_above, "{p} {lambda}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -154,7 +154,7 @@ class Method(ABC):
         """
         return profiles._lambda_hat(loss, self.budget(units, alpha), units)
 
-    def limit(self, profiles: Profiles, loss: Loss, lam: float, units: Units) -> float:
+    def limit(self, profiles: Profiles, loss: Loss, lam: float, units: Units, risk: float) -> float:
         """What the method compares with alpha at a lambda.
 
         Parameters
@@ -163,12 +163,13 @@ class Method(ABC):
             As for :meth:`lambda_hat`.
         lam : float
             Lambda.
+        risk : float
+            The mean loss there; NaN where no image counts.
 
         Returns
         -------
         float in [0, 1]
         """
-        risk = profiles._risk(loss, lam, units)
         return self.risk_bound(0.0 if math.isnan(risk) else risk, units)
 
     def is_feasible(self, profiles: Profiles, loss: Loss, alpha: Fraction, units: Units) -> bool:

@@ -161,9 +161,9 @@ class RCPS(WithConfidence):
             passed += len(is_rejected)
         return float(lambdas[passed - 1]) if passed else None
 
-    def limit(self, profiles: Profiles, loss: Loss, lam: float, units: Units) -> float:
+    def limit(self, profiles: Profiles, loss: Loss, lam: float, units: Units, risk: float) -> float:
         if self.by_budget:
-            return super().limit(profiles, loss, lam, units)
+            return super().limit(profiles, loss, lam, units, risk)
         [losses] = next(self._losses(profiles, loss, np.array([lam]), units))
         return wsr_limit(losses, float(self._delta()))
 

@@ -47,8 +47,9 @@ def level_of(profiles: Profiles, loss: Loss, configuration: Configuration, on_in
             raise
         lam, bound = largest, math.inf
     # What was decided exactly is at most alpha: rounding must not lift it above.
-    limit = min(method.limit(profiles, loss, lam, units), bound)
-    return Level(lam, profiles._risk(loss, lam, units), limit, units)
+    risk = profiles._risk(loss, lam, units)
+    limit = min(method.limit(profiles, loss, lam, units, risk), bound)
+    return Level(lam, risk, limit, units)
 
 
 def _corrected(risk: float, units: Units, method: Method, bound: float) -> float:
@@ -241,7 +242,7 @@ def _at(
     """A part whose lambda was found by more than its own images; why it has none of its own."""
     units = profiles._units(configuration.loss, configuration.on_empty)
     risk = profiles._risk(configuration.loss, lam, units)
-    limit = configuration.method.limit(profiles, configuration.loss, lam, units)
+    limit = configuration.method.limit(profiles, configuration.loss, lam, units, risk)
     n_needed = None if rare is None or rare.n_images >= rare.n_needed else rare.n_needed
     return Part(name, lam, risk, limit, units.n, rare is not None, n_needed)
 
