@@ -123,6 +123,7 @@ def test_optional_libraries_are_not_imported() -> None:
     [
         ("integrations.dask", "dask", "dask"),
         ("integrations.torch", "torch", "torch"),
+        ("integrations.transformers", "torch", "torch"),
         ("integrations.local_temperature", "torch", "torch"),
         ("integrations.threshold_network", "torch", "torch"),
         ("integrations.mmseg", "mmseg", "mmseg"),
