@@ -25,6 +25,7 @@ _NEEDS = {
         *("integrations/_threshold_training.py", "integrations/_sizes.py", "integrations/transformers.py"),
     ),
     "mmseg": ("integrations/mmseg",),
+    "monai": ("integrations/monai",),
 }
 collect_ignore = [
     f"python/conformask/{path}"
