@@ -329,6 +329,7 @@ def test_labels() -> None:
         one_hot,
         one_hot.astype(bool),
         one_hot.astype(np.uint8),
+        np.broadcast_to(y[:, None, ::-1], y[:, None].shape)[:, :, ::-1],  # negative strides, read-only
     ):
         handler = ConformalCalibrationHandler(cm.ConformalRiskCalibrator(alpha=0.2), output_transform=PAIR)
         engine = Engine(lambda engine, batch: batch)

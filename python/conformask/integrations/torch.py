@@ -370,7 +370,8 @@ class ConformalModule(nn.Module):
         ------
         TypeError, ValueError
             As :func:`as_probabilities`; ValueError also if K is not that of calibration or has no class `foreground`,
-            and for numbers that are not what `inputs` says (which an exported module does not look at).
+            if the output is one of queries but calibration took its numbers for logits, and for numbers that are not
+            what `inputs` says (which an exported module does not look at).
         NotImplementedError
             If ``torch.export`` traces it, and its thresholds depend on the image.
         """

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from monai.data import MetaTensor
 from torch import Tensor
@@ -64,6 +65,10 @@ def _plain(value: Any) -> Tensor:
     """A tensor without meta data and gradients."""
     if isinstance(value, MetaTensor):
         value = value.as_tensor()
+    elif isinstance(
+        value, np.ndarray
+    ):  # PyTorch takes neither negative strides nor what cannot be written to
+        value = np.require(value, requirements=["C", "W"])
     return torch.as_tensor(value).detach()
 
 
