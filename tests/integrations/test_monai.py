@@ -25,8 +25,13 @@ from monai.transforms import (
     Compose,
     ConvertToMultiChannelBasedOnBratsClasses,
     CopyItemsd,
+    EnsureChannelFirstd,
     Flip,
+    Invertd,
+    LoadImaged,
     MapTransform,
+    SaveImaged,
+    Spacingd,
     Transform,
 )
 from monai.utils import TransformBackends
@@ -46,6 +51,8 @@ from conformask.integrations.monai import (
 pytestmark = [
     pytest.mark.filterwarnings(f"ignore:::{library}") for library in ("torch.*", "monai.*", "ignite.*")
 ]
+
+NEEDS_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 
 K = 4
 PAIR = from_engine(["pred", "label"])
@@ -161,6 +168,66 @@ def test_files_and_bundles(kind: str, tmp_path: Path) -> None:
     found = transform({"pred": torch.from_numpy(given)})["pred"]
     assert found.dtype == torch.bool
     np.testing.assert_array_equal(found.numpy(), expected)
+
+
+def test_from_file_to_file(tmp_path: Path) -> None:
+    """Read, resampled, predicted, brought back to the grid of the file, made to sets, written: with its geometry."""
+    nibabel = pytest.importorskip("nibabel")
+    affine = np.diag([-2.0, 3, 4, 1])
+    affine[:3, 3] = [10, -20, 30]
+    image = np.random.default_rng(0).normal(size=(10, 8, 6)).astype(np.float32)
+    nibabel.save(nibabel.Nifti1Image(image, affine), tmp_path / "case.nii.gz")
+    resample = Compose(
+        [
+            LoadImaged("image"),
+            EnsureChannelFirstd("image"),
+            Spacingd("image", pixdim=(2, 2, 2)),
+        ]
+    )
+    [batch] = DataLoader(Dataset([{"image": tmp_path / "case.nii.gz"}], resample), batch_size=1)
+    assert batch["image"].shape[2:] != image.shape
+    logits = torch.cat([batch["image"] * by for by in (0.5, -1.0, 2.0, 0.0)], dim=1)
+    batch["pred"] = MetaTensor(
+        logits.as_tensor(), affine=batch["image"].affine[0], meta=dict(batch["image"].meta)
+    )
+    back = Compose(
+        [
+            Invertd("pred", resample, orig_keys="image", nearest_interp=False, to_tensor=True),
+            Activationsd("pred", softmax=True),
+            CopyItemsd("pred", names="p"),
+            ConformalSetd("pred", fitted((4, 8, 9))),
+            SaveImaged(
+                "pred", output_dir=tmp_path, output_postfix="sets", separate_folder=False, print_log=False
+            ),
+        ]
+    )
+    found = back(decollate_batch(batch)[0])
+    assert found["pred"].shape == (K, *image.shape)
+    np.testing.assert_array_equal(
+        np.asarray(found["pred"]), fitted((4, 8, 9)).predict(found["p"].numpy()[None])[0]
+    )
+    written = nibabel.load(tmp_path / "case_sets.nii.gz")
+    np.testing.assert_allclose(written.affine, affine)
+    np.testing.assert_array_equal(np.moveaxis(written.get_fdata(), -1, 0), np.asarray(found["pred"]))
+
+
+@NEEDS_CUDA
+def test_on_a_gpu() -> None:
+    X, y = maps()
+    calibrator = fitted()
+    given = MetaTensor(X[0], affine=np.diag([2.0, 2, 1, 1])).cuda()
+    for output in ("masks", "set_size", "varisco"):
+        found = ConformalSet(calibrator, output)(given)
+        assert found.device.type == "cuda"
+        assert torch.equal(found.cpu().as_tensor(), ConformalSet(calibrator, output)(given.cpu()).as_tensor())
+    handler = ConformalCalibrationHandler(cm.ConformalRiskCalibrator(alpha=0.2), output_transform=PAIR)
+    engine = Engine(lambda engine, batch: batch)
+    handler.attach(engine)
+    engine.run([{"pred": torch.from_numpy(X).cuda(), "label": torch.from_numpy(y[:, None]).float().cuda()}])
+    assert handler.calibrator_.lambda_hat_ == calibrator.lambda_hat_
+    (P, masks), channelwise = channels(), ChannelwiseCalibrator(cm.BinaryRiskCalibrator(alpha=0.2))
+    found = channelwise.fit(torch.from_numpy(P).cuda(), torch.from_numpy(masks).cuda())
+    np.testing.assert_array_equal(found.predict(torch.from_numpy(P).cuda()), found.predict(P))
 
 
 def test_what_transforms_refuse(tmp_path: Path) -> None:

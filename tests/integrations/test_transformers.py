@@ -425,6 +425,20 @@ def test_nothing_is_changed() -> None:
     assert segment["semantic_seg"].all()
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("make", [mask2former, conditional_detr], ids=lambda make: make.__name__)
+def test_on_a_gpu(make: Callable[[], Any]) -> None:
+    _, _, output, _ = run(make)
+    on_gpu = type(output)(
+        **{name: value.cuda() for name, value in output.items() if isinstance(value, torch.Tensor)}
+    )
+    found, expected = as_scores(on_gpu, size=SIZE), as_scores(output, size=SIZE)
+    assert found.device.type == "cuda"
+    torch.testing.assert_close(found.cpu(), expected, atol=1e-4, rtol=1e-3)
+    sets = cm.ConformalRiskCalibrator(alpha=0.3, inputs="scores").fit(found, LABELS.cuda())
+    assert sets.predict(found).shape == tuple(expected.shape)
+
+
 def test_logits_are_interpolated_before_the_softmax() -> None:
     _, _, output, _ = run(segformer)
     expected = functional.interpolate(output.logits, SIZE, mode="bilinear", align_corners=False)
