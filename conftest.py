@@ -22,9 +22,10 @@ _NEEDS = {
         *("_torch_profile.py", "_torch_sets.py", "_torch_softmax.py"),
         *("integrations/torch.py", "integrations/_torch_masks.py", "integrations/local_temperature.py"),
         *("integrations/threshold_network.py", "integrations/_threshold_images.py"),
-        "integrations/_threshold_training.py",
+        *("integrations/_threshold_training.py", "integrations/_sizes.py", "integrations/transformers.py"),
     ),
     "mmseg": ("integrations/mmseg",),
+    "monai": ("integrations/monai",),
 }
 collect_ignore = [
     f"python/conformask/{path}"

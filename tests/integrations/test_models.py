@@ -14,12 +14,7 @@ import torchvision.models.segmentation as torchvision_models
 from monai.data import MetaTensor
 from monai.inferers import sliding_window_inference
 from torch.nn import functional
-from transformers import (
-    Mask2FormerConfig,
-    Mask2FormerForUniversalSegmentation,
-    SegformerConfig,
-    SegformerForSemanticSegmentation,
-)
+from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
 import conformask as cm
 from conformask.integrations.torch import ConformalModule, as_probabilities, as_scores
@@ -119,20 +114,6 @@ def test_model(make: Callable[[], torch.nn.Module]) -> None:
     assert_hardly_larger(found.masks, calibrator.predict(scores))
 
 
-def test_segformer_is_interpolated_as_transformers_does() -> None:
-    model = built(segformer)
-    with torch.no_grad():
-        output = model(IMAGES)
-    assert output.logits.shape[2:] == (16, 24)  # a quarter
-    expected = functional.interpolate(output.logits, SIZE, mode="bilinear", align_corners=False)
-    assert torch.equal(as_scores(output, size=SIZE), expected)
-    images = [*as_scores(output, size=SIZE).argmax(dim=1)]
-    from transformers import SegformerImageProcessor
-
-    labels = SegformerImageProcessor().post_process_semantic_segmentation(output, target_sizes=[SIZE] * 4)
-    assert all(torch.equal(ours, theirs) for ours, theirs in zip(images, labels, strict=True))
-
-
 @pytest.mark.parametrize("activation", [None, "sigmoid"])
 def test_binary_smp(activation: str | None) -> None:
     """Without an activation its one map is a logit; with a sigmoid it is not."""
@@ -149,33 +130,6 @@ def test_binary_smp(activation: str | None) -> None:
     calibrator = cm.ConformalRiskCalibrator(alpha=0.3).fit(p, LABELS % 2)
     module = ConformalModule(model, calibrator, binary=binary).eval()
     assert_hardly_larger(module(IMAGES).masks, calibrator.predict(p))
-
-
-def test_mask_classifiers_are_combined_first() -> None:
-    torch.manual_seed(0)
-    config = Mask2FormerConfig(
-        num_labels=4, hidden_dim=32, feature_size=32, mask_feature_size=32, encoder_layers=1, decoder_layers=2,
-        num_queries=5, num_attention_heads=2, dim_feedforward=16, encoder_feedforward_dim=16,
-        backbone_config={"model_type": "swin", "embed_dim": 8, "depths": [1, 1, 1, 1], "num_heads": [1, 2, 4, 8],
-                         "out_features": ["stage1", "stage2", "stage3", "stage4"]},
-    )  # fmt: skip
-    model = Mask2FormerForUniversalSegmentation(config).eval()
-    with torch.no_grad():
-        output = model(IMAGES)
-    with pytest.raises(TypeError, match="mask classifier") as refused:
-        as_scores(output)
-    assert "einsum" in str(refused.value)
-    classes, masks = output.class_queries_logits, output.masks_queries_logits
-    scores = torch.einsum(
-        "bqc,bqhw->bchw", classes.softmax(-1)[..., :-1], masks.sigmoid()
-    )  # as the error says
-    p = as_probabilities(scores, "scores", size=SIZE)
-    assert torch.allclose(p.sum(dim=1), torch.ones(()), atol=1e-5)
-    maps = as_scores(scores, size=SIZE)
-    calibrator = cm.ConformalRiskCalibrator(inputs="scores", alpha=0.3).fit(maps, LABELS)
-    assert calibrator.lambda_hat_ == pytest.approx(
-        cm.ConformalRiskCalibrator(alpha=0.3).fit(p, LABELS).lambda_hat_, abs=2e-6
-    )
 
 
 def test_monai_volumes() -> None:

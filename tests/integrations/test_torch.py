@@ -544,7 +544,7 @@ def test_scores_are_divided_by_their_sum() -> None:
 
 
 class MaskClassifier:
-    class_queries_logits = masks_queries_logits = torch.zeros(1, 2, 3)
+    class_queries_logits = masks_queries_logits = torch.zeros(1, 2, 3)  # masks need height and width
 
 
 @pytest.mark.parametrize(
@@ -553,7 +553,7 @@ class MaskClassifier:
         (torch.zeros(2, 3, 4, dtype=torch.long), "label maps"),
         (torch.zeros(3, 4, 5), "one image is"),
         ({"masks": torch.zeros(1, 2, 3, 4)}, r"mapping with \['masks'\]"),
-        (MaskClassifier(), "mask classifier"),
+        (MaskClassifier(), r"masks_queries_logits must have shape \(B, Q, H, W\)"),
         (np.zeros((1, 2, 3, 4)), "got ndarray"),
         ((), "got tuple"),
         (None, "got NoneType"),

@@ -109,7 +109,7 @@ def test_optional_libraries_are_not_imported() -> None:
         "import sys\n"
         "class Watch:\n"
         "    def find_spec(self, name, *rest):\n"
-        "        if name in ('torch', 'matplotlib', 'dask', 'mmseg', 'mmengine', 'mmcv'):\n"
+        "        if name in ('torch', 'matplotlib', 'dask', 'mmseg', 'mmengine', 'mmcv', 'monai', 'ignite'):\n"
         "            print(name)\n"  # also where the library is not installed
         "sys.meta_path.insert(0, Watch())\n"
         "import conformask as cm, numpy as np\n"
@@ -123,10 +123,12 @@ def test_optional_libraries_are_not_imported() -> None:
     [
         ("integrations.dask", "dask", "dask"),
         ("integrations.torch", "torch", "torch"),
+        ("integrations.transformers", "torch", "torch"),
         ("integrations.local_temperature", "torch", "torch"),
         ("integrations.threshold_network", "torch", "torch"),
         ("integrations.mmseg", "mmseg", "mmseg"),
         ("integrations.mmseg", "mmengine", "mmseg"),
+        ("integrations.monai", "monai", "monai"),
         ("reproduction.tables", "tabulate", "reproduction"),
     ],
 )

@@ -4,6 +4,7 @@ from conformask.adaptive._predictors import LightPredictor
 from conformask.adaptive.aacrc import AACRCCalibrator
 from conformask.adaptive.at import ATCalibrator
 from conformask.adaptive.binary_risk import BinaryRiskCalibrator
+from conformask.adaptive.channelwise import ChannelwiseCalibrator
 from conformask.adaptive.coat import COATCalibrator
 from conformask.adaptive.cra import CRACalibrator
 from conformask.adaptive.report import BinaryReport
@@ -15,6 +16,7 @@ __all__ = [
     "BinaryRiskCalibrator",
     "COATCalibrator",
     "CRACalibrator",
+    "ChannelwiseCalibrator",
     "LightPredictor",
 ]
 

@@ -1,6 +1,6 @@
 """conformask at home in other libraries: import the module that you need. conformask itself imports none of them."""
 
-__all__ = ["dask", "local_temperature", "mmseg", "threshold_network", "torch"]
+__all__ = ["dask", "local_temperature", "mmseg", "monai", "threshold_network", "torch", "transformers"]
 
 
 def __dir__() -> list[str]:

@@ -27,7 +27,6 @@ from typing import Any
 try:
     import torch
     from torch import Tensor, nn
-    from torch.nn import functional
 except ModuleNotFoundError as error:
     raise ImportError(f'{__name__} needs PyTorch: pip install "conformask[torch]"') from error
 
@@ -35,9 +34,12 @@ from conformask._arrays import check_inputs
 from conformask._tensors import check_tensor
 from conformask._torch_softmax import to_probabilities
 from conformask.adaptive._calibrator import BinaryCalibrator
+from conformask.integrations import transformers
+from conformask.integrations._sizes import resized
 from conformask.integrations._torch_masks import (
     BinaryOutput,
     ConformalOutput,
+    LabelSets,
     foreground_of,
     strategy_of,
 )
@@ -67,8 +69,10 @@ def as_scores(output: Any, *, size: Sequence[int] | None = None, binary: str | N
     Parameters
     ----------
     output : tensor (B, K, H, W) or (B, K, D, H, W), mapping, object or tuple
-        A tensor; a mapping with ``"out"`` (torchvision) or ``"logits"``, or an object with the attribute ``logits``
-        (transformers); a tuple or list that begins with a tensor (segmentation_models_pytorch with ``aux_params``).
+        A tensor; a mapping with ``"out"`` (torchvision) or ``"logits"``, or an object with the attribute ``logits``;
+        a tuple or list that begins with a tensor (segmentation_models_pytorch with ``aux_params``). Of transformers
+        also what has queries (Mask2Former, DETR and others) or ``semantic_seg``, see
+        :func:`conformask.integrations.transformers.semantic_scores`.
     size : sequence of ints, or None, default=None
         The size (H, W) or (D, H, W) of the labels. Maps of another size are interpolated linearly
         (``align_corners=False``), as the libraries do with logits before the softmax.
@@ -80,15 +84,20 @@ def as_scores(output: Any, *, size: Sequence[int] | None = None, binary: str | N
     -------
     tensor (B, K, H, W) or (B, K, D, H, W)
         On the device of the output, without gradients, in its type; float32 if half precision had to be interpolated
-        or made to two classes.
+        or made to two classes. Logits or probabilities, as the model gives them; of queries always scores, of
+        ``semantic_seg`` always probabilities.
 
     Raises
     ------
     TypeError
-        If there is no map of scores: labels, say, or the parts of a mask classifier; or a tensor of a kind that nothing
-        is computed with here (float8, nested, sparse, quantized).
+        If there is no map of scores: labels, say, or masks of prompts, as SAM gives them; or a tensor of a kind that
+        nothing is computed with here (float8, nested, sparse, quantized).
     ValueError
         If the tensor has another rank, or one class and `binary` does not say what it is.
+
+    See Also
+    --------
+    conformask.integrations.transformers.semantic_scores : What is done with queries, and what their scores mean.
 
     Examples
     --------
@@ -97,6 +106,10 @@ def as_scores(output: Any, *, size: Sequence[int] | None = None, binary: str | N
     >>> as_scores({"out": torch.zeros(1, 3, 4, 4), "aux": torch.zeros(1, 3, 4, 4)}, size=(8, 8)).shape
     torch.Size([1, 3, 8, 8])
     """
+    if binary not in (None, "logit", "probability"):
+        raise ValueError(f"binary must be 'logit', 'probability' or None, got {binary!r}")
+    if _own_inputs(output) is not None:
+        return _combined(output, size, binary)
     scores = _tensor_of(output).detach()
     check_tensor(scores, "the output")
     if not scores.is_floating_point():
@@ -108,16 +121,7 @@ def as_scores(output: Any, *, size: Sequence[int] | None = None, binary: str | N
             f"the output must have shape (B, K, H, W) or (B, K, D, H, W), got {tuple(scores.shape)}; "
             "one image is x[None]"
         )
-    if binary not in (None, "logit", "probability"):
-        raise ValueError(f"binary must be 'logit', 'probability' or None, got {binary!r}")
-    if size is not None and tuple(scores.shape[2:]) != (tuple(size) if isinstance(size, Sequence) else size):
-        if not isinstance(size, Sequence) or len(size) != scores.ndim - 2:
-            raise ValueError(
-                f"size must have {scores.ndim - 2} numbers for {tuple(scores.shape)}, got {size!r}"
-            )
-        wide = scores if scores.element_size() > 2 else scores.float()
-        mode = "bilinear" if len(size) == 2 else "trilinear"
-        scores = functional.interpolate(wide, tuple(size), mode=mode, align_corners=False)
+    scores = resized(scores, size)
     if scores.shape[1] > 1:
         return scores
     if binary is None:
@@ -145,8 +149,9 @@ def as_probabilities(
     output : tensor (B, K, H, W) or (B, K, D, H, W), mapping, object or tuple
         As for :func:`as_scores`.
     inputs : {"logits", "probabilities", "scores"}, default="logits"
-        What the numbers are. Of logits the softmax over the classes is taken, in float32 or wider. Scores (of mask
-        classifiers such as Mask2Former) are at least 0, and are divided by their sum.
+        What the numbers are. Of logits the softmax over the classes is taken, in float32 or wider. Scores are at least
+        0, and are divided by their sum. The outputs of queries (Mask2Former and others) are always scores, and
+        ``semantic_seg`` always probabilities, whatever is said here.
     size : sequence of ints, or None, default=None
         The size of the labels, as for :func:`as_scores`: logits are interpolated before the softmax.
     binary : {"logit", "probability"} or None, default=None
@@ -365,7 +370,8 @@ class ConformalModule(nn.Module):
         ------
         TypeError, ValueError
             As :func:`as_probabilities`; ValueError also if K is not that of calibration or has no class `foreground`,
-            and for numbers that are not what `inputs` says (which an exported module does not look at).
+            if the output is one of queries but calibration took its numbers for logits, and for numbers that are not
+            what `inputs` says (which an exported module does not look at).
         NotImplementedError
             If ``torch.export`` traces it, and its thresholds depend on the image.
         """
@@ -378,6 +384,11 @@ class ConformalModule(nn.Module):
             size = tensors[0].shape[2:]
         scores = as_scores(output, size=size, binary=self.binary)
         inputs = inputs_of(output, self.inputs, self.binary)
+        if self.inputs == "logits" and inputs == "scores" and isinstance(self._strategy, LabelSets):
+            raise ValueError(
+                "the output is one of queries, whose numbers are scores, but the calibrator took them for logits: "
+                "calibrate with inputs='scores'"
+            )
         found: ConformalOutput | BinaryOutput = self._strategy(scores, inputs)
         return found
 
@@ -392,21 +403,40 @@ class ConformalModule(nn.Module):
 
 
 def inputs_of(output: Any, inputs: str, binary: str | None) -> str:
-    """What the numbers are that :func:`as_scores` makes: of one map `binary` says it."""
+    """What the numbers are that :func:`as_scores` makes: some outputs tell, and of one map `binary` says it."""
+    known = _own_inputs(output)
+    if known is not None:
+        return known
     if binary is None or _tensor_of(output).shape[1] > 1:
         return inputs
     return {"logit": "logits", "probability": "probabilities"}[binary]
+
+
+def _own_inputs(output: Any) -> str | None:
+    """What the numbers of an output are that tells it itself."""
+    known = None if isinstance(output, Tensor) else transformers.inputs_of(output)
+    return None if known == "logits" else known
+
+
+def _combined(output: Any, size: Any, binary: str | None) -> Tensor:
+    """Scores of an output whose maps must be made first."""
+    known = _own_inputs(output)
+    if known == "probabilities" and binary == "probability":
+        raise ValueError("binary is 'probability', but semantic_seg holds logits")
+    scores = transformers.semantic_scores(output, size=size)
+    if scores.shape[1] == 1:
+        raise ValueError(
+            "the queries of the output know one class (K = 1), whose score is no probability: calibrate masks of it, "
+            "BinaryRiskCalibrator on semantic_scores(output)[:, 0].clamp(max=1)"
+        )
+    return scores
 
 
 def _tensor_of(output: Any) -> Tensor:
     """The tensor of scores in what a model returns."""
     if isinstance(output, Tensor):
         return output
-    if hasattr(output, "class_queries_logits"):
-        raise TypeError(
-            "the output is that of a mask classifier (class_queries_logits, masks_queries_logits): combine them first, "
-            "torch.einsum('bqc,bqhw->bchw', classes.softmax(-1)[..., :-1], masks.sigmoid()), and say inputs='scores'"
-        )
+    transformers.refuse_multimasks(output)
     if isinstance(output, Mapping):
         for key in _KEYS:
             if isinstance(output.get(key), Tensor):

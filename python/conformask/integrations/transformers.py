@@ -1,0 +1,262 @@
+"""Hugging Face transformers: full-size maps of all classes from what its segmentation models return.
+
+Needs PyTorch (``pip install "conformask[torch]"``); transformers itself is not imported: outputs are read by the names
+of their fields. There are four families:
+
+- ``logits`` (B, K, h, w): SegFormer, UPerNet, BEiT, DPT, MobileViT and others. Logits, mostly at a quarter of the size.
+- ``class_queries_logits`` and ``masks_queries_logits``: MaskFormer, Mask2Former, OneFormer, EoMT, VidEoMT. Each query
+  has a mask, and says of which class it is.
+- ``logits`` (B, Q, C) and ``pred_masks``: DETR and Conditional DETR for segmentation. The same by other names.
+- ``semantic_seg`` (B, 1, h, w): SAM 3, one map of what its prompt asks for.
+
+:func:`semantic_scores` makes maps of all of them, and :func:`conformask.integrations.torch.as_scores` asks it. Masks
+without classes, such as the three alternatives that SAM gives for a prompt, are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+try:
+    import torch
+    from torch import Tensor
+except ModuleNotFoundError as error:
+    raise ImportError(f'{__name__} needs PyTorch: pip install "conformask[torch]"') from error
+
+from conformask._tensors import check_tensor
+from conformask._torch_softmax import widened
+from conformask.integrations._sizes import resized
+
+__all__ = ["inputs_of", "semantic_scores"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+# To what size the processor of a model brings masks before their sigmoid, whatever the size of the image is.
+_MASK_SIZES = {"Mask2FormerForUniversalSegmentationOutput": (384, 384)}
+
+# Whether the last class of each query is "no object": where the fields do not tell.
+_HAS_NO_OBJECT = {"DetrSegmentationOutput": True, "ConditionalDetrSegmentationOutput": False}
+
+_QUERIES, _DETR = ("class_queries_logits", "masks_queries_logits"), ("logits", "pred_masks")
+
+_MULTIMASK = (
+    "and no classes: the masks of a prompt are alternatives, and none excludes another. Choose one of them by "
+    "iou_scores, bring it to the size of the labels (post_process_masks(..., binarize=False) of the processor), and "
+    "calibrate masks of one class: as_foreground(mask, binary='logit') of logits (B, 1, H, W) is the probability that "
+    "BinaryRiskCalibrator takes"
+)
+
+
+def semantic_scores(
+    output: Any,
+    *,
+    size: Sequence[int] | None = None,
+    mask_size: Sequence[int] | None = None,
+    no_object: bool | None = None,
+) -> Tensor:
+    r"""Maps of all classes in the output of a segmentation model of transformers.
+
+    Parameters
+    ----------
+    output : object or mapping
+        What the model returns: an output of one of the four families (see the module), or a mapping with their fields.
+    size : sequence of two ints, or None, default=None
+        The size (H, W) of the labels, to which maps are interpolated linearly (``align_corners=False``); None leaves
+        them as they are.
+    mask_size : sequence of two ints, or None, default=None
+        The size to which the masks of queries are interpolated before their sigmoid. None does what the processor of
+        the model does by itself: (384, 384) of Mask2Former, nothing of the others. That of EoMT takes its own ``size``:
+        say it here for the very maps of its ``post_process_semantic_segmentation``.
+    no_object : bool or None, default=None
+        Whether the last class of each query is "no object", which is then left out. None knows it of the models in the
+        list: all but Conditional DETR have one. Others with ``logits`` and ``pred_masks`` must say it, if the
+        probabilities of their classes are a softmax at all: those of RF-DETR are not.
+
+    Returns
+    -------
+    float tensor (B, K, H, W)
+        On the device of the output, without gradients, in its type; float32 if half precision had to be interpolated or
+        combined. Of ``logits`` (B, K, h, w) logits. Of queries scores, at least 0. Of ``semantic_seg`` probabilities
+        of two classes, the second being what the prompt asks for. :func:`inputs_of` tells which.
+
+    Raises
+    ------
+    TypeError
+        If there are no classes (SAM's masks of prompts), or no scores at all.
+    ValueError
+        If fields do not fit together, `no_object` is not known, or the images were cut into patches (EoMT).
+
+    See Also
+    --------
+    conformask.integrations.torch.as_scores : The same, also for other libraries.
+
+    Notes
+    -----
+    With Q queries, the score of class k at a pixel is
+
+    .. math:: s_k = \sum_{q=1}^Q P(k \mid q) \, \sigma(m_q),
+
+    the probability that query q is of class k, times the probability that the pixel is in its mask. That is what
+    ``post_process_semantic_segmentation`` takes the argmax of. It is no probability: queries overlap, so that the sum
+    over the classes may be above 1, and it is near 0 where no query claims the pixel. Calibrators take such maps with
+    ``inputs="scores"``, which divides them by their sum: a pixel that hardly any query claims then has the shares of
+    what is left, which says little. The guarantee does not depend on what scores mean; how small the sets are does.
+
+    References
+    ----------
+    Cheng, Schwing, Kirillov, "Per-Pixel Classification is Not All You Need for Semantic Segmentation", NeurIPS 2021,
+    arXiv:2107.06278.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import conformask as cm
+    >>> from conformask.integrations.transformers import inputs_of, semantic_scores
+    >>> rng = torch.Generator().manual_seed(0)
+    >>> output = {
+    ...     "class_queries_logits": torch.randn(20, 7, 4 + 1, generator=rng),  # four classes, and "no object"
+    ...     "masks_queries_logits": torch.randn(20, 7, 4, 6, generator=rng),
+    ... }
+    >>> maps = semantic_scores(output, size=(16, 24))
+    >>> maps.shape, inputs_of(output)
+    (torch.Size([20, 4, 16, 24]), 'scores')
+    >>> labels = torch.randint(0, 4, (20, 16, 24), generator=rng)
+    >>> calibrator = cm.ConformalRiskCalibrator(alpha=0.2, inputs="scores").fit(maps, labels)
+    >>> calibrator.predict(maps).shape
+    (20, 4, 16, 24)
+    """
+    names = _query_fields(output)
+    if names is not None:
+        return _of_queries(output, names, size, mask_size, no_object)
+    if mask_size is not None or no_object is not None:
+        raise ValueError("mask_size and no_object are for outputs of queries: this one has none")
+    maps = _field(output, "semantic_seg")
+    if maps is not None:
+        p = widened(_checked(maps, "semantic_seg", 4)).sigmoid()
+        if p.shape[1] != 1:
+            raise ValueError(f"semantic_seg must have shape (B, 1, H, W), got {tuple(p.shape)}")
+        p = resized(p, size)  # after the sigmoid, as the processor does
+        return torch.cat([1 - p, p], dim=1)
+    refuse_multimasks(output)
+    logits = _field(output, "logits")
+    if logits is None:
+        raise TypeError(
+            f"the output is no segmentation of classes: {type(output).__name__} has none of logits, "
+            "class_queries_logits and semantic_seg"
+        )
+    return resized(_checked(logits, "logits", 4), size)
+
+
+def inputs_of(output: Any) -> str | None:
+    """What the maps are that :func:`semantic_scores` makes: `inputs` of the calibrator that they are for.
+
+    Parameters
+    ----------
+    output : object or mapping
+        What the model returns.
+
+    Returns
+    -------
+    {"scores", "probabilities", "logits"} or None
+        "scores" of queries, "probabilities" of ``semantic_seg``, "logits" of ``logits`` (B, K, h, w); None of what is
+        no output of transformers.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from conformask.integrations.transformers import inputs_of
+    >>> inputs_of({"logits": torch.zeros(1, 5, 4, 4)})
+    'logits'
+    """
+    if _query_fields(output) is not None:
+        return "scores"
+    if _field(output, "semantic_seg") is not None:
+        return "probabilities"
+    return None if _field(output, "logits") is None else "logits"
+
+
+def refuse_multimasks(output: Any) -> None:
+    """Refuses masks of prompts, also in the tuples of SAM's own code, whose masks look like scores of classes."""
+    if isinstance(output, tuple | list):
+        shapes = [tuple(each.shape) if isinstance(each, Tensor) else () for each in output[:3]]
+        # (masks, predicted IoU, masks at low resolution) of its predictor; (scores, masks) of transformers' tuples.
+        is_predictor = len(shapes) == 3 and len(shapes[0]) == len(shapes[2]) == 4
+        if is_predictor and shapes[0][:2] == shapes[1] == shapes[2][:2]:
+            raise TypeError(f"the output is (masks, predicted IoU, masks) as SAM gives them, {_MULTIMASK}")
+        if len(shapes) > 1 and len(shapes[0]) == 3 and len(shapes[1]) == 5 and shapes[0] == shapes[1][:3]:
+            raise TypeError(f"the output is (iou_scores, pred_masks) as SAM gives them, {_MULTIMASK}")
+        if output and isinstance(output[0], Mapping) and "iou_predictions" in output[0]:
+            raise TypeError(f"the output holds masks and iou_predictions as SAM gives them, {_MULTIMASK}")
+    elif _field(output, "pred_masks") is not None and _field(output, "logits") is None:
+        raise TypeError(
+            f"the output holds pred_masks, as SAM and other models of prompts give them, {_MULTIMASK}"
+        )
+
+
+def _value(output: Any, name: str) -> Any:
+    return output.get(name) if isinstance(output, Mapping) else getattr(output, name, None)
+
+
+def _field(output: Any, name: str) -> Tensor | None:
+    """A tensor of an output; None if it has none of that name."""
+    value = _value(output, name)
+    return value if isinstance(value, Tensor) else None
+
+
+def _query_fields(output: Any) -> tuple[str, str] | None:
+    """The names of classes and masks of queries, if it holds such."""
+    if all(_field(output, name) is not None for name in _QUERIES):
+        return _QUERIES
+    classes, masks = (_field(output, name) for name in _DETR)
+    return _DETR if masks is not None and classes is not None and classes.ndim == 3 else None
+
+
+def _checked(maps: Tensor, name: str, ndim: int) -> Tensor:
+    """A tensor of floats of a rank, without gradients."""
+    check_tensor(maps, name)
+    if not maps.is_floating_point():
+        raise TypeError(f"{name} must hold floating numbers, got {maps.dtype}")
+    if maps.ndim != ndim:
+        shape = {3: "(B, Q, C)", 4: "(B, K, H, W)" if name in ("logits", "semantic_seg") else "(B, Q, H, W)"}[
+            ndim
+        ]
+        raise ValueError(f"{name} must have shape {shape}, got {tuple(maps.shape)}")
+    return maps.detach()
+
+
+def _of_queries(
+    output: Any, names: tuple[str, str], size: Any, mask_size: Any, no_object: bool | None
+) -> Tensor:
+    """Scores (B, K, H, W): the sum over queries."""
+    classes, masks = (
+        _checked(_value(output, name), name, ndim) for name, ndim in zip(names, (3, 4), strict=True)
+    )
+    if classes.shape[:2] != masks.shape[:2]:
+        raise ValueError(
+            f"{names[0]} has {tuple(classes.shape[:2])} images and queries, {names[1]} has {tuple(masks.shape[:2])}"
+        )
+    kinds = [kind.__name__ for kind in type(output).__mro__]
+    if no_object is None:
+        no_object = names == _QUERIES or next(
+            (_HAS_NO_OBJECT[kind] for kind in kinds if kind in _HAS_NO_OBJECT), None
+        )
+    if no_object is None:
+        raise ValueError(
+            f"{type(output).__name__} does not tell whether the last class of its queries is 'no object': say "
+            "semantic_scores(output, no_object=True) or False, if the probabilities of its classes are a softmax"
+        )
+    if _value(output, "patch_offsets"):
+        raise ValueError(
+            "the images were cut into patches (patch_offsets): let the processor join them, "
+            "post_process_semantic_segmentation(..., return_segmentation_scores=True), and give segmentation_scores"
+        )
+    if mask_size is None:
+        mask_size = next((_MASK_SIZES[kind] for kind in kinds if kind in _MASK_SIZES), None)
+    p = widened(classes).softmax(dim=-1)
+    masks = widened(resized(masks, mask_size, "mask_size"))
+    scores = torch.einsum("bqc,bqhw->bchw", p[..., :-1] if no_object else p, masks.sigmoid())
+    return resized(scores, size)
