@@ -1,6 +1,6 @@
 """conformask at home in other libraries: import the module that you need. conformask itself imports none of them."""
 
-__all__ = ["dask", "local_temperature", "mmseg", "threshold_network", "torch"]
+__all__ = ["dask", "local_temperature", "mmseg", "nnunet", "threshold_network", "torch"]
 
 
 def __dir__() -> list[str]:
