@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from conformask import InfeasibleRiskError, __version__, demo
+from conformask.cli import nnunet
 
 _ERROR, _INFEASIBLE, _INTERRUPTED = 2, 3, 130
 
@@ -21,7 +22,10 @@ class _Command(NamedTuple):
     run: Callable[[argparse.Namespace], int]
 
 
-_COMMANDS = {"demo": _Command(demo.SUMMARY, demo.add_arguments, demo.run)}
+_COMMANDS = {
+    "nnunet": _Command(nnunet.SUMMARY, nnunet.add_arguments, nnunet.run),
+    "demo": _Command(demo.SUMMARY, demo.add_arguments, demo.run),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["folder_to_write", "level", "whole"]
+__all__ = ["file_to_write", "folder_to_write", "level", "whole"]
 
 
 def level(text: str) -> float:
@@ -39,4 +39,16 @@ def folder_to_write(text: str) -> Path:
         raise argparse.ArgumentTypeError(f"{known} is a file, not a folder")
     if not os.access(known, os.W_OK | os.X_OK):
         raise argparse.ArgumentTypeError(f"{known} cannot be written to")
+    return path
+
+
+def file_to_write(text: str) -> Path:
+    """A file that can be written, in a folder that is there."""
+    path = Path(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{path} is a folder, not a file")
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder {path.parent}")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise argparse.ArgumentTypeError(f"{path.parent} cannot be written to")
     return path

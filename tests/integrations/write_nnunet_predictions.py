@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-N_TRAIN, N_TEST, SHAPE = 15, 6, (20, 28, 24)
+N_TRAIN, N_TEST, SHAPE = 26, 6, (20, 28, 24)
 NAME = "Dataset007_Blobs"
 LABELS: dict[str, Any] = {"background": 0, "organ": 1, "tumour": 2, "ignore": 3}
 REGIONS: dict[str, Any] = {"background": 0, "whole": [1, 2], "core": [2]}
@@ -111,11 +111,16 @@ def main(folder: Path, regions: bool) -> None:
     plans_path.write_text(json.dumps(plans))
     preprocess_dataset(7, configurations=["3d_fullres"], num_processes=[1], show_progress_bar=False)
 
+    names = [
+        path.name.removesuffix(".nii.gz") for path in sorted((folder / "raw" / NAME / "labelsTr").iterdir())
+    ]
+    split = {"train": names[:10], "val": names[10:]}
+    (folder / "preprocessed" / NAME / "splits_final.json").write_text(json.dumps([split] * 5))
     os.environ |= {"nnUNet_n_proc_DA": "0"}  # the trainer loads in this process; the planner refuses 0
     dataset = json.loads((folder / "raw" / NAME / "dataset.json").read_text())
     plans["continue_training"] = False
     trainer = nnUNetTrainer(plans, "3d_fullres", 0, dataset, device=torch.device("cpu"))
-    trainer.num_epochs, trainer.num_iterations_per_epoch, trainer.num_val_iterations_per_epoch = 1, 12, 1
+    trainer.num_epochs, trainer.num_iterations_per_epoch, trainer.num_val_iterations_per_epoch = 1, 60, 1
     trainer.initial_lr = 0.03
     trainer.initialize()
     trainer.run_training()

@@ -97,6 +97,8 @@ class Cases(Sequence[Any]):
         Its labels. ``dataset.names`` are the ``class_names`` of ``evaluate``.
     counts : dict of str to VoxelCounts
         Of the cases that were read so far: how many voxels lie outside of the crop box, and what foreground.
+    boxes : dict of str to tuples of slices
+        Of the cases that were read so far: the crop box (z, y, x).
 
     Raises
     ------
@@ -122,7 +124,8 @@ class Cases(Sequence[Any]):
     reads: the expected loss *within the crop box* of a new case is at most alpha. `counts` tell how many there were;
     where they matter, ``outside="count"`` with :class:`conformask.FalseNegativeLoss` promises the miss rate in the
     whole image, since background does not dilute that loss. Both rules treat each case by itself, so that exchangeable
-    cases stay exchangeable.
+    cases stay exchangeable. With "void", lambda-hat is exactly that of scores without padding, unless windows of
+    :class:`conformask.SACP` look beyond the box.
 
     nnU-Net v1 keeps the `softmax` of the cropped image (float16). Where its shape is not that of the labels it is
     refused: the crop stands in ``CASE.pkl``, and pickles, which can run any code, are never opened. If you trust
@@ -195,6 +198,7 @@ class Cases(Sequence[Any]):
         self._labels = None if labels is None else _label_files(Path(labels), names, self.dataset)
         self.names = tuple(names)
         self.counts: dict[str, VoxelCounts] = {}
+        self.boxes: dict[str, tuple[slice, slice, slice]] = {}
 
     def __len__(self) -> int:
         return len(self.names)
@@ -207,7 +211,7 @@ class Cases(Sequence[Any]):
         if not isinstance(index, slice):
             return self._read(self.names[index])
         part = copy.copy(self)
-        part.names, part.counts = self.names[index], {}
+        part.names, part.counts, part.boxes = self.names[index], {}, {}
         return part
 
     def __iter__(self) -> Iterator[Any]:
@@ -261,10 +265,12 @@ class Cases(Sequence[Any]):
                 f"{path} has {plural(len(scores), 'channel')}, but dataset.json {len(names)}: {', '.join(names)}"
             )
         given = None if self._labels is None else self._read_labels(name, scores.shape[1:], is_padded)
-        outside = np.zeros(scores.shape[1:], bool)
+        z, y, x = scores.shape[1:]
+        self.boxes[name] = (slice(0, z), slice(0, y), slice(0, x))
         if is_padded:  # of v1 there is no padding, and float16 rounds what is nearly sure
-            outside[:] = True
-            outside[crop_box(scores, regions=self.dataset.has_regions)] = False
+            self.boxes[name] = crop_box(scores, regions=self.dataset.has_regions)
+        outside = np.ones((z, y, x), bool)
+        outside[self.boxes[name]] = False
         if self._channel is not None:
             scores = scores[self._channel].copy()  # lets the other channels go
         n_outside = int(np.count_nonzero(outside))
@@ -316,8 +322,7 @@ class Cases(Sequence[Any]):
         if self._outside == "void" and counts.foreground_outside and is_first:
             warn_caller(
                 f"case {name} has {plural(counts.foreground_outside, 'foreground voxel')} outside of nnU-Net's crop "
-                "box, where its segmentation is background: no promise speaks of them (outside='count' counts them; counts "
-                "tell of all cases)",
+                "box, where its segmentation is background: no promise speaks of them (outside='count' counts them)",
                 UserWarning,
             )
 

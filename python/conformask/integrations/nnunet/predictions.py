@@ -54,12 +54,13 @@ def padded_scores(path: Path) -> tuple[NDArray[np.floating[Any]], bool]:
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}")
     try:
-        with np.load(path, allow_pickle=False) as members:
-            if not isinstance(members, np.lib.npyio.NpzFile):
+        with path.open("rb") as file:  # which numpy.load leaves open where an archive is damaged
+            archive = np.load(file, allow_pickle=False)
+            if isinstance(archive, np.ndarray):
                 raise ValueError("it holds one array, no members")
-            key = next((each for each in (_V2, _V1) if each in members.files), None)
-            scores = None if key is None else members[key]
-            held = ", ".join(members.files) or "nothing"
+            key = next((each for each in (_V2, _V1) if each in archive.files), None)
+            scores = None if key is None else archive[key]
+            held = ", ".join(archive.files) or "nothing"
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, KeyError) as error:
         raise ValueError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
     if scores is None:
