@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import random
 import sys
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,7 @@ def main(folder: Path, regions: bool) -> None:
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
+    random.seed(0)
     np.random.seed(0)  # noqa: NPY002 - batchgenerators draws from it
     extract_fingerprints([7], num_processes=1, show_progress_bar=False)
     plan_experiments([7])

@@ -124,7 +124,6 @@ def write_like(path: Path, values: NDArray[Any], source: Path, *, canonical: boo
         raise ValueError(f"{source} has shape {shape[::-1]} (z, y, x), its map {values.shape[::-1]}")
     header = image.header.copy()
     header.set_data_dtype(values.dtype)
-    header.set_slope_inter(1, 0)
     header["cal_min"] = header["cal_max"] = (
         0  # the window of the source, if it is a scan, hides small numbers
     )

@@ -329,6 +329,7 @@ def test_a_class_is_a_region_too(tmp_path: Path) -> None:
     scores, labels = Cases(*folders(tmp_path))[1]
     probability, mask = Cases(*folders(tmp_path), region="tumour")[1]
     np.testing.assert_array_equal(probability, scores[2])
+    assert probability.base is None  # no view, which would keep the other channels
     np.testing.assert_array_equal(mask, np.where(labels == 255, 255, labels == 2))
 
 
