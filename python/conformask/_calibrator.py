@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from conformask._documents import (
 )
 from conformask._exact import as_plain, number_from_json
 from conformask._image_models import are_same
+from conformask._origin import Origin
 from conformask._tables import html_table
 from conformask._text import plural, shown
 from conformask._warnings import warn_caller
@@ -145,6 +146,7 @@ class State(Generic[K, S]):
 
     kept: K | None  # of the images; None if it was not saved, or nothing is kept
     solution: S | None = None
+    origin: Origin | None = None  # what files the images were, if anybody said so
 
 
 class _Updates:
@@ -226,6 +228,16 @@ class Calibrator(Estimator[C, "State[K, S]"], Generic[C, K, S]):
 
     # State
 
+    @property
+    def _origin(self) -> Origin | None:
+        """What files the images were that calibrated, if anybody said so."""
+        return self._fitted().origin
+
+    def _come_from(self, origin: Origin | None) -> None:
+        """Says what files the images were that calibrated."""
+        with _Updates.lock:
+            self._state = replace(self._fitted(), origin=origin)
+
     def _fitted(self) -> State[K, S]:
         state = self._known
         if state is None:
@@ -266,7 +278,7 @@ class Calibrator(Estimator[C, "State[K, S]"], Generic[C, K, S]):
         if state.kept is None:
             raise ValueError(f"{', '.join(stale)} was set after calibration, but {self._NOTHING_KEPT}")
         solution = self._solve(state.kept, configuration)
-        settled = State(state.kept, solution)
+        settled = replace(state, solution=solution)
         self._replace(state, settled)
         self._warn(state.kept, solution)
         return configuration, settled
@@ -298,7 +310,8 @@ class Calibrator(Estimator[C, "State[K, S]"], Generic[C, K, S]):
         """What a document holds: parameters and results."""
         assert state.solution is not None
         parameters = {name: each.written(getattr(self, name)) for name, each in self._PARAMETERS.items()}
-        return {"parameters": parameters, "results": state.solution.to_json()}
+        content = {"parameters": parameters, "results": state.solution.to_json()}
+        return content if state.origin is None else {**content, "origin": state.origin.to_json()}
 
     @classmethod
     def _from_content(cls, document: dict[str, Any]) -> tuple[Self, S]:
@@ -340,8 +353,9 @@ class Calibrator(Estimator[C, "State[K, S]"], Generic[C, K, S]):
                 document = read_document(content, *cls._FORMAT)
                 calibrator, solution = cls._from_content(document)
                 sibling = named_sibling(document["profiles"]) if cls._HAS_SIBLING else None
+                origin = Origin.from_json(document["origin"]) if "origin" in document else None
             kept = None if sibling is None else calibrator._read_kept(open_sibling(path, *sibling), solution)
-        calibrator._update(lambda _: State(kept, solution))
+        calibrator._update(lambda _: State(kept, solution, origin))
         return calibrator
 
     @classmethod

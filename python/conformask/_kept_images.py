@@ -117,13 +117,14 @@ class KeepingCalibrator(Calibrator[C, K, S], Generic[C, K, S]):
         changes = {"alpha": alpha, "method": method}
         parameters = self.get_params(deep=False)
         parameters.update({name: value for name, value in changes.items() if value is not None})
-        kept = self._kept_of(self._fitted())
+        state = self._fitted()
+        kept = self._kept_of(state)
         self._check_images(kept.configuration, self._configuration())
         fresh = type(self)(**parameters)
         asked: C = self._as_told(fresh._configuration(), kept.configuration)
         kept = replace(kept, configuration=asked)  # type: ignore[type-var]  # what is kept is a dataclass
         solution = fresh._solve(kept, asked)
-        fresh._update(lambda _: State(kept, solution))
+        fresh._update(lambda _: State(kept, solution, state.origin))
         fresh._warn(kept, solution)
         return fresh
 

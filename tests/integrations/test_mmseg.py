@@ -104,7 +104,9 @@ def test_lambdas_of_classes(run_config: Run, images: tuple[np.ndarray, np.ndarra
     assert found["conformal/n_rare"] == 0
     SEEN.clear()
     hooks = [{"type": "ConformalHook", "calibrator": file}, {"type": "Watch"}]
-    evaluation = {"type": "ConformalEvaluation", "calibrator": file}
+    elsewhere = str(tmp_path / "by_hand.json")  # which does not know that these very images calibrated
+    expected.save(elsewhere)
+    evaluation = {"type": "ConformalEvaluation", "calibrator": elsewhere}
     runner, found = run_config(test_evaluator=[evaluation], custom_hooks=hooks)
     masks = np.stack([each.pred_set.data.numpy() for each in SEEN])
     np.testing.assert_array_equal(masks, expected.predict(images[0]))

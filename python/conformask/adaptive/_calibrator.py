@@ -364,11 +364,11 @@ class BinaryCalibrator(KeepingCalibrator[C, Kept, Solution]):
 
         It takes the probability of the foreground, also where this takes those of all classes.
         """
-        _, solution = self._current()
+        origin, (_, solution) = self._origin, self._current()
         one = replace(solution.configuration, classes=None, n_classes=None)
         solution = replace(solution, configuration=one)
         found = copy.copy(self)
-        found._update(lambda _: State(None, solution))
+        found._update(lambda _: State(None, solution, origin))
         return found
 
     def _maps(self, given: Any, first: int) -> Any:

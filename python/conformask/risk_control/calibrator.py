@@ -459,11 +459,11 @@ class ConformalRiskCalibrator(Predictor):
         changes = {"alpha": alpha, "loss": loss, "method": method}
         parameters = self.get_params(deep=False)
         parameters.update({name: value for name, value in changes.items() if value is not None})
-        profiles = self.profiles_
+        profiles, origin = self.profiles_, self._origin
         fresh = type(self)(**parameters)
         configuration = fresh._configuration()
         solution = solve(profiles, configuration)
-        fresh._update(lambda _: State(profiles, solution))
+        fresh._update(lambda _: State(profiles, solution, origin))
         warn(profiles, solution)
         return fresh
 

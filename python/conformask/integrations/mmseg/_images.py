@@ -13,7 +13,9 @@ from mmengine.evaluator import BaseMetric
 from torch import Tensor
 
 from conformask._arrays import INPUTS
+from conformask._calibrator import Calibrator
 from conformask._exact import as_fraction
+from conformask._origin import Origin
 from conformask.integrations.mmseg.predictions import field_of, refuse_merged, scores_of
 
 __all__ = ["ImageMetric", "Item"]
@@ -129,6 +131,34 @@ class ImageMetric(BaseMetric):
 
     def _chosen(self, results: list[Item[T]]) -> tuple[list[T], list[int | str] | None]:
         """The images of the subset and their groups; `results` are in the order of the dataset."""
+        chosen = [results[i] for i in self._indices(results)]
+        groups = [group for _, group, _ in chosen if group is not None]
+        return [item for _, _, item in chosen], groups or None
+
+    def _origin_of(self, results: list[Item[T]]) -> Origin | None:
+        """Which files those of the subset are."""
+        return Origin.of(*self._names(results))
+
+    def _refuse_seen(self, calibrator: Calibrator[Any, Any, Any], results: list[Item[T]]) -> None:
+        """Refuses images that calibrated, and another split of the same dataset."""
+        if calibrator._origin is not None:
+            calibrator._origin.refuse_seen(*self._names(results))
+
+    def _names(self, results: list[Item[T]]) -> tuple[list[str], list[str], dict[str, Any] | None]:
+        """The names of the images of the subset, those of all, and how the subset was chosen, but for its part."""
+        split: dict[str, Any] | None = None
+        if self.subset is not None:
+            (scaling, fraction), seed, _ = self.subset
+            split = {"fraction": float(fraction), "seed": seed}
+            if scaling:
+                split["scaling"] = float(scaling)
+            if self.group_key is not None:
+                split["group_key"] = self.group_key
+        names = [name for name, _, _ in results]
+        return [names[i] for i in self._indices(results)], names, split
+
+    def _indices(self, results: list[Item[T]]) -> list[int]:
+        """Where the images of the subset are."""
         if self.subset is None:
             chosen = list(range(len(results)))
         else:
@@ -141,8 +171,7 @@ class ImageMetric(BaseMetric):
         if not chosen:
             of_part = "" if self.subset is None else f" in the part {self.subset[2]!r} of the dataset"
             raise ValueError(f"there is no image{of_part}: {len(results)} were tested")
-        groups = [group for _, group, _ in (results[i] for i in chosen) if group is not None]
-        return [results[i][2] for i in chosen], groups or None
+        return chosen
 
     def _units(self, results: list[Item[T]]) -> list[list[int]]:
         """What a split must not part: images, or the images of a group. By name: a loader may shuffle."""

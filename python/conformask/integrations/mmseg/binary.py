@@ -234,6 +234,7 @@ class BinaryConformalCalibration(_BinaryMetric):
             risk, what is controlled, and the number of images.
         """
         found = self.calibrator_ = clone(self._calibrator)._fit_images(*self._chosen(results))
+        found._come_from(self._origin_of(results))
         if self.out_file is not None:
             self.out_file.parent.mkdir(parents=True, exist_ok=True)
             found.save(self.out_file)
@@ -277,7 +278,8 @@ class BinaryConformalEvaluation(_BinaryMetric):
     Raises
     ------
     TypeError, ValueError
-        As :class:`BinaryConformalCalibration`, and if the file holds no such calibrator.
+        As :class:`BinaryConformalCalibration`; if the file holds no such calibrator; and after the test, if images
+        calibrated, or `subset` is another split of the dataset that calibrated.
 
     See Also
     --------
@@ -362,6 +364,7 @@ class BinaryConformalEvaluation(_BinaryMetric):
             risk of the worst tenth, size of the masks, the number of images, and the alpha that was calibrated for. The
             log shows the whole report.
         """
+        self._refuse_seen(self._calibrator, results)
         report = self.report_ = self._calibrator._report(*self._chosen(results), self._calibrator._current())
         print_log(f"binary conformal evaluation\n{report}", logger="current")
         return {

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from conformask._backend import Counts
 from conformask._images import walk
+from conformask._origin import Origin
 from conformask._sequences import listed
 from conformask._transforms import transform_of
 from conformask.integrations.mmseg._images import ImageMetric, Item
@@ -176,10 +177,10 @@ class ConformalProfile(ImageMetric):
         )
         self.profiles_ = profiles._counting(groups) if isinstance(profiles, ScoreProfiles) else profiles
         self.profiles_._warn_of_repeats()
-        self._write()
+        self._write(self._origin_of(results))
         return {"n_images": len(images)}
 
-    def _write(self) -> None:
+    def _write(self, origin: Origin | None) -> None:
         if self.out_file is not None:
             self.out_file.parent.mkdir(parents=True, exist_ok=True)
             self.profiles_.save(self.out_file)
@@ -349,8 +350,9 @@ class ConformalCalibration(ConformalProfile):
         self._calibrator.inputs = inputs  # which the model decides where it is binary
         return super()._reduce(scores, labels, inputs)
 
-    def _write(self) -> None:
+    def _write(self, origin: Origin | None) -> None:
         self.calibrator_ = clone(self._calibrator)._fit_profiles(self.profiles_)
+        self.calibrator_._come_from(origin)
         if self.out_file is not None:
             self.out_file.parent.mkdir(parents=True, exist_ok=True)
             self.calibrator_.save(self.out_file, profiles=self.save_profiles)
@@ -369,7 +371,7 @@ class ConformalEvaluation(ImageMetric):
         What ``seg_logits`` are; None takes them for what they were at calibration.
     subset : dict(fraction, seed, part) or None, default=None
         Which images count, as for :class:`ConformalProfile`; give the fraction and seed of the calibration, and
-        ``part="evaluation"``.
+        ``part="evaluation"``. The calibrator's file knows which images calibrated, by their names.
     group_key : str or None, default=None
         As for :class:`ConformalProfile`. The risk is then the mean over groups of the mean loss of their images: give
         it where the calibration got it.
@@ -380,6 +382,11 @@ class ConformalEvaluation(ImageMetric):
     ----------
     report_ : RiskReport
         After evaluation, on the main rank; with the values of each image.
+
+    Raises
+    ------
+    ValueError
+        After the test: if images calibrated, or `subset` is another split of the dataset that calibrated.
 
     See Also
     --------
@@ -448,6 +455,7 @@ class ConformalEvaluation(ImageMetric):
             Empirical risk and its interval, activation ratio, coverage, the number of images, and the alpha that was
             calibrated for. The log shows the whole report, with a row for each class.
         """
+        self._refuse_seen(self.calibrator, results)
         names = (self.dataset_meta or {}).get("classes") or ()
         known = names if len(set(names)) == len(names) == self.calibrator.n_classes_ else None
         self.report_ = self.calibrator._report(*self._chosen(results), class_names=known)
