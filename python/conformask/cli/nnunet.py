@@ -20,6 +20,7 @@ from conformask._arguments import file_to_write, folder_to_write
 from conformask._documents import write_whole
 from conformask._files.folders import read_groups
 from conformask._images import track
+from conformask._origin import Origin
 from conformask._tables import names_and_values
 from conformask._text import lambda_text, plural
 from conformask.cli._options import add_calibrator_options, calibrator_of
@@ -49,21 +50,22 @@ They lie where nnU-Net's own CASE.nii.gz lies, so that viewers show them as furt
 that none of the classes may be is background; it is sure of its class where the set size is 1."""
 
 _KEY = "nnunet"  # of the file of a calibrator: what was calibrated
+_PARTS = 2  # of the path of predictions, in the names of cases
 _VALIDATION = ("validation", "validation_raw")
 _VOID, _LARGE_VOID = 255, 2**15 - 1
 _STRANGE = re.compile(r"[^\w.-]+")
 
 
 @dataclass(frozen=True)
-class _Origin:
-    """What a calibrator was calibrated on."""
+class _Model:
+    """What model was calibrated, and how."""
 
     class_names: tuple[str, ...]
     outside: str
     fold: str | None
 
     @classmethod
-    def read(cls, path: Path) -> _Origin | None:
+    def read(cls, path: Path) -> _Model | None:
         """What the file of a calibrator says; None if Python wrote it."""
         known = json.loads(path.read_text(encoding="utf-8")).get(_KEY)
         return None if known is None else cls(tuple(known["class_names"]), known["outside"], known["fold"])
@@ -204,19 +206,24 @@ def _calibrate(args: argparse.Namespace) -> int:
     cases = Cases(args.predictions, args.labels, dataset, outside=args.outside, ignore_index=void)
     with _naming_cases(cases):
         calibrator.fit(cases, groups=_groups(args, cases))
+    names = _full_names(args.predictions, cases)
+    calibrator._come_from(Origin.of(names, names, None))
     calibrator.save(args.out, profiles=args.with_profiles)
-    _Origin(dataset.names, args.outside, fold).write(args.out)
+    _Model(dataset.names, args.outside, fold).write(args.out)
     print(names_and_values("", [*_found(calibrator, cases, fold), *_outside(cases, args.outside)]).plain())
     print(f"\n{_promise(calibrator, args.outside, fold)}\n\nWritten to {args.out}.")
     return 0
 
 
 def _evaluate(args: argparse.Namespace) -> int:
-    calibrator, origin = _loaded(args)
-    dataset, outside = _dataset(args), _outside_of(args, origin)
-    _check(dataset, origin, args)
+    calibrator, model = _loaded(args)
+    dataset, outside = _dataset(args), _outside_of(args, model)
+    _check(dataset, model, args)
     void = _VOID if calibrator.ignore_index is None else calibrator.ignore_index
     cases = Cases(args.predictions, args.labels, dataset, outside=outside, ignore_index=void)
+    if calibrator._origin is not None:
+        names = _full_names(args.predictions, cases)
+        calibrator._origin.refuse_seen(names, names, None)
     with _naming_cases(cases):
         report = calibrator.evaluate(cases, groups=_groups(args, cases), class_names=dataset.names)
     print(report)
@@ -228,9 +235,9 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 
 def _apply(args: argparse.Namespace) -> int:
-    calibrator, origin = _loaded(args)
-    dataset, outside = _dataset(args), _outside_of(args, origin)
-    _check(dataset, origin, args)
+    calibrator, model = _loaded(args)
+    dataset, outside = _dataset(args), _outside_of(args, model)
+    _check(dataset, model, args)
     calibrator.set_params(progress=False)  # of one case at a time
     cases = Cases(args.predictions, None, dataset, outside=outside)
     chosen = dataset.names[1:] if args.classes is None else args.classes
@@ -247,9 +254,9 @@ def _apply(args: argparse.Namespace) -> int:
             cases.save(name, values, args.out / f"{name}_{ending}.nii.gz", args.reference)
             written += 1
     print(f"{plural(written, 'file')} of {plural(len(cases), 'case')} written to {args.out}.")
-    if origin is not None and origin.fold is not None:
+    if model is not None and model.fold is not None:
         print(
-            f"The promise is about predictions of the model of fold {origin.fold} alone, not of an ensemble."
+            f"The promise is about predictions of the model of fold {model.fold} alone, not of an ensemble."
         )
     return 0
 
@@ -302,53 +309,59 @@ def _dataset(args: argparse.Namespace) -> Dataset:
     return dataset
 
 
-def _loaded(args: argparse.Namespace) -> tuple[cm.ConformalRiskCalibrator, _Origin | None]:
+def _loaded(args: argparse.Namespace) -> tuple[cm.ConformalRiskCalibrator, _Model | None]:
     if not args.calibrator.is_file():
         raise FileNotFoundError(f"no file {args.calibrator}")
     calibrator = cm.ConformalRiskCalibrator.load(args.calibrator)
     calibrator.set_params(volumes=True, progress=_progress(args))
-    return calibrator, _Origin.read(args.calibrator)
+    return calibrator, _Model.read(args.calibrator)
 
 
-def _outside_of(args: argparse.Namespace, origin: _Origin | None) -> str:
+def _outside_of(args: argparse.Namespace, model: _Model | None) -> str:
     """What becomes of voxels outside: what calibration did with them."""
-    if origin is None:
+    if model is None:
         return str(args.outside or "void")
-    if args.outside not in (None, origin.outside):
-        raise ValueError(f"{args.calibrator} was calibrated with --outside {origin.outside}")
-    return origin.outside
+    if args.outside not in (None, model.outside):
+        raise ValueError(f"{args.calibrator} was calibrated with --outside {model.outside}")
+    return model.outside
 
 
-def _check(dataset: Dataset, origin: _Origin | None, args: argparse.Namespace) -> None:
+def _check(dataset: Dataset, model: _Model | None, args: argparse.Namespace) -> None:
     """Refuses predictions of other classes, or of another model; warns of what looks like an ensemble."""
-    if origin is None:
+    if model is None:
         return
-    if origin.class_names != dataset.names:
+    if model.class_names != dataset.names:
         raise ValueError(
-            f"{args.calibrator} was calibrated for {', '.join(origin.class_names)}; these predictions are of "
+            f"{args.calibrator} was calibrated for {', '.join(model.class_names)}; these predictions are of "
             f"{', '.join(dataset.names)}"
         )
     fold = _fold(args.predictions)
-    if None not in (fold, origin.fold) and fold != origin.fold:
+    if None not in (fold, model.fold) and fold != model.fold:
         raise ValueError(
-            f"{args.calibrator} was calibrated for the model of fold {origin.fold}, but {args.predictions} was "
+            f"{args.calibrator} was calibrated for the model of fold {model.fold}, but {args.predictions} was "
             f"predicted by that of fold {fold}, of which it promises nothing"
         )
     # nnUNetv2_predict copies both files, nnUNetv2_ensemble the first alone.
     if (
-        origin.fold
+        model.fold
         and (args.predictions / "dataset.json").exists()
         and not (args.predictions / "plans.json").exists()
     ):
         warnings.warn(
             f"{args.predictions} looks like what nnUNetv2_ensemble wrote, but {args.calibrator} was calibrated for the "
-            f"model of fold {origin.fold} alone: it promises nothing of an ensemble",
+            f"model of fold {model.fold} alone: it promises nothing of an ensemble",
             stacklevel=2,
         )
 
 
 def _groups(args: argparse.Namespace, cases: Cases) -> list[str] | None:
     return None if args.groups is None else read_groups(args.groups, cases.names)
+
+
+def _full_names(predictions: Path, cases: Cases) -> list[str]:
+    """Names of cases that other data sets do not have: with fold_0/validation in front."""
+    parts = predictions.absolute().parts[-_PARTS:]
+    return ["/".join((*parts, name)) for name in cases.names]
 
 
 def _progress(args: argparse.Namespace) -> bool | str:

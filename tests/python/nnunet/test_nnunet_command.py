@@ -355,3 +355,9 @@ def test_help_shows_examples(capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit, match="0"):
             main(["nnunet", *arguments])
         assert shown in capsys.readouterr().out
+
+
+def test_cases_that_calibrated_are_no_test(model: Path, run: Any) -> None:
+    files = ("--predictions", model / "fold_0" / "validation", "--labels", model / "labelsTr")
+    said = run("evaluate", "--calibrator", model / "calibrator.json", *files)
+    refused(said, f"{N} of {N} images calibrated, fold_0/validation/case_00 among them")
