@@ -28,7 +28,8 @@ section { background: #fff; border: 1px solid var(--line); border-radius: 10px; 
 .card .value { font-size: 27px; font-weight: 650; line-height: 1.25; font-variant-numeric: tabular-nums; }
 .card .note { color: var(--soft); font-size: 13px; }
 .wide { overflow-x: auto; }
-table { border-collapse: collapse; margin: 6px 0 14px; font-variant-numeric: tabular-nums; font-size: 14.5px; }
+table { border-collapse: collapse; min-width: min(100%, 600px); margin: 6px 0 14px; font-size: 14.5px;
+  font-variant-numeric: tabular-nums; }
 caption { text-align: left; color: var(--soft); padding-bottom: 6px; }
 th, td { padding: 5px 14px 5px 0; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
 th:first-child, table.names td { text-align: left; }

@@ -47,8 +47,8 @@ def promise(calibrator: cm.ConformalRiskCalibrator) -> str:
     alpha, confidence = float(calibrator.alpha), calibrator.confidence_
     if confidence is None:
         said = (
-            f"On average over calibration sets, {_of_whom(calibrator)} is at most {alpha:g}. Given one set, it may lie "
-            "above for about half of them, by little if there are many images."
+            f"On average over calibration sets, {_of_whom(calibrator)} is at most {alpha:g}. For a single calibration "
+            "set, such as this one, it may lie above, by little if there are many images."
         )
     else:
         said = f"With confidence {confidence:g} over calibration sets, {_of_whom(calibrator)} is at most {alpha:g}."

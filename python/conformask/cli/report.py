@@ -208,7 +208,7 @@ def _head(calibrator: cm.ConformalRiskCalibrator, report: cm.RiskReport, watched
 
 def _promises(calibrator: cm.ConformalRiskCalibrator, report: cm.RiskReport) -> list[str]:
     loss = f"The loss of an image is {loss_words(as_loss(calibrator.loss))}."
-    return [f"{promise(calibrator)} {loss}", condition(calibrator), f"On these images: {report.verdict}"]
+    return [f"{promise(calibrator)} {loss}", condition(calibrator), report.verdict]
 
 
 def _risk(calibrator: cm.ConformalRiskCalibrator, report: cm.RiskReport) -> list[str]:
@@ -276,11 +276,13 @@ def _usefulness(
         ("most probable class alone", f"wrong on {share_text(wrong)} of the labelled pixels"),
         ("classes in a set", f"{report.activation_ratio:.3f} of {n_classes} on average"),
         ("pixels with one class", f"{share_text(float(shares[1]))}; of these, {right}"),
-        ("pixels with more than half of the classes", share_text(float(shares[n_classes // 2 + 1 :].sum()))),
         ("pixels with all classes", share_text(float(shares[n_classes]))),
     ]
+    if n_classes > 3:
+        many = ("pixels with more than half of the classes", share_text(_of_many(shares)))
+        rows.insert(3, many)
     parts = [
-        _page.paragraph(_conclusion(report, shares, n_classes, wrong)),
+        _page.paragraph(_conclusion(report, shares, n_classes)),
         _page.table(names_and_values("", rows)),
         _page.figure(
             _pictures.png_of(_pictures.size_shares(shares)),
@@ -294,9 +296,14 @@ def _usefulness(
     return parts
 
 
-def _conclusion(report: cm.RiskReport, shares: NDArray[np.float64], n_classes: int, wrong: float) -> str:
+def _of_many(shares: NDArray[np.float64]) -> float:
+    """The share of pixels whose sets hold more than half of the classes."""
+    return float(shares[(len(shares) - 1) // 2 + 1 :].sum())
+
+
+def _conclusion(report: cm.RiskReport, shares: NDArray[np.float64], n_classes: int) -> str:
     """What the sizes of sets say, in a sentence."""
-    one, many = float(shares[1]), float(shares[n_classes // 2 + 1 :].sum())
+    one, many = float(shares[1]), _of_many(shares)
     if report.infeasible:
         return "All sets are full: there were too few calibration images for this alpha. They tell nothing."
     if one >= 0.999:
@@ -304,7 +311,7 @@ def _conclusion(report: cm.RiskReport, shares: NDArray[np.float64], n_classes: i
             "Nearly every pixel has one class: at this alpha the sets say what the most probable class says. A smaller "
             "alpha would show where the model is unsure."
         )
-    if n_classes > 2 and many >= 0.5:
+    if n_classes > 3 and many >= 0.5:
         return (
             "Most pixels have more than half of the classes: the sets keep their promise, but say little. A larger "
             "alpha, another score or a better model would make them smaller."

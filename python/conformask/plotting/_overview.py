@@ -49,7 +49,8 @@ def overview(
     sizes = [np.where(unknown, 1, row.sizes) for row, unknown in zip(rows, void, strict=True)]
     largest = max(2, *(int(each.max()) for each in sizes)) if largest is None else max(2, largest)
     height = width * rows[0].labels.shape[0] / rows[0].labels.shape[1]
-    figure = Figure(figsize=(4 * width + 0.9, (height + 0.06) * len(rows) + 0.95), layout="constrained")
+    around = 0.95 if calibrator is not None else 0.75  # the titles, in two lines or in one, and the legend
+    figure = Figure(figsize=(4 * width + 0.9, (height + 0.06) * len(rows) + around), layout="constrained")
     grid = figure.subplots(len(rows), 4, squeeze=False)
     for i, (axes, row) in enumerate(zip(grid, rows, strict=True)):
         ground = np.zeros(row.labels.shape) if row.image is None else row.image
