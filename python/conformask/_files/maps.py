@@ -137,6 +137,7 @@ def voided(
     if void is None:
         raise ValueError(f"{file} has pixels without data, which need an ignore_index")
     kind = np.result_type(labels, np.min_scalar_type(void))  # -1 beside uint8 takes int16
+    kind = np.dtype(np.int64) if kind.kind == "f" else kind  # beside uint64 NumPy takes a float
     return np.where(valid, labels.astype(kind), np.asarray(void, kind))
 
 
