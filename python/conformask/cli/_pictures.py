@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from typing import Any
 
 import numpy as np
@@ -124,6 +125,8 @@ def size_shares(shares: NDArray[np.float64]) -> Any:
 
 def share_text(share: float) -> str:
     """A share in percent, with as many digits as it needs."""
+    if math.isnan(share):
+        return "-"
     percent = 100 * share
     if 0 < percent < 0.1:
         return "< 0.1 %"

@@ -136,6 +136,8 @@ def run(args: argparse.Namespace) -> int:
     folder = paired(args, calibrator.ignore_index)
     adapt(calibrator, folder.maps, args)
     photographs = None if args.images is None else files_of(args.images, PHOTOGRAPHS)
+    if photographs is not None and calibrator.volumes:
+        raise ValueError("--images goes with flat maps (K, H, W): of volumes slices are drawn")
     if photographs is not None:  # now, not after the images
         for name, file in zip(folder.names, folder.maps.files, strict=True):
             partner(photographs, name, file, args.images)
@@ -270,6 +272,8 @@ def _usefulness(
     calibrator: cm.ConformalRiskCalibrator, report: cm.RiskReport, watched: _Watched
 ) -> list[str]:
     shares, n_classes = watched.mean(watched.shares), calibrator.n_classes_
+    if np.isnan(shares).any():
+        return [_page.paragraph("No image has a labelled pixel.")]
     wrong = float(watched.mean(watched.wrong)[0])
     right = f"{share_text(watched.right / watched.alone)} are right" if watched.alone else "there is none"
     rows = [
