@@ -8,12 +8,12 @@ from typing import Any
 import mmcv_ext_shim  # noqa: F401 - before MMSegmentation
 import pytest
 
-from conformask.integrations import dask, mmseg, threshold_network, torch
+from conformask.integrations import dask, mmseg, nnunet, threshold_network, torch
 from test_face import sections
 
 PUBLIC: dict[str, Any] = {
     f"{module.__name__.rpartition('.')[2]}.{name}": getattr(module, name)
-    for module in (dask, mmseg, threshold_network, torch)
+    for module in (dask, mmseg, nnunet, threshold_network, torch)
     for name in module.__all__
 }
 METHODS: dict[str, Any] = {
@@ -26,7 +26,7 @@ METHODS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize(
-    "module", [dask, mmseg, threshold_network, torch], ids=lambda module: module.__name__
+    "module", [dask, mmseg, nnunet, threshold_network, torch], ids=lambda module: module.__name__
 )
 def test_modules_offer_their_public_names_alone(module: Any) -> None:
     assert dir(module) == sorted(module.__all__)

@@ -48,7 +48,7 @@ def read_array(
         raise FileNotFoundError(f"no file {file}")
     try:
         if mapped and file.suffix.lower() == ".npy":
-            return np.asanyarray(np.load(file, mmap_mode="r", allow_pickle=False))
+            return np.lib.format.open_memmap(file, mode="r")
         with file.open("rb") as stream:
             loaded = np.load(stream, allow_pickle=False)
             return np.asanyarray(loaded if isinstance(loaded, np.ndarray) else loaded[member(loaded.files)])

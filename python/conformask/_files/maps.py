@@ -136,7 +136,9 @@ def voided(
         return labels
     if void is None:
         raise ValueError(f"{file} has pixels without data, which need an ignore_index")
-    return np.where(valid, labels, void).astype(np.result_type(labels, np.min_scalar_type(void)))
+    kind = np.result_type(labels, np.min_scalar_type(void))  # -1 beside uint8 takes int16
+    kind = np.dtype(np.int64) if kind.kind == "f" else kind  # beside uint64 NumPy takes a float
+    return np.where(valid, labels.astype(kind), np.asarray(void, kind))
 
 
 def _whole(file: Path, values: NDArray[Any]) -> NDArray[np.integer[Any]]:

@@ -66,7 +66,7 @@ def read_photograph(file: Path) -> NDArray[np.uint8]:
     )
 
 
-def save_greys(stream: Any, values: NDArray[Any], file: Path) -> None:
+def save_greys(file: Path, values: NDArray[Any]) -> None:
     """Writes whole numbers (H, W) as a grey PNG of 8 bits, or of 16 where they need it."""
     kind = np.uint8 if values.max(initial=0) < 256 else np.uint16
-    _image(file).fromarray(values.astype(kind)).save(stream, format="PNG")
+    _image(file).fromarray(values.astype(kind)).save(file)

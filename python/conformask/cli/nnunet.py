@@ -23,20 +23,25 @@ from conformask._images import track
 from conformask._origin import Origin
 from conformask._tables import names_and_values
 from conformask._text import lambda_text, plural
+from conformask.cli._data import EXIT_STATUS
 from conformask.cli._options import add_calibrator_options, calibrator_of
+from conformask.cli._promise import condition, loss_words, promise
 from conformask.integrations.nnunet import Cases, Dataset, VoxelCounts
+from conformask.losses import as_loss
 
-__all__ = ["SUMMARY", "add_arguments", "run"]
+__all__ = ["MORE", "SUMMARY", "add_arguments", "run"]
 
 SUMMARY = "calibrate, evaluate and apply, on nnU-Net's own files"
-_MORE = """\
+MORE = f"""\
 examples:
   conformask nnunet calibrate --predictions fold_0/validation --labels labelsTr --loss fnr:2 --out calibrator.json
   conformask nnunet evaluate --calibrator calibrator.json --predictions predictionsTs --labels labelsTs
   conformask nnunet apply --calibrator calibrator.json --predictions predictionsTs --out sets
 
 nnU-Net writes CASE.npz with nnUNetv2_train ... --npz (of validation cases; later: --val --npz) and with
-nnUNetv2_predict --save_probabilities."""
+nnUNetv2_predict --save_probabilities.
+
+{EXIT_STATUS}"""
 
 _CALIBRATE = """\
 The promise is about new cases that are exchangeable with these, and about the model that made these predictions:
@@ -80,7 +85,6 @@ class _Model:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the steps and their options."""
-    parser.epilog = _MORE
     steps = parser.add_subparsers(dest="step", required=True, metavar="step")
 
     def step(name: str, summary: str, more: str, do: Any) -> argparse.ArgumentParser:
@@ -211,7 +215,9 @@ def _calibrate(args: argparse.Namespace) -> int:
     calibrator.save(args.out, profiles=args.with_profiles)
     _Model(dataset.names, args.outside, fold).write(args.out)
     print(names_and_values("", [*_found(calibrator, cases, fold), *_outside(cases, args.outside)]).plain())
-    print(f"\n{_promise(calibrator, args.outside, fold)}\n\nWritten to {args.out}.")
+    print(
+        f"\n{promise(calibrator)}\n\n{_of_what(args.outside, fold)} {condition(calibrator)}\n\nWritten to {args.out}."
+    )
     return 0
 
 
@@ -403,7 +409,7 @@ def _found(calibrator: cm.ConformalRiskCalibrator, cases: Cases, fold: str | Non
             f"{plural(n, 'group' if by_group else 'case')}{left_out}{f', fold {fold}' if fold else ''}",
         ),
         ("classes", ", ".join(cases.dataset.names)),
-        ("loss", str(calibrator.loss)),
+        ("loss of a case", loss_words(as_loss(calibrator.loss))),
         ("alpha", f"{calibrator.alpha:g}"),
         *[
             (f"lambda-hat {name}".rstrip(), lambda_text(float(lam)))
@@ -427,19 +433,12 @@ def _outside(cases: Cases, outside: str) -> list[tuple[str, str]]:
     return rows
 
 
-def _promise(calibrator: cm.ConformalRiskCalibrator, outside: str, fold: str | None) -> str:
-    """What holds, and on what condition."""
-    confidence = calibrator.confidence_
-    how = "On average" if confidence is None else f"With confidence {confidence:g}"
-    unit = "the cases of a new patient" if calibrator._current()[1].grouped else "a new case"
-    of_class = ", for each class in cases that hold it" if calibrator.conditional == "class" else ""
-    defined = " on which it is defined" if calibrator.n_skipped_ else ""
-    model = "the model that made these predictions" + (
-        f", that of fold {fold}, not an ensemble" if fold else ""
+def _of_what(cases_outside: str, fold: str | None) -> str:
+    """Which losses and which model the promise is about."""
+    where = "The loss is that within the crop box. " if cases_outside == "void" else ""
+    model = (
+        f"the model of fold {fold}, not about an ensemble"
+        if fold
+        else "the model that made these predictions"
     )
-    return (
-        f"{how} over calibration sets, the expected loss of {unit}{' within the crop box' if outside == 'void' else ''}"
-        f"{defined} is at most {calibrator.alpha:g}{of_class}.\n"
-        f"It holds for new cases that are exchangeable with these, and for {model}; if this model was not trained or "
-        "chosen on these cases, and if alpha, loss and score were fixed before their labels were looked at."
-    )
+    return f"{where}The promise is about {model}."

@@ -97,8 +97,11 @@ def test_calibrate(model: Path, tmp_path: Path, run: Any) -> None:
         "outside of the crop box  73.8 % of the voxels: void",
     ):
         assert line in said.out
-    assert "the expected loss of a new case within the crop box is at most 0.1." in said.out
-    assert "the model that made these predictions, that of fold 0, not an ensemble" in said.out
+    assert "the expected loss of a new image is at most 0.1." in said.out
+    assert (
+        "The loss is that within the crop box. The promise is about the model of fold 0, not about an ensemble."
+        in said.out
+    )
     assert said.out.endswith(f"Written to {out}.\n")
     assert [path.name for path in tmp_path.iterdir()] == ["calibrator.json"]
 
@@ -212,7 +215,7 @@ def test_groups(model: Path, tmp_path: Path, run: Any) -> None:
     said = run(*calibration(model, tmp_path / "c.json", "--groups", tmp_path / "groups.csv"))
     assert said.status == 0
     assert f"{N // 2} groups, fold 0" in said.out
-    assert "the expected loss of the cases of a new patient" in said.out
+    assert "the expected loss of the images of a new group" in said.out
     cases = Cases(model / "fold_0" / "validation", model / "labelsTr")
     known = cm.ConformalRiskCalibrator(loss=cm.FalseNegativeLoss([1, 2]), volumes=True)
     known.fit(cases, groups=[i // 2 for i in range(N)])
