@@ -87,10 +87,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             print("stopped", file=sys.stderr)
             return _INTERRUPTED
-        except (OSError, ValueError, TypeError, ImportError) as error:
+        except (OSError, ValueError, TypeError, ImportError, MemoryError) as error:
             if args.debug:
                 raise
-            print(f"error: {as_options(_line(error))}", file=sys.stderr)
+            print(f"error: {as_options(_line(error)) or type(error).__name__}", file=sys.stderr)
             return _INFEASIBLE if isinstance(error, InfeasibleRiskError) else _ERROR
 
 

@@ -68,8 +68,9 @@ def read_scores(file: Path, key: str | None = None, class_axis: int = 0) -> Scor
     valid = None
     if suffix in arrays.SUFFIXES:
         values = arrays.read_array(file, partial(_member, key, _SCORES), mapped=True)
-        if class_axis and -values.ndim <= class_axis < values.ndim:
-            values = np.moveaxis(values, class_axis, 0)
+        if not -values.ndim <= class_axis < max(values.ndim, 1):
+            raise ValueError(f"{file} has shape {values.shape}: it has no class_axis={class_axis}")
+        values = np.moveaxis(values, class_axis, 0) if class_axis else values
     elif suffix in nifti.SUFFIXES:
         values = nifti_maps.read_scores(file)
     else:

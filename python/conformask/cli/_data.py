@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 import conformask as cm
 from conformask._files.folders import read_groups, read_names
@@ -18,6 +19,7 @@ from conformask.datasets import MapFolder, PairedFolder
 
 __all__ = [
     "EXIT_STATUS",
+    "Pairs",
     "Seen",
     "adapt",
     "add_calibrator_file",
@@ -25,6 +27,7 @@ __all__ = [
     "add_maps",
     "loaded",
     "maps_of",
+    "naming_file",
     "naming_files",
     "paired",
     "strata_of",
@@ -160,40 +163,72 @@ def adapt(calibrator: cm.ConformalRiskCalibrator, maps: MapFolder, args: argpars
 
 
 @contextmanager
-def naming_files(maps: MapFolder) -> Iterator[None]:
-    """Errors that count images say which files they are."""
+def naming_file(file: Path) -> Iterator[None]:
+    """Errors about the only image that there is say which file it is."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        said = re.sub(r" (in|of) image 0\b", "", str(error))
+        raise ValueError(f"{file}: {said}") from error
+
+
+@contextmanager
+def naming_files(seen: Pairs) -> Iterator[None]:
+    """Errors that count images, or that are about the image which was read last, say which file it is."""
+    maps = seen.folder.maps
     try:
         yield
     except (ValueError, TypeError) as error:
         found = re.search(r"\bimage (\d+)\b", str(error))
-        if isinstance(error, cm.InfeasibleRiskError) or found is None or int(found[1]) >= len(maps):
+        if isinstance(error, cm.InfeasibleRiskError):
             raise
-        raise ValueError(f"{error} (image {found[1]} is {maps.files[int(found[1])]})") from error
+        if found is not None and int(found[1]) < len(maps):
+            raise ValueError(f"{error} (image {found[1]} is {maps.files[int(found[1])]})") from error
+        if seen.place is None or maps.files[seen.place].stem in str(error):
+            raise
+        raise ValueError(f"{maps.files[seen.place]}: {error}") from error
 
 
-class Seen(Sequence[Any]):
+class Pairs(Sequence[Any]):
+    """The pairs of a folder, and which of them is being worked on."""
+
+    def __init__(self, folder: PairedFolder) -> None:
+        self.folder = folder
+        self.place: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.folder)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.folder[index]
+
+    def __iter__(self) -> Iterator[Any]:
+        for place in range(len(self.folder)):
+            self.place = place
+            pair = self.folder[place]
+            yield pair
+            self.look(place, *pair)  # after it was checked by who asked for it
+        self.place = None
+
+    def look(self, place: int, scores: NDArray[Any], labels: NDArray[Any]) -> None:
+        """Looks at a pair on the way."""
+
+
+class Seen(Pairs):
     """The pairs of a folder, and how many pixels of each label were among them."""
 
     def __init__(self, folder: PairedFolder) -> None:
-        self._folder = folder
+        super().__init__(folder)
         self.pixels: Counter[int] = Counter()
 
-    def __len__(self) -> int:
-        return len(self._folder)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self._folder[index]
-
-    def __iter__(self) -> Iterator[Any]:
-        for scores, labels in self._folder:
-            if labels.dtype == np.uint8:  # faster than a sort
-                counts = np.bincount(labels.ravel(), minlength=256)
-                values = np.flatnonzero(counts)
-                counts = counts[values]
-            else:
-                values, counts = np.unique(labels, return_counts=True)
-            self.pixels.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
-            yield scores, labels
+    def look(self, place: int, scores: NDArray[Any], labels: NDArray[Any]) -> None:
+        if labels.dtype == np.uint8:  # faster than a sort
+            counts = np.bincount(labels.ravel(), minlength=256)
+            values = np.flatnonzero(counts)
+            counts = counts[values]
+        else:
+            values, counts = np.unique(labels, return_counts=True)
+        self.pixels.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
 
     def doubts(self, n_classes: int, ignore_index: int | None) -> list[str]:
         """What looks wrong with the labels."""

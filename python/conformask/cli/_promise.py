@@ -52,7 +52,8 @@ def promise(calibrator: cm.ConformalRiskCalibrator) -> str:
         )
     else:
         said = f"With confidence {confidence:g} over calibration sets, {_of_whom(calibrator)} is at most {alpha:g}."
-    if np.ndim(calibrator.corrected_risk_) == 0 and not calibrator.corrected_risk_ <= alpha * (1 + 1e-9):
+    corrected = getattr(calibrator, "corrected_risk_", 0.0)  # there is none where new images have weights
+    if np.ndim(corrected) == 0 and corrected > alpha * (1 + 1e-9):
         said += " There were too few calibration images for it: all sets are full, which is why it holds."
     if calibrator.rare_:
         rare = ", ".join(map(str, calibrator.rare_))

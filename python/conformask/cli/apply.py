@@ -19,7 +19,7 @@ from conformask.cli._data import (
     add_maps,
     loaded,
     maps_of,
-    naming_files,
+    naming_file,
     strata_of,
 )
 from conformask.cli._pictures import heatmap, import_figure, png_of
@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     for place in track(range(len(maps)), False if args.quiet else "auto", len(maps)):
         scores, valid = maps.read(place)
         given: dict[str, Any] = {} if strata is None else {"strata": strata[place : place + 1]}
-        with naming_files(maps[place : place + 1]):
+        with naming_file(maps.files[place]):
             masks = calibrator.predict(scores[np.newaxis], **given)[0] if args.masks else None
             sizes = calibrator.set_size(scores[np.newaxis], **given)[0]
         sizes = sizes if valid is None else np.where(valid, sizes, NO_CLASS)

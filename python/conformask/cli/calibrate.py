@@ -64,11 +64,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command, and returns the exit status."""
-    calibrator = calibrator_of(args)
+    calibrator = calibrator_of(args, ignore_index=args.ignore_index)
     folder = paired(args, args.ignore_index)
     adapt(calibrator, folder.maps, args)
     seen = Seen(folder)
-    with naming_files(folder.maps):
+    with naming_files(seen):
         calibrator.fit(seen, groups=folder.groups, strata=strata_of(args, folder.names))
     for doubt in seen.doubts(calibrator.n_classes_, args.ignore_index):
         print(f"warning: {doubt}", file=sys.stderr)

@@ -9,6 +9,7 @@ from conformask._arguments import file_to_write, level
 from conformask._documents import write_whole
 from conformask.cli._data import (
     EXIT_STATUS,
+    Pairs,
     adapt,
     add_calibrator_file,
     add_labels,
@@ -67,9 +68,10 @@ def run(args: argparse.Namespace) -> int:
     calibrator = loaded(args)
     folder = paired(args, calibrator.ignore_index)
     adapt(calibrator, folder.maps, args)
-    with naming_files(folder.maps):
+    pairs = Pairs(folder)
+    with naming_files(pairs):
         report = calibrator.evaluate(
-            folder,
+            pairs,
             groups=folder.groups,
             strata=strata_of(args, folder.names),
             alphas=args.alphas,

@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from conformask._units import unit_means
 from conformask.cli import _page, _pictures
 from conformask.cli._data import (
     EXIT_STATUS,
+    Pairs,
     adapt,
     add_calibrator_file,
     add_labels,
@@ -82,29 +82,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-@dataclass
-class _Watched(Sequence[Any]):
+class _Watched(Pairs):
     """The pairs of a folder, which are looked at while they are evaluated: sizes of sets, and who is right."""
 
-    folder: PairedFolder
-    calibrator: cm.ConformalRiskCalibrator
-    strata: list[str] | None
-    shares: list[NDArray[np.float64]] = field(default_factory=list)  # of each image, of the sizes 0 to K
-    wrong: list[float] = field(default_factory=list)  # share of pixels whose most probable class is wrong
-    alone: int = 0  # pixels with one class
-    right: int = 0  # among them
-
-    def __len__(self) -> int:
-        return len(self.folder)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self.folder[index]
-
-    def __iter__(self) -> Iterator[Any]:
-        for place in range(len(self)):
-            pair = self.folder[place]
-            yield pair  # evaluation checks it first
-            self._look(place, *pair)
+    def __init__(
+        self, folder: PairedFolder, calibrator: cm.ConformalRiskCalibrator, strata: list[str] | None
+    ) -> None:
+        super().__init__(folder)
+        self.calibrator, self.strata = calibrator, strata
+        self.shares: list[NDArray[np.float64]] = []  # of each image, of the sizes 0 to K
+        self.wrong: list[float] = []  # share of pixels whose most probable class is wrong
+        self.alone = self.right = 0  # pixels with one class, and those that are right among them
 
     def sizes(self, place: int, scores: NDArray[Any]) -> NDArray[Any]:
         """The set sizes of an image."""
@@ -112,7 +100,7 @@ class _Watched(Sequence[Any]):
         sizes: NDArray[Any] = self.calibrator.set_size(scores[np.newaxis], **given)[0]
         return sizes
 
-    def _look(self, place: int, scores: NDArray[Any], labels: NDArray[Any]) -> None:
+    def look(self, place: int, scores: NDArray[Any], labels: NDArray[Any]) -> None:
         valid = labels != self.calibrator.ignore_index
         sizes, n_valid = self.sizes(place, scores)[valid], np.count_nonzero(valid)
         hits = scores.argmax(axis=0)[valid] == labels[valid]
@@ -142,7 +130,7 @@ def run(args: argparse.Namespace) -> int:
         for name, file in zip(folder.names, folder.maps.files, strict=True):
             partner(photographs, name, file, args.images)
     watched = _Watched(folder, calibrator, strata_of(args, folder.names))
-    with naming_files(folder.maps):
+    with naming_files(watched):
         report = _evaluated(calibrator, watched, args)
     pictures = _of_images(watched, report, photographs, args.class_names)
     lead = (
@@ -173,13 +161,22 @@ def _has_profiles(calibrator: cm.ConformalRiskCalibrator) -> bool:
         return False
 
 
+def _is_reached(calibrator: cm.ConformalRiskCalibrator, alpha: float) -> bool:
+    try:
+        calibrator.recalibrate(alpha=alpha)
+    except cm.InfeasibleRiskError:
+        return False
+    return True
+
+
 def _evaluated(
     calibrator: cm.ConformalRiskCalibrator, watched: _Watched, args: argparse.Namespace
 ) -> cm.RiskReport:
     """The report; of other alphas those that the profiles tell, with full sets where images are too few."""
     alphas = sorted({*args.alphas, float(calibrator.alpha)}) if _has_profiles(calibrator) else None
-    can_be_full = calibrator.on_infeasible == "raise" and as_loss(calibrator.loss)._is_monotone
-    if alphas is not None and can_be_full:
+    if alphas is not None and not as_loss(calibrator.loss)._is_monotone:  # full sets may be worse
+        alphas = [alpha for alpha in alphas if _is_reached(calibrator, alpha)]
+    elif alphas is not None:
         calibrator.set_params(on_infeasible="full")
     with warnings.catch_warnings():
         # The page says at which levels sets are full.

@@ -152,6 +152,14 @@ def test_without_profiles(root: Path, run: Run) -> None:
     assert "profiles" in done.error
 
 
+def test_another_label_of_void(root: Path, run: Run, images: Images) -> None:
+    for i, labels in enumerate(images[1][:40]):
+        Image.fromarray(np.where(labels == 255, 99, labels)).save(f"calibration/labels/image_{i:02}.png")
+    assert run("calibrate", *CALIBRATION, "--ignore-index", "99").status == 0
+    loaded = cm.ConformalRiskCalibrator.load("calibrator.json")
+    assert (loaded.ignore_index, loaded.lambda_hat_) == (99, python(images).lambda_hat_)
+
+
 def test_too_few_images(root: Path, run: Run) -> None:
     done = run("calibrate", *CALIBRATION, "--alpha", "0.01")
     assert done.status == 3
