@@ -52,7 +52,8 @@ For each case:
   CASE_setsize.nii.gz      how many classes each voxel may have
   CASE_may_be_NAME.nii.gz  1 where a voxel may be of this class, for each class but the background
 They lie where nnU-Net's own CASE.nii.gz lies, so that viewers show them as further segmentations of the scan. A voxel
-that none of the classes may be is background; it is sure of its class where the set size is 1."""
+that none of the classes may be is background; it is sure of its class where the set size is 1. Of PNG images they are
+.png, 255 where a pixel may be of the class."""
 
 _KEY = "nnunet"  # of the file of a calibrator: what was calibrated
 _PARTS = 2  # of the path of predictions, in the names of cases
@@ -249,6 +250,7 @@ def _apply(args: argparse.Namespace) -> int:
     chosen = dataset.names[1:] if args.classes is None else args.classes
     channels = {name: dataset.channel(name) for name in chosen}
     endings = _endings(channels)
+    suffix = ".png" if dataset.file_ending == ".png" else ".nii.gz"  # no other tells where voxels lie
     args.out.mkdir(parents=True, exist_ok=True)
     written = 0
     for name in track(cases.names, _progress(args), len(cases), "case"):
@@ -257,7 +259,7 @@ def _apply(args: argparse.Namespace) -> int:
         maps = {"setsize": sizes.astype(np.uint8) if len(masks) < 2**8 else sizes}
         maps |= {ending: masks[channels[each]] for each, ending in endings.items()}
         for ending, values in maps.items():
-            cases.save(name, values, args.out / f"{name}_{ending}.nii.gz", args.reference)
+            cases.save(name, values, args.out / f"{name}_{ending}{suffix}", args.reference)
             written += 1
     print(f"{plural(written, 'file')} of {plural(len(cases), 'case')} written to {args.out}.")
     if model is not None and model.fold is not None:

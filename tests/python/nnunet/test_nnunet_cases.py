@@ -12,6 +12,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
+from PIL import Image
 
 import conformask as cm
 from conformask.integrations.nnunet import Cases, Dataset, VoxelCounts
@@ -220,6 +221,26 @@ def test_flat_images_are_volumes_of_one_slice(tmp_path: Path) -> None:
     np.testing.assert_array_equal(written.affine, np.diag([2.0, 3.0, 1.0, 1.0]))
 
 
+def test_pictures(tmp_path: Path) -> None:
+    """nnU-Net's NaturalImage2DIO: labels and what is written are PNG."""
+    rng = np.random.default_rng(0)
+    scores = rng.dirichlet([1, 1, 1], (1, 6, 7)).transpose(3, 0, 1, 2).astype(np.float32)
+    labels = rng.integers(0, 4, (6, 7)).astype(np.uint8)
+    (tmp_path / "predictions").mkdir()
+    (tmp_path / "labels").mkdir()
+    np.savez_compressed(tmp_path / "predictions" / "a.npz", probabilities=scores)
+    Image.fromarray(labels).save(tmp_path / "labels" / "a.png")
+    cases = Cases(*folders(tmp_path), Dataset.from_document({"labels": LABELS, "file_ending": ".png"}))
+    np.testing.assert_array_equal(cases[0][1], np.where(labels == 3, 255, labels)[np.newaxis])
+    sizes = rng.integers(1, 4, (1, 6, 7)).astype(np.uint8)
+    for values, known in ((sizes, sizes[0]), (sizes > 1, np.where(sizes[0] > 1, 255, 0))):
+        cases.save("a", values, tmp_path / "map.png")
+        np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "map.png")), known)
+    with pytest.raises(ValueError, match=r"map\.png must show one slice \(1, y, x\), got \(2, 6, 7\)"):
+        cases.save("a", np.zeros((2, 6, 7), np.uint8), tmp_path / "map.png")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["labels", "map.png", "predictions"]
+
+
 def test_images_that_were_turned_are_turned_back(tmp_path: Path) -> None:
     """By nnU-Net's readers ``...WithReorient`` scores are in RAS+, files are not."""
     scores, labels = random_case(np.random.default_rng(0))
@@ -408,11 +429,11 @@ def test_parameters_that_cannot_be(tmp_path: Path) -> None:
         Cases(*folders(tmp_path))
 
 
-def test_labels_that_are_no_nifti(tmp_path: Path) -> None:
+def test_labels_of_other_kinds(tmp_path: Path) -> None:
     write_cases(tmp_path, 1)
-    dataset = Dataset.from_document({"labels": LABELS, "file_ending": ".png"})
-    (tmp_path / "labels" / "case_00.png").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"case_00\.png is no NIfTI file"):
+    dataset = Dataset.from_document({"labels": LABELS, "file_ending": ".nrrd"})
+    (tmp_path / "labels" / "case_00.nrrd").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"case_00\.nrrd is neither NIfTI nor PNG"):
         Cases(*folders(tmp_path), dataset)
 
 

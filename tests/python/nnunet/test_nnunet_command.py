@@ -209,6 +209,21 @@ def test_names_that_no_file_can_have(model: Path, tmp_path: Path, run: Any) -> N
     assert {path.name[8:] for path in (tmp_path / "sets").iterdir()} == endings
 
 
+def test_sets_of_pictures_are_pictures(model: Path, tmp_path: Path, run: Any) -> None:
+    document = json.loads((model / "dataset.json").read_text()) | {"file_ending": ".png"}
+    predictions = tmp_path / "predictions"
+    predictions.mkdir()
+    for name in ("plans.json", "case_00.npz"):
+        shutil.copy(model / "new" / "predictions" / name, predictions)
+    flat = np.load(predictions / "case_00.npz")["probabilities"][:, 2:3]
+    np.savez_compressed(predictions / "case_00.npz", probabilities=flat)
+    (predictions / "dataset.json").write_text(json.dumps(document))
+    files = ("--calibrator", model / "calibrator.json", "--predictions", predictions)
+    assert run("apply", *files, "--out", tmp_path / "sets").status == 0
+    endings = {"setsize.png", "may_be_organ.png", "may_be_tumour.png"}
+    assert {path.name[8:] for path in (tmp_path / "sets").iterdir()} == endings
+
+
 def test_groups(model: Path, tmp_path: Path, run: Any) -> None:
     rows = [f"case_{i:02},patient_{i // 2}" for i in range(N)]
     (tmp_path / "groups.csv").write_text("\n".join(rows))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conformask._arrays import check_ignore_index
-from conformask._files import nifti
+from conformask._files import nifti, pictures
 from conformask._text import plural
 from conformask._warnings import warn_caller
 from conformask.integrations.nnunet.dataset import Dataset, is_reoriented
@@ -22,6 +23,7 @@ __all__ = ["Cases", "VoxelCounts"]
 
 _OUTSIDE = ("void", "count")
 _BACKGROUND = 0
+_SPACE, _WHITE = 3, 255
 _NAMED = 3  # cases in a message
 _MOST_CLASSES = 2**15 - 1  # of 16 bits, which is what labels are kept in
 
@@ -73,7 +75,7 @@ class Cases(Sequence[Any]):
         A folder of ``CASE.npz``, such as ``fold_0/validation`` (``nnUNetv2_train ... --npz``) or what
         ``nnUNetv2_predict --save_probabilities`` wrote.
     labels : path or None, default=None
-        A folder of ``CASE.nii.gz`` with labels, such as ``labelsTr``; it may hold other cases, too.
+        A folder of ``CASE.nii.gz`` (or ``.nii``, ``.png``) with labels, such as ``labelsTr``; it may hold other cases.
     dataset : Dataset, path or None, default=None
         What ``dataset.json`` says, or where it is; None looks for it in `predictions` and the two folders above.
     outside : {"void", "count"}, default="void"
@@ -224,16 +226,16 @@ class Cases(Sequence[Any]):
     def save(
         self, name: str, values: NDArray[Any], path: str | Path, reference: str | Path | None = None
     ) -> None:
-        """Writes a map of a case as NIfTI, whose voxels lie where those of the case do.
+        """Writes a map of a case as NIfTI, whose voxels lie where those of the case do, or of a flat image as PNG.
 
         Parameters
         ----------
         name : str
             The case.
         values : array (z, y, x)
-            Set sizes or one class of a mask, for example; bool is written as uint8.
+            Set sizes or one class of a mask, for example; bool is written as 0 and 1, in a PNG as 0 and 255.
         path : path
-            What to write, ``.nii.gz`` or ``.nii``.
+            What to write, ``.nii.gz`` or ``.nii``; or ``.png``, of one slice.
         reference : path or None, default=None
             A folder of ``CASE.nii.gz`` or ``CASE_0000.nii.gz`` that lie in the same place; by default that of the
             predictions, where nnU-Net writes its segmentations.
@@ -243,8 +245,12 @@ class Cases(Sequence[Any]):
         FileNotFoundError
             If there is no file of the case in the folder.
         ValueError
-            If it has another shape.
+            If it has another shape, or more than one slice for a PNG.
         """
+        path, values = Path(path), np.asarray(values)
+        if path.name.endswith(pictures.SUFFIXES):
+            _save_picture(path, values)
+            return
         folder = self._folder if reference is None else Path(reference)
         endings = [f"{part}{ending}" for part in ("", "_0000") for ending in nifti.SUFFIXES]
         source = next(
@@ -254,7 +260,7 @@ class Cases(Sequence[Any]):
             raise FileNotFoundError(
                 f"no {name}.nii.gz in {folder} tells where its voxels lie: give a folder of images as reference"
             )
-        nifti.write_like(Path(path), np.asarray(values), source, canonical=self._is_reoriented)
+        nifti.write_like(path, values, source, canonical=self._is_reoriented)
 
     def _read(self, name: str) -> Any:
         path = self._folder / f"{name}.npz"
@@ -292,7 +298,10 @@ class Cases(Sequence[Any]):
         """The labels of a case as its file has them, (z, y, x); refuses those of other shapes and classes."""
         assert self._labels is not None
         path = self._labels[name]
-        labels = nifti.read_labels(path, canonical=self._is_reoriented)
+        if path.name.endswith(pictures.SUFFIXES):
+            labels = pictures.read_picture(path, pictures.indices)
+        else:
+            labels = nifti.read_labels(path, canonical=self._is_reoriented)
         if labels.ndim < len(space):
             labels = labels[None]
         if labels.shape != space:
@@ -327,6 +336,18 @@ class Cases(Sequence[Any]):
             )
 
 
+def _save_picture(path: Path, values: NDArray[Any]) -> None:
+    if len(values) != 1 or values.ndim != _SPACE:
+        raise ValueError(f"{path} must show one slice (1, y, x), got {values.shape}: write .nii.gz")
+    grey = np.where(values[0], _WHITE, 0) if values.dtype == bool else values[0]
+    beside = path.with_name(f".{secrets.token_hex(8)}.{path.name}")  # Pillow goes by the end of a name
+    try:
+        pictures.save_greys(beside, grey)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
 def _label_files(folder: Path, names: Sequence[str], dataset: Dataset) -> dict[str, Path]:
     """The file of labels of each case; refuses a folder that lacks some."""
     if not folder.is_dir():
@@ -346,6 +367,6 @@ def _label_files(folder: Path, names: Sequence[str], dataset: Dataset) -> dict[s
         )
     found = {name: path for name, path in files.items() if path is not None}
     for path in found.values():
-        if not path.name.endswith(nifti.SUFFIXES):
-            raise ValueError(f"{path} is no NIfTI file, of which alone labels are read here")
+        if not path.name.endswith((*nifti.SUFFIXES, *pictures.SUFFIXES)):
+            raise ValueError(f"{path} is neither NIfTI nor PNG, of which labels are read here")
     return found
