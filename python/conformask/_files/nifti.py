@@ -15,7 +15,7 @@ from conformask._documents import write_whole
 
 __all__ = ["SUFFIXES", "read_labels", "write_like"]
 
-SUFFIXES = (".nii.gz", ".nii")
+SUFFIXES = (".nii", ".nii.gz")
 
 _MOST_AXES = 3  # of one image; more hold times or channels
 _LEVEL = 4  # of gzip: masks and sizes are nearly as small as at 9, and written twice as fast
