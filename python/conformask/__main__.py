@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from conformask import InfeasibleRiskError, __version__, demo
+from conformask._arguments import as_options
+from conformask.cli import apply, calibrate, evaluate, nnunet, report
 
 _ERROR, _INFEASIBLE, _INTERRUPTED = 2, 3, 130
 
@@ -19,9 +21,27 @@ class _Command(NamedTuple):
     summary: str
     add_arguments: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace], int]
+    more: str = ""  # what stands below its options: examples, exit statuses
 
 
-_COMMANDS = {"demo": _Command(demo.SUMMARY, demo.add_arguments, demo.run)}
+_COMMANDS = {
+    "calibrate": _Command(calibrate.SUMMARY, calibrate.add_arguments, calibrate.run, calibrate.MORE),
+    "evaluate": _Command(evaluate.SUMMARY, evaluate.add_arguments, evaluate.run, evaluate.MORE),
+    "apply": _Command(apply.SUMMARY, apply.add_arguments, apply.run, apply.MORE),
+    "report": _Command(report.SUMMARY, report.add_arguments, report.run, report.MORE),
+    "nnunet": _Command(nnunet.SUMMARY, nnunet.add_arguments, nnunet.run, nnunet.MORE),
+    "demo": _Command(demo.SUMMARY, demo.add_arguments, demo.run),
+}
+_FROM_FOLDERS = """\
+from folders to masks:
+  conformask calibrate --maps calibration/softmax --labels calibration/labels --out calibrator.json
+  conformask evaluate --calibrator calibrator.json --maps test/softmax --labels test/labels
+  conformask report --calibrator calibrator.json --maps test/softmax --labels test/labels --out report.html
+  conformask apply --calibrator calibrator.json --maps new/softmax --out new/masks
+
+conformask COMMAND --help tells the options of a command. @FILE stands for the arguments in a file, one a line.
+
+exit status: 0 done; 2 arguments, files or numbers cannot be used; 3 too few images for alpha; 130 stopped by Ctrl-C"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,7 +58,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         Exit status: 0; 1 if a command says so; 2 if data or arguments cannot be used; 3 if there are too few images for
         the level that is asked for; 130 after Ctrl-C. Arguments that cannot be end the process with 2.
     """
-    parser = argparse.ArgumentParser(prog="conformask", description="Risk-controlled segmentation masks.")
+    parser = argparse.ArgumentParser(
+        prog="conformask",
+        description="Risk-controlled segmentation masks.",
+        epilog=_FROM_FOLDERS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=f"conformask {__version__}")
     parser.add_argument("--debug", action="store_true", help="show where errors come from")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
@@ -47,7 +72,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             name,
             help=command.summary,
             description=command.summary,
+            epilog=command.more,
             formatter_class=argparse.RawDescriptionHelpFormatter,
+            fromfile_prefix_chars="@",
         )
         command.add_arguments(own)
         own.set_defaults(run=command.run)
@@ -60,16 +87,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             print("stopped", file=sys.stderr)
             return _INTERRUPTED
-        except (OSError, ValueError, TypeError, ImportError) as error:
+        except (OSError, ValueError, TypeError, ImportError, MemoryError) as error:
             if args.debug:
                 raise
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {as_options(_line(error)) or type(error).__name__}", file=sys.stderr)
             return _INFEASIBLE if isinstance(error, InfeasibleRiskError) else _ERROR
+
+
+def _line(message: object) -> str:
+    """A message in one line."""
+    return " ".join(str(message).split())
 
 
 def _say(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
     """A warning as one line: whoever calls a command does not know our files."""
-    print(f"warning: {message}", file=sys.stderr)
+    print(f"warning: {as_options(_line(message))}", file=sys.stderr)
 
 
 if __name__ == "__main__":

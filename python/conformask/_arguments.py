@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["folder_to_write", "level", "whole"]
+__all__ = ["as_options", "file_to_write", "folder_to_write", "level", "whole"]
 
 
 def level(text: str) -> float:
@@ -40,3 +41,25 @@ def folder_to_write(text: str) -> Path:
     if not os.access(known, os.W_OK | os.X_OK):
         raise argparse.ArgumentTypeError(f"{known} cannot be written to")
     return path
+
+
+def file_to_write(text: str) -> Path:
+    """A file that can be written, in a folder that is there."""
+    path = Path(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{path} is a folder, not a file")
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder {path.parent}")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise argparse.ArgumentTypeError(f"{path.parent} cannot be written to")
+    return path
+
+
+def as_options(message: str) -> str:
+    """A message in which parameters of Python are options of commands."""
+    names = "inputs|on_infeasible|class_axis|ignore_index|profile|groups|strata|outside"
+    return re.sub(
+        rf"\b({names})=(?:'([\w-]+)'|(-?\w+))?",
+        lambda found: f"--{found[1].replace('_', '-')} {found[2] or found[3] or ''}".rstrip(),
+        message,
+    )

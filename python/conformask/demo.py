@@ -26,7 +26,8 @@ from conformask._arguments import folder_to_write, level, whole
 from conformask._text import lambda_text
 from conformask.datasets import PixelClassifier, load_predictions, make_scenes
 from conformask.plotting._arguments import at_level
-from conformask.plotting._legend import class_patches, key_to_panels, void_patch
+from conformask.plotting._legend import key_to_panels
+from conformask.plotting._overview import OverviewRow, overview
 
 __all__ = ["SUMMARY", "add_arguments", "run"]
 
@@ -333,7 +334,7 @@ def _figures(
     test = job.test
     order = np.argsort(calibrator.set_size(test.probs).mean((1, 2)), kind="stable")
     chosen = order[[int(q * (len(order) - 1)) for q in (0.2, 0.6, 0.95)]]
-    yield "varisco.png", _varisco_figure(new, job, calibrator, test[chosen])
+    yield "varisco.png", _varisco_figure(job, calibrator, test[chosen])
 
     one = test[chosen[1:2]]
     mask, image = calibrator.predict(one.probs)[0], None if one.images is None else one.images[0]
@@ -375,59 +376,19 @@ def _figures(
     yield "alpha_sweep.png", figure
 
 
-def _varisco_figure(
-    new: Callable[..., Any], job: _Job, calibrator: cm.ConformalRiskCalibrator, part: _Part
-) -> Any:
+def _varisco_figure(job: _Job, calibrator: cm.ConformalRiskCalibrator, part: _Part) -> Any:
     """Draw a row per image: the image, the truth, the argmax, and where the model is unsure."""
-    n, k, height, width = part.probs.shape
-    sizes = np.where(part.labels == IGNORE, 1, calibrator.set_size(part.probs))
-    largest = max(2, int(sizes.max()))
+    n, k, _, width = part.probs.shape
+    images = [None] * n if part.images is None else part.images
+    of_rows = zip(images, part.labels, part.probs.argmax(1), calibrator.set_size(part.probs), strict=True)
     zoom = round(440 / width) or 440 / width  # whole pixels of small images
-    panel = zoom * width / DPI
-    figure = new(figsize=(4 * panel + 0.9, (panel * height / width + 0.06) * n + 0.95), layout="constrained")
-    grid = figure.subplots(n, 4, squeeze=False)
-    for i, axes in enumerate(grid):
-        image = None if part.images is None else part.images[i]
-        truth, guess = part.labels[i], part.probs[i].argmax(0)
-        axes[0].imshow(
-            np.zeros((height, width)) if image is None else image, cmap="gray", interpolation="nearest"
-        )
-        axes[0].axis("off")
-        plotting.plot_samples(
-            guess[None],
-            image,
-            n_classes=k,
-            palette=job.palette,
-            labels=truth,
-            background=job.background,
-            opacity=1.0,
-            legend=False,
-            axes=axes[1:3],
-        )
-        plotting.plot_varisco(
-            sizes[i],
-            image,
-            n_classes=largest,  # the scale of all rows ends there
-            vmax=largest,
-            labels=truth,
-            legend=False,
-            calibrator=calibrator,
-            ax=axes[3],
-        )
-        if i > 0:
-            for ax in axes[1:]:
-                ax.set_title("")
-    grid[0, 0].set_title("image")
-    grid[0, 2].set_title("most probable class")
-    if part.images is None:  # no black column
-        for ax in grid[:, 0]:
-            ax.remove()
-        grid[0, 1].get_gridspec().set_width_ratios([0.01, 1, 1, 1])
-        figure.set_figwidth(figure.get_figwidth() * 3 / 4)
-    patches = class_patches(k, job.class_names, job.palette)
-    if job.background is not None:
-        del patches[job.background]
-    if (part.labels == IGNORE).any():
-        patches.append(void_patch())
-    figure.legend(handles=patches, loc="outside lower center", ncols=10, frameon=False)
-    return figure
+    return overview(
+        [OverviewRow(*row) for row in of_rows],
+        k,
+        zoom * width / DPI,
+        class_names=job.class_names,
+        palette=job.palette,
+        background=job.background,
+        ignore_index=IGNORE,
+        calibrator=calibrator,
+    )

@@ -8,12 +8,12 @@ from typing import Any
 import mmcv_ext_shim  # noqa: F401 - before MMSegmentation
 import pytest
 
-from conformask.integrations import dask, mmseg, monai, threshold_network, torch, transformers
+from conformask.integrations import dask, mmseg, monai, nnunet, threshold_network, torch, transformers
 from test_face import sections
 
 PUBLIC: dict[str, Any] = {
     f"{module.__name__.rpartition('.')[2]}.{name}": getattr(module, name)
-    for module in (dask, mmseg, monai, threshold_network, torch, transformers)
+    for module in (dask, mmseg, monai, nnunet, threshold_network, torch, transformers)
     for name in module.__all__
 }
 METHODS: dict[str, Any] = {
@@ -26,7 +26,9 @@ METHODS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize(
-    "module", [dask, mmseg, monai, threshold_network, torch, transformers], ids=lambda module: module.__name__
+    "module",
+    [dask, mmseg, monai, nnunet, threshold_network, torch, transformers],
+    ids=lambda module: module.__name__,
 )
 def test_modules_offer_their_public_names_alone(module: Any) -> None:
     assert dir(module) == sorted(module.__all__)

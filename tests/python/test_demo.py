@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 import conformask as cm
@@ -124,7 +123,7 @@ def test_the_rows_of_varisco_share_one_scale_that_ends_where_their_sets_do() -> 
     problem.y[:3, :4] = 255
     calibrator = cm.ConformalRiskCalibrator(alpha=0.1).fit(problem.X, problem.y)
     job = demo._Job(*[demo._Part(problem.X, problem.y)] * 2, "", "")
-    figure = demo._varisco_figure(Figure, job, calibrator, job.test[:3])
+    figure = demo._varisco_figure(job, calibrator, job.test[:3])
     bars = [ax.child_axes[0] for ax in figure.axes if ax.child_axes]
     largest = calibrator.set_size(problem.X[:3])[problem.y[:3] != 255].max()
     expected = [str(size) for size in range(1, largest + 1)]

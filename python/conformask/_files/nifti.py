@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import gzip
+import zlib
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from conformask._documents import write_whole
+
 __all__ = ["SUFFIXES", "read_labels", "write_like"]
 
 SUFFIXES = (".nii", ".nii.gz")
+
+_MOST_AXES = 3  # of one image; more hold times or channels
+_LEVEL = 4  # of gzip: masks and sizes are nearly as small as at 9, and written twice as fast
 
 
 def _nibabel() -> Any:
     try:
         import nibabel
     except ImportError as error:
-        raise ImportError("NIfTI files need nibabel: pip install conformask[nnunet]") from error
+        raise ImportError('NIfTI files need nibabel: pip install "conformask[nnunet]"') from error
     return nibabel
 
 
@@ -26,26 +34,50 @@ def _open(path: Path) -> Any:
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}")
     try:
-        return nibabel.load(path)
-    except (nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError, EOFError) as error:
-        raise ValueError(f"{path} is no NIfTI image: {error}") from error
+        image = nibabel.load(path)
+    except _damages(nibabel) as error:
+        raise ValueError(f"{path} is no NIfTI image: {_line(error)}") from error
+    if not isinstance(image, nibabel.Nifti1Image):
+        raise ValueError(f"{path} is no NIfTI image, but {type(image).__name__}")
+    return image
 
 
-def read_labels(path: Path) -> NDArray[np.integer[Any]]:
+def _damages(nibabel: Any) -> tuple[type[Exception], ...]:
+    """What reading a file that is cut off or of another kind raises."""
+    header = nibabel.spatialimages.HeaderDataError
+    return (nibabel.filebasedimages.ImageFileError, header, OSError, EOFError, ValueError, zlib.error)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def read_labels(path: Path, *, canonical: bool = False) -> NDArray[np.integer[Any]]:
     """The labels of a file, (z, y, x) or (y, x), in the integers that it stores, or that its floats are.
+
+    Parameters
+    ----------
+    path : Path
+        The file. Axes of length 1 behind the third are dropped.
+    canonical : bool, default=False
+        Whether axes are permuted and flipped so that they run to the right, to the front and up (RAS+).
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ValueError
-        If the file is damaged, or holds something else than whole numbers.
+        If the file is damaged, or holds something else than one image of whole numbers.
     """
-    image = _open(path)
+    nibabel, image = _nibabel(), _open(path)
     try:
-        values = np.asanyarray(image.dataobj)
-    except (OSError, EOFError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
+        values = np.asanyarray((nibabel.as_closest_canonical(image) if canonical else image).dataobj)
+    except _damages(nibabel) as error:
+        raise ValueError(f"{path} cannot be read: {_line(error)}") from error
+    while values.ndim > _MOST_AXES and values.shape[-1] == 1:
+        values = values[..., 0]
+    if values.ndim not in (2, _MOST_AXES):
+        raise ValueError(f"{path} has shape {image.shape} (x, y, z, ...), which is not one image")
     if values.dtype.kind not in "iuf":
         raise ValueError(f"{path} holds {values.dtype}, not labels")
     if values.dtype.kind == "f":  # as some tools write labels
@@ -56,17 +88,19 @@ def read_labels(path: Path) -> NDArray[np.integer[Any]]:
     return np.ascontiguousarray(values.T)
 
 
-def write_like(path: Path, values: NDArray[Any], source: Path) -> None:
+def write_like(path: Path, values: NDArray[Any], source: Path, *, canonical: bool = False) -> None:
     """Writes an array (z, y, x), whose voxels lie where those of another file do.
 
     Parameters
     ----------
     path : Path
-        What to write, ``.nii`` or ``.nii.gz``.
+        What to write, ``.nii`` or ``.nii.gz``; whole, or not at all.
     values : ndarray
-        Of the shape of the source; bool is written as uint8.
+        Of the shape of the source, or with axes of length 1 in front; bool is written as uint8.
     source : Path
         The image that lies in the same place.
+    canonical : bool, default=False
+        Whether the axes of `values` run to the right, to the front and up (RAS+), whatever those of the source do.
 
     Raises
     ------
@@ -74,10 +108,31 @@ def write_like(path: Path, values: NDArray[Any], source: Path) -> None:
         If the source has another shape.
     """
     nibabel, image = _nibabel(), _open(source)
-    if values.shape != image.shape[::-1]:
-        raise ValueError(f"{source} has shape {image.shape[::-1]} (z, y, x), its map {values.shape}")
-    values = values.astype(np.uint8) if values.dtype == bool else values
+    shape = image.shape
+    while len(shape) > _MOST_AXES and shape[-1] == 1:
+        shape = shape[:-1]
+    values = (values.astype(np.uint8) if values.dtype == bool else values).T
+    orientation = nibabel.io_orientation(image.affine)
+    if canonical:  # back to the axes of the source
+        right_front_up = nibabel.orientations.axcodes2ornt("RAS")
+        values = nibabel.apply_orientation(
+            values, nibabel.orientations.ornt_transform(right_front_up, orientation)
+        )
+    while values.ndim > len(shape) and values.shape[-1] == 1:
+        values = values[..., 0]
+    if values.shape != shape:
+        raise ValueError(f"{source} has shape {shape[::-1]} (z, y, x), its map {values.shape[::-1]}")
     header = image.header.copy()
     header.set_data_dtype(values.dtype)
-    header.set_slope_inter(1, 0)
-    nibabel.save(type(image)(values.T, image.affine, header), path)
+    header["cal_min"] = header["cal_max"] = (
+        0  # the window of the source, if it is a scan, hides small numbers
+    )
+    written = type(image)(values, image.affine, header)
+    with ExitStack() as stack:
+        file: Any = stack.enter_context(write_whole(path))
+        if path.name.endswith(".gz"):
+            # Without name and time: the same map gives the same bytes.
+            file = stack.enter_context(
+                gzip.GzipFile(filename="", mode="wb", compresslevel=_LEVEL, fileobj=file, mtime=0)
+            )
+        written.to_stream(file)

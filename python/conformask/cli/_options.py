@@ -43,8 +43,8 @@ def _classes(text: str) -> list[int]:
     return [int(each) for each in text.split(",")]
 
 
-def add_calibrator_options(parser: argparse.ArgumentParser) -> None:
-    """Adds what :func:`calibrator_of` reads."""
+def add_calibrator_options(parser: argparse.ArgumentParser, *, inputs: str | None = None) -> None:
+    """Adds what :func:`calibrator_of` reads; no option for `inputs` where they are known."""
     group = parser.add_argument_group("what is promised")
     group.add_argument(
         "--alpha", type=level, default=0.1, metavar="A", help="risk level, in (0, 1); default: %(default)s"
@@ -84,12 +84,15 @@ def add_calibrator_options(parser: argparse.ArgumentParser) -> None:
         help="with too few images: an error, or full sets; default: %(default)s",
     )
     data = parser.add_argument_group("what the maps are")
-    data.add_argument(
-        "--inputs",
-        choices=["probabilities", "logits", "scores"],
-        default="probabilities",
-        help="probabilities sum to 1; scores are divided by their sum; default: %(default)s",
-    )
+    if inputs is not None:
+        parser.set_defaults(inputs=inputs)
+    else:
+        data.add_argument(
+            "--inputs",
+            choices=["probabilities", "logits", "scores"],
+            default="probabilities",
+            help="probabilities sum to 1; scores are divided by their sum; default: %(default)s",
+        )
     data.add_argument(
         "--profile",
         choices=["exact", "binned"],

@@ -1,8 +1,9 @@
-"""Data to try conformask on: rendered street scenes, a pixel classifier, and stored predictions.
+"""Data: rendered street scenes and a pixel classifier to try conformask on, stored predictions of one's own.
 
 :func:`make_scenes` draws small street scenes whose labels are known, :class:`PixelClassifier`
 learns to segment them within seconds and errs where real networks err (borders, small things,
-fog, darkness), and :func:`load_predictions` reads the predictions of a model of one's own.
+fog, darkness), and :func:`load_predictions` reads the predictions of a model of one's own. :class:`PairedFolder` reads
+them and their labels from folders, one image at a time.
 
 Examples
 --------
@@ -14,10 +15,19 @@ Examples
 """
 
 from conformask.datasets.classifier import PixelClassifier
+from conformask.datasets.folders import MapFolder, PairedFolder
 from conformask.datasets.predictions import Predictions, load_predictions
 from conformask.datasets.scenes import Scenes, make_scenes
 
-__all__ = ["PixelClassifier", "Predictions", "Scenes", "load_predictions", "make_scenes"]
+__all__ = [
+    "MapFolder",
+    "PairedFolder",
+    "PixelClassifier",
+    "Predictions",
+    "Scenes",
+    "load_predictions",
+    "make_scenes",
+]
 
 
 def __dir__() -> list[str]:

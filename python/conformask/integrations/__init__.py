@@ -1,6 +1,15 @@
 """conformask at home in other libraries: import the module that you need. conformask itself imports none of them."""
 
-__all__ = ["dask", "local_temperature", "mmseg", "monai", "threshold_network", "torch", "transformers"]
+__all__ = [
+    "dask",
+    "local_temperature",
+    "mmseg",
+    "monai",
+    "nnunet",
+    "threshold_network",
+    "torch",
+    "transformers",
+]
 
 
 def __dir__() -> list[str]:

@@ -109,7 +109,8 @@ def modules(package: str) -> list[str]:
     return [f"{package}.{each.name}" for each in pkgutil.iter_modules(path) if not each.name.startswith("_")]
 
 
-MODULES = [*modules("conformask"), "conformask.integrations.dask", *modules("conformask.reproduction")]
+INTEGRATIONS = ["conformask.integrations.dask", "conformask.integrations.nnunet"]
+MODULES = [*modules("conformask"), *INTEGRATIONS, *modules("conformask.reproduction")]
 
 
 @pytest.mark.parametrize("name", MODULES)

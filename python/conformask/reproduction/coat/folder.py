@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,14 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from conformask._files import arrays, pictures
+from conformask._files.folders import files_of, partner, read_groups, split_name
+from conformask._files.maps import PHOTOGRAPHS, read_photograph
 from conformask._text import plural
 from conformask._warnings import warn_caller
 from conformask.reproduction.coat.maps import BinaryMaps
 
 __all__ = ["read_folder"]
 
-_NUMPY, _PICTURES = (".npy", ".npz"), (".png",)
-_PHOTOGRAPHS = (*_PICTURES, ".jpg", ".jpeg")
+_SUFFIXES = (*arrays.SUFFIXES, *pictures.SUFFIXES)
 _WHITE = {"L": 255, "I;16": 65535, "I": 65535}  # of Pillow's modes of grey: what stands for probability 1
 _VOID = 255
 
@@ -83,10 +82,10 @@ def read_folder(folder: str | Path, *, images: bool = False) -> BinaryMaps:
     1
     """
     root = Path(folder)
-    maps = _files(root / "probabilities", (*_NUMPY, *_PICTURES))
+    maps = files_of(root / "probabilities", _SUFFIXES)
     if not maps:
         raise FileNotFoundError(f"no .npy, .npz or .png in {root / 'probabilities'}")
-    truth = _files(root / "masks", (*_NUMPY, *_PICTURES))
+    truth = files_of(root / "masks", _SUFFIXES)
     others = [name for name in truth if name not in maps]
     if others:
         warn_caller(
@@ -95,67 +94,25 @@ def read_folder(folder: str | Path, *, images: bool = False) -> BinaryMaps:
             UserWarning,
         )
     probabilities = [_probabilities(file) for file in maps.values()]
-    masks = _masks([_partner(truth, file, root / "masks") for file in maps.values()])
+    masks = _masks([partner(truth, name, file, root / "masks") for name, file in maps.items()])
     for file, one, other in zip(maps.values(), probabilities, masks, strict=True):
         if one.shape != other.shape:
             raise ValueError(f"{file} has shape {one.shape}, its mask {other.shape}")
     photographs = None
     if images:
-        pictures = _files(root / "images", (*_NUMPY, *_PHOTOGRAPHS))
-        photographs = [_photograph(_partner(pictures, file, root / "images")) for file in maps.values()]
-    return BinaryMaps(
-        root.resolve().name, probabilities, masks, _groups(root / "groups.csv", maps), photographs
-    )
-
-
-def _files(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
-    """The files of a folder, by their names without suffix, in order."""
-    if not folder.is_dir():
-        raise FileNotFoundError(f"no folder {folder}")
-    found: dict[str, Path] = {}
-    for file in sorted(folder.iterdir()):
-        if file.suffix.lower() not in suffixes or file.name.startswith("."):
-            continue
-        if file.stem in found:
-            raise ValueError(f"{found[file.stem]} and {file.name} have one name: keep one of them")
-        found[file.stem] = file
-    return found
-
-
-def _partner(files: dict[str, Path], of: Path, folder: Path) -> Path:
-    """The file that belongs to one of probabilities."""
-    if of.stem not in files:
-        raise FileNotFoundError(f"no file {of.stem} in {folder}, which would belong to {of}")
-    return files[of.stem]
+        seen = files_of(root / "images", PHOTOGRAPHS)
+        photographs = [
+            read_photograph(partner(seen, name, file, root / "images")) for name, file in maps.items()
+        ]
+    table = root / "groups.csv"
+    groups = read_groups(table, maps) if table.is_file() else None
+    return BinaryMaps(root.resolve().name, probabilities, masks, groups, photographs)
 
 
 def _read(file: Path, picture: Callable[[Any], NDArray[Any]]) -> NDArray[Any]:
     """The array of a file, that of a picture by Pillow."""
-    if file.suffix.lower() not in _NUMPY:
-        return _read_picture(file, picture)
-    try:
-        with file.open("rb") as stream:
-            loaded = np.load(stream, allow_pickle=False)
-            if isinstance(loaded, np.ndarray):
-                return loaded
-            if len(loaded.files) != 1:
-                raise ValueError(f"it holds {len(loaded.files)} arrays, not one: {loaded.files}")
-            array: NDArray[Any] = loaded[loaded.files[0]]
-            return array
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{file} cannot be read as NumPy's without pickles: {error}") from error
-
-
-def _read_picture(file: Path, picture: Callable[[Any], NDArray[Any]]) -> NDArray[Any]:
-    try:
-        from PIL import Image
-    except ModuleNotFoundError as error:
-        raise ImportError(f'{file} needs Pillow: pip install "conformask[plot]"') from error
-    try:
-        with Image.open(file) as opened:
-            return picture(opened)
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow calls a broken PNG a syntax error
-        raise ValueError(f"{file} cannot be read: {error}") from error
+    is_array = split_name(file)[1] in arrays.SUFFIXES
+    return arrays.read_array(file) if is_array else pictures.read_picture(file, picture)
 
 
 def _probabilities(file: Path) -> NDArray[Any]:
@@ -193,7 +150,7 @@ def _masks(files: list[Path]) -> list[NDArray[Any]]:
 
 
 def _mask(file: Path) -> NDArray[Any]:
-    array = _read(file, _levels)
+    array = _read(file, pictures.indices)
     if array.ndim != 2 or array.dtype.kind not in "biu":
         raise ValueError(
             f"{file} must be boolean or integer (H, W), got {array.dtype} of shape {array.shape}"
@@ -204,40 +161,3 @@ def _mask(file: Path) -> NDArray[Any]:
     if not known.all():
         raise ValueError(f"{file} must hold 0 and 255, or 0, 1 and 255 (void), got {array[~known][0]}")
     return array.astype(np.uint8)
-
-
-def _levels(picture: Any) -> NDArray[Any]:
-    """The numbers of a picture: of colours that are greys, one of the three."""
-    if picture.mode == "1":
-        return np.asarray(picture.convert("L")) > 0
-    array = np.asarray(picture)
-    if array.ndim == 3 and picture.mode in ("RGB", "RGBA"):
-        red, green, blue = (array[..., i] for i in range(3))
-        if not ((red == green) & (green == blue)).all():
-            raise ValueError("a mask must be grey, not of several colours")
-        return red
-    return array
-
-
-def _photograph(file: Path) -> NDArray[Any]:
-    return _read(file, lambda picture: np.asarray(picture if picture.mode == "L" else picture.convert("RGB")))
-
-
-def _groups(file: Path, maps: dict[str, Path]) -> list[str] | None:
-    """The group of each image, where a file tells them."""
-    if not file.is_file():
-        return None
-    found: dict[str, str] = {}
-    with file.open(newline="", encoding="utf-8-sig") as stream:
-        for row in csv.reader(stream):
-            if not row:
-                continue
-            if len(row) != 2:
-                raise ValueError(f"{file} must have two columns, name and group, got {row}")
-            name, group = (cell.strip() for cell in row)
-            if found.setdefault(name, group) != group:
-                raise ValueError(f"{file} gives {name} two groups, {found[name]} and {group}")
-    missing = [name for name in maps if name not in found]
-    if missing:
-        raise ValueError(f"{file} has no group for {missing[0]}")
-    return [found[name] for name in maps]

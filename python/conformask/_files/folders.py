@@ -1,0 +1,124 @@
+"""Folders with a file for each image: files of one name, but for the suffix, belong together."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+
+__all__ = ["files_of", "partner", "read_groups", "read_names", "split_name", "suffixes_text"]
+
+_DOUBLE = ".gz"  # follows the suffix that says what a file is
+
+
+def split_name(file: Path) -> tuple[str, str]:
+    """The name of a file without its suffix, and the suffix in lower case; ``.nii.gz`` is one."""
+    name, suffix = file.stem, file.suffix.lower()
+    if suffix == _DOUBLE and Path(name).suffix:
+        name, suffix = Path(name).stem, Path(name).suffix.lower() + suffix
+    return name, suffix
+
+
+def suffixes_text(suffixes: Collection[str]) -> str:
+    """Suffixes in a message."""
+    first, last = list(suffixes)[:-1], list(suffixes)[-1]
+    return f"{', '.join(first)} or {last}" if first else last
+
+
+def files_of(folder: Path, suffixes: Collection[str], ending: str = "") -> dict[str, Path]:
+    """The files of a folder, by their names without suffix, in order.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder; those in it are not looked at.
+    suffixes : collection of str
+        What files end with, in lower case. Others are left out, and so are hidden ones.
+    ending : str
+        What names end with, besides. Others are left out; it is no part of the names that are returned.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder.
+    ValueError
+        If two files have one name.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no folder {folder}")
+    found: dict[str, Path] = {}
+    for file in sorted(folder.iterdir()):
+        name, suffix = split_name(file)
+        if suffix not in suffixes or file.name.startswith(".") or not name.endswith(ending):
+            continue
+        name = name.removesuffix(ending)
+        if name in found:
+            raise ValueError(f"{found[name]} and {file.name} have one name: keep one of them")
+        found[name] = file
+    return found
+
+
+def partner(files: Mapping[str, Path], name: str, of: Path, folder: Path) -> Path:
+    """The file of a name, which belongs to another file."""
+    if name not in files:
+        alike = next((each for each in files if each.startswith(name) or name.startswith(each)), None)
+        hint = "" if alike is None else f"; is {files[alike].name} meant, whose name ends otherwise?"
+        raise FileNotFoundError(f"no file {name} in {folder}, which would belong to {of}{hint}")
+    return files[name]
+
+
+def read_groups(file: Path, names: Iterable[str]) -> list[str]:
+    """What each image belongs to, by a CSV of two columns without a head: name and group. Other names may be in it.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is no such table, gives a name two groups, or an image none.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"no file {file}")
+    found: dict[str, str] = {}
+    with file.open(newline="", encoding="utf-8-sig") as stream:
+        try:
+            for row in csv.reader(stream):
+                if not row:
+                    continue
+                if len(row) != 2:
+                    raise ValueError(f"{file} must have two columns, name and group, got {row}")
+                name, group = (cell.strip() for cell in row)
+                if found.setdefault(name, group) != group:
+                    raise ValueError(f"{file} gives {name} two groups, {found[name]} and {group}")
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise ValueError(f"{file} is no CSV in UTF-8: {error}") from error
+    names = list(names)
+    missing = [name for name in names if name not in found]
+    if missing:
+        raise ValueError(f"{file} has no group for {missing[0]}")
+    return [found[name] for name in names]
+
+
+def read_names(file: Path) -> list[str]:
+    """The names of a text file, one a line; empty lines say nothing.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it holds none, one twice, or something else than text.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"no file {file}")
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is no text in UTF-8: {error}") from error
+    names = [line.strip() for line in lines if line.strip()]
+    if not names:
+        raise ValueError(f"{file} holds no name")
+    twice = next((name for place, name in enumerate(names) if name in names[:place]), None)
+    if twice is not None:
+        raise ValueError(f"{file} holds {twice} twice")
+    return names

@@ -1,0 +1,74 @@
+"""GeoTIFF, by rasterio: bands (K, H, W), where there is no data, and where pixels lie on the ground."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["SUFFIXES", "read_bands", "write_like"]
+
+SUFFIXES = (".tif", ".tiff")
+
+
+def _rasterio(file: Path) -> Any:
+    try:
+        import rasterio
+    except ImportError as error:
+        raise ImportError(f'{file} needs rasterio: pip install "conformask[geo]"') from error
+    return rasterio
+
+
+@contextmanager
+def _opened(file: Path, mode: str = "r", **profile: Any) -> Iterator[Any]:
+    """A file, open. That a raster lies nowhere on the ground is nothing to warn of: what is made of it does neither."""
+    rasterio = _rasterio(file)
+    if mode == "r" and not file.is_file():
+        raise FileNotFoundError(f"no file {file}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        try:
+            with rasterio.open(file, mode, **profile) as opened:
+                yield opened
+        except rasterio.errors.RasterioError as error:
+            verb = "read" if mode == "r" else "written"
+            raise ValueError(f"{file} cannot be {verb} as a raster: {error}") from error
+
+
+def read_bands(file: Path) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """The bands (K, H, W) of a raster, and where it has data (H, W): where some band holds another value than nodata.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is damaged, or no raster.
+    ImportError
+        If rasterio is missing.
+    """
+    with _opened(file) as raster:
+        return raster.read(), raster.dataset_mask() > 0
+
+
+def write_like(path: Path, bands: NDArray[Any], source: Path, nodata: int | None = None) -> None:
+    """Writes bands (K, H, W) of integers, whose pixels lie where those of another raster do: its transform and CRS.
+
+    Raises
+    ------
+    ValueError
+        If the source has another height or width.
+    """
+    with _opened(source) as raster:
+        place = {"crs": raster.crs, "transform": raster.transform}
+        if bands.shape[1:] != raster.shape:
+            raise ValueError(f"{source} has shape {raster.shape}, what is written {bands.shape[1:]}")
+    count, height, width = bands.shape
+    profile = {"driver": "GTiff", "count": count, "height": height, "width": width, "dtype": bands.dtype.name}
+    with _opened(path, "w", **profile, **place, nodata=nodata, compress="deflate") as raster:
+        raster.write(bands)

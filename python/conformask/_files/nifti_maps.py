@@ -1,0 +1,61 @@
+"""NIfTI images of several numbers a voxel: score maps, with the classes on the last axis, and masks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from conformask._files.nifti import _nibabel, _open
+
+__all__ = ["read_scores", "write_beside"]
+
+
+def read_scores(path: Path) -> NDArray[Any]:
+    """The score maps of a file, (K, z, y, x), of an image (x, y, z, K) or (x, y, z, 1, K).
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the file is damaged, or has other axes.
+    ImportError
+        If nibabel is missing.
+    """
+    image = _open(path)
+    try:
+        values: NDArray[Any] = np.asanyarray(image.dataobj).T
+    except (OSError, EOFError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+    if values.ndim == 5 and values.shape[1] == 1:  # a vector of each voxel: the axis of time comes before
+        values = values[:, 0]
+    if values.ndim != 4:
+        raise ValueError(
+            f"{path} must hold score maps (x, y, z, K), the classes on the last axis, got shape {image.shape}"
+        )
+    return values
+
+
+def write_beside(path: Path, values: NDArray[Any], source: Path) -> None:
+    """Writes integers or booleans (z, y, x) or (K, z, y, x), whose voxels lie where those of another file do.
+
+    Raises
+    ------
+    ValueError
+        If the source has another shape in space.
+    """
+    nibabel, image = _nibabel(), _open(source)
+    place = tuple(image.shape[2::-1])
+    if values.shape[-3:] != place:
+        raise ValueError(f"{source} has shape {place} (z, y, x), what is written {values.shape[-3:]}")
+    values = values.astype(np.uint8) if values.dtype == bool else values
+    header = image.header.copy()
+    header.set_data_dtype(values.dtype)
+    header.set_slope_inter(1, 0)
+    header["cal_min"] = header["cal_max"] = (
+        0  # how bright probabilities are shown says nothing of other numbers
+    )
+    nibabel.save(type(image)(values.T, image.affine, header), path)

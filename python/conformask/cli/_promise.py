@@ -1,0 +1,88 @@
+"""What a calibrator promises, on what condition, in words."""
+
+from __future__ import annotations
+
+import numpy as np
+
+import conformask as cm
+from conformask._text import plural
+from conformask.control import as_method
+from conformask.losses import Loss
+
+__all__ = ["condition", "count_words", "loss_words", "needed", "promise"]
+
+
+def _listed(classes: object) -> str:
+    numbers = [str(each) for each in np.atleast_1d(np.asarray(classes))]
+    return f"class {numbers[0]}" if len(numbers) == 1 else f"classes {', '.join(numbers)}"
+
+
+def loss_words(loss: Loss) -> str:
+    """What a loss measures of an image."""
+    if isinstance(loss, cm.MiscoverageLoss) and loss.class_weights is None:
+        of = "its labelled pixels" if loss.classes is None else f"its pixels of {_listed(loss.classes)}"
+        return f"the share of {of} whose set lacks their label"
+    if isinstance(loss, cm.BinaryLoss):
+        share = f"{float(loss.min_coverage):.12g}"
+        return f"1 if less than the share {share} of its labelled pixels has its label in the set, else 0"
+    if isinstance(loss, cm.FalseNegativeLoss):
+        return f"the share of its pixels of {_listed(loss.classes)} that the sets miss, the mean over these classes"
+    if isinstance(loss, cm.WorstClassLoss):
+        return "the largest share that the sets miss of any of its classes"
+    return str(loss)
+
+
+def _of_whom(calibrator: cm.ConformalRiskCalibrator) -> str:
+    grouped = calibrator._current()[1].grouped
+    new = "the images of a new group" if grouped else "a new image"
+    if calibrator.conditional == "class" and not calibrator.simultaneous:
+        return f"for each class, the expected loss of {new} that holds it"
+    if calibrator._current()[1].by == "stratum":
+        return f"for each stratum, the expected loss of {new} of it"
+    return f"the expected loss of {new}"
+
+
+def promise(calibrator: cm.ConformalRiskCalibrator) -> str:
+    """What holds of new images: a sentence or two."""
+    alpha, confidence = float(calibrator.alpha), calibrator.confidence_
+    if confidence is None:
+        said = (
+            f"On average over calibration sets, {_of_whom(calibrator)} is at most {alpha:g}. For a single calibration "
+            "set, such as this one, it may lie above, by little if there are many images."
+        )
+    else:
+        said = f"With confidence {confidence:g} over calibration sets, {_of_whom(calibrator)} is at most {alpha:g}."
+    corrected = getattr(calibrator, "corrected_risk_", 0.0)  # there is none where new images have weights
+    if np.ndim(corrected) == 0 and corrected > alpha * (1 + 1e-9):
+        said += " There were too few calibration images for it: all sets are full, which is why it holds."
+    if calibrator.rare_:
+        rare = ", ".join(map(str, calibrator.rare_))
+        said += f" Too few images calibrated {rare}: see the option on_rare of the calibrator."
+    return said
+
+
+def condition(calibrator: cm.ConformalRiskCalibrator) -> str:
+    """What this is conditional on."""
+    units = "groups" if calibrator._current()[1].grouped else "images"
+    how = (
+        f"calibration {units} and new ones are exchangeable"
+        if calibrator.confidence_ is None
+        else f"calibration {units} and new ones are independent draws from one distribution"
+    )
+    return (
+        f"It holds if {how} (same sites, devices, seasons, labelling), if the model was neither trained nor tuned on "
+        "them, and if alpha, loss and score were chosen before their labels were looked at."
+    )
+
+
+def needed(calibrator: cm.ConformalRiskCalibrator, alpha: float) -> int:
+    """So many calibration images (groups) a level needs at least."""
+    return cm.metrics.required_images(alpha, method=as_method(calibrator.method))
+
+
+def count_words(calibrator: cm.ConformalRiskCalibrator) -> str:
+    """How many calibrated."""
+    unit = "group" if calibrator._current()[1].grouped else "image"
+    skipped = calibrator.n_skipped_
+    left_out = f" ({plural(skipped, 'image')} left out: nothing that counts is labelled)" if skipped else ""
+    return f"{plural(calibrator.n_images_, unit)}{left_out}"

@@ -1,0 +1,110 @@
+"""``conformask calibrate``: from folders of score maps and labels to a file of a calibrator."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+
+import conformask as cm
+from conformask._arguments import file_to_write
+from conformask._tables import Table, names_and_values
+from conformask._text import lambda_text
+from conformask.cli._data import (
+    EXIT_STATUS,
+    Seen,
+    adapt,
+    add_labels,
+    add_maps,
+    naming_files,
+    paired,
+    strata_of,
+)
+from conformask.cli._options import add_calibrator_options, add_ignore_option, calibrator_of
+from conformask.cli._promise import condition, count_words, loss_words, promise
+from conformask.losses import as_loss
+
+__all__ = ["MORE", "SUMMARY", "add_arguments", "run"]
+
+SUMMARY = "find the threshold of the sets from folders of score maps and labels"
+MORE = f"""\
+examples:
+  conformask calibrate --maps softmax --labels masks
+  conformask calibrate --maps softmax --labels masks --alpha 0.05 --loss fnr:2 --groups patients.csv
+  conformask calibrate --maps logits --inputs logits --labels gtFine --ending _logits --label-ending _labelTrainIds
+  conformask calibrate --maps softmax --labels masks --names val.txt --method rcps --delta 0.1 --out strict.json
+
+The model must not have been trained, chosen or tuned on these images. Choose alpha, loss and score before you look at
+the labels.
+
+{EXIT_STATUS}"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of the command."""
+    add_labels(add_maps(parser))
+    add_ignore_option(parser)
+    add_calibrator_options(parser)
+    out = parser.add_argument_group("what is written")
+    out.add_argument(
+        "--out",
+        type=file_to_write,
+        default=Path("calibrator.json"),
+        metavar="FILE",
+        help="the calibrator, as JSON; default: %(default)s",
+    )
+    out.add_argument(
+        "--no-profiles",
+        action="store_true",
+        help="write no file beside it: smaller, but then neither evaluate --alphas nor the risk curve of report work",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the command, and returns the exit status."""
+    calibrator = calibrator_of(args, ignore_index=args.ignore_index)
+    folder = paired(args, args.ignore_index)
+    adapt(calibrator, folder.maps, args)
+    seen = Seen(folder)
+    with naming_files(seen):
+        calibrator.fit(seen, groups=folder.groups, strata=strata_of(args, folder.names))
+    for doubt in seen.doubts(calibrator.n_classes_, args.ignore_index):
+        print(f"warning: {doubt}", file=sys.stderr)
+    calibrator.save(args.out, profiles=not args.no_profiles)
+    print(_found(calibrator))
+    print(f"\n{promise(calibrator)}\n\n{condition(calibrator)}")
+    print(f"\nWritten to {args.out}{'' if args.no_profiles else ' and a file of profiles beside it'}.")
+    return 0
+
+
+def _found(calibrator: cm.ConformalRiskCalibrator) -> str:
+    """What calibration found."""
+    loss = as_loss(calibrator.loss)
+    rows = [
+        ("calibrated on", f"{count_words(calibrator)}, {calibrator.n_classes_} classes"),
+        ("loss of an image", loss_words(loss)),
+        ("alpha", f"{float(calibrator.alpha):g}"),
+    ]
+    lambdas, risks, corrected = calibrator.lambda_hat_, calibrator.risk_, calibrator.corrected_risk_
+    limit = (
+        "with the image to come counted as 1" if calibrator.confidence_ is None else "upper confidence limit"
+    )
+    if np.ndim(lambdas) == 0:
+        rows += [
+            ("lambda-hat", lambda_text(float(lambdas))),
+            ("risk", f"{float(risks):.4f}, the mean loss of these images ({float(corrected):.4f} {limit})"),
+        ]
+        return names_and_values("", rows).plain()
+    by_class = calibrator.conditional == "class"
+    names = [str(label) for label in range(len(lambdas))] if by_class else [*map(str, calibrator.strata_)]
+    table = Table(
+        "",
+        ("class" if by_class else "stratum", "lambda-hat", "risk"),
+        [
+            (name, lambda_text(float(lam)), "-" if np.isnan(risk) else f"{float(risk):.4f}")
+            for name, lam, risk in zip(names, lambdas, np.atleast_1d(risks), strict=True)
+        ],
+    )
+    return f"{names_and_values('', rows).plain()}\n\n{table.plain()}"

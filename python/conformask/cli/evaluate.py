@@ -1,0 +1,91 @@
+"""``conformask evaluate``: how the calibrated sets fare on labelled images that did not calibrate."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from conformask._arguments import file_to_write, level
+from conformask._documents import write_whole
+from conformask.cli._data import (
+    EXIT_STATUS,
+    Pairs,
+    adapt,
+    add_calibrator_file,
+    add_labels,
+    add_maps,
+    loaded,
+    naming_files,
+    paired,
+    strata_of,
+)
+
+__all__ = ["MORE", "SUMMARY", "add_arguments", "add_names_and_alphas", "run", "write_text"]
+
+SUMMARY = "print the risk, the size of the sets, and how each class fares, on labelled images"
+MORE = f"""\
+examples:
+  conformask evaluate --calibrator calibrator.json --maps softmax --labels masks
+  conformask evaluate --calibrator calibrator.json --maps softmax --labels masks --class-names road car person
+  conformask evaluate --calibrator calibrator.json --maps softmax --labels masks --class-names @names.txt
+  conformask evaluate --calibrator calibrator.json --maps softmax --labels masks --alphas 0.02 0.1 --json report.json
+
+Take other images than those that calibrated. @FILE stands for the arguments in a file, one a line.
+
+{EXIT_STATUS}"""
+
+
+def add_names_and_alphas(parser: argparse.ArgumentParser, alphas: list[float] | None) -> None:
+    """Adds what a report may tell besides."""
+    told = parser.add_argument_group("what is told")
+    told.add_argument(
+        "--class-names", nargs="+", metavar="NAME", help="what to call the classes, one name each"
+    )
+    told.add_argument(
+        "--alphas",
+        type=level,
+        nargs="+",
+        default=alphas,
+        metavar="A",
+        help="other risk levels to tell about" + ("; default: %(default)s" if alphas else ""),
+    )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of the command."""
+    add_calibrator_file(parser)
+    add_labels(add_maps(parser))
+    add_names_and_alphas(parser, None)
+    out = parser.add_argument_group("what is written, besides the text")
+    out.add_argument(
+        "--json", type=file_to_write, metavar="FILE", help="the report, with the values of each image"
+    )
+    out.add_argument("--markdown", type=file_to_write, metavar="FILE", help="the report as Markdown")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the command, and returns the exit status."""
+    calibrator = loaded(args)
+    folder = paired(args, calibrator.ignore_index)
+    adapt(calibrator, folder.maps, args)
+    pairs = Pairs(folder)
+    with naming_files(pairs):
+        report = calibrator.evaluate(
+            pairs,
+            groups=folder.groups,
+            strata=strata_of(args, folder.names),
+            alphas=args.alphas,
+            class_names=args.class_names,
+        )
+    if args.json is not None:
+        write_text(args.json, report.to_json() + "\n")
+    if args.markdown is not None:
+        write_text(args.markdown, report.to_markdown())
+    print(report)
+    return 0
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file whole or not at all."""
+    with write_whole(path) as file:
+        file.write(text.encode("utf-8"))

@@ -1,0 +1,446 @@
+"""``conformask nnunet``: calibrates, evaluates and applies, on the files of nnU-Net."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import conformask as cm
+from conformask._arguments import file_to_write, folder_to_write
+from conformask._documents import write_whole
+from conformask._files.folders import read_groups
+from conformask._images import track
+from conformask._origin import Origin
+from conformask._tables import names_and_values
+from conformask._text import lambda_text, plural
+from conformask.cli._data import EXIT_STATUS
+from conformask.cli._options import add_calibrator_options, calibrator_of
+from conformask.cli._promise import condition, loss_words, promise
+from conformask.integrations.nnunet import Cases, Dataset, VoxelCounts
+from conformask.losses import as_loss
+
+__all__ = ["MORE", "SUMMARY", "add_arguments", "run"]
+
+SUMMARY = "calibrate, evaluate and apply, on nnU-Net's own files"
+MORE = f"""\
+examples:
+  conformask nnunet calibrate --predictions fold_0/validation --labels labelsTr --loss fnr:2 --out calibrator.json
+  conformask nnunet evaluate --calibrator calibrator.json --predictions predictionsTs --labels labelsTs
+  conformask nnunet apply --calibrator calibrator.json --predictions predictionsTs --out sets
+
+nnU-Net writes CASE.npz with nnUNetv2_train ... --npz (of validation cases; later: --val --npz) and with
+nnUNetv2_predict --save_probabilities.
+
+{EXIT_STATUS}"""
+
+_CALIBRATE = """\
+The promise is about new cases that are exchangeable with these, and about the model that made these predictions:
+fold_0/validation calibrates the model of fold 0, not an ensemble. Calibrate what you deploy: for an ensemble, predict
+cases that no fold was trained on. Choose alpha, loss and score before you look at the labels."""
+_APPLY = """\
+For each case:
+  CASE_setsize.nii.gz      how many classes each voxel may have
+  CASE_may_be_NAME.nii.gz  1 where a voxel may be of this class, for each class but the background
+They lie where nnU-Net's own CASE.nii.gz lies, so that viewers show them as further segmentations of the scan. A voxel
+that none of the classes may be is background; it is sure of its class where the set size is 1. Of PNG images they are
+.png, 255 where a pixel may be of the class."""
+
+_KEY = "nnunet"  # of the file of a calibrator: what was calibrated
+_PARTS = 2  # of the path of predictions, in the names of cases
+_VALIDATION = ("validation", "validation_raw")
+_VOID, _LARGE_VOID = 255, 2**15 - 1
+_STRANGE = re.compile(r"[^\w.-]+")
+
+
+@dataclass(frozen=True)
+class _Model:
+    """What model was calibrated, and how."""
+
+    class_names: tuple[str, ...]
+    outside: str
+    fold: str | None
+
+    @classmethod
+    def read(cls, path: Path) -> _Model | None:
+        """What the file of a calibrator says; None if Python wrote it."""
+        known = json.loads(path.read_text(encoding="utf-8")).get(_KEY)
+        return None if known is None else cls(tuple(known["class_names"]), known["outside"], known["fold"])
+
+    def write(self, path: Path) -> None:
+        """Adds to the file of a calibrator."""
+        document = json.loads(path.read_text(encoding="utf-8"))
+        text = json.dumps(document | {_KEY: asdict(self)}, indent=2, allow_nan=False) + "\n"
+        with write_whole(path) as file:
+            file.write(text.encode("utf-8"))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the steps and their options."""
+    steps = parser.add_subparsers(dest="step", required=True, metavar="step")
+
+    def step(name: str, summary: str, more: str, do: Any) -> argparse.ArgumentParser:
+        own = steps.add_parser(
+            name,
+            help=summary,
+            description=f"{summary[0].upper()}{summary[1:]}.",
+            epilog=more,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        own.set_defaults(do=do)
+        return own
+
+    calibrate = step("calibrate", "find the threshold of the sets", _CALIBRATE, _calibrate)
+    group = _add_files(calibrate, labelled=True)
+    _add_outside(group, "void")
+    add_calibrator_options(calibrate, inputs="probabilities")
+    out = calibrate.add_argument_group("what is written")
+    out.add_argument(
+        "--out",
+        type=file_to_write,
+        default=Path("calibrator.json"),
+        metavar="FILE",
+        help="the calibrator, as JSON; default: %(default)s",
+    )
+    out.add_argument(
+        "--with-profiles",
+        action="store_true",
+        help="write a file of profiles beside it, so that recalibrate works in Python",
+    )
+
+    evaluate = step(
+        "evaluate", "print the risk, the size of the sets, and how each class fares", "", _evaluate
+    )
+    _add_calibrator(evaluate)
+    _add_outside(_add_files(evaluate, labelled=True), None)
+    evaluate.add_argument(
+        "--json", type=file_to_write, metavar="FILE", help="the report, with the values of each case"
+    )
+
+    apply = step("apply", "write the sets of new cases, as NIfTI", _APPLY, _apply)
+    _add_calibrator(apply)
+    group = _add_files(apply, labelled=False)
+    _add_outside(group, None)
+    group.add_argument(
+        "--reference",
+        type=Path,
+        metavar="DIR",
+        help="files CASE.nii.gz or CASE_0000.nii.gz that lie where the cases do; default: those of --predictions",
+    )
+    out = apply.add_argument_group("what is written")
+    out.add_argument("--out", type=folder_to_write, required=True, metavar="DIR", help="folder for the files")
+    out.add_argument(
+        "--classes",
+        nargs="*",
+        metavar="NAME",
+        help="write CASE_may_be_NAME.nii.gz of these classes; none: set sizes alone; default: all but the background",
+    )
+
+
+def _add_files(parser: argparse.ArgumentParser, *, labelled: bool) -> Any:
+    group = parser.add_argument_group("files")
+    group.add_argument(
+        "--predictions",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="files CASE.npz that nnU-Net wrote, such as fold_0/validation",
+    )
+    if labelled:
+        group.add_argument(
+            "--labels", type=Path, required=True, metavar="DIR", help="files CASE.nii.gz, such as labelsTr"
+        )
+        group.add_argument(
+            "--groups",
+            type=Path,
+            metavar="CSV",
+            help="which cases are of one patient: two columns without a head, case and patient; a patient counts once",
+        )
+    group.add_argument(
+        "--dataset-json",
+        type=Path,
+        metavar="FILE",
+        help="nnU-Net's dataset.json; default: that in --predictions or in the two folders above",
+    )
+    group.add_argument("--quiet", action="store_true", help="show no progress bar")
+    return group
+
+
+def _add_outside(group: Any, default: str | None) -> None:
+    group.add_argument(
+        "--outside",
+        choices=["void", "count"],
+        default=default,
+        help="voxels outside of nnU-Net's crop box, of which the network saw nothing: void (the promise is about the "
+        "box alone) or counted as background; default: " + (default or "as in calibration"),
+    )
+
+
+def _add_calibrator(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--calibrator",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="what conformask nnunet calibrate wrote",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs a step, and returns the exit status."""
+    return int(args.do(args))
+
+
+# Steps
+
+
+def _calibrate(args: argparse.Namespace) -> int:
+    fold = _fold(args.predictions)
+    dataset = _dataset(args)
+    void = _VOID if len(dataset.names) <= _VOID else _LARGE_VOID
+    calibrator = calibrator_of(args, volumes=True, ignore_index=void, progress=_progress(args))
+    cases = Cases(args.predictions, args.labels, dataset, outside=args.outside, ignore_index=void)
+    with _naming_cases(cases):
+        calibrator.fit(cases, groups=_groups(args, cases))
+    names = _full_names(args.predictions, cases)
+    calibrator._come_from(Origin.of(names, names, None))
+    calibrator.save(args.out, profiles=args.with_profiles)
+    _Model(dataset.names, args.outside, fold).write(args.out)
+    print(names_and_values("", [*_found(calibrator, cases, fold), *_outside(cases, args.outside)]).plain())
+    print(
+        f"\n{promise(calibrator)}\n\n{_of_what(args.outside, fold)} {condition(calibrator)}\n\nWritten to {args.out}."
+    )
+    return 0
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    calibrator, model = _loaded(args)
+    dataset, outside = _dataset(args), _outside_of(args, model)
+    _check(dataset, model, args)
+    void = _VOID if calibrator.ignore_index is None else calibrator.ignore_index
+    cases = Cases(args.predictions, args.labels, dataset, outside=outside, ignore_index=void)
+    if calibrator._origin is not None:
+        names = _full_names(args.predictions, cases)
+        calibrator._origin.refuse_seen(names, names, None)
+    with _naming_cases(cases):
+        report = calibrator.evaluate(cases, groups=_groups(args, cases), class_names=dataset.names)
+    print(report)
+    print(f"\n{names_and_values('', _outside(cases, outside)).plain()}")
+    if args.json is not None:
+        with write_whole(args.json) as file:
+            file.write(f"{report.to_json()}\n".encode())
+    return 0
+
+
+def _apply(args: argparse.Namespace) -> int:
+    calibrator, model = _loaded(args)
+    dataset, outside = _dataset(args), _outside_of(args, model)
+    _check(dataset, model, args)
+    calibrator.set_params(progress=False)  # of one case at a time
+    cases = Cases(args.predictions, None, dataset, outside=outside)
+    chosen = dataset.names[1:] if args.classes is None else args.classes
+    channels = {name: dataset.channel(name) for name in chosen}
+    endings = _endings(channels)
+    suffix = ".png" if dataset.file_ending == ".png" else ".nii.gz"  # no other tells where voxels lie
+    args.out.mkdir(parents=True, exist_ok=True)
+    written = 0
+    for name in track(cases.names, _progress(args), len(cases), "case"):
+        masks = _masks(calibrator, cases, name, outside)
+        sizes = masks.sum(axis=0, dtype=np.uint16)
+        maps = {"setsize": sizes.astype(np.uint8) if len(masks) < 2**8 else sizes}
+        maps |= {ending: masks[channels[each]] for each, ending in endings.items()}
+        for ending, values in maps.items():
+            cases.save(name, values, args.out / f"{name}_{ending}{suffix}", args.reference)
+            written += 1
+    print(f"{plural(written, 'file')} of {plural(len(cases), 'case')} written to {args.out}.")
+    if model is not None and model.fold is not None:
+        print(
+            f"The promise is about predictions of the model of fold {model.fold} alone, not of an ensemble."
+        )
+    return 0
+
+
+def _masks(
+    calibrator: cm.ConformalRiskCalibrator, cases: Cases, name: str, outside: str
+) -> NDArray[np.bool_]:
+    """The sets of a case; outside of the crop box the background alone, unless voxels there count."""
+    scores = cases[cases.names.index(name)]
+    try:
+        masks: NDArray[np.bool_] = calibrator.predict(scores[np.newaxis])[0]
+    except ValueError as error:
+        raise ValueError(f"case {name}: {error}") from error
+    if outside == "void":
+        within = np.zeros(masks.shape[1:], bool)
+        within[cases.boxes[name]] = True
+        masks &= within
+        masks[0] |= ~within
+    return masks
+
+
+# What is read
+
+
+def _fold(predictions: Path) -> str | None:
+    """The fold whose validation cases these are; refuses that of which all cases trained the model."""
+    path = predictions.absolute()
+    if path.name not in _VALIDATION or not path.parent.name.startswith("fold_"):
+        return None
+    fold = path.parent.name.removeprefix("fold_")
+    if fold == "all":
+        raise ValueError(
+            f"{predictions}: the model of fold_all was trained on its validation cases, which therefore calibrate "
+            "nothing; predict cases that it has not seen"
+        )
+    return fold
+
+
+def _dataset(args: argparse.Namespace) -> Dataset:
+    if not args.predictions.is_dir():
+        raise FileNotFoundError(f"no folder {args.predictions}")
+    path = args.dataset_json
+    dataset = Dataset.of_predictions(args.predictions) if path is None else Dataset.from_json(path)
+    if dataset.has_regions:
+        raise ValueError(
+            f"training was region-based: the channels ({', '.join(dataset.names)}) overlap, and each needs a threshold "
+            "of its own. In Python, with Cases of conformask.integrations.nnunet: "
+            "cm.BinaryRiskCalibrator(volumes=True).fit(Cases(predictions, labels, region=NAME))"
+        )
+    return dataset
+
+
+def _loaded(args: argparse.Namespace) -> tuple[cm.ConformalRiskCalibrator, _Model | None]:
+    if not args.calibrator.is_file():
+        raise FileNotFoundError(f"no file {args.calibrator}")
+    calibrator = cm.ConformalRiskCalibrator.load(args.calibrator)
+    calibrator.set_params(volumes=True, progress=_progress(args))
+    return calibrator, _Model.read(args.calibrator)
+
+
+def _outside_of(args: argparse.Namespace, model: _Model | None) -> str:
+    """What becomes of voxels outside: what calibration did with them."""
+    if model is None:
+        return str(args.outside or "void")
+    if args.outside not in (None, model.outside):
+        raise ValueError(f"{args.calibrator} was calibrated with --outside {model.outside}")
+    return model.outside
+
+
+def _check(dataset: Dataset, model: _Model | None, args: argparse.Namespace) -> None:
+    """Refuses predictions of other classes, or of another model; warns of what looks like an ensemble."""
+    if model is None:
+        return
+    if model.class_names != dataset.names:
+        raise ValueError(
+            f"{args.calibrator} was calibrated for {', '.join(model.class_names)}; these predictions are of "
+            f"{', '.join(dataset.names)}"
+        )
+    fold = _fold(args.predictions)
+    if None not in (fold, model.fold) and fold != model.fold:
+        raise ValueError(
+            f"{args.calibrator} was calibrated for the model of fold {model.fold}, but {args.predictions} was "
+            f"predicted by that of fold {fold}, of which it promises nothing"
+        )
+    # nnUNetv2_predict copies both files, nnUNetv2_ensemble the first alone.
+    if (
+        model.fold
+        and (args.predictions / "dataset.json").exists()
+        and not (args.predictions / "plans.json").exists()
+    ):
+        warnings.warn(
+            f"{args.predictions} looks like what nnUNetv2_ensemble wrote, but {args.calibrator} was calibrated for the "
+            f"model of fold {model.fold} alone: it promises nothing of an ensemble",
+            stacklevel=2,
+        )
+
+
+def _groups(args: argparse.Namespace, cases: Cases) -> list[str] | None:
+    return None if args.groups is None else read_groups(args.groups, cases.names)
+
+
+def _full_names(predictions: Path, cases: Cases) -> list[str]:
+    """Names of cases that other data sets do not have: with fold_0/validation in front."""
+    parts = predictions.absolute().parts[-_PARTS:]
+    return ["/".join((*parts, name)) for name in cases.names]
+
+
+def _progress(args: argparse.Namespace) -> bool | str:
+    return False if args.quiet else "auto"
+
+
+@contextlib.contextmanager
+def _naming_cases(cases: Cases) -> Iterator[None]:
+    """Errors that count images say which cases they are."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        found = re.search(r"\bimage (\d+)\b", str(error))
+        if isinstance(error, cm.InfeasibleRiskError) or found is None or int(found[1]) >= len(cases):
+            raise
+        raise ValueError(f"{error} (image {found[1]} is {cases.names[int(found[1])]})") from error
+
+
+def _endings(classes: Sequence[str] | dict[str, int]) -> dict[str, str]:
+    """What files of classes are called, which may have names that no file can have."""
+    plain = {name: f"may_be_{_STRANGE.sub('_', name)}" for name in classes}
+    if len({each.lower() for each in plain.values()}) == len(plain):
+        return plain
+    return {name: f"{ending}_{place}" for place, (name, ending) in enumerate(plain.items(), 1)}
+
+
+# What is told
+
+
+def _found(calibrator: cm.ConformalRiskCalibrator, cases: Cases, fold: str | None) -> list[tuple[str, str]]:
+    n, skipped = calibrator.n_images_, calibrator.n_skipped_
+    left_out = f" ({skipped} left out: the loss is undefined on them)" if skipped else ""
+    by_group = calibrator._current()[1].grouped
+    lambdas, risks = np.atleast_1d(calibrator.lambda_hat_), np.atleast_1d(calibrator.risk_)
+    names = cases.dataset.names if len(lambdas) > 1 else ("",)
+    return [
+        (
+            "calibrated on",
+            f"{plural(n, 'group' if by_group else 'case')}{left_out}{f', fold {fold}' if fold else ''}",
+        ),
+        ("classes", ", ".join(cases.dataset.names)),
+        ("loss of a case", loss_words(as_loss(calibrator.loss))),
+        ("alpha", f"{calibrator.alpha:g}"),
+        *[
+            (f"lambda-hat {name}".rstrip(), lambda_text(float(lam)))
+            for name, lam in zip(names, lambdas, strict=True)
+        ],
+        *[(f"risk {name}".rstrip(), f"{float(risk):.4f}") for name, risk in zip(names, risks, strict=True)],
+    ]
+
+
+def _outside(cases: Cases, outside: str) -> list[tuple[str, str]]:
+    """How many voxels lie outside of the crop box."""
+    total = sum(cases.counts.values(), VoxelCounts(0, 0, 0))
+    share = 100 * total.outside / max(total.total, 1)
+    said = "void" if outside == "void" else "counted, which makes risks look smaller"
+    rows = [("outside of the crop box", f"{share:.1f} % of the voxels: {said}")]
+    n_cases = sum(each.foreground_outside > 0 for each in cases.counts.values())
+    if total.foreground_outside:
+        what = "no promise speaks of them" if outside == "void" else "missed by all sets that are not full"
+        where = f"{plural(total.foreground_outside, 'voxel')} of {plural(n_cases, 'case')}"
+        rows.append(("foreground among them", f"{where}: {what}"))
+    return rows
+
+
+def _of_what(cases_outside: str, fold: str | None) -> str:
+    """Which losses and which model the promise is about."""
+    where = "The loss is that within the crop box. " if cases_outside == "void" else ""
+    model = (
+        f"the model of fold {fold}, not about an ensemble"
+        if fold
+        else "the model that made these predictions"
+    )
+    return f"{where}The promise is about {model}."

@@ -1,0 +1,348 @@
+"""Score maps and labels that lie in folders, a file for each image, read one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from conformask._arrays import check_ignore_index
+from conformask._files.folders import files_of, partner, read_groups, suffixes_text
+from conformask._files.maps import LABELS, MAPS, ScoreMaps, read_labels, read_scores, voided
+from conformask._sequences import listed
+from conformask._text import plural, shown
+from conformask._warnings import warn_caller
+
+__all__ = ["MapFolder", "PairedFolder"]
+
+T = TypeVar("T")
+
+
+class _Images(Sequence[T]):
+    """What is read of images one at a time; a slice, or a list of places, is a part that reads them as late."""
+
+    names: list[str]
+
+    def _read(self, place: int) -> T:
+        raise NotImplementedError
+
+    def _part(self, places: Sequence[int]) -> _Images[T]:
+        raise NotImplementedError
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: Any) -> Any: ...
+    def __getitem__(self, index: Any) -> Any:
+        places = np.arange(len(self))[index if isinstance(index, slice) else np.asarray(index)]
+        return self._read(int(places)) if places.ndim == 0 else self._part(places.tolist())
+
+    def __iter__(self) -> Iterator[T]:  # that of sequences ends at any IndexError, also at one of a library
+        return (self._read(place) for place in range(len(self)))
+
+    def __contains__(self, value: object) -> bool:  # arrays do not compare to one truth value
+        raise TypeError("images cannot be searched for: names tells which there are")
+
+
+class MapFolder(_Images["NDArray[np.floating[Any]]"]):
+    """The score maps of a folder, a file for each image, read one at a time.
+
+    It is a sequence: ``calibrator.predict(folder)`` gives a list, ``calibrator.predict(iter(folder))`` a generator that
+    holds one image at a time.
+
+    Parameters
+    ----------
+    folder : path
+        The folder. Of its files those are taken that end with ``.npy``, ``.npz``, ``.nii``, ``.nii.gz``, ``.tif`` or
+        ``.tiff``, one for each image. They hold floating score maps (K, H, W) or (K, D, H, W), or integers of 8 or 16
+        bits, which become float32. ``.npy`` files are mapped, NumPy's files are read without pickles. NIfTI holds the
+        classes on the last axis, (x, y, z, K), and is read as (K, z, y, x); it needs nibabel. GeoTIFF holds a class in
+        each band, and needs rasterio.
+    key : str or None, default=None
+        Which array of ``.npz`` files it is. None takes the one that is called "probabilities", "softmax", "probs",
+        "scores" or "logits", or the only one.
+    class_axis : int, default=0
+        Which axis of NumPy's arrays is that of the classes: -1 where they come last.
+    ending : str, default=""
+        What the names of files end with, before their suffix, such as "_softmax". Others are left out; the names of
+        images are without it.
+    names : sequence of str or None, default=None
+        The images to take, in this order. None takes all, sorted by name.
+
+    Attributes
+    ----------
+    names : list of str
+        The names of the images: of their files, without ending and suffix.
+    files : list of Path
+        Their files.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder, no such file in it, or none for one of `names`.
+    ValueError
+        If two files have one name. When an image is read: if its file is damaged or holds something else.
+    ImportError
+        When an image is read: if the library for its file is missing.
+
+    See Also
+    --------
+    PairedFolder : With labels.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> from conformask.datasets import MapFolder
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.save(Path(folder) / "street.npy", np.full((3, 4, 5), 1 / 3))
+    ...     maps = MapFolder(folder)
+    ...     maps.names, maps[0].shape
+    (['street'], (3, 4, 5))
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        key: str | None = None,
+        class_axis: int = 0,
+        ending: str = "",
+        names: Sequence[str] | None = None,
+    ) -> None:
+        root = Path(folder)
+        found = files_of(root, MAPS, ending)
+        if not found:
+            before = f" named *{ending}" if ending else ""
+            raise FileNotFoundError(f"no {suffixes_text(MAPS)} file{before} in {root}")
+        self._key, self._class_axis = key, class_axis
+        self.names = list(found) if names is None else _chosen(names, found, root)
+        self.files = [found[name] for name in self.names]
+
+    def read(self, place: int) -> tuple[NDArray[np.floating[Any]], NDArray[np.bool_] | None]:
+        """The maps of an image, and where they hold data.
+
+        Parameters
+        ----------
+        place : int
+            Which image.
+
+        Returns
+        -------
+        scores : floating array (K, H, W) or (K, D, H, W)
+            Where a GeoTIFF holds no data (nodata in all bands, or its mask says so) all classes have 1 / K.
+        valid : bool array (H, W), or None
+            Where there is data; None: everywhere.
+        """
+        found = read_scores(self.files[place], self._key, self._class_axis)
+        return _filled(found), found.valid
+
+    def _read(self, place: int) -> NDArray[np.floating[Any]]:
+        return self.read(place)[0]
+
+    def _part(self, places: Sequence[int]) -> MapFolder:
+        part = object.__new__(MapFolder)
+        part._key, part._class_axis = self._key, self._class_axis
+        part.names, part.files = [self.names[i] for i in places], [self.files[i] for i in places]
+        return part
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({plural(len(self), 'image')})"
+
+
+class PairedFolder(_Images["tuple[NDArray[np.floating[Any]], NDArray[np.integer[Any]]]"]):
+    """Score maps and labels of two folders, as a sequence of (scores, labels) pairs that are read one at a time.
+
+    It goes as it is into what takes such pairs: ``calibrator.fit(folder)``, ``calibrator.evaluate(folder)``,
+    ``conformask.profile(folder)``. ``folder[:50]`` and ``folder[[3, 1]]`` are parts.
+
+    Parameters
+    ----------
+    maps : path
+        The folder of score maps (see :class:`MapFolder`).
+    labels : path
+        The folder of labels: ``.png`` with class indices (grey, palette or black and white; it needs Pillow), or
+        ``.npy``, ``.npz``, ``.nii``, ``.nii.gz``, ``.tif`` and ``.tiff``. Files of one name, but for the suffix, belong
+        together; labels without maps are left out, and a warning tells how many.
+    ignore_index : int or None, default=255
+        What pixels become at which a GeoTIFF holds no data, be it maps or labels: the label of void pixels, as the
+        calibrator has it. None refuses such pixels.
+    key, label_key : str or None, default=None
+        Which array of ``.npz`` files it is. None takes the only one, or one whose name says what it is.
+    class_axis : int, default=0
+        Which axis of NumPy's maps is that of the classes: -1 where they come last.
+    ending, label_ending : str, default=""
+        What the names of maps, and of labels, end with, before their suffix, such as "_gtFine_labelTrainIds". What
+        remains belongs together.
+    names : sequence of str or None, default=None
+        The images to take, in this order. None takes all, sorted by name.
+    groups : path, mapping or None, default=None
+        What each image belongs to, such as its patient: a CSV of two columns without a head, name and group, or a
+        mapping from names. It is handed to nothing by itself: ``fit(folder, groups=folder.groups)``.
+
+    Attributes
+    ----------
+    names : list of str
+        The names of the images: of their files, without ending and suffix.
+    maps : MapFolder
+        The score maps alone, for ``predict``.
+    label_files : list of Path
+        The files of labels.
+    groups : list of str, or None
+        The group of each image.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a folder is missing or empty, or a file that belongs to another.
+    ValueError
+        If two files have one name, or an image no group. When an image is read: if a file is damaged or holds something
+        else, or labels have another shape than their maps. The message names the file.
+    ImportError
+        When an image is read: if the library for its file is missing.
+
+    Warns
+    -----
+    UserWarning
+        If there are labels without maps, and `names` is None.
+
+    See Also
+    --------
+    MapFolder : Without labels.
+    conformask.ConformalRiskCalibrator : Calibrates on them.
+    load_predictions : Reads what lies in one file.
+
+    Notes
+    -----
+    Images of a calibrator are flat or volumes. Of maps (K, D, H, W) with D = K it cannot know whether they are a batch:
+    say ``ConformalRiskCalibrator(volumes=True)``.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> from conformask.datasets import PairedFolder
+    >>> rng = np.random.default_rng(0)
+    >>> with tempfile.TemporaryDirectory() as root:
+    ...     maps, labels = Path(root) / "maps", Path(root) / "labels"
+    ...     maps.mkdir()
+    ...     labels.mkdir()
+    ...     for i in range(20):
+    ...         np.save(maps / f"{i:02}.npy", rng.dirichlet(np.ones(3), size=(8, 8)).transpose(2, 0, 1))
+    ...         np.save(labels / f"{i:02}.npy", rng.integers(0, 3, (8, 8)))
+    ...     folder = PairedFolder(maps, labels)
+    ...     calibrator = cm.ConformalRiskCalibrator(alpha=0.2).fit(folder[:10])
+    ...     report = calibrator.evaluate(folder[10:])
+    ...     masks = calibrator.predict(folder[10:].maps)
+    >>> report.n_images, len(masks), masks[0].shape
+    (10, 10, (3, 8, 8))
+    """
+
+    def __init__(
+        self,
+        maps: str | Path,
+        labels: str | Path,
+        *,
+        ignore_index: int | None = 255,
+        key: str | None = None,
+        label_key: str | None = None,
+        class_axis: int = 0,
+        ending: str = "",
+        label_ending: str = "",
+        names: Sequence[str] | None = None,
+        groups: str | Path | Mapping[str, str] | None = None,
+    ) -> None:
+        self.maps = MapFolder(maps, key=key, class_axis=class_axis, ending=ending, names=names)
+        self.names = self.maps.names
+        truth = files_of(Path(labels), LABELS, label_ending)
+        if not truth:
+            before = f" named *{label_ending}" if label_ending else ""
+            raise FileNotFoundError(f"no {suffixes_text(LABELS)} file{before} in {labels}")
+        self.label_files = [
+            partner(truth, name, file, Path(labels))
+            for name, file in zip(self.names, self.maps.files, strict=True)
+        ]
+        others = [name for name in truth if name not in set(self.names)] if names is None else []
+        if others:
+            warn_caller(
+                f"{plural(len(others), 'label map')} of {labels} without score maps left out, the first of them "
+                f"{truth[others[0]].name}",
+                UserWarning,
+            )
+        self._ignore_index, self._label_key = check_ignore_index(ignore_index), label_key
+        self.groups = _groups(groups, self.names)
+
+    def _read(self, place: int) -> tuple[NDArray[np.floating[Any]], NDArray[np.integer[Any]]]:
+        file = self.label_files[place]
+        labels = read_labels(file, self._label_key, self._ignore_index)
+        scores, valid = self.maps.read(place)
+        if labels.shape != scores.shape[1:]:
+            raise ValueError(
+                f"{file} has shape {labels.shape}, but its maps in {self.maps.files[place]} {scores.shape}"
+                f"{_hint(labels.shape, scores.shape)}"
+            )
+        return scores, voided(labels, valid, self._ignore_index, self.maps.files[place])
+
+    def _part(self, places: Sequence[int]) -> PairedFolder:
+        part = object.__new__(PairedFolder)
+        part._ignore_index, part._label_key = self._ignore_index, self._label_key
+        part.maps = self.maps._part(places)
+        part.names, part.label_files = part.maps.names, [self.label_files[i] for i in places]
+        part.groups = None if self.groups is None else [self.groups[i] for i in places]
+        return part
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({plural(len(self), 'image')})"
+
+
+def _chosen(names: Sequence[str], found: Mapping[str, Path], folder: Path) -> list[str]:
+    chosen = listed(names, "names")
+    if not chosen:
+        raise ValueError("names must hold at least one, got none")
+    for place, name in enumerate(chosen):
+        if name not in found:
+            raise FileNotFoundError(f"no score maps of {shown(name)} in {folder}")
+        if name in chosen[:place]:
+            raise ValueError(f"names must differ, but {shown(name)} comes twice")
+    return chosen
+
+
+def _groups(groups: str | Path | Mapping[str, str] | None, names: Sequence[str]) -> list[str] | None:
+    if groups is None:
+        return None
+    if not isinstance(groups, Mapping):
+        return read_groups(Path(groups), names)
+    missing = next((name for name in names if name not in groups), None)
+    if missing is not None:
+        raise ValueError(f"groups must hold a group for each image, got none for {missing!r}")
+    return [groups[name] for name in names]
+
+
+def _filled(maps: ScoreMaps) -> NDArray[np.floating[Any]]:
+    """The scores, with the same number for all classes where there is no data: the kernels look at all pixels."""
+    if maps.valid is None:
+        return maps.values
+    filled: NDArray[np.floating[Any]] = np.where(
+        maps.valid, maps.values, np.asarray(1 / len(maps.values), maps.values.dtype)
+    )
+    return filled
+
+
+def _hint(labels: tuple[int, ...], scores: tuple[int, ...]) -> str:
+    """What may be wrong with labels of another shape."""
+    if labels == scores[:-1]:
+        return "; if the classes of the maps are on the last axis, say class_axis=-1"
+    if labels == (*scores[1:-2], scores[-1], scores[-2]):
+        return "; are height and width swapped?"
+    if labels[:1] == (1,) and labels[1:] == scores[1:]:
+        return "; write the labels without the axis of length 1"
+    return ""

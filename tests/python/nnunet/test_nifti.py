@@ -1,0 +1,129 @@
+"""NIfTI files: what they hold of labels, and maps that lie where they do."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+
+from conformask._files.nifti import read_labels, write_like
+from nnunet_files import AFFINE, write_nifti
+
+LABELS = np.random.default_rng(0).integers(0, 4, (5, 6, 7)).astype(np.uint8)
+# Axes that run to the right, front, up; to the left, back, down; and in another order.
+AFFINES = [
+    np.diag([1.0, 2.0, 3.0, 1.0]),
+    np.diag([-1.0, -2.0, -3.0, 1.0]),
+    AFFINE,
+    np.array([[0, 0, 2.0, 1.0], [-1.5, 0, 0, 3.0], [0, 1.2, 0, -4.0], [0, 0, 0, 1.0]]),
+    np.array([[0.9, 0.1, 0, 1.0], [-0.1, 0.9, 0, 3.0], [0, 0, -1.2, -4.0], [0, 0, 0, 1.0]]),
+]
+
+
+@pytest.mark.parametrize("affine", AFFINES)
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_arrays_are_those_of_itk_wherever_they_lie(affine: Any, suffix: str, tmp_path: Path) -> None:
+    """(z, y, x): the fastest axis of the file is the last; nothing is flipped."""
+    write_nifti(tmp_path / f"a{suffix}", LABELS, affine)
+    np.testing.assert_array_equal(read_labels(tmp_path / f"a{suffix}"), LABELS)
+    write_like(tmp_path / f"b{suffix}", LABELS == 2, tmp_path / f"a{suffix}")
+    np.testing.assert_array_equal(read_labels(tmp_path / f"b{suffix}"), LABELS == 2)
+    source, written = nibabel.load(tmp_path / f"a{suffix}"), nibabel.load(tmp_path / f"b{suffix}")
+    np.testing.assert_array_equal(written.affine, source.affine)
+    for code in ("qform_code", "sform_code", "xyzt_units"):
+        assert written.header[code] == source.header[code]
+
+
+@pytest.mark.parametrize("affine", AFFINES)
+def test_axes_are_turned_to_ras_and_back(affine: Any, tmp_path: Path) -> None:
+    write_nifti(tmp_path / "a.nii.gz", LABELS, affine)
+    turned = read_labels(tmp_path / "a.nii.gz", canonical=True)
+    np.testing.assert_array_equal(
+        turned.T, nibabel.as_closest_canonical(nibabel.load(tmp_path / "a.nii.gz")).get_fdata()
+    )
+    write_like(tmp_path / "b.nii.gz", turned, tmp_path / "a.nii.gz", canonical=True)
+    np.testing.assert_array_equal(read_labels(tmp_path / "b.nii.gz"), LABELS)
+
+
+def test_what_a_scan_says_of_its_numbers_is_not_said_of_labels(tmp_path: Path) -> None:
+    scan = nibabel.Nifti1Image(np.zeros((7, 6, 5), np.int16), AFFINE)
+    scan.header.set_slope_inter(0.5, -1000)
+    scan.header["cal_min"], scan.header["cal_max"] = -160, 240
+    nibabel.save(scan, tmp_path / "scan.nii.gz")
+    write_like(tmp_path / "sizes.nii.gz", LABELS.astype(np.uint16), tmp_path / "scan.nii.gz")
+    written = nibabel.load(tmp_path / "sizes.nii.gz")
+    assert written.get_data_dtype() == np.uint16
+    assert (written.header["cal_min"], written.header["cal_max"]) == (0, 0)
+    np.testing.assert_array_equal(written.get_fdata().T, LABELS)
+
+
+def test_the_same_map_gives_the_same_bytes(tmp_path: Path) -> None:
+    write_nifti(tmp_path / "a.nii.gz", LABELS)
+    for name in ("b", "c"):
+        write_like(tmp_path / f"{name}.nii.gz", LABELS, tmp_path / "a.nii.gz")
+    assert (tmp_path / "b.nii.gz").read_bytes() == (tmp_path / "c.nii.gz").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.nii.gz", "b.nii.gz", "c.nii.gz"]
+
+
+def test_flat_images_and_axes_of_length_one(tmp_path: Path) -> None:
+    write_nifti(tmp_path / "flat.nii.gz", LABELS[0])
+    np.testing.assert_array_equal(read_labels(tmp_path / "flat.nii.gz"), LABELS[0])
+    write_like(tmp_path / "sizes.nii.gz", LABELS[:1], tmp_path / "flat.nii.gz")
+    np.testing.assert_array_equal(read_labels(tmp_path / "sizes.nii.gz"), LABELS[0])
+    write_nifti(tmp_path / "time.nii.gz", LABELS[np.newaxis])  # (x, y, z, 1)
+    np.testing.assert_array_equal(read_labels(tmp_path / "time.nii.gz"), LABELS)
+    write_like(tmp_path / "sizes.nii.gz", LABELS, tmp_path / "time.nii.gz")
+    np.testing.assert_array_equal(read_labels(tmp_path / "sizes.nii.gz"), LABELS)
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.uint16, np.int32, np.float32, np.float64])
+def test_labels_of_any_type(dtype: Any, tmp_path: Path) -> None:
+    write_nifti(tmp_path / "a.nii.gz", LABELS.astype(dtype))
+    found = read_labels(tmp_path / "a.nii.gz")
+    assert found.dtype.kind in "iu"
+    np.testing.assert_array_equal(found, LABELS)
+
+
+def test_files_that_hold_no_labels(tmp_path: Path) -> None:
+    path = tmp_path / "a.nii.gz"
+
+    def refused(message: str) -> None:
+        with pytest.raises(ValueError, match=re.escape(str(path)) + ".*" + message) as caught:
+            read_labels(path)
+        assert "\n" not in str(caught.value)
+
+    write_nifti(path, np.full((3, 3, 3), 0.5))
+    refused(r"holds 0\.5, which is no label")
+    write_nifti(path, np.full((3, 3, 3), np.nan))
+    refused("holds nan, which is no label")
+    write_nifti(path, np.zeros((2, 3, 3, 3), np.uint8))
+    refused(r"has shape \(3, 3, 3, 2\) \(x, y, z, \.\.\.\), which is not one image")
+    write_nifti(path, np.zeros((3, 3, 3), np.complex64))
+    refused("holds complex64, not labels")
+    write_nifti(path, LABELS)
+    whole = path.read_bytes()
+    for content in (b"", b"no image", whole[:20], whole[:150], gzip.compress(gzip.decompress(whole)[:400])):
+        path.write_bytes(content)
+        refused("is no NIfTI image|cannot be read")
+    with pytest.raises(FileNotFoundError, match=r"no file .*b\.nii"):
+        read_labels(tmp_path / "b.nii")
+
+
+def test_a_map_of_another_shape_is_refused(tmp_path: Path) -> None:
+    write_nifti(tmp_path / "a.nii.gz", LABELS)
+    with pytest.raises(ValueError, match=r"has shape \(5, 6, 7\) \(z, y, x\), its map \(7, 6, 5\)"):
+        write_like(tmp_path / "b.nii.gz", LABELS.T, tmp_path / "a.nii.gz")
+    assert not (tmp_path / "b.nii.gz").exists()
+
+
+def test_the_extra_is_named_where_nibabel_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_nifti(tmp_path / "a.nii.gz", LABELS)
+    monkeypatch.setitem(sys.modules, "nibabel", None)
+    with pytest.raises(ImportError, match=r'pip install "conformask\[nnunet\]"'):
+        read_labels(tmp_path / "a.nii.gz")
