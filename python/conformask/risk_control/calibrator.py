@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from conformask._agreement import Start, warn_of_starts
+from conformask._arrays import check_ignore_index
 from conformask._calibrator import State
 from conformask._image_models import Images, Offsets
-from conformask._images import Volumes
+from conformask._images import NoImagesError, Volumes
 from conformask._units import OnEmpty
 from conformask.control import Method
 from conformask.exceptions import InfeasibleRiskError
@@ -87,7 +89,7 @@ class ConformalRiskCalibrator(Predictor):
         of image i hold what :math:`\lambda_i + t` holds, exactly the labels of critical value s with
         :math:`\mathrm{fl}(s - \lambda_i) \le t`, and those of :math:`\lambda = 0`. The guarantee is the same,
         whatever the model; how evenly images are served is the model's merit. There is no ``lambda_hat_`` then.
-    ignore_index : int or None, default=255
+    ignore_index : int, tuple of ints or None, default=255
         The label of void pixels, which count nowhere. It must not be a class.
     profile : {"exact", "binned"}, default="exact"
         How profiles are kept. "exact" keeps the critical value of each mispredicted pixel (6 bytes; float64: 10).
@@ -244,7 +246,7 @@ class ConformalRiskCalibrator(Predictor):
         inputs: str = "probabilities",
         transform: Any = None,
         adaptive: Any = None,
-        ignore_index: int | None = 255,
+        ignore_index: int | tuple[int, ...] | None = 255,
         profile: str = "exact",
         collect: Sequence[LossLike] = (),
         conditional: str | None = None,
@@ -350,7 +352,7 @@ class ConformalRiskCalibrator(Predictor):
         strata: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> Self:
-        """Adds images. Lambda-hat is computed when it is asked for.
+        """Adds images. Lambda-hat is computed when it is asked for; no images, say of a worker, change nothing.
 
         Parameters
         ----------
@@ -378,7 +380,11 @@ class ConformalRiskCalibrator(Predictor):
         if known is not None:
             collect = list(known.losses) if isinstance(known, BinnedProfiles) else None
             grid = known._core.grid() if isinstance(known, ScoreProfiles) else None
-        added = self._profile(X, y, images, (groups, strata, sample_weight), configuration, collect, grid)
+        units = (groups, strata, sample_weight)
+        try:
+            added = self._profile(X, y, images, units, configuration, collect, grid)
+        except NoImagesError:
+            return self
         self._add(added)
         return self
 
@@ -420,7 +426,7 @@ class ConformalRiskCalibrator(Predictor):
             raise ValueError("a calibrator cannot be merged with itself: every image would count twice")
         if self.profile != other.profile:
             raise ValueError(f"profile differs: {self.profile!r} here, {other.profile!r} there")
-        if self.ignore_index != other.ignore_index:
+        if check_ignore_index(self.ignore_index) != check_ignore_index(other.ignore_index):
             raise ValueError(f"ignore_index differs: {self.ignore_index} here, {other.ignore_index} there")
         configuration, theirs = self._configuration(), other.profiles_
         if configuration.conformity_score != as_score(other.conformity_score):
@@ -539,6 +545,7 @@ class ConformalRiskCalibrator(Predictor):
             offsets.append(offsets_of(configuration.adaptive, scores, pictures, first, largest))
 
         groups, strata, sample_weight = units
+        starts: list[Start] = []
         profiles = profiled(
             X,
             y,
@@ -553,7 +560,12 @@ class ConformalRiskCalibrator(Predictor):
             progress=configuration.progress,
             look=None if configuration.adaptive is None else look,
             strata=strata,
+            starts=starts,
         )
+        if isinstance(
+            profiles, BinnedProfiles
+        ):  # others still know it when lambda-hat is found, of all images
+            warn_of_starts(starts, configuration.conformity_score)
         profiles._warn_of_repeats()
         if offsets:
             assert isinstance(profiles, ScoreProfiles)
