@@ -46,8 +46,7 @@ fn no_probability_hint(value: f64) -> &'static str {
     if value.is_finite() {
         "; if these are logits, pass scipy.special.expit(P), if bytes, P / 255"
     } else if value.is_nan() {
-        "; where P has no data, let y be void (ignore_index); predict keeps these pixels in the mask by \
-         np.nan_to_num(P, nan=1)"
+        "; where P has no data, np.nan_to_num(P, nan=1) keeps the pixels in the mask, and labels may be void"
     } else {
         ""
     }

@@ -101,6 +101,10 @@ def test_bytes_for_scores() -> None:
     ):
         new().fit((X * 255).astype(np.uint8), Y)
     new(inputs="scores").fit((X * 255).astype(np.uint8) / np.float32(255), Y)
+    with pytest.raises(
+        TypeError, match=r"got uint16; .* pass X / np\.float32\(65535\) with inputs='scores'$"
+    ):
+        new().fit((X * 65535).astype(np.uint16), Y)
     with pytest.raises(TypeError, match=r"got int64$"):
         new().fit(X.astype(int), Y)
     masks = cm.BinaryRiskCalibrator()  # which knows no inputs=
@@ -420,3 +424,21 @@ def test_errors_name_parameters_where_they_are() -> None:
     ):
         with pytest.raises(cm.InfeasibleRiskError, match=r"on_infeasible='full'"):
             ask()
+
+
+@pytest.mark.parametrize("alpha", [[0.1], [0.1, 0.05], (0.1, 0.05), np.array([0.1, 0.05])])
+def test_several_alphas(alpha: Any) -> None:
+    """The message names what takes several: no list is one level."""
+    says = r"^alpha must be a number, got .*recalibrate\(alpha=\.\.\.\).* evaluate\(alphas=\[\.\.\.\]\)"
+    fitted = new().fit(X, Y)
+    for use in (
+        lambda: new(alpha=alpha).fit(X, Y),
+        lambda: fitted.recalibrate(alpha=alpha),
+        lambda: cm.BinaryRiskCalibrator(alpha).fit(X[:, 1], Y == 1),
+        lambda: cm.MarginCalibrator(alpha).fit(X[:, 1] > 0.5, Y == 1),
+        lambda: cm.ConsignCalibrator(2, alpha=alpha, min_accuracy=0.2).fit(SAMPLES, Y),
+        lambda: fitted.profiles_.lambda_hat("miscoverage", alpha),
+    ):
+        with pytest.raises(TypeError, match=says):
+            use()
+    assert len(fitted.evaluate(X, Y, alphas=[0.3, 0.4]).sweep) == 2

@@ -109,7 +109,7 @@ def profile(
     transform : fitted scaler or None, default=None
         What makes probabilities of them, as for :class:`~conformask.ConformalRiskCalibrator`.
     ignore_index : int, tuple of ints or None, default=255
-        The label of void pixels; an error if it is a class.
+        The label of void pixels, or several; an error if it is a class.
     groups : sequence of n ints or strings, or None, default=None
         What each image belongs to (patient, sequence): a group counts once, with the mean of its losses.
     sample_weight : sequence of n floats >= 0, or None, default=None
@@ -141,8 +141,9 @@ def profile(
 
     Warns
     -----
-    DuplicateImagesWarning, UserWarning
-        If the same image comes twice; if numbers that shall be logits look like probabilities.
+    DuplicateImagesWarning, SuspiciousLabelsWarning, UserWarning
+        If the same image comes twice; if labels hardly belong to the scores; if numbers that shall be logits look like
+        probabilities.
 
     See Also
     --------

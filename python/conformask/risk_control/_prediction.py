@@ -265,6 +265,11 @@ class Predictor(Results):
             If one of `alphas` needs more calibration images.
         sklearn.exceptions.NotFittedError, TypeError, ValueError
             As :meth:`predict`, for labels that do not fit, and for `alphas` without profiles.
+
+        Warns
+        -----
+        SuspiciousLabelsWarning
+            If the labels hardly belong to the scores.
         """
         configuration, state = self._settled()
         assert state.solution is not None

@@ -77,7 +77,8 @@ class ConformalRiskCalibrator(Predictor):
     inputs : {"probabilities", "logits", "scores"}, default="probabilities"
         What the scores are. "probabilities" of a pixel sum to 1 within 1e-3; they are never renormalised. Of "logits"
         the kernels take the softmax as they read them, in the float that they compute with (float32, or float64 for
-        float64), within 1e-6 of float64. "scores" are at least 0 and are divided by their sum.
+        float64), within 1e-6 of float64; a logit of minus infinity masks its class, whose probability is then 0, if
+        another of the pixel is finite. "scores" are at least 0 and are divided by their sum.
     transform : fitted scaler such as TemperatureScaler, or None, default=None
         What makes probabilities of the scores as they are read, in place of the softmax; `inputs` must be that of the
         scaler. It must have been fitted to other images than those that calibrate. It is taken as it is now: fitting it
@@ -90,7 +91,8 @@ class ConformalRiskCalibrator(Predictor):
         :math:`\mathrm{fl}(s - \lambda_i) \le t`, and those of :math:`\lambda = 0`. The guarantee is the same,
         whatever the model; how evenly images are served is the model's merit. There is no ``lambda_hat_`` then.
     ignore_index : int, tuple of ints or None, default=255
-        The label of void pixels, which count nowhere. It must not be a class.
+        The label of void pixels, which count nowhere, or several such labels. It must not be a class: pixels of a class
+        are left out by ``MiscoverageLoss(classes=...)`` of the others.
     profile : {"exact", "binned"}, default="exact"
         How profiles are kept. "exact" keeps the critical value of each mispredicted pixel (6 bytes; float64: 10).
         "binned" keeps a few MB however many images, for `loss` and the losses in `collect` alone; lambda-hat is then
@@ -295,9 +297,10 @@ class ConformalRiskCalibrator(Predictor):
         ----------
         X : array (n, K, H, W) or (n, K, D, H, W), float16, float32 or float64; or a list of (K, H, W); or an iterable
             Softmax probabilities, or what `inputs` says. Without `y`: an iterable of ``(scores, labels)`` pairs, one
-            image each.
+            image each. A store that has a shape and slices (of h5py, zarr, xarray, nibabel, Dask) is read an image at a
+            time.
         y : integer array (n, H, W) or (n, D, H, W), or a list or iterable of arrays, one per image
-            Labels.
+            Labels; floats where all are whole numbers. A store is read in the same way.
         images : array, sequence or iterable of n, or None
             What the model of `adaptive` looks at besides, such as photographs.
         groups : sequence of n ints or strings, or None
@@ -321,9 +324,9 @@ class ConformalRiskCalibrator(Predictor):
 
         Warns
         -----
-        DuplicateImagesWarning, DroppedImagesWarning, InfeasibleRiskWarning
+        DuplicateImagesWarning, DroppedImagesWarning, InfeasibleRiskWarning, SuspiciousLabelsWarning
             If an image comes twice, or is left out because the loss is undefined on it, or if there are too few images
-            and ``on_infeasible="full"`` takes the full sets.
+            and ``on_infeasible="full"`` takes the full sets; if the labels hardly belong to the scores.
         """
         configuration = self._configuration()
         collect = configuration.collected()
