@@ -254,6 +254,8 @@ def fit_local_temperature(
 
 def _targets(labels: Tensor, ignored: int | tuple[int, ...] | None, n_classes: int) -> Tensor:
     """The labels as PyTorch takes them; refuses those that are no class."""
+    if labels.is_floating_point() and not bool((labels == labels.round()).all()):
+        raise ValueError("labels must be whole numbers")
     codes = labels.long()  # before they are compared: a small type has other numbers
     void = torch.zeros_like(codes, dtype=torch.bool)
     for label in ignored_labels(ignored):
