@@ -51,7 +51,7 @@ fn kernels(criterion: &mut Criterion) {
         let (n, k, h, w) = size;
         let data = data(size);
         let maps = || ScoreMaps::new(data.scores.view(), Inputs::Probabilities, 0).unwrap();
-        let labels = || LabelMaps::new(data.labels.view(), Some(255), maps().label_space()).unwrap();
+        let labels = || LabelMaps::new(data.labels.view(), Some(255_i64), maps().label_space()).unwrap();
         let id = |kernel: &str| BenchmarkId::new(kernel, format!("{n}x{k}x{h}x{w}"));
 
         let mut group = criterion.benchmark_group("maps");

@@ -24,22 +24,47 @@ fn rank_hint(shape: &[usize]) -> &'static str {
     if shape.len() == 3 { "; one image is X[None]" } else { "" }
 }
 
-/// What to do where a class was masked.
-pub const MASKED_HINT: &str =
-    "; if it masks a class, or is the logarithm of 0, write a finite number such as -1e4 instead";
+/// What to do where a class was masked that cannot be.
+pub const MASKED_HINT: &str = "; if it masks a class, or is the logarithm of 0, write a finite number such as -1e4 instead: \
+     it is taken of logits alone, where another of the pixel is finite, not to fit scalers, nor by those that mix or order classes";
 
-fn masked_hint(value: f64) -> &'static str {
-    if value == f64::NEG_INFINITY { MASKED_HINT } else { "" }
-}
+/// What to do where there are no data.
+pub const MISSING_HINT: &str = "; where X has no data, let y be void (ignore_index), and give \
+     predict valid=~np.isnan(X).any(axis=1)";
 
-/// What to do where 0 is void and the classes are counted from 1.
-fn void_hint(ignore_index: i64) -> &'static str {
-    if ignore_index == 0 {
-        "; if the labels start at 1 and 0 marks void pixels, pass y.astype(int) - 1 and ignore_index=-1"
+fn not_finite_hint(value: f64) -> &'static str {
+    if value.is_nan() {
+        MISSING_HINT
+    } else if value == f64::NEG_INFINITY {
+        MASKED_HINT
     } else {
         ""
     }
 }
+
+fn no_probability_hint(value: f64) -> &'static str {
+    if value.is_finite() {
+        "; if these are logits, pass scipy.special.expit(P), if bytes, P / 255"
+    } else if value.is_nan() {
+        "; where P has no data, np.nan_to_num(P, nan=1) keeps the pixels in the mask, and labels may be void"
+    } else {
+        ""
+    }
+}
+
+/// What to do where 0 is void and the classes are counted from 1, or where the pixels of a class shall not count.
+fn void_hint(ignore_index: i64) -> String {
+    let from_one = if ignore_index == 0 {
+        "; if the labels start at 1 and 0 marks void pixels, pass y.astype(int) - 1 and ignore_index=-1"
+    } else {
+        ""
+    };
+    format!("{from_one}{OTHERS_HINT}")
+}
+
+/// What to do where the pixels of a class shall not count.
+pub const OTHERS_HINT: &str =
+    "; if its pixels shall not count, name the other classes: loss=MiscoverageLoss(classes=[...])";
 
 /// What can be wrong with the input of a kernel.
 #[derive(Debug, Clone, PartialEq, Error)]
@@ -138,7 +163,7 @@ pub enum Error {
         ignore: String,
     },
     /// NaN or infinite.
-    #[error("X is not finite in image {image}: class {class} is {value} at pixel {pixel}{}", masked_hint(*value))]
+    #[error("X is not finite in image {image}: class {class} is {value} at pixel {pixel}{}", not_finite_hint(*value))]
     NotFinite {
         /// Index of the image.
         image: usize,
@@ -218,7 +243,7 @@ pub enum Error {
     #[error(
         "P holds {} in image {image} at pixel {pixel}: probabilities are in [0, 1]{}",
         Six(*value),
-        if value.is_finite() { "; if these are logits, pass scipy.special.expit(P), if bytes, P / 255" } else { "" }
+        no_probability_hint(*value)
     )]
     NoProbability {
         /// Index of the image.

@@ -35,6 +35,7 @@ from conformask.exceptions import (
     InfeasibleRiskError,
     InfeasibleRiskWarning,
     SharedImagesWarning,
+    SuspiciousLabelsWarning,
 )
 from conformask.losses import (
     BinaryLoss,
@@ -113,6 +114,7 @@ __all__ = [
     "SelectiveScaler",
     "SharedImagesWarning",
     "StructuredScaler",
+    "SuspiciousLabelsWarning",
     "TemperatureScaler",
     "VectorScaler",
     "WorstClassLoss",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -22,10 +23,13 @@ __all__ = [
     "check_inputs",
     "check_masks",
     "clean_bools",
+    "ignored_labels",
+    "is_void",
     "label_array",
     "look_like_shares",
     "mask_array",
     "matrix_array",
+    "refuse_members",
     "refuse_path",
     "score_array",
     "warn_of_shares",
@@ -39,6 +43,8 @@ _MOST_CLASSES = 2**16 - 1  # a set size fits 16 bits
 _LOOKED_AT = 32  # pixels along each axis
 # Logits may all be in [0, 1] by chance: fewer numbers, or less different ones, say nothing.
 _FEW, _WIDE = 48, 0.5
+
+_MEMBERS = 8  # that are named
 
 INPUTS = ("probabilities", "logits", "scores")
 
@@ -66,6 +72,7 @@ def matrix_array(A: object, name: str = "A") -> Scores:
 
 def _one_array(value: object, name: str, where: str = "") -> NDArray[Any]:
     refuse_path(value, name, where)
+    refuse_members(value, name)
     if isinstance(value, list | tuple):
         for each in value:  # NumPy joins arrays, but not their masks
             _refuse_mask(each, name)
@@ -87,54 +94,67 @@ def refuse_path(value: object, name: str, where: str = "") -> None:
         )
 
 
+def refuse_members(value: object, name: str) -> None:
+    """Refuses what holds arrays by name: a file of numpy.savez, a group of h5py or zarr, a dataset of xarray."""
+    keys = getattr(value, "keys", None)
+    if not callable(keys) or not hasattr(value, "__getitem__") or hasattr(value, "shape"):
+        return
+    try:
+        members = [str(key) for key in islice(keys(), _MEMBERS + 1)]
+    except TypeError:
+        return
+    if not members:
+        raise TypeError(f"{name} must be an array, got an empty {type(value).__name__}")
+    shown_ones = ", ".join(map(repr, members[:_MEMBERS])) + (", ..." if len(members) > _MEMBERS else "")
+    raise TypeError(
+        f"{name} must be an array, got {type(value).__name__} that holds {shown_ones}: pass what it holds, such as "
+        f"{name}[{members[0]!r}]"
+    )
+
+
 def _floats(array: NDArray[Any], name: str, where: str = "") -> Scores:
     _refuse_mask(array, name)
     if array.dtype.newbyteorder("=") not in (np.float16, np.float32, np.float64):
-        scaled = f"; if probabilities were scaled to 255, pass {name} / np.float32(255)"
-        scaled += " with inputs='scores'" if name == "X" else ""
-        hint = scaled if array.dtype == np.uint8 else ""
+        hint = ""
+        if array.dtype in (np.uint8, np.uint16):
+            most = np.iinfo(array.dtype).max
+            hint = f"; if probabilities were scaled to {most}, pass {name} / np.float32({most})"
+            hint += " with inputs='scores'" if name == "X" else ""
         raise TypeError(f"{name} must be float16, float32 or float64{where}, got {array.dtype}{hint}")
     return _usable(array)
 
 
-def label_array(y: object, name: str = "y", where: str = "") -> Labels:
-    """`y` as integers in native byte order, aligned. Copied only if it is not."""
+def label_array(y: object, name: str = "y", where: str = "", first: int = 0) -> Labels:
+    """`y` as integers in native byte order, aligned. Copied only if it is not, or holds whole numbers as floats.
+
+    `first` is what errors call the first of several images.
+    """
     if isinstance(y, Iterator) or (isinstance(y, np.ndarray) and y.dtype == object):
         y = list(y)  # label maps one by one
     array = _one_array(y, name, where)
     _refuse_mask(array, name)
     if array.dtype == bool:
         array = clean_bools(array).view(np.uint8)
+    if np.issubdtype(array.dtype, np.floating):
+        array = _as_whole(array, name, where, first)
     if not np.issubdtype(array.dtype, np.integer):
-        raise TypeError(
-            f"{name} must hold integer labels{where}, got dtype {array.dtype}{_if_whole(array, name, is_tensor(y))}"
-        )
+        raise TypeError(f"{name} must hold integer labels{where}, got dtype {array.dtype}")
     return _usable(array)
 
 
-def _if_whole(array: NDArray[Any], name: str, of_tensor: bool) -> str:
-    """What to do with labels that are whole numbers of another type."""
-    if not np.issubdtype(array.dtype, np.floating) or not array.size:
-        return ""
-    other = array[array != np.rint(array)]  # NaN is not what it is rounded to
-    if other.size:
-        return f", and {other[0]:g} among them"
-    axis = _one_hot_axis(array)
-    if axis is not None:
-        return f"; if {name} is one-hot, pass {name}.argmax(axis={axis})"
-    kind = "int16" if abs(array).max() <= np.iinfo(np.int16).max else "int64"
-    cast = f"to(torch.{kind})" if of_tensor else f"astype(np.{kind})"
-    return f"; all are whole numbers: pass {name}.{cast}"
-
-
-def _one_hot_axis(array: NDArray[Any]) -> int | None:
-    """The axis along which each pixel has a single 1, of several numbers; None if there is none."""
-    if array.ndim < 3 or not ((array == 0) | (array == 1)).all():
-        return None
-    for axis in (1 if array.ndim > 3 else 0, -1):  # a list holds images without the axis n
-        if array.shape[axis] > 1 and (array.sum(axis=axis, dtype=np.float64) == 1).all():
-            return axis
-    return None
+def _as_whole(array: NDArray[Any], name: str, where: str, first: int) -> NDArray[np.integer[Any]]:
+    """Floats that are whole numbers, as integers: medical images are often read so."""
+    largest = float(abs(array).max(initial=0))  # NaN, if there is one
+    wrong = array != np.rint(array)
+    if largest < 2.0**63 and not wrong.any():
+        return array.astype(np.int16 if largest <= np.iinfo(np.int16).max else np.int64)
+    at = np.argwhere(wrong | ~(abs(array) < 2.0**63))[0].tolist()
+    value = array[tuple(at)]
+    found = "NaN" if np.isnan(value) else f"{value:g}"
+    if not where and len(at) > 2:
+        found, at = f"{found} in image {first + at[0]}", at[1:]
+    place = f" at pixel ({', '.join(map(str, at))})" if at else ""
+    raise TypeError(f"{name} must hold integer labels{where}, got dtype {array.dtype}, and {found}{place}")
 
 
 def mask_array(
@@ -233,20 +253,42 @@ def check_inputs(inputs: object) -> str:
     return str(inputs)
 
 
-def check_ignore_index(ignore_index: object) -> int | None:
-    """`ignore_index` as an int64 or None."""
-    if ignore_index is None:
-        return None
-    if isinstance(ignore_index, bool) or not isinstance(ignore_index, int | np.integer):
-        raise TypeError(f"ignore_index must be an int or None, got {shown(ignore_index)}")
-    if not -(2**63) <= int(ignore_index) < 2**63:
-        raise ValueError(f"ignore_index must fit int64, got {shown(ignore_index)}")
-    return int(ignore_index)
+def check_ignore_index(ignore_index: object) -> int | tuple[int, ...] | None:
+    """The labels of void pixels: None, one as an int64, or several in ascending order."""
+    if isinstance(ignore_index, list | tuple | set | frozenset | range | np.ndarray):
+        several = sorted({_void_label(label, ignore_index) for label in list(ignore_index)})
+        if not several:
+            raise ValueError("ignore_index must name a label; None says that no pixel is void")
+        return tuple(several) if len(several) > 1 else several[0]
+    return None if ignore_index is None else _void_label(ignore_index, ignore_index)
 
 
-def check_binary_index(ignore_index: object) -> int | None:
+def _void_label(label: object, given: object) -> int:
+    if isinstance(label, bool) or not isinstance(label, int | np.integer):
+        raise TypeError(f"ignore_index must be an int or None, got {shown(given)}")
+    if not -(2**63) <= int(label) < 2**63:
+        raise ValueError(f"ignore_index must fit int64, got {shown(label)}")
+    return int(label)
+
+
+def check_binary_index(ignore_index: object) -> int | tuple[int, ...] | None:
     """`ignore_index` beside labels 0 and 1."""
     index = check_ignore_index(ignore_index)
-    if index in (0, 1):
-        raise ValueError(f"ignore_index={index} is the label of the background or the object")
+    for label in ignored_labels(index):
+        if label in (0, 1):
+            raise ValueError(f"ignore_index={label} is the label of the background or the object")
     return index
+
+
+def ignored_labels(ignore_index: int | tuple[int, ...] | None) -> tuple[int, ...]:
+    """The labels that `check_ignore_index` found."""
+    if ignore_index is None:
+        return ()
+    return ignore_index if isinstance(ignore_index, tuple) else (ignore_index,)
+
+
+def is_void(labels: NDArray[Any], ignore_index: int | tuple[int, ...] | None) -> NDArray[np.bool_]:
+    """Where labels are among those of void pixels."""
+    if isinstance(ignore_index, tuple):
+        return np.isin(labels, ignore_index)
+    return np.zeros(labels.shape, bool) if ignore_index is None else np.asarray(labels == ignore_index)

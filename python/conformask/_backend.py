@@ -33,7 +33,7 @@ def profile(
     labels: Any,
     score: ConformityScore,
     inputs: Inputs,
-    ignore_index: int | None,
+    ignore_index: int | tuple[int, ...] | None,
     activation: bool,
     first: int,
     grid: NDArray[np.float64] | None = None,
@@ -80,7 +80,7 @@ def coverage(
     lams: Sequence[Lambda],
     score: ConformityScore,
     inputs: Inputs,
-    ignore_index: int | None,
+    ignore_index: int | tuple[int, ...] | None,
     first: int,
 ) -> list[Counts]:
     """For each lambda (n, K) each: missed and labelled pixels of a class, and the summed sizes of the latter's sets."""

@@ -12,7 +12,9 @@ __all__ = [
     "ACTIVATION_CELL_BITS",
     "CALIBRATION_UNIT",
     "MASKED_HINT",
+    "MISSING_HINT",
     "N_BINS",
+    "OTHERS_HINT",
     "SOFTMAX_TAIL_DOUBLE",
     "SOFTMAX_TAIL_SINGLE",
     "SUM_SLACK",
@@ -72,7 +74,9 @@ ACTIVATION_CELLS: int
 ACTIVATION_CELL_BITS: int
 CALIBRATION_UNIT: float
 MASKED_HINT: str
+MISSING_HINT: str
 N_BINS: int
+OTHERS_HINT: str
 SOFTMAX_TAIL_DOUBLE: float
 SOFTMAX_TAIL_SINGLE: float
 SUM_SLACK: float
@@ -172,7 +176,9 @@ class ConsignDecomposition:
     def half(self) -> NDArray[np.float64]: ...
     @property
     def shape(self) -> list[int]: ...
-    def labels(self, y: _Labels, ignore_index: int | None, image: int | None = None) -> NDArray[np.int32]: ...
+    def labels(
+        self, y: _Labels, ignore_index: int | tuple[int, ...] | None, image: int | None = None
+    ) -> NDArray[np.int32]: ...
     def label_map(self, coefficients: NDArray[np.float64]) -> NDArray[np.uint16]: ...
     def sample(
         self, lower: NDArray[np.float64], upper: NDArray[np.float64], key: int, out: NDArray[Any]
@@ -215,7 +221,7 @@ class ScalerMap:
 class BinaryValues:
     @staticmethod
     def build(
-        p: _Scores, y: _Labels, side: str, ignore_index: int | None, first_image: int
+        p: _Scores, y: _Labels, side: str, ignore_index: int | tuple[int, ...] | None, first_image: int
     ) -> BinaryValues: ...
     @staticmethod
     def concatenate(parts: list[BinaryValues]) -> BinaryValues: ...
@@ -245,7 +251,7 @@ def binary_counts(
     p: _Scores,
     y: _Labels,
     cutoffs: NDArray[np.float64],
-    ignore_index: int | None,
+    ignore_index: int | tuple[int, ...] | None,
     first_image: int,
 ) -> NDArray[np.uint64]: ...
 def corrected_lambdas(offsets: NDArray[np.float64], t: float, largest: float) -> NDArray[np.float64]: ...
@@ -268,13 +274,14 @@ class ExactProfile:
         y: _Labels,
         score: Score,
         inputs: str | ScalerMap,
-        ignore_index: int | None,
+        ignore_index: int | tuple[int, ...] | None,
         with_activations: bool,
         first_image: int,
         grid: NDArray[np.float64] | None = None,
     ) -> ExactProfile: ...
     @staticmethod
     def concatenate(profiles: list[ExactProfile]) -> ExactProfile: ...
+    def start(self) -> tuple[NDArray[np.uint64], NDArray[np.uint64], int]: ...
     def hashes(self) -> NDArray[np.uint64]: ...
     @staticmethod
     def from_arrays(
@@ -342,7 +349,7 @@ def true_label_scores(
     y: _Labels,
     score: Score,
     inputs: str | ScalerMap,
-    ignore_index: int | None,
+    ignore_index: int | tuple[int, ...] | None,
     out: NDArray[np.float64],
     first_image: int,
 ) -> None: ...
@@ -352,17 +359,17 @@ def coverage(
     lams: Sequence[float | Lambdas],
     score: Score,
     inputs: str | ScalerMap,
-    ignore_index: int | None,
+    ignore_index: int | tuple[int, ...] | None,
     first_image: int,
 ) -> list[_Counts]: ...
 def mask_coverage(
-    masks: NDArray[np.bool_], y: _Labels, ignore_index: int | None, first_image: int
+    masks: NDArray[np.bool_], y: _Labels, ignore_index: int | tuple[int, ...] | None, first_image: int
 ) -> _Counts: ...
 def calibration_counts(
     x: _Scores,
     y: _Labels,
     inputs: str | ScalerMap,
-    ignore_index: int | None,
+    ignore_index: int | tuple[int, ...] | None,
     n_bins: int,
     radius: int | None,
     of_prediction: bool,
@@ -379,7 +386,12 @@ def calibration_counts(
     NDArray[np.uint64],
 ]: ...
 def draw_pixels(
-    x: _Scores, y: _Labels, ignore_index: int | None, n_pixels: int, seed: int, first_image: int
+    x: _Scores,
+    y: _Labels,
+    ignore_index: int | tuple[int, ...] | None,
+    n_pixels: int,
+    seed: int,
+    first_image: int,
 ) -> list[tuple[NDArray[np.floating[Any]], NDArray[np.uint16], int, int, NDArray[np.uint64]]]: ...
 def log_loss_gradients(
     features: NDArray[np.float64],
@@ -437,7 +449,7 @@ def repeats_within(hashes: NDArray[np.uint64]) -> list[tuple[int, int]]: ...
 def repeats_between(others: NDArray[np.uint64], later: NDArray[np.uint64]) -> list[tuple[int, int]]: ...
 def agreeing_pixels(samples: _Labels) -> int: ...
 def label_hits(
-    y: _Labels, predictions: _Labels, ignore_index: int | None
+    y: _Labels, predictions: _Labels, ignore_index: int | tuple[int, ...] | None
 ) -> tuple[list[int], NDArray[np.uint64], NDArray[np.uint64]]: ...
 def truncated_svd(
     a: _Scores, k: int

@@ -148,6 +148,11 @@ def tolerated(min_accuracy: Fraction) -> Fraction:
 
 def check_alpha(alpha: object) -> Fraction:
     """`alpha` as a fraction in (0, 1)."""
+    if isinstance(alpha, list | tuple | set | range | np.ndarray) and np.ndim(list(alpha)) == 1:
+        raise TypeError(
+            f"alpha must be a number, got {shown(alpha)}: calibrate at one level; recalibrate(alpha=...) then takes "
+            "another without the maps, and evaluate(alphas=[...]) of ConformalRiskCalibrator reports on several"
+        )
     fraction = as_fraction(alpha, "alpha")
     if not 0 < fraction < 1:
         raise ValueError(f"alpha must be in (0, 1), got {shown(alpha)}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from conformask._arrays import score_array
+from conformask._arrays import ignored_labels, is_void, score_array
 from conformask._text import shown
 
 if TYPE_CHECKING:
@@ -19,7 +19,9 @@ _VOID = 255  # in the masks that are made here, where the ignore index cannot be
 _SLACK = 1e-3  # by which sums of probabilities may differ from 1
 
 
-def check_foreground_classes(classes: Any, ignore_index: int | None) -> tuple[int, ...] | None:
+def check_foreground_classes(
+    classes: Any, ignore_index: int | tuple[int, ...] | None
+) -> tuple[int, ...] | None:
     """The classes that are the foreground, in order; None where the maps are of one class already."""
     if classes is None:
         return None
@@ -32,8 +34,8 @@ def check_foreground_classes(classes: Any, ignore_index: int | None) -> tuple[in
             raise TypeError(f"classes must hold ints, got {shown(each)}")
         if each < 0:
             raise ValueError(f"classes must be at least 0, got {each}")
-        if each == ignore_index:
-            raise ValueError(f"class {each} is the ignore_index: its pixels are void")
+        if each in ignored_labels(ignore_index):
+            raise ValueError(f"class {each} is in ignore_index: its pixels are void")
     if not found:
         raise ValueError("classes is empty: it names no class")
     if len(set(found)) < len(found):
@@ -41,9 +43,9 @@ def check_foreground_classes(classes: Any, ignore_index: int | None) -> tuple[in
     return tuple(sorted(int(each) for each in found))
 
 
-def void_of(ignore_index: int | None) -> int:
+def void_of(ignore_index: int | tuple[int, ...] | None) -> int:
     """The label of void pixels in the masks that are made here."""
-    return _VOID if ignore_index is None or ignore_index in (0, 1) else ignore_index
+    return ignore_index if isinstance(ignore_index, int) and ignore_index not in (0, 1) else _VOID
 
 
 def foreground_probability(
@@ -93,13 +95,18 @@ def _check_shares(p: NDArray[Any], name: str) -> None:
 
 
 def foreground_mask(
-    y: NDArray[Any], classes: tuple[int, ...], n_classes: int, ignore_index: int | None, first: int
+    y: NDArray[Any],
+    classes: tuple[int, ...],
+    n_classes: int,
+    ignore_index: int | tuple[int, ...] | None,
+    first: int,
 ) -> NDArray[Any]:
     """1 for pixels of some classes, 0 for the others, what `void_of` says where nobody knows; refuses other labels."""
-    if ignore_index is not None and 0 <= ignore_index < n_classes:
-        raise ValueError(f"ignore_index={ignore_index} is one of the K = {n_classes} classes")
-    is_void = np.zeros(y.shape, bool) if ignore_index is None else y == ignore_index
-    is_wrong = ((y < 0) | (y >= n_classes)) & ~is_void
+    for label in ignored_labels(ignore_index):
+        if 0 <= label < n_classes:
+            raise ValueError(f"ignore_index={label} is one of the K = {n_classes} classes")
+    ignored = is_void(y, ignore_index)
+    is_wrong = ((y < 0) | (y >= n_classes)) & ~ignored
     if is_wrong.any():
         image, *pixel = (int(i) for i in np.argwhere(is_wrong)[0])
         raise ValueError(
@@ -108,5 +115,5 @@ def foreground_mask(
         )
     void = void_of(ignore_index)
     found: NDArray[Any] = np.isin(y, classes).astype(np.uint8 if 0 <= void <= 255 else np.int64)
-    found[is_void] = void
+    found[ignored] = void
     return found

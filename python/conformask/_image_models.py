@@ -137,8 +137,8 @@ def _to_the_end(
 class Images:
     """What belongs to maps, such as photographs, handed out in the order in which those come; errors name the maps."""
 
-    def __init__(self, images: Any, name: str = "P") -> None:
-        self._images, self._name = images, name
+    def __init__(self, images: Any, name: str = "P", own_name: str = "images") -> None:
+        self._images, self._name, self._own_name = images, name, own_name
         is_sequence = hasattr(images, "__getitem__") and hasattr(images, "__len__")
         self._rest: Iterator[Any] | None = None if images is None or is_sequence else iter(images)
         self._n = 0
@@ -150,7 +150,9 @@ class Images:
         first, self._n = self._n, self._n + n
         found = list(islice(self._rest, n)) if self._rest is not None else self._images[first : self._n]
         if len(found) < n:
-            raise ValueError(f"images has {plural(first + len(found), 'image')}, {self._name} has more")
+            raise ValueError(
+                f"{self._own_name} has {plural(first + len(found), 'image')}, {self._name} has more"
+            )
         return found
 
     def all_used_by(self, found: Any) -> Any:
@@ -165,4 +167,4 @@ class Images:
             next(self._rest, self) is not self if self._rest is not None else len(self._images) > self._n
         )
         if is_left:
-            raise ValueError(f"{self._name} has {plural(self._n, 'image')}, images has more")
+            raise ValueError(f"{self._name} has {plural(self._n, 'image')}, {self._own_name} has more")

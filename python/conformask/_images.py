@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from conformask._arrays import label_array, mask_array, refuse_path, score_array
+from conformask._arrays import label_array, mask_array, refuse_members, refuse_path, score_array
 from conformask._sequences import has_order
 from conformask._tensors import check_tensor, is_tensor, lives_elsewhere
 from conformask._text import plural
@@ -24,6 +24,7 @@ __all__ = [
     "SCORES",
     "Batch",
     "Layout",
+    "NoImagesError",
     "Volumes",
     "axes_hint",
     "check_labels",
@@ -45,6 +46,10 @@ R = TypeVar("R", bound=np.generic)
 
 _SECONDS_BEFORE_BAR = 1.0
 _END = object()
+
+
+class NoImagesError(ValueError):
+    """There is no image in what was handed over."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +94,13 @@ def in_memory(value: object) -> bool:
 
 
 def _is_store(value: object) -> bool:
-    """Whether `value` is read by slices: a dataset of h5py or zarr, a proxy of nibabel, a Dask array."""
+    """Whether `value` is read by slices: a dataset of h5py or zarr, a proxy of nibabel, an array of xarray or Dask."""
     return not in_memory(value) and hasattr(value, "shape") and hasattr(value, "__getitem__")
+
+
+def _all_of(value: Any) -> Any:
+    """What a store holds, read by a slice: one image of a list of stores."""
+    return value[...] if _is_store(value) else value
 
 
 def is_whole(value: object) -> bool:
@@ -111,13 +121,15 @@ def walk(
 ) -> Iterator[Batch]:
     """All images as batches of maps and labels.
 
-    An array is one batch, or one for every `at_once` images; a store is read `at_once` images at a time, or one; of
-    lists and iterables every image is a batch. Without labels all batches have None; with labels, an iterable that
-    comes without `y` yields pairs.
+    An array is one batch, or one for every `at_once` images; a store, and an array beside labels in a store, is read
+    `at_once` images at a time, or one; of lists and iterables every image is a batch. Nothing comes of no image.
+    Without labels all batches have None; with labels, an iterable that comes without `y` yields pairs.
     """
 
-    def batch(found: Any, labels: Any, image: int | None = None) -> tuple[Any, Any]:
+    def batch(found: Any, labels: Any, image: int | None = None, first: int = 0) -> tuple[Any, Any]:
         where = "" if image is None else f" in image {image}"
+        if image is not None:
+            found, labels = _all_of(found), _all_of(labels)
         if labelled:
             _refuse_swapped(found, labels, layout, where, label_name)
         found = layout.convert(found, layout.name, where)
@@ -129,13 +141,14 @@ def walk(
             check_tensor(labels, label_name, where)
             _refuse_bools(found, labels, layout, where, label_name)
             if not (is_tensor(found) and is_tensor(labels)):
-                labels = label_array(labels, label_name, where)
+                labels = label_array(labels, label_name, where, first)
         if image is not None:
             found, labels = found[None], labels[None] if labelled else None
         if labelled:
             check_labels(found, labels, layout, where, label_name)
         return found, labels
 
+    refuse_members(maps, layout.name)
     if not is_whole(maps):
         images = _one_by_one(maps, y, layout, progress, labelled, label_name)
         return ((*batch(image, labels, index), index) for index, image, labels in images)
@@ -144,11 +157,19 @@ def walk(
             f"{label_name} is missing: give labels (n, H, W), or as {layout.name} an iterable of "
             f"({layout.noun}, labels) pairs"
         )
-    if not _is_store(maps):
+    if not _is_store(maps) and not (labelled and _is_store(y)):
         maps, y = batch(maps, y)
+        if _holds_no_image(maps, layout):
+            return iter(())
         if at_once is None or not maps.ndim:
             return iter([(maps, y, 0)])
     return _slices(maps, y, layout, batch, progress, at_once or 1, label_name if labelled else None)
+
+
+def _holds_no_image(maps: Any, layout: Layout) -> bool:
+    """Whether an array of the right rank has images of some size, but none of them."""
+    n, *image = maps.shape or (1,)
+    return n == 0 and 0 not in image and len(image) - len(layout.axes) in (2, 3)
 
 
 def not_empty(batches: Iterator[Batch], name: str) -> Iterator[Batch]:
@@ -159,7 +180,7 @@ def not_empty(batches: Iterator[Batch], name: str) -> Iterator[Batch]:
         yield batch
         del batch  # maps are large: none is held while the next is read
     if is_empty:
-        raise ValueError(f"{name} is empty: it holds no image")
+        raise NoImagesError(f"{name} is empty: it holds no image")
 
 
 def _slices(
@@ -175,14 +196,19 @@ def _slices(
     n, n_axes = maps.shape[0] if len(maps.shape) else 0, len(maps.shape)
     if n_axes - 1 - len(layout.axes) not in (2, 3):
         raise ValueError(f"{layout.name} must have shape {layout.shapes('n')}, got {tuple(maps.shape)}")
+    if n != n:  # an array of Dask that does not know how long its parts are
+        raise ValueError(
+            f"{layout.name} does not know how many images it has: call {layout.name}.compute_chunk_sizes()"
+        )
     if label_name is not None:
         y = y if _is_store(y) or is_tensor(y) else label_array(y, label_name)
-        if len(y) != n:
-            raise ValueError(f"{layout.name} has {plural(n, 'image')}, {label_name} has {len(y)}")
+        m = y.shape[0] if len(y.shape) else 0
+        if m != n:
+            raise ValueError(f"{layout.name} has {plural(n, 'image')}, {label_name} has {m}")
     unit = "image" if at_once == 1 else f"{at_once} images"
     for first in track(range(0, n, at_once), progress, None, unit):
         some = slice(first, first + at_once)
-        yield *batch(maps[some], None if label_name is None else y[some]), first
+        yield *batch(maps[some], None if label_name is None else y[some], first=first), first
 
 
 def _one_by_one(
@@ -206,11 +232,14 @@ def _one_by_one(
     if y is None:
         return _paired(images, name, noun, label_name)
     refuse_path(y, label_name)
+    refuse_members(y, label_name)
+    m = count(y)
+    if _is_store(y):  # it may have no loop over its images
+        y = map(y.__getitem__, range(m or 0))
     if not isinstance(y, Iterable) or not has_order(y):
         raise TypeError(
             f"{label_name} must hold one label map for each image of {name}, got {type(y).__name__}"
         )
-    m = count(y)
     if n is not None and m is not None and n != m:
         raise ValueError(f"{name} has {plural(n, 'image')}, {label_name} has {m}")
     return _zipped(images, y, name, label_name)
@@ -395,7 +424,7 @@ def map_images(
     """`kernel(maps, first_image)` of an array or a store; of images a list for a list, a generator for a generator."""
     batches = not_empty(walk(X, None, layout, progress, labelled=False, volumes=volumes), layout.name)
     if _is_store(X):
-        return _gathered(batches, kernel, len(X))  # type: ignore[arg-type]
+        return _gathered(batches, kernel, X.shape[0])  # type: ignore[attr-defined]
     if is_whole(X):
         maps, _, first = next(batches)
         return kernel(maps, first)
@@ -417,6 +446,9 @@ def _gathered(batches: Iterator[Batch], kernel: Callable[[Any, int], NDArray[R]]
 
 def count(images: Any) -> int | None:
     """The number of images, if it is known before they are read."""
+    if _is_store(images) and len(images.shape):  # a proxy of nibabel has no length
+        n = images.shape[0]
+        return int(n) if n == n else None  # an array of Dask may not know it
     try:
         return len(images)
     except (TypeError, RuntimeError):  # a generator, a loader or a nested tensor, which cannot tell

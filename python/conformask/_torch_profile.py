@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from conformask import _core
+from conformask._arrays import ignored_labels
 from conformask._tensors import is_coarse
 from conformask._torch_softmax import odds_of, slack, widened
 from conformask.scores import APS, LAC, RAPS, ConformityScore, lambda_max, rank_penalties
@@ -38,7 +39,7 @@ class _Task:
 
     score: LAC | APS | RAPS
     inputs: str
-    ignore_index: int | None
+    ignore_index: int | tuple[int, ...] | None
     activation: bool
     n_classes: int
 
@@ -59,12 +60,15 @@ def profile_tensor(
     y: Any,
     score: LAC | APS | RAPS,
     inputs: str,
-    ignore_index: int | None,
+    ignore_index: int | tuple[int, ...] | None,
     activation: bool,
     first_image: int,
 ) -> _core.ExactProfile:
     """What ``_core.ExactProfile.build`` makes of arrays; activations by LAC alone."""
-    task, labels = _Task(score, inputs, ignore_index, activation, X.shape[1]), labels_beside(X, y)
+    task, labels = (
+        _Task(score, inputs, ignore_index, activation, X.shape[1]),
+        labels_beside(X, y, first_image),
+    )
     images = [
         _profile_image(image, label, task, first_image + i)
         for i, (image, label) in enumerate(zip(X, labels, strict=True))
@@ -79,17 +83,26 @@ def profile_tensor(
     )
 
 
-def labels_beside(X: Tensor, y: Any) -> Tensor:
-    """Labels on the device of the maps."""
+def labels_beside(X: Tensor, y: Any, first_image: int = 0) -> Tensor:
+    """Labels on the device of the maps: integers, or whole numbers as floats."""
     if isinstance(y, np.ndarray):  # which torch takes writable and without negative strides only
         y = np.array(y) if not y.flags.writeable or min(y.strides, default=0) < 0 else y
     labels = torch.as_tensor(y, device=X.device)
     if labels.dtype == torch.bool:  # true may be written as any byte but 0
         labels = labels.view(torch.uint8) != 0
-    if labels.is_floating_point() or labels.is_complex():
-        whole = labels.is_floating_point() and bool((labels == labels.round()).all())
-        hint = "; all are whole numbers: pass y.to(torch.int16)" if whole else ""
-        raise TypeError(f"y must hold integer labels, got dtype {labels.dtype}{hint}")
+    if labels.is_complex():
+        raise TypeError(f"y must hold integer labels, got dtype {labels.dtype}")
+    if labels.is_floating_point():
+        wrong = ~((labels == labels.round()) & (labels.abs() < 2.0**63))
+        if wrong.any():
+            image, *at = wrong.nonzero()[0].tolist()
+            value = float(labels[(image, *at)])
+            raise TypeError(
+                f"y must hold integer labels, got dtype {labels.dtype}, and "
+                f"{'NaN' if math.isnan(value) else f'{value:g}'} in image {first_image + image} at pixel "
+                f"({', '.join(map(str, at))})"
+            )
+        labels = labels.long()
     return labels
 
 
@@ -273,16 +286,18 @@ def _places(p: Tensor) -> Tensor:
 
 
 def check_labels(
-    labels: Tensor, ignore_index: int | None, n_classes: int, image: int
+    labels: Tensor, ignore_index: int | tuple[int, ...] | None, n_classes: int, image: int
 ) -> tuple[Tensor, Tensor]:
     """Labels of the pixels of an image, 0 where void, and where they are not."""
-    if ignore_index is not None and 0 <= ignore_index < n_classes:
-        raise ValueError(
-            f"ignore_index={ignore_index} is one of the K = {n_classes} classes; choose an index outside "
-            f"[0, {n_classes})"
-        )
     given = labels.reshape(-1).long()
-    valid = torch.ones_like(given, dtype=torch.bool) if ignore_index is None else given != ignore_index
+    valid = torch.ones_like(given, dtype=torch.bool)
+    for index in ignored_labels(ignore_index):
+        if 0 <= index < n_classes:
+            raise ValueError(
+                f"ignore_index={index} is one of the K = {n_classes} classes; choose an index outside "
+                f"[0, {n_classes}){_core.OTHERS_HINT}"
+            )
+        valid &= given != index
     y = given.where(valid, 0)  # a copy: another thread may write to what was given
     bad = (y < 0) | (y >= n_classes)  # which would end the process on a GPU
     if bad.any():
@@ -293,7 +308,7 @@ def check_labels(
             hint = f"; if the labels start at 1, pass y - 1; {is_void}"
         raise ValueError(
             f"y holds label {label} in image {image}, outside [0, {n_classes}) and not the ignore index "
-            f"({ignore_index}){hint}"
+            f"({', '.join(map(str, ignored_labels(ignore_index))) or None}){hint}"
         )
     return y, valid
 
@@ -317,10 +332,12 @@ def check_scores(
             pixel = int(bad.nonzero()[0])
             at = np.unravel_index(first_pixel + pixel, planes.shape[1:] if shape is None else shape)
             place = f"({', '.join(map(str, at))})"
-            raise ValueError(words.format(image=image, pixel=place, **_value_at(planes, pixel)))
+            raise ValueError(words.format(image=image, pixel=place, **_value_at(planes, pixel, inputs)))
 
+    # A logit of minus infinity masks its class, where another is finite.
+    is_masked = smallest == -math.inf if inputs == "logits" else torch.zeros_like(valid)
     refuse(
-        ~(largest.isfinite() & smallest.isfinite()),
+        ~(largest.isfinite() & (smallest.isfinite() | is_masked)),
         f"{name} is not finite in image {{image}}: class {{k}} is {{value}} at pixel {{pixel}}{{hint}}",
     )
     if inputs == "logits":
@@ -347,15 +364,15 @@ def check_scores(
     )
 
 
-def _value_at(planes: Tensor, pixel: int) -> dict[str, Any]:
-    """The number to show: the first that is not finite, or the smallest."""
+def _value_at(planes: Tensor, pixel: int, inputs: str) -> dict[str, Any]:
+    """The number to show: the first that is not finite, which of logits masks a class only last, or the smallest."""
     column = [float(plane.reshape(-1)[pixel]) for plane in planes]
-    k = next(
-        (k for k, value in enumerate(column) if not math.isfinite(value)),
-        min(range(len(column)), key=column.__getitem__),
-    )
+    wrong = [k for k, value in enumerate(column) if not math.isfinite(value)]
+    if inputs == "logits":
+        wrong.sort(key=lambda k: column[k] == -math.inf)
+    k = wrong[0] if wrong else min(range(len(column)), key=column.__getitem__)
     value = "NaN" if math.isnan(column[k]) else f"{column[k]:.6g}"  # as the kernels write it
-    hint = _core.MASKED_HINT if column[k] == -math.inf else ""
+    hint = _core.MASKED_HINT if column[k] == -math.inf else _core.MISSING_HINT if value == "NaN" else ""
     return {"k": k, "value": value, "total": f"{sum(column):.6g}", "hint": hint}
 
 

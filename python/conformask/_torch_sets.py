@@ -116,14 +116,14 @@ def coverage(
     lams: Sequence[Lambda],
     score: ConformityScore,
     inputs: str,
-    ignore_index: int | None,
+    ignore_index: int | tuple[int, ...] | None,
     first_image: int,
 ) -> list[tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint64]]]:
     """What ``_core.coverage`` counts of arrays."""
     n_classes = X.shape[1]
     n_bands = 1 if isinstance(score, SACP) else _BANDS  # windows cross the borders of parts
     counts = []
-    for i, (image, labels) in enumerate(zip(X, labels_beside(X, y), strict=True)):
+    for i, (image, labels) in enumerate(zip(X, labels_beside(X, y, first_image), strict=True)):
         parts = []
         for planes, part, first in bands_of(image, labels, n_bands):
             targets, valid = check_labels(part, ignore_index, n_classes, first_image + i)

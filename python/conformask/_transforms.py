@@ -57,7 +57,9 @@ class ScoreTransform(ABC):
         """A document of it."""
 
     @abstractmethod
-    def hashes(self, maps: Any, labels: Any, ignore_index: int | None, first: int) -> Iterable[int]:
+    def hashes(
+        self, maps: Any, labels: Any, ignore_index: int | tuple[int, ...] | None, first: int
+    ) -> Iterable[int]:
         """What tells images from others by their labels; 0 of those that look like many."""
 
     @property

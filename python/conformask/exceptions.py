@@ -12,6 +12,7 @@ __all__ = [
     "InfeasibleRiskError",
     "InfeasibleRiskWarning",
     "SharedImagesWarning",
+    "SuspiciousLabelsWarning",
 ]
 
 
@@ -137,4 +138,23 @@ class DuplicateImagesWarning(UserWarning):
     than eight different critical values are not compared: those of a model that is right everywhere are all alike.
     Scalers compare the pixels that they draw, and their labels, in the same way: their maps lean to such images, and
     standard errors are too small.
+    """
+
+
+class SuspiciousLabelsWarning(UserWarning):
+    """Labels and scores hardly belong together: labels shifted by one, channels in another order, axes swapped.
+
+    Said of at least 5 images with 2,000 labelled pixels, of two classes or more, if two things hold. The most probable
+    class is the label of no more labelled pixels than the most frequent label is. And the mean over the K classes that
+    occur, of the share of their pixels that is found, is at most a quarter of the way from guessing to 1: ``1 / K + (1
+    - 1 / K) / 4``. The second spares honest models of rare classes, whose false alarms may outnumber what they find. A
+    model that has learnt nothing, and says one class everywhere, is named as well.
+
+    Calibration looks at the counts of its profiles, of scores by which the most probable class is in every set: not of
+    ``LAC(include_top1=False)``, nor of a score of your own. Scalers look at the pixels that they draw. Evaluation
+    compares its sets with as many classes at every pixel, the most frequent ones (and ``1 / K`` above with their mean
+    size over K), unless they hold more than half of the classes, or less than half of one. It costs no pass of its own.
+
+    No warning is no proof. Layouts that are alike when turned (the sky is above, the organ in the middle) may keep
+    enough pixels right, and so may labels that are wrong in few images.
     """

@@ -1,5 +1,6 @@
 //! Label maps of any integer type, as class codes.
 
+use std::fmt;
 use std::ops::Range;
 
 use ndarray::{ArrayView4, ArrayViewD, Axis, Ix4, s};
@@ -81,12 +82,48 @@ pub struct LabelSpace {
     pub first_image: Option<usize>,
 }
 
-/// Labels of `n` images, `(n, D, H, W)`, with an ignore index that wins over any class; they are read as codes of type `C`.
+/// The labels of void pixels, of which there may be none or several.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ignored(Vec<i64>);
+
+impl Ignored {
+    /// Those that a type of labels can hold: no other pixel is void.
+    pub fn of_type<L: Label>(&self) -> Vec<L> {
+        self.0.iter().filter_map(|&label| L::from_i64(label)).collect()
+    }
+}
+
+impl From<Option<i64>> for Ignored {
+    fn from(label: Option<i64>) -> Self {
+        Self(label.into_iter().collect())
+    }
+}
+
+impl From<Vec<i64>> for Ignored {
+    fn from(labels: Vec<i64>) -> Self {
+        Self(labels)
+    }
+}
+
+impl fmt::Display for Ignored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_slice() {
+            [] => f.write_str("None"),
+            [label] => write!(f, "{label}"),
+            [first, rest @ ..] => {
+                write!(f, "{first}")?;
+                rest.iter().try_for_each(|label| write!(f, ", {label}"))
+            }
+        }
+    }
+}
+
+/// Labels of `n` images, `(n, D, H, W)`, with ignored labels, which win over any class; they are read as codes of type `C`.
 pub struct LabelMaps<'a, C = i32> {
     reader: Box<dyn ReadLabels<C> + 'a>,
     name: &'static str,
     space: LabelSpace,
-    ignore_index: Option<i64>,
+    ignored: Ignored,
 }
 
 /// Labels 0 and 1.
@@ -96,7 +133,7 @@ impl<'a, C: Code> LabelMaps<'a, C> {
     /// Takes `(n, H, W)` or `(n, D, H, W)`.
     pub fn new<L: Label + AsPrimitive<C>>(
         view: ArrayViewD<'a, L>,
-        ignore_index: Option<i64>,
+        ignored: impl Into<Ignored>,
         space: LabelSpace,
     ) -> Result<Self> {
         let LabelSpace { shape: expected, n_classes, .. } = space;
@@ -111,13 +148,13 @@ impl<'a, C: Code> LabelMaps<'a, C> {
             }
             return Err(Error::Shape { name: "y", expected, actual });
         }
-        if let Some(ignore_index) = ignore_index
-            && (0..n_classes as i64).contains(&ignore_index)
-        {
+        let ignored = ignored.into();
+        if let Some(&ignore_index) = ignored.0.iter().find(|&label| (0..n_classes as i64).contains(label)) {
             return Err(Error::IgnoreIndexIsClass { ignore_index, n_classes });
         }
         let view = view.into_dimensionality::<Ix4>().expect("rank 4 by the check above");
-        Ok(Self { reader: Box::new(view), name: "y", space, ignore_index })
+        let reader = Reader { view, void: ignored.of_type() };
+        Ok(Self { reader: Box::new(reader), name: "y", space, ignored })
     }
 
     /// The same under another name, for error messages.
@@ -136,14 +173,14 @@ impl<'a, C: Code> LabelMaps<'a, C> {
     pub fn read_into(&self, image: usize, pixels: Range<usize>, codes: &mut [C]) -> Result<()> {
         let LabelSpace { n_classes, first_image, .. } = self.space;
         let name = self.name;
-        self.reader.read(image, pixels, n_classes, self.ignore_index, codes).map_err(|value| match value {
+        self.reader.read(image, pixels, n_classes, codes).map_err(|value| match value {
             None => Error::Changed { name },
             Some(value) => Error::Label {
                 name,
                 image: first_image.map(|first| first + image),
                 value,
                 n_classes,
-                ignore: self.ignore_index.map_or_else(|| "None".into(), |index| index.to_string()),
+                ignore: self.ignored.to_string(),
             },
         })
     }
@@ -157,24 +194,26 @@ trait ReadLabels<C>: Sync {
         image: usize,
         pixels: Range<usize>,
         n_classes: usize,
-        ignore_index: Option<i64>,
         codes: &mut [C],
     ) -> std::result::Result<(), Option<i128>>;
 }
 
-impl<L: Label + AsPrimitive<C>, C: Code> ReadLabels<C> for ArrayView4<'_, L> {
+struct Reader<'a, L> {
+    view: ArrayView4<'a, L>,
+    void: Vec<L>,
+}
+
+impl<L: Label + AsPrimitive<C>, C: Code> ReadLabels<C> for Reader<'_, L> {
     fn read(
         &self,
         image: usize,
         pixels: Range<usize>,
         n_classes: usize,
-        ignore_index: Option<i64>,
         codes: &mut [C],
     ) -> std::result::Result<(), Option<i128>> {
-        let void = ignore_index.and_then(L::from_i64);
-        let image = self.index_axis(Axis(0), image);
+        let image = self.view.index_axis(Axis(0), image);
         if let Some(values) = image.to_slice() {
-            return encode(&values[pixels], n_classes, void, codes);
+            return encode(&values[pixels], n_classes, &self.void, codes);
         }
         let (_, height, width) = image.dim();
         let mut row_values = Vec::with_capacity(width);
@@ -182,7 +221,7 @@ impl<L: Label + AsPrimitive<C>, C: Code> ReadLabels<C> for ArrayView4<'_, L> {
             let run = &mut codes[offset..][..columns.len()];
             row_values.clear();
             row_values.extend(image.slice(s![row / height, row % height, columns]).iter().copied());
-            encode(&row_values, n_classes, void, run)?;
+            encode(&row_values, n_classes, &self.void, run)?;
         }
         Ok(())
     }
@@ -192,16 +231,20 @@ impl<L: Label + AsPrimitive<C>, C: Code> ReadLabels<C> for ArrayView4<'_, L> {
 fn encode<L: Label + AsPrimitive<C>, C: Code>(
     values: &[L],
     n_classes: usize,
-    void: Option<L>,
+    void: &[L],
     codes: &mut [C],
 ) -> std::result::Result<(), Option<i128>> {
     let last = L::try_from(n_classes as i128 - 1).unwrap_or(L::max_value());
-    let any_bad = encode_run(values, last, void, codes);
+    let any_bad = match void {
+        [] => encode_run(values, last, None, codes),
+        [label] => encode_run(values, last, Some(*label), codes),
+        several => encode_several(values, last, several, codes),
+    };
     if !any_bad {
         return Ok(());
     }
     // Another thread may have written a good label there since.
-    let bad = values.iter().find(|&&value| is_no_class(value, last) && Some(value) != void);
+    let bad = values.iter().find(|&&value| is_no_class(value, last) && !void.contains(&value));
     Err(bad.map(|&value| value.into()))
 }
 
@@ -221,6 +264,23 @@ fn encode_run<L: Label + AsPrimitive<C>, C: Code>(
     let mut any_bad = false;
     for (code, &value) in codes.iter_mut().zip(values) {
         let is_void = has_void & (value == void);
+        any_bad |= is_no_class(value, last) & !is_void;
+        *code = if is_void { C::VOID } else { value.as_() };
+    }
+    any_bad
+}
+
+/// [`encode_run`] with more than one label of void pixels.
+#[apply(vectorised!)]
+fn encode_several<L: Label + AsPrimitive<C>, C: Code>(
+    values: &[L],
+    last: L,
+    void: &[L],
+    codes: &mut [C],
+) -> bool {
+    let mut any_bad = false;
+    for (code, &value) in codes.iter_mut().zip(values) {
+        let is_void = void.iter().fold(false, |is_void, &label| is_void | (value == label));
         any_bad |= is_no_class(value, last) & !is_void;
         *code = if is_void { C::VOID } else { value.as_() };
     }
@@ -270,12 +330,12 @@ mod tests {
     fn codes_of<L: Label + AsPrimitive<C>, C: Code>(
         labels: &[L],
         n_classes: usize,
-        ignore_index: Option<i64>,
+        ignored: impl Into<Ignored>,
     ) -> std::result::Result<Vec<C>, i128> {
         let space = LabelSpace { shape: [1, 1, 1, labels.len()], n_classes, first_image: None };
         let labels = Array3::from_shape_vec((1, 1, labels.len()), labels.to_vec()).unwrap();
         let mut codes = Vec::new();
-        let maps = LabelMaps::new(labels.view().into_dyn(), ignore_index, space).unwrap();
+        let maps = LabelMaps::new(labels.view().into_dyn(), ignored, space).unwrap();
         match maps.read(0, 0..labels.len(), &mut codes) {
             Ok(()) => Ok(codes),
             Err(Error::Label { value, .. }) => Err(value),
@@ -294,6 +354,15 @@ mod tests {
         assert_eq!(codes_of::<i8, i32>(&[127, -128, -1], 300, None), Err(-128));
         // An ignore index that the type cannot hold marks nothing.
         assert_eq!(codes_of::<i8, i8>(&[0, -1], 2, Some(255)), Err(-1));
+    }
+
+    #[test]
+    fn several_labels_may_be_void() {
+        let void = || vec![254, 255, -1];
+        assert_eq!(codes_of::<u8, i8>(&[0, 254, 255, 1], 2, void()), Ok(vec![0, -1, -1, 1]));
+        assert_eq!(codes_of::<i16, i32>(&[-1, 254, 1, 0], 2, void()), Ok(vec![VOID, VOID, 1, 0]));
+        assert_eq!(codes_of::<i16, i32>(&[-1, 253], 2, void()), Err(253));
+        assert_eq!(Ignored::from(void()).to_string(), "254, 255, -1");
     }
 
     #[test]

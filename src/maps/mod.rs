@@ -21,7 +21,7 @@ use ndarray::{ArrayView4, ArrayView5, ArrayViewD, ArrayViewMut, Axis, Dimension,
 use rayon::prelude::*;
 
 pub use self::inputs::Inputs;
-pub use self::labels::{BinaryLabels, ClassCounter, Code, Label, LabelMaps, LabelSpace, VOID};
+pub use self::labels::{BinaryLabels, ClassCounter, Code, Ignored, Label, LabelMaps, LabelSpace, VOID};
 pub use self::softmax::Softmax;
 pub(crate) use self::stream::stream;
 use self::tile::Gathered;

@@ -70,12 +70,18 @@ fn check_exactly<R: Real>(tile: &Tile<'_, R>, codes: Option<&[i32]>, place: &Pla
     let is_off = |sum: f64| !((sum - 1.0).abs() <= tolerance + SLACK);
     for j in (0..tile.len()).filter(|&j| codes.is_none_or(|codes| codes[j] != VOID)) {
         let pixel = place.pixel(j);
+        let made: f64 = (0..tile.n_classes()).map(|class| tile.plane(class)[j].into()).sum();
+        let given = |class: usize| -> f64 { tile.given(class, j).into() };
+        // Classes may be masked, if probabilities come of it.
+        let is_masked = |value: f64| value == f64::NEG_INFINITY && tile.inputs() == Inputs::Logits;
+        let wrong = || (0..tile.n_classes()).filter(|&class| !given(class).is_finite());
+        let culprit = wrong().find(|&class| !is_masked(given(class)));
+        if let Some(class) = culprit.or_else(|| wrong().next().filter(|_| is_off(made))) {
+            return Err(Error::NotFinite { image, class, pixel, value: given(class) });
+        }
         let mut sum = 0.0;
         for class in 0..tile.n_classes() {
-            let value: f64 = tile.given(class, j).into();
-            if !value.is_finite() {
-                return Err(Error::NotFinite { image, class, pixel, value });
-            }
+            let value = given(class);
             if value < 0.0 && tile.inputs() != Inputs::Logits {
                 return Err(Error::Negative { image, class, pixel, value });
             }
@@ -89,9 +95,8 @@ fn check_exactly<R: Real>(tile: &Tile<'_, R>, codes: Option<&[i32]>, place: &Pla
             _ => {}
         }
         // What was made of good numbers must be good; if not, say so rather than go on.
-        let sum: f64 = (0..tile.n_classes()).map(|class| tile.plane(class)[j].into()).sum();
-        if is_off(sum) {
-            return Err(Error::NotNormalised { image, pixel, sum, tolerance });
+        if is_off(made) {
+            return Err(Error::NotNormalised { image, pixel, sum: made, tolerance });
         }
     }
     Ok(())

@@ -2,8 +2,9 @@
 //!
 //! `p_k = e^(x_k - m) / sum_j e^(x_j - m)` with `m` the largest logit (exactly 0 in the tail, see [`crate::num::exp`]), or
 //! `p_k = (x_k / m) / sum_j (x_j / m)`. Sums are compensated (Kahan): of 150 classes the float32 result is within
-//! some units in its last place. A pixel with a number that is not finite becomes NaN in all classes, and so does one whose
-//! scores sum to 0.
+//! some units in its last place. A logit of minus infinity masks its class, whose probability is then exactly 0, if another
+//! logit of the pixel is finite. A pixel with any other number that is not finite becomes NaN in all classes, and so does
+//! one whose scores sum to 0.
 
 use super::{Band, PixelBuffers, PlanesMut, Tile, Transform, stream};
 use crate::num::real::Real;
@@ -80,8 +81,7 @@ fn exponentials<R: Real>(plane: &[R], largest: &[R], sums: &mut [R], lost: &mut 
     for j in 0..len {
         let x = plane[j] - largest[j];
         out[j] = x.exp_of_nonpositive();
-        // Minus infinity has an exponential, but is no logit: 0 times it is NaN.
-        (sums[j], lost[j]) = compensated(sums[j], lost[j], out[j] + plane[j] * R::zero());
+        (sums[j], lost[j]) = compensated(sums[j], lost[j], out[j]);
     }
 }
 
@@ -157,9 +157,19 @@ mod tests {
 
     #[test]
     fn what_is_no_logit_makes_the_pixel_nan() {
-        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        for bad in [f32::NAN, f32::INFINITY] {
             assert!(softmax(&[0.0, bad, 1.0]).iter().all(|p| p.is_nan()), "{bad}");
+            assert!(softmax(&[0.0, bad, f32::NEG_INFINITY]).iter().all(|p| p.is_nan()), "{bad}");
         }
+        assert!(softmax(&[f32::NEG_INFINITY; 3]).iter().all(|p| p.is_nan()));
+    }
+
+    #[test]
+    fn minus_infinity_masks_a_class() {
+        const MASKED: f32 = f32::NEG_INFINITY;
+        let [first, second] = softmax(&[0.0, 1.0])[..] else { unreachable!() };
+        assert_eq!(softmax(&[MASKED, 0.0, MASKED, 1.0]), [0.0, first, 0.0, second]);
+        assert_eq!(softmax(&[MASKED, -3e38]), [0.0, 1.0]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::stack::LabelStack;
 use crate::error::{Error, Result};
-use crate::maps::Label;
+use crate::maps::{Ignored, Label};
 use crate::memory;
 use crate::threads::Cancel;
 
@@ -22,7 +22,7 @@ const RUN: usize = 1 << 16;
 
 /// The true labels of an image, numbered.
 pub struct Truth {
-    /// The labels that occur, ascending, without the ignore index.
+    /// The labels that occur, ascending, without ignored ones.
     pub labels: Vec<i128>,
     /// Their numbers of pixels.
     pub totals: Vec<u64>,
@@ -32,12 +32,8 @@ pub struct Truth {
 
 impl Truth {
     /// Numbers the labels of the only map of a stack.
-    pub fn new<L: Label>(
-        stack: &LabelStack<'_, L>,
-        ignore_index: Option<i64>,
-        cancel: &Cancel,
-    ) -> Result<Self> {
-        let void = ignore_index.and_then(L::from_i64);
+    pub fn new<L: Label>(stack: &LabelStack<'_, L>, ignored: &Ignored, cancel: &Cancel) -> Result<Self> {
+        let void = ignored.of_type::<L>();
         let (mut scratch, mut codes) = (Vec::new(), memory::with_room(stack.n_pixels(), PIXELS)?);
         let (mut table, mut map) = ([u32::MAX; TABLE], HashMap::new());
         let mut labels: Vec<L> = Vec::new();
@@ -57,7 +53,7 @@ impl Truth {
             }
         }
         // From the order of their first pixels to their own.
-        let mut order: Vec<usize> = (0..labels.len()).filter(|&code| Some(labels[code]) != void).collect();
+        let mut order: Vec<usize> = (0..labels.len()).filter(|&code| !void.contains(&labels[code])).collect();
         order.sort_by_key(|&code| labels[code]);
         let mut renumbered = vec![order.len() as u32; labels.len()];
         order.iter().enumerate().for_each(|(code, &old)| renumbered[old] = code as u32);
@@ -120,7 +116,7 @@ mod tests {
     ) -> (Truth, Array2<u64>) {
         let cancel = Cancel::default();
         let stack = LabelStack::new(y.view().into_dyn(), "y_true").unwrap();
-        let truth = Truth::new(&stack, ignore, &cancel).unwrap();
+        let truth = Truth::new(&stack, &ignore.into(), &cancel).unwrap();
         let stack = LabelStack::new(maps.view().into_dyn(), "predictions").unwrap();
         let hits = truth.hits(&stack, &cancel).unwrap();
         (truth, hits)

@@ -377,7 +377,7 @@ mod tests {
         let (n, d, h, w) = labels.dim();
         let scores = Array5::<f32>::zeros((n, N_CLASSES, d, h, w)); // only their shape matters
         let maps = ScoreMaps::new(scores.view().into_dyn(), Inputs::Probabilities, 0)?;
-        let labels = LabelMaps::new(labels.view().into_dyn(), Some(IGNORED.into()), maps.label_space())?;
+        let labels = LabelMaps::new(labels.view().into_dyn(), Some(i64::from(IGNORED)), maps.label_space())?;
         mark(&maps, &labels, radius, false, objects, cancel)
     }
 
@@ -484,7 +484,7 @@ mod tests {
         let scores = ndarray::Array4::<f32>::zeros((1, 65_535, 1, 5));
         let maps = ScoreMaps::new(scores.view().into_dyn(), Inputs::Probabilities, 0).unwrap();
         let view = classes.view().insert_axis(ndarray::Axis(0));
-        let labels = LabelMaps::new(view.into_dyn(), Some(65_535), maps.label_space()).unwrap();
+        let labels = LabelMaps::new(view.into_dyn(), Some(65_535_i64), maps.label_space()).unwrap();
         let found = mark(&maps, &labels, 1, false, None, &Cancel::default()).unwrap();
         assert_eq!(found, [INTERIOR, BOUNDARY, BOUNDARY, INTERIOR, INTERIOR]);
     }
@@ -514,7 +514,8 @@ mod tests {
             });
             let maps = ScoreMaps::new(scores.view().into_dyn(), Inputs::Probabilities, 0).unwrap();
             let given =
-                LabelMaps::new(labels.view().into_dyn(), Some(IGNORED.into()), maps.label_space()).unwrap();
+                LabelMaps::new(labels.view().into_dyn(), Some(i64::from(IGNORED)), maps.label_space())
+                    .unwrap();
             for objects in [None, Some(&[false, true, false, true][..])] {
                 for radius in [1, 2] {
                     let found = mark(&maps, &given, radius, true, objects, &Cancel::default()).unwrap();

@@ -582,7 +582,7 @@ mod tests {
     ) -> (Vec<Image>, Pooled) {
         let maps = ScoreMaps::new(scores.view().into_dyn(), Inputs::Probabilities, 0).unwrap();
         let labels =
-            LabelMaps::new(labels.view().into_dyn(), Some(IGNORED.into()), maps.label_space()).unwrap();
+            LabelMaps::new(labels.view().into_dyn(), Some(i64::from(IGNORED)), maps.label_space()).unwrap();
         count(&maps, &labels, settings, &Cancel::default()).unwrap()
     }
 

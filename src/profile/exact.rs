@@ -331,6 +331,17 @@ impl ExactProfile {
         self.images.iter().map(|image| image.n_values()).sum()
     }
 
+    /// Labelled pixels of each class in all images, and those of them that no set holds at lambda = 0.
+    pub fn start(&self) -> [Vec<u64>; 2] {
+        let mut sums = [vec![0; self.n_classes], vec![0; self.n_classes]];
+        for image in &self.images {
+            for (sums, counts) in sums.iter_mut().zip([&image.totals, &image.missed]) {
+                sums.iter_mut().zip(counts).for_each(|(sum, &count)| *sum += count);
+            }
+        }
+        sums
+    }
+
     /// The images of all, in order.
     pub fn concatenate(first: &Self, rest: &[&Self]) -> Result<Self> {
         let n_images = rest.iter().fold(first.images.len(), |n, other| n + other.images.len());

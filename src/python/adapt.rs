@@ -15,6 +15,7 @@ use super::arrays::{Labels, Scores, check_shape, checked, pixels_mut, with_maps}
 use super::profile::shares_of;
 use super::run::{run, run_if_long};
 use crate::adapt::{self, ImageValues, Side};
+use crate::maps::Ignored;
 use crate::memory;
 use crate::num::real::Stored;
 
@@ -39,12 +40,12 @@ impl BinaryValues {
         p: &Bound<'py, PyAny>,
         y: &Bound<'py, PyAny>,
         side: &str,
-        ignore_index: Option<i64>,
+        ignore_index: Ignored,
         first_image: usize,
     ) -> PyResult<Self> {
         let (scores, labels, side) = (Scores::new(p)?, Labels::new(y)?, side_of(side)?);
         with_maps!(scores.maps_of_one_class(first_image)?, |maps| {
-            let labels = labels.binary(ignore_index, maps)?;
+            let labels = labels.binary(&ignore_index, maps)?;
             run(p.py(), |cancel| adapt::build(maps, &labels, side, cancel)).map(Self)
         })
     }
@@ -241,13 +242,13 @@ pub fn binary_counts<'py>(
     p: &Bound<'py, PyAny>,
     y: &Bound<'py, PyAny>,
     cutoffs: PyReadonlyArray1<'py, f64>,
-    ignore_index: Option<i64>,
+    ignore_index: Ignored,
     first_image: usize,
 ) -> PyResult<Bound<'py, PyArray2<u64>>> {
     let (scores, labels) = (Scores::new(p)?, Labels::new(y)?);
     let found = with_maps!(scores.maps_of_one_class(first_image)?, |maps| {
         let cutoffs = checked(&cutoffs, maps.n_images(), "cutoffs", f64::INFINITY)?;
-        let labels = labels.binary(ignore_index, maps)?;
+        let labels = labels.binary(&ignore_index, maps)?;
         run(p.py(), |cancel| adapt::counts(maps, &labels, &cutoffs, cancel))?
     });
     let cells: Vec<u64> = found.iter().flat_map(|counts| [counts.totals, counts.held].concat()).collect();

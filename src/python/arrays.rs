@@ -10,7 +10,7 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 
 use crate::error::Result;
-use crate::maps::{BinaryLabels, Inputs, LabelMaps, LabelSpace, ScoreMaps};
+use crate::maps::{BinaryLabels, Ignored, Inputs, LabelMaps, LabelSpace, ScoreMaps};
 use crate::num::real::Real;
 use crate::place::Axes;
 
@@ -111,6 +111,21 @@ macro_rules! with_labels {
 }
 pub(super) use with_labels;
 
+/// `None`, the label of void pixels, or several.
+impl<'py> FromPyObject<'_, 'py> for Ignored {
+    type Error = PyErr;
+
+    fn extract(value: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        if value.is_none() {
+            return Ok(Self::default());
+        }
+        match value.extract::<i64>() {
+            Ok(label) => Ok(Some(label).into()),
+            Err(_) => Ok(value.extract::<Vec<i64>>()?.into()),
+        }
+    }
+}
+
 /// An array of labels, borrowed.
 pub enum Labels<'py> {
     I8(PyReadonlyArrayDyn<'py, i8>),
@@ -138,18 +153,14 @@ impl<'py> Labels<'py> {
     }
 
     /// The labels that go with `maps`.
-    pub fn maps<R: Real>(&self, ignore_index: Option<i64>, maps: &ScoreMaps<'_, R>) -> Result<LabelMaps<'_>> {
-        with_labels!(self, |view| LabelMaps::new(view, ignore_index, maps.label_space()))
+    pub fn maps<R: Real>(&self, ignored: &Ignored, maps: &ScoreMaps<'_, R>) -> Result<LabelMaps<'_>> {
+        with_labels!(self, |view| LabelMaps::new(view, ignored.clone(), maps.label_space()))
     }
 
     /// The labels 0 and 1 that go with `maps` of one class.
-    pub fn binary<R: Real>(
-        &self,
-        ignore_index: Option<i64>,
-        maps: &ScoreMaps<'_, R>,
-    ) -> Result<BinaryLabels<'_>> {
+    pub fn binary<R: Real>(&self, ignored: &Ignored, maps: &ScoreMaps<'_, R>) -> Result<BinaryLabels<'_>> {
         let space = LabelSpace { n_classes: 2, ..maps.label_space() };
-        with_labels!(self, |view| LabelMaps::new(view, ignore_index, space))
+        with_labels!(self, |view| LabelMaps::new(view, ignored.clone(), space))
     }
 }
 

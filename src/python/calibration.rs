@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 use super::arrays::{Labels, Scores, with_maps};
 use super::run::run;
 use super::scale::maps_of;
+use crate::maps::Ignored;
 use crate::memory;
 use crate::metric::bins::Sums;
 use crate::metric::calibration::{self, Image, Pooled, Settings};
@@ -34,7 +35,7 @@ pub fn calibration_counts<'py>(
     x: &Bound<'py, PyAny>,
     y: &Bound<'py, PyAny>,
     inputs: &Bound<'py, PyAny>,
-    ignore_index: Option<i64>,
+    ignore_index: Ignored,
     n_bins: usize,
     radius: Option<usize>,
     of_prediction: bool,
@@ -47,7 +48,7 @@ pub fn calibration_counts<'py>(
     let (given, labels) = (Scores::new(x)?, Labels::new(y)?);
     let settings = Settings { n_bins, radius, of_prediction, objects, threshold, scores };
     let (images, pooled) = with_maps!(maps_of(&given, inputs, first_image)?, |maps| {
-        let labels = labels.maps(ignore_index, maps)?;
+        let labels = labels.maps(&ignore_index, maps)?;
         run(py, |cancel| calibration::count(maps, &labels, &settings, cancel))?
     });
     let (n, n_classes) = (images.len(), images[0].totals.len());

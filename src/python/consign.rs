@@ -19,7 +19,7 @@ use crate::consign::possible::{Coefficients, count_open};
 use crate::consign::sample::sample;
 use crate::consign::search::{self, Image, MAX_COMPONENTS, Question, Search, Status, Stop};
 use crate::error::Error;
-use crate::maps::{LabelMaps, LabelSpace};
+use crate::maps::{Ignored, LabelMaps, LabelSpace};
 use crate::memory;
 use crate::num::philox::Philox;
 use crate::place::{Axes, Grid, Place};
@@ -172,7 +172,7 @@ impl ConsignDecomposition {
     fn labels<'py>(
         &self,
         y: &Bound<'py, PyAny>,
-        ignore_index: Option<i64>,
+        ignore_index: Ignored,
         image: Option<usize>,
     ) -> PyResult<Bound<'py, PyArray1<i32>>> {
         let (n_labels, n_pixels) = (self.shape[0], self.found.field.n_pixels());
@@ -184,7 +184,7 @@ impl ConsignDecomposition {
         let space = LabelSpace { shape: [1, depth, height, width], n_classes: n_labels, first_image: image };
         let mut codes = memory::with_room(n_pixels, "the labels of pixels")?;
         with_labels!(&Labels::new(y)?, |view| {
-            LabelMaps::new(view.insert_axis(Axis(0)), ignore_index, space)?.read(
+            LabelMaps::new(view.insert_axis(Axis(0)), ignore_index.clone(), space)?.read(
                 0,
                 0..n_pixels,
                 &mut codes,

@@ -15,7 +15,7 @@ use super::objects::{Score, lambdas_of};
 use super::run::run;
 use super::scale::maps_of;
 use crate::linalg;
-use crate::maps::{Inputs, ScoreMaps};
+use crate::maps::{Ignored, Inputs, ScoreMaps};
 use crate::memory;
 use crate::metric::accuracy::Truth;
 use crate::metric::stack::LabelStack;
@@ -72,14 +72,14 @@ pub fn true_label_scores<'py>(
     y: &Bound<'py, PyAny>,
     score: &Bound<'py, Score>,
     inputs: &Bound<'py, PyAny>,
-    ignore_index: Option<i64>,
+    ignore_index: Ignored,
     mut out: PyReadwriteArrayDyn<'py, f64>,
     first_image: usize,
 ) -> PyResult<()> {
     let (scores, labels) = (Scores::new(x)?, Labels::new(y)?);
     check_shape(&scores, |axis| axis != 1, out.shape())?;
     with_maps!(maps_of(&scores, inputs, first_image)?, |maps| {
-        let labels = labels.maps(ignore_index, maps)?;
+        let labels = labels.maps(&ignore_index, maps)?;
         let score = score.get().0.build(maps.n_classes());
         let out = pixels_mut(&mut out)?;
         run(x.py(), |cancel| sets::true_label_scores(maps, &labels, &*score, out, cancel))
@@ -113,13 +113,13 @@ pub fn coverage<'py>(
     lams: Vec<Bound<'py, PyAny>>,
     score: &Bound<'py, Score>,
     inputs: &Bound<'py, PyAny>,
-    ignore_index: Option<i64>,
+    ignore_index: Ignored,
     first_image: usize,
 ) -> PyResult<Vec<Counts<'py>>> {
     let (scores, labels) = (Scores::new(x)?, Labels::new(y)?);
     let lambdas = lams.iter().map(lambdas_of).collect::<PyResult<Vec<_>>>()?;
     let images = with_maps!(maps_of(&scores, inputs, first_image)?, |maps| {
-        let labels = labels.maps(ignore_index, maps)?;
+        let labels = labels.maps(&ignore_index, maps)?;
         let score = score.get().0.build(maps.n_classes());
         run(x.py(), |cancel| sets::coverage(maps, &labels, &lambdas, &*score, cancel))
     })?;
@@ -132,12 +132,12 @@ pub fn coverage<'py>(
 pub fn mask_coverage<'py>(
     masks: &Bound<'py, PyArrayDyn<bool>>,
     y: &Bound<'py, PyAny>,
-    ignore_index: Option<i64>,
+    ignore_index: Ignored,
     first_image: usize,
 ) -> PyResult<Counts<'py>> {
     let (array, labels) = (borrow(masks)?, Labels::new(y)?);
     let maps = ScoreMaps::new(array.as_array(), Inputs::Probabilities, first_image)?;
-    let labels = labels.maps(ignore_index, &maps)?.named("y_true");
+    let labels = labels.maps(&ignore_index, &maps)?.named("y_true");
     let images = run(masks.py(), |cancel| metric::coverage::mask_coverage(&maps, &labels, cancel))?;
     counts(masks.py(), &memory::collected(images.iter(), COUNTS)?)
 }
@@ -265,12 +265,12 @@ type Hits<'py> = (Vec<i128>, Bound<'py, PyArray1<u64>>, Bound<'py, PyArray2<u64>
 pub fn label_hits<'py>(
     y: &Bound<'py, PyAny>,
     predictions: &Bound<'py, PyAny>,
-    ignore_index: Option<i64>,
+    ignore_index: Ignored,
 ) -> PyResult<Hits<'py>> {
     let py = y.py();
     let truth = with_labels!(&Labels::new(y)?, |view| {
         let stack = LabelStack::new(view.insert_axis(Axis(0)), "y_true")?;
-        run(py, |cancel| Truth::new(&stack, ignore_index, cancel))
+        run(py, |cancel| Truth::new(&stack, &ignore_index, cancel))
     })?;
     let hits = with_labels!(&Labels::new(predictions)?, |view| {
         let stack = LabelStack::new(view, "predictions")?;

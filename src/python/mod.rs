@@ -81,6 +81,8 @@ mod _core {
         module.add("ACTIVATION_CELL_BITS", crate::score::CELL_BITS)?;
         module.add("CALIBRATION_UNIT", crate::metric::bins::UNIT)?;
         module.add("MASKED_HINT", crate::error::MASKED_HINT)?;
+        module.add("MISSING_HINT", crate::error::MISSING_HINT)?;
+        module.add("OTHERS_HINT", crate::error::OTHERS_HINT)?;
         module.add("N_BINS", crate::risk::binned::N_BINS)?;
         module.add("SOFTMAX_TAIL_DOUBLE", crate::num::exp::DOUBLE_TAIL)?;
         module.add("SOFTMAX_TAIL_SINGLE", crate::num::exp::SINGLE_TAIL)?;

@@ -16,6 +16,7 @@ use super::objects::{Loss, Score};
 use super::run::{run, run_if_long};
 use super::scale::maps_of;
 use crate::error::Error;
+use crate::maps::Ignored;
 use crate::memory;
 use crate::num::real::Stored;
 use crate::profile::{self, Flat};
@@ -36,7 +37,7 @@ impl ExactProfile {
         y: &Bound<'py, PyAny>,
         score: &Bound<'py, Score>,
         inputs: &Bound<'py, PyAny>,
-        ignore_index: Option<i64>,
+        ignore_index: Ignored,
         with_activations: bool,
         first_image: usize,
         grid: Option<PyReadonlyArray1<'py, f64>>,
@@ -44,7 +45,7 @@ impl ExactProfile {
         let (scores, labels) = (Scores::new(x)?, Labels::new(y)?);
         let grid: Option<Arc<[f64]>> = grid.map(|grid| grid.as_array().iter().copied().collect());
         with_maps!(maps_of(&scores, inputs, first_image)?, |maps| {
-            let labels = labels.maps(ignore_index, maps)?;
+            let labels = labels.maps(&ignore_index, maps)?;
             let score = score.get().0.build(maps.n_classes());
             run(x.py(), |cancel| {
                 profile::build(maps, &labels, &*score, with_activations, grid.as_ref(), cancel)
@@ -73,6 +74,14 @@ impl ExactProfile {
         let n_elements = self.0.images().len() * self.0.n_classes();
         let totals = run_if_long(py, n_elements, |cancel| self.0.totals(cancel))?;
         Ok(PyArray2::from_owned_array(py, totals))
+    }
+
+    /// Labelled pixels of each class, `(K,)`, and those of them that no set holds at lambda = 0; and the number of images with
+    /// labelled pixels.
+    fn start<'py>(&self, py: Python<'py>) -> PyResult<Start<'py>> {
+        let [totals, missed] = self.0.start();
+        let n_images = self.0.images().iter().filter(|image| image.n_valid() > 0).count();
+        Ok((PyArray1::from_vec(py, totals), PyArray1::from_vec(py, missed), n_images))
     }
 
     /// The hash of each image, `(n,)`: the same for images that are the same, 0 for those that hold too little to tell.
@@ -370,6 +379,8 @@ pub fn repeats_between(
     let n_elements = others.len() + later.len();
     run_if_long(py, n_elements, |cancel| profile::repeats_between(&others, &later, cancel))
 }
+
+type Start<'py> = (Bound<'py, PyArray1<u64>>, Bound<'py, PyArray1<u64>>, usize);
 
 type Bracket<'py> = (Bound<'py, PyArray1<f64>>, Bound<'py, PyArray1<f64>>);
 

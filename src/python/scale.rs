@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 
 use super::arrays::{Labels, Maps, Scores, check_shape, inputs_of, masks_mut, with_maps};
 use super::run::{run, run_if_long};
-use crate::maps::{Inputs, ScoreMaps};
+use crate::maps::{Ignored, Inputs, ScoreMaps};
 use crate::memory;
 use crate::num::real::Real;
 use crate::scale::apply::{self, Features};
@@ -29,7 +29,7 @@ type Drawn<'py> = (Bound<'py, PyAny>, Bound<'py, PyArray1<u16>>, u64, u64, Bound
 pub fn draw_pixels<'py>(
     x: &Bound<'py, PyAny>,
     y: &Bound<'py, PyAny>,
-    ignore_index: Option<i64>,
+    ignore_index: Ignored,
     n_pixels: u64,
     seed: u64,
     first_image: usize,
@@ -37,7 +37,7 @@ pub fn draw_pixels<'py>(
     let (scores, labels) = (Scores::new(x)?, Labels::new(y)?);
     // The numbers as they are, whatever they mean.
     with_maps!(scores.maps(Inputs::CriticalValues, first_image)?, |maps| {
-        let labels = labels.maps(ignore_index, maps)?;
+        let labels = labels.maps(&ignore_index, maps)?;
         let images = run(x.py(), |cancel| draw::draw(maps, &labels, n_pixels, seed, cancel))?;
         images.into_iter().map(|image| as_arrays(x.py(), image, maps.n_classes())).collect()
     })

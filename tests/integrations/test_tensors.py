@@ -286,13 +286,78 @@ def test_measures_and_scalers_refuse_what_others_refuse() -> None:
             with pytest.raises(TypeError, match=f"^X {says}"):
                 call()
     for call in (
-        lambda: cm.metrics.calibration_report(TRUTH.float(), LOGITS, inputs="logits"),
-        lambda: cm.TemperatureScaler().fit(LOGITS, TRUTH.float()),
+        lambda: cm.metrics.calibration_report(TRUTH + 0.5, LOGITS, inputs="logits"),
+        lambda: cm.TemperatureScaler().fit(LOGITS, TRUTH + 0.5),
     ):
         with pytest.raises(
-            TypeError, match=r"^y must hold integer labels, got dtype float32; .*pass y\.to\(torch\.int16\)$"
+            TypeError, match=r"^y must hold integer labels, got dtype float32, and \d\.5 in image 0"
         ):
             call()
+    as_floats = cm.TemperatureScaler().fit(LOGITS, TRUTH.float())
+    assert as_floats.temperature_ == cm.TemperatureScaler().fit(LOGITS, TRUTH).temperature_
+
+
+# Masked classes, void pixels, pixels without data
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("score", SCORES, ids=str)
+def test_minus_infinity_masks_a_class(score: Any, dtype: torch.dtype) -> None:
+    """Like a logit that is far below, in calibration, in evaluation and in the module."""
+    logits, masked = PROBLEM.X.astype(np.float64), np.random.default_rng(2).random(PROBLEM.X.shape) < 0.4
+    masked[:, 0] &= ~masked[:, 1:].all(axis=1)
+    infinite, finite = (
+        torch.from_numpy(np.where(masked, value, np.log(logits))).to(dtype) for value in (-np.inf, -1e30)
+    )
+    fitted, expected = (
+        cm.ConformalRiskCalibrator(score, inputs="logits", alpha=0.3).fit(maps, Y)
+        for maps in (infinite, finite)
+    )
+    assert fitted.lambda_hat_ == expected.lambda_hat_
+    assert np.array_equal(fitted.predict(infinite), expected.predict(finite))
+    assert fitted.evaluate(infinite, Y).empirical_risk == expected.evaluate(finite, Y).empirical_risk
+    module = ConformalModule(torch.nn.Identity(), fitted)
+    assert torch.equal(module(infinite).masks, module(finite).masks)
+    infinite[5, :, 7, 3] = -torch.inf
+    with pytest.raises(
+        ValueError, match=r"image 5: class 0 is -inf at pixel \(7, 3\).* where another .* is finite"
+    ):
+        fitted.predict(infinite)
+
+
+@pytest.mark.parametrize("score", SCORES, ids=str)
+def test_several_ignore_labels_of_tensors(score: Any) -> None:
+    marks = torch.tensor([254, 255, -1])[
+        torch.randint(3, Y.shape, generator=torch.Generator().manual_seed(0))
+    ]
+    void = (Y == 255) | (torch.arange(8) < 2)
+    several, one = torch.where(void, marks, Y), Y.masked_fill(void, 255)
+    for maps in (X, X.bfloat16()):
+        expected = cm.ConformalRiskCalibrator(score, alpha=0.3).fit(maps, one)
+        found = cm.ConformalRiskCalibrator(score, alpha=0.3, ignore_index=(254, 255, -1)).fit(maps, several)
+        assert found.lambda_hat_ == expected.lambda_hat_
+        assert found.evaluate(maps, several).empirical_risk == expected.evaluate(maps, one).empirical_risk
+        for bad, says in (
+            ((254, 255), "label -1 .*ignore index .254, 255."),
+            ((2, 255), "ignore_index=2 is one of"),
+        ):
+            with pytest.raises(ValueError, match=says):
+                cm.profile(maps, several, score, ignore_index=bad)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_pixels_without_data(dtype: torch.dtype) -> None:
+    valid = torch.rand(Y.shape, generator=torch.Generator().manual_seed(1)) < 0.7
+    maps = X.to(dtype)
+    fitted = cm.ConformalRiskCalibrator(alpha=0.3).fit(maps, Y)
+    raster = maps.masked_fill(~valid[:, None], torch.nan)
+    for mask in (valid, valid.numpy(), list(valid)):
+        assert np.array_equal(
+            fitted.predict(raster, valid=mask), fitted.predict(maps) | ~valid.numpy()[:, None]
+        )
+        sizes = np.where(valid.numpy(), fitted.set_size(maps), 5)
+        assert np.array_equal(fitted.set_size(raster, valid=mask), sizes)
+    assert raster.isnan().any()
 
 
 # Pixels

@@ -208,7 +208,10 @@ def spoiled(name: str) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
     elif name == "NaN":
         X[4, 2, 7, 1] = np.nan
     elif name == "infinite logit":
-        X[4, 2, 7, 1] = -np.inf
+        X[4, 0, 7, 1], X[4, 2, 7, 1] = -np.inf, np.inf
+        options["inputs"] = "logits"
+    elif name == "no finite logit":
+        X[4, :, 7, 1] = -np.inf
         options["inputs"] = "logits"
     elif name == "negative":
         X[4, 2, 7, 1] = -0.25
@@ -235,7 +238,7 @@ def spoiled(name: str) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
     "name",
     [
         *("label", "negative label", "ignore index", "NaN", "infinite logit", "negative", "negative score"),
-        *("no score", "shape", "number", "rank", "one class", "no image"),
+        *("no finite logit", "no score", "shape", "number", "rank", "one class", "no image"),
     ],
 )
 def test_errors_say_what_those_of_arrays_say(name: str) -> None:
@@ -266,12 +269,18 @@ def test_true_may_be_any_byte_but_0(kind: str) -> None:
     assert_same(by_tensor(X, labels, "aps", "scores"), expected)
 
 
-def test_float_labels_are_refused() -> None:
+@pytest.mark.parametrize("bad", [0.5, np.nan, np.inf])
+def test_float_labels_that_are_no_whole_numbers_are_refused(bad: float) -> None:
     X, y, _ = spoiled("float labels")
-    with pytest.raises(TypeError, match="integer labels"):
-        cm.profile(torch.from_numpy(X).bfloat16(), torch.from_numpy(y))
-    with pytest.raises(TypeError, match="integer labels"):
-        cm.profile(torch.from_numpy(X), torch.from_numpy(y))
+    whole = torch.from_numpy(y.copy())
+    y[4, 7, 1] = bad
+    found = "NaN" if np.isnan(bad) else f"{bad:g}"
+    for maps in (torch.from_numpy(X).bfloat16(), torch.from_numpy(X)):
+        says = rf"integer labels, got dtype .*float32, and {found} in image 4 at pixel \(7, 1\)"
+        with pytest.raises(TypeError, match=says):
+            cm.profile(maps, torch.from_numpy(y))
+        found_of_whole = cm.profile(maps, whole).losses("miscoverage", 0.5)
+        assert found_of_whole.tolist() == cm.profile(maps, whole.long()).losses("miscoverage", 0.5).tolist()
 
 
 def test_sums_that_are_off_are_refused() -> None:

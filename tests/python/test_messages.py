@@ -182,7 +182,7 @@ def test_odd_masks_are_called_masks(name: str, odd: str) -> None:
     "name", [name for name in MASK_FUNCTIONS if name not in ("sample_masks", "log10_volume")]
 )
 def test_odd_labels_of_masks_are_called_y_true(name: str, odd: str) -> None:
-    y = {"short": Y[:1], "shape": Y[:, :3], "floats": Y * 1.0, "rank": Y[0], "label": Y + 7}[odd]
+    y = {"short": Y[:1], "shape": Y[:, :3], "floats": Y + 0.5, "rank": Y[0], "label": Y + 7}[odd]
     with pytest.raises((TypeError, ValueError), match=r"^y_true ") as caught:
         MASK_FUNCTIONS[name](y, MASKS)
     assert re.search(r"\b[XAy]\b", str(caught.value)) is None

@@ -54,7 +54,8 @@ fn check_transform(shape: Shape, seed: u64) -> Result<(), TestCaseError> {
         for_each_layout(&images, |layout, views| {
             let maps = ScoreMaps::new(views.scores.view().into_dyn(), Inputs::Logits, FIRST_IMAGE).unwrap();
             let maps = maps.with_transform(Temperatures);
-            let labels = LabelMaps::new(views.labels.view().into_dyn(), None, maps.label_space()).unwrap();
+            let labels =
+                LabelMaps::new(views.labels.view().into_dyn(), None::<i64>, maps.label_space()).unwrap();
             let mut out = Array2::zeros((maps.n_images(), maps.n_pixels()));
             let lac = Spec::Pixelwise(BaseSpec::Lac { include_top1: false }).build(n_classes);
             true_label_scores(&maps, &labels, &*lac, out.view_mut(), &Cancel::default()).unwrap();

@@ -143,7 +143,8 @@ impl<E: Scores> Views<'_, E> {
         use_maps: impl FnOnce(&ScoreMaps<'_, E::Real>, &LabelMaps<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let maps = ScoreMaps::new(self.scores.view().into_dyn(), Inputs::Probabilities, FIRST_IMAGE)?;
-        let labels = LabelMaps::new(self.labels.view().into_dyn(), Some(VOID.into()), maps.label_space())?;
+        let labels =
+            LabelMaps::new(self.labels.view().into_dyn(), Some(i64::from(VOID)), maps.label_space())?;
         use_maps(&maps, &labels)
     }
 

@@ -16,7 +16,7 @@ from conformask import _core
 from conformask._calibrator import Parameter, State, number, one_of, own_model, whole
 from conformask._exact import as_fraction
 from conformask._image_models import Images, are_same
-from conformask._images import count, is_whole, walk
+from conformask._images import NoImagesError, count, in_memory, is_whole, walk
 from conformask._text import plural
 from conformask._warnings import warn_caller
 from conformask.adaptive._calibrator import OTHER_MODEL, PROBABILITIES, BinaryCalibrator, check_foreground
@@ -274,7 +274,10 @@ class AdaptiveCalibrator(BinaryCalibrator[A]):
         """
         configuration = self._configured_again(classes)
         predictor = self._predictor_now(configuration)
-        added = self._read(P, y, configuration, groups, sample_weight, predictor, images)
+        try:
+            added = self._read(P, y, configuration, groups, sample_weight, predictor, images)
+        except NoImagesError:
+            return self
         added.warn_of_repeats()
         _warn_of_training_images(self._known, added)
         self._add(added, configuration)
@@ -494,7 +497,7 @@ def _some(values: Any, indices: list[int]) -> Any:
     """Some of the images of an array or a list."""
     if values is None:
         return None
-    return values[indices] if is_whole(values) else [values[i] for i in indices]
+    return values[indices] if in_memory(values) else [values[i] for i in indices]
 
 
 def _with_advice(

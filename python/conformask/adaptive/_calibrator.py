@@ -15,7 +15,7 @@ from conformask._arrays import label_array, score_array
 from conformask._calibrator import State
 from conformask._foreground import check_foreground_classes, foreground_mask, foreground_probability
 from conformask._image_models import Images, are_same
-from conformask._images import SCORES, Layout, count, map_images, not_empty, walk
+from conformask._images import SCORES, Layout, NoImagesError, count, map_images, not_empty, walk
 from conformask._kept_images import KeepingCalibrator
 from conformask._units import check_groups, warn_of_groups
 from conformask._warnings import warn_caller
@@ -170,7 +170,7 @@ class BinaryCalibrator(KeepingCalibrator[C, Kept, Solution]):
         groups: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> Self:
-        """Adds images. The threshold is computed when it is asked for.
+        """Adds images. The threshold is computed when it is asked for; no images, say of a worker, change nothing.
 
         Parameters
         ----------
@@ -192,7 +192,10 @@ class BinaryCalibrator(KeepingCalibrator[C, Kept, Solution]):
             If an image comes twice, also if it was there before.
         """
         configuration = self._configured_again(classes)
-        added = self._read(P, y, configuration, groups, sample_weight)
+        try:
+            added = self._read(P, y, configuration, groups, sample_weight)
+        except NoImagesError:
+            return self
         added.warn_of_repeats()
         self._add(added, configuration)
         return self

@@ -46,7 +46,7 @@ class Configuration:
 
     alpha: Fraction
     method: Method
-    ignore_index: int | None
+    ignore_index: int | tuple[int, ...] | None
     on_empty: OnEmpty
     on_infeasible: str
     volumes: Volumes
@@ -81,7 +81,7 @@ class Configuration:
         return True
 
     @property
-    def void(self) -> int | None:
+    def void(self) -> int | tuple[int, ...] | None:
         """The label of void pixels in masks."""
         return self.ignore_index if self.classes is None else void_of(self.ignore_index)
 

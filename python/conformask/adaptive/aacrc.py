@@ -197,7 +197,7 @@ class AACRCCalibrator(AdaptiveCalibrator[_Configuration]):
         scale: str = "log_odds",
         random_state: int = 0,
         method: Method | str = "crc",
-        ignore_index: int | None = 255,
+        ignore_index: int | tuple[int, ...] | None = 255,
         on_empty: OnEmpty = "skip",
         on_infeasible: str = "raise",
         volumes: Volumes = "auto",

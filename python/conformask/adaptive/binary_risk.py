@@ -46,7 +46,7 @@ class BinaryRiskCalibrator(BinaryCalibrator[Configuration]):
     method : CRC, RCPS or "crc", default="crc"
         How the risk is controlled: in expectation (:class:`~conformask.CRC`), or with a confidence given the
         calibration images (:class:`~conformask.RCPS`).
-    ignore_index : int or None, default=255
+    ignore_index : int, tuple of ints or None, default=255
         The label of void pixels, which count nowhere. It must not be 0 or 1.
     on_empty : {"skip", "raise", "zero_loss"}, default="skip"
         What becomes of images without a foreground (of ``"fpr"``: a background), on which the rate is undefined.
@@ -130,7 +130,7 @@ class BinaryRiskCalibrator(BinaryCalibrator[Configuration]):
         *,
         risk: str = "fnr",
         method: Method | str = "crc",
-        ignore_index: int | None = 255,
+        ignore_index: int | tuple[int, ...] | None = 255,
         on_empty: OnEmpty = "skip",
         on_infeasible: str = "raise",
         volumes: Volumes = "auto",

@@ -138,7 +138,7 @@ class COATCalibrator(AdaptiveCalibrator[_Configuration]):
         scale: str = "probability",
         random_state: int = 0,
         method: Method | str = "crc",
-        ignore_index: int | None = 255,
+        ignore_index: int | tuple[int, ...] | None = 255,
         on_empty: OnEmpty = "skip",
         on_infeasible: str = "raise",
         volumes: Volumes = "auto",

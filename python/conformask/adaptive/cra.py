@@ -104,7 +104,7 @@ class CRACalibrator(BinaryCalibrator[Configuration]):
         alpha: float = 0.1,
         *,
         method: Method | str = "crc",
-        ignore_index: int | None = 255,
+        ignore_index: int | tuple[int, ...] | None = 255,
         on_empty: OnEmpty = "skip",
         on_infeasible: str = "raise",
         volumes: Volumes = "auto",

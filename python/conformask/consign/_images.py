@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from conformask import _core
-from conformask._arrays import look_like_shares
+from conformask._arrays import is_void, look_like_shares
 from conformask._images import SAMPLES, Volumes, axes_hint, count, in_memory, walk
 from conformask._units import KnownUnits, check_groups, known_units
 from conformask._warnings import warn_caller
@@ -32,7 +32,7 @@ _SWAPPED = "are S and K swapped? Each image is (S, K, H, W)"
 def label_codes(
     y: NDArray[np.integer[Any]],
     decomposition: _core.ConsignDecomposition,
-    ignore_index: int | None,
+    ignore_index: int | tuple[int, ...] | None,
     index: int | None = None,
 ) -> NDArray[np.int32]:
     """Classes of the pixels of an image (of a set, if it has no index), -1 where void."""
@@ -221,7 +221,10 @@ class Problems:
             labels = label_codes(y, decomposition, self._settings.ignore_index, index)
         except ValueError as error:
             n_samples, n_classes = samples.shape[:2]
-            if y.shape == samples.shape[2:] and (y[y != self._settings.ignore_index] < n_samples).all():
+            if (
+                y.shape == samples.shape[2:]
+                and (y[~is_void(y, self._settings.ignore_index)] < n_samples).all()
+            ):
                 raise ValueError(f"{error}; X has S = {n_samples} and K = {n_classes}: {_SWAPPED}") from None
             raise
         return Problem(decomposition, labels) if (labels != VOID).any() else None

@@ -114,7 +114,7 @@ class Settings:
     quantile_level: Fraction | None
     strict: bool
     accuracy: str
-    ignore_index: int | None
+    ignore_index: int | tuple[int, ...] | None
     on_empty: OnEmpty
     node_budget: int
     random_state: RandomState

@@ -95,7 +95,7 @@ class ConsignCalibrator(Calibrator[Settings, None, Solution]):
     accuracy : {"label", "pixel"}, default="label"
         "label" is the mean, over the labels that an image has, of the share of their pixels that are right; "pixel" the
         share of right pixels.
-    ignore_index : int or None, default=255
+    ignore_index : int, tuple of ints or None, default=255
         The label of void pixels. They count in no accuracy; the samples there count in the SVD, as they will when
         nobody knows what is void.
     on_empty : {"skip", "raise", "zero_loss"}, default="skip"
@@ -188,7 +188,7 @@ class ConsignCalibrator(Calibrator[Settings, None, Solution]):
         quantile_level: float | None = None,
         strict: bool = False,
         accuracy: str = "label",
-        ignore_index: int | None = 255,
+        ignore_index: int | tuple[int, ...] | None = 255,
         on_empty: str = "skip",
         node_budget: int = 20_000,
         random_state: RandomState = None,

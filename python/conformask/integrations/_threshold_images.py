@@ -54,7 +54,7 @@ class Seen:
 
 
 def read_labelled(
-    P: Any, y: Any, images: Any, size: tuple[int, int], ignore_index: int | None
+    P: Any, y: Any, images: Any, size: tuple[int, int], ignore_index: int | tuple[int, ...] | None
 ) -> tuple[Seen, _core.BinaryValues]:
     """What a network sees of images that have a foreground, and the probabilities there."""
     pairs, parts, photographs = [], [], Images(images)

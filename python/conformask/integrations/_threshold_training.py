@@ -56,7 +56,7 @@ class TrainingSettings:
     validation_fraction: Fraction
     patience: int | None
     random_state: int
-    ignore_index: int | None
+    ignore_index: int | tuple[int, ...] | None
     progress: bool | str
 
 

@@ -125,7 +125,7 @@ def profile(
     *,
     inputs: str = "probabilities",
     transform: Any = None,
-    ignore_index: int | None = 255,
+    ignore_index: int | tuple[int, ...] | None = 255,
     groups: Any = None,
     sample_weight: Any = None,
     grid: ArrayLike | None = None,

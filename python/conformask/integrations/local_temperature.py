@@ -15,7 +15,7 @@ try:
 except ModuleNotFoundError as error:
     raise ImportError(f'{__name__} needs PyTorch: pip install "conformask[torch]"') from error
 
-from conformask._arrays import check_ignore_index
+from conformask._arrays import check_ignore_index, ignored_labels
 from conformask._calibrator import whole
 from conformask._images import count
 
@@ -173,7 +173,7 @@ def fit_local_temperature(
     *,
     epochs: int = 20,
     learning_rate: float = 1e-3,
-    ignore_index: int | None = 255,
+    ignore_index: int | tuple[int, ...] | None = 255,
     device: Any = None,
     optimizer: Callable[..., Any] = torch.optim.Adam,
 ) -> list[float]:
@@ -189,7 +189,7 @@ def fit_local_temperature(
         How often all batches are seen.
     learning_rate : float, default=0.001
         Of the optimiser.
-    ignore_index : int or None, default=255
+    ignore_index : int, tuple of ints or None, default=255
         The label of void pixels, an error if it is a class; None: there are none.
     device : device, str or None, default=None
         Where to train; None: where the module is.
@@ -220,8 +220,9 @@ def fit_local_temperature(
     if iter(batches) is batches:
         raise TypeError("batches can be read once only: pass a list or a loader")
     ignored = check_ignore_index(ignore_index)
-    if ignored is not None and 0 <= ignored < module.n_classes:
-        raise ValueError(f"ignore_index is {ignored}, which is one of the {module.n_classes} classes")
+    for label in ignored_labels(ignored):
+        if 0 <= label < module.n_classes:
+            raise ValueError(f"ignore_index is {label}, which is one of the {module.n_classes} classes")
     module.train()
     if device is not None:
         module.to(device)
@@ -251,10 +252,14 @@ def fit_local_temperature(
     return losses
 
 
-def _targets(labels: Tensor, ignored: int | None, n_classes: int) -> Tensor:
+def _targets(labels: Tensor, ignored: int | tuple[int, ...] | None, n_classes: int) -> Tensor:
     """The labels as PyTorch takes them; refuses those that are no class."""
+    if labels.is_floating_point() and not bool((labels == labels.round()).all()):
+        raise ValueError("labels must be whole numbers")
     codes = labels.long()  # before they are compared: a small type has other numbers
-    void = torch.zeros_like(codes, dtype=torch.bool) if ignored is None else codes == ignored
+    void = torch.zeros_like(codes, dtype=torch.bool)
+    for label in ignored_labels(ignored):
+        void |= codes == label
     wrong = ~void & ((codes < 0) | (codes >= n_classes))
     if wrong.any():
         raise ValueError(f"labels must be in [0, {n_classes}) or ignore_index, got {int(codes[wrong][0])}")

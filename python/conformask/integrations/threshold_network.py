@@ -314,7 +314,7 @@ class NetworkPredictor(BaseEstimator):
         same seed gives the same network; on a GPU sums have no fixed order.
     device : device, str or None, default=None
         Where to compute; None: on a CUDA device if there is one, else on the CPU.
-    ignore_index : int or None, default=255
+    ignore_index : int, tuple of ints or None, default=255
         The label of void pixels. The same as that of the calibrator.
     progress : bool or "auto", default="auto"
         A progress bar over epochs; "auto" shows it on a terminal or in a notebook if it takes a while.
@@ -385,7 +385,7 @@ class NetworkPredictor(BaseEstimator):
         weights: Mapping[str, Any] | None = None,
         random_state: int = 42,
         device: Any = None,
-        ignore_index: int | None = 255,
+        ignore_index: int | tuple[int, ...] | None = 255,
         progress: bool | str = "auto",
     ) -> None:
         self.loss = loss

@@ -108,7 +108,7 @@ def distinct_counts(samples: Any) -> tuple[int, int, int]:
 
 
 def label_hits(
-    y: ArrayLike, predictions: ArrayLike, ignore_index: int | None = 255
+    y: ArrayLike, predictions: ArrayLike, ignore_index: int | tuple[int, ...] | None = 255
 ) -> tuple[NDArray[np.integer[Any]], NDArray[np.uint64], NDArray[np.uint64]]:
     """How many pixels of each label of an image are right in each of some label maps.
 
@@ -118,7 +118,7 @@ def label_hits(
         The labels of one image: any integers.
     predictions : integer array (m, H, W) or (m, D, H, W), of any integer type
         Label maps of the same image.
-    ignore_index : int or None, default=255
+    ignore_index : int, tuple of ints or None, default=255
         The label of void pixels, which do not count.
 
     Returns

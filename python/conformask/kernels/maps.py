@@ -141,7 +141,7 @@ def true_label_scores(
     X: Any,
     y: ArrayLike,
     conformity_score: ScoreLike = "lac",
-    ignore_index: int | None = 255,
+    ignore_index: int | tuple[int, ...] | None = 255,
     *,
     inputs: str = "probabilities",
 ) -> NDArray[np.float64]:
@@ -151,7 +151,7 @@ def true_label_scores(
     ----------
     y : integer array (n, H, W) or (n, D, H, W)
         Labels.
-    ignore_index : int or None, default=255
+    ignore_index : int, tuple of ints or None, default=255
         The label of void pixels.
     X, conformity_score, inputs
         As for :func:`threshold`.
@@ -193,7 +193,7 @@ def losses(
     lam: float,
     loss: LossLike = "miscoverage",
     conformity_score: ScoreLike = "lac",
-    ignore_index: int | None = 255,
+    ignore_index: int | tuple[int, ...] | None = 255,
     *,
     inputs: str = "probabilities",
 ) -> NDArray[np.float64]:
@@ -248,7 +248,9 @@ def _scored(X: Any, conformity_score: ScoreLike, inputs: str) -> Scored:
     return scored(as_score(conformity_score), X, check_inputs(inputs))
 
 
-def _labels_of(maps: Scores, y: ArrayLike, ignore_index: int | None) -> tuple[Labels, int | None]:
+def _labels_of(
+    maps: Scores, y: ArrayLike, ignore_index: int | tuple[int, ...] | None
+) -> tuple[Labels, int | tuple[int, ...] | None]:
     """The labels of maps, and the ignore index."""
     labels, index = label_array(y), check_ignore_index(ignore_index)
     check_labels(maps, labels)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from conformask._arrays import check_binary_index, label_array
+from conformask._arrays import check_binary_index, is_void, label_array
 from conformask._images import Layout, not_empty, walk
 from conformask._tensors import is_tensor
 from conformask._text import shown
@@ -77,15 +77,12 @@ def predicted(given: Any, configuration: Configuration, first: int) -> NDArray[n
     if configuration.classes is None:
         _refuse_others(given, MASKS.name, None, first)
         return np.asarray(given != 0)
-    is_void = (
-        given == configuration.ignore_index
-        if configuration.ignore_index is not None
-        else np.zeros(given.shape, bool)
-    )
-    if is_void.any():
+    ignored = is_void(given, configuration.ignore_index)
+    if ignored.any():
+        image, *pixel = (int(i) for i in np.argwhere(ignored)[0])
         raise ValueError(
-            f"masks holds {configuration.ignore_index}, the ignore index, in image "
-            f"{first + int(np.argwhere(is_void)[0][0])}: a prediction has a class for every pixel"
+            f"masks holds {given[(image, *pixel)]}, which is in ignore_index, in image {first + image}: a prediction "
+            "has a class for every pixel"
         )
     return _of_classes(given, configuration, MASKS.name, first)
 
@@ -95,13 +92,13 @@ def _truth(
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Where the foreground and the background of an image are."""
     void, labels = configuration.ignore_index, labels[np.newaxis]
-    is_void = np.zeros(labels.shape, bool) if void is None else labels == void
+    ignored = is_void(labels, void)
     if configuration.classes is None:
         _refuse_others(labels, "y", check_binary_index(void), image)
         foreground = labels == 1
     else:
-        foreground = _of_classes(np.where(is_void, 0, labels), configuration, "y", image) & ~is_void
-    return foreground[0], ~(foreground | is_void)[0]
+        foreground = _of_classes(np.where(ignored, 0, labels), configuration, "y", image) & ~ignored
+    return foreground[0], ~(foreground | ignored)[0]
 
 
 def _of_classes(
@@ -118,13 +115,11 @@ def _of_classes(
     return np.isin(labels, configuration.classes)
 
 
-def _refuse_others(labels: NDArray[Any], name: str, void: int | None, first: int) -> None:
+def _refuse_others(labels: NDArray[Any], name: str, void: int | tuple[int, ...] | None, first: int) -> None:
     """Refuses what is no mask of 0 and 1."""
     if labels.min() >= 0 and labels.max() <= 1:
         return
-    is_wrong = (labels != 0) & (labels != 1)
-    if void is not None:
-        is_wrong &= labels != void
+    is_wrong = (labels != 0) & (labels != 1) & ~is_void(labels, void)
     if not is_wrong.any():
         return
     image, *pixel = (int(i) for i in np.argwhere(is_wrong)[0])

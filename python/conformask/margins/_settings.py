@@ -62,7 +62,7 @@ class Configuration:
     max_background: Fraction
     metric: str
     method: Method
-    ignore_index: int | None
+    ignore_index: int | tuple[int, ...] | None
     on_empty: OnEmpty
     on_infeasible: str
     volumes: Volumes

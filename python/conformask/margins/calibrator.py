@@ -12,7 +12,7 @@ import numpy as np
 from conformask._calibrator import Parameter, State
 from conformask._foreground import check_foreground_classes
 from conformask._image_models import ended
-from conformask._images import count, is_whole, map_images
+from conformask._images import NoImagesError, count, is_whole, map_images
 from conformask._kept_images import KeepingCalibrator
 from conformask._units import check_groups, warn_of_groups
 from conformask._warnings import warn_caller
@@ -80,7 +80,7 @@ class MarginCalibrator(KeepingCalibrator[Configuration, Kept, Solution]):
     method : CRC, PAC, RCPS or "crc", default="crc"
         How the risk is controlled: on average over calibration images (:class:`~conformask.CRC`), or with a confidence
         given these (:class:`~conformask.PAC`, which is exact here: the loss is 0 or 1).
-    ignore_index : int or None, default=255
+    ignore_index : int, tuple of ints or None, default=255
         The label of void pixels in `y`, which count nowhere. It must not be 0 or 1, unless `classes` tells the
         foreground.
     on_empty : {"skip", "raise", "zero_loss"}, default="skip"
@@ -179,7 +179,7 @@ class MarginCalibrator(KeepingCalibrator[Configuration, Kept, Solution]):
         max_background: float = 0.0,
         metric: str = "euclidean",
         method: Method | str = "crc",
-        ignore_index: int | None = 255,
+        ignore_index: int | tuple[int, ...] | None = 255,
         on_empty: OnEmpty = "skip",
         on_infeasible: str = "raise",
         volumes: Volumes = "auto",
@@ -271,7 +271,7 @@ class MarginCalibrator(KeepingCalibrator[Configuration, Kept, Solution]):
         groups: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> Self:
-        """Adds images. The margin is computed when it is asked for.
+        """Adds images. The margin is computed when it is asked for; no images, say of a worker, change nothing.
 
         Parameters
         ----------
@@ -297,7 +297,10 @@ class MarginCalibrator(KeepingCalibrator[Configuration, Kept, Solution]):
             before = self._kept_of(self._fitted()).configuration
             if classes is None:
                 configuration = replace(configuration, classes=before.classes)
-        added = self._read(masks, y, spacing, configuration, groups, sample_weight)
+        try:
+            added = self._read(masks, y, spacing, configuration, groups, sample_weight)
+        except NoImagesError:
+            return self
         added.warn_of_repeats()
         self._add(added, configuration)
         return self

@@ -43,7 +43,7 @@ class Asked:
     n_bins: int
     inputs: str = "probabilities"
     transform: Any = None
-    ignore_index: int | None = 255
+    ignore_index: int | tuple[int, ...] | None = 255
     boundary_width: int | None = None
     class_threshold: float | None = None
     object_classes: Any = None

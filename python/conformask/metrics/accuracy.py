@@ -20,7 +20,7 @@ __all__ = ["label_accuracy", "sample_coverage"]
 
 
 def label_accuracy(
-    y_true: Any, prediction: Any, *, ignore_index: int | None = 255, average: bool = True
+    y_true: Any, prediction: Any, *, ignore_index: int | tuple[int, ...] | None = 255, average: bool = True
 ) -> float | NDArray[np.float64]:
     r"""The mean over images of the mean recall of the labels :math:`\Lambda` that an image has.
 
@@ -32,7 +32,7 @@ def label_accuracy(
         Labels: any integers.
     prediction : integer array (n, H, W) or (n, D, H, W), or an iterable of arrays, one per image
         Predicted labels, of any integer type.
-    ignore_index : int or None, default=255
+    ignore_index : int, tuple of ints or None, default=255
         The label of void pixels in `y_true`, which do not count.
     average : bool, default=True
         Whether to return the mean over the images with labelled pixels, or the array of all.
@@ -78,7 +78,7 @@ def sample_coverage(
     samples: Any,
     min_accuracy: float,
     *,
-    ignore_index: int | None = 255,
+    ignore_index: int | tuple[int, ...] | None = 255,
     accuracy: str = "label",
     average: bool = True,
 ) -> float | NDArray[np.float64]:
@@ -97,7 +97,7 @@ def sample_coverage(
         Label maps of each image, of any integer type.
     min_accuracy : float or fractions.Fraction in (0, 1]
         The accuracy :math:`\beta` that a sample must reach, as the decimal that it prints as.
-    ignore_index : int or None, default=255
+    ignore_index : int, tuple of ints or None, default=255
         The label of void pixels in `y_true`, which do not count.
     accuracy : {"label", "pixel"}, default="label"
         The mean recall of the labels that the image has, as :func:`label_accuracy`, or the share of labelled pixels
@@ -157,7 +157,7 @@ def sample_coverage(
 
 
 def _label_hits(
-    y_true: Any, maps: Any, ignore_index: int | None, layout: Layout
+    y_true: Any, maps: Any, ignore_index: int | tuple[int, ...] | None, layout: Layout
 ) -> Iterator[tuple[NDArray[np.uint64], NDArray[np.uint64]]]:
     """Image by image, the numbers of pixels (L,) of its labels and how many of them each of its maps has right (m, L).
 

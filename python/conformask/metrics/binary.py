@@ -19,7 +19,12 @@ _BINARY_MASKS = Layout(
 
 
 def coverage_gap(
-    y_true: Any, masks: Any, alpha: float, *, ignore_index: int | None = 255, average: bool = True
+    y_true: Any,
+    masks: Any,
+    alpha: float,
+    *,
+    ignore_index: int | tuple[int, ...] | None = 255,
+    average: bool = True,
 ) -> float | NDArray[np.float64]:
     r"""The mean distance of the images' coverage from its target.
 
@@ -35,7 +40,7 @@ def coverage_gap(
         The masks.
     alpha : float in (0, 1)
         The risk level.
-    ignore_index : int or None, default=255
+    ignore_index : int, tuple of ints or None, default=255
         The label of void pixels, which do not count.
     average : bool, default=True
         Whether to return the mean over the images that have an object, or the array of all.

@@ -38,7 +38,7 @@ class CalibrationAccumulator:
     transform : fitted scaler or None, default=None
         What makes probabilities of X, say a :class:`~conformask.TemperatureScaler`; `inputs` must be that of the
         scaler.
-    ignore_index : int or None, default=255
+    ignore_index : int, tuple of ints or None, default=255
         The label of void pixels, which do not count.
     class_threshold : float in [0, 1), default=0.001
         The probability from which on a class is binned. With many classes nearly all probabilities are near 0, and
@@ -90,7 +90,7 @@ class CalibrationAccumulator:
         *,
         inputs: str = "probabilities",
         transform: Any = None,
-        ignore_index: int | None = 255,
+        ignore_index: int | tuple[int, ...] | None = 255,
         class_threshold: float = 0.001,
         boundary_width: int | None = 2,
         boundary: str = "labels",
@@ -237,7 +237,7 @@ def calibration_report(
     *,
     inputs: str = "probabilities",
     transform: Any = None,
-    ignore_index: int | None = 255,
+    ignore_index: int | tuple[int, ...] | None = 255,
     n_bins: int = 15,
     groups: ArrayLike | None = None,
     class_names: Any = None,

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conformask import _core
-from conformask._arrays import check_ignore_index, check_masks
+from conformask._arrays import check_ignore_index, check_masks, is_void
 from conformask._bands import MOST_NUMBERS, bands
 from conformask._exact import covered_share, exact_mean, per_pixel, share_of
 from conformask._images import MASKS, in_memory, not_empty, walk
@@ -30,7 +30,7 @@ def empirical_risk(
     masks: Any,
     loss: LossLike = "miscoverage",
     *,
-    ignore_index: int | None = 255,
+    ignore_index: int | tuple[int, ...] | None = 255,
     average: bool = True,
 ) -> float | NDArray[np.float64]:
     r"""The mean loss of the images, :math:`\frac{1}{n} \sum_i L_i`.
@@ -43,7 +43,7 @@ def empirical_risk(
         Multi-labeled masks.
     loss : MiscoverageLoss or another loss, "miscoverage", "binary" or a function, default="miscoverage"
         The loss.
-    ignore_index : int or None, default=255
+    ignore_index : int, tuple of ints or None, default=255
         The label of void pixels, which do not count.
     average : bool, default=True
         Whether to return the mean over the images on which the loss is defined, or the array of all.
@@ -88,7 +88,7 @@ def empirical_risk(
 
 
 def activation_ratio(
-    y_true: Any, masks: Any, *, ignore_index: int | None = 255, average: bool = True
+    y_true: Any, masks: Any, *, ignore_index: int | tuple[int, ...] | None = 255, average: bool = True
 ) -> float | NDArray[np.float64]:
     r"""The mean over images of the mean set size on the image's labelled pixels.
 
@@ -131,7 +131,7 @@ def activation_ratio(
 
 
 def marginal_coverage(
-    y_true: Any, masks: Any, *, ignore_index: int | None = 255, average: bool = True
+    y_true: Any, masks: Any, *, ignore_index: int | tuple[int, ...] | None = 255, average: bool = True
 ) -> float | NDArray[np.float64]:
     r"""The mean over images of the share of labelled pixels whose set holds their label.
 
@@ -203,7 +203,7 @@ class SizeStratifiedCoverage(NamedTuple):
 
 
 def size_stratified_coverage(
-    y_true: Any, masks: Any, *, ignore_index: int | None = 255
+    y_true: Any, masks: Any, *, ignore_index: int | tuple[int, ...] | None = 255
 ) -> SizeStratifiedCoverage:
     """Coverage by set size, over the labelled pixels of all images.
 
@@ -254,7 +254,7 @@ def size_stratified_coverage(
 
 
 def class_set_sizes(
-    y_true: Any, masks: Any, *, ignore_index: int | None = 255, average: bool = True
+    y_true: Any, masks: Any, *, ignore_index: int | tuple[int, ...] | None = 255, average: bool = True
 ) -> NDArray[np.float64]:
     """Mean set size on the pixels of each class.
 
@@ -295,13 +295,15 @@ _Metric = Callable[[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint64]],
 
 
 def _over_images(
-    y_true: Any, masks: Any, ignore_index: int | None, average: bool, metric: _Metric
+    y_true: Any, masks: Any, ignore_index: int | tuple[int, ...] | None, average: bool, metric: _Metric
 ) -> float | NDArray[np.float64]:
     values = _of_images(y_true, masks, ignore_index, metric)
     return exact_mean(values) if average else values
 
 
-def _of_images(y_true: Any, masks: Any, ignore_index: int | None, metric: _Metric) -> NDArray[np.float64]:
+def _of_images(
+    y_true: Any, masks: Any, ignore_index: int | tuple[int, ...] | None, metric: _Metric
+) -> NDArray[np.float64]:
     """A metric of missed and labelled pixels and of set sizes, by class, image by image."""
     index = check_ignore_index(ignore_index)
     return np.concatenate(
@@ -313,13 +315,13 @@ def _of_images(y_true: Any, masks: Any, ignore_index: int | None, metric: _Metri
 
 
 def _counted_losses(
-    y_true: Any, masks: Any, ignore_index: int | None, loss: CountedLoss
+    y_true: Any, masks: Any, ignore_index: int | tuple[int, ...] | None, loss: CountedLoss
 ) -> NDArray[np.float64]:
     """A loss that also looks at what sets hold too much, image by image."""
     index, found = check_ignore_index(ignore_index), []
     for batch, labels, first in _mask_batches(y_true, masks):
         missed, totals, _ = _core.mask_coverage(batch, labels, index, first)
-        valid = np.ones(labels.shape, bool) if index is None else labels != index
+        valid = ~is_void(labels, index)
         axes = tuple(range(1, labels.ndim))
         held = [(batch[:, k] & valid).sum(axis=axes, dtype=np.uint64) for k in range(batch.shape[1])]
         found.append(loss_values(loss, missed, totals, np.stack(held, axis=1)))
@@ -327,7 +329,7 @@ def _counted_losses(
 
 
 def _labelled(
-    y_true: Any, masks: Any, ignore_index: int | None
+    y_true: Any, masks: Any, ignore_index: int | tuple[int, ...] | None
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.integer[Any]], NDArray[np.bool_]]]:
     """The set sizes, labels and masks (K, pixels) of the labelled pixels, band by band of each image."""
     index = check_ignore_index(ignore_index)
@@ -339,7 +341,7 @@ def _labelled(
         for mask, image in zip(batch, own, strict=True):
             for band in bands(image.shape, MOST_NUMBERS // len(mask)):
                 label = image[band]
-                valid = np.ones(label.shape, bool) if index is None else label != index
+                valid = ~is_void(label, index)
                 mask_of_valid = mask[(slice(None), *band)][:, valid]
                 yield mask_of_valid.sum(axis=0), label[valid].astype(np.intp), mask_of_valid
 

@@ -40,7 +40,7 @@ def expected_calibration_error(
     *,
     inputs: str = "probabilities",
     transform: Any = None,
-    ignore_index: int | None = 255,
+    ignore_index: int | tuple[int, ...] | None = 255,
     volumes: Volumes = "auto",
 ) -> float | NDArray[np.float64]:
     r"""The expected calibration error: how far the share of right pixels is from their confidence, bin by bin.
@@ -115,7 +115,7 @@ def negative_log_likelihood(
     average: bool = True,
     inputs: str = "probabilities",
     transform: Any = None,
-    ignore_index: int | None = 255,
+    ignore_index: int | tuple[int, ...] | None = 255,
     volumes: Volumes = "auto",
 ) -> float | NDArray[np.float64]:
     r"""Mean over labelled pixels of :math:`-\ln p_y`, the log loss; probabilities below 1e-12 count as that.
@@ -169,7 +169,7 @@ def brier_score(
     average: bool = True,
     inputs: str = "probabilities",
     transform: Any = None,
-    ignore_index: int | None = 255,
+    ignore_index: int | tuple[int, ...] | None = 255,
     volumes: Volumes = "auto",
 ) -> float | NDArray[np.float64]:
     r"""Mean over labelled pixels of :math:`\sum_k (p_k - 1[y = k])^2`.
@@ -227,7 +227,7 @@ def mean_iou(
     average: bool = True,
     inputs: str = "probabilities",
     transform: Any = None,
-    ignore_index: int | None = 255,
+    ignore_index: int | tuple[int, ...] | None = 255,
     volumes: Volumes = "auto",
 ) -> float | NDArray[np.float64]:
     r"""Mean over classes of the intersection over union.
@@ -286,7 +286,7 @@ def reliability_curve(
     *,
     inputs: str = "probabilities",
     transform: Any = None,
-    ignore_index: int | None = 255,
+    ignore_index: int | tuple[int, ...] | None = 255,
     groups: ArrayLike | None = None,
     volumes: Volumes = "auto",
 ) -> ReliabilityCurve:

@@ -150,7 +150,7 @@ class Settings:
     floor: Fraction | str | None
     inputs: str
     transform: ScoreTransform | None
-    ignore_index: int | None
+    ignore_index: int | tuple[int, ...] | None
     on_empty: OnEmpty
     history: int | None
     volumes: Volumes

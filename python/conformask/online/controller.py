@@ -77,7 +77,7 @@ class OnlineRiskController(Stream[Settings, Track]):
         What the scores are, as for :class:`~conformask.ConformalRiskCalibrator`.
     transform : fitted scaler such as TemperatureScaler, or None, default=None
         What makes probabilities of the scores as they are read.
-    ignore_index : int or None, default=255
+    ignore_index : int, tuple of ints or None, default=255
         The label of void pixels, which count nowhere.
     on_empty : {"skip", "raise", "zero_loss"}, default="skip"
         What becomes of images on which the loss is undefined (all void, or no pixel of the loss's classes). "skip"
@@ -176,7 +176,7 @@ class OnlineRiskController(Stream[Settings, Track]):
         floor: float | str | None = "auto",
         inputs: str = "probabilities",
         transform: Any = None,
-        ignore_index: int | None = 255,
+        ignore_index: int | tuple[int, ...] | None = 255,
         on_empty: OnEmpty = "skip",
         history: int | None = 10_000,
         volumes: Volumes = "auto",

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import NotFittedError
 
-from conformask._arrays import clean_bools
+from conformask._arrays import check_ignore_index, clean_bools, is_void
 from conformask._sequences import listed
 from conformask._text import lambda_text
 from conformask.adaptive.report import BinaryReport
@@ -103,7 +103,7 @@ def plain_array(name: str, values: ArrayLike, ndim: int) -> NDArray[Any]:
 
 
 def void_pixels(
-    labels: ArrayLike | None, ignore_index: int | None, shape: tuple[int, ...]
+    labels: ArrayLike | None, ignore_index: int | tuple[int, ...] | None, shape: tuple[int, ...]
 ) -> NDArray[np.bool_]:
     """Where labels are void: nowhere without labels."""
     if labels is None:
@@ -111,7 +111,7 @@ def void_pixels(
     array = plain_array("labels", labels, 2)
     if array.shape != shape:
         raise ValueError(f"labels must have shape {shape}, got {array.shape}")
-    return np.zeros(shape, bool) if ignore_index is None else np.asarray(array == ignore_index)
+    return is_void(array, check_ignore_index(ignore_index))
 
 
 def grey_ground(image: ArrayLike | None, shape: tuple[int, ...]) -> NDArray[np.float64]:

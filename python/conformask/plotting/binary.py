@@ -43,7 +43,7 @@ def plot_binary(
     labels: ArrayLike,
     *,
     image: ArrayLike | None = None,
-    ignore_index: int | None = 255,
+    ignore_index: int | tuple[int, ...] | None = 255,
     opacity: float = 0.75,
     legend: bool = True,
     ax: Axes | None = None,
@@ -58,7 +58,7 @@ def plot_binary(
         The object: true or 1; `ignore_index` where nobody knows.
     image : array (H, W) or (H, W, 3), uint8 or floating in [0, 1], optional
         What to draw over, in grey; by default, black.
-    ignore_index : int or None, default=255
+    ignore_index : int, tuple of ints or None, default=255
         The label of void pixels, which are grey.
     opacity : float in (0, 1], default=0.75
         That of the colours, over an image.

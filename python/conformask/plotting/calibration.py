@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from conformask import _core, metrics
-from conformask._arrays import label_array, score_array
+from conformask._arrays import check_ignore_index, is_void, label_array, score_array
 from conformask.metrics import CalibrationReport, ReliabilityCurve
 from conformask.plotting._arguments import grey_ground, opacity_over
 from conformask.plotting._axes import (
@@ -331,7 +331,7 @@ def plot_ece_map(
     labels: ArrayLike,
     *,
     radius: int = 8,
-    ignore_index: int | None = 255,
+    ignore_index: int | tuple[int, ...] | None = 255,
     image: ArrayLike | None = None,
     opacity: float = 0.85,
     vmax: float | None = None,
@@ -351,7 +351,7 @@ def plot_ece_map(
         Its labels.
     radius : int, default=8
         How far the pixels are that are averaged, at least 0.
-    ignore_index : int or None, default=255
+    ignore_index : int, tuple of ints or None, default=255
         The label of void pixels, which are grey.
     image : array (H, W) or (H, W, 3), optional
         The image, uint8 or floating in [0, 1], which is drawn in grey below.
@@ -426,7 +426,7 @@ def plot_regions(
     labels: ArrayLike,
     *,
     boundary_width: int = 2,
-    ignore_index: int | None = 255,
+    ignore_index: int | tuple[int, ...] | None = 255,
     image: ArrayLike | None = None,
     opacity: float = 0.85,
     ax: Axes | None = None,
@@ -507,7 +507,7 @@ def plot_regions(
 
 
 def _pixels(
-    probabilities: ArrayLike, labels: ArrayLike, ignore_index: int | None
+    probabilities: ArrayLike, labels: ArrayLike, ignore_index: int | tuple[int, ...] | None
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]:
     """Confidence, whether right, and whether labelled, of each pixel of one image, whose numbers are checked."""
     if _holds(probabilities, "iub") and _holds(labels, "f"):
@@ -520,7 +520,7 @@ def _pixels(
         raise ValueError(
             f"probabilities must have shape (K, H, W) and labels (H, W), got {maps.shape} and {y.shape}"
         )
-    valid = np.ones(y.shape, bool) if ignore_index is None else y != ignore_index
+    valid = ~is_void(y, check_ignore_index(ignore_index))
     _refuse_others(maps, valid)
     # Refuses wrong labels.
     metrics.mean_iou(

@@ -36,7 +36,7 @@ def plot_varisco(
     n_classes: int | None = None,
     vmax: int | None = None,
     labels: ArrayLike | None = None,
-    ignore_index: int | None = 255,
+    ignore_index: int | tuple[int, ...] | None = 255,
     opacity: float = 0.9,
     cmap: str | Colormap = "inferno",
     colorbar: bool = True,
@@ -65,7 +65,7 @@ def plot_varisco(
         Larger counts are drawn as this one, and the tick reads "≥" unless it is ``n_classes``.
     labels : array-like of int, shape (H, W), optional
         True labels; pixels of ``ignore_index`` are drawn in flat grey.
-    ignore_index : int or None, default=255
+    ignore_index : int, tuple of ints or None, default=255
         The label of void pixels.
     opacity : float, default=0.9
         Opacity of the coloured pixels over the image, in (0, 1]; without an image they are opaque.

@@ -45,7 +45,7 @@ def plot_margins(
     inner: ArrayLike | None = None,
     labels: ArrayLike | None = None,
     image: ArrayLike | None = None,
-    ignore_index: int | None = 255,
+    ignore_index: int | tuple[int, ...] | None = 255,
     opacity: float = 0.6,
     legend: bool = True,
     calibrator: MarginCalibrator | None = None,
@@ -67,7 +67,7 @@ def plot_margins(
     image : array (H, W) or (H, W, 3), uint8 or floating in [0, 1], optional
         What to draw over, in grey. By default black, and dark grey inside the margins. Other images are scaled first:
         ``np.clip((image - low) / (high - low), 0, 1)`` draws `low` black and `high` white.
-    ignore_index : int or None, default=255
+    ignore_index : int, tuple of ints or None, default=255
         The label of void pixels, which are grey.
     opacity : float in (0, 1], default=0.6
         That of the margins, over an image.

@@ -38,7 +38,7 @@ def plot_masks(
     class_names: Sequence[str] | None = None,
     palette: ArrayLike | None = None,
     labels: ArrayLike | None = None,
-    ignore_index: int | None = 255,
+    ignore_index: int | tuple[int, ...] | None = 255,
     background: int | str | None = None,
     opacity: float = 0.85,
     legend: bool = True,
@@ -68,7 +68,7 @@ def plot_masks(
         deuteranope and protanope vision.
     labels : array-like of int, shape (H, W), optional
         True labels; pixels of ``ignore_index`` are drawn in flat grey.
-    ignore_index : int or None, default=255
+    ignore_index : int, tuple of ints or None, default=255
         The label of void pixels.
     background : int or str, optional
         A class to leave without colour, so that the image shows through.
@@ -149,7 +149,7 @@ def plot_may_be(
     class_names: Sequence[str] | None = None,
     palette: ArrayLike | None = None,
     labels: ArrayLike | None = None,
-    ignore_index: int | None = 255,
+    ignore_index: int | tuple[int, ...] | None = 255,
     opacity: float = 0.92,
     legend: bool = True,
     calibrator: Calibrated | None = None,
@@ -225,7 +225,7 @@ def plot_mask_panels(
     palette: ArrayLike | None = None,
     classes: Sequence[int | str] | None = None,
     labels: ArrayLike | None = None,
-    ignore_index: int | None = 255,
+    ignore_index: int | tuple[int, ...] | None = 255,
     opacity: float = 0.92,
     n_columns: int = 4,
     calibrator: Calibrated | None = None,

@@ -155,7 +155,7 @@ def plot_samples(
     class_names: Sequence[str] | None = None,
     palette: ArrayLike | None = None,
     labels: ArrayLike | None = None,
-    ignore_index: int | None = 255,
+    ignore_index: int | tuple[int, ...] | None = 255,
     background: int | str | None = None,
     opacity: float = 0.85,
     legend: bool = True,

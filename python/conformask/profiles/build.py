@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, overload
 import numpy as np
 
 from conformask import _backend, _core
+from conformask._agreement import Start, warn_of_starts
 from conformask._arrays import check_ignore_index, check_inputs, warn_of_shares
 from conformask._exact import check_lambda
 from conformask._images import SCORES, Volumes, check_volumes, not_empty, walk
@@ -46,7 +47,7 @@ def profile(
     *,
     inputs: str = ...,
     transform: Any = ...,
-    ignore_index: int | None = ...,
+    ignore_index: int | tuple[int, ...] | None = ...,
     groups: ArrayLike | None = ...,
     sample_weight: ArrayLike | None = ...,
     activation: bool = ...,
@@ -65,7 +66,7 @@ def profile(
     *,
     inputs: str = ...,
     transform: Any = ...,
-    ignore_index: int | None = ...,
+    ignore_index: int | tuple[int, ...] | None = ...,
     groups: ArrayLike | None = ...,
     sample_weight: ArrayLike | None = ...,
     activation: bool = ...,
@@ -83,7 +84,7 @@ def profile(
     *,
     inputs: str = "probabilities",
     transform: Any = None,
-    ignore_index: int | None = 255,
+    ignore_index: int | tuple[int, ...] | None = 255,
     groups: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
     activation: bool = False,
@@ -107,8 +108,8 @@ def profile(
         What the scores are: see :class:`~conformask.ConformalRiskCalibrator`.
     transform : fitted scaler or None, default=None
         What makes probabilities of them, as for :class:`~conformask.ConformalRiskCalibrator`.
-    ignore_index : int or None, default=255
-        The label of void pixels; an error if it is a class.
+    ignore_index : int, tuple of ints or None, default=255
+        The label of void pixels, or several; an error if it is a class.
     groups : sequence of n ints or strings, or None, default=None
         What each image belongs to (patient, sequence): a group counts once, with the mean of its losses.
     sample_weight : sequence of n floats >= 0, or None, default=None
@@ -140,8 +141,9 @@ def profile(
 
     Warns
     -----
-    DuplicateImagesWarning, UserWarning
-        If the same image comes twice; if numbers that shall be logits look like probabilities.
+    DuplicateImagesWarning, SuspiciousLabelsWarning, UserWarning
+        If the same image comes twice; if labels hardly belong to the scores; if numbers that shall be logits look like
+        probabilities.
 
     See Also
     --------
@@ -157,6 +159,7 @@ def profile(
     >>> cm.profile(X, y).lambda_hat("miscoverage", alpha=0.1)
     0.5
     """
+    starts: list[Start] = []
     profiles = profiled(
         X,
         y,
@@ -170,8 +173,10 @@ def profile(
         collect=collect,
         volumes=volumes,
         progress=progress,
+        starts=starts,
     )
     profiles._warn_of_repeats()
+    warn_of_starts(starts, profiles.conformity_score)
     return profiles
 
 
@@ -181,7 +186,7 @@ def profiled(
     conformity_score: ScoreLike,
     *,
     inputs: Inputs,
-    ignore_index: int | None,
+    ignore_index: int | tuple[int, ...] | None,
     groups: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
     activation: bool = False,
@@ -192,11 +197,12 @@ def profiled(
     first_image: int = 0,
     look: Callable[[Any, int], None] | None = None,
     strata: ArrayLike | None = None,
+    starts: list[Start] | None = None,
 ) -> ScoreProfiles | BinnedProfiles:
     """What :func:`profile` makes, of images that are a part of all: not a word about those that come twice.
 
     Errors count images from `first_image` on, the number of the first. `look` is called with the scores of each batch
-    and the number of its first image.
+    and the number of its first image. What is known of each batch at lambda = 0 is added to `starts`.
     """
     score, index = as_score(conformity_score), check_ignore_index(ignore_index)
     transform = None if isinstance(inputs, str) else inputs
@@ -236,6 +242,8 @@ def profiled(
             n_classes = part.n_classes
             if look is not None:
                 look(scores, first)
+            if starts is not None:
+                starts.append(part.start())
             yield part
 
     if collect is not None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from conformask import _backend
+from conformask._agreement import warn_of_sets
 from conformask._arrays import Scores, warn_of_shares
 from conformask._backend import Counts
 from conformask._calibrator import State
@@ -21,6 +22,7 @@ from conformask._warnings import warn_caller
 from conformask.profiles import Profiles, ScoreProfiles
 from conformask.report import RiskReport
 from conformask.risk_control._cuts import Cuts
+from conformask.risk_control._known import Known
 from conformask.risk_control._report import image_losses, risk_report
 from conformask.risk_control._results import Results
 from conformask.risk_control._solution import Configuration, Solution, profiles_of
@@ -45,6 +47,7 @@ class Predictor(Results):
         *,
         strata: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
+        valid: Any = None,
     ) -> Any:
         """Multi-labeled masks at ``lambda_hat_``.
 
@@ -60,6 +63,9 @@ class Predictor(Results):
             Under covariate shift: the weight of each image, by the density ratio that gave those of calibration. Each
             image then has a lambda of its own, for which it needs the profiles; one that weighs too much gets full
             sets. None counts each as 1.
+        valid : bool array (n, H, W) or (n, D, H, W), a sequence or an iterable of n, or None
+            Where X holds data: in the padding and nodata of rasters it does not. Elsewhere it may hold anything, NaN
+            too, and sets are full. Scores and scalers that look around a pixel see equal probabilities there.
 
         Returns
         -------
@@ -80,13 +86,18 @@ class Predictor(Results):
         """
         configuration, solution, cuts = self._cuts(X, images, strata, sample_weight)
 
+        known = Known(valid)
+
         def masks(scores: Any, first: int) -> NDArray[np.bool_]:
-            checked, (lam,) = cuts.of(_checked(scores, solution), first)
+            filled, void = known.fill(_checked(scores, solution), configuration.given, first)
+            checked, (lam,) = cuts.of(filled, first)
             found = _backend.masks(checked, lam, configuration.conformity_score, configuration.given, first)
             _look_at(checked, configuration, first)
+            if void is not None:
+                found |= void[:, np.newaxis]
             return found
 
-        return _mapped(X, masks, cuts)
+        return known.all_used_by(_mapped(X, masks, cuts))
 
     def predict_lambdas(
         self,
@@ -131,12 +142,13 @@ class Predictor(Results):
         *,
         strata: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
+        valid: Any = None,
     ) -> Any:
         """Number of classes in each pixel's set, without building the masks.
 
         Parameters
         ----------
-        X, images, strata, sample_weight
+        X, images, strata, sample_weight, valid
             As for :meth:`predict`.
 
         Returns
@@ -150,10 +162,15 @@ class Predictor(Results):
         """
         _, solution, cuts = self._cuts(X, images, strata, sample_weight)
 
-        def sizes(scores: Any, first: int) -> NDArray[np.uint16]:
-            return _sizes(scores, solution, cuts, first)
+        known = Known(valid)
 
-        return _mapped(X, sizes, cuts)
+        def sizes(scores: Any, first: int) -> NDArray[np.uint16]:
+            found, void = _sizes(scores, solution, cuts, known, first)
+            if void is not None:
+                found[void] = solution.n_classes
+            return found
+
+        return known.all_used_by(_mapped(X, sizes, cuts))
 
     def varisco(
         self,
@@ -163,15 +180,16 @@ class Predictor(Results):
         *,
         strata: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
+        valid: Any = None,
     ) -> Any:
         r"""Heatmap of uncertainty: set size over the number of classes.
 
         Parameters
         ----------
-        X, images, strata, sample_weight
-            As for :meth:`predict`.
+        X, images, strata, sample_weight, valid
+            As for :meth:`predict`. Where X holds no data the heatmap is 1.
         normalize : {"classes", "max"}, default="classes"
-            Divide by K, or by the largest set of the image.
+            Divide by K, or by the largest set of the image, where it holds data.
 
         Returns
         -------
@@ -190,16 +208,21 @@ class Predictor(Results):
             raise ValueError(f"normalize must be 'classes' or 'max', got {normalize!r}")
 
         _, solution, cuts = self._cuts(X, images, strata, sample_weight)
+        known = Known(valid)
 
         def heatmaps(scores: Scores, first: int) -> NDArray[np.float32]:
-            sizes = _sizes(scores, solution, cuts, first)
+            sizes, void = _sizes(scores, solution, cuts, known, first)
+            if void is not None:
+                sizes[void] = 0
             largest: Any = np.float32(scores.shape[1])
             if normalize == "max":
                 largest = sizes.max(axis=tuple(range(1, sizes.ndim)), keepdims=True).clip(min=1)
             heatmap: NDArray[np.float32] = np.divide(sizes, largest, dtype=np.float32)
+            if void is not None:
+                heatmap[void] = 1
             return heatmap
 
-        return _mapped(X, heatmaps, cuts)
+        return known.all_used_by(_mapped(X, heatmaps, cuts))
 
     def evaluate(
         self,
@@ -242,6 +265,11 @@ class Predictor(Results):
             If one of `alphas` needs more calibration images.
         sklearn.exceptions.NotFittedError, TypeError, ValueError
             As :meth:`predict`, for labels that do not fit, and for `alphas` without profiles.
+
+        Warns
+        -----
+        SuspiciousLabelsWarning
+            If the labels hardly belong to the scores.
         """
         configuration, state = self._settled()
         assert state.solution is not None
@@ -266,6 +294,8 @@ class Predictor(Results):
             risk_report(found, *each, groups, names, cuts.strata)
             for found, each in zip(zip(*counts, strict=True), asked, strict=True)
         )
+        missed, totals, sizes = (np.concatenate([batch[0][i] for batch in counts]) for i in range(3))
+        warn_of_sets(totals, missed, sizes)
         n_counted = report.n_images if report.n_groups is None else report.n_groups
         if n_counted == state.solution.n_images and math.isclose(
             report.empirical_risk, state.solution.risk, rel_tol=1e-12
@@ -421,12 +451,16 @@ def _mapped(X: Any, kernel: Callable[[Any, int], NDArray[Any]], cuts: Cuts) -> A
     return cuts.all_used_by(map_images(X, kernel, configuration.progress, configuration.volumes))
 
 
-def _sizes(scores: Any, solution: Solution, cuts: Cuts, first: int) -> NDArray[np.uint16]:
+def _sizes(
+    scores: Any, solution: Solution, cuts: Cuts, known: Known, first: int
+) -> tuple[NDArray[np.uint16], NDArray[np.bool_] | None]:
+    """Sizes of the sets, and where there are no data."""
     configuration = cuts.configuration
-    checked, (lam,) = cuts.of(_checked(scores, solution), first)
+    filled, void = known.fill(_checked(scores, solution), configuration.given, first)
+    checked, (lam,) = cuts.of(filled, first)
     found = _backend.set_sizes(checked, lam, configuration.conformity_score, configuration.given, first)
     _look_at(checked, configuration, first)
-    return found
+    return found, void
 
 
 def _counts(scores: Any, labels: Any, solutions: Sequence[Solution], cuts: Cuts, first: int) -> list[Counts]:

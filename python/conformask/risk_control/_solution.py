@@ -115,7 +115,7 @@ class Configuration:
     inputs: str
     transform: ScoreTransform | None
     adaptive: Any
-    ignore_index: int | None
+    ignore_index: int | tuple[int, ...] | None
     profile: str
     collect: tuple[Loss, ...]
     conditional: str | None

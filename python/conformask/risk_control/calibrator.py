@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from conformask._agreement import Start, warn_of_starts
+from conformask._arrays import check_ignore_index
 from conformask._calibrator import State
 from conformask._image_models import Images, Offsets
-from conformask._images import Volumes
+from conformask._images import NoImagesError, Volumes
 from conformask._units import OnEmpty
 from conformask.control import Method
 from conformask.exceptions import InfeasibleRiskError
@@ -75,7 +77,8 @@ class ConformalRiskCalibrator(Predictor):
     inputs : {"probabilities", "logits", "scores"}, default="probabilities"
         What the scores are. "probabilities" of a pixel sum to 1 within 1e-3; they are never renormalised. Of "logits"
         the kernels take the softmax as they read them, in the float that they compute with (float32, or float64 for
-        float64), within 1e-6 of float64. "scores" are at least 0 and are divided by their sum.
+        float64), within 1e-6 of float64; a logit of minus infinity masks its class, whose probability is then 0, if
+        another of the pixel is finite. "scores" are at least 0 and are divided by their sum.
     transform : fitted scaler such as TemperatureScaler, or None, default=None
         What makes probabilities of the scores as they are read, in place of the softmax; `inputs` must be that of the
         scaler. It must have been fitted to other images than those that calibrate. It is taken as it is now: fitting it
@@ -87,8 +90,9 @@ class ConformalRiskCalibrator(Predictor):
         of image i hold what :math:`\lambda_i + t` holds, exactly the labels of critical value s with
         :math:`\mathrm{fl}(s - \lambda_i) \le t`, and those of :math:`\lambda = 0`. The guarantee is the same,
         whatever the model; how evenly images are served is the model's merit. There is no ``lambda_hat_`` then.
-    ignore_index : int or None, default=255
-        The label of void pixels, which count nowhere. It must not be a class.
+    ignore_index : int, tuple of ints or None, default=255
+        The label of void pixels, which count nowhere, or several such labels. It must not be a class: pixels of a class
+        are left out by ``MiscoverageLoss(classes=...)`` of the others.
     profile : {"exact", "binned"}, default="exact"
         How profiles are kept. "exact" keeps the critical value of each mispredicted pixel (6 bytes; float64: 10).
         "binned" keeps a few MB however many images, for `loss` and the losses in `collect` alone; lambda-hat is then
@@ -244,7 +248,7 @@ class ConformalRiskCalibrator(Predictor):
         inputs: str = "probabilities",
         transform: Any = None,
         adaptive: Any = None,
-        ignore_index: int | None = 255,
+        ignore_index: int | tuple[int, ...] | None = 255,
         profile: str = "exact",
         collect: Sequence[LossLike] = (),
         conditional: str | None = None,
@@ -293,9 +297,10 @@ class ConformalRiskCalibrator(Predictor):
         ----------
         X : array (n, K, H, W) or (n, K, D, H, W), float16, float32 or float64; or a list of (K, H, W); or an iterable
             Softmax probabilities, or what `inputs` says. Without `y`: an iterable of ``(scores, labels)`` pairs, one
-            image each.
+            image each. A store that has a shape and slices (of h5py, zarr, xarray, nibabel, Dask) is read an image at a
+            time.
         y : integer array (n, H, W) or (n, D, H, W), or a list or iterable of arrays, one per image
-            Labels.
+            Labels; floats where all are whole numbers. A store is read in the same way.
         images : array, sequence or iterable of n, or None
             What the model of `adaptive` looks at besides, such as photographs.
         groups : sequence of n ints or strings, or None
@@ -319,9 +324,9 @@ class ConformalRiskCalibrator(Predictor):
 
         Warns
         -----
-        DuplicateImagesWarning, DroppedImagesWarning, InfeasibleRiskWarning
+        DuplicateImagesWarning, DroppedImagesWarning, InfeasibleRiskWarning, SuspiciousLabelsWarning
             If an image comes twice, or is left out because the loss is undefined on it, or if there are too few images
-            and ``on_infeasible="full"`` takes the full sets.
+            and ``on_infeasible="full"`` takes the full sets; if the labels hardly belong to the scores.
         """
         configuration = self._configuration()
         collect = configuration.collected()
@@ -350,7 +355,7 @@ class ConformalRiskCalibrator(Predictor):
         strata: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> Self:
-        """Adds images. Lambda-hat is computed when it is asked for.
+        """Adds images. Lambda-hat is computed when it is asked for; no images, say of a worker, change nothing.
 
         Parameters
         ----------
@@ -378,7 +383,11 @@ class ConformalRiskCalibrator(Predictor):
         if known is not None:
             collect = list(known.losses) if isinstance(known, BinnedProfiles) else None
             grid = known._core.grid() if isinstance(known, ScoreProfiles) else None
-        added = self._profile(X, y, images, (groups, strata, sample_weight), configuration, collect, grid)
+        units = (groups, strata, sample_weight)
+        try:
+            added = self._profile(X, y, images, units, configuration, collect, grid)
+        except NoImagesError:
+            return self
         self._add(added)
         return self
 
@@ -420,7 +429,7 @@ class ConformalRiskCalibrator(Predictor):
             raise ValueError("a calibrator cannot be merged with itself: every image would count twice")
         if self.profile != other.profile:
             raise ValueError(f"profile differs: {self.profile!r} here, {other.profile!r} there")
-        if self.ignore_index != other.ignore_index:
+        if check_ignore_index(self.ignore_index) != check_ignore_index(other.ignore_index):
             raise ValueError(f"ignore_index differs: {self.ignore_index} here, {other.ignore_index} there")
         configuration, theirs = self._configuration(), other.profiles_
         if configuration.conformity_score != as_score(other.conformity_score):
@@ -539,6 +548,7 @@ class ConformalRiskCalibrator(Predictor):
             offsets.append(offsets_of(configuration.adaptive, scores, pictures, first, largest))
 
         groups, strata, sample_weight = units
+        starts: list[Start] = []
         profiles = profiled(
             X,
             y,
@@ -553,7 +563,12 @@ class ConformalRiskCalibrator(Predictor):
             progress=configuration.progress,
             look=None if configuration.adaptive is None else look,
             strata=strata,
+            starts=starts,
         )
+        if isinstance(
+            profiles, BinnedProfiles
+        ):  # others still know it when lambda-hat is found, of all images
+            warn_of_starts(starts, configuration.conformity_score)
         profiles._warn_of_repeats()
         if offsets:
             assert isinstance(profiles, ScoreProfiles)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from conformask import _core
+from conformask._agreement import warn_of_unrelated
 from conformask._arrays import label_array, score_array, warn_of_shares
 from conformask._images import SCORES, Volumes, not_empty, walk
 from conformask._transforms import refuse_coarse
@@ -61,6 +62,8 @@ class Drawn:
         few = self.values[:: -(-len(self.values) // _LOOKED_AT)]
         return len(np.unique(few)) >= _FEWEST
 
+
+_COMPARED = 1024  # pixels of an image whose most probable class is compared with the label
 
 # A map is found on one of so many pixels first, if these are enough of them: from there few steps are left.
 _THINNED, _ENOUGH = 16, 8192
@@ -151,6 +154,17 @@ class PixelSample:
                     pairs.append((first, i))
         warn_of_repeats(pairs, len(self.images), named=not self.n_skipped, harm=_HARM)
 
+    def warn_of_unrelated(self) -> None:
+        """Warns if the labels hardly belong to the scores, by some of the drawn pixels."""
+        totals, agreed = np.zeros((2, self.n_classes), np.uint64)
+        for image in self.images:
+            some = slice(None, None, -(-len(image.labels) // _COMPARED))
+            labels = image.labels[some]
+            totals += np.bincount(labels, minlength=self.n_classes).astype(np.uint64)
+            right = labels[image.values[some].argmax(axis=1) == labels]
+            agreed += np.bincount(right, minlength=self.n_classes).astype(np.uint64)
+        warn_of_unrelated(totals, agreed, len(self.images))
+
     def absent_classes(self) -> list[int]:
         """The classes that no drawn pixel is labelled with."""
         counts = np.zeros(self.n_classes, np.intp)
@@ -211,7 +225,7 @@ def draw(
     y: Any,
     *,
     inputs: str,
-    ignore_index: int | None,
+    ignore_index: int | tuple[int, ...] | None,
     n_pixels: int,
     seed: int,
     groups: ArrayLike | None,

@@ -15,7 +15,7 @@ from conformask._arrays import check_ignore_index, label_array, score_array, war
 from conformask._blas import one_blas_thread
 from conformask._calibrator import Calibrator, Parameter, State, number, one_of, warn_skipped, whole
 from conformask._exact import as_fraction
-from conformask._images import Volumes, axes_hint, map_images
+from conformask._images import NoImagesError, Volumes, axes_hint, map_images
 from conformask._transforms import ScoreTransform, Transformer, refuse_coarse
 from conformask._units import known_units
 from conformask._warnings import warn_caller
@@ -62,7 +62,7 @@ class Configuration:
     """The parameters, resolved."""
 
     inputs: str
-    ignore_index: int | None
+    ignore_index: int | tuple[int, ...] | None
     n_pixels: int
     random_state: int
     volumes: Volumes
@@ -73,7 +73,7 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
     """A map from logits to calibrated probabilities."""
 
     inputs: str
-    ignore_index: int | None
+    ignore_index: int | tuple[int, ...] | None
     n_pixels: int
     random_state: int
     volumes: Volumes
@@ -130,7 +130,7 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
         return self
 
     def partial_fit(self, X: Any, y: Any = None, *, groups: ArrayLike | None = None) -> Self:
-        """Adds images. The map is found when it is asked for.
+        """Adds images. The map is found when it is asked for; no images, say of a worker, change nothing.
 
         Parameters
         ----------
@@ -152,7 +152,11 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
             If images come twice, or came before.
         """
         configuration = self._configuration()
-        return self._add(self._draw(X, y, groups, configuration))
+        try:
+            sample = self._draw(X, y, groups, configuration)
+        except NoImagesError:
+            return self
+        return self._add(sample)
 
     def merge(self, other: Self) -> Self:
         """Adds the images of another scaler, say of another worker: the map has the bits of one fit to all of them.
@@ -247,6 +251,7 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
         n_seen = len(kept.images) + kept.n_skipped
         counted = np.arange(n_seen) < len(kept.images)
         warn_skipped(kept.n_skipped, n_seen, known_units(counted, None, None), "{} have no labelled pixel")
+        kept.warn_of_unrelated()
         base = getattr(solution, "base", None)  # that it stands on
         for which, found in {"": solution, " of its base": base and base._current()[1]}.items():
             if found is not None and found.more.get("unbounded"):
@@ -496,7 +501,9 @@ class _FittedScaler(ScoreTransform):
         _core.probabilities(array, self.kernel(array, first), out, first)
         return out
 
-    def hashes(self, maps: Any, labels: Any, ignore_index: int | None, first: int) -> list[int]:
+    def hashes(
+        self, maps: Any, labels: Any, ignore_index: int | tuple[int, ...] | None, first: int
+    ) -> list[int]:
         if ignore_index != self.configuration.ignore_index:
             return []
         found = _core.draw_pixels(score_array(maps), label_array(labels), ignore_index, 0, 0, first)

@@ -118,7 +118,7 @@ class DirichletScaler(Scaler):
         intercept: float = 1e-2,
         ridge: float = 1e-3,
         inputs: str = "logits",
-        ignore_index: int | None = 255,
+        ignore_index: int | tuple[int, ...] | None = 255,
         n_pixels: int = 4096,
         random_state: int = 0,
         volumes: Volumes = "auto",

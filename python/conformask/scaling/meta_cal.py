@@ -152,7 +152,7 @@ class MetaCal(TemperedScaler):
         alpha: float = 0.05,
         high: str | float = "uniform",
         inputs: str = "logits",
-        ignore_index: int | None = 255,
+        ignore_index: int | tuple[int, ...] | None = 255,
         n_pixels: int = 4096,
         random_state: int = 0,
         volumes: Volumes = "auto",

@@ -231,7 +231,7 @@ class SelectiveScaler(TemperedScaler):
         blend: bool = False,
         objective: str = "nll",
         inputs: str = "logits",
-        ignore_index: int | None = 255,
+        ignore_index: int | tuple[int, ...] | None = 255,
         n_pixels: int = 4096,
         random_state: int = 0,
         volumes: Volumes = "auto",

@@ -214,7 +214,7 @@ class StructuredScaler(Scaler):
         off_diagonal: float = 0.1,
         n_eff: float | str = "auto",
         inputs: str = "logits",
-        ignore_index: int | None = 255,
+        ignore_index: int | tuple[int, ...] | None = 255,
         n_pixels: int = 4096,
         random_state: int = 0,
         volumes: Volumes = "auto",

@@ -29,7 +29,7 @@ class TemperatureScaler(Scaler):
     ----------
     inputs : {"logits", "probabilities"}, default="logits"
         What X holds. Of probabilities the logarithm is taken, of at least 1e-12.
-    ignore_index : int or None, default=255
+    ignore_index : int, tuple of ints or None, default=255
         The label of void pixels; an error if it is a class.
     n_pixels : int, default=4096
         How many labelled pixels to draw from each image, at most. Each has the same chance, and one is drawn from each
@@ -107,7 +107,7 @@ class TemperatureScaler(Scaler):
         self,
         *,
         inputs: str = "logits",
-        ignore_index: int | None = 255,
+        ignore_index: int | tuple[int, ...] | None = 255,
         n_pixels: int = 4096,
         random_state: int = 0,
         volumes: Volumes = "auto",

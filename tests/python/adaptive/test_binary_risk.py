@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from sklearn.exceptions import NotFittedError
 
 import adaptive_twin as twin
 import conformask as cm
@@ -450,7 +451,12 @@ def with_value(value: float) -> NDArray:
 BAD: dict[str, tuple[Any, Any, type[Exception], str]] = {
     "above 1": (with_value(1.5), Y, ValueError, r"P holds 1\.5 in image 7 at pixel \(2, 3\).*expit"),
     "below 0": (with_value(-0.5), Y, ValueError, r"P holds -0\.5 in image 7.*expit"),
-    "NaN": (with_value(np.nan), Y, ValueError, r"P holds NaN in image 7 at pixel \(2, 3\): .* \[0, 1\]$"),
+    "NaN": (
+        with_value(np.nan),
+        Y,
+        ValueError,
+        r"P holds NaN in image 7 at pixel \(2, 3\): .* \[0, 1\]; where P has no data",
+    ),
     "infinity": (with_value(np.inf), Y, ValueError, r"P holds inf in image 7"),
     "bytes": ((P * 255).astype(np.uint8), Y, TypeError, r"P must be float16, float32 or float64, got uint8"),
     "K classes": (np.stack([1 - P, P], 1), Y, ValueError, r"y must have shape .* P\[:, 1\]$"),
@@ -463,10 +469,9 @@ BAD: dict[str, tuple[Any, Any, type[Exception], str]] = {
     "other sizes": (P[:, :5], Y, ValueError, r"y must have shape \(30, 5, 9\) to match P"),
     "masks of 0 and 255": (P, Y * 255, ValueError, r"y holds no pixel labelled 1, .* pass y == 255$"),
     "labels of classes": (P, Y * 2, ValueError, r"y holds label 2 in image \d+, outside \[0, 2\)"),
-    "float masks": (P, Y.astype(float), TypeError, r"y must hold integer labels.*astype"),
+    "float masks": (P, Y - 0.5, TypeError, r"y must hold integer labels.*-?0\.5.* at pixel \(0, 0\)"),
     "no masks": (P, None, TypeError, r"y is missing"),
-    "no images": (P[:0], Y[:0], ValueError, r"P .*empty"),
-    "an empty list": ([], [], ValueError, r"P is empty"),
+    "no pixels": (P[:, :0], Y[:, :0], ValueError, r"P .*empty"),
     "a path": ("maps.npy", Y, TypeError, r"P must be an array"),
     "object arrays": (P.astype(object), Y, TypeError, r"P is an object array"),
 }
@@ -484,12 +489,25 @@ def test_bad_images(name: str) -> None:
     assert calibrator.threshold_ == known
 
 
-@pytest.mark.parametrize("name", ["above 1", "NaN", "bytes", "one image", "an empty list"])
+@pytest.mark.parametrize("name", ["above 1", "NaN", "bytes", "one image"])
 def test_bad_images_at_prediction(name: str) -> None:
     maps, _, error, says = BAD[name]
     calibrator = quiet(cm.BinaryRiskCalibrator(0.2), P, Y)
     with pytest.raises(error, match=says):
         calibrator.predict(maps)
+
+
+@pytest.mark.parametrize("nothing", [(P[:0], Y[:0]), ([], []), (iter([]), None)])
+def test_no_image_changes_nothing(nothing: tuple) -> None:
+    calibrator = quiet(cm.BinaryRiskCalibrator(0.2), P, Y)
+    before = calibrator.threshold_
+    with pytest.raises(ValueError, match="P is empty: it holds no image"):
+        calibrator.fit(*nothing)
+    assert calibrator.partial_fit(*nothing).threshold_ == before
+    with pytest.raises(NotFittedError):
+        cm.BinaryRiskCalibrator(0.2).partial_fit(*nothing).predict(P)
+    with pytest.raises(ValueError, match="P is empty"):
+        list(calibrator.predict(nothing[0]))
 
 
 def test_merges_that_do_not_fit() -> None:

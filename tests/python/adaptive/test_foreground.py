@@ -152,7 +152,7 @@ def test_what_does_not_fit() -> None:
         fit([])
     with pytest.raises(ValueError, match="names a class twice"):
         fit([1, 1])
-    with pytest.raises(ValueError, match="class 3 is the ignore_index"):
+    with pytest.raises(ValueError, match="class 3 is in ignore_index"):
         fit(3, ignore_index=3)
     bad = y.copy()
     bad[4, 2, 1] = 7
@@ -181,7 +181,7 @@ def test_what_does_not_fit() -> None:
         found.partial_fit(X[:, :3], np.minimum(y, 2))
     with pytest.raises(ValueError, match="K differs: 4 here, 3 there"):
         found.merge(fresh("fnr").fit(X[:, :3], np.minimum(y, 2), classes=1))
-    with pytest.raises(ValueError, match="class 1 is the ignore_index"):
+    with pytest.raises(ValueError, match="class 1 is in ignore_index"):
         fresh("fnr").fit(X, y, classes=1).set_params(ignore_index=1).predict(X)
     with pytest.raises(ValueError, match=r"P must have shape \(n, K, H, W\)"):
         found.predict(X[:, 1])

@@ -820,7 +820,7 @@ BAD = {
     "no labels": (lambda X, y: (X, None), TypeError, "y is missing"),
     "shape of y": (lambda X, y: (X, y[:, :4]), ValueError, r"y must have shape \(6, 8, 8\)"),
     "label": (lambda X, y: (X, y + 5), ValueError, r"y holds label \d in image 0, outside \[0, 3\)"),
-    "float labels": (lambda X, y: (X, y * 1.0), TypeError, "y must hold integer labels"),
+    "float labels": (lambda X, y: (X, y + 0.5), TypeError, "y must hold integer labels"),
     "integer X": (lambda X, y: ((X * 9).astype(int), y), TypeError, "X must be float16, float32 or float64"),
     "one class": (lambda X, y: (X[:, :, :1], y * 0), ValueError, r"one class \(K = 1\) in image 0"),
     "empty": (lambda X, y: (X[:0], y[:0]), ValueError, "X is empty"),

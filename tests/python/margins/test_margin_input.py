@@ -130,9 +130,9 @@ def test_classes_of_label_maps() -> None:
         (lambda: fitted.evaluate(maps, labels.astype(int) - 1), "y must hold classes, .* got -1 in image 0"),
         (
             lambda: fitted.predict(np.where(maps == 5, 255, maps)),
-            "masks holds 255, the ignore index, in image",
+            "masks holds 255, which is in ignore_index, in image",
         ),
-        (lambda: cm.MarginCalibrator().fit(maps, labels, classes=255), "class 255 is the ignore_index"),
+        (lambda: cm.MarginCalibrator().fit(maps, labels, classes=255), "class 255 is in ignore_index"),
         (lambda: cm.MarginCalibrator().fit(maps, labels), r"masks must hold 0 and 1, got \d in .* classes="),
     ]:
         with pytest.raises(ValueError, match=says):
@@ -287,8 +287,6 @@ BAD: list[tuple[Callable[[], tuple[Any, Any]], type[Exception], str]] = [
     (lambda: (MASKS, Y[:29]), ValueError, r"y must have shape \(30, 11, 13\) to match masks"),
     (lambda: (list(MASKS), list(Y[:29])), ValueError, "masks has 30 images, y has 29"),
     (lambda: (MASKS, Y.swapaxes(1, 2)), ValueError, r"are H and W swapped\? Pass y\.swapaxes"),
-    (lambda: (MASKS[:0], Y[:0]), ValueError, "masks is empty"),
-    (lambda: ([], []), ValueError, "masks is empty: it holds no image"),
     (lambda: (MASKS[:, :0], Y[:, :0]), ValueError, "masks is empty"),
     (lambda: (MASKS, None), TypeError, "y is missing"),
     (lambda: (np.ma.array(MASKS), Y), TypeError, "masks is a masked array"),
@@ -304,6 +302,17 @@ def test_what_is_no_mask(data: Callable[[], tuple[Any, Any]], error: type[Except
         with pytest.raises(error, match=says):
             call(*data())
     assert fitted.scores_.tolist() == KNOWN.scores_.tolist()
+
+
+@pytest.mark.parametrize("nothing", [(MASKS[:0], Y[:0]), ([], []), (iter([]), None)])
+def test_no_image_changes_nothing(nothing: tuple) -> None:
+    fitted = pickled(KNOWN)
+    for call in (fitted.fit, fitted.evaluate):
+        with pytest.raises(ValueError, match="masks is empty: it holds no image"):
+            call(*nothing)
+    assert fitted.partial_fit(*nothing).scores_.tolist() == KNOWN.scores_.tolist()
+    later = cm.MarginCalibrator(0.2).partial_fit(*nothing).partial_fit(MASKS, Y)
+    assert later.margin_ == cm.MarginCalibrator(0.2).fit(MASKS, Y).margin_
 
 
 # Workers, repeats, files

@@ -529,7 +529,7 @@ def test_bad_input_is_refused() -> None:
         lambda: report(np.where(np.arange(3)[:, None, None] == 2, 9, y), x),
     )
     _refused(ValueError, "y must have shape", lambda: report(y[:, :-1], x))
-    _refused(TypeError, "y must hold integer labels", lambda: report(y.astype(float), x))
+    _refused(TypeError, "y must hold integer labels", lambda: report(y + 0.5, x))
     _refused(TypeError, "y is missing", lambda: report(None, x))
     _refused(ValueError, "X is empty: it holds no image", lambda: report([], []))
     _refused(

@@ -400,7 +400,7 @@ Y = np.zeros((2, 4, 5), int)
 @pytest.mark.parametrize(
     ("call", "error", "says"),
     [
-        (lambda: metrics.chao1(np.zeros((3, 4, 5))), TypeError, "samples must hold integer labels"),
+        (lambda: metrics.chao1(np.full((3, 4, 5), 0.5)), TypeError, "samples must hold integer labels"),
         (lambda: metrics.chao1(np.zeros((4, 5), int)), ValueError, r"samples must have shape \(m, H, W\)"),
         (lambda: metrics.chao1(np.zeros((0, 4, 5), int)), ValueError, r"samples.*not be empty.*\(0, 4, 5\)"),
         (lambda: metrics.chao1(np.zeros((3, 0, 5), int)), ValueError, r"samples.*not be empty"),
@@ -418,8 +418,8 @@ Y = np.zeros((2, 4, 5), int)
             ValueError,
             r"y_true must have shape \(1, 4, 5\) to match prediction.*got \(2, 4, 5\)",
         ),
-        (lambda: metrics.label_accuracy(Y, Y * 1.0), TypeError, "prediction must hold integer labels"),
-        (lambda: metrics.label_accuracy(Y * 1.0, Y), TypeError, "y_true must hold integer labels"),
+        (lambda: metrics.label_accuracy(Y, Y + 0.5), TypeError, "prediction must hold integer labels"),
+        (lambda: metrics.label_accuracy(Y + 0.5, Y), TypeError, "y_true must hold integer labels"),
         (
             lambda: metrics.label_accuracy(iter([Y[0]]), list(Y)),
             ValueError,

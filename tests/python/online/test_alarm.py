@@ -270,6 +270,7 @@ def test_critical_values_of_images() -> None:
         cm.online.image_lambdas(problem.X)
 
 
+@pytest.mark.filterwarnings("ignore::conformask.SuspiciousLabelsWarning")  # which are wrong here
 def test_images_that_change_raise_the_alarm() -> None:
     problem = wide(n=300, size=(6, 6))
     calm, rng = cm.online.image_lambdas(cm.profile(problem.X, problem.y)), np.random.default_rng(0)

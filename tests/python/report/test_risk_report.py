@@ -252,6 +252,7 @@ def test_the_verdict_goes_by_the_ends_of_the_interval() -> None:
     assert all(seen)
 
 
+@pytest.mark.filterwarnings("ignore::conformask.SuspiciousLabelsWarning")  # they are wrong
 def test_the_verdict_names_sets_that_tell_little() -> None:
     X, y = LARGE.X, (LARGE.y + 1) % LARGE.X.shape[1]  # as if classes were numbered otherwise
     fitted = Calibrator(alpha=0.02).fit(X[:100], y[:100])

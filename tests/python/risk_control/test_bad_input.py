@@ -102,7 +102,6 @@ INPUT = [
     Bad("rank 2", ValueError, r"X must have shape \(n, K, H, W\)", X=GOOD.X[0, 0], y=GOOD.y[0, 0]),
     Bad("rank 6", ValueError, r"X must have shape", X=GOOD.X[..., None, None], y=GOOD.y[..., None, None]),
     Bad("a scalar", (TypeError, ValueError), r"X must", X=np.float32(0.5), y=np.int64(0)),
-    Bad("no image", ValueError, r"X is empty: its shape is \(0, 3, 4, 5\)", X=GOOD.X[:0], y=GOOD.y[:0]),
     Bad(
         "no pixel",
         ValueError,
@@ -112,8 +111,6 @@ INPUT = [
     ),
     Bad("no class", ValueError, r"X is empty", X=GOOD.X[:, :0]),
     Bad("K = 1", ValueError, r"K = 1.*np\.concatenate\(\[1 - p, p\], axis=1\)", X=GOOD.X[:, :1]),
-    Bad("an empty list", ValueError, r"X is empty: it holds no image", X=[], y=[]),
-    Bad("an empty generator", ValueError, r"X is empty: it holds no image", X=iter([]), y=None),
     Bad(
         "integers",
         TypeError,
@@ -141,8 +138,8 @@ INPUT = [
     Bad(
         "float labels",
         TypeError,
-        r"y must hold integer labels, got dtype float64",
-        y=labelled().astype(float),
+        r"y must hold integer labels, got dtype float64, and 1\.5 in image 7 at pixel \(2, 3\)",
+        y=np.where(with_label(9) == 9, 1.5, labelled()),
     ),
     Bad(
         "object labels",
@@ -384,6 +381,24 @@ def test_bad_input_is_refused_and_changes_nothing(bad: Bad) -> None:
         empty.predict(GOOD.X)
 
 
+@pytest.mark.parametrize("nothing", [(GOOD.X[:0], GOOD.y[:0]), ([], []), (iter([]), None)])
+def test_no_image_changes_nothing(nothing: tuple) -> None:
+    """A worker without images: `partial_fit` goes on, and K is that of the first image; `fit` needs one."""
+    fitted, empty = Calibrator().fit(GOOD.X, GOOD.y), Calibrator()
+    before = state(fitted)
+    for calibrator in (fitted, empty):
+        with pytest.raises(ValueError, match="X is empty: it holds no image"):
+            calibrator.fit(*nothing)
+        assert calibrator.partial_fit(*nothing) is calibrator
+    assert state(fitted) == before
+    with pytest.raises(NotFittedError):
+        empty.predict(GOOD.X)
+    two = GOOD.X[:, :2] / GOOD.X[:, :2].sum(axis=1, keepdims=True)
+    assert empty.partial_fit(two, np.minimum(labelled(), 1)).n_classes_ == 2
+    with pytest.raises(ValueError, match="X is empty"):
+        list(fitted.predict(nothing[0]))
+
+
 @pytest.mark.parametrize("bad", PARAMETERS, ids=str)
 def test_bad_parameters_are_refused_and_change_nothing(bad: Bad) -> None:
     """When images come, not before: __init__ and set_params only store."""
@@ -482,7 +497,7 @@ def test_bad_input_of_evaluate() -> None:
         ((with_score(np.nan), labelled()), ValueError, "image 7: class 1"),
         ((GOOD.X, with_label(3)), ValueError, "label 3 in image 7"),
         ((list(GOOD.X), list(with_label(3))), ValueError, "label 3 in image 7"),
-        ((GOOD.X, labelled().astype(float)), TypeError, "y must hold integer labels"),
+        ((GOOD.X, labelled() + 0.5), TypeError, "y must hold integer labels"),
         ((GOOD.X, labelled()[1:]), ValueError, "y must have shape"),
         ((GOOD.X[:, :2], labelled()), ValueError, "K = 2"),
         (([], []), ValueError, "X is empty"),

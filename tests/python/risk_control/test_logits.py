@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -123,10 +124,46 @@ def test_the_largest_floats_are_logits() -> None:
     assert cm.kernels.threshold(X, 1.0, inputs="logits").all()
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_what_is_no_logit_is_named(bad: float) -> None:
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("score", ["lac", "aps", cm.RAPS(0.1, 1), "sacp"])
+def test_minus_infinity_masks_a_class(dtype: str, score: Any) -> None:
+    """Its probability is 0 exactly, as that of a logit that is far below: everything has the same bits."""
+    X, y = LOGITS.astype(dtype), PROBLEM.y
+    masked = np.random.default_rng(3).random(X.shape) < 0.4
+    masked[:, 1] &= masked[:, 0]  # one of them is finite
+    masked[:, 0] &= ~masked[:, 1]
+    finite, infinite = (np.where(masked, np.array(value, dtype), X) for value in (-6e4, -np.inf))
+    fitted, expected = (
+        Calibrator(score, inputs="logits", alpha=0.3).fit(maps, y) for maps in (infinite, finite)
+    )
+    assert fitted.lambda_hat_ == expected.lambda_hat_
+    assert np.array_equal(fitted.predict(infinite), fitted.predict(finite))
+    assert np.array_equal(fitted.set_size(infinite), fitted.set_size(finite))
+    assert fitted.evaluate(infinite, y).empirical_risk == fitted.evaluate(finite, y).empirical_risk
+    p = 1 - scores_of(infinite, "logits")
+    assert (p[masked] == 0).all()
+    assert (p[~masked & (X.max(axis=1, keepdims=True) - 5 < X)] > 0).all()
+
+
+def test_scalers_take_masked_classes_of_new_images() -> None:
+    masked = np.where(np.arange(LOGITS.shape[1])[:, None, None] == 2, -np.inf, LOGITS)
+    for scaler in (cm.TemperatureScaler(), cm.VectorScaler()):
+        p = scaler.fit(LOGITS, PROBLEM.y).transform(masked)
+        assert (p[:, 2] == 0).all()
+        assert np.allclose(p.sum(axis=1), 1)
+        assert np.array_equal(p, scaler.transform(np.where(np.isinf(masked), -1e9, masked)))
+    with pytest.raises(ValueError, match=r"class 2 is -inf .* nor by those that mix"):
+        cm.DirichletScaler(inputs="logits").fit(LOGITS, PROBLEM.y).transform(masked)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, "no class"])
+def test_what_is_no_logit_is_named(bad: Any) -> None:
     X = LOGITS.astype(np.float32)
-    X[7, 2, 1, 5] = bad
+    X[7, 0, 1, 5] = -np.inf  # which is no fault
+    X[7, 2, 1, 5] = bad if bad != "no class" else 0
+    named = f"class 2 is {str(bad).replace('nan', 'NaN')}"
+    if bad == "no class":
+        X[7, :, 1, 5], named = -np.inf, "class 0 is -inf"
     y = PROBLEM.y.copy()
     y[7, 1, 5] = 0
     for call in (
@@ -134,7 +171,7 @@ def test_what_is_no_logit_is_named(bad: float) -> None:
         lambda: Calibrator("sacp", inputs="logits").fit(X, y),
         lambda: Calibrator(inputs="logits").fit(LOGITS, y).predict(X),
     ):
-        says = rf"X is not finite in image 7: class 2 is {str(bad).replace('nan', 'NaN')} at pixel \(1, 5\)"
+        says = rf"X is not finite in image 7: {named} at pixel \(1, 5\)"
         with pytest.raises(ValueError, match=says):
             call()
     y[7, 1, 5] = 255  # nobody looks at void pixels

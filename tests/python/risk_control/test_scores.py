@@ -447,6 +447,7 @@ def test_mapie_randomises_between_our_score_and_the_next() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::conformask.DuplicateImagesWarning")  # its images are all alike
+@pytest.mark.filterwarnings("ignore::conformask.SuspiciousLabelsWarning")  # class 0 is said everywhere
 def test_aps_of_two_classes_has_a_closed_form() -> None:
     """Top probability c ~ U(1/2, 1), right with probability c: 9 of 10 pixels are covered at 1 - sqrt(1/10)."""
     m = 4_000

@@ -119,6 +119,7 @@ def test_probabilities_are_those_of_the_twin(dtype: type, shape: tuple[int, ...]
     assert len(scaler.feature_names_) == 6
 
 
+@pytest.mark.filterwarnings("ignore::conformask.SuspiciousLabelsWarning")  # all are wrong
 @pytest.mark.parametrize("right", [True, False])
 def test_temperatures_that_have_no_end(right: bool) -> None:
     """All pixels are right, or all are wrong."""
