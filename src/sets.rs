@@ -26,6 +26,50 @@ pub fn threshold<R: Real>(
     })
 }
 
+/// Classes whose bits fit in a byte.
+pub const BITS: usize = u8::BITS as usize;
+
+/// The same masks with a bit for each class: `out` is `(n, ceil(K / 8), pixels)`, where class `k` is bit `k % 8`, the least
+/// first, of plane `k / 8`.
+pub fn threshold_packed<R: Real>(
+    maps: &ScoreMaps<'_, R>,
+    lambdas: &Lambdas,
+    score: &dyn Score<R>,
+    out: ArrayViewMut3<'_, u8>,
+    cancel: &Cancel,
+) -> Result<()> {
+    let (lambdas, n_classes) = (lambdas.resolve(maps, score.coding())?, maps.n_classes());
+    visit_bands(
+        maps,
+        bands_mut(out),
+        cancel,
+        |(buffers, masks): &mut (Buffers<R>, Vec<u8>), band, mut out| {
+            for_each_tile(maps, None, score, band, buffers, cancel, |spot| {
+                let len = spot.tile.len();
+                masks.resize(n_classes * len, 0);
+                let mut rows = ArrayViewMut2::from_shape((n_classes, len), masks).expect("as many");
+                score.masks(spot, lambdas.of_image(band.image), &mut rows)?;
+                let mut out = out.slice_mut(s![.., band.offset_of(&spot.place.pixels)]);
+                for (out, rows) in out.outer_iter_mut().zip(masks.chunks(BITS * len)) {
+                    pack(rows, out.into_slice().expect("the pixels of a plane are contiguous"));
+                }
+                Ok(())
+            })
+        },
+    )
+}
+
+/// Joins up to eight rows of 0 and 1 as bits, the first as the least.
+#[apply(vectorised!)]
+fn pack(rows: &[u8], out: &mut [u8]) {
+    out.fill(0);
+    for (bit, row) in rows.chunks_exact(out.len()).enumerate() {
+        for (byte, &flag) in out.iter_mut().zip(row) {
+            *byte |= flag << bit;
+        }
+    }
+}
+
 /// Number of classes in each pixel's set; `out` is `(n, pixels)`.
 pub fn set_size<R: Real>(
     maps: &ScoreMaps<'_, R>,

@@ -1,7 +1,8 @@
 """One door to the devices that compute: the Rust core for arrays, PyTorch for tensors that stay where they lie.
 
 Maps come as ``_images.walk`` gives them: arrays, or tensors of floats that NumPy cannot look at (``lives_elsewhere``).
-Of these, maps that the code for tensors does not know go to the CPU. PyTorch is imported only when a tensor comes.
+Of these, bfloat16 in memory is read by its bits, and maps that the code for tensors does not know go to the CPU.
+PyTorch is imported only when a tensor comes.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ import numpy as np
 
 from conformask import _core
 from conformask._arrays import label_array
-from conformask._tensors import is_tensor
+from conformask._tensors import is_brain_float, is_tensor
 from conformask._transforms import Inputs
-from conformask.kernels.maps import Lambda, of_kernels, sets_at, sizes_at
+from conformask.kernels.maps import Lambda, of_kernels, packed_masks, sets_at, sizes_at
 from conformask.scores import APS, LAC, RAPS, ConformityScore, function_of, scored
 
 if TYPE_CHECKING:
@@ -52,14 +53,26 @@ def profile(
     )
 
 
-def masks(maps: Any, lam: Lambda, score: ConformityScore, inputs: Inputs, first: int) -> NDArray[np.bool_]:
-    """Which classes (n, K, ...) the sets hold at lambda."""
+def masks(
+    maps: Any,
+    lam: Lambda,
+    score: ConformityScore,
+    inputs: Inputs,
+    first: int,
+    out: NDArray[Any] | None = None,
+    packed: bool = False,
+) -> NDArray[Any]:
+    """Which classes the sets hold at lambda: bool (n, K, ...), or packed as bits; in `out`, if that is given."""
     if _stays(maps, inputs) and _knows_tensors(score):
         from conformask._torch_sets import masks_of
 
-        found: NDArray[np.bool_] = masks_of(maps, score, lam, inputs, first).cpu().numpy()
-        return found
-    return sets_at(lam, scored(score, maps, inputs, first), first)
+        found: NDArray[Any] = masks_of(maps, score, lam, inputs, first).cpu().numpy()
+        found = packed_masks(found) if packed else found
+        if out is None:
+            return found
+        out[...] = found
+        return out
+    return sets_at(lam, scored(score, maps, inputs, first), first, out, packed)
 
 
 def set_sizes(
@@ -101,6 +114,7 @@ def _stays(maps: Any, inputs: Inputs) -> bool:
     """
     return (
         is_tensor(maps)
+        and not is_brain_float(maps)
         and isinstance(inputs, str)
         and maps.ndim in (4, 5)
         and 0 not in maps.shape

@@ -65,6 +65,7 @@ __all__ = [
     "tempered_losses",
     "tempered_sums",
     "threshold",
+    "threshold_packed",
     "true_label_scores",
     "truncated_svd",
     "weighted_quantile",
@@ -329,6 +330,14 @@ class ExactProfile:
     def to_arrays(self) -> _Arrays: ...
 
 def threshold(
+    x: _Scores,
+    lam: float | Lambdas,
+    score: Score,
+    inputs: str | ScalerMap,
+    out: NDArray[np.uint8],
+    first_image: int,
+) -> None: ...
+def threshold_packed(
     x: _Scores,
     lam: float | Lambdas,
     score: Score,

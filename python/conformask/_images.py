@@ -420,26 +420,34 @@ def map_images(
     progress: bool | str,
     volumes: Volumes = "auto",
     layout: Layout = SCORES,
+    out: NDArray[R] | None = None,
 ) -> NDArray[R] | list[NDArray[R]] | Generator[NDArray[R], None, None]:
-    """`kernel(maps, first_image)` of an array or a store; of images a list for a list, a generator for a generator."""
+    """`kernel(maps, first_image)` of an array or a store; of images a list for a list, a generator for a generator.
+
+    Of an array or a store `out` may be what the kernel writes to, all of it.
+    """
     batches = not_empty(walk(X, None, layout, progress, labelled=False, volumes=volumes), layout.name)
     if _is_store(X):
-        return _gathered(batches, kernel, X.shape[0])  # type: ignore[attr-defined]
+        return _gathered(batches, kernel, X.shape[0], out)  # type: ignore[attr-defined]
     if is_whole(X):
         maps, _, first = next(batches)
-        return kernel(maps, first)
+        found = kernel(maps, first)
+        return found if out is None else out
     images = (kernel(maps, first)[0] for maps, _, first in batches)
     return list(images) if isinstance(X, Sequence) else images
 
 
-def _gathered(batches: Iterator[Batch], kernel: Callable[[Any, int], NDArray[R]], n: int) -> NDArray[R]:
-    """One array of what a kernel makes of batches."""
-    out = None
+def _gathered(
+    batches: Iterator[Batch], kernel: Callable[[Any, int], NDArray[R]], n: int, out: NDArray[R] | None
+) -> NDArray[R]:
+    """One array of what a kernel makes of batches; `out`, if it writes to that."""
+    is_written = out is not None
     for maps, _, first in batches:
         part = kernel(maps, first)
         if out is None:
             out = np.empty((n, *part.shape[1:]), part.dtype)
-        out[first : first + len(part)] = part
+        if not is_written:
+            out[first : first + len(part)] = part
     assert out is not None, "no image is refused before"
     return out
 

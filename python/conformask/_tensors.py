@@ -7,7 +7,15 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["check_tensor", "is_coarse", "is_tensor", "lives_elsewhere", "to_array"]
+__all__ = [
+    "bits_of",
+    "check_tensor",
+    "is_brain_float",
+    "is_coarse",
+    "is_tensor",
+    "lives_elsewhere",
+    "to_array",
+]
 
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
 _INTEGERS = tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
@@ -52,6 +60,17 @@ def lives_elsewhere(value: Any) -> bool:
         return False
     torch: Any = sys.modules["torch"]
     return value.device.type != "cpu" or value.dtype not in (torch.float16, torch.float32, torch.float64)
+
+
+def is_brain_float(value: Any) -> bool:
+    """Whether `value` is a tensor of bfloat16 in memory that NumPy can look at, though not at its numbers."""
+    return is_tensor(value) and value.device.type == "cpu" and value.dtype == sys.modules["torch"].bfloat16
+
+
+def bits_of(tensor: Any) -> Any:
+    """The bits of a tensor of bfloat16, as uint16, without a copy: the kernels read them."""
+    torch: Any = sys.modules["torch"]
+    return tensor.detach().resolve_neg().view(torch.int16).numpy().view(np.uint16)
 
 
 def to_array(value: Any, name: str, where: str = "") -> Any:

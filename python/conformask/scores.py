@@ -13,7 +13,7 @@ import numpy as np
 from conformask import _core
 from conformask._arrays import Scores, score_array
 from conformask._exact import as_fraction
-from conformask._tensors import is_coarse
+from conformask._tensors import bits_of, is_brain_float, is_coarse
 from conformask._text import shown
 from conformask._transforms import Inputs
 
@@ -297,8 +297,9 @@ def scored(conformity_score: ConformityScore, X: Any, inputs: Inputs, first_imag
 
     Of the first images of a call a function must make the same when it sees them one by one.
     """
-    maps, kernel = score_array(X), conformity_score._kernel()
-    function = function_of(conformity_score)
+    kernel, function = conformity_score._kernel(), function_of(conformity_score)
+    by_bits = function is None and isinstance(inputs, str) and is_brain_float(X)
+    maps = bits_of(X) if by_bits else score_array(X)
     if function is None:
         if not isinstance(inputs, str):
             return Scored(maps, kernel, inputs.kernel(X, first_image))

@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::maps::transpose;
 use crate::memory;
 use crate::num::exp;
+use crate::simd::{apply, vectorised};
 
 /// The float a kernel computes with: `f32`, or `f64` for `f64` input.
 pub trait Real:
@@ -236,6 +237,31 @@ impl Element for f16 {
     }
 }
 
+/// The bits of a bfloat16, the upper half of a float32: no array of scores holds whole numbers.
+impl Element for u16 {
+    type Real = f32;
+
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        f32::from_bits(u32::from(self) << 16)
+    }
+
+    fn widen_slice(values: &[u16], out: &mut [f32]) {
+        widen_bits(values, out);
+    }
+
+    fn as_real(_: &[u16]) -> Option<&[f32]> {
+        None
+    }
+}
+
+#[apply(vectorised!)]
+fn widen_bits(values: &[u16], out: &mut [f32]) {
+    for (out, &bits) in out.iter_mut().zip(values) {
+        *out = bits.widen();
+    }
+}
+
 /// Half to single precision, by the processor's own instruction where it has one. The conversions of `half` ask at each
 /// eight values what the processor can do.
 fn widen_halves(values: &[u16], out: &mut [f32]) {
@@ -325,6 +351,17 @@ mod tests {
         for x in [0.0, 5e-324, 1e-50, 0.1, 0.25, 1.0, 1.0_f64.next_up(), 1e300, f64::INFINITY] {
             assert_eq!(f32::at_least(x), f32::smallest(|p| p >= x), "{x}");
             assert_eq!(f64::at_least(x), x);
+        }
+    }
+
+    #[test]
+    fn bits_of_bfloat16_widen_exactly() {
+        let values: Vec<u16> = (0..=u16::MAX).collect();
+        let mut wide = vec![0.0; values.len()];
+        u16::widen_slice(&values, &mut wide);
+        for (&bits, value) in values.iter().zip(wide) {
+            let expected = half::bf16::from_bits(bits).to_f32();
+            assert!(value == expected || value.is_nan() && expected.is_nan(), "{bits:#x}");
         }
     }
 

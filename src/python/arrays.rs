@@ -17,12 +17,14 @@ use crate::place::Axes;
 /// An array of scores, borrowed.
 pub enum Scores<'py> {
     Half(PyReadonlyArrayDyn<'py, f16>),
+    /// NumPy has no bfloat16: tensors come as the bits of their numbers.
+    Brain(PyReadonlyArrayDyn<'py, u16>),
     Single(PyReadonlyArrayDyn<'py, f32>),
     Double(PyReadonlyArrayDyn<'py, f64>),
 }
 
 impl<'py> Scores<'py> {
-    /// Takes float16, float32 or float64.
+    /// Takes float16, float32 or float64, and bfloat16 as uint16 of its bits.
     pub fn new(array: &Bound<'py, PyAny>) -> PyResult<Self> {
         if let Ok(array) = array.cast() {
             return Ok(Self::Half(borrow(array)?));
@@ -33,6 +35,9 @@ impl<'py> Scores<'py> {
         if let Ok(array) = array.cast() {
             return Ok(Self::Double(borrow(array)?));
         }
+        if let Ok(array) = array.cast() {
+            return Ok(Self::Brain(borrow(array)?));
+        }
         Err(PyTypeError::new_err("X must be a float16, float32 or float64 array in native byte order"))
     }
 }
@@ -42,6 +47,7 @@ impl Scores<'_> {
     pub fn shape(&self) -> &[usize] {
         match self {
             Self::Half(array) => array.shape(),
+            Self::Brain(array) => array.shape(),
             Self::Single(array) => array.shape(),
             Self::Double(array) => array.shape(),
         }
@@ -51,6 +57,7 @@ impl Scores<'_> {
     pub fn maps(&self, inputs: Inputs, first_image: usize) -> Result<Maps<'_>> {
         Ok(match self {
             Self::Half(array) => Maps::Single(ScoreMaps::new(array.as_array(), inputs, first_image)?),
+            Self::Brain(array) => Maps::Single(ScoreMaps::new(array.as_array(), inputs, first_image)?),
             Self::Single(array) => Maps::Single(ScoreMaps::new(array.as_array(), inputs, first_image)?),
             Self::Double(array) => Maps::Double(ScoreMaps::new(array.as_array(), inputs, first_image)?),
         })
@@ -60,6 +67,7 @@ impl Scores<'_> {
     pub fn maps_of_one_class(&self, first_image: usize) -> Result<Maps<'_>> {
         Ok(match self {
             Self::Half(array) => Maps::Single(ScoreMaps::of_one_class(array.as_array(), first_image)?),
+            Self::Brain(array) => Maps::Single(ScoreMaps::of_one_class(array.as_array(), first_image)?),
             Self::Single(array) => Maps::Single(ScoreMaps::of_one_class(array.as_array(), first_image)?),
             Self::Double(array) => Maps::Double(ScoreMaps::of_one_class(array.as_array(), first_image)?),
         })
@@ -209,8 +217,13 @@ pub fn checked(numbers: &PyReadonlyArray1<'_, f64>, n: usize, name: &str, most: 
 pub fn check_shape(scores: &Scores<'_>, axes: impl Fn(usize) -> bool, out: &[usize]) -> PyResult<()> {
     let expected: Vec<usize> =
         scores.shape().iter().enumerate().filter(|(axis, _)| axes(*axis)).map(|(_, &len)| len).collect();
+    check_out(&expected, out)
+}
+
+/// Fails unless `out` has the shape that is expected.
+pub fn check_out(expected: &[usize], out: &[usize]) -> PyResult<()> {
     if expected == out {
         return Ok(());
     }
-    Err(PyValueError::new_err(format!("out must have shape {}, got {}", Axes(&expected), Axes(out))))
+    Err(PyValueError::new_err(format!("out must have shape {}, got {}", Axes(expected), Axes(out))))
 }

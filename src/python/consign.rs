@@ -114,6 +114,7 @@ impl ConsignDecomposition {
         }
         let found = match &scores {
             Scores::Half(array) => decompose!(array),
+            Scores::Brain(array) => decompose!(array),
             Scores::Single(array) => decompose!(array),
             Scores::Double(array) => decompose!(array),
         };

@@ -10,7 +10,9 @@ use numpy::{
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use super::arrays::{Labels, Scores, borrow, check_shape, masks_mut, pixels_mut, with_labels, with_maps};
+use super::arrays::{
+    Labels, Scores, borrow, check_out, check_shape, masks_mut, pixels_mut, with_labels, with_maps,
+};
 use super::objects::{Score, lambdas_of};
 use super::run::run;
 use super::scale::maps_of;
@@ -43,6 +45,29 @@ pub fn threshold<'py>(
         let score = score.get().0.build(maps.n_classes());
         let out = masks_mut(&mut out)?;
         run(x.py(), |cancel| sets::threshold(maps, &lambdas, &*score, out, cancel))
+    })
+}
+
+/// Writes the same masks into `out`, uint8 (n, ceil(K / 8), ...), with a bit for each class.
+#[pyfunction]
+pub fn threshold_packed<'py>(
+    x: &Bound<'py, PyAny>,
+    lam: &Bound<'py, PyAny>,
+    score: &Bound<'py, Score>,
+    inputs: &Bound<'py, PyAny>,
+    mut out: PyReadwriteArrayDyn<'py, u8>,
+    first_image: usize,
+) -> PyResult<()> {
+    let (scores, lambdas) = (Scores::new(x)?, lambdas_of(lam)?);
+    let mut expected = scores.shape().to_vec();
+    if let Some(n_classes) = expected.get_mut(1) {
+        *n_classes = n_classes.div_ceil(sets::BITS);
+    }
+    check_out(&expected, out.shape())?;
+    with_maps!(maps_of(&scores, inputs, first_image)?, |maps| {
+        let score = score.get().0.build(maps.n_classes());
+        let out = masks_mut(&mut out)?;
+        run(x.py(), |cancel| sets::threshold_packed(maps, &lambdas, &*score, out, cancel))
     })
 }
 
@@ -294,6 +319,7 @@ pub fn truncated_svd<'py>(a: &Bound<'py, PyAny>, k: usize) -> PyResult<Svd<'py>>
     }
     let found = match Scores::new(a)? {
         Scores::Half(array) => decompose!(array),
+        Scores::Brain(array) => decompose!(array),
         Scores::Single(array) => decompose!(array),
         Scores::Double(array) => decompose!(array),
     };
@@ -316,6 +342,7 @@ pub fn smallest_probability(lam: f64, double: bool) -> f64 {
 pub fn data_pointer(x: &Bound<'_, PyAny>) -> PyResult<usize> {
     Ok(match Scores::new(x)? {
         Scores::Half(array) => array.as_array().as_ptr() as usize,
+        Scores::Brain(array) => array.as_array().as_ptr() as usize,
         Scores::Single(array) => array.as_array().as_ptr() as usize,
         Scores::Double(array) => array.as_array().as_ptr() as usize,
     })

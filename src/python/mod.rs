@@ -51,8 +51,8 @@ mod _core {
     #[pymodule_export]
     use super::kernels::{
         agreeing_pixels, coverage, data_pointer, distinct_counts, label_hits, mask_coverage,
-        pairwise_correlation, sample_masks, set_size, smallest_probability, threshold, true_label_scores,
-        truncated_svd, weighted_quantile,
+        pairwise_correlation, sample_masks, set_size, smallest_probability, threshold, threshold_packed,
+        true_label_scores, truncated_svd, weighted_quantile,
     };
     #[pymodule_export]
     use super::objects::{Lambdas, Loss, Score};

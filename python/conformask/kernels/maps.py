@@ -83,11 +83,25 @@ def of_kernels(lam: Lambda) -> float | _core.Lambdas:
     return _core.Lambdas.per_class(np.array(lam)) if isinstance(lam, tuple) else lam
 
 
-def sets_at(lam: Lambda, given: Scored, first_image: int = 0) -> NDArray[np.bool_]:
-    """The sets of :func:`threshold`; errors call the first image `first_image`."""
-    out = np.empty(given.maps.shape, np.bool_)
-    _core.threshold(given.maps, of_kernels(lam), given.kernel, given.inputs, out.view(np.uint8), first_image)
+def sets_at(
+    lam: Lambda, given: Scored, first_image: int = 0, out: NDArray[Any] | None = None, packed: bool = False
+) -> NDArray[Any]:
+    """The sets of :func:`threshold`, perhaps packed, in `out` or a new array; errors call image 0 `first_image`."""
+    maps, write = given.maps, _core.threshold_packed if packed else _core.threshold
+    if out is None:
+        out = np.empty(packed_shape(maps.shape) if packed else maps.shape, np.uint8 if packed else np.bool_)
+    write(maps, of_kernels(lam), given.kernel, given.inputs, out.view(np.uint8), first_image)
     return out
+
+
+def packed_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of masks with a bit for each class, of the shape of masks."""
+    return (*shape[:1], *(-(-n // 8) for n in shape[1:2]), *shape[2:])
+
+
+def packed_masks(masks: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Masks with a bit for each class, the lowest class as the least."""
+    return np.packbits(masks, axis=1, bitorder="little")
 
 
 def set_size(

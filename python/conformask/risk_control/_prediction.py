@@ -23,6 +23,7 @@ from conformask.profiles import Profiles, ScoreProfiles
 from conformask.report import RiskReport
 from conformask.risk_control._cuts import Cuts
 from conformask.risk_control._known import Known
+from conformask.risk_control._masks import MaskBuffer
 from conformask.risk_control._report import image_losses, risk_report
 from conformask.risk_control._results import Results
 from conformask.risk_control._solution import Configuration, Solution, profiles_of
@@ -48,6 +49,8 @@ class Predictor(Results):
         strata: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
         valid: Any = None,
+        out: NDArray[Any] | None = None,
+        packed: bool = False,
     ) -> Any:
         """Multi-labeled masks at ``lambda_hat_``.
 
@@ -66,11 +69,18 @@ class Predictor(Results):
         valid : bool array (n, H, W) or (n, D, H, W), a sequence or an iterable of n, or None
             Where X holds data: in the padding and nodata of rasters it does not. Elsewhere it may hold anything, NaN
             too, and sets are full. Scores and scalers that look around a pixel see equal probabilities there.
+        out : C-contiguous bool array like X (packed: uint8), or None
+            Where to write the masks of an array X, memory-mapped ones too. Fresh memory is what most of the time goes
+            into: a buffer that is used again saves it.
+        packed : bool, default=False
+            Whether to write a bit for each class, in an eighth of the memory: class k is bit ``k % 8``, the least
+            first, of plane ``k // 8`` of a uint8 array (n, ceil(K / 8), H, W).
+            ``np.unpackbits(masks, axis=1, count=K, bitorder="little")`` gives them back.
 
         Returns
         -------
-        bool array like X; a list for a list, a generator for a generator
-            Whether the class is in the pixel's set.
+        bool array like X, or packed as uint8; a list for a list, a generator for a generator
+            Whether the class is in the pixel's set. `out`, if it is given.
 
         Raises
         ------
@@ -86,18 +96,26 @@ class Predictor(Results):
         """
         configuration, solution, cuts = self._cuts(X, images, strata, sample_weight)
 
-        known = Known(valid)
+        known, buffer = Known(valid), MaskBuffer(X, out, packed)
 
-        def masks(scores: Any, first: int) -> NDArray[np.bool_]:
+        def masks(scores: Any, first: int) -> NDArray[Any]:
             filled, void = known.fill(_checked(scores, solution), configuration.given, first)
             checked, (lam,) = cuts.of(filled, first)
-            found = _backend.masks(checked, lam, configuration.conformity_score, configuration.given, first)
+            found = _backend.masks(
+                checked,
+                lam,
+                configuration.conformity_score,
+                configuration.given,
+                first,
+                buffer.part(tuple(checked.shape), first),
+                buffer.packed,
+            )
             _look_at(checked, configuration, first)
             if void is not None:
-                found |= void[:, np.newaxis]
+                buffer.fill(found, checked.shape[1], void)
             return found
 
-        return known.all_used_by(_mapped(X, masks, cuts))
+        return known.all_used_by(_mapped(X, masks, cuts, buffer.whole))
 
     def predict_lambdas(
         self,
@@ -446,9 +464,11 @@ def _checked(scores: Any, solution: Solution) -> Any:
     return scores
 
 
-def _mapped(X: Any, kernel: Callable[[Any, int], NDArray[Any]], cuts: Cuts) -> Any:
+def _mapped(
+    X: Any, kernel: Callable[[Any, int], NDArray[Any]], cuts: Cuts, out: NDArray[Any] | None = None
+) -> Any:
     configuration = cuts.configuration
-    return cuts.all_used_by(map_images(X, kernel, configuration.progress, configuration.volumes))
+    return cuts.all_used_by(map_images(X, kernel, configuration.progress, configuration.volumes, out=out))
 
 
 def _sizes(
