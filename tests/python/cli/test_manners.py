@@ -370,7 +370,7 @@ def test_ctrl_c(calibrated: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> 
     assert len([*Path("s").iterdir()]) == 5, "what was done before is whole"
 
 
-def test_a_process(root: Path) -> None:
+def test_a_command_as_a_process(root: Path) -> None:
     """The installed way: a process of its own, its status, its streams, and Ctrl-C from outside."""
     command = [sys.executable, "-m", "conformask", "calibrate", *CALIBRATION]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)

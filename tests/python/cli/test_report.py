@@ -109,7 +109,7 @@ def plain(folder: Path) -> Page:
     return Page((folder / "report.html").read_text(encoding="utf-8"))
 
 
-def test_the_numbers_are_those_of_evaluate(plain: Page, images: Images) -> None:
+def test_the_numbers_of_the_report_are_those_of_evaluate(plain: Page, images: Images) -> None:
     report, found = expected(images, alphas=[0.05, 0.2]), plain
     for name, value in report._summary():
         assert found.value(name) == value
@@ -169,7 +169,7 @@ def test_images_from_hard_to_easy(plain: Page, images: Images) -> None:
         assert loss == f"{expected(images).losses[int(place)]:.4f}"
 
 
-def test_names_are_escaped(calibrated: Path, run: Run) -> None:
+def test_names_in_the_report_are_escaped(calibrated: Path, run: Run) -> None:
     name = "<b>&\"'<script>alert(1)</script>"
     done = run(
         *("report", "--calibrator", calibrated, *TEST, "--class-names", name, "b", "c", "d"),
@@ -185,7 +185,7 @@ def test_names_are_escaped(calibrated: Path, run: Run) -> None:
     assert [row[0] for row in found.rows].count(name) == 1
 
 
-def test_photographs(calibrated: Path, run: Run, plain: Page) -> None:
+def test_the_report_on_photographs(calibrated: Path, run: Run, plain: Page) -> None:
     Path("photos").mkdir()
     for i in range(20):
         colours = np.random.default_rng(i).integers(0, 255, (12, 16, 3), np.uint8)
@@ -200,7 +200,7 @@ def test_photographs(calibrated: Path, run: Run, plain: Page) -> None:
     assert done.error.startswith("no file image_07 in photos, which would belong to")
 
 
-def test_groups(root: Path, run: Run, images: Images) -> None:
+def test_the_report_of_groups(root: Path, run: Run, images: Images) -> None:
     run("calibrate", *CALIBRATION, "--groups", "groups.csv")
     Path("of_test.csv").write_text("".join(f"image_{i:02},g{min(i, 4)}\n" for i in range(20)))
     found = page(run, "--groups", "of_test.csv", "--alphas", 0.1)
@@ -215,7 +215,7 @@ def test_groups(root: Path, run: Run, images: Images) -> None:
     assert "Which levels 20 calibration groups reach" in found.text
 
 
-def test_a_lambda_for_each_class(root: Path, run: Run) -> None:
+def test_the_report_of_a_lambda_for_each_class(root: Path, run: Run) -> None:
     run("calibrate", *CALIBRATION, "--by-class")
     found = page(run)
     assert found.value("lambda-hat") == "one for each class"
@@ -224,7 +224,7 @@ def test_a_lambda_for_each_class(root: Path, run: Run) -> None:
     assert len(found.table("class", "risk", "95 % interval", "lambda-hat", "images", "calibrated on")) >= K
 
 
-def test_without_profiles(root: Path, run: Run, images: Images) -> None:
+def test_the_report_without_profiles(root: Path, run: Run, images: Images) -> None:
     run("calibrate", *CALIBRATION, "--no-profiles")
     found = page(run)
     assert found.value("empirical risk") == f"{expected(images).empirical_risk:.4f}"
@@ -235,19 +235,19 @@ def test_without_profiles(root: Path, run: Run, images: Images) -> None:
 @pytest.mark.parametrize("options", [["--loss", "binary:0.8", "--method", "pac", "--delta", "0.1"],
                                      ["--method", "wsr", "--delta", "0.2"],
                                      ["--profile", "binned"]])  # fmt: skip
-def test_all_kinds_of_calibrators(root: Path, run: Run, options: list[str]) -> None:
+def test_the_report_of_all_kinds_of_calibrators(root: Path, run: Run, options: list[str]) -> None:
     assert run("calibrate", *CALIBRATION, *options).status == 0
     assert len(page(run).pictures) == 10
 
 
-def test_full_sets(root: Path, run: Run) -> None:
+def test_the_report_of_full_sets(root: Path, run: Run) -> None:
     run("calibrate", *CALIBRATION, "--alpha", "0.01", "--on-infeasible", "full")
     found = page(run)
     assert "All sets are full: there were too few calibration images" in found.text
     assert found.value("pixels with one class") == "0.0 %; of these, there is none"
 
 
-def test_void_images_and_few_images(calibrated: Path, run: Run, images: Images) -> None:
+def test_the_report_of_few_images(calibrated: Path, run: Run, images: Images) -> None:
     Path("names.txt").write_text("image_03\nimage_04\nimage_05\n")
     Image.fromarray(np.full((12, 16), 255, np.uint8)).save("test/labels/image_04.png")
     done = run("report", "--calibrator", calibrated, *TEST, "--names", "names.txt")
@@ -263,7 +263,7 @@ def test_void_images_and_few_images(calibrated: Path, run: Run, images: Images) 
     assert "nan %" not in found.text
 
 
-def test_volumes(root: Path, run: Run) -> None:
+def test_the_report_of_volumes(root: Path, run: Run) -> None:
     rng = np.random.default_rng(0)
     for kind in ("volumes", "truth"):
         Path(kind).mkdir()
