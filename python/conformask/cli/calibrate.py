@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,8 @@ the labels.
 
 {EXIT_STATUS}"""
 
+_LINE = 100  # characters
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of the command."""
@@ -74,7 +77,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"warning: {doubt}", file=sys.stderr)
     calibrator.save(args.out, profiles=not args.no_profiles)
     print(_found(calibrator))
-    print(f"\n{promise(calibrator)}\n\n{condition(calibrator)}")
+    for said in (promise(calibrator), condition(calibrator)):
+        print("", *textwrap.wrap(said, _LINE), sep="\n")
     print(f"\nWritten to {args.out}{'' if args.no_profiles else ' and a file of profiles beside it'}.")
     return 0
 

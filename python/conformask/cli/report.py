@@ -253,16 +253,17 @@ def _classes(report: cm.RiskReport) -> list[str]:
                 _WIDTH,
             )
         )
-        parts.append(_page.table(report._part_table()))
-    parts.append(
-        _page.figure(
-            _pictures.png_of(_pictures.class_risks(report)),
-            "Miss rate of each class",
-            "The share of each class's pixels whose set lacks it, the mean over the images that hold it.",
-            _WIDTH,
+    if report.by != "class":  # else it would show nearly the same again
+        parts.append(
+            _page.figure(
+                _pictures.png_of(_pictures.class_risks(report)),
+                "Miss rate of each class",
+                "The share of each class's pixels whose set lacks it, the mean over the images that hold it.",
+                _WIDTH,
+            )
         )
-    )
-    return [*parts, _page.table(report._class_table())]
+    tables = [report._class_table(), *([report._part_table()] if report.parts else [])]
+    return [*parts, *map(_page.table, tables)]
 
 
 def _usefulness(
@@ -335,19 +336,32 @@ def _reachable(calibrator: cm.ConformalRiskCalibrator, report: cm.RiskReport) ->
     rows = [
         (
             f"{each.alpha:g}",
-            f"{needed(calibrator, each.alpha)}",
-            "no: full sets" if each.infeasible else "yes",
+            f"{needed(calibrator, each.part_alpha or each.alpha)}",
+            _reached(each),
             f"{each.empirical_risk:.4f}",
             f"{each.activation_ratio:.3f}",
         )
         for each in report.sweep
     ]
     unit = "groups" if calibrator._current()[1].grouped else "images"
+    of_each = f" of each {report.by}" if report.parts else ""
     return Table(
         f"Which levels {n} calibration {unit} reach, and how large the sets then are on these images",
-        ("alpha", f"{unit} needed", "reached", "risk", "classes in a set"),
+        ("alpha", f"{unit}{of_each} needed", "reached", "risk", "classes in a set"),
         rows,
     )
+
+
+def _reached(report: cm.RiskReport) -> str:
+    """Whether the calibration images were enough for a level, or for how many classes or strata."""
+    if report.infeasible:
+        return "no"
+    if not report.parts or not any(part.is_rare for part in report.parts):
+        return "yes"
+    n_reached = sum(not part.is_rare for part in report.parts)
+    if not n_reached:
+        return "no"
+    return f"by {n_reached} of {len(report.parts)}"
 
 
 def _of_images(

@@ -20,6 +20,8 @@ from PIL import Image
 import conformask as cm
 from command_folders import CALIBRATION, TEST, Images, K, Run, fill
 from conformask.__main__ import main
+from conformask._tables import Table
+from conformask.cli import _page, _pictures
 
 VOID = {"meta", "img"}
 
@@ -117,8 +119,8 @@ def test_the_numbers_of_the_report_are_those_of_evaluate(plain: Page, images: Im
     of_classes = report._class_table()
     assert found.table(*of_classes.header)[: len(of_classes.rows)] == [[*row] for row in of_classes.rows]
     rows = found.table("alpha", "images needed", "reached", "risk", "classes in a set")[:5]
-    assert rows[0] == ["0.01", "99", "no: full sets", "0.0000", f"{K:.3f}"]
-    assert rows[1][:3] == ["0.02", "49", "no: full sets"]
+    assert rows[0] == ["0.01", "99", "no", "0.0000", f"{K:.3f}"]
+    assert rows[1][:3] == ["0.02", "49", "no"]
     assert [row[:3] for row in rows[2:]] == [["0.05", "19", "yes"], ["0.1", "9", "yes"], ["0.2", "4", "yes"]]
     wanted = [report.sweep[0], report, report.sweep[1]]
     for row, each in zip(rows[2:], wanted, strict=True):
@@ -215,11 +217,18 @@ def test_the_report_of_groups(root: Path, run: Run, images: Images) -> None:
     assert "Which levels 20 calibration groups reach" in found.text
 
 
-def test_the_report_of_a_lambda_for_each_class(root: Path, run: Run) -> None:
+def test_the_report_of_a_lambda_for_each_class(root: Path, run: Run, images: Images) -> None:
     run("calibrate", *CALIBRATION, "--by-class")
     found = page(run)
     assert found.value("lambda-hat") == "one for each class"
-    assert len(found.pictures) == 4 + 6  # the risks of parts in place of the risk curve
+    assert len(found.pictures) == 3 + 6  # the risks of parts in place of the risk curve and the miss rates
+    levels = found.table("alpha", "images of each class needed", "reached", "risk", "classes in a set")
+    held = (images[1][:40, None] == np.arange(K)[:, None, None]).any((2, 3)).sum(axis=0)
+    enough = int((held >= 49).sum()), int((held >= 19).sum())
+    assert [row[:3] for row in levels[1:3]] == [
+        ["0.02", "49", "no" if not enough[0] else f"by {enough[0]} of {K}"],
+        ["0.05", "19", "yes" if enough[1] == K else f"by {enough[1]} of {K}"],
+    ]
     assert "Risk of each class, which alpha limits" in found.text
     assert len(found.table("class", "risk", "95 % interval", "lambda-hat", "images", "calibrated on")) >= K
 
@@ -295,3 +304,42 @@ def test_without_matplotlib(calibrated: Path, run: Run, monkeypatch: pytest.Monk
         assert (done.status, done.error) == (2, 'pictures need Matplotlib: pip install "conformask[cli]"')
         assert not Path("report.html").exists()
     assert run("apply", "--calibrator", calibrated, "--maps", "test/maps", "--out", "sets").status == 0
+
+
+def test_all_text_of_a_page_is_escaped() -> None:
+    text, shown = "<i>&", "&lt;i&gt;&amp;"
+    made = [
+        _page.page(text, text, [], text),
+        _page.section(text),
+        _page.paragraph(text),
+        _page.cards([(text, text, text)]),
+        _page.table(Table(text, (text, text), [(text, text)])),
+        _page.figure(b"", text, text, 1),
+    ]
+    for html, n in zip(made, (4, 1, 1, 3, 5, 2), strict=True):
+        assert "<i>" not in html
+        assert html.count(shown) == n
+
+
+def test_long_tables_are_folded() -> None:
+    short, long = (_page.table(Table("", ("a",), [("1",)] * n)) for n in (30, 31))
+    assert "<details>" not in short
+    assert "<summary>Table of all 31</summary>" in long
+    Page(long)
+
+
+@pytest.mark.parametrize(
+    ("shares", "names"),
+    [
+        ([0, 0.9, 0.1, 0, 0, 0], ["1", "2", "3"]),
+        ([0.1, 0.9, 0, 0], ["0", "1", "2"]),
+        ([0, 0, 0, 0, 1.0], ["1", "2", "3", "4"]),
+        ([0, *[0.05] * 20], [*map(str, range(1, 12)), "≥ 12"]),
+        ([0, 0.5, 0.5], ["1", "2"]),
+    ],
+)
+def test_bars_are_of_sizes_that_occur(shares: list[float], names: list[str]) -> None:
+    [ax] = _pictures.size_shares(np.array(shares)).axes
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == names
+    heights = [bar.get_height() for bar in ax.patches]
+    assert sum(heights) == pytest.approx(100 * sum(shares))
