@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from conformask.plotting._arguments import Calibrated
-from conformask.plotting._legend import class_patches, void_patch
+from conformask.plotting._legend import class_patches, legend_under, void_patch
 from conformask.plotting.heatmaps import plot_varisco
 from conformask.plotting.segmentations import plot_samples
 
@@ -89,12 +89,14 @@ def overview(
             ax.remove()
         grid[0, 1].get_gridspec().set_width_ratios([0.01, 1, 1, 1])
         figure.set_figwidth(figure.get_figwidth() * 3 / 4)
+    pixels = np.zeros(n_classes, np.int64) + sum(
+        np.bincount(each[each != ignore_index], minlength=n_classes)[:n_classes]
+        for row in rows
+        for each in (row.labels, row.guess)
+    )
     patches = class_patches(n_classes, class_names, palette)
-    occur = set(range(n_classes))
-    if n_classes > _MOST_NAMES:
-        occur = {int(label) for row in rows for each in (row.labels, row.guess) for label in np.unique(each)}
-    shown = [patch for k, patch in enumerate(patches) if k in occur and k != background]
-    if any(unknown.any() for unknown in void):
-        shown.append(void_patch())
-    figure.legend(handles=shown, loc="outside lower center", ncols=10, frameon=False)
+    named = [k for k in range(n_classes) if k != background and (n_classes <= _MOST_NAMES or pixels[k])]
+    last = [void_patch()] if any(unknown.any() for unknown in void) else []
+    lines = legend_under(figure, [patches[k] for k in named], last, pixels[named])
+    figure.set_figheight(figure.get_figheight() + 0.2 * (lines - 1))
     return figure
