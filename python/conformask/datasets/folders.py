@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conformask._arrays import check_ignore_index
-from conformask._files.folders import files_of, partner, read_groups, suffixes_text
+from conformask._files.folders import needed_files, partner, read_groups
 from conformask._files.maps import LABELS, MAPS, ScoreMaps, read_labels, read_scores, voided
 from conformask._sequences import listed
 from conformask._text import plural, shown
@@ -118,10 +118,7 @@ class MapFolder(_Images["NDArray[np.floating[Any]]"]):
         names: Sequence[str] | None = None,
     ) -> None:
         root = Path(folder)
-        found = files_of(root, MAPS, ending)
-        if not found:
-            before = f" named *{ending}" if ending else ""
-            raise FileNotFoundError(f"no {suffixes_text(MAPS)} file{before} in {root}")
+        found = needed_files(root, MAPS, ending)
         self._key, self._class_axis = key, class_axis
         self.names = list(found) if names is None else _chosen(names, found, root)
         self.files = [found[name] for name in self.names]
@@ -263,10 +260,7 @@ class PairedFolder(_Images["tuple[NDArray[np.floating[Any]], NDArray[np.integer[
     ) -> None:
         self.maps = MapFolder(maps, key=key, class_axis=class_axis, ending=ending, names=names)
         self.names = self.maps.names
-        truth = files_of(Path(labels), LABELS, label_ending)
-        if not truth:
-            before = f" named *{label_ending}" if label_ending else ""
-            raise FileNotFoundError(f"no {suffixes_text(LABELS)} file{before} in {labels}")
+        truth = needed_files(Path(labels), LABELS, label_ending)
         self.label_files = [
             partner(truth, name, file, Path(labels))
             for name, file in zip(self.names, self.maps.files, strict=True)

@@ -299,6 +299,13 @@ def test_folders_without_permission(calibrated: Path, capsys: pytest.CaptureFixt
     assert "locked cannot be written to" in capsys.readouterr().err
 
 
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="no folder in which nobody can make one")
+def test_folders_that_cannot_be_made(calibrated: Path, run: Run) -> None:
+    done = run("apply", *CALIBRATOR, "--maps", "test/maps", "--out", "/proc/sets")
+    assert done.status == 2
+    assert "/proc/sets" in done.error
+
+
 def test_a_disk_that_is_full(calibrated: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def save(path: Path, values: Any) -> None:
         path.write_bytes(b"half of it")
