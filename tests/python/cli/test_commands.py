@@ -140,6 +140,13 @@ def test_groups_and_strata(root: Path, run: Run, images: Images) -> None:
         assert (np.load(f"sets/image_{i:02}_setsize.npy") == sizes).all()
 
 
+def test_the_smallest_lambda_is_explained(root: Path, run: Run) -> None:
+    done = run("calibrate", *CALIBRATION, "--alpha", "0.5")
+    assert shown(done.out, "lambda-hat") == "0"
+    assert "Lambda-hat is 0: the sets are as small as they can be" in joined(done.out)
+    assert "Lambda-hat is 0" not in run("calibrate", *CALIBRATION).out
+
+
 def test_names_pick_images(root: Path, run: Run, images: Images) -> None:
     Path("names.txt").write_text("".join(f"image_{i:02}\n" for i in range(0, 40, 2)) + "\n")
     assert run("calibrate", *CALIBRATION, "--names", "names.txt", "--alpha", "0.2").status == 0

@@ -144,7 +144,7 @@ NONSENSE: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "label out of range": (
         lambda: replace(f"{LABELS}.npy", save(np.full((12, 16), 7))),
-        r"y holds label 7 in image 3, outside \[0, 4\).* \(image 3 is calibration/maps/image_03\.npy\)$",
+        r"y holds label 7 in image 3, outside \[0, 4\).* \(image 3 is calibration/labels/image_03\.npy\)$",
     ),
     "other shape": (
         lambda: replace(f"{LABELS}.npy", save(np.zeros((16, 12), int))),
