@@ -24,7 +24,7 @@ h3 { font-size: 16px; margin: 26px 0 6px; }
 p { margin: 0 0 12px; max-width: 46em; }
 .lead { color: var(--soft); margin-bottom: 22px; }
 section { background: #fff; border: 1px solid var(--line); border-radius: 10px; padding: 24px 28px; margin: 0 0 20px; }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(190px, 1fr)); gap: 14px; margin: 0 0 20px; }
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(165px, 1fr)); gap: 14px; margin: 0 0 20px; }
 .card { background: #fff; border: 1px solid var(--line); border-radius: 10px; padding: 14px 18px; }
 .card .name { color: var(--soft); font-size: 13px; }
 .card .value { font-size: 27px; font-weight: 650; line-height: 1.25; font-variant-numeric: tabular-nums; }

@@ -371,7 +371,9 @@ def _of_images(
     class_names: Sequence[str] | None,
 ) -> list[str]:
     """Pictures of images, by the mean size of their sets."""
-    order = np.argsort(report.activation_ratios, kind="stable")
+    order = np.lexsort(
+        (np.nan_to_num(report.losses), report.activation_ratios)
+    )  # where sizes are equal, by loss
     order = order[~np.isnan(report.activation_ratios[order])][::-1]  # the hardest first
     if not len(order):
         return [_page.paragraph("No image has a labelled pixel.")]
