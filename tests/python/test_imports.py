@@ -110,10 +110,12 @@ def test_optional_libraries_are_not_imported() -> None:
         "import sys\n"
         "class Watch:\n"
         "    def find_spec(self, name, *rest):\n"
-        "        if name in ('torch', 'matplotlib', 'dask', 'mmseg', 'mmengine', 'mmcv', 'monai', 'ignite'):\n"
+        "        if name in ('torch', 'matplotlib', 'dask', 'mmseg', 'mmengine', 'mmcv', 'monai', 'ignite')"
+        " or name in ('PIL', 'nibabel', 'rasterio'):\n"
         "            print(name)\n"  # also where the library is not installed
         "sys.meta_path.insert(0, Watch())\n"
         "import conformask as cm, numpy as np\n"
+        "import conformask.__main__\n"
         "cm.ConformalRiskCalibrator().fit(np.full((9, 2, 4, 4), 0.5), np.zeros((9, 4, 4), int))\n"
     )
     assert run(code) == ""

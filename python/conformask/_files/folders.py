@@ -6,7 +6,7 @@ import csv
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
-__all__ = ["files_of", "partner", "read_groups", "read_names", "split_name", "suffixes_text"]
+__all__ = ["files_of", "needed_files", "partner", "read_groups", "read_names", "split_name", "suffixes_text"]
 
 _DOUBLE = ".gz"  # follows the suffix that says what a file is
 
@@ -55,6 +55,18 @@ def files_of(folder: Path, suffixes: Collection[str], ending: str = "") -> dict[
         if name in found:
             raise ValueError(f"{found[name]} and {file.name} have one name: keep one of them")
         found[name] = file
+    return found
+
+
+def needed_files(folder: Path, suffixes: Collection[str], ending: str = "") -> dict[str, Path]:
+    """The files of a folder, of which there must be one."""
+    found = files_of(folder, suffixes, ending)
+    if not found:
+        named = f" named *{ending}" if ending else ""
+        hint = (
+            "; the folders in it are not looked at" if any(each.is_dir() for each in folder.iterdir()) else ""
+        )
+        raise FileNotFoundError(f"no {suffixes_text(suffixes)} file{named} in {folder}{hint}")
     return found
 
 

@@ -136,7 +136,7 @@ def maps_of(args: argparse.Namespace) -> MapFolder:
     )
 
 
-def paired(args: argparse.Namespace, ignore_index: int | None) -> PairedFolder:
+def paired(args: argparse.Namespace, ignore_index: int | Sequence[int] | None) -> PairedFolder:
     """Maps and labels."""
     return PairedFolder(
         args.maps,
@@ -175,18 +175,19 @@ def naming_file(file: Path) -> Iterator[None]:
 @contextmanager
 def naming_files(seen: Pairs) -> Iterator[None]:
     """Errors that count images, or that are about the image which was read last, say which file it is."""
-    maps = seen.folder.maps
     try:
         yield
     except (ValueError, TypeError) as error:
+        is_of_labels = str(error).startswith("y ")
+        files = seen.folder.label_files if is_of_labels else seen.folder.maps.files
         found = re.search(r"\bimage (\d+)\b", str(error))
         if isinstance(error, cm.InfeasibleRiskError):
             raise
-        if found is not None and int(found[1]) < len(maps):
-            raise ValueError(f"{error} (image {found[1]} is {maps.files[int(found[1])]})") from error
-        if seen.place is None or maps.files[seen.place].stem in str(error):
+        if found is not None and int(found[1]) < len(files):
+            raise ValueError(f"{error} (image {found[1]} is {files[int(found[1])]})") from error
+        if seen.place is None or seen.folder.names[seen.place] in str(error):
             raise
-        raise ValueError(f"{maps.files[seen.place]}: {error}") from error
+        raise ValueError(f"{files[seen.place]}: {error}") from error
 
 
 class Pairs(Sequence[Any]):

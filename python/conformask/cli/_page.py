@@ -10,6 +10,8 @@ from conformask._tables import Table
 
 __all__ = ["cards", "figure", "page", "paragraph", "section", "table"]
 
+_LONGEST = 30  # rows that are always shown
+
 _STYLE = """
 :root { --ink: #1d2733; --soft: #5a6675; --line: #dde3ea; --blue: #1f4e79; --ground: #f5f7fa; }
 * { box-sizing: border-box; }
@@ -22,7 +24,7 @@ h3 { font-size: 16px; margin: 26px 0 6px; }
 p { margin: 0 0 12px; max-width: 46em; }
 .lead { color: var(--soft); margin-bottom: 22px; }
 section { background: #fff; border: 1px solid var(--line); border-radius: 10px; padding: 24px 28px; margin: 0 0 20px; }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(190px, 1fr)); gap: 14px; margin: 0 0 20px; }
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(165px, 1fr)); gap: 14px; margin: 0 0 20px; }
 .card { background: #fff; border: 1px solid var(--line); border-radius: 10px; padding: 14px 18px; }
 .card .name { color: var(--soft); font-size: 13px; }
 .card .value { font-size: 27px; font-weight: 650; line-height: 1.25; font-variant-numeric: tabular-nums; }
@@ -36,6 +38,7 @@ th:first-child, table.names td { text-align: left; }
 table.names td { white-space: normal; }
 tbody th { font-weight: 500; }
 thead th { color: var(--soft); font-weight: 500; }
+summary { cursor: pointer; color: var(--blue); margin: 6px 0 10px; }
 figure { margin: 14px 0 18px; }
 figure img { max-width: 100%; height: auto; display: block; }
 figcaption { color: var(--soft); font-size: 14px; margin-top: 4px; max-width: 58em; }
@@ -77,7 +80,7 @@ def cards(shown: Sequence[tuple[str, str, str]]) -> str:
 
 
 def table(shown: Table) -> str:
-    """A table under its caption; without a header, names and texts."""
+    """A table under its caption, folded if it is long; without a header, names and texts."""
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in shown.header)
     rows = "\n".join(
         f'<tr><th scope="row">{escape(first)}</th>'
@@ -87,10 +90,13 @@ def table(shown: Table) -> str:
     )
     caption = f"<caption>{escape(shown.caption)}</caption>\n" if shown.caption else ""
     kind = "" if shown.header else ' class="names"'
-    return (
+    whole = (
         f'<div class="wide"><table{kind}>\n{caption}{f"<thead><tr>{head}</tr></thead>" if head else ""}\n'
         f"<tbody>\n{rows}\n</tbody>\n</table></div>"
     )
+    if len(shown.rows) <= _LONGEST:
+        return whole
+    return f"<details>\n<summary>Table of all {len(shown.rows)}</summary>\n{whole}\n</details>"
 
 
 def figure(png: bytes, alternative: str, caption: str, width: int) -> str:

@@ -106,9 +106,10 @@ def size_shares(shares: NDArray[np.float64]) -> Any:
     """How many pixels have sets of each size, from shares (K + 1,); of many sizes the last bar joins the largest."""
     n_classes = len(shares) - 1
     first = 0 if shares[0] > 0 else 1
-    last = min(n_classes, first + _MOST_BARS - 1)
+    largest = int(np.flatnonzero(shares).max(initial=1))
+    last = min(n_classes, first + _MOST_BARS - 1, max(largest, first + 2))
     heights = np.append(shares[first:last], shares[last:].sum())
-    names = [str(size) for size in range(first, last)] + [f"{'≥ ' if last < n_classes else ''}{last}"]
+    names = [str(size) for size in range(first, last)] + [f"{'≥ ' if last < largest else ''}{last}"]
     figure = import_figure()(figsize=(_WIDTH, 3.0), layout="constrained")
     ax = figure.subplots()
     bars = ax.bar(np.arange(len(heights)), 100 * heights, width=0.7, color=LINES[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,12 @@ the labels.
 
 {EXIT_STATUS}"""
 
+_LINE = 100  # characters
+_OF_ZERO = (
+    "Lambda-hat is 0: the sets are as small as they can be, and alpha would allow more misses. A smaller alpha, with "
+    "new calibration images, would show where the model is unsure."
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of the command."""
@@ -74,7 +81,9 @@ def run(args: argparse.Namespace) -> int:
         print(f"warning: {doubt}", file=sys.stderr)
     calibrator.save(args.out, profiles=not args.no_profiles)
     print(_found(calibrator))
-    print(f"\n{promise(calibrator)}\n\n{condition(calibrator)}")
+    said_of_zero = [_OF_ZERO] if np.ndim(calibrator.lambda_hat_) == 0 and calibrator.lambda_hat_ == 0 else []
+    for said in (*said_of_zero, promise(calibrator), condition(calibrator)):
+        print("", *textwrap.wrap(said, _LINE), sep="\n")
     print(f"\nWritten to {args.out}{'' if args.no_profiles else ' and a file of profiles beside it'}.")
     return 0
 

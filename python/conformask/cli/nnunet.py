@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 import conformask as cm
 from conformask._arguments import file_to_write, folder_to_write
+from conformask._arrays import check_ignore_index, ignored_labels
 from conformask._documents import write_whole
 from conformask._files.folders import read_groups
 from conformask._images import track
@@ -226,7 +227,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     calibrator, model = _loaded(args)
     dataset, outside = _dataset(args), _outside_of(args, model)
     _check(dataset, model, args)
-    void = _VOID if calibrator.ignore_index is None else calibrator.ignore_index
+    void = next(iter(ignored_labels(check_ignore_index(calibrator.ignore_index))), _VOID)
     cases = Cases(args.predictions, args.labels, dataset, outside=outside, ignore_index=void)
     if calibrator._origin is not None:
         names = _full_names(args.predictions, cases)

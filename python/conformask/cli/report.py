@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 import conformask as cm
 from conformask._arguments import file_to_write
+from conformask._arrays import check_ignore_index, is_void
 from conformask._files.folders import files_of, partner
 from conformask._files.maps import PHOTOGRAPHS, read_photograph
 from conformask._tables import Table, names_and_values
@@ -101,7 +102,7 @@ class _Watched(Pairs):
         return sizes
 
     def look(self, place: int, scores: NDArray[Any], labels: NDArray[Any]) -> None:
-        valid = labels != self.calibrator.ignore_index
+        valid = ~is_void(labels, check_ignore_index(self.calibrator.ignore_index))
         sizes, n_valid = self.sizes(place, scores)[valid], np.count_nonzero(valid)
         hits = scores.argmax(axis=0)[valid] == labels[valid]
         counts = np.bincount(sizes, minlength=len(scores) + 1)
@@ -253,16 +254,17 @@ def _classes(report: cm.RiskReport) -> list[str]:
                 _WIDTH,
             )
         )
-        parts.append(_page.table(report._part_table()))
-    parts.append(
-        _page.figure(
-            _pictures.png_of(_pictures.class_risks(report)),
-            "Miss rate of each class",
-            "The share of each class's pixels whose set lacks it, the mean over the images that hold it.",
-            _WIDTH,
+    if report.by != "class":  # else it would show nearly the same again
+        parts.append(
+            _page.figure(
+                _pictures.png_of(_pictures.class_risks(report)),
+                "Miss rate of each class",
+                "The share of each class's pixels whose set lacks it, the mean over the images that hold it.",
+                _WIDTH,
+            )
         )
-    )
-    return [*parts, _page.table(report._class_table())]
+    tables = [report._class_table(), *([report._part_table()] if report.parts else [])]
+    return [*parts, *map(_page.table, tables)]
 
 
 def _usefulness(
@@ -335,19 +337,32 @@ def _reachable(calibrator: cm.ConformalRiskCalibrator, report: cm.RiskReport) ->
     rows = [
         (
             f"{each.alpha:g}",
-            f"{needed(calibrator, each.alpha)}",
-            "no: full sets" if each.infeasible else "yes",
+            f"{needed(calibrator, each.part_alpha or each.alpha)}",
+            _reached(each),
             f"{each.empirical_risk:.4f}",
             f"{each.activation_ratio:.3f}",
         )
         for each in report.sweep
     ]
     unit = "groups" if calibrator._current()[1].grouped else "images"
+    of_each = f" of each {report.by}" if report.parts else ""
     return Table(
         f"Which levels {n} calibration {unit} reach, and how large the sets then are on these images",
-        ("alpha", f"{unit} needed", "reached", "risk", "classes in a set"),
+        ("alpha", f"{unit}{of_each} needed", "reached", "risk", "classes in a set"),
         rows,
     )
+
+
+def _reached(report: cm.RiskReport) -> str:
+    """Whether the calibration images were enough for a level, or for how many classes or strata."""
+    if report.infeasible:
+        return "no"
+    if not report.parts or not any(part.is_rare for part in report.parts):
+        return "yes"
+    n_reached = sum(not part.is_rare for part in report.parts)
+    if not n_reached:
+        return "no"
+    return f"by {n_reached} of {len(report.parts)}"
 
 
 def _of_images(
@@ -357,7 +372,9 @@ def _of_images(
     class_names: Sequence[str] | None,
 ) -> list[str]:
     """Pictures of images, by the mean size of their sets."""
-    order = np.argsort(report.activation_ratios, kind="stable")
+    order = np.lexsort(
+        (np.nan_to_num(report.losses), report.activation_ratios)
+    )  # where sizes are equal, by loss
     order = order[~np.isnan(report.activation_ratios[order])][::-1]  # the hardest first
     if not len(order):
         return [_page.paragraph("No image has a labelled pixel.")]
@@ -385,7 +402,7 @@ def _of_images(
         if photographs is not None:
             photograph = read_photograph(photographs[watched.folder.names[place]])
         rows[rank] = _row(watched.sizes(place, scores), scores, labels, photograph)
-        void = rows[rank][0].labels == watched.calibrator.ignore_index
+        void = is_void(rows[rank][0].labels, check_ignore_index(watched.calibrator.ignore_index))
         largest = max(largest, int(np.where(void, 1, rows[rank][0].sizes).max()))
     for rank, kind in sorted(kinds.items()):
         place, (row, where) = int(order[rank]), rows[rank]
@@ -395,7 +412,7 @@ def _of_images(
             _PANEL,
             largest=largest,
             class_names=class_names,
-            ignore_index=watched.calibrator.ignore_index,
+            ignore_index=check_ignore_index(watched.calibrator.ignore_index),
         )
         name, loss = watched.folder.names[place], report.losses[place]
         parts.append(

@@ -9,8 +9,8 @@ from typing import Any, TypeVar, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from conformask._arrays import check_ignore_index
-from conformask._files.folders import files_of, partner, read_groups, suffixes_text
+from conformask._arrays import check_ignore_index, ignored_labels
+from conformask._files.folders import needed_files, partner, read_groups
 from conformask._files.maps import LABELS, MAPS, ScoreMaps, read_labels, read_scores, voided
 from conformask._sequences import listed
 from conformask._text import plural, shown
@@ -118,10 +118,7 @@ class MapFolder(_Images["NDArray[np.floating[Any]]"]):
         names: Sequence[str] | None = None,
     ) -> None:
         root = Path(folder)
-        found = files_of(root, MAPS, ending)
-        if not found:
-            before = f" named *{ending}" if ending else ""
-            raise FileNotFoundError(f"no {suffixes_text(MAPS)} file{before} in {root}")
+        found = needed_files(root, MAPS, ending)
         self._key, self._class_axis = key, class_axis
         self.names = list(found) if names is None else _chosen(names, found, root)
         self.files = [found[name] for name in self.names]
@@ -171,7 +168,7 @@ class PairedFolder(_Images["tuple[NDArray[np.floating[Any]], NDArray[np.integer[
         The folder of labels: ``.png`` with class indices (grey, palette or black and white; it needs Pillow), or
         ``.npy``, ``.npz``, ``.nii``, ``.nii.gz``, ``.tif`` and ``.tiff``. Files of one name, but for the suffix, belong
         together; labels without maps are left out, and a warning tells how many.
-    ignore_index : int or None, default=255
+    ignore_index : int, sequence of ints, or None, default=255
         What pixels become at which a GeoTIFF holds no data, be it maps or labels: the label of void pixels, as the
         calibrator has it. None refuses such pixels.
     key, label_key : str or None, default=None
@@ -252,7 +249,7 @@ class PairedFolder(_Images["tuple[NDArray[np.floating[Any]], NDArray[np.integer[
         maps: str | Path,
         labels: str | Path,
         *,
-        ignore_index: int | None = 255,
+        ignore_index: int | Sequence[int] | None = 255,
         key: str | None = None,
         label_key: str | None = None,
         class_axis: int = 0,
@@ -263,10 +260,7 @@ class PairedFolder(_Images["tuple[NDArray[np.floating[Any]], NDArray[np.integer[
     ) -> None:
         self.maps = MapFolder(maps, key=key, class_axis=class_axis, ending=ending, names=names)
         self.names = self.maps.names
-        truth = files_of(Path(labels), LABELS, label_ending)
-        if not truth:
-            before = f" named *{label_ending}" if label_ending else ""
-            raise FileNotFoundError(f"no {suffixes_text(LABELS)} file{before} in {labels}")
+        truth = needed_files(Path(labels), LABELS, label_ending)
         self.label_files = [
             partner(truth, name, file, Path(labels))
             for name, file in zip(self.names, self.maps.files, strict=True)
@@ -278,23 +272,25 @@ class PairedFolder(_Images["tuple[NDArray[np.floating[Any]], NDArray[np.integer[
                 f"{truth[others[0]].name}",
                 UserWarning,
             )
-        self._ignore_index, self._label_key = check_ignore_index(ignore_index), label_key
+        # What pixels without data become: the first, if there are several.
+        self._void = next(iter(ignored_labels(check_ignore_index(ignore_index))), None)
+        self._label_key = label_key
         self.groups = _groups(groups, self.names)
 
     def _read(self, place: int) -> tuple[NDArray[np.floating[Any]], NDArray[np.integer[Any]]]:
         file = self.label_files[place]
-        labels = read_labels(file, self._label_key, self._ignore_index)
+        labels = read_labels(file, self._label_key, self._void)
         scores, valid = self.maps.read(place)
         if labels.shape != scores.shape[1:]:
             raise ValueError(
                 f"{file} has shape {labels.shape}, but its maps in {self.maps.files[place]} {scores.shape}"
                 f"{_hint(labels.shape, scores.shape)}"
             )
-        return scores, voided(labels, valid, self._ignore_index, self.maps.files[place])
+        return scores, voided(labels, valid, self._void, self.maps.files[place])
 
     def _part(self, places: Sequence[int]) -> PairedFolder:
         part = object.__new__(PairedFolder)
-        part._ignore_index, part._label_key = self._ignore_index, self._label_key
+        part._void, part._label_key = self._void, self._label_key
         part.maps = self.maps._part(places)
         part.names, part.label_files = part.maps.names, [self.label_files[i] for i in places]
         part.groups = None if self.groups is None else [self.groups[i] for i in places]

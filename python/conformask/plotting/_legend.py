@@ -15,6 +15,7 @@ from conformask.plotting._palette import VOID_GREY, default_palette
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "key_to_panels",
     "legend_below",
     "legend_beside",
+    "legend_under",
     "names_and_colours",
     "names_of",
     "shortened",
@@ -131,6 +133,39 @@ def legend_below(ax: Axes, handles: Sequence[Artist], n_columns: int | None = No
     )
     ncols = fitting if n_columns is None else n_columns
     _legend(ax, handles, (0, 0), (0, -points), ncols=ncols, borderpad=0, fontsize="small")
+
+
+def legend_under(figure: Figure, classes: list[Patch], last: list[Patch], pixels: NDArray[np.int64]) -> int:
+    """Draw a legend under all axes of a figure, in so many lines as are returned, at most three.
+
+    What they do not hold is counted: the classes with the fewest pixels. The layout must be a constrained one.
+    """
+    from matplotlib import rcParams
+    from matplotlib.patches import Patch
+
+    room = 72 * figure.get_figwidth() / rcParams["font.size"] - 2
+    for handle in classes:
+        handle.set_label(shortened(str(handle.get_label()), 28))
+    by_pixels = np.argsort(-pixels, kind="stable").tolist()
+    more = Patch(visible=False, label=f"... and {len(classes)} more")
+    widths: dict[Artist, float] = {handle: _width(handle) for handle in [*classes, *last, more]}
+
+    def lines_of(handles: Sequence[Artist]) -> int | None:
+        fitting = (lines for lines in (1, 2, 3) if _columns_width(handles, widths, lines) <= room)
+        return next(fitting, None)
+
+    handles, lines = [*classes, *last], lines_of([*classes, *last])
+    for hidden in range(1, len(classes)):
+        if lines is not None:
+            break
+        more.set_label(f"... and {hidden} more")
+        handles = [*(classes[k] for k in sorted(by_pixels[:-hidden])), more, *last]
+        lines = lines_of(handles)
+    lines = lines or 3
+    figure.legend(
+        handles=handles, loc="outside lower center", ncols=math.ceil(len(handles) / lines), frameon=False
+    )
+    return lines
 
 
 def _beside(ax: Axes, classes: list[Patch], last: list[Patch], pixels: NDArray[np.int64]) -> None:

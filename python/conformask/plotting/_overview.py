@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from conformask._arrays import is_void
 from conformask.plotting._arguments import Calibrated
-from conformask.plotting._legend import class_patches, void_patch
+from conformask.plotting._legend import class_patches, legend_under, void_patch
 from conformask.plotting.heatmaps import plot_varisco
 from conformask.plotting.segmentations import plot_samples
 
@@ -36,7 +37,7 @@ def overview(
     class_names: Sequence[str] | None = None,
     palette: ArrayLike | None = None,
     background: int | None = None,
-    ignore_index: int | None = 255,
+    ignore_index: int | tuple[int, ...] | None = 255,
     calibrator: Calibrated | None = None,
 ) -> Any:
     """A figure of its own, without pyplot, whose panels are so many inches wide.
@@ -45,7 +46,7 @@ def overview(
     """
     from matplotlib.figure import Figure
 
-    void = [np.asarray(row.labels == ignore_index) for row in rows]
+    void = [is_void(row.labels, ignore_index) for row in rows]
     sizes = [np.where(unknown, 1, row.sizes) for row, unknown in zip(rows, void, strict=True)]
     largest = max(2, *(int(each.max()) for each in sizes)) if largest is None else max(2, largest)
     height = width * rows[0].labels.shape[0] / rows[0].labels.shape[1]
@@ -89,12 +90,14 @@ def overview(
             ax.remove()
         grid[0, 1].get_gridspec().set_width_ratios([0.01, 1, 1, 1])
         figure.set_figwidth(figure.get_figwidth() * 3 / 4)
+    pixels = np.zeros(n_classes, np.int64) + sum(
+        np.bincount(each[~is_void(each, ignore_index)], minlength=n_classes)[:n_classes]
+        for row in rows
+        for each in (row.labels, row.guess)
+    )
     patches = class_patches(n_classes, class_names, palette)
-    occur = set(range(n_classes))
-    if n_classes > _MOST_NAMES:
-        occur = {int(label) for row in rows for each in (row.labels, row.guess) for label in np.unique(each)}
-    shown = [patch for k, patch in enumerate(patches) if k in occur and k != background]
-    if any(unknown.any() for unknown in void):
-        shown.append(void_patch())
-    figure.legend(handles=shown, loc="outside lower center", ncols=10, frameon=False)
+    named = [k for k in range(n_classes) if k != background and (n_classes <= _MOST_NAMES or pixels[k])]
+    last = [void_patch()] if any(unknown.any() for unknown in void) else []
+    lines = legend_under(figure, [patches[k] for k in named], last, pixels[named])
+    figure.set_figheight(figure.get_figheight() + 0.2 * (lines - 1))
     return figure

@@ -25,6 +25,11 @@ def python(images: Images, **options: Any) -> cm.ConformalRiskCalibrator:
     return cm.ConformalRiskCalibrator(**options).fit(images[0][:40], images[1][:40])
 
 
+def joined(text: str) -> str:
+    """A text whose lines are broken anywhere."""
+    return " ".join(text.split())
+
+
 def shown(text: str, name: str) -> str:
     """What stands beside a name."""
     found = re.search(rf"^{name} {{2,}}(.*)$", text, re.MULTILINE)
@@ -46,8 +51,10 @@ def test_calibrate_is_fit(root: Path, run: Run, images: Images) -> None:
     assert shown(done.out, "risk").startswith(f"{expected.risk_:.4f}, the mean loss of these images")
     assert f"({expected.corrected_risk_:.4f} with the image to come" in done.out
     assert shown(done.out, "calibrated on") == "40 images, 4 classes"
-    assert "On average over calibration sets, the expected loss of a new image is at most 0.1." in done.out
-    assert "It holds if calibration images and new ones are exchangeable" in done.out
+    assert "On average over calibration sets, the expected loss of a new image is at most 0.1." in joined(
+        done.out
+    )
+    assert "It holds if calibration images and new ones are exchangeable" in joined(done.out)
     assert "Written to calibrator.json and a file of profiles beside it." in done.out
 
 
@@ -89,7 +96,7 @@ def test_options_are_parameters(root: Path, run: Run, images: Images, name: str)
     options, parameters, says = OPTIONS[name]
     done = run("calibrate", *CALIBRATION, *options)
     assert done.status == 0
-    assert says in done.out
+    assert says in joined(done.out)
     loaded = cm.ConformalRiskCalibrator.load("calibrator.json")
     assert loaded.lambda_hat_ == python(images, **parameters).lambda_hat_
 
@@ -99,7 +106,7 @@ def test_a_lambda_for_each_class(root: Path, run: Run, images: Images) -> None:
     expected = python(images, conditional="class")
     rows = dict(re.findall(r"^(\d) +([\d.]+) +[\d.]+$", done.out, re.MULTILINE))
     assert rows == {str(k): f"{lam:.6g}" for k, lam in enumerate(expected.lambda_hat_)}
-    assert "for each class, the expected loss of a new image that holds it is at most 0.1" in done.out
+    assert "for each class, the expected loss of a new image that holds it is at most 0.1" in joined(done.out)
 
 
 def test_groups_and_strata(root: Path, run: Run, images: Images) -> None:
@@ -108,7 +115,7 @@ def test_groups_and_strata(root: Path, run: Run, images: Images) -> None:
     expected = cm.ConformalRiskCalibrator().fit(images[0][:40], images[1][:40], groups=groups)
     assert cm.ConformalRiskCalibrator.load("calibrator.json").lambda_hat_ == expected.lambda_hat_
     assert shown(done.out, "calibrated on") == "20 groups, 4 classes"
-    assert "the expected loss of the images of a new group" in done.out
+    assert "the expected loss of the images of a new group" in joined(done.out)
 
     done = run("calibrate", *CALIBRATION, "--strata", "kinds.csv")
     kinds = ["day" if i % 2 else "night" for i in range(40)]
@@ -131,6 +138,13 @@ def test_groups_and_strata(root: Path, run: Run, images: Images) -> None:
     assert done.status == 0
     for i, sizes in enumerate(by_kind.set_size(images[0][40:], strata=kinds_of_test)):
         assert (np.load(f"sets/image_{i:02}_setsize.npy") == sizes).all()
+
+
+def test_the_smallest_lambda_is_explained(root: Path, run: Run) -> None:
+    done = run("calibrate", *CALIBRATION, "--alpha", "0.5")
+    assert shown(done.out, "lambda-hat") == "0"
+    assert "Lambda-hat is 0: the sets are as small as they can be" in joined(done.out)
+    assert "Lambda-hat is 0" not in run("calibrate", *CALIBRATION).out
 
 
 def test_names_pick_images(root: Path, run: Run, images: Images) -> None:
@@ -168,7 +182,7 @@ def test_too_few_images(root: Path, run: Run) -> None:
     assert not Path("calibrator.json").exists()
     done = run("calibrate", *CALIBRATION, "--alpha", "0.01", "--on-infeasible", "full")
     assert done.status == 0
-    assert "too few calibration images for it: all sets are full" in done.out
+    assert "too few calibration images for it: all sets are full" in joined(done.out)
     assert done.err.startswith("warning: ")
 
 

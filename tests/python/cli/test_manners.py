@@ -144,7 +144,7 @@ NONSENSE: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "label out of range": (
         lambda: replace(f"{LABELS}.npy", save(np.full((12, 16), 7))),
-        r"y holds label 7 in image 3, outside \[0, 4\).* \(image 3 is calibration/maps/image_03\.npy\)$",
+        r"y holds label 7 in image 3, outside \[0, 4\).* \(image 3 is calibration/labels/image_03\.npy\)$",
     ),
     "other shape": (
         lambda: replace(f"{LABELS}.npy", save(np.zeros((16, 12), int))),
@@ -164,7 +164,7 @@ NONSENSE: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "NaN": (
         lambda: replace(f"{MAPS}.npy", save(np.nan * UNIT)),
-        r"X is not finite in image 3: class 0 is NaN at pixel \(0, 3\) \(image 3 is .*image_03\.npy\)$",
+        r"X is not finite in image 3: class 0 is NaN at pixel \(0, 3\); where X has no data, .* \(image 3 is .*image_03\.npy\)$",
     ),
     "classes last": (
         lambda: [
@@ -299,6 +299,13 @@ def test_folders_without_permission(calibrated: Path, capsys: pytest.CaptureFixt
     assert "locked cannot be written to" in capsys.readouterr().err
 
 
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="no folder in which nobody can make one")
+def test_folders_that_cannot_be_made(calibrated: Path, run: Run) -> None:
+    done = run("apply", *CALIBRATOR, "--maps", "test/maps", "--out", "/proc/sets")
+    assert done.status == 2
+    assert "/proc/sets" in done.error
+
+
 def test_a_disk_that_is_full(calibrated: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def save(path: Path, values: Any) -> None:
         path.write_bytes(b"half of it")
@@ -370,7 +377,7 @@ def test_ctrl_c(calibrated: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> 
     assert len([*Path("s").iterdir()]) == 5, "what was done before is whole"
 
 
-def test_a_process(root: Path) -> None:
+def test_a_command_as_a_process(root: Path) -> None:
     """The installed way: a process of its own, its status, its streams, and Ctrl-C from outside."""
     command = [sys.executable, "-m", "conformask", "calibrate", *CALIBRATION]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)

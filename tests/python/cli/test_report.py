@@ -20,6 +20,8 @@ from PIL import Image
 import conformask as cm
 from command_folders import CALIBRATION, TEST, Images, K, Run, fill
 from conformask.__main__ import main
+from conformask._tables import Table
+from conformask.cli import _page, _pictures
 
 VOID = {"meta", "img"}
 
@@ -109,7 +111,7 @@ def plain(folder: Path) -> Page:
     return Page((folder / "report.html").read_text(encoding="utf-8"))
 
 
-def test_the_numbers_are_those_of_evaluate(plain: Page, images: Images) -> None:
+def test_the_numbers_of_the_report_are_those_of_evaluate(plain: Page, images: Images) -> None:
     report, found = expected(images, alphas=[0.05, 0.2]), plain
     for name, value in report._summary():
         assert found.value(name) == value
@@ -117,8 +119,8 @@ def test_the_numbers_are_those_of_evaluate(plain: Page, images: Images) -> None:
     of_classes = report._class_table()
     assert found.table(*of_classes.header)[: len(of_classes.rows)] == [[*row] for row in of_classes.rows]
     rows = found.table("alpha", "images needed", "reached", "risk", "classes in a set")[:5]
-    assert rows[0] == ["0.01", "99", "no: full sets", "0.0000", f"{K:.3f}"]
-    assert rows[1][:3] == ["0.02", "49", "no: full sets"]
+    assert rows[0] == ["0.01", "99", "no", "0.0000", f"{K:.3f}"]
+    assert rows[1][:3] == ["0.02", "49", "no"]
     assert [row[:3] for row in rows[2:]] == [["0.05", "19", "yes"], ["0.1", "9", "yes"], ["0.2", "4", "yes"]]
     wanted = [report.sweep[0], report, report.sweep[1]]
     for row, each in zip(rows[2:], wanted, strict=True):
@@ -169,7 +171,7 @@ def test_images_from_hard_to_easy(plain: Page, images: Images) -> None:
         assert loss == f"{expected(images).losses[int(place)]:.4f}"
 
 
-def test_names_are_escaped(calibrated: Path, run: Run) -> None:
+def test_names_in_the_report_are_escaped(calibrated: Path, run: Run) -> None:
     name = "<b>&\"'<script>alert(1)</script>"
     done = run(
         *("report", "--calibrator", calibrated, *TEST, "--class-names", name, "b", "c", "d"),
@@ -185,7 +187,7 @@ def test_names_are_escaped(calibrated: Path, run: Run) -> None:
     assert [row[0] for row in found.rows].count(name) == 1
 
 
-def test_photographs(calibrated: Path, run: Run, plain: Page) -> None:
+def test_the_report_on_photographs(calibrated: Path, run: Run, plain: Page) -> None:
     Path("photos").mkdir()
     for i in range(20):
         colours = np.random.default_rng(i).integers(0, 255, (12, 16, 3), np.uint8)
@@ -200,7 +202,7 @@ def test_photographs(calibrated: Path, run: Run, plain: Page) -> None:
     assert done.error.startswith("no file image_07 in photos, which would belong to")
 
 
-def test_groups(root: Path, run: Run, images: Images) -> None:
+def test_the_report_of_groups(root: Path, run: Run, images: Images) -> None:
     run("calibrate", *CALIBRATION, "--groups", "groups.csv")
     Path("of_test.csv").write_text("".join(f"image_{i:02},g{min(i, 4)}\n" for i in range(20)))
     found = page(run, "--groups", "of_test.csv", "--alphas", 0.1)
@@ -215,16 +217,23 @@ def test_groups(root: Path, run: Run, images: Images) -> None:
     assert "Which levels 20 calibration groups reach" in found.text
 
 
-def test_a_lambda_for_each_class(root: Path, run: Run) -> None:
+def test_the_report_of_a_lambda_for_each_class(root: Path, run: Run, images: Images) -> None:
     run("calibrate", *CALIBRATION, "--by-class")
     found = page(run)
     assert found.value("lambda-hat") == "one for each class"
-    assert len(found.pictures) == 4 + 6  # the risks of parts in place of the risk curve
+    assert len(found.pictures) == 3 + 6  # the risks of parts in place of the risk curve and the miss rates
+    levels = found.table("alpha", "images of each class needed", "reached", "risk", "classes in a set")
+    held = (images[1][:40, None] == np.arange(K)[:, None, None]).any((2, 3)).sum(axis=0)
+    enough = int((held >= 49).sum()), int((held >= 19).sum())
+    assert [row[:3] for row in levels[1:3]] == [
+        ["0.02", "49", "no" if not enough[0] else f"by {enough[0]} of {K}"],
+        ["0.05", "19", "yes" if enough[1] == K else f"by {enough[1]} of {K}"],
+    ]
     assert "Risk of each class, which alpha limits" in found.text
     assert len(found.table("class", "risk", "95 % interval", "lambda-hat", "images", "calibrated on")) >= K
 
 
-def test_without_profiles(root: Path, run: Run, images: Images) -> None:
+def test_the_report_without_profiles(root: Path, run: Run, images: Images) -> None:
     run("calibrate", *CALIBRATION, "--no-profiles")
     found = page(run)
     assert found.value("empirical risk") == f"{expected(images).empirical_risk:.4f}"
@@ -235,19 +244,19 @@ def test_without_profiles(root: Path, run: Run, images: Images) -> None:
 @pytest.mark.parametrize("options", [["--loss", "binary:0.8", "--method", "pac", "--delta", "0.1"],
                                      ["--method", "wsr", "--delta", "0.2"],
                                      ["--profile", "binned"]])  # fmt: skip
-def test_all_kinds_of_calibrators(root: Path, run: Run, options: list[str]) -> None:
+def test_the_report_of_all_kinds_of_calibrators(root: Path, run: Run, options: list[str]) -> None:
     assert run("calibrate", *CALIBRATION, *options).status == 0
     assert len(page(run).pictures) == 10
 
 
-def test_full_sets(root: Path, run: Run) -> None:
+def test_the_report_of_full_sets(root: Path, run: Run) -> None:
     run("calibrate", *CALIBRATION, "--alpha", "0.01", "--on-infeasible", "full")
     found = page(run)
     assert "All sets are full: there were too few calibration images" in found.text
     assert found.value("pixels with one class") == "0.0 %; of these, there is none"
 
 
-def test_void_images_and_few_images(calibrated: Path, run: Run, images: Images) -> None:
+def test_the_report_of_few_images(calibrated: Path, run: Run, images: Images) -> None:
     Path("names.txt").write_text("image_03\nimage_04\nimage_05\n")
     Image.fromarray(np.full((12, 16), 255, np.uint8)).save("test/labels/image_04.png")
     done = run("report", "--calibrator", calibrated, *TEST, "--names", "names.txt")
@@ -263,7 +272,7 @@ def test_void_images_and_few_images(calibrated: Path, run: Run, images: Images) 
     assert "nan %" not in found.text
 
 
-def test_volumes(root: Path, run: Run) -> None:
+def test_the_report_of_volumes(root: Path, run: Run) -> None:
     rng = np.random.default_rng(0)
     for kind in ("volumes", "truth"):
         Path(kind).mkdir()
@@ -295,3 +304,42 @@ def test_without_matplotlib(calibrated: Path, run: Run, monkeypatch: pytest.Monk
         assert (done.status, done.error) == (2, 'pictures need Matplotlib: pip install "conformask[cli]"')
         assert not Path("report.html").exists()
     assert run("apply", "--calibrator", calibrated, "--maps", "test/maps", "--out", "sets").status == 0
+
+
+def test_all_text_of_a_page_is_escaped() -> None:
+    text, shown = "<i>&", "&lt;i&gt;&amp;"
+    made = [
+        _page.page(text, text, [], text),
+        _page.section(text),
+        _page.paragraph(text),
+        _page.cards([(text, text, text)]),
+        _page.table(Table(text, (text, text), [(text, text)])),
+        _page.figure(b"", text, text, 1),
+    ]
+    for html, n in zip(made, (4, 1, 1, 3, 5, 2), strict=True):
+        assert "<i>" not in html
+        assert html.count(shown) == n
+
+
+def test_long_tables_are_folded() -> None:
+    short, long = (_page.table(Table("", ("a",), [("1",)] * n)) for n in (30, 31))
+    assert "<details>" not in short
+    assert "<summary>Table of all 31</summary>" in long
+    Page(long)
+
+
+@pytest.mark.parametrize(
+    ("shares", "names"),
+    [
+        ([0, 0.9, 0.1, 0, 0, 0], ["1", "2", "3"]),
+        ([0.1, 0.9, 0, 0], ["0", "1", "2"]),
+        ([0, 0, 0, 0, 1.0], ["1", "2", "3", "4"]),
+        ([0, *[0.05] * 20], [*map(str, range(1, 12)), "≥ 12"]),
+        ([0, 0.5, 0.5], ["1", "2"]),
+    ],
+)
+def test_bars_are_of_sizes_that_occur(shares: list[float], names: list[str]) -> None:
+    [ax] = _pictures.size_shares(np.array(shares)).axes
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == names
+    heights = [bar.get_height() for bar in ax.patches]
+    assert sum(heights) == pytest.approx(100 * sum(shares))

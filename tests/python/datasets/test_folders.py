@@ -435,6 +435,9 @@ def test_missing_folders_and_partners(root: Path) -> None:
         MapFolder(root / "empty")
     with pytest.raises(FileNotFoundError, match=r"no \.png, .*\.tiff file in .*empty"):
         PairedFolder(root / "maps", root / "empty")
+    (root / "empty" / "city").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"in .*empty; the folders in it are not looked at$"):
+        MapFolder(root / "empty")
     (root / "labels" / "image_05.png").unlink()
     with pytest.raises(
         FileNotFoundError, match=r"no file image_05 in .*labels, which would belong to .*image_05\.npy$"

@@ -422,7 +422,9 @@ def test_parameters_that_cannot_be(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="outside must be 'void' or 'count', got 'skip'"):
         Cases(*folders(tmp_path), outside="skip")
     for index in (2, None, 2**15):
-        with pytest.raises(ValueError, match=r"ignore_index must be no label of the dataset \(0 to 2\)"):
+        with pytest.raises(
+            ValueError, match=r"ignore_index must be one label that is none of the dataset \(0 to 2\)"
+        ):
             Cases(*folders(tmp_path), ignore_index=index)  # type: ignore[arg-type]
     (tmp_path / "predictions" / "dataset.json").unlink()
     with pytest.raises(FileNotFoundError, match=r"no dataset\.json in"):

@@ -190,9 +190,10 @@ class Cases(Sequence[Any]):
         self._channel = None if region is None else self.dataset.channel(region)
         index = check_ignore_index(ignore_index)
         highest = max(label for each in self.dataset.labels for label in each)
-        if index is None or 0 <= index <= highest or abs(index) > _MOST_CLASSES:
+        if not isinstance(index, int) or 0 <= index <= highest or abs(index) > _MOST_CLASSES:
             raise ValueError(
-                f"ignore_index must be no label of the dataset (0 to {highest}), and fit 16 bits, got {ignore_index}"
+                f"ignore_index must be one label that is none of the dataset (0 to {highest}), and fit 16 bits, got "
+                f"{ignore_index}"
             )
         self._ignore_index = index
         self._outside = outside
