@@ -20,7 +20,9 @@ def row(n_classes: int, void: int = 0) -> OverviewRow:
     ("n_classes", "name"), [(3, "class"), (40, "class"), (40, "a rather long name of a class"), (150, "no")]
 )
 def test_the_legend_fits(n_classes: int, name: str) -> None:
-    figure = overview([row(n_classes, void=2)], n_classes, 2.5, class_names=[f"{name} {k}" for k in range(n_classes)])
+    figure = overview(
+        [row(n_classes, void=2)], n_classes, 2.5, class_names=[f"{name} {k}" for k in range(n_classes)]
+    )
     figure.draw_without_rendering()  # lays it out
     [legend] = figure.legends
     box = legend.get_window_extent()
