@@ -13,6 +13,8 @@ import conformask as cm
 from conformask.plotting._palette import LINES
 
 __all__ = [
+    "CSS_PIXELS",
+    "CSS_WIDTH",
     "alpha_sweep",
     "class_risks",
     "heatmap",
@@ -27,6 +29,8 @@ __all__ = [
 
 _DPI = 150
 _WIDTH = 7.5  # inches
+CSS_PIXELS = 94  # of a page, an inch
+CSS_WIDTH = round(_WIDTH * CSS_PIXELS)
 _MOST_BARS = 12
 
 

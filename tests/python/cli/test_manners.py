@@ -164,7 +164,7 @@ NONSENSE: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "NaN": (
         lambda: replace(f"{MAPS}.npy", save(np.nan * UNIT)),
-        r"X is not finite in image 3: class 0 is NaN at pixel \(0, 3\); where X has no data, .* \(image 3 is .*image_03\.npy\)$",
+        r"X is not finite in image 3: class 0 is NaN at pixel \(0, 3\); .* \(image 3 is .*image_03\.npy\)$",
     ),
     "classes last": (
         lambda: [
