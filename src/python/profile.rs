@@ -99,6 +99,11 @@ impl ExactProfile {
         Ok(Self(profile::ExactProfile::concatenate(first, rest)?))
     }
 
+    /// The pixels of all images as those of one.
+    fn joined(&self, py: Python<'_>) -> PyResult<Self> {
+        Ok(Self(run(py, |cancel| self.0.joined(cancel))?))
+    }
+
     /// The images at the given places.
     fn take(&self, indices: Vec<usize>) -> PyResult<Self> {
         let n = self.0.images().len();

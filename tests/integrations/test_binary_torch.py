@@ -203,7 +203,11 @@ def test_cuda(name: str, dtype: torch.dtype) -> None:
             r"P holds 1 class, pass that of the foreground, P\[:, 0\]",
         ),
         (lambda P, y: (P[:, None].expand(-1, 3, -1, -1), y), ValueError, r"holds 3 classes, .* P\[:, 1\]"),
-        (lambda P, y: (P, y.float() - 0.5), TypeError, r"y must hold integer labels, got .*, and -?0\.5 in image 0"),
+        (
+            lambda P, y: (P, y.float() - 0.5),
+            TypeError,
+            r"y must hold integer labels, got .*, and -?0\.5 in image 0",
+        ),
         (lambda P, y: ((P * 255).byte(), y), TypeError, r"pass P / np\.float32\(255\)$"),
         (lambda P, y: (P.logit(), y), ValueError, "if these are logits"),
         (lambda P, y: (P.to("meta"), y), ValueError, "P is on the meta device"),
