@@ -372,6 +372,32 @@ impl ExactProfile {
         Ok(Self { images, grid, ..*first })
     }
 
+    /// The pixels of all images as those of one, which was read in parts.
+    pub fn joined(&self, cancel: &Cancel) -> Result<Self> {
+        let [totals, _] = self.start();
+        let (mut activations, mut blocks) = (None::<Activations>, Vec::new());
+        let mut held: Option<Box<[u64]>> = None;
+        for image in &self.images {
+            match (&mut activations, &image.activations) {
+                (Some(sum), Some(counts)) => sum.merge(counts),
+                (sum, counts) => sum.clone_from(counts),
+            }
+            match (&mut held, &image.held) {
+                (Some(sum), Some(counts)) => {
+                    sum.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+                }
+                (sum, counts) => sum.clone_from(counts),
+            }
+            for block in &image.blocks {
+                cancel.check()?;
+                blocks.push(block.clone());
+            }
+        }
+        let image = ImageProfile::new(totals, activations, blocks, cancel)?;
+        let images = vec![Arc::new(ImageProfile { held, ..image })];
+        Ok(Self { images, grid: self.grid.clone(), ..*self })
+    }
+
     /// The number of missed pixels, `(n, L)`, at lambdas that do not descend.
     pub fn missed_at(&self, lambdas: &[f64], cancel: &Cancel) -> Result<Array2<u64>> {
         self.table(0, lambdas.len(), cancel, |image, row| image.missed_at(self.coding, lambdas, row, cancel))

@@ -78,10 +78,10 @@ impl ExactProfile {
 
     /// Labelled pixels of each class, `(K,)`, and those of them that no set holds at lambda = 0; and the number of images with
     /// labelled pixels.
-    fn start<'py>(&self, py: Python<'py>) -> PyResult<Start<'py>> {
+    fn start<'py>(&self, py: Python<'py>) -> Start<'py> {
         let [totals, missed] = self.0.start();
         let n_images = self.0.images().iter().filter(|image| image.n_valid() > 0).count();
-        Ok((PyArray1::from_vec(py, totals), PyArray1::from_vec(py, missed), n_images))
+        (PyArray1::from_vec(py, totals), PyArray1::from_vec(py, missed), n_images)
     }
 
     /// The hash of each image, `(n,)`: the same for images that are the same, 0 for those that hold too little to tell.
@@ -97,6 +97,11 @@ impl ExactProfile {
             return Err(PyValueError::new_err("nothing to concatenate"));
         };
         Ok(Self(profile::ExactProfile::concatenate(first, rest)?))
+    }
+
+    /// The pixels of all images as those of one.
+    fn joined(&self, py: Python<'_>) -> PyResult<Self> {
+        Ok(Self(run(py, |cancel| self.0.joined(cancel))?))
     }
 
     /// The images at the given places.

@@ -23,6 +23,7 @@ pytestmark = [
 ] + [
     pytest.mark.filterwarnings("ignore:.*instance named of visualizer has been created"),
     pytest.mark.filterwarnings("ignore:The draw is False"),
+    pytest.mark.filterwarnings("ignore::conformask.SuspiciousLabelsWarning"),  # the networks are not trained
 ]
 
 K, SIZE = 4, (12, 15)

@@ -78,6 +78,7 @@ FOREIGN_WARNINGS = [
     pytest.mark.filterwarnings("ignore:Default ``avg_non_ignore`` is False"),
     pytest.mark.filterwarnings("ignore:`reduce_zero_label` will be deprecated"),
     pytest.mark.filterwarnings("ignore:The draw is False"),
+    pytest.mark.filterwarnings("ignore::conformask.SuspiciousLabelsWarning"),  # the networks are not trained
 ]
 
 IOU = {"type": "IoUMetric", "iou_metrics": ["mIoU"]}

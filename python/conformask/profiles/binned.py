@@ -80,7 +80,7 @@ class BinnedProfiles(Profiles):
     >>> import conformask as cm
     >>> rng = np.random.default_rng(0)
     >>> X = rng.dirichlet(np.ones(4), size=(60, 8, 8)).transpose(0, 3, 1, 2)
-    >>> y = rng.integers(0, 4, (60, 8, 8))
+    >>> y = (X.cumsum(axis=1) < rng.random((60, 1, 8, 8))).sum(axis=1)  # labels drawn from the probabilities
     >>> binned = cm.profile(X, y, collect=["miscoverage"])
     >>> exact = cm.profile(X, y).lambda_hat("miscoverage", alpha=0.2)
     >>> 0 <= binned.lambda_hat("miscoverage", alpha=0.2) - exact <= 0.001 * (1 - exact)

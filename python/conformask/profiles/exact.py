@@ -75,7 +75,7 @@ class ScoreProfiles(Profiles):
     >>> import conformask as cm
     >>> rng = np.random.default_rng(0)
     >>> X = rng.dirichlet(np.ones(4), size=(60, 8, 8)).transpose(0, 3, 1, 2)
-    >>> y = rng.integers(0, 4, (60, 8, 8))
+    >>> y = (X.cumsum(axis=1) < rng.random((60, 1, 8, 8))).sum(axis=1)  # labels drawn from the probabilities
     >>> profiles = cm.profile(X, y)
     >>> split = rng.permutation(60)
     >>> calibration, test = profiles[split[:30]], profiles[split[30:]]

@@ -1,0 +1,268 @@
+"""Scenes larger than memory: rasters (K, H, W) that are read in bands of rows, each scene one image.
+
+A scene is whatever has a shape and slices: an array of zarr, h5py, xarray or Dask, or ``numpy.memmap``. Some of its
+rows are read at a time; what is kept of them is joined to the profile of one image, so that lambda-hat is that of whole
+scenes, to the last bit. The unit of the guarantee is the scene, not its bands: new scenes must be exchangeable with
+those of calibration.
+
+Bands are looked at one by one: scores and scalers that look around a pixel, beyond the border of a band, are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import numpy as np
+
+from conformask import _core
+from conformask._arrays import ignored_labels
+from conformask._images import NoImagesError, count, track
+from conformask._tensors import to_array
+from conformask._text import shown
+from conformask._units import check_groups, check_sample_weight
+from conformask.profiles import ScoreProfiles
+from conformask.profiles.build import profiled
+from conformask.scaling import LocalTemperatureScaler, SelectiveScaler
+from conformask.scores import SACP, function_of
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from conformask.risk_control import ConformalRiskCalibrator
+    from conformask.risk_control._solution import Configuration
+
+__all__ = ["fit", "predict"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+def fit(
+    calibrator: ConformalRiskCalibrator,
+    scenes: Iterable[Any],
+    *,
+    rows: int = 512,
+    nodata: float | None = None,
+    groups: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+) -> ConformalRiskCalibrator:
+    """Fits a calibrator on scenes that are read in bands of rows.
+
+    Parameters
+    ----------
+    calibrator : ConformalRiskCalibrator
+        It is fitted in place, and forgets what it knew. Its score must look at each pixel alone, and so must its
+        scaler; it keeps exact profiles.
+    scenes : iterable of pairs ``(X, y)``
+        Scores (K, H, W) and labels (H, W) of each scene, as arrays or as stores that have a shape and slices.
+    rows : int >= 1, default=512
+        How many rows are read at once.
+    nodata : float or None, default=None
+        The number that the scores hold where there are no data, of any class; NaN is a number here. Such pixels are
+        void, whatever their label is; the calibrator needs an `ignore_index` then.
+    groups : sequence of n ints or strings, or None
+        What each scene belongs to: a group counts once.
+    sample_weight : sequence of n floats >= 0, or None
+        How much each scene counts.
+
+    Returns
+    -------
+    ConformalRiskCalibrator
+        The calibrator.
+
+    Raises
+    ------
+    InfeasibleRiskError
+        If there are too few scenes.
+    TypeError, ValueError
+        If the input is not as described; the message names the scene and the rows. Rows within are counted from the
+        first of these.
+
+    Warns
+    -----
+    DuplicateImagesWarning, DroppedImagesWarning, InfeasibleRiskWarning, SuspiciousLabelsWarning
+        As :meth:`conformask.ConformalRiskCalibrator.fit`.
+
+    See Also
+    --------
+    predict : The sets of new scenes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> from conformask import rasters
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.dirichlet(np.ones(3), size=(20, 40, 30)).transpose(0, 3, 1, 2)
+    >>> y = (X.cumsum(axis=1) < rng.random((20, 1, 40, 30))).sum(axis=1)  # labels drawn from the probabilities
+    >>> X[:, :, 35:] = np.nan  # padding
+    >>> fitted = rasters.fit(cm.ConformalRiskCalibrator(), zip(X, y), rows=16, nodata=np.nan)
+    >>> y[:, 35:] = 255
+    >>> fitted.lambda_hat_ == cm.ConformalRiskCalibrator().fit(X, y).lambda_hat_
+    True
+    >>> [band.shape for _, band in rasters.predict(fitted, X[0], rows=16, nodata=np.nan)]
+    [(3, 16, 30), (3, 16, 30), (3, 8, 30)]
+    """
+    configuration = calibrator._configuration()
+    _refuse_windows(configuration)
+    if configuration.collected() is not None:
+        raise ValueError("profile='binned' keeps no scene apart: rasters needs profile='exact'")
+    rows = _checked_rows(rows)
+    ignored = ignored_labels(configuration.ignore_index)
+    if nodata is not None and not ignored:
+        raise ValueError("nodata= makes pixels void: the calibrator needs an ignore_index")
+    cores = []
+    for index, scene in enumerate(track(scenes, configuration.progress, count(scenes), "scene")):
+        if not isinstance(scene, tuple | list) or len(scene) != 2:
+            raise TypeError(f"scenes must be pairs (X, y), scene {index} is {type(scene).__name__}")
+        X, y = scene
+        shape = _checked_shape(X, index)
+        if tuple(y.shape) != shape[1:]:
+            raise ValueError(
+                f"y must have shape {shape[1:]} to match X in scene {index}, got {tuple(y.shape)}"
+            )
+        parts = []
+        for band in _bands(shape[1], rows):
+            with _named(band, index):
+                scores, labels = _read(X[:, band], "X"), _read(y[band], "y")
+                if nodata is not None:
+                    labels = _with_void(labels, ~_holds_data(scores, nodata), ignored[0])
+                part = profiled(
+                    scores[np.newaxis],
+                    labels[np.newaxis],
+                    configuration.conformity_score,
+                    inputs=configuration.given,
+                    ignore_index=configuration.ignore_index,
+                    grid=configuration.grid,
+                    progress=False,
+                    first_image=index,
+                )
+            parts.append(cast("ScoreProfiles", part)._core)
+        cores.append(_core.ExactProfile.concatenate(parts).joined())
+    if not cores:
+        raise NoImagesError("scenes is empty: it holds no scene")
+    core, n = _core.ExactProfile.concatenate(cores), len(cores)
+    weights = check_sample_weight(sample_weight, groups, n)
+    profiles = ScoreProfiles(core, configuration.conformity_score, check_groups(groups, n), weights)
+    profiles._warn_of_repeats()
+    return calibrator._fit_profiles(profiles, configuration)
+
+
+def predict(
+    calibrator: ConformalRiskCalibrator,
+    X: Any,
+    *,
+    rows: int = 512,
+    nodata: float | None = None,
+    what: Literal["masks", "set_size"] = "masks",
+) -> Iterator[tuple[slice, NDArray[Any]]]:
+    """The sets of a scene, band of rows by band of rows: each can be written before the next is read.
+
+    Parameters
+    ----------
+    calibrator : ConformalRiskCalibrator
+        A fitted one, by :func:`fit` or otherwise, with one lambda for all images or one for each class.
+    X : array or store (K, H, W)
+        Scores of one scene.
+    rows : int >= 1, default=512
+        How many rows are read at once.
+    nodata : float or None, default=None
+        As for :func:`fit`. The sets of such pixels are full.
+    what : {"masks", "set_size"}, default="masks"
+        What to give: ``calibrator.predict`` or ``calibrator.set_size`` of the band.
+
+    Yields
+    ------
+    slice, bool array (K, rows, W) or uint16 array (rows, W)
+        Which rows, and their sets or sizes of sets.
+
+    Raises
+    ------
+    sklearn.exceptions.NotFittedError, TypeError, ValueError
+        As :meth:`conformask.ConformalRiskCalibrator.predict`; the message names the rows.
+    """
+    configuration, _ = calibrator._current()
+    _refuse_windows(configuration)
+    if what not in ("masks", "set_size"):
+        raise ValueError(f"what must be 'masks' or 'set_size', got {shown(what)}")
+    shape, rows = _checked_shape(X), _checked_rows(rows)
+    find = calibrator.predict if what == "masks" else calibrator.set_size
+
+    def found() -> Iterator[tuple[slice, NDArray[Any]]]:
+        for band in _bands(shape[1], rows):
+            with _named(band):
+                scores = _read(X[:, band], "X")[np.newaxis]
+                valid = None if nodata is None else _holds_data(scores[0], nodata)[np.newaxis]
+                sets = find(scores, valid=valid)[0]
+            yield band, sets
+
+    return found()
+
+
+def _refuse_windows(configuration: Configuration) -> None:
+    """Refuses what looks at more than a pixel, or at a whole image."""
+    score, scaler = configuration.conformity_score, configuration.transform
+    base = getattr(scaler, "scaler", scaler)
+    if isinstance(score, SACP) or function_of(score) is not None:
+        raise ValueError(
+            f"conformity_score={score} may look around a pixel, beyond a band: take LAC, APS or RAPS"
+        )
+    if isinstance(base, LocalTemperatureScaler | SelectiveScaler):
+        raise ValueError(f"{type(base).__name__} looks around a pixel, beyond a band: take another scaler")
+    if configuration.adaptive is not None:
+        raise ValueError("a model of lambdas (adaptive=) looks at whole images, not at bands")
+
+
+def _checked_rows(rows: object) -> int:
+    if isinstance(rows, bool) or not isinstance(rows, int | np.integer):
+        raise TypeError(f"rows must be an int, got {shown(rows)}")
+    if rows < 1:
+        raise ValueError(f"rows must be at least 1, got {rows}")
+    return int(rows)
+
+
+def _checked_shape(X: Any, index: int | None = None) -> tuple[int, ...]:
+    where = "" if index is None else f" in scene {index}"
+    shape = getattr(X, "shape", None)
+    if shape is None or not hasattr(X, "__getitem__"):
+        raise TypeError(
+            f"X must be an array or a store that has a shape and slices{where}, got {type(X).__name__}"
+        )
+    if len(shape) != 3:
+        raise ValueError(f"X must have shape (K, H, W){where}, got {tuple(shape)}")
+    return tuple(map(int, shape))
+
+
+def _bands(height: int, rows: int) -> Iterator[slice]:
+    return (slice(first, min(first + rows, height)) for first in range(0, height, rows))
+
+
+def _read(values: Any, name: str) -> NDArray[Any]:
+    return np.asarray(to_array(values, name))
+
+
+def _holds_data(scores: NDArray[Any], nodata: float) -> NDArray[np.bool_]:
+    """Where no class has the number that says that there are no data."""
+    is_empty = np.isnan(scores) if np.isnan(nodata) else scores == nodata
+    return np.asarray(~is_empty.any(axis=0), bool)
+
+
+def _with_void(labels: NDArray[Any], void: NDArray[np.bool_], mark: int) -> NDArray[Any]:
+    """Labels that are void at some pixels, in a type that can hold the mark."""
+    if not void.any():
+        return labels
+    fits = np.issubdtype(labels.dtype, np.floating) or np.can_cast(np.min_scalar_type(mark), labels.dtype)
+    return np.where(void, np.asarray(mark, labels.dtype if fits else np.int64), labels)
+
+
+@contextmanager
+def _named(band: slice, index: int | None = None) -> Iterator[None]:
+    """Errors with the rows, and the scene."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        of_scene = "" if index is None else f" of scene {index}"
+        raise type(error)(f"in rows {band.start} to {band.stop - 1}{of_scene}: {error}") from error
