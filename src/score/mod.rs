@@ -13,6 +13,8 @@ mod given;
 mod held;
 mod lac;
 mod lambdas;
+mod network;
+mod ranked;
 mod raps;
 mod sacp;
 mod scan;
@@ -30,6 +32,7 @@ pub use self::given::Given;
 pub use self::held::Held;
 pub use self::lac::Lac;
 pub use self::lambdas::{Cutoffs, Lambdas};
+use self::ranked::Ranked;
 pub use self::raps::Raps;
 pub use self::sacp::{Sacp, Settings};
 pub(crate) use self::scan::Scan;
@@ -269,6 +272,7 @@ pub struct Work<R> {
     pub sizes: Vec<i32>,
     scan: Scan<R>,
     before: BeforeSome<R>,
+    ranked: Ranked<R>,
     values: ValueBuffers,
 }
 

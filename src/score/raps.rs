@@ -7,8 +7,10 @@
 //! Angelopoulos, Bates, Malik, Jordan, "Uncertainty Sets for Image Classifiers using Conformal Prediction", ICLR 2021,
 //! without randomisation.
 
+use ndarray::ArrayViewMut2;
+
 use super::aps::Before;
-use super::{Coding, Loaded, Score, Spot, ValueBuffers, Values, Work, load_by_probability};
+use super::{Coding, Cutoffs, Loaded, Score, Spot, ValueBuffers, Values, Work, load_by_probability};
 use crate::error::Result;
 use crate::maps::{PlanesMut, Tile};
 use crate::num::real::Real;
@@ -60,6 +62,26 @@ impl<R: Real> Score<R> for Raps {
         missed.note(&scan.flags);
         before.compute(&spot.tile, &missed.at, codes, &scan.values);
         missed.values.extend(before.iter().map(|before| self.critical(before)));
+        Ok(())
+    }
+
+    fn masks(
+        &self,
+        spot: &mut Spot<'_, R>,
+        cutoffs: Cutoffs<'_, R>,
+        out: &mut ArrayViewMut2<'_, u8>,
+    ) -> Result<()> {
+        <Self as Score<R>>::check(self, spot)?;
+        let Work { ranked, sizes, .. } = &mut *spot.work;
+        ranked.cut(&spot.tile, |before| self.critical(before), cutoffs.lambda(0), sizes);
+        ranked.masks(&spot.tile, sizes, out);
+        Ok(())
+    }
+
+    fn sizes(&self, spot: &mut Spot<'_, R>, cutoffs: Cutoffs<'_, R>) -> Result<()> {
+        <Self as Score<R>>::check(self, spot)?;
+        let Work { ranked, sizes, .. } = &mut *spot.work;
+        ranked.cut(&spot.tile, |before| self.critical(before), cutoffs.lambda(0), sizes);
         Ok(())
     }
 
