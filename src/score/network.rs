@@ -92,14 +92,16 @@ fn many<R: Real>(rows: &mut [Row<R>]) {
         loop {
             for start in (first..rows.len().saturating_sub(distance)).step_by(2 * width) {
                 let (upper, lower) = rows[start..].split_at_mut(distance);
-                for (upper, lower) in upper[..width].iter_mut().zip(lower) {
-                    let (a, b) = (upper.0, lower.0);
+                let n = width.min(lower.len());
+                let (upper, lower) = (&mut upper[..n], &mut lower[..n]);
+                for i in 0..n {
+                    let (a, b) = (upper[i].0, lower[i].0);
                     let (mut larger, mut smaller) = (a, b);
                     for lane in 0..LANES {
                         (larger[lane], smaller[lane]) = ordered(a[lane], b[lane]);
                     }
                     // By value, or the compiler stores lane by lane.
-                    (upper.0, lower.0) = (larger, smaller);
+                    (upper[i].0, lower[i].0) = (larger, smaller);
                 }
             }
             if reach == width {
@@ -123,7 +125,8 @@ mod tests {
             let mut rows = vec![Lines([R::zero(); LANES]); n_rows(n)];
             for row in &mut rows[..n] {
                 for value in &mut row.0 {
-                    bits = bits.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                    bits =
+                        bits.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                     *value = R::round_from((bits >> 62) as f64);
                 }
             }

@@ -80,25 +80,30 @@ impl<R: Real> Ranked<R> {
     }
 }
 
-/// The largest mass before a label of each rank at which it is in.
+/// The largest mass before a label of each rank at which the label is in, of one score.
 #[derive(Default)]
 struct Limits {
-    of: Option<(u64, usize)>,
-    limits: Vec<f64>,
+    lambda: Option<f64>,
+    of_ranks: Vec<f64>,
 }
 
 impl Limits {
-    /// Those at a lambda, of one score: they are kept until another lambda comes.
+    /// Those at a lambda, which are kept until another lambda comes.
     fn at(&mut self, lambda: f64, n_classes: usize, critical: impl Fn(Before) -> f64) -> &[f64] {
-        let key = (lambda.to_bits(), n_classes);
-        if self.of != Some(key) {
-            self.limits.clear();
-            self.limits.extend((0..n_classes).map(|rank| {
-                f64::largest(|mass| critical(Before { mass, count: rank as f64 }) <= lambda)
+        if self.lambda != Some(lambda) || self.of_ranks.len() != n_classes {
+            let mut limit = f64::MAX;
+            self.of_ranks.clear();
+            self.of_ranks.extend((0..n_classes).map(|rank| {
+                let is_in = |mass| critical(Before { mass, count: rank as f64 }) <= lambda;
+                // It falls along the ranking, and mostly stays where it is.
+                if !is_in(limit) {
+                    limit = f64::largest(is_in);
+                }
+                limit
             }));
-            self.of = Some(key);
+            self.lambda = Some(lambda);
         }
-        &self.limits
+        &self.of_ranks
     }
 }
 
@@ -132,5 +137,53 @@ fn exclude_equals<R: Real>(plane: &[R], smallest: &[R], sizes: &[i32], mask: &mu
         let is_out = (plane[j] == smallest[j]) & (n_in[j] > sizes[j]);
         mask[j] &= u8::from(!is_out);
         n_in[j] -= i32::from(is_out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::Array2;
+
+    use super::*;
+
+    fn sets(p: &[f64], critical: impl Fn(Before) -> f64, lambda: f64) -> (i32, Vec<u8>) {
+        let tile = Tile::new(p, 1, 1, p.len());
+        let (mut ranked, mut sizes, mut out) =
+            (Ranked::default(), Vec::new(), Array2::from_elem((p.len(), 1), 9));
+        ranked.cut(&tile, critical, lambda, &mut sizes);
+        ranked.masks(&tile, &sizes, &mut out.view_mut());
+        (sizes[0], out.column(0).to_vec())
+    }
+
+    #[test]
+    fn by_hand() {
+        let by_mass = |before: Before| before.mass;
+        assert_eq!(sets(&[0.125, 0.5, 0.375], by_mass, 0.0), (1, vec![0, 1, 0]));
+        assert_eq!(sets(&[0.125, 0.5, 0.375], by_mass, 0.5_f64.next_down()), (1, vec![0, 1, 0]));
+        assert_eq!(sets(&[0.125, 0.5, 0.375], by_mass, 0.5), (2, vec![0, 1, 1]));
+        assert_eq!(sets(&[0.125, 0.5, 0.375], by_mass, 0.875), (3, vec![1, 1, 1]));
+    }
+
+    #[test]
+    fn of_equals_the_lowest_classes_are_in() {
+        let by_mass = |before: Before| before.mass;
+        assert_eq!(sets(&[0.25; 4], by_mass, 0.25), (2, vec![1, 1, 0, 0]));
+        assert_eq!(sets(&[0.125, 0.25, 0.25, 0.25, 0.125], by_mass, 0.3), (2, vec![0, 1, 1, 0, 0]));
+        // Zeros of both signs are equal, and a score may part them by their ranks.
+        let by_count = |before: Before| before.count;
+        assert_eq!(sets(&[0.0, 1.0, -0.0, 0.0], by_count, 2.0), (3, vec![1, 1, 1, 0]));
+        assert_eq!(sets(&[-0.0, 1.0, 0.0, -0.0], by_count, 1.5), (2, vec![1, 1, 0, 0]));
+    }
+
+    #[test]
+    fn limits_are_those_of_the_definition() {
+        let critical = |before: Before| (before.mass.min(1.0) + 0.1 * (before.count - 1.0).max(0.0)).min(1.3);
+        for lambda in [0.0, 0.1, 0.25, 0.7, 1.0_f64.next_down(), 1.0, 1.1, 1.2, 1.3, 9.0] {
+            for (rank, &limit) in Limits::default().at(lambda, 6, critical).iter().enumerate() {
+                let is_in = |mass| critical(Before { mass, count: rank as f64 }) <= lambda;
+                assert!(limit < 0.0 || is_in(limit), "rank {rank} at {lambda}");
+                assert!(limit >= 1.0 || !is_in(limit.max(-5e-324).next_up()), "rank {rank} at {lambda}");
+            }
+        }
     }
 }
