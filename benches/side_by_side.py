@@ -290,6 +290,39 @@ def scores_and_inputs(work: Workload) -> Iterator[Contestant]:
     )
 
 
+RANKINGS: dict[str, cm.APS | cm.RAPS] = {"APS": cm.APS(), "RAPS": cm.RAPS()}
+MANY = "K = 150"
+RANKED = {
+    "predict": (5.0, 8.0),
+    "set_size": (3.0, 6.0),
+    "evaluate": (6.0, 10.0),
+}  # times, of few classes and of many
+
+
+def rankings(work: Workload) -> Iterator[Contestant]:
+    """The sets of scores that rank labels by their probabilities, at one lambda."""
+    read = Key(work.name, READ)
+    yield Contestant(read, lambda: np.max(work.X))
+    for score_name, score in RANKINGS.items():
+        fitted = fit(score, work)
+        calls: dict[str, Callable[[], object]] = {
+            "predict": lambda fitted=fitted: fitted.predict(work.X),
+            "set_size": lambda fitted=fitted: fitted.set_size(work.X),
+            "evaluate": lambda fitted=fitted: fitted.evaluate(work.X, work.y),
+        }
+        for name, call in calls.items():
+            times = RANKED[name][work.name.startswith(MANY)]
+            yield Contestant(Key(work.name, f"{name} with {score_name}"), call, (AtMost(times, read),))
+
+
+def race_of_rankings(images: int, repeats: int) -> list[list[str]]:
+    """Street scenes, and scenes of many classes."""
+    few = max(8, images // 4)
+    rows = list(time_rows([*rankings(workload("rankings", (images, 19, 256, 512)))], repeats))
+    many = workload(f"{MANY}, {few} x 256 x 256", (few, 150, 256, 256), alpha=level(few, 0.6))
+    return rows + list(time_rows([*rankings(many)], repeats))
+
+
 def weighted_lambda_hat(scores: Scores, work: Workload) -> float:
     """Lambda-hat for the miscoverage loss from the scores of the true labels, (n, H, W)."""
     valid = work.y != VOID
@@ -614,6 +647,7 @@ def main() -> None:
     rows = [HEADER, *race_of_one_size(images, repeats)]
     rows += race_of(f"float64, {half} images", (half, 19, 256, 512), np.float64, level(half, 0.6), repeats)
     rows += race_of_scores(images, repeats)
+    rows += race_of_rankings(images, repeats)
     rows += race_of(f"K = 150, {few} x 512 x 683", (few, 150, 512, 683), np.float32, level(few, 0.6), repeats)
     print(f"load average of the last minute: {os.getloadavg()[0]:.1f} (about 1 to 2 is our own)\n")
     show(aligned(rows))

@@ -61,6 +61,7 @@ pub fn add_product(fused: bool, mut sum: Lanes, x: Lanes, y: Lanes) -> Lanes {
 }
 
 /// Whole cache lines, so that the parts of a vector that was just written can be read at once.
+#[derive(Clone, Copy)]
 #[repr(align(64))]
 pub struct Lines<T>(pub T);
 

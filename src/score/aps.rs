@@ -18,7 +18,7 @@ use crate::simd::{apply, vectorised};
 
 /// A probability as a multiple of 2^-53, which one of at least 1/2 is anyway.
 #[inline(always)]
-fn grain(p: f64) -> f64 {
+pub fn grain(p: f64) -> f64 {
     let rounded = (p + 0.5) - 0.5;
     if p < 0.5 { rounded } else { p }
 }

@@ -93,6 +93,18 @@ fn include_to<V: Real>(plane: &[V], cutoff: V, mask: &mut [u8]) {
     }
 }
 
+/// Marks the values of at least the threshold of each pixel, and counts them.
+#[apply(vectorised!)]
+pub fn include_each<R: Real>(plane: &[R], thresholds: &[R], mask: &mut [u8], sizes: &mut [i32]) {
+    let len = plane.len();
+    let (thresholds, mask, sizes) = (&thresholds[..len], &mut mask[..len], &mut sizes[..len]);
+    for j in 0..len {
+        let inside = plane[j] >= thresholds[j];
+        mask[j] = u8::from(inside);
+        sizes[j] += i32::from(inside);
+    }
+}
+
 #[apply(vectorised!)]
 fn count_from<V: Real>(plane: &[V], cutoff: V, sizes: &mut [i32]) {
     for (size, &value) in sizes.iter_mut().zip(plane) {

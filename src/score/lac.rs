@@ -12,7 +12,7 @@
 
 use ndarray::ArrayViewMut2;
 
-use super::compare::{self, include_from};
+use super::compare::{self, include_each, include_from};
 use super::{
     Activations, Coding, Cutoffs, Held, Loaded, Score, Spot, ValueBuffers, Values, Work, load_by_probability,
     restart,
@@ -176,17 +176,6 @@ fn any_below<R: Real>(values: &[R], limit: R) -> bool {
 fn lower_to<R: Real>(values: &mut [R], limit: R) {
     for value in values {
         *value = value.min(limit);
-    }
-}
-
-#[apply(vectorised!)]
-fn include_each<R: Real>(plane: &[R], thresholds: &[R], mask: &mut [u8], sizes: &mut [i32]) {
-    let len = plane.len();
-    let (thresholds, mask, sizes) = (&thresholds[..len], &mut mask[..len], &mut sizes[..len]);
-    for j in 0..len {
-        let inside = plane[j] >= thresholds[j];
-        mask[j] = u8::from(inside);
-        sizes[j] += i32::from(inside);
     }
 }
 

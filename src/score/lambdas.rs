@@ -91,7 +91,12 @@ impl<R: Copy> Cutoffs<'_, R> {
         self.of_class(class).double
     }
 
-    /// That of all classes, if they share it.
+    /// The lambda of all classes, if they share it.
+    pub fn shared_lambda(&self) -> Option<f64> {
+        if let [one] = self.0 { Some(one.lambda) } else { None }
+    }
+
+    /// The last stored value of all classes that is in, as wide as the maps, if they share it.
     pub fn shared(&self) -> Option<R> {
         if let [one] = self.0 { Some(one.own) } else { None }
     }

@@ -13,6 +13,8 @@ mod given;
 mod held;
 mod lac;
 mod lambdas;
+mod network;
+mod ranked;
 mod raps;
 mod sacp;
 mod scan;
@@ -30,6 +32,7 @@ pub use self::given::Given;
 pub use self::held::Held;
 pub use self::lac::Lac;
 pub use self::lambdas::{Cutoffs, Lambdas};
+use self::ranked::Ranked;
 pub use self::raps::Raps;
 pub use self::sacp::{Sacp, Settings};
 pub(crate) use self::scan::Scan;
@@ -119,24 +122,12 @@ pub trait Score<R: Real>: Send + Sync {
         cutoffs: Cutoffs<'_, R>,
         out: &mut ArrayViewMut2<'_, u8>,
     ) -> Result<()> {
-        self.check(spot)?;
-        let coding = self.coding();
-        match self.values(&spot.tile, &mut spot.work.values) {
-            Values::Own(values) => compare::masks(&values, coding, |k| cutoffs.own(k), out),
-            Values::Double(values) => compare::masks(&values, coding, |k| cutoffs.double(k), out),
-        }
-        Ok(())
+        masks_of_values(self, spot, cutoffs, out)
     }
 
     /// Writes the number of classes in each pixel's set into [`Work::sizes`]. With labels, void pixels are not looked at.
     fn sizes(&self, spot: &mut Spot<'_, R>, cutoffs: Cutoffs<'_, R>) -> Result<()> {
-        self.check(spot)?;
-        let (coding, Work { sizes, values, .. }) = (self.coding(), &mut *spot.work);
-        match self.values(&spot.tile, values) {
-            Values::Own(values) => compare::sizes(&values, coding, |k| cutoffs.own(k), sizes),
-            Values::Double(values) => compare::sizes(&values, coding, |k| cutoffs.double(k), sizes),
-        }
-        Ok(())
+        sizes_of_values(self, spot, cutoffs)
     }
 
     /// Writes the stored values of all labels, and which label ranks first: what a window can be laid over.
@@ -147,6 +138,37 @@ pub trait Score<R: Real>: Send + Sync {
         with_values!(values, |values| compare::first(&values, self.coding(), out.first));
         Ok(())
     }
+}
+
+/// [`Score::masks`] of any score.
+fn masks_of_values<R: Real, S: Score<R> + ?Sized>(
+    score: &S,
+    spot: &mut Spot<'_, R>,
+    cutoffs: Cutoffs<'_, R>,
+    out: &mut ArrayViewMut2<'_, u8>,
+) -> Result<()> {
+    score.check(spot)?;
+    let coding = score.coding();
+    match score.values(&spot.tile, &mut spot.work.values) {
+        Values::Own(values) => compare::masks(&values, coding, |k| cutoffs.own(k), out),
+        Values::Double(values) => compare::masks(&values, coding, |k| cutoffs.double(k), out),
+    }
+    Ok(())
+}
+
+/// [`Score::sizes`] of any score.
+fn sizes_of_values<R: Real, S: Score<R> + ?Sized>(
+    score: &S,
+    spot: &mut Spot<'_, R>,
+    cutoffs: Cutoffs<'_, R>,
+) -> Result<()> {
+    score.check(spot)?;
+    let (coding, Work { sizes, values, .. }) = (score.coding(), &mut *spot.work);
+    match score.values(&spot.tile, values) {
+        Values::Own(values) => compare::sizes(&values, coding, |k| cutoffs.own(k), sizes),
+        Values::Double(values) => compare::sizes(&values, coding, |k| cutoffs.double(k), sizes),
+    }
+    Ok(())
 }
 
 /// [`Score::load`] of a score that ranks labels by their probabilities.
@@ -279,6 +301,7 @@ pub struct Work<R> {
     pub sizes: Vec<i32>,
     scan: Scan<R>,
     before: BeforeSome<R>,
+    ranked: Ranked<R>,
     values: ValueBuffers,
 }
 

@@ -7,8 +7,13 @@
 //! Angelopoulos, Bates, Malik, Jordan, "Uncertainty Sets for Image Classifiers using Conformal Prediction", ICLR 2021,
 //! without randomisation.
 
+use ndarray::ArrayViewMut2;
+
 use super::aps::Before;
-use super::{Coding, Loaded, Score, Spot, ValueBuffers, Values, Work, load_by_probability};
+use super::{
+    Coding, Cutoffs, Loaded, Score, Spot, ValueBuffers, Values, Work, load_by_probability, masks_of_values,
+    sizes_of_values,
+};
 use crate::error::Result;
 use crate::maps::{PlanesMut, Tile};
 use crate::num::real::Real;
@@ -59,6 +64,33 @@ impl<R: Real> Score<R> for Raps {
         missed.note(&scan.flags);
         before.compute(&spot.tile, &missed.at, codes, &scan.values);
         missed.values.extend(before.iter().map(|before| self.critical(before)));
+        Ok(())
+    }
+
+    /// At one lambda a set is the first labels of the ranking.
+    fn masks(
+        &self,
+        spot: &mut Spot<'_, R>,
+        cutoffs: Cutoffs<'_, R>,
+        out: &mut ArrayViewMut2<'_, u8>,
+    ) -> Result<()> {
+        let Some(lambda) = cutoffs.shared_lambda() else {
+            return masks_of_values(self, spot, cutoffs, out);
+        };
+        Score::<R>::check(self, spot)?;
+        let Work { ranked, sizes, .. } = &mut *spot.work;
+        ranked.cut(&spot.tile, |before| self.critical(before), lambda, sizes);
+        ranked.masks(&spot.tile, sizes, out);
+        Ok(())
+    }
+
+    fn sizes(&self, spot: &mut Spot<'_, R>, cutoffs: Cutoffs<'_, R>) -> Result<()> {
+        let Some(lambda) = cutoffs.shared_lambda() else {
+            return sizes_of_values(self, spot, cutoffs);
+        };
+        Score::<R>::check(self, spot)?;
+        let Work { ranked, sizes, .. } = &mut *spot.work;
+        ranked.cut(&spot.tile, |before| self.critical(before), lambda, sizes);
         Ok(())
     }
 

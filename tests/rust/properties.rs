@@ -4,6 +4,7 @@
 mod extensions;
 mod lambdas;
 mod random;
+mod rankings;
 
 use std::fmt::Debug;
 
