@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from typing import Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
@@ -30,6 +29,7 @@ __all__ = [
     "check_labels",
     "check_volumes",
     "count",
+    "each_of",
     "in_memory",
     "is_whole",
     "map_images",
@@ -151,7 +151,7 @@ def walk(
     refuse_members(maps, layout.name)
     if not is_whole(maps):
         images = _one_by_one(maps, y, layout, progress, labelled, label_name)
-        return ((*batch(image, labels, index), index) for index, image, labels in images)
+        return _converted(images, batch)
     if labelled and y is None:
         raise TypeError(
             f"{label_name} is missing: give labels (n, H, W), or as {layout.name} an iterable of "
@@ -181,6 +181,26 @@ def not_empty(batches: Iterator[Batch], name: str) -> Iterator[Batch]:
         del batch  # maps are large: none is held while the next is read
     if is_empty:
         raise NoImagesError(f"{name} is empty: it holds no image")
+
+
+def _converted(
+    images: Iterator[tuple[int, Any, Any]], batch: Callable[[Any, Any, int], tuple[Any, Any]]
+) -> Iterator[Batch]:
+    """Each image as a batch. Images are large: here and below none is held while the next is read."""
+    for index, image, labels in images:
+        found = batch(image, labels, index)
+        del image, labels
+        yield *found, index
+        del found
+
+
+def each_of(batches: Iterator[Batch], work: Callable[[Any, Any, int], T]) -> Generator[T, None, None]:
+    """What is made of batches, of which none is held while the next is read."""
+    for maps, labels, first in batches:
+        found = work(maps, labels, first)
+        del maps, labels
+        yield found
+        del found
 
 
 def _slices(
@@ -245,27 +265,42 @@ def _one_by_one(
     return _zipped(images, y, name, label_name)
 
 
+def _numbered(images: Iterable[T]) -> Iterator[tuple[int, T]]:
+    """As enumerate, which would hold what it gave while the next comes."""
+    iterator, index = iter(images), 0
+    while (image := next(iterator, _END)) is not _END:
+        yield index, image  # type: ignore[misc]  # the end is none of them
+        del image
+        index += 1
+
+
 def _alone(images: Iterable[Any], name: str, noun: str) -> Iterator[tuple[int, Any, None]]:
-    for index, image in enumerate(images):
+    for index, image in _numbered(images):
         if isinstance(image, tuple):
             raise TypeError(
                 f"{name} must yield {noun} alone here, image {index} is a tuple: leave out the labels"
             )
         yield index, image, None
+        del image
 
 
 def _paired(images: Iterable[Any], name: str, noun: str, label_name: str) -> Iterator[tuple[int, Any, Any]]:
-    for index, pair in enumerate(images):
+    for index, pair in _numbered(images):
         if not isinstance(pair, tuple | list) or len(pair) != 2:
             raise TypeError(
                 f"without {label_name}, {name} must yield ({noun}, labels) pairs; image {index} is "
                 f"{type(pair).__name__}"
             )
         yield index, *pair
+        del pair
 
 
 def _zipped(images: Iterable[Any], y: Any, name: str, label_name: str) -> Iterator[tuple[int, Any, Any]]:
-    for index, (image, labels) in enumerate(zip_longest(images, y, fillvalue=_END)):
+    left, right, index = iter(images), iter(y), 0
+    while True:
+        image, labels = next(left, _END), next(right, _END)
+        if image is _END and labels is _END:
+            return
         if image is _END or labels is _END:
             short, long = (name, label_name) if image is _END else (label_name, name)
             raise ValueError(
@@ -278,6 +313,8 @@ def _zipped(images: Iterable[Any], y: Any, name: str, label_name: str) -> Iterat
                 f"{label_name} if {name} yields pairs"
             )
         yield index, image, labels
+        del image, labels
+        index += 1
 
 
 def _kind_of(value: Any) -> str:
@@ -433,7 +470,7 @@ def map_images(
         maps, _, first = next(batches)
         found = kernel(maps, first)
         return found if out is None else out
-    images = (kernel(maps, first)[0] for maps, _, first in batches)
+    images = each_of(batches, lambda maps, _, first: kernel(maps, first)[0])
     return list(images) if isinstance(X, Sequence) else images
 
 
@@ -463,15 +500,23 @@ def count(images: Any) -> int | None:
         return None
 
 
-def track(images: Iterable[T], progress: bool | str, total: int | None, unit: str = "image") -> Iterable[T]:
+def track(images: Iterable[T], progress: bool | str, total: int | None, unit: str = "image") -> Iterator[T]:
     """`images` with a progress bar; "auto" shows one on a terminal or in a notebook if it takes a while."""
     if progress not in (True, False, "auto"):
         raise ValueError(f"progress must be True, False or 'auto', got {progress!r}")
     auto = progress == "auto"
-    return tqdm(
-        images,
+    bar = tqdm(
         total=total,
         unit=unit,
         disable=None if auto else not progress,
         delay=_SECONDS_BEFORE_BAR if auto else 0,
     )
+    return _tracked(images, bar)
+
+
+def _tracked(images: Iterable[T], bar: Any) -> Iterator[T]:
+    with bar:  # which would hold what it gave, if it walked over them
+        for image in images:
+            yield image
+            del image
+            bar.update()

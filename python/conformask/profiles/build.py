@@ -244,6 +244,7 @@ def profiled(
                 look(scores, first)
             if starts is not None:
                 starts.append(part.start())
+            del scores, labels
             yield part
 
     if collect is not None:

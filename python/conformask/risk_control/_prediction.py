@@ -15,7 +15,7 @@ from conformask._arrays import Scores, warn_of_shares
 from conformask._backend import Counts
 from conformask._calibrator import State
 from conformask._exact import check_alpha, share_of
-from conformask._images import SCORES, axes_hint, count, map_images, not_empty, walk
+from conformask._images import SCORES, axes_hint, count, each_of, map_images, not_empty, walk
 from conformask._sequences import check_class_names, listed
 from conformask._units import check_groups, warn_of_groups
 from conformask._warnings import warn_caller
@@ -299,11 +299,9 @@ class Predictor(Results):
         asked = [(configuration, state.solution), *others]
         cuts = Cuts(asked, n, images=images, strata=strata, sample_weight=sample_weight, profiles=state.kept)
         solutions = [solution for _, solution in asked]
+        batches = walk(X, y, SCORES, configuration.progress, volumes=configuration.volumes)
         counts = [
-            _counts(scores, labels, solutions, cuts, first)
-            for scores, labels, first in walk(
-                X, y, SCORES, configuration.progress, volumes=configuration.volumes
-            )
+            *each_of(batches, lambda scores, labels, first: _counts(scores, labels, solutions, cuts, first))
         ]
         if not counts:
             raise ValueError("X is empty: it holds no image")
@@ -352,10 +350,12 @@ class Predictor(Results):
         DriftAlarm : Watches them.
         """
         configuration, solution, cuts = self._cuts(X, images, strata, sample_weight)
+        batches = walk(X, y, SCORES, configuration.progress, volumes=configuration.volumes)
         counts = [
-            _counts(scores, labels, [solution], cuts, first)[0]
-            for scores, labels, first in not_empty(
-                walk(X, y, SCORES, configuration.progress, volumes=configuration.volumes), "X"
+            found
+            for [found] in each_of(
+                not_empty(batches, "X"),
+                lambda scores, labels, first: _counts(scores, labels, [solution], cuts, first),
             )
         ]
         cuts.check_end()
