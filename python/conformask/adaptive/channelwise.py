@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +22,8 @@ from conformask._tables import html_table
 from conformask._tensors import to_array
 from conformask._text import shown
 from conformask.adaptive._calibrator import BinaryCalibrator
-from conformask.adaptive.aacrc import AACRCCalibrator
-from conformask.adaptive.at import ATCalibrator
+from conformask.adaptive._kinds import BINARY
 from conformask.adaptive.binary_risk import BinaryRiskCalibrator
-from conformask.adaptive.coat import COATCalibrator
-from conformask.adaptive.cra import CRACalibrator
 from conformask.exceptions import InfeasibleRiskError
 
 if TYPE_CHECKING:
@@ -38,11 +35,6 @@ if TYPE_CHECKING:
     from conformask.control import Method
 
 __all__ = ["ChannelwiseCalibrator"]
-
-_KINDS: Mapping[str, Any] = {
-    kind.__name__: kind
-    for kind in (BinaryRiskCalibrator, ATCalibrator, COATCalibrator, AACRCCalibrator, CRACalibrator)
-}
 
 
 @dataclass(frozen=True)
@@ -489,7 +481,7 @@ class ChannelwiseCalibrator(Estimator[None, "tuple[BinaryCalibrator[Any], ...]"]
         if self.calibrator is None:
             return BinaryRiskCalibrator()
         if not isinstance(self.calibrator, BinaryCalibrator):
-            raise TypeError(f"calibrator must be one of {list(_KINDS)}, got {shown(self.calibrator)}")
+            raise TypeError(f"calibrator must be one of {list(BINARY)}, got {shown(self.calibrator)}")
         return self.calibrator
 
     def _names(self, n_channels: int) -> list[Any]:
@@ -633,9 +625,9 @@ def _channel(maps: Any, index: int) -> Any:
 def _from_document(document: Any) -> BinaryCalibrator[Any]:
     """The calibrator of a channel."""
     name = str(document["format"]).rpartition(".")[2]
-    if name not in _KINDS:
+    if name not in BINARY:
         raise ValueError(f"{name} is no calibrator of binary masks")
-    kind = _KINDS[name]
+    kind = BINARY[name]
     checked = read_document(json.dumps(document).encode(), *kind._FORMAT)
     calibrator, solution = kind._from_content(checked)
     calibrator._update(lambda _: State(None, solution))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,18 +16,12 @@ from sklearn.base import clone
 from torch import Tensor
 
 from conformask._arrays import check_ignore_index
-from conformask._documents import reading
 from conformask._text import shown
 from conformask._torch_profile import check_labels
-from conformask.adaptive import (
-    AACRCCalibrator,
-    ATCalibrator,
-    BinaryRiskCalibrator,
-    COATCalibrator,
-    CRACalibrator,
-)
 from conformask.adaptive._calibrator import BinaryCalibrator
 from conformask.adaptive._kept import Kept
+from conformask.adaptive._kinds import BINARY
+from conformask.integrations._calibrator_files import load_calibrator
 from conformask.integrations._torch_masks import foreground_of
 from conformask.integrations.mmseg._images import ImageMetric, Item
 from conformask.integrations.mmseg.predictions import built
@@ -38,10 +31,6 @@ __all__ = ["BinaryConformalCalibration", "BinaryConformalEvaluation"]
 Seen: TypeAlias = tuple[Kept, NDArray[np.float64]]
 Counted: TypeAlias = tuple[NDArray[np.uint64], NDArray[np.float64], int]
 
-_KINDS: Mapping[str, Any] = {
-    kind.__name__: kind
-    for kind in (BinaryRiskCalibrator, ATCalibrator, COATCalibrator, AACRCCalibrator, CRACalibrator)
-}
 _VOID = 255  # what marks void pixels in masks, whatever the dataset has
 _FOUND = ("correction_", "mass_", "threshold_")  # the first that a calibrator has is what it found
 
@@ -194,10 +183,10 @@ class BinaryConformalCalibration(_BinaryMetric):
             output_dir,
             keep_results,
         )
-        own = built({"type": "BinaryRiskCalibrator"} if calibrator is None else calibrator, list(_KINDS))
+        own = built({"type": "BinaryRiskCalibrator"} if calibrator is None else calibrator, list(BINARY))
         if not isinstance(own, BinaryCalibrator):
             raise TypeError(
-                f"calibrator must be dict(type=...) or one of {list(_KINDS)}, got {shown(calibrator)}"
+                f"calibrator must be dict(type=...) or one of {list(BINARY)}, got {shown(calibrator)}"
             )
         if any(getattr(own, name, None) is not None for name in ("predictor", "embedding")):
             raise TypeError(
@@ -336,7 +325,7 @@ class BinaryConformalEvaluation(_BinaryMetric):
             keep_results,
         )
         # Not fitted is said now, not after the first image; and it may learn more meanwhile.
-        known = _loaded(calibrator)
+        known = load_calibrator(calibrator, BINARY)
         if known.classes_ is not None and isinstance(foreground, int) and known.classes_ != (foreground,):
             raise ValueError(
                 f"foreground is {foreground}, but the calibrator was told classes={known.classes_}"
@@ -379,17 +368,3 @@ class BinaryConformalEvaluation(_BinaryMetric):
             "n_images": report.n_images,
             "alpha": report.alpha,
         }
-
-
-def _loaded(calibrator: Any) -> Any:
-    """The calibrator itself, or that of a file, whose class it names."""
-    if isinstance(calibrator, BinaryCalibrator):
-        return calibrator
-    if not isinstance(calibrator, str | Path):
-        raise TypeError(
-            f"calibrator must be a path or one of {list(_KINDS)}, got {type(calibrator).__name__}"
-        )
-    with reading(calibrator):
-        name = str(json.loads(Path(calibrator).read_bytes())["format"])
-    # What holds none of them is for the first to refuse.
-    return _KINDS.get(name.rpartition(".")[2], BinaryRiskCalibrator).load(calibrator)
