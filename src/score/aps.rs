@@ -7,7 +7,7 @@
 //! The score must not depend on the order in which a kernel happens to add. So each probability counts as the nearest
 //! multiple of 2^-53 (which changes nothing above 2^-29 in float32): float64 sums up to 1 of such numbers are exact, hence the
 //! same in any order, and ordered as the labels are; a sum beyond 1 counts as 1. So the labels before another may be found by a
-//! sort, or by comparison, where there are few.
+//! sort, or by comparison, where there are few. The sets at one lambda need not even these: see [`super::ranked`].
 //!
 //! Romano, Sesia, Candès, "Classification with Valid and Adaptive Coverage", NeurIPS 2020, without randomisation.
 

@@ -27,7 +27,7 @@ pub struct Ranked<R> {
 
 impl<R: Real> Ranked<R> {
     /// Finds the labels whose critical value is at most `lambda`, and how many they are. `critical` makes it of what is before a
-    /// label, and falls with neither mass nor count.
+    /// label: the more mass or labels, the larger.
     pub fn cut(
         &mut self,
         tile: &Tile<'_, R>,
@@ -62,23 +62,21 @@ impl<R: Real> Ranked<R> {
     pub fn masks(&mut self, tile: &Tile<'_, R>, sizes: &[i32], out: &mut ArrayViewMut2<'_, u8>) {
         let Self { smallest, n_least, .. } = self;
         restart(n_least, tile.len(), 0);
-        let planes = (0..tile.n_classes()).map(|k| tile.plane(k));
-        let rows =
-            out.outer_iter_mut().map(|row| row.into_slice().expect("the pixels of a class are contiguous"));
-        for (plane, row) in planes.clone().zip(rows) {
-            include_each(plane, smallest, row, n_least);
+        for (k, row) in out.outer_iter_mut().enumerate() {
+            include_each(tile.plane(k), smallest, row.into_slice().expect(CONTIGUOUS), n_least);
         }
         if n_least == sizes {
             return;
         }
-        let rows =
-            out.outer_iter_mut().map(|row| row.into_slice().expect("the pixels of a class are contiguous"));
         // Somewhere lambda parts labels that are equally probable: the highest classes are out.
-        for (plane, row) in planes.zip(rows).rev() {
-            exclude_equals(plane, smallest, sizes, row, n_least);
+        for (k, row) in out.outer_iter_mut().enumerate().rev() {
+            let row = row.into_slice().expect(CONTIGUOUS);
+            exclude_equals(tile.plane(k), smallest, sizes, row, n_least);
         }
     }
 }
+
+const CONTIGUOUS: &str = "the pixels of a class are contiguous";
 
 /// The largest mass before a label of each rank at which the label is in, of one score.
 #[derive(Default)]

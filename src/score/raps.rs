@@ -74,12 +74,11 @@ impl<R: Real> Score<R> for Raps {
         cutoffs: Cutoffs<'_, R>,
         out: &mut ArrayViewMut2<'_, u8>,
     ) -> Result<()> {
-        let Some(lambda) = cutoffs.shared_lambda() else {
+        if cutoffs.shared_lambda().is_none() {
             return masks_of_values(self, spot, cutoffs, out);
-        };
-        Score::<R>::check(self, spot)?;
+        }
+        self.sizes(spot, cutoffs)?;
         let Work { ranked, sizes, .. } = &mut *spot.work;
-        ranked.cut(&spot.tile, |before| self.critical(before), lambda, sizes);
         ranked.masks(&spot.tile, sizes, out);
         Ok(())
     }
