@@ -13,7 +13,14 @@ from conformask._text import shown
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["check_foreground_classes", "foreground_mask", "foreground_probability", "void_of"]
+__all__ = [
+    "check_foreground_classes",
+    "foreground_mask",
+    "foreground_probability",
+    "named",
+    "refuse_void_foreground",
+    "void_of",
+]
 
 _VOID = 255  # in the masks that are made here, where the ignore index cannot be
 _SLACK = 1e-3  # by which sums of probabilities may differ from 1
@@ -43,6 +50,25 @@ def check_foreground_classes(
     return tuple(sorted(int(each) for each in found))
 
 
+def named(classes: tuple[int, ...] | None) -> str:
+    """The classes as text."""
+    return "None" if classes is None else ", ".join(map(str, classes))
+
+
+def refuse_void_foreground(
+    n_foreground: int,
+    n_void: int,
+    classes: tuple[int, ...] | None,
+    ignore_index: int | tuple[int, ...] | None,
+) -> None:
+    """Refuses images whose foreground seems to be labelled as void."""
+    if classes is None and n_void and not n_foreground:
+        raise ValueError(
+            f"y holds no pixel labelled 1, and {n_void} labelled {ignore_index}, which is the ignore index: if "
+            f"{ignore_index} marks the foreground, pass y == {ignore_index}"
+        )
+
+
 def void_of(ignore_index: int | tuple[int, ...] | None) -> int:
     """The label of void pixels in the masks that are made here."""
     return ignore_index if isinstance(ignore_index, int) and ignore_index not in (0, 1) else _VOID
@@ -55,7 +81,7 @@ def foreground_probability(
 
     `n_classes` is K of the images before.
     """
-    names = ", ".join(map(str, classes))
+    names = named(classes)
     if P.ndim not in (4, 5):
         raise ValueError(
             f"P must have shape (n, K, H, W) or (n, K, D, H, W) with classes={names}, got {tuple(P.shape)}: give the "

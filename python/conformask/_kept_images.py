@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from conformask._calibrator import Calibrator, State
+from conformask.exceptions import InfeasibleRiskError
 
 if TYPE_CHECKING:
     from typing import Self
@@ -22,6 +23,9 @@ class _Kept(Protocol):
     @property
     def configuration(self) -> Any:
         """The configuration with which they were read."""
+
+    def warn_of_repeats(self) -> None:
+        """Says which images came twice."""
 
 
 class _Solution(Protocol):
@@ -74,6 +78,29 @@ class KeepingCalibrator(Calibrator[C, K, S], Generic[C, K, S]):
     @abstractmethod
     def _as_told(configuration: Any, known: Any) -> Any:
         """A configuration with what `fit` was told beside the parameters, which must go with them."""
+
+    def _fit_kept(self, kept: K, configuration: C, *, told_of_repeats: bool = False) -> Self:
+        """Calibrates on images, which are kept too if there are too few."""
+        try:
+            solution = self._solve(kept, configuration)
+        except InfeasibleRiskError:
+            self._update(lambda _: State(kept))
+            raise
+        self._update(lambda _: State(kept, solution))
+        if not told_of_repeats:
+            kept.warn_of_repeats()
+        self._warn(kept, solution)
+        return self
+
+    def _refuse_to_merge(self, other: Any) -> None:
+        """Refuses what is no calibrator of this class, and itself."""
+        if type(other) is not type(self):
+            raise TypeError(f"other must be a {type(self).__name__}, got {type(other).__name__}")
+        if other is self:
+            raise ValueError("a calibrator cannot be merged with itself: every image would count twice")
+
+    def _how_to_fit(self) -> str:
+        return "call fit or partial_fit first"
 
     def _kept_of(self, state: State[K, S]) -> K:
         if state.kept is None:

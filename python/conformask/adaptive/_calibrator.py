@@ -13,7 +13,13 @@ import numpy as np
 from conformask import _core
 from conformask._arrays import label_array, score_array
 from conformask._calibrator import State
-from conformask._foreground import check_foreground_classes, foreground_mask, foreground_probability
+from conformask._foreground import (
+    check_foreground_classes,
+    foreground_mask,
+    foreground_probability,
+    named,
+    refuse_void_foreground,
+)
 from conformask._image_models import Images, are_same
 from conformask._images import SCORES, Layout, NoImagesError, count, map_images, not_empty, walk
 from conformask._kept_images import KeepingCalibrator
@@ -23,7 +29,6 @@ from conformask.adaptive._kept import Kept
 from conformask.adaptive._report import binary_report
 from conformask.adaptive._settings import Configuration
 from conformask.adaptive._solution import Solution, solution_from_json, solve, warn
-from conformask.exceptions import InfeasibleRiskError
 
 if TYPE_CHECKING:
     from typing import Self
@@ -113,7 +118,7 @@ class BinaryCalibrator(KeepingCalibrator[C, Kept, Solution]):
         before = self._kept_of(self._fitted()).configuration
         if classes is not None and configuration.classes != before.classes:
             raise ValueError(
-                f"classes was {_named(before.classes)} before, and is {_named(configuration.classes)} now"
+                f"classes was {named(before.classes)} before, and is {named(configuration.classes)} now"
             )
         return self._as_told(configuration, before)
 
@@ -148,18 +153,6 @@ class BinaryCalibrator(KeepingCalibrator[C, Kept, Solution]):
         configuration = self._configuration()
         kept = Kept.of([each.core for each, _ in seen], groups, None, configuration)
         return self._fit_seen(kept, np.concatenate([each for _, each in seen]), configuration)
-
-    def _fit_kept(self, kept: Kept, configuration: C, *, told_of_repeats: bool = False) -> Self:
-        try:
-            solution = self._solve(kept, configuration)
-        except InfeasibleRiskError:
-            self._update(lambda _: State(kept))
-            raise
-        self._update(lambda _: State(kept, solution))
-        if not told_of_repeats:
-            kept.warn_of_repeats()
-        warn(kept, solution)
-        return self
 
     def partial_fit(
         self,
@@ -222,10 +215,7 @@ class BinaryCalibrator(KeepingCalibrator[C, Kept, Solution]):
         DuplicateImagesWarning
             If images of `other` are among those here.
         """
-        if type(other) is not type(self):
-            raise TypeError(f"other must be a {type(self).__name__}, got {type(other).__name__}")
-        if other is self:
-            raise ValueError("a calibrator cannot be merged with itself: every image would count twice")
+        self._refuse_to_merge(other)
         configuration, theirs = self._configuration(), other._configuration()
         for name in self._ALIKE:
             here, there = getattr(configuration, name), getattr(theirs, name)
@@ -245,7 +235,7 @@ class BinaryCalibrator(KeepingCalibrator[C, Kept, Solution]):
                 here, there = before.configuration, kept.configuration
                 if here.classes != there.classes:
                     raise ValueError(
-                        f"classes differ: {_named(here.classes)} here, {_named(there.classes)} there"
+                        f"classes differ: {named(here.classes)} here, {named(there.classes)} there"
                     )
                 if here.n_classes != there.n_classes:
                     raise ValueError(f"K differs: {here.n_classes} here, {there.n_classes} there")
@@ -253,7 +243,7 @@ class BinaryCalibrator(KeepingCalibrator[C, Kept, Solution]):
                     raise ValueError(OTHER_MODEL)
                 merged = before.merge(kept)
                 merged.warn_of_repeats(len(before))
-            configuration.method.budget(merged.units(configuration.on_empty), configuration.alpha)
+            configuration.method.check_units(merged.units(configuration.on_empty))
             return State(merged)
 
         self._update(add)
@@ -428,7 +418,7 @@ class BinaryCalibrator(KeepingCalibrator[C, Kept, Solution]):
             seen.append(look(maps, first))
         kept = Kept.of(parts, groups, sample_weight, configuration)
         # Refuses now what it would refuse later.
-        configuration.method.budget(kept.units(configuration.on_empty), configuration.alpha)
+        configuration.method.check_units(kept.units(configuration.on_empty))
         return kept, np.concatenate(seen)
 
     def _read(
@@ -511,7 +501,8 @@ class BinaryCalibrator(KeepingCalibrator[C, Kept, Solution]):
         table = np.concatenate(counts)
         n_void = sum(n_pixels) - int(table[:, :2].sum())
         if len(table) > 1:  # an image alone may well have no object
-            _refuse_void_foreground(int(table[:, 1].sum()), n_void, configuration)
+            classes, index = configuration.classes, configuration.ignore_index
+            refuse_void_foreground(int(table[:, 1].sum()), n_void, classes, index)
         return binary_report(table, np.concatenate(thresholds), solution, check_groups(groups, len(table)))
 
     @staticmethod
@@ -529,9 +520,6 @@ class BinaryCalibrator(KeepingCalibrator[C, Kept, Solution]):
     def _warn(self, kept: Kept, solution: Solution) -> None:
         warn(kept, solution)
 
-    def _how_to_fit(self) -> str:
-        return "call fit or partial_fit first"
-
 
 def _warn_of_calibration_images(known: NDArray[np.float64], risks: NDArray[np.float64]) -> None:
     """Warns if images have the very losses of those of calibration, one by one, which are not all alike."""
@@ -546,7 +534,7 @@ def _warn_of_calibration_images(known: NDArray[np.float64], risks: NDArray[np.fl
 def check_foreground(kept: Kept, configuration: Configuration) -> None:
     """Refuses images whose foreground seems to be labelled as void."""
     _, n_foreground, n_void = kept.core.totals().sum(axis=0).tolist()
-    _refuse_void_foreground(n_foreground, n_void, configuration)
+    refuse_void_foreground(n_foreground, n_void, configuration.classes, configuration.ignore_index)
 
 
 def _layout_of(configuration: Configuration) -> Layout:
@@ -559,16 +547,3 @@ def _foreground_of(given: Any, configuration: Configuration, first: int) -> Any:
     if configuration.classes is None:
         return given
     return foreground_probability(given, configuration.classes, configuration.n_classes, first)
-
-
-def _named(classes: tuple[int, ...] | None) -> str:
-    return "None" if classes is None else ", ".join(map(str, classes))
-
-
-def _refuse_void_foreground(n_foreground: int, n_void: int, configuration: Configuration) -> None:
-    if configuration.classes is None and n_void and not n_foreground:
-        index = configuration.ignore_index
-        raise ValueError(
-            f"y holds no pixel labelled 1, and {n_void} labelled {index}, which is the ignore index: if {index} marks "
-            f"the foreground, pass y == {index}"
-        )

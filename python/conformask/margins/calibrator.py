@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from conformask._calibrator import Parameter, State
-from conformask._foreground import check_foreground_classes
+from conformask._foreground import check_foreground_classes, named, refuse_void_foreground
 from conformask._image_models import ended
 from conformask._images import NoImagesError, count, is_whole, map_images
 from conformask._kept_images import KeepingCalibrator
 from conformask._units import check_groups, warn_of_groups
 from conformask._warnings import warn_caller
-from conformask.exceptions import InfeasibleRiskError
 from conformask.margins._distances import grown, shrunk, signed_distances
 from conformask.margins._kept import Kept
 from conformask.margins._masks import MASKS, cases, predicted
@@ -251,15 +250,7 @@ class MarginCalibrator(KeepingCalibrator[Configuration, Kept, Solution]):
         """
         configuration = self._told(classes, spacing)
         kept = self._read(masks, y, spacing, configuration, groups, sample_weight)
-        try:
-            solution = self._solve(kept, configuration)
-        except InfeasibleRiskError:
-            self._update(lambda _: State(kept))
-            raise
-        self._update(lambda _: State(kept, solution))
-        kept.warn_of_repeats()
-        warn(kept, solution)
-        return self
+        return self._fit_kept(kept, configuration)
 
     def partial_fit(
         self,
@@ -327,10 +318,7 @@ class MarginCalibrator(KeepingCalibrator[Configuration, Kept, Solution]):
         DuplicateImagesWarning
             If images of `other` are among those here.
         """
-        if type(other) is not type(self):
-            raise TypeError(f"other must be a {type(self).__name__}, got {type(other).__name__}")
-        if other is self:
-            raise ValueError("a calibrator cannot be merged with itself: every image would count twice")
+        self._refuse_to_merge(other)
         configuration = self._configuration()
         theirs = other._kept_of(other._fitted())
         for name in self._ALIKE:
@@ -477,7 +465,9 @@ class MarginCalibrator(KeepingCalibrator[Configuration, Kept, Solution]):
         kept = Kept.of(counted(), groups, None, configuration)
         warn_of_groups(solution.grouped, kept.groups)
         if len(kept) > 1:  # an image alone may well have no object
-            _refuse_void_foreground(kept, configuration)
+            refuse_void_foreground(
+                kept.n_foreground, kept.n_void, configuration.classes, configuration.ignore_index
+            )
         report = margin_report(kept, counts, solution, kept.groups)
         _warn_of_calibration_images(self._fitted().kept, kept)
         return report
@@ -543,9 +533,11 @@ class MarginCalibrator(KeepingCalibrator[Configuration, Kept, Solution]):
         spacings = self._spacings(spacing, configuration)
         kept = Kept.of(cases(masks, y, spacings, configuration), groups, sample_weight, configuration)
         # Refuses now what it would refuse later.
-        configuration.method.budget(kept.units(configuration.on_empty), configuration.alpha)
+        configuration.method.check_units(kept.units(configuration.on_empty))
         if len(kept) > 1:
-            _refuse_void_foreground(kept, configuration)
+            refuse_void_foreground(
+                kept.n_foreground, kept.n_void, configuration.classes, configuration.ignore_index
+            )
         return kept
 
     def _spacings(self, spacing: Any, configuration: Configuration) -> Spacings:
@@ -569,7 +561,7 @@ class MarginCalibrator(KeepingCalibrator[Configuration, Kept, Solution]):
                 _refuse_other_images(before.configuration, added.configuration)
                 merged = before.merge(added)
                 merged.warn_of_repeats(len(before))
-            configuration.method.budget(merged.units(configuration.on_empty), configuration.alpha)
+            configuration.method.check_units(merged.units(configuration.on_empty))
             return State(merged)
 
         self._update(add)
@@ -584,9 +576,6 @@ class MarginCalibrator(KeepingCalibrator[Configuration, Kept, Solution]):
 
     def _warn(self, kept: Kept, solution: Solution) -> None:
         warn(kept, solution)
-
-    def _how_to_fit(self) -> str:
-        return "call fit or partial_fit first"
 
     def _map(
         self,
@@ -618,24 +607,10 @@ def _each(found: Any, masks: Any, of_array: Callable[[Any], Any], of_image: Call
 def _refuse_other_images(here: Configuration, there: Configuration) -> None:
     """Refuses images of other classes, or in another unit."""
     if here.classes != there.classes:
-        raise ValueError(f"classes differ: {_named(here.classes)} before, {_named(there.classes)} now")
+        raise ValueError(f"classes differ: {named(here.classes)} before, {named(there.classes)} now")
     if here.is_spaced != there.is_spaced:
         known, other = ("with", "without") if here.is_spaced else ("without", "with")
         raise ValueError(f"the images before came {known} spacing, these {other}: margins have one unit")
-
-
-def _named(classes: tuple[int, ...] | None) -> str:
-    return "None" if classes is None else ", ".join(map(str, classes))
-
-
-def _refuse_void_foreground(kept: Kept, configuration: Configuration) -> None:
-    """Refuses images whose foreground seems to be labelled as void."""
-    if configuration.classes is None and kept.n_void and not kept.n_foreground:
-        index = configuration.ignore_index
-        raise ValueError(
-            f"y holds no pixel labelled 1, and {kept.n_void} labelled {index}, which is the ignore index: if {index} "
-            f"marks the foreground, pass y == {index}"
-        )
 
 
 def _warn_of_calibration_images(calibration: Kept | None, evaluated: Kept) -> None:

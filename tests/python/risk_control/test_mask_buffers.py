@@ -22,7 +22,11 @@ def unpacked(packed: np.ndarray, k: int) -> np.ndarray:
     return np.unpackbits(packed, axis=1, count=k, bitorder="little").astype(bool)
 
 
-@pytest.mark.parametrize("score", ["lac", "aps", "raps", cm.SACP(), lambda X: 1 - X], ids=str)
+@pytest.mark.parametrize(
+    "score",
+    ["lac", "aps", "raps", cm.SACP(), lambda X: 1 - X],
+    ids=["lac", "aps", "raps", "sacp", "function"],
+)
 def test_packed_masks_are_the_masks(score: Any) -> None:
     calibrator = fitted(score)
     masks, packed = calibrator.predict(PROBLEM.X), calibrator.predict(PROBLEM.X, packed=True)
