@@ -60,7 +60,7 @@ class PAC(WithConfidence):
     >>> import conformask as cm
     >>> rng = np.random.default_rng(0)
     >>> X = rng.dirichlet(np.ones(4), size=(100, 8, 8)).transpose(0, 3, 1, 2)
-    >>> y = rng.integers(0, 4, (100, 8, 8))
+    >>> y = (X.cumsum(axis=1) < rng.random((100, 1, 8, 8))).sum(axis=1)  # labels drawn from the probabilities
     >>> marginal = cm.ConformalRiskCalibrator(loss=cm.BinaryLoss(0.9), alpha=0.1).fit(X, y)
     >>> confident = marginal.recalibrate(method=cm.PAC(delta=0.1))
     >>> round(100 * marginal.risk_), round(100 * confident.risk_)  # images of loss 1

@@ -90,7 +90,7 @@ class RCPS(WithConfidence):
     >>> import conformask as cm
     >>> rng = np.random.default_rng(0)
     >>> X = rng.dirichlet(np.ones(4), size=(100, 8, 8)).transpose(0, 3, 1, 2)
-    >>> y = rng.integers(0, 4, (100, 8, 8))
+    >>> y = (X.cumsum(axis=1) < rng.random((100, 1, 8, 8))).sum(axis=1)  # labels drawn from the probabilities
     >>> marginal = cm.ConformalRiskCalibrator(alpha=0.1).fit(X, y)
     >>> confident = marginal.recalibrate(method=cm.RCPS(delta=0.1))
     >>> confident.risk_ < marginal.risk_ and confident.risk_bound_ <= 0.1

@@ -505,6 +505,7 @@ for calibrator in itertools.cycle(calibrators):
 """
 
 
+@pytest.mark.filterwarnings("ignore::conformask.SuspiciousLabelsWarning")  # labels are random here
 def test_processes_that_save_at_once_or_are_killed_leave_a_whole_file(tmp_path: Path) -> None:
     path = tmp_path / "c.json"
     savers = [
