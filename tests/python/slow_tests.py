@@ -189,5 +189,6 @@ SLOW = frozenset(
         "test_with_one_component_the_volume_is_exact",
         "test_without_images_there_is_no_column_for_them",
         "test_work_stops",
+        "test_workers_in_a_container_with_little",
     }
 )

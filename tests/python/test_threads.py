@@ -271,6 +271,43 @@ print(cm.get_num_threads())
     assert python(code, CONFORMASK_NUM_THREADS="") == "1"
 
 
+_IN_A_CONTAINER = """
+import multiprocessing, os
+from concurrent.futures import ProcessPoolExecutor
+import numpy as np
+
+def fitted(seed):
+    import conformask as cm
+    X = np.random.default_rng(seed).dirichlet(np.ones(3), (20, 16, 16)).transpose(0, 3, 1, 2)
+    return cm.get_num_threads(), cm.ConformalRiskCalibrator().fit(X, X.argmin(1)).lambda_hat_
+
+if __name__ == "__main__":
+    os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
+    with ProcessPoolExecutor(8, mp_context=multiprocessing.get_context("spawn")) as workers:
+        found = [*workers.map(fitted, [0] * 8)]
+    print(len(set(found)), found[0][0])
+"""
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="affinity is set by sched_setaffinity")
+def test_workers_in_a_container_with_little(tmp_path: Path) -> None:
+    """One processor for eight processes, and an image that sets the threads of other programs: nothing hangs."""
+    script = tmp_path / "workers.py"
+    script.write_text(_IN_A_CONTAINER)
+    environment = {**os.environ, "RAYON_NUM_THREADS": "64", "CONFORMASK_NUM_THREADS": ""}
+    run = subprocess.run(
+        [sys.executable, str(script)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.split() == ["1", "1"]
+
+
 @pytest.mark.usefixtures("threads")
 def test_the_default_comes_back() -> None:
     default = cm.get_num_threads()
