@@ -114,7 +114,7 @@ def main() -> None:
     for name, values in times.items():
         median = statistics.median(values)
         print(f"  {name:20} {1e3 * median:8.1f}  {median / base:7.1%} of the forward pass")
-    sizes = {name: len(metric.results[0][1]) for name, metric in metrics.items()}
+    sizes = {name: len(metric.results[0][2]) for name, metric in metrics.items()}
     print(f"  bytes kept of an image: {sizes}")
 
 

@@ -166,11 +166,6 @@ impl<'a, C: Code> LabelMaps<'a, C> {
     /// Writes the class of each pixel, [`Code::VOID`] where it is ignored.
     pub fn read(&self, image: usize, pixels: Range<usize>, codes: &mut Vec<C>) -> Result<()> {
         codes.resize(pixels.len(), C::VOID);
-        self.read_into(image, pixels, codes)
-    }
-
-    /// x
-    pub fn read_into(&self, image: usize, pixels: Range<usize>, codes: &mut [C]) -> Result<()> {
         let LabelSpace { n_classes, first_image, .. } = self.space;
         let name = self.name;
         self.reader.read(image, pixels, n_classes, codes).map_err(|value| match value {

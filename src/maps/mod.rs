@@ -8,7 +8,7 @@
 mod inputs;
 mod labels;
 pub mod normalisation;
-pub(crate) mod prefetch;
+mod prefetch;
 mod softmax;
 mod stream;
 mod tile;

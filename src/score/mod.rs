@@ -241,8 +241,6 @@ impl<'s, R> Spot<'s, R> {
     }
 }
 
-const RUN: usize = 128;
-
 /// Walks the tiles of a band as `score` wants them, with their labels if any are given.
 pub fn for_each_tile<R: Real>(
     maps: &ScoreMaps<'_, R>,
@@ -257,15 +255,7 @@ pub fn for_each_tile<R: Real>(
     let mut reader = maps.tiles(band.image, scratch);
     score.stream(&mut reader, band, stream, cancel, &mut |pixels, tile| {
         if let Some(labels) = labels {
-            codes.resize(pixels.len(), crate::maps::VOID);
-            for start in (0..pixels.len()).step_by(RUN) {
-                let run = start..(start + RUN).min(pixels.len());
-                for k in 0..tile.n_classes().min(8) {
-                    crate::maps::prefetch::prefetch(tile.plane(k), run.clone());
-                }
-                let here = pixels.start + run.start..pixels.start + run.end;
-                labels.read_into(band.image, here, &mut codes[run])?;
-            }
+            labels.read(band.image, pixels.clone(), codes)?;
         }
         let codes = labels.is_some().then_some(codes.as_slice());
         let place = maps.place(band.image, pixels);
