@@ -505,6 +505,7 @@ def resident(field: str) -> int:
 def growth_by_fit(images: int, agreement: float, threads: int) -> Growth:
     """Growth of the peak by one fit. To be called in a process of its own."""
     cm.set_num_threads(threads)
+    warnings.simplefilter("ignore", cm.SuspiciousLabelsWarning)
     rng = np.random.default_rng(2)
     X = softmax_maps(rng, (images, 19, 256, 512), np.float32)
     y = labels_for(rng, X, agreement)
@@ -686,6 +687,9 @@ def main() -> None:
     chosen = arguments()
     images, repeats = chosen.images, chosen.repeats
     cm.set_num_threads(chosen.threads)
+    # What is timed is fitted and evaluated on the same images, and labels are made up.
+    warnings.filterwarnings("ignore", message="these images seem to be those of calibration")
+    warnings.simplefilter("ignore", cm.SuspiciousLabelsWarning)
     show(machine_lines(images, repeats))
     print()
     few, half = max(6, images // 8), images // 2

@@ -20,6 +20,7 @@ CASES = {
         ["--images", "3", "--size", "32", "--components", "5", "--draws", "100", "--reference", "1"],
         ["the paper's search"],
     ),
+    "torch_overhead.py": (["--repeats", "1"], ["lac, bfloat16", "bytes kept of an image"]),
     "adaptive.py": (
         ["--images", "10", "--training-images", "40", "--calibration-images", "20", "--repeats", "1"],
         ["50% foreground", "CRA predict", "COATCalibrator", "theirs", "thresholds 0.0"],
