@@ -233,6 +233,11 @@ class Calibrator(Estimator[C, "State[K, S]"], Generic[C, K, S]):
         """What files the images were that calibrated, if anybody said so."""
         return self._fitted().origin
 
+    def _origin_with(self, state: State[K, S] | None, other: Origin | None = None) -> Origin | None:
+        """What files the images of a state were, and others that join them."""
+        known = None if state is None else state.origin
+        return other if known is None else known.joined(other)
+
     def _come_from(self, origin: Origin | None) -> None:
         """Says what files the images were that calibrated."""
         with _Updates.lock:

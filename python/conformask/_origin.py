@@ -1,11 +1,11 @@
-"""Which files of a data set calibrated, so that who tests on the same data set takes the others."""
+"""Which files calibrated, so that who tests on the same data set takes the others."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
 
@@ -18,45 +18,69 @@ _BYTES = 8  # of the digest of a name
 
 @dataclass(frozen=True)
 class Origin:
-    """The images that calibrated, by their names, and how they were chosen.
-
-    A data set is known again by the names of its files, wherever its folders lie.
-    """
+    """The images that calibrated, by their names, and how they were chosen."""
 
     images: frozenset[bytes]  # digests of the names of those that calibrated
-    data_set: bytes  # digest of the names of all files, without their folders
-    split: Mapping[str, Any] | None  # what chose the former among the latter
+    # The same without folders, and digests of the names of all files of their data sets: for data sets that have moved.
+    alone: frozenset[bytes] = frozenset()
+    data_sets: frozenset[bytes] = frozenset()
+    split: Mapping[str, Any] | None = None  # what chose the images among those of a data set
+    notes: Mapping[str, Any] = field(default_factory=dict)  # what else a program wants to know again
 
     @classmethod
-    def of(cls, names: Sequence[str], of: Sequence[str], split: Mapping[str, Any] | None) -> Origin | None:
-        """That of images with names, among those `of` a data set; None if one has no name."""
-        if not all(of):
+    def of(
+        cls,
+        names: Sequence[str],
+        *,
+        of: Sequence[str] | None = None,
+        split: Mapping[str, Any] | None = None,
+        notes: Mapping[str, Any] | None = None,
+    ) -> Origin | None:
+        """That of images with names, perhaps among those `of` a data set; None if one has no name."""
+        if not all(names) or not all(of or ()):
             return None
-        return cls(frozenset(map(_digest, names)), _digest_of_all(of), split)
+        if of is None:
+            return cls(_digests(names), notes=notes or {})
+        return cls(
+            _digests(names), _digests(map(_alone, names)), frozenset([_of_all(of)]), split, notes or {}
+        )
 
-    def refuse_seen(self, names: Sequence[str], of: Sequence[str], split: Mapping[str, Any] | None) -> None:
-        """Refuses images that calibrated, and another split of the same data set.
+    def joined(self, other: Origin | None) -> Origin:
+        """That of the images of both."""
+        if other is None:
+            return self
+        return Origin(
+            self.images | other.images,
+            self.alone | other.alone,
+            self.data_sets | other.data_sets,
+            self.split if self.split == other.split else None,
+            {**other.notes, **self.notes},
+        )
+
+    def refuse_seen(self, names: Sequence[str], *, of: Sequence[str] | None = None, way_out: str) -> None:
+        """Refuses images that calibrated: of a data set `of` files also under other folders.
 
         Raises
         ------
         ValueError
-            If the risk on the images would be no estimate of that of new ones.
+            If the risk on the images would be no estimate of that of new ones; `way_out` says what to do where they are
+            others after all.
         """
-        seen = [name for name in names if _digest(name) in self.images]
+        has_moved = of is not None and all(of) and _of_all(of) in self.data_sets
+        seen = [
+            name
+            for name in names
+            if _digest(name) in self.images or (has_moved and _digest(_alone(name)) in self.alone)
+        ]
         if seen:
             raise ValueError(
                 f"{len(seen)} of {plural(len(names), 'image')} calibrated, {seen[0]} among them: the risk on them says "
-                f"nothing about new images. {self._what_to_do()}"
-            )
-        if _digest_of_all(of) == self.data_set and split != self.split:
-            raise ValueError(
-                "the calibrator is of another split of the same data set, so that images may count here that "
-                f"calibrated. {self._what_to_do()}"
+                f"nothing about new images. {self._what_to_do()}. If these are others of the same names, {way_out}"
             )
 
     def _what_to_do(self) -> str:
         if self.split is None:
-            return "It was calibrated on all images of its data set: test on another"
+            return "Test on images that did not calibrate"
         given = ", ".join(f"{name}={value!r}" for name, value in self.split.items() if name != "group_key")
         group_key = self.split.get("group_key")
         along = "" if group_key is None else f" and group_key={group_key!r}"
@@ -64,27 +88,46 @@ class Origin:
 
     def to_json(self) -> dict[str, Any]:
         """What a file holds of it."""
-        digests = b"".join(sorted(self.images))
         return {
-            "images": base64.b64encode(digests).decode("ascii"),
-            "data_set": self.data_set.hex(),
+            "images": _to_text(self.images),
+            "alone": _to_text(self.alone),
+            "data_sets": _to_text(self.data_sets),
             "split": None if self.split is None else dict(self.split),
+            "notes": dict(self.notes),
         }
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> Origin:
         """The inverse of :meth:`to_json`."""
-        digests, split = base64.b64decode(document["images"], validate=True), document["split"]
-        if len(digests) % _BYTES or not isinstance(split, dict | None):
+        split, notes = document["split"], document["notes"]
+        if not isinstance(split, dict | None) or not isinstance(notes, dict):
             raise ValueError("origin is damaged")
-        images = (digests[i : i + _BYTES] for i in range(0, len(digests), _BYTES))
-        return cls(frozenset(images), bytes.fromhex(document["data_set"]), split)
+        images, alone, data_sets = (_from_text(document[name]) for name in ("images", "alone", "data_sets"))
+        return cls(images, alone, data_sets, split, notes)
+
+
+def _alone(name: str) -> str:
+    return PurePath(name).name
 
 
 def _digest(name: str) -> bytes:
     return hashlib.blake2b(name.encode(), digest_size=_BYTES).digest()
 
 
-def _digest_of_all(names: Sequence[str]) -> bytes:
-    alone = sorted(PurePath(name).name for name in names)
-    return hashlib.blake2b("\0".join(alone).encode(), digest_size=_BYTES).digest()
+def _digests(names: Iterable[str]) -> frozenset[bytes]:
+    return frozenset(map(_digest, names))
+
+
+def _of_all(names: Sequence[str]) -> bytes:
+    return _digest("\0".join(sorted(map(_alone, names))))
+
+
+def _to_text(digests: frozenset[bytes]) -> str:
+    return base64.b64encode(b"".join(sorted(digests))).decode("ascii")
+
+
+def _from_text(text: str) -> frozenset[bytes]:
+    joined = base64.b64decode(text, validate=True)
+    if len(joined) % _BYTES:
+        raise ValueError("origin is damaged")
+    return frozenset(joined[i : i + _BYTES] for i in range(0, len(joined), _BYTES))

@@ -24,7 +24,7 @@ from conformask._text import shown
 from conformask._units import check_groups, check_sample_weight
 from conformask.profiles import ScoreProfiles
 from conformask.profiles.build import profiled
-from conformask.scaling import LocalTemperatureScaler, SelectiveScaler
+from conformask.scaling._scaler import Scaler
 from conformask.scores import SACP, function_of
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def fit(
     rows : int >= 1, default=512
         How many rows are read at once.
     nodata : float or None, default=None
-        The number that the scores hold where there are no data, of any class; NaN is a number here. Such pixels are
+        The number that the scores of all classes hold where there are no data; or NaN, of any class. Such pixels are
         void, whatever their label is; the calibrator needs an `ignore_index` then.
     groups : sequence of n ints or strings, or None
         What each scene belongs to: a group counts once.
@@ -210,7 +210,7 @@ def _refuse_windows(configuration: Configuration) -> None:
         raise ValueError(
             f"conformity_score={score} may look around a pixel, beyond a band: take LAC, APS or RAPS"
         )
-    if isinstance(base, LocalTemperatureScaler | SelectiveScaler):
+    if isinstance(base, Scaler) and base._looks_around(base._configuration()):
         raise ValueError(f"{type(base).__name__} looks around a pixel, beyond a band: take another scaler")
     if configuration.adaptive is not None:
         raise ValueError("a model of lambdas (adaptive=) looks at whole images, not at bands")
@@ -245,9 +245,10 @@ def _read(values: Any, name: str) -> NDArray[Any]:
 
 
 def _holds_data(scores: NDArray[Any], nodata: float) -> NDArray[np.bool_]:
-    """Where no class has the number that says that there are no data."""
-    is_empty = np.isnan(scores) if np.isnan(nodata) else scores == nodata
-    return np.asarray(~is_empty.any(axis=0), bool)
+    """Where some class has another number than that which says that there are no data, and none is NaN if it is NaN."""
+    if np.isnan(nodata):
+        return np.asarray(~np.isnan(scores).any(axis=0), bool)
+    return np.asarray((scores != nodata).any(axis=0), bool)
 
 
 def _with_void(labels: NDArray[Any], void: NDArray[np.bool_], mark: int) -> NDArray[Any]:

@@ -88,10 +88,16 @@ def test_images_that_calibrated_are_refused(metrics: Any, file: Path, subset: An
         measured(metrics[1](file, subset=subset))
 
 
-@pytest.mark.parametrize("subset", [None, HALVES | {"seed": 2, "part": "evaluation"}], ids=["all", "seed"])
-def test_another_split_of_a_moved_dataset_is_refused(metrics: Any, file: Path, subset: Any) -> None:
-    with pytest.raises(ValueError, match="another split of the same data set"):
+@pytest.mark.parametrize(
+    "subset",
+    [None, HALVES | {"part": "calibration"}, HALVES | {"seed": 2, "part": "evaluation"}],
+    ids=["all", "the same part", "another seed"],
+)
+def test_images_of_a_moved_dataset_are_refused_too(metrics: Any, file: Path, subset: Any) -> None:
+    with pytest.raises(ValueError, match=r"moved/\d\d\.png among them"):
         measured(metrics[1](file, subset=subset), folder="moved")
+    # Where they are others of the same names.
+    measured(metrics[1](file, subset=subset, allow_seen=True), folder="moved")
 
 
 def test_some_images_of_the_dataset_are_known_again(metrics: Any, file: Path) -> None:
@@ -104,11 +110,22 @@ def test_other_datasets_are_taken(metrics: Any, file: Path) -> None:
     measured(metrics[1](file), folder="elsewhere", chosen=range(10))
 
 
-def test_all_images_calibrated(metrics: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("folder", ["data", "moved"])
+def test_all_images_calibrated(metrics: Any, tmp_path: Path, folder: str) -> None:
     path = tmp_path / "all.json"
     measured(metrics[0](out_file=path))
-    with pytest.raises(ValueError, match="on all images of its data set: test on another"):
-        measured(metrics[1](path))
+    with pytest.raises(ValueError, match="Test on images that did not calibrate"):
+        measured(metrics[1](path), folder=folder)
+
+
+def test_merged_calibrators_know_the_images_of_both(metrics: Any) -> None:
+    options = {} if metrics is METRICS["one class"] else {"profile": "exact"}
+    parts = [metrics[0](subset=HALVES | {"part": part}, **options) for part in ("calibration", "evaluation")]
+    for part in parts:
+        measured(part)
+    merged = parts[0].calibrator_.merge(parts[1].calibrator_)
+    with pytest.raises(ValueError, match="24 of 24 images calibrated"):
+        measured(metrics[1](merged))
 
 
 def test_groups_are_a_split_of_their_own(metrics: Any, tmp_path: Path) -> None:

@@ -444,3 +444,16 @@ def test_logits_are_interpolated_before_the_softmax() -> None:
     expected = functional.interpolate(output.logits, SIZE, mode="bilinear", align_corners=False)
     assert torch.equal(as_scores(output, size=SIZE), expected)
     assert torch.allclose(as_probabilities(output, size=SIZE), expected.softmax(dim=1))
+
+
+def test_a_module_refuses_outputs_that_are_not_what_calibration_took_them_for() -> None:
+    """Calibration took the softmax of probabilities; the module would take them as they are, and miss more."""
+    output = sam3_output(semantic_seg=torch.randn(12, 1, 8, 8, generator=seeded(5)))
+    p, truth = as_scores(output), torch.randint(0, 2, (12, 8, 8), generator=seeded(6))
+    with pytest.warns(UserWarning, match="logits"):
+        as_logits = cm.ConformalRiskCalibrator(alpha=0.2, inputs="logits").fit(p, truth)
+    module = ConformalModule(lambda _: output, as_logits)
+    with pytest.raises(
+        ValueError, match=r"semantic_seg, whose numbers are probabilities, .* inputs='probabilities'"
+    ):
+        module(torch.zeros(12, 1, 8, 8))

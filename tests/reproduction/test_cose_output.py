@@ -208,7 +208,8 @@ def test_any_network(mmseg_calls: list[tuple[object, ...]], tmp_path: Path) -> N
 
 def test_stored_predictions(tmp_path: Path) -> None:
     scores = np.random.default_rng(0).dirichlet(np.ones(3), (120, 6, 6)).transpose(0, 3, 1, 2)
-    labels = np.random.default_rng(1).integers(0, 3, (120, 6, 6)).astype(np.uint8)
+    draw = np.random.default_rng(1).random((120, 1, 6, 6))
+    labels = (scores.cumsum(axis=1) < draw).sum(axis=1).clip(max=2).astype(np.uint8)
     (tmp_path / "usgra-seg").mkdir()
     file = tmp_path / "usgra-seg" / "predictions.npz"
     np.savez(file, probs=scores, labels=labels)

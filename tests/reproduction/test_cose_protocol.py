@@ -252,7 +252,8 @@ def test_generic_settings_are_feasible(n_images: int, least: float) -> None:
     assert min(setting.alpha for setting in settings) == least
     rng = np.random.default_rng(0)
     X = rng.dirichlet(np.ones(3), (n_images, 1, 3)).transpose(0, 3, 1, 2)
-    profiles = cm.profile(X, rng.integers(0, 3, (n_images, 1, 3)), activation=True)
+    y = (X.cumsum(axis=1) < rng.random((n_images, 1, 1, 3))).sum(axis=1).clip(max=2)
+    profiles = cm.profile(X, y, activation=True)
     assert len(list(reproduce(Source("any", "real (any)", profiles, settings), seeds=(1,)))) == len(settings)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -10,6 +11,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+# What reading a damaged file raises, or one that NumPy did not write: of archives also encryption and rare compression.
+DAMAGES = (
+    *(ValueError, OSError, EOFError, KeyError, SyntaxError, tokenize.TokenError),
+    *(NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error),
+)
 
 __all__ = ["SUFFIXES", "only_member", "read_array"]
 
@@ -52,5 +59,5 @@ def read_array(
         with file.open("rb") as stream:
             loaded = np.load(stream, allow_pickle=False)
             return np.asanyarray(loaded if isinstance(loaded, np.ndarray) else loaded[member(loaded.files)])
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except DAMAGES as error:
         raise ValueError(f"{file} cannot be read as NumPy's without pickles: {error}") from error

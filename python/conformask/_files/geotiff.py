@@ -43,6 +43,9 @@ def _opened(file: Path, mode: str = "r", **profile: Any) -> Iterator[Any]:
 def read_bands(file: Path) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """The bands (K, H, W) of a raster, and where it has data (H, W): where some band holds another value than nodata.
 
+    A mask inside the file counts too. A band of alpha is a class like any other: GDAL takes the fourth of four bands of
+    bytes for one.
+
     Raises
     ------
     FileNotFoundError
@@ -53,7 +56,15 @@ def read_bands(file: Path) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         If rasterio is missing.
     """
     with _opened(file) as raster:
-        return raster.read(), raster.dataset_mask() > 0
+        kinds = _rasterio(file).enums.MaskFlags
+        masks = [
+            raster.read_masks(band) > 0
+            for band, flags in zip(raster.indexes, raster.mask_flag_enums, strict=True)
+            if not {kinds.alpha, kinds.all_valid} & {*flags}
+        ]
+        bands = raster.read()
+    has_data = np.any(masks, axis=0) if len(masks) == len(bands) else np.ones(bands.shape[1:], bool)
+    return bands, has_data
 
 
 def write_like(path: Path, bands: NDArray[Any], source: Path, nodata: int | None = None) -> None:
@@ -70,5 +81,6 @@ def write_like(path: Path, bands: NDArray[Any], source: Path, nodata: int | None
             raise ValueError(f"{source} has shape {raster.shape}, what is written {bands.shape[1:]}")
     count, height, width = bands.shape
     profile = {"driver": "GTiff", "count": count, "height": height, "width": width, "dtype": bands.dtype.name}
+    profile |= {"photometric": "minisblack"}  # else GDAL takes three or four bands for colours
     with _opened(path, "w", **profile, **place, nodata=nodata, compress="deflate") as raster:
         raster.write(bands)

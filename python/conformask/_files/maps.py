@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from conformask._arrays import label_array
 from conformask._files import arrays, geotiff, nifti, nifti_maps, pictures
 from conformask._files.folders import split_name
 
@@ -146,6 +147,11 @@ def _whole(file: Path, values: NDArray[Any]) -> NDArray[np.integer[Any]]:
     """Labels as integers."""
     if values.dtype == bool:
         return values.astype(np.uint8)
+    if values.dtype.kind == "f" and values.ndim == 2:  # as some tools write labels
+        try:
+            return label_array(values, str(file))
+        except TypeError as error:
+            raise ValueError(str(error)) from error
     if values.dtype.kind not in "iu" or values.ndim not in (2, 3):
         hint = "; they look like score maps" if values.dtype.kind == "f" and values.ndim > 2 else ""
         raise ValueError(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from conformask._files.nifti import _nibabel, _open
+from conformask._files.nifti import _damages, _nibabel, _open
 
 __all__ = ["read_scores", "write_beside"]
 
@@ -28,7 +28,7 @@ def read_scores(path: Path) -> NDArray[Any]:
     image = _open(path)
     try:
         values: NDArray[Any] = np.asanyarray(image.dataobj).T
-    except (OSError, EOFError, ValueError) as error:
+    except _damages(_nibabel()) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
     if values.ndim == 5 and values.shape[1] == 1:  # a vector of each voxel: the axis of time comes before
         values = values[:, 0]

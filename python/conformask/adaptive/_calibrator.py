@@ -23,6 +23,7 @@ from conformask._foreground import (
 from conformask._image_models import Images, are_same
 from conformask._images import SCORES, Layout, NoImagesError, count, map_images, not_empty, walk
 from conformask._kept_images import KeepingCalibrator
+from conformask._origin import Origin
 from conformask._units import check_groups, warn_of_groups
 from conformask._warnings import warn_caller
 from conformask.adaptive._kept import Kept
@@ -221,10 +222,11 @@ class BinaryCalibrator(KeepingCalibrator[C, Kept, Solution]):
             here, there = getattr(configuration, name), getattr(theirs, name)
             if here != there:
                 raise ValueError(f"{name} differs: {here!r} here, {there!r} there")
-        self._add(other._kept_of(other._fitted()), configuration)
+        state = other._fitted()
+        self._add(other._kept_of(state), configuration, state.origin)
         return self
 
-    def _add(self, kept: Kept, configuration: C) -> None:
+    def _add(self, kept: Kept, configuration: C, origin: Origin | None = None) -> None:
         """Adds images, if all of them can be counted. What was found is found again when it is asked for."""
 
         def add(state: State[Kept, Solution] | None) -> State[Kept, Solution]:
@@ -244,7 +246,7 @@ class BinaryCalibrator(KeepingCalibrator[C, Kept, Solution]):
                 merged = before.merge(kept)
                 merged.warn_of_repeats(len(before))
             configuration.method.check_units(merged.units(configuration.on_empty))
-            return State(merged)
+            return State(merged, origin=self._origin_with(state, origin))
 
         self._update(add)
 

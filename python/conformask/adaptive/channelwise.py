@@ -16,7 +16,7 @@ from sklearn.exceptions import NotFittedError
 
 from conformask._calibrator import Estimator, State
 from conformask._documents import document_text, locked, read_document, reading, save_document
-from conformask._images import in_memory, is_whole
+from conformask._images import NoImagesError, in_memory, is_whole
 from conformask._sequences import has_order, listed
 from conformask._tables import html_table
 from conformask._tensors import to_array
@@ -194,7 +194,7 @@ class ChannelwiseCalibrator(Estimator[None, "tuple[BinaryCalibrator[Any], ...]"]
         groups: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> Self:
-        """Adds images. Thresholds are computed when they are asked for.
+        """Adds images; no images, say of a worker, change nothing. Thresholds are computed when they are asked for.
 
         Parameters
         ----------
@@ -215,7 +215,11 @@ class ChannelwiseCalibrator(Estimator[None, "tuple[BinaryCalibrator[Any], ...]"]
         DuplicateImagesWarning
             If an image comes twice, also if it was there before.
         """
-        template, n_channels = self._template(), _labelled(P, y)
+        template = self._template()
+        try:
+            n_channels = _labelled(P, y)
+        except NoImagesError:
+            return self
         if hasattr(template, "train_fraction"):
             raise TypeError(
                 f"{type(template).__name__} trains a model of thresholds on a part of the images: fit all of them at "
@@ -569,6 +573,8 @@ def _channels_of(P: Any, y: Any = None) -> int:
             hint = "; one image is P[None]" if len(shape) == 3 else ""
             raise ValueError(f"P must have shape (n, K, H, W) or (n, K, D, H, W), got {shape}{hint}")
         _check_masks(shape, y)
+        if not shape[0]:
+            raise NoImagesError("P is empty: it holds no image")
         return int(shape[1])
     if not isinstance(P, Sequence) or not has_order(P):
         raise TypeError(
@@ -576,7 +582,7 @@ def _channels_of(P: Any, y: Any = None) -> int:
             "part by part, to partial_fit or predict"
         )
     if not len(P):
-        raise ValueError("P is empty: it holds no image")
+        raise NoImagesError("P is empty: it holds no image")
     if y is not None and len(P) != len(y):
         raise ValueError(f"P has {len(P)} images, y has {len(y)}")
     n_channels = int(np.shape(P[0])[0]) if np.ndim(P[0]) else 0

@@ -136,6 +136,19 @@ def maps_of(args: argparse.Namespace) -> MapFolder:
     )
 
 
+def refuse_seen(
+    calibrator: cm.ConformalRiskCalibrator, folder: PairedFolder, args: argparse.Namespace
+) -> None:
+    """Refuses images that calibrated."""
+    if calibrator._origin is not None and not args.allow_seen:
+        calibrator._origin.refuse_seen(full_names(folder), way_out="add --allow-seen")
+
+
+def full_names(folder: PairedFolder) -> list[str]:
+    """What the score maps of a folder are called, all the way."""
+    return [str(file.resolve()) for file in folder.maps.files]
+
+
 def paired(args: argparse.Namespace, ignore_index: int | Sequence[int] | None) -> PairedFolder:
     """Maps and labels."""
     return PairedFolder(

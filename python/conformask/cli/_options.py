@@ -9,7 +9,7 @@ from typing import Any
 import conformask as cm
 from conformask._arguments import level, whole
 
-__all__ = ["add_calibrator_options", "add_ignore_option", "calibrator_of", "loss_of"]
+__all__ = ["add_allow_seen", "add_calibrator_options", "add_ignore_option", "calibrator_of", "loss_of"]
 
 _SCORES: dict[str, Callable[[], Any]] = {"lac": cm.LAC, "aps": cm.APS, "raps": cm.RAPS, "sacp": cm.SACP}
 _METHODS: dict[str, Callable[[float], Any]] = {
@@ -109,6 +109,15 @@ def add_ignore_option(parser: argparse.ArgumentParser) -> None:
         default=_IGNORE,
         metavar="N",
         help="label of pixels that count nowhere; default: %(default)s",
+    )
+
+
+def add_allow_seen(parser: argparse.ArgumentParser) -> None:
+    """Adds the way out for files that have the names of those that calibrated."""
+    parser.add_argument(
+        "--allow-seen",
+        action="store_true",
+        help="evaluate even if images calibrated, by their names: where others have the same names",
     )
 
 

@@ -69,9 +69,15 @@ def condition(calibrator: cm.ConformalRiskCalibrator) -> str:
         if calibrator.confidence_ is None
         else f"calibration {units} and new ones are independent draws from one distribution"
     )
+    defined = (
+        ""
+        if calibrator.on_empty == "zero_loss"
+        else " The promise is about images on which the loss is defined."
+    )
     return (
         f"It holds if {how} (same sites, devices, seasons, labelling), if the model was neither trained nor tuned on "
         "them, and if alpha, loss and score were chosen before their labels were looked at."
+        f"{defined}"
     )
 
 

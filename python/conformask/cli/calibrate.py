@@ -11,6 +11,7 @@ import numpy as np
 
 import conformask as cm
 from conformask._arguments import file_to_write
+from conformask._origin import Origin
 from conformask._tables import Table, names_and_values
 from conformask._text import lambda_text
 from conformask.cli._data import (
@@ -19,6 +20,7 @@ from conformask.cli._data import (
     adapt,
     add_labels,
     add_maps,
+    full_names,
     naming_files,
     paired,
     strata_of,
@@ -79,6 +81,7 @@ def run(args: argparse.Namespace) -> int:
         calibrator.fit(seen, groups=folder.groups, strata=strata_of(args, folder.names))
     for doubt in seen.doubts(calibrator.n_classes_, args.ignore_index):
         print(f"warning: {doubt}", file=sys.stderr)
+    calibrator._come_from(Origin.of(full_names(folder)))
     calibrator.save(args.out, profiles=not args.no_profiles)
     print(_found(calibrator))
     said_of_zero = [_OF_ZERO] if np.ndim(calibrator.lambda_hat_) == 0 and calibrator.lambda_hat_ == 0 else []

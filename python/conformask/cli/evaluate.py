@@ -17,8 +17,10 @@ from conformask.cli._data import (
     loaded,
     naming_files,
     paired,
+    refuse_seen,
     strata_of,
 )
+from conformask.cli._options import add_allow_seen
 
 __all__ = ["MORE", "SUMMARY", "add_arguments", "add_names_and_alphas", "run", "write_text"]
 
@@ -56,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_calibrator_file(parser)
     add_labels(add_maps(parser))
     add_names_and_alphas(parser, None)
+    add_allow_seen(parser)
     out = parser.add_argument_group("what is written, besides the text")
     out.add_argument(
         "--json", type=file_to_write, metavar="FILE", help="the report, with the values of each image"
@@ -68,6 +71,7 @@ def run(args: argparse.Namespace) -> int:
     calibrator = loaded(args)
     folder = paired(args, calibrator.ignore_index)
     adapt(calibrator, folder.maps, args)
+    refuse_seen(calibrator, folder, args)
     pairs = Pairs(folder)
     with naming_files(pairs):
         report = calibrator.evaluate(

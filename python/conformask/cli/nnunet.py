@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import re
 import warnings
 from collections.abc import Iterator, Sequence
@@ -18,14 +17,14 @@ from numpy.typing import NDArray
 import conformask as cm
 from conformask._arguments import file_to_write, folder_to_write
 from conformask._arrays import check_ignore_index, ignored_labels
-from conformask._documents import write_whole
+from conformask._documents import reading, write_whole
 from conformask._files.folders import read_groups
 from conformask._images import track
 from conformask._origin import Origin
 from conformask._tables import names_and_values
 from conformask._text import lambda_text, plural
 from conformask.cli._data import EXIT_STATUS
-from conformask.cli._options import add_calibrator_options, calibrator_of
+from conformask.cli._options import add_allow_seen, add_calibrator_options, calibrator_of
 from conformask.cli._promise import condition, loss_words, promise
 from conformask.integrations.nnunet import Cases, Dataset, VoxelCounts
 from conformask.losses import as_loss
@@ -53,8 +52,10 @@ For each case:
   CASE_setsize.nii.gz      how many classes each voxel may have
   CASE_may_be_NAME.nii.gz  1 where a voxel may be of this class, for each class but the background
 They lie where nnU-Net's own CASE.nii.gz lies, so that viewers show them as further segmentations of the scan. A voxel
-that none of the classes may be is background; it is sure of its class where the set size is 1. Of PNG images they are
-.png, 255 where a pixel may be of the class."""
+that none of the classes may be is background. Set size 1 means that the set holds one class, not that this is certain:
+what the sets miss is what the promise is about. Outside of nnU-Net's crop box the sets hold the background alone, and
+no promise speaks of it (unless --outside count). Of PNG images the files are .png, 255 where a pixel may be of the
+class."""
 
 _KEY = "nnunet"  # of the file of a calibrator: what was calibrated
 _PARTS = 2  # of the path of predictions, in the names of cases
@@ -72,17 +73,17 @@ class _Model:
     fold: str | None
 
     @classmethod
-    def read(cls, path: Path) -> _Model | None:
-        """What the file of a calibrator says; None if Python wrote it."""
-        known = json.loads(path.read_text(encoding="utf-8")).get(_KEY)
-        return None if known is None else cls(tuple(known["class_names"]), known["outside"], known["fold"])
-
-    def write(self, path: Path) -> None:
-        """Adds to the file of a calibrator."""
-        document = json.loads(path.read_text(encoding="utf-8"))
-        text = json.dumps(document | {_KEY: asdict(self)}, indent=2, allow_nan=False) + "\n"
-        with write_whole(path) as file:
-            file.write(text.encode("utf-8"))
+    def of(cls, calibrator: cm.ConformalRiskCalibrator, path: Path) -> _Model | None:
+        """What a calibrator knows of it; None if Python fitted it."""
+        origin = calibrator._origin
+        known = None if origin is None else origin.notes.get(_KEY)
+        if known is None:
+            return None
+        with reading(path):
+            names, outside, fold = known["class_names"], known["outside"], known["fold"]
+            if outside not in ("void", "count") or not isinstance(names, list):
+                raise ValueError(f"{_KEY} is {known!r}")
+            return cls(tuple(map(str, names)), outside, fold)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -123,6 +124,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     _add_calibrator(evaluate)
     _add_outside(_add_files(evaluate, labelled=True), None)
+    add_allow_seen(evaluate)
     evaluate.add_argument(
         "--json", type=file_to_write, metavar="FILE", help="the report, with the values of each case"
     )
@@ -213,9 +215,9 @@ def _calibrate(args: argparse.Namespace) -> int:
     with _naming_cases(cases):
         calibrator.fit(cases, groups=_groups(args, cases))
     names = _full_names(args.predictions, cases)
-    calibrator._come_from(Origin.of(names, names, None))
+    model = _Model(dataset.names, args.outside, fold)
+    calibrator._come_from(Origin.of(names, notes={_KEY: asdict(model)}))
     calibrator.save(args.out, profiles=args.with_profiles)
-    _Model(dataset.names, args.outside, fold).write(args.out)
     print(names_and_values("", [*_found(calibrator, cases, fold), *_outside(cases, args.outside)]).plain())
     print(
         f"\n{promise(calibrator)}\n\n{_of_what(args.outside, fold)} {condition(calibrator)}\n\nWritten to {args.out}."
@@ -229,9 +231,8 @@ def _evaluate(args: argparse.Namespace) -> int:
     _check(dataset, model, args)
     void = next(iter(ignored_labels(check_ignore_index(calibrator.ignore_index))), _VOID)
     cases = Cases(args.predictions, args.labels, dataset, outside=outside, ignore_index=void)
-    if calibrator._origin is not None:
-        names = _full_names(args.predictions, cases)
-        calibrator._origin.refuse_seen(names, names, None)
+    if calibrator._origin is not None and not args.allow_seen:
+        calibrator._origin.refuse_seen(_full_names(args.predictions, cases), way_out="add --allow-seen")
     with _naming_cases(cases):
         report = calibrator.evaluate(cases, groups=_groups(args, cases), class_names=dataset.names)
     print(report)
@@ -323,7 +324,7 @@ def _loaded(args: argparse.Namespace) -> tuple[cm.ConformalRiskCalibrator, _Mode
         raise FileNotFoundError(f"no file {args.calibrator}")
     calibrator = cm.ConformalRiskCalibrator.load(args.calibrator)
     calibrator.set_params(volumes=True, progress=_progress(args))
-    return calibrator, _Model.read(args.calibrator)
+    return calibrator, _Model.of(calibrator, args.calibrator)
 
 
 def _outside_of(args: argparse.Namespace, model: _Model | None) -> str:

@@ -23,9 +23,11 @@ from conformask.cli._data import (
     loaded,
     naming_files,
     paired,
+    refuse_seen,
     strata_of,
 )
 from conformask.cli._examples import of_images
+from conformask.cli._options import add_allow_seen
 from conformask.cli._pictures import import_figure, share_text
 from conformask.cli._promise import condition, count_words, loss_words, promise
 from conformask.cli._useful import Watched, usefulness
@@ -60,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="photographs (H, W) or (H, W, 3) to draw on, files of the same names: .png, .jpg, .npy, .npz",
     )
     add_names_and_alphas(parser, _ALPHAS)
+    add_allow_seen(parser)
     parser.add_argument(
         "--title", default="Conformal segmentation report", help="title of the page; default: %(default)s"
     )
@@ -78,6 +81,7 @@ def run(args: argparse.Namespace) -> int:
     calibrator = loaded(args)
     folder = paired(args, calibrator.ignore_index)
     adapt(calibrator, folder.maps, args)
+    refuse_seen(calibrator, folder, args)
     photographs = None if args.images is None else files_of(args.images, PHOTOGRAPHS)
     if photographs is not None and calibrator.volumes:
         raise ValueError("--images goes with flat maps (K, H, W): of volumes slices are drawn")

@@ -370,8 +370,8 @@ class ConformalModule(nn.Module):
         ------
         TypeError, ValueError
             As :func:`as_probabilities`; ValueError also if K is not that of calibration or has no class `foreground`,
-            if the output is one of queries but calibration took its numbers for logits, and for numbers that are not
-            what `inputs` says (which an exported module does not look at).
+            if the output tells that its numbers are scores or probabilities but calibration took them for logits, and
+            for numbers that are not what `inputs` says (which an exported module does not look at).
         NotImplementedError
             If ``torch.export`` traces it, and its thresholds depend on the image.
         """
@@ -384,10 +384,12 @@ class ConformalModule(nn.Module):
             size = tensors[0].shape[2:]
         scores = as_scores(output, size=size, binary=self.binary)
         inputs = inputs_of(output, self.inputs, self.binary)
-        if self.inputs == "logits" and inputs == "scores" and isinstance(self._strategy, LabelSets):
+        own = _own_inputs(output)
+        if own is not None and self.inputs == "logits" and isinstance(self._strategy, LabelSets):
+            of = "one of queries" if own == "scores" else "semantic_seg"
             raise ValueError(
-                "the output is one of queries, whose numbers are scores, but the calibrator took them for logits: "
-                "calibrate with inputs='scores'"
+                f"the output is {of}, whose numbers are {own}, but the calibrator took them for logits: "
+                f"calibrate with inputs={own!r}"
             )
         found: ConformalOutput | BinaryOutput = self._strategy(scores, inputs)
         return found

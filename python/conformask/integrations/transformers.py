@@ -124,7 +124,7 @@ def semantic_scores(
     >>> maps = semantic_scores(output, size=(16, 24))
     >>> maps.shape, inputs_of(output)
     (torch.Size([20, 4, 16, 24]), 'scores')
-    >>> labels = torch.randint(0, 4, (20, 16, 24), generator=rng)
+    >>> labels = torch.multinomial(maps.movedim(1, -1).reshape(-1, 4), 1, generator=rng).reshape(20, 16, 24)
     >>> calibrator = cm.ConformalRiskCalibrator(alpha=0.2, inputs="scores").fit(maps, labels)
     >>> calibrator.predict(maps).shape
     (20, 4, 16, 24)

@@ -13,6 +13,7 @@ from conformask._arrays import check_ignore_index
 from conformask._calibrator import State
 from conformask._image_models import Images, Offsets
 from conformask._images import NoImagesError, Volumes
+from conformask._origin import Origin
 from conformask._units import OnEmpty
 from conformask.control import Method
 from conformask.exceptions import InfeasibleRiskError
@@ -391,13 +392,15 @@ class ConformalRiskCalibrator(Predictor):
         self._add(added)
         return self
 
-    def _add(self, profiles: Profiles, check: Callable[[Profiles], object] = len) -> None:
+    def _add(
+        self, profiles: Profiles, check: Callable[[Profiles], object] = len, origin: Origin | None = None
+    ) -> None:
         """Adds images, if all of them pass a check. What was found is found again when it is asked for."""
 
         def add(state: State[Profiles, Solution] | None) -> State[Profiles, Solution]:
             merged = profiles if state is None else profiles_of(state).merge(profiles)
             check(merged)
-            return State(merged)
+            return State(merged, origin=self._origin_with(state, origin))
 
         self._update(add)
 
@@ -437,7 +440,7 @@ class ConformalRiskCalibrator(Predictor):
                 f"conformity_score differs: {self.conformity_score} here, {other.conformity_score} there"
             )
         # Refuses now what it would refuse later.
-        self._add(theirs, lambda merged: check(merged, configuration))
+        self._add(theirs, lambda merged: check(merged, configuration), other._origin)
         return self
 
     def recalibrate(

@@ -232,7 +232,6 @@ def test_what_was_taken_out_does_not_change() -> None:
             "K = 2 channels in image 1, but K = 3",
         ),
         (lambda P, y: ([P[0, 0]], [y[0, 0]]), ValueError, "each image of P must have shape"),
-        (lambda P, y: ([], []), ValueError, "P is empty"),
         (lambda P, y: (iter(P), iter(y)), TypeError, "part by part"),
         (lambda P, y: (P, y.astype(int) + 1), ValueError, "channel 0: "),
     ],
@@ -300,3 +299,16 @@ def test_the_largest_risk_of_all_channels() -> None:
     error = {level: risks.std(ddof=1) / np.sqrt(repetitions) for level, risks in largest.items()}
     assert largest[alpha / K].mean() <= alpha + 3 * error[alpha / K]
     assert largest[alpha].mean() > alpha + 3 * error[alpha]
+
+
+def test_no_images_of_a_worker_change_nothing() -> None:
+    P, y = channels()
+    calibrator = cm.adaptive.ChannelwiseCalibrator()
+    for none in ((P[:0], y[:0]), ([], [])):
+        with pytest.raises(ValueError, match="P is empty"):
+            calibrator.fit(*none)
+    assert calibrator.partial_fit(P[:0], y[:0]) is calibrator
+    calibrator.partial_fit([], [])
+    calibrator.partial_fit(P, y).partial_fit(P[:0], y[:0]).partial_fit([], [])
+    expected = cm.adaptive.ChannelwiseCalibrator().fit(P, y)
+    np.testing.assert_array_equal(calibrator.threshold_, expected.threshold_)

@@ -7,6 +7,7 @@ import io
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -72,7 +73,9 @@ def test_the_examples_of_help_run(
 ) -> None:
     monkeypatch.chdir(own)
     monkeypatch.setattr("conformask.cli._pictures._DPI", 20)
-    assert run("calibrate", "--maps", "softmax", "--labels", "masks").status == 0
+    for folder in ("softmax", "masks"):
+        shutil.copytree(folder, f"earlier/{folder}", dirs_exist_ok=True)
+    assert run("calibrate", "--maps", "earlier/softmax", "--labels", "earlier/masks").status == 0
     examples = re.findall(r"^  (conformask .*)$", help_of(*command), re.MULTILINE)
     assert len(examples) >= 2
     for example in examples:

@@ -218,6 +218,16 @@ def test_evaluate_prints_the_report(calibrated: Path, run: Run, images: Images) 
     assert Path("report.md").read_text() == report.to_markdown()
 
 
+@pytest.mark.parametrize("command", ["evaluate", "report"])
+def test_images_that_calibrated_are_refused(calibrated: Path, run: Run, command: str) -> None:
+    """By their names, though no profiles were written that would know them."""
+    data = ("--maps", "calibration/maps", "--labels", "calibration/labels")
+    assert run("calibrate", *data, "--no-profiles", "--out", "alone.json").status == 0
+    done = run(command, "--calibrator", "alone.json", *data)
+    assert done.status == 2
+    assert re.search(r"images calibrated, .* among them: .* add --allow-seen$", done.err)
+
+
 def test_evaluate_by_groups(calibrated: Path, run: Run, images: Images) -> None:
     Path("of_test.csv").write_text("".join(f"image_{i:02},g{i // 5}\n" for i in range(20)))
     done = run("evaluate", "--calibrator", calibrated, *TEST, "--groups", "of_test.csv")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import rasterio
 from PIL import Image
 
 import conformask as cm
+from conformask._files import geotiff
 from conformask.datasets import MapFolder, PairedFolder
 
 K, SIZE, N = 3, (6, 8), 12
@@ -356,7 +358,10 @@ WRONG_MAPS: dict[str, tuple[np.ndarray, str]] = {
     "complex": (np.ones((K, *SIZE), complex), "must hold floating score maps, got complex128"),
 }
 WRONG_LABELS: dict[str, tuple[np.ndarray, str]] = {
-    "floats": (np.ones(SIZE), r"must hold integer labels \(H, W\) .*, got float64 of shape \(6, 8\)"),
+    "floats": (
+        np.full(SIZE, 0.5),
+        r"must hold integer labels, got dtype float64, and 0\.5 at pixel \(0, 0\)",
+    ),
     "maps": (np.ones((K, *SIZE)), "they look like score maps"),
     "a row": (np.ones(48, int), r"got int64 of shape \(48,\)"),
     "swapped": (np.ones((8, 6), int), r"has shape \(8, 6\), .* are height and width swapped\?"),
@@ -474,3 +479,28 @@ def test_libraries_that_are_missing(
 def test_a_wrong_ignore_index(root: Path) -> None:
     with pytest.raises(TypeError, match="ignore_index must be an int or None"):
         paired(root, ignore_index="void")
+
+
+@pytest.mark.parametrize("n_bands", [3, 4, 5])
+@pytest.mark.parametrize("photometric", [None, "rgb", "minisblack"])
+def test_bands_of_bytes_are_classes_not_colours(
+    tmp_path: Path, n_bands: int, photometric: str | None
+) -> None:
+    """GDAL takes the fourth of four bands of bytes for alpha: a score of 0 there is no missing data."""
+    values = np.random.default_rng(0).integers(0, 3, size=(n_bands, 5, 6)).astype(np.uint8)
+    profile = {"driver": "GTiff", "count": n_bands, "height": 5, "width": 6, "dtype": "uint8"}
+    if photometric is not None:
+        profile["photometric"] = photometric
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with rasterio.open(tmp_path / "a.tif", "w", **profile) as file:
+            file.write(values)
+    bands, has_data = geotiff.read_bands(tmp_path / "a.tif")
+    np.testing.assert_array_equal(bands, values)
+    assert has_data.all()
+    geotiff.write_like(tmp_path / "b.tif", values, tmp_path / "a.tif")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with rasterio.open(tmp_path / "b.tif") as file:
+            assert {each.name for each in file.colorinterp} <= {"gray", "undefined"}
+            assert (file.dataset_mask() > 0).all()

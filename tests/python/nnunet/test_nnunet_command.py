@@ -199,7 +199,7 @@ def test_names_that_no_file_can_have(model: Path, tmp_path: Path, run: Any) -> N
     labels = {"background": 0, "left/right lung": 1, "left right lung": 2, "ignore": 3}
     (tmp_path / "dataset.json").write_text(json.dumps({"labels": labels}))
     document = json.loads((model / "calibrator.json").read_text())
-    del document["nnunet"]
+    del document["origin"]
     (tmp_path / "python.json").write_text(json.dumps(document))
     files = ("--predictions", model / "new/predictions", "--dataset-json", tmp_path / "dataset.json")
     assert (

@@ -158,3 +158,11 @@ def test_what_cannot_be_read_in_bands(case: int) -> None:
     call, error, says = BAD[case]
     with pytest.raises(error, match=says):
         call()
+
+
+def test_a_number_means_no_data_only_where_all_classes_have_it() -> None:
+    """A score of 0 is a score; NaN is none, of whatever class."""
+    X, y = GOOD.X.copy(), GOOD.y
+    X[:, 0], X[:, 1] = 0, 1 - X[:, 2:].sum(axis=1)
+    fitted = rasters.fit(Calibrator(), zip(X, y, strict=True), rows=8, nodata=0)
+    assert fitted.lambda_hat_ == Calibrator().fit(X, y).lambda_hat_

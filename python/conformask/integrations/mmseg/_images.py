@@ -136,16 +136,8 @@ class ImageMetric(BaseMetric):
         return [item for _, _, item in chosen], groups or None
 
     def _origin_of(self, results: list[Item[T]]) -> Origin | None:
-        """Which files those of the subset are."""
-        return Origin.of(*self._names(results))
-
-    def _refuse_seen(self, calibrator: Calibrator[Any, Any, Any], results: list[Item[T]]) -> None:
-        """Refuses images that calibrated, and another split of the same dataset."""
-        if calibrator._origin is not None:
-            calibrator._origin.refuse_seen(*self._names(results))
-
-    def _names(self, results: list[Item[T]]) -> tuple[list[str], list[str], dict[str, Any] | None]:
-        """The names of the images of the subset, those of all, and how the subset was chosen, but for its part."""
+        """Which files those of the subset are, and how they were chosen, but for the part."""
+        names, of = self._names(results)
         split: dict[str, Any] | None = None
         if self.subset is not None:
             (scaling, fraction), seed, _ = self.subset
@@ -154,8 +146,20 @@ class ImageMetric(BaseMetric):
                 split["scaling"] = float(scaling)
             if self.group_key is not None:
                 split["group_key"] = self.group_key
+        return Origin.of(names, of=of, split=split)
+
+    def _refuse_seen(
+        self, calibrator: Calibrator[Any, Any, Any], results: list[Item[T]], allow_seen: bool
+    ) -> None:
+        """Refuses images that calibrated."""
+        if calibrator._origin is not None and not allow_seen:
+            names, of = self._names(results)
+            calibrator._origin.refuse_seen(names, of=of, way_out="say allow_seen=True")
+
+    def _names(self, results: list[Item[T]]) -> tuple[list[str], list[str]]:
+        """The names of the images of the subset, and those of all."""
         names = [name for name, _, _ in results]
-        return [names[i] for i in self._indices(results)], names, split
+        return [names[i] for i in self._indices(results)], names
 
     def _indices(self, results: list[Item[T]]) -> list[int]:
         """Where the images of the subset are."""

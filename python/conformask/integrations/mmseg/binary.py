@@ -256,6 +256,8 @@ class BinaryConformalEvaluation(_BinaryMetric):
         ``part="evaluation"``.
     group_key : str or None, default=None
         As for :class:`ConformalProfile`. The images of a group then count once: give it where the calibration got it.
+    allow_seen : bool, default=False
+        Whether to evaluate even if images calibrated, by their names: say so where others have the same names.
     collect_device, prefix, collect_dir, output_dir, keep_results
         As for :class:`ConformalProfile`.
 
@@ -268,7 +270,7 @@ class BinaryConformalEvaluation(_BinaryMetric):
     ------
     TypeError, ValueError
         As :class:`BinaryConformalCalibration`; if the file holds no such calibrator; and after the test, if images
-        calibrated, or `subset` is another split of the dataset that calibrated.
+        calibrated, by their names; of the same dataset also under another folder.
 
     See Also
     --------
@@ -306,6 +308,7 @@ class BinaryConformalEvaluation(_BinaryMetric):
         ignore_index: int | None = 255,
         subset: Mapping[str, Any] | None = None,
         group_key: str | None = None,
+        allow_seen: bool = False,
         collect_device: str = "cpu",
         prefix: str | None = None,
         collect_dir: str | None = None,
@@ -324,6 +327,7 @@ class BinaryConformalEvaluation(_BinaryMetric):
             output_dir,
             keep_results,
         )
+        self.allow_seen = allow_seen
         # Not fitted is said now, not after the first image; and it may learn more meanwhile.
         known = load_calibrator(calibrator, BINARY)
         if known.classes_ is not None and isinstance(foreground, int) and known.classes_ != (foreground,):
@@ -353,7 +357,7 @@ class BinaryConformalEvaluation(_BinaryMetric):
             risk of the worst tenth, size of the masks, the number of images, and the alpha that was calibrated for. The
             log shows the whole report.
         """
-        self._refuse_seen(self._calibrator, results)
+        self._refuse_seen(self._calibrator, results, self.allow_seen)
         report = self.report_ = self._calibrator._report(*self._chosen(results), self._calibrator._current())
         print_log(f"binary conformal evaluation\n{report}", logger="current")
         return {

@@ -375,6 +375,8 @@ class ConformalEvaluation(ImageMetric):
     group_key : str or None, default=None
         As for :class:`ConformalProfile`. The risk is then the mean over groups of the mean loss of their images: give
         it where the calibration got it.
+    allow_seen : bool, default=False
+        Whether to evaluate even if images calibrated, by their names: say so where others have the same names.
     collect_device, prefix, collect_dir, output_dir, keep_results
         As for :class:`ConformalProfile`.
 
@@ -386,7 +388,7 @@ class ConformalEvaluation(ImageMetric):
     Raises
     ------
     ValueError
-        After the test: if images calibrated, or `subset` is another split of the dataset that calibrated.
+        After the test: if images calibrated, by their names; of the same dataset also under another folder.
 
     See Also
     --------
@@ -421,6 +423,7 @@ class ConformalEvaluation(ImageMetric):
         inputs: str | None = None,
         subset: Mapping[str, Any] | None = None,
         group_key: str | None = None,
+        allow_seen: bool = False,
         collect_device: str = "cpu",
         prefix: str | None = None,
         collect_dir: str | None = None,
@@ -430,6 +433,7 @@ class ConformalEvaluation(ImageMetric):
         super().__init__(
             inputs, subset, group_key, collect_device, prefix, collect_dir, output_dir, keep_results
         )
+        self.allow_seen = allow_seen
         self.calibrator = loaded(calibrator)
         self.calibrator._lambda_for_modules()  # not fitted is said now, not after the first image
 
@@ -455,7 +459,7 @@ class ConformalEvaluation(ImageMetric):
             Empirical risk and its interval, activation ratio, coverage, the number of images, and the alpha that was
             calibrated for. The log shows the whole report, with a row for each class.
         """
-        self._refuse_seen(self.calibrator, results)
+        self._refuse_seen(self.calibrator, results, self.allow_seen)
         names = (self.dataset_meta or {}).get("classes") or ()
         known = names if len(set(names)) == len(names) == self.calibrator.n_classes_ else None
         self.report_ = self.calibrator._report(*self._chosen(results), class_names=known)

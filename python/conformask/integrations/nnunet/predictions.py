@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from conformask._files.arrays import DAMAGES
 
 __all__ = ["case_names", "crop_box", "padded_scores", "read_scores"]
 
@@ -61,7 +61,7 @@ def padded_scores(path: Path) -> tuple[NDArray[np.floating[Any]], bool]:
             key = next((each for each in (_V2, _V1) if each in archive.files), None)
             scores = None if key is None else archive[key]
             held = ", ".join(archive.files) or "nothing"
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, KeyError) as error:
+    except DAMAGES as error:
         raise ValueError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
     if scores is None:
         hint = ": it is a preprocessed case, no prediction" if {"data", "seg"} & {*held.split(", ")} else ""
