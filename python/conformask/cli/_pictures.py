@@ -28,6 +28,7 @@ __all__ = [
 ]
 
 _DPI = 150
+_MOST_COLOURS = 6  # of set sizes in a heatmap: larger sets are seldom, and share the last
 _WIDTH = 7.5  # inches
 CSS_PIXELS = 94  # of a page, an inch
 CSS_WIDTH = round(_WIDTH * CSS_PIXELS)
@@ -67,8 +68,14 @@ def heatmap(
     height = min(6.4, max(1.6, 5.0 * sizes.shape[0] / sizes.shape[1] + 0.9))
     figure = import_figure()(figsize=(6.4, height), layout="constrained")
     void = None if valid is None else np.where(valid, 0, 255)
+    n_classes = calibrator.n_classes_
     ax = cm.plotting.plot_varisco(
-        sizes, n_classes=calibrator.n_classes_, labels=void, calibrator=calibrator, ax=figure.subplots()
+        sizes,
+        n_classes=n_classes,
+        vmax=min(n_classes, _MOST_COLOURS),  # the same colours for all images
+        labels=void,
+        calibrator=calibrator,
+        ax=figure.subplots(),
     )
     first, *rest = ax.get_title().split("\n")
     ax.set_title("\n".join([f"{first}{where}", *rest]))
