@@ -22,9 +22,6 @@ pub trait Real:
     /// The bit pattern.
     fn bits(self) -> Self::Bits;
 
-    /// The number of a bit pattern.
-    fn from_bits(bits: Self::Bits) -> Self;
-
     /// Whether the sign bit is set.
     fn sign_bit(bits: Self::Bits) -> bool;
 
@@ -116,11 +113,6 @@ macro_rules! impl_real {
             #[inline(always)]
             fn bits(self) -> $bits {
                 self.to_bits()
-            }
-
-            #[inline(always)]
-            fn from_bits(bits: $bits) -> Self {
-                <$real>::from_bits(bits)
             }
 
             #[inline(always)]

@@ -47,8 +47,11 @@ impl<R: Real> Score<R> for Lac {
 
     fn true_labels(&self, spot: &mut Spot<'_, R>) -> Result<()> {
         let (codes, Work { scan, missed, .. }) = (spot.labels(), &mut *spot.work);
-        scan.missed(&spot.tile, codes, &spot.place)?;
-        if !self.include_top1 {
+        scan.truth(&spot.tile, codes, &spot.place)?;
+        if self.include_top1 {
+            scan.flag_not_best(codes);
+        } else {
+            scan.flags.resize(codes.len(), 0);
             not_certain(codes, &scan.values, &mut scan.flags);
         }
         missed.note(&scan.flags);
@@ -71,10 +74,10 @@ impl<R: Real> Score<R> for Lac {
         let (coding, codes) = (Coding::Complement, spot.labels());
         compare::count_held(&spot.tile, coding, codes, held);
         if self.include_top1 {
-            let (tile, best_values) = (&spot.tile, &spot.work.scan.best_values);
-            for (j, &best_value) in best_values.iter().enumerate().filter(|(j, _)| codes[*j] != VOID) {
-                let best = (0..tile.n_classes()).find(|&k| tile.plane(k)[j] == best_value);
-                held.promote(best.expect("one of them is the largest"), coding, best_value.into());
+            let scan = &spot.work.scan;
+            let best = scan.best.iter().zip(&scan.best_values).zip(codes);
+            for ((&best, &best_value), _) in best.filter(|(_, code)| **code != VOID) {
+                held.promote(best as usize, coding, best_value.into());
             }
         }
     }

@@ -60,7 +60,8 @@ impl<R: Real> Score<R> for Raps {
     /// Only labels that are not the most probable ones have anything before them.
     fn true_labels(&self, spot: &mut Spot<'_, R>) -> Result<()> {
         let (codes, Work { scan, missed, before, .. }) = (spot.labels(), &mut *spot.work);
-        scan.missed(&spot.tile, codes, &spot.place)?;
+        scan.truth(&spot.tile, codes, &spot.place)?;
+        scan.flag_not_best(codes);
         missed.note(&scan.flags);
         before.compute(&spot.tile, &missed.at, codes, &scan.values);
         missed.values.extend(before.iter().map(|before| self.critical(before)));

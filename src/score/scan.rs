@@ -19,9 +19,7 @@ pub struct Scan<R> {
     pub best_values: Vec<R>,
     /// The lowest class that has it, from [`Scan::truth`] and [`Scan::first`].
     pub best: Vec<i32>,
-    /// The largest probability of the classes below the true label, or 0, from [`Scan::missed`].
-    lower: Vec<R>,
-    /// Marks of [`Scan::missed`].
+    /// Marks of [`Scan::flag_not_best`].
     pub flags: Vec<u8>,
 }
 
@@ -37,27 +35,6 @@ impl<R: Real> Scan<R> {
         let mut signs = R::Bits::default();
         stream!(tile, |planes, k| signs |= scan(planes, k as i32, &mut state));
         check(tile, sums, signs, Some(codes), place)
-    }
-
-    /// Finds the true labels' probabilities and the largest ones, checks the labelled pixels, and marks those of them whose
-    /// label is not the most probable one.
-    pub fn missed(&mut self, tile: &Tile<'_, R>, codes: &[i32], place: &Place) -> Result<()> {
-        let Self { values, sums, best_values, lower, flags, .. } = self;
-        restart(values, tile.len(), R::zero());
-        restart(sums, tile.len(), R::zero());
-        restart(best_values, tile.len(), R::zero());
-        restart(lower, tile.len(), R::zero());
-        flags.resize(tile.len(), 0);
-        let mut state = Judged { codes, values, sums, best_values, lower };
-        stream!(tile, |planes, k| judge(planes, k as i32, &mut state));
-        if any_sign(best_values) {
-            // What is no probability; or -0, which is, or is at a void pixel.
-            self.truth(tile, codes, place)?;
-            not_best(codes, &self.best, &mut self.flags);
-            return Ok(());
-        }
-        not_first(codes, values, best_values, lower, flags);
-        check(tile, sums, R::Bits::default(), Some(codes), place)
     }
 
     /// Finds the largest probabilities and checks the pixels, with `codes` only the labelled ones.
@@ -80,6 +57,13 @@ impl<R: Real> Scan<R> {
         stream!(tile, |planes, k| signs |= rank(planes, k as i32, sums, best_values, best));
         check(tile, sums, signs, codes, place)?;
         Ok(best)
+    }
+
+    /// Marks the labelled pixels whose label is not the most probable one, after [`Scan::truth`].
+    pub fn flag_not_best(&mut self, codes: &[i32]) -> &[u8] {
+        self.flags.resize(codes.len(), 0);
+        not_best(codes, &self.best, &mut self.flags);
+        &self.flags
     }
 }
 
@@ -116,59 +100,6 @@ fn scan<R: Real, const N: usize>(planes: [&[R]; N], first: i32, state: &mut Stat
         (values[j], sums[j], best_values[j], best[j]) = (value, sum, best_value, class);
     }
     signs
-}
-
-/// Per-pixel state of [`judge`].
-struct Judged<'a, R> {
-    codes: &'a [i32],
-    values: &'a mut [R],
-    sums: &'a mut [R],
-    best_values: &'a mut [R],
-    lower: &'a mut [R],
-}
-
-/// Passes over `N` planes at once: sum, maximum, the true label's probability and the maximum below that class. Numbers of
-/// at least 0 are ordered as their bit patterns, and one below 0 is above them all: the maximum tells its sign.
-#[apply(vectorised!)]
-fn judge<R: Real, const N: usize>(planes: [&[R]; N], first: i32, state: &mut Judged<'_, R>) {
-    let len = state.codes.len();
-    let planes = planes.map(|plane| &plane[..len]);
-    let (codes, values, sums) = (&state.codes[..len], &mut state.values[..len], &mut state.sums[..len]);
-    let (best_values, lower_values) = (&mut state.best_values[..len], &mut state.lower[..len]);
-    for j in 0..len {
-        let code = codes[j];
-        let (mut value, mut sum, mut best, mut lower) =
-            (values[j], sums[j], best_values[j].bits(), lower_values[j]);
-        for (k, plane) in (first..).zip(&planes) {
-            let p = plane[j];
-            sum += p;
-            value = if code == k { p } else { value };
-            lower = if code == k { R::from_bits(best) } else { lower };
-            best = best.max(p.bits());
-        }
-        (values[j], sums[j], best_values[j], lower_values[j]) = (value, sum, R::from_bits(best), lower);
-    }
-}
-
-#[apply(vectorised!)]
-fn any_sign<R: Real>(values: &[R]) -> bool {
-    let mut signs = R::Bits::default();
-    for value in values {
-        signs |= value.bits();
-    }
-    R::sign_bit(signs)
-}
-
-/// A label is the most probable one if no class is more probable, and none below it as probable.
-#[apply(vectorised!)]
-fn not_first<R: Real>(codes: &[i32], values: &[R], best_values: &[R], lower: &[R], missed: &mut [u8]) {
-    let len = codes.len();
-    let (values, best_values) = (&values[..len], &best_values[..len]);
-    let (lower, missed) = (&lower[..len], &mut missed[..len]);
-    for j in 0..len {
-        let is_first = (values[j] == best_values[j]) & ((values[j] > lower[j]) | (codes[j] == 0));
-        missed[j] = u8::from(!is_first & (codes[j] != VOID));
-    }
 }
 
 #[apply(vectorised!)]
