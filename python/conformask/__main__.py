@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from conformask import InfeasibleRiskError, __version__, demo
-from conformask._arguments import as_options
+from conformask._arguments import as_options, options_of
 from conformask.cli import apply, calibrate, evaluate, nnunet, report
 
-_ERROR, _INFEASIBLE, _INTERRUPTED = 2, 3, 130
+_ERROR, _INFEASIBLE, _INTERRUPTED, _UNREAD = 2, 3, 130, 141
 
 
 class _Command(NamedTuple):
@@ -41,7 +42,8 @@ from folders to masks:
 
 conformask COMMAND --help tells the options of a command. @FILE stands for the arguments in a file, one a line.
 
-exit status: 0 done; 2 arguments, files or numbers cannot be used; 3 too few images for alpha; 130 stopped by Ctrl-C"""
+exit status: 0 done; 2 arguments, files or numbers cannot be used; 3 too few images for alpha; 130 stopped by Ctrl-C;
+141 nobody reads what is printed, as before | head"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,8 +58,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     -------
     int
         Exit status: 0; 1 if a command says so; 2 if data or arguments cannot be used; 3 if there are too few images for
-        the level that is asked for; 130 after Ctrl-C. Arguments that cannot be end the process with 2.
+        the level that is asked for; 130 after Ctrl-C; 141 if what is printed is read no further. Arguments that
+        cannot be end the process with 2.
     """
+    try:
+        try:
+            return _run(argv)
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+    except BrokenPipeError:
+        # Python would flush again at its end, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _UNREAD
+
+
+def _run(argv: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(
         prog="conformask",
         description="Risk-controlled segmentation masks.",
@@ -77,31 +93,34 @@ def main(argv: Sequence[str] | None = None) -> int:
             fromfile_prefix_chars="@",
         )
         command.add_arguments(own)
-        own.set_defaults(run=command.run)
+        own.set_defaults(run=command.run, parser=own, calibrating=commands.choices["calibrate"])
     args = parser.parse_args(argv)
+
+    def line(message: object) -> str:
+        """A message in one line, in words of the command."""
+        return as_options(
+            " ".join(str(message).split()), options_of(args.parser), options_of(args.calibrating)
+        )
+
+    def say(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+        """A warning as one line: whoever calls a command does not know our files."""
+        print(f"warning: {line(message)}", file=sys.stderr)
+
     with warnings.catch_warnings():
         if not args.debug:
-            warnings.showwarning = _say
+            warnings.showwarning = say
         try:
             return int(args.run(args))
         except KeyboardInterrupt:
             print("stopped", file=sys.stderr)
             return _INTERRUPTED
+        except BrokenPipeError:
+            raise
         except (OSError, ValueError, TypeError, ImportError, MemoryError) as error:
             if args.debug:
                 raise
-            print(f"error: {as_options(_line(error)) or type(error).__name__}", file=sys.stderr)
+            print(f"error: {line(error) or type(error).__name__}", file=sys.stderr)
             return _INFEASIBLE if isinstance(error, InfeasibleRiskError) else _ERROR
-
-
-def _line(message: object) -> str:
-    """A message in one line."""
-    return " ".join(str(message).split())
-
-
-def _say(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-    """A warning as one line: whoever calls a command does not know our files."""
-    print(f"warning: {as_options(_line(message))}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -6,10 +6,10 @@ import argparse
 import contextlib
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
-__all__ = ["as_options", "file_to_write", "folder_to_write", "level", "whole"]
+__all__ = ["as_options", "file_to_write", "folder_to_write", "level", "options_of", "whole"]
 
 
 def level(text: str) -> float:
@@ -55,11 +55,58 @@ def file_to_write(text: str) -> Path:
     return path
 
 
-def as_options(message: str) -> str:
-    """A message in which parameters of Python are options of commands."""
-    names = "inputs|on_infeasible|class_axis|ignore_index|profile|groups|strata|outside"
-    return re.sub(
-        rf"\b({names})=(?:'([\w-]+)'|(-?\w+))?",
-        lambda found: f"--{found[1].replace('_', '-')} {found[2] or found[3] or ''}".rstrip(),
-        message,
-    )
+def options_of(parser: argparse.ArgumentParser) -> frozenset[str]:
+    """The options of a command."""
+    return frozenset(re.findall(r"--[\w-]+", parser.format_usage()))
+
+
+# Parameters of Python that messages speak of and commands have options for: words without an underscore only where an
+# equals sign is behind them.
+_PARAMETERS = (
+    *(
+        "class_axis",
+        "class_names",
+        "dataset_json",
+        "ignore_index",
+        "label_ending",
+        "label_key",
+        "label_values",
+    ),
+    *(
+        "on_infeasible",
+        "on_rare",
+        "dataset",
+        "ending",
+        "groups",
+        "inputs",
+        "key",
+        "names",
+        "outside",
+        "profile",
+    ),
+    *("reference", "strata"),
+)
+_CALLED = {"dataset": "dataset-json"}  # where the option has another name
+_OTHER_CLASSES = ("loss=MiscoverageLoss(classes=[...])", "--loss miscoverage:CLASSES")
+_IN_MESSAGES = re.compile(
+    rf"(?<![\w./\\-])(?:({'|'.join(_PARAMETERS)})=(?:'([\w-]+)'|(-?\w+))?"
+    rf"|({'|'.join(name for name in _PARAMETERS if '_' in name)}))"
+    r"(?![\w/\\=(]|\.\w)"  # no part of a path
+)
+
+
+def as_options(message: str, options: Collection[str], calibrating: Collection[str] = ()) -> str:
+    """A message in which parameters of Python are options of commands.
+
+    `options` are those of the command; of others, options of `calibrating` are said to be those of calibration.
+    """
+
+    def option(found: re.Match[str]) -> str:
+        parameter = found[1] or found[4]
+        name = f"--{_CALLED.get(parameter, parameter).replace('_', '-')}"
+        said = f"{name} {found[2] or found[3] or ''}".rstrip()
+        if name in options:
+            return said
+        return f"{said} (when you calibrate)" if name in calibrating else found[0]
+
+    return _IN_MESSAGES.sub(option, message.replace(*_OTHER_CLASSES))

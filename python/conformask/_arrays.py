@@ -45,6 +45,7 @@ _LOOKED_AT = 32  # pixels along each axis
 _FEW, _WIDE = 48, 0.5
 
 _MEMBERS = 8  # that are named
+_FIELDS = ("logits", "out", "class_queries_logits", "pred_masks", "semantic_seg")  # of outputs of models
 
 INPUTS = ("probabilities", "logits", "scores")
 
@@ -105,6 +106,12 @@ def refuse_members(value: object, name: str) -> None:
         return
     if not members:
         raise TypeError(f"{name} must be an array, got an empty {type(value).__name__}")
+    if isinstance(value, dict) and any(is_tensor(value.get(field)) for field in _FIELDS):
+        raise TypeError(
+            f"{name} must be an array, got {type(value).__name__}, the output of a model: pass "
+            f"conformask.integrations.torch.as_scores({name}, size=y.shape[-2:]), which makes maps of the size of the "
+            "labels, and say what they are, such as inputs='logits'"
+        )
     shown_ones = ", ".join(map(repr, members[:_MEMBERS])) + (", ..." if len(members) > _MEMBERS else "")
     raise TypeError(
         f"{name} must be an array, got {type(value).__name__} that holds {shown_ones}: pass what it holds, such as "

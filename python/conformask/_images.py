@@ -145,7 +145,9 @@ def walk(
         if image is not None:
             found, labels = found[None], labels[None] if labelled else None
         if labelled:
-            check_labels(found, labels, layout, where, label_name)
+            check_labels(
+                found, labels, layout, where, label_name, is_stored=image is None and _is_store(maps)
+            )
         return found, labels
 
     refuse_members(maps, layout.name)
@@ -396,9 +398,18 @@ def _check_image(image: Any, layout: Layout, index: int, volumes: Volumes) -> No
 
 
 def check_labels(
-    maps: Any, labels: Any, layout: Layout = SCORES, where: str = "", label_name: str = "y"
+    maps: Any,
+    labels: Any,
+    layout: Layout = SCORES,
+    where: str = "",
+    label_name: str = "y",
+    *,
+    is_stored: bool = False,
 ) -> None:
-    """Refuses labels that do not fit maps (n, ...); maps of another rank are the kernels' to refuse."""
+    """Refuses labels that do not fit maps (n, ...); maps of another rank are the kernels' to refuse.
+
+    `is_stored` says that maps are those of some images of a store, of which NumPy's functions would read all.
+    """
     shape, given, n_axes = tuple(maps.shape), tuple(labels.shape), len(layout.axes)
     expected = shape[:1] + shape[1 + n_axes :]
     if len(shape) - n_axes not in (3, 4) or given == expected:
@@ -419,6 +430,11 @@ def check_labels(
         hint = f"; if {label_name} is one-hot, pass {label_name}.argmax(axis=-1)"
     elif given == (*expected[:1], 1, *expected[1:]):
         hint = f"; pass {label_name}[{'0' if where else ':, 0'}], without the axis of length 1"
+    elif n_axes and given == shape[:1] + shape[n_axes:-1] and is_stored:
+        hint = (
+            f"; is {layout.name} channel-last? Pass (np.moveaxis(image, -1, {n_axes - 1}) for image in {layout.name}), "
+            "which reads an image at a time"
+        )
     elif n_axes and given == shape[:1] + shape[n_axes:-1]:
         hint = (
             f"; is {layout.name} channel-last? Pass np.moveaxis({image}, -1, {n_axes - first}){each}, "
@@ -443,7 +459,10 @@ def axes_hint(shape: tuple[int, ...], n_classes: int, layout: Layout = SCORES) -
     """What may be wrong with maps (n, ...) that seem to have another number of classes."""
     n_axes = len(layout.axes)
     if shape[-1] == n_classes:
-        return f"; is {layout.name} channel-last? np.moveaxis puts the classes where they belong, and copies nothing"
+        return (
+            f"; is {layout.name} channel-last? np.moveaxis puts the classes where they belong, and copies "
+            "nothing; of what is read by slices give it one image at a time"
+        )
     if n_axes == 2 and shape[1] == n_classes:
         return "; are S and K swapped? The classes come after the samples"
     if len(shape) == n_axes + 4 and shape[n_axes + 1] == n_classes:

@@ -289,12 +289,17 @@ class RiskReport(Report):
     _ARRAYS = frozenset({"losses", "activation_ratios", "coverages"})
 
     def _summary(self) -> list[tuple[str, str]]:
+        of_alpha, of_risk = (
+            ("", "")
+            if self._limits_mean
+            else (" for each class", " over all classes, which alpha does not limit")
+        )
         return [
             ("loss", self.loss),
             ("method", self.method),
             ("conformity score", self.conformity_score),
-            ("alpha", f"{self.alpha:g}"),
-            ("empirical risk", f"{self.empirical_risk:.4f}"),
+            ("alpha", f"{self.alpha:g}{of_alpha}"),
+            ("empirical risk", f"{self.empirical_risk:.4f}{of_risk}"),
             (f"{LEVEL * 100:g} % interval", interval_text(self.interval, self.interval_method)),
             ("activation ratio", f"{self.activation_ratio:.3f}"),
             ("coverage", f"{self.coverage:.4f}"),
@@ -303,6 +308,21 @@ class RiskReport(Report):
             ("calibrated on", self.calibrated_on),
             *self._bound_rows(),
         ]
+
+    @property
+    def _units(self) -> str:
+        """What means are over."""
+        return "images" if self.n_groups is None else "groups"
+
+    @property
+    def _limits_mean(self) -> bool:
+        """Whether alpha limits the mean loss, and not the loss of each class."""
+        return self.by != "class" or self.part_alpha != self.alpha
+
+    @property
+    def _is_unreached(self) -> bool:
+        """Whether the calibration images are too few for alpha, of every class or stratum where each has its own."""
+        return self.infeasible or (bool(self.parts) and all(part.is_rare for part in self.parts))
 
     def _lambda_text(self) -> str:
         """Lambda-hat; words where there are many."""
@@ -329,7 +349,9 @@ class RiskReport(Report):
         ]
         header = ("class", "miss rate", f"{LEVEL * 100:g} % interval", "set size", "images", "pixels")
         promise = "the risk of each class, below" if self.by == "class" else "the mean loss, not each class"
-        caption = f"Miss rate of each class, mean over the images that hold it (alpha limits {promise})"
+        caption = (
+            f"Miss rate of each class, mean over the {self._units} that hold it (alpha limits {promise})"
+        )
         return Table(caption, header, rows)
 
     def _part_table(self) -> Table:
@@ -349,7 +371,7 @@ class RiskReport(Report):
             "risk",
             f"{LEVEL * 100:g} % interval",
             "lambda-hat",
-            "images",
+            self._units,
             "calibrated on",
         )
         level = "alpha" if self.part_alpha in (None, self.alpha) else f"alpha / K = {self.part_alpha:.3g}"
@@ -366,7 +388,7 @@ class RiskReport(Report):
                 interval_text(each.interval),
                 f"{each.activation_ratio:.3f}",
                 f"{each.coverage:.4f}",
-                each._lambda_text(),
+                "not reached" if each._is_unreached else each._lambda_text(),
             )
             for each in self.sweep
         ]
@@ -378,7 +400,8 @@ class RiskReport(Report):
             "coverage",
             "lambda-hat",
         )
-        caption = "Other alphas (the guarantee is about one alpha that was fixed before the labels were seen)"
+        caption = "Other alphas (the guarantee is about one alpha that was fixed before the labels were seen"
+        caption += ")" if self._limits_mean else "; the risk is over all classes, alpha limits each class)"
         return Table(caption, header, rows)
 
 

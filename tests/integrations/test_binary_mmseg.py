@@ -266,6 +266,11 @@ def test_void_pixels_are_those_of_the_dataset() -> None:
         evaluation.process({}, given)
         evaluation.evaluate(len(given))
         assert evaluation.report_.to_dict() == expected.evaluate(P, y).to_dict()
+    given = [sample(x, y[None].clone()) for x, y in zip(LOGITS, LABELS, strict=True)]
+    for each in given:
+        each["gt_sem_seg"]["data"][0, 0, 0] = 254  # of the void pixels
+    found, _ = calibrated(BinaryConformalCalibration(2, CALIBRATORS["fnr"], ignore_index=[254, 255]), given)
+    assert_same(found, expected, P)
     with pytest.raises(ValueError, match=r"y holds label 255 .*ignore index \(None\)"):
         BinaryConformalCalibration(2, ignore_index=None).process({}, SAMPLES)
     with pytest.raises(ValueError, match="ignore_index=3 is one of the K = 4 classes"):

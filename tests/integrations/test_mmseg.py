@@ -508,6 +508,18 @@ def test_labels_out_of_range_are_refused() -> None:
         ConformalCalibration().process({}, [sample(LOGITS[0], torch.full_like(LABELS[0], 17))])
 
 
+def test_several_labels_of_void_pixels() -> None:
+    found = []
+    for first, index in ((255, 255), (254, [254, 255])):
+        labels = LABELS.clone()
+        labels[:, :, 0], labels[:, :, 1] = first, 255
+        metric = ConformalCalibration(alpha=0.3, ignore_index=index)
+        metric.process({}, [sample(x, y) for x, y in zip(LOGITS, labels, strict=True)])
+        metric.evaluate(len(LOGITS))
+        found.append(metric.calibrator_.lambda_hat_)
+    assert found[0] == found[1]
+
+
 def test_half_precision_is_told(run_config: Run, images: tuple[np.ndarray, np.ndarray]) -> None:
     with pytest.warns(UserWarning, match=r"seg_logits are torch\.bfloat16"):
         _, found = run_config(test_evaluator=[calibration()], test_cfg={"type": "TestLoop", "fp16": True})

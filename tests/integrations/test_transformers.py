@@ -457,3 +457,15 @@ def test_a_module_refuses_outputs_that_are_not_what_calibration_took_them_for() 
         ValueError, match=r"semantic_seg, whose numbers are probabilities, .* inputs='probabilities'"
     ):
         module(torch.zeros(12, 1, 8, 8))
+
+
+@pytest.mark.parametrize("make", [segformer, mask2former])
+def test_outputs_that_were_not_made_to_maps(make: Callable[[], Any]) -> None:
+    """Calibrators say what makes maps of them."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        output = make()[0].eval()(pixel_values=torch.zeros(N_IMAGES, 3, 64, 64))
+    labels = torch.zeros((N_IMAGES, *SIZE), dtype=torch.int64)
+    for X, y in ((output, labels), ([output], list(labels[:1]))):
+        with pytest.raises(TypeError, match=r"integrations\.torch\.as_scores\(X, size=y\.shape\[-2:\]\)"):
+            cm.ConformalRiskCalibrator(inputs="logits").fit(X, y)

@@ -123,6 +123,33 @@ def test_an_axis_of_classes_before_binary_masks() -> None:
             masks.fit(P, y)
 
 
+class Store:
+    """A store, which is read by slices, and of which nobody may ask all."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.values, self.shape, self.dtype = values, values.shape, values.dtype
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        found: np.ndarray = self.values[index]
+        assert len(found) == 1 or found.ndim == self.values.ndim - 1
+        return found
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+def test_channels_that_come_last_in_a_store() -> None:
+    """NumPy's moveaxis would read all of it: what the message says reads an image at a time, and calibrates."""
+    X_last = Store(np.ascontiguousarray(np.moveaxis(X, 1, -1)))
+    with pytest.raises(
+        ValueError,
+        match=r"Pass \(np\.moveaxis\(image, -1, 0\) for image in X\), which reads an image at a time$",
+    ):
+        new().fit(X_last, Y)
+    images = (np.moveaxis(image, -1, 0) for image in X_last)
+    assert new().fit(images, Y).lambda_hat_ == new().fit(X, Y).lambda_hat_
+
+
 LAST: list[tuple[Callable[[], object], str]] = [
     (lambda: new().fit(np.moveaxis(X, 1, -1), Y), r"Pass np\.moveaxis\(X, -1, 1\), which"),
     (

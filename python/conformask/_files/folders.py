@@ -8,6 +8,9 @@ from pathlib import Path
 
 __all__ = ["files_of", "needed_files", "partner", "read_groups", "read_names", "split_name", "suffixes_text"]
 
+_OF_NNUNET = [
+    {".npz", suffix} for suffix in (".nii.gz", ".png", ".tif")
+]  # scores, and the segmentation beside them
 _DOUBLE = ".gz"  # follows the suffix that says what a file is
 
 
@@ -53,28 +56,39 @@ def files_of(folder: Path, suffixes: Collection[str], ending: str = "") -> dict[
             continue
         name = name.removesuffix(ending)
         if name in found:
-            raise ValueError(f"{found[name]} and {file.name} have one name: keep one of them")
+            hint = ""
+            if {split_name(each)[1] for each in (found[name], file)} in _OF_NNUNET:
+                hint = (
+                    "; of nnU-Net's folders, which hold both, take conformask nnunet calibrate, evaluate and apply (in "
+                    "Python conformask.integrations.nnunet.Cases)"
+                )
+            raise ValueError(f"{found[name]} and {file.name} have one name: keep one of them{hint}")
         found[name] = file
     return found
 
 
-def needed_files(folder: Path, suffixes: Collection[str], ending: str = "") -> dict[str, Path]:
-    """The files of a folder, of which there must be one."""
+def needed_files(
+    folder: Path, suffixes: Collection[str], ending: str = "", others: Mapping[str, str] | None = None
+) -> dict[str, Path]:
+    """The files of a folder, of which there must be one; of `others`, by suffix, it is said what they are."""
     found = files_of(folder, suffixes, ending)
     if not found:
         named = f" named *{ending}" if ending else ""
-        hint = (
-            "; the folders in it are not looked at" if any(each.is_dir() for each in folder.iterdir()) else ""
-        )
+        inside = sorted(folder.iterdir())
+        hint = "; the folders in it are not looked at" if any(each.is_dir() for each in inside) else ""
+        known = next((suffix for each in inside if (suffix := split_name(each)[1]) in (others or {})), None)
+        if others is not None and known is not None:
+            hint = f", which holds {known} files: {others[known]}"
         raise FileNotFoundError(f"no {suffixes_text(suffixes)} file{named} in {folder}{hint}")
     return found
 
 
-def partner(files: Mapping[str, Path], name: str, of: Path, folder: Path) -> Path:
-    """The file of a name, which belongs to another file."""
+def partner(files: Mapping[str, Path], name: str, of: Path, folder: Path, said_by: str = "") -> Path:
+    """The file of a name, which belongs to another file; `said_by` are the parameters that say how names end."""
     if name not in files:
         alike = next((each for each in files if each.startswith(name) or name.startswith(each)), None)
         hint = "" if alike is None else f"; is {files[alike].name} meant, whose name ends otherwise?"
+        hint += f" See {said_by}" if hint and said_by else ""
         raise FileNotFoundError(f"no file {name} in {folder}, which would belong to {of}{hint}")
     return files[name]
 

@@ -14,14 +14,27 @@ from conformask._arrays import label_array
 from conformask._files import arrays, geotiff, nifti, nifti_maps, pictures
 from conformask._files.folders import split_name
 
-__all__ = ["LABELS", "MAPS", "PHOTOGRAPHS", "ScoreMaps", "read_labels", "read_photograph", "read_scores"]
+__all__ = [
+    "LABELS",
+    "MAPS",
+    "PHOTOGRAPHS",
+    "PICTURES_AS_MAPS",
+    "ScoreMaps",
+    "read_labels",
+    "read_photograph",
+    "read_scores",
+]
 
 MAPS = (*arrays.SUFFIXES, *nifti.SUFFIXES, *geotiff.SUFFIXES)
 LABELS = (*pictures.SUFFIXES, *MAPS)
 PHOTOGRAPHS = (*pictures.PHOTOGRAPHS, *arrays.SUFFIXES)
+PICTURES_AS_MAPS = dict.fromkeys(
+    pictures.PHOTOGRAPHS, "pictures, which hold labels and no score maps: are both folders swapped?"
+)
 
 _SCORES = ("probabilities", "softmax", "probs", "scores", "logits")
 _TRUTH = ("labels", "label", "masks", "mask", "segmentation", "seg", "y")
+_SWAPPED = "; they look like {}: are both folders swapped?"
 
 
 class ScoreMaps(NamedTuple):
@@ -31,15 +44,17 @@ class ScoreMaps(NamedTuple):
     valid: NDArray[np.bool_] | None
 
 
-def _member(given: str | None, known: Sequence[str], names: list[str]) -> str:
+def _member(parameter: str, given: str | None, known: Sequence[str], names: list[str]) -> str:
     """The member of an archive that is asked for, whose name says what it is, or that is alone."""
     if given is not None:
         if given not in names:
-            raise ValueError(f"it holds no array {given!r}, but {names}")
+            raise ValueError(f"it holds no array {given!r}, as {parameter}= says, but {names}")
         return given
     fit = [name for name in known if name in names] or names
     if len(fit) != 1:
-        raise ValueError(f"it holds {len(fit)} arrays that may be meant: name one of {fit} by its key")
+        raise ValueError(
+            f"it holds {len(fit)} arrays that may be meant: choose one, {parameter}= one of {fit}"
+        )
     return fit[0]
 
 
@@ -68,7 +83,7 @@ def read_scores(file: Path, key: str | None = None, class_axis: int = 0) -> Scor
     suffix = split_name(file)[1]
     valid = None
     if suffix in arrays.SUFFIXES:
-        values = arrays.read_array(file, partial(_member, key, _SCORES), mapped=True)
+        values = arrays.read_array(file, partial(_member, "key", key, _SCORES), mapped=True)
         if not -values.ndim <= class_axis < max(values.ndim, 1):
             raise ValueError(f"{file} has shape {values.shape}: it has no class_axis={class_axis}")
         values = np.moveaxis(values, class_axis, 0) if class_axis else values
@@ -84,7 +99,9 @@ def read_scores(file: Path, key: str | None = None, class_axis: int = 0) -> Scor
 def _check_scores(file: Path, values: NDArray[Any]) -> None:
     if values.ndim not in (3, 4) or not values.size or values.shape[0] < 2:
         hint = ""
-        if values.ndim == 2 or values.shape[:1] == (1,):
+        if values.dtype.kind in "iub" and values.ndim == 2:
+            hint = _SWAPPED.format("labels")
+        elif values.ndim == 2 or values.shape[:1] == (1,):
             hint = "; of the probability p of one class of two write np.stack([1 - p, p])"
         if values.ndim > 3 and values.shape[0] == 1:
             hint = "; write it without the axis of length 1"
@@ -92,7 +109,7 @@ def _check_scores(file: Path, values: NDArray[Any]) -> None:
             f"{file} must hold score maps (K, H, W) or (K, D, H, W) of K > 1 classes, got shape {values.shape}{hint}"
         )
     if values.dtype.newbyteorder("=") not in (np.float16, np.float32, np.float64, np.uint8, np.uint16):
-        hint = "; they look like labels" if values.dtype.kind in "biu" else ""
+        hint = _SWAPPED.format("labels") if values.dtype.kind in "biu" else ""
         raise ValueError(f"{file} must hold floating score maps, got {values.dtype}{hint}")
 
 
@@ -126,7 +143,7 @@ def read_labels(file: Path, key: str | None = None, void: int | None = None) -> 
             raise ValueError(f"{file} must hold labels in one band, got {len(bands)}")
         return voided(_whole(file, bands[0]), valid, void, file)
     if suffix in arrays.SUFFIXES:
-        return _whole(file, arrays.read_array(file, partial(_member, key, _TRUTH)))
+        return _whole(file, arrays.read_array(file, partial(_member, "label_key", key, _TRUTH)))
     return _whole(file, pictures.read_picture(file, pictures.indices))
 
 
@@ -153,7 +170,7 @@ def _whole(file: Path, values: NDArray[Any]) -> NDArray[np.integer[Any]]:
         except TypeError as error:
             raise ValueError(str(error)) from error
     if values.dtype.kind not in "iu" or values.ndim not in (2, 3):
-        hint = "; they look like score maps" if values.dtype.kind == "f" and values.ndim > 2 else ""
+        hint = _SWAPPED.format("score maps") if values.dtype.kind == "f" and values.ndim > 2 else ""
         raise ValueError(
             f"{file} must hold integer labels (H, W) or (D, H, W), got {values.dtype} of shape {values.shape}{hint}"
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import conformask as cm
+from conformask._arguments import file_to_write, folder_to_write
 from conformask._files.folders import read_groups, read_names
 from conformask.datasets import MapFolder, PairedFolder
 
@@ -23,13 +24,23 @@ __all__ = [
     "Seen",
     "adapt",
     "add_calibrator_file",
+    "add_calibrator_out",
+    "add_class_names",
+    "add_folder_out",
+    "add_groups",
+    "add_json",
     "add_labels",
     "add_maps",
+    "add_quiet",
+    "full_names",
     "loaded",
     "maps_of",
     "naming_file",
     "naming_files",
+    "naming_images",
     "paired",
+    "refuse_same_folder",
+    "refuse_seen",
     "strata_of",
 ]
 
@@ -38,8 +49,10 @@ EXIT_STATUS = (
     "  0  done\n"
     "  2  arguments, files or numbers cannot be used: one line says why\n"
     "  3  too few calibration images for alpha\n"
-    "  130  stopped by Ctrl-C"
+    "  130  stopped by Ctrl-C\n"
+    "  141  nobody reads what is printed, as before | head"
 )
+_MOST_LABELS = 10  # in a message
 _KINDS = ".npy, .npz, .nii, .nii.gz, .tif"
 
 
@@ -82,8 +95,13 @@ def add_maps(parser: argparse.ArgumentParser) -> Any:
         metavar="CSV",
         help="what kind each image is of, where each kind has a lambda of its own: two columns, name and kind",
     )
-    group.add_argument("--quiet", action="store_true", help="show no progress bar")
+    add_quiet(group)
     return group
+
+
+def add_quiet(group: Any) -> None:
+    """Adds the option that hides the progress bar."""
+    group.add_argument("--quiet", action="store_true", help="show no progress bar")
 
 
 def add_labels(group: Any) -> None:
@@ -103,19 +121,74 @@ def add_labels(group: Any) -> None:
     )
     group.add_argument("--label-key", metavar="NAME", help="which array of .npz labels")
     group.add_argument(
-        "--groups",
-        type=Path,
-        metavar="CSV",
-        help="what each image belongs to, such as its patient: two columns without a head, name and group. A group "
-        "counts once",
+        "--label-values",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="the numbers that stand for class 0, 1, ... in the files of labels, such as grey levels 0 127 254; "
+        "default: 0 1 ...",
+    )
+    add_groups(
+        group,
+        "what each image belongs to, such as its patient: two columns without a head, name and group. A",
     )
 
 
-def add_calibrator_file(parser: argparse.ArgumentParser) -> None:
-    """Adds the file that ``calibrate`` wrote."""
+def add_class_names(group: Any) -> None:
+    """Adds the names of classes."""
+    group.add_argument(
+        "--class-names",
+        nargs="+",
+        metavar="NAME",
+        help="what to call the classes, one name each, class 0 first",
+    )
+
+
+def add_groups(group: Any, what: str) -> None:
+    """Adds the table of groups; `what` it says, up to the article of "group counts once"."""
+    group.add_argument("--groups", type=Path, metavar="CSV", help=f"{what} group counts once")
+
+
+def add_calibrator_file(parser: argparse.ArgumentParser, command: str = "conformask calibrate") -> None:
+    """Adds the file that a command wrote."""
     parser.add_argument(
-        "--calibrator", type=Path, required=True, metavar="FILE", help="what conformask calibrate wrote"
+        "--calibrator", type=Path, required=True, metavar="FILE", help=f"what {command} wrote"
     )
+
+
+def add_calibrator_out(parser: argparse.ArgumentParser) -> Any:
+    """Adds the file that calibration writes; returns the group of options."""
+    out = parser.add_argument_group("what is written")
+    out.add_argument(
+        "--out",
+        type=file_to_write,
+        default=Path("calibrator.json"),
+        metavar="FILE",
+        help="the calibrator, as JSON; default: %(default)s",
+    )
+    return out
+
+
+def add_folder_out(parser: argparse.ArgumentParser) -> Any:
+    """Adds the folder in which sets are written; returns the group of options."""
+    out = parser.add_argument_group("what is written")
+    out.add_argument("--out", type=folder_to_write, required=True, metavar="DIR", help="folder for the files")
+    return out
+
+
+def add_json(group: Any, image: str = "image") -> None:
+    """Adds the file of a report."""
+    group.add_argument(
+        "--json", type=file_to_write, metavar="FILE", help=f"the report, with the values of each {image}"
+    )
+
+
+def refuse_same_folder(out: Path, folder: Path) -> None:
+    """Refuses to write sets among the maps, which would be taken for maps the next time."""
+    if out.resolve() == folder.resolve():
+        raise ValueError(
+            f"--out must be another folder than {folder}, where what is written would be taken for maps"
+        )
 
 
 def loaded(args: argparse.Namespace) -> cm.ConformalRiskCalibrator:
@@ -160,6 +233,7 @@ def paired(args: argparse.Namespace, ignore_index: int | Sequence[int] | None) -
         class_axis=args.class_axis,
         ending=args.ending,
         label_ending=args.label_ending,
+        label_values=args.label_values,
         names=_names(args),
         groups=args.groups,
     )
@@ -186,21 +260,52 @@ def naming_file(file: Path) -> Iterator[None]:
 
 
 @contextmanager
-def naming_files(seen: Pairs) -> Iterator[None]:
-    """Errors that count images, or that are about the image which was read last, say which file it is."""
+def naming_images(
+    named: Callable[[bool], Sequence[object]], last: Callable[[], int | None] = lambda: None
+) -> Iterator[None]:
+    """Errors that count images, or that are about the one which was read last, say which it is.
+
+    `named` gives what images are called, where the error is about labels, or about scores.
+    """
     try:
         yield
+    except cm.InfeasibleRiskError:
+        raise
     except (ValueError, TypeError) as error:
-        is_of_labels = str(error).startswith("y ")
-        files = seen.folder.label_files if is_of_labels else seen.folder.maps.files
-        found = re.search(r"\bimage (\d+)\b", str(error))
-        if isinstance(error, cm.InfeasibleRiskError):
+        said = str(error)
+        names = named(said.startswith("y "))
+        found = re.search(r"\bimage (\d+)\b", said)
+        if found is not None and int(found[1]) < len(names):
+            raise ValueError(f"{said} (image {found[1]} is {names[int(found[1])]})") from error
+        place = last()
+        if place is None or any(str(each[place]) in said for each in (named(True), named(False))):
             raise
-        if found is not None and int(found[1]) < len(files):
-            raise ValueError(f"{error} (image {found[1]} is {files[int(found[1])]})") from error
-        if seen.place is None or seen.folder.names[seen.place] in str(error):
-            raise
-        raise ValueError(f"{files[seen.place]}: {error}") from error
+        raise ValueError(f"{names[place]}: {said}") from error
+
+
+@contextmanager
+def naming_files(seen: Pairs) -> Iterator[None]:
+    """The same of files of a folder; of labels that are no classes also which labels there are."""
+    folder = seen.folder
+
+    def of(labels: bool) -> list[Path]:
+        return folder.label_files if labels else folder.maps.files
+
+    with naming_images(of, lambda: seen.place):
+        try:
+            yield
+        except (ValueError, TypeError) as error:
+            strange = re.match(r"y holds label -?\d+ in image (\d+), outside \[0, ", str(error))
+            if strange is None or int(strange[1]) >= len(folder):
+                raise
+            labels = np.unique(folder[int(strange[1])][1]).tolist()
+            values = ", ".join(map(str, labels[:_MOST_LABELS])) + (
+                ", ..." if len(labels) > _MOST_LABELS else ""
+            )
+            raise ValueError(
+                f"{error}; its labels are {values}: where other numbers stand for classes, say --label-values and the "
+                "number of class 0, 1, ..."
+            ) from error
 
 
 class Pairs(Sequence[Any]):
@@ -244,14 +349,15 @@ class Seen(Pairs):
             values, counts = np.unique(labels, return_counts=True)
         self.pixels.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
 
-    def doubts(self, n_classes: int, ignore_index: int | None) -> list[str]:
+    def doubts(self, n_classes: int, ignored: Collection[int]) -> list[str]:
         """What looks wrong with the labels."""
         missing = [label for label in range(n_classes) if label not in self.pixels]
         said = []
-        if missing == list(range(1, n_classes)) and ignore_index in self.pixels:
+        void = next((label for label in ignored if label in self.pixels), None)
+        if missing == list(range(1, n_classes)) and void is not None:
             said.append(
-                f"the labels hold 0 and {ignore_index} alone, and {ignore_index} is void, which counts nowhere; if it "
-                "is a class, write the indices of classes: 0, 1, ..."
+                f"the labels hold 0 and {void} alone, and {void} is void, which counts nowhere; if it is a class, say "
+                f"--label-values 0 {void}, or write the indices of classes: 0, 1, ..."
             )
         elif missing:
             said.append(f"no label of {_numbered(missing)}: whether these are missed, nothing here tells")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import conformask as cm
@@ -20,16 +21,27 @@ _METHODS: dict[str, Callable[[float], Any]] = {
 _IGNORE = 255
 
 
-def loss_of(text: str) -> Any:
-    """The loss of a word, and of what stands behind a colon: ``miscoverage:1,2``, ``binary:0.9``, ``fnr:2``."""
+def loss_of(text: str, names: Sequence[str] | None = None) -> Any:
+    """The loss of a word, and of what stands behind a colon: ``miscoverage:1,2``, ``binary:0.9``, ``fnr:car``.
+
+    Without `names` of the classes, a loss that names some stays a text.
+    """
     name, _, given = text.partition(":")
     try:
+        if name in ("miscoverage", "fnr") and given:
+            words = given.split(",")
+            if names is None and not all(map(_is_number, words)):
+                return text
+            classes = [_class_of(word, names or ()) for word in words]
+            return (
+                cm.MiscoverageLoss(classes=classes)
+                if name == "miscoverage"
+                else cm.FalseNegativeLoss(classes)
+            )
         if name == "miscoverage":
-            return cm.MiscoverageLoss(classes=_classes(given) if given else None)
+            return cm.MiscoverageLoss()
         if name == "binary":
             return cm.BinaryLoss(float(given) if given else 1.0)
-        if name == "fnr" and given:
-            return cm.FalseNegativeLoss(_classes(given))
         if name == "worst-class" and not given:
             return cm.WorstClassLoss()
     except (TypeError, ValueError) as error:
@@ -39,8 +51,32 @@ def loss_of(text: str) -> Any:
     )
 
 
-def _classes(text: str) -> list[int]:
-    return [int(each) for each in text.split(",")]
+def _is_number(word: str) -> bool:
+    return re.fullmatch(r"\s*-?\d+\s*", word) is not None
+
+
+def _class_of(word: str, names: Sequence[str]) -> int:
+    """The class that has a name, or a number."""
+    if word.strip() in names:
+        return list(names).index(word.strip())
+    if _is_number(word):
+        return int(word)
+    raise ValueError(f"no class {word.strip()!r}: there are {', '.join(names)}")
+
+
+def _named_loss(loss: Any, names: Sequence[str] | None) -> Any:
+    """The loss of an option, whose classes may have names."""
+    if not isinstance(loss, str):
+        return loss
+    if names is None:
+        raise ValueError(
+            f"--loss {loss} names classes, but no names are known: say --class-names NAME NAME ..., class 0 first, or "
+            "give the numbers of the classes"
+        )
+    try:
+        return loss_of(loss, names)
+    except argparse.ArgumentTypeError as error:
+        raise ValueError(f"--loss: {error}") from error
 
 
 def add_calibrator_options(parser: argparse.ArgumentParser, *, inputs: str | None = None) -> None:
@@ -55,8 +91,8 @@ def add_calibrator_options(parser: argparse.ArgumentParser, *, inputs: str | Non
         default="miscoverage",
         metavar="LOSS",
         help="what a mask misses: miscoverage (share of pixels; miscoverage:3,4 of these classes), fnr:2 (mean miss "
-        "rate of these classes, in images that hold them), binary:0.9 (1 if less than 90 %% is covered), worst-class; "
-        "default: %(default)s",
+        "rate of these classes, in images that hold them; fnr:car where classes have names), "
+        "binary:0.9 (1 if less than 90 %% is covered), worst-class; default: %(default)s",
     )
     group.add_argument(
         "--score",
@@ -83,6 +119,13 @@ def add_calibrator_options(parser: argparse.ArgumentParser, *, inputs: str | Non
         default="raise",
         help="with too few images: an error, or full sets; default: %(default)s",
     )
+    group.add_argument(
+        "--on-rare",
+        choices=["full", "pooled", "raise"],
+        default="full",
+        help="where classes or strata have lambdas of their own and one of them too few images: full sets, one lambda "
+        "for all of these (which promises nothing for each), or an error; default: %(default)s",
+    )
     data = parser.add_argument_group("what the maps are")
     if inputs is not None:
         parser.set_defaults(inputs=inputs)
@@ -102,13 +145,14 @@ def add_calibrator_options(parser: argparse.ArgumentParser, *, inputs: str | Non
 
 
 def add_ignore_option(parser: argparse.ArgumentParser) -> None:
-    """Adds the label of void pixels, for commands whose data do not tell it."""
+    """Adds the labels of void pixels, for commands whose data do not tell it."""
     parser.add_argument(
         "--ignore-index",
         type=whole(-(2**31)),
+        nargs="+",
         default=_IGNORE,
         metavar="N",
-        help="label of pixels that count nowhere; default: %(default)s",
+        help="label of pixels that count nowhere, or several labels; default: %(default)s",
     )
 
 
@@ -121,7 +165,9 @@ def add_allow_seen(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def calibrator_of(args: argparse.Namespace, **others: Any) -> cm.ConformalRiskCalibrator:
+def calibrator_of(
+    args: argparse.Namespace, class_names: Sequence[str] | None, **others: Any
+) -> cm.ConformalRiskCalibrator:
     """The calibrator that the options ask for; `others` are parameters that they do not give."""
     if (args.method == "crc") != (args.delta is None):
         needed = (
@@ -130,12 +176,13 @@ def calibrator_of(args: argparse.Namespace, **others: Any) -> cm.ConformalRiskCa
         raise ValueError(f"--delta {needed}")
     return cm.ConformalRiskCalibrator(
         _SCORES[args.score](),
-        loss=args.loss,
+        loss=_named_loss(args.loss, class_names),
         alpha=args.alpha,
         method="crc" if args.method == "crc" else _METHODS[args.method](args.delta),
         inputs=args.inputs,
         profile=args.profile,
         conditional="class" if args.by_class else None,
         on_infeasible=args.on_infeasible,
+        on_rare=args.on_rare,
         **others,
     )

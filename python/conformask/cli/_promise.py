@@ -9,7 +9,7 @@ from conformask._text import plural
 from conformask.control import as_method
 from conformask.losses import Loss
 
-__all__ = ["condition", "count_words", "loss_words", "needed", "promise"]
+__all__ = ["condition", "count_words", "loss_words", "needed", "promise", "unit_word"]
 
 
 def _listed(classes: object) -> str:
@@ -32,9 +32,13 @@ def loss_words(loss: Loss) -> str:
     return str(loss)
 
 
+def unit_word(calibrator: cm.ConformalRiskCalibrator) -> str:
+    """What counted once: an image, or a group."""
+    return "group" if calibrator._current()[1].grouped else "image"
+
+
 def _of_whom(calibrator: cm.ConformalRiskCalibrator) -> str:
-    grouped = calibrator._current()[1].grouped
-    new = "the images of a new group" if grouped else "a new image"
+    new = "the images of a new group" if unit_word(calibrator) == "group" else "a new image"
     if calibrator.conditional == "class" and not calibrator.simultaneous:
         return f"for each class, the expected loss of {new} that holds it"
     if calibrator._current()[1].by == "stratum":
@@ -54,16 +58,17 @@ def promise(calibrator: cm.ConformalRiskCalibrator) -> str:
         said = f"With confidence {confidence:g} over calibration sets, {_of_whom(calibrator)} is at most {alpha:g}."
     corrected = getattr(calibrator, "corrected_risk_", 0.0)  # there is none where new images have weights
     if np.ndim(corrected) == 0 and corrected > alpha * (1 + 1e-9):
-        said += " There were too few calibration images for it: all sets are full, which is why it holds."
+        few = f"There were too few calibration {unit_word(calibrator)}s for it"
+        said += f" {few}: all sets are full, which is why it holds."
     if calibrator.rare_:
         rare = ", ".join(map(str, calibrator.rare_))
-        said += f" Too few images calibrated {rare}: see the option on_rare of the calibrator."
+        said += f" Too few {unit_word(calibrator)}s calibrated {rare}: --on-rare of calibrate says what then."
     return said
 
 
 def condition(calibrator: cm.ConformalRiskCalibrator) -> str:
     """What this is conditional on."""
-    units = "groups" if calibrator._current()[1].grouped else "images"
+    units = f"{unit_word(calibrator)}s"
     how = (
         f"calibration {units} and new ones are exchangeable"
         if calibrator.confidence_ is None
@@ -72,7 +77,7 @@ def condition(calibrator: cm.ConformalRiskCalibrator) -> str:
     defined = (
         ""
         if calibrator.on_empty == "zero_loss"
-        else " The promise is about images on which the loss is defined."
+        else f" The promise is about {units} on which the loss is defined."
     )
     return (
         f"It holds if {how} (same sites, devices, seasons, labelling), if the model was neither trained nor tuned on "
@@ -88,7 +93,6 @@ def needed(calibrator: cm.ConformalRiskCalibrator, alpha: float) -> int:
 
 def count_words(calibrator: cm.ConformalRiskCalibrator) -> str:
     """How many calibrated."""
-    unit = "group" if calibrator._current()[1].grouped else "image"
     skipped = calibrator.n_skipped_
     left_out = f" ({plural(skipped, 'image')} left out: nothing that counts is labelled)" if skipped else ""
-    return f"{plural(calibrator.n_images_, unit)}{left_out}"
+    return f"{plural(calibrator.n_images_, unit_word(calibrator))}{left_out}"

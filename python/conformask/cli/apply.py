@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from conformask._arguments import folder_to_write
 from conformask._documents import write_whole
 from conformask._files.written import NO_CLASS, write_masks, write_sizes
 from conformask._images import track
@@ -16,10 +15,12 @@ from conformask.cli._data import (
     EXIT_STATUS,
     adapt,
     add_calibrator_file,
+    add_folder_out,
     add_maps,
     loaded,
     maps_of,
     naming_file,
+    refuse_same_folder,
     strata_of,
 )
 from conformask.cli._pictures import heatmap, import_figure, png_of
@@ -48,8 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of the command."""
     add_calibrator_file(parser)
     add_maps(parser)
-    out = parser.add_argument_group("what is written")
-    out.add_argument("--out", type=folder_to_write, required=True, metavar="DIR", help="folder for the files")
+    out = add_folder_out(parser)
     out.add_argument("--masks", action="store_true", help="write which classes each set holds, too")
     out.add_argument(
         "--heatmaps",
@@ -61,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command, and returns the exit status."""
+    refuse_same_folder(args.out, args.maps)
     calibrator, maps = loaded(args), maps_of(args)
     if args.heatmaps:
         import_figure()

@@ -5,19 +5,21 @@ from __future__ import annotations
 import argparse
 import sys
 import textwrap
-from pathlib import Path
 
 import numpy as np
 
 import conformask as cm
-from conformask._arguments import file_to_write
+from conformask._arrays import check_ignore_index, ignored_labels
 from conformask._origin import Origin
+from conformask._sequences import check_class_names
 from conformask._tables import Table, names_and_values
 from conformask._text import lambda_text
 from conformask.cli._data import (
     EXIT_STATUS,
     Seen,
     adapt,
+    add_calibrator_out,
+    add_class_names,
     add_labels,
     add_maps,
     full_names,
@@ -26,7 +28,7 @@ from conformask.cli._data import (
     strata_of,
 )
 from conformask.cli._options import add_calibrator_options, add_ignore_option, calibrator_of
-from conformask.cli._promise import condition, count_words, loss_words, promise
+from conformask.cli._promise import condition, count_words, loss_words, promise, unit_word
 from conformask.losses import as_loss
 
 __all__ = ["MORE", "SUMMARY", "add_arguments", "run"]
@@ -36,6 +38,7 @@ MORE = f"""\
 examples:
   conformask calibrate --maps softmax --labels masks
   conformask calibrate --maps softmax --labels masks --alpha 0.05 --loss fnr:2 --groups patients.csv
+  conformask calibrate --maps softmax --labels masks --loss fnr:car,person --class-names road car person
   conformask calibrate --maps logits --inputs logits --labels gtFine --ending _logits --label-ending _labelTrainIds
   conformask calibrate --maps softmax --labels masks --names val.txt --method rcps --delta 0.1 --out strict.json
 
@@ -53,17 +56,12 @@ _OF_ZERO = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of the command."""
-    add_labels(add_maps(parser))
+    files = add_maps(parser)
+    add_labels(files)
+    add_class_names(files)
     add_ignore_option(parser)
     add_calibrator_options(parser)
-    out = parser.add_argument_group("what is written")
-    out.add_argument(
-        "--out",
-        type=file_to_write,
-        default=Path("calibrator.json"),
-        metavar="FILE",
-        help="the calibrator, as JSON; default: %(default)s",
-    )
+    out = add_calibrator_out(parser)
     out.add_argument(
         "--no-profiles",
         action="store_true",
@@ -73,17 +71,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command, and returns the exit status."""
-    calibrator = calibrator_of(args, ignore_index=args.ignore_index)
+    calibrator = calibrator_of(args, args.class_names, ignore_index=args.ignore_index)
     folder = paired(args, args.ignore_index)
+    class_names = check_class_names(args.class_names, len(folder.maps[0]))  # now, not after all images
     adapt(calibrator, folder.maps, args)
     seen = Seen(folder)
     with naming_files(seen):
         calibrator.fit(seen, groups=folder.groups, strata=strata_of(args, folder.names))
-    for doubt in seen.doubts(calibrator.n_classes_, args.ignore_index):
+    for doubt in seen.doubts(calibrator.n_classes_, ignored_labels(check_ignore_index(args.ignore_index))):
         print(f"warning: {doubt}", file=sys.stderr)
     calibrator._come_from(Origin.of(full_names(folder)))
     calibrator.save(args.out, profiles=not args.no_profiles)
-    print(_found(calibrator))
+    print(_found(calibrator, class_names))
     said_of_zero = [_OF_ZERO] if np.ndim(calibrator.lambda_hat_) == 0 and calibrator.lambda_hat_ == 0 else []
     for said in (*said_of_zero, promise(calibrator), condition(calibrator)):
         print("", *textwrap.wrap(said, _LINE), sep="\n")
@@ -91,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _found(calibrator: cm.ConformalRiskCalibrator) -> str:
+def _found(calibrator: cm.ConformalRiskCalibrator, class_names: list[str]) -> str:
     """What calibration found."""
     loss = as_loss(calibrator.loss)
     rows = [
@@ -100,17 +99,20 @@ def _found(calibrator: cm.ConformalRiskCalibrator) -> str:
         ("alpha", f"{float(calibrator.alpha):g}"),
     ]
     lambdas, risks, corrected = calibrator.lambda_hat_, calibrator.risk_, calibrator.corrected_risk_
+    unit = unit_word(calibrator)
     limit = (
-        "with the image to come counted as 1" if calibrator.confidence_ is None else "upper confidence limit"
+        f"with the {unit} to come counted as 1"
+        if calibrator.confidence_ is None
+        else "upper confidence limit"
     )
     if np.ndim(lambdas) == 0:
         rows += [
             ("lambda-hat", lambda_text(float(lambdas))),
-            ("risk", f"{float(risks):.4f}, the mean loss of these images ({float(corrected):.4f} {limit})"),
+            ("risk", f"{float(risks):.4f}, the mean loss of these {unit}s ({float(corrected):.4f} {limit})"),
         ]
         return names_and_values("", rows).plain()
     by_class = calibrator.conditional == "class"
-    names = [str(label) for label in range(len(lambdas))] if by_class else [*map(str, calibrator.strata_)]
+    names = class_names if by_class else [*map(str, calibrator.strata_)]
     table = Table(
         "",
         ("class" if by_class else "stratum", "lambda-hat", "risk"),

@@ -12,6 +12,8 @@ from conformask.cli._data import (
     Pairs,
     adapt,
     add_calibrator_file,
+    add_class_names,
+    add_json,
     add_labels,
     add_maps,
     loaded,
@@ -20,6 +22,7 @@ from conformask.cli._data import (
     refuse_seen,
     strata_of,
 )
+from conformask.cli._levels import evaluated, unreached_text
 from conformask.cli._options import add_allow_seen
 
 __all__ = ["MORE", "SUMMARY", "add_arguments", "add_names_and_alphas", "run", "write_text"]
@@ -40,9 +43,7 @@ Take other images than those that calibrated. @FILE stands for the arguments in 
 def add_names_and_alphas(parser: argparse.ArgumentParser, alphas: list[float] | None) -> None:
     """Adds what a report may tell besides."""
     told = parser.add_argument_group("what is told")
-    told.add_argument(
-        "--class-names", nargs="+", metavar="NAME", help="what to call the classes, one name each"
-    )
+    add_class_names(told)
     told.add_argument(
         "--alphas",
         type=level,
@@ -60,9 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_names_and_alphas(parser, None)
     add_allow_seen(parser)
     out = parser.add_argument_group("what is written, besides the text")
-    out.add_argument(
-        "--json", type=file_to_write, metavar="FILE", help="the report, with the values of each image"
-    )
+    add_json(out)
     out.add_argument("--markdown", type=file_to_write, metavar="FILE", help="the report as Markdown")
 
 
@@ -74,11 +73,12 @@ def run(args: argparse.Namespace) -> int:
     refuse_seen(calibrator, folder, args)
     pairs = Pairs(folder)
     with naming_files(pairs):
-        report = calibrator.evaluate(
+        report = evaluated(
+            calibrator,
             pairs,
+            args.alphas,
             groups=folder.groups,
             strata=strata_of(args, folder.names),
-            alphas=args.alphas,
             class_names=args.class_names,
         )
     if args.json is not None:
@@ -86,6 +86,8 @@ def run(args: argparse.Namespace) -> int:
     if args.markdown is not None:
         write_text(args.markdown, report.to_markdown())
     print(report)
+    if unreached := unreached_text(calibrator, report, args.alphas or []):
+        print(f"\n{unreached}")
     return 0
 
 

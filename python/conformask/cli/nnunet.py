@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 import conformask as cm
-from conformask._arguments import file_to_write, folder_to_write
 from conformask._arrays import check_ignore_index, ignored_labels
 from conformask._documents import reading, write_whole
 from conformask._files.folders import read_groups
@@ -23,7 +21,17 @@ from conformask._images import track
 from conformask._origin import Origin
 from conformask._tables import names_and_values
 from conformask._text import lambda_text, plural
-from conformask.cli._data import EXIT_STATUS
+from conformask.cli._data import (
+    EXIT_STATUS,
+    add_calibrator_file,
+    add_calibrator_out,
+    add_folder_out,
+    add_groups,
+    add_json,
+    add_quiet,
+    naming_images,
+    refuse_same_folder,
+)
 from conformask.cli._options import add_allow_seen, add_calibrator_options, calibrator_of
 from conformask.cli._promise import condition, loss_words, promise
 from conformask.integrations.nnunet import Cases, Dataset, VoxelCounts
@@ -57,6 +65,7 @@ what the sets miss is what the promise is about. Outside of nnU-Net's crop box t
 no promise speaks of it (unless --outside count). Of PNG images the files are .png, 255 where a pixel may be of the
 class."""
 
+_CALIBRATED = "conformask nnunet calibrate"
 _KEY = "nnunet"  # of the file of a calibrator: what was calibrated
 _PARTS = 2  # of the path of predictions, in the names of cases
 _VALIDATION = ("validation", "validation_raw")
@@ -98,22 +107,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             epilog=more,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        own.set_defaults(do=do)
+        own.set_defaults(do=do, parser=own, calibrating=steps.choices["calibrate"])
         return own
 
     calibrate = step("calibrate", "find the threshold of the sets", _CALIBRATE, _calibrate)
     group = _add_files(calibrate, labelled=True)
     _add_outside(group, "void")
     add_calibrator_options(calibrate, inputs="probabilities")
-    out = calibrate.add_argument_group("what is written")
-    out.add_argument(
-        "--out",
-        type=file_to_write,
-        default=Path("calibrator.json"),
-        metavar="FILE",
-        help="the calibrator, as JSON; default: %(default)s",
-    )
-    out.add_argument(
+    add_calibrator_out(calibrate).add_argument(
         "--with-profiles",
         action="store_true",
         help="write a file of profiles beside it, so that recalibrate works in Python",
@@ -122,15 +123,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     evaluate = step(
         "evaluate", "print the risk, the size of the sets, and how each class fares", "", _evaluate
     )
-    _add_calibrator(evaluate)
+    add_calibrator_file(evaluate, _CALIBRATED)
     _add_outside(_add_files(evaluate, labelled=True), None)
     add_allow_seen(evaluate)
-    evaluate.add_argument(
-        "--json", type=file_to_write, metavar="FILE", help="the report, with the values of each case"
-    )
+    add_json(evaluate, "case")
 
     apply = step("apply", "write the sets of new cases, as NIfTI", _APPLY, _apply)
-    _add_calibrator(apply)
+    add_calibrator_file(apply, _CALIBRATED)
     group = _add_files(apply, labelled=False)
     _add_outside(group, None)
     group.add_argument(
@@ -139,9 +138,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="files CASE.nii.gz or CASE_0000.nii.gz that lie where the cases do; default: those of --predictions",
     )
-    out = apply.add_argument_group("what is written")
-    out.add_argument("--out", type=folder_to_write, required=True, metavar="DIR", help="folder for the files")
-    out.add_argument(
+    add_folder_out(apply).add_argument(
         "--classes",
         nargs="*",
         metavar="NAME",
@@ -162,11 +159,9 @@ def _add_files(parser: argparse.ArgumentParser, *, labelled: bool) -> Any:
         group.add_argument(
             "--labels", type=Path, required=True, metavar="DIR", help="files CASE.nii.gz, such as labelsTr"
         )
-        group.add_argument(
-            "--groups",
-            type=Path,
-            metavar="CSV",
-            help="which cases are of one patient: two columns without a head, case and patient; a patient counts once",
+        add_groups(
+            group,
+            "which cases are of one group, such as a patient: two columns without a head, case and group. A",
         )
     group.add_argument(
         "--dataset-json",
@@ -174,7 +169,7 @@ def _add_files(parser: argparse.ArgumentParser, *, labelled: bool) -> Any:
         metavar="FILE",
         help="nnU-Net's dataset.json; default: that in --predictions or in the two folders above",
     )
-    group.add_argument("--quiet", action="store_true", help="show no progress bar")
+    add_quiet(group)
     return group
 
 
@@ -185,16 +180,6 @@ def _add_outside(group: Any, default: str | None) -> None:
         default=default,
         help="voxels outside of nnU-Net's crop box, of which the network saw nothing: void (the promise is about the "
         "box alone) or counted as background; default: " + (default or "as in calibration"),
-    )
-
-
-def _add_calibrator(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--calibrator",
-        type=Path,
-        required=True,
-        metavar="FILE",
-        help="what conformask nnunet calibrate wrote",
     )
 
 
@@ -210,9 +195,9 @@ def _calibrate(args: argparse.Namespace) -> int:
     fold = _fold(args.predictions)
     dataset = _dataset(args)
     void = _VOID if len(dataset.names) <= _VOID else _LARGE_VOID
-    calibrator = calibrator_of(args, volumes=True, ignore_index=void, progress=_progress(args))
+    calibrator = calibrator_of(args, dataset.names, volumes=True, ignore_index=void, progress=_progress(args))
     cases = Cases(args.predictions, args.labels, dataset, outside=args.outside, ignore_index=void)
-    with _naming_cases(cases):
+    with naming_images(lambda _: cases.names):
         calibrator.fit(cases, groups=_groups(args, cases))
     names = _full_names(args.predictions, cases)
     model = _Model(dataset.names, args.outside, fold)
@@ -233,7 +218,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     cases = Cases(args.predictions, args.labels, dataset, outside=outside, ignore_index=void)
     if calibrator._origin is not None and not args.allow_seen:
         calibrator._origin.refuse_seen(_full_names(args.predictions, cases), way_out="add --allow-seen")
-    with _naming_cases(cases):
+    with naming_images(lambda _: cases.names):
         report = calibrator.evaluate(cases, groups=_groups(args, cases), class_names=dataset.names)
     print(report)
     print(f"\n{names_and_values('', _outside(cases, outside)).plain()}")
@@ -244,6 +229,7 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 
 def _apply(args: argparse.Namespace) -> int:
+    refuse_same_folder(args.out, args.predictions)
     calibrator, model = _loaded(args)
     dataset, outside = _dataset(args), _outside_of(args, model)
     _check(dataset, model, args)
@@ -376,18 +362,6 @@ def _full_names(predictions: Path, cases: Cases) -> list[str]:
 
 def _progress(args: argparse.Namespace) -> bool | str:
     return False if args.quiet else "auto"
-
-
-@contextlib.contextmanager
-def _naming_cases(cases: Cases) -> Iterator[None]:
-    """Errors that count images say which cases they are."""
-    try:
-        yield
-    except (ValueError, TypeError) as error:
-        found = re.search(r"\bimage (\d+)\b", str(error))
-        if isinstance(error, cm.InfeasibleRiskError) or found is None or int(found[1]) >= len(cases):
-            raise
-        raise ValueError(f"{error} (image {found[1]} is {cases.names[int(found[1])]})") from error
 
 
 def _endings(classes: Sequence[str] | dict[str, int]) -> dict[str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import warnings
 from pathlib import Path
 
 import conformask as cm
@@ -27,6 +26,7 @@ from conformask.cli._data import (
     strata_of,
 )
 from conformask.cli._examples import of_images
+from conformask.cli._levels import evaluated
 from conformask.cli._options import add_allow_seen
 from conformask.cli._pictures import import_figure, share_text
 from conformask.cli._promise import condition, count_words, loss_words, promise
@@ -89,8 +89,16 @@ def run(args: argparse.Namespace) -> int:
         for name, file in zip(folder.names, folder.maps.files, strict=True):
             partner(photographs, name, file, args.images)
     watched = Watched(folder, calibrator, strata_of(args, folder.names))
+    alphas = sorted({*args.alphas, float(calibrator.alpha)}) if _has_profiles(calibrator) else None
     with naming_files(watched):
-        report = _evaluated(calibrator, watched, args)
+        report = evaluated(
+            calibrator,
+            watched,
+            alphas,
+            groups=folder.groups,
+            strata=watched.strata,
+            class_names=args.class_names,
+        )
     pictures = of_images(watched, report, photographs, args.class_names)
     lead = (
         f"{plural(len(folder), 'image')} of {args.maps}, by the calibrator of {args.calibrator}. "
@@ -99,15 +107,16 @@ def run(args: argparse.Namespace) -> int:
     parts = [
         _head(calibrator, report, watched),
         _page.section("What is promised", *map(_page.paragraph, _promises(calibrator, report))),
-        _page.section("Is it useful?", *usefulness(calibrator, report, watched)),
+        _page.section("Is it useful?", *usefulness(calibrator, report, watched, alphas or [])),
         _page.section("Risk", *_risk(calibrator, report)),
         _page.section("Classes", *_classes(report)),
         _page.section("Images, from hard to easy", *pictures),
     ]
     foot = f"Written by conformask {cm.__version__}."
     write_text(args.out, _page.page(args.title, lead, parts, foot))
+    risk, level = f"{report.empirical_risk:.4f}{_of_all(report)}", f"{report.alpha:g}{_of_each(report)}"
     print(
-        f"Written to {args.out}: risk {report.empirical_risk:.4f} at alpha {report.alpha:g}, "
+        f"Written to {args.out}: risk {risk} at alpha {level}, "
         f"{report.activation_ratio:.3f} classes a pixel on average."
     )
     return 0
@@ -120,33 +129,14 @@ def _has_profiles(calibrator: cm.ConformalRiskCalibrator) -> bool:
         return False
 
 
-def _is_reached(calibrator: cm.ConformalRiskCalibrator, alpha: float) -> bool:
-    try:
-        calibrator.recalibrate(alpha=alpha)
-    except cm.InfeasibleRiskError:
-        return False
-    return True
+def _of_all(report: cm.RiskReport) -> str:
+    """Words behind a risk that alpha does not limit."""
+    return "" if report._limits_mean else " over all classes"
 
 
-def _evaluated(
-    calibrator: cm.ConformalRiskCalibrator, watched: Watched, args: argparse.Namespace
-) -> cm.RiskReport:
-    """The report; of other alphas those that the profiles tell, with full sets where images are too few."""
-    alphas = sorted({*args.alphas, float(calibrator.alpha)}) if _has_profiles(calibrator) else None
-    if alphas is not None and not as_loss(calibrator.loss)._is_monotone:  # full sets may be worse
-        alphas = [alpha for alpha in alphas if _is_reached(calibrator, alpha)]
-    elif alphas is not None:
-        calibrator.set_params(on_infeasible="full")
-    with warnings.catch_warnings():
-        # The page says at which levels sets are full.
-        warnings.simplefilter("ignore", cm.InfeasibleRiskWarning)
-        return calibrator.evaluate(
-            watched,
-            groups=watched.folder.groups,
-            strata=watched.strata,
-            alphas=alphas,
-            class_names=args.class_names,
-        )
+def _of_each(report: cm.RiskReport) -> str:
+    """Words behind an alpha that limits another risk."""
+    return "" if report._limits_mean else " of each class"
 
 
 def _head(calibrator: cm.ConformalRiskCalibrator, report: cm.RiskReport, watched: Watched) -> str:
@@ -156,7 +146,11 @@ def _head(calibrator: cm.ConformalRiskCalibrator, report: cm.RiskReport, watched
     lam = report.lambda_hat
     return _page.cards(
         [
-            ("risk on these images", f"{report.empirical_risk:.4f}", f"alpha {report.alpha:g}{of}"),
+            (
+                f"risk on these images{_of_all(report)}",
+                f"{report.empirical_risk:.4f}",
+                f"alpha {report.alpha:g}{_of_each(report)}{of}",
+            ),
             ("classes in a set", f"{report.activation_ratio:.3f}", f"of {calibrator.n_classes_}, on average"),
             ("pixels with one class", share_text(float(shares[1])), "on average"),
             ("lambda-hat", "several" if math.isnan(lam) else lambda_text(lam), count_words(calibrator)),
@@ -194,7 +188,12 @@ def _risk(calibrator: cm.ConformalRiskCalibrator, report: cm.RiskReport) -> list
                 _pictures.png_of(_pictures.alpha_sweep(report)),
                 "Risk and mean set size for each alpha",
                 "What other levels would cost, on these images. The promise holds for an alpha that was fixed "
-                "before the labels were seen, not for one that is picked here.",
+                "before the labels were seen, not for one that is picked here."
+                + (
+                    ""
+                    if report._limits_mean
+                    else " The risk is that over all classes; alpha limits each class."
+                ),
                 _pictures.CSS_WIDTH,
             )
         )
@@ -217,7 +216,7 @@ def _classes(report: cm.RiskReport) -> list[str]:
             _page.figure(
                 _pictures.png_of(_pictures.class_risks(report)),
                 "Miss rate of each class",
-                "The share of each class's pixels whose set lacks it, the mean over the images that hold it.",
+                f"The share of each class's pixels whose set lacks it, the mean over the {report._units} that hold it.",
                 _pictures.CSS_WIDTH,
             )
         )

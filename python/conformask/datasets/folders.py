@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from conformask._arrays import check_ignore_index, ignored_labels
 from conformask._files.folders import needed_files, partner, read_groups
-from conformask._files.maps import LABELS, MAPS, ScoreMaps, read_labels, read_scores, voided
+from conformask._files.label_values import as_indices, check_label_values
+from conformask._files.maps import LABELS, MAPS, PICTURES_AS_MAPS, ScoreMaps, read_labels, read_scores, voided
 from conformask._sequences import listed
 from conformask._text import plural, shown
 from conformask._warnings import warn_caller
@@ -118,7 +119,7 @@ class MapFolder(_Images["NDArray[np.floating[Any]]"]):
         names: Sequence[str] | None = None,
     ) -> None:
         root = Path(folder)
-        found = needed_files(root, MAPS, ending)
+        found = needed_files(root, MAPS, ending, others=PICTURES_AS_MAPS)
         self._key, self._class_axis = key, class_axis
         self.names = list(found) if names is None else _chosen(names, found, root)
         self.files = [found[name] for name in self.names]
@@ -178,6 +179,9 @@ class PairedFolder(_Images["tuple[NDArray[np.floating[Any]], NDArray[np.integer[
     ending, label_ending : str, default=""
         What the names of maps, and of labels, end with, before their suffix, such as "_gtFine_labelTrainIds". What
         remains belongs together.
+    label_values : sequence of ints or None, default=None
+        The numbers that stand for class 0, 1, and so on in the files of labels, such as the grey levels (0, 127, 254).
+        Labels of `ignore_index` that are none of them stay void; others are refused. None takes the numbers themselves.
     names : sequence of str or None, default=None
         The images to take, in this order. None takes all, sorted by name.
     groups : path, mapping or None, default=None
@@ -255,6 +259,7 @@ class PairedFolder(_Images["tuple[NDArray[np.floating[Any]], NDArray[np.integer[
         class_axis: int = 0,
         ending: str = "",
         label_ending: str = "",
+        label_values: Sequence[int] | None = None,
         names: Sequence[str] | None = None,
         groups: str | Path | Mapping[str, str] | None = None,
     ) -> None:
@@ -262,7 +267,7 @@ class PairedFolder(_Images["tuple[NDArray[np.floating[Any]], NDArray[np.integer[
         self.names = self.maps.names
         truth = needed_files(Path(labels), LABELS, label_ending)
         self.label_files = [
-            partner(truth, name, file, Path(labels))
+            partner(truth, name, file, Path(labels), "ending= and label_ending=")
             for name, file in zip(self.names, self.maps.files, strict=True)
         ]
         others = [name for name in truth if name not in set(self.names)] if names is None else []
@@ -273,13 +278,16 @@ class PairedFolder(_Images["tuple[NDArray[np.floating[Any]], NDArray[np.integer[
                 UserWarning,
             )
         # What pixels without data become: the first, if there are several.
-        self._void = next(iter(ignored_labels(check_ignore_index(ignore_index))), None)
-        self._label_key = label_key
+        self._ignored = ignored_labels(check_ignore_index(ignore_index))
+        self._void = next(iter(self._ignored), None)
+        self._label_key, self._label_values = label_key, check_label_values(label_values)
         self.groups = _groups(groups, self.names)
 
     def _read(self, place: int) -> tuple[NDArray[np.floating[Any]], NDArray[np.integer[Any]]]:
         file = self.label_files[place]
         labels = read_labels(file, self._label_key, self._void)
+        if self._label_values is not None:
+            labels = as_indices(labels, self._label_values, self._ignored, file)
         scores, valid = self.maps.read(place)
         if labels.shape != scores.shape[1:]:
             raise ValueError(
@@ -290,7 +298,8 @@ class PairedFolder(_Images["tuple[NDArray[np.floating[Any]], NDArray[np.integer[
 
     def _part(self, places: Sequence[int]) -> PairedFolder:
         part = object.__new__(PairedFolder)
-        part._void, part._label_key = self._void, self._label_key
+        part._ignored, part._void = self._ignored, self._void
+        part._label_key, part._label_values = self._label_key, self._label_values
         part.maps = self.maps._part(places)
         part.names, part.label_files = part.maps.names, [self.label_files[i] for i in places]
         part.groups = None if self.groups is None else [self.groups[i] for i in places]

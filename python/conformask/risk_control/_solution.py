@@ -268,8 +268,10 @@ class Solution:
         named = ", ".join(part.told(names[part.name]) for part in rare[:MOST_NAMED])
         more = f" and {len(rare) - MOST_NAMED} more" if len(rare) > MOST_NAMED else ""
         have = "has" if len(rare) == 1 else "have"
+        units = "groups" if self.grouped else "images"
         tests = " or no lambda that passes" if any(part.n_needed is None for part in rare) else ""
-        head = f"{plural(len(rare), noun)} of {len(self.parts)} {have} too few calibration images{tests}: {named}{more}"
+        who = f"{plural(len(rare), noun)} of {len(self.parts)}"
+        head = f"{who} {have} too few calibration {units}{tests}: {named}{more}"
         if self.configuration.on_rare == "pooled" and rare[0].lambda_hat < self.largest:
             return (
                 f"{head}. They share one lambda (on_rare='pooled'), which promises nothing for each by itself"

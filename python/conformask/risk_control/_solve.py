@@ -264,12 +264,16 @@ def _rare_error(
     what = "calibration images whose weights sum to" if first._by_weight else first.unit
     are_few = all(error.n_images < error.n_needed for _, error in rare)
     needs = f"needs more {what}" if are_few else "is kept by no lambda"
+    # Where none of them has enough, full sets for all must be asked for.
     way_out = (
         f", or say what becomes of a rare {noun}: on_rare='full' (full sets) or 'pooled' (one lambda for all of these, "
         "which promises nothing for each)"
+        if configuration.on_rare == "raise"
+        else ", or accept full sets with on_infeasible='full'"
     )
+    added = "groups" if first.unit.startswith("groups") else "images"
     reason = (
-        f"alpha={float(configuration.alpha)} {needs} for {who}: {named}. Add images, take a larger alpha"
+        f"alpha={float(configuration.alpha)} {needs} for {who}: {named}. Add {added}, take a larger alpha"
         f"{way_out if configuration.loss._is_monotone else ''}"
     )
     return InfeasibleRiskError(

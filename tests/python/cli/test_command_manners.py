@@ -91,6 +91,7 @@ def test_help_tells_the_exit_statuses(command: str) -> None:
         2: "cannot be used",
         3: "too few calibration images",
         130: "stopped by Ctrl-C",
+        141: "nobody reads",
     }
     for status, words in statuses.items():
         assert re.search(rf"^  {status}  .*{words}", text, re.MULTILINE)
@@ -116,6 +117,19 @@ def replace(path: str, write: Callable[[Path], object]) -> None:
 
 def save(values: Any) -> Callable[[Path], object]:
     return lambda file: np.save(file, values, allow_pickle=True)
+
+
+def swap(one: Path, other: Path) -> None:
+    one.rename("elsewhere")
+    other.rename(one)
+    Path("elsewhere").rename(other)
+
+
+def grey(file: Path) -> None:
+    """A picture whose grey levels stand for classes."""
+    labels = np.tile(np.arange(4, dtype=np.uint8), 48).reshape(12, 16) * 60
+    labels[0] = 255
+    Image.fromarray(labels).save(file)
 
 
 MAPS, LABELS = "calibration/maps/image_03", "calibration/labels/image_03"
@@ -144,6 +158,31 @@ NONSENSE: dict[str, tuple[Callable[[], object], str]] = {
     "two of one name": (
         lambda: np.savez(f"{MAPS}.npz", UNIT),
         r"calibration/maps/image_03\.npy and image_03\.npz have one name: keep one of them$",
+    ),
+    "nnU-Net's folder": (
+        lambda: [replace(f"{MAPS}.npz", lambda file: np.savez(file, UNIT)), Path(f"{MAPS}.nii.gz").touch()],
+        r"image_03\.nii\.gz and image_03\.npz have one name: .*take conformask nnunet calibrate, evaluate and apply",
+    ),
+    "swapped folders": (
+        lambda: swap(Path("calibration/maps"), Path("calibration/labels")),
+        r"file in calibration/maps, which holds \.png files: pictures, which hold labels .*both folders swapped\?$",
+    ),
+    "labels as maps": (
+        lambda: replace(f"{MAPS}.npy", save(np.zeros((12, 16), np.uint8))),
+        r"image_03\.npy must hold score maps .*; they look like labels: are both folders swapped\?$",
+    ),
+    "maps as labels": (
+        lambda: replace(f"{LABELS}.npy", save(UNIT)),
+        r"image_03\.npy must hold integer labels .*; they look like score maps: are both folders swapped\?$",
+    ),
+    "grey levels": (
+        lambda: replace(f"{LABELS}.png", grey),
+        r"y holds label 60 in image 3, .*; its labels are 0, 60, 120, 180, 255: .* say --label-values and the number "
+        r"of class 0, 1, \.\.\. \(image 3 is calibration/labels/image_03\.png\)$",
+    ),
+    "names that end otherwise": (
+        lambda: Path(f"{LABELS}.png").rename(f"{LABELS}_gt.png"),
+        r"is image_03_gt\.png meant, whose name ends otherwise\? See --ending and --label-ending$",
     ),
     "label out of range": (
         lambda: replace(f"{LABELS}.npy", save(np.full((12, 16), 7))),
@@ -212,6 +251,12 @@ def test_nonsense_is_one_line(root: Path, run: Run, name: str) -> None:
         (["--by-class", "--profile", "binned"], "say --profile exact"),
         (["--ignore-index", "77"], "y holds label 255 in image 0, outside [0, 4) and not the ignore index (77)"),
         (["--ending", "_x"], "no .npy, .npz, .nii, .nii.gz, .tif or .tiff file named *_x in calibration/maps"),
+        (["--ignore-index", "255", "3"], "name the other classes: --loss miscoverage:CLASSES"),
+        (["--loss", "fnr:car"], "--loss fnr:car names classes, but no names are known: say --class-names NAME NAME"),
+        (["--loss", "fnr:car", "--class-names", *"abcd"], "'fnr:car' is no loss: no class 'car': there are a, b, c, d"),
+        (["--class-names", *"abc"], "--class-names must hold a string for each of K = 4 classes, got 3 names"),
+        (["--label-values", "0", "1", "2"], "holds the label 3, which is none of --label-values (0, 1, 2)"),
+        (["--label-values", "0", "1", "1"], "--label-values must differ"),
         (["--class-axis", "9"], "image_00.npy has shape (4, 12, 16): it has no --class-axis 9"),
     ],
 )  # fmt: skip
@@ -309,6 +354,15 @@ def test_folders_that_cannot_be_made(calibrated: Path, run: Run) -> None:
     assert "/proc/sets" in done.error
 
 
+@pytest.mark.parametrize("out", ["test/maps", "test/../test/maps"])
+def test_sets_among_the_maps(calibrated: Path, run: Run, out: str) -> None:
+    before = sorted(Path("test/maps").iterdir())
+    done = run("apply", *CALIBRATOR, "--maps", "test/maps", "--out", out)
+    assert done.status == 2
+    assert done.error.startswith("--out must be another folder than test/maps, where ")
+    assert sorted(Path("test/maps").iterdir()) == before
+
+
 def test_a_disk_that_is_full(calibrated: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def save(path: Path, values: Any) -> None:
         path.write_bytes(b"half of it")
@@ -343,11 +397,41 @@ def test_memory_that_is_not_there(root: Path, run: Run, monkeypatch: pytest.Monk
         ("say class_axis=-1", "say --class-axis -1"),
         ("Leave out groups=, or", "Leave out --groups, or"),
         ("ignore_index=255 is", "--ignore-index 255 is"),
+        ("which need an ignore_index.", "which need an --ignore-index."),
+        ("choose one, label_key= one of", "choose one, --label-key one of"),
+        ("See ending= and label_ending=", "See --ending and --label-ending"),
         ("alpha=0.1 needs 9", "alpha=0.1 needs 9"),
+        ("sites/groups=3/a.npy is damaged", "sites/groups=3/a.npy is damaged"),
+        ("no file my_class_names.txt, /data/class_names.txt", "no file my_class_names.txt, /data/class_names.txt"),
+        ("of dataset.json, dataset=", "of dataset.json, dataset="),
+        ("name the others: loss=MiscoverageLoss(classes=[...])", "name the others: --loss miscoverage:CLASSES"),
     ],
-)
+)  # fmt: skip
 def test_parameters_are_options(message: str, as_option: str) -> None:
-    assert as_options(message) == as_option
+    assert as_options(message, options_of_command("calibrate")) == as_option
+
+
+def options_of_command(*command: str) -> set[str]:
+    return {*re.findall(r"--[\w-]+", help_of(*command))}
+
+
+def test_options_that_another_command_has() -> None:
+    known, calibrating = options_of_command("evaluate"), options_of_command("calibrate")
+    assert as_options("say inputs='logits', or", known, calibrating) == (
+        "say --inputs logits (when you calibrate), or"
+    )
+    assert as_options("with class_axis=-1", known, calibrating) == "with --class-axis -1"
+    of_nnunet = options_of_command("nnunet", "calibrate")
+    assert as_options("say where, dataset=", of_nnunet) == "say where, --dataset-json"
+    assert as_options("say inputs='logits'", of_nnunet, of_nnunet) == "say inputs='logits'"
+
+
+def test_a_command_names_its_own_options(calibrated: Path, run: Run) -> None:
+    np.save("test/maps/image_00.npy", np.log(np.load("test/maps/image_00.npy")))
+    done = run("evaluate", *CALIBRATOR, *TEST)
+    assert "if these are logits, say --inputs logits (when you calibrate)" in done.error
+    done = run("calibrate", *TEST)
+    assert "if these are logits, say --inputs logits (image 0" in done.error
 
 
 # --- Ctrl-C -----------------------------------------------------------------------------------
@@ -416,3 +500,21 @@ def test_a_command_as_a_process(root: Path) -> None:
         assert process.wait(timeout=60) == 130
         assert process.stderr.read() == "stopped\n"
     assert not Path("calibrator.json").exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes of POSIX")
+@pytest.mark.parametrize(
+    ("arguments", "statuses"),
+    [
+        (["--help"], {0, 141}),  # argparse swallows the error if it comes early
+        (["evaluate", *CALIBRATOR, *TEST, "--quiet"], {141}),
+    ],
+)
+def test_a_reader_that_is_gone(calibrated: Path, arguments: list[str], statuses: set[int]) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "conformask", *arguments]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, timeout=120)
+    os.close(write)
+    assert done.stderr == ""
+    assert done.returncode in statuses

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from PIL import Image
 
 import conformask as cm
 from command_folders import CALIBRATION, TEST, Images, K, Run, fill
+from conformask.cli._levels import evaluated, smallest_alpha
 from conformask.metrics import required_images
 
 WHERE = {"crs": "EPSG:32633", "transform": rasterio.Affine(2, 0, 500000, 0, -2, 4000000)}
@@ -71,6 +73,17 @@ OPTIONS: dict[str, tuple[list[str], dict[str, Any], str]] = {
         {"loss": cm.BinaryLoss(0.8), "method": cm.PAC(0.1)},
         "1 if less than the share 0.8 of its labelled pixels has its label in the set, else 0",
     ),
+    "fnr by name": (
+        ["--loss", "fnr:road,3", "--class-names", "road", "sky", "car", "man"],
+        {"loss": cm.FalseNegativeLoss([0, 3])},
+        "the share of its pixels of classes 0, 3 that the sets miss",
+    ),
+    "several void": (["--ignore-index", "254", "255"], {"ignore_index": (254, 255)}, "lambda-hat"),
+    "rare": (
+        ["--by-class", "--on-rare", "raise"],
+        {"conditional": "class", "on_rare": "raise"},
+        "for each class",
+    ),
     "fnr": (
         ["--loss", "fnr:0,3"],
         {"loss": cm.FalseNegativeLoss([0, 3])},
@@ -98,7 +111,8 @@ def test_options_are_parameters(root: Path, run: Run, images: Images, name: str)
     assert done.status == 0
     assert says in joined(done.out)
     loaded = cm.ConformalRiskCalibrator.load("calibrator.json")
-    assert loaded.lambda_hat_ == python(images, **parameters).lambda_hat_
+    assert np.array_equal(loaded.lambda_hat_, python(images, **parameters).lambda_hat_)
+    assert loaded.get_params()["on_rare"] == parameters.get("on_rare", "full")
 
 
 def test_a_lambda_for_each_class(root: Path, run: Run, images: Images) -> None:
@@ -115,6 +129,10 @@ def test_groups_and_strata(root: Path, run: Run, images: Images) -> None:
     expected = cm.ConformalRiskCalibrator().fit(images[0][:40], images[1][:40], groups=groups)
     assert cm.ConformalRiskCalibrator.load("calibrator.json").lambda_hat_ == expected.lambda_hat_
     assert shown(done.out, "calibrated on") == "20 groups, 4 classes"
+    assert re.search(
+        r"the mean loss of these groups \([\d.]+ with the group to come", shown(done.out, "risk")
+    )
+    assert "image" not in shown(done.out, "risk")
     assert "the expected loss of the images of a new group" in joined(done.out)
 
     done = run("calibrate", *CALIBRATION, "--strata", "kinds.csv")
@@ -164,6 +182,15 @@ def test_without_profiles(root: Path, run: Run) -> None:
     done = run("evaluate", "--calibrator", "calibrator.json", *TEST, "--alphas", "0.05")
     assert done.status == 2
     assert "profiles" in done.error
+
+
+def test_grey_levels_stand_for_classes(root: Path, run: Run, images: Images) -> None:
+    levels = np.array([127, 0, 254, 60], np.uint8)
+    for i, labels in enumerate(images[1][:40]):
+        grey = np.where(labels == 255, 255, levels[np.minimum(labels, 3)])
+        Image.fromarray(grey.astype(np.uint8)).save(f"calibration/labels/image_{i:02}.png")
+    assert run("calibrate", *CALIBRATION, "--label-values", *levels).status == 0
+    assert cm.ConformalRiskCalibrator.load("calibrator.json").lambda_hat_ == python(images).lambda_hat_
 
 
 def test_another_label_of_void(root: Path, run: Run, images: Images) -> None:
@@ -237,12 +264,83 @@ def test_evaluate_by_groups(calibrated: Path, run: Run, images: Images) -> None:
     assert "Leave out --groups, or" in done.err
 
 
-def test_levels_that_are_not_reached(calibrated: Path, run: Run) -> None:
-    done = run("evaluate", "--calibrator", calibrated, *TEST, "--alphas", "0.01", "--json", "report.json")
-    assert done.status == 3
-    assert done.error.startswith("alpha=0.01 needs at least 99 calibration images")
-    assert required_images(0.01) == 99
-    assert not Path("report.json").exists()
+def test_levels_that_are_not_reached(calibrated: Path, run: Run, images: Images) -> None:
+    alphas = ("--alphas", "0.01", "0.02", "0.2")
+    done = run("evaluate", "--calibrator", calibrated, *TEST, *alphas, "--json", "report.json")
+    assert (done.status, done.err) == (0, "")
+    assert re.search(r"^0\.01 .* not reached$", done.out, re.MULTILINE)
+    assert re.search(r"^0\.2 .* 0$", done.out, re.MULTILINE)
+    assert (required_images(0.01), required_images(0.02), required_images(0.0244)) == (99, 49, 40)
+    assert done.out.endswith(
+        "\n\nNot reached by 40 calibration images: alpha 0.01 (needs 99), 0.02 (needs 49). The smallest alpha that "
+        "they reach is 0.0244.\n"
+    )
+    sweep = json.loads(Path("report.json").read_text())["sweep"]
+    assert [each["infeasible"] for each in sweep] == [True, True, False]
+    expected = python(images).recalibrate(alpha=0.2).evaluate(images[0][40:], images[1][40:])
+    assert sweep[2]["empirical_risk"] == expected.empirical_risk
+    assert "Not reached" not in run("evaluate", "--calibrator", calibrated, *TEST, "--alphas", "0.2").out
+
+
+def test_levels_that_no_class_reaches(root: Path, run: Run) -> None:
+    assert run("calibrate", *CALIBRATION, "--by-class", "--groups", "groups.csv").status == 0
+    done = run(
+        "evaluate", "--calibrator", "calibrator.json", *TEST, "--groups", "groups.csv", "--alphas", "0.01"
+    )
+    assert re.search(r"^0\.01 .* not reached$", done.out, re.MULTILINE)
+    assert done.out.endswith(
+        "Not reached by 20 calibration groups of a class at most: alpha 0.01 (needs 99). The smallest alpha that they "
+        "reach is 0.0477.\n"
+    )
+    failed = run("calibrate", *CALIBRATION, "--by-class", "--groups", "groups.csv", "--alpha", "0.01")
+    assert failed.status == 3
+    assert failed.error.endswith(
+        "Add groups, take a larger alpha, or accept full sets with --on-infeasible full"
+    )
+
+
+@pytest.mark.parametrize("digits", [1, 2, 3])
+def test_the_smallest_alpha_that_is_reached(digits: int) -> None:
+    """Of any number of images: it is reached, and the next smaller number of three digits is not."""
+    rng = np.random.default_rng(digits)
+    X = rng.dirichlet(np.ones(3), size=(10**digits // 2, 5, 5)).transpose(0, 3, 1, 2)
+    y = X.argmax(axis=1)
+    calibrator = cm.ConformalRiskCalibrator(alpha=0.3).fit(X, y)
+    report = evaluated(calibrator, zip(X[:3], y[:3], strict=True), [1e-6])
+    smallest = smallest_alpha(calibrator, report, [1e-6])
+    assert smallest is not None
+    step = 10.0 ** (math.floor(math.log10(smallest)) - 2)
+    assert required_images(smallest) <= len(X) < required_images(float(f"{smallest - step:.6g}"))
+
+
+def test_losses_that_may_rise_have_no_full_sets(root: Path, run: Run, images: Images) -> None:
+    """Where full sets may be the worst, levels that are not reached are named, and have no row."""
+    loss, method = cm.PrecisionLoss([1]), cm.LTT(0.1, np.linspace(0, 1, 11))
+    calibrator = cm.ConformalRiskCalibrator(loss=loss, alpha=0.5, method=method)
+    calibrator.fit(images[0][:40], images[1][:40]).save("calibrator.json", profiles=True)
+    done = run("evaluate", "--calibrator", "calibrator.json", *TEST, "--alphas", "0.001", "0.5")
+    assert done.status == 0
+    assert not re.search(r"^0\.001 ", done.out, re.MULTILINE)
+    assert "Not reached by 40 calibration images: alpha 0.001" in done.out
+
+
+def test_risks_that_alpha_does_not_limit_are_told(root: Path, run: Run) -> None:
+    """With a lambda for each class alpha limits each of them, and tables count groups where groups count."""
+    run("calibrate", *CALIBRATION, "--by-class", "--groups", "groups.csv")
+    done = run(
+        "evaluate", "--calibrator", "calibrator.json", *TEST, "--groups", "groups.csv", "--alphas", "0.2"
+    )
+    assert shown(done.out, "alpha") == "0.1 for each class"
+    assert shown(done.out, "empirical risk").endswith(" over all classes, which alpha does not limit")
+    assert "mean over the groups that hold it (alpha limits the risk of each class, below)" in done.out
+    assert re.search(
+        r"^class +risk +95 % interval +lambda-hat +groups +calibrated on$", done.out, re.MULTILINE
+    )
+    assert "the risk is over all classes, alpha limits each class)" in done.out
+    run("calibrate", *CALIBRATION, "--strata", "kinds.csv")
+    done = run("evaluate", "--calibrator", "calibrator.json", *TEST, "--strata", "kinds.csv")
+    assert shown(done.out, "alpha") == "0.1"
+    assert re.search(r"^stratum +risk +95 % interval +lambda-hat +images ", done.out, re.MULTILINE)
 
 
 # --- apply ------------------------------------------------------------------------------------

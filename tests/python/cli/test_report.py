@@ -141,7 +141,31 @@ def test_is_it_useful(plain: Page, folder: Path, images: Images) -> None:
         == f"{100 * one.mean():.1f} %; of these, {100 * right:.1f} % are right"
     )
     assert found.value("classes in a set").startswith(f"{expected(images).activation_ratio:.3f} of 4")
+    unsure = (~hits & valid & (sizes > 1)).sum() / (~hits & valid).sum()
+    assert found.value("where it is wrong") == f"{100 * unsure:.1f} % lie where sets hold two classes or more"
+    missed = 1 - expected(images).coverage
+    assert found.value("missed by the sets") == f"{100 * missed:.1f} % of the labelled pixels"
     assert "Is it useful?" in found.text
+    assert "Small classes" not in found.text, "all are nearly as large"
+    assert "The smallest alpha that they reach is 0.0244." in found.text
+
+
+def test_small_classes(calibrated: Path, run: Run, images: Images) -> None:
+    """What is missed of classes that few pixels have, which means over all pixels hardly show."""
+    X, y = images[0][40:], images[1][40:].copy()
+    y[(y == 3) & (np.arange(16) % 4 > 0)] = 255  # a quarter of class 3 remains
+    y[0][y[0] == 3] = 255  # and none of it in the first image
+    for i, labels in enumerate(y):
+        Image.fromarray(labels).save(f"test/labels/image_{i:02}.png")
+    found, report = page(run), expected((images[0], np.concatenate([images[1][:40], y])))
+    header = ("class", "of the labelled pixels", "missed by the most probable class", "missed by the sets")
+    [row] = found.table(*header)[:1]
+    of_class = [(labels == 3, scores.argmax(axis=0) != 3) for labels, scores in zip(y, X, strict=True)]
+    wrong = np.mean([miss[there].mean() for there, miss in of_class if there.any()])
+    share = (y == 3).sum() / (y != 255).sum()
+    shown = (share, wrong, report.classes[3].miss_rate)
+    assert row == ["d", *(f"{100 * each:.1f} %" for each in shown)]
+    assert "Small classes, mean over the images that hold them" in found.text
 
 
 def test_one_file_without_scripts_or_links(plain: Page, folder: Path) -> None:
@@ -222,7 +246,10 @@ def test_the_report_of_a_lambda_for_each_class(root: Path, run: Run, images: Ima
     found = page(run)
     assert found.value("lambda-hat") == "one for each class"
     assert len(found.pictures) == 3 + 6  # the risks of parts in place of the risk curve and the miss rates
-    levels = found.table("alpha", "images of each class needed", "reached", "risk", "classes in a set")
+    assert " over all classes, which alpha does not limit" in found.value("empirical risk")
+    assert "risk on these images over all classes" in found.text
+    header = ("alpha", "images of each class needed", "reached", "risk over all classes", "classes in a set")
+    levels = found.table(*header)
     held = (images[1][:40, None] == np.arange(K)[:, None, None]).any((2, 3)).sum(axis=0)
     enough = int((held >= 49).sum()), int((held >= 19).sum())
     assert [row[:3] for row in levels[1:3]] == [

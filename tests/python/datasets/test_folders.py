@@ -245,7 +245,7 @@ def test_keys(root: Path, images: tuple[np.ndarray, np.ndarray]) -> None:
     np.savez(file, logits=-images[0][0], softmax=images[0][0])
     with pytest.raises(
         ValueError,
-        match=r"image_00\.npz .* it holds 2 arrays that may be meant: name one of \['softmax', 'logits'\]",
+        match=r"image_00\.npz .* holds 2 arrays that may be meant: choose one, key= one of \['softmax', 'logits'\]",
     ):
         paired(root)[0]
     assert (paired(root, key="logits")[0][0] == -images[0][0]).all()
@@ -353,7 +353,11 @@ WRONG_MAPS: dict[str, tuple[np.ndarray, str]] = {
     "no class": (np.ones(SIZE), r"got shape \(6, 8\); of the probability p of one class of two write"),
     "a batch": (np.ones((1, K, *SIZE)), r"got shape \(1, 3, 6, 8\); write it without the axis of length 1"),
     "nothing": (np.ones((K, 0, 8)), r"got shape \(3, 0, 8\)"),
-    "labels": (np.ones((K, *SIZE), np.int64), "must hold floating score maps, got int64; they look like"),
+    "labels": (
+        np.ones((K, *SIZE), np.int64),
+        "must hold floating score maps, got int64; they look like labels: are",
+    ),
+    "labels of an image": (np.ones(SIZE, np.int64), "they look like labels: are both folders swapped"),
     "text": (np.full((K, *SIZE), "a"), "must hold floating score maps, got <U1"),
     "complex": (np.ones((K, *SIZE), complex), "must hold floating score maps, got complex128"),
 }
@@ -362,12 +366,49 @@ WRONG_LABELS: dict[str, tuple[np.ndarray, str]] = {
         np.full(SIZE, 0.5),
         r"must hold integer labels, got dtype float64, and 0\.5 at pixel \(0, 0\)",
     ),
-    "maps": (np.ones((K, *SIZE)), "they look like score maps"),
+    "maps": (np.ones((K, *SIZE)), r"they look like score maps: are both folders swapped\?"),
     "a row": (np.ones(48, int), r"got int64 of shape \(48,\)"),
     "swapped": (np.ones((8, 6), int), r"has shape \(8, 6\), .* are height and width swapped\?"),
     "a channel": (np.ones((1, *SIZE), int), r"has shape \(1, 6, 8\), .* without the axis of length 1"),
     "other size": (np.ones((5, 8), int), r"has shape \(5, 8\), but its maps in .*image_00\.npy \(3, 6, 8\)$"),
 }
+
+
+@pytest.mark.parametrize("void", [255, None, (7, 255)])
+def test_numbers_that_stand_for_classes(root: Path, void: Any) -> None:
+    """Labels are places among them; ignored ones stay, unless they stand for a class themselves."""
+    file, plain = root / "labels" / "image_00.png", paired(root)[0][1]
+    numbers = np.array([200, 9, 130], np.uint8)
+    grey = numbers[np.minimum(plain, 2)]
+    grey[0] = 255
+    Image.fromarray(grey).save(file)
+    expected = np.minimum(plain, 2)
+    expected[0] = 255
+    folder = PairedFolder(
+        root / "maps",
+        root / "labels",
+        ignore_index=255 if void is None else void,
+        label_values=numbers.tolist(),
+    )
+    for found in (folder[0][1], folder[:2][0][1]):
+        assert found.dtype == np.uint8
+        assert (found == expected).all()
+    if void is None:
+        folder = PairedFolder(root / "maps", root / "labels", ignore_index=None, label_values=[200, 9, 130])
+        with pytest.raises(
+            ValueError, match=r"image_00\.png holds the label 255, which is none of label_values \(200"
+        ):
+            folder[0]
+    as_class = PairedFolder(root / "maps", root / "labels", label_values=[200, 9, 255, 130])
+    assert (as_class[0][1][0] == 2).all()
+
+
+@pytest.mark.parametrize(
+    ("values", "says"), [([], "whole"), ([0, 0], "differ"), ([0, 1.5], "whole"), ([True], "whole")]
+)
+def test_numbers_that_stand_for_no_classes(root: Path, values: list[Any], says: str) -> None:
+    with pytest.raises(ValueError, match=f"label_values must .*{says}"):
+        PairedFolder(root / "maps", root / "labels", label_values=values)
 
 
 @pytest.mark.parametrize("name", WRONG_MAPS)

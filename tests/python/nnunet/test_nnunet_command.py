@@ -106,6 +106,18 @@ def test_calibrate(model: Path, tmp_path: Path, run: Any) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["calibrator.json"]
 
 
+def test_losses_of_classes_by_name(model: Path, tmp_path: Path, run: Any) -> None:
+    said = run(*calibration(model, tmp_path / "c.json"), "--loss", "fnr:tumour,organ")
+    assert said.status == 0
+    found = cm.ConformalRiskCalibrator.load(tmp_path / "c.json")
+    assert found.get_params()["loss"] == cm.FalseNegativeLoss([2, 1])
+    assert found.lambda_hat_ == cm.ConformalRiskCalibrator.load(model / "calibrator.json").lambda_hat_
+    refused(
+        run(*calibration(model, tmp_path / "d.json"), "--loss", "fnr:kidney"),
+        "no class 'kidney': there are background, organ, tumour",
+    )
+
+
 def test_padding_that_counts(model: Path, tmp_path: Path, run: Any) -> None:
     lambdas = {}
     for outside in ("void", "count"):
@@ -282,7 +294,18 @@ def test_wrong_folders_and_files(model: Path, tmp_path: Path, run: Any) -> None:
     refused(
         run(*new(model, "apply", "--out", tmp_path, "--calibrator", tmp_path / "other.json")), "is damaged or"
     )
-    refused(run(*new(model, "apply", "--out", tmp_path, "--reference", model)), "tells where its voxels lie")
+    refused(
+        run(*new(model, "apply", "--out", tmp_path, "--reference", model)),
+        "tells where its voxels lie: give a folder of images, --reference",
+    )
+    refused(
+        run(*new(model, "apply", "--out", model / "new/predictions")),
+        f"--out must be another folder than {model / 'new/predictions'}",
+    )
+    (tmp_path / "alone").mkdir()
+    refused(
+        calibrate("--predictions", tmp_path / "alone", "--labels", labels), "say where it is, --dataset-json"
+    )
     (tmp_path / "groups.csv").write_text("case_00,a")
     refused(
         run(*calibration(model, tmp_path / "c.json", "--groups", tmp_path / "groups.csv")),

@@ -48,6 +48,8 @@ def test_regions_are_in_the_order_of_the_file_without_the_background() -> None:
     ("document", "message"),
     [
         ({}, "it has no 'labels'"),
+        ({"labels": {"ignore": 1}}, "'labels' name no class"),
+        ({"labels": {"background": [0, 0]}, "regions_class_order": [1]}, "'labels' name no class"),
         ({"labels": {"background": 0, "liver": 2}}, r"without gaps, got [0, 2]"),
         ({"labels": {"background": 0, "liver": 1, "ignore": 3}}, "the highest + 1 = 2, got 3"),
         ({"labels": {"background": 0, "liver": 1, "ignore": [2, 3]}}, "must be one number, got [2, 3]"),

@@ -41,7 +41,7 @@ class _BinaryMetric(ImageMetric):
     def __init__(
         self,
         foreground: int | str,
-        ignore_index: int | None,
+        ignore_index: int | tuple[int, ...] | None,
         inputs: str | None,
         subset: Mapping[str, Any] | None,
         group_key: str | None,
@@ -96,8 +96,8 @@ class BinaryConformalCalibration(_BinaryMetric):
         model of thresholds on a part of the images; a model of your own they cannot take here.
     inputs : {"logits", "probabilities", "scores"} or None, default=None
         What ``seg_logits`` are, as for :class:`ConformalProfile`.
-    ignore_index : int or None, default=255
-        The label of void pixels in the dataset. It takes the place of that of `calibrator`.
+    ignore_index : int, sequence of ints, or None, default=255
+        The label of void pixels, or several in the dataset. It takes the place of that of `calibrator`.
     subset : dict(fraction, seed, part) or None, default=None
         Which images count, as for :class:`ConformalProfile`.
     group_key : str or None, default=None
@@ -161,7 +161,7 @@ class BinaryConformalCalibration(_BinaryMetric):
         calibrator: Any = None,
         *,
         inputs: str | None = None,
-        ignore_index: int | None = 255,
+        ignore_index: int | tuple[int, ...] | None = 255,
         subset: Mapping[str, Any] | None = None,
         group_key: str | None = None,
         out_file: str | Path | None = None,
@@ -193,7 +193,7 @@ class BinaryConformalCalibration(_BinaryMetric):
                 "a model of your own needs all images at once, and cannot be saved: here the light model "
                 "(predictor=None) is trained. Calibrate with as_foreground and fit(P, y, images=)"
             )
-        if own.ignore_index not in (_VOID, self.ignore_index):
+        if check_ignore_index(own.ignore_index) not in (_VOID, self.ignore_index):
             raise ValueError(
                 f"ignore_index of the calibrator is {own.ignore_index!r}: say that of the dataset to the metric, "
                 "ignore_index=..."
@@ -249,8 +249,8 @@ class BinaryConformalEvaluation(_BinaryMetric):
         The JSON file that :class:`BinaryConformalCalibration` wrote, or a fitted calibrator.
     inputs : {"logits", "probabilities", "scores"} or None, default=None
         What ``seg_logits`` are, as for :class:`ConformalProfile`.
-    ignore_index : int or None, default=255
-        The label of void pixels in the dataset.
+    ignore_index : int, sequence of ints, or None, default=255
+        The label of void pixels, or several in the dataset.
     subset : dict(fraction, seed, part) or None, default=None
         Which images count, as for :class:`ConformalProfile`; give the fraction and seed of the calibration, and
         ``part="evaluation"``.
@@ -305,7 +305,7 @@ class BinaryConformalEvaluation(_BinaryMetric):
         calibrator: str | Path | BinaryCalibrator[Any],
         *,
         inputs: str | None = None,
-        ignore_index: int | None = 255,
+        ignore_index: int | tuple[int, ...] | None = 255,
         subset: Mapping[str, Any] | None = None,
         group_key: str | None = None,
         allow_seen: bool = False,

@@ -37,8 +37,8 @@ class CalibrationError(ImageMetric):
         What ``seg_logits`` are, as for :class:`ConformalProfile`.
     scaler : path, fitted scaler such as TemperatureScaler, or None, default=None
         What makes probabilities of ``seg_logits``, as for :class:`ConformalProfile`.
-    ignore_index : int or None, default=255
-        The label of void pixels.
+    ignore_index : int, sequence of ints, or None, default=255
+        The label of void pixels, or several.
     class_threshold, boundary_width, boundary, object_classes
         As for :class:`conformask.metrics.CalibrationAccumulator`.
     subset : dict(fraction, seed, part) or None, default=None
@@ -92,7 +92,7 @@ class CalibrationError(ImageMetric):
         *,
         inputs: str | None = None,
         scaler: Any = None,
-        ignore_index: int | None = 255,
+        ignore_index: int | tuple[int, ...] | None = 255,
         class_threshold: float = 0.001,
         boundary_width: int | None = 2,
         boundary: str = "labels",

@@ -45,8 +45,8 @@ class ConformalProfile(ImageMetric):
     scaler : path, fitted scaler such as TemperatureScaler, or None, default=None
         What makes probabilities of ``seg_logits``; a JSON file that its ``save`` wrote, or itself. It must have been
         fitted to other images.
-    ignore_index : int or None, default=255
-        The label of void pixels.
+    ignore_index : int, sequence of ints, or None, default=255
+        The label of void pixels, or several.
     activation : bool, default=False
         Whether to count all classes' critical values too (:func:`conformask.profile`).
     collect : sequence of losses, or None, default=None
@@ -106,7 +106,7 @@ class ConformalProfile(ImageMetric):
         *,
         inputs: str | None = None,
         scaler: Any = None,
-        ignore_index: int | None = 255,
+        ignore_index: int | tuple[int, ...] | None = 255,
         activation: bool = False,
         collect: Sequence[Any] | None = None,
         subset: Mapping[str, Any] | None = None,
@@ -271,7 +271,7 @@ class ConformalCalibration(ConformalProfile):
         on_infeasible: str = "raise",
         inputs: str | None = None,
         scaler: Any = None,
-        ignore_index: int | None = 255,
+        ignore_index: int | tuple[int, ...] | None = 255,
         subset: Mapping[str, Any] | None = None,
         group_key: str | None = None,
         out_file: str | Path | None = None,

@@ -259,7 +259,7 @@ class Cases(Sequence[Any]):
         )
         if source is None:
             raise FileNotFoundError(
-                f"no {name}.nii.gz in {folder} tells where its voxels lie: give a folder of images as reference"
+                f"no {name}.nii.gz in {folder} tells where its voxels lie: give a folder of images, reference="
             )
         nifti.write_like(path, values, source, canonical=self._is_reoriented)
 

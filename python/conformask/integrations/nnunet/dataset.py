@@ -118,6 +118,8 @@ class Dataset:
             numbers = [each[0] for each in labels.values()]
             if numbers != list(range(len(numbers))):
                 raise ValueError(f"labels must be 0, 1, 2, ... without gaps, got {numbers}")
+        if not labels:
+            raise ValueError("'labels' name no class: 'background', 0, and the classes are missing")
         highest = max(label for each in labels.values() for label in each)
         if ignored is not None and ignored[0] != highest + 1:
             raise ValueError(
@@ -155,7 +157,9 @@ class Dataset:
         """
         path = near(Path(folder), _FILE)
         if path is None:
-            raise FileNotFoundError(f"no {_FILE} in {folder} or in the two folders above: say where it is")
+            raise FileNotFoundError(
+                f"no {_FILE} in {folder} or in the two folders above: say where it is, dataset="
+            )
         return cls.from_json(path)
 
     @property

@@ -1,0 +1,82 @@
+"""Which risk levels the calibration images reach, and evaluation at several of them."""
+
+from __future__ import annotations
+
+import bisect
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import conformask as cm
+from conformask._text import plural
+from conformask.cli._promise import needed, unit_word
+from conformask.losses import as_loss
+
+__all__ = ["evaluated", "smallest_alpha", "unreached_text"]
+
+_DIGITS = [
+    float(f"{digits}e{power}") for power in range(-8, -2) for digits in range(100, 1000)
+]  # 1e-6 to 0.999
+
+
+def _reaches(calibrator: cm.ConformalRiskCalibrator, alpha: float) -> bool:
+    """Whether the calibration images are enough for a level, of some class or stratum at least."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        try:
+            solution = calibrator.recalibrate(alpha=alpha)._current()[1]
+        except cm.InfeasibleRiskError:
+            return False
+    if solution.by is not None and solution.parts:
+        return any(not part.is_rare for part in solution.parts)
+    return not solution.corrected_risk > alpha
+
+
+def evaluated(
+    calibrator: cm.ConformalRiskCalibrator, pairs: Any, alphas: Sequence[float] | None, **given: Any
+) -> cm.RiskReport:
+    """The report, and of other alphas those that are reached, or with full sets in their place."""
+    if alphas is not None and not as_loss(calibrator.loss)._is_monotone:  # full sets may be worse
+        alphas = [alpha for alpha in alphas if _reaches(calibrator, alpha)]
+    elif alphas is not None:
+        calibrator.set_params(on_infeasible="full")
+    with warnings.catch_warnings():
+        # What is printed says at which levels sets are full.
+        warnings.simplefilter("ignore", cm.InfeasibleRiskWarning)
+        return calibrator.evaluate(pairs, alphas=alphas, **given)
+
+
+def _unreached(report: cm.RiskReport, asked: Sequence[float]) -> list[float]:
+    reached = {each.alpha for each in report.sweep if not each._is_unreached}
+    return [alpha for alpha in asked if alpha not in reached]
+
+
+def smallest_alpha(
+    calibrator: cm.ConformalRiskCalibrator, report: cm.RiskReport, asked: Sequence[float]
+) -> float | None:
+    """The smallest level that is reached, of three digits; None if all that were asked for are, or none is."""
+    unreached = _unreached(report, asked)
+    if not unreached:
+        return None
+    between = [alpha for alpha in _DIGITS if alpha > max(unreached)]
+    place = bisect.bisect_left(between, True, key=lambda alpha: _reaches(calibrator, alpha))
+    return between[place] if place < len(between) else None
+
+
+def unreached_text(
+    calibrator: cm.ConformalRiskCalibrator, report: cm.RiskReport, asked: Sequence[float]
+) -> str:
+    """Which of the levels that were asked for are not reached, and which is the smallest that is."""
+    unit, parts = unit_word(calibrator), calibrator._current()[1].parts
+    n = max((part.n_images for part in parts), default=calibrator.n_images_)
+    named = []
+    for alpha in _unreached(report, asked):
+        level = next((each.part_alpha for each in report.sweep if each.alpha == alpha), None) or alpha
+        least = needed(calibrator, level)
+        named.append(f"{alpha:g} (needs {least})" if least > n else f"{alpha:g}")
+    if not named:
+        return ""
+    smallest = smallest_alpha(calibrator, report, asked)
+    is_said = "" if smallest is None else f" The smallest alpha that they reach is {smallest:g}."
+    of_each = f" of a {report.by} at most" if report.parts else ""
+    return f"Not reached by {plural(n, f'calibration {unit}')}{of_each}: alpha {', '.join(named)}.{is_said}"
