@@ -40,10 +40,9 @@ def as_indices(
         If there are others.
     """
     found, places = np.unique(labels, return_inverse=True)
-    kept = [each for each in ignored if each not in values]
     indices = np.empty(len(found), np.int64)
     for i, label in enumerate(found.tolist()):
-        if label not in values and label not in kept:
+        if label not in values and label not in ignored:
             raise ValueError(
                 f"{file} holds the label {label}, which is none of label_values ({', '.join(map(str, values))})"
             )

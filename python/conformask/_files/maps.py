@@ -48,7 +48,7 @@ def _member(parameter: str, given: str | None, known: Sequence[str], names: list
     """The member of an archive that is asked for, whose name says what it is, or that is alone."""
     if given is not None:
         if given not in names:
-            raise ValueError(f"it holds no array {given!r}, as {parameter}= says, but {names}")
+            raise ValueError(f"it holds no array {given!r} of {parameter}=, but {names}")
         return given
     fit = [name for name in known if name in names] or names
     if len(fit) != 1:

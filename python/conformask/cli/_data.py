@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 import conformask as cm
 from conformask._arguments import file_to_write, folder_to_write
+from conformask._arrays import check_ignore_index, ignored_labels
 from conformask._files.folders import read_groups, read_names
 from conformask.datasets import MapFolder, PairedFolder
 
@@ -42,6 +44,8 @@ __all__ = [
     "refuse_same_folder",
     "refuse_seen",
     "strata_of",
+    "void_of",
+    "warn_of",
 ]
 
 EXIT_STATUS = (
@@ -351,17 +355,38 @@ class Seen(Pairs):
 
     def doubts(self, n_classes: int, ignored: Collection[int]) -> list[str]:
         """What looks wrong with the labels."""
-        missing = [label for label in range(n_classes) if label not in self.pixels]
-        said = []
+        missing = self._missing(n_classes)
+        if said := self.void_doubts(n_classes, ignored):
+            return said
+        return (
+            [f"no label of {_numbered(missing)}: whether these are missed, nothing here tells"]
+            if missing
+            else []
+        )
+
+    def void_doubts(self, n_classes: int, ignored: Collection[int]) -> list[str]:
+        """Whether what looks like a class is void."""
         void = next((label for label in ignored if label in self.pixels), None)
-        if missing == list(range(1, n_classes)) and void is not None:
-            said.append(
-                f"the labels hold 0 and {void} alone, and {void} is void, which counts nowhere; if it is a class, say "
-                f"--label-values 0 {void}, or write the indices of classes: 0, 1, ..."
-            )
-        elif missing:
-            said.append(f"no label of {_numbered(missing)}: whether these are missed, nothing here tells")
-        return said
+        if void is None or self._missing(n_classes) != list(range(1, n_classes)):
+            return []
+        return [
+            f"the labels hold 0 and {void} alone, and {void} is void, which counts nowhere; if it is a class, say "
+            f"--label-values 0 {void}, or write the indices of classes: 0, 1, ..."
+        ]
+
+    def _missing(self, n_classes: int) -> list[int]:
+        return [label for label in range(n_classes) if label not in self.pixels]
+
+
+def warn_of(doubts: Iterable[str]) -> None:
+    """Says what looks wrong."""
+    for doubt in doubts:
+        print(f"warning: {doubt}", file=sys.stderr)
+
+
+def void_of(calibrator: cm.ConformalRiskCalibrator) -> tuple[int, ...]:
+    """The labels that count nowhere."""
+    return ignored_labels(check_ignore_index(calibrator.ignore_index))
 
 
 def _numbered(classes: list[int]) -> str:

@@ -15,7 +15,7 @@ from conformask._exact import exact_means, share_of
 from conformask._tables import Table, names_and_values
 from conformask._units import unit_means
 from conformask.cli import _page, _pictures
-from conformask.cli._data import Pairs
+from conformask.cli._data import Seen
 from conformask.cli._levels import unreached_text
 from conformask.cli._pictures import share_text
 from conformask.cli._promise import needed
@@ -29,7 +29,7 @@ _SMALL, _MOST_SMALL = (
 )  # classes with less than this share of an equal part are small; so many are shown
 
 
-class Watched(Pairs):
+class Watched(Seen):
     """The pairs of a folder, which are looked at while they are evaluated: sizes of sets, and who is right."""
 
     def __init__(
@@ -54,6 +54,7 @@ class Watched(Pairs):
         return sizes
 
     def look(self, place: int, scores: NDArray[Any], labels: NDArray[Any]) -> None:
+        super().look(place, scores, labels)
         valid = ~is_void(labels, check_ignore_index(self.calibrator.ignore_index))
         sizes, n_valid = self.sizes(place, scores)[valid], np.count_nonzero(valid)
         truth = labels[valid].astype(np.intp)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import textwrap
 
 import numpy as np
 
 import conformask as cm
-from conformask._arrays import check_ignore_index, ignored_labels
 from conformask._origin import Origin
 from conformask._sequences import check_class_names
 from conformask._tables import Table, names_and_values
@@ -26,6 +24,8 @@ from conformask.cli._data import (
     naming_files,
     paired,
     strata_of,
+    void_of,
+    warn_of,
 )
 from conformask.cli._options import add_calibrator_options, add_ignore_option, calibrator_of
 from conformask.cli._promise import condition, count_words, loss_words, promise, unit_word
@@ -78,8 +78,7 @@ def run(args: argparse.Namespace) -> int:
     seen = Seen(folder)
     with naming_files(seen):
         calibrator.fit(seen, groups=folder.groups, strata=strata_of(args, folder.names))
-    for doubt in seen.doubts(calibrator.n_classes_, ignored_labels(check_ignore_index(args.ignore_index))):
-        print(f"warning: {doubt}", file=sys.stderr)
+    warn_of(seen.doubts(calibrator.n_classes_, void_of(calibrator)))
     calibrator._come_from(Origin.of(full_names(folder)))
     calibrator.save(args.out, profiles=not args.no_profiles)
     print(_found(calibrator, class_names))

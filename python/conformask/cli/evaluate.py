@@ -9,7 +9,7 @@ from conformask._arguments import file_to_write, level
 from conformask._documents import write_whole
 from conformask.cli._data import (
     EXIT_STATUS,
-    Pairs,
+    Seen,
     adapt,
     add_calibrator_file,
     add_class_names,
@@ -21,6 +21,8 @@ from conformask.cli._data import (
     paired,
     refuse_seen,
     strata_of,
+    void_of,
+    warn_of,
 )
 from conformask.cli._levels import evaluated, unreached_text
 from conformask.cli._options import add_allow_seen
@@ -71,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     folder = paired(args, calibrator.ignore_index)
     adapt(calibrator, folder.maps, args)
     refuse_seen(calibrator, folder, args)
-    pairs = Pairs(folder)
+    pairs = Seen(folder)
     with naming_files(pairs):
         report = evaluated(
             calibrator,
@@ -81,6 +83,7 @@ def run(args: argparse.Namespace) -> int:
             strata=strata_of(args, folder.names),
             class_names=args.class_names,
         )
+    warn_of(pairs.void_doubts(calibrator.n_classes_, void_of(calibrator)))
     if args.json is not None:
         write_text(args.json, report.to_json() + "\n")
     if args.markdown is not None:

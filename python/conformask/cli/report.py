@@ -24,6 +24,8 @@ from conformask.cli._data import (
     paired,
     refuse_seen,
     strata_of,
+    void_of,
+    warn_of,
 )
 from conformask.cli._examples import of_images
 from conformask.cli._levels import evaluated
@@ -99,6 +101,7 @@ def run(args: argparse.Namespace) -> int:
             strata=watched.strata,
             class_names=args.class_names,
         )
+    warn_of(watched.void_doubts(calibrator.n_classes_, void_of(calibrator)))
     pictures = of_images(watched, report, photographs, args.class_names)
     lead = (
         f"{plural(len(folder), 'image')} of {args.maps}, by the calibrator of {args.calibrator}. "

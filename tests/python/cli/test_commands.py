@@ -218,6 +218,10 @@ def test_labels_that_look_wrong(root: Path, run: Run, images: Images) -> None:
     fill(root / "binary", X[:40], np.where(y[:40] == 1, 255, 0).astype(np.uint8))
     done = run("calibrate", "--maps", "binary/maps", "--labels", "binary/labels", "--quiet")
     assert "warning: the labels hold 0 and 255 alone, and 255 is void" in done.err
+    for command in ("evaluate", "report"):
+        folders = ("--maps", "binary/maps", "--labels", "binary/labels")
+        told = run(command, "--calibrator", "calibrator.json", *folders, "--allow-seen", "--quiet")
+        assert "255 is void, which counts nowhere; if it is a class, say --label-values 0 255" in told.err
     for i, labels in enumerate(y[:40]):
         np.save(
             root / "binary" / "labels" / f"image_{i:02}.npy", np.where(labels == 3, 0, labels).astype(int)

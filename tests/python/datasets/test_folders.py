@@ -249,7 +249,7 @@ def test_keys(root: Path, images: tuple[np.ndarray, np.ndarray]) -> None:
     ):
         paired(root)[0]
     assert (paired(root, key="logits")[0][0] == -images[0][0]).all()
-    with pytest.raises(ValueError, match=r"it holds no array 'probs', but \['logits', 'softmax'\]"):
+    with pytest.raises(ValueError, match=r"it holds no array 'probs' of key=, but \['logits', 'softmax'\]"):
         paired(root, key="probs")[0]
     (root / "labels" / "image_00.png").unlink()
     np.savez(root / "labels" / "image_00.npz", first=images[1][0], second=1 - images[1][0])
