@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from conformask._arrays import label_array
+from conformask._arrays import label_array, with_void
 from conformask._files import arrays, geotiff, nifti, nifti_maps, pictures
 from conformask._files.folders import split_name
 
@@ -138,9 +138,7 @@ def voided(
         return labels
     if void is None:
         raise ValueError(f"{file} has pixels without data, which need an ignore_index")
-    kind = np.result_type(labels, np.min_scalar_type(void))  # -1 beside uint8 takes int16
-    kind = np.dtype(np.int64) if kind.kind == "f" else kind  # beside uint64 NumPy takes a float
-    return np.where(valid, labels.astype(kind), np.asarray(void, kind))
+    return with_void(labels, ~valid, void)
 
 
 def _whole(file: Path, values: NDArray[Any]) -> NDArray[np.integer[Any]]:

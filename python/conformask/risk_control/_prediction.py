@@ -16,13 +16,13 @@ from conformask._backend import Counts
 from conformask._calibrator import State
 from conformask._exact import check_alpha, share_of
 from conformask._images import SCORES, axes_hint, count, each_of, map_images, not_empty, walk
+from conformask._known import Known
 from conformask._sequences import check_class_names, listed
 from conformask._units import check_groups, warn_of_groups
 from conformask._warnings import warn_caller
 from conformask.profiles import Profiles, ScoreProfiles
 from conformask.report import RiskReport
 from conformask.risk_control._cuts import Cuts
-from conformask.risk_control._known import Known
 from conformask.risk_control._masks import MaskBuffer
 from conformask.risk_control._report import image_losses, risk_report
 from conformask.risk_control._results import Results
@@ -68,7 +68,9 @@ class Predictor(Results):
             sets. None counts each as 1.
         valid : bool array (n, H, W) or (n, D, H, W), a sequence or an iterable of n, or None
             Where X holds data: in the padding and nodata of rasters it does not. Elsewhere it may hold anything, NaN
-            too, and sets are full. Scores and scalers that look around a pixel see equal probabilities there.
+            too, and sets are full. Scores and scalers that look around a pixel, and models of `adaptive`, see equal
+            probabilities there (numbers 1 / K). For the promise calibration must have seen such images in the same
+            way: calibrate on images with padding as well, and say ``fit(X, y, valid=)``.
         out : C-contiguous bool array like X (packed: uint8), or None
             Where to write the masks of an array X, memory-mapped ones too. Fresh memory is what most of the time goes
             into: a buffer that is used again saves it.
@@ -99,7 +101,7 @@ class Predictor(Results):
         known, buffer = Known(valid), MaskBuffer(X, out, packed)
 
         def masks(scores: Any, first: int) -> NDArray[Any]:
-            filled, void = known.fill(_checked(scores, solution), configuration.given, first)
+            filled, void = known.fill(_checked(scores, solution), first)
             checked, (lam,) = cuts.of(filled, first)
             found = _backend.masks(
                 checked,
@@ -124,6 +126,7 @@ class Predictor(Results):
         *,
         strata: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
+        valid: Any = None,
     ) -> NDArray[np.float64]:
         """Where the sets of each image are cut: at ``lambda_hat_``, or at a lambda of its own.
 
@@ -131,7 +134,7 @@ class Predictor(Results):
 
         Parameters
         ----------
-        X, images, strata, sample_weight
+        X, images, strata, sample_weight, valid
             As for :meth:`predict`.
 
         Returns
@@ -145,12 +148,14 @@ class Predictor(Results):
             As :meth:`predict`.
         """
         configuration, solution, cuts = self._cuts(X, images, strata, sample_weight)
-        found = []
+        found, known = [], Known(valid)
         for scores, _, first in not_empty(
             walk(X, None, SCORES, configuration.progress, labelled=False, volumes=configuration.volumes), "X"
         ):
-            found.append(cuts.lambdas(_checked(scores, solution), first)[0])
+            filled, _ = known.fill(_checked(scores, solution), first)
+            found.append(cuts.lambdas(filled, first)[0])
         cuts.check_end()
+        known.check_end()
         return np.concatenate(found)
 
     def set_size(
@@ -253,6 +258,7 @@ class Predictor(Results):
         class_names: Iterable[str] | None = None,
         strata: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
+        valid: Any = None,
     ) -> RiskReport:
         """Risk, activation ratio and coverage on labelled images, with intervals, and how each class fares.
 
@@ -272,6 +278,8 @@ class Predictor(Results):
             What to call the classes; None takes their labels.
         strata, sample_weight
             As for :meth:`predict`. Weights say where the sets of an image are cut; in the means each image counts once.
+        valid : bool array (n, H, W) or (n, D, H, W), a sequence or an iterable of n, or None
+            Where X holds data, as for :meth:`fit`: elsewhere pixels are void.
 
         Returns
         -------
@@ -299,13 +307,17 @@ class Predictor(Results):
         asked = [(configuration, state.solution), *others]
         cuts = Cuts(asked, n, images=images, strata=strata, sample_weight=sample_weight, profiles=state.kept)
         solutions = [solution for _, solution in asked]
+        known = Known(valid, configuration.ignore_index, labelled=True)
         batches = walk(X, y, SCORES, configuration.progress, volumes=configuration.volumes)
         counts = [
-            *each_of(batches, lambda scores, labels, first: _counts(scores, labels, solutions, cuts, first))
+            *each_of(
+                batches, lambda scores, labels, first: _counts(scores, labels, solutions, cuts, first, known)
+            )
         ]
         if not counts:
             raise ValueError("X is empty: it holds no image")
         cuts.check_end()
+        known.check_end()
         report, *sweep = (
             risk_report(found, *each, groups, names, cuts.strata)
             for found, each in zip(zip(*counts, strict=True), asked, strict=True)
@@ -327,12 +339,13 @@ class Predictor(Results):
         images: Any = None,
         strata: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
+        valid: Any = None,
     ) -> NDArray[np.float64]:
         """The loss of each image, of its sets at ``lambda_hat_`` or at its own lambda: what :meth:`evaluate` averages.
 
         Parameters
         ----------
-        X, y, images, strata, sample_weight
+        X, y, images, strata, sample_weight, valid
             As for :meth:`evaluate`; a single image suffices.
 
         Returns
@@ -350,15 +363,17 @@ class Predictor(Results):
         DriftAlarm : Watches them.
         """
         configuration, solution, cuts = self._cuts(X, images, strata, sample_weight)
+        known = Known(valid, configuration.ignore_index, labelled=True)
         batches = walk(X, y, SCORES, configuration.progress, volumes=configuration.volumes)
         counts = [
             found
             for [found] in each_of(
                 not_empty(batches, "X"),
-                lambda scores, labels, first: _counts(scores, labels, [solution], cuts, first),
+                lambda scores, labels, first: _counts(scores, labels, [solution], cuts, first, known),
             )
         ]
         cuts.check_end()
+        known.check_end()
         return image_losses(counts, configuration)
 
     def score(
@@ -370,19 +385,22 @@ class Predictor(Results):
         groups: ArrayLike | None = None,
         strata: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
+        valid: Any = None,
     ) -> float:
         """One minus the empirical risk.
 
         Parameters
         ----------
-        X, y, images, groups, strata, sample_weight
+        X, y, images, groups, strata, sample_weight, valid
             As for :meth:`evaluate`.
 
         Returns
         -------
         float in [0, 1]
         """
-        report = self.evaluate(X, y, images=images, groups=groups, strata=strata, sample_weight=sample_weight)
+        report = self.evaluate(
+            X, y, images=images, groups=groups, strata=strata, sample_weight=sample_weight, valid=valid
+        )
         return 1.0 - report.empirical_risk
 
     # Inside
@@ -407,7 +425,7 @@ class Predictor(Results):
         """Of each class and image (n, K): missed and labelled pixels, and classes in the sets of the latter."""
         configuration, solution = self._current()
         cuts = Cuts([(replace(configuration, inputs=inputs), solution)], None)
-        return _counts(scores, labels, [solution], cuts, first)[0]
+        return _counts(scores, labels, [solution], cuts, first, Known(None))[0]
 
     def _report(
         self, counts: Sequence[Counts], groups: ArrayLike | None = None, class_names: Any = None
@@ -476,18 +494,21 @@ def _sizes(
 ) -> tuple[NDArray[np.uint16], NDArray[np.bool_] | None]:
     """Sizes of the sets, and where there are no data."""
     configuration = cuts.configuration
-    filled, void = known.fill(_checked(scores, solution), configuration.given, first)
+    filled, void = known.fill(_checked(scores, solution), first)
     checked, (lam,) = cuts.of(filled, first)
     found = _backend.set_sizes(checked, lam, configuration.conformity_score, configuration.given, first)
     _look_at(checked, configuration, first)
     return found, void
 
 
-def _counts(scores: Any, labels: Any, solutions: Sequence[Solution], cuts: Cuts, first: int) -> list[Counts]:
+def _counts(
+    scores: Any, labels: Any, solutions: Sequence[Solution], cuts: Cuts, first: int, known: Known
+) -> list[Counts]:
     """By each solution what the sets hold of the labelled pixels."""
     configuration = cuts.configuration
     score, inputs, index = configuration.conformity_score, configuration.given, configuration.ignore_index
-    checked, lams = cuts.of(_checked(scores, solutions[0]), first)
+    filled, labels = known.fill_labelled(_checked(scores, solutions[0]), labels, first)
+    checked, lams = cuts.of(filled, first)
     found = _backend.coverage(checked, labels, lams, score, inputs, index, first)
     if not configuration.loss._is_monotone:
         # What sets hold of each class is counted by another pass, which few evaluations need. It counts what they miss
