@@ -57,9 +57,8 @@ class Known:
         void = ~clean_bools(np.stack(given))
         if not void.any():
             return scores, void
-        equal = (
-            1 / scores.shape[1]
-        )  # equal logits, too: as in folders of files, which do not know what numbers are
+        # Of logits, too: folders of files fill in the same number, and do not know what numbers are.
+        equal = 1 / scores.shape[1]
         if is_tensor(scores):
             torch: Any = sys.modules["torch"]
             return scores.masked_fill(torch.from_numpy(void[:, np.newaxis]).to(scores.device), equal), void
