@@ -19,6 +19,7 @@ from conformask.datasets import MapFolder, PairedFolder
 
 __all__ = [
     "EXIT_STATUS",
+    "OF_NNUNET",
     "Pairs",
     "Seen",
     "adapt",
@@ -40,6 +41,7 @@ EXIT_STATUS = (
     "  3  too few calibration images for alpha\n"
     "  130  stopped by Ctrl-C"
 )
+OF_NNUNET = "nnunet"  # what calibrators of conformask nnunet know: a note in their files
 _KINDS = ".npy, .npz, .nii, .nii.gz, .tif"
 
 
@@ -122,7 +124,13 @@ def loaded(args: argparse.Namespace) -> cm.ConformalRiskCalibrator:
     """The calibrator of a file."""
     if not args.calibrator.is_file():
         raise FileNotFoundError(f"no file {args.calibrator}")
-    return cm.ConformalRiskCalibrator.load(args.calibrator)
+    calibrator = cm.ConformalRiskCalibrator.load(args.calibrator)
+    if calibrator._origin is not None and OF_NNUNET in calibrator._origin.notes:
+        raise ValueError(
+            f"{args.calibrator} was calibrated by conformask nnunet, whose promise is about nnU-Net's own files: use "
+            "conformask nnunet evaluate or apply, or calibrate with conformask calibrate"
+        )
+    return calibrator
 
 
 def _names(args: argparse.Namespace) -> list[str] | None:
