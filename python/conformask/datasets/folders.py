@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from conformask._arrays import check_ignore_index, ignored_labels
 from conformask._files.folders import needed_files, partner, read_groups
-from conformask._files.maps import LABELS, MAPS, ScoreMaps, read_labels, read_scores, voided
+from conformask._files.maps import LABELS, MAPS, LabelMap, ScoreMaps, read_labels, read_scores, voided
 from conformask._sequences import listed
 from conformask._text import plural, shown
 from conformask._warnings import warn_caller
@@ -208,7 +208,8 @@ class PairedFolder(_Images["tuple[NDArray[np.floating[Any]], NDArray[np.integer[
     Warns
     -----
     UserWarning
-        If there are labels without maps, and `names` is None.
+        If there are labels without maps, and `names` is None. When an image is read, once: if its labels are a GeoTIFF
+        whose nodata is the index of a class, so that all pixels of that class are void.
 
     See Also
     --------
@@ -275,12 +276,15 @@ class PairedFolder(_Images["tuple[NDArray[np.floating[Any]], NDArray[np.integer[
         # What pixels without data become: the first, if there are several.
         self._void = next(iter(ignored_labels(check_ignore_index(ignore_index))), None)
         self._label_key = label_key
+        self._told: set[Path] = set()  # files that were warned of, here or in a part
         self.groups = _groups(groups, self.names)
 
     def _read(self, place: int) -> tuple[NDArray[np.floating[Any]], NDArray[np.integer[Any]]]:
         file = self.label_files[place]
-        labels = read_labels(file, self._label_key, self._void)
+        given = read_labels(file, self._label_key)
         scores, valid = self.maps.read(place)
+        self._look_at_nodata(file, given, len(scores))
+        labels = voided(given.values, given.valid, self._void, file)
         if labels.shape != scores.shape[1:]:
             raise ValueError(
                 f"{file} has shape {labels.shape}, but its maps in {self.maps.files[place]} {scores.shape}"
@@ -288,8 +292,22 @@ class PairedFolder(_Images["tuple[NDArray[np.floating[Any]], NDArray[np.integer[
             )
         return scores, voided(labels, valid, self._void, self.maps.files[place])
 
+    def _look_at_nodata(self, file: Path, labels: LabelMap, n_classes: int) -> None:
+        """Says once that pixels of a class are void, because a GeoTIFF says that its number means no data."""
+        if self._told or labels.nodata == self._void or not labels.shows_class_as_void(n_classes):
+            return
+        self._told.add(file)
+        number = int(labels.nodata or 0)
+        warn_caller(
+            f"{file} says that {number} means no data: pixels of class {number} are void, and count nowhere. If they "
+            f"are of that class, take nodata out of the files of labels: gdal_edit.py -unsetnodata {file.name}, or in "
+            "rasterio set nodata = None of a file that is open with mode 'r+'",
+            UserWarning,
+        )
+
     def _part(self, places: Sequence[int]) -> PairedFolder:
         part = object.__new__(PairedFolder)
+        part._told = self._told
         part._void, part._label_key = self._void, self._label_key
         part.maps = self.maps._part(places)
         part.names, part.label_files = part.maps.names, [self.label_files[i] for i in places]

@@ -336,6 +336,43 @@ def test_no_data_in_labels(root: Path, images: tuple[np.ndarray, np.ndarray]) ->
     assert (labels[2:] == y[2:]).all()
 
 
+@pytest.mark.parametrize("nodata", [0, 2])
+def test_a_class_that_means_no_data_is_told_once(
+    nodata: int, root: Path, images: tuple[np.ndarray, np.ndarray]
+) -> None:
+    """Writers set nodata = 0 unasked, and class 0 would be void without a word."""
+    for i in (0, 1):
+        save_raster(root / "labels" / f"image_{i:02}.tif", images[1][i][np.newaxis], nodata=nodata)
+        (root / "labels" / f"image_{i:02}.png").unlink()
+    folder = paired(root)
+    says = rf"image_00\.tif says that {nodata} means no data: pixels of class {nodata} are void.*-unsetnodata"
+    with pytest.warns(UserWarning, match=says) as told:
+        labels = [truth for _, truth in folder]
+    assert len(told) == 1
+    for found, y in zip(labels[:2], images[1], strict=False):
+        assert (found == np.where(y == nodata, 255, y)).all()
+    folder[:2][1]  # a part says it no more
+
+
+def test_no_data_that_is_no_class_is_not_told(root: Path, images: tuple[np.ndarray, np.ndarray]) -> None:
+    """A number beyond the classes, one that no pixel has, or what the caller calls void."""
+    y = np.where(images[1][0] == 255, 1, images[1][0])
+    (root / "labels" / "image_00.png").unlink()
+    for labels, nodata, options in (
+        (np.where(y == 0, 3, y), 3, {}),
+        (np.where(y == 0, 1, y), 0, {}),
+        (y, 0, {"ignore_index": 0}),
+    ):
+        save_raster(root / "labels" / "image_00.tif", labels[np.newaxis].astype(np.uint8), nodata=nodata)
+        paired(root, **options)[0]
+    with rasterio.open(root / "labels" / "image_00.tif", "r+") as raster:
+        raster.nodata = None
+    assert (paired(root)[0][1] == y).all()
+    with rasterio.open(root / "labels" / "image_00.tif", "r+") as raster:
+        raster.write_mask(y != 0)  # said on purpose, not by a number
+    assert (paired(root)[0][1] == np.where(y == 0, 255, y)).all()
+
+
 def test_nan_is_no_data(root: Path, images: tuple[np.ndarray, np.ndarray]) -> None:
     X = images[0][0].copy()
     X[:, 0] = np.nan
@@ -495,7 +532,7 @@ def test_bands_of_bytes_are_classes_not_colours(
         warnings.simplefilter("ignore")
         with rasterio.open(tmp_path / "a.tif", "w", **profile) as file:
             file.write(values)
-    bands, has_data = geotiff.read_bands(tmp_path / "a.tif")
+    bands, has_data, _ = geotiff.read_bands(tmp_path / "a.tif")
     np.testing.assert_array_equal(bands, values)
     assert has_data.all()
     geotiff.write_like(tmp_path / "b.tif", values, tmp_path / "a.tif")
