@@ -14,7 +14,14 @@ from conformask._tensors import is_tensor
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Known"]
+__all__ = ["Known", "holds_data"]
+
+
+def holds_data(scores: NDArray[Any], nodata: float) -> NDArray[np.bool_]:
+    """Where some class of an image (K, ...) has another number than `nodata`; if that is NaN, where none has it."""
+    if np.isnan(nodata):
+        return np.asarray(~np.isnan(scores).any(axis=0), bool)
+    return np.asarray((scores != nodata).any(axis=0), bool)
 
 
 class Known:

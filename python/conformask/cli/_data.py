@@ -79,6 +79,13 @@ def add_maps(parser: argparse.ArgumentParser) -> Any:
         help="axis of the classes in .npy and .npz maps: -1 if it is the last; default: %(default)s",
     )
     group.add_argument(
+        "--nodata",
+        type=float,
+        metavar="NUMBER",
+        help="what maps hold for all classes where there is no data, such as padding: a number, or nan (of any class). "
+        "Labelled pixels are void there, new ones have full sets. GeoTIFF tells its own besides",
+    )
+    group.add_argument(
         "--strata",
         type=Path,
         metavar="CSV",
@@ -140,7 +147,12 @@ def _names(args: argparse.Namespace) -> list[str] | None:
 def maps_of(args: argparse.Namespace) -> MapFolder:
     """The maps alone."""
     return MapFolder(
-        args.maps, key=args.key, class_axis=args.class_axis, ending=args.ending, names=_names(args)
+        args.maps,
+        key=args.key,
+        class_axis=args.class_axis,
+        ending=args.ending,
+        names=_names(args),
+        nodata=args.nodata,
     )
 
 
@@ -170,6 +182,7 @@ def paired(args: argparse.Namespace, ignore_index: int | Sequence[int] | None) -
         label_ending=args.label_ending,
         names=_names(args),
         groups=args.groups,
+        nodata=args.nodata,
     )
 
 
@@ -189,7 +202,7 @@ def naming_file(file: Path) -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError) as error:
-        said = re.sub(r" (in|of) image 0\b", "", str(error))
+        said = re.sub(r" (in|of) image 0\b", "", _said(error))
         raise ValueError(f"{file}: {said}") from error
 
 
@@ -205,10 +218,17 @@ def naming_files(seen: Pairs) -> Iterator[None]:
         if isinstance(error, cm.InfeasibleRiskError):
             raise
         if found is not None and int(found[1]) < len(files):
-            raise ValueError(f"{error} (image {found[1]} is {files[int(found[1])]})") from error
+            raise ValueError(f"{_said(error)} (image {found[1]} is {files[int(found[1])]})") from error
         if seen.place is None or seen.folder.names[seen.place] in str(error):
             raise
-        raise ValueError(f"{files[seen.place]}: {error}") from error
+        raise ValueError(f"{files[seen.place]}: {_said(error)}") from error
+
+
+def _said(error: Exception) -> str:
+    """What an error says, with the option for maps of NaN in place of what Python takes."""
+    return re.sub(
+        r"where X has no data, .*valid=~np\.isnan\(.*", "where there is no data, say --nodata nan", str(error)
+    )
 
 
 class Pairs(Sequence[Any]):

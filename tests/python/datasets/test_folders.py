@@ -383,6 +383,66 @@ def test_nan_is_no_data(root: Path, images: tuple[np.ndarray, np.ndarray]) -> No
     assert (labels[0] == 255).all()
 
 
+@pytest.mark.parametrize("value", [np.nan, -1.0])
+def test_padding_of_arrays_is_no_data(
+    value: float, root: Path, images: tuple[np.ndarray, np.ndarray]
+) -> None:
+    """Of .npy as of GeoTIFF: void in calibration, full sets in prediction, alike for scores that look around."""
+    X, y = images[0].copy(), images[1]
+    valid = np.ones(y.shape, bool)
+    valid[:, :, 5:] = False
+    X[np.broadcast_to(~valid[:, None], X.shape)] = value
+    for i in range(N):
+        np.save(root / "maps" / f"image_{i:02}.npy", X[i])
+    folder = paired(root, nodata=value)
+    for part, places in ((folder, [*range(N)]), (folder[3:], [*range(3, N)]), (folder[[2]], [2])):
+        for i, place in enumerate(places):
+            scores, labels = part[i]
+            assert (scores == part.maps[i]).all()
+            assert (scores[:, ~valid[place]] == np.float32(1 / K)).all()
+            assert (scores[:, valid[place]] == images[0][place][:, valid[place]]).all()
+            assert (labels == np.where(valid[place], y[place], 255)).all()
+            assert (part.maps.read(i)[1] == valid[place]).all()
+    calibrator = cm.ConformalRiskCalibrator("sacp", alpha=0.3)
+    by_files = calibrator.fit(folder).lambda_hat_
+    assert calibrator.fit(X, y, valid=valid).lambda_hat_ == by_files
+    (only,) = calibrator.predict([folder.maps[0]], valid=[folder.maps.read(0)[1]])
+    assert (only == calibrator.predict(X[:1], valid=valid[:1])[0]).all()
+
+
+def test_padding_of_logits_is_the_same_in_files_and_arrays(root: Path, images: Any) -> None:
+    """A scaler with a bias makes other probabilities of other equal numbers."""
+    X, y = np.log(images[0]), images[1]
+    scaler = cm.VectorScaler(random_state=0).fit(X, y)
+    valid = np.random.default_rng(0).random(y.shape) < 0.7
+    X = np.where(valid[:, None], X, np.float32(np.nan))
+    for i in range(N):
+        np.save(root / "maps" / f"image_{i:02}.npy", X[i])
+    calibrator = cm.ConformalRiskCalibrator("sacp", alpha=0.3, inputs="logits", transform=scaler)
+    by_files = calibrator.fit(paired(root, nodata=np.nan)).lambda_hat_
+    assert calibrator.fit(X, y, valid=valid).lambda_hat_ == by_files
+
+
+def test_a_number_is_no_data_where_all_classes_have_it(root: Path, images: Any) -> None:
+    X = images[0][0].copy()
+    X[0, 1], X[1, 1] = 0, X[0, 1] + X[1, 1]
+    np.save(root / "maps" / "image_00.npy", X)
+    folder = paired(root, nodata=0)
+    assert folder.maps.read(0)[1] is None
+    assert (folder[0][1] == images[1][0]).all()
+
+
+def test_nodata_beside_that_of_a_raster(root: Path, images: Any) -> None:
+    X = images[0][0].copy()
+    X[:, 2], X[:, 3] = -9999, np.nan
+    save_raster(root / "maps" / "image_00.tif", X, nodata=-9999)
+    (root / "maps" / "image_00.npy").unlink()
+    valid = paired(root, nodata=np.nan).maps.read(0)[1]
+    assert (valid.all(axis=1) == [True, True, False, False, True, True]).all()
+    with pytest.raises(TypeError, match="nodata must be a number or None, got 'nan'"):
+        paired(root, nodata="nan")
+
+
 # --- nonsense -------------------------------------------------------------------------------------
 
 WRONG_MAPS: dict[str, tuple[np.ndarray, str]] = {
