@@ -71,9 +71,9 @@ class Predictor(Results):
             too, and sets are full. Scores and scalers that look around a pixel, and models of `adaptive`, see equal
             probabilities there (numbers 1 / K). For the promise calibration must have seen such images in the same
             way: calibrate on images with padding as well, and say ``fit(X, y, valid=)``.
-        out : C-contiguous bool array like X (packed: uint8), or None
+        out : C-contiguous bool array like X (packed: uint8), a store of such a shape (of zarr or h5py), or None
             Where to write the masks of an array X, memory-mapped ones too. Fresh memory is what most of the time goes
-            into: a buffer that is used again saves it.
+            into: a buffer that is used again saves it. To a store they are written an image at a time.
         packed : bool, default=False
             Whether to write a bit for each class, in an eighth of the memory: class k is bit ``k % 8``, the least
             first, of plane ``k // 8`` of a uint8 array (n, ceil(K / 8), H, W).
@@ -115,9 +115,10 @@ class Predictor(Results):
             _look_at(checked, configuration, first)
             if void is not None:
                 buffer.fill(found, checked.shape[1], void)
+            buffer.store(found, first)
             return found
 
-        return known.all_used_by(_mapped(X, masks, cuts, buffer.whole))
+        return known.all_used_by(_mapped(X, masks, cuts, buffer.whole, buffer.at_once))
 
     def predict_lambdas(
         self,
@@ -483,10 +484,15 @@ def _checked(scores: Any, solution: Solution) -> Any:
 
 
 def _mapped(
-    X: Any, kernel: Callable[[Any, int], NDArray[Any]], cuts: Cuts, out: NDArray[Any] | None = None
+    X: Any,
+    kernel: Callable[[Any, int], NDArray[Any]],
+    cuts: Cuts,
+    out: NDArray[Any] | None = None,
+    at_once: int | None = None,
 ) -> Any:
     configuration = cuts.configuration
-    return cuts.all_used_by(map_images(X, kernel, configuration.progress, configuration.volumes, out=out))
+    found = map_images(X, kernel, configuration.progress, configuration.volumes, out=out, at_once=at_once)
+    return cuts.all_used_by(found)
 
 
 def _sizes(
