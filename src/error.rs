@@ -30,7 +30,8 @@ pub const MASKED_HINT: &str = "; if it masks a class, or is the logarithm of 0, 
 
 /// What to do where there are no data.
 pub const MISSING_HINT: &str = "; where X has no data, let y be void (ignore_index), or give \
-     fit, evaluate and predict valid=~np.isnan(X).any(axis=1)";
+     fit, evaluate and predict valid=~np.isnan(X).any(axis=1); a scaler by itself takes equal numbers there, \
+     np.nan_to_num(X, nan=1 / K)";
 
 fn not_finite_hint(value: f64) -> &'static str {
     if value.is_nan() {

@@ -248,3 +248,30 @@ def test_labels_of_any_type_can_be_void(dtype: Any, mark: int) -> None:
     expected = Calibrator(alpha=0.3).fit(X, np.where(VALID, y, 255))
     found = Calibrator(alpha=0.3, ignore_index=mark).fit(X, y.astype(dtype), valid=VALID)
     assert found.lambda_hat_ == expected.lambda_hat_
+
+
+def test_the_risk_of_padded_images_is_kept() -> None:
+    """Strips of images, so that most pixels lie beside padding; windows see it in calibration, too, or do not."""
+    rng, n, n_new, size = np.random.default_rng(0), 59, 4, 10
+    risks: dict[str, list[float]] = {"as predicted": [], "as within": []}
+    for _ in range(150):
+        kinds, hard = rng.integers(3, size=(n + n_new, 1, 1)), 3 * rng.random((n + n_new, 1, 1, 1))
+        y = np.where(
+            rng.random((n + n_new, size, size)) < 0.9, kinds, rng.integers(3, size=(n + n_new, size, size))
+        )
+        classes = np.arange(3)[:, None, None]
+        logits = rng.normal(0, 1 + hard, (n + n_new, 3, size, size))
+        logits += 2.5 * (y[:, None] == classes) + 2 * (kinds[:, None] == classes)
+        X = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        first, width = rng.integers(0, 7, (n + n_new, 1, 1)), rng.integers(2, 4, (n + n_new, 1, 1))
+        columns = np.arange(size)
+        valid = np.broadcast_to((columns >= first) & (columns < first + width), y.shape)
+        padding, void = np.where(valid[:, None], X, np.nan), np.where(valid, y, 255)
+        calibrator = Calibrator(cm.SACP(weight=0.9, window=7), alpha=0.1)
+        for name, known in (("as predicted", {"valid": valid[:n]}), ("as within", {})):
+            fitted = calibrator.fit((padding if known else X)[:n], void[:n], **known)
+            risks[name].append(fitted.losses(padding[n:], y[n:], valid=valid[n:]).mean())
+    mean = {name: np.mean(each) for name, each in risks.items()}
+    error = {name: np.std(each) / np.sqrt(len(each)) for name, each in risks.items()}
+    assert 0.07 < mean["as predicted"] < 0.1
+    assert mean["as within"] > 0.1 + error["as within"], "the simulation shows nothing"
