@@ -29,8 +29,9 @@ pub const MASKED_HINT: &str = "; if it masks a class, or is the logarithm of 0, 
      it is taken of logits alone, where another of the pixel is finite, not to fit scalers, nor by those that mix or order classes";
 
 /// What to do where there are no data.
-pub const MISSING_HINT: &str = "; where X has no data, let y be void (ignore_index), and give \
-     predict valid=~np.isnan(X).any(axis=1)";
+pub const MISSING_HINT: &str = "; where X has no data, let y be void (ignore_index), or give \
+     fit, evaluate and predict valid=~np.isnan(X).any(axis=1); a scaler by itself takes equal numbers there, \
+     np.nan_to_num(X, nan=1 / K)";
 
 fn not_finite_hint(value: f64) -> &'static str {
     if value.is_nan() {

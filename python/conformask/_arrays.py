@@ -33,6 +33,7 @@ __all__ = [
     "refuse_path",
     "score_array",
     "warn_of_shares",
+    "with_void",
 ]
 
 Scores: TypeAlias = NDArray[np.floating[Any]]
@@ -299,3 +300,14 @@ def is_void(labels: NDArray[Any], ignore_index: int | tuple[int, ...] | None) ->
     if isinstance(ignore_index, tuple):
         return np.isin(labels, ignore_index)
     return np.zeros(labels.shape, bool) if ignore_index is None else np.asarray(labels == ignore_index)
+
+
+def with_void(labels: NDArray[Any], void: NDArray[np.bool_], mark: int) -> NDArray[Any]:
+    """Labels that are `mark` where void, in a type that can hold it: -1 beside uint8 takes int16."""
+    if not void.any():
+        return labels
+    kind = labels.dtype
+    if kind.kind != "f":
+        kind = np.result_type(labels, np.min_scalar_type(mark))
+        kind = np.dtype(np.int64) if kind.kind == "f" else kind  # beside uint64 NumPy takes a float
+    return np.where(void, np.asarray(mark, kind), labels.astype(kind))

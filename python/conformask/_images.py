@@ -31,6 +31,7 @@ __all__ = [
     "count",
     "each_of",
     "in_memory",
+    "is_store",
     "is_whole",
     "map_images",
     "not_empty",
@@ -93,19 +94,19 @@ def in_memory(value: object) -> bool:
     return isinstance(value, np.ndarray | np.generic) or any(hasattr(value, name) for name in shares)
 
 
-def _is_store(value: object) -> bool:
+def is_store(value: object) -> bool:
     """Whether `value` is read by slices: a dataset of h5py or zarr, a proxy of nibabel, an array of xarray or Dask."""
     return not in_memory(value) and hasattr(value, "shape") and hasattr(value, "__getitem__")
 
 
 def _all_of(value: Any) -> Any:
     """What a store holds, read by a slice: one image of a list of stores."""
-    return value[...] if _is_store(value) else value
+    return value[...] if is_store(value) else value
 
 
 def is_whole(value: object) -> bool:
     """Whether `value` holds all images in one shape."""
-    return in_memory(value) or _is_store(value) or hasattr(value, "__array__")
+    return in_memory(value) or is_store(value) or hasattr(value, "__array__")
 
 
 def walk(
@@ -146,7 +147,7 @@ def walk(
             found, labels = found[None], labels[None] if labelled else None
         if labelled:
             check_labels(
-                found, labels, layout, where, label_name, is_stored=image is None and _is_store(maps)
+                found, labels, layout, where, label_name, is_stored=image is None and is_store(maps)
             )
         return found, labels
 
@@ -159,7 +160,7 @@ def walk(
             f"{label_name} is missing: give labels (n, H, W), or as {layout.name} an iterable of "
             f"({layout.noun}, labels) pairs"
         )
-    if not _is_store(maps) and not (labelled and _is_store(y)):
+    if not is_store(maps) and not (labelled and is_store(y)):
         maps, y = batch(maps, y)
         if _holds_no_image(maps, layout):
             return iter(())
@@ -223,7 +224,7 @@ def _slices(
             f"{layout.name} does not know how many images it has: call {layout.name}.compute_chunk_sizes()"
         )
     if label_name is not None:
-        y = y if _is_store(y) or is_tensor(y) else label_array(y, label_name)
+        y = y if is_store(y) or is_tensor(y) else label_array(y, label_name)
         m = y.shape[0] if len(y.shape) else 0
         if m != n:
             raise ValueError(f"{layout.name} has {plural(n, 'image')}, {label_name} has {m}")
@@ -256,7 +257,7 @@ def _one_by_one(
     refuse_path(y, label_name)
     refuse_members(y, label_name)
     m = count(y)
-    if _is_store(y):  # it may have no loop over its images
+    if is_store(y):  # it may have no loop over its images
         y = map(y.__getitem__, range(m or 0))
     if not isinstance(y, Iterable) or not has_order(y):
         raise TypeError(
@@ -477,14 +478,17 @@ def map_images(
     volumes: Volumes = "auto",
     layout: Layout = SCORES,
     out: NDArray[R] | None = None,
+    at_once: int | None = None,
 ) -> NDArray[R] | list[NDArray[R]] | Generator[NDArray[R], None, None]:
     """`kernel(maps, first_image)` of an array or a store; of images a list for a list, a generator for a generator.
 
-    Of an array or a store `out` may be what the kernel writes to, all of it.
+    Of an array or a store `out` may be what the kernel writes to, all of it, and `at_once` so many images of an array.
     """
-    batches = not_empty(walk(X, None, layout, progress, labelled=False, volumes=volumes), layout.name)
-    if _is_store(X):
-        return _gathered(batches, kernel, X.shape[0], out)  # type: ignore[attr-defined]
+    batches = not_empty(
+        walk(X, None, layout, progress, labelled=False, at_once=at_once, volumes=volumes), layout.name
+    )
+    if is_store(X) or (at_once is not None and is_whole(X)):
+        return _gathered(batches, kernel, count(X) or 0, out)
     if is_whole(X):
         maps, _, first = next(batches)
         found = kernel(maps, first)
@@ -510,7 +514,7 @@ def _gathered(
 
 def count(images: Any) -> int | None:
     """The number of images, if it is known before they are read."""
-    if _is_store(images) and len(images.shape):  # a proxy of nibabel has no length
+    if is_store(images) and len(images.shape):  # a proxy of nibabel has no length
         n = images.shape[0]
         return int(n) if n == n else None  # an array of Dask may not know it
     try:

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 
 from conformask import _core
-from conformask._arrays import ignored_labels
+from conformask._arrays import ignored_labels, with_void
 from conformask._images import NoImagesError, count, track
+from conformask._known import holds_data
 from conformask._tensors import to_array
 from conformask._text import shown
 from conformask._units import check_groups, check_sample_weight
@@ -128,8 +129,9 @@ def fit(
         for band in _bands(shape[1], rows):
             with _named(band, index):
                 scores, labels = _read(X[:, band], "X"), _read(y[band], "y")
-                if nodata is not None:
-                    labels = _with_void(labels, ~_holds_data(scores, nodata), ignored[0])
+                valid = None if nodata is None else holds_data(scores, nodata)
+                if valid is not None:  # labels of nodata may be NaN
+                    labels = with_void(labels, ~valid, ignored[0])
                 part = profiled(
                     scores[np.newaxis],
                     labels[np.newaxis],
@@ -139,6 +141,7 @@ def fit(
                     grid=configuration.grid,
                     progress=False,
                     first_image=index,
+                    valid=None if valid is None else valid[np.newaxis],
                 )
             parts.append(cast("ScoreProfiles", part)._core)
         cores.append(_core.ExactProfile.concatenate(parts).joined())
@@ -195,7 +198,7 @@ def predict(
         for band in _bands(shape[1], rows):
             with _named(band):
                 scores = _read(X[:, band], "X")[np.newaxis]
-                valid = None if nodata is None else _holds_data(scores[0], nodata)[np.newaxis]
+                valid = None if nodata is None else holds_data(scores[0], nodata)[np.newaxis]
                 sets = find(scores, valid=valid)[0]
             yield band, sets
 
@@ -242,21 +245,6 @@ def _bands(height: int, rows: int) -> Iterator[slice]:
 
 def _read(values: Any, name: str) -> NDArray[Any]:
     return np.asarray(to_array(values, name))
-
-
-def _holds_data(scores: NDArray[Any], nodata: float) -> NDArray[np.bool_]:
-    """Where some class has another number than that which says that there are no data, and none is NaN if it is NaN."""
-    if np.isnan(nodata):
-        return np.asarray(~np.isnan(scores).any(axis=0), bool)
-    return np.asarray((scores != nodata).any(axis=0), bool)
-
-
-def _with_void(labels: NDArray[Any], void: NDArray[np.bool_], mark: int) -> NDArray[Any]:
-    """Labels that are void at some pixels, in a type that can hold the mark."""
-    if not void.any():
-        return labels
-    fits = np.issubdtype(labels.dtype, np.floating) or np.can_cast(np.min_scalar_type(mark), labels.dtype)
-    return np.where(void, np.asarray(mark, labels.dtype if fits else np.int64), labels)
 
 
 @contextmanager

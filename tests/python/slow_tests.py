@@ -168,6 +168,7 @@ SLOW = frozenset(
         "test_the_report_without_profiles",
         "test_the_risk_exceeds_alpha_with_probability_delta_at_most",
         "test_the_risk_of_a_new_image_is_at_most_alpha",
+        "test_the_risk_of_padded_images_is_kept",
         "test_the_risk_of_the_target_is_kept_where_ratios_are_known",
         "test_the_selector_finds_wrong_pixels_of_new_images",
         "test_the_set_holds_the_truth_or_the_calibrator_abstains",

@@ -6,14 +6,22 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["SUFFIXES", "read_bands", "write_like"]
+__all__ = ["SUFFIXES", "Bands", "read_bands", "write_like"]
 
 SUFFIXES = (".tif", ".tiff")
+
+
+class Bands(NamedTuple):
+    """What a raster holds."""
+
+    values: NDArray[Any]  # (K, H, W)
+    has_data: NDArray[np.bool_]  # (H, W)
+    nodata: float | None  # of the first band: the number that means no data
 
 
 def _rasterio(file: Path) -> Any:
@@ -40,7 +48,7 @@ def _opened(file: Path, mode: str = "r", **profile: Any) -> Iterator[Any]:
             raise ValueError(f"{file} cannot be {verb} as a raster: {error}") from error
 
 
-def read_bands(file: Path) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+def read_bands(file: Path) -> Bands:
     """The bands (K, H, W) of a raster, and where it has data (H, W): where some band holds another value than nodata.
 
     A mask inside the file counts too. A band of alpha is a class like any other: GDAL takes the fourth of four bands of
@@ -62,9 +70,9 @@ def read_bands(file: Path) -> tuple[NDArray[Any], NDArray[np.bool_]]:
             for band, flags in zip(raster.indexes, raster.mask_flag_enums, strict=True)
             if not {kinds.alpha, kinds.all_valid} & {*flags}
         ]
-        bands = raster.read()
+        bands, nodata = raster.read(), raster.nodata
     has_data = np.any(masks, axis=0) if len(masks) == len(bands) else np.ones(bands.shape[1:], bool)
-    return bands, has_data
+    return Bands(bands, has_data, nodata)
 
 
 def write_like(path: Path, bands: NDArray[Any], source: Path, nodata: int | None = None) -> None:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from conformask._arrays import label_array
+from conformask._arrays import label_array, with_void
 from conformask._files import arrays, geotiff, nifti, nifti_maps, pictures
 from conformask._files.folders import split_name
 
@@ -19,6 +19,7 @@ __all__ = [
     "MAPS",
     "PHOTOGRAPHS",
     "PICTURES_AS_MAPS",
+    "LabelMap",
     "ScoreMaps",
     "read_labels",
     "read_photograph",
@@ -42,6 +43,20 @@ class ScoreMaps(NamedTuple):
 
     values: NDArray[np.floating[Any]]
     valid: NDArray[np.bool_] | None
+
+
+class LabelMap(NamedTuple):
+    """The labels (H, W) or (D, H, W) of an image, where they hold data, and what number says that they do not."""
+
+    values: NDArray[np.integer[Any]]
+    valid: NDArray[np.bool_] | None = None
+    nodata: float | None = None
+
+    def class_shown_as_void(self, values: Sequence[int]) -> int | None:
+        """The class whose number, among `values`, also says of some pixels that they hold no data."""
+        if self.valid is None or self.nodata is None or self.nodata not in values:
+            return None
+        return values.index(int(self.nodata)) if (self.values[~self.valid] == self.nodata).any() else None
 
 
 def _member(parameter: str, given: str | None, known: Sequence[str], names: list[str]) -> str:
@@ -90,7 +105,7 @@ def read_scores(file: Path, key: str | None = None, class_axis: int = 0) -> Scor
     elif suffix in nifti.SUFFIXES:
         values = nifti_maps.read_scores(file)
     else:
-        values, has_data = geotiff.read_bands(file)
+        values, has_data, _ = geotiff.read_bands(file)
         valid = None if has_data.all() else has_data
     _check_scores(file, values)
     return ScoreMaps(values.astype(np.float32) if values.dtype.kind == "u" else values, valid)
@@ -113,7 +128,7 @@ def _check_scores(file: Path, values: NDArray[Any]) -> None:
         raise ValueError(f"{file} must hold floating score maps, got {values.dtype}{hint}")
 
 
-def read_labels(file: Path, key: str | None = None, void: int | None = None) -> NDArray[np.integer[Any]]:
+def read_labels(file: Path, key: str | None = None) -> LabelMap:
     """The labels of a file: ``.png`` (class indices, not colours), ``.npy``, ``.npz``, NIfTI or GeoTIFF of one band.
 
     Parameters
@@ -122,12 +137,10 @@ def read_labels(file: Path, key: str | None = None, void: int | None = None) -> 
         The file.
     key : str or None
         The array of an archive; None takes the one that is called as labels are, or the only one.
-    void : int or None
-        What pixels without data of a GeoTIFF become; None refuses them.
 
     Returns
     -------
-    integer array (H, W) or (D, H, W)
+    LabelMap
 
     Raises
     ------
@@ -136,15 +149,15 @@ def read_labels(file: Path, key: str | None = None, void: int | None = None) -> 
     """
     suffix = split_name(file)[1]
     if suffix in nifti.SUFFIXES:
-        return nifti.read_labels(file)
+        return LabelMap(nifti.read_labels(file))
     if suffix in geotiff.SUFFIXES:
-        bands, valid = geotiff.read_bands(file)
+        bands, valid, nodata = geotiff.read_bands(file)
         if len(bands) != 1:
             raise ValueError(f"{file} must hold labels in one band, got {len(bands)}")
-        return voided(_whole(file, bands[0]), valid, void, file)
+        return LabelMap(_whole(file, bands[0]), valid, nodata)
     if suffix in arrays.SUFFIXES:
-        return _whole(file, arrays.read_array(file, partial(_member, "label_key", key, _TRUTH)))
-    return _whole(file, pictures.read_picture(file, pictures.indices))
+        return LabelMap(_whole(file, arrays.read_array(file, partial(_member, "label_key", key, _TRUTH))))
+    return LabelMap(_whole(file, pictures.read_picture(file, pictures.indices)))
 
 
 def voided(
@@ -155,9 +168,7 @@ def voided(
         return labels
     if void is None:
         raise ValueError(f"{file} has pixels without data, which need an ignore_index")
-    kind = np.result_type(labels, np.min_scalar_type(void))  # -1 beside uint8 takes int16
-    kind = np.dtype(np.int64) if kind.kind == "f" else kind  # beside uint64 NumPy takes a float
-    return np.where(valid, labels.astype(kind), np.asarray(void, kind))
+    return with_void(labels, ~valid, void)
 
 
 def _whole(file: Path, values: NDArray[Any]) -> NDArray[np.integer[Any]]:

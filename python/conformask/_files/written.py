@@ -18,7 +18,14 @@ __all__ = ["NO_ANSWER", "NO_CLASS", "write_masks", "write_sizes", "write_whole_f
 NO_CLASS, NO_ANSWER = 0, 255  # where a raster holds no data: of set sizes, of masks
 
 
-def write_sizes(stem: Path, sizes: NDArray[Any], source: Path, *, png: bool = False) -> Path:
+def write_sizes(
+    stem: Path,
+    sizes: NDArray[Any],
+    source: Path,
+    valid: NDArray[np.bool_] | None = None,
+    *,
+    png: bool = False,
+) -> Path:
     """Writes set sizes (H, W) or (D, H, W), and returns where.
 
     Parameters
@@ -29,13 +36,15 @@ def write_sizes(stem: Path, sizes: NDArray[Any], source: Path, *, png: bool = Fa
         8 bits are written where they do. 0 is nodata of GeoTIFF.
     source : Path
         The file of score maps.
+    valid : bool array or None
+        Where there is data: of GeoTIFF set sizes are 0 elsewhere.
     png : bool
         Whether sizes (H, W) that lie in no space become a grey picture, not ``.npy``.
     """
     sizes = sizes.astype(np.uint8) if sizes.max(initial=0) < 256 else sizes.astype(np.uint16)
     kind = split_name(source)[1]
     if kind in geotiff.SUFFIXES:
-        bands = sizes[np.newaxis]
+        bands = (sizes if valid is None else np.where(valid, sizes, NO_CLASS).astype(sizes.dtype))[np.newaxis]
         return write_whole_file(stem, ".tif", lambda path: geotiff.write_like(path, bands, source, NO_CLASS))
     if kind in nifti.SUFFIXES:
         return write_whole_file(stem, ".nii.gz", lambda path: nifti_maps.write_beside(path, sizes, source))

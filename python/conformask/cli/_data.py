@@ -22,6 +22,7 @@ from conformask.datasets import MapFolder, PairedFolder
 
 __all__ = [
     "EXIT_STATUS",
+    "OF_NNUNET",
     "Pairs",
     "Seen",
     "adapt",
@@ -57,6 +58,7 @@ EXIT_STATUS = (
     "  141  nobody reads what is printed, as before | head"
 )
 _MOST_LABELS = 10  # in a message
+OF_NNUNET = "nnunet"  # what calibrators of conformask nnunet know: a note in their files
 _KINDS = ".npy, .npz, .nii, .nii.gz, .tif"
 
 
@@ -92,6 +94,13 @@ def add_maps(parser: argparse.ArgumentParser) -> Any:
         default=0,
         metavar="N",
         help="axis of the classes in .npy and .npz maps: -1 if it is the last; default: %(default)s",
+    )
+    group.add_argument(
+        "--nodata",
+        type=float,
+        metavar="NUMBER",
+        help="what maps hold for all classes where there is no data, such as padding: a number, or nan (of any class). "
+        "Labelled pixels are void there, new ones have full sets. GeoTIFF tells its own besides",
     )
     group.add_argument(
         "--strata",
@@ -199,7 +208,13 @@ def loaded(args: argparse.Namespace) -> cm.ConformalRiskCalibrator:
     """The calibrator of a file."""
     if not args.calibrator.is_file():
         raise FileNotFoundError(f"no file {args.calibrator}")
-    return cm.ConformalRiskCalibrator.load(args.calibrator)
+    calibrator = cm.ConformalRiskCalibrator.load(args.calibrator)
+    if calibrator._origin is not None and OF_NNUNET in calibrator._origin.notes:
+        raise ValueError(
+            f"{args.calibrator} was calibrated by conformask nnunet, whose promise is about nnU-Net's own files: use "
+            "conformask nnunet evaluate or apply, or calibrate with conformask calibrate"
+        )
+    return calibrator
 
 
 def _names(args: argparse.Namespace) -> list[str] | None:
@@ -209,7 +224,12 @@ def _names(args: argparse.Namespace) -> list[str] | None:
 def maps_of(args: argparse.Namespace) -> MapFolder:
     """The maps alone."""
     return MapFolder(
-        args.maps, key=args.key, class_axis=args.class_axis, ending=args.ending, names=_names(args)
+        args.maps,
+        key=args.key,
+        class_axis=args.class_axis,
+        ending=args.ending,
+        names=_names(args),
+        nodata=args.nodata,
     )
 
 
@@ -240,6 +260,7 @@ def paired(args: argparse.Namespace, ignore_index: int | Sequence[int] | None) -
         label_values=args.label_values,
         names=_names(args),
         groups=args.groups,
+        nodata=args.nodata,
     )
 
 
@@ -259,7 +280,7 @@ def naming_file(file: Path) -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError) as error:
-        said = re.sub(r" (in|of) image 0\b", "", str(error))
+        said = re.sub(r" (in|of) image 0\b", "", _said(error))
         raise ValueError(f"{file}: {said}") from error
 
 
@@ -276,7 +297,7 @@ def naming_images(
     except cm.InfeasibleRiskError:
         raise
     except (ValueError, TypeError) as error:
-        said = str(error)
+        said = _said(error)
         names = named(said.startswith("y "))
         found = re.search(r"\bimage (\d+)\b", said)
         if found is not None and int(found[1]) < len(names):
@@ -310,6 +331,13 @@ def naming_files(seen: Pairs) -> Iterator[None]:
                 f"{error}; its labels are {values}: where other numbers stand for classes, say --label-values and the "
                 "number of class 0, 1, ..."
             ) from error
+
+
+def _said(error: Exception) -> str:
+    """What an error says, with the option for maps of NaN in place of what Python takes."""
+    return re.sub(
+        r"where X has no data, .*valid=~np\.isnan\(.*", "where there is no data, say --nodata nan", str(error)
+    )
 
 
 class Pairs(Sequence[Any]):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from conformask._documents import write_whole
-from conformask._files.written import NO_CLASS, write_masks, write_sizes
+from conformask._files.written import write_masks, write_sizes
 from conformask._images import track
 from conformask._text import plural
 from conformask.cli._data import (
@@ -40,7 +40,8 @@ For each image NAME of the maps:
   NAME_varisco   with --heatmaps: a picture of the set sizes
 Of GeoTIFF maps they are GeoTIFF with the same transform and CRS, a class in each band; pixels without data are nodata:
 0 in set sizes, 255 in masks. Of NIfTI maps they are .nii.gz with the same affine, the classes on the last axis. Of
-others they are .npy; with --png the set sizes are grey levels of a PNG.
+others they are .npy; with --png the set sizes are grey levels of a PNG. In all of these sets are full where there is no
+data (--nodata).
 
 {EXIT_STATUS}"""
 
@@ -73,16 +74,17 @@ def run(args: argparse.Namespace) -> int:
     for place in track(range(len(maps)), False if args.quiet else "auto", len(maps)):
         scores, valid = maps.read(place)
         given: dict[str, Any] = {} if strata is None else {"strata": strata[place : place + 1]}
+        if valid is not None:
+            given["valid"] = valid[np.newaxis]
         with naming_file(maps.files[place]):
             masks = calibrator.predict(scores[np.newaxis], **given)[0] if args.masks else None
             sizes = calibrator.set_size(scores[np.newaxis], **given)[0]
-        sizes = sizes if valid is None else np.where(valid, sizes, NO_CLASS)
         source, name = maps.files[place], maps.names[place]
-        write_sizes(args.out / f"{name}_setsize", sizes, source, png=args.png)
+        write_sizes(args.out / f"{name}_setsize", sizes, source, valid, png=args.png)
         if masks is not None:
             write_masks(args.out / f"{name}_mask", masks, source, valid)
         if args.heatmaps:
-            drawn = png_of(heatmap(sizes, valid, calibrator))
+            drawn = png_of(heatmap(sizes if valid is None else sizes * valid, valid, calibrator))
             with write_whole(args.out / f"{name}_varisco.png") as file:
                 file.write(drawn)
         n_written += 1 + args.masks + args.heatmaps

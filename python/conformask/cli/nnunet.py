@@ -23,6 +23,7 @@ from conformask._tables import names_and_values
 from conformask._text import lambda_text, plural
 from conformask.cli._data import (
     EXIT_STATUS,
+    OF_NNUNET,
     add_calibrator_file,
     add_calibrator_out,
     add_folder_out,
@@ -66,7 +67,6 @@ no promise speaks of it (unless --outside count). Of PNG images the files are .p
 class."""
 
 _CALIBRATED = "conformask nnunet calibrate"
-_KEY = "nnunet"  # of the file of a calibrator: what was calibrated
 _PARTS = 2  # of the path of predictions, in the names of cases
 _VALIDATION = ("validation", "validation_raw")
 _VOID, _LARGE_VOID = 255, 2**15 - 1
@@ -83,15 +83,19 @@ class _Model:
 
     @classmethod
     def of(cls, calibrator: cm.ConformalRiskCalibrator, path: Path) -> _Model | None:
-        """What a calibrator knows of it; None if Python fitted it."""
-        origin = calibrator._origin
-        known = None if origin is None else origin.notes.get(_KEY)
-        if known is None:
+        """What a calibrator knows of it; None if Python fitted it. Those of other commands are refused."""
+        if calibrator._origin is None:
             return None
+        known = calibrator._origin.notes.get(OF_NNUNET)
+        if known is None:
+            raise ValueError(
+                f"{path} was not calibrated by conformask nnunet: it promises nothing of nnU-Net's files, whose crop "
+                "box it does not know. Calibrate with conformask nnunet calibrate"
+            )
         with reading(path):
             names, outside, fold = known["class_names"], known["outside"], known["fold"]
             if outside not in ("void", "count") or not isinstance(names, list):
-                raise ValueError(f"{_KEY} is {known!r}")
+                raise ValueError(f"{OF_NNUNET} is {known!r}")
             return cls(tuple(map(str, names)), outside, fold)
 
 
@@ -201,7 +205,7 @@ def _calibrate(args: argparse.Namespace) -> int:
         calibrator.fit(cases, groups=_groups(args, cases))
     names = _full_names(args.predictions, cases)
     model = _Model(dataset.names, args.outside, fold)
-    calibrator._come_from(Origin.of(names, notes={_KEY: asdict(model)}))
+    calibrator._come_from(Origin.of(names, notes={OF_NNUNET: asdict(model)}))
     calibrator.save(args.out, profiles=args.with_profiles)
     print(names_and_values("", [*_found(calibrator, cases, fold), *_outside(cases, args.outside)]).plain())
     print(
@@ -316,7 +320,13 @@ def _loaded(args: argparse.Namespace) -> tuple[cm.ConformalRiskCalibrator, _Mode
 def _outside_of(args: argparse.Namespace, model: _Model | None) -> str:
     """What becomes of voxels outside: what calibration did with them."""
     if model is None:
-        return str(args.outside or "void")
+        outside = str(args.outside or "void")
+        warnings.warn(
+            f"{args.calibrator} does not say on what it was calibrated, as files of conformask nnunet calibrate do: it "
+            f"is taken for one of these classes, with --outside {outside}",
+            stacklevel=2,
+        )
+        return outside
     if args.outside not in (None, model.outside):
         raise ValueError(f"{args.calibrator} was calibrated with --outside {model.outside}")
     return model.outside

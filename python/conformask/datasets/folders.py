@@ -12,7 +12,17 @@ from numpy.typing import NDArray
 from conformask._arrays import check_ignore_index, ignored_labels
 from conformask._files.folders import needed_files, partner, read_groups
 from conformask._files.label_values import as_indices, check_label_values
-from conformask._files.maps import LABELS, MAPS, PICTURES_AS_MAPS, ScoreMaps, read_labels, read_scores, voided
+from conformask._files.maps import (
+    LABELS,
+    MAPS,
+    PICTURES_AS_MAPS,
+    LabelMap,
+    ScoreMaps,
+    read_labels,
+    read_scores,
+    voided,
+)
+from conformask._known import holds_data
 from conformask._sequences import listed
 from conformask._text import plural, shown
 from conformask._warnings import warn_caller
@@ -75,6 +85,9 @@ class MapFolder(_Images["NDArray[np.floating[Any]]"]):
         images are without it.
     names : sequence of str or None, default=None
         The images to take, in this order. None takes all, sorted by name.
+    nodata : float or None, default=None
+        The number that the maps hold for all classes where there is no data, such as padding; or NaN, of any class.
+        A GeoTIFF tells its own besides. :meth:`read` says where there is data, for ``predict(valid=)``.
 
     Attributes
     ----------
@@ -117,10 +130,11 @@ class MapFolder(_Images["NDArray[np.floating[Any]]"]):
         class_axis: int = 0,
         ending: str = "",
         names: Sequence[str] | None = None,
+        nodata: float | None = None,
     ) -> None:
         root = Path(folder)
         found = needed_files(root, MAPS, ending, others=PICTURES_AS_MAPS)
-        self._key, self._class_axis = key, class_axis
+        self._key, self._class_axis, self._nodata = key, class_axis, _number(nodata)
         self.names = list(found) if names is None else _chosen(names, found, root)
         self.files = [found[name] for name in self.names]
 
@@ -135,11 +149,15 @@ class MapFolder(_Images["NDArray[np.floating[Any]]"]):
         Returns
         -------
         scores : floating array (K, H, W) or (K, D, H, W)
-            Where a GeoTIFF holds no data (nodata in all bands, or its mask says so) all classes have 1 / K.
+            All classes have 1 / K where there is no data: by `nodata`, or as a GeoTIFF says by its own or its mask.
         valid : bool array (H, W), or None
             Where there is data; None: everywhere.
         """
         found = read_scores(self.files[place], self._key, self._class_axis)
+        if self._nodata is not None:
+            has_data = holds_data(found.values, self._nodata)
+            valid = has_data if found.valid is None else has_data & found.valid
+            found = found._replace(valid=None if valid.all() else valid)
         return _filled(found), found.valid
 
     def _read(self, place: int) -> NDArray[np.floating[Any]]:
@@ -147,7 +165,7 @@ class MapFolder(_Images["NDArray[np.floating[Any]]"]):
 
     def _part(self, places: Sequence[int]) -> MapFolder:
         part = object.__new__(MapFolder)
-        part._key, part._class_axis = self._key, self._class_axis
+        part._key, part._class_axis, part._nodata = self._key, self._class_axis, self._nodata
         part.names, part.files = [self.names[i] for i in places], [self.files[i] for i in places]
         return part
 
@@ -170,7 +188,7 @@ class PairedFolder(_Images["tuple[NDArray[np.floating[Any]], NDArray[np.integer[
         ``.npy``, ``.npz``, ``.nii``, ``.nii.gz``, ``.tif`` and ``.tiff``. Files of one name, but for the suffix, belong
         together; labels without maps are left out, and a warning tells how many.
     ignore_index : int, sequence of ints, or None, default=255
-        What pixels become at which a GeoTIFF holds no data, be it maps or labels: the label of void pixels, as the
+        What pixels become where there is no data, be it in maps or labels: the label of void pixels, as the
         calibrator has it. None refuses such pixels.
     key, label_key : str or None, default=None
         Which array of ``.npz`` files it is. None takes the only one, or one whose name says what it is.
@@ -187,6 +205,9 @@ class PairedFolder(_Images["tuple[NDArray[np.floating[Any]], NDArray[np.integer[
     groups : path, mapping or None, default=None
         What each image belongs to, such as its patient: a CSV of two columns without a head, name and group, or a
         mapping from names. It is handed to nothing by itself: ``fit(folder, groups=folder.groups)``.
+    nodata : float or None, default=None
+        The number that maps hold for all classes where there is no data, or NaN, as for :class:`MapFolder`: pixels are
+        void there, whatever their label.
 
     Attributes
     ----------
@@ -212,7 +233,8 @@ class PairedFolder(_Images["tuple[NDArray[np.floating[Any]], NDArray[np.integer[
     Warns
     -----
     UserWarning
-        If there are labels without maps, and `names` is None.
+        If there are labels without maps, and `names` is None. When an image is read, once: if its labels are a GeoTIFF
+        whose nodata is the index of a class, so that all pixels of that class are void.
 
     See Also
     --------
@@ -262,8 +284,9 @@ class PairedFolder(_Images["tuple[NDArray[np.floating[Any]], NDArray[np.integer[
         label_values: Sequence[int] | None = None,
         names: Sequence[str] | None = None,
         groups: str | Path | Mapping[str, str] | None = None,
+        nodata: float | None = None,
     ) -> None:
-        self.maps = MapFolder(maps, key=key, class_axis=class_axis, ending=ending, names=names)
+        self.maps = MapFolder(maps, key=key, class_axis=class_axis, ending=ending, names=names, nodata=nodata)
         self.names = self.maps.names
         truth = needed_files(Path(labels), LABELS, label_ending)
         self.label_files = [
@@ -281,14 +304,17 @@ class PairedFolder(_Images["tuple[NDArray[np.floating[Any]], NDArray[np.integer[
         self._ignored = ignored_labels(check_ignore_index(ignore_index))
         self._void = next(iter(self._ignored), None)
         self._label_key, self._label_values = label_key, check_label_values(label_values)
+        self._told: set[Path] = set()  # files that were warned of, here or in a part
         self.groups = _groups(groups, self.names)
 
     def _read(self, place: int) -> tuple[NDArray[np.floating[Any]], NDArray[np.integer[Any]]]:
         file = self.label_files[place]
-        labels = read_labels(file, self._label_key, self._void)
+        given = read_labels(file, self._label_key)
+        scores, valid = self.maps.read(place)
+        self._look_at_nodata(file, given, len(scores))
+        labels = voided(given.values, given.valid, self._void, file)
         if self._label_values is not None:
             labels = as_indices(labels, self._label_values, self._ignored, file)
-        scores, valid = self.maps.read(place)
         if labels.shape != scores.shape[1:]:
             raise ValueError(
                 f"{file} has shape {labels.shape}, but its maps in {self.maps.files[place]} {scores.shape}"
@@ -296,8 +322,25 @@ class PairedFolder(_Images["tuple[NDArray[np.floating[Any]], NDArray[np.integer[
             )
         return scores, voided(labels, valid, self._void, self.maps.files[place])
 
+    def _look_at_nodata(self, file: Path, labels: LabelMap, n_classes: int) -> None:
+        """Says once that pixels of a class are void, because a GeoTIFF says that its number means no data."""
+        if self._told or labels.nodata == self._void:
+            return
+        shown_as_void = labels.class_shown_as_void(self._label_values or range(n_classes))
+        if shown_as_void is None:
+            return
+        self._told.add(file)
+        warn_caller(
+            f"{file} says that {labels.nodata:g} means no data: pixels of class {shown_as_void} are void, and count "
+            "nowhere. If they are of that class, take nodata out of the files of labels: "
+            f"gdal_edit.py -unsetnodata {file.name}, or in "
+            "rasterio set nodata = None of a file that is open with mode 'r+'",
+            UserWarning,
+        )
+
     def _part(self, places: Sequence[int]) -> PairedFolder:
         part = object.__new__(PairedFolder)
+        part._told = self._told
         part._ignored, part._void = self._ignored, self._void
         part._label_key, part._label_values = self._label_key, self._label_values
         part.maps = self.maps._part(places)
@@ -307,6 +350,14 @@ class PairedFolder(_Images["tuple[NDArray[np.floating[Any]], NDArray[np.integer[
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({plural(len(self), 'image')})"
+
+
+def _number(nodata: object) -> float | None:
+    if nodata is None:
+        return None
+    if isinstance(nodata, bool) or not isinstance(nodata, int | float | np.number):
+        raise TypeError(f"nodata must be a number or None, got {shown(nodata)}")
+    return float(nodata)
 
 
 def _chosen(names: Sequence[str], found: Mapping[str, Path], folder: Path) -> list[str]:

@@ -13,6 +13,7 @@ from conformask._agreement import Start, warn_of_starts
 from conformask._arrays import check_ignore_index, check_inputs, warn_of_shares
 from conformask._exact import check_lambda
 from conformask._images import SCORES, Volumes, check_volumes, not_empty, walk
+from conformask._known import Known
 from conformask._sequences import listed
 from conformask._transforms import Inputs, checked_inputs, name_of, transform_of, warn_of_shared
 from conformask._units import check_groups, check_sample_weight
@@ -55,6 +56,7 @@ def profile(
     collect: None = ...,
     volumes: Volumes = ...,
     progress: bool | str = ...,
+    valid: Any = ...,
 ) -> ScoreProfiles: ...
 
 
@@ -74,6 +76,7 @@ def profile(
     collect: Iterable[LossLike] | None,
     volumes: Volumes = ...,
     progress: bool | str = ...,
+    valid: Any = ...,
 ) -> ScoreProfiles | BinnedProfiles: ...
 
 
@@ -92,6 +95,7 @@ def profile(
     collect: Iterable[LossLike] | None = None,
     volumes: Volumes = "auto",
     progress: bool | str = "auto",
+    valid: Any = None,
 ) -> ScoreProfiles | BinnedProfiles:
     """Profiles images in one pass over their maps.
 
@@ -128,6 +132,8 @@ def profile(
         Whether the images of a list or an iterable are volumes (see :class:`~conformask.ConformalRiskCalibrator`).
     progress : bool or "auto", default="auto"
         Whether to show a progress bar over images.
+    valid : bool array (n, H, W) or (n, D, H, W), a sequence or an iterable of n, or None, default=None
+        Where X holds data, as for :meth:`~conformask.ConformalRiskCalibrator.fit`: elsewhere pixels are void.
 
     Returns
     -------
@@ -174,6 +180,7 @@ def profile(
         volumes=volumes,
         progress=progress,
         starts=starts,
+        valid=valid,
     )
     profiles._warn_of_repeats()
     warn_of_starts(starts, profiles.conformity_score)
@@ -198,6 +205,7 @@ def profiled(
     look: Callable[[Any, int], None] | None = None,
     strata: ArrayLike | None = None,
     starts: list[Start] | None = None,
+    valid: Any = None,
 ) -> ScoreProfiles | BinnedProfiles:
     """What :func:`profile` makes, of images that are a part of all: not a word about those that come twice.
 
@@ -207,7 +215,7 @@ def profiled(
     score, index = as_score(conformity_score), check_ignore_index(ignore_index)
     transform = None if isinstance(inputs, str) else inputs
     known = frozenset() if transform is None else transform.known
-    n_shared = 0
+    n_shared, where_data = 0, Known(valid, index, labelled=True)
     check_inputs(name_of(inputs))
     check_volumes(volumes)
 
@@ -222,6 +230,7 @@ def profiled(
                 raise ValueError(
                     f"X has K = {scores.shape[1]} classes in image {first}, but K = {n_classes} before"
                 )
+            scores, labels = where_data.fill_labelled(scores, labels, first)
             if function is not None and len(scores) == 1:
                 seen = scores if transform is None else transform.probabilities(scores, first)
                 if not waiting:
@@ -246,6 +255,7 @@ def profiled(
                 starts.append(part.start())
             del scores, labels
             yield part
+        where_data.check_end()
 
     if collect is not None:
         check_single_images(

@@ -1,4 +1,4 @@
-"""Where the masks of new images go: arrays of their own, or one of the caller's; a byte a class, or a bit."""
+"""Where the masks of new images go: arrays of their own, or an array or a store of the caller's; in bytes or bits."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from conformask._images import count, is_whole
+from conformask._images import count, is_store, is_whole
 from conformask.kernels.maps import packed_masks, packed_shape
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ class MaskBuffer:
         self._n = count(X)
         if out is not None:
             self._check(X, out)
-        self._out: NDArray[Any] | None = out
+        self._store: Any = out if is_store(out) else None
+        self._out: NDArray[Any] | None = None if is_store(out) else out
 
     def _check(self, X: Any, out: Any) -> None:
         dtype = np.dtype(np.uint8 if self.packed else np.bool_)
@@ -33,19 +34,26 @@ class MaskBuffer:
             raise TypeError(
                 "out goes with an array X: each image of a list or an iterable has masks of its own"
             )
-        if not isinstance(out, np.ndarray) or out.dtype != dtype:
-            kind = f"an array of {out.dtype}" if isinstance(out, np.ndarray) else type(out).__name__
-            raise TypeError(f"out must be an array of {dtype}, got {kind}")
+        can_be_written = isinstance(out, np.ndarray) or (is_store(out) and hasattr(out, "__setitem__"))
+        if not can_be_written or getattr(out, "dtype", None) != dtype:
+            kind = f"an array of {out.dtype}" if can_be_written else type(out).__name__
+            raise TypeError(
+                f"out must be an array of {dtype}, or a store of it that takes slices (of zarr or h5py), got {kind}"
+            )
+        if is_store(out):
+            return
         if not (out.flags.c_contiguous and out.flags.writeable):
             raise ValueError("out must be C-contiguous and writeable")
 
     def part(self, shape: tuple[int, ...], first: int) -> NDArray[Any] | None:
         """Where masks of maps of a shape go, of which the first has a number; None if they make room themselves."""
-        if self._out is None:
+        if self.whole is None:
             return None
         expected = (self._n, *(packed_shape(shape) if self.packed else shape)[1:])
-        if self._out.shape != expected:
-            raise ValueError(f"out must have shape {expected}, got {self._out.shape}")
+        if tuple(self.whole.shape) != expected:
+            raise ValueError(f"out must have shape {expected}, got {tuple(self.whole.shape)}")
+        if self._out is None:
+            return None
         part: NDArray[Any] = self._out[first : first + shape[0]]
         return part
 
@@ -59,7 +67,17 @@ class MaskBuffer:
         else:
             masks |= void[:, np.newaxis]
 
+    def store(self, masks: NDArray[Any], first: int) -> None:
+        """Writes masks to the caller's store, if that is where they go."""
+        if self._store is not None:
+            self._store[first : first + len(masks)] = masks
+
     @property
-    def whole(self) -> NDArray[Any] | None:
-        """The caller's array."""
-        return self._out
+    def whole(self) -> Any:
+        """The caller's array or store."""
+        return self._out if self._store is None else self._store
+
+    @property
+    def at_once(self) -> int | None:
+        """How many images of an array are masked at once: those of a store one by one, None for all."""
+        return None if self._store is None else 1

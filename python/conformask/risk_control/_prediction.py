@@ -16,13 +16,13 @@ from conformask._backend import Counts
 from conformask._calibrator import State
 from conformask._exact import check_alpha, share_of
 from conformask._images import SCORES, axes_hint, count, each_of, map_images, not_empty, walk
+from conformask._known import Known
 from conformask._sequences import check_class_names, listed
 from conformask._units import check_groups, warn_of_groups
 from conformask._warnings import warn_caller
 from conformask.profiles import Profiles, ScoreProfiles
 from conformask.report import RiskReport
 from conformask.risk_control._cuts import Cuts
-from conformask.risk_control._known import Known
 from conformask.risk_control._masks import MaskBuffer
 from conformask.risk_control._report import image_losses, risk_report
 from conformask.risk_control._results import Results
@@ -68,10 +68,12 @@ class Predictor(Results):
             sets. None counts each as 1.
         valid : bool array (n, H, W) or (n, D, H, W), a sequence or an iterable of n, or None
             Where X holds data: in the padding and nodata of rasters it does not. Elsewhere it may hold anything, NaN
-            too, and sets are full. Scores and scalers that look around a pixel see equal probabilities there.
-        out : C-contiguous bool array like X (packed: uint8), or None
+            too, and sets are full. Scores and scalers that look around a pixel, and models of `adaptive`, see equal
+            probabilities there (numbers 1 / K). For the promise calibration must have seen such images in the same
+            way: calibrate on images with padding as well, and say ``fit(X, y, valid=)``.
+        out : C-contiguous bool array like X (packed: uint8), a store of such a shape (of zarr or h5py), or None
             Where to write the masks of an array X, memory-mapped ones too. Fresh memory is what most of the time goes
-            into: a buffer that is used again saves it.
+            into: a buffer that is used again saves it. To a store they are written an image at a time.
         packed : bool, default=False
             Whether to write a bit for each class, in an eighth of the memory: class k is bit ``k % 8``, the least
             first, of plane ``k // 8`` of a uint8 array (n, ceil(K / 8), H, W).
@@ -99,7 +101,7 @@ class Predictor(Results):
         known, buffer = Known(valid), MaskBuffer(X, out, packed)
 
         def masks(scores: Any, first: int) -> NDArray[Any]:
-            filled, void = known.fill(_checked(scores, solution), configuration.given, first)
+            filled, void = known.fill(_checked(scores, solution), first)
             checked, (lam,) = cuts.of(filled, first)
             found = _backend.masks(
                 checked,
@@ -113,9 +115,10 @@ class Predictor(Results):
             _look_at(checked, configuration, first)
             if void is not None:
                 buffer.fill(found, checked.shape[1], void)
+            buffer.store(found, first)
             return found
 
-        return known.all_used_by(_mapped(X, masks, cuts, buffer.whole))
+        return known.all_used_by(_mapped(X, masks, cuts, buffer.whole, buffer.at_once))
 
     def predict_lambdas(
         self,
@@ -124,6 +127,7 @@ class Predictor(Results):
         *,
         strata: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
+        valid: Any = None,
     ) -> NDArray[np.float64]:
         """Where the sets of each image are cut: at ``lambda_hat_``, or at a lambda of its own.
 
@@ -131,7 +135,7 @@ class Predictor(Results):
 
         Parameters
         ----------
-        X, images, strata, sample_weight
+        X, images, strata, sample_weight, valid
             As for :meth:`predict`.
 
         Returns
@@ -145,12 +149,14 @@ class Predictor(Results):
             As :meth:`predict`.
         """
         configuration, solution, cuts = self._cuts(X, images, strata, sample_weight)
-        found = []
+        found, known = [], Known(valid)
         for scores, _, first in not_empty(
             walk(X, None, SCORES, configuration.progress, labelled=False, volumes=configuration.volumes), "X"
         ):
-            found.append(cuts.lambdas(_checked(scores, solution), first)[0])
+            filled, _ = known.fill(_checked(scores, solution), first)
+            found.append(cuts.lambdas(filled, first)[0])
         cuts.check_end()
+        known.check_end()
         return np.concatenate(found)
 
     def set_size(
@@ -253,6 +259,7 @@ class Predictor(Results):
         class_names: Iterable[str] | None = None,
         strata: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
+        valid: Any = None,
     ) -> RiskReport:
         """Risk, activation ratio and coverage on labelled images, with intervals, and how each class fares.
 
@@ -272,6 +279,8 @@ class Predictor(Results):
             What to call the classes; None takes their labels.
         strata, sample_weight
             As for :meth:`predict`. Weights say where the sets of an image are cut; in the means each image counts once.
+        valid : bool array (n, H, W) or (n, D, H, W), a sequence or an iterable of n, or None
+            Where X holds data, as for :meth:`fit`: elsewhere pixels are void.
 
         Returns
         -------
@@ -299,13 +308,17 @@ class Predictor(Results):
         asked = [(configuration, state.solution), *others]
         cuts = Cuts(asked, n, images=images, strata=strata, sample_weight=sample_weight, profiles=state.kept)
         solutions = [solution for _, solution in asked]
+        known = Known(valid, configuration.ignore_index, labelled=True)
         batches = walk(X, y, SCORES, configuration.progress, volumes=configuration.volumes)
         counts = [
-            *each_of(batches, lambda scores, labels, first: _counts(scores, labels, solutions, cuts, first))
+            *each_of(
+                batches, lambda scores, labels, first: _counts(scores, labels, solutions, cuts, first, known)
+            )
         ]
         if not counts:
             raise ValueError("X is empty: it holds no image")
         cuts.check_end()
+        known.check_end()
         report, *sweep = (
             risk_report(found, *each, groups, names, cuts.strata)
             for found, each in zip(zip(*counts, strict=True), asked, strict=True)
@@ -327,12 +340,13 @@ class Predictor(Results):
         images: Any = None,
         strata: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
+        valid: Any = None,
     ) -> NDArray[np.float64]:
         """The loss of each image, of its sets at ``lambda_hat_`` or at its own lambda: what :meth:`evaluate` averages.
 
         Parameters
         ----------
-        X, y, images, strata, sample_weight
+        X, y, images, strata, sample_weight, valid
             As for :meth:`evaluate`; a single image suffices.
 
         Returns
@@ -350,15 +364,17 @@ class Predictor(Results):
         DriftAlarm : Watches them.
         """
         configuration, solution, cuts = self._cuts(X, images, strata, sample_weight)
+        known = Known(valid, configuration.ignore_index, labelled=True)
         batches = walk(X, y, SCORES, configuration.progress, volumes=configuration.volumes)
         counts = [
             found
             for [found] in each_of(
                 not_empty(batches, "X"),
-                lambda scores, labels, first: _counts(scores, labels, [solution], cuts, first),
+                lambda scores, labels, first: _counts(scores, labels, [solution], cuts, first, known),
             )
         ]
         cuts.check_end()
+        known.check_end()
         return image_losses(counts, configuration)
 
     def score(
@@ -370,19 +386,22 @@ class Predictor(Results):
         groups: ArrayLike | None = None,
         strata: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
+        valid: Any = None,
     ) -> float:
         """One minus the empirical risk.
 
         Parameters
         ----------
-        X, y, images, groups, strata, sample_weight
+        X, y, images, groups, strata, sample_weight, valid
             As for :meth:`evaluate`.
 
         Returns
         -------
         float in [0, 1]
         """
-        report = self.evaluate(X, y, images=images, groups=groups, strata=strata, sample_weight=sample_weight)
+        report = self.evaluate(
+            X, y, images=images, groups=groups, strata=strata, sample_weight=sample_weight, valid=valid
+        )
         return 1.0 - report.empirical_risk
 
     # Inside
@@ -407,7 +426,7 @@ class Predictor(Results):
         """Of each class and image (n, K): missed and labelled pixels, and classes in the sets of the latter."""
         configuration, solution = self._current()
         cuts = Cuts([(replace(configuration, inputs=inputs), solution)], None)
-        return _counts(scores, labels, [solution], cuts, first)[0]
+        return _counts(scores, labels, [solution], cuts, first, Known(None))[0]
 
     def _report(
         self, counts: Sequence[Counts], groups: ArrayLike | None = None, class_names: Any = None
@@ -465,10 +484,15 @@ def _checked(scores: Any, solution: Solution) -> Any:
 
 
 def _mapped(
-    X: Any, kernel: Callable[[Any, int], NDArray[Any]], cuts: Cuts, out: NDArray[Any] | None = None
+    X: Any,
+    kernel: Callable[[Any, int], NDArray[Any]],
+    cuts: Cuts,
+    out: NDArray[Any] | None = None,
+    at_once: int | None = None,
 ) -> Any:
     configuration = cuts.configuration
-    return cuts.all_used_by(map_images(X, kernel, configuration.progress, configuration.volumes, out=out))
+    found = map_images(X, kernel, configuration.progress, configuration.volumes, out=out, at_once=at_once)
+    return cuts.all_used_by(found)
 
 
 def _sizes(
@@ -476,18 +500,21 @@ def _sizes(
 ) -> tuple[NDArray[np.uint16], NDArray[np.bool_] | None]:
     """Sizes of the sets, and where there are no data."""
     configuration = cuts.configuration
-    filled, void = known.fill(_checked(scores, solution), configuration.given, first)
+    filled, void = known.fill(_checked(scores, solution), first)
     checked, (lam,) = cuts.of(filled, first)
     found = _backend.set_sizes(checked, lam, configuration.conformity_score, configuration.given, first)
     _look_at(checked, configuration, first)
     return found, void
 
 
-def _counts(scores: Any, labels: Any, solutions: Sequence[Solution], cuts: Cuts, first: int) -> list[Counts]:
+def _counts(
+    scores: Any, labels: Any, solutions: Sequence[Solution], cuts: Cuts, first: int, known: Known
+) -> list[Counts]:
     """By each solution what the sets hold of the labelled pixels."""
     configuration = cuts.configuration
     score, inputs, index = configuration.conformity_score, configuration.given, configuration.ignore_index
-    checked, lams = cuts.of(_checked(scores, solutions[0]), first)
+    filled, labels = known.fill_labelled(_checked(scores, solutions[0]), labels, first)
+    checked, lams = cuts.of(filled, first)
     found = _backend.coverage(checked, labels, lams, score, inputs, index, first)
     if not configuration.loss._is_monotone:
         # What sets hold of each class is counted by another pass, which few evaluations need. It counts what they miss

@@ -291,6 +291,7 @@ class ConformalRiskCalibrator(Predictor):
         groups: ArrayLike | None = None,
         strata: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
+        valid: Any = None,
     ) -> Self:
         """Calibrates on images, and forgets what it knew.
 
@@ -311,6 +312,12 @@ class ConformalRiskCalibrator(Predictor):
             stratum gets a lambda of its own, whose promise is about its images alone.
         sample_weight : sequence of n floats >= 0, or None
             How much each image counts: its density ratio under covariate shift, or how relevant it is to those to come.
+        valid : bool array (n, H, W) or (n, D, H, W), a sequence or an iterable of n, or None
+            Where X holds data; elsewhere, in padding and nodata, it may hold anything, NaN too, and pixels are void
+            whatever their label (the first `ignore_index`). Where labels are void there already, only scores, scalers
+            and models of `adaptive` that look at other pixels than the labelled ones need it: they see equal
+            probabilities there, as in ``predict(X, valid=)``, so that images of calibration and new ones are treated
+            alike. Void pixels within stay as the model saw them.
 
         Returns
         -------
@@ -332,7 +339,7 @@ class ConformalRiskCalibrator(Predictor):
         configuration = self._configuration()
         collect = configuration.collected()
         units = (groups, strata, sample_weight)
-        profiles = self._profile(X, y, images, units, configuration, collect, configuration.grid)
+        profiles = self._profile(X, y, images, units, configuration, collect, configuration.grid, valid)
         return self._fit_profiles(profiles, configuration)
 
     def _fit_profiles(self, profiles: Profiles, configuration: Configuration | None = None) -> Self:
@@ -355,12 +362,13 @@ class ConformalRiskCalibrator(Predictor):
         groups: ArrayLike | None = None,
         strata: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
+        valid: Any = None,
     ) -> Self:
         """Adds images. Lambda-hat is computed when it is asked for; no images, say of a worker, change nothing.
 
         Parameters
         ----------
-        X, y, images, groups, strata, sample_weight
+        X, y, images, groups, strata, sample_weight, valid
             As for :meth:`fit`.
 
         Returns
@@ -386,7 +394,7 @@ class ConformalRiskCalibrator(Predictor):
             grid = known._core.grid() if isinstance(known, ScoreProfiles) else None
         units = (groups, strata, sample_weight)
         try:
-            added = self._profile(X, y, images, units, configuration, collect, grid)
+            added = self._profile(X, y, images, units, configuration, collect, grid, valid)
         except NoImagesError:
             return self
         self._add(added)
@@ -542,6 +550,7 @@ class ConformalRiskCalibrator(Predictor):
         configuration: Configuration,
         collect: Iterable[Loss] | None,
         grid: NDArray[np.float64] | None,
+        valid: Any = None,
     ) -> Profiles:
         refuse_images(images, configuration.adaptive)
         pictures, offsets = Images(images, "X"), []
@@ -567,6 +576,7 @@ class ConformalRiskCalibrator(Predictor):
             look=None if configuration.adaptive is None else look,
             strata=strata,
             starts=starts,
+            valid=valid,
         )
         if isinstance(
             profiles, BinnedProfiles

@@ -93,6 +93,10 @@ class LocalTemperatureScaler(TemperedScaler):
     The paper's temperatures come from a convolutional network that also sees the image; this is a light relative, with
     six numbers to find, so that some tens of images do.
 
+    Where an image has padding or nodata, fit on equal numbers there, ``np.where(valid[:, np.newaxis], X, 1 / K)``, and
+    on void labels. In front of a score the images are treated alike by ``fit(X, y, valid=)`` and ``predict(X, valid=)``
+    of :class:`ConformalRiskCalibrator`.
+
     References
     ----------
     Ding, Han, Liu, Niethammer, "Local Temperature Scaling for Probability Calibration", ICCV 2021, arXiv:2008.05105.

@@ -181,6 +181,10 @@ class SelectiveScaler(TemperedScaler):
     If of the pixels that are taken for wrong a share q is, their best confidence is :math:`1 - q`: a very high
     :math:`T_1` gives 1 / K, which helps only where the two are alike. "auto" may choose 1, that is, not to act.
 
+    Where an image has padding or nodata, fit on equal numbers there, ``np.where(valid[:, np.newaxis], X, 1 / K)``, and
+    on void labels. In front of a score the images are treated alike by ``fit(X, y, valid=)`` and ``predict(X, valid=)``
+    of :class:`ConformalRiskCalibrator`.
+
     References
     ----------
     Wang, Gong, Wang, "On Calibrating Semantic Segmentation Models: Analyses and An Algorithm", CVPR 2023,

@@ -16,7 +16,7 @@ from matplotlib.image import imread
 from PIL import Image
 
 import conformask as cm
-from command_folders import CALIBRATION, TEST, Images, K, Run, fill
+from command_folders import CALIBRATION, SIZE, TEST, Images, K, Run, fill
 from conformask.cli._levels import evaluated, smallest_alpha
 from conformask.metrics import required_images
 
@@ -439,3 +439,65 @@ def test_volumes_keep_their_place(root: Path, run: Run) -> None:
     assert (calibrator.set_size(Xs[3][None])[0] == np.asarray(sizes.dataobj).T).all()
     assert (calibrator.predict(Xs[3][None])[0] == np.asarray(masks.dataobj).T).all()
     assert imread("sets/case3_varisco.png").size
+
+
+# --- padding ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def with_padding(root: Path, images: Images) -> np.ndarray:
+    """NaN at the left of all maps; the labels there are classes. Returns where there is data."""
+    valid = np.ones(SIZE, bool)
+    valid[:, :5] = False
+    for part in ("calibration", "test"):
+        for file in sorted((root / part / "maps").iterdir()):
+            np.save(file, np.where(valid, np.load(file), np.nan))
+    return valid
+
+
+@pytest.mark.parametrize("score", ["lac", "sacp"])
+def test_padding_is_void_and_has_full_sets(
+    score: str, with_padding: np.ndarray, run: Run, images: Images
+) -> None:
+    valid = with_padding
+    X = np.where(valid, images[0], np.nan)
+    nodata = ("--nodata", "nan")
+    assert run("calibrate", *CALIBRATION, *nodata, "--score", score).status == 0
+    masks = np.broadcast_to(valid, images[1].shape)
+    expected = cm.ConformalRiskCalibrator(score).fit(X[:40], images[1][:40], valid=masks[:40])
+    assert cm.ConformalRiskCalibrator.load("calibrator.json").lambda_hat_ == expected.lambda_hat_
+    told = run("evaluate", "--calibrator", "calibrator.json", *TEST, *nodata, "--json", "report.json")
+    assert told.status == 0
+    report = expected.evaluate(X[40:], images[1][40:], valid=masks[40:])
+    assert json.loads(Path("report.json").read_text())["empirical_risk"] == report.empirical_risk
+    apply = ("apply", "--calibrator", "calibrator.json", "--maps", "test/maps", *nodata, "--out", "sets")
+    assert run(*apply, "--masks", "--heatmaps").status == 0
+    sets = expected.predict(X[43:44], valid=masks[43:44])[0]
+    assert sets[:, ~valid].all()
+    assert (np.load("sets/image_03_mask.npy") == sets).all()
+    assert (np.load("sets/image_03_setsize.npy") == sets.sum(axis=0)).all()
+
+
+def test_padding_that_is_not_told_is_refused_with_the_option(
+    calibrated: Path, with_padding: np.ndarray, run: Run
+) -> None:
+    for done in (
+        run("calibrate", *CALIBRATION),
+        run("evaluate", "--calibrator", calibrated, *TEST),
+        run("apply", "--calibrator", calibrated, "--maps", "test/maps", "--out", "sets"),
+    ):
+        assert done.status == 2
+        assert "is NaN at pixel" in done.error
+        assert "; where there is no data, say --nodata nan" in done.error
+        assert "valid=" not in done.error
+
+
+def test_a_class_that_means_no_data_is_told(root: Path, run: Run, images: Images) -> None:
+    profile = {"driver": "GTiff", "count": 1, "height": 12, "width": 16, "dtype": "uint8", "nodata": 0}
+    for i in range(40):
+        (root / "calibration" / "labels" / f"image_{i:02}.png").unlink()
+        with rasterio.open(f"calibration/labels/image_{i:02}.tif", "w", **profile, **WHERE) as raster:
+            raster.write(images[1][i], 1)
+    done = run("calibrate", *CALIBRATION)
+    assert done.status == 0
+    assert done.err.count("says that 0 means no data: pixels of class 0 are void") == 1

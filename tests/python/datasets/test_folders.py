@@ -336,6 +336,43 @@ def test_no_data_in_labels(root: Path, images: tuple[np.ndarray, np.ndarray]) ->
     assert (labels[2:] == y[2:]).all()
 
 
+@pytest.mark.parametrize("nodata", [0, 2])
+def test_a_class_that_means_no_data_is_told_once(
+    nodata: int, root: Path, images: tuple[np.ndarray, np.ndarray]
+) -> None:
+    """Writers set nodata = 0 unasked, and class 0 would be void without a word."""
+    for i in (0, 1):
+        save_raster(root / "labels" / f"image_{i:02}.tif", images[1][i][np.newaxis], nodata=nodata)
+        (root / "labels" / f"image_{i:02}.png").unlink()
+    folder = paired(root)
+    says = rf"image_00\.tif says that {nodata} means no data: pixels of class {nodata} are void.*-unsetnodata"
+    with pytest.warns(UserWarning, match=says) as told:
+        labels = [truth for _, truth in folder]
+    assert len(told) == 1
+    for found, y in zip(labels[:2], images[1], strict=False):
+        assert (found == np.where(y == nodata, 255, y)).all()
+    folder[:2][1]  # a part says it no more
+
+
+def test_no_data_that_is_no_class_is_not_told(root: Path, images: tuple[np.ndarray, np.ndarray]) -> None:
+    """A number beyond the classes, one that no pixel has, or what the caller calls void."""
+    y = np.where(images[1][0] == 255, 1, images[1][0])
+    (root / "labels" / "image_00.png").unlink()
+    for labels, nodata, options in (
+        (np.where(y == 0, 3, y), 3, {}),
+        (np.where(y == 0, 1, y), 0, {}),
+        (y, 0, {"ignore_index": 0}),
+    ):
+        save_raster(root / "labels" / "image_00.tif", labels[np.newaxis].astype(np.uint8), nodata=nodata)
+        paired(root, **options)[0]
+    with rasterio.open(root / "labels" / "image_00.tif", "r+") as raster:
+        raster.nodata = None
+    assert (paired(root)[0][1] == y).all()
+    with rasterio.open(root / "labels" / "image_00.tif", "r+") as raster:
+        raster.write_mask(y != 0)  # said on purpose, not by a number
+    assert (paired(root)[0][1] == np.where(y == 0, 255, y)).all()
+
+
 def test_nan_is_no_data(root: Path, images: tuple[np.ndarray, np.ndarray]) -> None:
     X = images[0][0].copy()
     X[:, 0] = np.nan
@@ -344,6 +381,66 @@ def test_nan_is_no_data(root: Path, images: tuple[np.ndarray, np.ndarray]) -> No
     scores, labels = paired(root)[0]
     assert np.allclose(scores[:, 0], 1 / K)
     assert (labels[0] == 255).all()
+
+
+@pytest.mark.parametrize("value", [np.nan, -1.0])
+def test_padding_of_arrays_is_no_data(
+    value: float, root: Path, images: tuple[np.ndarray, np.ndarray]
+) -> None:
+    """Of .npy as of GeoTIFF: void in calibration, full sets in prediction, alike for scores that look around."""
+    X, y = images[0].copy(), images[1]
+    valid = np.ones(y.shape, bool)
+    valid[:, :, 5:] = False
+    X[np.broadcast_to(~valid[:, None], X.shape)] = value
+    for i in range(N):
+        np.save(root / "maps" / f"image_{i:02}.npy", X[i])
+    folder = paired(root, nodata=value)
+    for part, places in ((folder, [*range(N)]), (folder[3:], [*range(3, N)]), (folder[[2]], [2])):
+        for i, place in enumerate(places):
+            scores, labels = part[i]
+            assert (scores == part.maps[i]).all()
+            assert (scores[:, ~valid[place]] == np.float32(1 / K)).all()
+            assert (scores[:, valid[place]] == images[0][place][:, valid[place]]).all()
+            assert (labels == np.where(valid[place], y[place], 255)).all()
+            assert (part.maps.read(i)[1] == valid[place]).all()
+    calibrator = cm.ConformalRiskCalibrator("sacp", alpha=0.3)
+    by_files = calibrator.fit(folder).lambda_hat_
+    assert calibrator.fit(X, y, valid=valid).lambda_hat_ == by_files
+    (only,) = calibrator.predict([folder.maps[0]], valid=[folder.maps.read(0)[1]])
+    assert (only == calibrator.predict(X[:1], valid=valid[:1])[0]).all()
+
+
+def test_padding_of_logits_is_the_same_in_files_and_arrays(root: Path, images: Any) -> None:
+    """A scaler with a bias makes other probabilities of other equal numbers."""
+    X, y = np.log(images[0]), images[1]
+    scaler = cm.VectorScaler(random_state=0).fit(X, y)
+    valid = np.random.default_rng(0).random(y.shape) < 0.7
+    X = np.where(valid[:, None], X, np.float32(np.nan))
+    for i in range(N):
+        np.save(root / "maps" / f"image_{i:02}.npy", X[i])
+    calibrator = cm.ConformalRiskCalibrator("sacp", alpha=0.3, inputs="logits", transform=scaler)
+    by_files = calibrator.fit(paired(root, nodata=np.nan)).lambda_hat_
+    assert calibrator.fit(X, y, valid=valid).lambda_hat_ == by_files
+
+
+def test_a_number_is_no_data_where_all_classes_have_it(root: Path, images: Any) -> None:
+    X = images[0][0].copy()
+    X[0, 1], X[1, 1] = 0, X[0, 1] + X[1, 1]
+    np.save(root / "maps" / "image_00.npy", X)
+    folder = paired(root, nodata=0)
+    assert folder.maps.read(0)[1] is None
+    assert (folder[0][1] == images[1][0]).all()
+
+
+def test_nodata_beside_that_of_a_raster(root: Path, images: Any) -> None:
+    X = images[0][0].copy()
+    X[:, 2], X[:, 3] = -9999, np.nan
+    save_raster(root / "maps" / "image_00.tif", X, nodata=-9999)
+    (root / "maps" / "image_00.npy").unlink()
+    valid = paired(root, nodata=np.nan).maps.read(0)[1]
+    assert (valid.all(axis=1) == [True, True, False, False, True, True]).all()
+    with pytest.raises(TypeError, match="nodata must be a number or None, got 'nan'"):
+        paired(root, nodata="nan")
 
 
 # --- nonsense -------------------------------------------------------------------------------------
@@ -536,7 +633,7 @@ def test_bands_of_bytes_are_classes_not_colours(
         warnings.simplefilter("ignore")
         with rasterio.open(tmp_path / "a.tif", "w", **profile) as file:
             file.write(values)
-    bands, has_data = geotiff.read_bands(tmp_path / "a.tif")
+    bands, has_data, _ = geotiff.read_bands(tmp_path / "a.tif")
     np.testing.assert_array_equal(bands, values)
     assert has_data.all()
     geotiff.write_like(tmp_path / "b.tif", values, tmp_path / "a.tif")

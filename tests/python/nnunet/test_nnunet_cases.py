@@ -306,12 +306,13 @@ def test_the_first_version_with_a_crop_is_refused_with_a_recipe(tmp_path: Path) 
     saved = lines[-1].replace('"CASE.npz"', "path")
     names = {
         "np": np,
-        "softmax": scores,
+        "softmax": scores.astype(np.float16),
         "properties": properties,
         "path": tmp_path / "predictions" / "a.npz",
     }
     exec("\n".join([*lines[1:-1], saved]), names)
-    np.testing.assert_array_equal(cases[0][0], padded(scores))
+    np.testing.assert_array_equal(cases[0][0], padded(scores.astype(np.float16)))
+    assert cases.boxes["a"] == BOX
 
 
 # Regions
@@ -468,3 +469,75 @@ def test_a_reference_may_be_the_scan_itself(tmp_path: Path) -> None:
     )
     cases.save("case_00", mask, tmp_path / "mask.nii.gz", tmp_path / "images")
     np.testing.assert_array_equal(nibabel.load(tmp_path / "mask.nii.gz").affine, np.diag([1.0, 2, 3, 1]))
+
+
+# Crop boxes that files tell
+
+
+def write_rounded(folder: Path, crop_bbox: Any = None, n: int = 1) -> Dataset:
+    """Cases of float16, sure at a border of their crop, as v1 has them when they are padded; foreground there."""
+    for i in range(n):
+        inner, truth = random_case(np.random.default_rng(i))
+        inner[:, 0] = np.array([1, 1e-9, 1e-9], np.float32)[:, None, None]
+        whole = np.zeros(SHAPE, np.uint8)
+        whole[BOX] = truth
+        write_case(folder, f"case_{i:02}", padded(inner).astype(np.float16), whole)
+        if crop_bbox is not None:
+            path = folder / "predictions" / f"case_{i:02}.npz"
+            np.savez_compressed(path, probabilities=np.load(path)["probabilities"], crop_bbox=crop_bbox)
+    return Dataset.from_document({"labels": LABELS})
+
+
+TRUE_BOX = [[side.start, side.stop] for side in BOX]
+
+
+def test_rounded_scores_need_their_box(tmp_path: Path) -> None:
+    dataset = write_rounded(tmp_path)
+    for cases in (Cases(*folders(tmp_path), dataset), Cases(tmp_path / "predictions", None, dataset)):
+        with pytest.raises(
+            ValueError, match=r"case_00\.npz: its numbers are rounded .*crop_bbox=\[\[z0, z1\]"
+        ):
+            cases[0]
+    counted = Cases(*folders(tmp_path), dataset, outside="count")
+    scores, labels = counted[0]
+    assert scores.dtype == np.float16
+    assert not (labels == 255).any()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64])
+def test_a_box_in_the_file_is_the_box(dtype: Any, tmp_path: Path) -> None:
+    dataset = write_rounded(tmp_path, np.array(TRUE_BOX, dtype))
+    cases = Cases(*folders(tmp_path), dataset)
+    _, labels = cases[0]
+    assert cases.boxes["case_00"] == BOX
+    outside = np.ones(SHAPE, bool)
+    outside[BOX] = False
+    np.testing.assert_array_equal(labels == 255, outside)
+    alone = Cases(tmp_path / "predictions", None, dataset)
+    assert alone[0].shape == (3, *SHAPE)
+    assert alone.boxes["case_00"] == BOX
+
+
+@pytest.mark.parametrize(
+    ("box", "message"),
+    [
+        ([[0, 2], [2, 7], [3, 10]], "crop_bbox leaves out voxels that say something else than padding"),
+        ([[1, 4], [2, 9], [3, 10]], r"crop_bbox must be .* within \(5, 8, 10\), got \[\[1, 4\], \[2, 9\]"),
+        ([[1, 4], [7, 2], [3, 10]], "crop_bbox must be"),
+        ([[-4, 4], [2, 7], [3, 10]], "crop_bbox must be"),
+        ([[1.0, 4.0], [2.0, 7.0], [3.0, 10.0]], "crop_bbox must be"),
+        ([1, 4, 2, 7, 3, 10], "crop_bbox must be"),
+    ],
+)
+def test_boxes_that_cannot_be(box: Any, message: str, tmp_path: Path) -> None:
+    dataset = write_rounded(tmp_path, box)
+    with pytest.raises(ValueError, match=rf"case_00\.npz: {message}"):
+        Cases(*folders(tmp_path), dataset)[0]
+
+
+def test_lambda_of_rounded_scores_is_that_of_crops(tmp_path: Path) -> None:
+    dataset = write_rounded(tmp_path, TRUE_BOX, n=12)
+    cases = Cases(*folders(tmp_path), dataset)
+    crops = [(scores[(slice(None), *BOX)], labels[BOX]) for scores, labels in cases]
+    calibrator = cm.ConformalRiskCalibrator(alpha=0.2, volumes=True)
+    assert calibrator.fit(cases).lambda_hat_ == calibrator.fit(crops).lambda_hat_

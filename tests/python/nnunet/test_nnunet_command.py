@@ -207,6 +207,7 @@ def test_full_sets_end_at_the_crop_box(model: Path, tmp_path: Path, run: Any) ->
         assert set(np.delete(sizes, 2, axis=0)[[0, -1]].ravel()) == ({1} if outside == "void" else {3})
 
 
+@pytest.mark.filterwarnings("default:.*does not say on what it was calibrated")
 def test_names_that_no_file_can_have(model: Path, tmp_path: Path, run: Any) -> None:
     labels = {"background": 0, "left/right lung": 1, "left right lung": 2, "ignore": 3}
     (tmp_path / "dataset.json").write_text(json.dumps({"labels": labels}))
@@ -378,6 +379,7 @@ def test_an_ensemble_is_warned_of(model: Path, tmp_path: Path, run: Any) -> None
     assert run(*new(model, "apply", "--out", tmp_path / "single", "--classes")).err == ""
 
 
+@pytest.mark.filterwarnings("default:.*does not say on what it was calibrated")
 def test_what_python_calibrated_can_be_applied(model: Path, tmp_path: Path, run: Any) -> None:
     cases = Cases(
         model / "fold_0" / "validation", model / "labelsTr", Dataset.from_document({"labels": LABELS})
@@ -386,6 +388,40 @@ def test_what_python_calibrated_can_be_applied(model: Path, tmp_path: Path, run:
     said = run(*new(model, "apply", "--calibrator", tmp_path / "c.json", "--out", tmp_path / "sets"))
     assert said.status == 0
     assert "fold" not in said.out
+    assert said.err.startswith(f"warning: {tmp_path / 'c.json'} does not say on what it was calibrated")
+    assert said.err.endswith("with --outside void\n")
+    assert said.err.count("\n") == 1
+    files = ("--predictions", model / "new/predictions", "--labels", model / "new/labels")
+    said = run("evaluate", "--calibrator", tmp_path / "c.json", *files, "--outside", "count")
+    assert said.status == 0
+    assert said.err.endswith("with --outside count\n")
+
+
+def test_calibrators_of_other_commands_are_refused(
+    model: Path, tmp_path: Path, run: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Either way: conformask nnunet takes its own, and the commands on folders those of folders."""
+    for i, (scores, labels) in enumerate([random_case(np.random.default_rng(i)) for i in range(12)]):
+        for folder, values in (("maps", scores), ("labels", labels)):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            np.save(tmp_path / folder / f"case_{i:02}.npy", values)
+    pairs = ["--maps", str(tmp_path / "maps"), "--labels", str(tmp_path / "labels")]
+    general = ["--calibrator", str(tmp_path / "c.json")]
+    assert main(["calibrate", *pairs, "--out", general[1]]) == 0
+    capsys.readouterr()
+    says = "c.json was not calibrated by conformask nnunet: it promises nothing of nnU-Net's files"
+    files = ("--predictions", model / "new/predictions", "--labels", model / "new/labels")
+    refused(run("evaluate", *general, *files), says)
+    refused(run("apply", *general, *files[:2], "--out", tmp_path / "sets"), says)
+    own = ["--calibrator", str(model / "calibrator.json")]
+    for command in (
+        ["evaluate", *own, *pairs],
+        ["report", *own, *pairs, "--out", str(tmp_path / "report.html")],
+        ["apply", *own, *pairs[:2], "--out", str(tmp_path / "sets")],
+    ):
+        status = main(command)
+        refused(Said(status, *capsys.readouterr()), "calibrator.json was calibrated by conformask nnunet")
+    assert not (tmp_path / "sets").exists()
 
 
 def test_help_shows_examples(capsys: pytest.CaptureFixture[str]) -> None:

@@ -117,3 +117,37 @@ def test_of_regions_zeros_are_padding() -> None:
     scores = np.zeros((2, 4, 4, 4), np.float32)
     scores[:, 1:3, 2:, :1] = 0.2
     assert crop_box(scores, regions=True) == (slice(1, 3), slice(2, 4), slice(0, 1))
+
+
+# Numbers that are rounded to float16
+
+
+def rounded(seed: int = 0) -> np.ndarray:
+    """Scores of a crop that are nearly sure at its border, where float16 makes them exactly those of padding."""
+    inner, _ = random_case(np.random.default_rng(seed))
+    inner[:, 0] = np.array([1, 1e-9, 1e-9], np.float32)[:, None, None]
+    scores = padded(inner)
+    assert crop_box(scores) == BOX
+    return scores.astype(np.float16)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_rounded_numbers_do_not_tell_the_box(dtype: Any) -> None:
+    with pytest.raises(
+        ValueError, match="scores are rounded to float16, in which voxels within nnU-Net's crop box"
+    ):
+        crop_box(rounded().astype(dtype))
+
+
+def test_rounded_numbers_without_padding_need_no_box() -> None:
+    scores = rounded()[(slice(None), *BOX)]
+    scores[:, 0] = scores[:, 1]
+    assert crop_box(scores) == tuple(slice(0, n) for n in scores.shape[1:])
+
+
+def test_some_simple_fractions_are_not_rounded() -> None:
+    """In float32, toy maps may hold halves and quarters."""
+    scores = np.zeros((2, 3, 4, 5), np.float32)
+    scores[0] = 1
+    scores[:, 1, 1:3, 1:4] = np.array([0.25, 0.5, 0.75])
+    assert crop_box(scores) == (slice(1, 2), slice(1, 3), slice(1, 4))

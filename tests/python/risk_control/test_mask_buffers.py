@@ -1,5 +1,6 @@
 """Masks in a buffer of the caller, and masks of a bit a class."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,66 @@ def test_sets_are_full_without_data(packed: bool) -> None:
         np.testing.assert_array_equal(masks, calibrator.predict(PROBLEM.X) | ~valid[:, np.newaxis])
 
 
+def of_zarr(folder: Path, shape: tuple[int, ...], dtype: Any) -> Any:
+    zarr = pytest.importorskip("zarr")  # not for Python 3.10
+    return zarr.open_array(folder, mode="w", shape=shape, chunks=(1, *shape[1:]), dtype=dtype)
+
+
+def of_h5py(folder: Path, shape: tuple[int, ...], dtype: Any) -> Any:
+    file = h5py.File(folder.with_suffix(".h5"), "w", driver="core", backing_store=False)
+    return file.create_dataset("masks", shape, dtype)
+
+
+@pytest.mark.parametrize("store", [of_zarr, of_h5py])
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("of_store", [False, True])
+def test_a_store_is_written_an_image_at_a_time(
+    store: Callable, of_store: bool, packed: bool, tmp_path: Path
+) -> None:
+    X = PROBLEM.X.copy()
+    valid = np.ones((len(X), *X.shape[2:]), bool)
+    valid[0, :3] = valid[-1, :, :2] = False
+    X[~valid[:, np.newaxis].repeat(K, axis=1)] = np.nan
+    strata = ["a", "b"] * (len(X) // 2)
+    calibrator = cm.ConformalRiskCalibrator(alpha=0.2).fit(PROBLEM.X, PROBLEM.y, strata=strata)
+    expected = calibrator.predict(X, valid=valid, strata=strata, packed=packed)
+    maps: Any = X
+    if of_store:
+        maps = store(tmp_path / "maps", X.shape, X.dtype)
+        maps[...] = X
+    out = Watched(store(tmp_path / "masks", expected.shape, expected.dtype))
+    assert calibrator.predict(maps, valid=valid, strata=strata, packed=packed, out=out) is out
+    np.testing.assert_array_equal(out[...], expected)
+    assert out.lengths == [1] * len(X)
+
+
+class Watched:
+    """A store that knows how many images were written at once."""
+
+    def __init__(self, store: Any) -> None:
+        self._store, self.lengths = store, []
+        self.shape, self.dtype = store.shape, store.dtype
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._store[index]
+
+    def __setitem__(self, index: Any, masks: np.ndarray) -> None:
+        self.lengths.append(len(masks))
+        self._store[index] = masks
+
+
+@pytest.mark.parametrize("store", [of_zarr, of_h5py])
+def test_stores_that_do_not_fit(store: Callable, tmp_path: Path) -> None:
+    out = store(tmp_path / "bytes", PROBLEM.X.shape, np.uint8)
+    with pytest.raises(TypeError, match=r"an array of bool, or a store .*, got an array of uint8"):
+        fitted().predict(PROBLEM.X, out=out)
+    out = store(tmp_path / "three", (3, *PROBLEM.X.shape[1:]), bool)
+    with pytest.raises(ValueError, match=r"out must have shape .*, got \(3, "):
+        fitted().predict(PROBLEM.X, out=out)
+    with pytest.raises(TypeError, match="out goes with an array X"):
+        fitted().predict(list(PROBLEM.X), out=out)
+
+
 @pytest.mark.parametrize(
     ("out", "error", "message"),
     [
@@ -100,10 +161,10 @@ def test_sets_are_full_without_data(packed: bool) -> None:
         (
             np.empty(PROBLEM.X.shape, np.uint8),
             TypeError,
-            "out must be an array of bool, got an array of uint8",
+            "out must be an array of bool, or a store .*, got an array of uint8",
         ),
         (np.empty(PROBLEM.X.shape[::-1], bool).T, ValueError, "C-contiguous and writeable"),
-        ([True], TypeError, "out must be an array of bool, got list"),
+        ([True], TypeError, "out must be an array of bool, or a store .*, got list"),
     ],
 )
 def test_other_buffers_are_refused(out: Any, error: type[Exception], message: str) -> None:
@@ -115,7 +176,7 @@ def test_other_uses_are_refused() -> None:
     out = np.empty(PROBLEM.X.shape, bool)
     with pytest.raises(TypeError, match="out goes with an array X"):
         fitted().predict(list(PROBLEM.X), out=out)
-    with pytest.raises(TypeError, match="out must be an array of uint8, got an array of bool"):
+    with pytest.raises(TypeError, match=r"out must be an array of uint8, .*, got an array of bool"):
         fitted().predict(PROBLEM.X, out=out, packed=True)
     with pytest.raises(ValueError, match="packed must be True or False"):
         fitted().predict(PROBLEM.X, packed="bits")

@@ -166,3 +166,14 @@ def test_a_number_means_no_data_only_where_all_classes_have_it() -> None:
     X[:, 0], X[:, 1] = 0, 1 - X[:, 2:].sum(axis=1)
     fitted = rasters.fit(Calibrator(), zip(X, y, strict=True), rows=8, nodata=0)
     assert fitted.lambda_hat_ == Calibrator().fit(X, y).lambda_hat_
+
+
+def test_scalers_that_look_at_void_pixels_see_no_nodata() -> None:
+    maps, labels = np.where(VALID[:, None], GOOD.X, np.nan), np.where(VALID, GOOD.y, 255)
+    scaler = cm.MetaCal(inputs="probabilities", random_state=0).fit(GOOD.X[::2], GOOD.y[::2])
+    calibrator = Calibrator(alpha=0.3, transform=scaler)
+    X, y, valid = maps[1::2], labels[1::2], VALID[1::2]
+    fitted = rasters.fit(calibrator, zip(X, y, strict=True), rows=8, nodata=np.nan)
+    assert fitted.lambda_hat_ == Calibrator(alpha=0.3, transform=scaler).fit(X, y, valid=valid).lambda_hat_
+    bands = [sets for _, sets in rasters.predict(fitted, X[0], rows=8, nodata=np.nan)]
+    assert np.array_equal(np.concatenate(bands, axis=1), fitted.predict(X[:1], valid=valid[:1])[0])

@@ -22,7 +22,8 @@ looked at. For nnU-Net this means:
   Strictly, these are not held out either; that choice depends on no single case by much.
 - *The unit is the case*, and n counts cases, not voxels. Several scans of one patient are one unit: give ``groups=`` to
   ``fit`` and ``evaluate``, in the order of ``cases.names`` (on the command line ``--groups``).
-- *Within the crop box*, by default: see ``outside`` of :class:`Cases`.
+- *Within the crop box*, by default: see ``outside`` of :class:`Cases`. Files of scores in float16, as nnU-Net v1 keeps
+  them, must tell the box: see its notes.
 - *On images where the loss is defined*: a miss rate of class 2 says nothing of images without it.
 
 The five folds, used on cases that none of them has seen, are samples of a model for

@@ -17,7 +17,7 @@ from conformask._files import nifti, pictures
 from conformask._text import plural
 from conformask._warnings import warn_caller
 from conformask.integrations.nnunet.dataset import Dataset, is_reoriented
-from conformask.integrations.nnunet.predictions import case_names, crop_box, padded_scores
+from conformask.integrations.nnunet.predictions import box_of, case_names, read_prediction
 
 __all__ = ["Cases", "VoxelCounts"]
 
@@ -79,10 +79,11 @@ class Cases(Sequence[Any]):
     dataset : Dataset, path or None, default=None
         What ``dataset.json`` says, or where it is; None looks for it in `predictions` and the two folders above.
     outside : {"void", "count"}, default="void"
-        What becomes of the voxels outside of nnU-Net's crop box (:func:`crop_box`), of which the network has seen
-        nothing. "void" makes their labels void: losses and guarantees speak of the voxels within the box. "count"
-        counts them: they are background, which is right nearly everywhere, so that the risk of an image is diluted by
-        as much as it is padded; and foreground there is a miss at any lambda below the largest.
+        What becomes of the voxels outside of nnU-Net's crop box (that of :func:`crop_box`, or the one which the file of
+        a case tells), of which the network has seen nothing. "void" makes their labels void: losses and guarantees
+        speak of the voxels within the box. "count" counts them: they are background, which is right nearly everywhere,
+        so that the risk of an image is diluted by as much as it is padded; and foreground there is a miss at any lambda
+        below the largest.
     region : str or None, default=None
         A region (or a class) to look at alone, for :class:`conformask.BinaryRiskCalibrator`: items are its
         probability (z, y, x) and labels that are 1 in it, 0 elsewhere and void. Datasets of region-based training need
@@ -107,8 +108,8 @@ class Cases(Sequence[Any]):
     FileNotFoundError
         If a folder is not there, holds no predictions, or lacks the labels of a case.
     ValueError
-        If `dataset` has regions and none is named; when a case is read, if a file is damaged, shapes differ, or a
-        label is none of the dataset.
+        If `dataset` has regions and none is named; when a case is read, if a file is damaged, shapes differ, a label is
+        none of the dataset, or scores that are rounded to float16 do not tell the crop box (see the notes).
 
     Warns
     -----
@@ -131,13 +132,18 @@ class Cases(Sequence[Any]):
 
     nnU-Net v1 keeps the `softmax` of the cropped image (float16). Where its shape is not that of the labels it is
     refused: the crop stands in ``CASE.pkl``, and pickles, which can run any code, are never opened. If you trust
-    yours, pad the scores once::
+    yours, pad the scores and keep the box beside them, once::
 
         properties = pickle.loads(Path("CASE.pkl").read_bytes())
-        whole = np.zeros((len(softmax), *properties["original_size_of_raw_data"]), np.float32)
+        whole = np.zeros((len(softmax), *properties["original_size_of_raw_data"]), softmax.dtype)
         whole[0] = 1
         whole[(slice(None), *(slice(*side) for side in properties["crop_bbox"]))] = softmax
-        np.savez_compressed("CASE.npz", probabilities=whole)
+        np.savez_compressed("CASE.npz", probabilities=whole, crop_bbox=properties["crop_bbox"])
+
+    ``crop_bbox``, integers [[z0, z1], [y0, y1], [x0, x1]], is the crop box of any case whose file holds it. Of scores
+    that are rounded to float16 it is needed, whatever type they are stored in: voxels within the box may be rounded to
+    exactly what the padding says, so that the box found from them would be too small. With ``outside="count"`` it is
+    only told, in `counts` and `boxes`, and may be such a guess.
 
     Examples
     --------
@@ -265,18 +271,22 @@ class Cases(Sequence[Any]):
 
     def _read(self, name: str) -> Any:
         path = self._folder / f"{name}.npz"
-        scores, is_padded = padded_scores(path)
+        prediction = read_prediction(path)
+        scores = prediction.scores
         names = self.dataset.names
         if len(scores) != len(names):
             raise ValueError(
                 f"{path} has {plural(len(scores), 'channel')}, but dataset.json {len(names)}: {', '.join(names)}"
             )
-        given = None if self._labels is None else self._read_labels(name, scores.shape[1:], is_padded)
-        z, y, x = scores.shape[1:]
-        self.boxes[name] = (slice(0, z), slice(0, y), slice(0, x))
-        if is_padded:  # of v1 there is no padding, and float16 rounds what is nearly sure
-            self.boxes[name] = crop_box(scores, regions=self.dataset.has_regions)
-        outside = np.ones((z, y, x), bool)
+        given = (
+            None if self._labels is None else self._read_labels(name, scores.shape[1:], prediction.is_padded)
+        )
+        # Where voxels outside count, the box is told and no more: a guess will do.
+        self.boxes[name] = box_of(
+            prediction, path, regions=self.dataset.has_regions, guess=self._outside == "count"
+        )
+        del prediction
+        outside = np.ones(scores.shape[1:], bool)
         outside[self.boxes[name]] = False
         if self._channel is not None:
             scores = scores[self._channel].copy()  # lets the other channels go

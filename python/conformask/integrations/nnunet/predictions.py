@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from conformask._files.arrays import DAMAGES
 
-__all__ = ["case_names", "crop_box", "padded_scores", "read_scores"]
+__all__ = ["Box", "Prediction", "box_of", "case_names", "crop_box", "read_prediction", "read_scores"]
 
-_V2, _V1 = "probabilities", "softmax"
+Box: TypeAlias = "tuple[slice, slice, slice]"  # (z, y, x)
+
+_V2, _V1, _BOX = "probabilities", "softmax", "crop_bbox"
 _AXES = 4  # (C, z, y, x), also of flat images
+# So many different numbers between 0 and 1 are no accident where float16 holds all of them.
+_TELLING = 8
+_UNCERTAIN = (
+    "are rounded to float16, in which voxels within nnU-Net's crop box may say exactly what the padding says, so that "
+    "the box cannot be told from them"
+)
+
+
+class Prediction(NamedTuple):
+    """What a file holds of a case."""
+
+    scores: NDArray[np.floating[Any]]  # (C, z, y, x)
+    is_padded: bool  # where nnU-Net had cropped the image
+    box: Box | None  # that of the crop, if the file tells it
 
 
 def read_scores(path: str | Path) -> NDArray[np.floating[Any]]:
@@ -46,11 +62,11 @@ def read_scores(path: str | Path) -> NDArray[np.floating[Any]]:
     >>> read_scores(path).shape
     (2, 3, 4, 5)
     """
-    return padded_scores(Path(path))[0]
+    return read_prediction(Path(path)).scores
 
 
-def padded_scores(path: Path) -> tuple[NDArray[np.floating[Any]], bool]:
-    """The scores of a case, and whether nnU-Net padded them where it had cropped the image."""
+def read_prediction(path: Path) -> Prediction:
+    """The scores of a case, and the crop box if the file has a member ``crop_bbox``, [[z0, z1], [y0, y1], [x0, x1]]."""
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}")
     try:
@@ -60,6 +76,7 @@ def padded_scores(path: Path) -> tuple[NDArray[np.floating[Any]], bool]:
                 raise ValueError("it holds one array, no members")
             key = next((each for each in (_V2, _V1) if each in archive.files), None)
             scores = None if key is None else archive[key]
+            box = archive[_BOX] if _BOX in archive.files else None
             held = ", ".join(archive.files) or "nothing"
     except DAMAGES as error:
         raise ValueError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
@@ -68,10 +85,22 @@ def padded_scores(path: Path) -> tuple[NDArray[np.floating[Any]], bool]:
         raise ValueError(f"{path} holds {held}, not {_V2} (nnU-Net v2) or {_V1} (v1){hint}")
     if scores.dtype.kind != "f" or scores.ndim != _AXES:
         raise ValueError(f"{path} must hold floats (C, z, y, x), got {scores.dtype} {scores.shape}")
-    return scores, key == _V2
+    known = None if box is None else _checked_box(box, scores.shape[1:], path)
+    return Prediction(scores, key == _V2 or known is not None, known)
 
 
-def crop_box(scores: NDArray[np.floating[Any]], *, regions: bool = False) -> tuple[slice, slice, slice]:
+def _checked_box(given: NDArray[Any], space: tuple[int, ...], path: Path) -> Box:
+    box = given.tolist() if given.dtype.kind in "iu" and given.shape == (len(space), 2) else []
+    if not box or not all(0 <= first < end <= n for (first, end), n in zip(box, space, strict=True)):
+        shown = " ".join(str(given.tolist()).split())
+        raise ValueError(
+            f"{path}: {_BOX} must be [[z0, z1], [y0, y1], [x0, x1]] within {space}, got {shown[:60]}"
+        )
+    z, y, x = (slice(*side) for side in box)
+    return (z, y, x)
+
+
+def crop_box(scores: NDArray[np.floating[Any]], *, regions: bool = False) -> Box:
     """The part of an image that the network has seen.
 
     nnU-Net crops images to the box of what is not zero, and puts its scores back into the whole image. Outside, every
@@ -79,6 +108,9 @@ def crop_box(scores: NDArray[np.floating[Any]], *, regions: bool = False) -> tup
     that holds all other voxels. Those within it count however sure the network is; a border of nnU-Net's box that says
     exactly the same as the padding, which takes a difference of about 100 between logits, is taken for outside. The box
     depends on the scores alone, whatever the labels, so that cases that are exchangeable stay so.
+
+    Numbers that were rounded to float16 say (1, 0, ..., 0) from a difference of about 17 on, also within the box, which
+    then cannot be told from them: they are refused, unless all of the image must be within.
 
     Parameters
     ----------
@@ -92,6 +124,11 @@ def crop_box(scores: NDArray[np.floating[Any]], *, regions: bool = False) -> tup
     tuple of three slices
         The box (z, y, x); the whole image if all voxels are like padding, since nnU-Net's box is never empty.
 
+    Raises
+    ------
+    ValueError
+        If some voxels are like padding, and the numbers are float16 or were rounded to it.
+
     Examples
     --------
     >>> import numpy as np
@@ -102,6 +139,67 @@ def crop_box(scores: NDArray[np.floating[Any]], *, regions: bool = False) -> tup
     >>> crop_box(scores)
     (slice(1, 3, None), slice(2, 5, None), slice(3, 6, None))
     """
+    found = _smallest_box(scores, regions=regions)
+    if not _is_certain(scores, found):
+        raise ValueError(f"scores {_UNCERTAIN}")
+    return found or _whole(scores)
+
+
+def box_of(prediction: Prediction, path: Path, *, regions: bool = False, guess: bool = False) -> Box:
+    """The crop box of a case: what its file tells, or what its scores do.
+
+    Scores that are rounded to float16 tell it only as a guess, which may be too small; by default they are refused.
+    """
+    scores = prediction.scores
+    if not prediction.is_padded:  # of v1 there is no padding, and float16 rounds what is nearly sure
+        return _whole(scores)
+    found = _smallest_box(scores, regions=regions)
+    if prediction.box is not None:
+        if not _holds(prediction.box, found):
+            raise ValueError(f"{path}: {_BOX} leaves out voxels that say something else than padding")
+        return prediction.box
+    if not guess and not _is_certain(scores, found):
+        raise ValueError(
+            f"{path}: its numbers {_UNCERTAIN}. Tell it in the file, numpy.savez_compressed(path, "
+            f"{_V2}=scores, {_BOX}=[[z0, z1], [y0, y1], [x0, x1]]), or say outside='count'"
+        )
+    return found or _whole(scores)
+
+
+def _whole(scores: NDArray[np.floating[Any]]) -> Box:
+    z, y, x = scores.shape[1:]
+    return (slice(0, z), slice(0, y), slice(0, x))
+
+
+def _holds(box: Box, part: Box | None) -> bool:
+    return part is None or all(
+        outer.start <= inner.start and inner.stop <= outer.stop
+        for outer, inner in zip(box, part, strict=True)
+    )
+
+
+def _is_certain(scores: NDArray[np.floating[Any]], found: Box | None) -> bool:
+    """Whether the smallest box is that of the crop: unless numbers are rounded to float16, and it leaves some out."""
+    return found == _whole(scores) or not _is_rounded(scores)
+
+
+def _is_rounded(scores: NDArray[np.floating[Any]]) -> bool:
+    """Whether numbers are float16, or all fit it although they are stored in more."""
+    if scores.dtype == np.float16:
+        return True
+    different: set[float] = set()
+    for z in range(scores.shape[1]):
+        part = scores[:, z]
+        with np.errstate(over="ignore"):
+            if (part.astype(np.float16) != part).any():
+                return False
+        if len(different) < _TELLING:
+            different.update(np.unique(part[(part > 0) & (part < 1)])[:_TELLING].tolist())
+    return len(different) >= _TELLING
+
+
+def _smallest_box(scores: NDArray[np.floating[Any]], *, regions: bool = False) -> Box | None:
+    """The smallest box that holds all voxels which are not like padding; None if there is none."""
     inside = scores[0] != (0 if regions else 1)
     for channel in scores[1:]:
         inside |= channel != 0
@@ -109,7 +207,7 @@ def crop_box(scores: NDArray[np.floating[Any]], *, regions: bool = False) -> tup
     for axis in range(inside.ndim):
         (found,) = np.nonzero(inside.any(axis=tuple(each for each in range(inside.ndim) if each != axis)))
         if not len(found):
-            return (slice(0, scores.shape[1]), slice(0, scores.shape[2]), slice(0, scores.shape[3]))
+            return None
         sides.append(slice(int(found[0]), int(found[-1]) + 1))
     return (sides[0], sides[1], sides[2])
 
