@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
-from conformask._calibrator import Calibrator, State
+from conformask._calibrator import Calibrator, State, shown_value
+from conformask._foreground import named
 from conformask.exceptions import InfeasibleRiskError
 
 if TYPE_CHECKING:
     from typing import Self
 
+    from conformask._origin import Origin
+    from conformask._units import OnEmpty, Units
     from conformask.control import Method
 
 __all__ = ["KeepingCalibrator"]
@@ -24,8 +28,16 @@ class _Kept(Protocol):
     def configuration(self) -> Any:
         """The configuration with which they were read."""
 
-    def warn_of_repeats(self) -> None:
-        """Says which images came twice."""
+    def __len__(self) -> int: ...
+
+    def merge(self, other: Self) -> Self:
+        """The images of both."""
+
+    def units(self, on_empty: OnEmpty) -> Units:
+        """Who counts."""
+
+    def warn_of_repeats(self, n_before: int = 0) -> None:
+        """Says which images came twice, or are among the first so many."""
 
 
 class _Solution(Protocol):
@@ -74,6 +86,9 @@ S = TypeVar("S", bound=_Solution)
 class KeepingCalibrator(Calibrator[C, K, S], Generic[C, K, S]):
     """A calibrator that keeps what it needs of its images, of one class against the rest."""
 
+    # Of calibrators that are merged: the parameters with which images were looked at.
+    _ALIKE: ClassVar[tuple[str, ...]]
+
     @staticmethod
     @abstractmethod
     def _as_told(configuration: Any, known: Any) -> Any:
@@ -92,12 +107,50 @@ class KeepingCalibrator(Calibrator[C, K, S], Generic[C, K, S]):
         self._warn(kept, solution)
         return self
 
-    def _refuse_to_merge(self, other: Any) -> None:
-        """Refuses what is no calibrator of this class, and itself."""
-        if type(other) is not type(self):
-            raise TypeError(f"other must be a {type(self).__name__}, got {type(other).__name__}")
-        if other is self:
-            raise ValueError("a calibrator cannot be merged with itself: every image would count twice")
+    def _configuration_before(self, configuration: C, classes: Any) -> Any:
+        """The configuration of the images before, or None; refuses classes, if they are told again, that are others."""
+        if not self.__sklearn_is_fitted__():
+            return None
+        before = self._kept_of(self._fitted()).configuration
+        here: Any = configuration
+        if classes is not None and here.classes != before.classes:
+            raise ValueError(f"classes was {named(before.classes)} before, and is {named(here.classes)} now")
+        return before
+
+    def _merge(self, other: Any) -> Self:
+        """Adds the images of another calibrator of this class, if they were looked at as here."""
+        self._refuse_to_merge(other)
+        configuration, state = self._configuration(), other._fitted()
+        theirs: K = other._kept_of(state)
+        for name in self._ALIKE:
+            here, there = getattr(configuration, name), getattr(theirs.configuration, name)
+            if here != there:
+                raise ValueError(f"{name} differs: {shown_value(here)} here, {shown_value(there)} there")
+        self._add(theirs, configuration, state.origin)
+        return self
+
+    def _refuse_others(self, before: K, added: K) -> None:
+        """Refuses images that cannot join those before."""
+        here, there = before.configuration.classes, added.configuration.classes
+        if here != there:
+            raise ValueError(f"classes differ: {named(here)} here, {named(there)} there")
+
+    def _add(self, added: K, configuration: C, origin: Origin | None = None) -> None:
+        """Adds images, if all of them can be counted. What was found is found again when it is asked for."""
+        asked: Any = configuration
+
+        def add(state: State[K, S] | None) -> State[K, S]:
+            merged = added
+            if state is not None:
+                before = self._kept_of(state)
+                self._check_images(before.configuration, configuration)
+                self._refuse_others(before, added)
+                merged = before.merge(added)
+                merged.warn_of_repeats(len(before))
+            asked.method.check_units(merged.units(asked.on_empty))
+            return State(merged, origin=self._origin_with(state, origin))
+
+        self._update(add)
 
     def _how_to_fit(self) -> str:
         return "call fit or partial_fit first"
@@ -185,3 +238,20 @@ class KeepingCalibrator(Calibrator[C, K, S], Generic[C, K, S]):
         """The classes that are the foreground, if :meth:`fit` was told; else None."""
         found: tuple[int, ...] | None = self._current()[1].configuration.classes
         return found
+
+    # Files
+
+    def save(self, path: str | Path) -> None:
+        """Writes configuration and results to a JSON file; what was kept of the images is not in it.
+
+        Parameters
+        ----------
+        path : path
+            The file.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before :meth:`fit`.
+        """
+        self._save(path)
