@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from conformask._arrays import label_array
 from conformask._files import arrays, geotiff, nifti, nifti_maps, pictures
 from conformask._files.folders import split_name
+from conformask._files.labels import integer_labels
 
 __all__ = ["LABELS", "MAPS", "PHOTOGRAPHS", "ScoreMaps", "read_labels", "read_photograph", "read_scores"]
 
@@ -124,10 +124,10 @@ def read_labels(file: Path, key: str | None = None, void: int | None = None) -> 
         bands, valid = geotiff.read_bands(file)
         if len(bands) != 1:
             raise ValueError(f"{file} must hold labels in one band, got {len(bands)}")
-        return voided(_whole(file, bands[0]), valid, void, file)
+        return voided(integer_labels(file, bands[0]), valid, void, file)
     if suffix in arrays.SUFFIXES:
-        return _whole(file, arrays.read_array(file, partial(_member, key, _TRUTH)))
-    return _whole(file, pictures.read_picture(file, pictures.indices))
+        return integer_labels(file, arrays.read_array(file, partial(_member, key, _TRUTH)))
+    return integer_labels(file, pictures.read_picture(file, pictures.indices))
 
 
 def voided(
@@ -141,23 +141,6 @@ def voided(
     kind = np.result_type(labels, np.min_scalar_type(void))  # -1 beside uint8 takes int16
     kind = np.dtype(np.int64) if kind.kind == "f" else kind  # beside uint64 NumPy takes a float
     return np.where(valid, labels.astype(kind), np.asarray(void, kind))
-
-
-def _whole(file: Path, values: NDArray[Any]) -> NDArray[np.integer[Any]]:
-    """Labels as integers."""
-    if values.dtype == bool:
-        return values.astype(np.uint8)
-    if values.dtype.kind == "f" and values.ndim == 2:  # as some tools write labels
-        try:
-            return label_array(values, str(file))
-        except TypeError as error:
-            raise ValueError(str(error)) from error
-    if values.dtype.kind not in "iu" or values.ndim not in (2, 3):
-        hint = "; they look like score maps" if values.dtype.kind == "f" and values.ndim > 2 else ""
-        raise ValueError(
-            f"{file} must hold integer labels (H, W) or (D, H, W), got {values.dtype} of shape {values.shape}{hint}"
-        )
-    return values
 
 
 def read_photograph(file: Path) -> NDArray[Any]:

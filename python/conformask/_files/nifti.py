@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conformask._documents import write_whole
+from conformask._files.labels import integer_labels
 
 __all__ = ["SUFFIXES", "read_labels", "write_like"]
 
@@ -78,14 +79,7 @@ def read_labels(path: Path, *, canonical: bool = False) -> NDArray[np.integer[An
         values = values[..., 0]
     if values.ndim not in (2, _MOST_AXES):
         raise ValueError(f"{path} has shape {image.shape} (x, y, z, ...), which is not one image")
-    if values.dtype.kind not in "iuf":
-        raise ValueError(f"{path} holds {values.dtype}, not labels")
-    if values.dtype.kind == "f":  # as some tools write labels
-        whole = np.isfinite(values) & (values == np.rint(values)) & (np.abs(values) < 2**31)
-        if not whole.all():
-            raise ValueError(f"{path} holds {values[~whole][0]:g}, which is no label")
-        values = values.astype(np.int32)
-    return np.ascontiguousarray(values.T)
+    return np.ascontiguousarray(integer_labels(path, values.T, may_be_maps=False))
 
 
 def write_like(path: Path, values: NDArray[Any], source: Path, *, canonical: bool = False) -> None:

@@ -99,13 +99,11 @@ def test_files_that_hold_no_labels(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
 
     write_nifti(path, np.full((3, 3, 3), 0.5))
-    refused(r"holds 0\.5, which is no label")
-    write_nifti(path, np.full((3, 3, 3), np.nan))
-    refused("holds nan, which is no label")
+    refused(r"must hold integer labels, got dtype float64, and 0\.5 at pixel \(0, 0, 0\)")
     write_nifti(path, np.zeros((2, 3, 3, 3), np.uint8))
     refused(r"has shape \(3, 3, 3, 2\) \(x, y, z, \.\.\.\), which is not one image")
     write_nifti(path, np.zeros((3, 3, 3), np.complex64))
-    refused("holds complex64, not labels")
+    refused(r"must hold integer labels \(H, W\) or \(D, H, W\), got complex64")
     write_nifti(path, LABELS)
     whole = path.read_bytes()
     for content in (b"", b"no image", whole[:20], whole[:150], gzip.compress(gzip.decompress(whole)[:400])):
