@@ -26,14 +26,7 @@ from conformask._transforms import (
     transform_to_json,
 )
 from conformask._units import OnEmpty, Units
-from conformask.control import (
-    LTT,
-    Method,
-    as_method,
-    check_by_budget,
-    method_from_document,
-    method_to_document,
-)
+from conformask.control import LTT, Method, check_by_budget, method_parameter
 from conformask.losses import Loss, as_loss, check_of_any_class, loss_from_json, loss_to_json
 from conformask.profiles import Profiles
 from conformask.profiles.binned import check_collect
@@ -70,12 +63,7 @@ PARAMETERS: Mapping[str, Parameter] = {
         from_json=lambda found: loss_from_json(json.dumps(found)),
     ),
     "alpha": number("alpha", check_alpha, stale="result"),
-    "method": Parameter(
-        as_method,
-        stale="result",
-        to_json=lambda method: method_to_document(as_method(method)),
-        from_json=method_from_document,
-    ),
+    "method": method_parameter(),
     "inputs": one_of("inputs", *INPUTS),
     "transform": Parameter(
         transform_of,
