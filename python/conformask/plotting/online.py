@@ -14,6 +14,7 @@ from conformask.plotting._arguments import alpha_text
 from conformask.plotting._axes import flat_axes, import_pyplot, new_axes, say_empty
 from conformask.plotting._legend import legend_below
 from conformask.plotting._palette import LINES, RED
+from conformask.plotting._titles import write_title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -94,8 +95,8 @@ def plot_online(controller: OnlineRiskController, *, axes: ArrayLike | None = No
     for ax in flat[:2]:
         ax.spines[["top", "right"]].set_visible(False)
     settings, track = controller._now()
-    above.set_title(
-        f"Lambda and mean loss over time\n{alpha_text(controller.alpha)}, {_step_text(controller)}"
+    write_title(
+        above, f"Lambda and mean loss over time\n{alpha_text(controller.alpha)}, {_step_text(controller)}"
     )
     above.set_ylabel(r"$\lambda$")
     below.set_ylabel("loss")
@@ -181,8 +182,8 @@ def plot_alarm(alarm: DriftAlarm, *, ax: Axes | None = None) -> Axes:
         if settings.kind == "exchangeability"
         else "a mean loss within " + alpha_text(alarm.alpha)
     )
-    ax.set_title(
-        f"Evidence against {against}\nfalse alarm with probability {float(settings.delta):g} at most"
+    write_title(
+        ax, f"Evidence against {against}\nfalse alarm with probability {float(settings.delta):g} at most"
     )
     ax.set_xlabel("update")
     ax.set_ylabel("martingale")
