@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from conformask._units import OnEmpty, Units
     from conformask.control import Method
 
-__all__ = ["KeepingCalibrator"]
+__all__ = ["KeepingCalibrator", "solution_rows"]
 
 
 class _Kept(Protocol):
@@ -81,6 +82,22 @@ class _Solution(Protocol):
 C = TypeVar("C")
 K = TypeVar("K", bound=_Kept)
 S = TypeVar("S", bound=_Solution)
+
+
+def solution_rows(solution: Any, headline: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Names and values of what calibration found, for people."""
+    configuration, skipped = solution.configuration, f" ({solution.n_skipped} skipped)"
+    classes = configuration.classes
+    n_images = f"{solution.n_images}{' groups' if solution.grouped else ''}"
+    return [
+        ("alpha", f"{float(configuration.alpha):g}"),
+        ("method", f"{configuration.method!r}"),
+        *([] if classes is None else [("foreground", f"class {named(classes)}")]),
+        *headline,
+        ("risk_", f"{solution.risk:.4f}"),
+        ("corrected_risk_", f"{solution.corrected_risk:.4f}"),
+        ("n_images_", n_images + (skipped if solution.n_skipped else "")),
+    ]
 
 
 class KeepingCalibrator(Calibrator[C, K, S], Generic[C, K, S]):
