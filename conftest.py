@@ -19,7 +19,7 @@ from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 # The examples of these modules run where their libraries are: `make test-all`.
 _NEEDS = {
     "torch": (
-        *("_torch_profile.py", "_torch_sets.py", "_torch_softmax.py"),
+        *("_torch_labels.py", "_torch_profile.py", "_torch_sets.py", "_torch_softmax.py"),
         *("integrations/torch.py", "integrations/_torch_masks.py", "integrations/local_temperature.py"),
         *("integrations/threshold_network.py", "integrations/_threshold_images.py"),
         *("integrations/_threshold_training.py", "integrations/_sizes.py", "integrations/transformers.py"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from itertools import islice
@@ -16,6 +17,7 @@ from conformask._warnings import warn_caller
 
 __all__ = [
     "INPUTS",
+    "LARGEST_LABEL",
     "Labels",
     "Scores",
     "check_binary_index",
@@ -29,6 +31,7 @@ __all__ = [
     "look_like_shares",
     "mask_array",
     "matrix_array",
+    "not_whole",
     "refuse_members",
     "refuse_path",
     "score_array",
@@ -47,6 +50,8 @@ _FEW, _WIDE = 48, 0.5
 
 _MEMBERS = 8  # that are named
 _FIELDS = ("logits", "out", "class_queries_logits", "pred_masks", "semantic_seg")  # of outputs of models
+
+LARGEST_LABEL = 2.0**63  # below which a whole number of a float fits an integer
 
 INPUTS = ("probabilities", "logits", "scores")
 
@@ -132,10 +137,10 @@ def _floats(array: NDArray[Any], name: str, where: str = "") -> Scores:
     return _usable(array)
 
 
-def label_array(y: object, name: str = "y", where: str = "", first: int = 0) -> Labels:
+def label_array(y: object, name: str = "y", where: str = "", first: int | None = 0) -> Labels:
     """`y` as integers in native byte order, aligned. Copied only if it is not, or holds whole numbers as floats.
 
-    `first` is what errors call the first of several images.
+    `first` is what errors call the first of several images; None if all is one image.
     """
     if isinstance(y, Iterator) or (isinstance(y, np.ndarray) and y.dtype == object):
         y = list(y)  # label maps one by one
@@ -150,19 +155,25 @@ def label_array(y: object, name: str = "y", where: str = "", first: int = 0) -> 
     return _usable(array)
 
 
-def _as_whole(array: NDArray[Any], name: str, where: str, first: int) -> NDArray[np.integer[Any]]:
+def _as_whole(array: NDArray[Any], name: str, where: str, first: int | None) -> NDArray[np.integer[Any]]:
     """Floats that are whole numbers, as integers: medical images are often read so."""
     largest = float(abs(array).max(initial=0))  # NaN, if there is one
     wrong = array != np.rint(array)
-    if largest < 2.0**63 and not wrong.any():
+    if largest < LARGEST_LABEL and not wrong.any():
         return array.astype(np.int16 if largest <= np.iinfo(np.int16).max else np.int64)
-    at = np.argwhere(wrong | ~(abs(array) < 2.0**63))[0].tolist()
-    value = array[tuple(at)]
-    found = "NaN" if np.isnan(value) else f"{value:g}"
-    if not where and len(at) > 2:
+    at = np.argwhere(wrong | ~(abs(array) < LARGEST_LABEL))[0].tolist()
+    raise not_whole(name, where, array.dtype, float(array[tuple(at)]), at, first)
+
+
+def not_whole(
+    name: str, where: str, dtype: object, value: float, at: list[int], first: int | None = 0
+) -> TypeError:
+    """The error of labels that are floats, and no whole numbers: what and where the first of these is."""
+    found = "NaN" if math.isnan(value) else f"{value:g}"
+    if first is not None and not where and len(at) > 2:
         found, at = f"{found} in image {first + at[0]}", at[1:]
     place = f" at pixel ({', '.join(map(str, at))})" if at else ""
-    raise TypeError(f"{name} must hold integer labels{where}, got dtype {array.dtype}, and {found}{place}")
+    return TypeError(f"{name} must hold integer labels{where}, got dtype {dtype}, and {found}{place}")
 
 
 def mask_array(

@@ -45,6 +45,7 @@ __all__ = [
     "State",
     "number",
     "one_of",
+    "shown_value",
     "warn_skipped",
     "whole",
 ]
@@ -199,6 +200,18 @@ class Estimator(BaseEstimator, Generic[C, V]):
             state = self._state = change(self._known)
         return state
 
+    # Merges
+
+    _KIND: ClassVar[str] = "calibrator"  # what people call it
+
+    def _refuse_to_merge(self, other: Any, kind: type | None = None) -> None:
+        """Refuses what is not of a class, by default that of this, and itself."""
+        kind = kind or type(self)
+        if not isinstance(other, kind):
+            raise TypeError(f"other must be a {kind.__name__}, got {type(other).__name__}")
+        if other is self:
+            raise ValueError(f"a {self._KIND} cannot be merged with itself: every image would count twice")
+
     # Looks
 
     def _set(self) -> dict[str, str]:
@@ -221,7 +234,7 @@ class Calibrator(Estimator[C, "State[K, S]"], Generic[C, K, S]):
     def _check_images(self, then: C, now: C) -> None:
         """Refuses parameters that the calibration images would have to be looked at again for."""
         for name in self._stale("images", then, now):
-            known = _shown(getattr(then, name))
+            known = shown_value(getattr(then, name))
             raise ValueError(
                 f"{name} is {getattr(self, name)!r}, but the images were calibrated with {known}: fit again"
             )
@@ -409,7 +422,8 @@ def _brief(value: Any) -> str:
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
 
-def _shown(value: Any) -> str:
+def shown_value(value: Any) -> str:
+    """A resolved parameter as text."""
     return repr(float(value) if isinstance(value, Fraction) else value)
 
 

@@ -27,6 +27,7 @@ __all__ = [
     "open_sibling",
     "read_document",
     "reading",
+    "replaced",
     "save_document",
     "write_whole",
 ]
@@ -83,19 +84,28 @@ def read_document(content: bytes, name: str, newest: int) -> dict[str, Any]:
 
 
 @contextmanager
-def write_whole(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to, which takes the place of `path` at the end, or never was if writing fails."""
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+def replaced(path: Path) -> Iterator[Path]:
+    """A path beside, whose file takes the place of `path` at the end, or never was if writing fails.
+
+    It ends as `path` does: some libraries go by the end of a name.
+    """
+    beside = path.with_name(f".{secrets.token_hex(8)}.{path.name}")
     if not path.parent.exists():
         raise FileNotFoundError(f"cannot write {path}: folder {str(path.parent)!r} does not exist")
     try:
-        with beside.open("xb") as file:
-            yield file
-            file.flush()
+        yield beside
+        with beside.open("r+b") as file:
             os.fsync(file.fileno())
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def write_whole(path: Path) -> Iterator[BinaryIO]:
+    """The same as a file, open to be written to."""
+    with replaced(path) as beside, beside.open("xb") as file:
+        yield file
 
 
 @contextmanager

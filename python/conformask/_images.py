@@ -146,9 +146,7 @@ def walk(
         if image is not None:
             found, labels = found[None], labels[None] if labelled else None
         if labelled:
-            check_labels(
-                found, labels, layout, where, label_name, is_stored=image is None and is_store(maps)
-            )
+            check_labels(found, labels, layout, where, label_name, is_stored=image is None and is_store(maps))
         return found, labels
 
     refuse_members(maps, layout.name)

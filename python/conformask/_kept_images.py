@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
-from conformask._calibrator import Calibrator, State
+from conformask._calibrator import Calibrator, State, shown_value
+from conformask._foreground import named
 from conformask.exceptions import InfeasibleRiskError
 
 if TYPE_CHECKING:
     from typing import Self
 
+    from conformask._origin import Origin
+    from conformask._units import OnEmpty, Units
     from conformask.control import Method
 
-__all__ = ["KeepingCalibrator"]
+__all__ = ["KeepingCalibrator", "solution_rows"]
 
 
 class _Kept(Protocol):
@@ -24,8 +29,16 @@ class _Kept(Protocol):
     def configuration(self) -> Any:
         """The configuration with which they were read."""
 
-    def warn_of_repeats(self) -> None:
-        """Says which images came twice."""
+    def __len__(self) -> int: ...
+
+    def merge(self, other: Self) -> Self:
+        """The images of both."""
+
+    def units(self, on_empty: OnEmpty) -> Units:
+        """Who counts."""
+
+    def warn_of_repeats(self, n_before: int = 0) -> None:
+        """Says which images came twice, or are among the first so many."""
 
 
 class _Solution(Protocol):
@@ -71,8 +84,27 @@ K = TypeVar("K", bound=_Kept)
 S = TypeVar("S", bound=_Solution)
 
 
+def solution_rows(solution: Any, headline: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Names and values of what calibration found, for people."""
+    configuration, skipped = solution.configuration, f" ({solution.n_skipped} skipped)"
+    classes = configuration.classes
+    n_images = f"{solution.n_images}{' groups' if solution.grouped else ''}"
+    return [
+        ("alpha", f"{float(configuration.alpha):g}"),
+        ("method", f"{configuration.method!r}"),
+        *([] if classes is None else [("foreground", f"class {named(classes)}")]),
+        *headline,
+        ("risk_", f"{solution.risk:.4f}"),
+        ("corrected_risk_", f"{solution.corrected_risk:.4f}"),
+        ("n_images_", n_images + (skipped if solution.n_skipped else "")),
+    ]
+
+
 class KeepingCalibrator(Calibrator[C, K, S], Generic[C, K, S]):
     """A calibrator that keeps what it needs of its images, of one class against the rest."""
+
+    # Of calibrators that are merged: the parameters with which images were looked at.
+    _ALIKE: ClassVar[tuple[str, ...]]
 
     @staticmethod
     @abstractmethod
@@ -92,12 +124,50 @@ class KeepingCalibrator(Calibrator[C, K, S], Generic[C, K, S]):
         self._warn(kept, solution)
         return self
 
-    def _refuse_to_merge(self, other: Any) -> None:
-        """Refuses what is no calibrator of this class, and itself."""
-        if type(other) is not type(self):
-            raise TypeError(f"other must be a {type(self).__name__}, got {type(other).__name__}")
-        if other is self:
-            raise ValueError("a calibrator cannot be merged with itself: every image would count twice")
+    def _configuration_before(self, configuration: C, classes: Any) -> Any:
+        """The configuration of the images before, or None; refuses classes, if they are told again, that are others."""
+        if not self.__sklearn_is_fitted__():
+            return None
+        before = self._kept_of(self._fitted()).configuration
+        here: Any = configuration
+        if classes is not None and here.classes != before.classes:
+            raise ValueError(f"classes was {named(before.classes)} before, and is {named(here.classes)} now")
+        return before
+
+    def _merge(self, other: Any) -> Self:
+        """Adds the images of another calibrator of this class, if they were looked at as here."""
+        self._refuse_to_merge(other)
+        configuration, state = self._configuration(), other._fitted()
+        theirs: K = other._kept_of(state)
+        for name in self._ALIKE:
+            here, there = getattr(configuration, name), getattr(theirs.configuration, name)
+            if here != there:
+                raise ValueError(f"{name} differs: {shown_value(here)} here, {shown_value(there)} there")
+        self._add(theirs, configuration, state.origin)
+        return self
+
+    def _refuse_others(self, before: K, added: K) -> None:
+        """Refuses images that cannot join those before."""
+        here, there = before.configuration.classes, added.configuration.classes
+        if here != there:
+            raise ValueError(f"classes differ: {named(here)} here, {named(there)} there")
+
+    def _add(self, added: K, configuration: C, origin: Origin | None = None) -> None:
+        """Adds images, if all of them can be counted. What was found is found again when it is asked for."""
+        asked: Any = configuration
+
+        def add(state: State[K, S] | None) -> State[K, S]:
+            merged = added
+            if state is not None:
+                before = self._kept_of(state)
+                self._check_images(before.configuration, configuration)
+                self._refuse_others(before, added)
+                merged = before.merge(added)
+                merged.warn_of_repeats(len(before))
+            asked.method.check_units(merged.units(asked.on_empty))
+            return State(merged, origin=self._origin_with(state, origin))
+
+        self._update(add)
 
     def _how_to_fit(self) -> str:
         return "call fit or partial_fit first"
@@ -185,3 +255,20 @@ class KeepingCalibrator(Calibrator[C, K, S], Generic[C, K, S]):
         """The classes that are the foreground, if :meth:`fit` was told; else None."""
         found: tuple[int, ...] | None = self._current()[1].configuration.classes
         return found
+
+    # Files
+
+    def save(self, path: str | Path) -> None:
+        """Writes configuration and results to a JSON file; what was kept of the images is not in it.
+
+        Parameters
+        ----------
+        path : path
+            The file.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before :meth:`fit`.
+        """
+        self._save(path)

@@ -24,6 +24,7 @@ from torch import Tensor
 from conformask import _core
 from conformask._arrays import ignored_labels
 from conformask._tensors import is_coarse
+from conformask._torch_labels import labels_beside
 from conformask._torch_softmax import odds_of, slack, widened
 from conformask.scores import APS, LAC, RAPS, ConformityScore, lambda_max, rank_penalties
 
@@ -81,29 +82,6 @@ def profile_tensor(
         np.concatenate([image.labels for image in images]),
         np.stack([image.cells for image in images if image.cells is not None]) if activation else None,
     )
-
-
-def labels_beside(X: Tensor, y: Any, first_image: int = 0) -> Tensor:
-    """Labels on the device of the maps: integers, or whole numbers as floats."""
-    if isinstance(y, np.ndarray):  # which torch takes writable and without negative strides only
-        y = np.array(y) if not y.flags.writeable or min(y.strides, default=0) < 0 else y
-    labels = torch.as_tensor(y, device=X.device)
-    if labels.dtype == torch.bool:  # true may be written as any byte but 0
-        labels = labels.view(torch.uint8) != 0
-    if labels.is_complex():
-        raise TypeError(f"y must hold integer labels, got dtype {labels.dtype}")
-    if labels.is_floating_point():
-        wrong = ~((labels == labels.round()) & (labels.abs() < 2.0**63))
-        if wrong.any():
-            image, *at = wrong.nonzero()[0].tolist()
-            value = float(labels[(image, *at)])
-            raise TypeError(
-                f"y must hold integer labels, got dtype {labels.dtype}, and "
-                f"{'NaN' if math.isnan(value) else f'{value:g}'} in image {first_image + image} at pixel "
-                f"({', '.join(map(str, at))})"
-            )
-        labels = labels.long()
-    return labels
 
 
 def bands_of(planes: Tensor, labels: Tensor, n_bands: int) -> Iterator[tuple[Tensor, Tensor, int]]:

@@ -17,13 +17,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from conformask import _core
+from conformask._torch_labels import labels_beside
 from conformask._torch_profile import (
     ROUNDING,
     bands_of,
     check_labels,
     check_scores,
     grain,
-    labels_beside,
     penalised,
 )
 from conformask._torch_softmax import Shares, shares_of

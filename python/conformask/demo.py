@@ -349,7 +349,7 @@ def _figures(
     columns = min(4, len(present))
     rows = -(-len(present) // columns)
     figure = new(figsize=(3.2 * columns, (3.2 * height / width + 0.35) * rows + 0.5), layout="constrained")
-    title = key_to_panels(void=bool((one.labels == IGNORE).any()))
+    title = key_to_panels(image=image is not None, void=bool((one.labels == IGNORE).any()))
     figure.suptitle(at_level(title, calibrator), fontsize="medium")
     axes = figure.subplots(rows, columns, squeeze=False)
     plotting.plot_mask_panels(mask, image, classes=present, axes=axes, **look)

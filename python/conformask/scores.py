@@ -12,6 +12,7 @@ import numpy as np
 
 from conformask import _core
 from conformask._arrays import Scores, score_array
+from conformask._calibrator import Parameter
 from conformask._exact import as_fraction
 from conformask._tensors import bits_of, is_brain_float, is_coarse
 from conformask._text import shown
@@ -369,6 +370,16 @@ def rank_penalties(conformity_score: ConformityScore, n_classes: int) -> list[fl
     penalties = conformity_score._kernel().rank_penalties(n_classes)
     assert penalties is not None, "APS and RAPS rank labels"
     return penalties
+
+
+def score_parameter(stale: str) -> Parameter:
+    """The parameter `conformity_score` of calibrators."""
+    return Parameter(
+        as_score,
+        stale,
+        to_json=lambda score: json.loads(score_to_json(as_score(score))),
+        from_json=lambda found: score_from_json(json.dumps(found)),
+    )
 
 
 def score_to_json(score: ConformityScore) -> str:

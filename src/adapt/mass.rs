@@ -52,7 +52,7 @@ pub fn mass_shares<R: Real>(
     })
 }
 
-/// The smallest probability of each image whose share is at or above a cutoff; [`EMPTY`] if there is none. The shares are those
+/// The smallest probability of each image whose share is at or above a cutoff; `EMPTY` if there is none. The shares are those
 /// of [`mass_shares`], which are not written down.
 pub fn mass_cutoffs<R: Real>(maps: &ScoreMaps<'_, R>, cutoff: f64, cancel: &Cancel) -> Result<Vec<f64>> {
     let images = (0..maps.n_images()).into_par_iter();

@@ -30,7 +30,7 @@ pub struct ImageValues {
     pub n_void: u64,
     /// The probabilities of the pixels of one side that are not right for any threshold, in runs as they were read.
     pub blocks: Vec<Stored>,
-    /// The same for images that are the same; see [`hash_of_image`].
+    /// The same for images that are the same; see `hash_of_image`.
     pub hash: u64,
 }
 

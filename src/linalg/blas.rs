@@ -70,7 +70,7 @@ impl Drop for OneThread {
 
 /// Does some steps as one, given the id of the process. No fork of the process comes between them.
 fn count(steps: impl FnOnce(u32)) {
-    forks::wait_for_us();
+    make_forks_wait();
     let process = std::process::id();
     take(process);
     steps(process);
@@ -96,11 +96,7 @@ fn release() {
     COUNTING.store(0, Ordering::Release);
 }
 
-/// From now on forks wait while numbers of threads are set. A fork that has begun before the first number is set knows nothing
-/// of it: call this while no other thread is at work yet, or it is called then.
-pub fn make_forks_wait() {
-    forks::wait_for_us();
-}
+pub use forks::make_forks_wait;
 
 /// OpenBLAS sets a number of threads under a lock of its own. A child that is forked meanwhile would find it taken for ever:
 /// forks wait until nobody of ours is at it.
@@ -123,8 +119,9 @@ mod forks {
         super::release();
     }
 
-    /// From now on.
-    pub fn wait_for_us() {
+    /// From now on forks wait while numbers of threads are set. A fork that has begun before the first number is set knows
+    /// nothing of it: call this while no other thread is at work yet, or it is called then.
+    pub fn make_forks_wait() {
         static ASKED: AtomicBool = AtomicBool::new(false);
         if !ASKED.swap(true, Ordering::Relaxed) {
             // SAFETY: POSIX has this function with just this signature; the handlers are never gone, and touch one number.
@@ -136,7 +133,8 @@ mod forks {
 
 #[cfg(not(unix))]
 mod forks {
-    pub fn wait_for_us() {}
+    /// Nothing forks here.
+    pub fn make_forks_wait() {}
 }
 
 /// Number of threads of the library.

@@ -63,7 +63,7 @@ fn whole(x: f64) -> i32 {
     (x + WHOLE).to_bits() as i32
 }
 
-/// Fine bins in the order of confidences: [`LOW`] equal ones below 1/2, then 128 for each halving of `1 - c`, down to `2^-25`.
+/// Fine bins in the order of confidences: `LOW` equal ones below 1/2, then 128 for each halving of `1 - c`, down to `2^-25`.
 /// That is even in the log-odds near 1, where confidences crowd.
 #[inline(always)]
 pub fn rank(confidence: f64) -> i32 {

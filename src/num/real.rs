@@ -35,7 +35,7 @@ pub trait Real:
     /// The smallest value that is at least `x`, which is no NaN.
     fn at_least(x: f64) -> Self;
 
-    /// Channel-last to class by class: see [`transpose::by_columns`].
+    /// Channel-last to class by class: see `transpose::by_columns`.
     fn transpose(values: &[Self], n_classes: usize, stride: usize, out: &mut [Self]);
 
     /// The values, which are of this type, in a box that knows its width; `what` is what errors call them.

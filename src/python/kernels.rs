@@ -36,16 +36,10 @@ pub fn threshold<'py>(
     lam: &Bound<'py, PyAny>,
     score: &Bound<'py, Score>,
     inputs: &Bound<'py, PyAny>,
-    mut out: PyReadwriteArrayDyn<'py, u8>,
+    out: PyReadwriteArrayDyn<'py, u8>,
     first_image: usize,
 ) -> PyResult<()> {
-    let (scores, lambdas) = (Scores::new(x)?, lambdas_of(lam)?);
-    check_shape(&scores, |_| true, out.shape())?;
-    with_maps!(maps_of(&scores, inputs, first_image)?, |maps| {
-        let score = score.get().0.build(maps.n_classes());
-        let out = masks_mut(&mut out)?;
-        run(x.py(), |cancel| sets::threshold(maps, &lambdas, &*score, out, cancel))
-    })
+    write_masks(x, lam, score, inputs, out, first_image, false)
 }
 
 /// Writes the same masks into `out`, uint8 (n, ceil(K / 8), ...), with a bit for each class.
@@ -55,19 +49,32 @@ pub fn threshold_packed<'py>(
     lam: &Bound<'py, PyAny>,
     score: &Bound<'py, Score>,
     inputs: &Bound<'py, PyAny>,
+    out: PyReadwriteArrayDyn<'py, u8>,
+    first_image: usize,
+) -> PyResult<()> {
+    write_masks(x, lam, score, inputs, out, first_image, true)
+}
+
+fn write_masks<'py>(
+    x: &Bound<'py, PyAny>,
+    lam: &Bound<'py, PyAny>,
+    score: &Bound<'py, Score>,
+    inputs: &Bound<'py, PyAny>,
     mut out: PyReadwriteArrayDyn<'py, u8>,
     first_image: usize,
+    packed: bool,
 ) -> PyResult<()> {
     let (scores, lambdas) = (Scores::new(x)?, lambdas_of(lam)?);
     let mut expected = scores.shape().to_vec();
-    if let Some(n_classes) = expected.get_mut(1) {
+    if let (true, Some(n_classes)) = (packed, expected.get_mut(1)) {
         *n_classes = n_classes.div_ceil(sets::BITS);
     }
     check_out(&expected, out.shape())?;
     with_maps!(maps_of(&scores, inputs, first_image)?, |maps| {
         let score = score.get().0.build(maps.n_classes());
         let out = masks_mut(&mut out)?;
-        run(x.py(), |cancel| sets::threshold_packed(maps, &lambdas, &*score, out, cancel))
+        let write = if packed { sets::threshold_packed } else { sets::threshold };
+        run(x.py(), |cancel| write(maps, &lambdas, &*score, out, cancel))
     })
 }
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import conformask as cm
+from float_labels import DTYPES, LARGE, WRONG, refusal, with_one
 
 RNG = np.random.default_rng(3)
 N, K = 12, 3
@@ -132,20 +133,18 @@ def test_whole_numbered_floats_are_labels(use: Use) -> None:
     """As nnU-Net and nibabel give them."""
     y = FOREGROUND if use in OF_MASKS else MARKED
     expected = use(y, ignore_index=MARKS)
-    for dtype in ("float16", "float32", "float64", ">f8"):
+    for dtype in DTYPES:
         assert use(y.astype(dtype), ignore_index=MARKS) == expected
         assert use(list(y.astype(dtype)), ignore_index=MARKS) == expected
 
 
-@pytest.mark.parametrize("bad", [1.5, np.nan, np.inf, -1e30])
+@pytest.mark.parametrize("bad", WRONG)
 @pytest.mark.parametrize("use", [*OF_CLASSES, *OF_MASKS], ids=lambda use: use.__name__)
 def test_other_floats_are_refused_with_image_pixel_and_value(use: Use, bad: float) -> None:
-    y = (FOREGROUND if use in OF_MASKS else MARKED).astype(float)
-    y[7, 3, 2] = bad
-    found = "NaN" if np.isnan(bad) else f"{bad:g}".replace("+", r"\+")
+    y = with_one(FOREGROUND if use in OF_MASKS else MARKED, bad, 7, 3, 2)
     for labels in (y, list(y)):
         with pytest.raises(
-            TypeError, match=rf"must hold integer labels.*float64, and {found}.* at pixel \(3, 2\)"
+            TypeError, match=rf"must hold integer labels.*float64, {refusal(bad, 3, 2)}"
         ) as caught:
             use(labels, ignore_index=MARKS)
         assert "image 7" in str(caught.value)
@@ -159,8 +158,8 @@ def test_floats_of_another_rank_are_named_too() -> None:
 
 
 def test_large_whole_numbers_are_labels() -> None:
-    y = np.where(ONE_MARK == 255, 1e6, ONE_MARK)
-    assert risk_control(y, ignore_index=10**6) == risk_control(ONE_MARK)
+    y = np.where(ONE_MARK == 255, LARGE, ONE_MARK)
+    assert risk_control(y, ignore_index=int(LARGE)) == risk_control(ONE_MARK)
 
 
 def test_a_class_that_shall_not_count() -> None:

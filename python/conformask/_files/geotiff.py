@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from conformask._documents import replaced
+
 __all__ = ["SUFFIXES", "Bands", "read_bands", "write_like"]
 
 SUFFIXES = (".tif", ".tiff")
@@ -78,6 +80,8 @@ def read_bands(file: Path) -> Bands:
 def write_like(path: Path, bands: NDArray[Any], source: Path, nodata: int | None = None) -> None:
     """Writes bands (K, H, W) of integers, whose pixels lie where those of another raster do: its transform and CRS.
 
+    The file is written whole, or not at all.
+
     Raises
     ------
     ValueError
@@ -90,5 +94,6 @@ def write_like(path: Path, bands: NDArray[Any], source: Path, nodata: int | None
     count, height, width = bands.shape
     profile = {"driver": "GTiff", "count": count, "height": height, "width": width, "dtype": bands.dtype.name}
     profile |= {"photometric": "minisblack"}  # else GDAL takes three or four bands for colours
-    with _opened(path, "w", **profile, **place, nodata=nodata, compress="deflate") as raster:
+    profile |= {"nodata": nodata, "compress": "deflate", **place}
+    with replaced(path) as beside, _opened(beside, "w", **profile) as raster:
         raster.write(bands)

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from conformask._arrays import label_array, with_void
+from conformask._arrays import with_void
 from conformask._files import arrays, geotiff, nifti, nifti_maps, pictures
 from conformask._files.folders import split_name
+from conformask._files.labels import SWAPPED, integer_labels
 
 __all__ = [
     "LABELS",
@@ -35,7 +36,6 @@ PICTURES_AS_MAPS = dict.fromkeys(
 
 _SCORES = ("probabilities", "softmax", "probs", "scores", "logits")
 _TRUTH = ("labels", "label", "masks", "mask", "segmentation", "seg", "y")
-_SWAPPED = "; they look like {}: are both folders swapped?"
 
 
 class ScoreMaps(NamedTuple):
@@ -115,7 +115,7 @@ def _check_scores(file: Path, values: NDArray[Any]) -> None:
     if values.ndim not in (3, 4) or not values.size or values.shape[0] < 2:
         hint = ""
         if values.dtype.kind in "iub" and values.ndim == 2:
-            hint = _SWAPPED.format("labels")
+            hint = SWAPPED.format("labels")
         elif values.ndim == 2 or values.shape[:1] == (1,):
             hint = "; of the probability p of one class of two write np.stack([1 - p, p])"
         if values.ndim > 3 and values.shape[0] == 1:
@@ -124,7 +124,7 @@ def _check_scores(file: Path, values: NDArray[Any]) -> None:
             f"{file} must hold score maps (K, H, W) or (K, D, H, W) of K > 1 classes, got shape {values.shape}{hint}"
         )
     if values.dtype.newbyteorder("=") not in (np.float16, np.float32, np.float64, np.uint8, np.uint16):
-        hint = _SWAPPED.format("labels") if values.dtype.kind in "biu" else ""
+        hint = SWAPPED.format("labels") if values.dtype.kind in "biu" else ""
         raise ValueError(f"{file} must hold floating score maps, got {values.dtype}{hint}")
 
 
@@ -154,10 +154,12 @@ def read_labels(file: Path, key: str | None = None) -> LabelMap:
         bands, valid, nodata = geotiff.read_bands(file)
         if len(bands) != 1:
             raise ValueError(f"{file} must hold labels in one band, got {len(bands)}")
-        return LabelMap(_whole(file, bands[0]), valid, nodata)
+        return LabelMap(integer_labels(file, bands[0]), valid, nodata)
     if suffix in arrays.SUFFIXES:
-        return LabelMap(_whole(file, arrays.read_array(file, partial(_member, "label_key", key, _TRUTH))))
-    return LabelMap(_whole(file, pictures.read_picture(file, pictures.indices)))
+        return LabelMap(
+            integer_labels(file, arrays.read_array(file, partial(_member, "label_key", key, _TRUTH)))
+        )
+    return LabelMap(integer_labels(file, pictures.read_picture(file, pictures.indices)))
 
 
 def voided(
@@ -169,23 +171,6 @@ def voided(
     if void is None:
         raise ValueError(f"{file} has pixels without data, which need an ignore_index")
     return with_void(labels, ~valid, void)
-
-
-def _whole(file: Path, values: NDArray[Any]) -> NDArray[np.integer[Any]]:
-    """Labels as integers."""
-    if values.dtype == bool:
-        return values.astype(np.uint8)
-    if values.dtype.kind == "f" and values.ndim == 2:  # as some tools write labels
-        try:
-            return label_array(values, str(file))
-        except TypeError as error:
-            raise ValueError(str(error)) from error
-    if values.dtype.kind not in "iu" or values.ndim not in (2, 3):
-        hint = _SWAPPED.format("score maps") if values.dtype.kind == "f" and values.ndim > 2 else ""
-        raise ValueError(
-            f"{file} must hold integer labels (H, W) or (D, H, W), got {values.dtype} of shape {values.shape}{hint}"
-        )
-    return values
 
 
 def read_photograph(file: Path) -> NDArray[Any]:

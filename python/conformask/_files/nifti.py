@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conformask._documents import write_whole
+from conformask._files.labels import integer_labels
 
 __all__ = ["SUFFIXES", "read_labels", "write_like"]
 
@@ -78,55 +79,46 @@ def read_labels(path: Path, *, canonical: bool = False) -> NDArray[np.integer[An
         values = values[..., 0]
     if values.ndim not in (2, _MOST_AXES):
         raise ValueError(f"{path} has shape {image.shape} (x, y, z, ...), which is not one image")
-    if values.dtype.kind not in "iuf":
-        raise ValueError(f"{path} holds {values.dtype}, not labels")
-    if values.dtype.kind == "f":  # as some tools write labels
-        whole = np.isfinite(values) & (values == np.rint(values)) & (np.abs(values) < 2**31)
-        if not whole.all():
-            raise ValueError(f"{path} holds {values[~whole][0]:g}, which is no label")
-        values = values.astype(np.int32)
-    return np.ascontiguousarray(values.T)
+    return np.ascontiguousarray(integer_labels(path, values.T, may_be_maps=False))
 
 
 def write_like(path: Path, values: NDArray[Any], source: Path, *, canonical: bool = False) -> None:
-    """Writes an array (z, y, x), whose voxels lie where those of another file do.
+    """Writes an array (z, y, x) or (K, z, y, x), whose voxels lie where those of another file do.
 
     Parameters
     ----------
     path : Path
         What to write, ``.nii`` or ``.nii.gz``; whole, or not at all.
     values : ndarray
-        Of the shape of the source, or with axes of length 1 in front; bool is written as uint8.
+        Of the shape of the source in space, or with axes of length 1 in front; bool is written as uint8. Of
+        (K, z, y, x) the file has the axis of K behind the others, as it has those of times and channels.
     source : Path
-        The image that lies in the same place.
+        The image that lies in the same place. It may have more axes than those of space.
     canonical : bool, default=False
         Whether the axes of `values` run to the right, to the front and up (RAS+), whatever those of the source do.
 
     Raises
     ------
     ValueError
-        If the source has another shape.
+        If the source has another shape in space.
     """
     nibabel, image = _nibabel(), _open(source)
-    shape = image.shape
-    while len(shape) > _MOST_AXES and shape[-1] == 1:
-        shape = shape[:-1]
+    space = image.shape[:_MOST_AXES]
     values = (values.astype(np.uint8) if values.dtype == bool else values).T
-    orientation = nibabel.io_orientation(image.affine)
     if canonical:  # back to the axes of the source
         right_front_up = nibabel.orientations.axcodes2ornt("RAS")
+        orientation = nibabel.io_orientation(image.affine)
         values = nibabel.apply_orientation(
             values, nibabel.orientations.ornt_transform(right_front_up, orientation)
         )
-    while values.ndim > len(shape) and values.shape[-1] == 1:
+    while values.ndim > len(space) and values.shape[-1] == 1:
         values = values[..., 0]
-    if values.shape != shape:
-        raise ValueError(f"{source} has shape {shape[::-1]} (z, y, x), its map {values.shape[::-1]}")
+    if values.shape[: len(space)] != space or values.ndim > len(space) + 1:
+        raise ValueError(f"{source} has shape {space[::-1]} (z, y, x), its map {values.shape[::-1]}")
     header = image.header.copy()
     header.set_data_dtype(values.dtype)
-    header["cal_min"] = header["cal_max"] = (
-        0  # the window of the source, if it is a scan, hides small numbers
-    )
+    # The window of the source says how bright its numbers are shown, and would hide small ones.
+    header["cal_min"] = header["cal_max"] = 0
     written = type(image)(values, image.affine, header)
     with ExitStack() as stack:
         file: Any = stack.enter_context(write_whole(path))

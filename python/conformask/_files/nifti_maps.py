@@ -1,4 +1,4 @@
-"""NIfTI images of several numbers a voxel: score maps, with the classes on the last axis, and masks."""
+"""NIfTI images of several numbers a voxel: score maps, with the classes on the last axis."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from conformask._files.nifti import _damages, _nibabel, _open
 
-__all__ = ["read_scores", "write_beside"]
+__all__ = ["read_scores"]
 
 
 def read_scores(path: Path) -> NDArray[Any]:
@@ -37,25 +37,3 @@ def read_scores(path: Path) -> NDArray[Any]:
             f"{path} must hold score maps (x, y, z, K), the classes on the last axis, got shape {image.shape}"
         )
     return values
-
-
-def write_beside(path: Path, values: NDArray[Any], source: Path) -> None:
-    """Writes integers or booleans (z, y, x) or (K, z, y, x), whose voxels lie where those of another file do.
-
-    Raises
-    ------
-    ValueError
-        If the source has another shape in space.
-    """
-    nibabel, image = _nibabel(), _open(source)
-    place = tuple(image.shape[2::-1])
-    if values.shape[-3:] != place:
-        raise ValueError(f"{source} has shape {place} (z, y, x), what is written {values.shape[-3:]}")
-    values = values.astype(np.uint8) if values.dtype == bool else values
-    header = image.header.copy()
-    header.set_data_dtype(values.dtype)
-    header.set_slope_inter(1, 0)
-    header["cal_min"] = header["cal_max"] = (
-        0  # how bright probabilities are shown says nothing of other numbers
-    )
-    nibabel.save(type(image)(values.T, image.affine, header), path)

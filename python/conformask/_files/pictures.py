@@ -9,7 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PHOTOGRAPHS", "SUFFIXES", "indices", "read_photograph", "read_picture", "save_greys"]
+from conformask._documents import write_whole
+
+__all__ = [
+    "PHOTOGRAPHS",
+    "SUFFIXES",
+    "indices",
+    "read_photograph",
+    "read_picture",
+    "save_greys",
+    "smallest_unsigned",
+]
 
 SUFFIXES = (".png",)
 PHOTOGRAPHS = (*SUFFIXES, ".jpg", ".jpeg")
@@ -67,6 +77,12 @@ def read_photograph(file: Path) -> NDArray[np.uint8]:
 
 
 def save_greys(file: Path, values: NDArray[Any]) -> None:
-    """Writes whole numbers (H, W) as a grey PNG of 8 bits, or of 16 where they need it."""
-    kind = np.uint8 if values.max(initial=0) < 256 else np.uint16
-    _image(file).fromarray(values.astype(kind)).save(file)
+    """Writes whole numbers (H, W) as a grey PNG of 8 bits, or of 16 where they need it; whole, or not at all."""
+    picture = _image(file).fromarray(smallest_unsigned(values))
+    with write_whole(file) as opened:
+        picture.save(opened, "PNG")
+
+
+def smallest_unsigned(values: NDArray[Any]) -> NDArray[np.unsignedinteger[Any]]:
+    """Whole numbers in 8 bits, or in 16 where they need them."""
+    return values.astype(np.uint8 if values.max(initial=0) < 256 else np.uint16)

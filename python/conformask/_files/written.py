@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from conformask._files import geotiff, nifti, nifti_maps, pictures
+from conformask._documents import write_whole
+from conformask._files import geotiff, nifti, pictures
 from conformask._files.folders import split_name
 
-__all__ = ["NO_ANSWER", "NO_CLASS", "write_masks", "write_sizes", "write_whole_file"]
+__all__ = ["NO_ANSWER", "NO_CLASS", "write_masks", "write_sizes"]
 
 NO_CLASS, NO_ANSWER = 0, 255  # where a raster holds no data: of set sizes, of masks
 
@@ -41,41 +40,46 @@ def write_sizes(
     png : bool
         Whether sizes (H, W) that lie in no space become a grey picture, not ``.npy``.
     """
-    sizes = sizes.astype(np.uint8) if sizes.max(initial=0) < 256 else sizes.astype(np.uint16)
-    kind = split_name(source)[1]
+    sizes, kind = pictures.smallest_unsigned(sizes), split_name(source)[1]
     if kind in geotiff.SUFFIXES:
-        bands = (sizes if valid is None else np.where(valid, sizes, NO_CLASS).astype(sizes.dtype))[np.newaxis]
-        return write_whole_file(stem, ".tif", lambda path: geotiff.write_like(path, bands, source, NO_CLASS))
+        bands = sizes if valid is None else np.where(valid, sizes, NO_CLASS).astype(sizes.dtype)
+        return _raster(stem, bands[np.newaxis], source, NO_CLASS)
     if kind in nifti.SUFFIXES:
-        return write_whole_file(stem, ".nii.gz", lambda path: nifti_maps.write_beside(path, sizes, source))
+        return _volume(stem, sizes, source)
     if png and sizes.ndim == 2:
-        return write_whole_file(stem, ".png", lambda path: pictures.save_greys(path, sizes))
-    return write_whole_file(stem, ".npy", lambda path: np.save(path, sizes))
+        path = _named(stem, ".png")
+        pictures.save_greys(path, sizes)
+        return path
+    return _array(stem, sizes)
 
 
 def write_masks(stem: Path, masks: NDArray[np.bool_], source: Path, valid: NDArray[np.bool_] | None) -> Path:
     """Writes masks (K, H, W) or (K, D, H, W), and returns where; of GeoTIFF 255 is nodata, where nothing is valid."""
     kind = split_name(source)[1]
     if kind in geotiff.SUFFIXES:
-        bands = (
-            masks.astype(np.uint8) if valid is None else np.where(valid, masks, NO_ANSWER).astype(np.uint8)
-        )
-        return write_whole_file(stem, ".tif", lambda path: geotiff.write_like(path, bands, source, NO_ANSWER))
-    if kind in nifti.SUFFIXES:
-        return write_whole_file(stem, ".nii.gz", lambda path: nifti_maps.write_beside(path, masks, source))
-    return write_whole_file(stem, ".npy", lambda path: np.save(path, masks))
+        bands = masks if valid is None else np.where(valid, masks, NO_ANSWER)
+        return _raster(stem, bands.astype(np.uint8), source, NO_ANSWER)
+    return _volume(stem, masks, source) if kind in nifti.SUFFIXES else _array(stem, masks)
 
 
-def write_whole_file(stem: Path, suffix: str, write: Callable[[Path], object]) -> Path:
-    """Writes a file beside and renames it: whoever looks into the folder finds no half of it.
-
-    Libraries go by the end of a file's name, which stays as it is.
-    """
-    path = stem.with_name(stem.name + suffix)
-    beside = stem.with_name(f".{secrets.token_hex(8)}{suffix}")
-    try:
-        write(beside)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+def _raster(stem: Path, bands: NDArray[Any], source: Path, nodata: int) -> Path:
+    path = _named(stem, ".tif")
+    geotiff.write_like(path, bands, source, nodata)
     return path
+
+
+def _volume(stem: Path, values: NDArray[Any], source: Path) -> Path:
+    path = _named(stem, ".nii.gz")
+    nifti.write_like(path, values, source)
+    return path
+
+
+def _array(stem: Path, values: NDArray[Any]) -> Path:
+    path = _named(stem, ".npy")
+    with write_whole(path) as file:
+        np.save(file, values)
+    return path
+
+
+def _named(stem: Path, suffix: str) -> Path:
+    return stem.with_name(stem.name + suffix)

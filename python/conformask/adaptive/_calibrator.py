@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
@@ -17,13 +16,11 @@ from conformask._foreground import (
     check_foreground_classes,
     foreground_mask,
     foreground_probability,
-    named,
     refuse_void_foreground,
 )
 from conformask._image_models import Images, are_same
 from conformask._images import SCORES, Layout, NoImagesError, count, map_images, not_empty, walk
 from conformask._kept_images import KeepingCalibrator
-from conformask._origin import Origin
 from conformask._units import check_groups, warn_of_groups
 from conformask._warnings import warn_caller
 from conformask.adaptive._kept import Kept
@@ -54,7 +51,7 @@ class BinaryCalibrator(KeepingCalibrator[C, Kept, Solution]):
     """A calibrator of thresholds of the probability of one class. Without more, all images have one threshold."""
 
     _NOTHING_KEPT = "nothing was kept of the images: set it back, or fit again"
-    _ALIKE: ClassVar[tuple[str, ...]] = ("risk", "ignore_index")  # of calibrators that are merged
+    _ALIKE: ClassVar[tuple[str, ...]] = ("risk", "ignore_index")
 
     # Calibration
 
@@ -114,14 +111,8 @@ class BinaryCalibrator(KeepingCalibrator[C, Kept, Solution]):
     def _configured_again(self, classes: Any) -> C:
         """The same for images that are added: those that were told first."""
         configuration = self._configured(classes)
-        if not self.__sklearn_is_fitted__():
-            return configuration
-        before = self._kept_of(self._fitted()).configuration
-        if classes is not None and configuration.classes != before.classes:
-            raise ValueError(
-                f"classes was {named(before.classes)} before, and is {named(configuration.classes)} now"
-            )
-        return self._as_told(configuration, before)
+        before = self._configuration_before(configuration, classes)
+        return configuration if before is None else self._as_told(configuration, before)
 
     def _see(
         self,
@@ -216,41 +207,15 @@ class BinaryCalibrator(KeepingCalibrator[C, Kept, Solution]):
         DuplicateImagesWarning
             If images of `other` are among those here.
         """
-        self._refuse_to_merge(other)
-        configuration, theirs = self._configuration(), other._configuration()
-        for name in self._ALIKE:
-            here, there = getattr(configuration, name), getattr(theirs, name)
-            if here != there:
-                raise ValueError(f"{name} differs: {here!r} here, {there!r} there")
-        state = other._fitted()
-        self._add(other._kept_of(state), configuration, state.origin)
-        return self
+        return self._merge(other)
 
-    def _add(self, kept: Kept, configuration: C, origin: Origin | None = None) -> None:
-        """Adds images, if all of them can be counted. What was found is found again when it is asked for."""
-
-        def add(state: State[Kept, Solution] | None) -> State[Kept, Solution]:
-            merged = kept
-            if state is not None:
-                before = self._kept_of(state)
-                self._check_images(before.configuration, configuration)
-                here, there = before.configuration, kept.configuration
-                if here.classes != there.classes:
-                    raise ValueError(
-                        f"classes differ: {named(here.classes)} here, {named(there.classes)} there"
-                    )
-                if here.n_classes != there.n_classes:
-                    raise ValueError(f"K differs: {here.n_classes} here, {there.n_classes} there")
-                if not are_same(before.predictor, kept.predictor):
-                    raise ValueError(OTHER_MODEL)
-                merged = before.merge(kept)
-                merged.warn_of_repeats(len(before))
-            configuration.method.check_units(merged.units(configuration.on_empty))
-            return State(merged, origin=self._origin_with(state, origin))
-
-        self._update(add)
-
-    # Results
+    def _refuse_others(self, before: Kept, added: Kept) -> None:
+        super()._refuse_others(before, added)
+        here, there = before.configuration.n_classes, added.configuration.n_classes
+        if here != there:
+            raise ValueError(f"K differs: {here} here, {there} there")
+        if not are_same(before.predictor, added.predictor):
+            raise ValueError(OTHER_MODEL)
 
     # Prediction
 
@@ -332,21 +297,6 @@ class BinaryCalibrator(KeepingCalibrator[C, Kept, Solution]):
         return 1.0 - self.evaluate(P, y, groups=groups).empirical_risk
 
     # Files
-
-    def save(self, path: str | Path) -> None:
-        """Writes configuration and results to a JSON file; what was kept of the images is not in it.
-
-        Parameters
-        ----------
-        path : path
-            The file.
-
-        Raises
-        ------
-        sklearn.exceptions.NotFittedError
-            Before :meth:`fit`.
-        """
-        self._save(path)
 
     @classmethod
     def _solution_from_json(cls, document: dict[str, Any], configuration: C) -> Solution:

@@ -12,7 +12,7 @@ from conformask._calibrator import Parameter, number, one_of
 from conformask._exact import check_alpha
 from conformask._foreground import void_of
 from conformask.adaptive._scale import SCALES, Scale
-from conformask.control import Method, as_method, check_by_budget, method_from_document, method_to_document
+from conformask.control import Method, check_by_budget, method_parameter
 from conformask.losses import FalseNegativeLoss
 
 if TYPE_CHECKING:
@@ -26,12 +26,7 @@ SIDES: Mapping[str, str] = {"fnr": "foreground", "fpr": "background"}
 
 PARAMETERS: Mapping[str, Parameter] = {
     "alpha": number("alpha", check_alpha, stale="result"),
-    "method": Parameter(
-        as_method,
-        stale="result",
-        to_json=lambda method: method_to_document(as_method(method)),
-        from_json=method_from_document,
-    ),
+    "method": method_parameter(),
     "ignore_index": Parameter(check_ignore_index),
     "on_empty": one_of("on_empty", "skip", "raise", "zero_loss", stale="result"),
     "on_infeasible": one_of("on_infeasible", "raise", "full", stale="result"),

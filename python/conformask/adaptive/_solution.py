@@ -13,6 +13,7 @@ from conformask import _core
 from conformask._calibrator import warn_skipped
 from conformask._documents import finite_or_text
 from conformask._foreground import check_foreground_classes
+from conformask._kept_images import solution_rows
 from conformask._text import plural
 from conformask._warnings import warn_caller
 from conformask.adaptive._predictors import LightPredictor
@@ -74,16 +75,7 @@ class Solution:
 
     def rows(self) -> list[tuple[str, str]]:
         """Names and values for people."""
-        skipped = f" ({self.n_skipped} skipped)" if self.n_skipped else ""
-        return [
-            ("alpha", f"{float(self.configuration.alpha):g}"),
-            ("method", f"{self.configuration.method!r}"),
-            *_foreground_rows(self.configuration.classes),
-            *self.headline.items(),
-            ("risk_", f"{self.risk:.4f}"),
-            ("corrected_risk_", f"{self.corrected_risk:.4f}"),
-            ("n_images_", f"{self.n_images}{' groups' if self.grouped else ''}{skipped}"),
-        ]
+        return solution_rows(self, self.headline.items())
 
     def to_json(self) -> dict[str, Any]:
         """What a file holds of it."""
@@ -98,10 +90,6 @@ class Solution:
 
 def _light(model: FeatureModel, configuration: Any) -> LightPredictor:
     return LightPredictor(model, configuration.scale)
-
-
-def _foreground_rows(classes: tuple[int, ...] | None) -> list[tuple[str, str]]:
-    return [] if classes is None else [("foreground", f"class {', '.join(map(str, classes))}")]
 
 
 _RESULTS = ("correction", "risk", "corrected_risk", "n_images", "n_skipped", "n_eff", "grouped", "infeasible")

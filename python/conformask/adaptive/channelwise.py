@@ -261,10 +261,7 @@ class ChannelwiseCalibrator(Estimator[None, "tuple[BinaryCalibrator[Any], ...]"]
         DuplicateImagesWarning
             If images of `other` are among those here.
         """
-        if not isinstance(other, ChannelwiseCalibrator):
-            raise TypeError(f"other must be a ChannelwiseCalibrator, got {type(other).__name__}")
-        if other is self:
-            raise ValueError("a calibrator cannot be merged with itself: every image would count twice")
+        self._refuse_to_merge(other, ChannelwiseCalibrator)
         parts = other._fitted()
         self._add(parts, self._names(len(parts)))
         return self

@@ -17,7 +17,7 @@ from conformask._images import Volumes
 from conformask._random import RandomState, check_key
 from conformask._text import shown
 from conformask.consign.reference import ReferenceSearch
-from conformask.control import Method, as_method, check_by_budget, method_from_document, method_to_document
+from conformask.control import Method, check_by_budget, method_parameter
 from conformask.losses import LabelAccuracyLoss
 
 if TYPE_CHECKING:
@@ -67,13 +67,7 @@ def _random_state_to_json(value: Any) -> int | None:
 PARAMETERS: Mapping[str, Parameter] = {
     "n_components": whole("n_components", 1, 64, stale="images"),
     "alpha": number("alpha", check_alpha, stale="images"),
-    "method": Parameter(
-        as_method,
-        stale="images",
-        to_json=lambda method: method_to_document(as_method(method)),
-        from_json=method_from_document,
-        since=3,
-    ),
+    "method": method_parameter(stale="images", since=3),
     "min_accuracy": number("min_accuracy", lambda value: check_share(value, "min_accuracy"), stale="images"),
     "weight": one_of("weight", "sigma", "relative", "none", stale="images"),
     "search": Parameter(

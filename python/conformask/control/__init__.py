@@ -2,7 +2,12 @@
 
 from conformask.control.base import Method, check_by_budget
 from conformask.control.crc import CRC
-from conformask.control.documents import as_method, method_from_document, method_to_document
+from conformask.control.documents import (
+    as_method,
+    method_from_document,
+    method_parameter,
+    method_to_document,
+)
 from conformask.control.ltt import LTT
 from conformask.control.pac import PAC
 from conformask.control.rcps import RCPS
@@ -16,6 +21,7 @@ __all__ = [
     "as_method",
     "check_by_budget",
     "method_from_document",
+    "method_parameter",
     "method_to_document",
 ]
 

@@ -1,10 +1,11 @@
-"""Methods by name, and in files."""
+"""Methods by name, as a parameter, and in files."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from typing import Any
 
+from conformask._calibrator import Parameter
 from conformask._exact import number_from_json
 from conformask.control.base import Method
 from conformask.control.crc import CRC
@@ -12,7 +13,7 @@ from conformask.control.ltt import LTT
 from conformask.control.pac import PAC
 from conformask.control.rcps import RCPS
 
-__all__ = ["as_method", "method_from_document", "method_to_document"]
+__all__ = ["as_method", "method_from_document", "method_parameter", "method_to_document"]
 
 _BY_NAME: dict[str, type[Method]] = {"crc": CRC, "pac": PAC, "rcps": RCPS, "ltt": LTT}
 
@@ -25,6 +26,17 @@ def as_method(method: object) -> Method:
         return CRC()
     raise ValueError(
         f"method must be 'crc', CRC(), PAC(delta), RCPS(delta) or LTT(delta, grid), got {method!r}"
+    )
+
+
+def method_parameter(stale: str = "result", since: int = 1) -> Parameter:
+    """The parameter `method` of calibrators, which may also be the name of one."""
+    return Parameter(
+        as_method,
+        stale,
+        to_json=lambda method: method_to_document(as_method(method)),
+        from_json=method_from_document,
+        since=since,
     )
 
 

@@ -18,6 +18,7 @@ except ModuleNotFoundError as error:
 from conformask._arrays import check_ignore_index, ignored_labels
 from conformask._calibrator import whole
 from conformask._images import count
+from conformask._torch_labels import whole_labels
 
 __all__ = ["LocalTemperature", "fit_local_temperature"]
 
@@ -254,9 +255,7 @@ def fit_local_temperature(
 
 def _targets(labels: Tensor, ignored: int | tuple[int, ...] | None, n_classes: int) -> Tensor:
     """The labels as PyTorch takes them; refuses those that are no class."""
-    if labels.is_floating_point() and not bool((labels == labels.round()).all()):
-        raise ValueError("labels must be whole numbers")
-    codes = labels.long()  # before they are compared: a small type has other numbers
+    codes = whole_labels(labels, "labels").long()  # before they are compared: a small type has other numbers
     void = torch.zeros_like(codes, dtype=torch.bool)
     for label in ignored_labels(ignored):
         void |= codes == label

@@ -1,7 +1,7 @@
 """Losses of an image, in [0, 1]: what its multi-labeled mask misses of its labels, or holds too much."""
 
 from conformask.losses.counted import CountedLoss, CountsLoss, JaccardLoss, PrecisionLoss, loss_values
-from conformask.losses.documents import LossLike, as_loss, loss_from_json, loss_to_json
+from conformask.losses.documents import LossLike, as_loss, loss_from_json, loss_parameter, loss_to_json
 from conformask.losses.misses import (
     BinaryLoss,
     CallableLoss,
@@ -28,6 +28,7 @@ __all__ = [
     "as_loss",
     "check_of_any_class",
     "loss_from_json",
+    "loss_parameter",
     "loss_to_json",
     "loss_values",
     "losses_by_class",

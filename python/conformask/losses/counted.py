@@ -16,7 +16,7 @@ import numpy as np
 
 from conformask._exact import exact_sum, share_of
 from conformask._text import plural
-from conformask.losses.misses import Loss, class_flags, class_indices
+from conformask.losses.misses import Loss, class_flags, keep_classes, summed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -107,8 +107,7 @@ class CountedLoss(Loss):
         shares: list[Fraction] | None,
         total: Fraction,
     ) -> NDArray[np.float64]:
-        losses = np.nan_to_num(self._of_profile(profile, lambdas), nan=0.0)
-        return np.array([float(exact_sum(column, shares) / total) for column in losses.T])
+        return summed(self._of_profile(profile, lambdas), shares, total)
 
     def _jumps(self, profile: _core.ExactProfile, limit: int) -> NDArray[np.float64]:
         return self._grid_of(profile)
@@ -201,7 +200,7 @@ class PrecisionLoss(CountedLoss):
     classes: Sequence[int]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "classes", class_indices(self.classes))
+        keep_classes(self)
 
     def _of_counts(
         self, covered: NDArray[np.uint64], totals: NDArray[np.uint64], held: NDArray[np.uint64]
@@ -258,7 +257,7 @@ class JaccardLoss(CountedLoss):
     classes: Sequence[int]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "classes", class_indices(self.classes))
+        keep_classes(self)
 
     def _of_counts(
         self, covered: NDArray[np.uint64], totals: NDArray[np.uint64], held: NDArray[np.uint64]

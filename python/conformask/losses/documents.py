@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, TypeAlias
 
+from conformask._calibrator import Parameter
 from conformask._exact import number_from_json, number_to_json
 from conformask.losses.counted import JaccardLoss, PrecisionLoss
 from conformask.losses.misses import (
@@ -19,7 +20,7 @@ from conformask.losses.misses import (
 )
 from conformask.losses.worst_class import WorstClassLoss
 
-__all__ = ["LossLike", "as_loss", "loss_from_json", "loss_to_json"]
+__all__ = ["LossLike", "as_loss", "loss_from_json", "loss_parameter", "loss_to_json"]
 
 LossLike: TypeAlias = Loss | str | Callable[[Any], object]
 
@@ -46,6 +47,16 @@ def as_loss(loss: object, name: str = "loss") -> Loss:
     raise ValueError(
         f"{name} must be one of {sorted(_WITH_DEFAULTS)}, a loss such as BinaryLoss(0.9), or a function of the "
         f"coverage, got {loss!r}"
+    )
+
+
+def loss_parameter(stale: str) -> Parameter:
+    """The parameter `loss` of calibrators."""
+    return Parameter(
+        as_loss,
+        stale,
+        to_json=lambda loss: json.loads(loss_to_json(as_loss(loss))),
+        from_json=lambda found: loss_from_json(json.dumps(found)),
     )
 
 

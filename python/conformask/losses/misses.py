@@ -37,7 +37,8 @@ __all__ = [
     "Loss",
     "MiscoverageLoss",
     "class_flags",
-    "class_indices",
+    "keep_classes",
+    "summed",
 ]
 
 
@@ -162,7 +163,7 @@ class MiscoverageLoss(Loss):
             plain = tuple(as_plain(weight, "class_weights") for weight in weights)
             object.__setattr__(self, "class_weights", plain)
         if self.classes is not None:
-            object.__setattr__(self, "classes", class_indices(self.classes))
+            keep_classes(self)
 
     def _kernel(self, n_classes: int) -> _core.Loss:
         chosen = class_flags(self.classes, n_classes)
@@ -270,7 +271,7 @@ class FalseNegativeLoss(Loss):
     classes: Sequence[int]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "classes", class_indices(self.classes))
+        keep_classes(self)
 
     def _kernel(self, n_classes: int) -> _core.Loss:
         return _core.Loss.per_class([Fraction(flag) for flag in class_flags(self.classes, n_classes)])
@@ -337,13 +338,11 @@ class ImageLoss(Loss):
         shares: list[Fraction] | None,
         total: Fraction,
     ) -> NDArray[np.float64]:
-        at_once = max(1, _MOST_NUMBERS // max(1, len(profile)))
-        sums = [
-            float(exact_sum(np.nan_to_num(column, nan=0.0), shares) / total)
-            for first in range(0, len(lambdas), at_once)
-            for column in self._of_profile(profile, lambdas[first : first + at_once]).T
-        ]
-        return np.array(sums)
+        found, at_once = np.empty(len(lambdas)), max(1, _MOST_NUMBERS // max(1, len(profile)))
+        for first in range(0, len(lambdas), at_once):
+            part = slice(first, first + at_once)
+            found[part] = summed(self._of_profile(profile, lambdas[part]), shares, total)
+        return found
 
     def _lambda_hat(
         self,
@@ -467,7 +466,20 @@ def _check_share(loss: Loss, name: str) -> None:
     object.__setattr__(loss, name, as_plain(value, name))
 
 
-def class_indices(classes: Any) -> tuple[int, ...]:
+def summed(
+    losses: NDArray[np.float64], shares: list[Fraction] | None, total: Fraction
+) -> NDArray[np.float64]:
+    """``sum(share * loss) / total`` (L,) of losses (n, L), correctly rounded; NaN counts as 0."""
+    known = np.nan_to_num(losses, nan=0.0)
+    return np.array([float(exact_sum(column, shares) / total) for column in known.T])
+
+
+def keep_classes(loss: Any) -> None:
+    """Makes `classes` of a loss a tuple: it compares, hashes and cannot change under a fitted calibrator."""
+    object.__setattr__(loss, "classes", _class_indices(loss.classes))
+
+
+def _class_indices(classes: Any) -> tuple[int, ...]:
     """Distinct labels, at least one."""
     labels = listed(classes, "classes")
     if any(isinstance(label, bool | np.bool_) or not isinstance(label, int | np.integer) for label in labels):

@@ -11,7 +11,7 @@ from conformask._arrays import check_ignore_index
 from conformask._calibrator import Parameter, number, one_of
 from conformask._exact import as_fraction, check_alpha, check_share
 from conformask._text import shown
-from conformask.control import Method, as_method, check_by_budget, method_from_document, method_to_document
+from conformask.control import Method, check_by_budget, method_parameter
 from conformask.losses import BinaryLoss
 from conformask.margins._distances import METRICS
 
@@ -38,12 +38,7 @@ PARAMETERS: Mapping[str, Parameter] = {
     "min_coverage": number("min_coverage", lambda share: check_share(share, "min_coverage"), stale="images"),
     "max_background": number("max_background", _check_background, stale="images"),
     "metric": one_of("metric", *METRICS, stale="images"),
-    "method": Parameter(
-        as_method,
-        stale="result",
-        to_json=lambda method: method_to_document(as_method(method)),
-        from_json=method_from_document,
-    ),
+    "method": method_parameter(),
     "ignore_index": Parameter(check_ignore_index),
     "on_empty": one_of("on_empty", "skip", "raise", "zero_loss", stale="result"),
     "on_infeasible": one_of("on_infeasible", "raise", "full", stale="result"),

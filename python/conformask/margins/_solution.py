@@ -12,6 +12,7 @@ import numpy as np
 from conformask._calibrator import warn_skipped
 from conformask._documents import finite_or_text
 from conformask._foreground import check_foreground_classes
+from conformask._kept_images import solution_rows
 from conformask._text import plural
 from conformask._warnings import warn_caller
 from conformask.exceptions import InfeasibleRiskError, InfeasibleRiskWarning
@@ -63,19 +64,8 @@ class Solution:
 
     def rows(self) -> list[tuple[str, str]]:
         """Names and values for people."""
-        skipped = f" ({self.n_skipped} skipped)" if self.n_skipped else ""
-        classes = self.configuration.classes
-        foreground = [] if classes is None else [("foreground", f"class {', '.join(map(str, classes))}")]
         unit = self.configuration.unit
-        return [
-            ("alpha", f"{float(self.configuration.alpha):g}"),
-            ("method", f"{self.configuration.method!r}"),
-            *foreground,
-            *((name, f"{text} {unit}") for name, text in self.headline.items()),
-            ("risk_", f"{self.risk:.4f}"),
-            ("corrected_risk_", f"{self.corrected_risk:.4f}"),
-            ("n_images_", f"{self.n_images}{' groups' if self.grouped else ''}{skipped}"),
-        ]
+        return solution_rows(self, ((name, f"{text} {unit}") for name, text in self.headline.items()))
 
     def to_json(self) -> dict[str, Any]:
         """What a file holds of it."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from conformask._calibrator import Parameter, State
-from conformask._foreground import check_foreground_classes, named, refuse_void_foreground
+from conformask._calibrator import Parameter
+from conformask._foreground import check_foreground_classes, refuse_void_foreground
 from conformask._image_models import ended
 from conformask._images import NoImagesError, count, is_whole, map_images
 from conformask._kept_images import KeepingCalibrator
@@ -166,7 +165,6 @@ class MarginCalibrator(KeepingCalibrator[Configuration, Kept, Solution]):
     _CONFIGURATION = Configuration
     _PARAMETERS: ClassVar[Mapping[str, Parameter]] = PARAMETERS
     _FORMAT = ("MarginCalibrator", 1)
-    # Of calibrators that are merged: the parameters with which images were looked at.
     _ALIKE = ("side", "min_coverage", "max_background", "metric", "ignore_index")
 
     def __init__(
@@ -284,10 +282,9 @@ class MarginCalibrator(KeepingCalibrator[Configuration, Kept, Solution]):
             If an image comes twice, also if it was there before.
         """
         configuration = self._told(classes, spacing)
-        if self.__sklearn_is_fitted__():
-            before = self._kept_of(self._fitted()).configuration
-            if classes is None:
-                configuration = replace(configuration, classes=before.classes)
+        before = self._configuration_before(configuration, classes)
+        if before is not None:
+            configuration = replace(configuration, classes=before.classes)
         try:
             added = self._read(masks, y, spacing, configuration, groups, sample_weight)
         except NoImagesError:
@@ -318,15 +315,7 @@ class MarginCalibrator(KeepingCalibrator[Configuration, Kept, Solution]):
         DuplicateImagesWarning
             If images of `other` are among those here.
         """
-        self._refuse_to_merge(other)
-        configuration = self._configuration()
-        theirs = other._kept_of(other._fitted())
-        for name in self._ALIKE:
-            here, there = getattr(self, name), getattr(other, name)
-            if getattr(configuration, name) != getattr(theirs.configuration, name):
-                raise ValueError(f"{name} differs: {here!r} here, {there!r} there")
-        self._add(theirs, configuration)
-        return self
+        return self._merge(other)
 
     # Results
 
@@ -490,21 +479,6 @@ class MarginCalibrator(KeepingCalibrator[Configuration, Kept, Solution]):
 
     # Files
 
-    def save(self, path: str | Path) -> None:
-        """Writes configuration and results to a JSON file; what was kept of the images is not in it.
-
-        Parameters
-        ----------
-        path : path
-            The file.
-
-        Raises
-        ------
-        sklearn.exceptions.NotFittedError
-            Before :meth:`fit`.
-        """
-        self._save(path)
-
     @classmethod
     def _solution_from_json(cls, document: dict[str, Any], configuration: Configuration) -> Solution:
         return solution_from_json(document, configuration)
@@ -550,21 +524,11 @@ class MarginCalibrator(KeepingCalibrator[Configuration, Kept, Solution]):
             raise ValueError("spacing must be given: it was in calibration, and the margin is in its unit")
         return found
 
-    def _add(self, added: Kept, configuration: Configuration) -> None:
-        """Adds images, if all of them can be counted. What was found is found again when it is asked for."""
-
-        def add(state: State[Kept, Solution] | None) -> State[Kept, Solution]:
-            merged = added
-            if state is not None:
-                before = self._kept_of(state)
-                self._check_images(before.configuration, configuration)
-                _refuse_other_images(before.configuration, added.configuration)
-                merged = before.merge(added)
-                merged.warn_of_repeats(len(before))
-            configuration.method.check_units(merged.units(configuration.on_empty))
-            return State(merged)
-
-        self._update(add)
+    def _refuse_others(self, before: Kept, added: Kept) -> None:
+        super()._refuse_others(before, added)
+        if before.configuration.is_spaced != added.configuration.is_spaced:
+            known, other = ("with", "without") if before.configuration.is_spaced else ("without", "with")
+            raise ValueError(f"the images before came {known} spacing, these {other}: margins have one unit")
 
     @staticmethod
     def _as_told(configuration: Configuration, known: Configuration) -> Configuration:
@@ -602,15 +566,6 @@ def _each(found: Any, masks: Any, of_array: Callable[[Any], Any], of_image: Call
         return of_array(found)
     images = (of_image(each) for each in found)
     return list(images) if isinstance(masks, Sequence) else images
-
-
-def _refuse_other_images(here: Configuration, there: Configuration) -> None:
-    """Refuses images of other classes, or in another unit."""
-    if here.classes != there.classes:
-        raise ValueError(f"classes differ: {named(here.classes)} before, {named(there.classes)} now")
-    if here.is_spaced != there.is_spaced:
-        known, other = ("with", "without") if here.is_spaced else ("without", "with")
-        raise ValueError(f"the images before came {known} spacing, these {other}: margins have one unit")
 
 
 def _warn_of_calibration_images(calibration: Kept | None, evaluated: Kept) -> None:

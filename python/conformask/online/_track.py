@@ -25,7 +25,6 @@ loss ``1 - (1 - alpha)^(1 / (1 - p))``.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -48,9 +47,9 @@ from conformask._transforms import (
     transform_to_json,
 )
 from conformask._units import OnEmpty
-from conformask.losses import Loss, as_loss, loss_from_json, loss_to_json
+from conformask.losses import Loss, loss_parameter
 from conformask.online._recent import Recent
-from conformask.scores import ConformityScore, as_score, lambda_max, score_from_json, score_to_json
+from conformask.scores import ConformityScore, lambda_max, score_parameter
 
 if TYPE_CHECKING:
     from conformask._images import Volumes
@@ -109,18 +108,8 @@ _HISTORY = whole("history", 1, 2**62, stale="nothing", hint="None keeps all")
 HISTORY = Parameter(lambda value: None if value is None else _HISTORY.resolve(value))
 
 PARAMETERS: Mapping[str, Parameter] = {
-    "conformity_score": Parameter(
-        as_score,
-        stale="images",
-        to_json=lambda score: json.loads(score_to_json(as_score(score))),
-        from_json=lambda found: score_from_json(json.dumps(found)),
-    ),
-    "loss": Parameter(
-        as_loss,
-        stale="images",
-        to_json=lambda loss: json.loads(loss_to_json(as_loss(loss))),
-        from_json=lambda found: loss_from_json(json.dumps(found)),
-    ),
+    "conformity_score": score_parameter(stale="images"),
+    "loss": loss_parameter(stale="images"),
     "alpha": number("alpha", check_alpha, stale="images"),
     "step": number("step", _check_step, stale="images"),
     "decay": number("decay", _check_decay, stale="images"),

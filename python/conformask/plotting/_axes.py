@@ -24,6 +24,7 @@ __all__ = [
     "one_axes",
     "one_colour",
     "panel_axes",
+    "panel_size",
     "say_empty",
     "vertical_room",
 ]
@@ -46,7 +47,14 @@ def new_axes(ax: Axes | None, shape: tuple[int, int] | None = None) -> Axes:
     if ax is None:
         height = 4.8 if shape is None else min(6.4, max(1.6, 5.0 * shape[0] / shape[1] + 0.9))
         ax = pyplot.subplots(figsize=(6.4, height), layout="constrained")[1]
+    elif shape is not None:
+        _hang(one_axes(ax))
     return one_axes(ax)
+
+
+def _hang(ax: Axes) -> None:
+    """Keep an image at the top of its place: a layout makes room for a title above the place, not above the image."""
+    ax.set_anchor("N")
 
 
 def one_axes(ax: Axes) -> Axes:
@@ -72,6 +80,12 @@ def _refuse_others(ax: object, must: str, instead: str) -> None:
         raise TypeError(f"{must}, got a {type(ax).__name__}{hint}")
 
 
+def panel_size(aspect: float) -> tuple[float, float]:
+    """Width and height of an image among others in a new figure, in inches."""
+    height = min(3.2 / aspect, _HIGHEST)
+    return height * aspect, height
+
+
 def panel_axes(
     axes: ArrayLike | None,
     n: int,
@@ -88,8 +102,8 @@ def panel_axes(
     if axes is None:
         columns = min(n, n_columns)
         rows = math.ceil(n / columns)
-        height = min(3.2 / aspect, _HIGHEST)
-        size = (max(height * aspect, 1.0) * columns + beside, (height + 0.35) * rows)
+        width, height = panel_size(aspect)
+        size = (max(width, 1.0) * columns + beside, (height + 0.35) * rows)
         figure, axes = pyplot.subplots(rows, columns, figsize=size, layout="compressed", squeeze=False)
         if title is not None:
             figure.suptitle(title, fontsize="medium")
@@ -98,6 +112,8 @@ def panel_axes(
         raise ValueError(f"axes must be at least {n}, one per {per}, got {len(flat)}")
     for unused in flat[n:]:
         unused.set_axis_off()
+    for ax in flat[:n]:
+        _hang(ax)
     return flat[:n]
 
 

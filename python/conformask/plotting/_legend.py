@@ -112,11 +112,11 @@ def legend_beside(
     _legend(ax, [*handles, void_patch()] if void else handles, (1, 1), (4, 0))
 
 
-def key_to_panels(*, void: bool) -> str:
+def key_to_panels(*, image: bool, void: bool) -> str:
     """What colours mean in the panels of classes: they have one title, and no room for a legend each."""
-    return (
-        f"full colour: this class alone in the set; light: among others{'; flat grey: void' if void else ''}"
-    )
+    words = ["full colour: this class alone in the set", "light: among others"]
+    words += [f"{'bare' if image else 'black'}: not in it", *(["flat grey: void"] if void else [])]
+    return "; ".join(words)
 
 
 def legend_below(ax: Axes, handles: Sequence[Artist], n_columns: int | None = None) -> None:
@@ -202,7 +202,8 @@ def _beside(ax: Axes, classes: list[Patch], last: list[Patch], pixels: NDArray[n
     # A long legend hangs from the top, into the room that the picture leaves below; a tall picture makes room.
     taken = (_columns_width(handles, widths, lines) + 2) / width
     across = min(0.5, max(0.0, 1 - taken / free)) if is_tall else 0.5
-    ax.set_anchor((across, 1.0 if len(handles) > 0.6 * lines else 0.5))
+    hangs = ax.get_anchor() == "N" or len(handles) > 0.6 * lines
+    ax.set_anchor((across, 1.0 if hangs else 0.5))
     _legend(ax, handles, (1, 1), (4, 0), ncols=math.ceil(len(handles) / lines))
 
 

@@ -80,8 +80,9 @@ def overview(
             calibrator=calibrator,
             ax=axes[3],
         )
-        if i > 0:
-            for ax in axes[1:]:
+        for ax in axes[1:]:
+            ax.set_anchor("C")  # rows fit their images: words beside a flat one reach above it and below
+            if i > 0:
                 ax.set_title("")
     grid[0, 0].set_title("image")
     grid[0, 2].set_title("most probable class")

@@ -21,6 +21,7 @@ from conformask.plotting._arguments import (
 from conformask.plotting._axes import frameless, new_axes, one_colour
 from conformask.plotting._legend import legend_beside
 from conformask.plotting._palette import LINES, RED, VOID_GREY
+from conformask.plotting._titles import write_title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -107,7 +108,7 @@ def plot_binary(
     for part, colour in zip(parts, _COLOURS.values(), strict=True):
         ax.imshow(one_colour(part & ~void, colour, opacity))
     ax.imshow(one_colour(void, [VOID_GREY] * 3))
-    ax.set_title("Mask and object")
+    write_title(ax, "Mask and object")
     if legend:
         legend_beside(ax, _COLOURS, void=bool(void.any()))
         drawn = ax.get_legend()
@@ -188,7 +189,7 @@ def plot_coverage_histogram(
     ax.set_ylim(bottom=0)
     ax.set_xlabel("share of the object that the mask holds")
     ax.set_ylabel("images")
-    ax.set_title(f"Coverage of each image\n{alpha_text(alpha)}")
+    write_title(ax, f"Coverage of each image\n{alpha_text(alpha)}")
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False, loc="upper left")
     return ax

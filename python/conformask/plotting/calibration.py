@@ -23,6 +23,7 @@ from conformask.plotting._axes import (
 )
 from conformask.plotting._legend import class_patches, legend_below, void_patch
 from conformask.plotting._palette import VOID_GREY
+from conformask.plotting._titles import write_title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -118,7 +119,7 @@ def plot_reliability(
     ax.spines[["top", "right"]].set_visible(False)
     filled = curve.n_pixels > 0
     if not filled.any():
-        ax.set_title(title)
+        write_title(ax, title)
         say_empty(ax, "no labelled pixels")
         return ax
     left, width = curve.edges[:-1][filled], np.diff(curve.edges)[filled]
@@ -171,7 +172,7 @@ def plot_reliability(
     above.set_ylabel("pixels (log)", rotation=0, ha="right", va="center")
     above.yaxis.set_label_position("left")
     above.spines[["top", "left"]].set_visible(False)
-    above.set_title(title)
+    write_title(above, title)
     _with_legend(ax)
     return ax
 
@@ -252,10 +253,10 @@ def plot_image_reliability(report: CalibrationReport, *, axes: ArrayLike | None 
     if len(flat) < 2:
         raise ValueError(f"axes must be two, for the images and for their errors, got {len(flat)}")
     dots, histogram = flat[:2]
-    dots.set_title("Confidence and accuracy of each image")
+    write_title(dots, "Confidence and accuracy of each image")
     dots.set_xlabel("mean confidence of an image")
     dots.set_ylabel("share of its pixels that are right")
-    histogram.set_title("Calibration error of each image")
+    write_title(histogram, "Calibration error of each image")
     histogram.set_xlabel("ECE of an image")
     histogram.set_ylabel("images")
     for ax in flat[:2]:
@@ -417,7 +418,7 @@ def plot_ece_map(
         ax.imshow(one_colour(~valid, (VOID_GREY,) * 3), interpolation="nearest")
         legend_below(ax, [void_patch()])
     side = 2 * radius + 1
-    ax.set_title(f"Where confidence and accuracy differ,\nin squares of {side} x {side} pixels")
+    write_title(ax, f"Where confidence and accuracy differ,\nin squares of {side} x {side} pixels")
     return frameless(ax)
 
 
@@ -502,7 +503,7 @@ def plot_regions(
         ax.imshow(one_colour(~valid, (VOID_GREY,) * 3), interpolation="nearest")
     handles = class_patches(len(shades), list(shades), np.stack([*shades.values()])) if shades else []
     legend_below(ax, handles if valid.all() else [*handles, void_patch()])
-    ax.set_title("Right and wrong pixels, near boundaries and inside")
+    write_title(ax, "Right and wrong pixels, near boundaries and inside")
     return frameless(ax)
 
 

@@ -14,6 +14,7 @@ from conformask.plotting._arguments import alpha_text
 from conformask.plotting._axes import new_axes, say_empty
 from conformask.plotting._legend import legend_below
 from conformask.plotting._palette import LINES, RED
+from conformask.plotting._titles import write_title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -119,7 +120,7 @@ def plot_risk_curve(
             n_images, limit, words, count = _limit(calibrator_or_curve, alpha)
     alpha = None if alpha is None else float(alpha)
     ax = new_axes(ax)
-    ax.set_title(r"Empirical risk for each $\lambda$")
+    write_title(ax, r"Empirical risk for each $\lambda$")
     ax.set_xlabel(r"$\lambda$")
     ax.set_ylabel("empirical risk")
     ax.spines[["top", "right"]].set_visible(False)

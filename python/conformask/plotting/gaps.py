@@ -13,6 +13,7 @@ from conformask.adaptive.report import BinaryReport
 from conformask.plotting._arguments import alpha_text, common_alpha
 from conformask.plotting._axes import flat_axes, import_pyplot, say_empty
 from conformask.plotting._palette import LINES, RED
+from conformask.plotting._titles import write_title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -96,8 +97,8 @@ def plot_gap(
     coverages = [np.array([report.coverage for report in row]) for row in rows.values()]
     left.set_xlabel("coverage gap")
     right.set_xlabel("coverage")
-    left.set_title(f"Distance from the target\n{alpha_text(alpha)}")
-    right.set_title("Mean coverage\n ")
+    write_title(left, f"Distance from the target\n{alpha_text(alpha)}")
+    write_title(right, "Mean coverage\n ")
     for ax in flat[:2]:
         ax.spines[["top", "right", "left"]].set_visible(False)
     if not np.isfinite(np.concatenate(gaps)).any():

@@ -19,6 +19,7 @@ from conformask.plotting._arguments import (
 from conformask.plotting._axes import colour_bar, frameless, new_axes, one_colour
 from conformask.plotting._legend import legend_below, void_patch
 from conformask.plotting._palette import VOID_GREY
+from conformask.plotting._titles import write_title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -138,7 +139,7 @@ def plot_varisco(
         ax.imshow(one_colour(void, (VOID_GREY,) * 3), interpolation="nearest")
         if legend:
             legend_below(ax, [void_patch()])
-    ax.set_title(title)
+    write_title(ax, title)
     return frameless(ax)
 
 

@@ -21,6 +21,7 @@ from conformask.plotting._arguments import (
 from conformask.plotting._axes import frameless, new_axes, one_colour
 from conformask.plotting._legend import legend_beside
 from conformask.plotting._palette import VOID_GREY
+from conformask.plotting._titles import write_title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -136,7 +137,7 @@ def plot_margins(
     if labels is not None:
         _draw_contour(ax, np.asarray(labels) == 1, "true contour")
         lines.append("true contour")
-    ax.set_title(title)
+    write_title(ax, title)
     if legend:
         fills = {name: colour for name, colour in _FILLS.items() if asked[name]}
         if image is None and within.any():

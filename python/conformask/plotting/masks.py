@@ -18,9 +18,10 @@ from conformask.plotting._arguments import (
     plain_array,
     void_pixels,
 )
-from conformask.plotting._axes import fit_figure, frameless, new_axes, panel_axes
+from conformask.plotting._axes import fit_figure, frameless, new_axes, panel_axes, panel_size
 from conformask.plotting._legend import draw_legend, key_to_panels, legend_beside, names_and_colours
 from conformask.plotting._palette import VOID_GREY
+from conformask.plotting._titles import write_title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -137,7 +138,7 @@ def plot_masks(
         pixels = np.where(np.isin(np.arange(len(mask)), drawn), (mask & ~void).sum((1, 2)), 0)
         others = float(ground.mean()) if hidden.any() else None
         draw_legend(ax, names, colours, pixels, several=several, void=bool(void.any()), others=others)
-    ax.set_title(title)
+    write_title(ax, title)
     return frameless(ax)
 
 
@@ -212,8 +213,12 @@ def plot_may_be(
     _draw_may_be(ax, mask, k, ground, colours[k], opacity, void)
     if legend:
         shades = {f"only {names[k]}": colours[k], f"{names[k]} or another class": _tint(colours[k])}
+        lacking = ~mask[k] & ~void
+        if lacking.any():
+            bare = f"not {names[k]}" + ("" if image is None else ": bare image")
+            shades[bare] = np.full(3, ground[lacking].mean())
         legend_beside(ax, shades, void=bool(void.any()))
-    ax.set_title(title)
+    write_title(ax, title)
     return ax
 
 
@@ -284,11 +289,13 @@ def plot_mask_panels(
     chosen = chosen_classes(classes, names)
     void = void_pixels(labels, ignore_index, mask.shape[1:])
     ground = grey_ground(image, mask.shape[1:])
-    title = at_level(key_to_panels(void=bool(void.any())), calibrator)
-    panels = panel_axes(axes, len(chosen), n_columns, mask.shape[2] / mask.shape[1], title=title)
+    title = at_level(key_to_panels(image=image is not None, void=bool(void.any())), calibrator)
+    aspect = mask.shape[2] / mask.shape[1]
+    panels = panel_axes(axes, len(chosen), n_columns, aspect, title=title)
+    room = panel_size(aspect)[0] if axes is None else None
     for k, ax in zip(chosen, panels, strict=True):
         _draw_may_be(ax, mask, k, ground, colours[k], opacity, void)
-        ax.set_title(names[k])
+        write_title(ax, names[k], room)
     if axes is None:
         fit_figure(panels[0])
     return panels

@@ -14,6 +14,7 @@ from conformask.plotting._arguments import alpha_text
 from conformask.plotting._axes import flat_axes, import_pyplot, new_axes, say_empty
 from conformask.plotting._legend import legend_below
 from conformask.plotting._palette import LINES, RED
+from conformask.plotting._titles import write_title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -94,8 +95,8 @@ def plot_online(controller: OnlineRiskController, *, axes: ArrayLike | None = No
     for ax in flat[:2]:
         ax.spines[["top", "right"]].set_visible(False)
     settings, track = controller._now()
-    above.set_title(
-        f"Lambda and mean loss over time\n{alpha_text(controller.alpha)}, {_step_text(controller)}"
+    write_title(
+        above, f"Lambda and mean loss over time\n{alpha_text(controller.alpha)}, {_step_text(controller)}"
     )
     above.set_ylabel(r"$\lambda$")
     below.set_ylabel("loss")
@@ -171,18 +172,15 @@ def plot_alarm(alarm: DriftAlarm, *, ax: Axes | None = None) -> Axes:
     """
     if not isinstance(alarm, DriftAlarm):
         raise TypeError(f"alarm must be a DriftAlarm, got a {type(alarm).__name__}")
-    import_pyplot()
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
-
-    settings, watch = alarm._now()
     ax = new_axes(ax)
+    settings, watch = alarm._now()
     against = (
         "exchangeability"
         if settings.kind == "exchangeability"
         else "a mean loss within " + alpha_text(alarm.alpha)
     )
-    ax.set_title(
-        f"Evidence against {against}\nfalse alarm with probability {float(settings.delta):g} at most"
+    write_title(
+        ax, f"Evidence against {against}\nfalse alarm with probability {float(settings.delta):g} at most"
     )
     ax.set_xlabel("update")
     ax.set_ylabel("martingale")
@@ -200,27 +198,13 @@ def plot_alarm(alarm: DriftAlarm, *, ax: Axes | None = None) -> Axes:
     ax.plot(times, np.maximum(path, _LOWEST - 1), color=_BLUE, lw=1.6, label=now)
     ax.axhline(level, color=RED, lw=1.2, ls=_DASHED, label=rf"$1/\delta$ = {_power_text(level)}")
     if watch.alarm_time is not None:
-        if watch.alarm_time >= times[0]:
-            height = path[watch.alarm_time - int(times[0])]
-            ax.plot(
-                [watch.alarm_time],
-                [height],
-                "o",
-                color=RED,
-                ms=6,
-                zorder=3,
-                label=f"alarm at update {watch.alarm_time}",
-            )
-        else:  # so many updates ago that it is not kept
-            ago = plural(last - watch.alarm_time, "update")
-            ax.plot([], [], " ", label=f"alarm at update {watch.alarm_time}, {ago} ago")
+        _mark_alarm(ax, watch.alarm_time, times, path)
     low, high = max(float(path.min()), _LOWEST), max(float(path.max()), level)
     margin = 0.06 * (high - low)
     ax.set_ylim(low - margin, high + 2 * margin)
     ax.set_xlim(float(times[0]), max(float(times[-1]), float(times[0]) + 1))
     _count_updates(ax)
-    ax.yaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"$10^{{{value:.0f}}}$"))
+    _tick_powers(ax)
     ax.axhline(0, color="0.85", lw=0.8, zorder=0)
     legend_below(ax, ax.get_legend_handles_labels()[0])
     return ax
@@ -229,6 +213,24 @@ def plot_alarm(alarm: DriftAlarm, *, ax: Axes | None = None) -> Axes:
 def _step_text(controller: OnlineRiskController) -> str:
     step, decay = float(controller.step), float(controller.decay)
     return rf"$\gamma$ = {step:g}" + (rf"$\cdot\,t^{{-{decay:g}}}$" if decay else "")
+
+
+def _mark_alarm(ax: Axes, at: int, times: NDArray[np.int64], path: NDArray[np.float64]) -> None:
+    """Mark the update of an alarm on the path, or say in the legend when it was if the path begins later."""
+    label = f"alarm at update {at}"
+    if at >= times[0]:
+        height = path[at - int(times[0])]
+        ax.plot([at], [height], "o", color=RED, ms=6, zorder=3, label=label)
+    else:
+        ax.plot([], [], " ", label=f"{label}, {plural(int(times[-1]) - at, 'update')} ago")
+
+
+def _tick_powers(ax: Axes) -> None:
+    """Tick whole powers of ten on an axis of logarithms."""
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    ax.yaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"$10^{{{value:.0f}}}$"))
 
 
 def _count_updates(ax: Axes) -> None:

@@ -16,6 +16,7 @@ from conformask.plotting._rows import (
     row_legend,
     write_column,
 )
+from conformask.plotting._titles import write_title
 from conformask.plotting.reports import BLUE, RED, asked_of
 from conformask.report import RiskReport
 
@@ -115,6 +116,6 @@ def plot_part_risk(
         where["xycoords"] = ("axes fraction", "data")
         ax.annotate("no test image", (0.5, y), **where)
     left_out = left_out_text(len(rows), len(known), parts, "with the largest risk")
-    ax.set_title(f"Risk of each {report.by}{left_out}", pad=32)
+    write_title(ax, f"Risk of each {report.by}{left_out}", pad=32)
     row_legend(ax, ax.get_legend_handles_labels()[0])
     return ax

@@ -12,6 +12,7 @@ from conformask.plotting._arguments import level_text
 from conformask.plotting._axes import flat_axes, import_pyplot, say_empty
 from conformask.plotting._legend import legend_below
 from conformask.plotting._rows import drawn_rows, left_out_text, row_axes, row_legend, write_column
+from conformask.plotting._titles import write_title
 from conformask.report import RiskReport
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def plot_class_risk(
         )
     level = level_text(report.alpha, report.lambda_hat)
     left_out = left_out_text(len(rows), len(known), classes, "that are missed most")
-    ax.set_title(f"Miss rate of each class{left_out}\n{level}", pad=32)
+    write_title(ax, f"Miss rate of each class{left_out}\n{level}", pad=32)
     if not np.isnan(overall):
         label = f"pixels of any class,\nmean over {units}: {overall:.3g}"
         ax.axvline(overall, color=RED, lw=1.2, ls=(0, (5, 3)), label=label)
@@ -172,7 +173,7 @@ def plot_alpha_sweep(report: RiskReport, *, axes: ArrayLike | None = None) -> ND
     alphas, risks, low, high, sizes = np.array(
         [(p.alpha, p.empirical_risk, *p.interval, p.activation_ratio) for p in points], np.float64
     ).T
-    above.set_title(r"Risk and set size for each $\alpha$")
+    write_title(above, r"Risk and set size for each $\alpha$")
     above.set_ylabel("empirical risk")
     below.set_ylabel("mean set size")
     below.set_xlabel(r"$\alpha$")

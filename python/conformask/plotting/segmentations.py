@@ -16,9 +16,10 @@ from conformask.plotting._arguments import (
     plain_array,
     void_pixels,
 )
-from conformask.plotting._axes import colour_bar, fit_figure, frameless, panel_axes
+from conformask.plotting._axes import colour_bar, fit_figure, frameless, panel_axes, panel_size
 from conformask.plotting._legend import draw_legend, names_and_colours, names_of
 from conformask.plotting._palette import VOID_GREY
+from conformask.plotting._titles import write_title
 
 if TYPE_CHECKING:
     from matplotlib.colors import Colormap
@@ -127,12 +128,13 @@ def plot_components(
     panels = panel_axes(
         axes, n * len(chosen), len(chosen), aspect, "panel", beside=1.0 + 1.6 * colorbar
     ).reshape(n, len(chosen))
+    room = panel_size(aspect)[0] if axes is None else None
     for row, (component, sigma) in enumerate(zip(components, consign_set.singular_values, strict=False)):
         largest = float(np.abs(component).max()) or 1.0
         for ax, c in zip(panels[row], chosen, strict=True):
             ax.imshow(component[c], cmap=cmap, vmin=-largest, vmax=largest, interpolation="nearest")
             if row == 0:
-                ax.set_title(names[c])
+                write_title(ax, names[c], room)
             frameless(ax)
         label = f"component {row + 1}\nσ = {sigma:.3g}"
         panels[row, 0].set_ylabel(
@@ -230,6 +232,7 @@ def plot_samples(
     ground = np.repeat(grey_ground(image, maps.shape[1:])[..., None], 3, axis=2)
     aspect = maps.shape[2] / maps.shape[1]
     panels = panel_axes(axes, len(maps), n_columns, aspect, "label map", beside=1.4 * legend)
+    room = panel_size(aspect)[0] if axes is None else None
     for index, (ax, title, shown) in enumerate(zip(panels, titles, maps, strict=True)):
         painted = ground + opacity * (colours[shown] - ground)
         if bare is not None:
@@ -237,7 +240,7 @@ def plot_samples(
         if labels is not None and index == 0:
             painted[void] = VOID_GREY
         ax.imshow(painted, interpolation="nearest")
-        ax.set_title(title)
+        write_title(ax, title, room)
         frameless(ax)
     if legend:
         pixels = np.where(np.arange(k) != bare, np.bincount(maps.ravel(), minlength=k), 0)

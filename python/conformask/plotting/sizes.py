@@ -15,6 +15,7 @@ from conformask.plotting._arguments import alpha_text
 from conformask.plotting._axes import new_axes
 from conformask.plotting._legend import legend_below
 from conformask.plotting._palette import LINES, RED
+from conformask.plotting._titles import write_title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -88,7 +89,7 @@ def plot_required_images(alpha: float = 0.1, delta: float = 0.1, *, ax: Axes | N
     ax.set_xlim(0.75 * methods[0].n_needed(level), end)  # the first point lies off the axis
     ax.set_ylim(0, 1.06 * float(level))
     ax.xaxis.set_major_formatter(lambda n, _: f"{n:,.0f}")
-    ax.set_title("What more images allow")
+    write_title(ax, "What more images allow")
     ax.set_xlabel("calibration images")
     ax.set_ylabel("allowed mean calibration loss")
     ax.spines[["top", "right"]].set_visible(False)

@@ -86,19 +86,13 @@ def risk_report(
         n_calibration=solution.n_eff,
         of_calibration=solution.counted,
     )
+    said = [] if has_parts and not configuration.controls_worst_class else [conclusion(finding)]
+    said += verdict_of_parts(parts, configuration, solution) if has_parts else []
     return RiskReport(
         empirical_risk=interval.mean,
         interval=interval.ends,
         interval_method=interval.method,
-        verdict=_verdict(
-            [
-                *([] if has_parts and not configuration.controls_worst_class else [conclusion(finding)]),
-                *(verdict_of_parts(parts, configuration, solution) if has_parts else []),
-            ],
-            solution,
-            means[0],
-            infeasible,
-        ),
+        verdict=_verdict(said, solution, means[0], infeasible),
         infeasible=infeasible,
         activation_ratio=means[0],
         coverage=means[1],

@@ -26,19 +26,12 @@ from conformask._transforms import (
     transform_to_json,
 )
 from conformask._units import OnEmpty, Units
-from conformask.control import (
-    LTT,
-    Method,
-    as_method,
-    check_by_budget,
-    method_from_document,
-    method_to_document,
-)
-from conformask.losses import Loss, as_loss, check_of_any_class, loss_from_json, loss_to_json
+from conformask.control import LTT, Method, check_by_budget, method_parameter
+from conformask.losses import Loss, check_of_any_class, loss_from_json, loss_parameter, loss_to_json
 from conformask.profiles import Profiles
 from conformask.profiles.binned import check_collect
 from conformask.risk_control._adaptive import check_adaptive
-from conformask.scores import ConformityScore, as_score, lambda_max, score_from_json, score_to_json
+from conformask.scores import ConformityScore, lambda_max, score_parameter
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -57,25 +50,10 @@ __all__ = [
 ]
 
 PARAMETERS: Mapping[str, Parameter] = {
-    "conformity_score": Parameter(
-        as_score,
-        stale="images",
-        to_json=lambda score: json.loads(score_to_json(as_score(score))),
-        from_json=lambda found: score_from_json(json.dumps(found)),
-    ),
-    "loss": Parameter(
-        as_loss,
-        stale="result",
-        to_json=lambda loss: json.loads(loss_to_json(as_loss(loss))),
-        from_json=lambda found: loss_from_json(json.dumps(found)),
-    ),
+    "conformity_score": score_parameter(stale="images"),
+    "loss": loss_parameter(stale="result"),
     "alpha": number("alpha", check_alpha, stale="result"),
-    "method": Parameter(
-        as_method,
-        stale="result",
-        to_json=lambda method: method_to_document(as_method(method)),
-        from_json=method_from_document,
-    ),
+    "method": method_parameter(),
     "inputs": one_of("inputs", *INPUTS),
     "transform": Parameter(
         transform_of,

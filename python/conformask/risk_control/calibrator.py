@@ -434,10 +434,7 @@ class ConformalRiskCalibrator(Predictor):
         DuplicateImagesWarning
             If images of `other` are among those here.
         """
-        if not isinstance(other, ConformalRiskCalibrator):
-            raise TypeError(f"other must be a ConformalRiskCalibrator, got {type(other).__name__}")
-        if other is self:
-            raise ValueError("a calibrator cannot be merged with itself: every image would count twice")
+        self._refuse_to_merge(other, ConformalRiskCalibrator)
         if self.profile != other.profile:
             raise ValueError(f"profile differs: {self.profile!r} here, {other.profile!r} there")
         if check_ignore_index(self.ignore_index) != check_ignore_index(other.ignore_index):

@@ -79,6 +79,7 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
     volumes: Volumes
     progress: bool | str
 
+    _KIND = "scaler"
     _IS_CENTRED = False  # whether the map takes the logarithms of the softmax, not logits
     _TOLD: ClassVar[Told] = {}  # what `Fitted.more` holds
     _NOTHING_KEPT = "a scaler that was loaded has no pixels: fit again"
@@ -181,10 +182,7 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
         DuplicateImagesWarning
             If images of `other` are among those here.
         """
-        if type(other) is not type(self):
-            raise TypeError(f"other must be a {type(self).__name__}, got {type(other).__name__}")
-        if other is self:
-            raise ValueError("a scaler cannot be merged with itself: every image would count twice")
+        self._refuse_to_merge(other)
         stale = self._stale("images", self._configuration(), other._configuration())
         if stale:
             here, there = getattr(self, stale[0]), getattr(other, stale[0])

@@ -531,6 +531,12 @@ def test_merges_that_do_not_fit() -> None:
             calibrator.merge(other)
 
 
+def test_a_merge_asks_how_images_were_read_not_what_was_set_since() -> None:
+    read_otherwise = quiet(cm.BinaryRiskCalibrator(0.2, ignore_index=7), P, Y).set_params(ignore_index=255)
+    with pytest.raises(ValueError, match="ignore_index differs: 255 here, 7 there"):
+        quiet(cm.BinaryRiskCalibrator(0.2), P, Y).merge(read_otherwise)
+
+
 def test_empty_images_by_policy() -> None:
     with pytest.raises(ValueError, match="image 0 has no pixel of the foreground: its rate is undefined"):
         cm.BinaryRiskCalibrator(0.2, on_empty="raise").fit(P, Y)

@@ -51,6 +51,22 @@ def test_axes_are_turned_to_ras_and_back(affine: Any, tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_labels(tmp_path / "b.nii.gz"), LABELS)
 
 
+@pytest.mark.parametrize("affine", AFFINES)
+def test_masks_of_classes_lie_where_score_maps_do(affine: Any, tmp_path: Path) -> None:
+    """(K, z, y, x) is an image (x, y, z, K); the source may have another K, or times."""
+    masks = np.stack([k == LABELS for k in range(3)])
+    write_nifti(tmp_path / "maps.nii.gz", np.stack([LABELS / 4.0, 1 - LABELS / 4.0]), affine)
+    write_like(tmp_path / "masks.nii.gz", masks, tmp_path / "maps.nii.gz")
+    written = nibabel.load(tmp_path / "masks.nii.gz")
+    np.testing.assert_array_equal(np.asarray(written.dataobj).T, masks)
+    np.testing.assert_array_equal(written.affine, nibabel.load(tmp_path / "maps.nii.gz").affine)
+    turned = nibabel.as_closest_canonical(written).dataobj
+    write_like(tmp_path / "again.nii.gz", np.asarray(turned).T, tmp_path / "maps.nii.gz", canonical=True)
+    assert (tmp_path / "again.nii.gz").read_bytes() == (tmp_path / "masks.nii.gz").read_bytes()
+    write_like(tmp_path / "sizes.nii.gz", masks.sum(0).astype(np.uint8), tmp_path / "maps.nii.gz")
+    np.testing.assert_array_equal(read_labels(tmp_path / "sizes.nii.gz"), masks.sum(0))
+
+
 def test_what_a_scan_says_of_its_numbers_is_not_said_of_labels(tmp_path: Path) -> None:
     scan = nibabel.Nifti1Image(np.zeros((7, 6, 5), np.int16), AFFINE)
     scan.header.set_slope_inter(0.5, -1000)
@@ -99,13 +115,11 @@ def test_files_that_hold_no_labels(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
 
     write_nifti(path, np.full((3, 3, 3), 0.5))
-    refused(r"holds 0\.5, which is no label")
-    write_nifti(path, np.full((3, 3, 3), np.nan))
-    refused("holds nan, which is no label")
+    refused(r"must hold integer labels, got dtype float64, and 0\.5 at pixel \(0, 0, 0\)")
     write_nifti(path, np.zeros((2, 3, 3, 3), np.uint8))
     refused(r"has shape \(3, 3, 3, 2\) \(x, y, z, \.\.\.\), which is not one image")
     write_nifti(path, np.zeros((3, 3, 3), np.complex64))
-    refused("holds complex64, not labels")
+    refused(r"must hold integer labels \(H, W\) or \(D, H, W\), got complex64")
     write_nifti(path, LABELS)
     whole = path.read_bytes()
     for content in (b"", b"no image", whole[:20], whole[:150], gzip.compress(gzip.decompress(whole)[:400])):
@@ -119,6 +133,8 @@ def test_a_map_of_another_shape_is_refused(tmp_path: Path) -> None:
     write_nifti(tmp_path / "a.nii.gz", LABELS)
     with pytest.raises(ValueError, match=r"has shape \(5, 6, 7\) \(z, y, x\), its map \(7, 6, 5\)"):
         write_like(tmp_path / "b.nii.gz", LABELS.T, tmp_path / "a.nii.gz")
+    with pytest.raises(ValueError, match=r"has shape \(5, 6, 7\) \(z, y, x\), its map \(2, 3, 5, 6, 7\)"):
+        write_like(tmp_path / "b.nii.gz", np.zeros((2, 3, 5, 6, 7)), tmp_path / "a.nii.gz")
     assert not (tmp_path / "b.nii.gz").exists()
 
 

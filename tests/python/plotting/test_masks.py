@@ -99,9 +99,9 @@ def test_panels_are_lighter_where_their_title_says_so() -> None:
         picture = np.asarray(plot_mask_panels(mask, ground, classes=[k])[0].get_images()[0].get_array())
         alone, several = picture[0] @ [0.299, 0.587, 0.114]
         assert several > alone, k
-    assert plt.gcf().get_suptitle() == "full colour: this class alone in the set; light: among others"
+    assert plt.gcf().get_suptitle().endswith("; light: among others; bare: not in it")
     plot_mask_panels(MASK, labels=np.full((2, 3), 255))
-    whole = "full colour: this class alone in the set; light: among others; flat grey: void"
+    whole = "full colour: this class alone in the set; light: among others; black: not in it; flat grey: void"
     assert plt.gcf().get_suptitle() == whole
 
 
@@ -110,10 +110,15 @@ def test_where_one_class_may_be() -> None:
     labels = np.array([[0, 0, 255], [0, 0, 0]])
     ax = plot_may_be(MASK, "road", class_names=names, labels=labels)
     assert ax.get_title() == "Where road may be"
-    assert legend_texts(ax) == ["only road", "road or another class", "void"]
+    assert legend_texts(ax) == ["only road", "road or another class", "not road", "void"]
     picture = np.asarray(ax.get_images()[0].get_array())
     np.testing.assert_array_equal(picture[0, 2], [0.62] * 3)
-    assert legend_texts(plot_may_be(MASK, 1)) == ["only class 1", "class 1 or another class"]
+    without = ax.get_legend().get_patches()[2]
+    np.testing.assert_allclose(without.get_facecolor()[:3], picture[~MASK[1] & (labels != 255)][0])
+    over_image = plot_may_be(MASK, 1, IMAGE)
+    assert legend_texts(over_image) == ["only class 1", "class 1 or another class", "not class 1: bare image"]
+    everywhere = np.array([[[True, True]], [[False, True]]])
+    assert legend_texts(plot_may_be(everywhere, 0)) == ["only class 0", "class 0 or another class"]
     assert plot_may_be(MASK, np.int64(1), legend=False).get_legend() is None
 
 

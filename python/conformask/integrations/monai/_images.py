@@ -10,6 +10,7 @@ import torch
 from monai.data import MetaTensor
 from torch import Tensor
 
+from conformask._torch_labels import whole_labels
 from conformask.adaptive import ChannelwiseCalibrator
 from conformask.risk_control import ConformalRiskCalibrator
 
@@ -76,19 +77,12 @@ def _stacked(images: tuple[Tensor, ...]) -> Tensor:
     return images[0][None] if len(images) == 1 else torch.stack(images)
 
 
-def _whole(labels: Tensor, index: int) -> Tensor:
+def _whole(label: Tensor, index: int) -> Tensor:
     """Labels as integers: MONAI loads them as float32."""
-    if not labels.is_floating_point():
-        return labels
-    found = labels.to(torch.int32)
-    differs = found != labels  # NaN does
-    if differs.any():
-        pixel = tuple(differs.nonzero()[0].tolist())
-        raise ValueError(
-            f"label holds {float(labels[pixel]):g} in image {index} at {pixel}: labels are whole numbers (interpolate "
-            "them with mode='nearest')"
-        )
-    return found
+    try:
+        return whole_labels(label, "label", f" in image {index}")
+    except TypeError as error:
+        raise TypeError(f"{error}: interpolate labels with mode='nearest'") from None
 
 
 def _of_classes(scores: Tensor, label: Tensor, index: int) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -351,12 +350,7 @@ def _save_picture(path: Path, values: NDArray[Any]) -> None:
     if len(values) != 1 or values.ndim != _SPACE:
         raise ValueError(f"{path} must show one slice (1, y, x), got {values.shape}: write .nii.gz")
     grey = np.where(values[0], _WHITE, 0) if values.dtype == bool else values[0]
-    beside = path.with_name(f".{secrets.token_hex(8)}.{path.name}")  # Pillow goes by the end of a name
-    try:
-        pictures.save_greys(beside, grey)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    pictures.save_greys(path, grey)
 
 
 def _label_files(folder: Path, names: Sequence[str], dataset: Dataset) -> dict[str, Path]:
