@@ -254,7 +254,9 @@ class Seen(Pairs):
                 "is a class, write the indices of classes: 0, 1, ..."
             )
         elif missing:
-            said.append(f"no label of {_numbered(missing)}: whether these are missed, nothing here tells")
+            said.append(
+                f"no pixel is labelled {_numbered(missing)}: these images cannot show how often it is missed"
+            )
         return said
 
 
