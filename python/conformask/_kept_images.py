@@ -27,6 +27,9 @@ class _Kept(Protocol):
     def warn_of_repeats(self) -> None:
         """Says which images came twice."""
 
+    def warn_of_labels(self) -> None:
+        """Says whether labels hardly belong to predictions."""
+
 
 class _Solution(Protocol):
     """What calibration found."""
@@ -85,6 +88,7 @@ class KeepingCalibrator(Calibrator[C, K, S], Generic[C, K, S]):
             solution = self._solve(kept, configuration)
         except InfeasibleRiskError:
             self._update(lambda _: State(kept))
+            kept.warn_of_labels()  # wrong ones may be the reason
             raise
         self._update(lambda _: State(kept, solution))
         if not told_of_repeats:

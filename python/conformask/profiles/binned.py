@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 import numpy as np
 
 from conformask import _core
+from conformask._agreement import Start, joined
 from conformask._exact import check_lambda
 from conformask._sequences import listed
 from conformask._text import plural
@@ -90,11 +91,16 @@ class BinnedProfiles(Profiles):
     exact = False
 
     def __init__(
-        self, core: _core.BinnedProfile, conformity_score: ConformityScore, losses: Iterable[Loss]
+        self,
+        core: _core.BinnedProfile,
+        conformity_score: ConformityScore,
+        losses: Iterable[Loss],
+        start: Start | None = None,
     ) -> None:
         self._core = core
         self.conformity_score = conformity_score
         self.losses = tuple(losses)
+        self._known_start = start  # of the images that came since a file was read, which does not hold it
 
     @classmethod
     def _empty(
@@ -131,7 +137,16 @@ class BinnedProfiles(Profiles):
                     f"binned profiles of {_names(first.losses)} and of {_names(part.losses)} cannot be merged"
                 )
         core = _core.BinnedProfile.concatenate([part._core for part in parts])
-        return cls(core, first.conformity_score, first.losses)
+        start = joined([part._known_start for part in parts])
+        return cls(core, first.conformity_score, first.losses, start)
+
+    def _add(self, part: _core.ExactProfile) -> None:
+        """Adds images."""
+        self._core.add(part)
+        self._known_start = joined([self._known_start, part.start()])
+
+    def _start(self) -> Start | None:
+        return self._known_start
 
     def _hashes(self) -> NDArray[np.uint64]:
         return self._core.hashes()
@@ -252,7 +267,8 @@ class BinnedProfiles(Profiles):
 
     def __reduce__(self) -> tuple[Any, ...]:
         images = (len(self), self._hashes())
-        return _rebuild, (self.conformity_score, self.losses, self.n_classes, *images, self._parts())
+        parts = (self.conformity_score, self.losses, self.n_classes, *images, self._parts())
+        return _rebuild, (self._known_start, *parts)
 
     def _parts(self) -> list[_Part]:
         """What is kept for each loss; of bins those that hold anything."""
@@ -301,8 +317,8 @@ def _core_of(
     return core, score, losses
 
 
-def _rebuild(*parts: Any) -> BinnedProfiles:
-    return BinnedProfiles(*_core_of(*parts))
+def _rebuild(start: Start | None, *parts: Any) -> BinnedProfiles:
+    return BinnedProfiles(*_core_of(*parts), start)
 
 
 def _names(losses: Sequence[Loss]) -> str:
