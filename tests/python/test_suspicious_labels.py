@@ -138,6 +138,9 @@ def test_binned_images_are_counted_over_calls_and_judged_once() -> None:
         assert len(found) == 1
         assert fitted.lambda_hat_ == lam  # without a warning
         fitted.predict(X)
+    many = WRONG["shifted in a circle"](*scenes(40, (20, 20), 3))  # more than go into bins at once
+    with pytest.warns(cm.SuspiciousLabelsWarning, match=f"{40 * 20 * 20} labelled pixels"):
+        calibrator(profile="binned").fit(list(many[0]), list(many[1]))
     good = calibrator(profile="binned")
     for i in range(N):
         good.partial_fit(FLAT[0][i : i + 1], FLAT[1][i : i + 1])
