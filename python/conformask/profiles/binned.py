@@ -91,16 +91,12 @@ class BinnedProfiles(Profiles):
     exact = False
 
     def __init__(
-        self,
-        core: _core.BinnedProfile,
-        conformity_score: ConformityScore,
-        losses: Iterable[Loss],
-        start: Start | None = None,
+        self, core: _core.BinnedProfile, conformity_score: ConformityScore, losses: Iterable[Loss]
     ) -> None:
         self._core = core
         self.conformity_score = conformity_score
         self.losses = tuple(losses)
-        self._known_start = start  # of the images that came since a file was read, which does not hold it
+        self._known_start: Start | None = None  # of images that came since a file was read, which holds none
 
     @classmethod
     def _empty(
@@ -137,8 +133,9 @@ class BinnedProfiles(Profiles):
                     f"binned profiles of {_names(first.losses)} and of {_names(part.losses)} cannot be merged"
                 )
         core = _core.BinnedProfile.concatenate([part._core for part in parts])
-        start = joined([part._known_start for part in parts])
-        return cls(core, first.conformity_score, first.losses, start)
+        found = cls(core, first.conformity_score, first.losses)
+        found._known_start = joined([part._known_start for part in parts])
+        return found
 
     def _add(self, part: _core.ExactProfile) -> None:
         """Adds images."""
@@ -318,7 +315,9 @@ def _core_of(
 
 
 def _rebuild(start: Start | None, *parts: Any) -> BinnedProfiles:
-    return BinnedProfiles(*_core_of(*parts), start)
+    found = BinnedProfiles(*_core_of(*parts))
+    found._known_start = start
+    return found
 
 
 def _names(losses: Sequence[Loss]) -> str:
