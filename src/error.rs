@@ -25,8 +25,9 @@ fn rank_hint(shape: &[usize]) -> &'static str {
 }
 
 /// What to do where a class was masked that cannot be.
-pub const MASKED_HINT: &str = "; if it masks a class, or is the logarithm of 0, write a finite number such as -1e4 instead: \
-     it is taken of logits alone, where another of the pixel is finite, not to fit scalers, nor by those that mix or order classes";
+pub const MASKED_HINT: &str = ". If it masks a class, or is the logarithm of 0, write a finite number such as -1e4 instead. \
+     Minus infinity is only taken as a logit, beside a finite one of the pixel, and neither to fit scalers nor by scalers that \
+     mix or order classes";
 
 /// What to do where there are no data.
 pub const MISSING_HINT: &str = "; where X has no data, let y be void (ignore_index), or give \

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -14,17 +15,39 @@ from conformask.scores import APS, LAC, RAPS, SACP, ConformityScore
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Start", "holds_top1", "look_unrelated", "warn_of_sets", "warn_of_starts", "warn_of_unrelated"]
+__all__ = [
+    "FirstImages",
+    "Start",
+    "holds_top1",
+    "joined",
+    "look_unrelated",
+    "warn_of_masks",
+    "warn_of_sets",
+    "warn_of_start",
+    "warn_of_unrelated",
+]
 
 # Labelled pixels of each class (K,), those that no set holds at lambda = 0, and the number of images with any.
 Start: TypeAlias = "tuple[NDArray[np.uint64], NDArray[np.uint64], int]"
 
 # Fewer say too little: pixels of an image are alike, and so are small images.
 _LEAST_IMAGES, _LEAST_PIXELS = 5, 2000
+# Of a stream: neighbours in time are alike. Wrong labels stay wrong, so that it is no loss to wait.
+_LEAST_OF_STREAM = 10
 # Of the way from guessing to being always right, on the mean over the classes.
 _MOST_GAINED = 0.25
 # Smaller sets are empty at many pixels; larger shares of the classes hold most labels by chance.
 _SMALLEST, _LARGEST_SHARE = 0.5, 0.5
+# Of two classes: by how much the odds that a pixel is in the mask may be larger in the object than beside it.
+_MOST_ODDS = 3
+# Masks tell nothing that hold or leave out far fewer pixels than the rarer class has; nor those that hold most of it
+# because they are large, unless the odds are clearly those of the opposite.
+_LEAST_SHARE, _MOST_FOUND, _OPPOSITE_ODDS = 0.25, 0.5, 0.25
+
+_ARE_UNRELATED = "Labels and scores hardly belong together, or the model has learnt nothing"
+_SAME_PLACES = (
+    "that no axes are swapped or flipped (H, W, D), and that {} and y hold the same images in the same order"
+)
 
 
 def holds_top1(score: ConformityScore) -> bool:
@@ -47,12 +70,26 @@ def look_unrelated(
     n_classes = int(there.sum())
     if n_images < _LEAST_IMAGES or n_pixels < _LEAST_PIXELS or n_classes < 2:
         return False
-    if not _SMALLEST <= size <= max(1.0, _LARGEST_SHARE * n_classes):
+    if not _can_tell(size, n_classes):
         return False
     if float(held.sum()) > n_pixels * _share_of_guess(totals, size):
         return False
+    if n_classes == 2 and size == 1 and not _have_odds(totals[there], held[there], _MOST_ODDS):
+        return False
     found, guessed = float(np.mean(held[there] / totals[there])), size / n_classes
     return found - guessed <= _MOST_GAINED * (1 - guessed)
+
+
+def _can_tell(size: float, n_classes: int) -> bool:
+    """Whether sets of so many classes on average, of those that occur, are neither empty nor full too often."""
+    return _SMALLEST <= size <= max(1.0, _LARGEST_SHARE * n_classes)
+
+
+def _have_odds(totals: NDArray[np.uint64], held: NDArray[np.uint64], most: float) -> bool:
+    """Whether the odds that one of two classes is said are at most so many times as large where it is as elsewhere."""
+    # Their ratio does not depend on how rare a class is, nor, of logistic scores, on where they are cut.
+    (right, other_right), (wrong, other_wrong) = held.tolist(), (totals - held).tolist()
+    return bool(right * other_right <= most * wrong * other_wrong)
 
 
 def _share_of_guess(totals: NDArray[np.uint64], size: float) -> float:
@@ -76,21 +113,52 @@ def warn_of_unrelated(
         guess = "the most frequent classes, as many everywhere, would hold it"
     guessed = _share_of_guess(totals, 1.0 if size is None else size)
     warn_caller(
-        f"{what} at {int(held.sum()) / n_pixels:.1%} of {n_pixels} labelled pixels; {guess} at {guessed:.1%}. Labels "
-        "and scores hardly belong together, or the model has learnt nothing: check that labels are not shifted by one "
-        "(do they start at 1, or was one removed?), that the channels of X are in the order of the classes, that no "
-        "axes are swapped or flipped (H, W, D), and that X and y hold the same images in the same order",
+        f"{what} at {int(held.sum()) / n_pixels:.1%} of {n_pixels} labelled pixels; {guess} at {guessed:.1%}. "
+        f"{_ARE_UNRELATED}: check that labels are not shifted by one (do they start at 1, or was one removed?), that "
+        f"the channels of X are in the order of the classes, {_SAME_PLACES.format('X')}",
         SuspiciousLabelsWarning,
     )
 
 
-def warn_of_starts(starts: Sequence[Start], score: ConformityScore) -> None:
+def joined(starts: Iterable[Start | None]) -> Start | None:
+    """What is known of the images of several parts at lambda = 0; None if of none."""
+    known = [start for start in starts if start is not None]
+    if not known:
+        return None
+    totals, missed = (np.array(each, np.uint64).sum(axis=0) for each in list(zip(*known, strict=True))[:2])
+    return totals, missed, sum(n_images for *_, n_images in known)
+
+
+def warn_of_start(start: Start | None, score: ConformityScore) -> None:
     """The same of profiles: what no set holds at lambda = 0 is mispredicted, if the score holds the first class."""
-    if not holds_top1(score):
+    if start is not None and holds_top1(score):
+        totals, missed, n_images = start
+        warn_of_unrelated(totals, totals - missed, n_images)
+
+
+def warn_of_masks(totals: NDArray[np.uint64], said: NDArray[np.uint64], name: str, what: str) -> None:
+    """The same of masks of one class: labelled pixels (n, 2) of background and foreground, and those in the mask.
+
+    The masks may be cut anywhere, and objects may be rare. `name` is that of what made them, which `what` names.
+    """
+    n_images = int((totals > 0).all(axis=1).sum())
+    (n_background, n_foreground), (false, found) = totals.sum(axis=0).tolist(), said.sum(axis=0).tolist()
+    sums = np.array([n_background, n_foreground], np.uint64)
+    held = np.array([n_background - false, found], np.uint64)
+    rarer = int(sums.argmin())
+    n_rarer, n_said = int(sums[rarer]), int(held[rarer]) + int(sums[1 - rarer] - held[1 - rarer])
+    if min(n_said, int(sums.sum()) - n_said) < _LEAST_SHARE * n_rarer:
         return
-    totals: NDArray[np.uint64] = np.array([totals for totals, *_ in starts], np.uint64).sum(axis=0)
-    missed: NDArray[np.uint64] = np.array([missed for _, missed, _ in starts], np.uint64).sum(axis=0)
-    warn_of_unrelated(totals, totals - missed, sum(n_images for *_, n_images in starts))
+    if int(held[rarer]) > _MOST_FOUND * n_rarer and not _have_odds(sums, held, _OPPOSITE_ODDS):
+        return
+    if look_unrelated(sums, held, n_images):
+        warn_caller(
+            f"{what} hold {found / n_foreground:.1%} of {n_foreground} foreground pixels, and "
+            f"{false / n_background:.1%} of {n_background} background pixels. {_ARE_UNRELATED}: check that {name} and "
+            "y have the same class as foreground, and not its opposite (classes=, the order of channels), "
+            f"{_SAME_PLACES.format(name)}",
+            SuspiciousLabelsWarning,
+        )
 
 
 def warn_of_sets(totals: NDArray[np.uint64], missed: NDArray[np.uint64], sizes: NDArray[np.uint64]) -> None:
@@ -98,3 +166,42 @@ def warn_of_sets(totals: NDArray[np.uint64], missed: NDArray[np.uint64], sizes: 
     sums, n_images = totals.sum(axis=0), int((totals.sum(axis=1) > 0).sum())
     size = int(sizes.sum()) / max(1, int(sums.sum()))
     warn_of_unrelated(sums, sums - missed.sum(axis=0), n_images, size)
+
+
+@dataclass(frozen=True)
+class FirstImages:
+    """The first images of a stream whose sets tell anything, until they are enough, and are judged once."""
+
+    totals: NDArray[np.uint64] | None = None  # labelled pixels of each class (K,)
+    missed: NDArray[np.uint64] | None = None  # by sets
+    size: int = 0  # of all sets
+    n_images: int = 0
+    is_over: bool = False  # whether they were judged
+
+    def and_then(
+        self, totals: NDArray[np.uint64], missed: NDArray[np.uint64], sizes: NDArray[np.uint64]
+    ) -> FirstImages:
+        """With more images, counts of which are (n, K); warns as `warn_of_sets`."""
+        if self.is_over:
+            return self
+        n_pixels, n_classes = totals.sum(axis=1), totals.shape[1]
+        means = sizes.sum(axis=1) / np.maximum(n_pixels, 1)
+        tells = np.array([_can_tell(mean, n_classes) for mean in means.tolist()], bool) & (n_pixels > 0)
+        if not tells.any():
+            return self
+        sums = [each[tells].sum(axis=0) for each in (totals, missed)]
+        if self.totals is not None and self.missed is not None:
+            sums = [self.totals + sums[0], self.missed + sums[1]]
+        size, n_images = self.size + int(sizes[tells].sum()), self.n_images + int(tells.sum())
+        labelled = int(sums[0].sum())
+        is_over = (
+            n_images >= _LEAST_OF_STREAM
+            and labelled >= _LEAST_PIXELS
+            and int(np.count_nonzero(sums[0])) > 1
+            and _can_tell(size / labelled, int(np.count_nonzero(sums[0])))
+        )
+        if is_over:
+            warn_of_unrelated(sums[0], sums[0] - sums[1], n_images, size / labelled)
+        return replace(
+            self, totals=sums[0], missed=sums[1], size=size, n_images=n_images, is_over=bool(is_over)
+        )

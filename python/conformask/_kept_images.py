@@ -40,6 +40,9 @@ class _Kept(Protocol):
     def warn_of_repeats(self, n_before: int = 0) -> None:
         """Says which images came twice, or are among the first so many."""
 
+    def warn_of_labels(self) -> None:
+        """Says whether labels hardly belong to predictions."""
+
 
 class _Solution(Protocol):
     """What calibration found."""
@@ -117,6 +120,7 @@ class KeepingCalibrator(Calibrator[C, K, S], Generic[C, K, S]):
             solution = self._solve(kept, configuration)
         except InfeasibleRiskError:
             self._update(lambda _: State(kept))
+            kept.warn_of_labels()  # wrong ones may be the reason
             raise
         self._update(lambda _: State(kept, solution))
         if not told_of_repeats:

@@ -4,15 +4,46 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
-__all__ = ["warn_caller"]
+__all__ = ["naming", "saying_once", "warn_caller"]
 
 _PACKAGE = __name__.partition(".")[0]
+
+_NAMES: ContextVar[str] = ContextVar("names", default="")
+_SAID: ContextVar[set[str] | None] = ContextVar("said", default=None)
 
 
 def warn_caller(message: str, category: type[Warning]) -> None:
     """Warns at the line that called the package, however deep in it the warning comes from."""
+    message, said = f"{_NAMES.get()}{message}", _SAID.get()
+    if said is not None:
+        if message in said:
+            return
+        said.add(message)
     level, frame = 1, sys._getframe(0)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == _PACKAGE:
         level, frame = level + 1, frame.f_back
     warnings.warn(message, category, stacklevel=level)
+
+
+@contextmanager
+def naming(what: str) -> Iterator[None]:
+    """Warnings say what they are about, say a channel of several."""
+    token = _NAMES.set(f"{what}: ")
+    try:
+        yield
+    finally:
+        _NAMES.reset(token)
+
+
+@contextmanager
+def saying_once(said: set[str]) -> Iterator[None]:
+    """Leaves out warnings that were said before, and adds those that are: parts of a whole are looked at one by one."""
+    token = _SAID.set(said)
+    try:
+        yield
+    finally:
+        _SAID.reset(token)

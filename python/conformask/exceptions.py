@@ -151,10 +151,22 @@ class SuspiciousLabelsWarning(UserWarning):
     model that has learnt nothing, and says one class everywhere, is named as well.
 
     Calibration looks at the counts of its profiles, of scores by which the most probable class is in every set: not of
-    ``LAC(include_top1=False)``, nor of a score of your own. Scalers look at the pixels that they draw. Evaluation
-    compares its sets with as many classes at every pixel, the most frequent ones (and ``1 / K`` above with their mean
-    size over K), unless they hold more than half of the classes, or less than half of one. It costs no pass of its own.
+    ``LAC(include_top1=False)``, nor of a score of your own. Scalers look at the pixels that they draw, CONSIGN at the
+    mean of the samples. Evaluation compares its sets with as many classes at every pixel, the most frequent ones (and
+    ``1 / K`` above with their mean size over K), unless they hold more than half of the classes, or less than half of
+    one; and so does online control, once, with the first 10 images whose sets are such. It costs no pass of its own.
+
+    Of two classes a third thing must hold: the odds that a pixel is called the foreground are at most 3 times as large
+    in the foreground as beside it. So nobody is suspected who finds little of what is rare, but finds it there. Masks
+    of one class are judged by this: those of probability 1/2 in calibration
+    (:class:`~conformask.CRACalibrator`: of half of the probability of an image), the given ones of
+    :class:`~conformask.MarginCalibrator`, those of the thresholds in evaluation. At least 5 images must have both
+    foreground and background. Masks tell nothing that hold, or leave out, less than a quarter as many pixels as the
+    rarer of the two has; nor those that hold more than half of it, unless their odds are clearly (4 times) those of the
+    opposite.
 
     No warning is no proof. Layouts that are alike when turned (the sky is above, the organ in the middle) may keep
-    enough pixels right, and so may labels that are wrong in few images.
+    enough pixels right, and so may labels that are wrong in few images. Small objects may lie where they lie when
+    turned, and of numbers of your own (:class:`~conformask.DriftAlarm`, ``OnlineRiskController.update(losses)``)
+    nothing is known.
     """

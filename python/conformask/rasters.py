@@ -1,17 +1,41 @@
 """Scenes larger than memory: rasters (K, H, W) that are read in bands of rows, each scene one image.
 
-A scene is whatever has a shape and slices: an array of zarr, h5py, xarray or Dask, or ``numpy.memmap``. Some of its
-rows are read at a time; what is kept of them is joined to the profile of one image, so that lambda-hat is that of whole
-scenes, to the last bit. The unit of the guarantee is the scene, not its bands: new scenes must be exchangeable with
-those of calibration.
+A scene is whatever has a shape and slices: an array of zarr, h5py, xarray or Dask, or ``numpy.memmap``; or an open
+dataset of rasterio, whose bands are the classes. Some of its rows are read at a time; what is kept of them is joined to
+the profile of one image, so that lambda-hat is that of whole scenes, to the last bit. The unit of the guarantee is the
+scene, not its bands of rows: new scenes must be exchangeable with those of calibration.
 
-Bands are looked at one by one: scores and scalers that look around a pixel, beyond the border of a band, are refused.
+Bands of rows are looked at one by one: scores and scalers that look around a pixel, beyond the border of a band, are
+refused.
+
+Large GeoTIFF files need ``pip install "conformask[geo]"``, and are never read as a whole::
+
+    import rasterio
+    from rasterio.windows import Window
+
+    def scenes():
+        for name in names:
+            with rasterio.open(f"scores/{name}.tif") as X, rasterio.open(f"labels/{name}.tif") as y:
+                yield X, y
+
+    with rasterio.open(f"scores/{names[0]}.tif") as X:
+        nodata = X.nodata  # None, a number, or NaN
+    calibrator = rasters.fit(cm.ConformalRiskCalibrator(alpha=0.1), scenes(), nodata=nodata)
+
+    with rasterio.open("new.tif") as X:
+        profile = {**X.profile, "count": 1, "dtype": "uint16", "nodata": None}
+        with rasterio.open("sizes.tif", "w", **profile) as out:
+            for rows, sizes in rasters.predict(calibrator, X, nodata=nodata, what="set_size"):
+                out.write(sizes, 1, window=Window(0, rows.start, X.width, len(sizes)))
+
+Where scores of single classes are files of their own, stack them lazily, by xarray or Dask.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
@@ -23,6 +47,7 @@ from conformask._known import holds_data
 from conformask._tensors import to_array
 from conformask._text import shown
 from conformask._units import check_groups, check_sample_weight
+from conformask._warnings import saying_once
 from conformask.profiles import ScoreProfiles
 from conformask.profiles.build import profiled
 from conformask.scaling._scaler import Scaler
@@ -58,7 +83,8 @@ def fit(
         It is fitted in place, and forgets what it knew. Its score must look at each pixel alone, and so must its
         scaler; it keeps exact profiles.
     scenes : iterable of pairs ``(X, y)``
-        Scores (K, H, W) and labels (H, W) of each scene, as arrays or as stores that have a shape and slices.
+        Scores (K, H, W) and labels (H, W) of each scene, as arrays, as stores that have a shape and slices, or as open
+        datasets of rasterio (K bands, and one).
     rows : int >= 1, default=512
         How many rows are read at once.
     nodata : float or None, default=None
@@ -112,22 +138,22 @@ def fit(
     if configuration.collected() is not None:
         raise ValueError("profile='binned' keeps no scene apart: rasters needs profile='exact'")
     rows = _checked_rows(rows)
+    _check_nodata(nodata)
     ignored = ignored_labels(configuration.ignore_index)
     if nodata is not None and not ignored:
         raise ValueError("nodata= makes pixels void: the calibrator needs an ignore_index")
-    cores = []
+    cores: list[_core.ExactProfile] = []
+    said: set[str] = set()
     for index, scene in enumerate(track(scenes, configuration.progress, count(scenes), "scene")):
         if not isinstance(scene, tuple | list) or len(scene) != 2:
             raise TypeError(f"scenes must be pairs (X, y), scene {index} is {type(scene).__name__}")
-        X, y = scene
-        shape = _checked_shape(X, index)
-        if tuple(y.shape) != shape[1:]:
-            raise ValueError(
-                f"y must have shape {shape[1:]} to match X in scene {index}, got {tuple(y.shape)}"
-            )
+        X, y = _opened(scene[0]), _opened(scene[1], labels=True)
+        shape, given = _checked_shape(X, index), tuple(map(int, _shape_of(y, "y", index)))
+        if given != shape[1:]:
+            raise ValueError(f"y must have shape {shape[1:]} to match X in scene {index}, got {given}")
         parts = []
         for band in _bands(shape[1], rows):
-            with _named(band, index):
+            with _named(band, index), saying_once(said):
                 scores, labels = _read(X[:, band], "X"), _read(y[band], "y")
                 valid = None if nodata is None else holds_data(scores, nodata)
                 if valid is not None:  # labels of nodata may be NaN
@@ -168,7 +194,7 @@ def predict(
     ----------
     calibrator : ConformalRiskCalibrator
         A fitted one, by :func:`fit` or otherwise, with one lambda for all images or one for each class.
-    X : array or store (K, H, W)
+    X : array, store or open dataset of rasterio (K, H, W)
         Scores of one scene.
     rows : int >= 1, default=512
         How many rows are read at once.
@@ -191,12 +217,15 @@ def predict(
     _refuse_windows(configuration)
     if what not in ("masks", "set_size"):
         raise ValueError(f"what must be 'masks' or 'set_size', got {shown(what)}")
+    _check_nodata(nodata)
+    X = _opened(X)
     shape, rows = _checked_shape(X), _checked_rows(rows)
     find = calibrator.predict if what == "masks" else calibrator.set_size
 
     def found() -> Iterator[tuple[slice, NDArray[Any]]]:
+        said: set[str] = set()
         for band in _bands(shape[1], rows):
-            with _named(band):
+            with _named(band), saying_once(said):
                 scores = _read(X[:, band], "X")[np.newaxis]
                 valid = None if nodata is None else holds_data(scores[0], nodata)[np.newaxis]
                 sets = find(scores, valid=valid)[0]
@@ -227,15 +256,53 @@ def _checked_rows(rows: object) -> int:
     return int(rows)
 
 
+def _check_nodata(nodata: object) -> None:
+    is_number = isinstance(nodata, int | float | np.integer | np.floating) and not isinstance(nodata, bool)
+    if nodata is not None and not is_number:
+        raise TypeError(f"nodata must be a number, such as -9999 or np.nan, or None, got {shown(nodata)}")
+
+
+@dataclass(frozen=True)
+class _Dataset:
+    """An open dataset of rasterio, as a store (count, H, W); of labels (H, W)."""
+
+    dataset: Any
+    labels: bool
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        found = self.dataset
+        flat = self.labels and found.count == 1
+        return (found.height, found.width) if flat else (found.count, found.height, found.width)
+
+    def __getitem__(self, index: Any) -> NDArray[Any]:
+        rows = index if self.labels else index[1]
+        window = ((rows.start, rows.stop), (0, self.dataset.width))
+        found: NDArray[Any] = self.dataset.read(1 if self.labels else None, window=window)
+        return found
+
+
+def _opened(values: Any, labels: bool = False) -> Any:
+    """A dataset of rasterio as a store, by what it can do; others as they are."""
+    is_dataset = callable(getattr(values, "read", None)) and hasattr(values, "count")
+    return _Dataset(values, labels) if is_dataset and hasattr(values, "height") else values
+
+
+def _shape_of(values: Any, name: str, index: int | None) -> tuple[Any, ...]:
+    where = "" if index is None else f" in scene {index}"
+    shape = getattr(values, "shape", None)
+    if shape is None or not hasattr(values, "__getitem__"):
+        raise TypeError(
+            f"{name} must be an array or a store that has a shape and slices{where}, got {type(values).__name__}"
+        )
+    return tuple(shape)
+
+
 def _checked_shape(X: Any, index: int | None = None) -> tuple[int, ...]:
     where = "" if index is None else f" in scene {index}"
-    shape = getattr(X, "shape", None)
-    if shape is None or not hasattr(X, "__getitem__"):
-        raise TypeError(
-            f"X must be an array or a store that has a shape and slices{where}, got {type(X).__name__}"
-        )
+    shape = _shape_of(X, "X", index)
     if len(shape) != 3:
-        raise ValueError(f"X must have shape (K, H, W){where}, got {tuple(shape)}")
+        raise ValueError(f"X must have shape (K, H, W){where}, got {shape}")
     return tuple(map(int, shape))
 
 
@@ -254,4 +321,5 @@ def _named(band: slice, index: int | None = None) -> Iterator[None]:
         yield
     except (TypeError, ValueError) as error:
         of_scene = "" if index is None else f" of scene {index}"
-        raise type(error)(f"in rows {band.start} to {band.stop - 1}{of_scene}: {error}") from error
+        what = str(error).replace(_core.MISSING_HINT, "; where X has no data, say nodata=np.nan")
+        raise type(error)(f"in rows {band.start} to {band.stop - 1}{of_scene}: {what}") from error

@@ -11,7 +11,7 @@ use crate::maps::{Band, BinaryLabels, Code, ScoreMaps, fold_images};
 use crate::memory;
 use crate::num::real::{Real, Stored};
 use crate::profile::{hash_of_image, hash_of_pixels};
-use crate::runs::{RUN, bits, places};
+use crate::runs::{RUN, bits, count_from, places};
 use crate::simd::{apply, vectorised};
 use crate::threads::Cancel;
 
@@ -28,6 +28,8 @@ pub struct ImageValues {
     pub totals: [u64; 2],
     /// Void pixels.
     pub n_void: u64,
+    /// Labelled pixels of the background and of the foreground whose probability is at least 1/2.
+    pub said: [u64; 2],
     /// The probabilities of the pixels of one side that are not right for any threshold, in runs as they were read.
     pub blocks: Vec<Stored>,
     /// The same for images that are the same; see `hash_of_image`.
@@ -45,14 +47,14 @@ pub struct Values {
 
 impl ImageValues {
     /// An image of given blocks.
-    pub fn new(side: Side, totals: [u64; 2], n_void: u64, blocks: Vec<Stored>) -> Self {
+    pub fn new(side: Side, totals: [u64; 2], n_void: u64, said: [u64; 2], blocks: Vec<Stored>) -> Self {
         let n_values: usize = blocks.iter().map(Stored::len).sum();
         let mut telling = Vec::with_capacity(TELLING);
         spread(&blocks, n_values.div_ceil(TELLING).max(1), |p| telling.push(p));
         let labels = vec![side.code() as u16; telling.len()];
         let telling = Stored::Double(telling.into());
         let hash = hash_of_image(hash_of_pixels(&telling, &labels), &totals, telling.to_doubles());
-        Self { totals, n_void, blocks, hash }
+        Self { totals, n_void, said, blocks, hash }
     }
 
     /// Calls `visit` with at most so many of the kept probabilities, spread evenly over them.
@@ -100,9 +102,9 @@ pub fn build<R: Real>(
 ) -> Result<Values> {
     let read = |work: &mut Work<R>, band: &Band| read_band(maps, labels, side, band, work, cancel);
     let found = fold_images(maps, cancel, read, Found::add)?;
-    let images = found.into_par_iter().map(|Found { totals, n_void, blocks }| {
+    let images = found.into_par_iter().map(|Found { totals, n_void, said, blocks }| {
         cancel.check()?;
-        Ok(Arc::new(ImageValues::new(side, totals, n_void, blocks)))
+        Ok(Arc::new(ImageValues::new(side, totals, n_void, said, blocks)))
     });
     let images = memory::gathered(images, "the profiles of images")?;
     Ok(Values { side, images: memory::all(images.into_iter(), "the profiles of images")? })
@@ -112,6 +114,7 @@ pub fn build<R: Real>(
 struct Found {
     totals: [u64; 2],
     n_void: u64,
+    said: [u64; 2],
     blocks: Vec<Stored>,
 }
 
@@ -119,6 +122,7 @@ impl Found {
     fn add(&mut self, other: Self) {
         self.totals.iter_mut().zip(other.totals).for_each(|(sum, count)| *sum += count);
         self.n_void += other.n_void;
+        self.said.iter_mut().zip(other.said).for_each(|(sum, count)| *sum += count);
         self.blocks.extend(other.blocks);
     }
 }
@@ -141,19 +145,44 @@ fn read_band<R: Real>(
     let Work { planes, values } = work;
     values.clear();
     memory::reserve(values, band.pixels.len(), WHAT)?;
-    let mut found = Found { totals: [0; 2], n_void: 0, blocks: Vec::new() };
+    let mut found = Found { totals: [0; 2], n_void: 0, said: [0; 2], blocks: Vec::new() };
+    let mut n_said = 0; // of labelled pixels
     planes.for_each(maps, Some(labels), band, cancel, |_, plane, codes| {
         let [n_void, n_background, n_foreground] = take(plane, codes, side, values);
         found.n_void += n_void;
         found.totals[0] += n_background;
         found.totals[1] += n_foreground;
+        n_said += said(plane);
+        if n_void > 0 {
+            n_said -= said_where_void(plane, codes);
+        }
         Ok(())
     })?;
     if !may_be_kept(values, side) {
         return Err(Error::Changed { name: "P" });
     }
+    // What is not kept of the foreground has the probability 1, of the background 0.
+    let n_always = if side == Side::Foreground { found.totals[1] - values.len() as u64 } else { 0 };
+    let of_side = said(values) + n_always;
+    let code = side.code() as usize;
+    // Another thread may have written to P meanwhile.
+    (found.said[code], found.said[1 - code]) = (of_side, n_said.saturating_sub(of_side));
     found.blocks.push(R::boxed(values, WHAT)?);
     Ok(found)
+}
+
+/// How many probabilities are at least 1/2.
+fn said<R: Real>(values: &[R]) -> u64 {
+    let mut counts = [0];
+    count_from(values, &[R::one() / (R::one() + R::one())], &mut counts);
+    counts[0]
+}
+
+/// The same of void pixels.
+#[apply(vectorised!)]
+fn said_where_void<R: Real>(plane: &[R], codes: &[i8]) -> u64 {
+    let half = R::one() / (R::one() + R::one());
+    plane.iter().zip(codes).filter(|(p, code)| **p >= half && **code == i8::VOID).count() as u64
 }
 
 /// Whether these are probabilities, and none is always right: another thread may have written to P after it was checked.

@@ -70,6 +70,17 @@ impl BinaryValues {
         Ok(PyArray2::from_owned_array(py, Array2::from_shape_vec(shape, found).expect("3 each")))
     }
 
+    /// Pixels of the background and of the foreground whose probability is at least 1/2, of each image, `(n, 2)`.
+    fn said<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray2<u64>>> {
+        let images = &self.0.images;
+        let mut found = memory::with_room(2 * images.len(), "the pixels of images")?;
+        for image in images {
+            found.extend(image.said);
+        }
+        let shape = (images.len(), 2);
+        Ok(PyArray2::from_owned_array(py, Array2::from_shape_vec(shape, found).expect("2 each")))
+    }
+
     /// The hash of each image, `(n,)`: the same for images that are the same, 0 for those that hold too little to tell.
     fn hashes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray1<u64>>> {
         let hashes = self.0.images.iter().map(|image| image.hash);
@@ -139,7 +150,7 @@ impl BinaryValues {
         Ok(PyArray2::from_owned_array(py, found))
     }
 
-    /// `(totals (n, 3), lengths (n,), probabilities)`: all of it, as arrays.
+    /// `(totals (n, 3), said (n, 2), lengths (n,), probabilities)`: all of it, as arrays.
     fn to_arrays<'py>(&self, py: Python<'py>) -> PyResult<Arrays<'py>> {
         const WHAT: &str = "the arrays of a profile";
         let images = &self.0.images;
@@ -153,7 +164,7 @@ impl BinaryValues {
         } else {
             PyArray1::from_vec(py, values).into_any()
         };
-        Ok((self.totals(py)?, PyArray1::from_vec(py, lengths), values))
+        Ok((self.totals(py)?, self.said(py)?, PyArray1::from_vec(py, lengths), values))
     }
 
     /// The inverse of `to_arrays`.
@@ -161,6 +172,7 @@ impl BinaryValues {
     fn from_arrays<'py>(
         side: &str,
         totals: PyReadonlyArray2<'py, u64>,
+        said: PyReadonlyArray2<'py, u64>,
         lengths: PyReadonlyArray1<'py, u64>,
         values: &Bound<'py, PyAny>,
     ) -> PyResult<Self> {
@@ -174,21 +186,24 @@ impl BinaryValues {
             let doubles: PyReadonlyArray1<'_, f64> = values.extract()?;
             Stored::Double(doubles.as_array().to_vec().into())
         };
-        let (totals, lengths) = (totals.as_array(), lengths.as_array());
+        let (totals, said, lengths) = (totals.as_array(), said.as_array(), lengths.as_array());
         let n_values = lengths.iter().try_fold(0_u64, |sum, &length| sum.checked_add(length));
-        if totals.dim() != (lengths.len(), 3) || n_values != Some(values.len() as u64) {
-            return Err(broken("totals, lengths and values do not agree"));
+        let n_images = lengths.len();
+        let is_right = totals.dim() == (n_images, 3) && said.dim() == (n_images, 2);
+        if !is_right || n_values != Some(values.len() as u64) {
+            return Err(broken("totals, said, lengths and values do not agree"));
         }
         if !values.to_doubles().all(|p| (0.0..=1.0).contains(&p) && !side.is_always_right(p)) {
             return Err(broken("a value is none that is kept"));
         }
-        let mut images = memory::with_room(lengths.len(), WHAT)?;
+        let mut images = memory::with_room(n_images, WHAT)?;
         let mut start = 0;
-        for (row, &length) in totals.rows().into_iter().zip(lengths) {
+        for ((row, said), &length) in totals.rows().into_iter().zip(said.rows()).zip(lengths) {
             let end = start + length as usize;
             let blocks = vec![values.slice(start..end, WHAT)?];
-            let image = ImageValues::new(side, [row[0], row[1]], row[2], blocks);
-            if length > image.total(side) {
+            let image = ImageValues::new(side, [row[0], row[1]], row[2], [said[0], said[1]], blocks);
+            if length > image.total(side) || image.said.iter().zip(image.totals).any(|(n, total)| *n > total)
+            {
                 return Err(broken("an image has more values than pixels"));
             }
             images.push(Arc::new(image));
@@ -205,7 +220,8 @@ impl BinaryValues {
     }
 }
 
-type Arrays<'py> = (Bound<'py, PyArray2<u64>>, Bound<'py, PyArray1<u64>>, Bound<'py, PyAny>);
+type Arrays<'py> =
+    (Bound<'py, PyArray2<u64>>, Bound<'py, PyArray2<u64>>, Bound<'py, PyArray1<u64>>, Bound<'py, PyAny>);
 
 /// The smallest probability `(n,)` that is in each image's mask, whose threshold is its offset less t.
 #[pyfunction]

@@ -358,12 +358,13 @@ def test_arrays_of_other_axes() -> None:
 def test_masked_classes_and_labels_that_start_at_1() -> None:
     logits = np.log(X)
     logits[3, 2, 1, 0] = -np.inf
-    with pytest.raises(ValueError, match=r"class 2 is -inf at pixel \(1, 0\); if it masks a class, .* -1e4"):
+    says = (
+        r"class {} is -inf at pixel \(1, 0\)\. If it masks a class, .* -1e4 instead\. Minus infinity is only"
+    )
+    with pytest.raises(ValueError, match=says.format(2)):
         cm.TemperatureScaler().fit(logits, Y)
     logits[3, :, 1, 0] = -np.inf
-    with pytest.raises(
-        ValueError, match=r"class 0 is -inf at pixel \(1, 0\); if it masks .* where another .* finite"
-    ):
+    with pytest.raises(ValueError, match=says.format(0) + " taken as a logit, beside a finite one"):
         new(inputs="logits").fit(logits, Y)
     with pytest.raises(
         ValueError,

@@ -158,9 +158,9 @@ class AdaptiveCalibrator(BinaryCalibrator[A]):
 
         Warns
         -----
-        DuplicateImagesWarning, DroppedImagesWarning, InfeasibleRiskWarning
+        DuplicateImagesWarning, DroppedImagesWarning, InfeasibleRiskWarning, SuspiciousLabelsWarning
             If an image comes twice, or is left out because it has no pixel that the risk looks at, or if there are too
-            few images and ``on_infeasible="full"`` takes full masks.
+            few images and ``on_infeasible="full"`` takes full masks; if the labels hardly belong to the probabilities.
         """
         configuration = self._configured(classes)
         predictor = configuration.predictor

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import numpy as np
 
 from conformask import _core
+from conformask._agreement import warn_of_masks
 from conformask._arrays import label_array, score_array
 from conformask._calibrator import State
 from conformask._foreground import (
@@ -95,9 +96,9 @@ class BinaryCalibrator(KeepingCalibrator[C, Kept, Solution]):
 
         Warns
         -----
-        DuplicateImagesWarning, DroppedImagesWarning, InfeasibleRiskWarning
+        DuplicateImagesWarning, DroppedImagesWarning, InfeasibleRiskWarning, SuspiciousLabelsWarning
             If an image comes twice, or is left out because it has no pixel that the risk looks at, or if there are too
-            few images and ``on_infeasible="full"`` takes full masks.
+            few images and ``on_infeasible="full"`` takes full masks; if the labels hardly belong to the probabilities.
         """
         configuration = self._configured(classes)
         return self._fit_seen(*self._see(P, y, configuration, groups, sample_weight), configuration)
@@ -455,6 +456,7 @@ class BinaryCalibrator(KeepingCalibrator[C, Kept, Solution]):
         if len(table) > 1:  # an image alone may well have no object
             classes, index = configuration.classes, configuration.ignore_index
             refuse_void_foreground(int(table[:, 1].sum()), n_void, classes, index)
+        warn_of_masks(table[:, :2], table[:, 2:], "P", "masks")
         return binary_report(table, np.concatenate(thresholds), solution, check_groups(groups, len(table)))
 
     @staticmethod

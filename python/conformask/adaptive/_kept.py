@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from conformask import _core
+from conformask._agreement import warn_of_masks
 from conformask._units import (
     KnownUnits,
     OnEmpty,
@@ -121,7 +122,11 @@ class Kept:
         """The loss of each image (n,) at t; NaN where it is undefined."""
         return self.core.losses(self.offsets, t)
 
-    # Repeats
+    # Wrong data
+
+    def warn_of_labels(self) -> None:
+        """Warns if labels hardly belong to probabilities."""
+        warn_of_masks(self.core.totals()[:, :2], self.core.said(), "P", self.configuration.half)
 
     def warn_of_repeats(self, n_before: int = 0) -> None:
         """Warns of images that come twice, or of those that are among the first so many."""

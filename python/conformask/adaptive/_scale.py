@@ -69,8 +69,8 @@ class _LogOdds(Scale):
         return np.where(thresholds >= 1, 1.0, found)
 
     def of_values(self, core: _core.BinaryValues) -> _core.BinaryValues:
-        totals, lengths, values = core.to_arrays()
-        return _core.BinaryValues.from_arrays("foreground", totals, lengths, self.numbers(values))
+        totals, said, lengths, values = core.to_arrays()
+        return _core.BinaryValues.from_arrays("foreground", totals, said, lengths, self.numbers(values))
 
     def cutoffs(self, cutoffs: Array) -> Array:
         # Floats from 0 up are ordered as their bits: the smallest that is in is found exactly.

@@ -71,6 +71,11 @@ class Configuration:
         return SCALES["probability"]
 
     @property
+    def half(self) -> str:
+        """What masks are called of the pixels whose number, which calibration compares, is at least 1/2."""
+        return "masks of probability 1/2"
+
+    @property
     def corrects(self) -> bool:
         """Whether one number corrects the thresholds of all images."""
         return True

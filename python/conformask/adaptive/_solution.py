@@ -134,6 +134,7 @@ def warn(kept: Kept, solution: Solution) -> None:
         error = configuration.method.infeasible(units, configuration.alpha)
         all_of = "all masks hold every pixel" if configuration.risk == "fnr" else "all masks are empty"
         warn_caller(f"{error.finding}: {all_of}", InfeasibleRiskWarning)
+    kept.warn_of_labels()
     words = f"{{}} have no pixel of the {configuration.side}"
     warn_skipped(solution.n_skipped, len(kept), units, words)
 

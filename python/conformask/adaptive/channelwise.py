@@ -21,6 +21,7 @@ from conformask._sequences import has_order, listed
 from conformask._tables import html_table
 from conformask._tensors import to_array
 from conformask._text import shown
+from conformask._warnings import naming
 from conformask.adaptive._calibrator import BinaryCalibrator
 from conformask.adaptive._kinds import BINARY
 from conformask.adaptive.binary_risk import BinaryRiskCalibrator
@@ -167,8 +168,8 @@ class ChannelwiseCalibrator(Estimator[None, "tuple[BinaryCalibrator[Any], ...]"]
 
         Warns
         -----
-        DuplicateImagesWarning, DroppedImagesWarning, InfeasibleRiskWarning
-            As :meth:`BinaryRiskCalibrator.fit`, of each channel.
+        DuplicateImagesWarning, DroppedImagesWarning, InfeasibleRiskWarning, SuspiciousLabelsWarning
+            As :meth:`BinaryRiskCalibrator.fit`, of each channel, which the message names.
         """
         template, n_channels = self._template(), _labelled(P, y)
         names, channels = self._names(n_channels), [clone(template) for _ in range(n_channels)]
@@ -550,9 +551,10 @@ class ChannelwiseCalibrator(Estimator[None, "tuple[BinaryCalibrator[Any], ...]"]
 
 @contextmanager
 def _naming(name: Any) -> Iterator[None]:
-    """What goes wrong names the channel."""
+    """What goes wrong, or looks wrong, names the channel."""
     try:
-        yield
+        with naming(f"channel {name}"):
+            yield
     except InfeasibleRiskError as error:
         told = (error.n_images, error.alpha, error.n_needed, error.unit, error.n_skipped)
         raise InfeasibleRiskError(*told, reason=f"channel {name}: {error}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -24,7 +25,16 @@ if TYPE_CHECKING:
 __all__ = ["CRACalibrator"]
 
 
-class CRACalibrator(BinaryCalibrator[Configuration]):
+@dataclass(frozen=True, kw_only=True)
+class _Configuration(Configuration):
+    """The parameters, resolved."""
+
+    @property
+    def half(self) -> str:
+        return "masks of half of the probability of each image"
+
+
+class CRACalibrator(BinaryCalibrator[_Configuration]):
     r"""Masks of as many of the most probable pixels as make up a share of the summed probability (CRA).
 
     A pixel's score is the probability of all pixels that are more probable, as a share of the image's sum,
@@ -95,7 +105,7 @@ class CRACalibrator(BinaryCalibrator[Configuration]):
     True
     """
 
-    _CONFIGURATION = Configuration
+    _CONFIGURATION = _Configuration
     _PARAMETERS: ClassVar[Mapping[str, Parameter]] = PARAMETERS
     _FORMAT = ("CRACalibrator", 1)
 

@@ -387,7 +387,7 @@ class Seen(Pairs):
         if said := self.void_doubts(n_classes, ignored):
             return said
         return (
-            [f"no label of {_numbered(missing)}: whether these are missed, nothing here tells"]
+            [f"no pixel is labelled {_numbered(missing)}: these images cannot show how often it is missed"]
             if missing
             else []
         )

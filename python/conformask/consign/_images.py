@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from conformask import _core
+from conformask._agreement import warn_of_unrelated
 from conformask._arrays import is_void, look_like_shares
 from conformask._images import SAMPLES, Volumes, axes_hint, count, in_memory, walk
 from conformask._units import KnownUnits, check_groups, known_units
@@ -136,6 +137,16 @@ class Problem(NamedTuple):
     decomposition: _core.ConsignDecomposition
     labels: NDArray[np.int32]
 
+    def counts(self, n_classes: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Labelled pixels of each class (K,), and those that the mean of the samples gets right."""
+        found = self.decomposition
+        predicted = found.label_map(np.zeros(len(found.singular_values))).ravel()
+        right = self.labels[self.labels == predicted]
+        totals, hits = (
+            np.bincount(each, minlength=n_classes) for each in (self.labels[self.labels != VOID], right)
+        )
+        return totals, hits
+
 
 class Problems:
     """What images ask of a search, one by one; None is one without labelled pixels that counts."""
@@ -151,6 +162,7 @@ class Problems:
         self._counted: list[bool] = []
         self._n_samples: set[int] = set()
         self._totals: list[NDArray[np.int64]] = []
+        self._right: list[NDArray[np.int64]] = []
         self._places: dict[bytes, int] = {}
         self.repeats: list[tuple[int, int]] = []  # of images that came before
 
@@ -168,8 +180,11 @@ class Problems:
             if problem is not None:
                 self._compare(problem, index)
             if self._counted[-1]:
-                labels = np.zeros(0, np.int32) if problem is None else problem.labels[problem.labels != VOID]
-                self._totals.append(np.bincount(labels, minlength=kind.n_classes))
+                totals, right = (np.zeros(kind.n_classes, np.int64) for _ in range(2))
+                if problem is not None:
+                    totals, right = problem.counts(kind.n_classes)
+                self._totals.append(totals)
+                self._right.append(right)
                 yield problem
         if kind is None or not self._counted:
             raise ValueError("X is empty: it holds no image")
@@ -192,6 +207,11 @@ class Problems:
         groups = check_groups(self._groups, len(self._counted))
         pairs = [pair for pair in self.repeats if groups is None or groups[pair[0]] != groups[pair[1]]]
         warn_of_repeats(pairs, len(self._counted))
+
+    def warn_of_labels(self) -> None:
+        """Warns if labels hardly belong to samples."""
+        totals, right = (np.stack(each).sum(axis=0).astype(np.uint64) for each in (self._totals, self._right))
+        warn_of_unrelated(totals, right, sum(int(each.any()) for each in self._totals))
 
     @property
     def n_skipped(self) -> int:

@@ -241,8 +241,9 @@ class ConsignCalibrator(Calibrator[Settings, None, Solution]):
 
         Warns
         -----
-        DuplicateImagesWarning, DroppedImagesWarning, UserWarning
-            If an image comes twice, or is left out because it has no labelled pixel; if lambda-hat is 0.
+        DuplicateImagesWarning, DroppedImagesWarning, SuspiciousLabelsWarning, UserWarning
+            If an image comes twice, or is left out because it has no labelled pixel; if the labels hardly belong to the
+            mean of the samples; if lambda-hat is 0.
         """
         settings = self._configuration()
         problems = Problems(X, y, settings, groups=groups)
@@ -254,6 +255,7 @@ class ConsignCalibrator(Calibrator[Settings, None, Solution]):
         solution = Solution.of(found, problems, settings)
         self._update(lambda _: State(None, solution))
         problems.warn_of_repeats()
+        problems.warn_of_labels()
         n_seen = solution.units.n_skipped + len(solution.lambdas)
         warn_skipped(solution.units.n_skipped, n_seen, solution.units, "{} have no labelled pixel")
         if solution.controlled == 0:  # which raises where there is no lambda-hat
@@ -416,6 +418,7 @@ class ConsignCalibrator(Calibrator[Settings, None, Solution]):
             raise ValueError(
                 f"X holds no image with a labelled pixel: {problems.n_skipped} are void (on_empty='skip')"
             )
+        problems.warn_of_labels()
         return coverage_report(found, problems, settings, solution, names)
 
     def score(self, X: Any, y: Any = None, *, groups: ArrayLike | None = None) -> float:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from conformask import _core
+from conformask._agreement import warn_of_masks
 from conformask._units import (
     KnownUnits,
     OnEmpty,
@@ -60,8 +61,9 @@ class Kept:
 
     scores: NDArray[np.float64]  # (n, sides)
     hashes: NDArray[np.uint64]  # (n,) of the masks; 0 where they may be alike by chance
-    n_foreground: int  # pixels of all images
-    n_void: int
+    totals: NDArray[np.uint64]  # (n, 2) pixels of background and foreground
+    said: NDArray[np.uint64]  # (n, 2) those in the mask
+    n_void: int  # pixels of all images
     groups: list[int | str] | None
     sample_weight: list[float] | None
     configuration: Configuration  # with which they were read
@@ -70,18 +72,21 @@ class Kept:
     def of(cls, cases: Iterable[Case], groups: Any, sample_weight: Any, configuration: Configuration) -> Kept:
         """What is kept of images."""
         scores: list[list[float]] = []
-        hashes, n_foreground, n_void = [], 0, 0
+        hashes, totals, said, n_void = [], [], [], 0
         for case in cases:
             if not scores and configuration.volumes == "auto":
                 _refuse_one_hot(case)
             scores.append(needs(case, configuration))
             hashes.append(_hash(case))
-            n_foreground += int(np.count_nonzero(case.foreground))
+            sides = (case.background, case.foreground)
+            totals.append([np.count_nonzero(side) for side in sides])
+            said.append([np.count_nonzero(side & case.mask) for side in sides])
             n_void += case.n_void
         names = check_groups(groups, len(scores))
         weights = check_sample_weight(sample_weight, names, len(scores), largest=1)
         found = np.array(scores, np.float64), np.array(hashes, np.uint64)
-        return cls(*found, n_foreground, n_void, names, weights, configuration)
+        pixels = np.array(totals, np.uint64), np.array(said, np.uint64)
+        return cls(*found, *pixels, n_void, names, weights, configuration)
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -93,11 +98,17 @@ class Kept:
             self,
             scores=np.concatenate([self.scores, other.scores]),
             hashes=np.concatenate([self.hashes, other.hashes]),
-            n_foreground=self.n_foreground + other.n_foreground,
+            totals=np.concatenate([self.totals, other.totals]),
+            said=np.concatenate([self.said, other.said]),
             n_void=self.n_void + other.n_void,
             groups=groups,
             sample_weight=weights,
         )
+
+    @property
+    def n_foreground(self) -> int:
+        """Pixels of the foreground of all images."""
+        return int(self.totals[:, 1].sum())
 
     # Who counts
 
@@ -116,7 +127,11 @@ class Kept:
         """Which margins are too narrow for which images (n, sides); an undefined one never is."""
         return self.scores > np.array(margins)
 
-    # Repeats
+    # Wrong data
+
+    def warn_of_labels(self) -> None:
+        """Warns if labels hardly belong to masks."""
+        warn_of_masks(self.totals, self.said, "masks", "masks")
 
     def warn_of_repeats(self, n_before: int = 0) -> None:
         """Warns of images that come twice, or of those that are among the first so many."""

@@ -164,6 +164,7 @@ def warn(kept: Kept, solution: Solution) -> None:
         what = {"outer": "outer masks hold every pixel", "inner": "inner masks are empty"}
         full = (what[s] for s, m in zip(configuration.sides, solution.margins, strict=True) if math.isinf(m))
         warn_caller(f"{finding}: {', and '.join(full)}", InfeasibleRiskWarning)
+    kept.warn_of_labels()
     words = f"{{}} have no pixel of {configuration.lacks}"
     warn_skipped(solution.n_skipped, len(kept), units, words)
 

@@ -242,9 +242,9 @@ class MarginCalibrator(KeepingCalibrator[Configuration, Kept, Solution]):
 
         Warns
         -----
-        DuplicateImagesWarning, DroppedImagesWarning, InfeasibleRiskWarning
+        DuplicateImagesWarning, DroppedImagesWarning, InfeasibleRiskWarning, SuspiciousLabelsWarning
             If an image comes twice, or is left out because it lacks what the loss looks at, or if no finite margin
-            keeps alpha and ``on_infeasible="full"`` takes full masks.
+            keeps alpha and ``on_infeasible="full"`` takes full masks; if the labels hardly belong to the masks.
         """
         configuration = self._told(classes, spacing)
         kept = self._read(masks, y, spacing, configuration, groups, sample_weight)
@@ -457,6 +457,7 @@ class MarginCalibrator(KeepingCalibrator[Configuration, Kept, Solution]):
             refuse_void_foreground(
                 kept.n_foreground, kept.n_void, configuration.classes, configuration.ignore_index
             )
+        kept.warn_of_labels()
         report = margin_report(kept, counts, solution, kept.groups)
         _warn_of_calibration_images(self._fitted().kept, kept)
         return report

@@ -27,13 +27,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from conformask._agreement import FirstImages
 from conformask._arrays import INPUTS, check_ignore_index
 from conformask._calibrator import Parameter, number, one_of, whole
 from conformask._exact import as_fraction, check_alpha, number_from_json
@@ -217,6 +218,7 @@ class Track:
     n_classes: int | None
     lambdas: Recent  # after each of the last updates
     losses: Recent
+    first: FirstImages = field(default=FirstImages(), compare=False)  # since it began or was loaded
 
     @classmethod
     def start(cls, settings: Settings, n_classes: int | None = None) -> Track:
@@ -251,6 +253,12 @@ class Track:
             lambdas=lambdas,
             losses=kept,
         )
+
+    def seeing(
+        self, totals: NDArray[np.uint64], missed: NDArray[np.uint64], sizes: NDArray[np.uint64]
+    ) -> Track:
+        """After counts of labelled images; warns if their labels hardly belong to the sets."""
+        return replace(self, first=self.first.and_then(totals, missed, sizes))
 
     def with_classes(self, n_classes: int | None) -> Track:
         """The same, with the number of classes if it becomes known."""

@@ -332,17 +332,19 @@ class OnlineRiskController(Stream[Settings, Track]):
         -----
         DroppedImagesWarning
             If an image is the first on which the loss is undefined.
+        SuspiciousLabelsWarning
+            Once, if the labels of the first images hardly belong to their scores.
         UserWarning
             If a loss of your own is above 0 although sets were full: the bound does not hold for such.
         """
         configuration, before = self._now()
-        n_classes = None
+        n_classes, counts = None, None
         if y is None:
             losses = _check_losses(X)
             times = _times(t, len(losses), before.n_updates)
             _warn_of_full(losses, times, before)
         else:
-            losses, times, n_classes = self._losses(X, y, t, configuration, before)
+            losses, times, n_classes, counts = self._losses(X, y, t, configuration, before)
             counted = counted_images(losses, configuration.on_empty)
             losses = np.where(counted, np.nan_to_num(losses, nan=0.0), np.nan)
 
@@ -351,7 +353,8 @@ class OnlineRiskController(Stream[Settings, Track]):
                 raise ValueError("the controller was reset or changed by another thread meanwhile")
             if np.isnan(losses).any() and not track.n_skipped:
                 warn_caller(_SKIPPED, DroppedImagesWarning)  # before anything has changed: it may be an error
-            return track.counting(configuration, losses.tolist(), times).with_classes(n_classes)
+            seen = track if counts is None else track.seeing(*counts)
+            return seen.counting(configuration, losses.tolist(), times).with_classes(n_classes)
 
         self._go_on(configuration, count)
         return self
@@ -425,9 +428,9 @@ class OnlineRiskController(Stream[Settings, Track]):
 
     def _losses(
         self, X: Any, y: Any, t: Any, configuration: Settings, track: Track
-    ) -> tuple[NDArray[np.float64], list[int], int]:
-        """The losses of images at the lambdas of their times, these, and K."""
-        n_classes, losses, times = track.n_classes, [], []
+    ) -> tuple[NDArray[np.float64], list[int], int, list[NDArray[np.uint64]]]:
+        """The losses of images at the lambdas of their times, these, K, and what their sets hold and miss."""
+        n_classes, losses, times, counts = track.n_classes, [], [], []
         batches = not_empty(walk(X, y, SCORES, False, volumes=configuration.volumes), "X")
         for scores, labels, first in batches:
             found = _check_classes(scores, track.with_classes(n_classes))
@@ -438,7 +441,7 @@ class OnlineRiskController(Stream[Settings, Track]):
             # One pass over the images for each of their lambdas.
             for some in _runs(own):
                 lam = 0.0 if found is None else configuration.clipped(track.lambda_at(own[some.start]), found)
-                [(missed, totals, _)] = _backend.coverage(
+                [(missed, totals, sizes)] = _backend.coverage(
                     scores[some],
                     labels[some],
                     [lam],
@@ -448,11 +451,12 @@ class OnlineRiskController(Stream[Settings, Track]):
                     first + some.start,
                 )
                 losses.append(loss_values(configuration.loss, missed, totals))
+                counts.append((totals, missed, sizes))
             times += own
         joined = np.concatenate(losses)
         _times(t, len(joined), track.n_updates)
         assert n_classes is not None, "the kernels refuse maps of other ranks"
-        return joined, times, n_classes
+        return joined, times, n_classes, [np.concatenate(each) for each in zip(*counts, strict=True)]
 
     def _rows(self, track: Track) -> dict[str, str]:
         mean = "none yet" if not track.n_updates else f"{track.mean_loss:.4f}, at most {self.risk_bound_:.4f}"

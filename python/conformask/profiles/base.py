@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from conformask._agreement import Start
+
 __all__ = ["Profiles", "read_archive"]
 
 T = TypeVar("T")
@@ -262,6 +264,10 @@ class Profiles(ABC):
 
     @abstractmethod
     def _risk(self, loss: Loss, lam: float, units: Units) -> float: ...
+
+    @abstractmethod
+    def _start(self) -> Start | None:
+        """What is known of the images at lambda = 0; None if that is nothing."""
 
     @abstractmethod
     def _hashes(self) -> NDArray[np.uint64]:

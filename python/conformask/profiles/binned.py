@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 import numpy as np
 
 from conformask import _core
+from conformask._agreement import Start, joined
 from conformask._exact import check_lambda
 from conformask._sequences import listed
 from conformask._text import plural
@@ -95,6 +96,7 @@ class BinnedProfiles(Profiles):
         self._core = core
         self.conformity_score = conformity_score
         self.losses = tuple(losses)
+        self._known_start: Start | None = None  # of images that came since a file was read, which holds none
 
     @classmethod
     def _empty(
@@ -131,7 +133,17 @@ class BinnedProfiles(Profiles):
                     f"binned profiles of {_names(first.losses)} and of {_names(part.losses)} cannot be merged"
                 )
         core = _core.BinnedProfile.concatenate([part._core for part in parts])
-        return cls(core, first.conformity_score, first.losses)
+        found = cls(core, first.conformity_score, first.losses)
+        found._known_start = joined([part._known_start for part in parts])
+        return found
+
+    def _add(self, part: _core.ExactProfile) -> None:
+        """Adds images."""
+        self._core.add(part)
+        self._known_start = joined([self._known_start, part.start()])
+
+    def _start(self) -> Start | None:
+        return self._known_start
 
     def _hashes(self) -> NDArray[np.uint64]:
         return self._core.hashes()
@@ -252,7 +264,8 @@ class BinnedProfiles(Profiles):
 
     def __reduce__(self) -> tuple[Any, ...]:
         images = (len(self), self._hashes())
-        return _rebuild, (self.conformity_score, self.losses, self.n_classes, *images, self._parts())
+        parts = (self.conformity_score, self.losses, self.n_classes, *images, self._parts())
+        return _rebuild, (self._known_start, *parts)
 
     def _parts(self) -> list[_Part]:
         """What is kept for each loss; of bins those that hold anything."""
@@ -301,8 +314,10 @@ def _core_of(
     return core, score, losses
 
 
-def _rebuild(*parts: Any) -> BinnedProfiles:
-    return BinnedProfiles(*_core_of(*parts))
+def _rebuild(start: Start | None, *parts: Any) -> BinnedProfiles:
+    found = BinnedProfiles(*_core_of(*parts))
+    found._known_start = start
+    return found
 
 
 def _names(losses: Sequence[Loss]) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, overload
 import numpy as np
 
 from conformask import _backend, _core
-from conformask._agreement import Start, warn_of_starts
+from conformask._agreement import warn_of_start
 from conformask._arrays import check_ignore_index, check_inputs, warn_of_shares
 from conformask._exact import check_lambda
 from conformask._images import SCORES, Volumes, check_volumes, not_empty, walk
@@ -165,7 +165,6 @@ def profile(
     >>> cm.profile(X, y).lambda_hat("miscoverage", alpha=0.1)
     0.5
     """
-    starts: list[Start] = []
     profiles = profiled(
         X,
         y,
@@ -179,11 +178,10 @@ def profile(
         collect=collect,
         volumes=volumes,
         progress=progress,
-        starts=starts,
         valid=valid,
     )
     profiles._warn_of_repeats()
-    warn_of_starts(starts, profiles.conformity_score)
+    warn_of_start(profiles._start(), profiles.conformity_score)
     return profiles
 
 
@@ -204,13 +202,12 @@ def profiled(
     first_image: int = 0,
     look: Callable[[Any, int], None] | None = None,
     strata: ArrayLike | None = None,
-    starts: list[Start] | None = None,
     valid: Any = None,
 ) -> ScoreProfiles | BinnedProfiles:
     """What :func:`profile` makes, of images that are a part of all: not a word about those that come twice.
 
     Errors count images from `first_image` on, the number of the first. `look` is called with the scores of each batch
-    and the number of its first image. What is known of each batch at lambda = 0 is added to `starts`.
+    and the number of its first image.
     """
     score, index = as_score(conformity_score), check_ignore_index(ignore_index)
     transform = None if isinstance(inputs, str) else inputs
@@ -251,8 +248,6 @@ def profiled(
             n_classes = part.n_classes
             if look is not None:
                 look(scores, first)
-            if starts is not None:
-                starts.append(part.start())
             del scores, labels
             yield part
         where_data.check_end()
@@ -290,7 +285,7 @@ def _binned(
     for part in parts:
         if binned is None:
             binned = BinnedProfiles._empty(score, part.n_classes, losses)
-        binned._core.add(part)
+        binned._add(part)
     assert binned is not None, "no part is refused before"
     return binned
 

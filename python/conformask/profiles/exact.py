@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+    from conformask._agreement import Start
+
 __all__ = ["Activation", "ScoreProfiles"]
 
 _MOST_NAME = 1 << 16  # bytes of the names of groups in a file, for each image
@@ -149,6 +151,9 @@ class ScoreProfiles(Profiles):
         strata = joined_names([part._strata for part in parts], "strata")
         core = _core.ExactProfile.concatenate([part._core for part in parts])
         return cls(core, first.conformity_score, groups, weights, offsets, strata)
+
+    def _start(self) -> Start:
+        return self._core.start()
 
     def _hashes(self) -> NDArray[np.uint64]:
         return self._core.hashes()

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from conformask import _core
-from conformask._agreement import warn_of_starts
+from conformask._agreement import warn_of_start
 from conformask._calibrator import warn_skipped
 from conformask._image_models import Offsets
 from conformask._text import plural
@@ -308,7 +308,6 @@ def warn(profiles: Profiles, solution: Solution) -> None:
     elif not solution.parts and not solution.needs_weights and not configuration.is_feasible(profiles):
         error = configuration.method.infeasible(units, configuration.alpha)
         warn_caller(f"{error.finding}: all sets hold every class", InfeasibleRiskWarning)
-    if isinstance(profiles, ScoreProfiles):
-        warn_of_starts([profiles._core.start()], configuration.conformity_score)
+    warn_of_start(profiles._start(), configuration.conformity_score)
     words = "the loss is undefined on {} (no labelled pixel that counts)"
     warn_skipped(solution.n_skipped, len(profiles), units, words)

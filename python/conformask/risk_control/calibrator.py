@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from conformask._agreement import Start, warn_of_starts
 from conformask._arrays import check_ignore_index
 from conformask._calibrator import State
 from conformask._image_models import Images, Offsets
@@ -557,7 +556,6 @@ class ConformalRiskCalibrator(Predictor):
             offsets.append(offsets_of(configuration.adaptive, scores, pictures, first, largest))
 
         groups, strata, sample_weight = units
-        starts: list[Start] = []
         profiles = profiled(
             X,
             y,
@@ -572,13 +570,8 @@ class ConformalRiskCalibrator(Predictor):
             progress=configuration.progress,
             look=None if configuration.adaptive is None else look,
             strata=strata,
-            starts=starts,
             valid=valid,
         )
-        if isinstance(
-            profiles, BinnedProfiles
-        ):  # others still know it when lambda-hat is found, of all images
-            warn_of_starts(starts, configuration.conformity_score)
         profiles._warn_of_repeats()
         if offsets:
             assert isinstance(profiles, ScoreProfiles)

@@ -121,6 +121,7 @@ def constant(P: NDArray, images: Any) -> NDArray:
     return np.ones((len(P), 1))
 
 
+@pytest.mark.filterwarnings("ignore::conformask.SuspiciousLabelsWarning")  # labels are random here
 def test_without_features_it_is_the_threshold_of_crc() -> None:
     P, y = scenes(37, seed=3)
     fitted = cm.AACRCCalibrator(0.13, guarantee="per_test", embedding=constant, scale="probability").fit(P, y)

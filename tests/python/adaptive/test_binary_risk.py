@@ -561,15 +561,18 @@ def test_files_hold_the_result(tmp_path: Path) -> None:
 
 def test_arrays_that_are_no_values_are_refused() -> None:
     core = _core.BinaryValues.build(P, Y, "foreground", None, 0)
-    totals, lengths, values = core.to_arrays()
-    again = _core.BinaryValues.from_arrays("foreground", totals, lengths, values)
+    totals, said, lengths, values = core.to_arrays()
+    again = _core.BinaryValues.from_arrays("foreground", totals, said, lengths, values)
     assert (again.hashes() == core.hashes()).all()
+    assert (again.said() == core.said()).all()
     for bad in [
-        ("foreground", totals[:-1], lengths, values),
-        ("foreground", totals, lengths, values[:-1]),
-        ("foreground", totals, lengths, values + 1),
-        ("foreground", totals * 0, lengths, values),
-        ("apples", totals, lengths, values),
+        ("foreground", totals[:-1], said, lengths, values),
+        ("foreground", totals, said[:-1], lengths, values),
+        ("foreground", totals, said + totals[:, :2].max(), lengths, values),
+        ("foreground", totals, said, lengths, values[:-1]),
+        ("foreground", totals, said, lengths, values + 1),
+        ("foreground", totals * 0, said, lengths, values),
+        ("apples", totals, said, lengths, values),
     ]:
         with pytest.raises(ValueError, match=r"not a profile|unknown side"):
             _core.BinaryValues.from_arrays(*bad)

@@ -228,7 +228,9 @@ def test_labels_that_look_wrong(root: Path, run: Run, images: Images) -> None:
         )
         (root / "binary" / "labels" / f"image_{i:02}.png").unlink()
     done = run("calibrate", "--maps", "binary/maps", "--labels", "binary/labels", "--quiet")
-    assert "warning: no label of class 3: whether these are missed, nothing here tells" in done.err
+    assert (
+        "warning: no pixel is labelled class 3: these images cannot show how often it is missed" in done.err
+    )
 
 
 # --- evaluate ---------------------------------------------------------------------------------

@@ -134,6 +134,7 @@ def test_older_files_are_of_crc(version: int, tmp_path: Path) -> None:
         cm.ConsignCalibrator.load(path)
 
 
+@pytest.mark.filterwarnings("ignore::conformask.SuspiciousLabelsWarning")  # some are wrong here
 def test_reports_tell_the_method_and_its_confidence() -> None:
     X, y = images(100)
     fitted = calibrator(cm.PAC(0.1)).fit(X, y)

@@ -152,7 +152,7 @@ def test_scalers_take_masked_classes_of_new_images() -> None:
         assert (p[:, 2] == 0).all()
         assert np.allclose(p.sum(axis=1), 1)
         assert np.array_equal(p, scaler.transform(np.where(np.isinf(masked), -1e9, masked)))
-    with pytest.raises(ValueError, match=r"class 2 is -inf .* nor by those that mix"):
+    with pytest.raises(ValueError, match=r"class 2 is -inf .* nor by scalers that mix"):
         cm.DirichletScaler(inputs="logits").fit(LOGITS, PROBLEM.y).transform(masked)
 
 

@@ -56,6 +56,54 @@ def test_bands_give_what_whole_scenes_give(rows: int, score: Any) -> None:
     assert max(each.largest for scene in scenes for each in scene) == min(rows, 37)
 
 
+class Dataset:
+    """What `rasterio.open` gives, as far as it is asked: bands from 1 on, and `shape` without them."""
+
+    def __init__(self, bands: NDArray) -> None:
+        self._bands, (self.count, self.height, self.width) = bands, bands.shape
+        self.shape, self.largest = bands.shape[1:], 0
+
+    def read(self, indexes: int | None = None, window: Any = None) -> NDArray:
+        if window is None:
+            raise MemoryError("all at once")
+        (first, last), (left, right) = window
+        self.largest = max(self.largest, last - first)
+        bands = self._bands if indexes is None else self._bands[indexes - 1]
+        return bands[..., first:last, left:right].copy()
+
+
+def test_open_datasets_of_rasterio_are_read_by_windows() -> None:
+    X, y = np.where(VALID[:, None], GOOD.X, -9999.0), GOOD.y.astype(np.uint8)
+    scenes = [(Dataset(each), Dataset(labels[None])) for each, labels in zip(X, y, strict=True)]
+    fitted = rasters.fit(Calibrator(alpha=0.3), scenes, rows=8, nodata=-9999)
+    expected = Calibrator(alpha=0.3).fit(GOOD.X, np.where(VALID, y, 255))
+    assert fitted.lambda_hat_ == expected.lambda_hat_
+    assert {each.largest for scene in scenes for each in scene} == {8}
+    bands = rasters.predict(fitted, scenes[3][0], rows=8, nodata=-9999, what="set_size")
+    sizes = np.concatenate([band for _, band in bands])
+    assert np.array_equal(sizes, expected.set_size(GOOD.X[3:4], valid=VALID[3:4])[0])
+    several = Dataset(np.stack([y[0], y[0]]))
+    with pytest.raises(
+        ValueError, match=r"y must have shape \(37, 11\) to match X in scene 0, got \(2, 37, 11\)"
+    ):
+        rasters.fit(Calibrator(), [(scenes[0][0], several)])
+
+
+def test_what_looks_wrong_is_said_once() -> None:
+    """Not once for each band; to a caller who fits again, it is said again."""
+    calibrator, fitted = Calibrator(alpha=0.3, inputs="logits"), Calibrator(alpha=0.3, inputs="logits")
+    scenes = list(zip(GOOD.X, GOOD.y, strict=True))
+    rasters.fit(fitted, [(np.log(X), y) for X, y in scenes])
+    for work in (
+        lambda: rasters.fit(calibrator, scenes, rows=5),
+        lambda: list(rasters.predict(fitted, GOOD.X[0], rows=5)),
+    ):
+        for _ in range(2):
+            with pytest.warns(UserWarning, match="say inputs='probabilities'") as found:
+                work()
+            assert len(found) == 1
+
+
 @pytest.mark.parametrize("nodata", [np.nan, -9999.0])
 @pytest.mark.parametrize("dtype", ["uint8", "int8", "float32"])
 def test_pixels_without_data(nodata: float, dtype: str) -> None:
@@ -138,6 +186,33 @@ BAD: list[tuple[Callable[[], object], type[Exception], str]] = [
         lambda: rasters.fit(Calibrator(), [*SCENES, (GOOD.X[0] * 2, GOOD.y[0])], rows=10),
         ValueError,
         "in rows 0 to 9 of scene 12: X: the probabilities of image 12 sum to 2",
+    ),
+    (
+        lambda: rasters.fit(Calibrator(), [(np.where(VALID[0], GOOD.X[0], np.nan), GOOD.y[0])]),
+        ValueError,
+        r"of scene 0: X is not finite .*; where X has no data, say nodata=np\.nan$",
+    ),
+    (
+        lambda: list(
+            rasters.predict(Calibrator().fit(GOOD.X, GOOD.y), np.where(VALID[0], GOOD.X[0], np.nan))
+        ),
+        ValueError,
+        r"in rows 0 to 36: X is not finite .*; where X has no data, say nodata=np\.nan$",
+    ),
+    (
+        lambda: rasters.fit(Calibrator(), [(GOOD.X[0], GOOD.y[0].tolist())]),
+        TypeError,
+        "^y must be an array or a store that has a shape and slices in scene 0, got list$",
+    ),
+    (
+        lambda: rasters.fit(Calibrator(), SCENES, nodata="nan"),
+        TypeError,
+        "^nodata must be a number, .*got 'nan'$",
+    ),
+    (
+        lambda: rasters.predict(Calibrator().fit(GOOD.X, GOOD.y), GOOD.X[0], nodata="nan"),
+        TypeError,
+        "^nodata must be a number, .*got 'nan'$",
     ),
     (lambda: rasters.predict(Calibrator().fit(GOOD.X, GOOD.y), "X.tif"), TypeError, "got str"),
     (
