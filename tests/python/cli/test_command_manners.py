@@ -364,9 +364,9 @@ def test_sets_among_the_maps(calibrated: Path, run: Run, out: str) -> None:
 
 
 def test_a_disk_that_is_full(calibrated: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def save(path: Path, values: Any) -> None:
-        path.write_bytes(b"half of it")
-        raise OSError(28, "No space left on device", str(path))
+    def save(file: Any, values: Any) -> None:
+        file.write(b"half of it")
+        raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np, "save", save)
     done = run("apply", *CALIBRATOR, "--maps", "test/maps", "--out", "sets")

@@ -37,13 +37,17 @@ def save_geotiff(path: Path, values: NDArray[Any]) -> None:
         file.write(values[np.newaxis])
 
 
+def labels_of(file: Path) -> NDArray[Any]:
+    return maps.read_labels(file).values
+
+
 # A kind of file: how it is written and read, and what dtypes it knows.
 Kind = tuple[str, Callable[[Path, NDArray[Any]], None], Callable[[Path], NDArray[Any]], tuple[str, ...]]
 KINDS: list[Kind] = [
-    ("a.npy", save_numpy, maps.read_labels, DTYPES),
-    ("a.npz", save_archive, maps.read_labels, DTYPES),
-    ("a.tif", save_geotiff, maps.read_labels, ("float32", "float64")),
-    ("a.nii", save_nifti, maps.read_labels, ("float32", "float64", ">f8")),
+    ("a.npy", save_numpy, labels_of, DTYPES),
+    ("a.npz", save_archive, labels_of, DTYPES),
+    ("a.tif", save_geotiff, labels_of, ("float32", "float64")),
+    ("a.nii", save_nifti, labels_of, ("float32", "float64", ">f8")),
     ("a.nii.gz", save_nifti, nifti.read_labels, ("float32", "float64")),
 ]
 
@@ -79,7 +83,7 @@ def test_volumes_of_nifti_may_be_floats(tmp_path: Path) -> None:
     """Of three axes NumPy's floats are taken for score maps; NIfTI has those on a fourth."""
     volume = np.stack([LABELS, LABELS])
     save_nifti(tmp_path / "a.nii", volume.astype(np.float32))
-    np.testing.assert_array_equal(maps.read_labels(tmp_path / "a.nii"), volume)
+    np.testing.assert_array_equal(labels_of(tmp_path / "a.nii"), volume)
     save_nifti(tmp_path / "a.nii", with_one(volume, 0.5, 1, 3, 2))
     with pytest.raises(ValueError, match=rf"a\.nii must hold .*{refusal(0.5, 1, 3, 2)}"):
         maps.read_labels(tmp_path / "a.nii")

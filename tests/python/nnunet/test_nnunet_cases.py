@@ -325,7 +325,8 @@ def test_a_region_is_a_pair_for_binary_calibrators(tmp_path: Path) -> None:
     alone: list[Any] = []
     for i in range(20):
         inner = rng.random((2, *(side.stop - side.start for side in BOX)), np.float32)
-        truth = np.where(rng.random(inner.shape[1:]) < inner[1], 2, rng.integers(0, 2, inner.shape[1:]))
+        of_whole, of_core = rng.random(inner.shape, np.float32) < inner
+        truth = np.where(of_core, 2, of_whole)
         scores, whole = np.zeros((2, *SHAPE), np.float32), np.zeros(SHAPE, np.uint8)
         scores[(slice(None), *BOX)], whole[BOX] = inner, truth
         write_case(tmp_path, f"case_{i:02}", scores, whole)
