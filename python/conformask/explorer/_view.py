@@ -223,7 +223,7 @@ class Explorer(widgets.VBox):
         columns = "repeat(auto-fit, minmax(250px, 1fr))"
         grid = widgets.Layout(grid_template_columns=columns, grid_gap="16px 16px", width="100%")
         plots = widgets.Layout(
-            grid_template_columns="repeat(auto-fit, minmax(340px, 1fr))", grid_gap="16px", width="100%"
+            grid_template_columns="repeat(auto-fit, minmax(260px, 1fr))", grid_gap="16px", width="100%"
         )
         return widgets.VBox(
             [

@@ -38,7 +38,7 @@ STYLE = """
   padding: 8px 14px; font-size: 12.5px; color: var(--cm-quiet); }
 .cm-caution b { color: var(--cm-text); }
 .cm-note { color: #b3261e; font-size: 12.5px; padding: 2px 0 4px; }
-.cm-cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(130px, 1fr)); gap: 10px; }
+.cm-cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(112px, 1fr)); gap: 10px; }
 .cm-card { border: 1px solid var(--cm-line); border-radius: 8px; padding: 8px 12px 9px; }
 .cm-card small { display: block; font-size: 11.5px; color: var(--cm-quiet); }
 .cm-card b { display: block; font-size: 20px; font-weight: 600; line-height: 1.3;
@@ -125,7 +125,7 @@ def pixel_table(pixel: Pixel, at: tuple[int, ...], names: Sequence[str], colours
             f'<div class="cm-row{" cm-held" if pixel.held[k] else ""}" style="--cm-colour: {_hex(colours[k])}">'
             f'<div class="cm-swatch">{escape(names[k])}{tag}</div>'
             f'<div class="cm-bar"><div style="width: {100 * pixel.probabilities[k]:.1f}%"></div></div>'
-            f'<div class="cm-number">{share(pixel.probabilities[k])}</div></div>'
+            f'<div class="cm-number">{escape(share(pixel.probabilities[k]))}</div></div>'
         )
     n_more = int(pixel.held.sum() - pixel.held[shown].sum())
     more = f'<div class="cm-chips">and {n_more} more in the set</div>' if n_more else ""
