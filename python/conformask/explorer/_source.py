@@ -1,4 +1,4 @@
-"""Images that are read one at a time, the one that is looked at kept."""
+"""Images that are read one at a time."""
 
 from __future__ import annotations
 
@@ -44,16 +44,9 @@ class Source:
                 raise ValueError(f"X has {plural(self.n, 'image')}, {name} has {m}")
         self._X, self._images, self._y = X, images, y
         self._n_classes, self._volumes = n_classes, volumes
-        self._known: tuple[int, Read] | None = None
 
     def read(self, place: int) -> Read:
-        """An image; the last one is not read again."""
-        if self._known is None or self._known[0] != place:
-            self._known = None  # two need not be in memory at once
-            self._known = place, self._read(place)
-        return self._known[1]
-
-    def _read(self, place: int) -> Read:
+        """An image."""
         maps, labels = self._scores(place)
         if maps.shape[1] != self._n_classes:
             raise ValueError(
@@ -75,9 +68,8 @@ class Source:
             y = None if self._y is None else self._y[one] if is_whole(self._y) else [self._y[place]]
         else:
             X, y = [self._X[place]], None if self._y is None else [self._y[place]]
-            if (
-                y is None and isinstance(X[0], tuple | list) and len(X[0]) == 2
-            ):  # as folders of pairs yield it
+            # Folders of pairs yield both at once.
+            if y is None and isinstance(X[0], tuple | list) and len(X[0]) == 2:
                 X, y = [X[0][0]], [X[0][1]]
         try:
             [(maps, labels, _)] = walk(X, y, SCORES, labelled=y is not None, volumes=self._volumes, at_once=1)

@@ -137,6 +137,7 @@ class Explorer(widgets.VBox):
         places = {"value": 0, "min": 0, "max": 1}
         self.image = _control(widgets.IntSlider, "image", value=0, min=0, max=max(last, 1))
         self.image.disabled = last == 0
+        self.image.continuous_update = False  # those passed by are not read
         self.depth = _control(widgets.IntSlider, "slice", **places)
         self.alpha = _control(
             widgets.FloatSlider,
@@ -281,15 +282,18 @@ class Explorer(widgets.VBox):
             self._quiet = before
 
     def _choose_image(self) -> None:
+        before = self._looked_at
         try:
             self._looked_at = self._read(self.image.value)
+            self._show_image()
         except (
             Exception
         ) as error:  # of any library that reads; a callback that raises says nothing to the user
+            self._looked_at = before
+            self._show_image()
             self._say(f"image {self.image.value} cannot be shown, the one before stays: {error}")
-            return
-        self._say("")
-        self._show_image()
+        else:
+            self._say("")
 
     def _choose_alpha(self) -> None:
         try:
@@ -303,7 +307,6 @@ class Explorer(widgets.VBox):
 
     def _choose_lambda(self) -> None:
         self._say("")
-        self._lambdas = self._lambdas.copy()
         self._lambdas[self._chosen or 0] = self._levels.snapped(self.lam.value)
         self._put(lam=self._lam)
         self._follow_lambda()
@@ -364,8 +367,7 @@ class Explorer(widgets.VBox):
                 is_new = slider.max != max(1, length - 1)
                 slider.max = max(1, length - 1)
                 slider.disabled = length == 1
-                if is_new:
-                    slider.value = length // 2
+                slider.value = length // 2 if is_new else min(slider.value, length - 1)
         self.depth.layout.display = None if depth else "none"
         self._show_slice()
 

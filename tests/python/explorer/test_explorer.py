@@ -418,6 +418,38 @@ def test_what_cannot_be_read_is_said_and_what_was_shown_stays() -> None:
     np.testing.assert_array_equal(explorer.sets, CALIBRATOR.predict(NEW[2:3])[0])
 
 
+@pytest.mark.parametrize("what", ["scores", "picture"])
+def test_an_image_that_is_wrong_later_is_not_half_shown(what: str) -> None:
+    maps, photos = [*NEW[:2]], [*(PHOTOS[:2] / 255)]
+    if what == "scores":
+        maps[1] = maps[1] * 2
+    else:
+        photos[1] = photos[1] * 255
+    explorer = cm.explore(CALIBRATOR, maps, photos, NEW_Y[:2])
+    before, numbers = explorer.pictures, explorer.numbers
+    explorer.image.value = 1
+    assert "image 1 cannot be shown" in all_text(explorer)
+    assert (explorer.pictures, explorer.numbers) == (before, numbers)
+    explorer.alpha.value = 0.2
+    np.testing.assert_array_equal(explorer.sets, CALIBRATOR.recalibrate(alpha=0.2).predict(NEW[:1])[0])
+
+
+def test_images_of_one_row_or_without_labels() -> None:
+    thin, thin_y = problem((1, 7), 1)
+    two, two_y = problem((2, 7), 1)
+    explorer = cm.explore(
+        CALIBRATOR, [two[0], thin[0], two[0]], y=[two_y[0], thin_y[0], np.full((2, 7), 255)]
+    )
+    explorer.row.value = 1
+    explorer.image.value = 1
+    assert explorer.row.value == 0
+    assert explorer.row.disabled
+    np.testing.assert_array_equal(explorer.sizes, CALIBRATOR.set_size(thin)[0])
+    explorer.image.value = 2
+    assert not explorer.missed.any()
+    assert says(explorer, "coverage, this image") == says(explorer, "set size, this image") == "–"
+
+
 def test_one_image_alone() -> None:
     explorer = cm.explore(CALIBRATOR, NEW[:1])
     assert explorer.image.disabled
