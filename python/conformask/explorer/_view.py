@@ -19,7 +19,7 @@ from conformask.explorer._looked_at import LookedAt, Sets
 from conformask.explorer._pictures import CurvePicture, Maps, size_picture
 from conformask.explorer._source import Source
 from conformask.plotting._legend import names_and_colours
-from conformask.plotting.heatmaps import count_shades
+from conformask.plotting.heatmaps import EMPTY, count_shades
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -63,7 +63,7 @@ class Explorer(widgets.VBox):
                 widgets.HTML(f'<div class="cm-caution">{_words.CAUTION}</div>'),
                 widgets.HBox([self._left(), self._right()], layout=widgets.Layout(grid_gap="24px")),
             ],
-            layout=widgets.Layout(grid_gap="14px", padding="4px 0"),
+            layout=widgets.Layout(grid_gap="14px", padding="4px 6px"),
         )
         self.add_class("cm-explorer")
         self._show_image()
@@ -394,12 +394,13 @@ class Explorer(widgets.VBox):
         """All that lambda changes."""
         found, at, k = self._found, self._slice, len(self._names)
         vmax = min(k, _MOST_COLOURS)
-        title = "Set size"
-        self._set(
-            "sizes", self._maps.sizes(found.sizes[at], k, vmax), title, "classes in the set of each pixel"
-        )
+        sizes = found.sizes[at]
+        self._set("sizes", self._maps.sizes(sizes, k, vmax), "Set size", "where sets hold several classes")
         counts = [f"{'≥ ' if i == vmax < k else ''}{i}" for i in range(2, vmax + 1)]
-        self._keys["sizes"].value = _words.chips(counts, [*count_shades(vmax)[:, :3]], void=False)
+        shades = [*count_shades(vmax)[:, :3]]
+        if not sizes[self._looked_at.seen[at]].all():
+            counts, shades = ["empty", *counts], [np.array(EMPTY[:3]), *shades]
+        self._keys["sizes"].value = _words.chips(counts, shades, void=False)
         if self._looked_at.labels is not None:
             self._set("missed", self._maps.missed(found.missed[at]), "Missed", "labels that the set lacks")
         self._plots["shares"].value = size_picture(found.shares, self._looked_at.labels is not None)

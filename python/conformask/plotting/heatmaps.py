@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colors import Colormap
 
-__all__ = ["count_shades", "plot_varisco"]
+__all__ = ["EMPTY", "count_shades", "plot_varisco"]
 
-_EMPTY = (0.35, 0.85, 0.9, 1.0)  # no sequential map holds cyan: an empty set is no small set
+EMPTY = (0.35, 0.85, 0.9, 1.0)  # no sequential map holds cyan: an empty set is no small set
 
 
 def plot_varisco(
@@ -193,7 +193,7 @@ def _draw_counts(
     first, top = min(1, ends[0]), ends[1]
     shades = count_shades(top, cmap)
     shades[:, 3] = opacity
-    colours = np.vstack([[_EMPTY]] * (1 - first) + [[(0.0, 0.0, 0.0, 0.0)]] * min(1, top) + [shades])
+    colours = np.vstack([[EMPTY]] * (1 - first) + [[(0.0, 0.0, 0.0, 0.0)]] * min(1, top) + [shades])
     norm = BoundaryNorm(np.arange(first, top + 2) - 0.5, len(colours))
     shown = np.clip(counts, first, top)
     drawn = ax.imshow(shown, cmap=ListedColormap(colours), norm=norm, interpolation="nearest")

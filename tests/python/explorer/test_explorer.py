@@ -232,6 +232,17 @@ def test_sizes_are_drawn_and_counted() -> None:
     assert explorer.pictures["predicted"] == before["predicted"]
 
 
+def test_empty_sets_are_named() -> None:
+    calibrator = fitted(cm.LAC(include_top1=False))
+    explorer = opened(calibrator)
+    assert ">empty</span>" not in all_text(explorer)
+    explorer.lam.value = 0.2
+    assert ">empty</span>" in all_text(explorer)
+    assert says(explorer, "set size, this image").startswith("0.")
+    cyan = np.abs(drawn(explorer.pictures["sizes"]) - [0.35, 0.85, 0.9]).max(axis=-1) < 0.01
+    np.testing.assert_array_equal(cyan, (explorer.sizes == 0) & (NEW_Y[0] != 255))
+
+
 # The pixel
 
 
