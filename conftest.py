@@ -24,6 +24,7 @@ _NEEDS = {
         *("integrations/threshold_network.py", "integrations/_threshold_images.py"),
         *("integrations/_threshold_training.py", "integrations/_sizes.py", "integrations/transformers.py"),
     ),
+    "ipywidgets": ("explorer/_explore.py", "explorer/_view.py"),
     "mmseg": ("integrations/mmseg",),
     "monai": ("integrations/monai",),
 }

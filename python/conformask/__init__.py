@@ -67,6 +67,7 @@ from conformask.threads import get_num_threads, set_num_threads, warn_of_environ
 
 if TYPE_CHECKING:
     from conformask import datasets, plotting
+    from conformask.explorer import explore
 
 __all__ = [
     "APS",
@@ -120,6 +121,7 @@ __all__ = [
     "WorstClassLoss",
     "__version__",
     "datasets",
+    "explore",
     "get_num_threads",
     "kernels",
     "metrics",
@@ -129,13 +131,15 @@ __all__ = [
 ]
 
 _LAZY = {"datasets", "plotting"}  # what they import (Matplotlib, SciPy) is not everyone's
+_LAZY_FUNCTIONS = {"explore": "explorer"}
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LAZY:
+    if name in _LAZY or name in _LAZY_FUNCTIONS:
         import importlib
 
-        return importlib.import_module(f"conformask.{name}")
+        module = importlib.import_module(f"conformask.{_LAZY_FUNCTIONS.get(name, name)}")
+        return module if name in _LAZY else getattr(module, name)
     raise AttributeError(f"module 'conformask' has no attribute {name!r}")
 
 

@@ -146,6 +146,7 @@ SLOW = frozenset(
         "test_the_core_knows_no_integration",
         "test_the_environment_sets_the_number_of_threads",
         "test_the_examples_of_help_run",
+        "test_the_explorer_names_what_it_needs",
         "test_the_guarantee_never_suffers",
         "test_the_index_is_exact_for_every_n_and_percent",
         "test_the_legend_stays_within_the_figure",

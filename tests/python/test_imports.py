@@ -111,12 +111,13 @@ def test_optional_libraries_are_not_imported() -> None:
         "class Watch:\n"
         "    def find_spec(self, name, *rest):\n"
         "        if name in ('torch', 'matplotlib', 'dask', 'mmseg', 'mmengine', 'mmcv', 'monai', 'ignite')"
-        " or name in ('PIL', 'nibabel', 'rasterio'):\n"
+        " or name in ('PIL', 'nibabel', 'rasterio', 'ipywidgets', 'ipyevents'):\n"
         "            print(name)\n"  # also where the library is not installed
         "sys.meta_path.insert(0, Watch())\n"
         "import conformask as cm, numpy as np\n"
         "import conformask.__main__\n"
         "cm.ConformalRiskCalibrator().fit(np.full((9, 2, 4, 4), 0.5), np.zeros((9, 4, 4), int))\n"
+        "cm.explore\n"
     )
     assert run(code) == ""
 
@@ -151,6 +152,20 @@ def test_a_library_that_is_not_there_is_named(module: str, library: str, extra: 
     said = run(code)
     assert f"conformask.{module} needs" in said
     assert f'pip install "conformask[{extra}]"' in said
+
+
+@pytest.mark.parametrize("library", ["ipywidgets", "matplotlib"])
+def test_the_explorer_names_what_it_needs(library: str) -> None:
+    code = (
+        "import sys\n"
+        f"sys.modules[{library!r}] = None\n"
+        "import conformask as cm\n"
+        "try:\n"
+        "    cm.explore(None, None)\n"
+        "except ImportError as error:\n"
+        "    print(error)\n"
+    )
+    assert run(code) == 'explore needs ipywidgets and Matplotlib: pip install "conformask[explore]"'
 
 
 def run(code: str) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import io
-import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 import conformask as cm
-from conformask.plotting._palette import LINES
+from conformask.plotting._size_shares import draw_size_shares, share_text
 
 __all__ = [
     "CSS_PIXELS",
@@ -32,7 +31,6 @@ _MOST_COLOURS = 6  # of set sizes in a heatmap: larger sets are seldom, and shar
 _WIDTH = 7.5  # inches
 CSS_PIXELS = 94  # of a page, an inch
 CSS_WIDTH = round(_WIDTH * CSS_PIXELS)
-_MOST_BARS = 12
 
 
 def import_figure() -> Any:
@@ -115,31 +113,6 @@ def alpha_sweep(report: cm.RiskReport) -> Any:
 
 def size_shares(shares: NDArray[np.float64]) -> Any:
     """How many pixels have sets of each size, from shares (K + 1,); of many sizes the last bar joins the largest."""
-    n_classes = len(shares) - 1
-    first = 0 if shares[0] > 0 else 1
-    largest = int(np.flatnonzero(shares).max(initial=1))
-    last = min(n_classes, first + _MOST_BARS - 1, max(largest, first + 2))
-    heights = np.append(shares[first:last], shares[last:].sum())
-    names = [str(size) for size in range(first, last)] + [f"{'≥ ' if last < largest else ''}{last}"]
     figure = import_figure()(figsize=(_WIDTH, 3.0), layout="constrained")
-    ax = figure.subplots()
-    bars = ax.bar(np.arange(len(heights)), 100 * heights, width=0.7, color=LINES[0])
-    ax.bar_label(bars, [share_text(height) for height in heights], padding=2, fontsize="small")
-    ax.set_xticks(np.arange(len(heights)), names)
-    beside = max(0.0, (5 - len(heights)) / 2)  # few bars stay narrow, in the middle
-    ax.set_xlim(-0.6 - beside, len(heights) - 0.4 + beside)
-    ax.set_ylim(0, 112)
-    ax.set_xlabel("classes in the set of a pixel")
-    ax.set_ylabel("% of the labelled pixels")
-    ax.spines[["top", "right"]].set_visible(False)
+    draw_size_shares(figure.subplots(), shares, "% of the labelled pixels")
     return figure
-
-
-def share_text(share: float) -> str:
-    """A share in percent, with as many digits as it needs."""
-    if math.isnan(share):
-        return "-"
-    percent = 100 * share
-    if 0 < percent < 0.1:
-        return "< 0.1 %"
-    return f"{percent:.1f} %" if percent < 99.95 or share == 1 else "> 99.9 %"

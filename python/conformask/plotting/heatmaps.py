@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colors import Colormap
 
-__all__ = ["plot_varisco"]
+__all__ = ["EMPTY", "count_shades", "plot_varisco"]
 
-_EMPTY = (0.35, 0.85, 0.9, 1.0)  # no sequential map holds cyan: an empty set is no small set
+EMPTY = (0.35, 0.85, 0.9, 1.0)  # no sequential map holds cyan: an empty set is no small set
 
 
 def plot_varisco(
@@ -174,6 +174,11 @@ def _upper_part(cmap: str | Colormap) -> Callable[[ArrayLike], NDArray[np.float6
     return lambda t: np.asarray(full(0.4 + 0.6 * np.asarray(t)))
 
 
+def count_shades(top: int, cmap: str | Colormap = "inferno") -> NDArray[np.float64]:
+    """Return the colours of the counts from 2 to `top`, RGBA (top - 1, 4): a single class has none."""
+    return _upper_part(cmap)(np.linspace(0, 1, max(top - 1, 0)) if top != 2 else [0.6])
+
+
 def _draw_counts(
     ax: Axes,
     counts: NDArray[np.int64],
@@ -187,9 +192,9 @@ def _draw_counts(
     from matplotlib.colors import BoundaryNorm, ListedColormap
 
     first, top = min(1, ends[0]), ends[1]
-    shades = _upper_part(cmap)(np.linspace(0, 1, max(top - 1, 0)) if top != 2 else [0.6])
+    shades = count_shades(top, cmap)
     shades[:, 3] = opacity
-    colours = np.vstack([[_EMPTY]] * (1 - first) + [[(0.0, 0.0, 0.0, 0.0)]] * min(1, top) + [shades])
+    colours = np.vstack([[EMPTY]] * (1 - first) + [[(0.0, 0.0, 0.0, 0.0)]] * min(1, top) + [shades])
     norm = BoundaryNorm(np.arange(first, top + 2) - 0.5, len(colours))
     shown = np.clip(counts, first, top)
     drawn = ax.imshow(shown, cmap=ListedColormap(colours), norm=norm, interpolation="nearest")
