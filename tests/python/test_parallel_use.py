@@ -1,7 +1,7 @@
 """Eight threads at once use the whole package: every result has the bits that one thread gets.
 
-The compiled module tells free-threaded interpreters that it needs no GIL. Where there is one, it is released in the kernels:
-these tests make threads meet there as often as they can, by a short interval of switching.
+The compiled module tells free-threaded interpreters that it needs no GIL. Where there is one, kernels release it: these
+tests make threads meet there as often as they can, by a short interval of switching.
 """
 
 from __future__ import annotations
@@ -86,8 +86,9 @@ def test_calibrators_of_their_own(name: str) -> None:
             return tell(make().fit(PROBLEM.X, PROBLEM.y))
         whole = make()
         for start in range(0, 64, 16):
-            part = make().partial_fit(PROBLEM.X[start : start + 8], PROBLEM.y[start : start + 8])
-            whole.merge(part).partial_fit(PROBLEM.X[start + 8 : start + 16], PROBLEM.y[start + 8 : start + 16])
+            first, second = slice(start, start + 8), slice(start + 8, start + 16)
+            whole.merge(make().partial_fit(PROBLEM.X[first], PROBLEM.y[first]))
+            whole.partial_fit(PROBLEM.X[second], PROBLEM.y[second])
         return tell(whole)
 
     for _ in range(3):
@@ -96,22 +97,22 @@ def test_calibrators_of_their_own(name: str) -> None:
 
 @pytest.mark.parametrize("profile", ["exact", "binned"])
 def test_a_calibrator_that_all_share(profile: str) -> None:
-    """Each thread adds its images, by itself or as a part that it merges, while all predict and set numbers of threads."""
+    """Each thread adds its images, directly or as a part that it merges, while all predict and set threads."""
 
     def new() -> Calibrator:
         return Calibrator(profile=profile, progress=False)
 
     expected = bits(new().fit(PROBLEM.X, PROBLEM.y))
-    for _ in range(3):
+    for _ in range(10):
         # Half of the images are there from the start, so that there is a lambda-hat at every moment.
         shared = new().fit(PROBLEM.X[:32], PROBLEM.y[:32])
 
         def work(i: int, shared: Calibrator = shared) -> None:
-            own = slice(32 + 4 * i, 36 + 4 * i)
-            if i % 2:
-                shared.merge(new().partial_fit(PROBLEM.X[own], PROBLEM.y[own]))
-            else:
-                shared.partial_fit(PROBLEM.X[own], PROBLEM.y[own])
+            parts = [slice(j, j + 1) for j in range(32 + 4 * i, 36 + 4 * i)]
+            merged = [new().partial_fit(PROBLEM.X[part], PROBLEM.y[part]) for part in parts[:2]]
+            for other, part in zip(merged, parts[2:], strict=True):
+                shared.merge(other)
+                shared.partial_fit(PROBLEM.X[part], PROBLEM.y[part])
             cm.set_num_threads(1 + i % 3)
             sets = shared.predict(NEW)
             assert sets.any(axis=1).all()
@@ -164,7 +165,7 @@ def test_other_families_at_once() -> None:
         assert found == [expected[(i + turn) % 4] for i in range(N_THREADS)]
 
 
-@pytest.mark.skipif(not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="this interpreter has a GIL anyway")
+@pytest.mark.skipif(not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="there is a GIL anyway")
 def test_the_module_needs_no_gil() -> None:
     """A free-threaded interpreter does without, also after the import."""
     assert not sys._is_gil_enabled()  # type: ignore[attr-defined]

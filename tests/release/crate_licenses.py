@@ -28,10 +28,10 @@ def crates() -> list[dict[str, Any]]:
     """The crates in the extension, on any platform: not what only builds it, or writes code while it is built."""
     command = ["cargo", "metadata", "--format-version", "1", "--locked", "--features", "python"]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True, timeout=300)
-    found = json.loads(done.stdout)
-    packages = {each["id"]: each for each in found["packages"]}
-    nodes = {each["id"]: each for each in found["resolve"]["nodes"]}
-    root = found["resolve"]["root"]
+    told = json.loads(done.stdout)
+    packages = {each["id"]: each for each in told["packages"]}
+    nodes = {each["id"]: each for each in told["resolve"]["nodes"]}
+    root = told["resolve"]["root"]
     reached, waiting = set(), [root]
     while waiting:
         name = waiting.pop()
@@ -41,13 +41,15 @@ def crates() -> list[dict[str, Any]]:
         for dep in nodes[name]["deps"]:
             if any(kind["kind"] is None for kind in dep["dep_kinds"]):
                 waiting.append(dep["pkg"])
-    return sorted((packages[name] for name in reached - {root}), key=lambda each: (each["name"], each["version"]))
+    found = [packages[name] for name in reached - {root}]
+    return sorted(found, key=lambda each: (each["name"], each["version"]))
 
 
 def license_text(crate: dict[str, Any]) -> str:
     """The text that comes with a crate: of MIT alone, where it has one."""
     folder = Path(crate["manifest_path"]).parent
-    files = sorted(path for path in folder.iterdir() if path.name.upper().startswith(("LICEN", "COPYING", "NOTICE")))
+    names = ("LICEN", "COPYING", "NOTICE")
+    files = sorted(path for path in folder.iterdir() if path.name.upper().startswith(names))
     mit = [path for path in files if "MIT" in path.name.upper()]
     return "\n\n".join(_tidy(path.read_text(encoding="utf-8")) for path in mit or files)
 

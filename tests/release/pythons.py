@@ -14,9 +14,10 @@ import tempfile
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
-TOOLS = ["pytest>=9", "pytest-timeout>=2.4", "hypothesis>=6.140", "sybil>=9", "psutil>=7", "mapie>=1.6"]
-# What depends on the interpreter, NumPy, SciPy and scikit-learn: kernels, the estimators' contract, risk control with its
-# guarantee, golden values, threads and forks. Each takes seconds.
+TOOLS = ["pytest", "pytest-timeout", "hypothesis", "sybil", "psutil", "mapie", "h5py"]
+EXTRAS = "dask,reproduction"  # whose modules the tests of the package's face import
+# What may depend on the interpreter, NumPy, SciPy and scikit-learn: kernels, the estimators' contract, risk control and
+# its guarantee, golden values, threads and forks.
 TESTS = [
     "tests/python/kernels",
     "tests/python/contract",
@@ -26,7 +27,7 @@ TESTS = [
     "tests/python/test_threads.py",
     "tests/python/test_parallel_use.py",
 ]
-FOLDERS = ["tests/python", "tests/python/contract", "tests/python/consign"]  # without python/: the wheel is tested
+FOLDERS = "tests/python tests/python/contract tests/python/consign"  # not python/: the wheel is tested
 
 
 def declared() -> list[str]:
@@ -51,12 +52,13 @@ def version_of(interpreter: str) -> str | None:
 def test(interpreter: str, wheel: Path) -> bool:
     """Installs the wheel in an environment of this interpreter, does the small job there, and runs the tests."""
     uv = [sys.executable, "-m", "uv"]
+    package = f"conformask[{EXTRAS}] @ {wheel.as_uri()}"
     with tempfile.TemporaryDirectory(prefix="conformask-") as folder:
         python = Path(folder, "venv", "Scripts" if sys.platform == "win32" else "bin", "python")
-        options = ["-q", "-p", "no:cacheprovider", "-m", "not slow", "-o", f"pythonpath={' '.join(FOLDERS)}"]
+        options = ["-q", "-p", "no:cacheprovider", "-m", "not slow", "-o", f"pythonpath={FOLDERS}"]
         steps: list[list[str | Path]] = [
             [*uv, "venv", "-q", "--python", interpreter, python.parents[1]],
-            [*uv, "pip", "install", "-q", "--python", python, wheel, *TOOLS],
+            [*uv, "pip", "install", "-q", "--python", python, *TOOLS, package],
             [python, "-I", REPOSITORY / "tests/release/job.py"],
             [python, "-m", "pytest", *options, "-o", "addopts=-ra", *TESTS],
         ]
@@ -71,13 +73,14 @@ def main() -> None:
     for interpreter in sys.argv[1:]:
         version = version_of(interpreter)
         if version not in declared() or version in passed + failed:
-            print(f"-- {interpreter}: {f'Python {version}, left out' if version else 'not there'}", flush=True)
+            state = f"Python {version}, left out" if version else "not there"
+            print(f"-- {interpreter}: {state}", flush=True)
             continue
         print(f"-- {interpreter}: Python {version}", flush=True)
         (passed if test(interpreter, wheels[0]) else failed).append(version)
     missing = [version for version in declared() if version not in passed + failed]
-    print(f"{wheels[0].name}: passed on {', '.join(passed) or 'none'}; failed on {', '.join(failed) or 'none'};")
-    print(f"not tried, as no interpreter was named or found: {', '.join(missing) or 'none'}")
+    for state, versions in (("passed", passed), ("FAILED", failed), ("no interpreter", missing)):
+        print(f"{wheels[0].name}: {state}: {', '.join(versions) or 'none'}")
     sys.exit(bool(failed) or not passed)
 
 
