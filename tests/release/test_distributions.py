@@ -117,6 +117,7 @@ def test_the_sources_hold_what_git_knows_and_nothing_else(sources: dict[str, byt
     assert set(sources) - known == {"PKG-INFO"}
     folders = {name.split("/")[0] for name in sources if "/" in name}
     assert folders == {"src", "python", "licenses", "benches", "tests"}
+    assert [name for name in sources if name.startswith("benches/") and not name.endswith(".rs")] == []
     assert {name for name in sources if name.startswith("tests/")} == {
         name for name in known if name.startswith("tests/rust/")
     }
