@@ -14,6 +14,7 @@ BENCH       ?=
 BENCH_ARGS  ?=
 TABLES_ARGS ?=
 SDIST_ARGS  ?=
+PYTHONS     ?= python3.10 python3.11 python3.12 python3.13 python3.14
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -45,14 +46,14 @@ NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 
 # Directories are listed too: theirs is the time that moves when a file goes away.
 RUST   := Cargo.toml $(wildcard Cargo.lock build.rs) $(shell find src 2>/dev/null)
-TESTS  := Makefile conftest.py $(wildcard README.md) \
+TESTS  := Makefile conftest.py $(wildcard *.md *.cff .github/workflows/* licenses/*) \
           $(shell find python tests -type f ! -path '*/__pycache__/*' ! -name '*.so' 2>/dev/null)
 
 # ---- the verbs ---------------------------------------------------------------------------------------------
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 	@printf '%s\n' '' 'Knobs (make <verb> NAME=value):' \
 	  '  PYTHON=$(PYTHON)  VENV=$(VENV)  CARGO=$(CARGO)' \
 	  '  DEMO_ARGS=...        options of `python -m conformask demo`' \
@@ -62,7 +63,8 @@ help: ## this list
 	  '  TABLES_ARGS=...      options of `python -m conformask.reproduction`' \
 	  '  BENCH=...            criterion name filter:  make bench BENCH=lambda_hat' \
 	  '  BENCH_ARGS=...       options of benches/side_by_side.py' \
-	  '  SDIST_ARGS=...       how sources are built:  make sdist SDIST_ARGS="--profile dev"'
+	  '  SDIST_ARGS=...       how sources are built:  make sdist SDIST_ARGS="--profile dev"' \
+	  '  PYTHONS="..."        interpreters, by name or path, of make test-pythons'
 
 .PHONY: build
 build: $(EXTENSION) ## the environment .venv and the compiled package in it (editable)
@@ -147,14 +149,13 @@ docs: $(EXTENSION) ## the reference as HTML: Python (pdoc) and Rust (rustdoc)
 	$(CARGO) doc --quiet --no-deps --lib
 	@echo 'Python: target/docs/index.html   Rust: target/doc/_core/index.html'
 
-# A package, installed in a fresh environment with some options of pip, that imports and runs.
+# A package, installed in a fresh environment with some options of pip, that does a small job from fitting to commands.
 define try
-@package=$$(realpath $(1)); dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; cd "$$dir"; \
+@package=$$(realpath $(1)); job=$$(realpath tests/release/job.py); dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; cd "$$dir"; \
   $(PYTHON) -m venv venv; \
   venv/bin/python -m pip install -q $(2) "$$package"; \
-  venv/bin/python -c 'import conformask as cm; print("conformask", cm.__version__, "from", cm.__file__)'; \
-  venv/bin/python -m conformask demo --help >/dev/null; \
-  echo "$$package: installs, imports, runs"
+  venv/bin/python -I "$$job"; \
+  echo "$$package: installs and works"
 endef
 
 # maturin patches the library in target/ itself, for `develop` and for `build`; neither may take the other's.
@@ -172,6 +173,19 @@ sdist: $(INSTALLED) | system ## the sources in dist/, built, installed and tried
 	@rm -f dist/*.tar.gz
 	@$(MATURIN) sdist --out dist
 	$(call try,dist/*.tar.gz,--no-binary conformask)
+
+# It looks at what is in dist/, and makes what is not.  It needs no built package: the conftests that do are left out.
+.PHONY: release-check
+release-check: $(INSTALLED) $(if $(wildcard dist/*.whl),,wheel) $(if $(wildcard dist/*.tar.gz),,sdist) ## what is in dist/: contents, licenses, metadata, sizes, versions, extras
+	$(BIN)/python -m pytest -o addopts= --noconftest -ra tests/release tests/python/test_release.py $(PYTEST_ARGS)
+
+.PHONY: test-pythons
+test-pythons: $(INSTALLED) $(if $(wildcard dist/*.whl),,wheel) ## some tests against the wheel in dist/, in a fresh environment of each Python (PYTHONS=...)
+	@$(BIN)/python tests/release/pythons.py $(PYTHONS)
+
+.PHONY: licenses
+licenses: | system ## licenses/crates.txt anew, after a change of Cargo.lock
+	@$(PYTHON) tests/release/crate_licenses.py --write
 
 .PHONY: clean
 clean: ## remove all that can be built again, .venv too

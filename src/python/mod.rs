@@ -35,7 +35,9 @@ impl From<Error> for PyErr {
 }
 
 /// The kernels of conformask. Private: use `conformask.kernels`.
-#[pymodule]
+// No function here needs the GIL to be safe: what threads share is frozen, atomic, or under a lock of its own. What changes
+// in place (`BinnedProfile`, `ConsignSearch`) is borrowed by one thread at a time, and a second one gets an error.
+#[pymodule(gil_used = false)]
 mod _core {
     #[pymodule_export]
     use super::adapt::{

@@ -28,7 +28,11 @@ def test_the_sources_of_the_crate_are_packaged() -> None:
         path.relative_to(REPOSITORY).as_posix()
         for folder in folders
         for path in (REPOSITORY / folder).rglob("*.rs")
-    } | {"Cargo.toml", "pyproject.toml", "README.md", "LICENSE-APACHE", "LICENSE-MIT", "LICENSE-BUNDLED"}
+    } | {
+        *("Cargo.toml", "build.rs", "pyproject.toml", "README.md", "CHANGELOG.md", "CITATION.cff"),
+        *("LICENSE-APACHE", "LICENSE-MIT", "LICENSE-BUNDLED", "licenses/crates.txt", "SECURITY.md"),
+    }
     assert needed - packaged == set()
-    unwanted = ("notebooks/", "python/", "tests/python/", "tests/integrations/", ".ci/")
-    assert [name for name in packaged if name.startswith(unwanted)] == []
+    unwanted = (".", "docs/", "notebooks/", "python/", "tests/", "target/", "dist/", "work_dirs/")
+    kept = ("tests/rust/", ".cargo_vcs_info.json")
+    assert [name for name in packaged if name.startswith(unwanted) and not name.startswith(kept)] == []

@@ -96,7 +96,7 @@ def stored_samples(folder: str | Path | None) -> tuple[NDArray[np.float16], NDAr
         raise FileNotFoundError(f"no file {file}")
     try:
         with file.open("rb") as stream:  # np.load leaves a damaged archive open
-            arrays = np.load(stream)
+            arrays = np.load(stream, allow_pickle=False)
             return arrays["samples"], arrays["labels"]
     except (LookupError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{file} is damaged, or holds no samples and labels: {error}") from error
