@@ -76,12 +76,13 @@ autodoc_mock_imports = [
     for name in ("torch", "torchvision", "monai", "ignite", "mmseg", "mmengine", "mmcv", "cv2")
     if find_spec(name) is None
 ]
+toc_object_entries_show_parents = "hide"
 numpydoc_show_class_members = False  # the template of a class lists them
 numpydoc_xref_param_type = False
 
 # ---- prose, notebooks, gallery ------------------------------------------------------------------------------
 
-myst_enable_extensions = ["colon_fence", "deflist", "dollarmath", "fieldlist"]
+myst_enable_extensions = ["attrs_block", "colon_fence", "deflist", "dollarmath", "fieldlist"]
 myst_heading_anchors = 3
 myst_links_external_new_tab = False
 nb_execution_mode = "cache"
@@ -105,12 +106,13 @@ sphinx_gallery_conf = {
     "show_signature": False,
     "min_reported_time": 1e9,
     "backreferences_dir": "gallery/backreferences",
+    "thumbnail_size": (520, 340),
     "doc_module": ("conformask",),
     "reference_url": {"conformask": None},
     "prefer_full_module": {"conformask"},
     "matplotlib_animations": False,
     "abort_on_example_error": True,
-    "capture_repr": ("_repr_html_", "__repr__"),
+    "capture_repr": ("_repr_html_",),
 }
 
 linkcheck_ignore = [
