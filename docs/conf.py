@@ -104,7 +104,7 @@ sphinx_gallery_conf = {
     "remove_config_comments": True,
     "show_memory": False,
     "show_signature": False,
-    "min_reported_time": 1e9,
+    "write_computation_times": False,
     "backreferences_dir": "gallery/backreferences",
     "thumbnail_size": (520, 340),
     "doc_module": ("conformask",),
