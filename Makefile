@@ -15,6 +15,7 @@ BENCH_ARGS  ?=
 TABLES_ARGS ?=
 SDIST_ARGS  ?=
 PYTHONS     ?= python3.10 python3.11 python3.12 python3.13 python3.14
+DOCS_ARGS   ?=
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -28,6 +29,8 @@ BIN     := $(abspath $(VENV))/bin
 # PyTorch and MMSegmentation, pinned, have an environment of their own; the package in it is the one that is built here.
 # Threads of OpenMP that spin while they wait take minutes of tests where the machine is shared.
 TORCH   := OMP_WAIT_POLICY=PASSIVE PYTHONPATH=$(abspath python) $(abspath $(TORCH_VENV))/bin/python
+# A warning of Sphinx is an error, also a link that leads nowhere.
+SPHINX  := $(BIN)/python -m sphinx -W --keep-going -n -q -d target/docs-doctrees
 # Most tests use one core: whole files of them are shared out to some processes.
 PYTEST  := -m pytest -n $(TEST_JOBS) --dist loadfile
 # maturin finds patchelf on the PATH, and calls pip
@@ -42,11 +45,13 @@ EXTENSION := python/conformask/_core.abi3.so
 INSTALLED := $(VENV)/.installed
 TESTED    := $(VENV)/.tested
 TORCH_INSTALLED := $(TORCH_VENV)/.installed
+DOCS_INSTALLED  := $(VENV)/.docs-installed
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 
 # Directories are listed too: theirs is the time that moves when a file goes away.
 RUST   := Cargo.toml $(wildcard Cargo.lock build.rs) $(shell find src 2>/dev/null)
 TESTS  := Makefile conftest.py $(wildcard *.md *.cff .github/workflows/* licenses/*) \
+          $(shell find docs -type f ! -path 'docs/gallery/*' \( -name '*.md' -o -name '*.py' \) 2>/dev/null) \
           $(shell find python tests -type f ! -path '*/__pycache__/*' ! -name '*.so' 2>/dev/null)
 
 # ---- the verbs ---------------------------------------------------------------------------------------------
@@ -63,6 +68,7 @@ help: ## this list
 	  '  TABLES_ARGS=...      options of `python -m conformask.reproduction`' \
 	  '  BENCH=...            criterion name filter:  make bench BENCH=lambda_hat' \
 	  '  BENCH_ARGS=...       options of benches/side_by_side.py' \
+	  '  DOCS_ARGS=...        options of Sphinx:      make docs DOCS_ARGS="-D nb_execution_mode=off"' \
 	  '  SDIST_ARGS=...       how sources are built:  make sdist SDIST_ARGS="--profile dev"' \
 	  '  PYTHONS="..."        interpreters, by name or path, of make test-pythons'
 
@@ -75,7 +81,7 @@ demo: $(EXTENSION) ## the main job on embedded data: lambda-hat, risk, activatio
 	@$(BIN)/python -m conformask demo $(DEMO_ARGS)
 
 .PHONY: test
-test: $(TESTED) ## all tests that need no PyTorch: Rust, Python, docstrings, README
+test: $(TESTED) ## all tests that need no PyTorch: Rust, Python, docstrings, README, the site's pages and examples
 
 .PHONY: test-all
 # The crates that `cargo test` has compiled serve the sources, too.
@@ -94,12 +100,12 @@ test-rust: | system ## the Rust tests alone: no Python needed
 	$(CARGO) test $(CARGO_TEST_ARGS)
 
 .PHONY: test-python
-test-python: $(EXTENSION) ## the Python tests, docstrings and README alone
+test-python: $(EXTENSION) ## the Python tests, docstrings, README and pages alone
 	$(BIN)/python $(PYTEST) $(PYTEST_ARGS)
 
 .PHONY: test-integrations
 test-integrations: $(EXTENSION) $(TORCH_INSTALLED)
-	$(TORCH) $(PYTEST) tests/integrations tests/reproduction python/conformask/integrations README.md $(PYTEST_ARGS)
+	$(TORCH) $(PYTEST) tests/integrations tests/reproduction python/conformask/integrations README.md docs $(PYTEST_ARGS)
 
 .PHONY: test-notebooks
 test-notebooks: $(if $(NOTEBOOKS),$(EXTENSION) $(TORCH_INSTALLED))
@@ -144,10 +150,14 @@ bench: $(EXTENSION) ## criterion, then side by side with NumPy and the peers (ta
 	$(BIN)/python benches/svd.py
 
 .PHONY: docs
-docs: $(EXTENSION) ## the reference as HTML: Python (pdoc) and Rust (rustdoc)
-	$(BIN)/pdoc --docformat numpy --math -o target/docs conformask
+docs: $(EXTENSION) $(DOCS_INSTALLED) ## the documentation site as HTML (Sphinx), and the reference of the kernels (rustdoc)
+	$(SPHINX) -b html docs target/docs $(DOCS_ARGS)
 	$(CARGO) doc --quiet --no-deps --lib
-	@echo 'Python: target/docs/index.html   Rust: target/doc/_core/index.html'
+	@echo 'The site: target/docs/index.html   Rust: target/doc/_core/index.html'
+
+.PHONY: docs-links
+docs-links: $(EXTENSION) $(DOCS_INSTALLED) ## whether the links of the site into the web lead somewhere (needs the network)
+	$(SPHINX) -b linkcheck docs target/docs-links $(DOCS_ARGS)
 
 # A package, installed in a fresh environment with some options of pip, that does a small job from fitting to commands.
 define try
@@ -190,7 +200,8 @@ licenses: | system ## licenses/crates.txt anew, after a change of Cargo.lock
 .PHONY: clean
 clean: ## remove all that can be built again, .venv too
 	rm -rf target dist .venv $(TORCH_VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis $(EXTENSION)
-	find python tests benches conftest.py -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+	rm -rf docs/api/*.rst docs/api/generated docs/gallery docs/notebooks/*.ipynb
+	find python tests benches docs conftest.py -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 # ---- how they come about -----------------------------------------------------------------------------------
 
@@ -225,6 +236,11 @@ $(INSTALLED): pyproject.toml | system
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -q --upgrade 'pip>=25.1' # the first pip that knows dependency groups
 	@$(BIN)/python -m pip install -q --group dev
+	@touch $@
+
+$(DOCS_INSTALLED): pyproject.toml $(INSTALLED)
+	@echo 'preparing $(VENV) for the documentation'
+	@$(BIN)/python -m pip install -q --group docs
 	@touch $@
 
 $(TORCH_INSTALLED): pyproject.toml

@@ -1,4 +1,6 @@
-"""Run the Python code of README.md as tests: one namespace from top to bottom, in a directory of its own.
+"""Run the Python code of README.md and of the pages in docs/ as tests.
+
+Each page has one namespace from top to bottom, and a directory of its own.
 
 A plain block is executed; a block with ``>>>`` prompts is a doctest, its output compared.  A block that only
 shows (it needs a GPU, a model, a gigabyte) has ``<!-- skip: next -->`` above it, which no reader sees.
@@ -28,6 +30,8 @@ _NEEDS = {
     "mmseg": ("integrations/mmseg",),
     "monai": ("integrations/monai",),
 }
+# The sources of the site that are Python: tests/python/docs runs the examples, `make docs` the others.
+collect_ignore_glob = ["docs/*.py"]
 collect_ignore = [
     f"python/conformask/{path}"
     for library, paths in _NEEDS.items()
@@ -50,7 +54,7 @@ _scratch: list[tempfile.TemporaryDirectory[str]] = []
 
 def _enter(namespace: dict[str, Any]) -> None:
     namespace["torch_is_here"] = importlib.util.find_spec("torch") is not None
-    _scratch.append(tempfile.TemporaryDirectory(prefix="conformask-readme-"))
+    _scratch.append(tempfile.TemporaryDirectory(prefix="conformask-page-"))
     os.chdir(_scratch[-1].name)
 
 
@@ -61,7 +65,7 @@ def _leave(namespace: dict[str, Any]) -> None:
 
 pytest_collect_file = Sybil(
     parsers=[SkipParser(), PythonCodeBlockParser(doctest_optionflags=ELLIPSIS | NORMALIZE_WHITESPACE)],
-    patterns=["README.md"],
+    patterns=["README.md", "docs/*.md", "docs/*/*.md"],
     setup=_enter,
     teardown=_leave,
 ).pytest()

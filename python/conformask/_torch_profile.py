@@ -31,7 +31,7 @@ from conformask.scores import APS, LAC, RAPS, ConformityScore, lambda_max, rank_
 __all__ = ["profile_tensor"]
 
 _BANDS = 8  # parts that an image is looked at in: what is computed of one must not be large
-ROUNDING = 4 * torch.finfo(torch.float64).eps  # of a mass and the penalty of a rank
+ROUNDING = 4 * float(np.finfo(np.float64).eps)  # of a mass and the penalty of a rank
 
 
 @dataclass(frozen=True)

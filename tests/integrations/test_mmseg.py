@@ -264,17 +264,17 @@ def test_script(workspace: Workspace, images: tuple[np.ndarray, np.ndarray]) -> 
     assert saved["results"]["lambda_hat"] == by_hand(images, alpha=0.3).lambda_hat_
 
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs/integrations/mmsegmentation.md"
 
 
-def test_configs_of_the_readme(workspace: Workspace) -> None:
+def test_configs_of_the_page(workspace: Workspace) -> None:
     """As they stand there: one calibrates, the other evaluates and draws."""
-    blocks = re.findall(r"```python\n(_base_ = .*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    blocks = re.findall(r"```python\n(_base_ = .*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     assert len(blocks) == 2
     (workspace.folder / "your_config.py").write_text("_base_ = ['./base.py']\nlog_level = 'INFO'\n")
     outputs = []
     for name, block in zip(("first", "second"), blocks, strict=True):
-        config = workspace.folder / f"readme_{name}.py"
+        config = workspace.folder / f"page_{name}.py"
         config.write_text(block)
         pictures = ["--show-dir", "pictures"] if name == "second" else []
         outputs.append(workspace.run_test_script(config, *pictures))

@@ -56,6 +56,7 @@ SLOW = frozenset(
         "test_each_stratum_keeps_its_risk",
         "test_equals_the_twin",
         "test_every_number_of_images_counted_through",
+        "test_examples_of_the_gallery",
         "test_expected_risk_of_a_new_image",
         "test_false_alarms_at_the_level",
         "test_false_alarms_of_exchangeable_numbers",
