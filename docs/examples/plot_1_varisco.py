@@ -7,7 +7,7 @@ Grey pixels have one class: the model is sure there. Bright pixels have several.
 """
 
 # %%
-# A small classifier of pixels learns from 30 rendered street scenes. Another 80 scenes calibrate, and 40 test.
+# A small classifier of pixels learns from 30 rendered street scenes. Another 50 scenes calibrate, and 30 test.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -15,14 +15,14 @@ import numpy as np
 import conformask as cm
 from conformask import plotting
 
-scenes = cm.datasets.make_scenes(150, size=(96, 160), random_state=3)
+scenes = cm.datasets.make_scenes(110, size=(96, 160), random_state=3)
 model = cm.datasets.PixelClassifier(n_pixels=20_000, random_state=0)
 model.fit(scenes.images[:30], scenes.labels[:30])
 images, labels = scenes.images[30:], scenes.labels[30:]
-X = model.predict_proba(images)  # float32 (120, 8, 96, 160)
+X = model.predict_proba(images)  # float32 (80, 8, 96, 160)
 
-calibrator = cm.ConformalRiskCalibrator(alpha=0.05).fit(X[:80], labels[:80])
-sizes = calibrator.set_size(X[80:])  # classes in the set of each pixel
+calibrator = cm.ConformalRiskCalibrator(alpha=0.05).fit(X[:50], labels[:50])
+sizes = calibrator.set_size(X[50:])  # classes in the set of each pixel
 
 # %%
 # Three test scenes, from the one with the smallest sets to the one with the largest. The sets grow where the street is
@@ -30,12 +30,12 @@ sizes = calibrator.set_size(X[80:])  # classes in the set of each pixel
 
 order = np.argsort(sizes.mean(axis=(1, 2)))
 figure, axes = plt.subplots(3, 3, figsize=(11, 7), layout="constrained")
-for row, i in zip(axes, order[[2, 20, 37]], strict=True):
-    image, truth = images[80 + i], labels[80 + i]
+for row, i in zip(axes, order[[2, 15, 27]], strict=True):
+    image, truth = images[50 + i], labels[50 + i]
     row[0].imshow(image)
     row[0].set_axis_off()
     plotting.plot_masks(
-        cm.kernels.threshold(X[80 + i][None], 0.0)[0],  # the most probable class alone
+        cm.kernels.threshold(X[50 + i][None], 0.0)[0],  # the most probable class alone
         palette=scenes.palette,
         labels=truth,
         legend=False,
@@ -52,10 +52,10 @@ for ax, title in zip(axes[0], ("scene", "most probable class", "classes in the s
 # %%
 # One scene, larger. ``calibrator=`` puts alpha and lambda-hat into the title.
 
-i = order[20]
+i = order[15]
 figure, ax = plt.subplots(figsize=(8, 4.6), layout="constrained")
 plotting.plot_varisco(
-    sizes[i], images[80 + i], n_classes=8, labels=labels[80 + i], calibrator=calibrator, ax=ax
+    sizes[i], images[50 + i], n_classes=8, labels=labels[50 + i], calibrator=calibrator, ax=ax
 )
 
 # %%
@@ -63,11 +63,11 @@ plotting.plot_varisco(
 
 figure, ax = plt.subplots(figsize=(8, 4.6), layout="constrained")
 plotting.plot_may_be(
-    calibrator.predict(X[80 + i][None])[0],
+    calibrator.predict(X[50 + i][None])[0],
     "car",
-    images[80 + i],
+    images[50 + i],
     class_names=scenes.class_names,
     palette=scenes.palette,
-    labels=labels[80 + i],
+    labels=labels[50 + i],
     ax=ax,
 )

@@ -14,12 +14,12 @@ import matplotlib.pyplot as plt
 import conformask as cm
 from conformask import plotting
 
-scenes = cm.datasets.make_scenes(190, size=(64, 112), random_state=0)
+scenes = cm.datasets.make_scenes(150, size=(56, 96), random_state=0)
 model = cm.datasets.PixelClassifier(n_pixels=20_000, random_state=0)
 model.fit(scenes.images[:30], scenes.labels[:30])
 X, y = model.predict_proba(scenes.images[30:]), scenes.labels[30:]
 
-calibrator = cm.ConformalRiskCalibrator(alpha=0.05).fit(X[:80], y[:80])
+calibrator = cm.ConformalRiskCalibrator(alpha=0.05).fit(X[:60], y[:60])
 
 # %%
 # The curve is the share of labels that the sets miss, for every lambda. The mean risk on n calibration images must stay
@@ -31,7 +31,7 @@ plotting.plot_risk_curve(calibrator, ax=ax)
 # %%
 # The report of the test images. Its last sentences say what its numbers mean.
 
-report = calibrator.evaluate(X[80:], y[80:], class_names=scenes.class_names, alphas=[0.1, 0.05, 0.02])
+report = calibrator.evaluate(X[60:], y[60:], class_names=scenes.class_names, alphas=[0.1, 0.05, 0.02])
 print(report)
 
 # %%

@@ -14,13 +14,13 @@ import numpy as np
 import conformask as cm
 from conformask import plotting
 
-scenes = cm.datasets.make_scenes(330, size=(64, 96), random_state=1)
+scenes = cm.datasets.make_scenes(270, size=(48, 72), random_state=1)
 model = cm.datasets.PixelClassifier(n_pixels=20_000, random_state=0)
 model.fit(scenes.images[:30], scenes.labels[:30])
 X, y = model.predict_proba(scenes.images[30:]), scenes.labels[30:]
 
-calibrator = cm.ConformalRiskCalibrator(alpha=0.05).fit(X[:200], y[:200])
-report = calibrator.evaluate(X[200:], y[200:], alphas=[0.01, 0.02, 0.03, 0.05, 0.07, 0.1])
+calibrator = cm.ConformalRiskCalibrator(alpha=0.05).fit(X[:140], y[:140])
+report = calibrator.evaluate(X[140:], y[140:], alphas=[0.01, 0.02, 0.03, 0.05, 0.07, 0.1])
 figure, axes = plt.subplots(2, sharex=True, figsize=(7, 5.6), layout="constrained")
 plotting.plot_alpha_sweep(report, axes=axes)
 

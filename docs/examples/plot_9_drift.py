@@ -15,7 +15,7 @@ import numpy as np
 import conformask as cm
 from conformask import plotting
 
-scenes = cm.datasets.make_scenes(290, size=(48, 80), random_state=5)
+scenes = cm.datasets.make_scenes(290, size=(40, 64), random_state=5)
 model = cm.datasets.PixelClassifier(n_pixels=20_000, random_state=0)
 model.fit(scenes.images[:40], scenes.labels[:40])
 fog = np.zeros((150, 1, 1, 1))
@@ -55,7 +55,7 @@ plotting.plot_online(controller, axes=axes)
 # What the camera sees meanwhile.
 
 figure, axes = plt.subplots(1, 3, figsize=(12, 2.8), layout="constrained")
-for ax, t in zip(axes, (10, 115, 140), strict=True):
+for ax, t in zip(axes, (18, 76, 140), strict=True):
     ax.imshow(film[t])
     ax.set_title(f"frame {t}")
     ax.set_axis_off()
