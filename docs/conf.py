@@ -35,7 +35,6 @@ extensions = [
     "transparent_mocks",
     "api_pages",
     "notebook_pages",
-    "guide_order",
     "short_names",
 ]
 if os.environ.get("CONFORMASK_DOCS_ONLINE"):  # links into other documentation need their lists of names
