@@ -52,7 +52,7 @@ class Workspace:
     def run_test_script(self, config: Path, *options: str, ranks: int = 1) -> str:
         """MMSegmentation's own ``tools/test.py``, in processes of its own; what it prints."""
         script = [str(HERE / "run_ranks.py"), str(ranks)] if ranks > 1 else [str(TOOLS / "test.py")]
-        if ranks == 1 and config.stem.startswith("readme"):
+        if ranks == 1 and config.stem.startswith("page"):
             script = ["-c", WITH_STAND_IN, *script]
         command = [sys.executable, *script, str(config), str(self.folder / "model.pth"), *options]
         done = subprocess.run(
