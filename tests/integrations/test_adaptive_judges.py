@@ -26,6 +26,10 @@ import conformask as cm
 SIDE, DENOMINATOR = 12, 1024
 
 
+# Masks are made up without regard to the probabilities.
+pytestmark = pytest.mark.filterwarnings("ignore:masks (of|hold):conformask.SuspiciousLabelsWarning")
+
+
 def scenes(n: int, seed: int) -> tuple[NDArray, NDArray]:
     """Images of different difficulty, with probabilities that begin a bin of ours, so that nothing is cut down."""
     rng = np.random.default_rng(seed)

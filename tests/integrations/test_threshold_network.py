@@ -28,6 +28,9 @@ from conformask.integrations._threshold_images import Seen
 from conformask.integrations._threshold_training import batches, loss_of, soft_rates, split, train
 from conformask.integrations.threshold_network import NetworkPredictor, ThresholdNetwork
 
+# In half of the images the object is where it is improbable.
+pytestmark = pytest.mark.filterwarnings("ignore:masks (of|hold):conformask.SuspiciousLabelsWarning")
+
 SIDE, ALPHA = 32, 0.1
 SMALL: dict[str, Any] = {"backbone": "resnet18", "size": (SIDE, SIDE), "device": "cpu"}
 

@@ -30,6 +30,8 @@ from conformask.reproduction.coat.tables import document, table_1, table_2
 from ctrl_c import stops
 
 SIZE = 8
+# Masks are made up without regard to the probabilities.
+pytestmark = pytest.mark.filterwarnings("ignore:masks (of|hold):conformask.SuspiciousLabelsWarning")
 
 
 def maps(n: int = 80, *, seed: int = 0, groups: Any = None, empty: int = 0, images: Any = None) -> BinaryMaps:
