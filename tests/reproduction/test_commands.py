@@ -21,6 +21,8 @@ from conformask.reproduction._commands import consign as consign_command
 from conformask.reproduction._commands import cose as cose_command
 from conformask.reproduction.coat import BinaryMaps, methods_to_compare
 from conformask.reproduction.consign import moving_edges
+from conformask.reproduction.selective.paper import TABLE_1, TABLE_2, published
+from conformask.reproduction.selective.tables import order
 from conformask.reproduction.simulate import simulated_profiles
 from conformask.reproduction.sources import choose
 
@@ -226,6 +228,30 @@ def test_many_folds_are_told_by_least_and_largest(tmp_path: Path) -> None:
     assert re.fullmatch(r"0\.\d+ to 0\.\d+", first[2]["folds"])
 
 
+def test_shapes_of_the_paper_appear_on_simulated_data() -> None:
+    """The whole comparison of the command, on as many images and folds: by two standard errors, as in the paper."""
+    from conformask.reproduction.consign.study import reaches, shapes, study
+
+    found = study("edges", "simulated", "drawn", *moving_edges(200), [(0.1, 0.9)], progress=False)
+    assert found.violations() == []
+    differences = {(s.metric, s.consign, s.baseline): (s.difference, s.error) for s in shapes(found.main)}
+    assert len(differences) == 12
+    for (metric, consign_, baseline), (difference, error) in differences.items():
+        name = {"Chao(100)": "chao1", "SEC(100)": "sample_coverage"}.get(metric, "varying_correlation")
+        one, other = (
+            np.array([getattr(outcome, name)[-1] for outcome in found.main.of(method)])
+            for method in (consign_, baseline)
+        )
+        assert difference == pytest.approx(np.mean(one - other))
+        assert error == pytest.approx(np.std(one - other, ddof=1) / np.sqrt(5))
+        assert (-difference if name == "chao1" else difference) > 2 * error
+    for method in found.main.methods:
+        mean, _ = found.main.curve(method, "sample_coverage")
+        enough = [m for m, share in zip(found.main.n_samples, mean, strict=True) if share >= 0.9]
+        assert reaches(found.main, method) == (enough[0] if enough else None)
+    assert (reaches(found.main, "CONSIGN, k = 2") or 1000) < (reaches(found.main, "RAPS") or 1000)
+
+
 @pytest.mark.filterwarnings("ignore:all .* samples differ")
 def test_shapes_of_the_paper_are_asked_of_simulated_data() -> None:
     """Labels that have nothing to do with the samples are covered by no draw of few segmentations."""
@@ -261,6 +287,27 @@ def test_selective(tmp_path: Path) -> None:
     assert len(measures) == 2
     assert [row["method"] for row in measures[0]] == ["Uncal", *FEW, "Ens"]
     assert "rendered scenes, simulated: 2 splits, 4 calibrate, 4 test" in text
+    lowest = [
+        min(("Uncal", "TempS", "LogS", "Ens", "Selective"), key=lambda name: float(row[name][:5]))
+        for row in (first[0], second[0])
+    ]
+    assert f"methods in {lowest.count('Selective')} of 2 rows" in text
+
+
+def test_the_papers_order_of_scalers_is_told() -> None:
+    def found(title: str, **errors: float) -> selective.ScalerComparison:
+        rows = [
+            selective.ScalerOutcome(name, 0, 5, 5, ece, 0.3, 0.5, 0.9, 0.0, keeps_prediction=True)
+            for name, ece in errors.items()
+        ]
+        return selective.ScalerComparison(title, tuple(rows))
+
+    alike = [found("a", Uncal=0.3, Selective=0.1, SVS=0.05), found("b", Uncal=0.1, Selective=0.2)]
+    assert order(alike).endswith("the smallest of the paper's methods in 1 of 2 rows (a).")
+    for row, figures in {**TABLE_1, **TABLE_2}.items():
+        errors = published(row)
+        assert min(errors, key=errors.__getitem__) == "Selective"
+        assert tuple(errors.values()) == (figures[1:] if row in TABLE_1 else figures)
 
 
 @pytest.mark.usefixtures("small")

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from conformask._tables import Table
+from conformask._text import plural
 from conformask.reproduction.selective.outcomes import UNCALIBRATED, ScalerComparison
 from conformask.reproduction.selective.paper import METHODS, TABLE_1, TABLE_2, published
 
-__all__ = ["beside", "document", "table_of"]
+__all__ = ["beside", "document", "order", "table_of"]
 
+_BEST = "Selective"
 _PAPER = "the paper"
 _CAPTIONS = (
     "Table 1. Images like those of calibration: mean IoU in percent, ECE of images",
@@ -45,10 +47,24 @@ def document(
         parts.append(table_of(_CAPTIONS[0], alike, TABLE_1).markdown())
     if shifted:
         parts.append(table_of(_CAPTIONS[1], shifted, TABLE_2).markdown())
-    parts.append("\n".join(f"- {note}" for note in _NOTES))
+    parts.append("\n".join(f"- {note}" for note in [*_NOTES, order([*alike, *shifted])]))
     parts.append("## All measures")
     parts += map(str, [*alike, *shifted])
     return "\n\n".join(parts) + "\n"
+
+
+def order(comparisons: Sequence[ScalerComparison]) -> str:
+    """In how many rows selective scaling has the smallest error of the paper's methods: told, no requirement."""
+    first = []
+    for each in comparisons:
+        errors = {name: each.mean(name, "ece") for name in METHODS if name in each.methods}
+        if errors and min(errors, key=errors.__getitem__) == _BEST:
+            first.append(each.title)
+    which = f" ({', '.join(first)})" if first else ""
+    return (
+        f"In the paper {_BEST} has the smallest error of each row. Here it has the smallest of the paper's methods in "
+        f"{len(first)} of {plural(len(comparisons), 'row')}{which}."
+    )
 
 
 def table_of(caption: str, comparisons: Sequence[ScalerComparison], rows: Iterable[str]) -> Table:
