@@ -112,8 +112,8 @@ test-notebooks: $(if $(NOTEBOOKS),$(EXTENSION) $(TORCH_INSTALLED))
 	@$(if $(NOTEBOOKS),$(TORCH) $(PYTEST) -o addopts= --nbmake $(NOTEBOOKS),:)
 
 .PHONY: tables
-tables: $(EXTENSION) ## Tables 1-2 of COSE, on simulated predictions and on CONFORMASK_DATA, into tests/reproduction/out
-	@$(BIN)/python -m conformask.reproduction --out tests/reproduction/out --data "$${CONFORMASK_DATA:-../shared/data}" $(TABLES_ARGS)
+tables: $(EXTENSION) ## the tables of all four papers (PAPER=coat: of one) into tests/reproduction/out, on simulated data and CONFORMASK_DATA
+	@$(BIN)/python -m conformask.reproduction $(or $(PAPER),all) --out tests/reproduction/out --data "$${CONFORMASK_DATA:-../shared/data}" $(TABLES_ARGS)
 
 .PHONY: lint
 lint: lint-rust lint-python ## formatting, lints, types, stubs against the compiled module

@@ -8,6 +8,7 @@ SLOW = frozenset(
     {
         "conformask.reproduction.coat.sources.rendered",
         "conformask.reproduction.consign.protocol.compare",
+        "conformask.reproduction.consign.study.study",
         "conformask.reproduction.selective.sources.rendered",
         "conformask.reproduction.sources.choose",
         "conformask.reproduction.sources.simulated",

@@ -1,4 +1,4 @@
-"""COAT's tables: the splits, what is measured and said of it, folders of one's own, the command line."""
+"""COAT's tables: the splits, what is measured and said of it, folders of one's own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from sklearn.base import clone
 
 import conformask as cm
 from conformask.reproduction import coat
-from conformask.reproduction.__main__ import main
 from conformask.reproduction.coat import (
     AdaptiveComparison,
     AdaptiveOutcome,
@@ -367,6 +366,7 @@ def test_it_prints_as_a_table() -> None:
     title, sizes, caption, table, notes = str(found).split("\n\n")
     assert title == "## my images"
     assert sizes == (
+        "Source: not said. "
         "100 images, 2 random splits into 50 that calibrate and 50 that test; 1 image without a foreground left out."
     )
     assert caption == "**alpha = 0.1: mean (sd over splits)**"
@@ -385,12 +385,15 @@ def test_it_prints_as_a_table() -> None:
 
 def test_papers_rows_stand_below_ours() -> None:
     found = AdaptiveComparison(
-        "mine", (*planted([0.9, 0.9], method="CRC"), *planted([0.9, 0.92], method="new"))
+        "mine",
+        (*planted([0.9, 0.9], method="CRC"), *planted([0.9, 0.92], method="new")),
+        origin="simulated",
     )
     table = table_1([found], 0.1)
-    assert table.header == ("data", *METHODS, "new")
+    assert table.header == ("data", "source", *METHODS, "new")
     assert table.rows[0] == (
         "mine",
+        "simulated",
         "0.900 (0.000) / 0.100 (0.000)",
         "-",
         "-",
@@ -399,7 +402,8 @@ def test_papers_rows_stand_below_ours() -> None:
     )
     rows = {row[0]: row for row in table.rows[1:]}
     assert len(rows) == len(TABLE_1) == 12
-    assert rows["Polyp, DeepLabv3+ (the paper)"][1:] == (
+    assert {row[1] for row in rows.values()} == {"the paper"}
+    assert rows["Polyp, DeepLabv3+"][2:] == (
         "0.907 / 0.145",
         "0.900 / 0.122",
         "0.899 / -",
@@ -407,7 +411,7 @@ def test_papers_rows_stand_below_ours() -> None:
         "-",
     )
     later = {row[0]: row for row in table_1([], 0.2).rows}
-    assert later["Skin, SINet (the paper)"][1:] == (
+    assert later["Skin, SINet"][2:] == (
         "0.806 / 0.113",
         "0.805 / 0.075",
         "0.800 / 0.074",
@@ -434,13 +438,13 @@ def test_table_of_temperatures() -> None:
     found = AdaptiveComparison("mine", planted([0.9, 0.9], method="T = 0.05"))
     table = table_2([found])
     assert table.header == (
-        "data",
+        *("data", "source"),
         *("T = 100", "T = 10", "T = 1", "T = 0.1", "T = 0.05", "T = 0.01", "T = 0.001"),
     )
-    assert list(table.header) == ["data", *temperatures_to_compare()]
-    assert table.rows[0] == ("mine", *["-"] * 4, "0.900 (0.000) / 0.100 (0.000)", "-", "-")
+    assert list(table.header) == ["data", "source", *temperatures_to_compare()]
+    assert table.rows[0] == ("mine", "not said", *["-"] * 4, "0.900 (0.000) / 0.100 (0.000)", "-", "-")
     assert table.rows[1] == (
-        "Polyp, SINet (the paper)",
+        *("Polyp, SINet", "the paper"),
         *("0.151", "0.153", "0.156", "0.114", "0.102", "0.148", "0.147"),
     )
     text = document([], [AdaptiveComparison("mine", planted([0.7, 0.7], method="T = 0.05"))])
@@ -713,92 +717,3 @@ def test_pictures_without_pillow(own: Path, monkeypatch: pytest.MonkeyPatch) -> 
     (own / "masks" / "image_0.png").write_bytes(b"")
     with pytest.raises(ImportError, match=r'image_0\.png needs Pillow: pip install "conformask\[plot\]"'):
         read_folder(own)
-
-
-# The command line
-
-
-@pytest.fixture
-def few(monkeypatch: pytest.MonkeyPatch) -> list[BinaryMaps]:
-    """A small source in place of the rendered scenes."""
-    sources = [maps(80)]
-    monkeypatch.setattr(coat, "rendered", lambda: list(sources))
-    return sources
-
-
-def test_the_command_line(few: list[BinaryMaps], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / "new" / "out"
-    assert main(["--adaptive", "--splits", "2", "--out", str(out), "--data", str(tmp_path)]) == 0
-    said = capsys.readouterr()
-    text = (out / "adaptive.md").read_text(encoding="utf-8")
-    assert said.out.strip() == text.strip()
-    assert "usgra-seg is left out: no file or folder" in said.err
-    assert text.splitlines()[0] == "# COAT, Tables 1 and 2"
-    for words in (
-        *("**Table 1, alpha = 0.1", "**Table 1, alpha = 0.2", "**Table 2, COAT by temperature, alpha = 0.1"),
-        *("## two kinds", "80 images, 2 random splits into 40 that calibrate and 40 that test."),
-        "Fire, SINet (the paper)",
-    ):
-        assert text.count(words) >= 1
-    rows = [cells(line) for line in text.splitlines() if line.startswith("| ")]
-    assert [row[0] for row in rows if row[0] in methods_to_compare()] == 2 * [*methods_to_compare()]
-    assert "nan" not in text
-
-
-def test_the_command_line_on_a_folder(
-    few: list[BinaryMaps], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    source = maps(60, seed=1)
-    folder = tmp_path / "mine"
-    folder.mkdir()
-    for i, (P, mask) in enumerate(zip(source.probabilities, source.masks, strict=True)):
-        write(folder, f"{i:03}", P, mask)
-    arguments = ["--adaptive", "--splits", "1", "--out", str(tmp_path), "--folder", str(folder)]
-    assert main(arguments) == 0
-    text = (tmp_path / "adaptive.md").read_text(encoding="utf-8")
-    assert "## mine\n\n60 images, 1 random split into 30 that calibrate and 30 that test." in text
-    assert "two kinds" not in text
-    (folder / "masks" / "007.npy").unlink()
-    capsys.readouterr()
-    assert main(arguments) == 2
-    assert "error: no file 007 in" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        (
-            ["--adaptive", "--dataset", "loveda"],
-            "--adaptive goes with --out, --data, --folder and --splits alone",
-        ),
-        (["--adaptive", "--consign"], "--adaptive goes with"),
-        (["--adaptive", "--calibration"], "--adaptive goes with"),
-        (["--adaptive", "--checkpoint", "x.pth"], "--adaptive goes with"),
-        (["--folder", "x"], "--folder and --splits go with --adaptive"),
-        (["--splits", "3", "--consign"], "--folder and --splits go with --adaptive"),
-        (["--adaptive", "--splits", "0"], "n_splits must be at least 1, got 0"),
-        (["--adaptive", "--folder", "nowhere"], "no folder nowhere"),
-    ],
-)
-def test_options_that_do_not_go_together(
-    arguments: list[str],
-    says: str,
-    few: list[BinaryMaps],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.delenv("CONFORMASK_DATA", raising=False)
-    assert main([*arguments, "--out", str(tmp_path / "out")]) == 2
-    assert says in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
-
-
-def test_what_does_not_hold_is_said(
-    few: list[BinaryMaps], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    low = AdaptiveComparison("two kinds", planted([0.7, 0.7]))
-    monkeypatch.setattr(coat, "compare_adaptive", lambda source, *rest, **options: low)
-    assert main(["--adaptive", "--out", str(tmp_path), "--data", str(tmp_path)]) == 1
-    assert "does not hold: two kinds: COAT, alpha = 0.1: the mean coverage" in capsys.readouterr().err
-    assert "Does not hold: COAT" in (tmp_path / "adaptive.md").read_text(encoding="utf-8")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 from functools import cache
 from pathlib import Path
 
@@ -13,7 +12,6 @@ import pytest
 
 import conformask as cm
 from conformask.reproduction import Comparison, Outcome, compare
-from conformask.reproduction.__main__ import main
 from conformask.reproduction.consign import moving_edges, stored_samples
 
 MS = (1, 2, 5, 20, 60)
@@ -376,7 +374,7 @@ def test_unknown_names() -> None:
         edges().curve("LAC", "chao1")
 
 
-# Stored samples, and the command line
+# Stored samples
 
 
 def test_stored_samples(tmp_path: Path) -> None:
@@ -412,30 +410,3 @@ def test_real_images(data_folder: Path) -> None:
     for consign in METHODS[:2]:
         assert varying[consign] > varying["RAPS"] + 0.1
         assert volume[consign] < 0.2 * volume["RAPS"]
-
-
-def test_the_command_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    X, y = moving_edges(40)
-    (tmp_path / "usgra-seg").mkdir()
-    np.savez(tmp_path / "usgra-seg" / "samples.npz", samples=X, labels=y)
-    monkeypatch.setattr("conformask.reproduction.__main__.moving_edges", lambda n: moving_edges(30))
-    out = tmp_path / "new" / "out"
-    assert main(["--consign", "--data", str(tmp_path), "--out", str(out)]) == 0
-    printed = capsys.readouterr().out
-    assert printed.strip() == (out / "consign.md").read_text(encoding="utf-8").strip()
-    assert re.findall("## .*", printed) == [
-        "## Simulated: an edge that moves",
-        "## usgra-seg (tmkand, CC BY 4.0)",
-    ]
-    assert printed.count("| RAPS") == 2
-    assert main(["--consign", "--data", str(tmp_path / "none"), "--out", str(out)]) == 0
-    streams = capsys.readouterr()
-    assert "usgra-seg is left out: no file" in streams.err
-    assert "usgra" not in streams.out
-    assert main(["--consign", "--dataset", "loveda", "--out", str(out)]) == 2
-    assert "--consign goes with --out and --data alone" in capsys.readouterr().err
-    monkeypatch.setattr(Comparison, "violations", lambda self: ["A: too little"])
-    assert main(["--consign", "--data", str(tmp_path / "none"), "--out", str(out)]) == 1
-    assert "does not hold: Simulated: an edge that moves: A: too little" in capsys.readouterr().err

@@ -199,7 +199,7 @@ def test_any_network(mmseg_calls: list[tuple[object, ...]], tmp_path: Path) -> N
         from_mmseg("w.pth")
     other = from_mmseg("w.pth", dataset="loveda", config="configs/other.py")
     assert (other.dataset, other.origin) == ("LoveDA", "real (other)")
-    arguments = ["--config", "configs/my_net.py", "--checkpoint", "w.pth", "--out", str(tmp_path)]
+    arguments = ["cose", "--config", "configs/my_net.py", "--checkpoint", "w.pth", "--out", str(tmp_path)]
     assert main(arguments) == 0
     assert mmseg_calls[-1] == ("configs/my_net.py", "w.pth", None)
     body = cells((tmp_path / "cose.md").read_text(encoding="utf-8"))
@@ -228,7 +228,7 @@ def test_stored_predictions(tmp_path: Path) -> None:
 
 
 def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--dataset", "cityscapes", "--out", str(tmp_path)]) == 0
+    assert main(["cose", "--dataset", "cityscapes", "--out", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     assert "| Cityscapes | simulated |" in re.sub(" +", " ", printed)
     assert re.search(
@@ -244,14 +244,14 @@ def test_missing_data_and_wrong_options(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
-    assert main(["--dataset", "usgra-seg", "--data", str(tmp_path), "--out", str(out)]) == 2
+    assert main(["cose", "--dataset", "usgra-seg", "--data", str(tmp_path), "--out", str(out)]) == 2
     said = capsys.readouterr().err
     assert "usgra-seg is left out: no file or folder" in said
     assert "there is nothing to write" in said
-    assert main(["--dataset", "loveda", "--data-root", "data", "--out", str(out)]) == 2
+    assert main(["cose", "--dataset", "loveda", "--data-root", "data", "--out", str(out)]) == 2
     assert "needs --checkpoint" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "conformask.integrations.mmseg", None)
-    assert main(["--dataset", "loveda", "--checkpoint", "w.pth", "--out", str(out)]) == 2
+    assert main(["cose", "--dataset", "loveda", "--checkpoint", "w.pth", "--out", str(out)]) == 2
     assert "conformask.integrations.mmseg" in capsys.readouterr().err
     assert not out.exists()
 
@@ -260,8 +260,10 @@ def test_what_does_not_hold_is_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = row(risks=(0.2, 0.2))
-    monkeypatch.setattr("conformask.reproduction.__main__.reproduce", lambda source: iter([broken]))
-    assert main(["--dataset", "loveda", "--out", str(tmp_path)]) == 1
+    monkeypatch.setattr(
+        "conformask.reproduction._commands.cose.reproduce", lambda source, seeds: iter([broken])
+    )
+    assert main(["cose", "--dataset", "loveda", "--out", str(tmp_path)]) == 1
     assert "does not hold: Cityscapes, simulated: alpha 0.1, tau 0.99" in capsys.readouterr().err
     assert (tmp_path / "cose.md").exists()
 

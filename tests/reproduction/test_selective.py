@@ -1,17 +1,12 @@
-"""Scalers side by side, as in the tables of SELECTIVE: splits, measures, the command line."""
+"""Scalers side by side, as in the tables of SELECTIVE: splits and measures."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 import conformask as cm
-from conformask.reproduction import selective
-from conformask.reproduction.__main__ import main
 from conformask.reproduction.selective import Logits, ScalerComparison, ScalerOutcome, compare_scalers
-from conformask.reproduction.selective.tables import TABLE_1, table_of
 
 FEW = {"TempS": cm.TemperatureScaler(n_pixels=200), "LogS": cm.VectorScaler(n_pixels=200)}
 
@@ -98,27 +93,3 @@ def test_a_prediction_that_moves_is_told() -> None:
 def test_too_few_images_are_refused() -> None:
     with pytest.raises(ValueError, match=r"n_calibration must be in \[1, 11\], got 12"):
         compare_scalers(source(), FEW, n_calibration=12)
-
-
-def test_papers_rows_stand_below_ours() -> None:
-    table = table_of("caption", [compare_scalers(source(members=2), FEW, n_splits=1)], TABLE_1)
-    assert table.header[2] == "Uncal"
-    assert table.rows[0][table.header.index("Ens")] != ""
-    row = dict(zip(table.header, table.rows[1], strict=True))
-    assert (row["data"], row["mIoU"]) == ("ADE20K, SegFormer-B5 (the paper)", "49.1")
-    assert (row["TempS"], row["Selective"]) == ("0.109", "0.086")
-
-
-def test_the_command_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """All scalers, on scenes of a few pixels."""
-    scenes, shifted = selective.rendered(8, size=(24, 40))
-    monkeypatch.setattr(selective, "rendered", lambda: (scenes, shifted[:1]))
-    assert main(["--calibration", "--out", str(tmp_path), "--data", str(tmp_path)]) == 0
-    text = (tmp_path / "calibration.md").read_text()
-    for name in ("Uncal", *selective.scalers_to_compare(), "Ens", "rendered scenes to dark scenes"):
-        assert name in text
-    assert "usgra-seg is left out" in capsys.readouterr().err
-    assert main(["--calibration", "--checkpoint", "x.pth"]) == 2
-    assert "needs --config and --checkpoint" in capsys.readouterr().err

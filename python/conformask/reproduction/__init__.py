@@ -3,10 +3,10 @@
 :mod:`~conformask.reproduction.cose` is the protocol of COSE's Tables 1 and 2, :mod:`~conformask.reproduction.paper`
 what the paper printed, :mod:`~conformask.reproduction.sources` where profiles come from (simulated, stored, or a
 network of MMSegmentation), :mod:`~conformask.reproduction.tables` writes Markdown, CSV and LaTeX.
-``python -m conformask.reproduction`` does all of it; it needs the extra ``conformask[reproduction]``.
-:mod:`~conformask.reproduction.consign` compares CONSIGN with pixel-wise sets, as ``--consign`` there,
-:mod:`~conformask.reproduction.selective` scalers (``--calibration``), and :mod:`~conformask.reproduction.coat`
-calibrators of binary masks (``--adaptive``).
+:mod:`~conformask.reproduction.consign` compares CONSIGN with pixel-wise sets (its Tables 1 to 5),
+:mod:`~conformask.reproduction.selective` scalers, and :mod:`~conformask.reproduction.coat` calibrators of binary masks
+(Tables 1 and 2 of each). ``python -m conformask.reproduction`` runs one paper or all of them, on simulated data, on
+stored predictions, or on a folder of one's own; it needs the extra ``conformask[reproduction]``.
 """
 
 from conformask.reproduction.consign import Comparison, Outcome, compare

@@ -7,7 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["random_split", "units_of"]
+__all__ = ["random_split", "some_of", "units_of"]
+
+
+def some_of(values: Any, indices: NDArray[np.intp]) -> Any:
+    """Those of an array, of a list, or of a sequence that gives parts itself; None of None."""
+    if values is None:
+        return None
+    return [values[i] for i in indices] if isinstance(values, list | tuple) else values[indices]
 
 
 def units_of(n_images: int, groups: Any) -> list[NDArray[np.intp]]:

@@ -6,13 +6,16 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 import conformask as cm
 from conformask.datasets import load_predictions
+from conformask.reproduction._own import origin_of, paired
 from conformask.reproduction.cose import Setting, Source, generic_settings, paper_settings
 from conformask.reproduction.paper import DATASETS
 from conformask.reproduction.simulate import simulated_profiles
 
-__all__ = ["SIMULATED", "STORED", "choose", "from_mmseg", "simulated", "stored"]
+__all__ = ["SIMULATED", "STORED", "choose", "from_folder", "from_mmseg", "simulated", "stored"]
 
 
 def __dir__() -> list[str]:
@@ -162,10 +165,59 @@ def from_mmseg(
     return Source(DATASETS[dataset].name, f"real ({name})", profiles, paper_settings(dataset))
 
 
+def from_folder(folder: str | Path, *, dataset: str | None = None, progress: bool | str = "auto") -> Source:
+    """One's own probabilities and masks, a file for each image.
+
+    Parameters
+    ----------
+    folder : path
+        DIR, which holds ``probabilities``, floating (K, H, W), and ``masks``, class indices with 255 where void, as
+        :class:`~conformask.datasets.PairedFolder` reads them; and ``groups.csv``, NAME,group, if images belong
+        together: then whole groups are split.
+    dataset : {"cityscapes", "ade20k", "loveda"} or None, default=None
+        One of the paper's data sets, for its rows; None for rows that suit any data set.
+    progress : bool or "auto", default="auto"
+        Whether to show a progress bar over images.
+
+    Returns
+    -------
+    Source
+
+    Raises
+    ------
+    FileNotFoundError
+        If a folder, or the mask of an image, is missing.
+    ValueError
+        If a file cannot be read, or holds something else.
+
+    See Also
+    --------
+    conformask.datasets.PairedFolder : Reads the files.
+
+    Examples
+    --------
+    >>> from conformask.reproduction.sources import from_folder
+    >>> from_folder("mine").origin  # doctest: +SKIP
+    'real, as given (folder mine)'
+    """
+    images, _ = paired(folder, "probabilities")
+    groups = None if images.groups is None else np.unique(images.groups, return_inverse=True)[1]
+    profiles = cm.profile(images, groups=groups, activation=True, progress=progress)
+    n_units = len(images) if groups is None else int(groups.max()) + 1
+    return Source(
+        Path(folder).resolve().name if dataset is None else DATASETS[dataset].name,
+        origin_of(folder),
+        profiles,
+        generic_settings(n_units) if dataset is None else paper_settings(dataset),
+        groups,
+    )
+
+
 def choose(
     datasets: Sequence[str] = (),
     *,
     data: str | Path | None = None,
+    folder: str | Path | None = None,
     checkpoint: str | Path | None = None,
     config: str | Path | None = None,
     data_root: str | Path | None = None,
@@ -178,6 +230,8 @@ def choose(
         Which data sets; empty for all.
     data : path or None, default=None
         The folder that holds ``usgra-seg``.
+    folder : path or None, default=None
+        One's own probabilities and masks instead, for one data set of the paper or any other: see :func:`from_folder`.
     checkpoint, config, data_root : path or None, default=None
         A network of MMSegmentation instead, for one data set of the paper or any other: see :func:`from_mmseg`.
 
@@ -193,7 +247,7 @@ def choose(
 
     See Also
     --------
-    simulated, stored, from_mmseg : The sources.
+    simulated, stored, from_folder, from_mmseg : The sources.
 
     Examples
     --------
@@ -205,6 +259,11 @@ def choose(
     """
     if unknown := set(datasets) - {*DATASETS, STORED}:
         raise ValueError(f"no data set {sorted(unknown)}: they are {[*DATASETS, STORED]}")
+    if folder is not None:
+        if len(datasets) > 1 or STORED in datasets:
+            raise ValueError(f"a folder goes with one --dataset of {[*DATASETS]}, or with none")
+        dataset = datasets[0] if datasets else None
+        return {dataset or Path(folder).resolve().name: lambda: from_folder(folder, dataset=dataset)}
     if checkpoint or config or data_root:
         if not checkpoint:
             raise ValueError("a network of MMSegmentation needs --checkpoint")

@@ -13,7 +13,7 @@ except ModuleNotFoundError as error:
     raise ImportError(f'{__name__} needs tabulate: pip install "conformask[reproduction]"') from error
 
 from conformask.reproduction.cose import Row
-from conformask.reproduction.paper import LOW_NOTE, PUBLISHED, SWAPPED_NOTE
+from conformask.reproduction.paper import LOW_NOTE, PUBLISHED, SEEDS, SWAPPED_NOTE
 from conformask.reproduction.sources import SIMULATED, STORED
 
 __all__ = ["TITLES", "cost", "to_csv", "to_latex", "to_markdown", "write_tables"]
@@ -195,7 +195,7 @@ def cost(rows: Sequence[Row]) -> str:
     return "\n".join([*lines, _cost("All", sum(ours.values()), sum(theirs.values()))])
 
 
-def write_tables(rows: Sequence[Row], folder: str | Path) -> list[Path]:
+def write_tables(rows: Sequence[Row], folder: str | Path, *, seeds: Sequence[int] = SEEDS) -> list[Path]:
     """Write both tables as Markdown, CSV and LaTeX.
 
     Parameters
@@ -204,6 +204,8 @@ def write_tables(rows: Sequence[Row], folder: str | Path) -> list[Path]:
         The rows of all sources.
     folder : path
         Where to; it is made if it is missing.
+    seeds : sequence of int, default=101 to 110
+        Those of the splits, which the introduction names.
 
     Returns
     -------
@@ -230,8 +232,10 @@ def write_tables(rows: Sequence[Row], folder: str | Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     tables = [table for table in TITLES if any(row.setting.table == table for row in rows)]
     intro = (
-        "# COSE, Tables 1 and 2\n\nRisk and activation ratio (AR) over ten random splits, beside the figures of "
-        "Mossina, Dalmau and Andéol, CVPR Workshops 2024."
+        f"# COSE, Tables 1 and 2\n\nRisk and activation ratio (AR) over {len(seeds)} random splits (seeds {seeds[0]} "
+        f"to {seeds[-1]}), beside the figures of Mossina, Dalmau and Andéol, CVPR Workshops 2024, arXiv:2405.05145. "
+        "The column source says of every row what it was computed from. Standard deviations in brackets are those "
+        "over splits of the same images."
     )
     counted = "\n".join(f"- {line}" for line in cost(rows).splitlines())
     parts = [intro, *(to_markdown(rows, table) for table in tables), f"## Forward passes\n\n{counted}\n"]

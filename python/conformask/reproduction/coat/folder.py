@@ -14,6 +14,7 @@ from conformask._files.folders import files_of, partner, read_groups, split_name
 from conformask._files.maps import PHOTOGRAPHS, read_photograph
 from conformask._text import plural
 from conformask._warnings import warn_caller
+from conformask.reproduction._own import origin_of
 from conformask.reproduction.coat.maps import BinaryMaps
 
 __all__ = ["read_folder"]
@@ -106,7 +107,7 @@ def read_folder(folder: str | Path, *, images: bool = False) -> BinaryMaps:
         ]
     table = root / "groups.csv"
     groups = read_groups(table, maps) if table.is_file() else None
-    return BinaryMaps(root.resolve().name, probabilities, masks, groups, photographs)
+    return BinaryMaps(root.resolve().name, probabilities, masks, groups, photographs, origin_of(root))
 
 
 def _read(file: Path, picture: Callable[[Any], NDArray[Any]]) -> NDArray[Any]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from conformask.reproduction._splits import units_of
+from conformask.reproduction._splits import some_of, units_of
 
 __all__ = ["BinaryMaps"]
 
@@ -30,6 +30,8 @@ class BinaryMaps:
         What each image belongs to, such as a patient.
     images : sequence of n, or None
         What a model of thresholds of one's own looks at besides, such as photographs.
+    origin : str
+        "simulated", or "real" with what and whose it is.
 
     See Also
     --------
@@ -49,6 +51,7 @@ class BinaryMaps:
     masks: Any = field(repr=False)
     groups: Any = field(default=None, repr=False)
     images: Any = field(default=None, repr=False)
+    origin: str = "not said"
 
     def __post_init__(self) -> None:
         for name in ("masks", "groups", "images"):
@@ -82,8 +85,8 @@ class BinaryMaps:
         BinaryMaps
         """
         chosen = np.asarray(indices, np.intp)
-        some = (_some(each, chosen) for each in (self.probabilities, self.masks, self.groups, self.images))
-        return BinaryMaps(self.name, *some)
+        names = ("probabilities", "masks", "groups", "images")
+        return replace(self, **{name: some_of(getattr(self, name), chosen) for name in names})
 
     def with_foreground(self) -> BinaryMaps:
         """The images that have a foreground.
@@ -93,9 +96,3 @@ class BinaryMaps:
         BinaryMaps
         """
         return self.take(np.flatnonzero([bool(np.any(np.asarray(mask) == 1)) for mask in self.masks]))
-
-
-def _some(values: Any, indices: NDArray[np.intp]) -> Any:
-    if values is None:
-        return None
-    return values[indices] if isinstance(values, np.ndarray) else [values[i] for i in indices]

@@ -96,6 +96,8 @@ class AdaptiveComparison:
         What was split and counts once.
     n_empty : int
         Images that were left out because they have no foreground.
+    origin : str
+        "simulated", or "real" with what and whose it is.
 
     See Also
     --------
@@ -110,6 +112,7 @@ class AdaptiveComparison:
     outcomes: tuple[AdaptiveOutcome, ...]
     unit: str = "image"
     n_empty: int = 0
+    origin: str = "not said"
 
     @property
     def methods(self) -> list[str]:
@@ -315,8 +318,8 @@ class AdaptiveComparison:
         empty = f"; {plural(self.n_empty, 'image')} without a foreground left out" if self.n_empty else ""
         n = some.n_calibration + some.n_test
         return (
-            f"{plural(n, self.unit)}, {plural(n_splits, 'random split')} into {some.n_calibration} that "
-            f"calibrate and {some.n_test} that test{empty}."
+            f"Source: {self.origin}. {plural(n, self.unit)}, {plural(n_splits, 'random split')} into "
+            f"{some.n_calibration} that calibrate and {some.n_test} that test{empty}."
         )
 
     def _verdict(self) -> str:

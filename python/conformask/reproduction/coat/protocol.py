@@ -152,7 +152,8 @@ def compare_adaptive(
     total = n_splits * len(levels) * len(chosen)
     outcomes = track(_outcomes(kept, chosen, levels, n_splits, random_state), progress, total, "fit")
     ordered = sorted(outcomes, key=lambda each: (levels.index(each.alpha), [*chosen].index(each.method)))
-    return AdaptiveComparison(source.name, tuple(ordered), unit, len(source) - len(kept))
+    n_empty = len(source) - len(kept)
+    return AdaptiveComparison(source.name, tuple(ordered), unit, n_empty, source.origin)
 
 
 def _outcomes(

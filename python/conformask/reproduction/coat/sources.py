@@ -56,7 +56,8 @@ def rendered(
     found = []
     for name, class_name in _OBJECTS.items():
         k = scenes.class_names.index(class_name)
-        found.append(BinaryMaps(f"rendered scenes: {name}", probabilities[:, k].copy(), _masks(labels, k)))
+        maps = probabilities[:, k].copy(), _masks(labels, k)
+        found.append(BinaryMaps(f"rendered scenes: {name}", *maps, origin="simulated"))
     return found
 
 
@@ -92,7 +93,13 @@ def stored(folder: str | Path | None) -> list[BinaryMaps]:
         raise FileNotFoundError("no folder was given that holds usgra-seg")
     found = load_predictions(Path(folder) / "usgra-seg")
     return [
-        BinaryMaps(f"usgra-seg: {name}", found.probs[:, k].copy(), _masks(found.labels, k), found.group)
+        BinaryMaps(
+            f"usgra-seg: {name}",
+            found.probs[:, k].copy(),
+            _masks(found.labels, k),
+            found.group,
+            origin="real (usgra-seg, tmkand, CC BY 4.0)",
+        )
         for name, k in _STRUCTURES.items()
     ]
 

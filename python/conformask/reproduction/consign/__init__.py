@@ -7,11 +7,21 @@ of each image serves all metrics, correlations leave out the maps' own, and cove
 of samples: CONSIGN's certified by search, that of pixel-wise sets exact.
 """
 
+from conformask.reproduction.consign.folder import SampleFolder
 from conformask.reproduction.consign.outcomes import Comparison, Outcome
 from conformask.reproduction.consign.protocol import compare
 from conformask.reproduction.consign.samples import moving_edges, stored_samples
+from conformask.reproduction.consign.timings import time_methods
 
-__all__ = ["Comparison", "Outcome", "compare", "moving_edges", "stored_samples"]
+__all__ = [
+    "Comparison",
+    "Outcome",
+    "SampleFolder",
+    "compare",
+    "moving_edges",
+    "stored_samples",
+    "time_methods",
+]
 
 
 def __dir__() -> list[str]:

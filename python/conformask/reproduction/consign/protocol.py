@@ -18,7 +18,7 @@ from conformask.reproduction.consign.outcomes import Comparison, Outcome, mean_a
 
 __all__ = ["compare"]
 
-_DRAWS = (1, 2, 5, 10, 20, 50, 100)
+DRAWS = (1, 2, 5, 10, 20, 50, 100)
 
 
 def compare(
@@ -29,7 +29,7 @@ def compare(
     min_accuracy: float = 0.9,
     n_components: int | Sequence[int] = (2, 5),
     baselines: Mapping[str, Any] | None = None,
-    n_samples: Sequence[int] = _DRAWS,
+    n_samples: Sequence[int] = DRAWS,
     n_splits: int = 5,
     n_calibration: int | None = None,
     ignore_index: int | None = 255,

@@ -8,13 +8,14 @@ images of another domain (Table 2). :func:`compare_scalers` does that with any l
 
 from conformask.reproduction.selective.outcomes import ScalerComparison, ScalerOutcome
 from conformask.reproduction.selective.protocol import compare_scalers, scalers_to_compare
-from conformask.reproduction.selective.sources import Logits, rendered, stored
+from conformask.reproduction.selective.sources import Logits, read_logits, rendered, stored
 
 __all__ = [
     "Logits",
     "ScalerComparison",
     "ScalerOutcome",
     "compare_scalers",
+    "read_logits",
     "rendered",
     "scalers_to_compare",
     "stored",

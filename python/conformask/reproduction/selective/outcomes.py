@@ -6,6 +6,7 @@ import statistics
 from dataclasses import dataclass
 
 from conformask._tables import Table
+from conformask._text import plural
 
 __all__ = ["UNCALIBRATED", "ScalerComparison", "ScalerOutcome"]
 
@@ -72,6 +73,8 @@ class ScalerComparison:
         What was measured on.
     outcomes : tuple of ScalerOutcome
         Method by method, split by split.
+    origin : str
+        "simulated", or "real" with what and whose it is.
 
     See Also
     --------
@@ -84,6 +87,7 @@ class ScalerComparison:
 
     title: str
     outcomes: tuple[ScalerOutcome, ...]
+    origin: str = "not said"
 
     @property
     def methods(self) -> list[str]:
@@ -114,6 +118,26 @@ class ScalerComparison:
             raise ValueError(f"no method {method!r}: they are {self.methods}")
         return statistics.fmean(values)
 
+    def text(self, method: str, measure: str, digits: int = 4) -> str:
+        """Mean (sd over splits), as tables print it; of a single split without the sd.
+
+        Parameters
+        ----------
+        method : str
+            One of :attr:`methods`.
+        measure : str
+            A numeric attribute of :class:`ScalerOutcome`.
+        digits : int, default=4
+            Digits behind the point.
+
+        Returns
+        -------
+        str
+        """
+        values = [getattr(outcome, measure) for outcome in self.outcomes if outcome.method == method]
+        sd = f" ({statistics.stdev(values):.{digits}f})" if len(values) > 1 else ""
+        return f"{self.mean(method, measure):.{digits}f}{sd}"
+
     def violations(self) -> list[str]:
         """What does not hold that must: a method that keeps the prediction keeps the accuracy.
 
@@ -132,14 +156,17 @@ class ScalerComparison:
 
     def _table(self) -> Table:
         measures = ("ece", "nll", "mean_iou", "accuracy", "seconds")
-        rows = [(method, *(self._cell(method, measure) for measure in measures)) for method in self.methods]
+        rows = [(method, *(self.text(method, measure) for measure in measures)) for method in self.methods]
         header = ("method", "ECE of images", "NLL", "mIoU", "accuracy", "seconds")
-        return Table(f"{self.title}: mean (sd over splits)", header, rows)
+        return Table(f"{self.title}, {self.origin}: {self._splits()}mean (sd over splits)", header, rows)
 
-    def _cell(self, method: str, measure: str) -> str:
-        values = [getattr(outcome, measure) for outcome in self.outcomes if outcome.method == method]
-        sd = f" ({statistics.stdev(values):.4f})" if len(values) > 1 else ""
-        return f"{statistics.fmean(values):.4f}{sd}"
+    def _splits(self) -> str:
+        """How the images were split, in words."""
+        some = self.outcomes[0]
+        n_splits = len({outcome.split for outcome in self.outcomes})
+        if some.n_calibration is None:
+            return f"{plural(some.n_test, 'image')} test; "
+        return f"{plural(n_splits, 'split')}, {some.n_calibration} calibrate, {some.n_test} test; "
 
     def __str__(self) -> str:
         return self._table().markdown()

@@ -129,7 +129,8 @@ def compare_scalers(
         tested = source.take(others) if test is None else test
         outcomes.append(_outcome(name, split, chosen.get(name), source.take(some), tested))
     title = source.name if test is None else f"{source.name} to {test.name}"
-    return ScalerComparison(title, tuple(sorted(outcomes, key=lambda each: names.index(each.method))))
+    ordered = sorted(outcomes, key=lambda each: names.index(each.method))
+    return ScalerComparison(title, tuple(ordered), source.origin)
 
 
 def compare_on_network(
@@ -144,7 +145,8 @@ def compare_on_network(
         _measured(name, 0, scalers[name], None, report.n_images, report, math.nan)
         for name, report in reports.items()
     ]
-    return ScalerComparison(Path(config).name.removesuffix(".py"), tuple(outcomes))
+    name = Path(config).name.removesuffix(".py")
+    return ScalerComparison(name, tuple(outcomes), f"real ({name})")
 
 
 def _outcome(name: str, split: int, scaler: Any, calibration: Logits, test: Logits) -> ScalerOutcome:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conformask.datasets import PixelClassifier, load_predictions, make_scenes
-from conformask.reproduction._splits import units_of
+from conformask.reproduction._own import origin_of, paired
+from conformask.reproduction._splits import some_of, units_of
 
-__all__ = ["Logits", "rendered", "stored"]
+__all__ = ["Logits", "read_logits", "rendered", "stored"]
 
 # Below it a probability has its logarithm.
 _LEAST = 1e-12
@@ -28,14 +29,16 @@ class Logits:
     ----------
     name : str
         What the images are.
-    logits : array (n, K, H, W)
+    logits : array (n, K, H, W), or sequence of arrays (K, H, W)
         What the model gives.
-    labels : integer array (n, H, W)
+    labels : integer array (n, H, W), or list of arrays (H, W)
         Labels, 255 where void.
     groups : sequence of n, or None
         What each image belongs to.
     members : array (M, n, K, H, W) or None
         Logits of the M models of an ensemble.
+    origin : str
+        "simulated", or "real" with what and whose it is.
 
     See Also
     --------
@@ -50,10 +53,11 @@ class Logits:
     """
 
     name: str
-    logits: NDArray[Any]
-    labels: NDArray[Any]
+    logits: Any
+    labels: Any
     groups: Any = None
     members: NDArray[Any] | None = None
+    origin: str = "not said"
 
     def units(self) -> list[NDArray[np.intp]]:
         """The images that a split does not part.
@@ -79,10 +83,11 @@ class Logits:
         """
         return Logits(
             self.name,
-            self.logits[indices],
-            self.labels[indices],
+            some_of(self.logits, indices),
+            some_of(self.labels, indices),
             None if self.groups is None else np.asarray(self.groups)[indices],
             None if self.members is None else self.members[:, indices],
+            self.origin,
         )
 
 
@@ -129,7 +134,7 @@ def rendered(
         scenes = make_scenes(n_images, size=size, random_state=int(rng.integers(2**31)))
         images = np.clip(change(scenes.images.astype(np.float64)), 0, 255).astype(np.uint8)
         members = np.stack([_logits(model.predict_proba(images)) for model in models])
-        return Logits(name, members[0], scenes.labels, members=members)
+        return Logits(name, members[0], scenes.labels, members=members, origin="simulated")
 
     half = (size[0] // 2, size[1] // 2)
     return seen("rendered scenes", lambda image: image, size), [
@@ -170,7 +175,85 @@ def stored(folder: str | Path | None) -> Logits:
     if folder is None:
         raise FileNotFoundError("no folder was given that holds usgra-seg")
     found = load_predictions(Path(folder) / "usgra-seg")
-    return Logits("usgra-seg", _logits(found.probs), found.labels, found.group)
+    origin = "real (usgra-seg, tmkand, CC BY 4.0)"
+    return Logits("usgra-seg", _logits(found.probs), found.labels, found.group, origin=origin)
+
+
+def read_logits(folder: str | Path) -> Logits:
+    """One's own logits, or probabilities, and masks: a file for each image.
+
+    The folder holds ``logits`` or ``probabilities``, and ``masks``; files of one name, but for the suffix, belong
+    together, and are read as :class:`~conformask.datasets.PairedFolder` reads them::
+
+        DIR/logits/0001.npy          floating (K, H, W) or (K, D, H, W); or .npz, .nii.gz, .tif
+        DIR/probabilities/0001.npz   in its place: the softmax, such as nnU-Net's; its logarithms serve as logits
+        DIR/masks/0001.png           class indices, 255 where void; or .npy, .npz, .nii.gz, .tif
+        DIR/groups.csv               (two columns without a head: name without suffix, group such as a patient)
+
+    Parameters
+    ----------
+    folder : path
+        DIR.
+
+    Returns
+    -------
+    Logits
+        In the order of the names. Images may differ in size. Maps are read each time that they are needed: ``.npy``,
+        which is mapped, is fastest.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a folder is missing or empty, or the mask of an image.
+    ValueError
+        If a file cannot be read, or holds something else.
+
+    See Also
+    --------
+    compare_scalers : Compares scalers on them.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> from conformask.reproduction.selective import read_logits
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name, values in {"logits": np.zeros((3, 4, 5)), "masks": np.ones((4, 5), int)}.items():
+    ...         (Path(folder) / name).mkdir()
+    ...         np.save(Path(folder) / name / "0001.npy", values)
+    ...     source = read_logits(folder)
+    ...     len(source.labels), source.logits[0].shape
+    (1, (3, 4, 5))
+    """
+    images, kind = paired(folder, "logits", "probabilities")
+    labels = [np.asarray(label) for _, label in images]
+    logits: Any = images.maps if kind == "logits" else _LogMaps(images.maps)
+    name = Path(folder).resolve().name
+    return Logits(name, logits, labels, images.groups, origin=origin_of(folder))
+
+
+class _LogMaps(Sequence["NDArray[np.float32]"]):
+    """The logarithms of the probabilities of a folder, read one image at a time."""
+
+    def __init__(self, maps: Any) -> None:
+        self._maps = maps
+
+    def __len__(self) -> int:
+        return len(self._maps)
+
+    def __getitem__(self, index: Any) -> Any:
+        found = self._maps[index]
+        if not isinstance(found, np.ndarray):
+            return _LogMaps(found)
+        if not ((found >= 0) & (found <= 1)).all():
+            raise ValueError(
+                f"{self._maps.files[index]} must hold probabilities in [0, 1]; call the folder logits if it holds them"
+            )
+        return _logits(found)
+
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+        return (self[i] for i in range(len(self)))
 
 
 def _logits(probabilities: NDArray[Any]) -> NDArray[np.float32]:

@@ -2,56 +2,107 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from conformask._tables import Table
+from conformask._text import plural
 from conformask.reproduction.selective.outcomes import UNCALIBRATED, ScalerComparison
+from conformask.reproduction.selective.paper import METHODS, TABLE_1, TABLE_2, published
 
-__all__ = ["TABLE_1", "TABLE_2", "table_of"]
+__all__ = ["beside", "document", "order", "table_of"]
 
-# Wang, Gong, Wang, CVPR 2023, Table 1: mean IoU in percent, then the ECE of images (10 bins).
-_METHODS = (UNCALIBRATED, "TempS", "LogS", "DirS", "Meta-Cal*", "LTS", "Ens", "Selective")
-TABLE_1 = {
-    "ADE20K, SegFormer-B5": (49.13, 0.111, 0.109, 0.110, 0.110, 0.103, 0.105, 0.109, 0.086),
-    "ADE20K, Segmenter-L": (51.65, 0.087, 0.086, 0.086, 0.087, 0.081, 0.094, 0.086, 0.069),
-    "ADE20K, Knet-DeepLab": (45.06, 0.111, 0.105, 0.107, 0.106, 0.102, 0.118, 0.110, 0.095),
-    "ADE20K, Knet-SWIN-L": (52.46, 0.098, 0.094, 0.093, 0.097, 0.089, 0.134, 0.096, 0.078),
-    "ADE20K, ConvNeXt-L": (53.16, 0.097, 0.092, 0.094, 0.091, 0.088, 0.133, 0.094, 0.082),
-    "COCO-164K, SegFormer-B5": (45.78, 0.151, 0.149, 0.141, 0.151, 0.132, 0.151, 0.149, 0.113),
-    "COCO-164K, Segmenter-L": (47.09, 0.152, 0.149, 0.149, 0.151, 0.130, 0.155, 0.150, 0.109),
-    "COCO-164K, Knet-DeepLab": (37.24, 0.170, 0.170, 0.168, 0.171, 0.149, 0.172, 0.169, 0.093),
-    "COCO-164K, Knet-SWIN-L": (46.49, 0.161, 0.159, 0.161, 0.160, 0.142, 0.162, 0.160, 0.102),
-    "COCO-164K, ConvNeXt-L": (46.48, 0.160, 0.157, 0.158, 0.159, 0.141, 0.162, 0.159, 0.108),
-    "BDD100K, SegFormer-B5": (65.08, 0.064, 0.055, 0.054, 0.053, 0.049, 0.069, 0.059, 0.040),
-    "BDD100K, Segmenter-L": (61.33, 0.055, 0.045, 0.043, 0.042, 0.037, 0.071, 0.052, 0.031),
-    "BDD100K, Knet-DeepLab": (62.89, 0.060, 0.049, 0.047, 0.048, 0.041, 0.063, 0.057, 0.035),
-    "BDD100K, Knet-SWIN-L": (67.59, 0.065, 0.055, 0.054, 0.054, 0.049, 0.067, 0.063, 0.040),
-    "BDD100K, ConvNeXt-L": (67.26, 0.064, 0.054, 0.053, 0.056, 0.049, 0.065, 0.063, 0.038),
-}
-# The same, Table 2, of which some rows: another domain, uncalibrated and selective.
-TABLE_2 = {
-    "ADE20K to COCO-164K, SegFormer-B5": (0.467, 0.331),
-    "BDD100K to Cityscapes, Segmenter-L": (0.062, 0.048),
-    "SYNTHIA to Cityscapes, ConvNeXt-L": (0.287, 0.211),
-}
+_BEST = "Selective"
+_PAPER = "the paper"
+_CAPTIONS = (
+    "Table 1. Images like those of calibration: mean IoU in percent, ECE of images",
+    "Table 2. Images of another domain: mean IoU in percent, ECE of images",
+)
+_NOTES = (
+    "ECE of images: the expected calibration error of each image (10 bins), mean over the test images; ours with the "
+    "standard deviation over splits, the paper's as printed, without.",
+    "Uncal is the softmax. LogS, logistic scaling, is vector scaling. The paper's LTS is a network, LTS (light) here "
+    "is a small one on local statistics. Meta-Cal* is the paper's variant. Ens: the mean of three models. SVS and SMS, "
+    "structured scaling, were published later.",
+    "-: not printed, not at hand, or not there. Of the paper's Table 2 three rows are at hand, and of these two "
+    "methods.",
+)
 
 
-def table_of(
-    caption: str, comparisons: Sequence[ScalerComparison], paper: Mapping[str, tuple[float, ...]]
-) -> Table:
-    """Our rows, then the paper's: mean IoU before calibration, and the ECE of images of each method."""
-    methods = list(dict.fromkeys([*_METHODS, *(name for each in comparisons for name in each.methods)]))
-    rows = [
+def document(
+    alike: Sequence[ScalerComparison], shifted: Sequence[ScalerComparison] = (), row: str | None = None
+) -> str:
+    """All tables with their notes, as Markdown; `row` is what the paper calls the first comparison of its table."""
+    parts = [
+        "# SELECTIVE, Tables 1 and 2",
+        'Scalers by the calibration error of single images, as in Wang, Gong, Wang, "On Calibrating Semantic '
+        'Segmentation Models: Analyses and An Algorithm", CVPR 2023, arXiv:2212.12053. The column source says of '
+        "every row whether it "
+        "was printed in the paper, or found here on simulated or on real data. Images and models of the paper's rows "
+        "are others than ours, unless a table below says that they are the same: its rows show what order of size to "
+        "expect. Splits follow from random_state 0, and are the same for all methods.",
+    ]
+    if row is not None:
+        parts.append(beside((shifted if row in TABLE_2 else alike)[0], row).markdown())
+    if alike:
+        parts.append(table_of(_CAPTIONS[0], alike, TABLE_1).markdown())
+    if shifted:
+        parts.append(table_of(_CAPTIONS[1], shifted, TABLE_2).markdown())
+    parts.append("\n".join(f"- {note}" for note in [*_NOTES, order([*alike, *shifted])]))
+    parts.append("## All measures")
+    parts += map(str, [*alike, *shifted])
+    return "\n\n".join(parts) + "\n"
+
+
+def order(comparisons: Sequence[ScalerComparison]) -> str:
+    """In how many rows selective scaling has the smallest error of the paper's methods: told, no requirement."""
+    first = []
+    for each in comparisons:
+        errors = {name: each.mean(name, "ece") for name in METHODS if name in each.methods}
+        if errors and min(errors, key=errors.__getitem__) == _BEST:
+            first.append(each.title)
+    which = f" ({', '.join(first)})" if first else ""
+    return (
+        f"In the paper {_BEST} has the smallest error of each row. Here it has the smallest of the paper's methods in "
+        f"{len(first)} of {plural(len(comparisons), 'row')}{which}."
+    )
+
+
+def table_of(caption: str, comparisons: Sequence[ScalerComparison], rows: Iterable[str]) -> Table:
+    """Our rows, then those of the paper: mean IoU before calibration, and the ECE of images of each method."""
+    methods = list(dict.fromkeys([*METHODS, *(name for each in comparisons for name in each.methods)]))
+    cells = [
         (
             each.title,
+            each.origin,
             f"{100 * each.mean(UNCALIBRATED, 'mean_iou'):.1f}",
-            *(f"{each.mean(name, 'ece'):.3f}" if name in each.methods else "" for name in methods),
+            *(each.text(name, "ece", 3) if name in each.methods else "-" for name in methods),
         )
         for each in comparisons
     ]
-    for name, values in paper.items():
-        known = dict(zip(_METHODS, values[1:], strict=True)) if len(values) > 2 else None
-        known = known or {UNCALIBRATED: values[0], "Selective": values[1]}
-        iou = f"{values[0]:.1f}" if len(values) > 2 else ""
-        rows.append((f"{name} (the paper)", iou, *(f"{known[m]:.3f}" if m in known else "" for m in methods)))
-    return Table(caption, ("data", "mIoU", *methods), rows)
+    for row in rows:
+        errors = published(row)
+        iou = f"{TABLE_1[row][0]:.1f}" if row in TABLE_1 else "-"
+        cells.append((row, _PAPER, iou, *(f"{errors[m]:.3f}" if m in errors else "-" for m in methods)))
+    return Table(caption, ("data", "source", "mIoU", *methods), cells)
+
+
+def beside(found: ScalerComparison, row: str) -> Table:
+    """Ours and the paper's for one row of its tables, method by method."""
+    errors = published(row)
+    cells = []
+    for name in dict.fromkeys([*errors, *found.methods]):
+        ours = found.mean(name, "ece") if name in found.methods else None
+        theirs = errors.get(name)
+        cells.append(
+            (
+                name,
+                "-" if ours is None else found.text(name, "ece", 3),
+                "-" if theirs is None else f"{theirs:.3f}",
+                "-" if ours is None or theirs is None else f"{ours - theirs:+.3f}",
+            )
+        )
+    if row in TABLE_1:
+        iou = 100 * found.mean(UNCALIBRATED, "mean_iou")
+        cells.append(("mIoU", f"{iou:.2f}", f"{TABLE_1[row][0]:.2f}", f"{iou - TABLE_1[row][0]:+.2f}"))
+    caption = f"{row}: ECE of images; ours from {found.title}, {found.origin}"
+    return Table(caption, ("method", "ours (sd)", _PAPER, "difference"), cells)
