@@ -49,6 +49,7 @@ SECTIONS = (
     ),
     Section("metrics", "Metrics", ("metrics",), "How good sets, samples and probabilities are."),
     Section("plotting", "Plotting", ("plotting",), "Pictures, with Matplotlib."),
+    Section("explorer", "Explorer", ("explorer",), "A widget for Jupyter.", intro=False),
     Section("datasets", "Data sets", ("datasets",), "Rendered scenes, stored predictions, folders of files."),
     Section("rasters", "Rasters", ("rasters",), "Scenes larger than memory."),
     Section(
