@@ -14,6 +14,8 @@ BENCH       ?=
 BENCH_ARGS  ?=
 TABLES_ARGS ?=
 SDIST_ARGS  ?=
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?= $(sort $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))) loaders
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -62,7 +64,9 @@ help: ## this list
 	  '  TABLES_ARGS=...      options of `python -m conformask.reproduction`' \
 	  '  BENCH=...            criterion name filter:  make bench BENCH=lambda_hat' \
 	  '  BENCH_ARGS=...       options of benches/side_by_side.py' \
-	  '  SDIST_ARGS=...       how sources are built:  make sdist SDIST_ARGS="--profile dev"'
+	  '  SDIST_ARGS=...       how sources are built:  make sdist SDIST_ARGS="--profile dev"' \
+	  '  FUZZ_SECONDS=60      how long each target is fuzzed' \
+	  '  FUZZ_TARGETS=...     which:                  make fuzz FUZZ_TARGETS="sets loaders"'
 
 .PHONY: build
 build: $(EXTENSION) ## the environment .venv and the compiled package in it (editable)
@@ -146,6 +150,32 @@ docs: $(EXTENSION) ## the reference as HTML: Python (pdoc) and Rust (rustdoc)
 	$(BIN)/pdoc --docformat numpy --math -o target/docs conformask
 	$(CARGO) doc --quiet --no-deps --lib
 	@echo 'Python: target/docs/index.html   Rust: target/doc/_core/index.html'
+
+# Hardening needs a nightly compiler, which nothing else does.
+NIGHTLY := +nightly
+TRIPLE  := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+
+.PHONY: nightly
+nightly: | system
+	@$(CARGO) $(NIGHTLY) --version >/dev/null 2>&1 || \
+	  { echo 'a nightly toolchain is missing: rustup toolchain install nightly'; exit 1; }
+
+.PHONY: fuzz
+fuzz: $(EXTENSION) $(if $(filter-out loaders,$(FUZZ_TARGETS)),nightly) ## random input against laws: kernels (cargo-fuzz, needs a nightly compiler), then what loads files
+	@$(if $(filter-out loaders,$(FUZZ_TARGETS)),$(CARGO) fuzz --version >/dev/null 2>&1 || \
+	  { echo 'cargo-fuzz is missing: cargo install cargo-fuzz'; exit 1; })
+	@for target in $(filter-out loaders,$(FUZZ_TARGETS)); do \
+	  echo "fuzzing $$target for $(FUZZ_SECONDS) s"; mkdir -p "fuzz/corpus/$$target"; \
+	  $(CARGO) $(NIGHTLY) fuzz run "$$target" -- -max_total_time=$(FUZZ_SECONDS) -timeout=120 \
+	    -max_len=1024 -len_control=0 -print_final_stats=1 -verbosity=0; \
+	done
+	$(if $(filter loaders,$(FUZZ_TARGETS)),$(BIN)/python tests/fuzz_loaders.py --seconds $(FUZZ_SECONDS))
+
+.PHONY: asan
+asan: export RUSTFLAGS = -Zsanitizer=address
+asan: export ASAN_OPTIONS = detect_leaks=0
+asan: nightly ## the tests of the Rust library under AddressSanitizer (needs a nightly compiler)
+	$(CARGO) $(NIGHTLY) test --lib --target $(TRIPLE) --target-dir target/asan $(CARGO_TEST_ARGS)
 
 # A package, installed in a fresh environment with some options of pip, that imports and runs.
 define try
