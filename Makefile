@@ -153,7 +153,7 @@ docs: $(EXTENSION) ## the reference as HTML: Python (pdoc) and Rust (rustdoc)
 
 # Hardening needs a nightly compiler, which nothing else does.
 NIGHTLY := +nightly
-TRIPLE  := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+TRIPLE   = $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 
 .PHONY: nightly
 nightly: | system
@@ -205,7 +205,7 @@ sdist: $(INSTALLED) | system ## the sources in dist/, built, installed and tried
 
 .PHONY: clean
 clean: ## remove all that can be built again, .venv too
-	rm -rf target dist .venv $(TORCH_VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis $(EXTENSION)
+	rm -rf target fuzz/target fuzz/coverage dist .venv $(TORCH_VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis $(EXTENSION)
 	find python tests benches conftest.py -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 # ---- how they come about -----------------------------------------------------------------------------------
