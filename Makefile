@@ -16,6 +16,8 @@ TABLES_ARGS ?=
 SDIST_ARGS  ?=
 PYTHONS     ?= python3.10 python3.11 python3.12 python3.13 python3.14
 DOCS_ARGS   ?=
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?= $(sort $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))) loaders
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -70,7 +72,9 @@ help: ## this list
 	  '  BENCH_ARGS=...       options of benches/side_by_side.py' \
 	  '  DOCS_ARGS=...        options of Sphinx:      make docs DOCS_ARGS="-D nb_execution_mode=off"' \
 	  '  SDIST_ARGS=...       how sources are built:  make sdist SDIST_ARGS="--profile dev"' \
-	  '  PYTHONS="..."        interpreters, by name or path, of make test-pythons'
+	  '  PYTHONS="..."        interpreters, by name or path, of make test-pythons' \
+	  '  FUZZ_SECONDS=60      how long each target is fuzzed' \
+	  '  FUZZ_TARGETS=...     which:                  make fuzz FUZZ_TARGETS="sets loaders"'
 
 .PHONY: build
 build: $(EXTENSION) ## the environment .venv and the compiled package in it (editable)
@@ -159,6 +163,32 @@ docs: $(EXTENSION) $(DOCS_INSTALLED) ## the documentation site as HTML (Sphinx),
 docs-links: $(EXTENSION) $(DOCS_INSTALLED) ## whether the links of the site into the web lead somewhere (needs the network)
 	$(SPHINX) -b linkcheck docs target/docs-links $(DOCS_ARGS)
 
+# Hardening needs a nightly compiler, which nothing else does.
+NIGHTLY := +nightly
+TRIPLE   = $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+
+.PHONY: nightly
+nightly: | system
+	@$(CARGO) $(NIGHTLY) --version >/dev/null 2>&1 || \
+	  { echo 'a nightly toolchain is missing: rustup toolchain install nightly'; exit 1; }
+
+.PHONY: fuzz
+fuzz: $(EXTENSION) $(if $(filter-out loaders,$(FUZZ_TARGETS)),nightly) ## random input against laws: kernels (cargo-fuzz, needs a nightly compiler), then what loads files
+	@$(if $(filter-out loaders,$(FUZZ_TARGETS)),$(CARGO) fuzz --version >/dev/null 2>&1 || \
+	  { echo 'cargo-fuzz is missing: cargo install cargo-fuzz'; exit 1; })
+	@for target in $(filter-out loaders,$(FUZZ_TARGETS)); do \
+	  echo "fuzzing $$target for $(FUZZ_SECONDS) s"; mkdir -p "fuzz/corpus/$$target"; \
+	  $(CARGO) $(NIGHTLY) fuzz run "$$target" -- -max_total_time=$(FUZZ_SECONDS) -timeout=120 \
+	    -max_len=1024 -len_control=0 -print_final_stats=1 -verbosity=0; \
+	done
+	$(if $(filter loaders,$(FUZZ_TARGETS)),$(BIN)/python tests/fuzz_loaders.py --seconds $(FUZZ_SECONDS))
+
+.PHONY: asan
+asan: export RUSTFLAGS = -Zsanitizer=address
+asan: export ASAN_OPTIONS = detect_leaks=0
+asan: nightly ## the tests of the Rust library under AddressSanitizer (needs a nightly compiler)
+	$(CARGO) $(NIGHTLY) test --lib --target $(TRIPLE) --target-dir target/asan $(CARGO_TEST_ARGS)
+
 # A package, installed in a fresh environment with some options of pip, that does a small job from fitting to commands.
 define try
 @package=$$(realpath $(1)); job=$$(realpath tests/release/job.py); dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; cd "$$dir"; \
@@ -199,7 +229,7 @@ licenses: | system ## licenses/crates.txt anew, after a change of Cargo.lock
 
 .PHONY: clean
 clean: ## remove all that can be built again, .venv too
-	rm -rf target dist .venv $(TORCH_VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis $(EXTENSION)
+	rm -rf target fuzz/target fuzz/coverage dist .venv $(TORCH_VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis $(EXTENSION)
 	rm -rf docs/api/*.rst docs/api/generated docs/gallery docs/notebooks/*.ipynb
 	find python tests benches docs conftest.py -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 

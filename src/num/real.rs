@@ -250,7 +250,7 @@ impl Element for u16 {
 #[apply(vectorised!)]
 fn widen_bits(values: &[u16], out: &mut [f32]) {
     for (out, &bits) in out.iter_mut().zip(values) {
-        *out = bits.widen();
+        *out = Element::widen(bits);
     }
 }
 

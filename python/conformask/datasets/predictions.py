@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +9,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from conformask._files.arrays import DAMAGES, open_arrays, read_member
 
 __all__ = ["Predictions", "load_predictions"]
 
@@ -150,26 +150,28 @@ def _read(file: Path) -> dict[str, NDArray[Any]]:
     """The arrays of a file by name, but those of text such as file names, which are of no use here."""
     try:
         if file.suffix == ".npy":
-            return {file.stem: np.load(file, mmap_mode="r", allow_pickle=False)}
+            return {file.stem: np.lib.format.open_memmap(file, mode="r")}
         with file.open("rb") as stream:
-            archive = np.load(stream, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
+            archive = open_arrays(stream)
+            if isinstance(archive, np.ndarray):
                 raise ValueError("it holds one unnamed array")
             known = [name for name in ("probs", "labels", "group", "images") if name in archive]
-            found = {name: archive[name] for name in known}
+            found = {name: read_member(archive, name) for name in known}
             if {"probs", "labels"} <= found.keys():
                 return found
             others = {name: _numbers(archive, name) for name in archive.files if name not in found}
             return found | {name: array for name, array in others.items() if array is not None}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except DAMAGES as error:
         kind = "file" if file.suffix == ".npy" else "archive"
         raise ValueError(f"{file} is not a readable NumPy {kind} without pickles: {error}") from error
 
 
 def _numbers(archive: Any, name: str) -> NDArray[Any] | None:
-    """A member that holds numbers; None if it is one of objects."""
+    """A member that holds numbers; None if it is one of objects, or no array."""
+    if name + ".npy" not in archive.zip.namelist():
+        return None
     try:
-        array: NDArray[Any] = archive[name]
+        array = read_member(archive, name)
     except ValueError as error:
         if "allow_pickle" in str(error):
             return None

@@ -281,14 +281,15 @@ class Solution:
 
     def to_json(self) -> dict[str, Any]:
         """What a file holds of it."""
-        found = {name: finite_or_text(getattr(self, name)) for name in _RESULTS}
-        parts = [
-            {
+
+        def texts(values: dict[str, Any]) -> dict[str, Any]:
+            return {
                 name: finite_or_text(value) if isinstance(value, float) else value
-                for name, value in asdict(part).items()
+                for name, value in values.items()
             }
-            for part in self.parts
-        ]
+
+        found = texts({name: getattr(self, name) for name in _RESULTS})
+        parts = [texts(asdict(part)) for part in self.parts]
         return {**found, "by": self.by, "parts": parts, "needs_weights": self.needs_weights}
 
     def rows(self) -> list[tuple[str, str]]:

@@ -1,5 +1,7 @@
 """Scenes are reproducible and rich, the classifier errs as a network would, files are checked."""
 
+import io
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -273,3 +275,56 @@ def test_damaged_files_are_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "predictions.npz").write_bytes(content)
     with pytest.raises(ValueError, match=r"predictions\.npz is not a readable NumPy archive"):
         load_predictions(tmp_path)
+
+
+def npy(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def archive(path: Path, **members: bytes) -> Path:
+    with zipfile.ZipFile(path, "w") as file:
+        for name, content in members.items():
+            file.writestr(f"{name}.npy", content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("probs", "message"),
+    [
+        (
+            npy(PROBS).replace(b"'shape': (3, 2, 4, 5)", b"'shape': (3, 2, 4, (5 "),
+            "EOF in multi-line statement",
+        ),
+        (npy(PROBS).replace(b"(3, 2, 4, 5), }  ", b"(3, 2, 4, 1<<40)}"), "malformed|parse|literal"),
+        (npy(PROBS).replace(b"(3, 2, 4, 5), }     ", b"(3, 2, 4, 5555555), }"), "is more than its"),
+        (b"no array at all", "magic string"),
+    ],
+    ids=["cut off", "no shape", "longer than it is", "no array"],
+)
+def test_damaged_members_are_named(tmp_path: Path, probs: bytes, message: str) -> None:
+    path = archive(tmp_path / "mine.npz", probs=probs, labels=npy(LABELS))
+    with pytest.raises(ValueError, match=rf"mine\.npz is not a readable NumPy archive.*({message})"):
+        load_predictions(path)
+
+
+def test_headers_of_npy_files_that_are_damaged(tmp_path: Path) -> None:
+    (tmp_path / "probs.npy").write_bytes(npy(PROBS).replace(b"(3, 2, 4, 5)", b"(3, 2, 4, (5"))
+    np.save(tmp_path / "labels.npy", LABELS)
+    with pytest.raises(ValueError, match=r"probs\.npy is not a readable NumPy file"):
+        load_predictions([tmp_path / "probs.npy", tmp_path / "labels.npy"])
+
+
+def test_archives_that_are_called_npy(tmp_path: Path) -> None:
+    archive(tmp_path / "probs.npy", probs=npy(PROBS))
+    np.save(tmp_path / "labels.npy", LABELS)
+    with pytest.raises(ValueError, match=r"probs\.npy is not a readable NumPy file"):
+        load_predictions([tmp_path / "probs.npy", tmp_path / "labels.npy"])
+
+
+def test_members_that_are_no_arrays_are_passed_over(tmp_path: Path) -> None:
+    path = archive(tmp_path / "mine.npz", softmax=npy(PROBS), truth=npy(LABELS))
+    with zipfile.ZipFile(path, "a") as file:
+        file.writestr("README.txt", "of a model")
+    assert load_predictions(path).probs.shape == PROBS.shape

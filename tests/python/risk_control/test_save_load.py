@@ -544,3 +544,15 @@ def test_fractions_stay_what_they_are(tmp_path: Path) -> None:
     fitted.save(tmp_path / "c.json", profiles=True)
     again = Calibrator.load(tmp_path / "c.json")
     assert (again.alpha, again.loss, again.lambda_hat_) == (Fraction(1, 3), loss, fitted.lambda_hat_)
+
+
+def test_files_that_do_not_tell_of_groups_are_saved_again(tmp_path: Path) -> None:
+    """Files of earlier versions."""
+    problem = wide()
+    path = tmp_path / "one.json"
+    cm.ConformalRiskCalibrator().fit(problem.X, problem.y).save(path)
+    document = json.loads(path.read_text())
+    del document["results"]["grouped"]
+    path.write_text(json.dumps(document))
+    cm.ConformalRiskCalibrator.load(path).save(path)
+    assert json.loads(path.read_text())["results"]["grouped"] is None

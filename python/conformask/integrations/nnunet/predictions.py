@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from conformask._files.arrays import DAMAGES
+from conformask._files.arrays import DAMAGES, open_arrays, read_member
 
 __all__ = ["Box", "Prediction", "box_of", "case_names", "crop_box", "read_prediction", "read_scores"]
 
@@ -71,12 +71,12 @@ def read_prediction(path: Path) -> Prediction:
         raise FileNotFoundError(f"no file {path}")
     try:
         with path.open("rb") as file:  # which numpy.load leaves open where an archive is damaged
-            archive = np.load(file, allow_pickle=False)
+            archive = open_arrays(file)
             if isinstance(archive, np.ndarray):
                 raise ValueError("it holds one array, no members")
             key = next((each for each in (_V2, _V1) if each in archive.files), None)
-            scores = None if key is None else archive[key]
-            box = archive[_BOX] if _BOX in archive.files else None
+            scores = None if key is None else read_member(archive, key)
+            box = read_member(archive, _BOX) if _BOX in archive.files else None
             held = ", ".join(archive.files) or "nothing"
     except DAMAGES as error:
         raise ValueError(f"{path} cannot be read: {' '.join(str(error).split())}") from error

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from conformask._files.arrays import DAMAGES
 
 __all__ = ["moving_edges", "stored_samples"]
 
@@ -98,5 +98,5 @@ def stored_samples(folder: str | Path | None) -> tuple[NDArray[np.float16], NDAr
         with file.open("rb") as stream:  # np.load leaves a damaged archive open
             arrays = np.load(stream, allow_pickle=False)
             return arrays["samples"], arrays["labels"]
-    except (LookupError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except DAMAGES as error:
         raise ValueError(f"{file} is damaged, or holds no samples and labels: {error}") from error
