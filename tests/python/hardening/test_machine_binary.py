@@ -71,7 +71,8 @@ class OneThreshold(Machine):
 def adaptive(kind: type, units: str | None = None, **parameters: Any) -> Variant:
     """A calibrator whose images have thresholds of their own. Its alpha trained them: it may not change."""
     found = variant(kind, ("correction_",), units, **parameters)
-    foreign = {"alpha": 0.3, "scale": "probability", "random_state": 5}
+    scale = "log_odds" if kind is cm.COATCalibrator else "probability"
+    foreign = {"alpha": 0.3, "scale": scale, "random_state": 5}
     return replace(found, changes=CHANGES, foreign=foreign, saves="predictor" not in parameters)
 
 
@@ -111,6 +112,10 @@ class ThresholdOfEach(Machine):
             if rest:
                 estimator.partial_fit(*positional, **more)
         return estimator.set_params(**parameters)
+
+    def reasons(self, ours: Known, theirs: Known) -> list[str]:
+        differ = ["the models of thresholds differ"] if ours.trained_on != theirs.trained_on else []
+        return super().reasons(ours, theirs) + (differ if self.trains else [])
 
     def merged(self, ours: Known, theirs: Known) -> Known:
         """Those of the other that corrected the model, of which the parted ones are the first."""

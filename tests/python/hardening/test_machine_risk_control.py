@@ -83,7 +83,7 @@ VARIANTS = {
     ),
     "worst class": variant(conditional="class", simultaneous="max", leave_out=("loss", "method")),
     "classes of groups": variant("groups", conditional="class", leave_out=("loss", "method", "on_empty")),
-    "binned": variant(profile="binned", collect=["binary"], leave_out=("method",)),
+    "binned": variant(profile="binned", collect=CHANGES["loss"], leave_out=("method",)),
     "binned aps": variant(profile="binned", conformity_score="aps", leave_out=("method", "loss")),
     "adaptive": variant(adaptive=lambdas, leave_out=("method",)),
 }
