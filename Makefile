@@ -14,6 +14,8 @@ BENCH       ?=
 BENCH_ARGS  ?=
 TABLES_ARGS ?=
 SDIST_ARGS  ?=
+SOAK_ROUNDS ?= 3300
+SOAK_SECONDS ?= 600
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -62,6 +64,8 @@ help: ## this list
 	  '  TABLES_ARGS=...      options of `python -m conformask.reproduction`' \
 	  '  BENCH=...            criterion name filter:  make bench BENCH=lambda_hat' \
 	  '  BENCH_ARGS=...       options of benches/side_by_side.py' \
+	  '  SOAK_ROUNDS=3300     rounds of `make soak`, each some fits and predictions' \
+	  '  SOAK_SECONDS=600     how long it runs each state machine' \
 	  '  SDIST_ARGS=...       how sources are built:  make sdist SDIST_ARGS="--profile dev"'
 
 .PHONY: build
@@ -106,6 +110,18 @@ test-notebooks: $(if $(NOTEBOOKS),$(EXTENSION) $(TORCH_INSTALLED))
 .PHONY: tables
 tables: $(EXTENSION) ## Tables 1-2 of COSE, on simulated predictions and on CONFORMASK_DATA, into tests/reproduction/out
 	@$(BIN)/python -m conformask.reproduction --out tests/reproduction/out --data "$${CONFORMASK_DATA:-../shared/data}" $(TABLES_ARGS)
+
+.PHONY: soak
+soak: $(EXTENSION) ## hours of use in short: memory, files and threads stay; calls in any order are one fit
+	$(BIN)/python tests/soak.py --rounds $(SOAK_ROUNDS)
+	CONFORMASK_MACHINE_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest -n $(TEST_JOBS) --dist load -rP \
+	  --timeout 0 -o faulthandler_timeout=0 tests/python/hardening -k any_calls $(PYTEST_ARGS)
+
+.PHONY: coverage
+coverage: $(EXTENSION) ## which lines of the package `make test-quick` runs, by package, and which it does not
+	@mkdir -p target
+	$(BIN)/python $(PYTEST) -m "not slow" --cov=conformask --cov-report=json:target/coverage.json $(PYTEST_ARGS)
+	@$(BIN)/python tests/coverage_table.py target/coverage.json
 
 .PHONY: lint
 lint: lint-rust lint-python ## formatting, lints, types, stubs against the compiled module

@@ -521,7 +521,7 @@ class Machine(RuleBasedStateMachine):
         self.check(slot)
 
 
-def run(machine: type[Any], report: Callable[[str], object] = print) -> None:
+def run(machine: type[Any]) -> None:
     """A short run that is the same each time; or runs of other calls until time is over."""
     end, phases = time.monotonic() + SECONDS, [Phase.generate, Phase.shrink]
     machine.counted.clear()
@@ -543,4 +543,4 @@ def run(machine: type[Any], report: Callable[[str], object] = print) -> None:
     )
     while time.monotonic() < end:
         run_state_machine_as_test(machine, settings=long)
-    report(f"{machine.__name__}: {dict(machine.counted)}")
+    print(f"{machine.__name__}: {dict(machine.counted)}")

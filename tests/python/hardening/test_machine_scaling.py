@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pytest
 
 import conformask as cm
 from machines import Machine, Pool, Variant, run
@@ -55,6 +54,5 @@ class Scalers(Machine):
     POOL = pool()
 
 
-def test_any_calls_of_scalers(capsys: pytest.CaptureFixture[str]) -> None:
-    with capsys.disabled():
-        run(Scalers)
+def test_any_calls_of_scalers() -> None:
+    run(Scalers)
