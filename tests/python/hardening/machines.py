@@ -32,7 +32,7 @@ import conformask as cm
 
 __all__ = ["Machine", "Pool", "Variant", "failure_of", "outcome", "quietly", "run"]
 
-SLOTS = st.integers(0, 2)
+SLOTS = st.integers(0, 1)
 
 # What is said of images that hold void pixels and no object, all together: each of them alone may well be so.
 LOOKS_WRONG = "holds no pixel labelled 1"
@@ -47,6 +47,7 @@ class Pool:
 
     maps: NDArray[Any]
     labels: NDArray[Any]
+    void: int = 0  # an image without a labelled pixel
 
     def __len__(self) -> int:
         return len(self.maps)
@@ -159,7 +160,7 @@ class Boom(Exception):
 
 
 class Machine(RuleBasedStateMachine):
-    """Three calibrators of one kind, on which anything may be called."""
+    """Two calibrators of one kind, on which anything may be called."""
 
     VARIANTS: ClassVar[Mapping[str, Variant]]
     POOL: ClassVar[Pool]
@@ -181,8 +182,10 @@ class Machine(RuleBasedStateMachine):
     def start(self, data: st.DataObject) -> None:
         self.name = data.draw(st.sampled_from(sorted(self.VARIANTS)))
         self.variant = self.VARIANTS[self.name]
-        self.calibrators = [self.variant.kind(**self.variant.parameters) for _ in range(3)]
-        self.known: list[Known | None] = [None] * 3
+        self.calibrators = [self.variant.kind(**self.variant.parameters) for _ in range(2)]
+        self.known: list[Known | None] = [None] * 2
+        if data.draw(st.integers(0, 3)):  # mostly one of them has images already
+            self.fit(slot=0, data=data, way="array")
 
     # Images
 
@@ -502,6 +505,24 @@ class Machine(RuleBasedStateMachine):
         ]
         self.refused(slot, calls[which])
 
+    @rule(slot=SLOTS)
+    def refuse_void_images(self, slot: int) -> None:
+        """What is refused for its images has not joined, however late that is seen."""
+        known, estimator = self.known[slot], self.calibrators[slot]
+        if "on_empty" not in self.variant.changes or known is None or not known.is_kept:
+            return
+        (maps, labels), more = self.given([self.POOL.void])
+        other, before = copy.copy(estimator), estimator.on_empty
+        with quietly():
+            other.set_params(on_empty="skip").partial_fit(maps, labels, **more)
+        for call in (
+            lambda: estimator.set_params(on_empty="raise").merge(other),
+            lambda: estimator.set_params(on_empty="raise").partial_fit(maps, labels, **more),
+        ):
+            assert failure_of(call) is not None
+            estimator.set_params(on_empty=before)
+            self.check(slot)
+
     @rule(slot=SLOTS, data=st.data())
     def warnings_that_are_errors(self, slot: int, data: st.DataObject) -> None:
         """Images that come twice are warned of: where this is an error, they have not come."""
@@ -527,7 +548,7 @@ def run(machine: type[Any]) -> None:
     machine.counted.clear()
     if not SECONDS:
         run_state_machine_as_test(
-            machine, settings=settings(max_examples=15, stateful_step_count=15, phases=phases)
+            machine, settings=settings(max_examples=40, stateful_step_count=20, phases=phases)
         )
         assert machine.counted["steps"] > 50
         return

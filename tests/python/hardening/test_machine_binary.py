@@ -20,7 +20,7 @@ def pool() -> Pool:
     y = (rng.random(P.shape) < P).astype(np.uint8)
     y[rng.random(P.shape) < 0.05] = 255
     y[0], y[1], y[2] = 0, 1, 255
-    return Pool(P, y)
+    return Pool(P, y, void=2)
 
 
 def thresholds(P: NDArray, images: Any = None) -> NDArray:

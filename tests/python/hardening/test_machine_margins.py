@@ -20,7 +20,7 @@ def pool() -> Pool:
     y = (far < radii).astype(np.uint8)
     y[rng.random(y.shape) < 0.05] = 255
     y[0], y[1], masks[2], y[3] = 0, 1, 0, 255
-    return Pool(masks, y)
+    return Pool(masks, y, void=3)
 
 
 CHANGES = {

@@ -13,14 +13,14 @@ from problems import labels, probabilities
 
 
 def pool() -> Pool:
-    """Images with ties and without; one is void, one lacks classes."""
+    """Images with ties and without; two are void, one lacks classes."""
     rng = np.random.default_rng(17)
     shape = (3, 3, 4)
     X = np.concatenate(
         [probabilities(rng, (8, *shape), None, "float32"), probabilities(rng, (8, *shape), 4, "float32")]
     )
     y = labels(rng, X, 0.7, 0.1)
-    y[0] = 255
+    y[0] = y[9] = 255
     y[1] = np.where(y[1] == 2, 0, y[1])
     return Pool(X, y)
 
