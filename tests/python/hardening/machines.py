@@ -513,8 +513,9 @@ class Machine(RuleBasedStateMachine):
             return
         (maps, labels), more = self.given([self.POOL.void])
         other, before = copy.copy(estimator), estimator.on_empty
-        with quietly():
-            other.set_params(on_empty="skip").partial_fit(maps, labels, **more)
+        other.set_params(on_empty="skip")
+        if failure_of(lambda: other.partial_fit(maps, labels, **more)) is not None:
+            return  # other parameters do not fit together
         for call in (
             lambda: estimator.set_params(on_empty="raise").merge(other),
             lambda: estimator.set_params(on_empty="raise").partial_fit(maps, labels, **more),

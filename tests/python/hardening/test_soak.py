@@ -39,7 +39,7 @@ def test_leaks_are_found(soak: Any) -> None:
     memory, files = [], []
 
     def leak() -> None:
-        memory.append(np.ones(100_000))
+        memory.append(np.ones(250_000))
         files.append(open(os.devnull))  # noqa: SIM115
 
     found, counts = soak.soak({"leak": soak.Job(leak, every=2)}, 24)
