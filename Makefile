@@ -18,6 +18,8 @@ PYTHONS     ?= python3.10 python3.11 python3.12 python3.13 python3.14
 DOCS_ARGS   ?=
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS ?= $(sort $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))) loaders
+SOAK_ROUNDS ?= 3300
+SOAK_SECONDS ?= 600
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -74,7 +76,9 @@ help: ## this list
 	  '  SDIST_ARGS=...       how sources are built:  make sdist SDIST_ARGS="--profile dev"' \
 	  '  PYTHONS="..."        interpreters, by name or path, of make test-pythons' \
 	  '  FUZZ_SECONDS=60      how long each target is fuzzed' \
-	  '  FUZZ_TARGETS=...     which:                  make fuzz FUZZ_TARGETS="sets loaders"'
+	  '  FUZZ_TARGETS=...     which:                  make fuzz FUZZ_TARGETS="sets loaders"' \
+	  '  SOAK_ROUNDS=3300     rounds of `make soak`, each some fits and predictions' \
+	  '  SOAK_SECONDS=600     how long it runs each state machine'
 
 .PHONY: build
 build: $(EXTENSION) ## the environment .venv and the compiled package in it (editable)
@@ -118,6 +122,18 @@ test-notebooks: $(if $(NOTEBOOKS),$(EXTENSION) $(TORCH_INSTALLED))
 .PHONY: tables
 tables: $(EXTENSION) ## the tables of all four papers (PAPER=coat: of one) into tests/reproduction/out, on simulated data and CONFORMASK_DATA
 	@$(BIN)/python -m conformask.reproduction $(or $(PAPER),all) --out tests/reproduction/out --data "$${CONFORMASK_DATA:-../shared/data}" $(TABLES_ARGS)
+
+.PHONY: soak
+soak: $(EXTENSION) ## hours of use in short: memory, files and threads stay; calls in any order are one fit
+	$(BIN)/python tests/soak.py --rounds $(SOAK_ROUNDS)
+	CONFORMASK_MACHINE_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest -n $(TEST_JOBS) --dist load -rP \
+	  --timeout 0 -o faulthandler_timeout=0 tests/python/hardening -k any_calls $(PYTEST_ARGS)
+
+.PHONY: coverage
+coverage: $(EXTENSION) ## which lines of the package `make test-quick` runs, by package, and which it does not
+	@mkdir -p target
+	$(BIN)/python $(PYTEST) -m "not slow" --cov=conformask --cov-report=json:target/coverage.json $(PYTEST_ARGS)
+	@$(BIN)/python tests/coverage_table.py target/coverage.json
 
 .PHONY: lint
 lint: lint-rust lint-python ## formatting, lints, types, stubs against the compiled module

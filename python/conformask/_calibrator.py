@@ -148,6 +148,14 @@ class State(Generic[K, S]):
     kept: K | None  # of the images; None if it was not saved, or nothing is kept
     solution: S | None = None
     origin: Origin | None = None  # what files the images were, if anybody said so
+    read: Any = None  # the configuration with which images were read; None: that of the solution
+
+    @property
+    def read_with(self) -> Any:
+        """The configuration with which the images were read; None if nobody said it."""
+        if self.read is not None:
+            return self.read
+        return None if self.solution is None else self.solution.configuration
 
 
 class _Updates:
@@ -231,8 +239,10 @@ class Calibrator(Estimator[C, "State[K, S]"], Generic[C, K, S]):
     _HAS_SIBLING: ClassVar[bool] = False  # whether what is kept can lie in a file beside
     _NOTHING_KEPT: ClassVar[str] = "nothing was kept of the images: set it back, or fit again"
 
-    def _check_images(self, then: C, now: C) -> None:
-        """Refuses parameters that the calibration images would have to be looked at again for."""
+    def _check_images(self, then: C | None, now: C) -> None:
+        """Refuses parameters that the calibration images would have to be looked at again for; None knows of none."""
+        if then is None:
+            return
         for name in self._stale("images", then, now):
             known = shown_value(getattr(then, name))
             raise ValueError(
@@ -287,8 +297,9 @@ class Calibrator(Estimator[C, "State[K, S]"], Generic[C, K, S]):
         """The parameters, and a state with what calibration finds for them."""
         state, configuration = self._fitted(), self._configuration()
         stale: list[str] = []
+        # Also before anything was found: what is kept was read with parameters that may have been set since.
+        self._check_images(state.read_with, configuration)
         if state.solution is not None:
-            self._check_images(state.solution.configuration, configuration)
             stale = self._stale("result", state.solution.configuration, configuration)
             if not stale:
                 return configuration, state

@@ -98,6 +98,7 @@ SLOW = frozenset(
         "test_multiprocessing",
         "test_names_in_the_report_are_escaped",
         "test_neither_layout_nor_batches_nor_threads_matter",
+        "test_nothing_grows_over_a_hundred_rounds",
         "test_nothing_is_copied",
         "test_numbers_that_are_large_by_a_constant_lose_no_bits",
         "test_on_given_axes_and_at_the_ends_of_its_range",

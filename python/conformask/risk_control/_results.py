@@ -143,7 +143,8 @@ class Results(Calibrator[Configuration, Profiles, Solution]):
     @property
     def n_eff_(self) -> float:
         r"""The effective number of images, :math:`(\sum_i w_i)^2 / \sum_i w_i^2`; without weights that of images."""
-        return self._configuration().units(self.profiles_).n_eff
+        units = self._units()
+        return (self._configuration().units(self.profiles_) if units is None else units).n_eff
 
     @property
     def n_classes_(self) -> int:
@@ -200,15 +201,14 @@ class Results(Calibrator[Configuration, Profiles, Solution]):
             or if the method goes by no mean (``RCPS(delta, bound="wsr")``).
         """
         level = check_alpha(self.alpha if alpha is None else alpha)
-        configuration, profiles = self._configuration(), self.profiles_
+        configuration, profiles, units = self._configuration(), self.profiles_, self._units()
+        assert units is not None, "profiles are there"
         if configuration.conditional is not None or getattr(profiles, "_strata", None) is not None:
             raise ValueError("classes or strata have lambdas of their own: there is no one limit")
-        units = configuration.units(profiles)
         return float(configuration.method.budget(units, level) / units.total) if units.total else -math.inf
 
     def _units(self) -> Units | None:
         """Who counts; None if the profiles were not saved."""
         configuration, state = self._configuration(), self._fitted()
-        if state.solution is not None:
-            self._check_images(state.solution.configuration, configuration)
+        self._check_images(state.read_with, configuration)
         return None if state.kept is None else configuration.units(state.kept)

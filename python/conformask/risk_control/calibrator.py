@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from conformask._arrays import check_ignore_index
-from conformask._calibrator import State
+from conformask._calibrator import State, shown_value
 from conformask._image_models import Images, Offsets
 from conformask._images import NoImagesError, Volumes
 from conformask._origin import Origin
@@ -30,7 +30,7 @@ from conformask.risk_control._solution import (
     solution_from_json,
 )
 from conformask.risk_control._solve import check, is_same, solve, warn
-from conformask.scores import ScoreLike, as_score, lambda_max
+from conformask.scores import ScoreLike, lambda_max
 
 if TYPE_CHECKING:
     from typing import Self
@@ -346,9 +346,9 @@ class ConformalRiskCalibrator(Predictor):
         try:
             solution = solve(profiles, configuration)
         except InfeasibleRiskError:
-            self._update(lambda _: State(profiles))
+            self._update(lambda _: State(profiles, read=configuration))
             raise
-        self._update(lambda _: State(profiles, solution))
+        self._update(lambda _: State(profiles, solution, read=configuration))
         warn(profiles, solution)
         return self
 
@@ -396,18 +396,26 @@ class ConformalRiskCalibrator(Predictor):
             added = self._profile(X, y, images, units, configuration, collect, grid, valid)
         except NoImagesError:
             return self
-        self._add(added)
+        self._add(added, configuration)
         return self
 
     def _add(
-        self, profiles: Profiles, check: Callable[[Profiles], object] = len, origin: Origin | None = None
+        self,
+        profiles: Profiles,
+        configuration: Configuration,
+        check: Callable[[Profiles], object] = len,
+        origin: Origin | None = None,
     ) -> None:
         """Adds images, if all of them pass a check. What was found is found again when it is asked for."""
 
         def add(state: State[Profiles, Solution] | None) -> State[Profiles, Solution]:
-            merged = profiles if state is None else profiles_of(state).merge(profiles)
+            merged = profiles
+            if state is not None:
+                before = profiles_of(state)
+                self._check_images(state.read_with, configuration)
+                merged = before.merge(profiles)
             check(merged)
-            return State(merged, origin=self._origin_with(state, origin))
+            return State(merged, origin=self._origin_with(state, origin), read=configuration)
 
         self._update(add)
 
@@ -438,13 +446,13 @@ class ConformalRiskCalibrator(Predictor):
             raise ValueError(f"profile differs: {self.profile!r} here, {other.profile!r} there")
         if check_ignore_index(self.ignore_index) != check_ignore_index(other.ignore_index):
             raise ValueError(f"ignore_index differs: {self.ignore_index} here, {other.ignore_index} there")
-        configuration, theirs = self._configuration(), other.profiles_
-        if configuration.conformity_score != as_score(other.conformity_score):
-            raise ValueError(
-                f"conformity_score differs: {self.conformity_score} here, {other.conformity_score} there"
-            )
+        configuration, state = self._configuration(), other._fitted()
+        theirs, read = profiles_of(state), state.read_with
+        for name in self._stale("images", read, configuration):
+            there = shown_value(getattr(read, name))
+            raise ValueError(f"{name} differs: {getattr(self, name)} here, {there} there")
         # Refuses now what it would refuse later.
-        self._add(theirs, lambda merged: check(merged, configuration), other._origin)
+        self._add(theirs, configuration, lambda merged: check(merged, configuration), state.origin)
         return self
 
     def recalibrate(
@@ -475,11 +483,13 @@ class ConformalRiskCalibrator(Predictor):
         changes = {"alpha": alpha, "loss": loss, "method": method}
         parameters = self.get_params(deep=False)
         parameters.update({name: value for name, value in changes.items() if value is not None})
-        profiles, origin = self.profiles_, self._origin
+        state = self._fitted()
+        profiles = profiles_of(state)
         fresh = type(self)(**parameters)
         configuration = fresh._configuration()
+        self._check_images(state.read_with, configuration)
         solution = solve(profiles, configuration)
-        fresh._update(lambda _: State(profiles, solution, origin))
+        fresh._update(lambda _: State(profiles, solution, state.origin, configuration))
         warn(profiles, solution)
         return fresh
 

@@ -13,7 +13,16 @@ import numpy as np
 from conformask import _core
 from conformask._arrays import check_ignore_index, label_array, score_array, warn_of_shares
 from conformask._blas import one_blas_thread
-from conformask._calibrator import Calibrator, Parameter, State, number, one_of, warn_skipped, whole
+from conformask._calibrator import (
+    Calibrator,
+    Parameter,
+    State,
+    number,
+    one_of,
+    shown_value,
+    warn_skipped,
+    whole,
+)
 from conformask._exact import as_fraction
 from conformask._images import NoImagesError, Volumes, axes_hint, map_images
 from conformask._transforms import ScoreTransform, Transformer, refuse_coarse
@@ -125,7 +134,7 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
 
     def _fit_sample(self, sample: PixelSample, configuration: Any) -> Self:
         fitted = self._solve(sample, configuration)
-        self._update(lambda _: State(sample, fitted))
+        self._update(lambda _: State(sample, fitted, read=configuration))
         sample.warn_of_repeats()
         self._warn(sample, fitted)
         return self
@@ -157,7 +166,7 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
             sample = self._draw(X, y, groups, configuration)
         except NoImagesError:
             return self
-        return self._add(sample)
+        return self._add(sample, configuration)
 
     def merge(self, other: Self) -> Self:
         """Adds the images of another scaler, say of another worker: the map has the bits of one fit to all of them.
@@ -183,14 +192,13 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
             If images of `other` are among those here.
         """
         self._refuse_to_merge(other)
-        stale = self._stale("images", self._configuration(), other._configuration())
-        if stale:
-            here, there = getattr(self, stale[0]), getattr(other, stale[0])
-            raise ValueError(f"{stale[0]} differs: {here!r} here, {there!r} there")
-        theirs = other._fitted().kept
-        if theirs is None:
+        configuration, state = self._configuration(), other._fitted()
+        for name in self._stale("images", state.read_with, configuration):
+            there = shown_value(getattr(state.read_with, name))
+            raise ValueError(f"{name} differs: {getattr(self, name)!r} here, {there} there")
+        if state.kept is None:
             raise ValueError(f"other has no pixels: {self._NOTHING_KEPT}")
-        return self._add(theirs, looked_at=True)
+        return self._add(state.kept, configuration, looked_at=True)
 
     def _draw(self, X: Any, y: Any, groups: ArrayLike | None, configuration: Any) -> PixelSample:
         return draw(
@@ -214,21 +222,20 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
         """Whether a fit finds numbers for each class, which labels of that class hold back."""
         return False
 
-    def _add(self, sample: PixelSample, *, looked_at: bool = False) -> Self:
-        n_before = 0
-
+    def _add(self, sample: PixelSample, configuration: Any, *, looked_at: bool = False) -> Self:
         def add(state: State[PixelSample, Fitted] | None) -> State[PixelSample, Fitted]:
-            nonlocal n_before
-            if state is None:
-                return State(sample)
-            if state.kept is None:
-                raise ValueError(self._NOTHING_KEPT)
-            n_before = len(state.kept.images)
-            return State(state.kept.merge(sample))
+            joined, n_before = sample, 0
+            if state is not None:
+                if state.kept is None:
+                    raise ValueError(self._NOTHING_KEPT)
+                self._check_images(state.read_with, configuration)
+                joined, n_before = state.kept.merge(sample), len(state.kept.images)
+            joined.warn_of_repeats(
+                n_before, looked_at=looked_at
+            )  # before anything has changed: it may be an error
+            return State(joined, read=configuration)
 
-        joined = self._update(add).kept
-        assert joined is not None
-        joined.warn_of_repeats(n_before, looked_at=looked_at)
+        self._update(add)
         return self
 
     def _solve(self, kept: PixelSample, configuration: Any) -> Fitted:

@@ -271,6 +271,29 @@ def test_what_is_set_later_has_one_policy(setting: tuple[Case, str, str]) -> Non
         )
 
 
+@pytest.mark.filterwarnings("ignore:.*the end of what 'auto' chooses from:UserWarning")
+def test_what_images_were_read_with_is_known_before_a_result(setting: tuple[Case, str, str]) -> None:
+    """Images that were only collected are those of other parameters, too."""
+    case, policy, name = setting
+    if policy != "images" or "partial_fit" not in case.methods:
+        return
+    X, y = case.data()
+    estimator, before = case.new(), case.new().get_params()[name]
+    estimator.fit(X[:-4], y[:-4]).partial_fit(X[-4:], y[-4:])
+    twin = copy.deepcopy(estimator)
+    estimator.set_params(**{name: case.other[name]})
+    level = case.level if case.level in case.learned else "nll_"
+    asks = (
+        *(lambda: getattr(estimator, level), lambda: estimator.n_images_),
+        *(lambda: case.predicted(estimator, X), lambda: estimator.save("nothing.json")),
+    )
+    for ask in asks:
+        with pytest.raises(ValueError, match=rf"{name} .*calibrated with .*: fit again"):
+            ask()
+    estimator.set_params(**{name: before})
+    assert case.found(estimator) == case.found(twin)
+
+
 def test_nonsense_that_is_set_later_is_refused_too(bad: tuple[Case, str, Any]) -> None:
     case, name, value = bad
     estimator = _FITTED.setdefault(case.kind, case.fitted())

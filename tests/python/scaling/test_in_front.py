@@ -123,6 +123,36 @@ def test_another_fit_of_the_scaler_is_noticed() -> None:
         fitted.predict(NEW[0])
 
 
+@pytest.mark.parametrize("profile", ["exact", "binned"])
+def test_images_of_another_scaler_do_not_join(profile: str) -> None:
+    """Also before anything was asked: critical values are those of the scaler with which images were read."""
+    (X, y), new = OTHERS, NEW
+    one, other = (
+        cm.TemperatureScaler().fit(*TRAINING),
+        cm.TemperatureScaler().fit(TRAINING[0] / 2, TRAINING[1]),
+    )
+    calibrator = in_front(one, profile=profile).partial_fit(X, y)
+    for stranger in (other, None):
+        calibrator.set_params(transform=stranger)
+        for ask in (
+            lambda: calibrator.lambda_hat_,
+            lambda: calibrator.n_images_,
+            lambda: calibrator.predict(X),
+            lambda: calibrator.partial_fit(*new),
+            lambda: calibrator.recalibrate(alpha=0.2),
+            lambda: calibrator.risk_limit(),
+        ):
+            with pytest.raises(
+                ValueError, match=r"transform is .*, but the images were calibrated with .*: fit again"
+            ):
+                ask()
+        with pytest.raises(ValueError, match="transform differs: "):
+            in_front(stranger, profile=profile).merge(calibrator)
+    calibrator.set_params(transform=one).merge(in_front(one, profile=profile).partial_fit(*new))
+    together = np.concatenate([X, new[0]]), np.concatenate([y, new[1]])
+    assert calibrator.lambda_hat_ == in_front(one, profile=profile).fit(*together).lambda_hat_
+
+
 def test_what_cannot_stand_in_front() -> None:
     with pytest.raises(TypeError, match="transform must be a fitted scaler such as TemperatureScaler"):
         in_front("temperature").fit(*OTHERS)

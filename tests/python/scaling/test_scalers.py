@@ -355,6 +355,36 @@ def test_images_that_come_twice_are_told() -> None:
         cm.VectorScaler().fit(LOGITS[twice], void)
 
 
+def test_images_have_not_come_where_a_warning_is_an_error() -> None:
+    """Who handles the error may give them again."""
+    scaler = cm.VectorScaler().partial_fit(LOGITS[:3], Y[:3])
+    for add in (
+        lambda: scaler.partial_fit(LOGITS[2:4], Y[2:4]),
+        lambda: scaler.merge(cm.VectorScaler().partial_fit(LOGITS[2:4], Y[2:4])),
+    ):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", cm.DuplicateImagesWarning)
+            with pytest.raises(cm.DuplicateImagesWarning):
+                add()
+        assert scaler.n_images_ == 3
+
+
+def test_images_join_only_those_that_were_read_alike() -> None:
+    scaler = cm.TemperatureScaler().partial_fit(LOGITS[:3], Y[:3])
+    scaler.set_params(random_state=1)
+    with pytest.raises(
+        ValueError, match=r"random_state is 1, but the images were calibrated with 0: fit again"
+    ):
+        scaler.partial_fit(LOGITS[3:5], Y[3:5])
+    with pytest.raises(ValueError, match="random_state differs: 1 here, 0 there"):
+        cm.TemperatureScaler(random_state=1).merge(
+            scaler
+        )  # not what it says now: what its pixels were drawn with
+    with pytest.raises(ValueError, match=r"random_state is 1, .*: fit again"):
+        scaler.merge(cm.TemperatureScaler(random_state=1).partial_fit(LOGITS[3:5], Y[3:5]))
+    assert scaler.set_params(random_state=0).partial_fit(LOGITS[3:5], Y[3:5]).n_images_ == 5
+
+
 def test_images_of_few_numbers_are_not_compared() -> None:
     """Those of a model that is sure are all alike; the same labels with other numbers are another image."""
     cm.TemperatureScaler().fit(4.0 * (LOGITS[[0, 0]] > 1), Y[[0, 0]])
