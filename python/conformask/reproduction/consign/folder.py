@@ -11,9 +11,12 @@ from numpy.typing import NDArray
 
 from conformask._files import arrays
 from conformask._files.folders import needed_files, partner
-from conformask._files.maps import LABELS, read_labels
+from conformask._files.maps import LABELS, read_labels, voided
 
 __all__ = ["SampleFolder"]
+
+
+_VOID = 255  # as ConsignCalibrator has it
 
 
 class SampleFolder(Sequence["NDArray[np.floating[Any]]"]):
@@ -79,7 +82,10 @@ class SampleFolder(Sequence["NDArray[np.floating[Any]]"]):
         self.name, self.names = root.resolve().name, list(files)
         self._files = list(files.values())
         masks = [partner(truth, name, file, root / "masks") for name, file in files.items()]
-        self.labels = [read_labels(file) for file in masks]
+        found = [read_labels(file) for file in masks]
+        self.labels = [
+            voided(each.values, each.valid, _VOID, file) for each, file in zip(found, masks, strict=True)
+        ]
         for i, (file, label) in enumerate(zip(masks, self.labels, strict=True)):
             if label.shape != self[i].shape[2:]:
                 raise ValueError(f"{file} has shape {label.shape}, but {self._files[i]} {self[i].shape}")
