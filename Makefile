@@ -151,9 +151,8 @@ docs: $(EXTENSION) ## the reference as HTML: Python (pdoc) and Rust (rustdoc)
 	$(CARGO) doc --quiet --no-deps --lib
 	@echo 'Python: target/docs/index.html   Rust: target/doc/_core/index.html'
 
-# Hardening needs a nightly compiler, which nothing else does.
+# Fuzzing needs a nightly compiler, which nothing else does.
 NIGHTLY := +nightly
-TRIPLE   = $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 
 .PHONY: nightly
 nightly: | system
@@ -170,12 +169,6 @@ fuzz: $(EXTENSION) $(if $(filter-out loaders,$(FUZZ_TARGETS)),nightly) ## random
 	    -max_len=1024 -len_control=0 -print_final_stats=1 -verbosity=0; \
 	done
 	$(if $(filter loaders,$(FUZZ_TARGETS)),$(BIN)/python tests/fuzz_loaders.py --seconds $(FUZZ_SECONDS))
-
-.PHONY: asan
-asan: export RUSTFLAGS = -Zsanitizer=address
-asan: export ASAN_OPTIONS = detect_leaks=0
-asan: nightly ## the tests of the Rust library under AddressSanitizer (needs a nightly compiler)
-	$(CARGO) $(NIGHTLY) test --lib --target $(TRIPLE) --target-dir target/asan $(CARGO_TEST_ARGS)
 
 # A package, installed in a fresh environment with some options of pip, that imports and runs.
 define try
