@@ -179,9 +179,8 @@ docs: $(EXTENSION) $(DOCS_INSTALLED) ## the documentation site as HTML (Sphinx),
 docs-links: $(EXTENSION) $(DOCS_INSTALLED) ## whether the links of the site into the web lead somewhere (needs the network)
 	$(SPHINX) -b linkcheck docs target/docs-links $(DOCS_ARGS)
 
-# Hardening needs a nightly compiler, which nothing else does.
+# Fuzzing needs a nightly compiler, which nothing else does.
 NIGHTLY := +nightly
-TRIPLE   = $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 
 .PHONY: nightly
 nightly: | system
@@ -198,12 +197,6 @@ fuzz: $(EXTENSION) $(if $(filter-out loaders,$(FUZZ_TARGETS)),nightly) ## random
 	    -max_len=1024 -len_control=0 -print_final_stats=1 -verbosity=0; \
 	done
 	$(if $(filter loaders,$(FUZZ_TARGETS)),$(BIN)/python tests/fuzz_loaders.py --seconds $(FUZZ_SECONDS))
-
-.PHONY: asan
-asan: export RUSTFLAGS = -Zsanitizer=address
-asan: export ASAN_OPTIONS = detect_leaks=0
-asan: nightly ## the tests of the Rust library under AddressSanitizer (needs a nightly compiler)
-	$(CARGO) $(NIGHTLY) test --lib --target $(TRIPLE) --target-dir target/asan $(CARGO_TEST_ARGS)
 
 # A package, installed in a fresh environment with some options of pip, that does a small job from fitting to commands.
 define try

@@ -78,7 +78,7 @@ def explore(
 
     See Also
     --------
-    conformask.plotting : The same maps and curves as figures.
+    conformask.plotting.plot_varisco, conformask.plotting.plot_risk_curve : Such maps and curves as figures.
     ConformalRiskCalibrator.recalibrate : Another level, once it is chosen.
 
     References
