@@ -138,7 +138,7 @@ def fit(
     if configuration.collected() is not None:
         raise ValueError("profile='binned' keeps no scene apart: rasters needs profile='exact'")
     rows = _checked_rows(rows)
-    _check_nodata(nodata)
+    nodata = _checked_nodata(nodata)
     ignored = ignored_labels(configuration.ignore_index)
     if nodata is not None and not ignored:
         raise ValueError("nodata= makes pixels void: the calibrator needs an ignore_index")
@@ -217,7 +217,7 @@ def predict(
     _refuse_windows(configuration)
     if what not in ("masks", "set_size"):
         raise ValueError(f"what must be 'masks' or 'set_size', got {shown(what)}")
-    _check_nodata(nodata)
+    nodata = _checked_nodata(nodata)
     X = _opened(X)
     shape, rows = _checked_shape(X), _checked_rows(rows)
     find = calibrator.predict if what == "masks" else calibrator.set_size
@@ -256,10 +256,12 @@ def _checked_rows(rows: object) -> int:
     return int(rows)
 
 
-def _check_nodata(nodata: object) -> None:
+def _checked_nodata(nodata: object) -> float | None:
+    """A number of Python's, which NumPy compares with scores in their own type."""
     is_number = isinstance(nodata, int | float | np.integer | np.floating) and not isinstance(nodata, bool)
     if nodata is not None and not is_number:
         raise TypeError(f"nodata must be a number, such as -9999 or np.nan, or None, got {shown(nodata)}")
+    return None if nodata is None else float(cast("float", nodata))
 
 
 @dataclass(frozen=True)

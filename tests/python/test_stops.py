@@ -41,9 +41,10 @@ ATTEMPTS = 4
 # CPU time at that moment. It goes on: an exception may be lost where it is raised in a callback.
 _SENDER = """
 import os, signal, sys, time
-pid, at = int(sys.argv[1]), float(sys.argv[2])
+pid = int(sys.argv[1])
 clock = ~pid << 3 | 2  # as clock_getcpuclockid
 print("ready", flush=True)
+at = float(sys.stdin.readline())  # told when it is awaited: starting a process may take that long
 while time.clock_gettime(clock) < at:
     time.sleep(0.002)
 print(time.clock_gettime(clock), flush=True)
@@ -78,12 +79,14 @@ def cpu_time_after_a_stop(work: Callable[[], object], before: float) -> float:
     gc.disable()  # there are tools that have callbacks of it, in which an exception is lost
     known = signal.signal(signal.SIGUSR1, stop)
     try:
-        at = time.process_time() + before
-        command = [sys.executable, "-S", "-c", _SENDER, str(os.getpid()), str(at)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as sender:
+        command = [sys.executable, "-S", "-c", _SENDER, str(os.getpid())]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        with subprocess.Popen(command, **pipes, text=True) as sender:
+            assert sender.stdin is not None
             assert sender.stdout is not None
             try:
                 assert sender.stdout.readline() == "ready\n"
+                print(time.process_time() + before, file=sender.stdin, flush=True)
                 work()
                 # Here, where an exception that comes with it is caught.
                 signal.signal(signal.SIGUSR1, signal.SIG_IGN)

@@ -112,7 +112,7 @@ class BinaryRiskCalibrator(BinaryCalibrator[Configuration]):
     >>> report.empirical_risk < 0.12 and report.size < 0.8
     True
     >>> inner = cm.BinaryRiskCalibrator(alpha=0.1, risk="fpr").fit(P[:40], y[:40])
-    >>> bool(inner.threshold_ > calibrator.threshold_)  # what is in its masks is surely foreground
+    >>> bool(inner.threshold_ > calibrator.threshold_)  # its masks hold at most a tenth of the background
     True
     """
 

@@ -58,7 +58,7 @@ def of_images(
         photograph = None
         if photographs is not None:
             photograph = read_photograph(photographs[watched.folder.names[place]])
-        rows[rank] = _row(watched.sizes(place, scores), scores, labels, photograph)
+        rows[rank] = _row(watched.sizes(place, scores), watched.guess(place, scores), labels, photograph)
         void = is_void(rows[rank][0].labels, ignore_index)
         largest = max(largest, int(np.where(void, 1, rows[rank][0].sizes).max()))
     for rank, kind in sorted(kinds.items()):
@@ -85,10 +85,9 @@ def of_images(
 
 
 def _row(
-    sizes: NDArray[Any], scores: NDArray[Any], labels: NDArray[Any], photograph: NDArray[Any] | None
+    sizes: NDArray[Any], guess: NDArray[Any], labels: NDArray[Any], photograph: NDArray[Any] | None
 ) -> tuple[OverviewRow, str]:
     """What is drawn of an image, and of which slice of a volume."""
-    guess = scores.argmax(axis=0)
     if sizes.ndim == 2:
         return OverviewRow(photograph, labels, guess, sizes), ""
     most = _pictures.telling_slice(sizes)

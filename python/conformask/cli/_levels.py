@@ -54,9 +54,13 @@ def _unreached(report: cm.RiskReport, asked: Sequence[float]) -> list[float]:
 def smallest_alpha(
     calibrator: cm.ConformalRiskCalibrator, report: cm.RiskReport, asked: Sequence[float]
 ) -> float | None:
-    """The smallest level that is reached, of three digits; None if all that were asked for are, or none is."""
+    """The smallest level that is reached, of three digits; None if all that were asked for are, or none is.
+
+    None too for a loss that may rise with lambda, where the labels of calibration tell what is reached: a level that is
+    read off them has no guarantee. For others the number of images alone tells.
+    """
     unreached = _unreached(report, asked)
-    if not unreached:
+    if not unreached or not as_loss(calibrator.loss)._is_monotone:
         return None
     between = [alpha for alpha in _DIGITS if alpha > max(unreached)]
     place = bisect.bisect_left(between, True, key=lambda alpha: _reaches(calibrator, alpha))

@@ -40,9 +40,9 @@ def unit_word(calibrator: cm.ConformalRiskCalibrator) -> str:
 def _of_whom(calibrator: cm.ConformalRiskCalibrator) -> str:
     new = "the images of a new group" if unit_word(calibrator) == "group" else "a new image"
     if calibrator.conditional == "class" and not calibrator.simultaneous:
-        return f"for each class, the expected loss of {new} that holds it"
+        return f"for each class by itself, the expected loss of {new} that holds it"
     if calibrator._current()[1].by == "stratum":
-        return f"for each stratum, the expected loss of {new} of it"
+        return f"for each stratum by itself, the expected loss of {new} of it"
     return f"the expected loss of {new}"
 
 

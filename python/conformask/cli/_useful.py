@@ -13,6 +13,7 @@ import conformask as cm
 from conformask._arrays import check_ignore_index, is_void
 from conformask._exact import exact_means, share_of
 from conformask._tables import Table, names_and_values
+from conformask._transforms import ScoreTransform
 from conformask._units import unit_means
 from conformask.cli import _page, _pictures
 from conformask.cli._data import Seen
@@ -53,12 +54,20 @@ class Watched(Seen):
         sizes: NDArray[Any] = self.calibrator.set_size(scores[np.newaxis], **given)[0]
         return sizes
 
+    def guess(self, place: int, scores: NDArray[Any]) -> NDArray[np.intp]:
+        """The most probable class of each pixel of an image, by the probabilities that its sets are made of."""
+        given = self.calibrator._configuration().given
+        if isinstance(given, ScoreTransform):
+            scores = np.asarray(given.probabilities(scores[np.newaxis], place)[0])
+        guess: NDArray[np.intp] = scores.argmax(axis=0)
+        return guess
+
     def look(self, place: int, scores: NDArray[Any], labels: NDArray[Any]) -> None:
         super().look(place, scores, labels)
         valid = ~is_void(labels, check_ignore_index(self.calibrator.ignore_index))
         sizes, n_valid = self.sizes(place, scores)[valid], np.count_nonzero(valid)
         truth = labels[valid].astype(np.intp)
-        hits = scores.argmax(axis=0)[valid] == truth
+        hits = self.guess(place, scores)[valid] == truth
         counts = np.bincount(sizes, minlength=len(scores) + 1)
         self.shares.append(counts / n_valid if n_valid else np.full(len(counts), np.nan))
         self.wrong.append(float(1 - hits.mean()) if n_valid else math.nan)

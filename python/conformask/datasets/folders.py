@@ -303,7 +303,7 @@ class PairedFolder(_Images["tuple[NDArray[np.floating[Any]], NDArray[np.integer[
         # What pixels without data become: the first, if there are several.
         self._ignored = ignored_labels(check_ignore_index(ignore_index))
         self._void = next(iter(self._ignored), None)
-        self._label_key, self._label_values = label_key, check_label_values(label_values)
+        self._label_key, self._label_values = label_key, check_label_values(label_values, self._ignored)
         self._told: set[Path] = set()  # files that were warned of, here or in a part
         self.groups = _groups(groups, self.names)
 
@@ -312,9 +312,10 @@ class PairedFolder(_Images["tuple[NDArray[np.floating[Any]], NDArray[np.integer[
         given = read_labels(file, self._label_key)
         scores, valid = self.maps.read(place)
         self._look_at_nodata(file, given, len(scores))
-        labels = voided(given.values, given.valid, self._void, file)
+        labels = given.values
         if self._label_values is not None:
-            labels = as_indices(labels, self._label_values, self._ignored, file)
+            labels = as_indices(labels, self._label_values, self._ignored, file, given.valid)
+        labels = voided(labels, given.valid, self._void, file)
         if labels.shape != scores.shape[1:]:
             raise ValueError(
                 f"{file} has shape {labels.shape}, but its maps in {self.maps.files[place]} {scores.shape}"
@@ -324,7 +325,7 @@ class PairedFolder(_Images["tuple[NDArray[np.floating[Any]], NDArray[np.integer[
 
     def _look_at_nodata(self, file: Path, labels: LabelMap, n_classes: int) -> None:
         """Says once that pixels of a class are void, because a GeoTIFF says that its number means no data."""
-        if self._told or labels.nodata == self._void:
+        if self._told or (labels.nodata == self._void and self._void not in (self._label_values or ())):
             return
         shown_as_void = labels.class_shown_as_void(self._label_values or range(n_classes))
         if shown_as_void is None:

@@ -22,6 +22,8 @@ from command_folders import CALIBRATION, TEST, Images, K, Run, fill
 from conformask.__main__ import main
 from conformask._tables import Table
 from conformask.cli import _page, _pictures
+from conformask.cli._useful import Watched
+from conformask.datasets import PairedFolder
 
 VOID = {"meta", "img"}
 
@@ -370,3 +372,18 @@ def test_bars_are_of_sizes_that_occur(shares: list[float], names: list[str]) -> 
     assert [tick.get_text() for tick in ax.get_xticklabels()] == names
     heights = [bar.get_height() for bar in ax.patches]
     assert sum(heights) == pytest.approx(100 * sum(shares))
+
+
+def test_the_most_probable_class_is_that_of_the_scaler(tmp_path: Path, images: Images) -> None:
+    X, y = images
+    logits = np.log(X) + np.array([4, 0, 0, 0], np.float32)[:, np.newaxis, np.newaxis]
+    fill(tmp_path, logits[:20], y[:20])
+    scaler = cm.VectorScaler().fit(logits[20:40], y[20:40])
+    calibrator = cm.ConformalRiskCalibrator(alpha=0.2, transform=scaler, inputs="logits").fit(
+        logits[40:], y[40:]
+    )
+    watched = Watched(PairedFolder(tmp_path / "maps", tmp_path / "labels"), calibrator, None)
+    probable = scaler.transform(logits[:20]).argmax(axis=1)
+    assert (probable != logits[:20].argmax(axis=1)).mean() > 0.2
+    for place in range(20):
+        assert (watched.guess(place, logits[place]) == probable[place]).all()

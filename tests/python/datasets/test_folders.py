@@ -642,3 +642,34 @@ def test_bands_of_bytes_are_classes_not_colours(
         with rasterio.open(tmp_path / "b.tif") as file:
             assert {each.name for each in file.colorinterp} <= {"gray", "undefined"}
             assert (file.dataset_mask() > 0).all()
+
+
+def test_pixels_without_data_are_no_class_of_label_values(root: Path, images: Any) -> None:
+    _, y = images
+    for file in (root / "labels").iterdir():
+        file.unlink()
+    grey = np.array([0, 100, 255], np.uint8)[y % K]
+    grey[:, 2] = 7
+    for i, labels in enumerate(grey):
+        save_raster(root / "labels" / f"image_{i:02}.tif", labels[np.newaxis], nodata=7)
+    for scores, labels in paired(root, label_values=(0, 100, 255)):
+        assert scores.shape[1:] == labels.shape
+        assert (labels[2] == 255).all()
+        assert (np.delete(labels, 2, axis=0) < K).all()
+
+
+def test_nodata_that_stands_for_a_class_is_told(root: Path) -> None:
+    for file in (root / "labels").iterdir():
+        file.unlink()
+    for i in range(N):
+        labels = np.where(np.arange(SIZE[0])[:, np.newaxis] < 2, 255, 0) * np.ones(SIZE)
+        save_raster(root / "labels" / f"image_{i:02}.tif", labels[np.newaxis].astype(np.uint8), nodata=255)
+    with pytest.warns(UserWarning, match="255 means no data: pixels of class 1 are void"):
+        labels = paired(root, label_values=(0, 255))[0][1]
+    assert (labels[:2] == 255).all()
+    assert (labels[2:] == 0).all()
+
+
+def test_void_that_label_values_make_a_class(root: Path) -> None:
+    with pytest.raises(ValueError, match="ignore_index 0 would be class 0 when label_values are read"):
+        paired(root, label_values=(1, 2, 3), ignore_index=0)

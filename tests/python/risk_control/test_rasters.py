@@ -104,10 +104,10 @@ def test_what_looks_wrong_is_said_once() -> None:
             assert len(found) == 1
 
 
-@pytest.mark.parametrize("nodata", [np.nan, -9999.0])
+@pytest.mark.parametrize("nodata", [np.nan, -9999.0, np.float64(-9999.1)], ids=str)
 @pytest.mark.parametrize("dtype", ["uint8", "int8", "float32"])
 def test_pixels_without_data(nodata: float, dtype: str) -> None:
-    X, y = np.where(VALID[:, None], GOOD.X, nodata), np.where(GOOD.y == 255, -1, GOOD.y)
+    X, y = np.where(VALID[:, None], GOOD.X, GOOD.X.dtype.type(nodata)), np.where(GOOD.y == 255, -1, GOOD.y)
     index = -1 if dtype != "uint8" else 255
     labels = np.where(y == -1, index, y)
     options = {"alpha": 0.3, "ignore_index": (index, 254 if dtype == "uint8" else -2)}
