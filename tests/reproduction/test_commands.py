@@ -26,6 +26,9 @@ from conformask.reproduction.selective.tables import order
 from conformask.reproduction.simulate import simulated_profiles
 from conformask.reproduction.sources import choose
 
+# Masks are made up without regard to the probabilities.
+pytestmark = pytest.mark.filterwarnings("ignore:masks (of|hold):conformask.SuspiciousLabelsWarning")
+
 PAPERS = ("cose", "consign", "selective", "coat")
 STORED = "real (usgra-seg, tmkand, CC BY 4.0)"
 
