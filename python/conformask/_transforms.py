@@ -29,6 +29,7 @@ __all__ = [
     "load_transformer",
     "name_of",
     "refuse_coarse",
+    "seen_by_scores",
     "transform_from_json",
     "transform_of",
     "transform_to_json",
@@ -98,6 +99,11 @@ class Transformer(ABC):
     @abstractmethod
     def _from_document(cls, document: dict[str, Any]) -> Transformer:
         """What a document holds."""
+
+
+def seen_by_scores(inputs: Inputs, maps: Any, first: int) -> Any:
+    """Maps (n, K, ...) as a score sees them: what a scaler makes of them, or as they were given."""
+    return inputs.probabilities(maps, first) if isinstance(inputs, ScoreTransform) else maps
 
 
 def transform_of(scaler: object) -> ScoreTransform | None:

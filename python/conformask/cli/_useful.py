@@ -13,7 +13,7 @@ import conformask as cm
 from conformask._arrays import check_ignore_index, is_void
 from conformask._exact import exact_means, share_of
 from conformask._tables import Table, names_and_values
-from conformask._transforms import ScoreTransform
+from conformask._transforms import seen_by_scores
 from conformask._units import unit_means
 from conformask.cli import _page, _pictures
 from conformask.cli._data import Seen
@@ -57,9 +57,7 @@ class Watched(Seen):
     def guess(self, place: int, scores: NDArray[Any]) -> NDArray[np.intp]:
         """The most probable class of each pixel of an image, by the probabilities that its sets are made of."""
         given = self.calibrator._configuration().given
-        if isinstance(given, ScoreTransform):
-            scores = np.asarray(given.probabilities(scores[np.newaxis], place)[0])
-        guess: NDArray[np.intp] = scores.argmax(axis=0)
+        guess: NDArray[np.intp] = seen_by_scores(given, scores[np.newaxis], place)[0].argmax(axis=0)
         return guess
 
     def look(self, place: int, scores: NDArray[Any], labels: NDArray[Any]) -> None:

@@ -13,7 +13,7 @@ from scipy.special import softmax
 from conformask import _backend
 from conformask._arrays import is_void
 from conformask._tensors import is_tensor
-from conformask._transforms import ScoreTransform
+from conformask._transforms import seen_by_scores
 from conformask.explorer._source import Read
 from conformask.risk_control._solution import Configuration
 
@@ -128,9 +128,7 @@ class LookedAt:
     @cached_property
     def _numbers(self) -> NDArray[Any]:
         """Of each class and pixel (K, ...): probabilities, or what ranks as they do."""
-        if isinstance(self._asked.given, ScoreTransform):
-            return np.asarray(self._asked.given.probabilities(self._maps, self._place)[0])
-        maps = self._maps[0]
+        maps = seen_by_scores(self._asked.given, self._maps, self._place)[0]
         return np.asarray(maps.float().cpu().numpy() if is_tensor(maps) else maps)
 
     def _check_labels(self) -> None:

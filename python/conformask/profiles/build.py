@@ -15,7 +15,14 @@ from conformask._exact import check_lambda
 from conformask._images import SCORES, Volumes, check_volumes, not_empty, walk
 from conformask._known import Known
 from conformask._sequences import listed
-from conformask._transforms import Inputs, checked_inputs, name_of, transform_of, warn_of_shared
+from conformask._transforms import (
+    Inputs,
+    checked_inputs,
+    name_of,
+    seen_by_scores,
+    transform_of,
+    warn_of_shared,
+)
 from conformask._units import check_groups, check_sample_weight
 from conformask.losses import LossLike
 from conformask.profiles.archive import Archive
@@ -229,7 +236,7 @@ def profiled(
                 )
             scores, labels = where_data.fill_labelled(scores, labels, first)
             if function is not None and len(scores) == 1:
-                seen = scores if transform is None else transform.probabilities(scores, first)
+                seen = seen_by_scores(inputs, scores, first)
                 if not waiting:
                     waiting.append(seen)
                 elif waiting[0].shape == seen.shape:

@@ -159,11 +159,9 @@ class Boom(Exception):
     """Whatever a generator of the caller's may raise."""
 
 
-class Machine(RuleBasedStateMachine):
-    """Two calibrators of one kind, on which anything may be called."""
+class CountedMachine(RuleBasedStateMachine):
+    """A machine with a folder of its own, which counts what it does."""
 
-    VARIANTS: ClassVar[Mapping[str, Variant]]
-    POOL: ClassVar[Pool]
     counted: ClassVar[Counter[str]]
 
     def __init_subclass__(cls) -> None:
@@ -177,6 +175,13 @@ class Machine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.folder.cleanup()
+
+
+class Machine(CountedMachine):
+    """Two calibrators of one kind, on which anything may be called."""
+
+    VARIANTS: ClassVar[Mapping[str, Variant]]
+    POOL: ClassVar[Pool]
 
     @initialize(data=st.data())
     def start(self, data: st.DataObject) -> None:

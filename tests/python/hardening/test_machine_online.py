@@ -5,22 +5,20 @@ from __future__ import annotations
 import copy
 import math
 import pickle
-import tempfile
 import warnings
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+from hypothesis.stateful import initialize, rule
 
 import conformask as cm
-from machines import failure_of, quietly, run
+from machines import CountedMachine, failure_of, quietly, run
 from problems import labels, probabilities
 
 RNG = np.random.default_rng(21)
@@ -61,18 +59,8 @@ class Model:
         self.lambdas.append(max(self.floor, self.lambdas[-1] + step * (loss - self.alpha)))
 
 
-class Online(RuleBasedStateMachine):
+class Online(CountedMachine):
     """A controller, and a copy of it that goes ways of its own."""
-
-    counted: ClassVar[Counter[str]] = Counter()
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.folder = tempfile.TemporaryDirectory(prefix="conformask-machine-")
-        self.counted["examples"] += 1
-
-    def teardown(self) -> None:
-        self.folder.cleanup()
 
     @initialize(name=st.sampled_from(sorted(PARAMETERS)))
     def start(self, name: str) -> None:
