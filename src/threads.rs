@@ -1,7 +1,7 @@
 //! One thread pool of our own, rebuilt in a process that was forked, and the flag that stops long work.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
@@ -60,13 +60,13 @@ pub fn num_threads() -> usize {
 /// What the environment says, if that is a number of threads that may be.
 pub fn environment_threads() -> Option<usize> {
     let n_threads = std::env::var(THREADS_VARIABLE).ok()?.trim().parse().ok()?;
-    // Counting processors takes longer than all else here.
-    let is_possible = n_threads > 0 && (n_threads <= TIMES || n_threads <= most_threads());
-    is_possible.then_some(n_threads)
+    (1..=most_threads()).contains(&n_threads).then_some(n_threads)
 }
 
+/// What affinity and cgroup allow when it is asked for first: to find out takes longer than many a kernel.
 fn processors() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
+    static PROCESSORS: OnceLock<usize> = OnceLock::new();
+    *PROCESSORS.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
 }
 
 /// The largest number of threads that may be set: four times the processors that affinity and cgroup allow.

@@ -6,7 +6,7 @@ use std::ops::Range;
 use ndarray::{ArrayView4, ArrayViewD, Axis, Ix4, s};
 use num_traits::{AsPrimitive, Bounded};
 
-use super::rows;
+use super::{STRIP, rows, strips};
 use crate::error::{Error, Result};
 use crate::simd::{apply, vectorised};
 
@@ -256,13 +256,15 @@ fn encode_run<L: Label + AsPrimitive<C>, C: Code>(
     codes: &mut [C],
 ) -> bool {
     let (has_void, void) = (void.is_some(), void.unwrap_or_default());
-    let mut any_bad = false;
-    for (code, &value) in codes.iter_mut().zip(values) {
+    let mut any_bad = [false; STRIP];
+    let (len, planes) = (values.len(), [values]);
+    strips!(len, planes, [], [codes], |j, lane| {
+        let value = planes[0][j];
         let is_void = has_void & (value == void);
-        any_bad |= is_no_class(value, last) & !is_void;
-        *code = if is_void { C::VOID } else { value.as_() };
-    }
-    any_bad
+        any_bad[lane] |= is_no_class(value, last) & !is_void;
+        codes[j] = if is_void { C::VOID } else { value.as_() };
+    });
+    any_bad.contains(&true)
 }
 
 /// [`encode_run`] with more than one label of void pixels.

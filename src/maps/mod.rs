@@ -23,7 +23,7 @@ use rayon::prelude::*;
 pub use self::inputs::Inputs;
 pub use self::labels::{BinaryLabels, ClassCounter, Code, Ignored, Label, LabelMaps, LabelSpace, VOID};
 pub use self::softmax::Softmax;
-pub(crate) use self::stream::stream;
+pub(crate) use self::stream::{STRIP, in_strips, stream, strip, strips};
 use self::tile::Gathered;
 pub(crate) use self::tile::padded;
 pub use self::tile::{Scratch, Tile, TileReader};

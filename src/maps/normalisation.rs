@@ -3,7 +3,7 @@
 //! A kernel collects, per pixel, the float sum of its probabilities, and over a tile the union of their sign bits.
 //! That is a filter: it may raise a false alarm, never miss a fault. An alarm sends the tile to the exact check.
 
-use super::{Inputs, Tile, VOID};
+use super::{Inputs, STRIP, Tile, VOID};
 use crate::error::{Error, Result};
 use crate::num::real::Real;
 use crate::place::Place;
@@ -17,6 +17,16 @@ pub const COARSE_TOLERANCE: f64 = 1e-2;
 
 /// What rounding may take a sum beyond that, on either side; what is refused differs from the tolerance in its first six digits.
 pub const SLACK: f64 = 5e-6;
+
+/// The union of the bits of all lanes. The compiler keeps a vector of them in the loop before it.
+#[inline(always)]
+pub fn union<R: Real>(lanes: [R::Bits; STRIP]) -> R::Bits {
+    let mut union = R::Bits::default();
+    for bits in lanes {
+        union |= bits;
+    }
+    union
+}
 
 fn tolerance_of(inputs: Inputs) -> f64 {
     if inputs == Inputs::CoarseProbabilities { COARSE_TOLERANCE } else { TOLERANCE }

@@ -18,8 +18,8 @@ use super::{
     restart,
 };
 use crate::error::Result;
-use crate::maps::normalisation::check;
-use crate::maps::{Tile, VOID, stream};
+use crate::maps::normalisation::{check, union};
+use crate::maps::{STRIP, Tile, VOID, stream, strips};
 use crate::num::real::Real;
 use crate::simd::{apply, vectorised};
 
@@ -201,20 +201,19 @@ fn count<R: Real, const N: usize>(
     sizes: &mut [i32],
 ) -> R::Bits {
     let len = sums.len();
-    let planes = planes.map(|plane| &plane[..len]);
     let sizes = &mut sizes[..len];
-    let mut signs = R::Bits::default();
-    for j in 0..len {
+    let mut signs = [R::Bits::default(); STRIP];
+    strips!(len, planes, [], [sums, sizes], |j, lane| {
         let (mut sum, mut size) = (sums[j], sizes[j]);
         for plane in &planes {
             let p = plane[j];
-            signs |= p.bits();
+            signs[lane] |= p.bits();
             sum += p;
             size += i32::from(p >= cutoff);
         }
         (sums[j], sizes[j]) = (sum, size);
-    }
-    signs
+    });
+    union::<R>(signs)
 }
 
 #[apply(vectorised!)]

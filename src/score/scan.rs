@@ -2,8 +2,8 @@
 
 use super::restart;
 use crate::error::Result;
-use crate::maps::normalisation::check;
-use crate::maps::{Tile, VOID, stream};
+use crate::maps::normalisation::{check, union};
+use crate::maps::{STRIP, Tile, VOID, stream, strips};
 use crate::num::real::Real;
 use crate::place::Place;
 use crate::simd::{apply, vectorised};
@@ -31,9 +31,8 @@ impl<R: Real> Scan<R> {
         restart(sums, tile.len(), R::zero());
         restart(best_values, tile.len(), R::neg_infinity());
         restart(best, tile.len(), VOID);
-        let mut state = State { codes, values, sums, best_values, best };
         let mut signs = R::Bits::default();
-        stream!(tile, |planes, k| signs |= scan(planes, k as i32, &mut state));
+        stream!(tile, |planes, k| signs |= scan(planes, k as i32, codes, values, sums, best_values, best));
         check(tile, sums, signs, Some(codes), place)
     }
 
@@ -67,30 +66,28 @@ impl<R: Real> Scan<R> {
     }
 }
 
-/// Per-pixel state of [`scan`].
-struct State<'a, R> {
-    codes: &'a [i32],
-    values: &'a mut [R],
-    sums: &'a mut [R],
-    best_values: &'a mut [R],
-    best: &'a mut [i32],
-}
-
 /// Passes over `N` planes at once: sum, running argmax (the first of equals stays) and the true label's probability, which
 /// is blended in as its plane streams by. A gather would wait for memory at every pixel.
 #[apply(vectorised!)]
-fn scan<R: Real, const N: usize>(planes: [&[R]; N], first: i32, state: &mut State<'_, R>) -> R::Bits {
-    let len = state.codes.len();
-    let planes = planes.map(|plane| &plane[..len]);
-    let (codes, values, sums) = (&state.codes[..len], &mut state.values[..len], &mut state.sums[..len]);
-    let (best_values, best) = (&mut state.best_values[..len], &mut state.best[..len]);
-    let mut signs = R::Bits::default();
-    for j in 0..len {
+fn scan<R: Real, const N: usize>(
+    planes: [&[R]; N],
+    first: i32,
+    codes: &[i32],
+    values: &mut [R],
+    sums: &mut [R],
+    best_values: &mut [R],
+    best: &mut [i32],
+) -> R::Bits {
+    let len = codes.len();
+    let (values, sums) = (&mut values[..len], &mut sums[..len]);
+    let (best_values, best) = (&mut best_values[..len], &mut best[..len]);
+    let mut signs = [R::Bits::default(); STRIP];
+    strips!(len, planes, [codes], [values, sums, best_values, best], |j, lane| {
         let code = codes[j];
         let (mut value, mut sum, mut best_value, mut class) = (values[j], sums[j], best_values[j], best[j]);
         for (k, plane) in (first..).zip(&planes) {
             let p = plane[j];
-            signs |= p.bits();
+            signs[lane] |= p.bits();
             sum += p;
             let better = p > best_value;
             best_value = if better { p } else { best_value };
@@ -98,8 +95,8 @@ fn scan<R: Real, const N: usize>(planes: [&[R]; N], first: i32, state: &mut Stat
             value = if code == k { p } else { value };
         }
         (values[j], sums[j], best_values[j], best[j]) = (value, sum, best_value, class);
-    }
-    signs
+    });
+    union::<R>(signs)
 }
 
 #[apply(vectorised!)]
@@ -118,39 +115,37 @@ fn rank<R: Real, const N: usize>(
     best: &mut [i32],
 ) -> R::Bits {
     let len = sums.len();
-    let planes = planes.map(|plane| &plane[..len]);
     let (best_values, best) = (&mut best_values[..len], &mut best[..len]);
-    let mut signs = R::Bits::default();
-    for j in 0..len {
+    let mut signs = [R::Bits::default(); STRIP];
+    strips!(len, planes, [], [sums, best_values, best], |j, lane| {
         let (mut sum, mut best_value, mut class) = (sums[j], best_values[j], best[j]);
         for (k, plane) in (first..).zip(&planes) {
             let p = plane[j];
-            signs |= p.bits();
+            signs[lane] |= p.bits();
             sum += p;
             let better = p > best_value;
             best_value = if better { p } else { best_value };
             class = if better { k } else { class };
         }
         (sums[j], best_values[j], best[j]) = (sum, best_value, class);
-    }
-    signs
+    });
+    union::<R>(signs)
 }
 
 #[apply(vectorised!)]
 fn maximum<R: Real, const N: usize>(planes: [&[R]; N], sums: &mut [R], best_values: &mut [R]) -> R::Bits {
     let len = sums.len();
-    let planes = planes.map(|plane| &plane[..len]);
     let best_values = &mut best_values[..len];
-    let mut signs = R::Bits::default();
-    for j in 0..len {
+    let mut signs = [R::Bits::default(); STRIP];
+    strips!(len, planes, [], [sums, best_values], |j, lane| {
         let (mut sum, mut best_value) = (sums[j], best_values[j]);
         for plane in &planes {
             let p = plane[j];
-            signs |= p.bits();
+            signs[lane] |= p.bits();
             sum += p;
             best_value = if p > best_value { p } else { best_value };
         }
         (sums[j], best_values[j]) = (sum, best_value);
-    }
-    signs
+    });
+    union::<R>(signs)
 }
