@@ -66,23 +66,35 @@ def promise(calibrator: cm.ConformalRiskCalibrator) -> str:
     return said
 
 
+def is_weighted(calibrator: cm.ConformalRiskCalibrator) -> bool:
+    """Whether images counted differently."""
+    solution = calibrator._current()[1]
+    return solution.needs_weights or solution.n_eff < solution.n_images * (1 - 1e-9)
+
+
 def condition(calibrator: cm.ConformalRiskCalibrator) -> str:
     """What this is conditional on."""
     units = f"{unit_word(calibrator)}s"
-    how = (
-        f"calibration {units} and new ones are exchangeable"
-        if calibrator.confidence_ is None
-        else f"calibration {units} and new ones are independent draws from one distribution"
-    )
+    if is_weighted(calibrator):
+        how = (
+            "the weights of the calibration images are the density ratio of new images to calibration images, up to a "
+            "factor, and the ratio was known or was found on other images"
+        )
+    elif calibrator.confidence_ is None:
+        how = f"calibration {units} and new ones are exchangeable (same sites, devices, seasons, labelling)"
+    else:
+        how = (
+            f"calibration {units} and new ones are independent draws from one distribution (same sites, devices, "
+            "seasons, labelling)"
+        )
     defined = (
         ""
         if calibrator.on_empty == "zero_loss"
         else f" The promise is about {units} on which the loss is defined."
     )
     return (
-        f"It holds if {how} (same sites, devices, seasons, labelling), if the model was neither trained nor tuned on "
-        "them, and if alpha, loss and score were chosen before their labels were looked at."
-        f"{defined}"
+        f"It holds if {how}, if the model was neither trained nor tuned on the calibration images, and if alpha, loss "
+        f"and score were chosen before their labels were looked at.{defined}"
     )
 
 

@@ -243,6 +243,17 @@ def test_the_report_of_groups(root: Path, run: Run, images: Images) -> None:
     assert "Which levels 20 calibration groups reach" in found.text
 
 
+def test_the_report_of_images_with_weights_speaks_of_them(root: Path, run: Run, images: Images) -> None:
+    weights = np.linspace(0.2, 1, 40)
+    calibrator = cm.ConformalRiskCalibrator()
+    calibrator.fit(images[0][:40], images[1][:40], sample_weight=weights).save("calibrator.json")
+    found = page(run)
+    assert "It holds if the weights of the calibration images are the density ratio" in found.text
+    assert "are exchangeable" not in found.text
+    calibrator.fit(images[0][:40], images[1][:40], sample_weight=np.ones(40)).save("calibrator.json")
+    assert "It holds if calibration images and new ones are exchangeable" in page(run).text
+
+
 def test_the_report_of_a_lambda_for_each_class(root: Path, run: Run, images: Images) -> None:
     run("calibrate", *CALIBRATION, "--by-class")
     found = page(run)
