@@ -172,6 +172,21 @@ class Method(ABC):
         """
         return self.risk_bound(0.0 if math.isnan(risk) else risk, units)
 
+    def kept(self, profiles: Profiles, loss: Loss, lam: float, units: Units, risk: float) -> float:
+        """The smallest alpha whose lambda-hat is at most a lambda.
+
+        Parameters
+        ----------
+        profiles, loss, lam, units, risk
+            As for :meth:`limit`.
+
+        Returns
+        -------
+        float in [0, 1]
+            1 if there is none.
+        """
+        return self.limit(profiles, loss, lam, units, risk)
+
     def is_feasible(self, profiles: Profiles, loss: Loss, alpha: Fraction, units: Units) -> bool:
         """Whether some lambda controls the risk.
 

@@ -168,6 +168,16 @@ class LTT(WithConfidence):
         valid = self.valid_lambdas(profiles, loss, alpha, units)
         return float(valid[-1]) if len(valid) else None
 
+    def kept(self, profiles: Profiles, loss: Loss, lam: float, units: Units, risk: float) -> float:
+        if self.correction == "bonferroni" or lam not in self.grid:
+            return super().kept(profiles, loss, lam, units, risk)
+        # A test comes to pass only after all before it.
+        tested = self.grid[: self.grid.index(lam)]
+        before = (
+            self.limit(profiles, loss, each, units, profiles._risk(loss, each, units)) for each in tested
+        )
+        return max([super().kept(profiles, loss, lam, units, risk), *before])
+
     def is_feasible(self, profiles: Profiles, loss: Loss, alpha: Fraction, units: Units) -> bool:
         return self.lambda_hat(profiles, loss, alpha, units) is not None
 

@@ -13,7 +13,7 @@ import numpy as np
 from conformask._exact import check_alpha
 from conformask.control.base import WithConfidence
 from conformask.control.hb import hb_budget, hb_limit
-from conformask.control.wsr import rejected, wsr_images_needed, wsr_lambdas, wsr_limit
+from conformask.control.wsr import rejected, wsr_images_needed, wsr_lambdas, wsr_limit, wsr_limit_of_all
 from conformask.scores import lambda_max
 
 if TYPE_CHECKING:
@@ -166,6 +166,13 @@ class RCPS(WithConfidence):
             return super().limit(profiles, loss, lam, units, risk)
         [losses] = next(self._losses(profiles, loss, np.array([lam]), units))
         return wsr_limit(losses, float(self._delta()))
+
+    def kept(self, profiles: Profiles, loss: Loss, lam: float, units: Units, risk: float) -> float:
+        if self.by_budget:
+            return super().kept(profiles, loss, lam, units, risk)
+        lambdas = wsr_lambdas(lambda_max(profiles.conformity_score, profiles.n_classes))
+        n_tested = int((lambdas > lam).sum()) + 1  # lambda-hat is one of those that are tried
+        return wsr_limit_of_all(self._losses(profiles, loss, lambdas[:n_tested], units), float(self._delta()))
 
     def is_feasible(self, profiles: Profiles, loss: Loss, alpha: Fraction, units: Units) -> bool:
         if self.by_budget:

@@ -18,7 +18,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["log_capitals", "rejected", "wsr_images_needed", "wsr_lambdas", "wsr_limit"]
+__all__ = ["log_capitals", "rejected", "wsr_images_needed", "wsr_lambdas", "wsr_limit", "wsr_limit_of_all"]
 
 # The lambdas that are tried, by their distance to the largest as a share of it: so many in each of these halvings.
 _FINE, _N_FINE = 512, 12
@@ -116,6 +116,18 @@ def wsr_limit(losses: NDArray[np.float64], delta: float) -> float:
         capital = np.cumsum(np.log1p(stakes * (middle - losses))).max(initial=0.0)
         low, high = (low, middle) if is_enough(capital, delta) else (middle, high)
     return high
+
+
+def wsr_limit_of_all(blocks: Iterator[NDArray[np.float64]], delta: float) -> float:
+    """The smallest alpha at which a risk above it is rejected for all losses (m, n), which come block by block."""
+    level = 0.0
+    for losses in blocks:
+        while level < 1:  # what is rejected at a level is rejected at a higher one
+            found = is_enough(log_capitals(losses, level, delta), delta)
+            if found.all():
+                break
+            level = wsr_limit(losses[int(found.argmin())], delta)
+    return level
 
 
 @cache

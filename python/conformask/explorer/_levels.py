@@ -152,9 +152,9 @@ class Levels:
         return of.profiles._risk(of.loss, lam, of.units)
 
     def kept(self, lam: float, label: int | None = None) -> float:
-        """The smallest alpha that a lambda keeps: what the method compares with alpha there."""
+        """The smallest alpha that a lambda keeps."""
         of, risk = self._of(label), self.risk(lam, label)
-        return min(1.0, of.shares * of.method.limit(of.profiles, of.loss, lam, of.units, risk))
+        return min(1.0, of.shares * of.method.kept(of.profiles, of.loss, lam, of.units, risk))
 
     def curve(self, label: int | None = None) -> Curve:
         """The risk for each lambda, and where calibration cut it."""

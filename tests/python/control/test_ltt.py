@@ -56,6 +56,18 @@ def valid(
     return passed
 
 
+@pytest.mark.parametrize("correction", CORRECTIONS)
+def test_the_smallest_alpha_that_a_lambda_keeps(correction: str) -> None:
+    """In a fixed sequence that of the riskiest lambda before it, if that is larger than its own."""
+    profiles, loss = cm.profile(PROBLEM.X, PROBLEM.y), cm.MiscoverageLoss()
+    units = profiles._units(loss, "skip")
+    method = cm.LTT(0.1, [0.8, 0.9, 1.0], correction)
+    for lam in method.grid:
+        kept = method.kept(profiles, loss, lam, units, profiles.risk(loss, lam))
+        assert lam in method.valid_lambdas(profiles, loss, Fraction(kept + 1e-9), units)
+        assert lam not in method.valid_lambdas(profiles, loss, Fraction(kept - 1e-6), units)
+
+
 @pytest.mark.parametrize(("total", "p"), [(8, 0.003773), (10, 0.021940), (12, 0.087111)])
 def test_the_known_p_values(total: int, p: float) -> None:
     """Of 200 images so many have loss 1, where alpha = 0.1."""

@@ -111,7 +111,26 @@ def test_the_walk_does_not_step_over_a_lambda_that_is_not_rejected() -> None:
     X[0, :, 0, 1:] = np.array([[3 / 8], [5 / 8]])
     profiles = cm.profile(X, np.zeros((n, 1, 4), np.uint8), cm.LAC(include_top1=False))
     assert profiles.losses("miscoverage", [1.0, 0.8, 0.6]).T.tolist() == losses.tolist()
-    assert profiles.lambda_hat("miscoverage", alpha, method=cm.RCPS(delta, "wsr")) == 7 / 8
+    method = cm.RCPS(delta, "wsr")
+    assert profiles.lambda_hat("miscoverage", alpha, method=method) == 7 / 8
+
+    # Nor does a lambda keep an alpha that a larger one does not.
+    loss = cm.MiscoverageLoss()
+    units = profiles._units(loss, "skip")
+    kept = method.kept(profiles, loss, 0.6, units, losses[2].mean())
+    assert kept > alpha > method.limit(profiles, loss, 0.6, units, losses[2].mean())
+    assert profiles.lambda_hat("miscoverage", kept + 1e-9, method=method) <= 0.6
+    assert profiles.lambda_hat("miscoverage", kept - 1e-6, method=method) > 0.6
+
+
+def test_the_smallest_alpha_that_a_lambda_keeps() -> None:
+    profiles, loss, method = cm.profile(PROBLEM.X[:60], PROBLEM.y[:60]), cm.MiscoverageLoss(), WSR
+    units = profiles._units(loss, "skip")
+    for lam in (0.3, 0.7, 1.0):
+        kept = method.kept(profiles, loss, lam, units, profiles.risk(loss, lam))
+        assert profiles.lambda_hat(loss, kept + 1e-9, method=method) <= lam
+        if lam < 1:
+            assert profiles.lambda_hat(loss, kept - 1e-6, method=method) > lam
 
 
 # What it needs
