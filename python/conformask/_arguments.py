@@ -71,6 +71,7 @@ _PARAMETERS = (
         "label_ending",
         "label_key",
         "label_values",
+        "void_values",
     ),
     *(
         "on_infeasible",

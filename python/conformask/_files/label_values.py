@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,56 +13,98 @@ from numpy.typing import NDArray
 from conformask._sequences import listed
 from conformask._text import shown
 
-__all__ = ["as_indices", "check_label_values"]
+__all__ = ["LabelValues"]
 
 
-def check_label_values(values: Sequence[int] | None, ignored: Sequence[int]) -> tuple[int, ...] | None:
-    """The numbers that stand for class 0, 1, and so on: different ones; none of these indices is an ignored label."""
-    if values is None:
-        return None
-    found = listed(values, "label_values")
+@dataclass(frozen=True)
+class LabelValues:
+    """The numbers that files of labels hold, and what each of them means."""
+
+    classes: tuple[int, ...]  # the numbers that stand for class 0, 1, and so on
+    void: tuple[int, ...]  # those that stand for void pixels, which become the first label of `ignored`
+    ignored: tuple[int, ...]  # labels of void pixels that stay what they are, if they are neither
+
+    @classmethod
+    def of(
+        cls,
+        classes: Sequence[int] | None,
+        void: int | Sequence[int] | None,
+        ignored: tuple[int, ...],
+    ) -> LabelValues | None:
+        """What a user says; None if the numbers are the indices of classes."""
+        if classes is None:
+            if void is not None:
+                raise ValueError(
+                    "void_values are read with label_values: say these too, or where the files hold the indices of "
+                    "classes ignore_index= alone"
+                )
+            return None
+        found = _whole_numbers(classes, "label_values", "of class 0, 1, ...")
+        if void is None:
+            empty: tuple[int, ...] = ()
+        else:
+            empty = _whole_numbers([void] if isinstance(void, int | np.integer) else void, "void_values", "")
+        if both := [number for number in empty if number in found]:
+            raise ValueError(
+                f"void_values holds {both[0]}, which label_values gives to class {found.index(both[0])}"
+            )
+        if empty and not ignored:
+            raise ValueError(
+                "void_values need a label that void pixels become: say ignore_index, such as 255"
+            )
+        for label in ignored:
+            if 0 <= label < len(found):
+                raise ValueError(
+                    f"ignore_index {label} would be class {label} when label_values are read: say void_values {label}, "
+                    f"and as ignore_index a number that is {len(found)} or more, such as {_free(len(found))}"
+                )
+        return cls(found, empty, ignored)
+
+    def indices(
+        self, labels: NDArray[np.integer[Any]], file: Path, valid: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.integer[Any]]:
+        """The class of each pixel; a label of `ignored` where it is void.
+
+        Where pixels hold no data their number says nothing: they are 0 here, for the caller to make void.
+
+        Raises
+        ------
+        ValueError
+            If there are other numbers.
+        """
+        seen = np.ones(labels.shape, bool) if valid is None else valid
+        found, places = np.unique(labels[seen], return_inverse=True)
+        indices = np.array([self._index(label, file) for label in found.tolist()], np.int64)
+        fits = (
+            np.result_type(*(np.min_scalar_type(int(each)) for each in indices)) if len(indices) else np.uint8
+        )
+        whole = np.zeros(labels.shape, fits)
+        whole[seen] = indices.astype(fits)[places]
+        return whole
+
+    def _index(self, label: int, file: Path) -> int:
+        if label in self.classes:
+            return self.classes.index(label)
+        if label in self.void:
+            return self.ignored[0]
+        if label in self.ignored:
+            return label
+        raise ValueError(
+            f"{file} holds the label {label}, which is none of label_values "
+            f"({', '.join(map(str, self.classes))}); where it means that a pixel is void, say void_values {label}"
+        )
+
+
+def _whole_numbers(values: Sequence[int], name: str, of_what: str) -> tuple[int, ...]:
+    found = listed(values, name)
     if not found or not all(
         isinstance(each, int | np.integer) and not isinstance(each, bool) for each in found
     ):
-        raise ValueError(f"label_values must be whole numbers, of class 0, 1, ..., got {shown(values)}")
+        raise ValueError(f"{name} must be whole numbers{', ' * bool(of_what)}{of_what}, got {shown(values)}")
     if len(set(found)) < len(found):
-        raise ValueError(f"label_values must differ, got {shown(values)}")
-    for label in ignored:
-        if 0 <= label < len(found):
-            raise ValueError(
-                f"ignore_index {label} would be class {label} when label_values are read: void pixels need a number "
-                f"in the files that is {len(found)} or more, such as 255 (in Python also pairs of maps and labels - 1, "
-                "with ignore_index=-1)"
-            )
+        raise ValueError(f"{name} must differ, got {shown(values)}")
     return tuple(map(int, found))
 
 
-def as_indices(
-    labels: NDArray[np.integer[Any]],
-    values: tuple[int, ...],
-    ignored: Sequence[int],
-    file: Path,
-    valid: NDArray[np.bool_] | None = None,
-) -> NDArray[np.integer[Any]]:
-    """The places of labels among `values`; ignored ones stay what they are, if they are none of these.
-
-    Where pixels hold no data their number says nothing: they are 0 here, for the caller to make void.
-
-    Raises
-    ------
-    ValueError
-        If there are others.
-    """
-    seen = np.ones(labels.shape, bool) if valid is None else valid
-    found, places = np.unique(labels[seen], return_inverse=True)
-    indices = np.empty(len(found), np.int64)
-    for i, label in enumerate(found.tolist()):
-        if label not in values and label not in ignored:
-            raise ValueError(
-                f"{file} holds the label {label}, which is none of label_values ({', '.join(map(str, values))})"
-            )
-        indices[i] = values.index(label) if label in values else label
-    fits = np.result_type(*(np.min_scalar_type(int(each)) for each in indices)) if len(indices) else np.uint8
-    whole = np.zeros(labels.shape, fits)
-    whole[seen] = indices.astype(fits)[places]
-    return whole
+def _free(n_classes: int) -> int:
+    return 255 if n_classes <= 255 else n_classes

@@ -141,6 +141,14 @@ def add_labels(group: Any) -> None:
         help="the numbers that stand for class 0, 1, ... in the files of labels, such as grey levels 0 127 254; "
         "default: 0 1 ...",
     )
+    group.add_argument(
+        "--void-values",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="with --label-values: the numbers in the files of labels that stand for void pixels, such as 0 where "
+        "classes begin at 1",
+    )
     add_groups(
         group,
         "what each image belongs to, such as its patient: two columns without a head, name and group. A",
@@ -258,6 +266,7 @@ def paired(args: argparse.Namespace, ignore_index: int | Sequence[int] | None) -
         ending=args.ending,
         label_ending=args.label_ending,
         label_values=args.label_values,
+        void_values=args.void_values,
         names=_names(args),
         groups=args.groups,
         nodata=args.nodata,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from conformask._arrays import check_ignore_index, ignored_labels
 from conformask._files.folders import needed_files, partner, read_groups
-from conformask._files.label_values import as_indices, check_label_values
+from conformask._files.label_values import LabelValues
 from conformask._files.maps import (
     LABELS,
     MAPS,
@@ -200,6 +200,9 @@ class PairedFolder(_Images["tuple[NDArray[np.floating[Any]], NDArray[np.integer[
     label_values : sequence of ints or None, default=None
         The numbers that stand for class 0, 1, and so on in the files of labels, such as the grey levels (0, 127, 254).
         Labels of `ignore_index` that are none of them stay void; others are refused. None takes the numbers themselves.
+    void_values : int, sequence of ints, or None, default=None
+        The numbers in the files of labels that mean that a pixel is void, such as 0 where `label_values` begin at 1.
+        These pixels become `ignore_index`, the first if it names several. Only together with `label_values`.
     names : sequence of str or None, default=None
         The images to take, in this order. None takes all, sorted by name.
     groups : path, mapping or None, default=None
@@ -282,6 +285,7 @@ class PairedFolder(_Images["tuple[NDArray[np.floating[Any]], NDArray[np.integer[
         ending: str = "",
         label_ending: str = "",
         label_values: Sequence[int] | None = None,
+        void_values: int | Sequence[int] | None = None,
         names: Sequence[str] | None = None,
         groups: str | Path | Mapping[str, str] | None = None,
         nodata: float | None = None,
@@ -303,7 +307,8 @@ class PairedFolder(_Images["tuple[NDArray[np.floating[Any]], NDArray[np.integer[
         # What pixels without data become: the first, if there are several.
         self._ignored = ignored_labels(check_ignore_index(ignore_index))
         self._void = next(iter(self._ignored), None)
-        self._label_key, self._label_values = label_key, check_label_values(label_values, self._ignored)
+        self._label_key = label_key
+        self._label_values = LabelValues.of(label_values, void_values, self._ignored)
         self._told: set[Path] = set()  # files that were warned of, here or in a part
         self.groups = _groups(groups, self.names)
 
@@ -314,7 +319,7 @@ class PairedFolder(_Images["tuple[NDArray[np.floating[Any]], NDArray[np.integer[
         self._look_at_nodata(file, given, len(scores))
         labels = given.values
         if self._label_values is not None:
-            labels = as_indices(labels, self._label_values, self._ignored, file, given.valid)
+            labels = self._label_values.indices(labels, file, given.valid)
         labels = voided(labels, given.valid, self._void, file)
         if labels.shape != scores.shape[1:]:
             raise ValueError(
@@ -325,9 +330,11 @@ class PairedFolder(_Images["tuple[NDArray[np.floating[Any]], NDArray[np.integer[
 
     def _look_at_nodata(self, file: Path, labels: LabelMap, n_classes: int) -> None:
         """Says once that pixels of a class are void, because a GeoTIFF says that its number means no data."""
-        if self._told or (labels.nodata == self._void and self._void not in (self._label_values or ())):
+        numbers = range(n_classes) if self._label_values is None else self._label_values.classes
+        is_void = labels.nodata == self._void and (self._label_values is None or self._void not in numbers)
+        if self._told or is_void:
             return
-        shown_as_void = labels.class_shown_as_void(self._label_values or range(n_classes))
+        shown_as_void = labels.class_shown_as_void(numbers)
         if shown_as_void is None:
             return
         self._told.add(file)

@@ -257,6 +257,8 @@ def test_nonsense_is_one_line(root: Path, run: Run, name: str) -> None:
         (["--class-names", *"abc"], "--class-names must hold a string for each of K = 4 classes, got 3 names"),
         (["--label-values", "0", "1", "2"], "holds the label 3, which is none of --label-values (0, 1, 2)"),
         (["--label-values", "0", "1", "1"], "--label-values must differ"),
+        (["--label-values", *"1234", "--ignore-index", "0"], "say --void-values 0, and as --ignore-index a number"),
+        (["--void-values", "0"], "--void-values are read with --label-values"),
         (["--class-axis", "9"], "image_00.npy has shape (4, 12, 16): it has no --class-axis 9"),
     ],
 )  # fmt: skip

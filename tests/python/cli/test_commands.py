@@ -196,6 +196,20 @@ def test_grey_levels_stand_for_classes(root: Path, run: Run, images: Images) -> 
     assert cm.ConformalRiskCalibrator.load("calibrator.json").lambda_hat_ == python(images).lambda_hat_
 
 
+def test_classes_that_begin_at_1(root: Path, run: Run, images: Images) -> None:
+    values = ["--label-values", *range(1, K + 1), "--void-values", 0]
+    for part in ("calibration", "test"):
+        for file in Path(part, "labels").glob("*.png"):
+            labels = np.asarray(Image.open(file)).astype(int)
+            Image.fromarray(np.where(labels == 255, 0, labels + 1).astype(np.uint8)).save(file)
+    assert run("calibrate", *CALIBRATION, *values).status == 0
+    expected = python(images)
+    assert cm.ConformalRiskCalibrator.load("calibrator.json").lambda_hat_ == expected.lambda_hat_
+    done = run("evaluate", "--calibrator", "calibrator.json", *TEST, *values)
+    report = expected.evaluate(images[0][40:], images[1][40:])
+    assert f"{report.empirical_risk:.4f}" in done.out
+
+
 def test_another_label_of_void(root: Path, run: Run, images: Images) -> None:
     for i, labels in enumerate(images[1][:40]):
         Image.fromarray(np.where(labels == 255, 99, labels)).save(f"calibration/labels/image_{i:02}.png")

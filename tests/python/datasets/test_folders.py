@@ -670,6 +670,44 @@ def test_nodata_that_stands_for_a_class_is_told(root: Path) -> None:
     assert (labels[2:] == 0).all()
 
 
+def test_classes_that_begin_at_1(root: Path) -> None:
+    """0 is void in the files, as in ADE20K's."""
+    expected = [labels for _, labels in paired(root)]
+    for file, labels in zip(paired(root).label_files, expected, strict=True):
+        Image.fromarray(np.where(labels == 255, 0, labels + 1).astype(np.uint8)).save(file)
+    assert any((labels == 255).any() for labels in expected)
+    classes = range(1, K + 1)
+    for found in (
+        paired(root, label_values=classes, void_values=0),
+        paired(root, label_values=classes, void_values=[0, 7]),
+    ):
+        np.testing.assert_array_equal([labels for _, labels in found], expected)
+    with pytest.raises(
+        ValueError, match=r"holds the label 0, which is none of label_values .* say void_values 0"
+    ):
+        paired(root, label_values=classes)[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"void_values": 0}, "void_values are read with label_values"),
+        (
+            {"label_values": [1, 2], "void_values": [2]},
+            "void_values holds 2, which label_values gives to class 1",
+        ),
+        ({"label_values": [1, 2], "void_values": 0.5}, "void_values must be"),
+        ({"label_values": [1, 2], "void_values": [0, 0]}, "void_values must differ"),
+        ({"label_values": [1, 2], "void_values": 0, "ignore_index": None}, "say ignore_index, such as 255"),
+    ],
+)
+def test_numbers_that_cannot_be_void(root: Path, options: dict[str, Any], says: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=says):
+        paired(root, **options)
+
+
 def test_void_that_label_values_make_a_class(root: Path) -> None:
-    with pytest.raises(ValueError, match="ignore_index 0 would be class 0 when label_values are read"):
+    with pytest.raises(
+        ValueError, match=r"ignore_index 0 would be class 0 .* say void_values 0, and as ignore_index"
+    ):
         paired(root, label_values=(1, 2, 3), ignore_index=0)
