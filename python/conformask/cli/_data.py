@@ -41,7 +41,9 @@ __all__ = [
     "naming_file",
     "naming_files",
     "naming_images",
+    "notes_of",
     "paired",
+    "paired_as_calibrated",
     "refuse_same_folder",
     "refuse_seen",
     "strata_of",
@@ -58,7 +60,9 @@ EXIT_STATUS = (
     "  141  nobody reads what is printed, as before | head"
 )
 _MOST_LABELS = 10  # in a message
-OF_NNUNET = "nnunet"  # what calibrators of conformask nnunet know: a note in their files
+# Notes in the files of calibrators: what those of conformask nnunet know, and which numbers files of labels held.
+OF_NNUNET = "nnunet"
+_NUMBERS = "label_numbers"
 _KINDS = ".npy, .npz, .nii, .nii.gz, .tif"
 
 
@@ -252,6 +256,21 @@ def refuse_seen(
 def full_names(folder: PairedFolder) -> list[str]:
     """What the score maps of a folder are called, all the way."""
     return [str(file.resolve()) for file in folder.maps.files]
+
+
+def notes_of(args: argparse.Namespace) -> dict[str, Any]:
+    """What the calibrator's file is to know of the labels: which numbers stand for what."""
+    numbers = {"label_values": args.label_values, "void_values": args.void_values}
+    return {} if args.label_values is None else {_NUMBERS: numbers}
+
+
+def paired_as_calibrated(args: argparse.Namespace, calibrator: cm.ConformalRiskCalibrator) -> PairedFolder:
+    """Maps and labels, whose numbers stand for what they did at calibration, if nothing else is said."""
+    numbers = {} if calibrator._origin is None else calibrator._origin.notes.get(_NUMBERS, {})
+    if args.label_values is None and args.void_values is None and isinstance(numbers, dict):
+        known = {name: numbers.get(name) for name in ("label_values", "void_values")}
+        args = argparse.Namespace(**{**vars(args), **known})
+    return paired(args, calibrator.ignore_index)
 
 
 def paired(args: argparse.Namespace, ignore_index: int | Sequence[int] | None) -> PairedFolder:

@@ -22,6 +22,7 @@ from conformask.cli._data import (
     add_maps,
     full_names,
     naming_files,
+    notes_of,
     paired,
     strata_of,
     void_of,
@@ -79,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     with naming_files(seen):
         calibrator.fit(seen, groups=folder.groups, strata=strata_of(args, folder.names))
     warn_of(seen.doubts(calibrator.n_classes_, void_of(calibrator)))
-    calibrator._come_from(Origin.of(full_names(folder)))
+    calibrator._come_from(Origin.of(full_names(folder), notes=notes_of(args)))
     calibrator.save(args.out, profiles=not args.no_profiles)
     print(_found(calibrator, class_names))
     said_of_zero = [_OF_ZERO] if np.ndim(calibrator.lambda_hat_) == 0 and calibrator.lambda_hat_ == 0 else []

@@ -18,7 +18,7 @@ from conformask.cli._data import (
     add_maps,
     loaded,
     naming_files,
-    paired,
+    paired_as_calibrated,
     refuse_seen,
     strata_of,
     void_of,
@@ -70,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs the command, and returns the exit status."""
     calibrator = loaded(args)
-    folder = paired(args, calibrator.ignore_index)
+    folder = paired_as_calibrated(args, calibrator)
     adapt(calibrator, folder.maps, args)
     refuse_seen(calibrator, folder, args)
     pairs = Seen(folder)

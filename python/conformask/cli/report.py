@@ -21,7 +21,7 @@ from conformask.cli._data import (
     add_maps,
     loaded,
     naming_files,
-    paired,
+    paired_as_calibrated,
     refuse_seen,
     strata_of,
     void_of,
@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command, and returns the exit status."""
     import_figure()
     calibrator = loaded(args)
-    folder = paired(args, calibrator.ignore_index)
+    folder = paired_as_calibrated(args, calibrator)
     adapt(calibrator, folder.maps, args)
     refuse_seen(calibrator, folder, args)
     photographs = None if args.images is None else files_of(args.images, PHOTOGRAPHS)

@@ -205,9 +205,12 @@ def test_classes_that_begin_at_1(root: Path, run: Run, images: Images) -> None:
     assert run("calibrate", *CALIBRATION, *values).status == 0
     expected = python(images)
     assert cm.ConformalRiskCalibrator.load("calibrator.json").lambda_hat_ == expected.lambda_hat_
-    done = run("evaluate", "--calibrator", "calibrator.json", *TEST, *values)
     report = expected.evaluate(images[0][40:], images[1][40:])
-    assert f"{report.empirical_risk:.4f}" in done.out
+    for said in ([], values):  # the file of the calibrator remembers them
+        done = run("evaluate", "--calibrator", "calibrator.json", *TEST, *said)
+        assert f"{report.empirical_risk:.4f}" in done.out
+    others = ["--label-values", *range(K)]
+    assert "holds the label 4" in run("evaluate", "--calibrator", "calibrator.json", *TEST, *others).error
 
 
 def test_another_label_of_void(root: Path, run: Run, images: Images) -> None:
