@@ -24,7 +24,7 @@ import joblib
 import numpy as np
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 from numpy.typing import NDArray
 from sklearn.base import clone
 
@@ -87,6 +87,7 @@ class Variant:
     asked: str | None = None  # what prediction is told of each image, as `units`
     level: str = "risk_"  # which is known if all is well
     saves: bool = True
+    adds: bool = True  # whether images may join after a fit
 
 
 @dataclass(frozen=True)
@@ -305,6 +306,7 @@ class Machine(CountedMachine):
         self.attempt(slot, lambda: self.calibrators[slot].fit(*positional, **more), then)
         self.check(slot)
 
+    @precondition(lambda self: self.variant.adds)
     @rule(slot=SLOTS, data=st.data(), way=st.sampled_from(["array", "list", "pairs"]))
     def partial_fit(self, slot: int, data: st.DataObject, way: str) -> None:
         indices, known = self.images(data, 0, 5), self.known[slot]
@@ -321,6 +323,7 @@ class Machine(CountedMachine):
             self.attempt(slot, call, replace(before, images=(*before.images, *indices)))
             self.check(slot)
 
+    @precondition(lambda self: self.variant.adds)
     @rule(slot=SLOTS, other=SLOTS)
     def merge(self, slot: int, other: int) -> None:
         ours, theirs = self.known[slot], self.known[other]
@@ -384,11 +387,13 @@ class Machine(CountedMachine):
         found = outcome(estimator, [self.variant.level, "n_images_", "n_skipped_"])
         assert all("fit again" in each for each in found.values()), found
         positional, more = self.given([1, 2, 3])
-        for call in (
-            lambda: self.variant.kind(**self.variant.parameters).merge(estimator),
-            lambda: estimator.partial_fit(*positional, **more),
-            lambda: estimator.save(Path(self.folder.name) / "not.json"),
-        ):
+        calls: list[Callable[[], Any]] = [lambda: estimator.save(Path(self.folder.name) / "not.json")]
+        if self.variant.adds:
+            calls += [
+                lambda: self.variant.kind(**self.variant.parameters).merge(estimator),
+                lambda: estimator.partial_fit(*positional, **more),
+            ]
+        for call in calls:
             # What was read is known: a merge of it works, as the parameters of `estimator` say nothing of its images.
             try:
                 with quietly():
@@ -454,10 +459,10 @@ class Machine(CountedMachine):
                 return asked(lambda: repr(of))
             if name == "evaluate":
                 groups = self.POOL.units("groups", indices) if self.variant.units == "groups" else {}
-                return asked(lambda: of.evaluate(maps, self.POOL.labels[chosen], **more, **groups).to_dict())
+                return asked(lambda: self.ask(of, name, maps, self.POOL.labels[chosen], **more, **groups))
             if name == "risk_curve":
                 return asked(lambda: of.risk_curve())
-            return asked(lambda: getattr(of, name)(maps, **more))
+            return asked(lambda: self.ask(of, name, maps, **more))
 
         found = ask(estimator)
         if name == "risk_curve" and known is not None and not known.is_kept:
@@ -474,6 +479,14 @@ class Machine(CountedMachine):
         elif name != "recalibrate":
             assert found.partition(":")[0] in (self.expected(slot), "ValueError")
         self.check(slot)
+
+    def ask(self, of: Any, name: str, *given: Any, **more: Any) -> Any:
+        """What is answered, as plain values."""
+        found = getattr(of, name)(*given, **more)
+        if name != "evaluate":
+            return found
+        # Of several channels each has a report.
+        return {k: each.to_dict() for k, each in found.items()} if isinstance(found, dict) else found.to_dict()
 
     # Failures
 
@@ -492,7 +505,7 @@ class Machine(CountedMachine):
     def fail(self, slot: int, which: int, is_fit: bool, data: st.DataObject) -> None:
         estimator, indices = self.calibrators[slot], [1, 2, 3, 4]
         (maps, labels), more = self.given(indices)
-        call = estimator.fit if is_fit else estimator.partial_fit
+        call = estimator.fit if is_fit or not self.variant.adds else estimator.partial_fit
 
         def broken() -> Iterator[tuple[Any, Any]]:
             yield from zip(maps, labels, strict=True)
@@ -506,7 +519,7 @@ class Machine(CountedMachine):
             lambda: call(maps[:, :, :1], labels, **more),
             lambda: call(maps, labels, **{**more, **wrong_units}),
             lambda: call("apples", labels, **more),
-            lambda: estimator.merge(3),
+            lambda: estimator.merge(3) if self.variant.adds else call("apples"),
         ]
         self.refused(slot, calls[which])
 
@@ -529,6 +542,7 @@ class Machine(CountedMachine):
             estimator.set_params(on_empty=before)
             self.check(slot)
 
+    @precondition(lambda self: self.variant.adds)
     @rule(slot=SLOTS, data=st.data())
     def warnings_that_are_errors(self, slot: int, data: st.DataObject) -> None:
         """Images that come twice are warned of: where this is an error, they have not come."""
