@@ -35,6 +35,8 @@ def variant(calibrator: Any, units: str | None = None, **parameters: Any) -> Var
         units,
         learned=("threshold_", *NUMBERS),
         uses=("predict", "evaluate", "predict_thresholds"),
+        class_axis=1,
+        other_units=("groups", "sample_weight"),
     )
 
 

@@ -60,6 +60,7 @@ def variant(kind: type, learned: tuple[str, ...], units: str | None = None, **pa
         (*learned, *NUMBERS),
         uses=("transform",),
         level="nll_",
+        class_axis=1,
     )
 
 
