@@ -243,6 +243,8 @@ class ChannelwiseCalibrator(Estimator[None, "tuple[BinaryCalibrator[Any], ...]"]
     def merge(self, other: ChannelwiseCalibrator) -> Self:
         """Adds the images of another calibrator, say of another worker.
 
+        Levels and methods are those of this calibrator, also if it has seen nothing yet.
+
         Parameters
         ----------
         other : ChannelwiseCalibrator
@@ -514,10 +516,11 @@ class ChannelwiseCalibrator(Estimator[None, "tuple[BinaryCalibrator[Any], ...]"]
 
     def _add(self, parts: Sequence[BinaryCalibrator[Any]], names: Sequence[Any]) -> None:
         """Adds the images of calibrators of channels, if all of them fit."""
+        template = self._template()
 
         def add(before: tuple[BinaryCalibrator[Any], ...] | None) -> tuple[BinaryCalibrator[Any], ...]:
-            if before is None:
-                return tuple(map(copy.copy, parts))
+            if before is None:  # the parameters are those of this one, whatever the other has
+                before = tuple(clone(template) for _ in parts)
             if len(before) != len(parts):
                 raise ValueError(f"K differs: {len(before)} here, {len(parts)} there")
             merged = []

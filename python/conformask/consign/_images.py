@@ -210,6 +210,8 @@ class Problems:
 
     def warn_of_labels(self) -> None:
         """Warns if labels hardly belong to samples."""
+        if not self._totals:  # no image counts
+            return
         totals, right = (np.stack(each).sum(axis=0).astype(np.uint64) for each in (self._totals, self._right))
         warn_of_unrelated(totals, right, sum(int(each.any()) for each in self._totals))
 

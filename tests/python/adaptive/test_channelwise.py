@@ -92,6 +92,23 @@ def test_parts_workers_lists_and_stores_give_the_same(
         np.testing.assert_array_equal(ours, theirs)
 
 
+def test_the_first_merge_keeps_the_parameters(tmp_path: Path) -> None:
+    """What a worker gives are images: alpha is that of the calibrator that they are merged into."""
+    P, y = channels()
+    worker = ChannelwiseCalibrator(cm.BinaryRiskCalibrator(alpha=0.4)).fit(P, y)
+    strict = ChannelwiseCalibrator(cm.BinaryRiskCalibrator(alpha=0.1)).merge(worker)
+    expected = ChannelwiseCalibrator(cm.BinaryRiskCalibrator(alpha=0.1)).fit(P, y)
+    assert strict.threshold_.tolist() == expected.threshold_.tolist() != worker.threshold_.tolist()
+    worker.save(tmp_path / "worker.json")
+    loaded, fresh = ChannelwiseCalibrator.load(tmp_path / "worker.json"), ChannelwiseCalibrator()
+    with pytest.raises(ValueError, match="channel 0: nothing was kept of the images"):
+        fresh.merge(loaded)
+    with pytest.raises(TypeError, match="channel 0: other must be a CRACalibrator"):
+        ChannelwiseCalibrator(cm.CRACalibrator()).merge(worker)
+    with pytest.raises(NotFittedError):
+        _ = fresh.threshold_
+
+
 def test_images_of_different_sizes() -> None:
     rng = np.random.default_rng(0)
     P = [rng.random((K, 4 + i % 3, 5)) for i in range(20)]

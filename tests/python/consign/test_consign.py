@@ -609,6 +609,11 @@ def test_images_without_labelled_pixels() -> None:
         calibrator.predict(X[:1])[0].contains(y[3])
     with pytest.raises(ValueError, match="holds no image with a labelled pixel"):
         calibrator.evaluate(X[3:4], y[3:4])
+    with (
+        pytest.warns(cm.DroppedImagesWarning, match="2 of 2 images have no labelled pixel"),
+        pytest.raises(cm.InfeasibleRiskError, match="2 images without a labelled pixel are left out"),
+    ):
+        clone(calibrator).fit(X[[3, 7]], y[[3, 7]])
 
 
 def test_labels_that_an_image_lacks_are_no_part_of_its_accuracy() -> None:

@@ -7,6 +7,7 @@ fails must change nothing; what was saved, copied or merged must be what it was.
 from __future__ import annotations
 
 import copy
+import copyreg
 import io
 import os
 import pickle
@@ -17,6 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,7 +26,7 @@ import joblib
 import numpy as np
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 from numpy.typing import NDArray
 from sklearn.base import clone
 
@@ -87,6 +89,11 @@ class Variant:
     asked: str | None = None  # what prediction is told of each image, as `units`
     level: str = "risk_"  # which is known if all is well
     saves: bool = True
+    adds: bool = True  # whether images may join after a fit
+    other_units: tuple[str, ...] = ("groups",)  # that do not join images without any
+    class_axis: int | None = None  # of maps; None if they are of one class
+    told_otherwise: Sequence[Mapping[str, Any]] = ()  # what `fit` is told of other images
+    may_differ: tuple[str, ...] = ()  # of `foreign`, what may differ between those that are merged
 
 
 @dataclass(frozen=True)
@@ -140,6 +147,24 @@ def failure_of(call: Callable[[], Any]) -> Exception | None:
     return None
 
 
+class WithoutCaches(pickle.Pickler):
+    """Leaves out what was computed from the rest and is kept beside it."""
+
+    def reducer_override(self, value: Any) -> Any:
+        cached = {name for name, each in vars(type(value)).items() if isinstance(each, cached_property)}
+        if isinstance(value, type) or not cached:
+            return NotImplemented
+        found = {name: each for name, each in vars(value).items() if name not in cached}
+        return copyreg.__newobj__, (type(value),), found  # type: ignore[attr-defined]
+
+
+def pickled(estimator: Any) -> bytes:
+    """All that a calibrator knows, bit by bit."""
+    file = io.BytesIO()
+    WithoutCaches(file).dump(estimator)
+    return file.getvalue()
+
+
 def through_joblib(estimator: Any) -> Any:
     file = io.BytesIO()
     joblib.dump(estimator, file)
@@ -153,6 +178,16 @@ COPIES: dict[str, Callable[[Any], Any]] = {
     "copy": copy.copy,
     "joblib": through_joblib,
 }
+
+
+def with_another_class(maps: NDArray[Any], labels: NDArray[Any], axis: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Maps of one class more."""
+    wide = np.concatenate([maps, np.take(maps, [0], axis)], axis)
+    if labels.ndim == maps.ndim:
+        return wide, np.concatenate([labels, np.take(labels, [0], axis)], axis)
+    if maps.min() >= 0:  # probabilities
+        wide = wide / wide.sum(axis=axis, keepdims=True)
+    return wide, labels
 
 
 class Boom(Exception):
@@ -182,6 +217,11 @@ class Machine(CountedMachine):
 
     VARIANTS: ClassVar[Mapping[str, Variant]]
     POOL: ClassVar[Pool]
+    prepared: ClassVar[dict[str, Any]]  # by variants: what does not fit to it
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.prepared = {}
 
     @initialize(data=st.data())
     def start(self, data: st.DataObject) -> None:
@@ -189,6 +229,8 @@ class Machine(CountedMachine):
         self.variant = self.VARIANTS[self.name]
         self.calibrators = [self.variant.kind(**self.variant.parameters) for _ in range(2)]
         self.known: list[Known | None] = [None] * 2
+        if self.variant.adds:
+            self.prepare_misfits()
         if data.draw(st.integers(0, 3)):  # mostly one of them has images already
             self.fit(slot=0, data=data, way="array")
 
@@ -305,6 +347,7 @@ class Machine(CountedMachine):
         self.attempt(slot, lambda: self.calibrators[slot].fit(*positional, **more), then)
         self.check(slot)
 
+    @precondition(lambda self: self.variant.adds)
     @rule(slot=SLOTS, data=st.data(), way=st.sampled_from(["array", "list", "pairs"]))
     def partial_fit(self, slot: int, data: st.DataObject, way: str) -> None:
         indices, known = self.images(data, 0, 5), self.known[slot]
@@ -321,6 +364,7 @@ class Machine(CountedMachine):
             self.attempt(slot, call, replace(before, images=(*before.images, *indices)))
             self.check(slot)
 
+    @precondition(lambda self: self.variant.adds)
     @rule(slot=SLOTS, other=SLOTS)
     def merge(self, slot: int, other: int) -> None:
         ours, theirs = self.known[slot], self.known[other]
@@ -384,19 +428,20 @@ class Machine(CountedMachine):
         found = outcome(estimator, [self.variant.level, "n_images_", "n_skipped_"])
         assert all("fit again" in each for each in found.values()), found
         positional, more = self.given([1, 2, 3])
-        for call in (
-            lambda: self.variant.kind(**self.variant.parameters).merge(estimator),
-            lambda: estimator.partial_fit(*positional, **more),
-            lambda: estimator.save(Path(self.folder.name) / "not.json"),
-        ):
-            # What was read is known: a merge of it works, as the parameters of `estimator` say nothing of its images.
-            try:
-                with quietly():
-                    call()
-            except (ValueError, TypeError):
-                pass
-            else:
-                assert "merge" in call.__code__.co_names
+        bits = pickled(estimator)
+        calls: list[Callable[[], Any]] = [lambda: estimator.save(Path(self.folder.name) / "not.json")]
+        if self.variant.adds:
+            twin = copy.copy(estimator).set_params(**{name: before})
+            calls += [
+                lambda: estimator.partial_fit(*positional, **more),
+                lambda: estimator.merge(twin),
+                lambda: estimator.merge(copy.copy(estimator)),
+            ]
+            # What was read is known: a merge of it may work, as the parameters of `estimator` say nothing of it.
+            asked(lambda: self.variant.kind(**self.variant.parameters).merge(estimator))
+        for call in calls:
+            assert failure_of(call) is not None
+            assert pickled(estimator) == bits
         assert not (Path(self.folder.name) / "not.json").exists()
         estimator.set_params(**{name: before})
         self.check(slot)
@@ -454,10 +499,10 @@ class Machine(CountedMachine):
                 return asked(lambda: repr(of))
             if name == "evaluate":
                 groups = self.POOL.units("groups", indices) if self.variant.units == "groups" else {}
-                return asked(lambda: of.evaluate(maps, self.POOL.labels[chosen], **more, **groups).to_dict())
+                return asked(lambda: self.ask(of, name, maps, self.POOL.labels[chosen], **more, **groups))
             if name == "risk_curve":
                 return asked(lambda: of.risk_curve())
-            return asked(lambda: getattr(of, name)(maps, **more))
+            return asked(lambda: self.ask(of, name, maps, **more))
 
         found = ask(estimator)
         if name == "risk_curve" and known is not None and not known.is_kept:
@@ -475,24 +520,45 @@ class Machine(CountedMachine):
             assert found.partition(":")[0] in (self.expected(slot), "ValueError")
         self.check(slot)
 
+    def ask(self, of: Any, name: str, *given: Any, **more: Any) -> Any:
+        """What is answered, as plain values."""
+        found = getattr(of, name)(*given, **more)
+        if name != "evaluate":
+            return found
+        # Of several channels each has a report.
+        return {k: each.to_dict() for k, each in found.items()} if isinstance(found, dict) else found.to_dict()
+
     # Failures
 
     def refused(self, slot: int, call: Callable[[], Any]) -> None:
-        """A call that must fail, and change nothing."""
+        """A call that must fail, and change nothing: no bit of either calibrator, nor of their files."""
+        before = [self.bits(each) for each in self.calibrators]
         try:
             with quietly():
                 call()
-        except (ValueError, TypeError, Boom):
-            pass
+        except (ValueError, TypeError, Boom) as error:
+            assert isinstance(error, Boom) or str(error), "an error that says nothing"
         else:
             raise AssertionError("it should have been refused")
+        assert [self.bits(each) for each in self.calibrators] == before
         self.check(slot)
+
+    def bits(self, estimator: Any) -> tuple[str, ...]:
+        """A calibrator as it is pickled and saved, once all that can be asked was."""
+        path = Path(self.folder.name) / "bits.json"
+        asked(lambda: getattr(estimator, self.variant.level))
+
+        def document() -> bytes:
+            estimator.save(path)
+            return path.read_bytes()
+
+        return tuple(asked(each) for each in (document, lambda: pickled(estimator)))
 
     @rule(slot=SLOTS, which=st.integers(0, 5), is_fit=st.booleans(), data=st.data())
     def fail(self, slot: int, which: int, is_fit: bool, data: st.DataObject) -> None:
         estimator, indices = self.calibrators[slot], [1, 2, 3, 4]
         (maps, labels), more = self.given(indices)
-        call = estimator.fit if is_fit else estimator.partial_fit
+        call = estimator.fit if is_fit or not self.variant.adds else estimator.partial_fit
 
         def broken() -> Iterator[tuple[Any, Any]]:
             yield from zip(maps, labels, strict=True)
@@ -506,9 +572,54 @@ class Machine(CountedMachine):
             lambda: call(maps[:, :, :1], labels, **more),
             lambda: call(maps, labels, **{**more, **wrong_units}),
             lambda: call("apples", labels, **more),
-            lambda: estimator.merge(3),
+            lambda: estimator.merge(3) if self.variant.adds else call("apples"),
         ]
         self.refused(slot, calls[which])
+
+    @precondition(lambda self: self.variant.adds)
+    @rule(slot=SLOTS, data=st.data())
+    def refuse_what_does_not_fit(self, slot: int, data: st.DataObject) -> None:
+        """Images that were read otherwise, or that are others, join in no way."""
+        if self.known[slot] is None:
+            return
+        calibrator = self.calibrators[slot]
+        what = data.draw(st.sampled_from(sorted({*self.misfits, *self.misfit_images})))
+        if what in self.misfits:
+            other = copy.copy(self.misfits[what])
+            self.refused(slot, lambda: calibrator.merge(other))
+        if what in self.misfit_images:
+            positional, more = self.misfit_images[what]
+            self.refused(slot, lambda: calibrator.partial_fit(*positional, **more))
+
+    def prepare_misfits(self) -> None:
+        """Calibrators that may not be merged with those of this variant, and images that may not join theirs."""
+        if self.name in self.prepared:
+            self.misfits, self.misfit_images = self.prepared[self.name]
+            return
+        variant, indices = self.variant, list(range(3, len(self.POOL)))
+        ((maps, labels), more), own = self.given(indices), dict(variant.parameters)
+        labels = np.where(labels == 255, 0, labels).astype(labels.dtype)  # whatever void pixels are
+        self.misfit_images = {
+            f"with {kind}": ((maps, labels), {**self.POOL.units(kind, indices), **variant.told})
+            for kind in ((None,) if variant.units else variant.other_units)
+        }
+        if variant.class_axis is not None:
+            wide = with_another_class(maps, labels, variant.class_axis)
+            self.misfit_images["of other classes"] = (wide, more)
+        for told in variant.told_otherwise:
+            self.misfit_images[f"told {told}"] = ((maps, labels), {**more, **told})
+        found = {what: (own, *images) for what, images in self.misfit_images.items()}
+        for name in sorted({*variant.foreign} - {*variant.may_differ}):
+            found[f"with another {name}"] = ({**own, name: variant.foreign[name]}, (maps, labels), more)
+        self.misfits = {}  # those that there are: some parameters refuse units, or other maps
+        for what, (parameters, images, told) in found.items():
+            estimator = variant.kind(**parameters)
+            call = estimator.partial_fit if self.can_begin else estimator.fit
+            failure = failure_of(lambda call=call, images=images, told=told: call(*images, **told))
+            if failure is None or isinstance(failure, cm.InfeasibleRiskError):
+                self.misfits[what] = estimator
+        assert self.misfits
+        self.prepared[self.name] = self.misfits, self.misfit_images
 
     @rule(slot=SLOTS)
     def refuse_void_images(self, slot: int) -> None:
@@ -529,6 +640,7 @@ class Machine(CountedMachine):
             estimator.set_params(on_empty=before)
             self.check(slot)
 
+    @precondition(lambda self: self.variant.adds)
     @rule(slot=SLOTS, data=st.data())
     def warnings_that_are_errors(self, slot: int, data: st.DataObject) -> None:
         """Images that come twice are warned of: where this is an error, they have not come."""
@@ -537,12 +649,13 @@ class Machine(CountedMachine):
             return
         indices = self.images(data, 1, 3)
         (maps, labels), more = self.given(indices)
+        bits = self.bits(self.calibrators[slot])
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             try:
                 self.calibrators[slot].partial_fit(maps, labels, **more)
             except (UserWarning, ValueError):
-                pass
+                assert self.bits(self.calibrators[slot]) == bits
             else:
                 self.known[slot] = replace(known, images=(*known.images, *indices))
         self.check(slot)

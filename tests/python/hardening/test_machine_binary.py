@@ -51,6 +51,7 @@ def variant(kind: type, level: tuple[str, ...], units: str | None = None, **para
         (*level, *NUMBERS),
         uses=USES,
         told={},
+        other_units=("groups", "sample_weight"),
     )
 
 
@@ -72,7 +73,14 @@ def adaptive(kind: type, units: str | None = None, **parameters: Any) -> Variant
     found = variant(kind, ("correction_",), units, **parameters)
     scale = "log_odds" if kind is cm.COATCalibrator else "probability"
     foreign = {"alpha": 0.3, "scale": scale, "random_state": 5}
-    return replace(found, changes=CHANGES, foreign=foreign, saves="predictor" not in parameters)
+    trains = not {"predictor", "guarantee"} & {*parameters}
+    return replace(
+        found,
+        changes=CHANGES,
+        foreign=foreign,
+        saves="predictor" not in parameters,
+        may_differ=() if trains else ("alpha", "random_state"),
+    )
 
 
 class ThresholdOfEach(Machine):

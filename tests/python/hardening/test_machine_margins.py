@@ -46,6 +46,8 @@ def variant(units: str | None = None, told: dict[str, Any] | None = None, **para
         not_saved=("scores_",),
         told=told or {},
         uses=("predict", "evaluate", "predict_distance", "recalibrate"),
+        other_units=("groups", "sample_weight"),
+        told_otherwise=[{"classes": [0]}],
     )
 
 

@@ -61,6 +61,8 @@ def variant(units: str | None = None, *, leave_out: tuple[str, ...] = (), **para
         uses=USES,
         saves="adaptive" not in parameters,
         level="n_eff_" if units == "ratios" else "corrected_risk_",
+        class_axis=1,
+        other_units=("groups", "sample_weight"),
     )
 
 
