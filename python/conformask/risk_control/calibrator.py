@@ -44,7 +44,7 @@ class ConformalRiskCalibrator(Predictor):
     r"""Multi-labeled masks whose expected loss on a new image is at most alpha.
 
     :meth:`fit` takes softmax scores and labels of calibration images. The model must not have been trained, chosen,
-    early-stopped or temperature-calibrated on these images. It finds the smallest :math:`\lambda` such that
+    early-stopped or temperature-calibrated on these images. Calibration finds the smallest :math:`\lambda` such that
 
     .. math:: \frac{\sum_{i=1}^n L_i(\lambda) + 1}{n + 1} \le \alpha
 
