@@ -134,16 +134,18 @@ class AdaptiveCalibrator(BinaryCalibrator[A]):
             image each (a batch would be taken for a volume). A model of your own that is trained here needs arrays or
             lists.
         y : bool or integer array (n, H, W) or (n, D, H, W), or a list or iterable of arrays, one per image
-            Masks: true or 1 for the foreground, false or 0 for the background, `ignore_index` where nobody knows.
+            Masks: true or 1 for the foreground, false or 0 for the background, `ignore_index` where the truth is
+            unknown.
         images : array, sequence or iterable of n, or None
             What a model of your own looks at besides, such as photographs.
         classes : int, several ints, or None
             Which classes are the foreground, as for :meth:`BinaryRiskCalibrator.fit`. Models of your own get the
             probability of the foreground and its masks all the same.
         groups : sequence of n ints or strings, or None
-            What each image belongs to: a group counts once, by the mean of its images, and is never parted.
+            The group of each image, such as its patient: a group counts once, by the mean of its images, and is never
+            split.
         sample_weight : sequence of n floats in [0, 1], or None
-            How relevant each image is to those to come.
+            How relevant each image is for new images.
 
         Returns
         -------
@@ -154,7 +156,7 @@ class AdaptiveCalibrator(BinaryCalibrator[A]):
         InfeasibleRiskError
             If the part that corrects has too few images; the message says how many are needed in all.
         TypeError, ValueError
-            If the input is not as described; the message names argument, image and value. The object stays as it was.
+            If the input is not as described; the message names argument, image and value. The object is then unchanged.
 
         Warns
         -----
@@ -306,12 +308,12 @@ class AdaptiveCalibrator(BinaryCalibrator[A]):
         Raises
         ------
         TypeError, ValueError
-            If `other` is something else or the same object, has seen nothing, or has another model.
+            If `other` is of another class or the same object, has seen no images, or has another model.
 
         Warns
         -----
         DuplicateImagesWarning
-            If images of `other` are among those here.
+            If `other` has images that were given here, too.
         """
         own = self._configuration().predictor
         is_first = type(other) is type(self) and not self.__sklearn_is_fitted__()
@@ -368,12 +370,11 @@ class AdaptiveCalibrator(BinaryCalibrator[A]):
         Returns
         -------
         float64 array (n,)
-            The smallest probability that is in, exactly.
+            The smallest probability in the mask, exactly.
 
         Raises
         ------
-        sklearn.exceptions.NotFittedError, TypeError, ValueError
-            As :meth:`predict`.
+        sklearn.exceptions.NotFittedError, TypeError, ValueError As :meth:`predict`.
         """
         return self._predict_thresholds(P, images)
 
@@ -387,7 +388,7 @@ class AdaptiveCalibrator(BinaryCalibrator[A]):
         P, y, images
             As for :meth:`fit`; images that neither trained nor calibrated.
         groups : sequence of n ints or strings, or None
-            What each image belongs to. The images of a group then count once, as in calibration.
+            The group of each image. The images of a group then count once, as in calibration.
 
         Returns
         -------

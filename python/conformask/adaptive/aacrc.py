@@ -102,7 +102,7 @@ class AACRCCalibrator(AdaptiveCalibrator[_Configuration]):
     Parameters
     ----------
     alpha : float in (0, 1), default=0.1
-        The risk level, as the decimal that it prints as. The images that correct (of "per_test": all) must be at least
+        The risk level, taken as the decimal that prints. The images that correct (of "per_test": all) must be at least
         ``ceil(1 / alpha) - 1``.
     guarantee : {"global", "per_test"}, default="global"
         How the guarantee is given.
@@ -117,7 +117,7 @@ class AACRCCalibrator(AdaptiveCalibrator[_Configuration]):
     scale : {"log_odds", "probability"}, default="log_odds"
         On what thresholds are regressed and corrected, as for :class:`ATCalibrator`; the paper's is "probability".
     random_state : int, default=0
-        What is drawn.
+        The seed of the random split.
     method, ignore_index, on_empty, on_infeasible, volumes, progress
         As for :class:`BinaryRiskCalibrator`. The method of "per_test" is CRC.
 
@@ -131,18 +131,19 @@ class AACRCCalibrator(AdaptiveCalibrator[_Configuration]):
         The empirical risk of the images that corrected; of "per_test" that of all, beside a new image of average
         features.
     corrected_risk_ : float
-        What is kept at or below alpha, ``(n * risk_ + 1) / (n + 1)``; by RCPS an upper confidence limit of the risk.
+        The number that is kept at or below alpha, ``(n * risk_ + 1) / (n + 1)``; with RCPS an upper confidence limit of
+        the risk.
     n_images_ : int
-        Number of images (groups, if given) that corrected and counted.
+        Number of images (groups, if given) that the correction is based on.
     n_skipped_ : int
-        Number of those that were left out.
+        Number of images that were left out of the correction.
     n_eff_ : float
         With weights the effective number of images; else `n_images_`.
 
     See Also
     --------
     ATCalibrator, COATCalibrator : Thresholds by a network.
-    CRACalibrator : Without training.
+    CRACalibrator : Needs no training.
 
     Notes
     -----
@@ -164,7 +165,7 @@ class AACRCCalibrator(AdaptiveCalibrator[_Configuration]):
     >>> import numpy as np
     >>> import conformask as cm
     >>> rng = np.random.default_rng(0)
-    >>> hardness = rng.choice([1.0, 4.0], (200, 1, 1))  # of some images the object is hard to see
+    >>> hardness = rng.choice([1.0, 4.0], (200, 1, 1))  # in some images the object is hard to see
     >>> P = rng.beta(hardness, 1, (200, 16, 16))
     >>> y = np.ones(P.shape, bool)
     >>> calibrator = cm.AACRCCalibrator(alpha=0.2).fit(P[:100], y[:100])

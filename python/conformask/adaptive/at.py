@@ -40,7 +40,8 @@ class ATCalibrator(AdaptiveCalibrator[AdaptiveConfiguration]):
     Parameters
     ----------
     alpha : float in (0, 1), default=0.1
-        The risk level, as the decimal that it prints as. The part that corrects needs ``ceil(1 / alpha) - 1`` images.
+        The risk level, taken as the decimal that prints. The part for the correction needs at least
+        ``ceil(1 / alpha) - 1`` images.
     predictor : object, callable or None, default=None
         The model. None is a small network over nine numbers that describe the map of probabilities. An object has
         ``fit(P, y, alpha=, images=)``, of which a copy is trained, and ``predict(P, images=)``, which gives thresholds
@@ -54,31 +55,32 @@ class ATCalibrator(AdaptiveCalibrator[AdaptiveConfiguration]):
         thresholds leaves low ones at 0, and these masks full. Odds from 2^-16 to 2^16, their logarithms brought to
         [0, 1], leave masks of the same guarantee, which are smaller where thresholds are low.
     random_state : int, default=0
-        What is drawn.
+        The seed of the random split.
     method, ignore_index, on_empty, on_infeasible, volumes, progress
         As for :class:`BinaryRiskCalibrator`.
 
     Attributes
     ----------
     correction_ : float
-        t, in [-1, 1]: what is subtracted from the model's thresholds, on the scale.
+        The correction t in [-1, 1], which is subtracted from the thresholds of the model, on the scale.
     predictor_ : object or callable
         The trained model.
     risk_ : float
-        The empirical risk of the images that corrected.
+        The empirical risk of the images of the correction.
     corrected_risk_ : float
-        What is kept at or below alpha, ``(n * risk_ + 1) / (n + 1)``; by RCPS an upper confidence limit of the risk.
+        The number that is kept at or below alpha, ``(n * risk_ + 1) / (n + 1)``; with RCPS an upper confidence limit of
+        the risk.
     n_images_ : int
-        Number of images (groups, if given) that corrected and counted.
+        Number of images (groups, if given) that the correction is based on.
     n_skipped_ : int
-        Number of those that were left out.
+        Number of images that were left out of the correction.
     n_eff_ : float
         With weights the effective number of images; else `n_images_`.
 
     See Also
     --------
     COATCalibrator : Trained on coverage itself.
-    CRACalibrator : Without training.
+    CRACalibrator : Needs no training.
 
     Notes
     -----
@@ -96,7 +98,7 @@ class ATCalibrator(AdaptiveCalibrator[AdaptiveConfiguration]):
     >>> import numpy as np
     >>> import conformask as cm
     >>> rng = np.random.default_rng(0)
-    >>> hardness = rng.choice([1.0, 4.0], (200, 1, 1))  # of some images the object is hard to see
+    >>> hardness = rng.choice([1.0, 4.0], (200, 1, 1))  # in some images the object is hard to see
     >>> P = rng.beta(hardness, 1, (200, 16, 16))
     >>> y = np.ones(P.shape, bool)
     >>> one = cm.BinaryRiskCalibrator(alpha=0.2).fit(P[:100], y[:100])

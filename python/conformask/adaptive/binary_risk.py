@@ -38,7 +38,7 @@ class BinaryRiskCalibrator(BinaryCalibrator[Configuration]):
     Parameters
     ----------
     alpha : float in (0, 1), default=0.1
-        The risk level, as the decimal that it prints as. At least ``ceil(1 / alpha) - 1`` images are needed.
+        The risk level, taken as the decimal that prints. At least ``ceil(1 / alpha) - 1`` images are needed.
     risk : {"fnr", "fpr"}, default="fnr"
         Which rate is controlled. "fnr": the share of the foreground that a mask misses. "fpr": the share of the
         background that it holds; the masks are then the largest *inner* ones, :math:`\{p > \tau\}` with the smallest
@@ -70,8 +70,8 @@ class BinaryRiskCalibrator(BinaryCalibrator[Configuration]):
     risk_ : float
         The empirical risk at it: the mean rate of the calibration images.
     corrected_risk_ : float
-        What is kept at or below alpha, ``(n * risk_ + 1) / (n + 1)`` with n images (groups; summed weights); by RCPS an
-        upper confidence limit of the risk.
+        The number that is kept at or below alpha, ``(n * risk_ + 1) / (n + 1)`` with n images (groups; summed weights);
+        with RCPS an upper confidence limit of the risk.
     n_images_ : int
         Number of images (groups, if given) that counted.
     n_skipped_ : int

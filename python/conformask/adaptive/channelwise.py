@@ -143,7 +143,7 @@ class ChannelwiseCalibrator(Estimator[None, "tuple[BinaryCalibrator[Any], ...]"]
         groups: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> Self:
-        """Calibrates on images, and forgets what it knew.
+        """Calibrates on images, and forgets those of earlier calls.
 
         Parameters
         ----------
@@ -164,7 +164,7 @@ class ChannelwiseCalibrator(Estimator[None, "tuple[BinaryCalibrator[Any], ...]"]
             If too few images have an object in a channel, which the message names. They are kept:
             ``recalibrate(alpha=...)`` works.
         TypeError, ValueError
-            If the input is not as described. The object stays as it was.
+            If the input is not as described. The object is then unchanged.
 
         Warns
         -----
@@ -195,7 +195,7 @@ class ChannelwiseCalibrator(Estimator[None, "tuple[BinaryCalibrator[Any], ...]"]
         groups: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> Self:
-        """Adds images; no images, say of a worker, change nothing. Thresholds are computed when they are asked for.
+        """Adds images; an empty batch changes nothing. Thresholds are computed when they are asked for.
 
         Parameters
         ----------
@@ -214,7 +214,7 @@ class ChannelwiseCalibrator(Estimator[None, "tuple[BinaryCalibrator[Any], ...]"]
         Warns
         -----
         DuplicateImagesWarning
-            If an image comes twice, also if it was there before.
+            If an image comes twice, or was given in an earlier call.
         """
         template = self._template()
         try:
@@ -241,7 +241,7 @@ class ChannelwiseCalibrator(Estimator[None, "tuple[BinaryCalibrator[Any], ...]"]
         return self
 
     def merge(self, other: ChannelwiseCalibrator) -> Self:
-        """Adds the images of another calibrator, say of another worker.
+        """Adds the images of another calibrator, for example of another worker.
 
         Parameters
         ----------
@@ -255,12 +255,12 @@ class ChannelwiseCalibrator(Estimator[None, "tuple[BinaryCalibrator[Any], ...]"]
         Raises
         ------
         TypeError, ValueError
-            If `other` is something else or the same object, has seen nothing, or its channels do not fit.
+            If `other` is of another class or the same object, has seen no images, or its channels do not fit.
 
         Warns
         -----
         DuplicateImagesWarning
-            If images of `other` are among those here.
+            If `other` has images that were given here, too.
         """
         self._refuse_to_merge(other, ChannelwiseCalibrator)
         parts = other._fitted()
@@ -273,7 +273,7 @@ class ChannelwiseCalibrator(Estimator[None, "tuple[BinaryCalibrator[Any], ...]"]
         Parameters
         ----------
         alpha, method
-            The new parameters; None keeps what is.
+            The new parameters; None keeps the present one.
 
         Returns
         -------
@@ -343,12 +343,11 @@ class ChannelwiseCalibrator(Estimator[None, "tuple[BinaryCalibrator[Any], ...]"]
         Returns
         -------
         float64 array (n, K)
-            The smallest probability that is in, exactly. Above 1 for masks that hold nothing.
+            The smallest probability in the mask, exactly. It is above 1 if the mask is empty.
 
         Raises
         ------
-        sklearn.exceptions.NotFittedError, TypeError, ValueError
-            As :meth:`predict`.
+        sklearn.exceptions.NotFittedError, TypeError, ValueError As :meth:`predict`.
         """
         channels, found = self._of(P), []
         for index, (name, channel) in enumerate(zip(self._names(len(channels)), channels, strict=True)):
@@ -364,7 +363,7 @@ class ChannelwiseCalibrator(Estimator[None, "tuple[BinaryCalibrator[Any], ...]"]
         Parameters
         ----------
         P, y
-            As for :meth:`fit`; images that did not calibrate.
+            As for :meth:`fit`, but other images than the calibration images.
         groups : sequence of n ints or strings, or None
             What each image belongs to, as in calibration.
 

@@ -50,7 +50,7 @@ class CRACalibrator(BinaryCalibrator[_Configuration]):
     Parameters
     ----------
     alpha : float in (0, 1), default=0.1
-        The risk level, as the decimal that it prints as. At least ``ceil(1 / alpha) - 1`` images are needed.
+        The risk level, taken as the decimal that prints. At least ``ceil(1 / alpha) - 1`` images are needed.
     method, ignore_index, on_empty, on_infeasible, volumes, progress
         As for :class:`BinaryRiskCalibrator`.
 
@@ -64,7 +64,8 @@ class CRACalibrator(BinaryCalibrator[_Configuration]):
     risk_ : float
         The empirical risk: the mean false negative rate of the calibration images.
     corrected_risk_ : float
-        What is kept at or below alpha, ``(n * risk_ + 1) / (n + 1)``; by RCPS an upper confidence limit of the risk.
+        The number that is kept at or below alpha, ``(n * risk_ + 1) / (n + 1)``; with RCPS an upper confidence limit of
+        the risk.
     n_images_ : int
         Number of images (groups, if given) that counted.
     n_skipped_ : int

@@ -68,14 +68,14 @@ class ConsignCalibrator(Calibrator[Settings, None, Solution]):
         Largest number of components k. With S samples at most ``S - 1`` exist. The search takes milliseconds with up to
         3, and may leave a bracket open with more.
     alpha : float in (0, 1), default=0.1
-        The risk level, as the decimal that it prints as. At least ``ceil(1 / alpha) - 1`` images are needed by CRC.
+        The risk level, taken as the decimal that prints. At least ``ceil(1 / alpha) - 1`` images are needed by CRC.
     method : CRC, PAC, RCPS or "crc", default="crc"
         How the risk is controlled: :class:`~conformask.CRC` on average, :class:`~conformask.PAC` with confidence
         ``1 - delta`` over calibration images, as an image is missed or not. PAC takes no groups of several images,
         whose share that is missed may be between 0 and 1: :class:`~conformask.RCPS` does, with larger sets.
         :func:`conformask.metrics.required_images` tells how many images they need.
     min_accuracy : float in (0, 1], default=0.9
-        The accuracy :math:`\beta` that one segmentation of the set must have, as the decimal that it prints as. One
+        The accuracy :math:`\beta` that one segmentation of the set must have, taken as the decimal that prints. One
         that is below by 1e-12 or less will do, so that 5 of 6 reach ``5 / 6``. Too high for a model, and it abstains;
         too low, and one segmentation is enough: :meth:`accuracy_range` tells from samples what lies between.
     weight : {"sigma", "relative", "none"}, default="sigma"
@@ -215,7 +215,7 @@ class ConsignCalibrator(Calibrator[Settings, None, Solution]):
     # Calibration
 
     def fit(self, X: Any, y: Any = None, *, groups: ArrayLike | None = None) -> Self:
-        """Calibrates on images, and forgets what it knew.
+        """Calibrates on images, and forgets those of earlier calls.
 
         Parameters
         ----------
@@ -225,7 +225,8 @@ class ConsignCalibrator(Calibrator[Settings, None, Solution]):
         y : integer array (n, H, W) or (n, D, H, W), or a list or iterable of arrays, one per image
             Labels.
         groups : sequence of n ints or strings, or None
-            What each image belongs to: a group counts once, by the share of its images that are missed.
+            The group of each image, such as its patient: a group counts once, by the share of its images that are
+            missed.
 
         Returns
         -------
@@ -237,7 +238,7 @@ class ConsignCalibrator(Calibrator[Settings, None, Solution]):
             If there are too few images for the method, or too many that cannot be as accurate as `min_accuracy`: it
             abstains. ``image_lambdas_`` and ``image_status_`` say which.
         TypeError, ValueError
-            If the input is not as described; the message names argument, image and value. The object stays as it was.
+            If the input is not as described; the message names argument, image and value. The object is then unchanged.
 
         Warns
         -----
@@ -392,7 +393,7 @@ class ConsignCalibrator(Calibrator[Settings, None, Solution]):
         Parameters
         ----------
         X, y
-            As for :meth:`fit`; images that did not calibrate.
+            As for :meth:`fit`, but other images than the calibration images.
         groups : sequence of n ints or strings, or None
             What each image belongs to. Coverage is then the mean over groups of the share of their images that are
             covered. Give it where :meth:`fit` got groups; the mean over images is another coverage.

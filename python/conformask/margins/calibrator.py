@@ -60,7 +60,7 @@ class MarginCalibrator(KeepingCalibrator[Configuration, Kept, Solution]):
     Parameters
     ----------
     alpha : float in (0, 1), default=0.1
-        The risk level, as the decimal that it prints as. At least ``ceil(1 / alpha) - 1`` images are needed; with
+        The risk level, taken as the decimal that prints. At least ``ceil(1 / alpha) - 1`` images are needed; with
         ``side="both"`` as many as for half of it.
     side : {"outer", "inner", "both"}, default="outer"
         Which margins are calibrated. With "both", each has the level ``alpha / 2`` (of PAC and RCPS also
@@ -108,8 +108,8 @@ class MarginCalibrator(KeepingCalibrator[Configuration, Kept, Solution]):
     risk_ : float
         The empirical risk: the share of the calibration images on which a margin is too narrow.
     corrected_risk_ : float
-        What is kept at or below alpha, ``(n * risk + 1) / (n + 1)``; by PAC and RCPS an upper confidence limit. Of
-        ``side="both"`` the sum of that of each side.
+        The number that is kept at or below alpha, ``(n * risk + 1) / (n + 1)``; by PAC and RCPS an upper confidence
+        limit. Of ``side="both"`` the sum of that of each side.
     n_images_ : int
         Number of images (groups, if given) that counted.
     n_skipped_ : int
@@ -206,7 +206,7 @@ class MarginCalibrator(KeepingCalibrator[Configuration, Kept, Solution]):
         groups: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> Self:
-        """Calibrates on images, and forgets what it knew.
+        """Calibrates on images, and forgets those of earlier calls.
 
         Parameters
         ----------
@@ -214,7 +214,7 @@ class MarginCalibrator(KeepingCalibrator[Configuration, Kept, Solution]):
             Predicted masks: true or 1 for the foreground. One volume is ``masks[None]``. Without `y`: an iterable of
             ``(mask, labels)`` pairs, one image each.
         y : bool or integer array like masks, or a list or iterable of arrays, one per image
-            True masks: true or 1 for the foreground, `ignore_index` where nobody knows.
+            True masks: true or 1 for the foreground, `ignore_index` where the truth is unknown.
         classes : int, several ints, or None
             Which classes are the foreground, the rest being the background: `masks` and `y` are then label maps, here
             and in all that follows. For margins of each class by itself calibrate once for each.
@@ -226,7 +226,7 @@ class MarginCalibrator(KeepingCalibrator[Configuration, Kept, Solution]):
         groups : sequence of n ints or strings, or None
             What each image belongs to, such as a patient: a group counts once, by the mean of its images.
         sample_weight : sequence of n floats in [0, 1], or None
-            How relevant each image is to those to come.
+            How relevant each image is for new images.
 
         Returns
         -------
@@ -238,7 +238,7 @@ class MarginCalibrator(KeepingCalibrator[Configuration, Kept, Solution]):
             If there are too few images, or no finite margin keeps alpha. What the images need is kept:
             ``recalibrate(alpha=...)`` works.
         TypeError, ValueError
-            If the input is not as described; the message names argument, image and value. The object stays as it was.
+            If the input is not as described; the message names argument, image and value. The object is then unchanged.
 
         Warns
         -----
@@ -260,7 +260,7 @@ class MarginCalibrator(KeepingCalibrator[Configuration, Kept, Solution]):
         groups: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> Self:
-        """Adds images. The margin is computed when it is asked for; no images, say of a worker, change nothing.
+        """Adds images. The margin is computed when it is asked for; an empty batch changes nothing.
 
         Parameters
         ----------
@@ -279,7 +279,7 @@ class MarginCalibrator(KeepingCalibrator[Configuration, Kept, Solution]):
         Warns
         -----
         DuplicateImagesWarning
-            If an image comes twice, also if it was there before.
+            If an image comes twice, or was given in an earlier call.
         """
         configuration = self._told(classes, spacing)
         before = self._configuration_before(configuration, classes)
@@ -294,7 +294,7 @@ class MarginCalibrator(KeepingCalibrator[Configuration, Kept, Solution]):
         return self
 
     def merge(self, other: Self) -> Self:
-        """Adds the images of another calibrator, say of another worker.
+        """Adds the images of another calibrator, for example of another worker.
 
         Parameters
         ----------
@@ -308,12 +308,12 @@ class MarginCalibrator(KeepingCalibrator[Configuration, Kept, Solution]):
         Raises
         ------
         TypeError, ValueError
-            If `other` is something else or the same object, has seen nothing, or measures otherwise.
+            If `other` is of another class or the same object, has seen no images, or measures otherwise.
 
         Warns
         -----
         DuplicateImagesWarning
-            If images of `other` are among those here.
+            If `other` has images that were given here, too.
         """
         return self._merge(other)
 
@@ -410,8 +410,7 @@ class MarginCalibrator(KeepingCalibrator[Configuration, Kept, Solution]):
 
         Raises
         ------
-        sklearn.exceptions.NotFittedError, TypeError, ValueError
-            As :meth:`predict`.
+        sklearn.exceptions.NotFittedError, TypeError, ValueError As :meth:`predict`.
         """
         configuration, _ = self._current()
 
@@ -428,9 +427,9 @@ class MarginCalibrator(KeepingCalibrator[Configuration, Kept, Solution]):
         Parameters
         ----------
         masks, y, spacing
-            As for :meth:`fit`; images that did not calibrate.
+            As for :meth:`fit`, but other images than the calibration images.
         groups : sequence of n ints or strings, or None
-            What each image belongs to. The images of a group then count once, as in calibration.
+            The group of each image. The images of a group then count once, as in calibration.
 
         Returns
         -------

@@ -146,8 +146,7 @@ class Predictor(Results):
 
         Raises
         ------
-        sklearn.exceptions.NotFittedError, TypeError, ValueError
-            As :meth:`predict`.
+        sklearn.exceptions.NotFittedError, TypeError, ValueError As :meth:`predict`.
         """
         configuration, solution, cuts = self._cuts(X, images, strata, sample_weight)
         found, known = [], Known(valid)
@@ -182,8 +181,7 @@ class Predictor(Results):
 
         Raises
         ------
-        sklearn.exceptions.NotFittedError, TypeError, ValueError
-            As :meth:`predict`.
+        sklearn.exceptions.NotFittedError, TypeError, ValueError As :meth:`predict`.
         """
         _, solution, cuts = self._cuts(X, images, strata, sample_weight)
 
@@ -222,8 +220,7 @@ class Predictor(Results):
 
         Raises
         ------
-        sklearn.exceptions.NotFittedError, TypeError, ValueError
-            As :meth:`predict`.
+        sklearn.exceptions.NotFittedError, TypeError, ValueError As :meth:`predict`.
 
         References
         ----------

@@ -116,7 +116,7 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
         Raises
         ------
         TypeError, ValueError
-            If the input is not as described; the message names argument, image and value. The object stays as it was.
+            If the input is not as described; the message names argument, image and value. The object is then unchanged.
             Of the numbers of X only those of drawn pixels are checked: NaN elsewhere is not noticed, except by scalers
             that look at the surroundings of pixels.
 
@@ -140,7 +140,7 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
         return self
 
     def partial_fit(self, X: Any, y: Any = None, *, groups: ArrayLike | None = None) -> Self:
-        """Adds images. The map is found when it is asked for; no images, say of a worker, change nothing.
+        """Adds images. The map is found when it is asked for; an empty batch changes nothing.
 
         Parameters
         ----------
@@ -189,7 +189,7 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
         Warns
         -----
         DuplicateImagesWarning
-            If images of `other` are among those here.
+            If `other` has images that were given here, too.
         """
         self._refuse_to_merge(other)
         configuration, state = self._configuration(), other._fitted()

@@ -1,4 +1,4 @@
-"""What the metrics share: images that are reduced one by one, and parts of a dataset."""
+"""What all metrics share: images that are reduced one by one, and parts of a dataset."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class ImageMetric(BaseMetric):
         Parameters
         ----------
         data_batch : dict
-            Not looked at.
+            Not used.
         data_samples : sequence of dict
             Predictions with ``seg_logits``, ``pred_sem_seg`` and ``gt_sem_seg``.
         """
