@@ -323,5 +323,5 @@ def _named(band: slice, index: int | None = None) -> Iterator[None]:
         yield
     except (TypeError, ValueError) as error:
         of_scene = "" if index is None else f" of scene {index}"
-        what = str(error).replace(_core.MISSING_HINT, "; where X has no data, say nodata=np.nan")
+        what = str(error).replace(_core.MISSING_HINT, "; where X has no data, pass nodata=np.nan")
         raise type(error)(f"in rows {band.start} to {band.stop - 1}{of_scene}: {what}") from error

@@ -267,7 +267,7 @@ class AdaptiveCalibrator(BinaryCalibrator[A]):
         Raises
         ------
         TypeError, ValueError
-            As :meth:`fit`, and if there is no trained model yet; what was collected before is kept.
+            As for :meth:`fit`, and if there is no trained model yet; what was collected before is kept.
 
         Warns
         -----
@@ -374,7 +374,8 @@ class AdaptiveCalibrator(BinaryCalibrator[A]):
 
         Raises
         ------
-        sklearn.exceptions.NotFittedError, TypeError, ValueError As :meth:`predict`.
+        sklearn.exceptions.NotFittedError, TypeError, ValueError
+            As for :meth:`predict`.
         """
         return self._predict_thresholds(P, images)
 
@@ -397,7 +398,7 @@ class AdaptiveCalibrator(BinaryCalibrator[A]):
         Raises
         ------
         sklearn.exceptions.NotFittedError, TypeError, ValueError
-            As :meth:`predict`, and for masks that do not fit.
+            As for :meth:`predict`, and for masks that do not fit.
         """
         return self._evaluate(P, y, images, groups)
 

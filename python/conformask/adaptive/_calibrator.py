@@ -171,7 +171,7 @@ class BinaryCalibrator(KeepingCalibrator[C, Kept, Solution]):
         Raises
         ------
         TypeError, ValueError
-            As :meth:`fit`; what was collected before is kept.
+            As for :meth:`fit`; what was collected before is kept.
 
         Warns
         -----
@@ -258,7 +258,8 @@ class BinaryCalibrator(KeepingCalibrator[C, Kept, Solution]):
 
         Raises
         ------
-        sklearn.exceptions.NotFittedError, TypeError, ValueError As :meth:`predict`.
+        sklearn.exceptions.NotFittedError, TypeError, ValueError
+            As for :meth:`predict`.
         """
         return self._predict_thresholds(P, None)
 
@@ -279,7 +280,7 @@ class BinaryCalibrator(KeepingCalibrator[C, Kept, Solution]):
         Raises
         ------
         sklearn.exceptions.NotFittedError, TypeError, ValueError
-            As :meth:`predict`, and for masks that do not fit.
+            As for :meth:`predict`, and for masks that do not fit.
         """
         return self._evaluate(P, y, None, groups)
 

@@ -169,7 +169,7 @@ class ChannelwiseCalibrator(Estimator[None, "tuple[BinaryCalibrator[Any], ...]"]
         Warns
         -----
         DuplicateImagesWarning, DroppedImagesWarning, InfeasibleRiskWarning, SuspiciousLabelsWarning
-            As :meth:`BinaryRiskCalibrator.fit`, of each channel, which the message names.
+            As for :meth:`BinaryRiskCalibrator.fit`, of each channel, which the message names.
         """
         template, n_channels = self._template(), _labelled(P, y)
         names, channels = self._names(n_channels), [clone(template) for _ in range(n_channels)]
@@ -209,7 +209,7 @@ class ChannelwiseCalibrator(Estimator[None, "tuple[BinaryCalibrator[Any], ...]"]
         Raises
         ------
         TypeError, ValueError
-            As :meth:`fit`, and if `calibrator` trains a model; what was collected before is kept.
+            As for :meth:`fit`, and if `calibrator` trains a model; what was collected before is kept.
 
         Warns
         -----
@@ -347,7 +347,8 @@ class ChannelwiseCalibrator(Estimator[None, "tuple[BinaryCalibrator[Any], ...]"]
 
         Raises
         ------
-        sklearn.exceptions.NotFittedError, TypeError, ValueError As :meth:`predict`.
+        sklearn.exceptions.NotFittedError, TypeError, ValueError
+            As for :meth:`predict`.
         """
         channels, found = self._of(P), []
         for index, (name, channel) in enumerate(zip(self._names(len(channels)), channels, strict=True)):
@@ -375,7 +376,7 @@ class ChannelwiseCalibrator(Estimator[None, "tuple[BinaryCalibrator[Any], ...]"]
         Raises
         ------
         sklearn.exceptions.NotFittedError, TypeError, ValueError
-            As :meth:`predict`, and for masks that do not fit.
+            As for :meth:`predict`, and for masks that do not fit.
         """
         channels, names = self._of(P), self._names(_labelled(P, y))
         found: dict[Any, BinaryReport] = {}

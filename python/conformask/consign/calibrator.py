@@ -407,7 +407,7 @@ class ConsignCalibrator(Calibrator[Settings, None, Solution]):
         Raises
         ------
         sklearn.exceptions.NotFittedError, TypeError, ValueError
-            As :meth:`predict`, and for labels that do not fit.
+            As for :meth:`predict`, and for labels that do not fit.
         """
         settings, solution = self._current()
         names = check_class_names(class_names, solution.kind.n_classes)

@@ -399,7 +399,7 @@ def _filled(maps: ScoreMaps) -> NDArray[np.floating[Any]]:
 def _hint(labels: tuple[int, ...], scores: tuple[int, ...]) -> str:
     """What may be wrong with labels of another shape."""
     if labels == scores[:-1]:
-        return "; if the classes of the maps are on the last axis, say class_axis=-1"
+        return "; if the classes of the maps are on the last axis, pass class_axis=-1"
     if labels == (*scores[1:-2], scores[-1], scores[-2]):
         return "; are height and width swapped?"
     if labels[:1] == (1,) and labels[1:] == scores[1:]:

@@ -228,7 +228,7 @@ def _check_probability(p: Tensor, inputs: str, foreground: int) -> None:
     value = float(p[(image, *pixel)])
     hint = ""
     if inputs == "probabilities" and value == value:
-        hint = ": probabilities are in [0, 1]; if these are logits, say inputs='logits'"
+        hint = ": probabilities are in [0, 1]; if these are logits, pass inputs='logits'"
     raise ValueError(
         f"the output makes {value:g} the probability of class {foreground} in image {image} at pixel "
         f"{tuple(pixel)}{hint}"

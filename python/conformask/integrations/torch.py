@@ -128,7 +128,7 @@ def as_scores(output: Any, *, size: Sequence[int] | None = None, binary: str | N
         return scores
     if binary is None:
         raise ValueError(
-            "the output has one class (K = 1): say binary='logit' if it is the logit of class 1, or "
+            "the output has one class (K = 1): pass binary='logit' if it is the logit of class 1, or "
             "binary='probability' if a sigmoid was taken"
         )
     scores = (

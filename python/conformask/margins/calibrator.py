@@ -274,7 +274,7 @@ class MarginCalibrator(KeepingCalibrator[Configuration, Kept, Solution]):
         Raises
         ------
         TypeError, ValueError
-            As :meth:`fit`; what was collected before is kept.
+            As for :meth:`fit`; what was collected before is kept.
 
         Warns
         -----
@@ -410,7 +410,8 @@ class MarginCalibrator(KeepingCalibrator[Configuration, Kept, Solution]):
 
         Raises
         ------
-        sklearn.exceptions.NotFittedError, TypeError, ValueError As :meth:`predict`.
+        sklearn.exceptions.NotFittedError, TypeError, ValueError
+            As for :meth:`predict`.
         """
         configuration, _ = self._current()
 
@@ -438,7 +439,7 @@ class MarginCalibrator(KeepingCalibrator[Configuration, Kept, Solution]):
         Raises
         ------
         sklearn.exceptions.NotFittedError, TypeError, ValueError
-            As :meth:`predict`, and for masks that do not fit.
+            As for :meth:`predict`, and for masks that do not fit.
         """
         configuration, solution = self._current()
         groups = check_groups(groups, count(masks))

@@ -146,7 +146,8 @@ class Predictor(Results):
 
         Raises
         ------
-        sklearn.exceptions.NotFittedError, TypeError, ValueError As :meth:`predict`.
+        sklearn.exceptions.NotFittedError, TypeError, ValueError
+            As for :meth:`predict`.
         """
         configuration, solution, cuts = self._cuts(X, images, strata, sample_weight)
         found, known = [], Known(valid)
@@ -181,7 +182,8 @@ class Predictor(Results):
 
         Raises
         ------
-        sklearn.exceptions.NotFittedError, TypeError, ValueError As :meth:`predict`.
+        sklearn.exceptions.NotFittedError, TypeError, ValueError
+            As for :meth:`predict`.
         """
         _, solution, cuts = self._cuts(X, images, strata, sample_weight)
 
@@ -220,7 +222,8 @@ class Predictor(Results):
 
         Raises
         ------
-        sklearn.exceptions.NotFittedError, TypeError, ValueError As :meth:`predict`.
+        sklearn.exceptions.NotFittedError, TypeError, ValueError
+            As for :meth:`predict`.
 
         References
         ----------
@@ -355,7 +358,7 @@ class Predictor(Results):
         Raises
         ------
         sklearn.exceptions.NotFittedError, TypeError, ValueError
-            As :meth:`evaluate`.
+            As for :meth:`evaluate`.
 
         See Also
         --------

@@ -154,7 +154,7 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
         Raises
         ------
         TypeError, ValueError
-            As :meth:`fit`; what was known before is kept.
+            As for :meth:`fit`; what was known before is kept.
 
         Warns
         -----

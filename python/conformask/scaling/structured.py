@@ -48,7 +48,7 @@ def _check_number(value: object) -> float | str:
 
 def _check_kind(value: Any) -> Any:
     if isinstance(value, str) and value in _DECISIONS:
-        raise ValueError(f"kind must be one of ['vector', 'matrix'], got {value!r}: say decision={value!r}")
+        raise ValueError(f"kind must be one of ['vector', 'matrix'], got {value!r}: pass decision={value!r}")
     return _KIND.resolve(value)
 
 

@@ -154,7 +154,7 @@ class ConformalSetd(MapTransform):
     Raises
     ------
     sklearn.exceptions.NotFittedError, TypeError, ValueError
-        As :class:`ConformalSet`.
+        As for :class:`ConformalSet`.
 
     See Also
     --------
@@ -213,7 +213,7 @@ class ConformalSetd(MapTransform):
         KeyError
             If a key is missing, and `allow_missing_keys` is false.
         TypeError, ValueError
-            As :class:`ConformalSet`.
+            As for :class:`ConformalSet`.
         """
         found = dict(data)
         for key, output in self.key_iterator(found, self.output):

@@ -162,7 +162,7 @@ def box_of(prediction: Prediction, path: Path, *, regions: bool = False, guess: 
     if not guess and not _is_certain(scores, found):
         raise ValueError(
             f"{path}: its numbers {_UNCERTAIN}. Tell it in the file, numpy.savez_compressed(path, "
-            f"{_V2}=scores, {_BOX}=[[z0, z1], [y0, y1], [x0, x1]]), or say outside='count'"
+            f"{_V2}=scores, {_BOX}=[[z0, z1], [y0, y1], [x0, x1]]), or pass outside='count'"
         )
     return found or _whole(scores)
 
