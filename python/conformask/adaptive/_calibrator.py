@@ -1,4 +1,4 @@
-"""What all calibrators of binary masks have in common: thresholds that are corrected, masks, reports, files."""
+"""The common part of all calibrators of binary masks: corrected thresholds, masks, reports, files."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ C = TypeVar("C", bound=Configuration)
 
 
 class BinaryCalibrator(KeepingCalibrator[C, Kept, Solution]):
-    """A calibrator of thresholds of the probability of one class. Without more, all images have one threshold."""
+    """A calibrator of thresholds of the probability of one class. By default all images have one threshold."""
 
     _NOTHING_KEPT = "nothing was kept of the images: set it back, or fit again"
     _ALIKE: ClassVar[tuple[str, ...]] = ("risk", "ignore_index")
@@ -76,9 +76,10 @@ class BinaryCalibrator(KeepingCalibrator[C, Kept, Solution]):
             Masks: true or 1 for the foreground, false or 0 for the background, `ignore_index` where the truth is
             unknown.
         classes : int, several ints, or None
-            Which classes are the foreground, the rest being the background: `P` then holds probabilities of K classes,
-            (n, K, H, W) or (n, K, D, H, W), here and in all that follows, and `y` their labels. Of several classes the
-            probabilities are summed. For thresholds of each class by itself calibrate once for each.
+            The classes of the foreground; the other classes are the background. `P` then holds probabilities of K
+            classes, (n, K, H, W) or (n, K, D, H, W), here and in all later calls, and `y` their labels. The
+            probabilities of several classes are summed. For a threshold of each class by itself, calibrate once for
+            each class.
         groups : sequence of n ints or strings, or None
             The group of each image, such as its patient: a group counts once, by the mean of its images.
         sample_weight : sequence of n floats in [0, 1], or None
@@ -98,7 +99,7 @@ class BinaryCalibrator(KeepingCalibrator[C, Kept, Solution]):
         Warns
         -----
         DuplicateImagesWarning, DroppedImagesWarning, InfeasibleRiskWarning, SuspiciousLabelsWarning
-            If an image comes twice, or is left out because it has no pixel that the risk looks at, or if there are too
+            If an image comes twice; if one is left out because it has no pixel that the risk looks at; if there are too
             few images and ``on_infeasible="full"`` takes full masks; if the labels hardly belong to the probabilities.
         """
         configuration = self._configured(classes)
@@ -157,7 +158,7 @@ class BinaryCalibrator(KeepingCalibrator[C, Kept, Solution]):
         groups: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> Self:
-        """Adds images. The threshold is computed when it is asked for; an empty batch changes nothing.
+        """Adds images. The threshold is computed when it is needed; an empty batch changes nothing.
 
         Parameters
         ----------
@@ -202,7 +203,7 @@ class BinaryCalibrator(KeepingCalibrator[C, Kept, Solution]):
         Raises
         ------
         TypeError, ValueError
-            If `other` is of another class or the same object, has seen no images, or looks at other pixels.
+            If `other` is of another class or the same object, has seen no images, or controls another rate.
 
         Warns
         -----
@@ -244,7 +245,7 @@ class BinaryCalibrator(KeepingCalibrator[C, Kept, Solution]):
         return self._predict(P, None)
 
     def predict_thresholds(self, P: Any) -> NDArray[np.float64]:
-        """Where the mask of each image begins.
+        """The threshold of each image.
 
         Parameters
         ----------
@@ -333,7 +334,7 @@ class BinaryCalibrator(KeepingCalibrator[C, Kept, Solution]):
         return np.zeros(len(maps))
 
     def _cutoffs(self, given: Any, images: Images, solution: Solution, first: int) -> NDArray[np.float64]:
-        """Where the mask of each image begins."""
+        """The threshold of each image."""
         configuration: Any = solution.configuration
         return solution.cutoffs(self._offsets(given, solution.predictor, images, first, configuration))
 

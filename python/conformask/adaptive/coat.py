@@ -1,4 +1,4 @@
-"""Thresholds that are trained on coverage itself."""
+"""Thresholds that are trained for the coverage itself."""
 
 from __future__ import annotations
 
@@ -42,16 +42,17 @@ class _Configuration(AdaptiveConfiguration):
 
 
 class COATCalibrator(AdaptiveCalibrator[_Configuration]):
-    r"""A threshold for each image, trained so that each covers the share 1 - alpha of its object (COAT), and corrected.
+    r"""A threshold for each image, trained to cover the share 1 - alpha of its object (COAT) and then corrected.
 
-    A model :math:`\hat\tau` is trained on a part of the images to minimise the mean of
+    A model :math:`\hat\tau` is trained on one part of the images to minimise the mean of
 
     .. math:: \Big( \frac{1}{|Y_i|} \sum_{j \in Y_i} \sigma\Big( \frac{p_{ij} - \hat\tau_i}{T} \Big)
         - (1 - \alpha) \Big)^2,
 
-    the squared distance of a smooth true positive rate from its target. The others correct it, as
-    :class:`ATCalibrator` does, and give the same guarantee: a new image with a foreground has in expectation at most
-    the share alpha of it outside its mask, whatever the model. The model decides how evenly images are served.
+    the squared distance of a smooth true positive rate from its target. The other images correct the model, as in
+    :class:`ATCalibrator`, with the same guarantee: if they and new images are exchangeable, a new image with a
+    foreground has in expectation at most the share alpha of it outside its mask, whatever the model. The model only
+    decides how evenly the misses spread over images.
 
     Parameters
     ----------
@@ -61,12 +62,12 @@ class COATCalibrator(AdaptiveCalibrator[_Configuration]):
     predictor : object, callable or None, default=None
         The model, as for :class:`ATCalibrator`.
     temperature : float above 0, default=0.05
-        T, how smooth the rate is, in units of the scale.
+        The temperature T, which sets how smooth the rate is, in units of the scale.
     train_fraction : float in (0, 1), default=0.5
         The share of the images (groups) that train the model, drawn at random.
     scale : {"probability", "log_odds"}, default="probability"
-        On what thresholds are trained and corrected, as for :class:`ATCalibrator`. The paper's temperature is one of
-        probabilities; on log-odds a smooth rate is farther from the true one.
+        The scale on which thresholds are trained and corrected, as for :class:`ATCalibrator`. The paper's temperature
+        is for probabilities; on log-odds the smooth rate is farther from the true one.
     random_state : int, default=0
         The seed of the random split.
     method, ignore_index, on_empty, on_infeasible, volumes, progress
@@ -92,14 +93,15 @@ class COATCalibrator(AdaptiveCalibrator[_Configuration]):
 
     See Also
     --------
-    ATCalibrator : Regresses each image's own threshold.
+    ATCalibrator : Predicts each image's own threshold by a regression.
     CRACalibrator : Needs no training.
 
     Notes
     -----
-    Where the smooth rate is at its target the true one is not: probabilities near 1 count less than whole. The
-    correction mends the mean of this, not what differs between images; a small temperature makes it small, but is hard
-    to train. A model of your own that is trained here trains for what it likes: `temperature` is that of the light one.
+    When the smooth rate is at its target, the true rate is not: in the smooth rate even probabilities near 1 count less
+    than 1. The correction removes the mean of this error, but not its differences between images. A small temperature
+    makes the error small, but is hard to train. A model of your own has its own training loss: `temperature` is for the
+    light model only.
 
     References
     ----------
