@@ -9,7 +9,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 /// What to do where a label is one of the usual marks of void pixels, or the last of classes that are counted from 1.
 fn label_hint(name: &str, label: i128, n_classes: usize) -> String {
-    let if_void = format!("if it marks void pixels, say ignore_index={label}");
+    let if_void = format!("if it marks void pixels, pass ignore_index={label}");
     if label == n_classes as i128 {
         format!("; if the labels start at 1, pass {name} - 1; {if_void}")
     } else if label < 0 || label == 255 {
@@ -30,9 +30,9 @@ pub const MASKED_HINT: &str = ". If it masks a class, or is the logarithm of 0, 
      mix or order classes";
 
 /// What to do where there are no data.
-pub const MISSING_HINT: &str = "; where X has no data, let y be void (ignore_index), or give \
-     fit, evaluate and predict valid=~np.isnan(X).any(axis=1); a scaler by itself takes equal numbers there, \
-     np.nan_to_num(X, nan=1 / K)";
+pub const MISSING_HINT: &str = "; where X has no data, make y void (ignore_index), or pass \
+     valid=~np.isnan(X).any(axis=1), which is True where X has data, to fit, evaluate and predict; for a scaler by itself \
+     write equal numbers there, np.where(valid[:, np.newaxis], X, 1 / K)";
 
 fn not_finite_hint(value: f64) -> &'static str {
     if value.is_nan() {
@@ -48,7 +48,7 @@ fn no_probability_hint(value: f64) -> &'static str {
     if value.is_finite() {
         "; if these are logits, pass scipy.special.expit(P), if bytes, P / 255"
     } else if value.is_nan() {
-        "; where P has no data, np.nan_to_num(P, nan=1) keeps the pixels in the mask, and labels may be void"
+        "; where P has no data, np.nan_to_num(P, nan=1) keeps the pixels in the mask; their labels may be void"
     } else {
         ""
     }
@@ -66,7 +66,7 @@ fn void_hint(ignore_index: i64) -> String {
 
 /// What to do where the pixels of a class shall not count.
 pub const OTHERS_HINT: &str =
-    "; if its pixels shall not count, name the other classes: loss=MiscoverageLoss(classes=[...])";
+    "; if pixels of this class shall not count, name the other classes: loss=MiscoverageLoss(classes=[...])";
 
 /// What can be wrong with the input of a kernel.
 #[derive(Debug, Clone, PartialEq, Error)]
@@ -192,7 +192,7 @@ pub enum Error {
     },
     /// Samples whose differences, or the squares of these, no float64 can be.
     #[error(
-        "X holds too large numbers in image {image}: how its samples differ overflows float64; scale them"
+        "X holds too large numbers in image {image}: the differences of its samples overflow float64; scale the samples down"
     )]
     SamplesTooLarge {
         /// Index of the image.
@@ -228,7 +228,7 @@ pub enum Error {
     /// A negative probability.
     #[error(
         "X holds a negative probability in image {image}: class {class} is {} at pixel {pixel}; \
-         if these are logits, say inputs='logits'",
+         if these are logits, pass inputs='logits'",
         Six(*value)
     )]
     Negative {
@@ -277,7 +277,7 @@ pub enum Error {
     /// Probabilities that do not sum to 1.
     #[error(
         "X: the probabilities of image {image} sum to {} at pixel {pixel}, not to 1 within {tolerance}; \
-         pass softmax probabilities over the class axis (axis 1), or say inputs='logits' or 'scores'",
+         pass softmax probabilities over the class axis (axis 1), or pass inputs='logits' or 'scores'",
         Six(*sum)
     )]
     NotNormalised {
@@ -291,7 +291,10 @@ pub enum Error {
         tolerance: f64,
     },
     /// Scores that cannot be normalised.
-    #[error("X: the scores of image {image} sum to 0 at pixel {pixel}: there is nothing to normalise")]
+    #[error(
+        "X: the scores of image {image} sum to 0 at pixel {pixel}: they cannot be normalised; give at least one class a \
+         score above 0"
+    )]
     NoScore {
         /// Index of the image.
         image: usize,
@@ -316,8 +319,8 @@ pub enum Error {
     },
     /// Labels too far apart to correlate exactly.
     #[error(
-        "the labels of samples span {span}, too much to be correlated as numbers over {n_pixels} pixels: the product may be \
-         2^53 at most"
+        "the labels of samples span {span}, which is too much for correlations over {n_pixels} pixels: span times pixels may \
+         be 2^53 at most; number the labels from 0"
     )]
     LabelSpan {
         /// The largest label less the least.
@@ -368,7 +371,7 @@ pub enum Error {
         reason: String,
     },
     /// Another thread writes to an array while it is read.
-    #[error("{name} changed while it was read: another thread writes to it; hand over a copy")]
+    #[error("{name} changed while it was read: another thread writes to it; pass a copy")]
     Changed {
         /// The argument as the caller wrote it.
         name: &'static str,

@@ -1,7 +1,8 @@
 """Segmentation masks with a statistical guarantee.
 
-Any trained segmentation model gives softmax scores. conformask turns them, after the fact, into multi-labeled masks
-whose expected error is at most an ``alpha`` that you choose, and shows where the model is unsure.
+A trained segmentation model gives softmax scores. conformask turns them into multi-labeled masks, without training the
+model again. The expected loss of a mask on a new image is at most an ``alpha`` that you choose, if calibration images
+and new images are exchangeable. The size of the sets shows where the model is unsure.
 
 >>> import numpy as np
 >>> import conformask as cm

@@ -40,10 +40,10 @@ from folders to masks:
   conformask report --calibrator calibrator.json --maps test/softmax --labels test/labels --out report.html
   conformask apply --calibrator calibrator.json --maps new/softmax --out new/masks
 
-conformask COMMAND --help tells the options of a command. @FILE stands for the arguments in a file, one a line.
+conformask COMMAND --help shows the options of a command. @FILE stands for the arguments in a file, one per line.
 
 exit status: 0 done; 2 arguments, files or numbers cannot be used; 3 too few images for alpha; 130 stopped by Ctrl-C;
-141 nobody reads what is printed, as before | head"""
+141 the output is read no further, as with | head"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,9 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit status: 0; 1 if a command says so; 2 if data or arguments cannot be used; 3 if there are too few images for
-        the level that is asked for; 130 after Ctrl-C; 141 if what is printed is read no further. Arguments that
-        cannot be end the process with 2.
+        Exit status: 0 if done; 1 if a command returns it; 2 if data or arguments cannot be used; 3 if there are too few
+        images for the level that is asked for; 130 after Ctrl-C; 141 if the output is read no further. Invalid
+        arguments end the process with 2.
     """
     try:
         try:

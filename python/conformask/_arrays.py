@@ -252,7 +252,7 @@ def warn_of_shares(maps: Any, inputs: str) -> None:
     if spread and _are_shares(some, 0):
         warn_caller(
             "inputs='logits', but all numbers of X that were looked at are in [0, 1] and sum to 1 over the classes, as "
-            "probabilities do: softmax would be applied a second time; say inputs='probabilities'",
+            "probabilities do: softmax would be applied a second time; pass inputs='probabilities'",
             UserWarning,
         )
     elif some.size >= _FEW and spread >= _WIDE and _in_unit(some):

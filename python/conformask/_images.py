@@ -392,7 +392,7 @@ def _check_image(image: Any, layout: Layout, index: int, volumes: Volumes) -> No
         raise ValueError(
             f"image {index} of {layout.name} has shape {shape}: it may be a volume ({lead}D, H, W) or a batch "
             f"(B, {lead}H, W), and an iterable must yield one image at a time. Hand over batches as arrays, to "
-            "partial_fit or predict; for volumes say volumes=True"
+            "partial_fit or predict; for volumes pass volumes=True"
         )
 
 

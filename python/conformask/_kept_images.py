@@ -198,7 +198,7 @@ class KeepingCalibrator(Calibrator[C, K, S], Generic[C, K, S]):
         Parameters
         ----------
         alpha, method
-            The new parameters; None keeps what is.
+            The new parameters; None keeps the present one.
 
         Returns
         -------

@@ -280,7 +280,7 @@ def check_labels(
     bad = (y < 0) | (y >= n_classes)  # which would end the process on a GPU
     if bad.any():
         label = int(y[bad][0])
-        is_void = f"if it marks void pixels, say ignore_index={label}"
+        is_void = f"if it marks void pixels, pass ignore_index={label}"
         hint = f"; {is_void}" if label < 0 or label == 255 else ""
         if label == n_classes:
             hint = f"; if the labels start at 1, pass y - 1; {is_void}"
@@ -323,12 +323,13 @@ def check_scores(
     refuse(
         smallest < 0,
         f"{name} holds a negative probability in image {{image}}: class {{k}} is {{value}} at pixel {{pixel}}; "
-        "if these are logits, say inputs='logits'",
+        "if these are logits, pass inputs='logits'",
     )
     if inputs == "scores":
         refuse(
             largest == 0,
-            "X: the scores of image {image} sum to 0 at pixel {pixel}: there is nothing to normalise",
+            "X: the scores of image {image} sum to 0 at pixel {pixel}: they cannot be normalised; "
+            "give at least one class a score above 0",
         )
         return
     tolerance = _core.SUM_TOLERANCE_BFLOAT16 if is_coarse(planes) else _core.SUM_TOLERANCE
@@ -338,7 +339,7 @@ def check_scores(
     refuse(
         (total - 1).abs() > tolerance + _core.SUM_SLACK,
         f"X: the probabilities of image {{image}} sum to {{total}} at pixel {{pixel}}, not to 1 within {tolerance}; "
-        "pass softmax probabilities over the class axis (axis 1), or say inputs='logits' or 'scores'",
+        "pass softmax probabilities over the class axis (axis 1), or pass inputs='logits' or 'scores'",
     )
 
 

@@ -173,7 +173,7 @@ def checked_inputs(inputs: str, transform: ScoreTransform | None) -> Inputs:
         return inputs
     if transform.inputs != inputs:
         raise ValueError(
-            f"inputs={inputs!r}, but the scaler of transform= takes {transform.inputs}: say "
+            f"inputs={inputs!r}, but the scaler of transform= takes {transform.inputs}: pass "
             f"inputs={transform.inputs!r}"
         )
     return transform

@@ -1,8 +1,8 @@
-"""The main job from end to end, in less than a minute and without a download.
+"""A demonstration of the main task from end to end, in less than a minute and without a download.
 
-``conformask demo`` renders street scenes, trains a small pixel classifier, calibrates it
-by conformal risk control, prints what was promised beside what was measured, and draws where the
-model is unsure. ``--data`` does the same with the predictions of a model of one's own.
+``conformask demo`` renders street scenes, trains a small pixel classifier, calibrates it by conformal risk control,
+prints the risk level beside the measured risk, and draws where the model is unsure. ``--data`` does the same with the
+predictions of your own model.
 """
 
 # ruff: noqa: T201 -- printing is what a demo does
@@ -83,7 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=folder_to_write, default=out, metavar="FOLDER", help="folder for the pictures"
     )
-    parser.add_argument("--seed", type=whole(0), default=0, metavar="N", help="seed of all that is random")
+    parser.add_argument("--seed", type=whole(0), default=0, metavar="N", help="seed of all random numbers")
     parser.add_argument(
         "--alphas",
         type=level,
@@ -99,13 +99,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="PATH",
         help="folder with predictions.npz, an .npz file, or .npy files: arrays probs (n, K, H, W) and labels (n, H, W) "
-        "and, if there are, images and group; arrays of other names are told apart by their shapes and types",
+        "and optionally images and group; arrays with other names are recognised by their shapes and types",
     )
     data.add_argument(
         "--by-group", action="store_true", default=None, help="keep the images of a group together"
     )
     data.add_argument("--class-names", nargs="+", metavar="NAME", help="one name per class")
-    data.add_argument("--background", type=whole(0), metavar="K", help="a class to leave bare in pictures")
+    data.add_argument(
+        "--background", type=whole(0), metavar="K", help="a class that pictures leave uncoloured"
+    )
     scenes = parser.add_argument_group("rendered street scenes")
     at_least_1, pixels = whole(1), whole(SMALLEST)
     scenes.add_argument(

@@ -1,4 +1,4 @@
-"""What can be said besides numbers."""
+"""The exceptions and warnings of conformask."""
 
 from __future__ import annotations
 
@@ -23,33 +23,34 @@ def __dir__() -> list[str]:
 class InfeasibleRiskError(ValueError):
     """No lambda meets the risk level.
 
-    Raised when there are too few images (``n_images < n_needed``). What was collected is kept:
-    ``recalibrate(alpha=...)`` works, and so does adding images with ``partial_fit`` or ``merge``.
-    :class:`~conformask.LTT` raises it also when no lambda of its grid passes, and
-    :class:`~conformask.ConsignCalibrator` when too many images cannot be as accurate as asked for.
+    It is raised when there are too few images (``n_images < n_needed``). The calibrator keeps what it has collected:
+    ``recalibrate(alpha=...)`` works, and so does adding images with ``partial_fit`` or ``merge``. With
+    :class:`~conformask.LTT` it is also raised when no lambda of the grid passes, and with
+    :class:`~conformask.ConsignCalibrator` when too many images cannot reach `min_accuracy`.
 
     Parameters
     ----------
     n_images : int or float
-        Number of images on which the loss is defined (of groups, or the sum of their weights, where given).
+        Number of images on which the loss is defined; with groups the number of groups, with weights their sum.
     alpha : float
         The risk level asked for.
     n_needed : int
-        The smallest number of images with which `alpha` can be met: ``ceil(1 / alpha) - 1``, and by PAC and RCPS
-        ``log(delta) / log(1 - alpha)``; a little more by betting, and by LTT with Bonferroni.
+        The smallest number of images with which `alpha` can be met: ``ceil(1 / alpha) - 1`` with CRC, and
+        ``log(delta) / log(1 - alpha)`` with PAC and RCPS. RCPS with ``bound="wsr"`` and LTT with Bonferroni need a
+        little more.
     unit : str
-        What `n_images` counts, as text.
+        The name of what `n_images` counts.
     n_skipped : int
         Number of images left out because the loss is undefined on them.
     reason : str
-        What to say instead of the usual text.
+        The message, where it is not the usual one.
     n_infeasible : int
-        Number of images that no lambda makes accurate enough.
+        Number of images that are not accurate enough at any lambda.
     feasible_min_accuracy : float or None
-        The largest `min_accuracy` that would have been feasible on these images. It is read off their labels: use it
-        with new calibration images only, since on the same ones it keeps no promise.
+        The largest `min_accuracy` that would have been feasible on these images. It depends on their labels: use it
+        with new calibration images only. With the same images there is no guarantee.
     without : str
-        What the images lack that were left out.
+        What is missing in the images that were left out.
     """
 
     def __init__(
@@ -117,7 +118,7 @@ class InfeasibleRiskError(ValueError):
 
 
 class InfeasibleRiskWarning(UserWarning):
-    """No lambda meets the risk level, and ``on_infeasible="full"`` took the full sets instead."""
+    """No lambda meets the risk level, and the sets are full because of ``on_infeasible="full"``."""
 
 
 class DroppedImagesWarning(UserWarning):
@@ -127,46 +128,47 @@ class DroppedImagesWarning(UserWarning):
 class SharedImagesWarning(UserWarning):
     """A scaler and the calibrator behind it were fitted to the same images: the guarantee does not hold.
 
-    Images are the same if all their labels are. Images of one label are not compared.
+    Two images count as the same if all their labels are equal. Images that hold a single label are not compared.
     """
 
 
 class DuplicateImagesWarning(UserWarning):
     """The same images were given twice: they count twice, and the guarantee does not hold.
 
-    Images are the same if the labels and the critical values of their pixels are, to the last bit. Images with fewer
-    than eight different critical values are not compared: those of a model that is right everywhere are all alike.
-    Scalers compare the pixels that they draw, and their labels, in the same way: their maps lean to such images, and
-    standard errors are too small.
+    Two images count as the same if the labels and the critical values of their pixels are equal, to the last bit.
+    Images with fewer than eight different critical values are not compared: those of a model that is right everywhere
+    are all alike. Scalers compare the pixels that they draw, and the labels of these, in the same way. A scaler that
+    sees an image twice gives it too much weight, and its standard errors are too small.
     """
 
 
 class SuspiciousLabelsWarning(UserWarning):
     """Labels and scores hardly belong together: labels shifted by one, channels in another order, axes swapped.
 
-    Said of at least 5 images with 2,000 labelled pixels, of two classes or more, if two things hold. The most probable
-    class is the label of no more labelled pixels than the most frequent label is. And the mean over the K classes that
-    occur, of the share of their pixels that is found, is at most a quarter of the way from guessing to 1: ``1 / K + (1
-    - 1 / K) / 4``. The second spares honest models of rare classes, whose false alarms may outnumber what they find. A
-    model that has learnt nothing, and says one class everywhere, is named as well.
+    The warning needs at least 5 images with 2,000 labelled pixels of two classes or more. It is given if two conditions
+    hold. First, the most probable class agrees with the label at no more pixels than the most frequent label alone
+    would. Second, the mean recall over the K classes that occur is at most ``1 / K + (1 - 1 / K) / 4``, a quarter of
+    the way from guessing to 1. The second condition spares sound models of rare classes, whose false alarms may
+    outnumber what they find. A model that predicts one class everywhere is warned of, too.
 
-    Calibration looks at the counts of its profiles, of scores by which the most probable class is in every set: not of
-    ``LAC(include_top1=False)``, nor of a score of your own. Scalers look at the pixels that they draw, CONSIGN at the
-    mean of the samples. Evaluation compares its sets with as many classes at every pixel, the most frequent ones (and
-    ``1 / K`` above with their mean size over K), unless they hold more than half of the classes, or less than half of
-    one; and so does online control, once, with the first 10 images whose sets are such. It costs no pass of its own.
+    Calibration looks at the counts in its profiles, if the score puts the most probable class into every set: this
+    excludes ``LAC(include_top1=False)`` and a score of your own. Scalers look at the pixels that they draw, CONSIGN at
+    the mean of the samples. Evaluation compares the sets with equally many classes at every pixel, the most frequent
+    ones; ``1 / K`` above is then the mean set size over K. It compares nothing if the sets hold on average more than
+    half of the classes, or less than half of one. Online control does the same once, with the first 10 images whose
+    sets are within these limits. No extra pass over the maps is needed.
 
-    Of two classes a third thing must hold: the odds that a pixel is called the foreground are at most 3 times as large
-    in the foreground as beside it. So nobody is suspected who finds little of what is rare, but finds it there. Masks
-    of one class are judged by this: those of probability 1/2 in calibration
-    (:class:`~conformask.CRACalibrator`: of half of the probability of an image), the given ones of
-    :class:`~conformask.MarginCalibrator`, those of the thresholds in evaluation. At least 5 images must have both
-    foreground and background. Masks tell nothing that hold, or leave out, less than a quarter as many pixels as the
-    rarer of the two has; nor those that hold more than half of it, unless their odds are clearly (4 times) those of the
-    opposite.
+    With two classes a third condition must hold: the odds that a pixel is predicted as foreground are at most 3 times
+    as large in the foreground as in the background. This spares a model that finds little of a rare class, but finds it
+    in the right place. Binary masks are judged by this condition: in calibration the masks at probability 1/2 (for
+    :class:`~conformask.CRACalibrator` at half of the probability of an image), for
+    :class:`~conformask.MarginCalibrator` the given masks, and in evaluation the masks at the thresholds. At least 5
+    images must have both foreground and background. Masks are not judged if they hold, or leave out, less than a
+    quarter as many pixels as the rarer of the two has. Nor are they if they hold more than half of it, unless the odds
+    clearly (4 times) favour the opposite.
 
-    No warning is no proof. Layouts that are alike when turned (the sky is above, the organ in the middle) may keep
-    enough pixels right, and so may labels that are wrong in few images. Small objects may lie where they lie when
-    turned, and of numbers of your own (:class:`~conformask.DriftAlarm`, ``OnlineRiskController.update(losses)``)
-    nothing is known.
+    The absence of this warning is no proof that labels and scores belong together. If the layouts of images are alike
+    (the sky is above, the organ in the middle), enough pixels may still be right when axes are swapped; and so they may
+    if only a few images have wrong labels. Losses that you compute yourself (:class:`~conformask.DriftAlarm`,
+    ``OnlineRiskController.update(losses)``) are not checked.
     """

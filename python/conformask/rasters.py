@@ -1,12 +1,12 @@
-"""Scenes larger than memory: rasters (K, H, W) that are read in bands of rows, each scene one image.
+"""Scenes larger than memory: rasters (K, H, W) that are read in bands of rows. Each scene is one image.
 
-A scene is whatever has a shape and slices: an array of zarr, h5py, xarray or Dask, or ``numpy.memmap``; or an open
-dataset of rasterio, whose bands are the classes. Some of its rows are read at a time; what is kept of them is joined to
-the profile of one image, so that lambda-hat is that of whole scenes, to the last bit. The unit of the guarantee is the
-scene, not its bands of rows: new scenes must be exchangeable with those of calibration.
+A scene is anything with a shape and slices, such as an array of zarr, h5py, xarray or Dask, or ``numpy.memmap``; or an
+open dataset of rasterio, whose bands are the classes. A band of rows is read at a time, and the profiles of all bands
+are joined to the profile of one image. Lambda-hat is therefore that of whole scenes, to the last bit. The unit of the
+guarantee is the scene, not the band of rows: new scenes must be exchangeable with the calibration scenes.
 
-Bands of rows are looked at one by one: scores and scalers that look around a pixel, beyond the border of a band, are
-refused.
+Each band of rows is processed by itself: scores and scalers that look around a pixel, and thus beyond the border of a
+band, are refused.
 
 Large GeoTIFF files need ``pip install "conformask[geo]"``, and are never read as a whole::
 
@@ -28,7 +28,7 @@ Large GeoTIFF files need ``pip install "conformask[geo]"``, and are never read a
             for rows, sizes in rasters.predict(calibrator, X, nodata=nodata, what="set_size"):
                 out.write(sizes, 1, window=Window(0, rows.start, X.width, len(sizes)))
 
-Where scores of single classes are files of their own, stack them lazily, by xarray or Dask.
+If the scores of each class are in a file of their own, stack them lazily, with xarray or Dask.
 """
 
 from __future__ import annotations
@@ -80,18 +80,18 @@ def fit(
     Parameters
     ----------
     calibrator : ConformalRiskCalibrator
-        It is fitted in place, and forgets what it knew. Its score must look at each pixel alone, and so must its
-        scaler; it keeps exact profiles.
+        It is fitted in place, and forgets the images of earlier fits. Its score and its scaler must look at each pixel
+        alone, and it must keep exact profiles.
     scenes : iterable of pairs ``(X, y)``
         Scores (K, H, W) and labels (H, W) of each scene, as arrays, as stores that have a shape and slices, or as open
         datasets of rasterio (K bands, and one).
     rows : int >= 1, default=512
         How many rows are read at once.
     nodata : float or None, default=None
-        The number that the scores of all classes hold where there are no data; or NaN, of any class. Such pixels are
-        void, whatever their label is; the calibrator needs an `ignore_index` then.
+        The number that marks pixels without data in the scores of all classes; or NaN, in any class. Such pixels are
+        void, whatever their label is; the calibrator then needs an `ignore_index`.
     groups : sequence of n ints or strings, or None
-        What each scene belongs to: a group counts once.
+        The group of each scene: a group counts once.
     sample_weight : sequence of n floats >= 0, or None
         How much each scene counts.
 
@@ -105,17 +105,17 @@ def fit(
     InfeasibleRiskError
         If there are too few scenes.
     TypeError, ValueError
-        If the input is not as described; the message names the scene and the rows. Rows within are counted from the
-        first of these.
+        If the input is not as described; the message names the scene and the rows. Pixels in the message are counted
+        from the first of these rows.
 
     Warns
     -----
     DuplicateImagesWarning, DroppedImagesWarning, InfeasibleRiskWarning, SuspiciousLabelsWarning
-        As :meth:`conformask.ConformalRiskCalibrator.fit`.
+        As for :meth:`conformask.ConformalRiskCalibrator.fit`.
 
     See Also
     --------
-    predict : The sets of new scenes.
+    predict : Computes the sets of new scenes.
 
     Examples
     --------
@@ -188,12 +188,12 @@ def predict(
     nodata: float | None = None,
     what: Literal["masks", "set_size"] = "masks",
 ) -> Iterator[tuple[slice, NDArray[Any]]]:
-    """The sets of a scene, band of rows by band of rows: each can be written before the next is read.
+    """The sets of a scene, one band of rows at a time: each can be written before the next is read.
 
     Parameters
     ----------
     calibrator : ConformalRiskCalibrator
-        A fitted one, by :func:`fit` or otherwise, with one lambda for all images or one for each class.
+        A fitted calibrator (by :func:`fit` or in another way), with one lambda for all images or one for each class.
     X : array, store or open dataset of rasterio (K, H, W)
         Scores of one scene.
     rows : int >= 1, default=512
@@ -201,17 +201,17 @@ def predict(
     nodata : float or None, default=None
         As for :func:`fit`. The sets of such pixels are full.
     what : {"masks", "set_size"}, default="masks"
-        What to give: ``calibrator.predict`` or ``calibrator.set_size`` of the band.
+        The kind of result: ``calibrator.predict`` or ``calibrator.set_size`` of the band.
 
     Yields
     ------
     slice, bool array (K, rows, W) or uint16 array (rows, W)
-        Which rows, and their sets or sizes of sets.
+        The rows, and their sets or set sizes.
 
     Raises
     ------
     sklearn.exceptions.NotFittedError, TypeError, ValueError
-        As :meth:`conformask.ConformalRiskCalibrator.predict`; the message names the rows.
+        As for :meth:`conformask.ConformalRiskCalibrator.predict`; the message names the rows.
     """
     configuration, _ = calibrator._current()
     _refuse_windows(configuration)
@@ -323,5 +323,5 @@ def _named(band: slice, index: int | None = None) -> Iterator[None]:
         yield
     except (TypeError, ValueError) as error:
         of_scene = "" if index is None else f" of scene {index}"
-        what = str(error).replace(_core.MISSING_HINT, "; where X has no data, say nodata=np.nan")
+        what = str(error).replace(_core.MISSING_HINT, "; where X has no data, pass nodata=np.nan")
         raise type(error)(f"in rows {band.start} to {band.stop - 1}{of_scene}: {what}") from error

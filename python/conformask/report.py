@@ -1,4 +1,4 @@
-"""What evaluation reports: as text, as a table in a notebook, as Markdown, as JSON."""
+"""Reports of evaluation: as text, as a table in a notebook, as Markdown, as JSON."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ __all__ = ["ClassCoverage", "ClassRisk", "CoverageReport", "PartRisk", "RiskRepo
 
 @dataclass(frozen=True)
 class ClassRisk:
-    """How one class fares, over the images (groups) that hold it.
+    """Miss rate and set size of one class, over the images (groups) that hold it.
 
     Attributes
     ----------
     label : int
         The class.
     name : str
-        Its name; the label where no names were given.
+        The name of the class; its label if no names were given.
     miss_rate : float
         Mean over images of the share of the class's pixels whose set lacks it, in [0, 1]. NaN if no image holds it.
     miss_rate_interval : tuple of two floats
-        A 95 % confidence interval of it, made as that of the risk.
+        A 95 % confidence interval of the miss rate, by the method of the risk.
     set_size : float
         Mean over images of the mean number of classes in the sets of the class's pixels, in [0, K].
     n_images : int
         Number of images that hold the class.
     n_pixels : int
-        Number of its labelled pixels.
+        Number of labelled pixels of the class.
 
     See Also
     --------
-    RiskReport : Holds one for each class.
+    RiskReport : Holds one such object for each class.
 
     Examples
     --------
@@ -61,31 +61,31 @@ class ClassRisk:
 
 @dataclass(frozen=True)
 class PartRisk:
-    """How a class or a stratum that has a lambda of its own fares.
+    """The risk of a class or a stratum that has a lambda of its own.
 
     Attributes
     ----------
     name : str
-        That of the class, or of the stratum.
+        The name of the class, or of the stratum.
     risk : float
-        Mean over its images (those that hold the class, those of the stratum) of the loss that was controlled, in
-        [0, 1]. NaN if there is none.
+        The mean of the controlled loss, in [0, 1], over the images that hold the class or belong to the stratum. NaN if
+        there are none.
     interval : tuple of two floats
-        A 95 % confidence interval of it, made as that of the whole risk.
+        A 95 % confidence interval of the risk, by the method of the whole risk.
     n_images : int
         Number of these images (groups).
     lambda_hat : float
-        Where its sets are cut.
+        The lambda of the class or stratum.
     n_calibration : int
-        Number of images (groups) that calibrated it.
+        Number of calibration images (groups) of the class or stratum.
     n_needed : int or None
-        So many are needed, where they were too few.
+        The number of calibration images that it needs, if it had too few; else None.
     is_rare : bool
-        Whether no lambda of its own keeps alpha, and `on_rare` says what becomes of it.
+        Whether no lambda of its own keeps alpha, so that `on_rare` decided.
 
     See Also
     --------
-    RiskReport : Holds one for each class or stratum.
+    RiskReport : Holds one such object for each class or stratum.
 
     Examples
     --------
@@ -114,26 +114,27 @@ def _calibrated(part: PartRisk) -> str:
 
 @dataclass(frozen=True)
 class ClassCoverage:
-    """How the images that hold a class are covered by sets of segmentations.
+    """Coverage of the images that hold a class, by sets of segmentations.
 
     Attributes
     ----------
     label : int
         The class.
     name : str
-        Its name; the label where no names were given.
+        The name of the class; its label if no names were given.
     coverage : float
-        Share of the images that hold the class whose labels are in the set, in [0, 1]. NaN if no image holds it.
+        Among the images that hold the class, the share whose labels are in the set, in [0, 1]. NaN if no image holds
+        it.
     coverage_interval : tuple of two floats
-        A 95 % confidence interval of it, made as that of the coverage.
+        A 95 % confidence interval of this coverage, by the method of the whole coverage.
     n_images : int
         Number of images that hold the class.
     n_pixels : int
-        Number of its labelled pixels.
+        Number of labelled pixels of the class.
 
     See Also
     --------
-    CoverageReport : Holds one for each class.
+    CoverageReport : Holds one such object for each class.
 
     Examples
     --------
@@ -156,7 +157,7 @@ def __dir__() -> list[str]:
 
 @dataclass(frozen=True, eq=False)  # arrays do not compare to one truth value
 class RiskReport(Report):
-    r"""How the calibrated masks fare on labelled images. Means are over images, or over their groups where given.
+    r"""Evaluation of the calibrated masks on labelled images. Means are over images, or over groups if given.
 
     Attributes
     ----------
@@ -166,10 +167,10 @@ class RiskReport(Report):
         A 95 % confidence interval of the expected loss of a new image like these, for these sets.
     interval_method : str
         The method, and what was averaged: images, or groups, whose images may be alike. "Clopper-Pearson" is the exact
-        binomial interval, where all losses are 0 or 1. "beta" extends it to losses between: its ends are quantiles of
-        beta distributions (Notes).
+        binomial interval, for losses that are all 0 or 1. "beta" extends it to losses between: its ends are quantiles
+        of beta distributions (see Notes).
     verdict : str
-        What risk and interval say of alpha: whether scatter explains a risk above it.
+        A sentence that compares risk and interval with alpha: whether random variation explains a risk above alpha.
     activation_ratio : float
         Mean number of classes in the sets of labelled pixels, in [0, K].
     coverage : float
@@ -177,56 +178,56 @@ class RiskReport(Report):
     n_images : int
         Number of images on which the loss is defined.
     n_skipped : int
-        Number of images left out because it is not.
+        Number of images that were left out because the loss is undefined on them.
     n_groups : int or None
-        Number of groups, where given. Means are then over groups, of the means over their images.
+        Number of groups, if given. Means are then over groups, of the means over their images.
     n_calibration : int
         Number of calibration images (groups).
     calibrated_on : str
-        What they were, in words.
+        The calibration images in words.
     alpha : float
-        The risk level that was calibrated for. The guarantee is about the expected loss of a new image: the risk of one
-        test set lies around its expectation, sometimes above.
+        The risk level of the calibration. The guarantee is about the expected loss of a new image: the risk of one test
+        set varies around its expectation, and may be above it.
     method : str
         How the risk was controlled, as text.
     conformity_score : str
         The score, as text.
     lambda_hat : float
-        The calibrated threshold of the score; NaN where images, classes or strata have lambdas of their own.
+        The calibrated threshold of the score; NaN if images, classes or strata have lambdas of their own.
     loss : str
         The loss, as text.
     classes : tuple of ClassRisk
-        How each class fares, by label.
+        Miss rate and set size of each class, by label.
     sweep : tuple of RiskReport
-        A report for each of ``evaluate(alphas=)``, in their order.
+        A report for each level of ``evaluate(alphas=)``, in their order.
     losses, activation_ratios, coverages : float64 arrays (n,)
         The values of each image; NaN where undefined.
     by : {"class", "stratum"} or None
-        What has lambdas of its own.
+        Whether classes or strata have lambdas of their own; None if neither have.
     parts : tuple of PartRisk
-        How each class or stratum fares that has.
+        The risk of each class or stratum that has a lambda of its own.
     part_alpha : float or None
-        The level that each of them keeps: `alpha`, or with ``simultaneous="bonferroni"`` alpha / K, which keeps the
-        largest loss of an image's classes at alpha (by methods with confidence `alpha`).
+        The level of each class or stratum: `alpha`, or with ``simultaneous="bonferroni"`` alpha / K, which keeps the
+        largest loss of an image's classes at alpha (with methods that have a confidence: `alpha`).
     infeasible : bool
         Whether the calibration images were too few for alpha, and the sets are full (``on_infeasible="full"``).
     risk_bound, confidence : float or None
-        By methods that promise with confidence: the upper confidence limit of the risk that the calibration images
-        gave, and ``1 - delta``. None by CRC.
+        With PAC, RCPS and LTT: the upper confidence limit of the risk from the calibration images, and ``1 - delta``.
+        None with CRC.
     interval_level : float
         The confidence of the intervals, 0.95.
 
     See Also
     --------
-    ConformalRiskCalibrator.evaluate : Makes it.
+    ConformalRiskCalibrator.evaluate : Makes this report.
     conformask.plotting.plot_class_risk : Draws the classes.
     conformask.plotting.plot_alpha_sweep : Draws the reports of several alphas.
     conformask.metrics.leave_one_group_out : How the risk differs between groups of calibration images.
 
     Notes
     -----
-    The interval is made for few images and rare large losses: it allows for losses of 1 that these images happen not
-    to show. Its upper end is the 97.5 % quantile of the beta distribution that has the mean and the variance of
+    The interval is made for few images and rare large losses: it allows for losses of 1 that do not occur in these
+    images. Its upper end is the 97.5 % quantile of the beta distribution that has the mean and the variance of
     :math:`\sum_i w_i x_i`, where x are the n losses and a 1, and w is drawn from Dirichlet(1, ..., 1); its lower end is
     the 2.5 % quantile with a 0 for the 1. The quantiles of the random mean itself are limits whose coverage is
     conjectured for every distribution on [0, 1] (Learned-Miller, Thomas 2019). For losses of 0 or 1 its distribution is
@@ -407,15 +408,15 @@ class RiskReport(Report):
 
 @dataclass(frozen=True, eq=False)
 class CoverageReport(Report):
-    """How often sets of segmentations hold the truth, on labelled images.
+    """Coverage of sets of segmentations on labelled images: how often a set holds an accurate segmentation.
 
     Attributes
     ----------
     coverage : float
-        Share of the images whose set was shown to hold a segmentation that is accurate enough: at least so many are
-        covered.
+        Share of the images whose set was shown to hold a segmentation that is accurate enough: a lower bound of the
+        coverage.
     coverage_bound : float
-        At most so many are: images that the search could not decide count as covered.
+        An upper bound of the coverage: images that the search could not decide count as covered.
     interval : tuple of two floats
         A 95 % confidence interval of the expected coverage of a new image like these, for these sets: its lower end for
         `coverage`, its upper end for `coverage_bound`.
@@ -423,38 +424,38 @@ class CoverageReport(Report):
         The method, and what was averaged: "Clopper-Pearson", the exact binomial interval, over images; over groups,
         whose images may be alike, also "beta" (see the Notes of :class:`RiskReport`).
     verdict : str
-        What they say of ``1 - alpha``: whether scatter explains a coverage below it.
+        A sentence that compares them with ``1 - alpha``: whether random variation explains a coverage below it.
     n_images : int
         Number of images that count.
     n_skipped : int
         Number of images left out because they have no labelled pixel.
     n_groups : int or None
-        Number of groups, where given. Coverage is then the mean over groups of the share of their images.
+        Number of groups, if given. Coverage is then the mean over groups of the share of their images.
     n_calibration : int
         Number of calibration images (groups).
     calibrated_on : str
-        What they were, in words.
+        The calibration images in words.
     alpha : float
-        The risk level that was calibrated for. The guarantee is about the expected coverage of a new image: the
-        coverage of one test set lies around its expectation, sometimes below ``1 - alpha``.
+        The risk level of the calibration. The guarantee is about the expected coverage of a new image: the coverage of
+        one test set varies around its expectation, and may be below ``1 - alpha``.
     method : str
         How the risk was controlled, as text.
     min_accuracy : float
-        The label accuracy from which on a segmentation counts as accurate enough.
+        The label accuracy that a segmentation must have to count as accurate enough.
     n_components : int
-        Number of components that sets vary along.
+        Number of components of the sets.
     lambda_hat : float
-        The calibrated size of the sets, in units of what `weight` of the calibrator says.
+        The calibrated size of the sets, in the unit that `weight` of the calibrator sets.
     classes : tuple of ClassCoverage
-        How the images that hold each class are covered, by label.
+        Coverage of the images that hold each class, by label.
     contained : bool array (n,)
         Whether each image was shown to be covered.
     certified : bool array (n,)
-        Whether that is sure, either way.
+        Whether the answer in `contained` is certain.
 
     See Also
     --------
-    ConsignCalibrator.evaluate : Makes it.
+    ConsignCalibrator.evaluate : Makes this report.
 
     References
     ----------

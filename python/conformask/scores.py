@@ -40,13 +40,13 @@ class LAC:
     Parameters
     ----------
     include_top1 : bool, default=True
-        Whether the most probable label (the lowest of equals) is always in the set, so that no set is empty. Below
-        ``lambda = 1 - 1/K`` this changes the sets; above, the most probable label is in the set anyway.
+        Whether the most probable label (of equal ones the lowest) is always in the set, so that no set is empty. Below
+        ``lambda = 1 - 1/K`` this changes the sets; from there on the most probable label is in the set anyway.
 
     See Also
     --------
     APS, RAPS : Scores that adapt to how unsure a pixel is.
-    SACP : Any of them, blended over a window.
+    SACP : Any of these scores, blended over a window.
 
     References
     ----------
@@ -78,7 +78,7 @@ class LAC:
 
 @dataclass(frozen=True)
 class APS:
-    r"""Adaptive prediction sets: the probability of all labels that are more probable.
+    r"""Adaptive prediction sets: the summed probability of all labels that are more probable than this one.
 
     .. math:: s_k = \sum_j p_j \, 1[j \text{ before } k]
 
@@ -113,7 +113,7 @@ class APS:
 
 @dataclass(frozen=True)
 class RAPS:
-    r"""Regularised adaptive prediction sets: APS and a penalty for labels far down the ranking.
+    r"""Regularised adaptive prediction sets: APS plus a penalty for labels far down the ranking.
 
     .. math:: s_k = \min(m_k + \theta \max(0, r_k - k_\text{reg}), \; \lambda_\max), \quad
               \lambda_\max = 1 + \theta \max(0, K - k_\text{reg})
@@ -123,9 +123,9 @@ class RAPS:
     Parameters
     ----------
     penalty : float >= 0, default=0.05
-        The penalty :math:`\theta` of each rank beyond `k_reg`.
+        The penalty :math:`\theta` that is added for each rank beyond `k_reg`.
     k_reg : int >= 1 or None, default=None
-        The rank up to which labels are free; None is ``max(1, K // 2)``.
+        The rank up to which labels have no penalty; None is ``max(1, K // 2)``.
 
     See Also
     --------
@@ -171,8 +171,8 @@ class CallableScore:
     ----------
     function : callable
         Takes an array (n, K, H, W) or (n, K, D, H, W) and returns an array like it in ``[0, lambda_max]``. It must
-        treat each image by itself: where an array holds two images or more, the first two are given to it again, each
-        alone, and other values than before are refused.
+        treat each image by itself. This is checked: if an array holds two images or more, the first two are given to it
+        again, each alone, and other values than before are refused.
     lambda_max : float > 0, default=1.0
         The largest critical value.
     """
@@ -193,23 +193,24 @@ class SACP:
 
     .. math:: s'_k = (1 - w) \, s_k + w \, \operatorname{mean}_{N} s_k
 
-    label by label, over the `window` x `window` pixels :math:`N` around the pixel, itself included. Beyond the border
-    the image is mirrored, the border pixel first (SciPy's ``"reflect"``, NumPy's ``"symmetric"``). Void pixels
-    count as the model saw them, as at prediction. In volumes the window lies in the slice.
+    label by label, over the `window` x `window` pixels :math:`N` around the pixel, which are centred on it. Beyond the
+    border the image is mirrored, beginning with the border pixel (SciPy's ``"reflect"``, NumPy's ``"symmetric"``). Void
+    pixels count with their scores, in calibration as in prediction. In volumes the window lies in the slice.
 
     Parameters
     ----------
     base : LAC, APS, RAPS or a callable, default=APS()
         The score :math:`s`.
     weight : float in [0, 1], default=0.3
-        The share :math:`w` of the window.
+        The weight :math:`w` of the mean over the window.
     window : odd int from 1 to 1023, default=7
         The width of the window in pixels.
     include_top1 : bool, default=True
         Whether the label that the base score ranks first at the pixel is always in the set.
     mode : {"label_scores", "probabilities"}, default="label_scores"
-        What is blended: the scores, or the probabilities, of which `base` then makes scores. With probabilities `base`
-        decides whether the first label is in the set; for LAC `include_top1` decides.
+        What is blended: the scores of the labels, or the probabilities, from which `base` then computes the scores.
+        With "probabilities" `base` decides whether the most probable label is always in the set; for LAC its
+        `include_top1` decides.
 
     See Also
     --------

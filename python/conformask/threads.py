@@ -20,9 +20,9 @@ def __dir__() -> list[str]:
 def get_num_threads() -> int:
     """Number of threads that the kernels use.
 
-    As set by :func:`set_num_threads`, else by the environment variable ``CONFORMASK_NUM_THREADS``, else as many as CPU
-    affinity and cgroup allow. The results do not depend on it. What :func:`set_num_threads` would refuse is no setting
-    in the environment either; the import of conformask warns of it.
+    It is set by :func:`set_num_threads`, else by the environment variable ``CONFORMASK_NUM_THREADS``, else it is the
+    number of processors that CPU affinity and cgroup allow. Results do not depend on it. A value of the environment
+    variable that :func:`set_num_threads` would refuse is ignored, and the import of conformask warns of it.
 
     Returns
     -------
@@ -39,17 +39,17 @@ def get_num_threads() -> int:
 
 
 def set_num_threads(n_threads: int | None = None) -> None:
-    """Sets the number of threads that the kernels use. They are a pool of our own.
+    """Sets the number of threads that the kernels use, in a thread pool of their own.
 
     Parameters
     ----------
     n_threads : int >= 1 or None, default=None
-        The number, at most 4 times that of the processors that affinity and cgroup allow; None returns to the default.
+        The number, at most 4 times the processors that affinity and cgroup allow; None restores the default.
 
     Raises
     ------
     TypeError, ValueError
-        If it is no int, or out of range.
+        If `n_threads` is not an int, or out of range.
 
     Examples
     --------
@@ -68,7 +68,7 @@ def set_num_threads(n_threads: int | None = None) -> None:
 
 
 def warn_of_environment() -> None:
-    """Warns if the environment variable holds what is no number of threads."""
+    """Warns if the environment variable does not hold a valid number of threads."""
     text = os.environ.get(_VARIABLE, "").strip()
     if text and _core.environment_threads() is None:
         warn_caller(

@@ -470,7 +470,7 @@ def test_classes_that_are_not_there() -> None:
 def test_numbers_that_are_no_probabilities(name: str) -> None:
     calibrator = of_net(name)
     with pytest.raises(
-        ValueError, match=r"the probability of class 2 in image 0 .*if these are logits, say inputs="
+        ValueError, match=r"the probability of class 2 in image 0 .*if these are logits, pass inputs="
     ):
         ConformalModule(Net(), calibrator, foreground=2, inputs="probabilities")(IMAGES)
     broken = IMAGES.clone()

@@ -47,7 +47,7 @@ LABELS: dict[str, tuple[Any, str]] = {
         r"label -1 .* index \(255\); if it marks void .* ignore_index=-1$",
     ),
     "from 1 to K": (Y + 1, r"label 3 .*; if the labels start at 1, pass y - 1; .* ignore_index=3$"),
-    "K is void": (np.where(Y == 0, K, Y), r"label 3 .*; if it marks void pixels, say ignore_index=3$"),
+    "K is void": (np.where(Y == 0, K, Y), r"label 3 .*; if it marks void pixels, pass ignore_index=3$"),
     "colours": (
         np.stack([50 * Y] * 3, axis=-1),
         r"got .*, 3\); if y holds colours, turn them into class indices$",
@@ -72,7 +72,7 @@ def test_labels(name: str) -> None:
 def test_255_that_is_no_ignore_index() -> None:
     y = np.where(Y == 0, 255, Y)
     with pytest.raises(
-        ValueError, match=r"label 255 .* \(None\); if it marks void pixels, say ignore_index=255"
+        ValueError, match=r"label 255 .* \(None\); if it marks void pixels, pass ignore_index=255"
     ):
         new(ignore_index=None).fit(X, y)
 
@@ -212,12 +212,12 @@ def test_samples_and_classes_that_are_swapped() -> None:
 
 def test_probabilities_that_are_called_logits() -> None:
     for images, labels in ((X, Y), (list(X), list(Y)), (X.astype(np.float16), Y)):
-        with pytest.warns(UserWarning, match="as probabilities do: .* say inputs='probabilities'") as said:
+        with pytest.warns(UserWarning, match="as probabilities do: .* pass inputs='probabilities'") as said:
             new(inputs="logits").fit(images, labels)
         assert len(said) == 1
     fitted = new(inputs="logits").fit(np.log(X), Y)  # and no word of these
     for work in (fitted.predict, fitted.set_size, fitted.varisco, lambda X: fitted.evaluate(X, Y)):
-        with pytest.warns(UserWarning, match="as probabilities do: .* say inputs='probabilities'") as said:
+        with pytest.warns(UserWarning, match="as probabilities do: .* pass inputs='probabilities'") as said:
             work(X)
         assert len(said) == 1
         work(np.log(X))

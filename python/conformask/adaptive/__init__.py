@@ -1,4 +1,4 @@
-"""Family 4: binary masks whose rate of wrong pixels is controlled, by thresholds that may differ between images."""
+"""Family 4: binary masks with a controlled rate of wrong pixels, by thresholds that may differ between images."""
 
 from conformask.adaptive._predictors import LightPredictor
 from conformask.adaptive.aacrc import AACRCCalibrator

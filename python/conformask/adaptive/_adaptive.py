@@ -1,4 +1,4 @@
-"""Calibrators whose images have thresholds of their own: a part of the images trains a model, the others correct it."""
+"""Calibrators with a threshold for each image: one part of the images trains a model, the other part corrects it."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ A = TypeVar("A", bound=AdaptiveConfiguration)
 
 
 class AdaptiveCalibrator(BinaryCalibrator[A]):
-    """A calibrator that corrects the thresholds which a model gives to images."""
+    """A calibrator that corrects the thresholds that a model predicts for images."""
 
     _PARAMETERS: ClassVar[Mapping[str, Parameter]] = ADAPTIVE
     _NOTHING_KEPT = "nothing was kept of the images: fit again"
@@ -125,7 +125,7 @@ class AdaptiveCalibrator(BinaryCalibrator[A]):
     ) -> Self:
         """Trains the model of thresholds on a part of the images, and corrects it on the others.
 
-        A model that is a function is trained already: all images correct it.
+        If the model is a function, it is trained already, and all images are used for the correction.
 
         Parameters
         ----------
@@ -134,16 +134,18 @@ class AdaptiveCalibrator(BinaryCalibrator[A]):
             image each (a batch would be taken for a volume). A model of your own that is trained here needs arrays or
             lists.
         y : bool or integer array (n, H, W) or (n, D, H, W), or a list or iterable of arrays, one per image
-            Masks: true or 1 for the foreground, false or 0 for the background, `ignore_index` where nobody knows.
+            Masks: true or 1 for the foreground, false or 0 for the background, `ignore_index` where the truth is
+            unknown.
         images : array, sequence or iterable of n, or None
-            What a model of your own looks at besides, such as photographs.
+            Further inputs of a model of your own, such as photographs.
         classes : int, several ints, or None
-            Which classes are the foreground, as for :meth:`BinaryRiskCalibrator.fit`. Models of your own get the
-            probability of the foreground and its masks all the same.
+            The classes of the foreground, as for :meth:`BinaryRiskCalibrator.fit`. A model of your own also gets the
+            probability of the foreground and its masks, not K classes.
         groups : sequence of n ints or strings, or None
-            What each image belongs to: a group counts once, by the mean of its images, and is never parted.
+            The group of each image, such as its patient: a group counts once, by the mean of its images, and is never
+            split.
         sample_weight : sequence of n floats in [0, 1], or None
-            How relevant each image is to those to come.
+            How relevant each image is for new images.
 
         Returns
         -------
@@ -152,14 +154,14 @@ class AdaptiveCalibrator(BinaryCalibrator[A]):
         Raises
         ------
         InfeasibleRiskError
-            If the part that corrects has too few images; the message says how many are needed in all.
+            If the part for the correction has too few images; the message says how many are needed in all.
         TypeError, ValueError
-            If the input is not as described; the message names argument, image and value. The object stays as it was.
+            If the input is not as described; the message names argument, image and value. The object is then unchanged.
 
         Warns
         -----
         DuplicateImagesWarning, DroppedImagesWarning, InfeasibleRiskWarning, SuspiciousLabelsWarning
-            If an image comes twice, or is left out because it has no pixel that the risk looks at, or if there are too
+            If an image comes twice; if one is left out because it has no pixel that the risk looks at; if there are too
             few images and ``on_infeasible="full"`` takes full masks; if the labels hardly belong to the probabilities.
         """
         configuration = self._configured(classes)
@@ -251,7 +253,7 @@ class AdaptiveCalibrator(BinaryCalibrator[A]):
         groups: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> Self:
-        """Adds images that correct the model of thresholds, which stays as it is: others than those that trained it.
+        """Adds images to the correction. The model of thresholds does not change; give it no training images.
 
         Parameters
         ----------
@@ -265,12 +267,12 @@ class AdaptiveCalibrator(BinaryCalibrator[A]):
         Raises
         ------
         TypeError, ValueError
-            As :meth:`fit`, and if there is no trained model yet; what was collected before is kept.
+            As for :meth:`fit`, and if there is no trained model yet; what was collected before is kept.
 
         Warns
         -----
         DuplicateImagesWarning
-            If an image comes twice, also if it was there before or trained the model.
+            If an image comes twice, was given in an earlier call, or is a training image of the model.
         """
         configuration = self._configured_again(classes)
         predictor = self._predictor_now(configuration)
@@ -292,7 +294,7 @@ class AdaptiveCalibrator(BinaryCalibrator[A]):
         return configuration.predictor
 
     def merge(self, other: Self) -> Self:
-        """Adds the images of another calibrator with the same model of thresholds, say of another worker.
+        """Adds the images of another calibrator, for example of another worker, with the same model of thresholds.
 
         Parameters
         ----------
@@ -306,12 +308,12 @@ class AdaptiveCalibrator(BinaryCalibrator[A]):
         Raises
         ------
         TypeError, ValueError
-            If `other` is something else or the same object, has seen nothing, or has another model.
+            If `other` is of another class or the same object, has seen no images, or has another model.
 
         Warns
         -----
         DuplicateImagesWarning
-            If images of `other` are among those here.
+            If `other` has images that were given here, too.
         """
         own = self._configuration().predictor
         is_first = type(other) is type(self) and not self.__sklearn_is_fitted__()
@@ -323,7 +325,7 @@ class AdaptiveCalibrator(BinaryCalibrator[A]):
 
     @property
     def correction_(self) -> float:
-        """What is subtracted from the thresholds of the model."""
+        """The correction that is subtracted from the thresholds of the model."""
         return self._current()[1].correction
 
     @property
@@ -358,7 +360,7 @@ class AdaptiveCalibrator(BinaryCalibrator[A]):
         return self._predict(P, images)
 
     def predict_thresholds(self, P: Any, images: Any = None) -> NDArray[np.float64]:
-        """Where the mask of each image begins: the threshold of the model less the correction.
+        """The threshold of each image: that of the model minus the correction.
 
         Parameters
         ----------
@@ -368,12 +370,12 @@ class AdaptiveCalibrator(BinaryCalibrator[A]):
         Returns
         -------
         float64 array (n,)
-            The smallest probability that is in, exactly.
+            The smallest probability in the mask, exactly.
 
         Raises
         ------
         sklearn.exceptions.NotFittedError, TypeError, ValueError
-            As :meth:`predict`.
+            As for :meth:`predict`.
         """
         return self._predict_thresholds(P, images)
 
@@ -385,9 +387,9 @@ class AdaptiveCalibrator(BinaryCalibrator[A]):
         Parameters
         ----------
         P, y, images
-            As for :meth:`fit`; images that neither trained nor calibrated.
+            As for :meth:`fit`, but other images than those of training and calibration.
         groups : sequence of n ints or strings, or None
-            What each image belongs to. The images of a group then count once, as in calibration.
+            The group of each image. The images of a group then count once, as in calibration.
 
         Returns
         -------
@@ -396,7 +398,7 @@ class AdaptiveCalibrator(BinaryCalibrator[A]):
         Raises
         ------
         sklearn.exceptions.NotFittedError, TypeError, ValueError
-            As :meth:`predict`, and for masks that do not fit.
+            As for :meth:`predict`, and for masks that do not fit.
         """
         return self._evaluate(P, y, images, groups)
 

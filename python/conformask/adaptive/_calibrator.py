@@ -1,4 +1,4 @@
-"""What all calibrators of binary masks have in common: thresholds that are corrected, masks, reports, files."""
+"""The common part of all calibrators of binary masks: corrected thresholds, masks, reports, files."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ C = TypeVar("C", bound=Configuration)
 
 
 class BinaryCalibrator(KeepingCalibrator[C, Kept, Solution]):
-    """A calibrator of thresholds of the probability of one class. Without more, all images have one threshold."""
+    """A calibrator of thresholds of the probability of one class. By default all images have one threshold."""
 
     _NOTHING_KEPT = "nothing was kept of the images: set it back, or fit again"
     _ALIKE: ClassVar[tuple[str, ...]] = ("risk", "ignore_index")
@@ -65,7 +65,7 @@ class BinaryCalibrator(KeepingCalibrator[C, Kept, Solution]):
         groups: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> Self:
-        """Calibrates on images, and forgets what it knew.
+        """Calibrates on images, and forgets those of earlier calls.
 
         Parameters
         ----------
@@ -73,15 +73,17 @@ class BinaryCalibrator(KeepingCalibrator[C, Kept, Solution]):
             Probability of the foreground, in [0, 1]. Without `y`: an iterable of ``(probabilities, masks)`` pairs, one
             image each (a batch would be taken for a volume).
         y : bool or integer array (n, H, W) or (n, D, H, W), or a list or iterable of arrays, one per image
-            Masks: true or 1 for the foreground, false or 0 for the background, `ignore_index` where nobody knows.
+            Masks: true or 1 for the foreground, false or 0 for the background, `ignore_index` where the truth is
+            unknown.
         classes : int, several ints, or None
-            Which classes are the foreground, the rest being the background: `P` then holds probabilities of K classes,
-            (n, K, H, W) or (n, K, D, H, W), here and in all that follows, and `y` their labels. Of several classes the
-            probabilities are summed. For thresholds of each class by itself calibrate once for each.
+            The classes of the foreground; the other classes are the background. `P` then holds probabilities of K
+            classes, (n, K, H, W) or (n, K, D, H, W), here and in all later calls, and `y` their labels. The
+            probabilities of several classes are summed. For a threshold of each class by itself, calibrate once for
+            each class.
         groups : sequence of n ints or strings, or None
-            What each image belongs to: a group counts once, by the mean of its images.
+            The group of each image, such as its patient: a group counts once, by the mean of its images.
         sample_weight : sequence of n floats in [0, 1], or None
-            How relevant each image is to those to come.
+            How relevant each image is for new images.
 
         Returns
         -------
@@ -92,12 +94,12 @@ class BinaryCalibrator(KeepingCalibrator[C, Kept, Solution]):
         InfeasibleRiskError
             If there are too few images. They are kept: ``recalibrate(alpha=...)`` works.
         TypeError, ValueError
-            If the input is not as described; the message names argument, image and value. The object stays as it was.
+            If the input is not as described; the message names argument, image and value. The object is then unchanged.
 
         Warns
         -----
         DuplicateImagesWarning, DroppedImagesWarning, InfeasibleRiskWarning, SuspiciousLabelsWarning
-            If an image comes twice, or is left out because it has no pixel that the risk looks at, or if there are too
+            If an image comes twice; if one is left out because it has no pixel that the risk looks at; if there are too
             few images and ``on_infeasible="full"`` takes full masks; if the labels hardly belong to the probabilities.
         """
         configuration = self._configured(classes)
@@ -156,7 +158,7 @@ class BinaryCalibrator(KeepingCalibrator[C, Kept, Solution]):
         groups: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> Self:
-        """Adds images. The threshold is computed when it is asked for; no images, say of a worker, change nothing.
+        """Adds images. The threshold is computed when it is needed; an empty batch changes nothing.
 
         Parameters
         ----------
@@ -170,12 +172,12 @@ class BinaryCalibrator(KeepingCalibrator[C, Kept, Solution]):
         Raises
         ------
         TypeError, ValueError
-            As :meth:`fit`; what was collected before is kept.
+            As for :meth:`fit`; what was collected before is kept.
 
         Warns
         -----
         DuplicateImagesWarning
-            If an image comes twice, also if it was there before.
+            If an image comes twice, or was given in an earlier call.
         """
         configuration = self._configured_again(classes)
         try:
@@ -187,7 +189,7 @@ class BinaryCalibrator(KeepingCalibrator[C, Kept, Solution]):
         return self
 
     def merge(self, other: Self) -> Self:
-        """Adds the images of another calibrator, say of another worker.
+        """Adds the images of another calibrator, for example of another worker.
 
         Parameters
         ----------
@@ -201,12 +203,12 @@ class BinaryCalibrator(KeepingCalibrator[C, Kept, Solution]):
         Raises
         ------
         TypeError, ValueError
-            If `other` is something else or the same object, has seen nothing, or looks at other pixels.
+            If `other` is of another class or the same object, has seen no images, or controls another rate.
 
         Warns
         -----
         DuplicateImagesWarning
-            If images of `other` are among those here.
+            If `other` has images that were given here, too.
         """
         return self._merge(other)
 
@@ -243,7 +245,7 @@ class BinaryCalibrator(KeepingCalibrator[C, Kept, Solution]):
         return self._predict(P, None)
 
     def predict_thresholds(self, P: Any) -> NDArray[np.float64]:
-        """Where the mask of each image begins.
+        """The threshold of each image.
 
         Parameters
         ----------
@@ -253,12 +255,12 @@ class BinaryCalibrator(KeepingCalibrator[C, Kept, Solution]):
         Returns
         -------
         float64 array (n,)
-            The smallest probability that is in, exactly. Above 1 for masks that hold nothing.
+            The smallest probability in the mask, exactly. It is above 1 if the mask is empty.
 
         Raises
         ------
         sklearn.exceptions.NotFittedError, TypeError, ValueError
-            As :meth:`predict`.
+            As for :meth:`predict`.
         """
         return self._predict_thresholds(P, None)
 
@@ -268,9 +270,9 @@ class BinaryCalibrator(KeepingCalibrator[C, Kept, Solution]):
         Parameters
         ----------
         P, y
-            As for :meth:`fit`; images that did not calibrate.
+            As for :meth:`fit`, but other images than the calibration images.
         groups : sequence of n ints or strings, or None
-            What each image belongs to. The images of a group then count once, as in calibration.
+            The group of each image. The images of a group then count once, as in calibration.
 
         Returns
         -------
@@ -279,7 +281,7 @@ class BinaryCalibrator(KeepingCalibrator[C, Kept, Solution]):
         Raises
         ------
         sklearn.exceptions.NotFittedError, TypeError, ValueError
-            As :meth:`predict`, and for masks that do not fit.
+            As for :meth:`predict`, and for masks that do not fit.
         """
         return self._evaluate(P, y, None, groups)
 
@@ -332,7 +334,7 @@ class BinaryCalibrator(KeepingCalibrator[C, Kept, Solution]):
         return np.zeros(len(maps))
 
     def _cutoffs(self, given: Any, images: Images, solution: Solution, first: int) -> NDArray[np.float64]:
-        """Where the mask of each image begins."""
+        """The threshold of each image."""
         configuration: Any = solution.configuration
         return solution.cutoffs(self._offsets(given, solution.predictor, images, first, configuration))
 

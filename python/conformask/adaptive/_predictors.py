@@ -1,4 +1,4 @@
-"""Models of thresholds: what a calibrator takes, the light one that it trains itself, and what they must answer."""
+"""Models of thresholds: those that a calibrator takes, the light one that it trains, and checks of their answers."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ class FeatureModel(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class LightPredictor:
-    """A small model over nine numbers that describe a map of probabilities; it needs no images.
+    """A small model of nine features of a map of probabilities; it needs no images.
 
-    The numbers are the log-odds at which masks begin that hold 50, 70, 80, 90, 95, 98 and 99 % of the summed
-    probability, the mean entropy and the logarithm of the summed probability. An embedding of your own may take their
-    place.
+    The features are the thresholds, as log-odds, of the masks that hold 50, 70, 80, 90, 95, 98 and 99 % of the summed
+    probability, the mean entropy and the logarithm of the summed probability. An embedding of your own may replace
+    them.
     """
 
     model: FeatureModel
@@ -63,7 +63,7 @@ class LightPredictor:
         P : array (n, H, W) or (n, D, H, W)
             Probability of the foreground.
         images
-            What an embedding looks at besides.
+            Further inputs of an embedding.
 
         Returns
         -------

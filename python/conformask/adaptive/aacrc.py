@@ -76,83 +76,88 @@ class _Configuration(AdaptiveConfiguration):
 
 
 class AACRCCalibrator(AdaptiveCalibrator[_Configuration]):
-    r"""A threshold for each image that is linear in features of it, by quantile regression (AA-CRC).
+    r"""A threshold for each image that is linear in features of the image, by quantile regression (AA-CRC).
 
-    The threshold is :math:`u(x) = \varphi(x)^\top \theta` with features :math:`\varphi` that begin with 1. Where theta
-    minimises the mean of
+    The threshold is :math:`u(x) = \varphi(x)^\top \theta` with features :math:`\varphi`, the first of which is 1. If
+    theta minimises the mean of
 
     .. math:: \int_0^{u_i} (\mathrm{FNR}_i(s) - \alpha) \, ds
         = \frac{1}{|Y_i|} \sum_{j \in Y_i} (u_i - p_{ij})_+ - \alpha u_i ,
 
     no feature tells which images miss more than alpha. This is linear quantile regression, at level alpha, of the
-    probabilities of the foreground's pixels, each weighing :math:`1 / |Y_i|`. It is solved as a linear program.
+    probabilities of foreground pixels with the weight :math:`1 / |Y_i|`. It is solved as a linear program.
 
-    ``guarantee="global"`` regresses on a part of the images, and corrects the thresholds on the others by one number,
-    as :class:`ATCalibrator` does and with its guarantee: if these and new images are exchangeable, a new image with a
-    foreground has in expectation at most the share alpha of it outside its mask, whatever the features.
+    ``guarantee="global"`` fits the regression to one part of the images, and corrects the thresholds on the other part
+    by one number, as :class:`ATCalibrator` does and with the same guarantee: if the images of the correction and new
+    images are exchangeable, a new image with a foreground has in expectation at most the share alpha of it outside its
+    mask, whatever the features.
 
-    ``guarantee="per_test"`` is the paper's. All images are regressed on, once more for each new image, which takes part
-    with the worst loss, 1. The same guarantee holds, if calibration images and new images are exchangeable and the
-    embedding was trained on others, up to the accuracy of the solver (about 1e-7). Without penalty it also holds for
-    images that are weighted by any linear combination of the features, standardised and cut at five standard
-    deviations, that is nowhere negative. With nine features it costs tens of milliseconds an image. A new image unlike
-    all others gets a full mask. With groups and weights, which enter by their means and shares, the new image counts
-    as a group of one of weight 1: that the guarantee then holds with features is not proved.
+    ``guarantee="per_test"`` follows the paper. The regression is fitted to all images, again for each new image, which
+    takes part with the worst loss, 1. The same guarantee holds, if calibration images and new images are exchangeable
+    and the embedding was trained on other images, up to the accuracy of the solver (about 1e-7). Without penalty it
+    also holds for images that are weighted by any linear combination of the features, standardised and clipped at five
+    standard deviations, that is nowhere negative. With nine features it takes tens of milliseconds for each image. A
+    new image that is unlike all others gets a full mask. Groups enter by their means and weights by their shares; the
+    new image counts as a group of one image with weight 1. It is not proved that the guarantee then holds with
+    features.
 
     Parameters
     ----------
     alpha : float in (0, 1), default=0.1
-        The risk level, as the decimal that it prints as. The images that correct (of "per_test": all) must be at least
-        ``ceil(1 / alpha) - 1``.
+        The risk level, taken as the decimal that prints. At least ``ceil(1 / alpha) - 1`` images are needed for the
+        correction (with "per_test": in all).
     guarantee : {"global", "per_test"}, default="global"
-        How the guarantee is given.
+        How the guarantee is obtained (see above).
     embedding : callable or None, default=None
-        Gives the features: ``f(P, images) -> (n, F)``, trained on other images. None are nine numbers that describe the
-        map of probabilities. Features are standardised here.
+        A function ``f(P, images) -> (n, F)`` that gives the features, trained on other images. None uses nine features
+        of the map of probabilities. Features are standardised here.
     penalty : float at least 0, default=0.01
-        The weight of the summed absolute coefficients (not of the constant), in units of the scale: few images do not
-        tell many features. A large one leaves the same threshold for all.
+        The weight of the summed absolute coefficients (not of the constant), in units of the scale. It prevents
+        overfitting of many features to few images. A large penalty leaves the same threshold for all images.
     train_fraction : float in (0, 1), default=0.5
-        The share of the images (groups) that are regressed on, drawn at random, if the guarantee is "global".
+        The share of the images (groups), drawn at random, to which the regression is fitted with
+        ``guarantee="global"``.
     scale : {"log_odds", "probability"}, default="log_odds"
-        On what thresholds are regressed and corrected, as for :class:`ATCalibrator`; the paper's is "probability".
+        The scale on which thresholds are regressed and corrected, as for :class:`ATCalibrator`. The paper uses
+        "probability".
     random_state : int, default=0
-        What is drawn.
+        The seed of the random split.
     method, ignore_index, on_empty, on_infeasible, volumes, progress
-        As for :class:`BinaryRiskCalibrator`. The method of "per_test" is CRC.
+        As for :class:`BinaryRiskCalibrator`. With "per_test" the method must be CRC.
 
     Attributes
     ----------
     correction_ : float
-        t, in [-1, 1]: what is subtracted from the thresholds, on the scale; 0 for "per_test".
+        The correction t in [-1, 1], which is subtracted from the thresholds, on the scale; 0 with "per_test".
     predictor_ : LightPredictor
-        What gives thresholds.
+        The model of thresholds.
     risk_ : float
-        The empirical risk of the images that corrected; of "per_test" that of all, beside a new image of average
-        features.
+        The empirical risk of the images of the correction; with "per_test" that of all images, beside a new image with
+        average features.
     corrected_risk_ : float
-        What is kept at or below alpha, ``(n * risk_ + 1) / (n + 1)``; by RCPS an upper confidence limit of the risk.
+        The number that is kept at or below alpha, ``(n * risk_ + 1) / (n + 1)``; with RCPS an upper confidence limit of
+        the risk.
     n_images_ : int
-        Number of images (groups, if given) that corrected and counted.
+        Number of images (groups, if given) that the correction is based on.
     n_skipped_ : int
-        Number of those that were left out.
+        Number of images that were left out of the correction.
     n_eff_ : float
         With weights the effective number of images; else `n_images_`.
 
     See Also
     --------
-    ATCalibrator, COATCalibrator : Thresholds by a network.
-    CRACalibrator : Without training.
+    ATCalibrator, COATCalibrator : Predict thresholds with a network.
+    CRACalibrator : Needs no training.
 
     Notes
     -----
-    With "per_test" a file holds the features of all calibration images, and histograms of the probabilities of their
-    foregrounds.
+    With "per_test" a saved file holds the features of all calibration images, and histograms of the probabilities of
+    their foregrounds.
 
-    In the regression probabilities are cut down to multiples of 1 / 1,024, of "per_test" in calibration and prediction
-    alike, so that the guarantee is as it would be without. The paper penalises squares of coefficients and integrates
-    numerically; absolute values leave a linear program, which is exact. It chooses the penalty by the recall on images
-    that are then evaluated on; here it is a number that you choose beforehand.
+    In the regression probabilities are rounded down to multiples of 1 / 1,024. With "per_test" this is done in
+    calibration and prediction alike, so that it does not affect the guarantee. The paper penalises squares of
+    coefficients and integrates numerically; with absolute values the problem is a linear program, which is solved
+    exactly. The paper chooses the penalty by the recall on the images of its evaluation; here you choose it beforehand.
 
     References
     ----------
@@ -164,7 +169,7 @@ class AACRCCalibrator(AdaptiveCalibrator[_Configuration]):
     >>> import numpy as np
     >>> import conformask as cm
     >>> rng = np.random.default_rng(0)
-    >>> hardness = rng.choice([1.0, 4.0], (200, 1, 1))  # of some images the object is hard to see
+    >>> hardness = rng.choice([1.0, 4.0], (200, 1, 1))  # in some images the object is hard to see
     >>> P = rng.beta(hardness, 1, (200, 16, 16))
     >>> y = np.ones(P.shape, bool)
     >>> calibrator = cm.AACRCCalibrator(alpha=0.2).fit(P[:100], y[:100])

@@ -20,10 +20,10 @@ __all__ = ["BinaryRiskCalibrator"]
 
 
 class BinaryRiskCalibrator(BinaryCalibrator[Configuration]):
-    r"""One threshold for all images, whose masks miss in expectation at most the share alpha of an object.
+    r"""One threshold for all images. In expectation a mask misses at most the share alpha of an object.
 
-    From the probability p of the foreground and masks of calibration images, that the model was not trained, chosen or
-    early-stopped on, :meth:`fit` finds the largest threshold
+    :meth:`fit` takes the probability p of the foreground, and the true masks, of calibration images. The model must not
+    have been trained, chosen or early-stopped on these images. Calibration finds the largest threshold
 
     .. math:: \hat\tau = \sup \Big\{ \tau \in [0, 1] : \frac{\sum_{i=1}^n r_i(\tau) + 1}{n + 1} \le \alpha \Big\}, \quad
         r_i(\tau) = 1 - \frac{|\{p \ge \tau\} \cap Y_i|}{|Y_i|},
@@ -32,30 +32,30 @@ class BinaryRiskCalibrator(BinaryCalibrator[Configuration]):
     with a foreground has in expectation at most the share alpha of it outside the mask :math:`\{p \ge \hat\tau\}`,
     whatever the model. The unit is the image: n counts images, not pixels.
 
-    The threshold is exact: it is one of the probabilities, found without a grid or a tolerance as a weighted quantile
-    of those of the foreground, in which a pixel of image i weighs :math:`1 / |Y_i|`.
+    The threshold is exact, without a grid or a tolerance: it is a weighted quantile of the probabilities of foreground
+    pixels, in which a pixel of image i has the weight :math:`1 / |Y_i|`.
 
     Parameters
     ----------
     alpha : float in (0, 1), default=0.1
-        The risk level, as the decimal that it prints as. At least ``ceil(1 / alpha) - 1`` images are needed.
+        The risk level, taken as the decimal that prints. At least ``ceil(1 / alpha) - 1`` images are needed.
     risk : {"fnr", "fpr"}, default="fnr"
-        Which rate is controlled. "fnr": the share of the foreground that a mask misses. "fpr": the share of the
-        background that it holds; the masks are then the largest *inner* ones, :math:`\{p > \tau\}` with the smallest
-        feasible :math:`\tau`, and the guarantee is about images with a background.
+        The rate that is controlled. "fnr": the share of the foreground that a mask misses. "fpr": the share of the
+        background that a mask holds. The masks are then the largest *inner* ones, :math:`\{p > \tau\}` with the
+        smallest feasible :math:`\tau`, and the guarantee is about images with a background.
     method : CRC, RCPS or "crc", default="crc"
         How the risk is controlled: in expectation (:class:`~conformask.CRC`), or with a confidence given the
         calibration images (:class:`~conformask.RCPS`).
     ignore_index : int, tuple of ints or None, default=255
         The label of void pixels, which count nowhere. It must not be 0 or 1.
     on_empty : {"skip", "raise", "zero_loss"}, default="skip"
-        What becomes of images without a foreground (of ``"fpr"``: a background), on which the rate is undefined.
-        "skip" leaves them out: n gets smaller, a warning says so, and the guarantee speaks of images that have one.
-        "zero_loss" counts them with rate 0: the guarantee is about all images, and easier to keep, so that those with
-        an object may miss more of it than alpha. "raise" refuses them.
+        What to do with images without a foreground (with ``"fpr"``: without a background), on which the rate is
+        undefined. "skip" leaves them out with a warning: n gets smaller, and the guarantee is about images that have
+        one. "zero_loss" counts them with rate 0: the guarantee is about all images, and weaker, since images with an
+        object may miss more of it than alpha. "raise" raises an error.
     on_infeasible : {"raise", "full"}, default="raise"
-        What happens with too few images: "raise" raises :class:`InfeasibleRiskError`, "full" takes masks that are never
-        wrong, those that hold every pixel (of ``"fpr"``: none), and warns.
+        What to do if there are too few images. "raise" raises :class:`~conformask.InfeasibleRiskError`. "full" takes
+        masks that are never wrong, those that hold every pixel (with ``"fpr"``: no pixel), and warns.
     volumes : bool or "auto", default="auto"
         Whether the images of a list or an iterable are volumes (D, H, W) or flat (H, W). "auto" goes by the number of
         axes.
@@ -65,13 +65,13 @@ class BinaryRiskCalibrator(BinaryCalibrator[Configuration]):
     Attributes
     ----------
     threshold_ : numpy.float64
-        The threshold: masks are ``P >= threshold_``, exactly, for float16, float32 and float64. Above 1 if inner masks
-        are empty.
+        The threshold: masks are ``P >= threshold_``, exactly, for float16, float32 and float64. It is above 1 if inner
+        masks are empty.
     risk_ : float
-        The empirical risk at it: the mean rate of the calibration images.
+        The empirical risk at the threshold: the mean rate of the calibration images.
     corrected_risk_ : float
-        What is kept at or below alpha, ``(n * risk_ + 1) / (n + 1)`` with n images (groups; summed weights); by RCPS an
-        upper confidence limit of the risk.
+        The number that is kept at or below alpha, ``(n * risk_ + 1) / (n + 1)`` with n images (groups; summed weights);
+        with RCPS an upper confidence limit of the risk.
     n_images_ : int
         Number of images (groups, if given) that counted.
     n_skipped_ : int
@@ -81,17 +81,18 @@ class BinaryRiskCalibrator(BinaryCalibrator[Configuration]):
 
     See Also
     --------
-    ConformalRiskCalibrator : For several classes.
+    ConformalRiskCalibrator : Calibrates sets of several classes.
 
     Notes
     -----
     The guarantee is that of a random new image (with ``groups``: of a random image of a random new group), in
     expectation over calibration sets: the risk on the images to come exceeds alpha for about half of the calibration
-    sets, by little if n is large. It is an average over images: hard ones miss more, easy ones less. What is kept of an
-    image is the probabilities of its foreground (of ``"fpr"``: its background), 4 bytes each (float64: 8). Where these
-    are too many, the same threshold comes, at most slightly smaller, from a few MB of bins: one minus ``lambda_hat_``
-    of ``ConformalRiskCalibrator(LAC(include_top1=False), loss=FalseNegativeLoss([1]), profile="binned")`` on two
-    classes, ``np.stack([1 - P, P], axis=1)``.
+    sets, by little if n is large. It is an average over images: hard images miss more, easy ones less. The calibrator
+    keeps the probabilities of the foreground of each image (with ``"fpr"``: of the background), 4 bytes each (float64:
+    8). If this is too much memory, bins of a few MB give the same threshold, or a slightly smaller one: one minus
+    ``lambda_hat_`` of
+    ``ConformalRiskCalibrator(LAC(include_top1=False), loss=FalseNegativeLoss([1]), profile="binned")`` on two classes,
+    ``np.stack([1 - P, P], axis=1)``.
 
     References
     ----------
@@ -103,7 +104,7 @@ class BinaryRiskCalibrator(BinaryCalibrator[Configuration]):
     >>> import conformask as cm
     >>> rng = np.random.default_rng(0)
     >>> P = rng.random((60, 16, 16))
-    >>> y = rng.random(P.shape) < P  # as likely as P says
+    >>> y = rng.random(P.shape) < P  # labels drawn with probability P
     >>> calibrator = cm.BinaryRiskCalibrator(alpha=0.1).fit(P[:40], y[:40])
     >>> masks = calibrator.predict(P[40:])
     >>> bool((masks == (P[40:] >= calibrator.threshold_)).all())
@@ -147,5 +148,5 @@ class BinaryRiskCalibrator(BinaryCalibrator[Configuration]):
 
     @property
     def threshold_(self) -> np.float64:
-        """Where masks begin."""
+        """The threshold of the masks."""
         return self._current()[1].threshold

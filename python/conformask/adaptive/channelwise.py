@@ -61,48 +61,50 @@ class ChannelwiseCalibrator(Estimator[None, "tuple[BinaryCalibrator[Any], ...]"]
     r"""Masks of K channels that may overlap, each with a guarantee of its own.
 
     Multi-label networks have a sigmoid for each channel: tumour core, whole tumour and enhancing tumour of BraTS, or
-    the regions of nnU-Net. A pixel may be in all of them or in none, so that their probabilities sum to nothing, and
+    the regions of nnU-Net. A pixel may be in all of them or in none, so that the probabilities need not sum to 1, and
     sets of classes that exclude one another do not apply. Here each channel is a binary task: a clone of `calibrator`
-    is fitted to its probabilities and its masks, and makes its masks.
+    is fitted to the probabilities and masks of the channel, and predicts its masks.
 
-    If calibration images and new images are exchangeable, and levels were fixed before their labels were looked at,
-    each channel keeps what its calibrator promises: with :class:`~conformask.BinaryRiskCalibrator` a new image that has
-    an object in the channel has in expectation at most the share alpha of it outside the channel's mask.
+    If calibration images and new images are exchangeable, and levels were fixed before looking at their labels, each
+    channel has the guarantee of its calibrator. With :class:`~conformask.BinaryRiskCalibrator` a new image that has an
+    object in the channel has in expectation at most the share alpha of it outside the channel's mask.
 
     Parameters
     ----------
     calibrator : BinaryRiskCalibrator, CRACalibrator or another calibrator of binary masks, or None, default=None
-        What is fitted to each channel; itself it stays as it is. None is ``BinaryRiskCalibrator()``.
+        The calibrator of which a clone is fitted to each channel; it is not changed. None is
+        ``BinaryRiskCalibrator()``.
     names : sequence of K different strings, or None, default=None
-        What to call the channels in errors and reports; None takes their numbers.
+        The names of the channels in errors and reports; None takes their numbers.
 
     Attributes
     ----------
     calibrators_ : tuple of K calibrators
-        Those of the channels, fitted.
+        The fitted calibrators of the channels.
     threshold_ : float64 array (K,)
-        Where the masks of each channel begin, if its calibrator has one threshold for all images.
+        The threshold of each channel, if its calibrator has one threshold for all images.
     risk_, corrected_risk_ : float64 array (K,)
-        The empirical risk of each channel on the calibration images, and what is kept at or below alpha.
+        The empirical risk of each channel on the calibration images, and the number that is kept at or below alpha.
     n_images_ : int64 array (K,)
-        Number of images (groups, if given) that counted in each channel: those with an object there, unless
-        `on_empty` of the calibrator says otherwise.
+        Number of images (groups, if given) that counted in each channel: those with an object there, unless `on_empty`
+        of the calibrator decides otherwise.
     n_channels_ : int
-        K.
+        The number of channels K.
 
     See Also
     --------
-    BinaryRiskCalibrator : One channel.
-    ConformalRiskCalibrator : Classes that exclude one another (softmax).
+    BinaryRiskCalibrator : Calibrates one channel.
+    ConformalRiskCalibrator : Calibrates classes that exclude one another (softmax).
 
     Notes
     -----
-    Each promise is about its own channel. All at once: with levels ``alpha / K`` the largest of the K risks of an image
-    is in expectation at most alpha, for it is at most their sum, where a channel without an object counts as 0.
+    Each guarantee is about its own channel. For all channels at once use the levels ``alpha / K``: the largest of the K
+    risks of an image is then in expectation at most alpha, since it is at most their sum, in which a channel without an
+    object counts as 0.
 
-    Masks are not nested where channels are: a voxel may be in the mask of the tumour core and not in that of the whole
-    tumour. To unite them (``masks[:, 1] |= masks[:, 0]``) makes masks larger, which no rate of missed pixels minds; of
-    ``risk="fpr"`` the guarantee would be lost.
+    Masks may not be nested even if channels are: a voxel may be in the mask of the tumour core and not in that of the
+    whole tumour. The union (``masks[:, 1] |= masks[:, 0]``) only makes masks larger. This keeps the guarantee for
+    missed pixels, but not the one of ``risk="fpr"``.
 
     References
     ----------
@@ -143,12 +145,12 @@ class ChannelwiseCalibrator(Estimator[None, "tuple[BinaryCalibrator[Any], ...]"]
         groups: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> Self:
-        """Calibrates on images, and forgets what it knew.
+        """Calibrates on images, and forgets those of earlier calls.
 
         Parameters
         ----------
         P : array (n, K, H, W) or (n, K, D, H, W), float16, float32 or float64; or a list of (K, H, W) or (K, D, H, W)
-            Probability of each channel, in [0, 1]. What is read by slices (h5py, zarr) is read once for each channel.
+            Probability of each channel, in [0, 1]. A store (h5py, zarr) is read once for each channel.
         y : bool or integer array like P, or a list of arrays
             Masks of each channel: true or 1, false or 0, or `ignore_index` of the calibrator where nobody knows.
         groups, sample_weight
@@ -164,12 +166,12 @@ class ChannelwiseCalibrator(Estimator[None, "tuple[BinaryCalibrator[Any], ...]"]
             If too few images have an object in a channel, which the message names. They are kept:
             ``recalibrate(alpha=...)`` works.
         TypeError, ValueError
-            If the input is not as described. The object stays as it was.
+            If the input is not as described. The object is then unchanged.
 
         Warns
         -----
         DuplicateImagesWarning, DroppedImagesWarning, InfeasibleRiskWarning, SuspiciousLabelsWarning
-            As :meth:`BinaryRiskCalibrator.fit`, of each channel, which the message names.
+            As for :meth:`BinaryRiskCalibrator.fit`, for each channel; the message names the channel.
         """
         template, n_channels = self._template(), _labelled(P, y)
         names, channels = self._names(n_channels), [clone(template) for _ in range(n_channels)]
@@ -195,7 +197,7 @@ class ChannelwiseCalibrator(Estimator[None, "tuple[BinaryCalibrator[Any], ...]"]
         groups: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> Self:
-        """Adds images; no images, say of a worker, change nothing. Thresholds are computed when they are asked for.
+        """Adds images; an empty batch changes nothing. Thresholds are computed when they are needed.
 
         Parameters
         ----------
@@ -209,12 +211,12 @@ class ChannelwiseCalibrator(Estimator[None, "tuple[BinaryCalibrator[Any], ...]"]
         Raises
         ------
         TypeError, ValueError
-            As :meth:`fit`, and if `calibrator` trains a model; what was collected before is kept.
+            As for :meth:`fit`, and if `calibrator` trains a model; what was collected before is kept.
 
         Warns
         -----
         DuplicateImagesWarning
-            If an image comes twice, also if it was there before.
+            If an image comes twice, or was given in an earlier call.
         """
         template = self._template()
         try:
@@ -241,7 +243,7 @@ class ChannelwiseCalibrator(Estimator[None, "tuple[BinaryCalibrator[Any], ...]"]
         return self
 
     def merge(self, other: ChannelwiseCalibrator) -> Self:
-        """Adds the images of another calibrator, say of another worker.
+        """Adds the images of another calibrator, for example of another worker.
 
         Levels and methods are those of this calibrator, also if it has seen nothing yet.
 
@@ -257,12 +259,12 @@ class ChannelwiseCalibrator(Estimator[None, "tuple[BinaryCalibrator[Any], ...]"]
         Raises
         ------
         TypeError, ValueError
-            If `other` is something else or the same object, has seen nothing, or its channels do not fit.
+            If `other` is of another class or the same object, has seen no images, or its channels do not fit.
 
         Warns
         -----
         DuplicateImagesWarning
-            If images of `other` are among those here.
+            If `other` has images that were given here, too.
         """
         self._refuse_to_merge(other, ChannelwiseCalibrator)
         parts = other._fitted()
@@ -275,7 +277,7 @@ class ChannelwiseCalibrator(Estimator[None, "tuple[BinaryCalibrator[Any], ...]"]
         Parameters
         ----------
         alpha, method
-            The new parameters; None keeps what is.
+            The new parameters; None keeps the present one.
 
         Returns
         -------
@@ -286,7 +288,7 @@ class ChannelwiseCalibrator(Estimator[None, "tuple[BinaryCalibrator[Any], ...]"]
         InfeasibleRiskError
             If too few images have an object in a channel.
         ValueError
-            If a parameter is out of range, or nothing was kept because it was loaded from a file.
+            If a parameter is out of range, or the calibrator was loaded from a file, which holds no images.
 
         Notes
         -----
@@ -323,7 +325,7 @@ class ChannelwiseCalibrator(Estimator[None, "tuple[BinaryCalibrator[Any], ...]"]
         sklearn.exceptions.NotFittedError
             Before :meth:`fit`.
         TypeError, ValueError
-            If P is not as described, or K is not that of calibration.
+            If P is not as described, or K differs from calibration.
         """
         channels = self._of(P)
         if not is_whole(P):
@@ -335,7 +337,7 @@ class ChannelwiseCalibrator(Estimator[None, "tuple[BinaryCalibrator[Any], ...]"]
         return found
 
     def predict_thresholds(self, P: Any) -> NDArray[np.float64]:
-        """Where the masks of each image and channel begin.
+        """The threshold of each image and channel.
 
         Parameters
         ----------
@@ -345,12 +347,12 @@ class ChannelwiseCalibrator(Estimator[None, "tuple[BinaryCalibrator[Any], ...]"]
         Returns
         -------
         float64 array (n, K)
-            The smallest probability that is in, exactly. Above 1 for masks that hold nothing.
+            The smallest probability in the mask, exactly. It is above 1 if the mask is empty.
 
         Raises
         ------
         sklearn.exceptions.NotFittedError, TypeError, ValueError
-            As :meth:`predict`.
+            As for :meth:`predict`.
         """
         channels, found = self._of(P), []
         for index, (name, channel) in enumerate(zip(self._names(len(channels)), channels, strict=True)):
@@ -366,9 +368,9 @@ class ChannelwiseCalibrator(Estimator[None, "tuple[BinaryCalibrator[Any], ...]"]
         Parameters
         ----------
         P, y
-            As for :meth:`fit`; images that did not calibrate.
+            As for :meth:`fit`, but other images than the calibration images.
         groups : sequence of n ints or strings, or None
-            What each image belongs to, as in calibration.
+            The group of each image, as in calibration.
 
         Returns
         -------
@@ -378,7 +380,7 @@ class ChannelwiseCalibrator(Estimator[None, "tuple[BinaryCalibrator[Any], ...]"]
         Raises
         ------
         sklearn.exceptions.NotFittedError, TypeError, ValueError
-            As :meth:`predict`, and for masks that do not fit.
+            As for :meth:`predict`, and for masks that do not fit.
         """
         channels, names = self._of(P), self._names(_labelled(P, y))
         found: dict[Any, BinaryReport] = {}
@@ -391,17 +393,17 @@ class ChannelwiseCalibrator(Estimator[None, "tuple[BinaryCalibrator[Any], ...]"]
 
     @property
     def calibrators_(self) -> tuple[BinaryCalibrator[Any], ...]:
-        """Those of the channels."""
+        """The fitted calibrators of the channels."""
         return self._fitted()
 
     @property
     def n_channels_(self) -> int:
-        """K."""
+        """The number of channels K."""
         return len(self._fitted())
 
     @property
     def threshold_(self) -> NDArray[np.float64]:
-        """Where the masks of each channel begin."""
+        """The threshold of each channel."""
         return self._all("threshold_", np.float64)
 
     @property
@@ -411,7 +413,7 @@ class ChannelwiseCalibrator(Estimator[None, "tuple[BinaryCalibrator[Any], ...]"]
 
     @property
     def corrected_risk_(self) -> NDArray[np.float64]:
-        """What is at most alpha, of each channel."""
+        """The corrected risk of each channel, which is at most alpha."""
         return self._all("corrected_risk_", np.float64)
 
     @property
@@ -422,7 +424,7 @@ class ChannelwiseCalibrator(Estimator[None, "tuple[BinaryCalibrator[Any], ...]"]
     # Files
 
     def save(self, path: str | Path) -> None:
-        """Writes the calibrators of all channels to one JSON file; what was kept of the images is not in it.
+        """Writes the calibrators of all channels to one JSON file, without the probabilities that were kept.
 
         Parameters
         ----------

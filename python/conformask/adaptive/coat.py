@@ -1,4 +1,4 @@
-"""Thresholds that are trained on coverage itself."""
+"""Thresholds that are trained for the coverage itself."""
 
 from __future__ import annotations
 
@@ -42,62 +42,66 @@ class _Configuration(AdaptiveConfiguration):
 
 
 class COATCalibrator(AdaptiveCalibrator[_Configuration]):
-    r"""A threshold for each image, trained so that each covers the share 1 - alpha of its object (COAT), and corrected.
+    r"""A threshold for each image, trained to cover the share 1 - alpha of its object (COAT) and then corrected.
 
-    A model :math:`\hat\tau` is trained on a part of the images to minimise the mean of
+    A model :math:`\hat\tau` is trained on one part of the images to minimise the mean of
 
     .. math:: \Big( \frac{1}{|Y_i|} \sum_{j \in Y_i} \sigma\Big( \frac{p_{ij} - \hat\tau_i}{T} \Big)
         - (1 - \alpha) \Big)^2,
 
-    the squared distance of a smooth true positive rate from its target. The others correct it, as
-    :class:`ATCalibrator` does, and give the same guarantee: a new image with a foreground has in expectation at most
-    the share alpha of it outside its mask, whatever the model. The model decides how evenly images are served.
+    the squared distance of a smooth true positive rate from its target. The other images correct the model, as in
+    :class:`ATCalibrator`, with the same guarantee: if they and new images are exchangeable, a new image with a
+    foreground has in expectation at most the share alpha of it outside its mask, whatever the model. The model only
+    decides how evenly the misses spread over images.
 
     Parameters
     ----------
     alpha : float in (0, 1), default=0.1
-        The risk level, as the decimal that it prints as. The part that corrects needs ``ceil(1 / alpha) - 1`` images.
+        The risk level, taken as the decimal that prints. The part for the correction needs at least
+        ``ceil(1 / alpha) - 1`` images.
     predictor : object, callable or None, default=None
         The model, as for :class:`ATCalibrator`.
     temperature : float above 0, default=0.05
-        T, how smooth the rate is, in units of the scale.
+        The temperature T, which sets how smooth the rate is, in units of the scale.
     train_fraction : float in (0, 1), default=0.5
         The share of the images (groups) that train the model, drawn at random.
     scale : {"probability", "log_odds"}, default="probability"
-        On what thresholds are trained and corrected, as for :class:`ATCalibrator`. The paper's temperature is one of
-        probabilities; on log-odds a smooth rate is farther from the true one.
+        The scale on which thresholds are trained and corrected, as for :class:`ATCalibrator`. The paper's temperature
+        is for probabilities; on log-odds the smooth rate is farther from the true one.
     random_state : int, default=0
-        What is drawn.
+        The seed of the random split.
     method, ignore_index, on_empty, on_infeasible, volumes, progress
         As for :class:`BinaryRiskCalibrator`.
 
     Attributes
     ----------
     correction_ : float
-        t, in [-1, 1]: what is subtracted from the model's thresholds, on the scale.
+        The correction t in [-1, 1], which is subtracted from the thresholds of the model, on the scale.
     predictor_ : object or callable
         The trained model.
     risk_ : float
-        The empirical risk of the images that corrected.
+        The empirical risk of the images of the correction.
     corrected_risk_ : float
-        What is kept at or below alpha, ``(n * risk_ + 1) / (n + 1)``; by RCPS an upper confidence limit of the risk.
+        The number that is kept at or below alpha, ``(n * risk_ + 1) / (n + 1)``; with RCPS an upper confidence limit of
+        the risk.
     n_images_ : int
-        Number of images (groups, if given) that corrected and counted.
+        Number of images (groups, if given) that the correction is based on.
     n_skipped_ : int
-        Number of those that were left out.
+        Number of images that were left out of the correction.
     n_eff_ : float
         With weights the effective number of images; else `n_images_`.
 
     See Also
     --------
-    ATCalibrator : Regresses each image's own threshold.
-    CRACalibrator : Without training.
+    ATCalibrator : Predicts each image's own threshold by a regression.
+    CRACalibrator : Needs no training.
 
     Notes
     -----
-    Where the smooth rate is at its target the true one is not: probabilities near 1 count less than whole. The
-    correction mends the mean of this, not what differs between images; a small temperature makes it small, but is hard
-    to train. A model of your own that is trained here trains for what it likes: `temperature` is that of the light one.
+    When the smooth rate is at its target, the true rate is not: in the smooth rate even probabilities near 1 count less
+    than 1. The correction removes the mean of this error, but not its differences between images. A small temperature
+    makes the error small, but is hard to train. A model of your own has its own training loss: `temperature` is for the
+    light model only.
 
     References
     ----------
@@ -109,7 +113,7 @@ class COATCalibrator(AdaptiveCalibrator[_Configuration]):
     >>> import numpy as np
     >>> import conformask as cm
     >>> rng = np.random.default_rng(0)
-    >>> hardness = rng.choice([1.0, 4.0], (200, 1, 1))  # of some images the object is hard to see
+    >>> hardness = rng.choice([1.0, 4.0], (200, 1, 1))  # in some images the object is hard to see
     >>> P = rng.beta(hardness, 1, (200, 16, 16))
     >>> y = np.ones(P.shape, bool)
     >>> calibrator = cm.COATCalibrator(alpha=0.2).fit(P[:100], y[:100])

@@ -35,36 +35,38 @@ class _Configuration(Configuration):
 
 
 class CRACalibrator(BinaryCalibrator[_Configuration]):
-    r"""Masks of as many of the most probable pixels as make up a share of the summed probability (CRA).
+    r"""Masks of the most probable pixels that make up a share of the summed probability (CRA).
 
-    A pixel's score is the probability of all pixels that are more probable, as a share of the image's sum,
+    A pixel's score is the summed probability of all pixels that are more probable, as a share of the image's sum,
 
     .. math:: s_j = \frac{\sum_{k : p_k > p_j} p_k}{\sum_k p_k},
 
     and a mask holds the pixels of score at most :math:`\hat s`, the smallest at which the false negative rate of the
-    calibration images is controlled, as :class:`BinaryRiskCalibrator` does it. An image of which the model is unsure
-    has a lower threshold by this: if probabilities were right, each image would miss what it should. Nothing is
-    trained. If calibration images and new images are exchangeable, a new image with a foreground has in expectation at
-    most the share alpha of it outside its mask, whatever the model.
+    calibration images is controlled, as in :class:`BinaryRiskCalibrator`. An image of which the model is unsure thus
+    has a lower threshold: if the probabilities were right, each image would miss the same share in expectation. Nothing
+    is trained. If calibration images and new images are exchangeable, a new image with a foreground has in expectation
+    at most the share alpha of it outside its mask, whatever the model.
 
     Parameters
     ----------
     alpha : float in (0, 1), default=0.1
-        The risk level, as the decimal that it prints as. At least ``ceil(1 / alpha) - 1`` images are needed.
+        The risk level, taken as the decimal that prints. At least ``ceil(1 / alpha) - 1`` images are needed.
     method, ignore_index, on_empty, on_infeasible, volumes, progress
         As for :class:`BinaryRiskCalibrator`.
 
     Attributes
     ----------
     mass_ : float
-        The share of the summed probability that masks hold, :math:`\hat s`, up to the pixels at the edge: the largest
-        score in a mask.
+        The share :math:`\hat s` of the summed probability that masks hold, up to the least probable pixels in them: the
+        largest score in a mask.
     threshold_ : numpy.float64
-        One minus that: the share of the summed probability of all pixels at most as probable as the last in a mask.
+        One minus `mass_`: the share of the summed probability of all pixels that are at most as probable as the least
+        probable pixel in a mask.
     risk_ : float
         The empirical risk: the mean false negative rate of the calibration images.
     corrected_risk_ : float
-        What is kept at or below alpha, ``(n * risk_ + 1) / (n + 1)``; by RCPS an upper confidence limit of the risk.
+        The number that is kept at or below alpha, ``(n * risk_ + 1) / (n + 1)``; with RCPS an upper confidence limit of
+        the risk.
     n_images_ : int
         Number of images (groups, if given) that counted.
     n_skipped_ : int
@@ -74,14 +76,15 @@ class CRACalibrator(BinaryCalibrator[_Configuration]):
 
     See Also
     --------
-    BinaryRiskCalibrator : One threshold for all images.
-    COATCalibrator : A model of thresholds.
+    BinaryRiskCalibrator : Finds one threshold for all images.
+    COATCalibrator : Trains a model of thresholds.
 
     Notes
     -----
-    In floats the score of a pixel is one minus the share of the pixels that are at most as probable, which sums run
-    over upwards in float64. Where all probabilities of an image are 0, its pixels are in the mask only if the mask of
-    every image is full. Void pixels are among those summed: nobody knows what is void where masks are made.
+    In floats the score of a pixel is one minus the share of the pixels that are at most as probable; they are summed in
+    float64 from the smallest probability up. If all probabilities of an image are 0, its pixels are in the mask only if
+    the mask of every image is full. Void pixels are included in the sums, because it is not known in prediction which
+    pixels are void.
 
     References
     ----------
@@ -93,9 +96,9 @@ class CRACalibrator(BinaryCalibrator[_Configuration]):
     >>> import numpy as np
     >>> import conformask as cm
     >>> rng = np.random.default_rng(0)
-    >>> spread = rng.choice([0.3, 3.0], (120, 1, 1))  # of some images the model is unsure
+    >>> spread = rng.choice([0.3, 3.0], (120, 1, 1)) # the model is unsure of some images
     >>> P = rng.beta(spread, 3 * spread, (120, 16, 16))
-    >>> y = rng.random(P.shape) < P  # as likely as P says
+    >>> y = rng.random(P.shape) < P  # labels drawn with probability P
     >>> calibrator = cm.CRACalibrator(alpha=0.2).fit(P[:60], y[:60])
     >>> bool(0.7 < calibrator.mass_ < 0.9)
     True
@@ -135,7 +138,7 @@ class CRACalibrator(BinaryCalibrator[_Configuration]):
 
     @property
     def threshold_(self) -> np.float64:
-        """Where masks begin, as a share of the summed probability."""
+        """The threshold of the masks, as a share of the summed probability."""
         return self._current()[1].threshold
 
     def _maps(self, given: Any, first: int) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""What evaluation of binary masks reports."""
+"""The report of an evaluation of binary masks."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ def __dir__() -> list[str]:
 
 @dataclass(frozen=True, eq=False)  # arrays do not compare to one truth value
 class BinaryReport(Report):
-    r"""How binary masks fare on labelled images. Means are over images, or over their groups where given.
+    r"""Evaluation of binary masks on labelled images. Means are over images, or over groups if given.
 
     Attributes
     ----------
     risk : {"fnr", "fpr"}
-        What was controlled: the share of the foreground that a mask misses, or of the background that it holds.
+        The controlled rate: the share of the foreground that a mask misses, or of the background that it holds.
     empirical_risk : float
-        Its mean, in [0, 1].
+        The mean of this rate, in [0, 1].
     interval : tuple of two floats
         A 95 % confidence interval of the expected risk of a new image like these, for these thresholds.
     interval_method : str
         The method, and what was averaged (see :class:`RiskReport`).
     verdict : str
-        What risk and interval say of alpha: whether scatter explains a risk above it.
+        A sentence that compares risk and interval with alpha: whether random variation explains a risk above alpha.
     infeasible : bool
-        Whether calibration had too few images, so that masks hold everything (of ``risk="fpr"``: nothing).
+        Whether calibration had too few images, so that masks hold every pixel (with ``risk="fpr"``: no pixel).
     coverage : float
         Mean share of the foreground that masks hold: the true positive rate.
     coverage_gap : float
-        Mean distance of an image's risk from alpha, :math:`|r_i - \alpha|`: it counts masks that are larger than
-        needed, as those that are smaller. Small gaps alone are no merit: look at `exceedance` and `size` too.
+        Mean distance of an image's risk from alpha, :math:`|r_i - \alpha|`: masks that are larger than needed count as
+        well as those that are smaller. A small gap alone is not enough: look at `exceedance` and `size` too.
     exceedance : float
         Share of the images whose risk is above alpha.
     tail_risk : float
@@ -55,25 +55,25 @@ class BinaryReport(Report):
     n_images : int
         Number of images on which the risk is defined.
     n_skipped : int
-        Number of the others.
+        Number of images that were left out because it is undefined on them.
     n_groups : int or None
-        Number of groups, where given.
+        Number of groups, if given.
     n_calibration : int
         Number of calibration images (groups).
     calibrated_on : str
-        What they were, in words.
+        The calibration images in words.
     alpha : float
         The risk level.
     method : str
         How the risk was controlled.
     risks, coverages, false_positive_rates, sizes : float64 array (n,)
-        Those of each image; NaN where undefined.
+        The values of each image; NaN where undefined.
     thresholds : float64 array (n,)
-        Where the mask of each image begins.
+        The threshold of each image.
 
     See Also
     --------
-    BinaryRiskCalibrator.evaluate : Makes it.
+    BinaryRiskCalibrator.evaluate : Makes this report.
 
     References
     ----------

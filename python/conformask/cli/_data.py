@@ -78,18 +78,18 @@ def add_maps(parser: argparse.ArgumentParser) -> Any:
         "last axis, GeoTIFF with a class in each band",
     )
     group.add_argument(
-        "--names", type=Path, metavar="FILE", help="take these images alone: their names, one a line"
+        "--names", type=Path, metavar="FILE", help="use only the images named in this file, one name per line"
     )
     group.add_argument(
         "--ending",
         default="",
         metavar="TEXT",
-        help="what the names of maps end with, before their suffix, such as _softmax",
+        help="ending of the file names of maps, before the suffix, such as _softmax",
     )
     group.add_argument(
         "--key",
         metavar="NAME",
-        help="which array of .npz maps; default: the only one, or the one that is called probabilities, softmax, "
+        help="name of the array in .npz maps; default: the only one, or the one that is called probabilities, softmax, "
         "probs, scores or logits",
     )
     group.add_argument(
@@ -103,14 +103,15 @@ def add_maps(parser: argparse.ArgumentParser) -> Any:
         "--nodata",
         type=float,
         metavar="NUMBER",
-        help="what maps hold for all classes where there is no data, such as padding: a number, or nan (of any class). "
-        "Labelled pixels are void there, new ones have full sets. GeoTIFF tells its own besides",
+        help="number that marks pixels without data, such as padding, in the maps of all classes; or nan (in any "
+        "class). Such pixels are void where there are labels, and get full sets in new images. The nodata of GeoTIFF "
+        "files is used, too",
     )
     group.add_argument(
         "--strata",
         type=Path,
         metavar="CSV",
-        help="what kind each image is of, where each kind has a lambda of its own: two columns, name and kind",
+        help="stratum of each image, if each stratum has a lambda of its own: two columns, name and stratum",
     )
     add_quiet(group)
     return group
@@ -134,9 +135,9 @@ def add_labels(group: Any) -> None:
         "--label-ending",
         default="",
         metavar="TEXT",
-        help="what the names of labels end with, before their suffix, such as _gtFine_labelTrainIds",
+        help="ending of the file names of labels, before the suffix, such as _gtFine_labelTrainIds",
     )
-    group.add_argument("--label-key", metavar="NAME", help="which array of .npz labels")
+    group.add_argument("--label-key", metavar="NAME", help="name of the array in .npz labels")
     group.add_argument(
         "--label-values",
         type=int,
@@ -155,7 +156,7 @@ def add_labels(group: Any) -> None:
     )
     add_groups(
         group,
-        "what each image belongs to, such as its patient: two columns without a head, name and group. A",
+        "group of each image, such as its patient: two columns without a header, name and group. A",
     )
 
 
@@ -165,25 +166,25 @@ def add_class_names(group: Any) -> None:
         "--class-names",
         nargs="+",
         metavar="NAME",
-        help="what to call the classes, one name each, class 0 first",
+        help="names of the classes, class 0 first",
     )
 
 
 def add_groups(group: Any, what: str) -> None:
-    """Adds the table of groups; `what` it says, up to the article of "group counts once"."""
+    """Adds the table of groups; `what` is its help text, up to the article of "group counts once"."""
     group.add_argument("--groups", type=Path, metavar="CSV", help=f"{what} group counts once")
 
 
 def add_calibrator_file(parser: argparse.ArgumentParser, command: str = "conformask calibrate") -> None:
     """Adds the file that a command wrote."""
     parser.add_argument(
-        "--calibrator", type=Path, required=True, metavar="FILE", help=f"what {command} wrote"
+        "--calibrator", type=Path, required=True, metavar="FILE", help=f"the file that {command} wrote"
     )
 
 
 def add_calibrator_out(parser: argparse.ArgumentParser) -> Any:
     """Adds the file that calibration writes; returns the group of options."""
-    out = parser.add_argument_group("what is written")
+    out = parser.add_argument_group("output")
     out.add_argument(
         "--out",
         type=file_to_write,
@@ -196,7 +197,7 @@ def add_calibrator_out(parser: argparse.ArgumentParser) -> Any:
 
 def add_folder_out(parser: argparse.ArgumentParser) -> Any:
     """Adds the folder in which sets are written; returns the group of options."""
-    out = parser.add_argument_group("what is written")
+    out = parser.add_argument_group("output")
     out.add_argument("--out", type=folder_to_write, required=True, metavar="DIR", help="folder for the files")
     return out
 
@@ -212,7 +213,7 @@ def refuse_same_folder(out: Path, folder: Path) -> None:
     """Refuses to write sets among the maps, which would be taken for maps the next time."""
     if out.resolve() == folder.resolve():
         raise ValueError(
-            f"--out must be another folder than {folder}, where what is written would be taken for maps"
+            f"--out must be another folder than {folder}, where the written files would be taken for maps"
         )
 
 

@@ -81,7 +81,7 @@ def _named_loss(loss: Any, names: Sequence[str] | None) -> Any:
 
 def add_calibrator_options(parser: argparse.ArgumentParser, *, inputs: str | None = None) -> None:
     """Adds what :func:`calibrator_of` reads; no option for `inputs` where they are known."""
-    group = parser.add_argument_group("what is promised")
+    group = parser.add_argument_group("guarantee")
     group.add_argument(
         "--alpha", type=level, default=0.1, metavar="A", help="risk level, in (0, 1); default: %(default)s"
     )
@@ -90,43 +90,44 @@ def add_calibrator_options(parser: argparse.ArgumentParser, *, inputs: str | Non
         type=loss_of,
         default="miscoverage",
         metavar="LOSS",
-        help="what a mask misses: miscoverage (share of pixels; miscoverage:3,4 of these classes), fnr:2 (mean miss "
-        "rate of these classes, in images that hold them; fnr:car where classes have names), "
-        "binary:0.9 (1 if less than 90 %% is covered), worst-class; default: %(default)s",
+        help="loss of an image: miscoverage (share of missed pixels; miscoverage:3,4 for these classes), fnr:2 (mean "
+        "miss rate of these classes, in images that hold them; fnr:car if classes have names), "
+        "binary:0.9 (1 if less than 90 %% is covered), worst-class (largest miss rate of the classes); "
+        "default: %(default)s",
     )
     group.add_argument(
         "--score",
         choices=list(_SCORES),
         default="lac",
-        help="how strange a label is at a pixel; default: %(default)s",
+        help="conformity score; default: %(default)s",
     )
     group.add_argument(
         "--method",
         choices=["crc", *_METHODS],
         default="crc",
-        help="on average over calibration sets (crc), or with confidence 1 - DELTA: pac (losses of 0 or 1), rcps, wsr "
-        "(RCPS by betting); default: %(default)s",
+        help="the guarantee holds on average over calibration sets (crc), or with confidence 1 - DELTA: pac (losses of "
+        "0 or 1), rcps, wsr (RCPS with the betting bound); default: %(default)s",
     )
     group.add_argument(
         "--delta", type=level, metavar="DELTA", help="with pac, rcps, wsr: 1 minus the confidence"
     )
     group.add_argument(
-        "--by-class", action="store_true", help="a lambda for each class, which keeps alpha by itself"
+        "--by-class", action="store_true", help="a lambda for each class, with a guarantee for each class"
     )
     group.add_argument(
         "--on-infeasible",
         choices=["raise", "full"],
         default="raise",
-        help="with too few images: an error, or full sets; default: %(default)s",
+        help="if there are too few images: an error, or full sets; default: %(default)s",
     )
     group.add_argument(
         "--on-rare",
         choices=["full", "pooled", "raise"],
         default="full",
-        help="where classes or strata have lambdas of their own and one of them too few images: full sets, one lambda "
-        "for all of these (which promises nothing for each), or an error; default: %(default)s",
+        help="if classes or strata have lambdas of their own, and some have too few images: full sets, one lambda for "
+        "these together (without a guarantee for each), or an error; default: %(default)s",
     )
-    data = parser.add_argument_group("what the maps are")
+    data = parser.add_argument_group("maps")
     if inputs is not None:
         parser.set_defaults(inputs=inputs)
     else:
@@ -140,7 +141,7 @@ def add_calibrator_options(parser: argparse.ArgumentParser, *, inputs: str | Non
         "--profile",
         choices=["exact", "binned"],
         default="exact",
-        help="binned: a few MB however many images; default: %(default)s",
+        help="binned: a few MB, however many images there are; default: %(default)s",
     )
 
 
@@ -152,16 +153,16 @@ def add_ignore_option(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=_IGNORE,
         metavar="N",
-        help="label of pixels that count nowhere, or several labels; default: %(default)s",
+        help="label of void pixels, which count nowhere, or several labels; default: %(default)s",
     )
 
 
 def add_allow_seen(parser: argparse.ArgumentParser) -> None:
-    """Adds the way out for files that have the names of those that calibrated."""
+    """Adds the option for other images that have the names of calibration images."""
     parser.add_argument(
         "--allow-seen",
         action="store_true",
-        help="evaluate even if images calibrated, by their names: where others have the same names",
+        help="evaluate even if calibration images had the same names, because they are other images",
     )
 
 

@@ -38,10 +38,10 @@ For each image NAME of the maps:
   NAME_setsize   the number of classes in the set of each pixel, (H, W) or (D, H, W)
   NAME_mask      with --masks: which classes these are, 0 or 1 for each, (K, H, W) or (K, D, H, W)
   NAME_varisco   with --heatmaps: a picture of the set sizes
-Of GeoTIFF maps they are GeoTIFF with the same transform and CRS, a class in each band; pixels without data are nodata:
-0 in set sizes, 255 in masks. Of NIfTI maps they are .nii.gz with the same affine, the classes on the last axis. Of
-others they are .npy; with --png the set sizes are grey levels of a PNG. In all of these sets are full where there is no
-data (--nodata).
+From GeoTIFF maps the files are GeoTIFF with the same transform and CRS, a class in each band; pixels without data are
+nodata: 0 in set sizes, 255 in masks. From NIfTI maps they are .nii.gz with the same affine, the classes on the last
+axis. From NumPy maps they are .npy; with --png the set sizes are grey levels of a PNG. In .nii.gz, .npy and PNG files
+sets are full where there is no data (--nodata).
 
 {EXIT_STATUS}"""
 
@@ -51,13 +51,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_calibrator_file(parser)
     add_maps(parser)
     out = add_folder_out(parser)
-    out.add_argument("--masks", action="store_true", help="write which classes each set holds, too")
+    out.add_argument("--masks", action="store_true", help="write the classes of each set, too")
     out.add_argument(
         "--heatmaps",
         action="store_true",
-        help="draw how many classes each set holds (Matplotlib); of a volume the slice where they are most",
+        help="draw the set sizes (needs Matplotlib); for a volume the slice where sets are largest",
     )
-    out.add_argument("--png", action="store_true", help="set sizes of .npy and .npz maps (H, W) as grey PNG")
+    out.add_argument(
+        "--png", action="store_true", help="write the set sizes of .npy and .npz maps (H, W) as grey PNG"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     out.add_argument(
         "--no-profiles",
         action="store_true",
-        help="write no file beside it: smaller, but then neither evaluate --alphas nor the risk curve of report work",
+        help="write no file of profiles: this saves space, but evaluate --alphas and the risk curve of report need it",
     )
 
 

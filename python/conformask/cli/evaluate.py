@@ -1,4 +1,4 @@
-"""``conformask evaluate``: how the calibrated sets fare on labelled images that did not calibrate."""
+"""``conformask evaluate``: evaluates the calibrated sets on labelled images."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from conformask.cli._options import add_allow_seen
 
 __all__ = ["MORE", "SUMMARY", "add_arguments", "add_names_and_alphas", "run", "write_text"]
 
-SUMMARY = "print the risk, the size of the sets, and how each class fares, on labelled images"
+SUMMARY = "print the risk, the size of the sets and the miss rate of each class, on labelled images"
 MORE = f"""\
 examples:
   conformask evaluate --calibrator calibrator.json --maps softmax --labels masks
@@ -37,14 +37,14 @@ examples:
   conformask evaluate --calibrator calibrator.json --maps softmax --labels masks --class-names @names.txt
   conformask evaluate --calibrator calibrator.json --maps softmax --labels masks --alphas 0.02 0.1 --json report.json
 
-Take other images than those that calibrated. @FILE stands for the arguments in a file, one a line.
+Take other images than the calibration images. @FILE stands for the arguments in a file, one per line.
 
 {EXIT_STATUS}"""
 
 
 def add_names_and_alphas(parser: argparse.ArgumentParser, alphas: list[float] | None) -> None:
-    """Adds what a report may tell besides."""
-    told = parser.add_argument_group("what is told")
+    """Adds class names and further risk levels."""
+    told = parser.add_argument_group("report")
     add_class_names(told)
     told.add_argument(
         "--alphas",
@@ -52,7 +52,7 @@ def add_names_and_alphas(parser: argparse.ArgumentParser, alphas: list[float] | 
         nargs="+",
         default=alphas,
         metavar="A",
-        help="other risk levels to tell about" + ("; default: %(default)s" if alphas else ""),
+        help="further risk levels to report on" + ("; default: %(default)s" if alphas else ""),
     )
 
 
@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_labels(add_maps(parser))
     add_names_and_alphas(parser, None)
     add_allow_seen(parser)
-    out = parser.add_argument_group("what is written, besides the text")
+    out = parser.add_argument_group("output, besides the text")
     add_json(out)
     out.add_argument("--markdown", type=file_to_write, metavar="FILE", help="the report as Markdown")
 

@@ -121,11 +121,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_calibrator_out(calibrate).add_argument(
         "--with-profiles",
         action="store_true",
-        help="write a file of profiles beside it, so that recalibrate works in Python",
+        help="write a file of profiles, too, so that recalibrate works in Python",
     )
 
     evaluate = step(
-        "evaluate", "print the risk, the size of the sets, and how each class fares", "", _evaluate
+        "evaluate", "print the risk, the size of the sets and the miss rate of each class", "", _evaluate
     )
     add_calibrator_file(evaluate, _CALIBRATED)
     _add_outside(_add_files(evaluate, labelled=True), None)
@@ -140,13 +140,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--reference",
         type=Path,
         metavar="DIR",
-        help="files CASE.nii.gz or CASE_0000.nii.gz that lie where the cases do; default: those of --predictions",
+        help="files CASE.nii.gz or CASE_0000.nii.gz, whose affine is copied; default: those of --predictions",
     )
     add_folder_out(apply).add_argument(
         "--classes",
         nargs="*",
         metavar="NAME",
-        help="write CASE_may_be_NAME.nii.gz of these classes; none: set sizes alone; default: all but the background",
+        help="write CASE_may_be_NAME.nii.gz for these classes; without a NAME: set sizes alone; default: all classes "
+        "but the background",
     )
 
 
@@ -165,13 +166,13 @@ def _add_files(parser: argparse.ArgumentParser, *, labelled: bool) -> Any:
         )
         add_groups(
             group,
-            "which cases are of one group, such as a patient: two columns without a head, case and group. A",
+            "group of each case, such as its patient: two columns without a header, case and group. A",
         )
     group.add_argument(
         "--dataset-json",
         type=Path,
         metavar="FILE",
-        help="nnU-Net's dataset.json; default: that in --predictions or in the two folders above",
+        help="nnU-Net's dataset.json; default: the one in --predictions or in the two folders above",
     )
     add_quiet(group)
     return group
@@ -182,8 +183,8 @@ def _add_outside(group: Any, default: str | None) -> None:
         "--outside",
         choices=["void", "count"],
         default=default,
-        help="voxels outside of nnU-Net's crop box, of which the network saw nothing: void (the promise is about the "
-        "box alone) or counted as background; default: " + (default or "as in calibration"),
+        help="voxels outside of nnU-Net's crop box, which the network has not seen, are void (the guarantee is about "
+        "the box alone) or counted as background; default: " + (default or "as in calibration"),
     )
 
 

@@ -1,4 +1,4 @@
-"""``conformask report``: what a calibrator is worth on labelled images, as one HTML file."""
+"""``conformask report``: the evaluation of a calibrator on labelled images, as one HTML file."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ examples:
   conformask report --calibrator calibrator.json --maps softmax --labels masks --out report.html
   conformask report --calibrator calibrator.json --maps softmax --labels masks --images photographs
 
-Take other images than those that calibrated. The file needs nothing else: pictures are inside. It needs Matplotlib:
+Take other images than the calibration images. The HTML file contains its pictures. The command needs Matplotlib:
 pip install "conformask[cli]".
 
 {EXIT_STATUS}"""

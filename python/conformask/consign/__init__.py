@@ -1,4 +1,4 @@
-"""CONSIGN: sets of whole segmentations, each of which holds the truth with probability 1 - alpha, or is not given."""
+"""CONSIGN: sets of whole segmentations that hold the truth with probability 1 - alpha, unless it abstains."""
 
 from conformask.consign.calibrator import ConsignCalibrator
 from conformask.consign.reference import ReferenceSearch

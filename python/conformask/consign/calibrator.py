@@ -35,80 +35,81 @@ __all__ = ["ConsignCalibrator"]
 
 
 class ConsignCalibrator(Calibrator[Settings, None, Solution]):
-    r"""Sets of whole segmentations that hold a new image's truth, or it abstains, with probability ``1 - alpha``.
+    r"""Sets of whole segmentations: with probability ``1 - alpha`` a set holds the truth, or the method abstains.
 
-    From several samples of one model for each image (dropout, ensemble members, a probabilistic network) CONSIGN learns
-    how the model's doubts hang together in space. The samples are decomposed by an SVD into their mean and a few
-    components; moving their coefficients in a box, whose size grows with :math:`\lambda`, gives the segmentations that
-    the set holds, together with all that one of them agrees with to a label-wise accuracy (the mean recall over the
-    labels present) of at least ``min_accuracy``:
+    CONSIGN takes several samples of one model for each image (dropout, ensemble members, a probabilistic network) and
+    learns how the model's uncertainty is correlated in space. An SVD decomposes the samples into their mean and a few
+    components. The coefficients of the components vary in a box, whose size grows with :math:`\lambda`. Each choice of
+    coefficients gives a segmentation. The set holds all segmentations that one of these matches with a label-wise
+    accuracy (the mean recall over the labels present) of at least ``min_accuracy``:
 
     .. math:: C_\lambda = \Big\{ Y : \mathrm{acc}\big(\operatorname{argmax}_l (\mu + \textstyle\sum_k c_k u_k)_l,\;
         Y\big) \ge \beta, \; |c_k - m_k| \le \lambda\, \sigma_k \frac{b_k - a_k}{2} \Big\}
 
-    where :math:`a_k, b_k` are quantiles of the samples' coefficients and :math:`m_k` is their middle. Each calibration
-    image has a smallest :math:`\lambda_i` whose set holds its labels, and lambda-hat is the
+    where :math:`a_k, b_k` are quantiles of the samples' coefficients and :math:`m_k` is their midpoint. Each
+    calibration image has a smallest :math:`\lambda_i` whose set holds its labels, and lambda-hat is the
     :math:`\lceil (n + 1)(1 - \alpha) \rceil`-th smallest of them. If calibration images and new images are
     exchangeable, and all parameters were fixed before looking at labels, then with probability at least ``1 - alpha``
     the set of a new image holds its labels *or the calibrator abstains* (:exc:`InfeasibleRiskError`). Given that it
     does not abstain, coverage may be lower.
 
-    That is an average over calibration sets. ``method=PAC(delta)`` promises for the calibration set at hand: with
-    probability at least ``1 - delta`` over calibration images that are independent draws from one law, the calibrator
-    abstains, or at most the share alpha of new images of this law is missed by its sets, *given* these calibration
-    images. A larger :math:`\lambda_i` is taken then, by the binomial law.
+    This guarantee is an average over calibration sets. ``method=PAC(delta)`` gives one for the calibration set at hand:
+    with probability at least ``1 - delta`` over calibration images that are independent draws from one distribution,
+    the calibrator abstains, or its sets miss at most the share alpha of new images of this distribution, *given* these
+    calibration images. A larger :math:`\lambda_i` is then taken, by the binomial law.
 
-    The search is certified: branch and bound brackets each :math:`\lambda_i`, every upper bound is shown by
-    coefficients whose argmax was counted, and where the search stops early its upper bound counts, which keeps the
-    guarantee and makes the sets larger.
+    The search is certified: branch and bound brackets each :math:`\lambda_i`, and every upper bound is proved by
+    coefficients whose argmax was counted. If the search stops early, its upper bound is used: this keeps the guarantee
+    and makes the sets larger.
 
     Parameters
     ----------
     n_components : int in [1, 64], default=5
-        Largest number of components k. With S samples at most ``S - 1`` exist. The search takes milliseconds with up to
-        3, and may leave a bracket open with more.
+        Largest number of components. With S samples at most ``S - 1`` exist. The search takes milliseconds with up to 3
+        components; with more it may stop before a bracket is closed.
     alpha : float in (0, 1), default=0.1
-        The risk level, as the decimal that it prints as. At least ``ceil(1 / alpha) - 1`` images are needed by CRC.
+        The risk level, taken as the decimal that prints. CRC needs at least ``ceil(1 / alpha) - 1`` images.
     method : CRC, PAC, RCPS or "crc", default="crc"
         How the risk is controlled: :class:`~conformask.CRC` on average, :class:`~conformask.PAC` with confidence
-        ``1 - delta`` over calibration images, as an image is missed or not. PAC takes no groups of several images,
-        whose share that is missed may be between 0 and 1: :class:`~conformask.RCPS` does, with larger sets.
-        :func:`conformask.metrics.required_images` tells how many images they need.
+        ``1 - delta`` over calibration images, since an image is either missed or not. PAC takes no groups of several
+        images, because the missed share of a group may be between 0 and 1. :class:`~conformask.RCPS` takes groups, with
+        larger sets. :func:`conformask.metrics.required_images` tells how many images they need.
     min_accuracy : float in (0, 1], default=0.9
-        The accuracy :math:`\beta` that one segmentation of the set must have, as the decimal that it prints as. One
-        that is below by 1e-12 or less will do, so that 5 of 6 reach ``5 / 6``. Too high for a model, and it abstains;
-        too low, and one segmentation is enough: :meth:`accuracy_range` tells from samples what lies between.
+        The accuracy :math:`\beta` that one segmentation of the set must have, taken as the decimal that prints. An
+        accuracy that is below by 1e-12 or less is enough, so that 5 of 6 reach ``5 / 6``. If it is too high for a
+        model, the calibrator abstains; if it is too low, a single segmentation is enough. :meth:`accuracy_range` gives
+        the useful range from samples.
     weight : {"sigma", "relative", "none"}, default="sigma"
-        What scales the box besides lambda: the singular value :math:`\sigma_k`, its ratio to the largest, or nothing.
-        With "sigma" lambda-hat depends on the size of images and on S: never use it for others. Another S is refused.
+        The factor of the box besides lambda: the singular value :math:`\sigma_k`, its ratio to the largest, or 1. With
+        "sigma" lambda-hat depends on the size of images and on S: do not use it for images of other sizes. Another S is
+        refused.
     search : {"certified", "reference"} or ReferenceSearch, default="certified"
         How :math:`\lambda_i` is found. "reference" is the paper's grid of lambda with gradient descent from random
-        points; it needs PyTorch, certifies nothing, and is there to compare with. Coverage is searched with the
-        certified one all the same: what that leaves open may be covered (``coverage_bound``).
+        points; it needs PyTorch, certifies nothing, and serves for comparison. Evaluation always uses the certified
+        search; images that it cannot decide may be covered (``coverage_bound``).
     lambda_max : float, default=1e4
         The largest lambda to search.
     quantile_level : float in [0, 0.5) or None, default=None
-        The level of the quantiles :math:`a_k`, and one minus that of :math:`b_k`. None is ``alpha / 2``. It changes how
-        large the sets are, not the guarantee.
+        The level of the quantiles :math:`a_k`, and one minus that of :math:`b_k`. None is ``alpha / 2``. It affects the
+        size of the sets, not the guarantee.
     strict : bool, default=False
-        Whether the accuracy must exceed `min_accuracy`, as in the paper. They differ only in ties.
+        Whether the accuracy must exceed `min_accuracy`, as in the paper, or may equal it. They differ only in ties.
     accuracy : {"label", "pixel"}, default="label"
-        "label" is the mean, over the labels that an image has, of the share of their pixels that are right; "pixel" the
-        share of right pixels.
+        "label" is the mean share of correct pixels, over the labels that occur in an image; "pixel" is the share of all
+        correct pixels.
     ignore_index : int, tuple of ints or None, default=255
-        The label of void pixels. They count in no accuracy; the samples there count in the SVD, as they will when
-        nobody knows what is void.
+        The label of void pixels. They count in no accuracy. Their samples do count in the SVD, because it is not known
+        in prediction which pixels are void.
     on_empty : {"skip", "raise", "zero_loss"}, default="skip"
-        What becomes of images without labelled pixels. "skip" leaves them out: n gets smaller, a warning says so, and
-        the guarantee speaks of images with labelled pixels. "raise" refuses them. "zero_loss" counts them with
-        lambda 0.
+        What to do with images without labelled pixels. "skip" leaves them out with a warning: n gets smaller, and the
+        guarantee is about images with labelled pixels. "raise" raises an error. "zero_loss" counts them with lambda 0.
     node_budget : int >= 1, default=20000
-        About the largest number of boxes that a search looks at.
+        The approximate largest number of boxes in a search.
     random_state : int >= 0, numpy.random.Generator, numpy.random.RandomState or None, default=None
         The random numbers of the reference search. The certified search always gives the same result.
     volumes : bool or "auto", default="auto"
-        Whether the images of a list or an iterable are volumes (S, K, D, H, W) or flat (S, K, H, W). "auto" goes by the
-        number of axes and refuses an image (S, K, D, H, W) with D = S, which may be a batch of S flat images.
+        Whether the images of a list or an iterable are volumes (S, K, D, H, W) or flat (S, K, H, W). "auto" decides by
+        the number of axes and refuses an image (S, K, D, H, W) with D = S, which may be a batch of S flat images.
     progress : bool or "auto", default="auto"
         Whether to show progress bars.
 
@@ -117,32 +118,32 @@ class ConsignCalibrator(Calibrator[Settings, None, Solution]):
     lambda_hat_ : float
         The calibrated lambda.
     image_lambdas_ : float64 array, one of each image that counts
-        An upper bound of the smallest lambda of each image, shown by coefficients; infinite if none were
-        found, NaN if it is not needed.
+        An upper bound of the smallest lambda of each image, proved by coefficients; infinite if none were found, NaN if
+        the search was not needed.
     image_lower_bounds_ : float64 array, one of each image that counts
-        Lower bounds.
+        A lower bound of the smallest lambda of each image.
     image_status_ : array of str, one of each image that counts
-        "exact": the bounds are within ``max(1e-6, 1e-3 * image_lambdas_)``; "upper_bound": the budget was spent;
-        "infeasible": surely no lambda up to `lambda_max`; "not_needed": surely larger than lambda-hat, and given up.
+        The result of each search. "exact": the bounds are within ``max(1e-6, 1e-3 * image_lambdas_)``; "upper_bound":
+        the budget was spent; "infeasible": certainly no lambda up to `lambda_max`; "not_needed": certainly larger than
+        lambda-hat, so that the search was stopped.
     n_images_ : int
         Number of images (groups, if given) that count.
     n_skipped_ : int
-        Number of images left out.
-    n_classes_ : int
-        K.
+        Number of images that were left out because they have no labelled pixel.
+    n_classes_ : int The number of classes K.
 
     Notes
     -----
-    Any finite scores will do whose argmax is the prediction: probabilities or logits.
+    X may hold any finite scores whose argmax is the prediction: probabilities or logits.
 
     With ``groups``, the images of a group (patient, sequence) count once, by the share of them that are missed, and n
-    is the number of groups. The promise is then about a random image of a random new group.
+    is the number of groups. The guarantee is then about a random image of a random new group.
 
-    With a confidence, too, abstention counts as kept: among the calibration sets on which it does not abstain, the
-    share of those whose sets miss more than alpha may be above delta.
+    A guarantee with confidence also counts abstention as success: among the calibration sets on which the calibrator
+    does not abstain, the share of those whose sets miss more than alpha may be above delta.
 
-    A certified search finds smaller lambdas than sampling does. The segmentation that shows it may be a rare one among
-    random samples of the set: coverage is about what the set holds, not about what a few draws from it show.
+    A certified search finds smaller lambdas than sampling does. The segmentation that proves it may be rare among
+    random samples of the set: coverage is about all segmentations in the set, not about a few draws from it.
 
     References
     ----------
@@ -215,7 +216,7 @@ class ConsignCalibrator(Calibrator[Settings, None, Solution]):
     # Calibration
 
     def fit(self, X: Any, y: Any = None, *, groups: ArrayLike | None = None) -> Self:
-        """Calibrates on images, and forgets what it knew.
+        """Calibrates on images, and forgets those of earlier calls.
 
         Parameters
         ----------
@@ -225,7 +226,8 @@ class ConsignCalibrator(Calibrator[Settings, None, Solution]):
         y : integer array (n, H, W) or (n, D, H, W), or a list or iterable of arrays, one per image
             Labels.
         groups : sequence of n ints or strings, or None
-            What each image belongs to: a group counts once, by the share of its images that are missed.
+            The group of each image, such as its patient: a group counts once, by the share of its images that are
+            missed.
 
         Returns
         -------
@@ -234,10 +236,10 @@ class ConsignCalibrator(Calibrator[Settings, None, Solution]):
         Raises
         ------
         InfeasibleRiskError
-            If there are too few images for the method, or too many that cannot be as accurate as `min_accuracy`: it
-            abstains. ``image_lambdas_`` and ``image_status_`` say which.
+            If there are too few images for the method, or too many that cannot reach `min_accuracy`: the calibrator
+            abstains. ``image_lambdas_`` and ``image_status_`` tell which images.
         TypeError, ValueError
-            If the input is not as described; the message names argument, image and value. The object stays as it was.
+            If the input is not as described; the message names argument, image and value. The object is then unchanged.
 
         Warns
         -----
@@ -269,24 +271,25 @@ class ConsignCalibrator(Calibrator[Settings, None, Solution]):
         return self
 
     def accuracy_range(self, X: Any) -> tuple[float, float]:
-        r"""Between which `min_accuracy` makes sense, from samples alone: no labels, no search, no calibration.
+        r"""The useful range of `min_accuracy`, from samples alone, without labels, search or calibration.
 
-        Of each image every sample (of the first 8) is once taken for the truth. How accurate is the mean of the other
-        samples, and how accurate the best of all these? Below the first number of the result hardly any set is needed:
-        :math:`\hat\lambda` is near 0. Above the second the calibrator may well abstain. That is so as far as the truth
-        is to the samples what one of them is to the others: a model that is surer than it should be reaches less.
+        For each image every sample (of the first 8) is taken as the truth once. The accuracy of the mean of the other
+        samples, and that of the best of all these, are computed. Below the first number of the result hardly any set is
+        needed: :math:`\hat\lambda` is near 0. Above the second the calibrator may well abstain. This holds as far as
+        the truth differs from the samples as one sample differs from the others: with an overconfident model less is
+        reached.
 
         Parameters
         ----------
         X : array (n, S, K, H, W) or (n, S, K, D, H, W), a list of (S, K, H, W), or an iterable of them
-            Samples of images, without labels: of some that neither calibrate nor test, so that the choice of
-            `min_accuracy` does not depend on those.
+            Samples of images, without labels. Use images that are neither for calibration nor for tests, so that the
+            choice of `min_accuracy` does not depend on those.
 
         Returns
         -------
         low, high : float in [0, 1]
-            What all but a share `alpha` of the samples that were left out reach: by the mean of the others, and by the
-            best of these and it.
+            The accuracies that all but a share `alpha` of the left-out samples reach: by the mean of the other samples,
+            and by the best among these samples and their mean.
 
         Raises
         ------
@@ -295,7 +298,7 @@ class ConsignCalibrator(Calibrator[Settings, None, Solution]):
 
         See Also
         --------
-        fit : Calibrates.
+        fit : Calibrates at the chosen `min_accuracy`.
 
         Examples
         --------
@@ -326,17 +329,17 @@ class ConsignCalibrator(Calibrator[Settings, None, Solution]):
 
     @property
     def image_lambdas_(self) -> NDArray[np.float64]:
-        """The smallest lambda of each image, from above."""
+        """Upper bounds of the smallest lambda of each image."""
         return self._current()[1].lambdas
 
     @property
     def image_lower_bounds_(self) -> NDArray[np.float64]:
-        """The smallest lambda of each image, from below."""
+        """Lower bounds of the smallest lambda of each image."""
         return self._current()[1].lower_bounds
 
     @property
     def image_status_(self) -> NDArray[np.str_]:
-        """How the search of each image ended."""
+        """The result of the search of each image."""
         return self._current()[1].statuses
 
     @property
@@ -351,7 +354,7 @@ class ConsignCalibrator(Calibrator[Settings, None, Solution]):
 
     @property
     def n_classes_(self) -> int:
-        """K."""
+        """The number of classes K."""
         return self._current()[1].kind.n_classes
 
     # Prediction
@@ -373,7 +376,7 @@ class ConsignCalibrator(Calibrator[Settings, None, Solution]):
         sklearn.exceptions.NotFittedError
             Before :meth:`fit`.
         TypeError, ValueError
-            If X is not as described, or K is not that of calibration.
+            If X is not as described, or K differs from calibration.
         """
         settings, solution = self._current()
         sets = _sets(X, solution.controlled, solution.kind, settings)
@@ -387,17 +390,17 @@ class ConsignCalibrator(Calibrator[Settings, None, Solution]):
         groups: ArrayLike | None = None,
         class_names: Iterable[str] | None = None,
     ) -> CoverageReport:
-        """How often the sets hold the truth, certified by search.
+        """Coverage on labelled images: how often the sets hold the truth, certified by search.
 
         Parameters
         ----------
         X, y
-            As for :meth:`fit`; images that did not calibrate.
+            As for :meth:`fit`, but other images than the calibration images.
         groups : sequence of n ints or strings, or None
-            What each image belongs to. Coverage is then the mean over groups of the share of their images that are
-            covered. Give it where :meth:`fit` got groups; the mean over images is another coverage.
+            The group of each image. Coverage is then the mean over groups of the share of their images that are
+            covered. Give groups if :meth:`fit` got groups; the mean over images is another coverage.
         class_names : sequence of K strings, or None
-            What to call the classes; None takes their labels.
+            The names of the classes; None takes their labels.
 
         Returns
         -------
@@ -406,7 +409,7 @@ class ConsignCalibrator(Calibrator[Settings, None, Solution]):
         Raises
         ------
         sklearn.exceptions.NotFittedError, TypeError, ValueError
-            As :meth:`predict`, and for labels that do not fit.
+            As for :meth:`predict`, and for labels that do not fit.
         """
         settings, solution = self._current()
         names = check_class_names(class_names, solution.kind.n_classes)

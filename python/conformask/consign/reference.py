@@ -1,4 +1,4 @@
-"""The search of the CONSIGN paper, to compare with: what can be set."""
+"""The parameters of the search of the CONSIGN paper, which serves for comparison."""
 
 from __future__ import annotations
 
@@ -16,29 +16,30 @@ __all__ = ["ReferenceSearch"]
 class ReferenceSearch:
     """The search of the CONSIGN paper. It needs PyTorch.
 
-    At each lambda of a grid, for each image that is not done: points of a Latin hypercube in the box of coefficients
-    are ranked by a smooth accuracy, the mean over labels of the share of their softmax mass that is right; from the
-    best, Adam goes on, clamped to the box. An image is done if the argmax where a run ends is accurate enough. The grid
-    ends where enough images are done. A lambda found so is valid, but may be too large, and nothing says by how much.
+    The search goes up a grid of lambda. At each lambda, and for each image that is not done, points of a Latin
+    hypercube in the box of coefficients are ranked by a smooth accuracy: the mean over labels of the share of their
+    softmax mass that is right. From the best points Adam continues, clamped to the box. An image is done if the argmax
+    at the end of a run is accurate enough. The grid ends when enough images are done. A lambda that is found in this
+    way is valid, but may be too large by an unknown amount.
 
     Parameters
     ----------
     first, step : float, default=0.01
-        The grid of lambda.
+        The first lambda of the grid, and its step.
     n_points : int, default=1000
         Points of the Latin hypercube.
     n_starts : int, default=10
-        How many of them Adam starts from.
+        The number of points from which Adam starts.
     learning_rate : float, default=1.0
-        Of Adam, in units of the coefficients.
+        The learning rate of Adam, in units of the coefficients.
     n_epochs : int, default=10000
         Largest number of steps of a run.
     patience : int, default=50
         Steps without improvement after which a run ends.
     temperature : float, default=1e-4
-        Of the softmax.
+        The temperature of the softmax.
     smoothing : float, default=1e-6
-        What is added to mass and number of a label's pixels.
+        The number that is added to the mass and to the number of pixels of a label.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""Sets of segmentations, and what they say of one."""
+"""Sets of segmentations, and whether they hold a segmentation."""
 
 from __future__ import annotations
 
@@ -27,14 +27,15 @@ __all__ = ["ConsignSet", "Membership"]
 
 @dataclass(frozen=True, eq=False)
 class Membership:
-    """Whether a segmentation is in a set, as :meth:`ConsignSet.contains` answers. It is true if contained.
+    """Whether a segmentation is in a set: the answer of :meth:`ConsignSet.contains`. Its truth value is `contained`.
 
     Attributes
     ----------
     contained : bool
-        Whether coefficients were found in the box that are accurate enough.
+        Whether coefficients in the box were found whose segmentation is accurate enough.
     certified : bool
-        Whether the answer is sure. A yes always is: `coefficients` show it. A no is if the whole box was searched.
+        Whether the answer is certain. True in `contained` always is: `coefficients` prove it. False is certain if the
+        whole box was searched.
     coefficients : float64 array (k,) or None
         Coefficients in the box whose segmentation is accurate enough; None if not contained.
 
@@ -63,22 +64,22 @@ class Membership:
 
 
 class ConsignSet:
-    r"""A set of segmentations of one image: what the model holds possible, with its spatial patterns.
+    r"""A set of segmentations of one image, which vary in the spatial patterns of the model's uncertainty.
 
     .. math:: \Big\{ Y : \mathrm{acc}\big(\operatorname{argmax}_l (\mu + \textstyle\sum_k c_k u_k)_l,\; Y\big) \ge \beta
         \text{ for some } c \in [\text{lower}, \text{upper}] \Big\}
 
-    Made by :meth:`ConsignCalibrator.predict`.
+    :meth:`ConsignCalibrator.predict` makes it.
 
     Attributes
     ----------
     mean : float64 array (K, H, W) or (K, D, H, W)
         The mean of the samples.
     components : float64 array (k, K, H, W) or (k, K, D, H, W)
-        The patterns in which the samples differ, orthonormal; the largest absolute entry of each is positive. Fewer
-        than `n_components` if the samples are few or alike.
+        The orthonormal patterns in which the samples differ; the largest absolute entry of each is positive. There are
+        fewer than `n_components` if the samples are few or alike.
     singular_values : float64 array (k,)
-        How much they differ in each, descending.
+        The singular values of the patterns, which tell how much the samples differ in each; descending.
     lower, upper : float64 arrays (k,)
         The box of coefficients at lambda-hat.
     lambda_hat : float
@@ -86,8 +87,8 @@ class ConsignSet:
 
     Notes
     -----
-    Scores are float64 sums from the left, ``mean + c[0] * components[0] + ...``, and the label of a pixel is the lowest
-    with the largest score.
+    Scores are float64 sums from left to right, ``mean + c[0] * components[0] + ...``. The label of a pixel is the class
+    with the largest score, and the lowest one of several.
 
     Examples
     --------
@@ -102,7 +103,7 @@ class ConsignSet:
     ConsignSet(K=2, shape=(1, 2), components=1, lambda_hat=1)
     >>> segmentations.contains(y).contained
     True
-    >>> segmentations.contains(np.array([[1, 1]]))  # no sample says so of the second pixel
+    >>> segmentations.contains(np.array([[1, 1]]))  # no sample has class 1 at the second pixel
     Membership(contained=False, certified=True, coefficients=None)
     >>> segmentations.sample(100, random_state=0).shape
     (100, 1, 2)
@@ -135,7 +136,7 @@ class ConsignSet:
         Parameters
         ----------
         m : int >= 1
-            How many.
+            The number of segmentations.
         random_state : int >= 0, numpy.random.Generator, numpy.random.RandomState or None, default=None
             The key of the random numbers: the same int gives the same samples, for any number of threads. None draws
             one.
@@ -163,19 +164,19 @@ class ConsignSet:
         return out.reshape(m, *shape)
 
     def log10_volume_upper(self) -> float:
-        r"""An upper bound of how many segmentations the box makes, as a logarithm.
+        r"""The logarithm (base 10) of an upper bound of the number of segmentations of the box.
 
         .. math:: \log_{10} \min\Big( \sum_{i \le k} \binom{M}{i},\; \prod_p |C_p| \Big)
 
         :math:`M` counts the hyperplanes, at all pixels, at which one possible label overtakes another somewhere in the
-        box: they cut it into no more cells than that. :math:`C_p` are the labels that pixel :math:`p` may have. Compare
-        with :func:`conformask.metrics.log10_volume` of pixel-wise sets, which is exact. The bound is that of exact
-        coefficients: where classes tie but for rounding, floats may make more.
+        box: they cut it into at most the first number of cells. :math:`C_p` are the labels that pixel :math:`p` may
+        have. Compare with :func:`conformask.metrics.log10_volume` of pixel-wise sets, which is exact. The bound holds
+        for exact coefficients: if classes tie up to rounding, floats may give more segmentations.
 
         Returns
         -------
         float
-            At least 0.
+            The logarithm, at least 0.
         """
         n_pixels, n_hyperplanes = self._decomposition.open(self.lower, self.upper)
         n_moving = int((self.lower < self.upper).sum())
@@ -188,7 +189,7 @@ class ConsignSet:
         Parameters
         ----------
         coefficients : array (k,)
-            Coefficients, in the box or not.
+            Coefficients, which may lie outside of the box.
 
         Returns
         -------
@@ -198,7 +199,7 @@ class ConsignSet:
         Raises
         ------
         ValueError
-            If there are not k of them.
+            If the number of coefficients is not k.
         """
         c = np.asarray(coefficients, np.float64)
         if c.shape != self.lower.shape:
@@ -211,14 +212,14 @@ class ConsignSet:
         Parameters
         ----------
         y : integer array (H, W) or (D, H, W)
-            Labels; void pixels do not count.
+            Labels. Void pixels do not count.
 
         Returns
         -------
         Membership
-            The certified search is that of calibration: an image is contained if its own lambda, found in this way, is
-            at most lambda-hat. That is what the guarantee speaks of. Of a calibrator with the reference search it
-            speaks of what is contained or not certain.
+            The answer of the certified search, which calibration uses, too: an image is contained if its own lambda,
+            found in this way, is at most lambda-hat. The guarantee is about this answer. With the reference search, the
+            guarantee is about images that are contained or not certain.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""How the risk is controlled: in expectation, or with a confidence; by the summed loss, or by the losses of images."""
+"""Methods that control the risk: in expectation, or with confidence given the calibration images."""
 
 from conformask.control.base import Method, check_by_budget
 from conformask.control.crc import CRC

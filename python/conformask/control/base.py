@@ -1,4 +1,4 @@
-"""What the methods of control have in common."""
+"""What all methods of risk control have in common."""
 # ruff: noqa: D102  # methods are documented where Method declares them
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ __all__ = ["Method", "WithConfidence", "check_by_budget"]
 class Method(ABC):
     """What the methods have in common: a search for lambda-hat, and a limit that they keep at or below alpha.
 
-    Most are a budget: lambda-hat is the smallest lambda whose summed loss is within it. Those that look at the losses
-    of single images, or at some lambdas alone, have a search of their own.
+    Most methods set a budget: lambda-hat is the smallest lambda whose summed loss is within the budget. Methods that
+    look at the losses of single images, or only at the lambdas of a grid, have a search of their own.
     """
 
     @property
@@ -37,17 +37,17 @@ class Method(ABC):
 
     @property
     def needs_single_images(self) -> bool:
-        """Whether it asks for the losses of single images, which binned profiles do not know."""
+        """Whether the method needs the losses of single images, which binned profiles do not hold."""
         return False
 
     @property
     def confidence(self) -> float | None:
-        """With what probability over calibration images the promise holds; None if it is about their average."""
+        """The probability over calibration images that the guarantee holds; None if it holds on average."""
         return None
 
     @abstractmethod
     def budget(self, units: Units, alpha: Fraction) -> Fraction:
-        """What the losses may sum to, exactly or a little less; negative if there are too few images.
+        """The largest sum of losses that is allowed, exact or a little below; negative with too few images.
 
         Parameters
         ----------
@@ -63,12 +63,12 @@ class Method(ABC):
         Raises
         ------
         ValueError
-            If the method cannot count so, or goes by no sum.
+            If the method cannot count such units, or has no budget.
         """
 
     @abstractmethod
     def risk_bound(self, risk: float, units: Units) -> float:
-        """What the method compares with alpha: the smallest alpha whose budget holds the summed loss.
+        """The number that the method compares with alpha: the smallest alpha whose budget holds the summed loss.
 
         Parameters
         ----------
@@ -97,17 +97,17 @@ class Method(ABC):
         """
 
     def divided(self, k: int) -> Method:
-        """What each of k promises must be made by, so that all hold with the confidence of one, by Bonferroni.
+        """The method for each of k guarantees, so that all hold together with this confidence (Bonferroni).
 
         Parameters
         ----------
         k : int
-            How many.
+            The number of guarantees.
 
         Returns
         -------
         Method
-            Itself where there is no confidence.
+            The method itself, if it has no confidence.
         """
         return self
 
@@ -121,7 +121,7 @@ class Method(ABC):
         """
 
     def check_loss(self, loss: Loss) -> None:
-        """Refuses a loss for which the method promises nothing: but for LTT, one that may rise with lambda.
+        """Refuses a loss that the method cannot control: one that may rise with lambda, except with LTT.
 
         Parameters
         ----------
@@ -139,7 +139,7 @@ class Method(ABC):
         Parameters
         ----------
         profiles : ScoreProfiles or BinnedProfiles
-            What is known of the calibration images.
+            The profiles of the calibration images.
         loss : MiscoverageLoss or another loss
             The loss.
         alpha : Fraction in (0, 1)
@@ -150,12 +150,12 @@ class Method(ABC):
         Returns
         -------
         float or None
-            None if no lambda does.
+            None if no lambda controls it.
         """
         return profiles._lambda_hat(loss, self.budget(units, alpha), units)
 
     def limit(self, profiles: Profiles, loss: Loss, lam: float, units: Units, risk: float) -> float:
-        """What the method compares with alpha at a lambda.
+        """The number that the method compares with alpha at a lambda.
 
         Parameters
         ----------
@@ -202,7 +202,7 @@ class Method(ABC):
         return self.budget(units, alpha) >= 0
 
     def infeasible(self, units: Units, alpha: Fraction) -> InfeasibleRiskError:
-        """What to say if no lambda controls the risk.
+        """The error to raise if no lambda controls the risk.
 
         Parameters
         ----------
@@ -223,7 +223,7 @@ class Method(ABC):
 
 @dataclass(frozen=True)
 class WithConfidence(Method):
-    """A promise that holds with probability ``1 - delta`` over calibration images, which are drawn independently."""
+    """A guarantee that holds with probability ``1 - delta`` over calibration images that are drawn independently."""
 
     delta: float
 
@@ -259,7 +259,7 @@ class WithConfidence(Method):
 
 
 def check_by_budget(method: Method, what: str) -> None:
-    """Refuses methods that look at the lambdas of a grid, where they are none, as `what` says."""
+    """Refuses methods that need a grid of lambdas, where there are no lambdas; `what` tells why."""
     if not method.by_budget:
         raise ValueError(
             f"method={method!r} looks at lambdas of a grid, but {what}: take CRC(), PAC(delta) or RCPS(delta)"

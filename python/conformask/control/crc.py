@@ -23,14 +23,15 @@ class CRC(Method):
 
     .. math:: \hat\lambda = \inf \Big\{ \lambda : \frac{\sum_i L_i(\lambda) + B}{n + 1} \le \alpha \Big\}, \quad B = 1
 
-    The expectation is over the calibration images too: one calibration may have more risk than alpha, another less.
-    There is no ``risk_bound_``, and ``confidence_`` is None. It needs exchangeable images (groups), and alpha, loss and
-    score that were fixed before looking at the labels; the loss must not rise with lambda. With n images, groups or
-    summed weights the losses may sum to ``alpha * (n + 1) - 1``: n must be at least ``ceil(1 / alpha) - 1``.
+    The expectation is over the calibration images too: the risk may be above alpha after one calibration and below it
+    after another. There is no ``risk_bound_``, and ``confidence_`` is None. The method needs exchangeable images
+    (groups). Alpha, loss and score must be fixed before looking at the labels, and the loss must not rise with lambda.
+    With n images, groups or summed weights the losses may sum to ``alpha * (n + 1) - 1``: n must be at least
+    ``ceil(1 / alpha) - 1``.
 
     See Also
     --------
-    PAC, RCPS : With a confidence: alpha holds given the calibration images.
+    PAC, RCPS : With confidence ``1 - delta`` the risk given the calibration images is at most alpha.
 
     References
     ----------

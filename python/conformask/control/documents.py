@@ -1,4 +1,4 @@
-"""Methods by name, as a parameter, and in files."""
+"""Methods of risk control by name, as a parameter, and in files."""
 
 from __future__ import annotations
 

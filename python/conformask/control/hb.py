@@ -1,4 +1,4 @@
-"""Bounds that go by the sum of losses: Hoeffding and Bentkus, and the binomial law behind them, decided exactly."""
+"""Bounds that depend on the sum of losses: Hoeffding, Bentkus, and the exact binomial law behind them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def hb_limit(risk: float, n: int, delta: float) -> float:
 
 
 def images_of_no_loss(alpha: Fraction, delta: Fraction) -> int:
-    """How many losses of 0 are evidence enough: the smallest n with ``(1 - alpha)^n <= delta``."""
+    """How many losses of 0 are enough evidence: the smallest n with ``(1 - alpha)^n <= delta``."""
     covered = 1 - alpha
     with localcontext(_PRECISE):
         quotient = as_decimal(delta).ln() / as_decimal(covered).ln()

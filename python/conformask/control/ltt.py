@@ -1,4 +1,4 @@
-"""Learn then Test: some lambdas, fixed beforehand, and which of them are shown to keep the risk below alpha."""
+"""Learn then Test: which lambdas of a fixed grid are shown to keep the risk at or below alpha."""
 # ruff: noqa: D102  # methods are documented where Method declares them
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = ["LTT"]
 class LTT(WithConfidence):
     r"""Learn then Test: with confidence ``1 - delta``, all lambdas of a grid that pass have a risk of at most alpha.
 
-    For losses in [0, 1] that may rise with lambda as well as fall (precision, the Jaccard index), which
+    It is for losses in [0, 1] that may rise with lambda as well as fall (precision, the Jaccard index), which
     :class:`~conformask.CRC` and :class:`~conformask.RCPS` refuse. At each lambda of the grid the hypothesis that the
     risk is above alpha is tested by the Hoeffding-Bentkus p-value of the mean loss :math:`\hat R` of n images,
 
@@ -41,29 +41,29 @@ class LTT(WithConfidence):
         h(a, b) = a \ln \frac ab + (1 - a) \ln \frac{1 - a}{1 - b}.
 
     With probability at least :math:`1 - \delta` over the calibration images, no lambda passes whose expected loss on a
-    new image, *given* these images, is above alpha. Lambda-hat is the last in the order of the grid that passes; any
-    other of ``valid_lambdas_`` may be taken instead, by whatever rule, for the promise is about all of them at once
+    new image, *given* these images, is above alpha. Lambda-hat is the last one that passes, in the order of the grid.
+    Any other of ``valid_lambdas_`` may be taken instead, by any rule: the guarantee is about all of them at once
     (:func:`conformask.kernels.threshold` makes sets at any lambda).
 
-    It needs images (groups) that are independent draws from one law (exchangeable is not enough), of which the model
-    saw none: not in training, nor in a choice, an early stop or a temperature. Levels, loss, score, n, the grid and its
-    order are fixed before looking at the labels of these images.
+    The images (groups) must be independent draws from one distribution (exchangeable is not enough). The model must not
+    have used them: not for training, model selection, early stopping or temperature scaling. Levels, loss, score, n,
+    the grid and its order must be fixed before looking at the labels of these images.
 
     Parameters
     ----------
     delta : float in (0, 1)
-        How likely the calibration images may mislead: the confidence is ``1 - delta``.
+        The probability that the guarantee fails: the confidence is ``1 - delta``.
     grid : sequence of floats in [0, lambda_max], ascending or descending, none twice
         The lambdas that are tested, the one that is expected to be safest first: the largest for a loss that falls with
         lambda (miscoverage), the smallest for one that rises (precision).
     correction : {"fixed_sequence", "bonferroni"}, default="fixed_sequence"
-        Why many tests do not err more often than one. "fixed_sequence" tests at level delta in the order of the grid,
-        and stops at the first that does not pass: as fine a grid as one likes costs nothing, but where its first lambda
-        does not pass, none does. "bonferroni" tests each of m lambdas at level ``delta / m``.
+        The correction for multiple tests. "fixed_sequence" tests at level delta in the order of the grid, and stops at
+        the first lambda that does not pass: a fine grid costs nothing, but if the first lambda does not pass, none
+        does. "bonferroni" tests each of m lambdas at level ``delta / m``.
 
     See Also
     --------
-    RCPS : For losses that do not rise with lambda: any lambda, no grid.
+    RCPS : For losses that do not rise with lambda; it needs no grid.
     PrecisionLoss, JaccardLoss, CountsLoss : Losses that need not fall.
 
     Notes

@@ -1,4 +1,4 @@
-"""Losses that are 0 or 1: an exact index, with confidence."""
+"""Probably approximately correct (PAC) control of losses that are 0 or 1."""
 # ruff: noqa: D102  # methods are documented where Method declares them
 
 from __future__ import annotations
@@ -19,34 +19,35 @@ __all__ = ["PAC"]
 
 @dataclass(frozen=True)
 class PAC(WithConfidence):
-    r"""Losses that are 0 or 1: with confidence ``1 - delta``, at most the share alpha of new images has loss 1.
+    r"""PAC control of losses that are 0 or 1: with confidence ``1 - delta``, at most a share alpha has loss 1.
 
     With probability at least :math:`1 - \delta` over the calibration images, a new image has loss 1 with probability
     at most alpha, *given* these images. Of n images at most m may have loss 1,
 
     .. math:: m = \max \{ m : P(\mathrm{Bin}(n, \alpha) \le m) \le \delta \},
 
-    which says that the k-th smallest critical value of an image is taken, k = n - m, whose coverage has the law
-    :math:`\mathrm{Beta}(k, n + 1 - k)`. The index is exact: alpha and delta mean the decimals that they print as.
+    Lambda-hat is thus the k-th smallest critical value of an image, k = n - m, whose coverage has the distribution
+    :math:`\mathrm{Beta}(k, n + 1 - k)`. The index is exact: alpha and delta are taken as the decimals that print.
 
-    It needs images that are independent draws from one law (exchangeable is not enough), of which the model saw none:
-    not in training, nor in a choice, an early stop or a temperature. Levels, loss, score and n are fixed beforehand.
+    The images must be independent draws from one distribution (exchangeable is not enough). The model must not have
+    used them: not for training, model selection, early stopping or temperature scaling. Levels, loss, score and n must
+    be fixed beforehand.
 
     Parameters
     ----------
     delta : float in (0, 1)
-        How likely the calibration images may mislead: the confidence is ``1 - delta``. At least
+        The probability that the guarantee fails: the confidence is ``1 - delta``. At least
         ``log(delta) / log(1 - alpha)`` images are needed.
 
     See Also
     --------
     RCPS : For losses in [0, 1].
-    CRC : For the expected loss, also over calibration images; needs fewer of them.
+    CRC : For the expected loss on average over calibration images; it needs fewer of them.
 
     Notes
     -----
-    For :class:`~conformask.BinaryLoss` and :class:`~conformask.LabelAccuracyLoss`. Groups of several images have mean
-    losses that are neither 0 nor 1, and are refused, as are weights.
+    It takes :class:`~conformask.BinaryLoss` and :class:`~conformask.LabelAccuracyLoss`. Weights are refused, and so are
+    groups of several images, whose mean loss may be neither 0 nor 1.
 
     References
     ----------

@@ -28,54 +28,54 @@ __all__ = ["RCPS"]
 
 @dataclass(frozen=True)
 class RCPS(WithConfidence):
-    r"""Risk-controlling sets: with confidence ``1 - delta``, the mean loss of new images is at most alpha.
+    r"""Risk-controlling prediction sets: with confidence ``1 - delta``, the expected loss is at most alpha.
 
     With probability at least :math:`1 - \delta` over the calibration images, the expected loss of a new image, *given*
-    these images, is at most alpha. By ``bound="hb"`` the mean loss :math:`\hat R` of n images is small enough where the
+    these images, is at most alpha. With ``bound="hb"`` the mean loss :math:`\hat R` of n images is small enough if the
     Hoeffding-Bentkus p-value of a risk above alpha is at most :math:`\delta`:
 
     .. math:: \min \big( e^{-n h(\min(\hat R, \alpha), \alpha)},
         e \, P(\mathrm{Bin}(n, \alpha) \le \lceil n \hat R \rceil) \big) \le \delta, \quad
         h(a, b) = a \ln \frac ab + (1 - a) \ln \frac{1 - a}{1 - b}.
 
-    By ``bound="wsr"`` it is where a bet against a risk of alpha or more has made :math:`1 / \delta` of a capital of 1,
-    after whatever image i. With :math:`\hat\mu_i = (1/2 + \sum_{j \le i} L_j) / (1 + i)` and
+    With ``bound="wsr"`` it is small enough if a bet against a risk of alpha or more has turned a capital of 1 into
+    :math:`1 / \delta` after some image i. With :math:`\hat\mu_i = (1/2 + \sum_{j \le i} L_j) / (1 + i)` and
     :math:`\hat\sigma_i^2 = (1/4 + \sum_{j \le i} (L_j - \hat\mu_j)^2) / (1 + i)`,
 
     .. math:: \max_i \prod_{j \le i} \big( 1 - \nu_j (L_j - \alpha) \big) \ge \frac 1 \delta, \quad
         \nu_j = \min \Big( 1, \sqrt{\frac{2 \ln(1 / \delta)}{n \hat\sigma_{j-1}^2}} \Big).
 
-    It takes smaller sets where losses vary little from image to image. It looks at images in the order in which they
-    came (:meth:`~conformask.ConformalRiskCalibrator.merge` puts those of the other last; a group counts at its first
-    image): another order gives another lambda-hat, which is as valid. The order must be fixed before looking at the
-    labels.
+    This bound gives smaller sets if losses vary little from image to image. It depends on the order in which the images
+    were given (:meth:`~conformask.ConformalRiskCalibrator.merge` puts those of the other calibrator last; a group
+    counts at its first image). Another order gives another lambda-hat, which is just as valid. The order must be fixed
+    before looking at the labels.
 
-    It needs images (groups) that are independent draws from one law (exchangeable is not enough), of which the model
-    saw none: not in training, nor in a choice, an early stop or a temperature. Levels, loss, bound, score and n are
-    fixed beforehand.
+    The images (groups) must be independent draws from one distribution (exchangeable is not enough). The model must not
+    have used them: not for training, model selection, early stopping or temperature scaling. Levels, loss, bound, score
+    and n must be fixed beforehand.
 
     Parameters
     ----------
     delta : float in (0, 1)
-        How likely the calibration images may mislead: the confidence is ``1 - delta``. At least
-        ``log(delta) / log(1 - alpha)`` images are needed; by "wsr" some more (``n_needed`` tells).
+        The probability that the guarantee fails: the confidence is ``1 - delta``. At least
+        ``log(delta) / log(1 - alpha)`` images are needed, with "wsr" some more (``n_needed(alpha)`` gives the number).
     bound : {"hb", "wsr"}, default="hb"
-        Hoeffding and Bentkus, or the bet of Waudby-Smith and Ramdas.
+        The Hoeffding-Bentkus bound, or the betting bound of Waudby-Smith and Ramdas.
 
     See Also
     --------
-    PAC : For losses that are 0 or 1, where it is exact and takes smaller sets.
-    CRC : For the expected loss, also over calibration images; needs fewer of them.
+    PAC : For losses that are 0 or 1; it is exact and gives smaller sets.
+    CRC : For the expected loss on average over calibration images; it needs fewer of them.
 
     Notes
     -----
-    By "hb" the summed loss is compared exactly with the largest that passes: by Bentkus a whole number, by Hoeffding
-    the root of the equation, rounded down to a multiple of :math:`2^{-40}`. By "wsr" the lambdas that are tried are
-    fixed, 512 for each halving of the distance to the largest, which is tried first; lambda-hat is the last before the
-    first that does not pass. It needs exact profiles. Sample weights are refused.
+    With "hb" the summed loss is compared exactly with the largest sum that passes. For Bentkus this is a whole number,
+    for Hoeffding the root of the equation, rounded down to a multiple of :math:`2^{-40}`. With "wsr" the lambdas that
+    are tried are fixed: 512 for each halving of the distance to the largest, which is tried first. Lambda-hat is the
+    last one before the first that does not pass. "wsr" needs exact profiles. Sample weights are refused.
 
-    The promise is that the risk is at most alpha. ``risk_bound_`` is the smallest alpha at which lambda-hat passes: the
-    upper confidence limit for a lambda that was fixed beforehand.
+    The guarantee is that the risk is at most alpha. ``risk_bound_`` is the smallest alpha at which lambda-hat passes:
+    the upper confidence limit for a lambda that was fixed beforehand.
 
     References
     ----------

@@ -1,8 +1,8 @@
 r"""The betting bound of Waudby-Smith and Ramdas: a capital that grows where losses are below alpha.
 
-A bettor who doubts that the risk is above alpha stakes the share nu_i of the capital on the loss of image i being
-smaller. Were the risk alpha or more, no stake could win on average: that the capital ever reaches ``1 / delta`` has a
-probability of at most delta (Ville). How much is staked follows from the images before alone.
+A bettor bets against a risk of alpha or more: a share nu_i of the capital goes on the loss of image i being below
+alpha. If the risk were alpha or more, no bet could win on average, and by Ville's inequality the capital would ever
+reach ``1 / delta`` with probability at most delta. The share nu_i depends on the earlier images alone.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _MOST_KNOWN = 1 << 20  # images for which the capital of losses of 0 is computed
 
 
 def wsr_lambdas(lambda_max: float) -> NDArray[np.float64]:
-    """The lambdas that are tried, from the largest down to 0: the same whatever the data are."""
+    """The lambdas that are tried, from the largest down to 0. They do not depend on the data."""
     return lambda_max * (1 - _distances())
 
 
@@ -63,9 +63,9 @@ def log_capitals(losses: NDArray[np.float64], alpha: float, delta: float) -> NDA
     losses : float64 array (..., n)
         Losses in [0, 1] of n images, in the order in which they came.
     alpha : float in (0, 1)
-        The risk level that is doubted.
+        The risk level of the hypothesis that is tested.
     delta : float in (0, 1)
-        One over the capital that is enough.
+        One over the capital that is needed.
 
     Returns
     -------
@@ -97,7 +97,7 @@ def is_enough(log_capital: NDArray[np.float64] | float, delta: float) -> NDArray
 def rejected(
     blocks: Iterator[NDArray[np.float64]], alpha: float, delta: float
 ) -> Iterator[NDArray[np.bool_]]:
-    """Of losses (m, n) at some lambdas, block by block: whether a risk above alpha is rejected at each (m,)."""
+    """Whether a risk above alpha is rejected (m,) at each of m lambdas, from their losses (m, n), block by block."""
     for losses in blocks:
         # Lambdas between which no loss changes give the same answer.
         is_new = np.ones(len(losses), bool)
@@ -107,7 +107,7 @@ def rejected(
 
 
 def wsr_limit(losses: NDArray[np.float64], delta: float) -> float:
-    """The smallest alpha at which a risk above it is rejected, from losses (n,): an upper confidence limit."""
+    """The upper confidence limit from losses (n,): the smallest alpha such that a risk above it is rejected."""
     if not len(losses):
         return 1.0
     stakes, low, high = _stakes(losses, delta), 0.0, 1.0
@@ -132,9 +132,9 @@ def wsr_limit_of_all(blocks: Iterator[NDArray[np.float64]], delta: float) -> flo
 
 @cache
 def wsr_images_needed(alpha: Fraction, delta: Fraction) -> int:
-    """The smallest number of losses of 0, which full sets have, whose capital is enough.
+    """The smallest number of losses of 0 (those of full sets) whose capital reaches 1 / delta.
 
-    Of more than a million it is only known that they cannot be fewer than ``log(1 / delta) / log(1 + alpha)``.
+    Above a million it is the lower bound ``log(1 / delta) / log(1 + alpha)``.
     """
     level, doubt = float(alpha), float(delta)
 

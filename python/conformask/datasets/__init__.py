@@ -1,9 +1,9 @@
-"""Data: rendered street scenes and a pixel classifier to try conformask on, stored predictions of one's own.
+"""Data: rendered street scenes and a pixel classifier to try conformask with, and stored predictions.
 
-:func:`make_scenes` draws small street scenes whose labels are known, :class:`PixelClassifier`
-learns to segment them within seconds and errs where real networks err (borders, small things,
-fog, darkness), and :func:`load_predictions` reads the predictions of a model of one's own. :class:`PairedFolder` reads
-them and their labels from folders, one image at a time.
+:func:`make_scenes` draws small street scenes whose labels are known, :class:`PixelClassifier` learns to segment them
+within seconds and errs where real networks err (borders, small things, fog, darkness). :func:`load_predictions` reads
+the predictions of your own model from NumPy files. :class:`PairedFolder` reads predictions and labels from folders, one
+image at a time.
 
 Examples
 --------

@@ -25,9 +25,9 @@ __all__ = ["PixelClassifier"]
 class PixelClassifier(BaseEstimator):
     """A small, fast segmentation model: image features per pixel, then a perceptron.
 
-    Each pixel is described by its colour, by the mean and the spread of its surroundings at
-    several scales, by gradients, and by its row and column. A model this simple cannot match a
-    deep network; it is meant to err in a natural way within seconds of training.
+    Each pixel is described by its colour, by the mean and the spread of its surroundings at several scales, by
+    gradients, and by its row and column. Such a simple model cannot match a deep network. Its purpose is to make
+    natural errors after seconds of training.
 
     Parameters
     ----------

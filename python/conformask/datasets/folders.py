@@ -1,4 +1,4 @@
-"""Score maps and labels that lie in folders, a file for each image, read one at a time."""
+"""Score maps and labels in folders, with a file for each image, read one at a time."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class _Images(Sequence[T]):
 
 
 class MapFolder(_Images["NDArray[np.floating[Any]]"]):
-    """The score maps of a folder, a file for each image, read one at a time.
+    """The score maps of a folder, with a file for each image, read one at a time.
 
     It is a sequence: ``calibrator.predict(folder)`` gives a list, ``calibrator.predict(iter(folder))`` a generator that
     holds one image at a time.
@@ -70,44 +70,44 @@ class MapFolder(_Images["NDArray[np.floating[Any]]"]):
     Parameters
     ----------
     folder : path
-        The folder. Of its files those are taken that end with ``.npy``, ``.npz``, ``.nii``, ``.nii.gz``, ``.tif`` or
-        ``.tiff``, one for each image. They hold floating score maps (K, H, W) or (K, D, H, W), or integers of 8 or 16
-        bits, which become float32. ``.npy`` files are mapped, NumPy's files are read without pickles. NIfTI holds the
-        classes on the last axis, (x, y, z, K), and is read as (K, z, y, x); it needs nibabel. GeoTIFF holds a class in
-        each band, and needs rasterio.
+        The folder. It takes the files that end with ``.npy``, ``.npz``, ``.nii``, ``.nii.gz``, ``.tif`` or ``.tiff``,
+        one for each image. They hold floating score maps (K, H, W) or (K, D, H, W), or integers of 8 or 16 bits, which
+        become float32. ``.npy`` files are memory-mapped, and NumPy files are read without pickles. NIfTI files hold the
+        classes on the last axis, (x, y, z, K), and are read as (K, z, y, x); they need nibabel. GeoTIFF files hold a
+        class in each band, and need rasterio.
     key : str or None, default=None
-        Which array of ``.npz`` files it is. None takes the one that is called "probabilities", "softmax", "probs",
+        The name of the array in ``.npz`` files. None takes the one that is called "probabilities", "softmax", "probs",
         "scores" or "logits", or the only one.
     class_axis : int, default=0
-        Which axis of NumPy's arrays is that of the classes: -1 where they come last.
+        The axis of the classes in NumPy arrays: -1 if it is the last.
     ending : str, default=""
-        What the names of files end with, before their suffix, such as "_softmax". Others are left out; the names of
-        images are without it.
+        The ending of the file names, before the suffix, such as "_softmax". Other files are left out; the names of
+        images do not include it.
     names : sequence of str or None, default=None
         The images to take, in this order. None takes all, sorted by name.
     nodata : float or None, default=None
-        The number that the maps hold for all classes where there is no data, such as padding; or NaN, of any class.
-        A GeoTIFF tells its own besides. :meth:`read` says where there is data, for ``predict(valid=)``.
+        The number that marks pixels without data, such as padding, in the maps of all classes; or NaN, in any class.
+        The nodata of a GeoTIFF is used, too. :meth:`read` tells where there is data, for ``predict(valid=)``.
 
     Attributes
     ----------
     names : list of str
-        The names of the images: of their files, without ending and suffix.
+        The names of the images: the names of their files, without ending and suffix.
     files : list of Path
-        Their files.
+        The files of the images.
 
     Raises
     ------
     FileNotFoundError
         If there is no such folder, no such file in it, or none for one of `names`.
     ValueError
-        If two files have one name. When an image is read: if its file is damaged or holds something else.
+        If two files have the same name. When an image is read: if its file is damaged or holds something else.
     ImportError
         When an image is read: if the library for its file is missing.
 
     See Also
     --------
-    PairedFolder : With labels.
+    PairedFolder : Score maps with labels.
 
     Examples
     --------
@@ -144,14 +144,14 @@ class MapFolder(_Images["NDArray[np.floating[Any]]"]):
         Parameters
         ----------
         place : int
-            Which image.
+            The index of the image.
 
         Returns
         -------
         scores : floating array (K, H, W) or (K, D, H, W)
-            All classes have 1 / K where there is no data: by `nodata`, or as a GeoTIFF says by its own or its mask.
+            All classes have 1 / K where there is no data: by `nodata`, or by the nodata or the mask of a GeoTIFF.
         valid : bool array (H, W), or None
-            Where there is data; None: everywhere.
+            True where there is data; None if there is data everywhere.
         """
         found = read_scores(self.files[place], self._key, self._class_axis)
         if self._nodata is not None:
@@ -176,8 +176,8 @@ class MapFolder(_Images["NDArray[np.floating[Any]]"]):
 class PairedFolder(_Images["tuple[NDArray[np.floating[Any]], NDArray[np.integer[Any]]]"]):
     """Score maps and labels of two folders, as a sequence of (scores, labels) pairs that are read one at a time.
 
-    It goes as it is into what takes such pairs: ``calibrator.fit(folder)``, ``calibrator.evaluate(folder)``,
-    ``conformask.profile(folder)``. ``folder[:50]`` and ``folder[[3, 1]]`` are parts.
+    It can be passed to everything that takes such pairs: ``calibrator.fit(folder)``, ``calibrator.evaluate(folder)``,
+    ``conformask.profile(folder)``. ``folder[:50]`` and ``folder[[3, 1]]`` are parts of it.
 
     Parameters
     ----------
@@ -185,37 +185,39 @@ class PairedFolder(_Images["tuple[NDArray[np.floating[Any]], NDArray[np.integer[
         The folder of score maps (see :class:`MapFolder`).
     labels : path
         The folder of labels: ``.png`` with class indices (grey, palette or black and white; it needs Pillow), or
-        ``.npy``, ``.npz``, ``.nii``, ``.nii.gz``, ``.tif`` and ``.tiff``. Files of one name, but for the suffix, belong
-        together; labels without maps are left out, and a warning tells how many.
+        ``.npy``, ``.npz``, ``.nii``, ``.nii.gz``, ``.tif`` and ``.tiff``. Files belong together if their names are
+        equal except for the suffix. Labels without maps are left out, and a warning tells how many.
     ignore_index : int, sequence of ints, or None, default=255
-        What pixels become where there is no data, be it in maps or labels: the label of void pixels, as the
-        calibrator has it. None refuses such pixels.
+        The label of void pixels, the same as that of the calibrator. Pixels without data, in maps or labels, get it.
+        None refuses such pixels.
     key, label_key : str or None, default=None
-        Which array of ``.npz`` files it is. None takes the only one, or one whose name says what it is.
+        The name of the array in ``.npz`` files. None takes the only one, or the one with a usual name (see
+        :class:`MapFolder`).
     class_axis : int, default=0
-        Which axis of NumPy's maps is that of the classes: -1 where they come last.
+        The axis of the classes in NumPy maps: -1 if it is the last.
     ending, label_ending : str, default=""
-        What the names of maps, and of labels, end with, before their suffix, such as "_gtFine_labelTrainIds". What
-        remains belongs together.
+        The ending of the file names of maps and of labels, before the suffix, such as "_gtFine_labelTrainIds". Files
+        belong together if their names are equal without it.
     label_values : sequence of ints or None, default=None
         The numbers that stand for class 0, 1, and so on in the files of labels, such as the grey levels (0, 127, 254).
-        Labels of `ignore_index` that are none of them stay void; others are refused. None takes the numbers themselves.
+        Labels of `ignore_index` that are not in the list stay void; other labels are refused. None takes the labels as
+        they are.
     void_values : int, sequence of ints, or None, default=None
-        The numbers in the files of labels that mean that a pixel is void, such as 0 where `label_values` begin at 1.
-        These pixels become `ignore_index`, the first if it names several. Only together with `label_values`.
+        The numbers in the files of labels that mean that a pixel is void, such as 0 if `label_values` begin at 1. These
+        pixels become `ignore_index`, the first one if it names several. Only together with `label_values`.
     names : sequence of str or None, default=None
         The images to take, in this order. None takes all, sorted by name.
     groups : path, mapping or None, default=None
-        What each image belongs to, such as its patient: a CSV of two columns without a head, name and group, or a
-        mapping from names. It is handed to nothing by itself: ``fit(folder, groups=folder.groups)``.
+        The group of each image, such as its patient: a CSV file of two columns without a header, name and group, or a
+        mapping from names to groups. Groups are not used automatically: pass ``fit(folder, groups=folder.groups)``.
     nodata : float or None, default=None
-        The number that maps hold for all classes where there is no data, or NaN, as for :class:`MapFolder`: pixels are
-        void there, whatever their label.
+        The number that marks pixels without data in the maps of all classes, or NaN, as for :class:`MapFolder`. Such
+        pixels are void, whatever their label.
 
     Attributes
     ----------
     names : list of str
-        The names of the images: of their files, without ending and suffix.
+        The names of the images: the names of their files, without ending and suffix.
     maps : MapFolder
         The score maps alone, for ``predict``.
     label_files : list of Path
@@ -226,29 +228,29 @@ class PairedFolder(_Images["tuple[NDArray[np.floating[Any]], NDArray[np.integer[
     Raises
     ------
     FileNotFoundError
-        If a folder is missing or empty, or a file that belongs to another.
+        If a folder is missing or empty, or if maps have no labels.
     ValueError
-        If two files have one name, or an image no group. When an image is read: if a file is damaged or holds something
-        else, or labels have another shape than their maps. The message names the file.
+        If two files have the same name, or an image has no group. When an image is read: if a file is damaged or holds
+        something else, or labels have another shape than their maps. The message names the file.
     ImportError
         When an image is read: if the library for its file is missing.
 
     Warns
     -----
     UserWarning
-        If there are labels without maps, and `names` is None. When an image is read, once: if its labels are a GeoTIFF
-        whose nodata is the index of a class, so that all pixels of that class are void.
+        If there are labels without maps, and `names` is None. When an image is read: if its labels are a GeoTIFF whose
+        nodata is the index of a class, so that all pixels of that class are void. This warning is given once.
 
     See Also
     --------
-    MapFolder : Without labels.
-    conformask.ConformalRiskCalibrator : Calibrates on them.
-    load_predictions : Reads what lies in one file.
+    MapFolder : Score maps without labels.
+    conformask.ConformalRiskCalibrator : Calibrates on these pairs.
+    load_predictions : Reads predictions that are in a single file.
 
     Notes
     -----
-    Images of a calibrator are flat or volumes. Of maps (K, D, H, W) with D = K it cannot know whether they are a batch:
-    say ``ConformalRiskCalibrator(volumes=True)``.
+    Images are flat or volumes. A calibrator cannot know whether maps (K, D, H, W) with D = K are a volume or a batch:
+    use ``ConformalRiskCalibrator(volumes=True)`` for volumes.
 
     Examples
     --------
@@ -404,7 +406,7 @@ def _filled(maps: ScoreMaps) -> NDArray[np.floating[Any]]:
 def _hint(labels: tuple[int, ...], scores: tuple[int, ...]) -> str:
     """What may be wrong with labels of another shape."""
     if labels == scores[:-1]:
-        return "; if the classes of the maps are on the last axis, say class_axis=-1"
+        return "; if the classes of the maps are on the last axis, pass class_axis=-1"
     if labels == (*scores[1:-2], scores[-1], scores[-2]):
         return "; are height and width swapped?"
     if labels[:1] == (1,) and labels[1:] == scores[1:]:

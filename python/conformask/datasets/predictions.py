@@ -26,13 +26,13 @@ class Predictions:
     labels : ndarray of int, shape (n, H, W)
         True class of each pixel, or the ignore index.
     images : ndarray of uint8, shape (n, H, W) or (n, H, W, 3), or None
-        The images, for overlays.
+        The images, for overlays in plots.
     group : ndarray of int, shape (n,), or None
-        Images of one group (a patient, a video) belong together.
+        The group of each image, such as its patient or video.
 
     See Also
     --------
-    load_predictions : Reads them.
+    load_predictions : Reads predictions from files.
     """
 
     probs: NDArray[np.floating[Any]]
@@ -47,27 +47,28 @@ def load_predictions(path: str | Path | Sequence[str | Path]) -> Predictions:
     Parameters
     ----------
     path : path, or sequence of paths
-        A folder with ``predictions.npz``, and perhaps ``images.npz``; an ``.npz`` file; or several files, ``.npy`` too,
-        whose arrays have the names of the files. Arrays are taken by their names: ``probs``, floating (n, K, H, W),
-        ``labels``, integer (n, H, W), and, if they are there, ``images``, uint8 (n, H, W) or (n, H, W, 3), and
-        ``group``, integer (n,). Where no array has the name ``probs``, the only one that fits is taken; so for
+        A folder with ``predictions.npz`` and optionally ``images.npz``; an ``.npz`` file; or several files. The array
+        of an ``.npy`` file has the name of the file. Arrays are found by their names: ``probs``, floating (n, K, H, W);
+        ``labels``, integer (n, H, W); and optionally ``images``, uint8 (n, H, W) or (n, H, W, 3), and ``group``,
+        integer (n,). If no array has the name ``probs``, the only array that fits is taken; the same holds for
         ``labels``.
 
     Returns
     -------
     Predictions
-        The arrays, in the dtypes in which they were stored; those of ``.npy`` files are mapped, not read.
+        The arrays, in the dtypes in which they were stored; those of ``.npy`` files are memory-mapped.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file or folder, or no ``predictions.npz`` in it.
     ValueError
-        If a file is damaged, an array is missing or could be several, or shapes or dtypes do not fit together.
+        If a file is damaged, an array is missing, several arrays could be meant, or shapes or dtypes do not fit
+        together.
 
     See Also
     --------
-    conformask.ConformalRiskCalibrator : Calibrates on them.
+    conformask.ConformalRiskCalibrator : Calibrates on predictions.
 
     Examples
     --------

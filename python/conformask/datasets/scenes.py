@@ -69,7 +69,7 @@ def make_scenes(
     Each scene is a street seen from a car: sky, road, sidewalks, rows of buildings, trees, cars,
     people, lamps and signs, in true perspective. Camera, weather, light, noise and focus vary from
     scene to scene, so some are much harder to segment than others. The scenes are independent
-    draws from one distribution, hence exchangeable, which is what conformal guarantees ask for.
+    draws from one distribution. They are thus exchangeable, as conformal guarantees require.
 
     Parameters
     ----------
@@ -84,9 +84,9 @@ def make_scenes(
     Returns
     -------
     Scenes
-        ``images`` uint8 (n, H, W, 3), ``labels`` uint8 (n, H, W) with 255 for void, ``class_names``
-        and ``palette``. Void are the bonnet of the own car, thin seams between some objects, and
-        now and then a thing that no class describes.
+        ``images`` uint8 (n, H, W, 3), ``labels`` uint8 (n, H, W) with 255 for void, ``class_names`` and ``palette``.
+        The void pixels are the bonnet of the own car, thin seams between some objects, and a few objects that belong to
+        no class.
 
     Raises
     ------
@@ -95,7 +95,7 @@ def make_scenes(
 
     See Also
     --------
-    PixelClassifier : Learns to segment them.
+    PixelClassifier : Learns to segment these scenes.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""conformask at home in other libraries: import the module that you need. conformask itself imports none of them."""
+"""conformask with other libraries: import the module that you need. conformask itself imports none of them."""
 
 __all__ = [
     "dask",

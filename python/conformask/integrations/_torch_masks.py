@@ -1,4 +1,4 @@
-"""What a calibrated module makes of the scores of a model: sets of classes, or the mask of one class."""
+"""The results of a calibrated module: sets of classes, or the mask of one class."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ _PUBLIC = "conformask.integrations.torch"  # where the names of exported modules
 
 
 class ConformalOutput(NamedTuple):
-    """What :class:`ConformalModule` gives with a :class:`~conformask.ConformalRiskCalibrator`.
+    """The result of :class:`ConformalModule` with a :class:`~conformask.ConformalRiskCalibrator`.
 
     Attributes
     ----------
     probabilities : float tensor (B, K, H, W)
-        Of the model.
+        The probabilities that the model predicts.
     masks : bool tensor (B, K, H, W)
         Whether the class is in the pixel's set.
     set_size : int16 tensor (B, H, W)
-        Number of classes in the set.
+        Number of classes in the pixel's set.
     varisco : float32 tensor (B, H, W)
-        The heatmap: the share of the classes that are in the set.
+        The heatmap of uncertainty: set size over the number of classes, in [0, 1].
     """
 
     probabilities: Tensor
@@ -57,17 +57,17 @@ class ConformalOutput(NamedTuple):
 
 
 class BinaryOutput(NamedTuple):
-    """What :class:`ConformalModule` gives with a calibrator of binary masks.
+    """The result of :class:`ConformalModule` with a calibrator of binary masks.
 
     Attributes
     ----------
     probability : float tensor (B, H, W)
-        Of the foreground, by the model.
+        The probability of the foreground that the model predicts.
     mask : bool tensor (B, H, W)
         Whether the pixel is in the mask: ``probability >= threshold[:, None, None]``, exactly.
     threshold : float tensor (B,)
-        Where the mask of each image begins: the smallest number of the type of `probability` that is at least the
-        threshold of the calibrator, which is float64.
+        The threshold of each image: the smallest number of the dtype of `probability` that is at least the threshold of
+        the calibrator, which is float64.
     """
 
     probability: Tensor
@@ -228,7 +228,7 @@ def _check_probability(p: Tensor, inputs: str, foreground: int) -> None:
     value = float(p[(image, *pixel)])
     hint = ""
     if inputs == "probabilities" and value == value:
-        hint = ": probabilities are in [0, 1]; if these are logits, say inputs='logits'"
+        hint = ": probabilities are in [0, 1]; if these are logits, pass inputs='logits'"
     raise ValueError(
         f"the output makes {value:g} the probability of class {foreground} in image {image} at pixel "
         f"{tuple(pixel)}{hint}"

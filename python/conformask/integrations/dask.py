@@ -1,11 +1,11 @@
-"""Calibration where the data lie: profiles are made by the workers of Dask and merged in a tree.
+"""Distributed calibration: the workers of Dask make profiles, which are merged in a tree.
 
-Needs Dask (``pip install "conformask[dask]"``). Maps never travel, profiles do: some kilobytes to megabytes for each
-block (``profile="binned"``: 1 MB for each loss, however many images). The result has the same bits as that of one
-process.
+It needs Dask (``pip install "conformask[dask]"``). Score maps stay where they are; only profiles are sent: some
+kilobytes to megabytes for each block (``profile="binned"``: 1 MB for each loss, however many images there are). The
+result is bit for bit that of a single process.
 
-Each worker runs the kernels on threads of its own. Where several workers share a machine, let each have its part of the
-cores: ``CONFORMASK_NUM_THREADS=1`` in their environment.
+Each worker runs the kernels on threads of its own. If several workers share a machine, give each its share of the
+cores, for example ``CONFORMASK_NUM_THREADS=1`` in their environment.
 """
 
 from __future__ import annotations
@@ -54,15 +54,15 @@ def fit(
     strata: Any = None,
     sample_weight: Any = None,
 ) -> ConformalRiskCalibrator:
-    """Fits a calibrator on blocks of images, wherever they are.
+    """Fits a calibrator on blocks of images, which may be on several machines.
 
     Parameters
     ----------
     calibrator : ConformalRiskCalibrator
-        It is fitted in place, and forgets what it knew.
+        It is fitted in place, and forgets the images of earlier fits.
     X : dask array (n, K, H, W) or (n, K, D, H, W), or an iterable of delayed blocks
-        Scores; blocks without images are passed over.
-        Without `y`: delayed ``(scores, labels)`` pairs of arrays ``(n_i, K, H, W)`` and ``(n_i, H, W)``.
+        Scores. Blocks without images are skipped. Without `y`: delayed ``(scores, labels)`` pairs of arrays
+        ``(n_i, K, H, W)`` and ``(n_i, H, W)``.
     y : dask array (n, H, W) or (n, D, H, W), or None
         Labels.
     groups, strata, sample_weight : array or dask array (n,), or None
@@ -78,7 +78,8 @@ def fit(
     InfeasibleRiskError
         If there are too few images.
     TypeError, ValueError
-        As :meth:`conformask.ConformalRiskCalibrator.fit`; the message names the block, and the image among all.
+        As for :meth:`conformask.ConformalRiskCalibrator.fit`; the message names the block, and the index of the image
+        among all images.
 
     Examples
     --------
@@ -131,7 +132,7 @@ def profile(
     grid: ArrayLike | None = None,
     collect: Iterable[LossLike] | None = None,
 ) -> Profiles:
-    """Profiles blocks of images where they are, and merges the profiles in a tree, in the order of the images.
+    """Profiles blocks of images on the workers, and merges the profiles in a tree, in the order of the images.
 
     Parameters
     ----------
@@ -149,12 +150,12 @@ def profile(
     Raises
     ------
     TypeError, ValueError
-        As :func:`conformask.profile`; the message names the block, and the image among all.
+        As for :func:`conformask.profile`; the message names the block, and the index of the image among all images.
 
     Warns
     -----
     DuplicateImagesWarning
-        If the same image comes twice, in whichever blocks.
+        If the same image comes twice, in one block or in two.
 
     Examples
     --------

@@ -1,6 +1,6 @@
 """Local temperature scaling by a convolutional network, which sees the logits around a pixel, and the image.
 
-Needs PyTorch (``pip install "conformask[torch]"``). :class:`~conformask.LocalTemperatureScaler` does without.
+It needs PyTorch (``pip install "conformask[torch]"``). :class:`~conformask.LocalTemperatureScaler` does not.
 """
 
 from __future__ import annotations
@@ -51,23 +51,24 @@ def _convolution(n_channels: int, generator: torch.Generator | None = None) -> n
 class LocalTemperature(nn.Module):
     r"""A network that gives each pixel a temperature, and divides its logits by it.
 
-    Four convolutions of the logits, 1 added to each, are leaves of a tree: three more, through a sigmoid, say at each
-    fork how much either side counts. What comes out is blended in the same way with a convolution of the image, if
-    there is one, and :math:`T = \max(T_0, t + 1)`. All convolutions are 5 x 5 with dilation 2, and mirror the image
-    at its borders. They begin at 0, but for the leaves, which begin with small random weights: **T is near 2 before
-    training, not 1**. The most probable class of a pixel stays what it is, but for float32 at high temperatures.
+    Four convolutions of the logits, 1 added to each, are the leaves of a tree. Three more convolutions, each followed
+    by a sigmoid, weigh the two sides of each fork. The result t is blended in the same way with a convolution of the
+    image, if there is one, and :math:`T = \max(T_0, t + 1)`. All convolutions are 5 x 5 with dilation 2, and mirror the
+    image at its borders. Their weights begin at 0, except those of the leaves, which begin with small random numbers:
+    **T is near 2 before training, not 1**. The most probable class of a pixel does not change, except where float32
+    rounds at high temperatures.
 
     Parameters
     ----------
     n_classes : int
-        K.
+        The number of classes K.
     image_channels : int, default=3
-        Channels of the image; 0 looks at the logits alone.
+        Channels of the image; with 0 the network sees the logits alone.
     least : float above 0, default=0.1
-        :math:`T_0`, the least temperature. The paper's is 1e-8: a pixel that comes there has a loss of millions, and no
-        gradient to leave.
+        :math:`T_0`, the least temperature. The paper uses 1e-8; a pixel at that temperature may have a loss of
+        millions, and no gradient to leave it.
     random_state : int, default=0
-        The seed of the leaves' first weights.
+        The seed of the first weights of the leaves.
 
     See Also
     --------
@@ -75,10 +76,10 @@ class LocalTemperature(nn.Module):
 
     Notes
     -----
-    The tree, its dilation and T = 2 are the paper's. How much the image counts is here said by a convolution of the
-    logits, as at the forks. Leaves that all began at 0, as the paper's do, would stay equal: no fork would learn.
-    Eight convolutions have many numbers: fitted to few images, or for long, they learn these by heart. Look at the loss
-    of other images after each epoch.
+    The tree, its dilation and T = 2 at the start follow the paper. Here a convolution of the logits weighs the image,
+    as at the forks. In the paper all leaves begin at 0; they would stay equal, and no fork would learn. Eight
+    convolutions have many parameters: with few images, or long training, they overfit. Look at the loss of other images
+    after each epoch.
 
     References
     ----------
@@ -178,20 +179,20 @@ def fit_local_temperature(
     device: Any = None,
     optimizer: Callable[..., Any] = torch.optim.Adam,
 ) -> list[float]:
-    """Trains the network on images that did not train the model.
+    """Trains the network, on images that the segmentation model was not trained on.
 
     Parameters
     ----------
     module : LocalTemperature
         It is changed in place, and left in evaluation mode.
     batches : iterable of (logits, labels) or (logits, image, labels)
-        Read once an epoch: a list or a loader, no generator. Labels are integers (B, H, W).
+        A list or a loader, which is read once in each epoch; a generator is refused. Labels are integers (B, H, W).
     epochs : int, default=20
         How often all batches are seen.
     learning_rate : float, default=0.001
-        Of the optimiser.
+        The learning rate of the optimiser.
     ignore_index : int, tuple of ints or None, default=255
-        The label of void pixels, an error if it is a class; None: there are none.
+        The label of void pixels, which must not be a class; None: there are no void pixels.
     device : device, str or None, default=None
         Where to train; None: where the module is.
     optimizer : callable, default=torch.optim.Adam
@@ -200,12 +201,12 @@ def fit_local_temperature(
     Returns
     -------
     list of floats
-        The mean negative log-likelihood of the labelled pixels in each epoch, as they were seen.
+        The mean negative log-likelihood of the labelled pixels in each epoch, while they were trained on.
 
     Raises
     ------
     TypeError, ValueError
-        If the batches can be read once only, hold no labelled pixel, or a label that is no class, or are not as
+        If the batches can be read only once, hold no labelled pixel or a label that is not a class, or are not as
         described.
 
     Examples

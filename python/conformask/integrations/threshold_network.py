@@ -1,7 +1,7 @@
 """Thresholds of images by a convolutional network, which sees the photograph beside the map of probabilities.
 
-Needs PyTorch (``pip install "conformask[torch]"``) and torchvision. :class:`~conformask.COATCalibrator` and
-:class:`~conformask.ATCalibrator` do without: by default they look at nine numbers that describe the map.
+It needs PyTorch (``pip install "conformask[torch]"``) and torchvision. :class:`~conformask.COATCalibrator` and
+:class:`~conformask.ATCalibrator` do not need them: by default they use nine features of the map.
 """
 
 from __future__ import annotations
@@ -58,34 +58,35 @@ _SEED = whole("random_state", 0, 2**63 - 1, stale="nothing")
 
 
 class ThresholdNetwork(nn.Module):
-    r"""A residual network that gives an image one threshold, of its photograph and its map of probabilities.
+    r"""A residual network that computes one threshold for an image, from its photograph and its map of probabilities.
 
-    A ResNet of torchvision whose first convolution takes four channels: red, green, blue and the probability of the
-    foreground. The kernels of the fourth are the means of those of the three. The last layer gives one number, of which
-    a sigmoid makes a threshold in (0, 1).
+    It is a ResNet of torchvision whose first convolution takes four channels: red, green, blue and the probability of
+    the foreground. The kernels of the fourth channel are the means of those of the other three. The last layer gives
+    one number, which a sigmoid turns into a threshold in (0, 1).
 
     Parameters
     ----------
     backbone : {"resnet18", "resnet34", "resnet50", "resnet101", "resnet152"}, default="resnet50"
         Which ResNet.
     weights : mapping of tensors, or None, default=None
-        The state dict of that ResNet by torchvision's names, such as one trained on ImageNet; its last layer (``fc``)
+        The state dict of that ResNet with torchvision's names, such as one trained on ImageNet; its last layer (``fc``)
         is not used. None: random weights. Nothing is downloaded.
     image_channels : {3, 0}, default=3
-        0 makes a network that sees the map alone: its first convolution takes one channel, with the mean kernels.
+        Channels of the photographs. With 0 the network sees the map alone: its first convolution takes one channel,
+        with the mean kernels.
     start : float in (0, 1), default=0.5
-        Near which threshold all images begin: the last layer's bias. Its weights begin small.
+        The threshold near which all images begin: it sets the bias of the last layer, whose weights begin small.
     random_state : int, default=42
         The seed of weights that are not given.
 
     See Also
     --------
-    NetworkPredictor : Trains it.
+    NetworkPredictor : Trains this network.
 
     Notes
     -----
-    Four channels, mean kernels and the last layer are the paper's. `start`, and small last weights, are ours: far from
-    a good threshold the smooth rate of COAT is flat, and teaches nothing.
+    Four channels, mean kernels and the last layer follow the paper. `start`, and small weights of the last layer, are
+    additions: far from a good threshold the smooth rate of COAT is flat, and its gradient vanishes.
 
     References
     ----------
@@ -136,8 +137,9 @@ class ThresholdNetwork(nn.Module):
         Parameters
         ----------
         images : tensor (B, 3, H, W) or (B, 1, H, W), or None
-            Photographs. Those of uint8 are divided by 255 and standardised by ImageNet's means and deviations; floating
-            ones are taken as they are, standardised already. Grey ones are repeated. None if `image_channels` is 0.
+            Photographs. Photographs of uint8 are divided by 255 and standardised with the means and standard deviations
+            of ImageNet. Floating ones must be standardised already. Grey ones are repeated to three channels. None if
+            `image_channels` is 0.
         P : tensor (B, H, W)
             Probability of the foreground.
 
@@ -274,81 +276,83 @@ _PARAMETERS: Mapping[str, Parameter] = {
 
 
 class NetworkPredictor(BaseEstimator):
-    r"""The model of thresholds of the COAT paper, a residual network, for ``predictor=`` of the calibrators.
+    r"""The threshold model of the COAT paper, a residual network, for ``predictor=`` of the calibrators.
 
-    It is trained on the images that the calibrator hands over, by Adam. With the loss "coat" it minimises the mean of
+    The calibrator hands over the images on which Adam trains the network. With the loss "coat" it minimises the mean of
 
     .. math:: \Big( \frac{1}{|Y_i|} \sum_{j \in Y_i} \sigma\Big( \frac{p_{ij} - \hat\tau_i}{T} \Big)
         - (1 - \alpha) \Big)^2,
 
     with "at" that of :math:`(\hat\tau_i - \tau_i^*)^2`, where :math:`\tau_i^*` is the largest threshold at which the
-    image misses at most the share alpha of its foreground. The probabilities are those of all pixels, counted in 1024
-    bins; what the network sees is resized. The calibrator corrects its thresholds on other images. Its guarantee comes
-    from that alone, in expectation for a new image with a foreground that is exchangeable with those: whatever the
-    network says.
+    image misses at most the share alpha of its foreground. The loss counts the probabilities of all pixels in 1024
+    bins; the network itself sees resized maps. The calibrator then corrects the thresholds on other images. The
+    guarantee comes from this correction alone, whatever the network computes: it holds in expectation for a new image
+    with a foreground that is exchangeable with the images of the correction.
 
     Parameters
     ----------
     loss : {"coat", "at"}, default="coat"
-        What it is trained for. Say "at" in an :class:`~conformask.ATCalibrator`.
+        The training loss. Use "at" with an :class:`~conformask.ATCalibrator`.
     temperature : float above 0, default=0.05
-        T, in units of probability; "at" has none. It is this one that counts, not that of the calibrator.
+        T, in units of probability; the loss "at" has none. This one is used, not the `temperature` of the calibrator.
     epochs : int or None, default=None
-        How often all images are seen at most; None: 60 times by "coat", 30 times by "at".
+        The largest number of epochs; None: 60 with "coat", 30 with "at".
     batch_size : int, at least 2, default=64
         Images in a batch. Batches are of nearly equal size and hold at least two images; with ``batch_size=2`` one of
         them may hold three.
     learning_rate : float above 0, default=0.0005
-        Of Adam.
+        The learning rate of Adam.
     size : (int, int), default=(224, 224)
         Height and width to which photographs and maps are resized (bilinear, with antialiasing).
     validation_fraction : float in [0, 1), default=0.2
-        The share of the images handed over, drawn at random, that is not trained on but tells when to stop. Of fewer
-        than 10 images all are trained on.
+        The share of the images, drawn at random, that is left out of training and decides when to stop. With fewer than
+        10 images all are trained on.
     patience : int or None, default=10
-        After how many epochs without a smaller loss of these images training stops; None: never.
+        The number of epochs without a smaller loss on these images after which training stops; None: it does not stop
+        early.
     backbone, weights
         As for :class:`ThresholdNetwork`.
     random_state : int, default=42
-        The seed of first weights, of the images that are not trained on, and of batches. On the CPU of one machine the
-        same seed gives the same network; on a GPU sums have no fixed order.
+        The seed of the first weights, of the images that are left out, and of the batches. On the CPU of one machine
+        the same seed gives the same network; on a GPU sums have no fixed order.
     device : device, str or None, default=None
         Where to compute; None: on a CUDA device if there is one, else on the CPU.
     ignore_index : int, tuple of ints or None, default=255
-        The label of void pixels. The same as that of the calibrator.
+        The label of void pixels. It must be that of the calibrator.
     progress : bool or "auto", default="auto"
         A progress bar over epochs; "auto" shows it on a terminal or in a notebook if it takes a while.
 
     Attributes
     ----------
     network_ : ThresholdNetwork
-        As it was after the best epoch, in evaluation mode. With ``images`` it sees them, without the map alone.
+        The network after the best epoch, in evaluation mode. If :meth:`fit` got `images` it sees them, else the map
+        alone.
     losses_ : list of floats
-        The mean loss of the images trained on in each epoch, as they were seen.
+        The mean loss of the training images in each epoch, while they were trained on.
     validation_losses_ : list of floats
-        That of the others after each epoch; empty if there are none.
+        The mean loss of the images that were left out, after each epoch; empty if there are none.
     best_epoch_ : int
-        The epoch of the least of them, counted from 1, or the last one if there are none. 0: none was better than one
-        threshold for all images, which the network then gives.
+        The epoch of the smallest validation loss, counted from 1, or the last epoch if there is no validation. 0: no
+        epoch was better than one threshold for all images, which the network then gives.
 
     See Also
     --------
-    conformask.COATCalibrator, conformask.ATCalibrator : Take it as their predictor.
+    conformask.COATCalibrator, conformask.ATCalibrator : Take this object as their predictor.
     ThresholdNetwork : The network alone.
 
     Notes
     -----
-    The network, its loss, T, batches of 64, 60 and 30 epochs, the learning rate and the seed 42 are the paper's, which
-    starts from ImageNet's weights: give them by `weights`. It states neither the optimiser nor the size of the images;
-    Adam, 224 x 224, early stopping, and a start at the mean of the images' own thresholds are ours.
-    Where images come in groups, such as patients, those that tell when to stop may be of the same groups as those that
-    are trained on: training may then go on for too long. The guarantee does not depend on it.
+    The network, its loss, T, batches of 64, 60 and 30 epochs, the learning rate and the seed 42 follow the paper. The
+    paper starts from weights of ImageNet: pass them as `weights`. It states neither the optimiser nor the size of the
+    images; Adam, 224 x 224, early stopping, and a start at the mean of the images' own thresholds are choices of this
+    package. If images come in groups, such as patients, the images that decide when to stop may belong to groups that
+    are trained on: training may then go on for too long. The guarantee does not depend on this.
 
     All resized images are held in memory, 0.8 MB each for 224 x 224. On the CPU images go through the trained network
-    one by one: a threshold has the same bits whichever images are in the call. On a GPU they go in batches, and it is
-    the same up to rounding. Two predictors are equal if their parameters are (but for `device` and `progress`), and
-    their networks. A trained one serves as ``predictor=model.predict``, and is then corrected by all images: others
-    than those that trained it.
+    one by one: a threshold is the same bit for bit, whichever other images are in the call. On a GPU images go in
+    batches, and thresholds are the same up to rounding. Two predictors are equal if their parameters (except `device`
+    and `progress`) and their networks are equal. A trained predictor can be given as ``predictor=model.predict``. All
+    calibration images then correct it; they must be other images than its training images.
 
     References
     ----------
@@ -404,7 +408,7 @@ class NetworkPredictor(BaseEstimator):
         self.progress = progress
 
     def fit(self, P: Any, y: Any, *, alpha: float, images: Any = None) -> Self:
-        """Trains the network, from its first weights.
+        """Trains the network, beginning with its first weights.
 
         Parameters
         ----------
@@ -415,10 +419,10 @@ class NetworkPredictor(BaseEstimator):
         alpha : float in (0, 1)
             The share of the foreground that may be missed.
         images : array or tensor, a list or iterable of n images, or None
-            Photographs: (H, W, 3) or (H, W) in arrays, whose channels are last, (3, H, W), (1, H, W) or (H, W) in
-            tensors, whose channels are first. Those of uint8 are divided by 255 and standardised by ImageNet's means
-            and deviations; floating ones are taken as they are, standardised already. Of any size: that of P or another
-            one. None makes a network that sees P alone.
+            Photographs: (H, W, 3), (H, W, 1) or (H, W) in arrays, channels last; (3, H, W), (1, H, W) or (H, W) in
+            tensors, channels first. Photographs of uint8 are divided by 255 and standardised with the means and
+            standard deviations of ImageNet; floating ones must be standardised already. They may have any size, that of
+            P or another one. None makes a network that sees P alone.
 
         Returns
         -------
@@ -430,7 +434,7 @@ class NetworkPredictor(BaseEstimator):
             If torchvision is not there.
         TypeError, ValueError
             If parameters or input are not as described, or fewer than two images with a foreground are trained on. The
-            object stays as it was.
+            predictor is then unchanged.
         """
         settings, exact = self._settings(), check_alpha(alpha)
         device = _device_of(self.device)
@@ -467,7 +471,7 @@ class NetworkPredictor(BaseEstimator):
         Parameters
         ----------
         P, images
-            As for :meth:`fit`; images if there were any.
+            As for :meth:`fit`; `images` are needed if :meth:`fit` got them.
 
         Returns
         -------

@@ -1,22 +1,24 @@
-"""PyTorch: what models give, as probabilities; and a module whose forward pass gives sets, or masks of one class.
+"""PyTorch: probabilities from the outputs of models, and a module whose forward pass gives sets or binary masks.
 
-Needs PyTorch (``pip install "conformask[torch]"``). Calibrators take tensors wherever they take arrays, on any device:
+It needs PyTorch (``pip install "conformask[torch]"``). Calibrators take tensors wherever they take arrays, on any
+device:
 
-- float16, float32 and float64 tensors on the CPU are read where they lie, as NumPy arrays are;
-- tensors on a GPU, and bfloat16, are profiled on their device by LAC, APS and RAPS, class by class: that takes memory
-  for at most 16 float32 planes (H, W) beside the maps, and only what mispredicted pixels say goes to the CPU. Other
-  scores, and activations by APS and RAPS, take the maps to the CPU. Lambda-hat is that of the CPU path: of
-  probabilities the same bits; of logits and scores never smaller, for a softmax differs from device to device, by at
-  most 64 + K units in the last place. Classes that close may change ranks: at calibration they count as before a label,
-  in sets as behind it. That holds for the same numbers, not for what a model gives in two precisions: calibrate in
-  the one that you predict in. Probabilities in bfloat16 have a slack of one unit in their last place, 2^-7.
+- float16, float32 and float64 tensors on the CPU are read without a copy, as NumPy arrays are;
+- tensors on a GPU, and tensors of bfloat16, are profiled on their device with LAC, APS and RAPS, class by class. This
+  needs memory for at most 16 float32 planes (H, W) beside the maps, and only the values of mispredicted pixels go to
+  the CPU. With other scores, and for activations with APS and RAPS, the maps are copied to the CPU. Lambda-hat from
+  probabilities has the same bits as on the CPU. Lambda-hat from logits and scores is never smaller than on the CPU: a
+  softmax differs from device to device by at most 64 + K units in the last place. Classes as close as this may change
+  ranks: in calibration they count as before a label, in sets as behind it. This holds for the same numbers, not for the
+  outputs of a model in two precisions: calibrate in the precision that you predict in. Probabilities in bfloat16 have a
+  slack of one unit in their last place, 2^-7.
 
-Calibrators of binary masks take the probability of one class, which :func:`as_foreground` gives; from a GPU they copy
-it to the CPU, and bfloat16 to float32.
+Calibrators of binary masks take the probability of one class, which :func:`as_foreground` gives. They copy it from a
+GPU to the CPU, and bfloat16 to float32.
 
-What calibrators return are NumPy arrays, :class:`ConformalModule` gives tensors.
+Calibrators return NumPy arrays, :class:`ConformalModule` returns tensors.
 
-Nothing is changed in place, and no gradient is recorded.
+Tensors are not changed in place, and no gradient is recorded.
 """
 
 from __future__ import annotations
@@ -64,40 +66,40 @@ _KEYS = ("out", "logits")  # torchvision, transformers
 
 
 def as_scores(output: Any, *, size: Sequence[int] | None = None, binary: str | None = None) -> Tensor:
-    """The score maps in what a segmentation model returns, of all classes and of the size of the image.
+    """The score maps of all classes in the output of a segmentation model, at the size of the labels.
 
     Parameters
     ----------
     output : tensor (B, K, H, W) or (B, K, D, H, W), mapping, object or tuple
-        A tensor; a mapping with ``"out"`` (torchvision) or ``"logits"``, or an object with the attribute ``logits``;
-        a tuple or list that begins with a tensor (segmentation_models_pytorch with ``aux_params``). Of transformers
-        also what has queries (Mask2Former, DETR and others) or ``semantic_seg``, see
+        A tensor; a mapping with ``"out"`` (torchvision) or ``"logits"``, or an object with the attribute ``logits``; a
+        tuple or list that begins with a tensor (segmentation_models_pytorch with ``aux_params``). Outputs of
+        transformers with queries (Mask2Former, DETR and others) or ``semantic_seg`` are taken, too: see
         :func:`conformask.integrations.transformers.semantic_scores`.
     size : sequence of ints, or None, default=None
         The size (H, W) or (D, H, W) of the labels. Maps of another size are interpolated linearly
         (``align_corners=False``), as the libraries do with logits before the softmax.
     binary : {"logit", "probability"} or None, default=None
-        What the one map of a binary model is: the logit of class 1 (segmentation_models_pytorch), which becomes logits
-        of two classes, or its probability (MMSegmentation), which becomes two probabilities.
+        What the single map of a binary model holds: the logit of class 1 (segmentation_models_pytorch), which becomes
+        logits of two classes, or its probability (MMSegmentation), which becomes two probabilities.
 
     Returns
     -------
     tensor (B, K, H, W) or (B, K, D, H, W)
-        On the device of the output, without gradients, in its type; float32 if half precision had to be interpolated
-        or made to two classes. Logits or probabilities, as the model gives them; of queries always scores, of
-        ``semantic_seg`` always probabilities.
+        On the device of the output, without gradients, in its dtype; float32 if half precision had to be interpolated
+        or turned into two classes. They are logits or probabilities, as the model gives them; for queries they are
+        always scores, for ``semantic_seg`` always probabilities.
 
     Raises
     ------
     TypeError
-        If there is no map of scores: labels, say, or masks of prompts, as SAM gives them; or a tensor of a kind that
-        nothing is computed with here (float8, nested, sparse, quantized).
+        If the output holds no score maps, but for example labels, or masks of prompts such as those of SAM; or if it is
+        a tensor of a kind that is not supported (float8, nested, sparse, quantized).
     ValueError
-        If the tensor has another rank, or one class and `binary` does not say what it is.
+        If the tensor has another number of axes, or has one class while `binary` is None.
 
     See Also
     --------
-    conformask.integrations.transformers.semantic_scores : What is done with queries, and what their scores mean.
+    conformask.integrations.transformers.semantic_scores : How queries are combined, and what their scores mean.
 
     Examples
     --------
@@ -126,7 +128,7 @@ def as_scores(output: Any, *, size: Sequence[int] | None = None, binary: str | N
         return scores
     if binary is None:
         raise ValueError(
-            "the output has one class (K = 1): say binary='logit' if it is the logit of class 1, or "
+            "the output has one class (K = 1): pass binary='logit' if it is the logit of class 1, or "
             "binary='probability' if a sigmoid was taken"
         )
     scores = (
@@ -142,20 +144,21 @@ def as_probabilities(
     size: Sequence[int] | None = None,
     binary: str | None = None,
 ) -> Tensor:
-    """Probabilities of all classes from what a segmentation model returns.
+    """Probabilities of all classes from the output of a segmentation model.
 
     Parameters
     ----------
     output : tensor (B, K, H, W) or (B, K, D, H, W), mapping, object or tuple
         As for :func:`as_scores`.
     inputs : {"logits", "probabilities", "scores"}, default="logits"
-        What the numbers are. Of logits the softmax over the classes is taken, in float32 or wider. Scores are at least
-        0, and are divided by their sum. The outputs of queries (Mask2Former and others) are always scores, and
-        ``semantic_seg`` always probabilities, whatever is said here.
+        What the numbers are. For logits the softmax over the classes is taken, in float32 or wider. Scores are at least
+        0, and are divided by their sum. The outputs of queries (Mask2Former and others) always count as scores, and
+        ``semantic_seg`` always as probabilities, whatever `inputs` is.
     size : sequence of ints, or None, default=None
         The size of the labels, as for :func:`as_scores`: logits are interpolated before the softmax.
     binary : {"logit", "probability"} or None, default=None
-        What the one map of a binary model is, as for :func:`as_scores`. For one map it decides, and not `inputs`.
+        What the single map of a binary model holds, as for :func:`as_scores`. For a single map `binary` decides, not
+        `inputs`.
 
     Returns
     -------
@@ -165,7 +168,7 @@ def as_probabilities(
     Raises
     ------
     TypeError, ValueError
-        As :func:`as_scores`, and for an unknown `inputs`. The numbers themselves are not looked at.
+        As for :func:`as_scores`, and for an unknown `inputs`. The numbers themselves are not checked.
 
     Examples
     --------
@@ -189,20 +192,21 @@ def as_foreground(
     binary: str | None = None,
     size: Sequence[int] | None = None,
 ) -> Tensor:
-    """The probability of one class from what a segmentation model returns: what calibrators of binary masks take.
+    """The probability of one class from the output of a segmentation model, for calibrators of binary masks.
 
     Parameters
     ----------
     output : tensor (B, K, H, W) or (B, K, D, H, W), mapping, object or tuple
         As for :func:`as_scores`.
     foreground : int, default=1
-        The class; the others are the background. Of one map 1 is what the map speaks of, and 0 the background.
+        The class; the other classes are the background. With a single map, 1 is the class of the map, and 0 the
+        background.
     inputs : {"logits", "probabilities", "scores"}, default="logits"
-        What the numbers of several maps are, as for :func:`as_probabilities`. Where classes may overlap and each has a
-        sigmoid of its own, take the sigmoids and say "probabilities": the map of the class is then taken as it is.
+        What the numbers of several maps are, as for :func:`as_probabilities`. If classes may overlap and each has a
+        sigmoid of its own, apply the sigmoids and pass "probabilities": the map of the class is then taken as it is.
     binary : {"logit", "probability"} or None, default=None
-        What the one map of a binary model is, as for :func:`as_scores`: segmentation_models_pytorch gives a "logit",
-        MMSegmentation a "probability".
+        What the single map of a binary model holds, as for :func:`as_scores`: segmentation_models_pytorch gives a
+        "logit", MMSegmentation a "probability".
     size : sequence of ints, or None, default=None
         The size of the labels, as for :func:`as_scores`.
 
@@ -214,11 +218,11 @@ def as_foreground(
     Raises
     ------
     TypeError, ValueError
-        As :func:`as_probabilities`, and if there is no such class. The numbers themselves are not looked at.
+        As for :func:`as_probabilities`, and if there is no such class. The numbers themselves are not checked.
 
     See Also
     --------
-    BinaryRiskCalibrator, COATCalibrator, CRACalibrator : Take it, as the others do, and masks ``labels == foreground``.
+    BinaryRiskCalibrator, COATCalibrator, CRACalibrator : Calibrate on it, with the masks ``labels == foreground``.
 
     Examples
     --------
@@ -254,9 +258,9 @@ def _of_strategy(name: str, doc: str) -> Any:
 class ConformalModule(nn.Module):
     """A segmentation model whose forward pass gives multi-labeled masks at the calibrated lambda, or binary masks.
 
-    All of it runs on the device of the model's output, and ``torch.export`` takes it along; but thresholds that depend
-    on the image (:class:`~conformask.ATCalibrator`, :class:`~conformask.COATCalibrator`,
-    :class:`~conformask.AACRCCalibrator`, :class:`~conformask.CRACalibrator`) are found on the CPU, which cannot be
+    Everything runs on the device of the model's output, and ``torch.export`` can export it. There is one exception:
+    thresholds that depend on the image (:class:`~conformask.ATCalibrator`, :class:`~conformask.COATCalibrator`,
+    :class:`~conformask.AACRCCalibrator`, :class:`~conformask.CRACalibrator`) are computed on the CPU and cannot be
     exported.
 
     Parameters
@@ -264,37 +268,39 @@ class ConformalModule(nn.Module):
     model : nn.Module
         A segmentation model; its output goes through :func:`as_probabilities`, or :func:`as_foreground`.
     calibrator : ConformalRiskCalibrator, or BinaryRiskCalibrator or another one of binary masks
-        A fitted calibrator. What it found is taken over when the module is made.
+        A fitted calibrator. Its results are copied when the module is made.
     size : "input", sequence of ints, or None, default=None
-        The size of the result: that of the model's first input ("input"), a given one, or that of its output.
+        The size of the result: that of the model's first input ("input"), a given size, or that of the model's output
+        (None).
     binary : {"logit", "probability"} or None, default=None
-        What the one map of a binary model is, as for :func:`as_scores`.
+        What the single map of a binary model holds, as for :func:`as_scores`.
     inputs : {"logits", "probabilities", "scores"} or None, default=None
-        What the model gives; None takes it for what a ConformalRiskCalibrator was given, else for logits.
+        What the model gives. None takes the `inputs` of a ConformalRiskCalibrator; for binary masks it means logits.
     foreground : int or None, default=None
-        The class of binary masks, as for :func:`as_foreground`: that of calibration. None is the one that the
-        calibrator was told (``fit(classes=)``), or 1.
+        The class of binary masks, as for :func:`as_foreground`. It must be that of calibration. None is the class that
+        the calibrator was fitted for (``fit(classes=)``), or 1.
 
     Attributes
     ----------
     lambda_hat : float, or a tuple of K where classes have lambdas of their own
-        Where sets are cut. Only of a ConformalRiskCalibrator.
+        The lambda of the sets, with a ConformalRiskCalibrator.
     threshold : float or None
-        Where binary masks begin; None where images have thresholds of their own.
+        The threshold of binary masks; None if images have thresholds of their own.
 
     Raises
     ------
     sklearn.exceptions.NotFittedError
         If the calibrator is not fitted.
     TypeError
-        If it is none of these, its conformity score is a function, or a scaler stands in front of it.
+        If the calibrator is of another class, its conformity score is a function, or it has a scaler (``transform=``)
+        or a model of lambdas (``adaptive=``).
     ValueError
         If `foreground` is negative, or given for sets of all classes.
 
     Notes
     -----
-    A binary mask holds what ``calibrator.predict(probability)`` holds, pixel by pixel, whatever the type of the numbers
-    is. A predictor of your own is asked as there, without images.
+    A binary mask is equal to ``calibrator.predict(probability)``, pixel by pixel, for all dtypes. A predictor of your
+    own is called as in ``predict``, without images.
 
     Examples
     --------
@@ -349,31 +355,31 @@ class ConformalModule(nn.Module):
 
     @property
     def threshold(self) -> float | None:
-        """Where masks begin; None where images have thresholds of their own."""
+        """The threshold of binary masks; None if images have thresholds of their own."""
         found: float | None = self._strategy.threshold
         return found
 
     def forward(self, *args: Any, **kwargs: Any) -> ConformalOutput | BinaryOutput:
-        """Sets or masks for what the model says of its input.
+        """Sets or masks for the output of the model.
 
         Parameters
         ----------
         *args, **kwargs
-            What the model takes. With ``size="input"``, the first tensor tells the size.
+            The arguments of the model. With ``size="input"``, the first tensor among them gives the size.
 
         Returns
         -------
         ConformalOutput or BinaryOutput
-            What the calibrator makes: sets of classes, or masks of one.
+            Sets of classes, or masks of one class, by the calibrator.
 
         Raises
         ------
         TypeError, ValueError
-            As :func:`as_probabilities`; ValueError also if K is not that of calibration or has no class `foreground`,
-            if the output tells that its numbers are scores or probabilities but calibration took them for logits, and
-            for numbers that are not what `inputs` says (which an exported module does not look at).
+            As for :func:`as_probabilities`; ValueError also if K differs from calibration, if there is no class
+            `foreground`, if the output holds scores or probabilities but calibration took logits, and for numbers that
+            do not fit `inputs` (an exported module does not check these).
         NotImplementedError
-            If ``torch.export`` traces it, and its thresholds depend on the image.
+            If ``torch.export`` traces the module, and its thresholds depend on the image.
         """
         output = self.model(*args, **kwargs)
         size: Any = self.size
@@ -395,7 +401,7 @@ class ConformalModule(nn.Module):
         return found
 
     def extra_repr(self) -> str:
-        """What is printed of it.
+        """The text in the representation of the module.
 
         Returns
         -------
@@ -405,7 +411,7 @@ class ConformalModule(nn.Module):
 
 
 def inputs_of(output: Any, inputs: str, binary: str | None) -> str:
-    """What the numbers are that :func:`as_scores` makes: some outputs tell, and of one map `binary` says it."""
+    """What the numbers of :func:`as_scores` are, where the output or `binary` tells."""
     known = _own_inputs(output)
     if known is not None:
         return known

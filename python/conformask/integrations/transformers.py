@@ -1,15 +1,17 @@
-"""Hugging Face transformers: full-size maps of all classes from what its segmentation models return.
+"""Hugging Face transformers: full-size maps of all classes from the outputs of its segmentation models.
 
-Needs PyTorch (``pip install "conformask[torch]"``); transformers itself is not imported: outputs are read by the names
-of their fields. There are four families:
+It needs PyTorch (``pip install "conformask[torch]"``). transformers itself is not imported: outputs are read by the
+names of their fields. There are four families:
 
-- ``logits`` (B, K, h, w): SegFormer, UPerNet, BEiT, DPT, MobileViT and others. Logits, mostly at a quarter of the size.
+- ``logits`` (B, K, h, w): SegFormer, UPerNet, BEiT, DPT, MobileViT and others. These are logits, mostly at a quarter of
+  the size.
 - ``class_queries_logits`` and ``masks_queries_logits``: MaskFormer, Mask2Former, OneFormer, EoMT, VidEoMT. Each query
-  has a mask, and says of which class it is.
-- ``logits`` (B, Q, C) and ``pred_masks``: DETR and Conditional DETR for segmentation. The same by other names.
-- ``semantic_seg`` (B, 1, h, w): SAM 3, one map of what its prompt asks for.
+  has a mask and class probabilities.
+- ``logits`` (B, Q, C) and ``pred_masks``: DETR and Conditional DETR for segmentation. They hold the same under other
+  names.
+- ``semantic_seg`` (B, 1, h, w): SAM 3. It is one map of the concept that the prompt names.
 
-:func:`semantic_scores` makes maps of all of them, and :func:`conformask.integrations.torch.as_scores` asks it. Masks
+:func:`semantic_scores` turns all of them into maps, and :func:`conformask.integrations.torch.as_scores` calls it. Masks
 without classes, such as the three alternatives that SAM gives for a prompt, are refused.
 """
 
@@ -63,25 +65,26 @@ def semantic_scores(
     Parameters
     ----------
     output : object or mapping
-        What the model returns: an output of one of the four families (see the module), or a mapping with their fields.
+        The output of the model: one of the four families (see the module), or a mapping with their fields.
     size : sequence of two ints, or None, default=None
         The size (H, W) of the labels, to which maps are interpolated linearly (``align_corners=False``); None leaves
         them as they are.
     mask_size : sequence of two ints, or None, default=None
         The size to which the masks of queries are interpolated before their sigmoid. None does what the processor of
-        the model does by itself: (384, 384) of Mask2Former, nothing of the others. That of EoMT takes its own ``size``:
-        say it here for the very maps of its ``post_process_semantic_segmentation``.
+        the model does by default: (384, 384) for Mask2Former, no interpolation for the others. The processor of EoMT
+        uses its own ``size``: pass that size here to get the maps of its ``post_process_semantic_segmentation``.
     no_object : bool or None, default=None
-        Whether the last class of each query is "no object", which is then left out. None knows it of the models in the
-        list: all but Conditional DETR have one. Others with ``logits`` and ``pred_masks`` must say it, if the
-        probabilities of their classes are a softmax at all: those of RF-DETR are not.
+        Whether the last class of each query is "no object", which is then left out. None is enough for the models in
+        the list: all but Conditional DETR have this class. For other models with ``logits`` and ``pred_masks`` it must
+        be given. It makes sense only if their class probabilities are a softmax: those of RF-DETR are not.
 
     Returns
     -------
     float tensor (B, K, H, W)
-        On the device of the output, without gradients, in its type; float32 if half precision had to be interpolated or
-        combined. Of ``logits`` (B, K, h, w) logits. Of queries scores, at least 0. Of ``semantic_seg`` probabilities
-        of two classes, the second being what the prompt asks for. :func:`inputs_of` tells which.
+        On the device of the output, without gradients, in its dtype; float32 if half precision had to be interpolated
+        or combined. From ``logits`` (B, K, h, w) they are logits. From queries they are scores, at least 0. From
+        ``semantic_seg`` they are probabilities of two classes, the second of which is the concept of the prompt.
+        :func:`inputs_of` tells which.
 
     Raises
     ------
@@ -100,11 +103,12 @@ def semantic_scores(
 
     .. math:: s_k = \sum_{q=1}^Q P(k \mid q) \, \sigma(m_q),
 
-    the probability that query q is of class k, times the probability that the pixel is in its mask. That is what
-    ``post_process_semantic_segmentation`` takes the argmax of. It is no probability: queries overlap, so that the sum
-    over the classes may be above 1, and it is near 0 where no query claims the pixel. Calibrators take such maps with
-    ``inputs="scores"``, which divides them by their sum: a pixel that hardly any query claims then has the shares of
-    what is left, which says little. The guarantee does not depend on what scores mean; how small the sets are does.
+    the sum over the queries of the probability that query q has class k, times the probability that the pixel is in its
+    mask. ``post_process_semantic_segmentation`` takes the argmax of this score. It is not a probability: queries
+    overlap, so that the sum over the classes may be above 1, and the sum is near 0 where no query claims the pixel.
+    Calibrators take such maps with ``inputs="scores"``, which divides them by their sum. Where hardly any query claims
+    the pixel, the resulting shares carry little information. The guarantee does not depend on the meaning of the
+    scores; the size of the sets does.
 
     References
     ----------
@@ -152,18 +156,18 @@ def semantic_scores(
 
 
 def inputs_of(output: Any) -> str | None:
-    """What the maps are that :func:`semantic_scores` makes: `inputs` of the calibrator that they are for.
+    """The kind of maps that :func:`semantic_scores` gives: the `inputs` that a calibrator needs for them.
 
     Parameters
     ----------
     output : object or mapping
-        What the model returns.
+        The output of the model.
 
     Returns
     -------
     {"scores", "probabilities", "logits"} or None
-        "scores" of queries, "probabilities" of ``semantic_seg``, "logits" of ``logits`` (B, K, h, w); None of what is
-        no output of transformers.
+        "scores" for queries, "probabilities" for ``semantic_seg``, "logits" for ``logits`` (B, K, h, w); None for what
+        is not an output of transformers.
 
     Examples
     --------

@@ -126,7 +126,7 @@ def set_size(
     Raises
     ------
     TypeError, ValueError
-        As :func:`threshold`.
+        As for :func:`threshold`.
 
     See Also
     --------
@@ -178,8 +178,8 @@ def true_label_scores(
     Raises
     ------
     TypeError, ValueError
-        As :func:`threshold`, and for labels that are no integers, of another shape, or neither a class nor void. What
-        `X` holds at void pixels is not looked at, but by the windows of :class:`~conformask.SACP`.
+        As for :func:`threshold`; also if labels are no integers, have another shape, or are neither a class nor void.
+        Numbers of `X` at void pixels are not checked, except with :class:`~conformask.SACP`, whose windows use them.
 
     See Also
     --------
@@ -230,7 +230,7 @@ def losses(
     Raises
     ------
     TypeError, ValueError
-        As :func:`true_label_scores`.
+        As for :func:`true_label_scores`.
 
     See Also
     --------

@@ -29,7 +29,7 @@ def lambda_hat(
     weights : array (m,), finite and >= 0, or None
         Their weights, exactly the float64 numbers given; None: all 1.
     budget : float or fractions.Fraction
-        The budget, as the decimal that it prints as.
+        The budget, taken as the decimal that prints.
     least : float, default=0.0
         The least quantile :math:`t_0`: -1 for a correction to thresholds, which may lower them.
 

@@ -1,4 +1,4 @@
-"""Losses of an image, in [0, 1]: what its multi-labeled mask misses of its labels, or holds too much."""
+"""Losses of an image, in [0, 1]: how much its multi-labeled mask misses, or holds in excess."""
 
 from conformask.losses.counted import CountedLoss, CountsLoss, JaccardLoss, PrecisionLoss, loss_values
 from conformask.losses.documents import LossLike, as_loss, loss_from_json, loss_parameter, loss_to_json

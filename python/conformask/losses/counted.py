@@ -1,7 +1,7 @@
-"""Losses that look at what sets hold too much, and so may rise as lambda grows: Learn then Test controls them.
+"""Losses that count false alarms, and so may rise as lambda grows: Learn then Test controls them.
 
-They need to know of each image and class how many labelled pixels have the class in their set, which the critical
-values of true labels do not tell: it is counted as the maps are read, at the lambdas of a grid.
+They need the number of labelled pixels that have a class in their set, for each image and class. The critical values of
+true labels do not tell it: it is counted while the maps are read, at the lambdas of a grid.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _NOT_COUNTED = (
 
 
 class CountedLoss(Loss):
-    """What these losses have in common: they are functions of counts of pixels, and defined where any is labelled."""
+    """What these losses have in common: they are functions of pixel counts, and need one labelled pixel at least."""
 
     _is_monotone: ClassVar[bool] = False
 
@@ -161,27 +161,27 @@ class CountedLoss(Loss):
 
 @dataclass(frozen=True)
 class PrecisionLoss(CountedLoss):
-    r"""One minus the precision of the sets: the share of what they hold of chosen classes that is wrong.
+    r"""One minus the precision of the sets: the share of their entries of the chosen classes that are wrong.
 
     Over the labelled pixels :math:`V` of an image and the chosen classes :math:`\Lambda`,
 
     .. math:: L = 1 - \frac{\sum_{k \in \Lambda} |\{p \in V : k \in C_\lambda(p), y_p = k\}|}
         {\sum_{k \in \Lambda} |\{p \in V : k \in C_\lambda(p)\}|},
 
-    and 0 where no set holds any of them. This is the false discovery proportion of their pixels. It mostly rises with
-    lambda, but need not: it is controlled by :class:`~conformask.LTT`, on a grid that ascends. An image without
-    labelled pixels has no loss (see ``on_empty``).
+    and 0 if no set holds any of these classes. This is the false discovery proportion of their pixels. It mostly rises
+    with lambda, but not always: :class:`~conformask.LTT` controls it, on an ascending grid. On an image without
+    labelled pixels the loss is undefined (see ``on_empty``).
 
     Parameters
     ----------
     classes : sequence of int
-        The classes :math:`\Lambda`, whose pixels count together.
+        The classes :math:`\Lambda`, whose pixels are pooled.
 
     See Also
     --------
-    LTT : Controls it.
-    FalseNegativeLoss : What the sets miss instead.
-    JaccardLoss : Both at once.
+    LTT : Controls this loss.
+    FalseNegativeLoss : Measures what the sets miss.
+    JaccardLoss : Measures both at once.
 
     References
     ----------
@@ -224,21 +224,22 @@ class JaccardLoss(CountedLoss):
 
     .. math:: L = 1 - \frac{1}{|\Lambda'|} \sum_{k \in \Lambda'} \frac{|S_k \cap T_k|}{|S_k \cup T_k|}
 
-    where :math:`\Lambda'` are the chosen classes that the labels or the sets of the image have; 0 where there is none.
-    It falls and rises again as lambda grows: small sets miss the class, large ones hold all pixels. It is controlled by
-    :class:`~conformask.LTT`; where it is smallest is not known beforehand, so "bonferroni" fits it well. An image
-    without labelled pixels has no loss (see ``on_empty``).
+    where :math:`\Lambda'` are the chosen classes that occur in the labels or in the sets of the image; the loss is 0 if
+    there is none. As lambda grows it falls and then rises again: small sets miss the class, large ones hold all pixels.
+    :class:`~conformask.LTT` controls it. The lambda of the smallest loss is not known beforehand, so
+    ``correction="bonferroni"`` suits it well. On an image without labelled pixels the loss is undefined (see
+    ``on_empty``).
 
     Parameters
     ----------
     classes : sequence of int
-        The chosen classes, each of which counts alike.
+        The chosen classes, which all count alike.
 
     See Also
     --------
-    LTT : Controls it.
-    PrecisionLoss : What the sets hold too much alone.
-    FalseNegativeLoss : What they miss alone.
+    LTT : Controls this loss.
+    PrecisionLoss : Measures only what the sets hold in excess.
+    FalseNegativeLoss : Measures only what the sets miss.
 
     References
     ----------
@@ -279,21 +280,22 @@ class JaccardLoss(CountedLoss):
 class CountsLoss(CountedLoss):
     r"""A loss of your own: a function of how many pixels of each class the sets of an image hold.
 
-    It may rise and fall with lambda, and is controlled by :class:`~conformask.LTT`. An image without labelled pixels
-    has no loss (see ``on_empty``). A loss that does not rise with the share of covered pixels needs none of this: give
-    a function of that share to :class:`~conformask.ConformalRiskCalibrator`.
+    It may rise and fall with lambda; :class:`~conformask.LTT` controls it. On an image without labelled pixels the loss
+    is undefined (see ``on_empty``). If your loss depends on the share of covered pixels alone, and does not rise with
+    it, give :class:`~conformask.ConformalRiskCalibrator` a function of that share instead.
 
     Parameters
     ----------
     function : callable
-        Takes three uint64 arrays (m, K) of m images with labelled pixels: pixels of each class whose set holds it, all
-        pixels of each class, and labelled pixels of any class whose set holds the class. Returns the losses (m,) in
-        [0, 1]. What it says of an image must not depend on the others. It is fixed before looking at the labels.
+        A function of three uint64 arrays (m, K), for m images with labelled pixels: for each class the number of its
+        pixels whose set holds the class, the number of all its pixels, and the number of labelled pixels of any class
+        whose set holds the class. It returns the losses (m,) in [0, 1]. The loss of an image must not depend on other
+        images. The function must be fixed before looking at the labels.
 
     See Also
     --------
-    PrecisionLoss, JaccardLoss : Such losses.
-    LTT : Controls it.
+    PrecisionLoss, JaccardLoss : Losses of this kind.
+    LTT : Controls this loss.
 
     References
     ----------
@@ -348,7 +350,7 @@ def loss_values(
 ) -> NDArray[np.float64]:
     """Losses (n,) from missed and labelled pixels of each class, both (n, K); NaN where undefined.
 
-    Those that may rise with lambda also ask how many labelled pixels `held` each class in their sets.
+    Losses that may rise with lambda also need `held`, the number of labelled pixels whose set holds each class.
     """
     if isinstance(loss, CountedLoss) and held is not None:
         return loss._values_of(missed, totals, held)

@@ -1,4 +1,4 @@
-"""Losses that count what a mask misses of the labels: they lie in [0, 1], and do not rise as lambda grows."""
+"""Losses that count missed labels: they lie in [0, 1], and do not rise as lambda grows."""
 
 from __future__ import annotations
 
@@ -107,23 +107,23 @@ class MiscoverageLoss(Loss):
 
     .. math:: L = 1 - \frac{1}{|V|} \sum_{p \in V} 1[y_p \in C_\lambda(p)],
 
-    or with `class_weights` :math:`w` a weighted mean over the classes :math:`k` that the image has (COSE, eq. 16),
+    or with `class_weights` :math:`w` a weighted mean over the classes :math:`k` that occur in the image (COSE, eq. 16),
 
     .. math:: L = 1 - \frac{1}{\sum_k w_k} \sum_k w_k \frac{\text{covered pixels of } k}{\text{pixels of } k}.
 
     Parameters
     ----------
     class_weights : sequence of K floats >= 0, dict from class to float, "balanced" or None, default=None
-        Weight of each class; ``"balanced"`` weighs all alike. A dict must hold all K classes. Classes absent from an
-        image drop out of both sums; an image whose classes all have weight 0 has no loss (see ``on_empty``). None:
-        every pixel counts alike.
+        Weight of each class; ``"balanced"`` gives all classes the same weight. A dict must hold all K classes. Classes
+        absent from an image drop out of both sums; if all classes of an image have weight 0, its loss is undefined (see
+        ``on_empty``). None: every pixel counts alike.
     classes : sequence of int or None, default=None
-        Only the pixels of these (priority) classes count. An image without any has no loss.
+        Only the pixels of these (priority) classes count. On an image without such pixels the loss is undefined.
 
     See Also
     --------
     FalseNegativeLoss : A mean over classes, each of which counts alike.
-    BinaryLoss : Whether too few pixels are covered.
+    BinaryLoss : Tells only whether too few pixels are covered.
 
     References
     ----------
@@ -190,8 +190,8 @@ class BinaryLoss(Loss):
 
     .. math:: L = 1\Big[\sum_{p \in V} 1[y_p \in C_\lambda(p)] < \lceil \tau |V| \rceil\Big].
 
-    Controlling it at ``alpha`` says: with probability at least ``1 - alpha``, a new image has at least the share
-    :math:`\tau` of its pixels covered.
+    If it is controlled at ``alpha``, then with probability at least ``1 - alpha`` at least the share :math:`\tau` of
+    the pixels of a new image is covered.
 
     Parameters
     ----------
@@ -234,13 +234,13 @@ class BinaryLoss(Loss):
 
 @dataclass(frozen=True)
 class FalseNegativeLoss(Loss):
-    r"""The mean, over the chosen classes that the image has, of the share of their pixels that is missed.
+    r"""The mean share of missed pixels, over the chosen classes that occur in the image.
 
     .. math:: L = \frac{1}{|\Lambda|} \sum_{k \in \Lambda} \frac{\text{missed pixels of } k}{\text{pixels of } k}
 
-    where :math:`\Lambda` are the chosen classes with labelled pixels. An image without any has no loss (see
-    ``on_empty``). ``MiscoverageLoss(classes=)`` pools the pixels of the classes instead. For one class this is the
-    false negative rate.
+    where :math:`\Lambda` are the chosen classes with labelled pixels. On an image without such pixels the loss is
+    undefined (see ``on_empty``). ``MiscoverageLoss(classes=)`` pools the pixels of the classes instead. For one class
+    this is the false negative rate.
 
     Parameters
     ----------
@@ -281,14 +281,14 @@ class FalseNegativeLoss(Loss):
 class LabelAccuracyLoss(Loss):
     r"""1 if the label-wise accuracy is too low, else 0.
 
-    The label-wise accuracy is the mean, over the labels :math:`\Lambda` that the image has, of the share of their
-    pixels that is covered. With the minimum :math:`\beta`,
+    The label-wise accuracy is the mean share of covered pixels, over the labels :math:`\Lambda` that occur in the
+    image. With the minimum :math:`\beta`,
 
     .. math:: L = 1\Big[\frac{1}{|\Lambda|} \sum_{k \in \Lambda} \frac{\text{covered pixels of } k}{\text{pixels of } k}
               < \beta\Big].
 
-    Under this loss CONSIGN compares itself with RAPS and SACP. Accuracies are compared as fractions; one that is below
-    :math:`\beta` by 1e-12 or less reaches it, as in :class:`~conformask.ConsignCalibrator`.
+    The CONSIGN paper uses this loss to compare with RAPS and SACP. Accuracies are compared as fractions; one that is
+    below :math:`\beta` by 1e-12 or less counts as :math:`\beta`, as in :class:`~conformask.ConsignCalibrator`.
 
     Parameters
     ----------
@@ -329,7 +329,7 @@ class LabelAccuracyLoss(Loss):
 
 
 class ImageLoss(Loss):
-    """A loss that is known image by image alone: no kernel sums it."""
+    """A loss that is computed image by image: no kernel sums it."""
 
     def _sums_of_profile(
         self,

@@ -1,4 +1,4 @@
-"""The loss of the class that fares worst, and the losses of one class after the other."""
+"""The loss of the worst class, and the losses of one class after the other."""
 
 from __future__ import annotations
 
@@ -31,22 +31,23 @@ _MOST_VALUES = 1 << 24  # critical values that are, where classes have as many
 
 @dataclass(frozen=True)
 class WorstClassLoss(ImageLoss):
-    r"""The loss of the class that fares worst, among those that the image has.
+    r"""The loss of the worst class: the largest of the losses of the classes that occur in the image.
 
-    The loss of a class is that of the image as if only the pixels of this class were labelled; for the share of pixels
-    missed,
+    The loss of a class is that of the image as if only the pixels of this class were labelled. For the share of missed
+    pixels,
 
     .. math:: L = \max_{k \in \Lambda} \frac{\text{missed pixels of } k}{\text{pixels of } k}
 
-    where :math:`\Lambda` are the classes with labelled pixels. An image without any has no loss (see ``on_empty``).
-    Controlling it at alpha says: the largest miss rate of the classes that an image holds is at most alpha, in
-    expectation over all images. It promises nothing for one class by itself: of a class that few images hold, these
-    images may lose more (``conditional="class"`` of :class:`~conformask.ConformalRiskCalibrator` promises for each).
+    where :math:`\Lambda` are the classes with labelled pixels. On an image without such pixels the loss is undefined
+    (see ``on_empty``). If it is controlled at alpha, the largest miss rate among the classes of an image is at most
+    alpha, in expectation over all images. This guarantees nothing for one class by itself: if few images hold a class,
+    the loss on these images may be larger. ``conditional="class"`` of :class:`~conformask.ConformalRiskCalibrator`
+    gives a guarantee for each class.
 
     Parameters
     ----------
     loss : "miscoverage", "binary", BinaryLoss or a function of the coverage, default="miscoverage"
-        What is missed of a class. Of :class:`BinaryLoss`: whether too few pixels of any class are covered.
+        The loss of one class. With :class:`BinaryLoss` the result is 1 if too few pixels of any class are covered.
 
     See Also
     --------
@@ -54,7 +55,7 @@ class WorstClassLoss(ImageLoss):
 
     Notes
     -----
-    It is a float64: the largest of shares that are rounded to float64 each. Sums of shares are compared exactly.
+    The loss is a float64: the largest of shares that are each rounded to float64. Sums of shares are compared exactly.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""Margins around hard masks: how far from a predicted contour the true one may be. No probabilities are needed."""
+"""Margins around predicted masks, between which the true contour lies. No probabilities are needed."""
 
 from conformask.margins.calibrator import MarginCalibrator
 from conformask.margins.masks import Margins

@@ -128,7 +128,7 @@ def _refuse_others(labels: NDArray[Any], name: str, void: int | tuple[int, ...] 
     if set(np.unique(labels).tolist()) <= {0, 255}:
         hint = f"if 255 marks the foreground, pass {name} > 0"
     else:
-        hint = "for label maps of several classes say classes="
+        hint = "for label maps of several classes pass classes="
     raise ValueError(
         f"{name} must hold {known}, got {shown(int(value))} in image {first + image} at pixel {tuple(pixel)}: {hint}"
     )

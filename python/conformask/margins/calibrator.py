@@ -1,4 +1,4 @@
-"""Margins around hard masks: how far a mask must grow to hold the object, or shrink to hold nothing else."""
+"""Margins around predicted masks: how far a mask must grow to hold the object, or shrink to hold nothing else."""
 
 from __future__ import annotations
 
@@ -39,57 +39,59 @@ __all__ = ["MarginCalibrator"]
 
 
 class MarginCalibrator(KeepingCalibrator[Configuration, Kept, Solution]):
-    r"""Margins around predicted masks between which the true contour is, at a level that you choose.
+    r"""Margins around predicted masks, between which the true contour lies, at a level that you choose.
 
-    Only masks are needed, no probabilities: it works behind any model, and behind annotators. The *outer* mask at
-    margin m holds the pixels at most m away from the predicted mask :math:`\hat Y`, the *inner* mask those of
-    :math:`\hat Y` more than m away from what is outside. The margin that image i needs is the smallest at which the
-    outer mask holds the share `min_coverage` of its object :math:`Y_i`,
+    Only masks are needed, no probabilities: it works with any model, and with annotators. The *outer* mask at margin m
+    holds the pixels at most m away from the predicted mask :math:`\hat Y`. The *inner* mask holds the pixels of
+    :math:`\hat Y` that are more than m away from the nearest pixel outside. The margin that image i needs is the
+    smallest at which the outer mask holds the share `min_coverage` of its object :math:`Y_i`,
 
     .. math:: s_i = \min \big\{ m \ge 0 : |\{p \in Y_i : d(p, \hat Y_i) \le m\}| \ge \tau |Y_i| \big\},
 
     which is the :math:`\lceil \tau |Y_i| \rceil`-th smallest distance of a pixel of :math:`Y_i`. The calibrated margin
-    is the k-th smallest score of n images, :math:`k = \lceil (n + 1)(1 - \alpha) \rceil`. If calibration images and
-    new images are exchangeable, and the model saw none of these, the outer mask of a new image with an object holds
-    that share of it with probability at least ``1 - alpha``, on average over calibration images. The unit is the
-    image: n counts images, not pixels.
+    is the k-th smallest score of n images, :math:`k = \lceil (n + 1)(1 - \alpha) \rceil`. If calibration images and new
+    images are exchangeable, and the model has seen none of these, the outer mask of a new image with an object holds
+    that share of it with probability at least ``1 - alpha``, on average over calibration images. The unit is the image:
+    n counts images, not pixels.
 
-    The inner margin mirrors it: complements change places. It is the smallest at which the inner mask holds at most the
-    share `max_background` of the background; by default none of it, so that the inner mask lies in the object.
+    The inner margin is defined in the same way for the complements of the masks. It is the smallest at which the inner
+    mask holds at most the share `max_background` of the background; by default none of it, so that the inner mask lies
+    in the object.
 
     Parameters
     ----------
     alpha : float in (0, 1), default=0.1
-        The risk level, as the decimal that it prints as. At least ``ceil(1 / alpha) - 1`` images are needed; with
-        ``side="both"`` as many as for half of it.
+        The risk level, taken as the decimal that prints. At least ``ceil(1 / alpha) - 1`` images are needed; with
+        ``side="both"`` as many as for ``alpha / 2``.
     side : {"outer", "inner", "both"}, default="outer"
-        Which margins are calibrated. With "both", each has the level ``alpha / 2`` (of PAC and RCPS also
-        ``delta / 2``), so that for a new image both masks are right at once with probability at least ``1 - alpha``
-        (Bonferroni). An image counts there if it has a foreground and a background.
+        The margins to calibrate. With "both", each has the level ``alpha / 2`` (with PAC and RCPS also ``delta / 2``),
+        so that for a new image both masks are right at once with probability at least ``1 - alpha`` (Bonferroni). With
+        "both" an image counts if it has a foreground and a background.
     min_coverage : float in (0, 1], default=1.0
-        The share of the object that an outer mask must hold, compared exactly. 1 asks for every pixel; annotations
-        with stray pixels want a little less.
+        The share of the object that an outer mask must hold, compared exactly. 1 asks for every pixel; take a little
+        less if annotations have stray pixels.
     max_background : float in [0, 1), default=0.0
-        The share of the background that an inner mask may hold. It is one of all background pixels of the image: for a
-        small object in a large image choose it accordingly small.
+        The share of the background that an inner mask may hold. It is a share of all background pixels of the image:
+        choose a small one for small objects in large images.
     metric : {"euclidean", "cityblock", "chessboard"}, default="euclidean"
-        How distances between pixel centres are measured. A margin m of "cityblock" is m dilations with a cross, of
-        "chessboard" m dilations with a full square (of volumes: a cube); "euclidean" is a disk of radius m, or a ball.
+        The distance between pixel centres. A margin m with "cityblock" is m dilations with a cross, with "chessboard" m
+        dilations with a full square (in volumes a cube), with "euclidean" a dilation with a disk of radius m (in
+        volumes a ball).
     method : CRC, PAC, RCPS or "crc", default="crc"
         How the risk is controlled: on average over calibration images (:class:`~conformask.CRC`), or with a confidence
-        given these (:class:`~conformask.PAC`, which is exact here: the loss is 0 or 1).
+        given the calibration images (:class:`~conformask.PAC`, which is exact here, since the loss is 0 or 1).
     ignore_index : int, tuple of ints or None, default=255
         The label of void pixels in `y`, which count nowhere. It must not be 0 or 1, unless `classes` tells the
         foreground.
     on_empty : {"skip", "raise", "zero_loss"}, default="skip"
-        What becomes of images without an object (of "inner": a background; of "both": either), on which the loss is
-        undefined. "skip" leaves them out: n gets smaller, a warning says so, and the guarantee speaks of images that
-        have one. "zero_loss" counts them with loss 0: the guarantee is about all images, and easier to keep. "raise"
-        refuses them.
+        What to do with images without an object (with "inner" without a background, with "both" without one of them),
+        on which the loss is undefined. "skip" leaves them out with a warning: n gets smaller, and the guarantee is
+        about images that have one. "zero_loss" counts them with loss 0: the guarantee is about all images, and weaker.
+        "raise" raises an error.
     on_infeasible : {"raise", "full"}, default="raise"
-        What happens if no finite margin keeps alpha: there are too few images, or too many of them have an object of
-        which an empty mask holds nothing. "raise" raises :class:`InfeasibleRiskError`; "full" takes an infinite margin
-        and warns: outer masks hold every pixel, inner ones none.
+        What to do if no finite margin keeps alpha, because there are too few images, or because too many images have an
+        object and an empty predicted mask. "raise" raises :class:`~conformask.InfeasibleRiskError`; "full" takes an
+        infinite margin and warns: outer masks hold every pixel, inner ones none.
     volumes : bool or "auto", default="auto"
         Whether the images of a list or an iterable are volumes (D, H, W) or flat (H, W). "auto" goes by the number of
         axes.
@@ -99,17 +101,17 @@ class MarginCalibrator(KeepingCalibrator[Configuration, Kept, Solution]):
     Attributes
     ----------
     margin_ : float
-        The margin, if there is one: in pixels, or in the unit of `spacing`. Infinite where ``on_infeasible="full"``
-        took full masks.
+        The margin, if there is a single one: in pixels, or in the unit of `spacing`. It is infinite if
+        ``on_infeasible="full"`` took full masks.
     outer_margin_, inner_margin_ : float
-        Those of the sides that were asked for.
-    scores_ : float64 array (n,), or (n, 2) of ``side="both"``, outer and inner
+        The margins of the sides that `side` names.
+    scores_ : float64 array (n,), or (n, 2) with ``side="both"``, outer and inner
         The margins that the calibration images need; NaN where undefined.
     risk_ : float
         The empirical risk: the share of the calibration images on which a margin is too narrow.
     corrected_risk_ : float
-        What is kept at or below alpha, ``(n * risk + 1) / (n + 1)``; by PAC and RCPS an upper confidence limit. Of
-        ``side="both"`` the sum of that of each side.
+        The number that is kept at or below alpha, ``(n * risk + 1) / (n + 1)``; with PAC and RCPS an upper confidence
+        limit. With ``side="both"`` it is the sum over the two sides.
     n_images_ : int
         Number of images (groups, if given) that counted.
     n_skipped_ : int
@@ -119,22 +121,23 @@ class MarginCalibrator(KeepingCalibrator[Configuration, Kept, Solution]):
 
     See Also
     --------
-    BinaryRiskCalibrator : Where there are probabilities.
+    BinaryRiskCalibrator : Calibrates a threshold of probabilities.
 
     Notes
     -----
-    Why a share of the background, and not of the inner mask? That share, one minus the precision, may rise as the mask
-    shrinks: erosion may take away right pixels first. It does not fall with the margin, and no smallest margin would
-    keep it. The share of the background cannot rise.
+    The inner margin controls a share of the background, and not a share of the inner mask. The latter, one minus the
+    precision, may rise as the mask shrinks, because erosion may remove right pixels first; no smallest margin would
+    control it. The share of the background cannot rise.
 
-    The border of the image is no boundary: a mask that touches it is not eroded there. The predicted mask under void
-    pixels counts as it is, as it will where nobody knows what is void. Distances are those of SciPy's exact transforms
-    in float64; membership is ``distance <= margin``, ties included, for the very distances of calibration. Many equal
-    scores, as those of whole pixels are, only make masks hold more than promised.
+    The border of the image is no boundary: a mask that touches it is not eroded there. The predicted mask counts under
+    void pixels, too, because it is not known in prediction which pixels are void. Distances are those of SciPy's exact
+    transforms in float64. A pixel is in the outer mask if ``distance <= margin``, ties included, with the same
+    distances as in calibration. Many equal scores, as with distances in whole pixels, only make masks hold more than
+    guaranteed.
 
-    A margin is one for all images. Give `spacing` where pixels differ between scanners, so that the margin is in
-    millimetres; exchangeability is of images with their spacing. It makes a difference: at 3 mm between slices a margin
-    of 2 mm reaches no other slice.
+    All images have the same margin. Give `spacing` if pixel sizes differ between scanners, so that the margin is in
+    millimetres; images together with their spacing must be exchangeable. Spacing matters: with 3 mm between slices a
+    margin of 2 mm reaches no other slice.
 
     References
     ----------
@@ -206,7 +209,7 @@ class MarginCalibrator(KeepingCalibrator[Configuration, Kept, Solution]):
         groups: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> Self:
-        """Calibrates on images, and forgets what it knew.
+        """Calibrates on images, and forgets those of earlier calls.
 
         Parameters
         ----------
@@ -214,19 +217,20 @@ class MarginCalibrator(KeepingCalibrator[Configuration, Kept, Solution]):
             Predicted masks: true or 1 for the foreground. One volume is ``masks[None]``. Without `y`: an iterable of
             ``(mask, labels)`` pairs, one image each.
         y : bool or integer array like masks, or a list or iterable of arrays, one per image
-            True masks: true or 1 for the foreground, `ignore_index` where nobody knows.
+            True masks: true or 1 for the foreground, `ignore_index` where the truth is unknown.
         classes : int, several ints, or None
-            Which classes are the foreground, the rest being the background: `masks` and `y` are then label maps, here
-            and in all that follows. For margins of each class by itself calibrate once for each.
+            The classes of the foreground; the other classes are the background. `masks` and `y` are then label maps,
+            here and in all later calls. For margins of each class by itself, calibrate once for each class.
         spacing : float, sequence of floats, array (n, 2) or (n, 3), iterable of sequences, or None
-            How far apart pixels lie along each axis of an image, say in millimetres, in the order of the axes,
-            (H, W) or (D, H, W): of SimpleITK's ``GetSpacing()`` the reverse. One number for all axes, a sequence for
-            all images, or a row for each image. The margin is then in its unit, and prediction needs it too. None
-            measures in pixels. "cityblock" and "chessboard" need the same spacing along all axes.
+            The distance of neighbouring pixels along each axis of an image, for example in millimetres, in the order of
+            the axes, (H, W) or (D, H, W). This is the reverse of SimpleITK's ``GetSpacing()``. Give one number for all
+            axes, a sequence for all images, or a row for each image. The margin is then in this unit, and prediction
+            needs the spacing too. None measures in pixels. "cityblock" and "chessboard" need the same spacing along all
+            axes.
         groups : sequence of n ints or strings, or None
-            What each image belongs to, such as a patient: a group counts once, by the mean of its images.
+            The group of each image, such as its patient: a group counts once, by the mean of its images.
         sample_weight : sequence of n floats in [0, 1], or None
-            How relevant each image is to those to come.
+            How relevant each image is for new images.
 
         Returns
         -------
@@ -235,16 +239,16 @@ class MarginCalibrator(KeepingCalibrator[Configuration, Kept, Solution]):
         Raises
         ------
         InfeasibleRiskError
-            If there are too few images, or no finite margin keeps alpha. What the images need is kept:
+            If there are too few images, or no finite margin keeps alpha. The margins that the images need are kept:
             ``recalibrate(alpha=...)`` works.
         TypeError, ValueError
-            If the input is not as described; the message names argument, image and value. The object stays as it was.
+            If the input is not as described; the message names argument, image and value. The object is then unchanged.
 
         Warns
         -----
         DuplicateImagesWarning, DroppedImagesWarning, InfeasibleRiskWarning, SuspiciousLabelsWarning
-            If an image comes twice, or is left out because it lacks what the loss looks at, or if no finite margin
-            keeps alpha and ``on_infeasible="full"`` takes full masks; if the labels hardly belong to the masks.
+            If an image comes twice; if one is left out because the loss is undefined on it; if no finite margin keeps
+            alpha and ``on_infeasible="full"`` takes full masks; if the labels hardly belong to the masks.
         """
         configuration = self._told(classes, spacing)
         kept = self._read(masks, y, spacing, configuration, groups, sample_weight)
@@ -260,7 +264,7 @@ class MarginCalibrator(KeepingCalibrator[Configuration, Kept, Solution]):
         groups: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> Self:
-        """Adds images. The margin is computed when it is asked for; no images, say of a worker, change nothing.
+        """Adds images. The margin is computed when it is needed; an empty batch changes nothing.
 
         Parameters
         ----------
@@ -274,12 +278,12 @@ class MarginCalibrator(KeepingCalibrator[Configuration, Kept, Solution]):
         Raises
         ------
         TypeError, ValueError
-            As :meth:`fit`; what was collected before is kept.
+            As for :meth:`fit`; what was collected before is kept.
 
         Warns
         -----
         DuplicateImagesWarning
-            If an image comes twice, also if it was there before.
+            If an image comes twice, or was given in an earlier call.
         """
         configuration = self._told(classes, spacing)
         before = self._configuration_before(configuration, classes)
@@ -294,7 +298,7 @@ class MarginCalibrator(KeepingCalibrator[Configuration, Kept, Solution]):
         return self
 
     def merge(self, other: Self) -> Self:
-        """Adds the images of another calibrator, say of another worker.
+        """Adds the images of another calibrator, for example of another worker.
 
         Parameters
         ----------
@@ -308,12 +312,12 @@ class MarginCalibrator(KeepingCalibrator[Configuration, Kept, Solution]):
         Raises
         ------
         TypeError, ValueError
-            If `other` is something else or the same object, has seen nothing, or measures otherwise.
+            If `other` is of another class or the same object, has seen no images, or measures margins in another way.
 
         Warns
         -----
         DuplicateImagesWarning
-            If images of `other` are among those here.
+            If `other` has images that were given here, too.
         """
         return self._merge(other)
 
@@ -321,7 +325,7 @@ class MarginCalibrator(KeepingCalibrator[Configuration, Kept, Solution]):
 
     @property
     def margin_(self) -> float:
-        """The margin, if there is one."""
+        """The margin, if there is a single one."""
         solution = self._current()[1]
         if len(solution.margins) > 1:
             raise AttributeError("there are two margins: outer_margin_ and inner_margin_")
@@ -362,13 +366,13 @@ class MarginCalibrator(KeepingCalibrator[Configuration, Kept, Solution]):
         masks : bool or integer array (n, H, W) or (n, D, H, W), a list of (H, W), or an iterable of them
             Predicted masks, as for :meth:`fit`.
         spacing
-            As for :meth:`fit`: given if, and only if, it was given there.
+            As for :meth:`fit`. It must be given if, and only if, it was given there.
 
         Returns
         -------
         bool array like masks; a list for a list, a generator for a generator
-            Whether the pixel is in the mask. With ``side="both"`` :class:`Margins` of the inner and the outer masks; of
-            a list or a generator one for each image.
+            Whether the pixel is in the mask. With ``side="both"`` the result is :class:`Margins` of the inner and the
+            outer masks; for a list or a generator there is one for each image.
 
         Raises
         ------
@@ -394,7 +398,7 @@ class MarginCalibrator(KeepingCalibrator[Configuration, Kept, Solution]):
         )
 
     def predict_distance(self, masks: Any, *, spacing: Any = None) -> Any:
-        """How far each pixel is from the predicted contour, negative inside.
+        """The signed distance of each pixel from the predicted contour, negative inside.
 
         Parameters
         ----------
@@ -404,14 +408,14 @@ class MarginCalibrator(KeepingCalibrator[Configuration, Kept, Solution]):
         Returns
         -------
         float64 array like masks; a list for a list, a generator for a generator
-            Of pixels outside the mask the distance to the nearest one inside, of pixels inside minus that to the
-            nearest one outside; infinite where there is none. The outer mask is where it is at most ``outer_margin_``,
-            the inner one where it is below ``-inner_margin_``.
+            For pixels outside the mask the distance to the nearest pixel inside; for pixels inside minus the distance
+            to the nearest pixel outside; infinite if there is none. The outer mask holds the pixels with a distance of
+            at most ``outer_margin_``, the inner mask those with a distance below ``-inner_margin_``.
 
         Raises
         ------
         sklearn.exceptions.NotFittedError, TypeError, ValueError
-            As :meth:`predict`.
+            As for :meth:`predict`.
         """
         configuration, _ = self._current()
 
@@ -428,9 +432,9 @@ class MarginCalibrator(KeepingCalibrator[Configuration, Kept, Solution]):
         Parameters
         ----------
         masks, y, spacing
-            As for :meth:`fit`; images that did not calibrate.
+            As for :meth:`fit`, but other images than the calibration images.
         groups : sequence of n ints or strings, or None
-            What each image belongs to. The images of a group then count once, as in calibration.
+            The group of each image. The images of a group then count once, as in calibration.
 
         Returns
         -------
@@ -439,7 +443,7 @@ class MarginCalibrator(KeepingCalibrator[Configuration, Kept, Solution]):
         Raises
         ------
         sklearn.exceptions.NotFittedError, TypeError, ValueError
-            As :meth:`predict`, and for masks that do not fit.
+            As for :meth:`predict`, and for masks that do not fit.
         """
         configuration, solution = self._current()
         groups = check_groups(groups, count(masks))

@@ -1,4 +1,4 @@
-"""The two masks between which a contour is."""
+"""The two masks between which a contour lies."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class Margins(NamedTuple):
     Attributes
     ----------
     inner : bool array (n, H, W) or (n, D, H, W); of an image in a list (H, W) or (D, H, W)
-        What is left of the predicted mask without its inner margin.
+        The predicted mask without its inner margin.
     outer : bool array like inner
-        The predicted mask and its outer margin.
+        The predicted mask with its outer margin.
 
     See Also
     --------
-    MarginCalibrator.predict : Makes it, with ``side="both"``.
+    MarginCalibrator.predict : Makes this object, with ``side="both"``.
 
     Examples
     --------
@@ -39,5 +39,5 @@ class Margins(NamedTuple):
 
     @property
     def band(self) -> Any:
-        """Where the contour may be: in the outer mask, not in the inner one."""
+        """The pixels in the outer mask but not in the inner one, where the contour may be."""
         return self.outer & ~self.inner

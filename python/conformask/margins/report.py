@@ -1,4 +1,4 @@
-"""What evaluation of margins reports."""
+"""The report of an evaluation of margins."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ def __dir__() -> list[str]:
 
 @dataclass(frozen=True, eq=False)  # arrays do not compare to one truth value
 class MarginReport(Report):
-    """How margins around masks fare on labelled images. Means are over images, or over their groups where given.
+    """Evaluation of margins around masks on labelled images. Means are over images, or over groups if given.
 
     Attributes
     ----------
     side : {"outer", "inner", "both"}
-        Which margins were asked for. What belongs to the other one is NaN below.
+        The margins that were calibrated. If only one was, the values of the other below are NaN.
     empirical_risk : float
         Share of the images on which a margin is too narrow: the outer mask holds less than `min_coverage` of the
         object, or the inner mask more than `max_background` of the background.
     interval : tuple of two floats
-        A 95 % confidence interval of the probability of that on a new image like these, for these margins.
+        A 95 % confidence interval of the probability that a margin is too narrow on a new image like these.
     interval_method : str
         The method, and what was averaged (see :class:`RiskReport`).
     verdict : str
-        What risk and interval say of alpha: whether scatter explains a risk above it.
+        A sentence that compares risk and interval with alpha: whether random variation explains a risk above alpha.
     infeasible : bool
         Whether calibration found no finite margin, so that outer masks are full, or inner ones empty.
     outer_risk, inner_risk : float
@@ -46,29 +46,29 @@ class MarginReport(Report):
     outer_margin, inner_margin : float
         The margins.
     unit : str
-        In what margins are measured: "pixels", or "units of spacing".
+        The unit of the margins: "pixels", or "units of spacing".
     coverage : float
         Mean share of the object that outer masks hold.
     false_positive_rate : float
         Mean share of the background that inner masks hold.
     outer_size, inner_size : float
-        Mean number of pixels of outer, and inner, masks, as a multiple of that of the predicted mask: 1.5 is half as
+        Mean ratio of the number of pixels of outer, and inner, masks to that of the predicted mask: 1.5 means half as
         many more. Images whose predicted mask is empty are left out.
     band : float
-        Mean share of the labelled pixels in the margins: those of the outer mask that are not in the inner one, the
-        predicted mask standing for the one that was not asked for.
+        Mean share of the labelled pixels in the margins: pixels of the outer mask that are not in the inner mask. The
+        predicted mask takes the place of one that was not calibrated.
     min_coverage, max_background : float
-        What was asked of outer, and of inner, masks.
+        The share of the object that outer masks must hold, and the share of the background that inner masks may hold.
     n_images : int
         Number of images on which the loss is defined.
     n_skipped : int
-        Number of the others.
+        Number of images that were left out because it is undefined on them.
     n_groups : int or None
-        Number of groups, where given.
+        Number of groups, if given.
     n_calibration : int
         Number of calibration images (groups).
     calibrated_on : str
-        What they were, in words.
+        The calibration images in words.
     alpha : float
         The risk level.
     method : str
@@ -78,11 +78,11 @@ class MarginReport(Report):
     outer_scores, inner_scores : float64 array (n,)
         The margins that each image needs; NaN where undefined.
     coverages, false_positive_rates, bands : float64 array (n,)
-        Those of each image; NaN where undefined.
+        The values of each image; NaN where undefined.
 
     See Also
     --------
-    MarginCalibrator.evaluate : Makes it.
+    MarginCalibrator.evaluate : Makes this report.
 
     Examples
     --------

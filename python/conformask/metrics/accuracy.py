@@ -96,7 +96,7 @@ def sample_coverage(
     samples : integer array (n, m, H, W) or (n, m, D, H, W), or an iterable of arrays (m, H, W) or (m, D, H, W)
         Label maps of each image, of any integer type.
     min_accuracy : float or fractions.Fraction in (0, 1]
-        The accuracy :math:`\beta` that a sample must reach, as the decimal that it prints as.
+        The accuracy :math:`\beta` that a sample must reach, taken as the decimal that prints.
     ignore_index : int, tuple of ints or None, default=255
         The label of void pixels in `y_true`, which do not count.
     accuracy : {"label", "pixel"}, default="label"

@@ -142,7 +142,7 @@ class CalibrationAccumulator:
         Raises
         ------
         TypeError, ValueError
-            If the input is not as described; the message names argument, image and value. The object stays as it was.
+            If the input is not as described; the message names argument, image and value. The object is then unchanged.
 
         Examples
         --------

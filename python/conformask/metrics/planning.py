@@ -38,7 +38,7 @@ def required_images(
     Parameters
     ----------
     alpha : float in (0, 1)
-        The risk level, as the decimal that it prints as.
+        The risk level, taken as the decimal that prints.
     delta : float in (0, 1) or None, default=None
         None is about conformal risk control, whose promise is an average over calibration images. A number is about
         ``RCPS(delta)``, which promises with probability ``1 - delta`` over them. Not with `method`.

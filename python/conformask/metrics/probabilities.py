@@ -343,7 +343,7 @@ def _measure(
     """What was asked for."""
     if not average:
         if not per_image:
-            raise ValueError("average=False gives the values of images: say per_image=True")
+            raise ValueError("average=False gives the values of images: pass per_image=True")
         return of_images
     counted.warn_of_void()
     return exact_mean(of_images) if per_image else together

@@ -36,7 +36,7 @@ def image_lambdas(
     loss : MiscoverageLoss or another loss, "miscoverage", "binary" or a function, default="binary"
         The loss.
     limit : float in [0, 1), default=0
-        What the loss may be, as the decimal that it prints as.
+        What the loss may be, taken as the decimal that prints.
 
     Returns
     -------

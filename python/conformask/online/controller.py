@@ -276,7 +276,7 @@ class OnlineRiskController(Stream[Settings, Track]):
         Raises
         ------
         TypeError, ValueError
-            As :meth:`predict`.
+            As for :meth:`predict`.
         """
         return self._mapped(X, _backend.set_sizes)
 

@@ -56,7 +56,7 @@ def plot_binary(
     mask : bool array (H, W)
         The mask, as ``calibrator.predict(P)[i]``.
     labels : bool or integer array (H, W)
-        The object: true or 1; `ignore_index` where nobody knows.
+        The object: true or 1; `ignore_index` where the truth is unknown.
     image : array (H, W) or (H, W, 3), uint8 or floating in [0, 1], optional
         What to draw over, in grey; by default, black.
     ignore_index : int, tuple of ints or None, default=255

@@ -64,7 +64,7 @@ def plot_margins(
         The outer and the inner mask, as ``calibrator.predict(masks)`` gives them for each image, one at least. With
         ``side="both"`` it gives a pair: ``inner, outer = calibrator.predict(masks)``.
     labels : bool or integer array (H, W), optional
-        The object: true or 1; `ignore_index` where nobody knows. Its contour is dashed.
+        The object: true or 1; `ignore_index` where the truth is unknown. Its contour is dashed.
     image : array (H, W) or (H, W, 3), uint8 or floating in [0, 1], optional
         What to draw over, in grey. By default black, and dark grey inside the margins. Other images are scaled first:
         ``np.clip((image - low) / (high - low), 0, 1)`` draws `low` black and `high` white.

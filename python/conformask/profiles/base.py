@@ -85,7 +85,7 @@ class Profiles(ABC):
         Warns
         -----
         DuplicateImagesWarning
-            If images of `other` are among those here.
+            If `other` has images that were given here, too.
         """
         if other is self:
             raise ValueError("profiles cannot be merged with themselves: every image would count twice")

@@ -207,7 +207,7 @@ class BinnedProfiles(Profiles):
 
     def _unit_losses(self, loss: Loss, lambdas: NDArray[np.float64], units: Units) -> NoReturn:
         raise ValueError(
-            "binned profiles do not know the losses of single images, which RCPS(delta, bound='wsr') needs: say "
+            "binned profiles do not know the losses of single images, which RCPS(delta, bound='wsr') needs: pass "
             "profile='exact', or take bound='hb'"
         )
 
@@ -330,7 +330,7 @@ def check_collect(losses: object) -> tuple[Loss, ...]:
     for loss in found:
         if not loss._is_monotone:
             raise ValueError(
-                f"bins cannot hold the loss {loss}, which may rise with lambda: say profile='exact'"
+                f"bins cannot hold the loss {loss}, which may rise with lambda: pass profile='exact'"
             )
         if isinstance(loss, CallableLoss | WorstClassLoss):
             raise ValueError(

@@ -148,7 +148,7 @@ def _known_strata(
     if unseen and configuration.on_unseen == "raise":
         raise ValueError(
             f"strata has {shown(unseen[0])}, which no calibration image belongs to: calibrate with images of it, "
-            "or say on_unseen='full' for full sets"
+            "or pass on_unseen='full' for full sets"
         )
     return names
 

@@ -1,4 +1,4 @@
-"""Multi-labeled masks at the lambda of a calibrator of family 1, and how they fare on labelled images."""
+"""Multi-labeled masks at the lambda of a calibrator of family 1, and their evaluation on labelled images."""
 
 from __future__ import annotations
 
@@ -59,24 +59,24 @@ class Predictor(Results):
         X : array (n, K, H, W) or (n, K, D, H, W), a list of (K, H, W), or an iterable of them
             As for :meth:`fit`, without labels.
         images : array, sequence or iterable of n, or None
-            What the model of `adaptive` looks at besides.
+            Further inputs of the model of `adaptive`.
         strata : sequence of n ints or strings, or None
-            The stratum of each image, where :meth:`fit` got them.
+            The stratum of each image, if :meth:`fit` got strata.
         sample_weight : sequence of n floats >= 0, or None
-            Under covariate shift: the weight of each image, by the density ratio that gave those of calibration. Each
-            image then has a lambda of its own, for which it needs the profiles; one that weighs too much gets full
-            sets. None counts each as 1.
+            Under covariate shift: the weight of each image, from the same density ratio as the weights of calibration.
+            Each image then has a lambda of its own, which is computed from the profiles. An image whose weight is too
+            large gets full sets. None gives each image the weight 1.
         valid : bool array (n, H, W) or (n, D, H, W), a sequence or an iterable of n, or None
-            Where X holds data: in the padding and nodata of rasters it does not. Elsewhere it may hold anything, NaN
-            too, and sets are full. Scores and scalers that look around a pixel, and models of `adaptive`, see equal
-            probabilities there (numbers 1 / K). For the promise calibration must have seen such images in the same
-            way: calibrate on images with padding as well, and say ``fit(X, y, valid=)``.
+            True where X holds data, false in the padding and nodata of rasters. Where it is false X may hold anything,
+            NaN too, and sets are full. Scores and scalers that look around a pixel, and models of `adaptive`, see equal
+            probabilities there (numbers 1 / K). For the guarantee, calibration must treat such images in the same way:
+            calibrate on images with padding as well, and pass ``fit(X, y, valid=)``.
         out : C-contiguous bool array like X (packed: uint8), a store of such a shape (of zarr or h5py), or None
-            Where to write the masks of an array X, memory-mapped ones too. Fresh memory is what most of the time goes
-            into: a buffer that is used again saves it. To a store they are written an image at a time.
+            Where to write the masks of an array X; it may be memory-mapped. Most of the time goes into allocating
+            memory, which a reused buffer saves. Masks are written to a store one image at a time.
         packed : bool, default=False
-            Whether to write a bit for each class, in an eighth of the memory: class k is bit ``k % 8``, the least
-            first, of plane ``k // 8`` of a uint8 array (n, ceil(K / 8), H, W).
+            Whether to write one bit for each class, in an eighth of the memory: class k is bit ``k % 8``, least
+            significant first, of plane ``k // 8`` of a uint8 array (n, ceil(K / 8), H, W).
             ``np.unpackbits(masks, axis=1, count=K, bitorder="little")`` gives them back.
 
         Returns
@@ -89,12 +89,13 @@ class Predictor(Results):
         sklearn.exceptions.NotFittedError
             Before :meth:`fit`.
         TypeError, ValueError
-            If X is not as described, or K is not that of calibration; if a stratum was not seen (`on_unseen`).
+            If X is not as described, or K differs from calibration; if a stratum had no calibration image
+            (`on_unseen`).
 
         Warns
         -----
         InfeasibleRiskWarning
-            If images weigh so much that their sets are full.
+            If the weights of some images are so large that their sets are full.
         """
         configuration, solution, cuts = self._cuts(X, images, strata, sample_weight)
 
@@ -129,9 +130,9 @@ class Predictor(Results):
         sample_weight: ArrayLike | None = None,
         valid: Any = None,
     ) -> NDArray[np.float64]:
-        """Where the sets of each image are cut: at ``lambda_hat_``, or at a lambda of its own.
+        """The lambda of each image: ``lambda_hat_``, or a lambda of its own.
 
-        Images have lambdas of their own with `adaptive`, by their strata, and by their weights.
+        Images have lambdas of their own with `adaptive`, with strata, and with weights.
 
         Parameters
         ----------
@@ -141,12 +142,12 @@ class Predictor(Results):
         Returns
         -------
         float64 array (n,)
-            Infinite where an image weighs too much; (n, K) with ``conditional="class"``.
+            Infinite for an image whose weight is too large; of shape (n, K) with ``conditional="class"``.
 
         Raises
         ------
         sklearn.exceptions.NotFittedError, TypeError, ValueError
-            As :meth:`predict`.
+            As for :meth:`predict`.
         """
         configuration, solution, cuts = self._cuts(X, images, strata, sample_weight)
         found, known = [], Known(valid)
@@ -182,7 +183,7 @@ class Predictor(Results):
         Raises
         ------
         sklearn.exceptions.NotFittedError, TypeError, ValueError
-            As :meth:`predict`.
+            As for :meth:`predict`.
         """
         _, solution, cuts = self._cuts(X, images, strata, sample_weight)
 
@@ -213,7 +214,7 @@ class Predictor(Results):
         X, images, strata, sample_weight, valid
             As for :meth:`predict`. Where X holds no data the heatmap is 1.
         normalize : {"classes", "max"}, default="classes"
-            Divide by K, or by the largest set of the image, where it holds data.
+            Divide by K, or by the size of the largest set of the image (among the pixels that hold data).
 
         Returns
         -------
@@ -222,7 +223,7 @@ class Predictor(Results):
         Raises
         ------
         sklearn.exceptions.NotFittedError, TypeError, ValueError
-            As :meth:`predict`.
+            As for :meth:`predict`.
 
         References
         ----------
@@ -261,26 +262,26 @@ class Predictor(Results):
         sample_weight: ArrayLike | None = None,
         valid: Any = None,
     ) -> RiskReport:
-        """Risk, activation ratio and coverage on labelled images, with intervals, and how each class fares.
+        """Risk, activation ratio and coverage on labelled images, with intervals, and the coverage of each class.
 
         Parameters
         ----------
         X, y, images
-            As for :meth:`fit`; images that did not calibrate.
+            As for :meth:`fit`, but other images than the calibration images.
         groups : sequence of n ints or strings, or None
-            What each image belongs to. The images of a group then count once, as in calibration: the risk is the mean
-            over groups of the mean loss of their images. Give it where :meth:`fit` got groups; the mean over images is
-            another risk, which is not controlled. With ``fit(sample_weight=)`` the images to evaluate on must be such
-            as the weights aim at: here each counts once.
+            The group of each image. The images of a group then count once, as in calibration: the risk is the mean over
+            groups of the mean loss of their images. Give groups if :meth:`fit` got groups; the mean over images is
+            another risk, which is not controlled. With ``fit(sample_weight=)`` the images must come from the
+            distribution that the weights aim at: here each image counts once.
         alphas : sequence of floats in (0, 1), or None
-            Risk levels to report on besides, in one pass over the images: see ``sweep`` of the report. Each level's
-            promise holds by itself, for a level that was chosen before.
+            Further risk levels to report on, in the same pass over the images: see ``sweep`` of the report. The
+            guarantee of each level holds by itself, for a level that was chosen beforehand.
         class_names : sequence of K strings, or None
-            What to call the classes; None takes their labels.
+            The names of the classes; None takes their labels.
         strata, sample_weight
-            As for :meth:`predict`. Weights say where the sets of an image are cut; in the means each image counts once.
+            As for :meth:`predict`. Weights determine the lambda of an image; in the means each image counts once.
         valid : bool array (n, H, W) or (n, D, H, W), a sequence or an iterable of n, or None
-            Where X holds data, as for :meth:`fit`: elsewhere pixels are void.
+            True where X holds data, as for :meth:`fit`: elsewhere pixels are void.
 
         Returns
         -------
@@ -291,7 +292,7 @@ class Predictor(Results):
         InfeasibleRiskError
             If one of `alphas` needs more calibration images.
         sklearn.exceptions.NotFittedError, TypeError, ValueError
-            As :meth:`predict`, for labels that do not fit, and for `alphas` without profiles.
+            As for :meth:`predict`; also if labels do not fit, and for `alphas` without profiles.
 
         Warns
         -----
@@ -342,7 +343,7 @@ class Predictor(Results):
         sample_weight: ArrayLike | None = None,
         valid: Any = None,
     ) -> NDArray[np.float64]:
-        """The loss of each image, of its sets at ``lambda_hat_`` or at its own lambda: what :meth:`evaluate` averages.
+        """The loss of each image at ``lambda_hat_``, or at its own lambda; :meth:`evaluate` averages them.
 
         Parameters
         ----------
@@ -357,11 +358,11 @@ class Predictor(Results):
         Raises
         ------
         sklearn.exceptions.NotFittedError, TypeError, ValueError
-            As :meth:`evaluate`.
+            As for :meth:`evaluate`.
 
         See Also
         --------
-        DriftAlarm : Watches them.
+        DriftAlarm : Watches these losses.
         """
         configuration, solution, cuts = self._cuts(X, images, strata, sample_weight)
         known = Known(valid, configuration.ignore_index, labelled=True)

@@ -1,4 +1,4 @@
-"""What a calibrator of family 1 found, as attributes."""
+"""The results of a calibrator of family 1, as attributes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Results(Calibrator[Configuration, Profiles, Solution]):
 
     @property
     def lambda_hat_(self) -> Any:
-        """The calibrated lambda; of each class (K,) or stratum (S,), if these have lambdas of their own."""
+        """The calibrated lambda, or one for each class (K,) or stratum (S,), if these have lambdas of their own."""
         solution = self._current()[1]
         if solution.parts:
             return solution.lambdas.copy()
@@ -45,7 +45,7 @@ class Results(Calibrator[Configuration, Profiles, Solution]):
 
     @property
     def correction_(self) -> float:
-        """With `adaptive`: what is added to the lambdas that the model gives to images."""
+        """With `adaptive`: the number that is added to the lambdas that the model gives."""
         found = self._current()[1].correction
         if found is None:
             raise AttributeError("all images have one lambda, lambda_hat_: a correction needs adaptive=")
@@ -73,7 +73,7 @@ class Results(Calibrator[Configuration, Profiles, Solution]):
     def rare_(self) -> dict[int | str, int | None]:
         """The classes (strata) that have too few calibration images, and how many they need.
 
-        By LTT also those of which no lambda passes though their images are enough: None.
+        With LTT also those that have enough images, but no lambda that passes: for these the number is None.
         """
         return {part.name: part.n_needed for part in self._current()[1].rare}
 
@@ -84,7 +84,7 @@ class Results(Calibrator[Configuration, Profiles, Solution]):
 
     @property
     def corrected_risk_(self) -> Any:
-        """``(n * risk_ + 1) / (n + 1)``, or by PAC, RCPS and LTT an upper confidence limit; at most alpha."""
+        """``(n * risk_ + 1) / (n + 1)``, or with PAC, RCPS and LTT an upper confidence limit; at most alpha."""
         return self._of_parts("corrected_risk")
 
     def _of_parts(self, name: str) -> Any:
@@ -100,7 +100,7 @@ class Results(Calibrator[Configuration, Profiles, Solution]):
 
     @property
     def risk_bound_(self) -> Any:
-        """By PAC, RCPS and LTT: the upper confidence limit of the risk at ``lambda_hat_``, at most alpha."""
+        """With PAC, RCPS and LTT: the upper confidence limit of the risk at ``lambda_hat_``, at most alpha."""
         if self.confidence_ is None:
             raise AttributeError(
                 f"{self.method!r} bounds no risk given the calibration images, only its average over them: "
@@ -110,12 +110,12 @@ class Results(Calibrator[Configuration, Profiles, Solution]):
 
     @property
     def confidence_(self) -> float | None:
-        """By PAC, RCPS and LTT: ``1 - delta``, with which alpha holds given the calibration images; None by CRC."""
+        """With PAC, RCPS and LTT: ``1 - delta``, the confidence that the risk is at most alpha; None with CRC."""
         return self._current()[1].confidence
 
     @property
     def valid_lambdas_(self) -> NDArray[np.float64]:
-        """By LTT: the lambdas that keep the risk at or below alpha, all at once with its confidence (m,)."""
+        """With LTT: the lambdas (m,) that keep the risk at or below alpha, all together with its confidence."""
         configuration = self._current()[0]
         method, profiles = configuration.method, self.profiles_
         if not isinstance(method, LTT):
@@ -142,19 +142,19 @@ class Results(Calibrator[Configuration, Profiles, Solution]):
 
     @property
     def n_eff_(self) -> float:
-        r"""The effective number of images, :math:`(\sum_i w_i)^2 / \sum_i w_i^2`; without weights that of images."""
+        r"""The effective number of images, :math:`(\sum_i w_i)^2 / \sum_i w_i^2`; without weights ``n_images_``."""
         units = self._units()
         return (self._configuration().units(self.profiles_) if units is None else units).n_eff
 
     @property
     def n_classes_(self) -> int:
-        """K."""
+        """The number of classes K."""
         state = self._fitted()
         return self._current()[1].n_classes if state.kept is None else state.kept.n_classes
 
     @property
     def profiles_(self) -> Profiles:
-        """What was kept of the images."""
+        """The profiles of the calibration images: their critical values, or the bins of these."""
         return profiles_of(self._fitted())
 
     def risk_curve(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -165,7 +165,7 @@ class Results(Calibrator[Configuration, Profiles, Solution]):
         lambdas : float64 array (m,)
             Ascending, from 0 to ``lambda_max``; ``lambda_hat_`` is among them, and about 1000 of the jumps.
         risks : float64 array (m,)
-            The risk at each lambda, exactly (binned profiles: from above).
+            The risk at each lambda. It is exact; with binned profiles it is an upper bound.
         """
         configuration, state = self._settled()
         assert state.solution is not None
@@ -191,14 +191,14 @@ class Results(Calibrator[Configuration, Profiles, Solution]):
         Returns
         -------
         float
-            n counts images (groups); with weights it is their sum. Negative if n is too small, minus infinity if it is
-            0.
+            Here n is the number of images (groups), or the sum of the weights. The limit is negative if n is too small,
+            and minus infinity if n is 0.
 
         Raises
         ------
         ValueError
-            If the profiles are not there because they were not saved, if classes or strata have lambdas of their own,
-            or if the method goes by no mean (``RCPS(delta, bound="wsr")``).
+            If there are no profiles because they were not saved, if classes or strata have lambdas of their own, or
+            if the method does not depend on the mean loss alone (``RCPS(delta, bound="wsr")``).
         """
         level = check_alpha(self.alpha if alpha is None else alpha)
         configuration, profiles, units = self._configuration(), self.profiles_, self._units()

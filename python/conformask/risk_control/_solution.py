@@ -122,7 +122,9 @@ class Configuration:
             if self.adaptive is not None:
                 raise ValueError("conditional='class' and adaptive= cannot be combined")
             if self.profile == "binned":
-                raise ValueError("conditional='class' needs the losses of single images: say profile='exact'")
+                raise ValueError(
+                    "conditional='class' needs the losses of single images: pass profile='exact'"
+                )
         if not self.loss._is_monotone and self.on_infeasible != "raise":
             raise ValueError(
                 f"on_infeasible={self.on_infeasible!r} takes full sets, but the loss {self.loss} may rise with lambda, "
@@ -138,9 +140,9 @@ class Configuration:
         if self.profile == "binned":
             check_collect([self.loss, *self.collect])
             if self.method.needs_single_images:
-                raise ValueError(f"{self.method!r} needs the losses of single images: say profile='exact'")
+                raise ValueError(f"{self.method!r} needs the losses of single images: pass profile='exact'")
             if self.adaptive is not None:
-                raise ValueError("adaptive= needs the losses of single images: say profile='exact'")
+                raise ValueError("adaptive= needs the losses of single images: pass profile='exact'")
         checked_inputs(self.inputs, self.transform)
 
     @property

@@ -43,8 +43,8 @@ __all__ = ["ConformalRiskCalibrator"]
 class ConformalRiskCalibrator(Predictor):
     r"""Multi-labeled masks whose expected loss on a new image is at most alpha.
 
-    From softmax scores and labels of calibration images, that the model was not trained, chosen, early-stopped or
-    temperature-calibrated on, :meth:`fit` finds the smallest :math:`\lambda` such that
+    :meth:`fit` takes softmax scores and labels of calibration images. The model must not have been trained, chosen,
+    early-stopped or temperature-calibrated on these images. Calibration finds the smallest :math:`\lambda` such that
 
     .. math:: \frac{\sum_{i=1}^n L_i(\lambda) + 1}{n + 1} \le \alpha
 
@@ -53,154 +53,158 @@ class ConformalRiskCalibrator(Predictor):
     most alpha, whatever the model. The unit is the image: n counts images, not pixels. Choose alpha, loss and score
     before looking at the calibration labels.
 
-    Lambda-hat is exact (the infimum itself: no grid, no tolerance) and is found in one pass over the maps.
+    The result, lambda-hat, is exact (the infimum itself, without a grid or a tolerance). One pass over the maps finds
+    it.
 
     Parameters
     ----------
     conformity_score : LAC, APS, RAPS, SACP, their names in lower case or a callable, default="lac"
-        How strange a label is at a pixel. A callable is a score of your own: it takes an array of score maps
-        (n, K, H, W) and returns the critical values of all labels, the lambda at which each enters its pixel's set, as
-        an array of that shape in ``[0, lambda_max]``, where `lambda_max` is its attribute of that name, or 1. It must
-        treat each image by itself: what else is in the array must not matter. Of the first array, two images are given
-        to it again, each alone; other values than before are refused.
+        The conformity score: how strange a label is at a pixel. A callable is a score of your own. It takes an array of
+        score maps (n, K, H, W) and returns the critical values of all labels, an array of that shape: the lambda at
+        which each label enters the set of its pixel. Values lie in ``[0, lambda_max]``, where `lambda_max` is the
+        attribute of the callable with that name, or 1. The callable must treat each image by itself. This is checked:
+        two images of the first array are given to it again, each alone, and other values than before are refused.
     loss : MiscoverageLoss or another loss, "miscoverage", "binary" or a function, default="miscoverage"
-        What a mask misses; with :class:`~conformask.LTT` also what it holds too much
-        (:class:`~conformask.PrecisionLoss`, :class:`~conformask.JaccardLoss`, :class:`~conformask.CountsLoss`). A
-        function is a loss of your own: it takes the shares of labelled pixels that are covered, a float64 array in
-        [0, 1], and returns losses in [0, 1] that do not rise with the coverage.
+        The loss of an image: how much a mask misses. With :class:`~conformask.LTT` it may also measure how much the
+        mask holds in excess (:class:`~conformask.PrecisionLoss`, :class:`~conformask.JaccardLoss`,
+        :class:`~conformask.CountsLoss`). A function is a loss of your own: it takes the shares of labelled pixels
+        that are covered, a float64 array in [0, 1], and returns losses in [0, 1] that do not rise with the coverage.
     alpha : float in (0, 1), default=0.1
-        The risk level, as the decimal that it prints as. At least ``ceil(1 / alpha) - 1`` images are needed.
+        The risk level, taken as the decimal that prints. At least ``ceil(1 / alpha) - 1`` images are needed.
     method : CRC, PAC, RCPS, LTT or "crc", default="crc"
         How the risk is controlled: in expectation (:class:`~conformask.CRC`), or with a confidence given the
         calibration images (:class:`~conformask.PAC` for losses that are 0 or 1, :class:`~conformask.RCPS`, and
         :class:`~conformask.LTT` for losses that need not fall as lambda grows).
     inputs : {"probabilities", "logits", "scores"}, default="probabilities"
-        What the scores are. "probabilities" of a pixel sum to 1 within 1e-3; they are never renormalised. Of "logits"
-        the kernels take the softmax as they read them, in the float that they compute with (float32, or float64 for
-        float64), within 1e-6 of float64; a logit of minus infinity masks its class, whose probability is then 0, if
-        another of the pixel is finite. "scores" are at least 0 and are divided by their sum.
+        What the numbers in X are. "probabilities" sum to 1 at each pixel within 1e-3; they are never renormalised. For
+        "logits" the kernels take the softmax while they read them, in float32 (for float64 input in float64), within
+        1e-6 of float64. A logit of minus infinity masks its class, whose probability is then 0, if another logit of the
+        pixel is finite. "scores" are at least 0 and are divided by their sum.
     transform : fitted scaler such as TemperatureScaler, or None, default=None
-        What makes probabilities of the scores as they are read, in place of the softmax; `inputs` must be that of the
-        scaler. It must have been fitted to other images than those that calibrate. It is taken as it is now: fitting it
-        again makes this calibrator stale. ``sklearn.clone`` keeps it fitted.
+        A scaler that turns the scores into probabilities, in place of the softmax; `inputs` must be that of the scaler.
+        It must have been fitted to other images than the calibration images. It is used as it is when :meth:`fit` is
+        called: fitting the scaler again makes this calibrator stale. ``sklearn.clone`` keeps it fitted.
     adaptive : callable, object or None, default=None
         A model that gives each image a lambda of its own: a function ``f(X, images) -> (n,)``, or an object with
-        ``predict(X, images=)``, trained on other images; lambdas lie between 0 and the score's largest, 1 for LAC. It
-        sees scores as they are given here. Calibration corrects all of them by one number t, ``correction_``: the sets
-        of image i hold what :math:`\lambda_i + t` holds, exactly the labels of critical value s with
-        :math:`\mathrm{fl}(s - \lambda_i) \le t`, and those of :math:`\lambda = 0`. The guarantee is the same,
-        whatever the model; how evenly images are served is the model's merit. There is no ``lambda_hat_`` then.
+        ``predict(X, images=)``, trained on other images; lambdas lie between 0 and the score's largest, 1 for LAC. The
+        model gets X as it is given here. Calibration corrects all lambdas by one number t, ``correction_``: the sets of
+        image i hold what :math:`\lambda_i + t` holds, exactly the labels of critical value s with
+        :math:`\mathrm{fl}(s - \lambda_i) \le t`, and those of :math:`\lambda = 0`. The guarantee is the same, whatever
+        the model; how evenly the losses spread over images depends on the model. There is no ``lambda_hat_`` then.
     ignore_index : int, tuple of ints or None, default=255
-        The label of void pixels, which count nowhere, or several such labels. It must not be a class: pixels of a class
-        are left out by ``MiscoverageLoss(classes=...)`` of the others.
+        The label of void pixels, which count nowhere, or several such labels. It must not be a class. To leave out the
+        pixels of a class, name the other classes: ``MiscoverageLoss(classes=...)``.
     profile : {"exact", "binned"}, default="exact"
         How profiles are kept. "exact" keeps the critical value of each mispredicted pixel (6 bytes; float64: 10).
-        "binned" keeps a few MB however many images, for `loss` and the losses in `collect` alone; lambda-hat is then
-        never too small, and by little more than 0.1 % of its distance to the largest lambda too large (see
-        :class:`~conformask.BinnedProfiles`).
+        "binned" keeps a few MB, however many images there are, for `loss` and the losses in `collect` alone. Lambda-hat
+        is then never too small; it may be too large by little more than 0.1 % of its distance to the largest lambda
+        (see :class:`~conformask.BinnedProfiles`).
     collect : sequence of losses, default=()
-        With ``profile="binned"``: the losses besides `loss` for which :meth:`recalibrate` shall work.
+        With ``profile="binned"``: the other losses for which :meth:`recalibrate` is to work.
     conditional : {"class"} or None, default=None
         "class" gives each class a lambda of its own, ``lambda_hat_`` (K,): a class is in a pixel's set where its
         critical value is at most its own lambda. The loss of a class is `loss` as if only its pixels were labelled
-        (with "miscoverage" the share of them that is missed), and is controlled at alpha on the images that hold it:
-        the promise is about new images that hold it. `loss` must be "miscoverage",
-        :class:`~conformask.BinaryLoss` or a function, and `on_empty` not "zero_loss".
+        (with "miscoverage" the share of these pixels that is missed). It is controlled at alpha on the images that hold
+        the class: the guarantee is about new images that hold it. `loss` must be "miscoverage",
+        :class:`~conformask.BinaryLoss` or a function, and `on_empty` must not be "zero_loss".
     simultaneous : {False, "bonferroni", "max"}, default=False
-        With ``conditional="class"``: what holds for all classes at once. False: each class's promise by itself.
-        "bonferroni": each keeps alpha / K, so that the expected largest loss of the classes of an image is at most
-        alpha; by methods with confidence each keeps ``delta / K``, so that with confidence ``1 - delta`` all promises
-        hold. "max" controls this largest loss itself (:class:`~conformask.WorstClassLoss`) by one lambda for all, in
-        expectation over all images: of a class that few images hold, these may lose more.
+        With ``conditional="class"``: what holds for all classes at once. False: the guarantee of each class holds by
+        itself. "bonferroni": each class is controlled at alpha / K, so that the expected largest loss of the classes of
+        an image is at most alpha; with methods that have a confidence each class gets ``delta / K``, so that all
+        guarantees hold together with confidence ``1 - delta``. "max" controls this largest loss itself
+        (:class:`~conformask.WorstClassLoss`) with one lambda for all classes, in expectation over all images. If few
+        images hold a class, the loss on these images may be larger.
     on_rare : {"full", "pooled", "raise"}, default="full"
-        What becomes of classes (strata) that too few calibration images hold. "full" puts the class into every set
-        (makes all sets of the stratum full), so that its promise holds. "pooled" gives those that are rare one lambda,
-        which is controlled for their pixels (images) together and promises nothing for each; full if these are too few,
-        too. "raise" refuses, and so do losses that may rise with lambda where others take full sets. Where all are
-        rare, `on_infeasible` decides between "raise" and "full". ``simultaneous="max"`` knows no rare classes.
+        What to do with rare classes (strata): those with too few calibration images. "full" puts the class into every
+        set (makes all sets of the stratum full), so that its guarantee holds. "pooled" gives the rare ones one common
+        lambda, which is controlled for their pixels (images) together and guarantees nothing for each; the sets are
+        full if the pooled images are too few, too. "raise" raises an error. So do "full" and "pooled" with a loss that
+        may rise with lambda, where they would take full sets. If all classes (strata) are rare, `on_infeasible` decides
+        between "raise" and "full". With ``simultaneous="max"`` no class is rare.
     on_unseen : {"raise", "full"}, default="raise"
-        What becomes of new images of a stratum without calibration images: they are refused, or get full sets.
+        What to do with new images of a stratum without calibration images: raise an error, or give them full sets.
     on_empty : {"skip", "raise", "zero_loss"}, default="skip"
-        What becomes of images on which the loss is undefined (all void, or no pixel of the loss's classes). "skip"
-        leaves them out: n gets smaller, a warning says so, and the guarantee speaks of images on which the loss is
-        defined. "raise" refuses them. "zero_loss" counts them with loss 0.
+        What to do with images on which the loss is undefined (all void, or no pixel of the loss's classes). "skip"
+        leaves them out with a warning: n gets smaller, and the guarantee is about images on which the loss is
+        defined. "raise" raises an error. "zero_loss" counts them with loss 0.
     on_infeasible : {"raise", "full"}, default="raise"
-        What happens with too few images: "raise" raises :class:`InfeasibleRiskError`, "full" takes the full sets
-        (``lambda_max``), whose loss is 0, and warns.
+        What to do if there are too few images. "raise" raises :class:`~conformask.InfeasibleRiskError`. "full" takes
+        the full sets (``lambda_max``), whose loss is 0, and warns.
     volumes : bool or "auto", default="auto"
-        Whether the images of a list or an iterable are volumes (K, D, H, W) or flat (K, H, W). "auto" goes by the
-        number of axes and refuses an image (K, D, H, W) with D = K, which may be a batch of K flat images. Of arrays
-        (n, ...) the number of axes tells.
+        Whether the images of a list or an iterable are volumes (K, D, H, W) or flat (K, H, W). "auto" decides by the
+        number of axes and refuses an image (K, D, H, W) with D = K, which may be a batch of K flat images. For arrays
+        (n, ...) the number of axes always decides.
     progress : bool or "auto", default="auto"
         Whether to show a progress bar over lists and generators of images.
 
     Attributes
     ----------
     lambda_hat_ : float, or float64 array (K,) or (S,)
-        The calibrated lambda; of each class or stratum, if these have lambdas of their own.
+        The calibrated lambda, or one for each class or stratum, if these have lambdas of their own.
     strata_ : list of ints or strings
         With ``fit(strata=)``: the strata in the order of `lambda_hat_`.
     rare_ : dict
         The classes (strata) that have too few calibration images, and how many they need.
     correction_ : float
-        With `adaptive`, in place of it: what is added to the lambdas of images.
+        With `adaptive`, in place of ``lambda_hat_``: the number that is added to the lambdas of images.
     risk_ : float, or float64 array (K,) or (S,)
         The empirical risk at `lambda_hat_`: the mean loss of the calibration images.
     corrected_risk_ : float, or float64 array (K,) or (S,)
-        What is kept at or below alpha: the empirical risk corrected for the image to come,
-        ``(n * risk_ + 1) / (n + 1)`` with n images (groups; summed weights); by PAC, RCPS and LTT ``risk_bound_``.
-        Above alpha only for full sets by ``on_infeasible="full"``. By CRC it is no bound of the risk of new images,
-        which is at most alpha in expectation over calibration sets.
+        The number that is kept at or below alpha. With CRC it is the empirical risk corrected for the new image,
+        ``(n * risk_ + 1) / (n + 1)`` with n images (groups; summed weights). With PAC, RCPS and LTT it is
+        ``risk_bound_``. It is above alpha only if ``on_infeasible="full"`` made the sets full. With CRC it does not
+        bound the risk of new images given this calibration set: that risk is at most alpha in expectation over
+        calibration sets.
     risk_bound_ : float
-        By PAC, RCPS and LTT: the upper confidence limit of the risk at `lambda_hat_`, given the calibration images.
+        With PAC, RCPS and LTT: the upper confidence limit of the risk at `lambda_hat_`, given the calibration images.
     confidence_ : float or None
-        By PAC, RCPS and LTT ``1 - delta``: with this probability over calibration images the risk is at most alpha.
-        None by CRC.
+        With PAC, RCPS and LTT ``1 - delta``: with this probability over calibration images the risk is at most alpha.
+        None with CRC.
     valid_lambdas_ : float64 array (m,)
-        By LTT: the lambdas of its grid that pass, in their order.
+        With LTT: the lambdas of its grid that pass, in the order of the grid.
     profiles_ : ScoreProfiles or BinnedProfiles
-        What was kept of the images.
+        The profiles of the calibration images: their critical values, or the bins of these.
     n_images_ : int
         Number of images (groups, if given) that counted.
     n_eff_ : float
         With weights the effective number of images, :math:`(\sum_i w_i)^2 / \sum_i w_i^2`; else `n_images_`.
     n_skipped_ : int
-        Number of images left out.
+        Number of images that were left out because the loss is undefined on them.
     n_classes_ : int
-        K.
+        The number of classes K.
 
     Notes
     -----
-    With ``groups``, the images of a group count once, by the mean of their losses, and n is the number of groups: give
-    the patient or the sequence of each image where images of one are alike.
+    With ``groups``, the images of a group count once, by the mean of their losses, and n is the number of groups. Give
+    the patient or the sequence of each image, if the images of one patient or sequence are alike.
 
     The guarantee is that of a random new image (with ``groups``: of a random image of a random new group), in
     expectation over calibration sets: the risk on the images to come exceeds alpha for about half of the calibration
     sets, by little if n is large. For a promise about nearly all calibration sets there is :class:`~conformask.PAC`.
-    Levels, loss, score and the number of images must be fixed before the calibration labels are seen; of several losses
-    or levels that :meth:`recalibrate` answers each holds by itself, not all at once. A score or loss that is a function
-    must treat each image by itself.
+    Levels, loss, score and the number of images must be fixed before the calibration labels are seen. If
+    :meth:`recalibrate` is used for several losses or levels, each guarantee holds by itself, not all at once. A score
+    or loss that is a function must treat each image by itself.
 
     With ``sample_weight`` :math:`w_i \ge 0` at calibration and :math:`w` of the new image (``predict(sample_weight=)``)
     the rule is
 
     .. math:: \frac{\sum_i w_i L_i(\lambda) + w}{\sum_i w_i + w} \le \alpha.
 
-    Under covariate shift, where new images come from another distribution but their labels depend on them as before, it
-    keeps the expected loss of a new image at most alpha, if weights are the density ratio of new to calibration images,
-    up to a factor. The ratio must be known, or found on other images: what it is wrong by, the risk may be wrong by.
-    Each new image then has a lambda of its own; where :math:`w (1 - \alpha) > \alpha \sum_i w_i` no lambda keeps alpha,
-    and its sets are full. Of a new image whose weight is not given it is taken to be 1: this is conservative
-    for ratios that were divided by the largest that there may be (not by the largest of the calibration images, and not
-    clipped, which promises nothing); with weights above 1 it must be given. For
-    weights of images that are less and less like those to come, fixed beforehand (non-exchangeable conformal risk
-    control), the risk exceeds alpha by at most a term that weighs how far each is from exchangeable. What must be large
-    enough is the sum of the weights, not the number of images; ``n_eff_`` tells how many images of equal weight would
-    vary as little.
+    Under covariate shift, new images come from another distribution, but their labels depend on them as before. The
+    rule then keeps the expected loss of a new image at most alpha, if the weights are the density ratio of new to
+    calibration images, up to a factor. The ratio must be known, or estimated on other images: an error of the ratio may
+    cause an equal error of the risk. Each new image then has a lambda of its own; where
+    :math:`w (1 - \alpha) > \alpha \sum_i w_i` no lambda keeps alpha, and the sets of the image are full. A weight that
+    is not given is taken to be 1. This is conservative for ratios that were divided by the largest possible ratio. It
+    guarantees nothing for ratios that were divided by the largest one of the calibration images, or that were clipped.
+    With weights above 1 the weight of each new image must be given. Weights may also be fixed beforehand, for images
+    that are less and less like the new ones (non-exchangeable conformal risk control): the risk then exceeds alpha by
+    at most a weighted sum of how far each image is from exchangeable. The sum of the weights must be large enough, not
+    the number of images; ``n_eff_`` is the number of images of equal weight that would vary as little.
 
-    Classes and strata that have lambdas of their own have promises of their own, each about new images that hold the
-    class, or are of the stratum. They, weights above 1 and `adaptive` exclude one another. Groups may span strata: in
-    each a group counts once.
+    Classes and strata that have lambdas of their own have guarantees of their own, each about new images that hold the
+    class, or belong to the stratum. Lambdas by class or stratum, weights above 1, and `adaptive` exclude one another. A
+    group may span several strata: it counts once in each.
 
     References
     ----------
@@ -292,7 +296,7 @@ class ConformalRiskCalibrator(Predictor):
         sample_weight: ArrayLike | None = None,
         valid: Any = None,
     ) -> Self:
-        """Calibrates on images, and forgets what it knew.
+        """Calibrates on images, and forgets those of earlier calls.
 
         Parameters
         ----------
@@ -303,20 +307,20 @@ class ConformalRiskCalibrator(Predictor):
         y : integer array (n, H, W) or (n, D, H, W), or a list or iterable of arrays, one per image
             Labels; floats where all are whole numbers. A store is read in the same way.
         images : array, sequence or iterable of n, or None
-            What the model of `adaptive` looks at besides, such as photographs.
+            Further inputs of the model of `adaptive`, such as photographs.
         groups : sequence of n ints or strings, or None
-            What each image belongs to: a group counts once.
+            The group of each image, such as its patient: a group counts once.
         strata : sequence of n ints or strings, or None
-            What kind each image is of, such as its hospital or time of day, which is known of new images, too. Each
-            stratum gets a lambda of its own, whose promise is about its images alone.
+            The stratum of each image, such as its hospital or time of day, which must be known for new images, too.
+            Each stratum gets a lambda of its own, whose guarantee is about its images alone.
         sample_weight : sequence of n floats >= 0, or None
-            How much each image counts: its density ratio under covariate shift, or how relevant it is to those to come.
+            How much each image counts: its density ratio under covariate shift, or how relevant it is for new images.
         valid : bool array (n, H, W) or (n, D, H, W), a sequence or an iterable of n, or None
-            Where X holds data; elsewhere, in padding and nodata, it may hold anything, NaN too, and pixels are void
-            whatever their label (the first `ignore_index`). Where labels are void there already, only scores, scalers
-            and models of `adaptive` that look at other pixels than the labelled ones need it: they see equal
-            probabilities there, as in ``predict(X, valid=)``, so that images of calibration and new ones are treated
-            alike. Void pixels within stay as the model saw them.
+            True where X holds data. Elsewhere, in padding and nodata, X may hold anything, NaN too, and pixels are void
+            whatever their label (they get the first `ignore_index`). If the labels are void there already, `valid` is
+            only needed with scores, scalers and models of `adaptive` that look at other pixels than the labelled ones:
+            they see equal probabilities there, as in ``predict(X, valid=)``, so that calibration images and new images
+            are treated alike. Void pixels where `valid` is true stay as the model saw them.
 
         Returns
         -------
@@ -327,12 +331,13 @@ class ConformalRiskCalibrator(Predictor):
         InfeasibleRiskError
             If there are too few images. They are kept: ``recalibrate(alpha=...)`` works.
         TypeError, ValueError
-            If the input is not as described; the message names argument, image and value. The object stays as it was.
+            If the input is not as described; the message names argument, image and value. The calibrator is then
+            unchanged.
 
         Warns
         -----
         DuplicateImagesWarning, DroppedImagesWarning, InfeasibleRiskWarning, SuspiciousLabelsWarning
-            If an image comes twice, or is left out because the loss is undefined on it, or if there are too few images
+            If an image comes twice; if one is left out because the loss is undefined on it; if there are too few images
             and ``on_infeasible="full"`` takes the full sets; if the labels hardly belong to the scores.
         """
         configuration = self._configuration()
@@ -363,7 +368,7 @@ class ConformalRiskCalibrator(Predictor):
         sample_weight: ArrayLike | None = None,
         valid: Any = None,
     ) -> Self:
-        """Adds images. Lambda-hat is computed when it is asked for; no images, say of a worker, change nothing.
+        """Adds images. Lambda-hat is computed when it is needed. An empty batch, say of a worker, changes nothing.
 
         Parameters
         ----------
@@ -377,12 +382,12 @@ class ConformalRiskCalibrator(Predictor):
         Raises
         ------
         TypeError, ValueError
-            As :meth:`fit`; what was collected before is kept.
+            As for :meth:`fit`; what was collected before is kept.
 
         Warns
         -----
         DuplicateImagesWarning
-            If an image comes twice, also if it was there before.
+            If an image comes twice, or was given in an earlier call.
         """
         configuration = self._configuration()
         known = self.profiles_ if self.__sklearn_is_fitted__() else None
@@ -420,7 +425,7 @@ class ConformalRiskCalibrator(Predictor):
         self._update(add)
 
     def merge(self, other: ConformalRiskCalibrator) -> Self:
-        """Adds the images of another calibrator, say of another worker.
+        """Adds the images of another calibrator, for example of another worker.
 
         Parameters
         ----------
@@ -434,12 +439,13 @@ class ConformalRiskCalibrator(Predictor):
         Raises
         ------
         TypeError, ValueError
-            If `other` is something else or the same object, has seen nothing, or its score, ignore index or K differ.
+            If `other` is no ConformalRiskCalibrator, or the same object; if it has seen no images; or if its score,
+            ignore index or K differs.
 
         Warns
         -----
         DuplicateImagesWarning
-            If images of `other` are among those here.
+            If `other` has images that this calibrator has seen, too.
         """
         self._refuse_to_merge(other, ConformalRiskCalibrator)
         if self.profile != other.profile:
@@ -458,12 +464,12 @@ class ConformalRiskCalibrator(Predictor):
     def recalibrate(
         self, alpha: float | None = None, loss: LossLike | None = None, method: Method | str | None = None
     ) -> ConformalRiskCalibrator:
-        """A new fitted calibrator with another alpha, loss or method, from the profiles: no maps needed, milliseconds.
+        """A new fitted calibrator with another alpha, loss or method, from the profiles, in milliseconds.
 
         Parameters
         ----------
         alpha, loss, method
-            The new parameters; None keeps what is.
+            The new parameters; None keeps the present one.
 
         Returns
         -------
@@ -474,11 +480,12 @@ class ConformalRiskCalibrator(Predictor):
         InfeasibleRiskError
             If there are too few images.
         ValueError
-            If a parameter is out of range, or the profiles are not there because they were not saved.
+            If a parameter is out of range, or there are no profiles because they were not saved.
 
         Notes
         -----
-        The guarantee holds for a choice that was made before looking at the calibration labels.
+        The score maps are not needed. The guarantee holds for a choice that was made before looking at the
+        calibration labels.
         """
         changes = {"alpha": alpha, "loss": loss, "method": method}
         parameters = self.get_params(deep=False)
@@ -504,12 +511,8 @@ class ConformalRiskCalibrator(Predictor):
             The file.
         profiles : bool, default=False
             Whether to write the profiles too, so that :meth:`recalibrate`, :meth:`partial_fit` and
-            ``predict(sample_weight=)`` work after :meth:`load`. They lie beside the file, as ``NAME.HASH.npz``; the
-            file tells this name. Its last sibling goes when it is saved again.
-
-        Notes
-        -----
-        Files are written beside and renamed: whatever happens meanwhile, `path` holds what it held or the new, whole.
+            ``predict(sample_weight=)`` work after :meth:`load`. They are written to the same folder, as
+            ``NAME.HASH.npz``; the JSON file holds this name. Saving again deletes the previous one.
 
         Raises
         ------
@@ -517,6 +520,11 @@ class ConformalRiskCalibrator(Predictor):
             Before :meth:`fit`.
         ValueError
             If weights above 1 need the profiles, and `profiles` is false.
+
+        Notes
+        -----
+        A new file is written and then renamed: if this is interrupted, `path` holds the old content or the new one,
+        but never a part.
         """
         if not profiles and self._current()[1].needs_weights:
             raise ValueError(

@@ -1,7 +1,7 @@
-"""Scalers: from a network's logits to probabilities that mean what they say.
+"""Scalers: maps from the logits of a network to calibrated probabilities.
 
-They are fitted on images that did not train the network, and stand in front of a calibrator, which wants images of its
-own.
+Fit them to images that the network was not trained on, and put them in front of a calibrator, which needs other images
+again.
 """
 
 from conformask.scaling.dirichlet import DirichletScaler

@@ -275,7 +275,7 @@ def _check_shares(
         pixel = tuple(map(int, np.unravel_index(int(positions[j]), shape)))
         raise ValueError(
             f"X must hold probabilities, but in image {index} they sum to {sums[j]:.6g} at pixel {pixel}, the least is "
-            f"{values[j].min():.6g}; if these are logits, say inputs='logits'"
+            f"{values[j].min():.6g}; if these are logits, pass inputs='logits'"
         )
 
 

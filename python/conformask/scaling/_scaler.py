@@ -1,4 +1,4 @@
-"""What all scalers have in common: images in, pixels kept, a linear map found, probabilities out."""
+"""The common part of all scalers: they draw pixels of images, fit a linear map, and give probabilities."""
 
 from __future__ import annotations
 
@@ -96,18 +96,18 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
     # Fit
 
     def fit(self, X: Any, y: Any = None, *, groups: ArrayLike | None = None) -> Self:
-        """Finds the map on images, and forgets what it knew.
+        """Fits the map to images, and forgets those of earlier calls.
 
         Parameters
         ----------
         X : array (n, K, H, W) or (n, K, D, H, W), float16, float32 or float64; or a list of (K, H, W); or an iterable
-            Logits, or what `inputs` says, of images that did not train the model. Without `y`: an iterable of
-            ``(scores, labels)`` pairs, one image each. Numbers must be finite: a class that is masked out gets a large
-            negative logit such as -1e4, not minus infinity.
+            Logits, or the numbers that `inputs` names, of images that the model was not trained on. Without `y`: an
+            iterable of ``(scores, labels)`` pairs, one image each. Numbers must be finite: a class that is masked out
+            gets a large negative logit such as -1e4, not minus infinity.
         y : integer array (n, H, W) or (n, D, H, W), or a list or iterable of arrays, one per image
             Labels.
         groups : sequence of n ints or strings, or None
-            What each image belongs to. Standard errors are then those of groups, whose images may be alike.
+            The group of each image. Standard errors are then computed over groups, whose images may be alike.
 
         Returns
         -------
@@ -116,18 +116,18 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
         Raises
         ------
         TypeError, ValueError
-            If the input is not as described; the message names argument, image and value. The object stays as it was.
-            Of the numbers of X only those of drawn pixels are checked: NaN elsewhere is not noticed, except by scalers
-            that look at the surroundings of pixels.
+            If the input is not as described; the message names argument, image and value. The object is then unchanged.
+            Only the numbers of drawn pixels are checked: NaN elsewhere in X is not noticed, except by scalers that look
+            at the surroundings of pixels.
 
         Warns
         -----
         DroppedImagesWarning, DuplicateImagesWarning
             If images have no labelled pixel; if images come twice.
         UserWarning
-            If numbers that shall be logits look like probabilities or other scores; if the likelihood still rises at
-            the end of the range of temperatures; if none of the drawn pixels has a class for which the map has numbers
-            of its own: the map makes such a class less probable everywhere.
+            If numbers that are given as logits look like probabilities or other scores; if the likelihood still rises
+            at the end of the range of temperatures; if no drawn pixel has a class for which the map has parameters of
+            its own: the map makes such a class less probable everywhere.
         """
         configuration = self._configuration()
         return self._fit_sample(self._draw(X, y, groups, configuration), configuration)
@@ -140,7 +140,7 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
         return self
 
     def partial_fit(self, X: Any, y: Any = None, *, groups: ArrayLike | None = None) -> Self:
-        """Adds images. The map is found when it is asked for; no images, say of a worker, change nothing.
+        """Adds images. The map is fitted when it is needed; an empty batch changes nothing.
 
         Parameters
         ----------
@@ -154,12 +154,12 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
         Raises
         ------
         TypeError, ValueError
-            As :meth:`fit`; what was known before is kept.
+            As for :meth:`fit`; the images of earlier calls are kept.
 
         Warns
         -----
         DuplicateImagesWarning
-            If images come twice, or came before.
+            If images come twice, or were given in an earlier call.
         """
         configuration = self._configuration()
         try:
@@ -169,13 +169,13 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
         return self._add(sample, configuration)
 
     def merge(self, other: Self) -> Self:
-        """Adds the images of another scaler, say of another worker: the map has the bits of one fit to all of them.
+        """Adds the images of another scaler, for example of another worker. The map is that of one fit to all images.
 
         Parameters
         ----------
         other : scaler of the same kind
-            Which has seen images, drawn in the same way. What only says how the map is found, such as a penalty, may
-            differ: that of this scaler counts.
+            A scaler that has seen images and draws pixels in the same way. Parameters that only concern the fit, such
+            as a penalty, may differ: those of this scaler are used.
 
         Returns
         -------
@@ -184,12 +184,13 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
         Raises
         ------
         TypeError, ValueError
-            If `other` is something else or the same object, or K or a parameter differs that says what images give.
+            If `other` is of another class or the same object, or if K or a parameter that concerns the drawn pixels
+            differs.
 
         Warns
         -----
         DuplicateImagesWarning
-            If images of `other` are among those here.
+            If `other` has images that were given here, too.
         """
         self._refuse_to_merge(other)
         configuration, state = self._configuration(), other._fitted()
@@ -284,12 +285,12 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
         sklearn.exceptions.NotFittedError
             Before :meth:`fit`.
         TypeError, ValueError
-            If X is not as described, or K is not that of the fit. There are no labels: every pixel is checked.
+            If X is not as described, or K differs from the fit. Since there are no labels, every pixel is checked.
 
         Warns
         -----
         UserWarning
-            If numbers that shall be logits look like probabilities or other scores in [0, 1].
+            If numbers that are given as logits look like probabilities or other scores in [0, 1].
         """
         return self._made(X, warns=True)
 
@@ -305,7 +306,7 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
         return map_images(X, probabilities, configuration.progress, configuration.volumes)
 
     def fit_transform(self, X: Any, y: Any = None, *, groups: ArrayLike | None = None) -> Any:
-        """:meth:`fit`, then :meth:`transform` of the same images, whose probabilities look better than those of others.
+        """:meth:`fit`, then :meth:`transform` of the same images. New images get worse probabilities than these.
 
         Parameters
         ----------
@@ -319,7 +320,7 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
         Warns
         -----
         SharedImagesWarning
-            Always: a calibrator behind it, say in a pipeline, needs other images.
+            Always: a calibrator behind the scaler, for example in a pipeline, needs other images.
         """
         probabilities = self.fit(X, y, groups=groups)._made(X, warns=False)  # fit does
         warn_caller(
@@ -330,12 +331,12 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
         return probabilities
 
     def score(self, X: Any, y: Any = None) -> float:
-        """Minus the negative log-likelihood of the labelled pixels of images: scikit-learn's searches make it large.
+        """The mean log-likelihood of the labelled pixels, which scikit-learn's parameter searches maximise.
 
         Parameters
         ----------
         X, y
-            As for :meth:`fit`, images of which the scaler has seen none.
+            As for :meth:`fit`, but images that the scaler has not seen.
 
         Returns
         -------
@@ -393,7 +394,7 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
 
     @property
     def nll_before_(self) -> float:
-        """The same of the softmax without a scaler."""
+        """The same for the softmax without a scaler."""
         return self._current()[1].nll_before
 
     @property
@@ -403,12 +404,12 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
 
     @property
     def n_skipped_(self) -> int:
-        """Number of images without."""
+        """Number of images that were left out because they have no labelled pixel."""
         return self._current()[1].n_skipped
 
     @property
     def n_classes_(self) -> int:
-        """K."""
+        """The number of classes K."""
         return self._current()[1].n_classes
 
     # Files
@@ -419,7 +420,7 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
         Parameters
         ----------
         path : path
-            The file. It is written beside and renamed.
+            The file. A new file is written and then renamed, so that `path` never holds a part of it.
 
         Raises
         ------

@@ -32,13 +32,13 @@ class _Configuration(Configuration):
 class DirichletScaler(Scaler):
     r"""A linear map of the logarithms of probabilities: :math:`q = \mathrm{softmax}(W \log p + b)`, p the softmax.
 
-    The penalty is that of the off-diagonal and the intercept (ODIR), and a small ridge that draws the diagonal to 1.
-    Without one, a matrix of so many numbers fits the calibration images and no others. The most probable class may
-    become another.
+    The penalty is on the off-diagonal and the intercept (ODIR), with a small ridge that draws the diagonal to 1.
+    Without a penalty, a matrix of so many parameters overfits the calibration images. The most probable class may
+    change.
 
-    A class that no calibration pixel has gets less probable everywhere, as it would be right to say of those images:
-    the ridge keeps how much within bounds. Without it, ``W_jj`` of such a class grows without end, and its pixels in
-    new images have probability 0.
+    If no calibration pixel has a class, the map makes this class less probable everywhere, as the calibration images
+    suggest. The ridge limits this effect. Without it, ``W_jj`` of such a class grows without bound, and the class has
+    probability 0 in new images.
 
     Parameters
     ----------
@@ -46,32 +46,30 @@ class DirichletScaler(Scaler):
         The penalty ``off_diagonal / (K (K - 1)) * sum_{i != j} W_ij^2 + intercept / K * sum_j b_j^2``, added to the
         mean negative log-likelihood.
     ridge : float of at least 0, default=0.001
-        The penalty ``ridge / n * sum_j (W_jj - 1)^2``, n the number of images (groups), as that of
-        :class:`VectorScaler`.
+        The penalty ``ridge / n * sum_j (W_jj - 1)^2``, with n images (groups), as in :class:`VectorScaler`.
     inputs, ignore_index, n_pixels, random_state, volumes, progress
         As for :class:`TemperatureScaler`.
 
     Attributes
     ----------
     weight_ : float64 array (K, K)
-        W.
+        The matrix W.
     bias_ : float64 array (K,)
-        b, which sums to 0.
+        The intercept b, which sums to 0.
     nll_ : float
         Mean negative log-likelihood of the drawn pixels, with the map.
     nll_before_ : float
-        The same without.
+        The same without the map.
     n_images_ : int
         Number of images with labelled pixels.
     n_skipped_ : int
-        Number of images without.
-    n_classes_ : int
-        K.
+        Number of images that were left out because they have no labelled pixel.
+    n_classes_ : int The number of classes K.
 
     See Also
     --------
-    VectorScaler : Its diagonal.
-    sklearn.model_selection.GridSearchCV : Chooses the penalties, by images (groups) that were left out.
+    VectorScaler : The same with a diagonal matrix.
+    sklearn.model_selection.GridSearchCV : Chooses the penalties, on images (groups) that were left out.
 
     References
     ----------
@@ -87,12 +85,12 @@ class DirichletScaler(Scaler):
     >>> import conformask as cm
     >>> rng = np.random.default_rng(0)
     >>> logits = rng.normal(0, 2, (30, 3, 32, 32))
-    >>> y = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)  # as likely as softmax says
+    >>> y = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)  # labels drawn from the softmax
     >>> scaler = cm.DirichletScaler().fit(2 * logits, y)
     >>> scaler.nll_ < scaler.nll_before_
     True
 
-    The penalty that is best for groups that were left out; the true matrix is a diagonal:
+    A search for the penalty that is best for groups that were left out; the true matrix is diagonal:
 
     >>> from sklearn.model_selection import GridSearchCV, GroupKFold
     >>> search = GridSearchCV(cm.DirichletScaler(), {"off_diagonal": [1e-3, 10]}, cv=GroupKFold(3))
@@ -160,11 +158,11 @@ class DirichletScaler(Scaler):
 
     @property
     def weight_(self) -> NDArray[np.float64]:
-        """W."""
+        """The matrix W."""
         k = self.n_classes_
         return self._current()[1].weight.reshape(k, k).copy()
 
     @property
     def bias_(self) -> NDArray[np.float64]:
-        """B."""
+        """The intercept b."""
         return self._current()[1].bias.copy()

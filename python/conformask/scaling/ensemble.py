@@ -1,4 +1,4 @@
-"""Ensembles: the mean of what several models say."""
+"""Ensembles: the mean of the probabilities of several models."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ __all__ = ["EnsembleAverager"]
 class EnsembleAverager(BaseEstimator):
     r"""The mean of the members' probabilities: :math:`p = \sum_m w_m \, \mathrm{softmax}(z_m)`.
 
-    Probabilities are averaged, not logits. The most probable class may be one that few members prefer: the prediction
-    of an ensemble is its own. There is nothing to learn, and it is no scaler: apply it first, and give what it makes to
-    a scaler or a calibrator with ``inputs="probabilities"``.
+    Probabilities are averaged, not logits. The most probable class may be one that few members prefer. There is nothing
+    to learn: this is not a scaler. Apply it first, and give its probabilities to a scaler or a calibrator with
+    ``inputs="probabilities"``.
 
     Parameters
     ----------
     inputs : {"logits", "probabilities"}, default="logits"
-        What X holds.
+        The numbers in X.
     weights : sequence of numbers of at least 0, or None, default=None
-        How much each member counts; they are divided by their sum. None: all alike.
+        The weight of each member; they are divided by their sum. None gives all members the same weight.
     volumes : bool or "auto", default="auto"
         Whether the images of a list or an iterable are volumes (see :class:`~conformask.ConformalRiskCalibrator`).
     progress : bool or "auto", default="auto"
@@ -43,7 +43,7 @@ class EnsembleAverager(BaseEstimator):
 
     See Also
     --------
-    TemperatureScaler : For one model; it may also be fitted to the logarithms of an ensemble's probabilities.
+    TemperatureScaler : Calibrates one model, or the logarithms of an ensemble's probabilities.
 
     References
     ----------
@@ -82,7 +82,7 @@ class EnsembleAverager(BaseEstimator):
         Parameters
         ----------
         X, y
-            Not looked at.
+            Not used.
 
         Returns
         -------
@@ -96,12 +96,13 @@ class EnsembleAverager(BaseEstimator):
         Parameters
         ----------
         X : array (m, n, K, H, W) or (m, n, K, D, H, W), or a sequence of m arrays, lists or iterables of images
-            Logits, or what `inputs` says, of m members, in float16, float32 or float64. Images are read one by one.
+            Logits, or the numbers that `inputs` names, of m members, in float16, float32 or float64. Images are read
+            one by one.
 
         Returns
         -------
         array (n, K, H, W) or (n, K, D, H, W), list or generator
-            As the first member is. float32, or float64 if a member is.
+            An array, a list or a generator like the first member; float32, or float64 if a member has float64.
 
         Raises
         ------
@@ -119,12 +120,12 @@ class EnsembleAverager(BaseEstimator):
         return list(images) if isinstance(first, Sequence) else images
 
     def fit_transform(self, X: Any, y: Any = None) -> Any:
-        """As :meth:`transform`.
+        """The mean probabilities, as for :meth:`transform`.
 
         Parameters
         ----------
         X, y
-            As for :meth:`transform`; y is not looked at.
+            As for :meth:`transform`; y is not used.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""Local temperature scaling: a temperature that follows from how a pixel and its surroundings look."""
+"""Local temperature scaling: a temperature that depends on a pixel and its surroundings."""
 
 from __future__ import annotations
 
@@ -38,64 +38,64 @@ class _Configuration(Configuration):
 
 
 class LocalTemperatureScaler(TemperedScaler):
-    r"""Gives each pixel a temperature that follows from how sure the model is there and around.
+    r"""Gives each pixel a temperature that depends on the confidence of the model at and around the pixel.
 
     :math:`p = \mathrm{softmax}(z / T)` with :math:`\log T = \theta \cdot \varphi`, and six numbers :math:`\varphi` of a
     pixel, all within [0, 1]: a constant; the entropy of its softmax over :math:`\log K`; the margin between the two
     largest probabilities; the share of pixels in the 5 x 5 window around it that have its most probable class; the
-    distance to the nearest pixel of another one, in steps of a king, at most 8, over 8; and the mean entropy in the
-    window over :math:`\log K`. Windows lie within the planes of a volume, and mirror the image at its borders. Void
-    pixels are among the surroundings: NaN there is refused, in a fit and behind `transform=`. The most probable class
-    of a pixel stays what it is.
+    chessboard distance to the nearest pixel of another class, clipped at 8, over 8; and the mean entropy in the window
+    over :math:`\log K`. Windows lie within the planes of a volume, and mirror the image at its borders. Void pixels are
+    part of the surroundings: NaN there is refused, in a fit and with `transform=`. The most probable class of a pixel
+    does not change.
 
-    :math:`\theta` is the one of the highest likelihood with a small penalty, and fits the drawn pixels at least as well
-    as one temperature for all, where the search begins.
+    :math:`\theta` maximises the likelihood with a small penalty. The search begins at one temperature for all pixels,
+    so that the fit to the drawn pixels is at least as good.
 
     Parameters
     ----------
     ridge : float of at least 0, default=0.001
-        The penalty ``ridge / n * sum(theta[1:] ** 2)``, n the number of images (groups), added to the mean negative
-        log-likelihood: it draws towards one temperature for all.
+        The penalty ``ridge / n * sum(theta[1:] ** 2)``, with n images (groups), added to the mean negative
+        log-likelihood: it draws towards one temperature for all pixels.
     inputs, ignore_index, n_pixels, random_state, volumes, progress
         As for :class:`TemperatureScaler`.
 
     Attributes
     ----------
     theta_ : float64 array (6,)
-        :math:`\theta`.
+        The weights :math:`\theta` of the features.
     standard_errors_ : float64 array (6,)
-        Of :math:`\theta`, from how much images (groups) differ: the sandwich of the Hessian and the squared gradients
-        of each, times n / (n - 1). Infinite if n is at most 6.
+        The standard errors of :math:`\theta` over images (groups): the sandwich estimate from the Hessian and the
+        squared gradients of each, times n / (n - 1). They are infinite if n is at most 6.
     feature_names_ : tuple of 6 strings
-        What :math:`\varphi` are.
+        The names of the features :math:`\varphi`.
     temperature_ : float
-        The temperature of the highest likelihood that is one for all, between 0.001 and 1000, as those of pixels are.
+        The best single temperature for all pixels (highest likelihood), between 0.001 and 1000. The temperatures of
+        pixels are in the same range.
     unbounded_ : bool
-        Whether the likelihood still rises at the end of the range of that one (see :class:`TemperatureScaler`).
+        Whether the likelihood still rises at the end of the range of `temperature_` (see :class:`TemperatureScaler`).
     nll_ : float
         Mean negative log-likelihood of the drawn pixels, with the map.
     nll_before_ : float
-        The same without.
+        The same without the map.
     n_images_ : int
         Number of images with labelled pixels.
     n_skipped_ : int
-        Number of images without.
-    n_classes_ : int
-        K.
+        Number of images that were left out because they have no labelled pixel.
+    n_classes_ : int The number of classes K.
 
     See Also
     --------
-    TemperatureScaler : One temperature for all.
-    SelectiveScaler : Two, chosen by a classifier.
+    TemperatureScaler : Finds one temperature for all pixels.
+    SelectiveScaler : Finds two temperatures; a classifier chooses between them.
 
     Notes
     -----
-    The paper's temperatures come from a convolutional network that also sees the image; this is a light relative, with
-    six numbers to find, so that some tens of images do.
+    In the paper a convolutional network that also sees the image computes the temperatures. This light variant has six
+    parameters, so that some tens of images are enough.
 
-    Where an image has padding or nodata, fit on equal numbers there, ``np.where(valid[:, np.newaxis], X, 1 / K)``, and
-    on void labels. In front of a score the images are treated alike by ``fit(X, y, valid=)`` and ``predict(X, valid=)``
-    of :class:`ConformalRiskCalibrator`.
+    If images have padding or nodata, fit with equal numbers there, ``np.where(valid[:, np.newaxis], X, 1 / K)``, where
+    `valid` is True at pixels with data, and with void labels. With this scaler as `transform`, ``fit(X, y, valid=)``
+    and ``predict(X, valid=)`` of :class:`~conformask.ConformalRiskCalibrator` treat images in the same way.
 
     References
     ----------
@@ -107,8 +107,8 @@ class LocalTemperatureScaler(TemperedScaler):
     >>> import conformask as cm
     >>> rng = np.random.default_rng(0)
     >>> logits = rng.normal(0, 2, (30, 3, 32, 32))
-    >>> y = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)  # as likely as softmax says
-    >>> scaler = cm.LocalTemperatureScaler().fit(2.5 * logits, y)  # too sure, everywhere alike
+    >>> y = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)  # labels drawn from the softmax
+    >>> scaler = cm.LocalTemperatureScaler().fit(2.5 * logits, y)  # too confident, everywhere alike
     >>> round(scaler.temperature_, 1)
     2.5
     >>> bool((abs(scaler.theta_[1:]) < 4 * scaler.standard_errors_[1:]).all())
@@ -184,18 +184,18 @@ class LocalTemperatureScaler(TemperedScaler):
 
     @property
     def standard_errors_(self) -> NDArray[np.float64]:
-        """Their standard errors."""
+        """The standard errors of the weights."""
         return self._array("standard_errors")
 
     @property
     def feature_names_(self) -> tuple[str, ...]:
-        """What the weights are of."""
+        """The names of the features."""
         self._current()
         return ("constant", *(NAMES[each] for each in _FEATURES))
 
     @property
     def temperature_(self) -> float:
-        """The best temperature for all."""
+        """The best single temperature for all pixels."""
         return float(self._told("temperature"))
 
     @property

@@ -1,4 +1,4 @@
-"""Meta-Cal: pixels of high entropy are told apart, and the others get one temperature."""
+"""Meta-Cal: pixels of high entropy are set apart, and the others get one temperature."""
 
 from __future__ import annotations
 
@@ -54,37 +54,37 @@ class _Configuration(Configuration):
 
 
 class MetaCal(TemperedScaler):
-    r"""Gives up on pixels whose entropy is above a threshold, and divides the logits of the others by one temperature.
+    r"""Makes pixels of high entropy uniform, and divides the logits of the others by one temperature.
 
     :math:`p = \mathrm{softmax}(z / T)` where the entropy of :math:`\mathrm{softmax}(z)` is at most :math:`\gamma`, and
-    :math:`1 / K`, or the softmax with a high temperature, above. The most probable class of a pixel stays what it is,
-    also where all are as probable: there the classes before it get the next smaller number. Where the scaler is used,
-    also behind `transform=`, the entropy of void pixels is looked at, too: NaN there is refused. A fit does not look at
-    it.
+    :math:`1 / K`, or the softmax with a high temperature, above. The most probable class of a pixel does not change.
+    With equal probabilities the classes before it get the next smaller number, so that it stays first. In use, also
+    with `transform=`, the scaler computes the entropy of void pixels, too: NaN there is refused. A fit does not use
+    void pixels.
 
-    The images are cut into two halves, by the seed. The first gives the threshold; the others, from their pixels that
-    are not above it, the temperature of the highest likelihood.
+    The seed divides the images into two halves. The first half gives the threshold. The pixels of the second half that
+    are not above it give the temperature, by the highest likelihood.
 
     Parameters
     ----------
     mode : {"miscoverage", "accuracy"}, default="miscoverage"
-        What the threshold is: the smallest one above which are at most a share `alpha` of the pixels that the model
-        gets right; or the largest one at which, of the pixels that are not above it, the model gets at least a share
-        ``1 - alpha`` right.
+        How the threshold is chosen. "miscoverage": the smallest threshold such that at most a share `alpha` of the
+        correctly predicted pixels is above it. "accuracy": the largest threshold such that at least a share
+        ``1 - alpha`` of the pixels that are not above it is predicted correctly.
     alpha : float in (0, 1), default=0.05
-        That share.
+        The share that `mode` uses.
     high : "uniform" or float from 1 to 1e12, default="uniform"
-        What pixels above the threshold get: the same probability for all classes, as in the original; or a temperature,
-        say 100.
+        The map of pixels above the threshold: the same probability for all classes, as in the original; or a
+        temperature, for example 100.
     inputs, ignore_index, n_pixels, random_state, volumes, progress
-        As for :class:`TemperatureScaler`. The seed also tells which images give the threshold.
+        As for :class:`TemperatureScaler`. The seed also decides which images give the threshold.
 
     Attributes
     ----------
     threshold_ : float
-        :math:`\gamma`, by the natural logarithm.
+        The threshold :math:`\gamma` of the entropy, which uses the natural logarithm.
     temperature_ : float
-        T, between 0.001 and 1000; 1 if no pixel is left for it.
+        The temperature T, between 0.001 and 1000; 1 if no pixel is left for it.
     unbounded_ : bool
         Whether the likelihood still rises at the end of the range of T (see :class:`TemperatureScaler`).
     above_ : float
@@ -92,13 +92,12 @@ class MetaCal(TemperedScaler):
     nll_ : float
         Mean negative log-likelihood of the drawn pixels, with the map.
     nll_before_ : float
-        The same without.
+        The same without the map.
     n_images_ : int
         Number of images with labelled pixels.
     n_skipped_ : int
-        Number of images without.
-    n_classes_ : int
-        K.
+        Number of images that were left out because they have no labelled pixel.
+    n_classes_ : int The number of classes K.
 
     See Also
     --------
@@ -106,8 +105,8 @@ class MetaCal(TemperedScaler):
 
     Notes
     -----
-    The threshold keeps its word on pixels like those of the first half, on average; it promises nothing of one image.
-    The uniform distribution costs :math:`\log K` of log loss wherever it stands: the loss may be higher than before.
+    The property of the threshold holds on average for pixels like those of the first half, and not for a single image.
+    The uniform distribution has a log loss of :math:`\log K` at each of its pixels: the loss may be higher than before.
 
     References
     ----------
@@ -123,7 +122,7 @@ class MetaCal(TemperedScaler):
     >>> import conformask as cm
     >>> rng = np.random.default_rng(0)
     >>> logits = rng.normal(0, 2, (30, 3, 32, 32))
-    >>> y = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)  # as likely as softmax says
+    >>> y = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)  # labels drawn from the softmax
     >>> scaler = cm.MetaCal(alpha=0.1).fit(2.5 * logits, y)
     >>> probabilities = scaler.transform(2.5 * logits)
     >>> bool((probabilities.argmax(axis=1) == logits.argmax(axis=1)).all())
@@ -202,12 +201,12 @@ class MetaCal(TemperedScaler):
 
     @property
     def threshold_(self) -> float:
-        """The entropy above which a pixel is given up."""
+        """The entropy above which a pixel gets the uniform distribution, or the high temperature."""
         return float(self._told("threshold"))
 
     @property
     def temperature_(self) -> float:
-        """T of the others."""
+        """The temperature T of the other pixels."""
         return float(self._told("temperature"))
 
     @property

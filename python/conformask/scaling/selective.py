@@ -1,4 +1,4 @@
-"""Selective scaling: a classifier tells pixels that are probably wrong, which get another temperature."""
+"""Selective scaling: a classifier finds pixels that are probably wrong, which get another temperature."""
 
 from __future__ import annotations
 
@@ -110,80 +110,81 @@ class _Selective(Tempered):
 
 
 class SelectiveScaler(TemperedScaler):
-    r"""Smooths the pixels that a classifier takes for wrong, and leaves the others, or sharpens them.
+    r"""Smooths the pixels that a classifier takes for wrong, and sharpens the others or leaves them unchanged.
 
-    A selector says of each pixel with what probability r its most probable class is right. Where r is below a
-    threshold, :math:`p = \mathrm{softmax}(z / T_1)`; elsewhere :math:`\mathrm{softmax}(z / T_2)`. With `blend`,
-    :math:`p = r \, \mathrm{softmax}(z / T_2) + (1 - r) \, \mathrm{softmax}(z / T_1)`. The most probable class of a
-    pixel stays that of the `base`, or of the logits without one, also at temperatures at which float32 rounds all
+    A classifier, the selector, estimates for each pixel the probability r that its most probable class is right. Where
+    r is below a threshold, :math:`p = \mathrm{softmax}(z / T_1)`; elsewhere :math:`\mathrm{softmax}(z / T_2)`. With
+    `blend`, :math:`p = r \, \mathrm{softmax}(z / T_2) + (1 - r) \, \mathrm{softmax}(z / T_1)`. The most probable class
+    of a pixel stays that of the `base`, or of the logits without one, also at temperatures at which float32 rounds all
     probabilities to equal ones. The bases "vector", "dirichlet" and a free :class:`StructuredScaler` may change it.
 
-    Two thirds of the images (groups), by the seed, train the selector; on the others the temperatures are chosen, the
-    selector's recall is measured, and so are the losses.
+    Two thirds of the images (groups), drawn by the seed, train the selector. The other images are used to choose the
+    temperatures, and to measure the selector's recall and precision and the losses.
 
     Parameters
     ----------
     features : {"shape", "probs"}, default="shape"
-        What the selector sees of a pixel: "shape", ten numbers that do not depend on how classes are called (entropy,
-        margin, the five largest probabilities, agreement and mean entropy of the 5 x 5 window, distance to the nearest
-        pixel of another class), void pixels being among the surroundings; "probs", the logarithms of all probabilities,
-        as in the paper. NaN at void pixels is refused where the scaler is used, also behind `transform=`; of "shape"
-        already by a fit.
+        The features of a pixel that the selector gets. "shape": ten numbers that do not depend on the order of the
+        classes (entropy, margin, the five largest probabilities, agreement and mean entropy of the 5 x 5 window,
+        distance to the nearest pixel of another class); void pixels are part of the surroundings. "probs": the
+        logarithms of all probabilities, as in the paper. In use, also with `transform=`, NaN at void pixels is refused;
+        with "shape" also in a fit.
     hidden : sequence of ints, default=(16,)
         Widths of the selector's hidden layers; () is logistic regression.
     T1 : "auto" or float from 0.001 to 1e12, default="auto"
         The temperature of pixels that are taken for wrong; "auto" chooses from 1, 1.25, 1.5, 2, 3, 5, 10, 100, 10000.
     T2 : "auto" or float from 0.001 to 1e12, default="auto"
-        That of the others; "auto" chooses from 1, 0.9, 0.8, 0.7, 0.6, 0.5. The paper takes 1. Where the last of the
-        temperatures is the best, `fit` warns.
+        The temperature of the other pixels; "auto" chooses from 1, 0.9, 0.8, 0.7, 0.6, 0.5. The paper takes 1. If the
+        last of the temperatures is the best, `fit` warns.
     threshold : float in [0, 1], default=0.5
-        Pixels whose probability to be right is below it are taken for wrong.
+        Pixels are taken for wrong if the probability r that they are right is below it.
     base : None, scaler or {"temperature", "vector", "dirichlet"}, default=None
-        A scaler to stand on: its logits are tempered, the selector sees the raw probabilities. One that was fitted, or
-        loaded, is used as it is; another, or the one of a name, is fitted to the same images.
+        A scaler that is applied first: its logits are divided by the temperatures, while the selector sees the raw
+        probabilities. A scaler that is already fitted, or was loaded, is used as it is; any other scaler, or one given
+        by its name, is fitted to the same images.
     blend : bool, default=False
         Whether to blend both temperatures by r, instead of choosing one.
     objective : {"nll", "ece_image"}, default="nll"
-        What the temperatures that are "auto" minimise: the mean negative log-likelihood, or the mean over images
+        The criterion that "auto" temperatures minimise: the mean negative log-likelihood, or the mean over images
         (groups) of the expected calibration error in 15 bins.
     inputs, ignore_index, n_pixels, random_state, volumes, progress
-        As for :class:`TemperatureScaler`. The seed also tells which images train the selector, and where it begins.
+        As for :class:`TemperatureScaler`. The seed also decides which images train the selector, and its first weights.
 
     Attributes
     ----------
     T1_ : float
-        :math:`T_1`.
+        The temperature :math:`T_1`.
     T2_ : float
-        :math:`T_2`.
+        The temperature :math:`T_2`.
     selector_recall_ : float
-        Of the wrong pixels of images that did not train the selector, the share that it takes for wrong; NaN if none
-        is wrong.
+        The share of the wrong pixels that the selector takes for wrong, on images that it was not trained on; NaN if no
+        pixel is wrong.
     selector_precision_ : float
-        Of the pixels that it takes for wrong there, the share that is; NaN if it takes none for wrong.
+        The share of the pixels taken for wrong that are wrong, on the same images; NaN if no pixel is taken for wrong.
     nll_ : float
         Mean negative log-likelihood of the drawn pixels of those images, with the map.
     nll_before_ : float
-        The same without, and without `base`.
+        The same without the map and without `base`.
     n_images_ : int
         Number of images with labelled pixels.
     n_skipped_ : int
-        Number of images without.
-    n_classes_ : int
-        K.
+        Number of images that were left out because they have no labelled pixel.
+    n_classes_ : int The number of classes K.
 
     See Also
     --------
-    MetaCal : Tells pixels by their entropy.
-    LocalTemperatureScaler : A temperature that changes smoothly.
+    MetaCal : Selects pixels by their entropy.
+    LocalTemperatureScaler : Finds a temperature that changes smoothly.
 
     Notes
     -----
-    If of the pixels that are taken for wrong a share q is, their best confidence is :math:`1 - q`: a very high
-    :math:`T_1` gives 1 / K, which helps only where the two are alike. "auto" may choose 1, that is, not to act.
+    If a share q of the pixels that are taken for wrong is wrong, their best confidence is :math:`1 - q`. A very high
+    :math:`T_1` gives 1 / K, which helps only if :math:`1 - q` is near 1 / K. "auto" may choose 1, which changes
+    nothing.
 
-    Where an image has padding or nodata, fit on equal numbers there, ``np.where(valid[:, np.newaxis], X, 1 / K)``, and
-    on void labels. In front of a score the images are treated alike by ``fit(X, y, valid=)`` and ``predict(X, valid=)``
-    of :class:`ConformalRiskCalibrator`.
+    If images have padding or nodata, fit with equal numbers there, ``np.where(valid[:, np.newaxis], X, 1 / K)``, where
+    `valid` is True at pixels with data, and with void labels. With this scaler as `transform`, ``fit(X, y, valid=)``
+    and ``predict(X, valid=)`` of :class:`~conformask.ConformalRiskCalibrator` treat images in the same way.
 
     References
     ----------
@@ -196,8 +197,8 @@ class SelectiveScaler(TemperedScaler):
     >>> import conformask as cm
     >>> rng = np.random.default_rng(0)
     >>> logits = rng.normal(0, 2, (30, 3, 32, 32))
-    >>> y = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)  # as likely as softmax says
-    >>> scaler = cm.SelectiveScaler(hidden=()).fit(2.5 * logits, y)  # too sure, most of all where it is wrong
+    >>> y = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)  # labels drawn from the softmax
+    >>> scaler = cm.SelectiveScaler(hidden=()).fit(2.5 * logits, y)  # too confident, most of all where it is wrong
     >>> scaler.nll_ < scaler.nll_before_
     True
     >>> probabilities = scaler.transform(2.5 * logits)
@@ -374,17 +375,17 @@ class SelectiveScaler(TemperedScaler):
 
     @property
     def T2_(self) -> float:
-        """That of the others."""
+        """The temperature of the other pixels."""
         return float(self._told("T2"))
 
     @property
     def selector_recall_(self) -> float:
-        """Of the wrong pixels, the share that the selector finds."""
+        """The share of the wrong pixels that the selector finds."""
         return float(self._told("selector_recall"))
 
     @property
     def selector_precision_(self) -> float:
-        """Of the pixels that it takes for wrong, the share that is."""
+        """The share of the pixels taken for wrong that are wrong."""
         return float(self._told("selector_precision"))
 
     @classmethod

@@ -48,7 +48,7 @@ def _check_number(value: object) -> float | str:
 
 def _check_kind(value: Any) -> Any:
     if isinstance(value, str) and value in _DECISIONS:
-        raise ValueError(f"kind must be one of ['vector', 'matrix'], got {value!r}: say decision={value!r}")
+        raise ValueError(f"kind must be one of ['vector', 'matrix'], got {value!r}: pass decision={value!r}")
     return _KIND.resolve(value)
 
 
@@ -95,75 +95,76 @@ class StructuredScaler(Scaler):
     With :math:`u = \log \mathrm{softmax}(z)` and the temperature T of :class:`TemperatureScaler`, the map is that of
     `decision`:
 
-    - ``"free"``: :math:`\mathrm{softmax}((1 + v) \odot u / T + b)`, structured vector scaling, or, of
-      ``kind="matrix"``, :math:`\mathrm{softmax}((I + V) u / T + b)`. The most probable class may become another.
-    - ``"argmax"``: the most probable class c of a pixel stays. It chooses an expert, which maps the margins
-      :math:`m_j = (u_c - u_j) / T \ge 0` to :math:`B_c m + \mu_c`, no number of which is negative: new margins.
-    - ``"order"``: the order of all classes stays, up to ties. The expert maps the gaps between a rank and the next,
-      :math:`d_r = (u_{(r)} - u_{(r+1)}) / T \ge 0`, to :math:`B_c d + \mu_c`, which add up.
+    - ``"free"``: :math:`\mathrm{softmax}((1 + v) \odot u / T + b)`, structured vector scaling, or, with
+      ``kind="matrix"``, :math:`\mathrm{softmax}((I + V) u / T + b)`. The most probable class may change.
+    - ``"argmax"``: the most probable class c of a pixel does not change. It chooses an expert, which maps the margins
+      :math:`m_j = (u_c - u_j) / T \ge 0` to the new margins :math:`B_c m + \mu_c`, whose parameters are not negative.
+    - ``"order"``: the order of all classes does not change, up to ties. The expert maps the gaps between adjacent
+      ranks, :math:`d_r = (u_{(r)} - u_{(r+1)}) / T \ge 0`, to the new gaps :math:`B_c d + \mu_c`, which are summed.
 
-    Of the experts, ``kind="matrix"`` gives each a B of its own, and ``kind="vector"`` a diagonal of its own beside
-    the off-diagonal of all.
+    With ``kind="matrix"`` each expert has a matrix B of its own. With ``kind="vector"`` each has a diagonal of its own,
+    and all share the off-diagonal.
 
     Parameters
     ----------
     kind : {"vector", "matrix"}, default="vector"
-        How many numbers the map has.
+        The kind of the map, and thus its number of parameters (see above).
     decision : {"free", "argmax", "order"}, default="free"
-        What the map cannot change: nothing, the most probable class, the order of all classes. Of equal logits the
-        lowest class is the most probable.
+        What the map preserves: nothing, the most probable class, or the order of all classes. Among classes with equal
+        logits the lowest counts as the most probable.
     intercept, diagonal, off_diagonal : float of at least 0, default=0.1
-        The penalty ``(intercept K |b|^2 + diagonal K |diag(V)|^2 + off_diagonal K (K - 1) |off(V)|^2) / n_eff``,
-        added to the mean negative log-likelihood. With ``"argmax"`` and ``"order"`` mu stands for b: the map that is
-        the best for all pixels has this penalty on its deviation from the identity, each expert the same on its
-        deviation from that map.
+        The penalty ``(intercept K |b|^2 + diagonal K |diag(V)|^2 + off_diagonal K (K - 1) |off(V)|^2) / n_eff``, added
+        to the mean negative log-likelihood. With ``"argmax"`` and ``"order"`` mu takes the place of b. First the best
+        map for all pixels is found, with this penalty on its deviation from the identity. Each expert then has the same
+        penalty on its deviation from that map.
     n_eff : "auto" or float above 0, default="auto"
-        How many independent pixels the drawn pixels are worth. With their own number the penalty would vanish: pixels
-        of an image are alike. "auto" estimates it (see Notes).
+        The effective number of pixels: how many independent pixels carry as much information as the drawn ones. Pixels
+        of an image are alike; with the number of drawn pixels the penalty would vanish. "auto" estimates it (see
+        Notes).
     inputs, ignore_index, n_pixels, random_state, volumes, progress
         As for :class:`TemperatureScaler`.
 
     Attributes
     ----------
     temperature_ : float
-        T.
+        The temperature T.
     unbounded_ : bool
         Whether the likelihood still rises at the end of the range of T (see :class:`TemperatureScaler`).
     weight_ : float64 array
-        What stands before u: ``(1 + v) / T`` (K,), ``(I + V) / T`` (K, K), or ``B / T`` of each expert, (K, K, K), of
-        which row and column of the expert's own class are 0, or (K, K - 1, K - 1) where the order is kept.
+        The factor of u: ``(1 + v) / T`` (K,) or ``(I + V) / T`` (K, K). With ``"argmax"`` it is ``B / T`` of each
+        expert, (K, K, K), in which row and column of the expert's own class are 0; with ``"order"`` (K, K - 1, K - 1).
     bias_ : float64 array
-        b (K,), which sums to 0, or mu of each expert, (K, K) or (K, K - 1).
+        The shifts b (K,), which sum to 0, or mu of each expert, (K, K) or (K, K - 1).
     n_eff_ : float
         The effective number of pixels in the penalty.
     nll_ : float
         Mean negative log-likelihood of the drawn pixels, with the map: never above that of the temperature alone.
     nll_before_ : float
-        The same without.
+        The same without the map.
     n_images_ : int
         Number of images with labelled pixels.
     n_skipped_ : int
-        Number of images without.
-    n_classes_ : int
-        K.
+        Number of images that were left out because they have no labelled pixel.
+    n_classes_ : int The number of classes K.
 
     See Also
     --------
-    TemperatureScaler : What it falls back on where images are few.
-    VectorScaler : Without a temperature, with little penalty.
+    TemperatureScaler : The limit of this map for few images.
+    VectorScaler : Has no temperature, and little penalty.
 
     Notes
     -----
-    The penalty is that of structured scaling, with the effective number of samples for theirs, and 0.1 for its weights
-    of 1, which was better on held-out images. At the temperature, with H the Hessian of the mean loss by the factors
-    and shifts of classes (2 K numbers) and :math:`g_i` what image (group) i adds to its gradient,
-    :math:`n_\mathrm{eff} = \mathrm{tr}(H^{-1} H) / \mathrm{tr}(H^{-1} G)`, where G is the sum of
-    :math:`(g_i - \bar g)(g_i - \bar g)^\top`, times :math:`n / (n - 1)`: what independent pixels would scatter, over
-    what images do. It is at least the number of images (groups), at most that of drawn pixels, and 1 for one image.
+    The penalty is that of structured scaling, with the effective number of pixels in place of the number of samples,
+    and with weights of 0.1 in place of 1, which was better on held-out images. At the temperature, with H the Hessian
+    of the mean loss by the factors and shifts of classes (2 K numbers) and :math:`g_i` what image (group) i adds to its
+    gradient, :math:`n_\mathrm{eff} = \mathrm{tr}(H^{-1} H) / \mathrm{tr}(H^{-1} G)`, where G is the sum of
+    :math:`(g_i - \bar g)(g_i - \bar g)^\top`, times :math:`n / (n - 1)`: the variance that independent pixels would
+    have, over the variance of images. It is at least the number of images (groups), at most that of drawn pixels, and 1
+    for one image.
 
-    All problems are convex. Those with non-negative numbers are solved by L-BFGS-B, the others by a Newton method
-    with a trust region. A class that no pixel has keeps finite numbers; an expert without pixels is the map that is
-    the best for all. Matrices of experts have :math:`K^3` numbers, 3.4 million for K = 150.
+    All problems are convex. Those with non-negative parameters are solved by L-BFGS-B, the others by a Newton method
+    with a trust region. The parameters of a class that no pixel has stay finite; an expert without pixels is the best
+    map for all pixels. Matrices of experts have :math:`K^3` parameters, 3.4 million for K = 150.
 
     References
     ----------
@@ -181,7 +182,7 @@ class StructuredScaler(Scaler):
     >>> import conformask as cm
     >>> rng = np.random.default_rng(0)
     >>> logits = rng.normal(0, 2, (30, 3, 32, 32))
-    >>> y = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)  # as likely as softmax says
+    >>> y = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)  # labels drawn from the softmax
     >>> given = 2 * logits + np.array([0, 1, -1]).reshape(3, 1, 1)
     >>> cm.StructuredScaler().fit(given, y).bias_.round(1).tolist()
     [0.0, -0.5, 0.5]
@@ -300,7 +301,7 @@ class StructuredScaler(Scaler):
 
     @property
     def temperature_(self) -> float:
-        """T."""
+        """The temperature T."""
         return float(self._told("temperature"))
 
     @property
@@ -315,13 +316,13 @@ class StructuredScaler(Scaler):
 
     @property
     def weight_(self) -> NDArray[np.float64]:
-        """What stands before the logarithms, margins or gaps."""
+        """The factors of the logarithms, margins or gaps."""
         configuration, fitted = self._current()
         return fitted.weight.reshape(self._map_shapes(fitted.n_classes, configuration)[0]).copy()
 
     @property
     def bias_(self) -> NDArray[np.float64]:
-        """What is added."""
+        """The shifts."""
         configuration, fitted = self._current()
         return fitted.bias.reshape(self._map_shapes(fitted.n_classes, configuration)[1]).copy()
 

@@ -1,4 +1,4 @@
-"""Temperature scaling: one number that makes a network less, or more, sure of itself."""
+"""Temperature scaling: one number that makes the probabilities of a network less, or more, confident."""
 
 from __future__ import annotations
 
@@ -22,20 +22,21 @@ _NO_BIAS = np.empty(0)
 class TemperatureScaler(Scaler):
     r"""Divides logits by one temperature: :math:`p = \mathrm{softmax}(z / T)`.
 
-    T is the one that gives the labels of the calibration pixels the highest likelihood. Above 1 it makes a network less
-    sure of itself, below 1 more. The most probable class of a pixel stays what it is.
+    T is the temperature with the highest likelihood of the labels of the calibration pixels. Above 1 it makes the
+    probabilities less confident, below 1 more confident. The most probable class of a pixel does not change.
 
     Parameters
     ----------
     inputs : {"logits", "probabilities"}, default="logits"
-        What X holds. Of probabilities the logarithm is taken, of at least 1e-12.
+        The numbers in X. For probabilities the logarithm is taken, after clipping at 1e-12.
     ignore_index : int, tuple of ints or None, default=255
-        The label of void pixels; an error if it is a class.
+        The label of void pixels, which must not be a class.
     n_pixels : int, default=4096
-        How many labelled pixels to draw from each image, at most. Each has the same chance, and one is drawn from each
-        of so many runs of them. Images differ more than their pixels: more pixels hardly help. 2**40 takes all.
+        The largest number of labelled pixels to draw from each image. The labelled pixels are divided into as many
+        runs, and one pixel is drawn from each run, all with the same probability. Images differ more than the pixels of
+        one image: more pixels hardly help. 2**40 takes all pixels.
     random_state : int, default=0
-        The seed of what is drawn. An image gives the same pixels whoever reads it.
+        The seed of the draw. The pixels drawn from an image do not depend on the other images.
     volumes : bool or "auto", default="auto"
         Whether the images of a list or an iterable are volumes (see :class:`~conformask.ConformalRiskCalibrator`).
     progress : bool or "auto", default="auto"
@@ -44,35 +45,35 @@ class TemperatureScaler(Scaler):
     Attributes
     ----------
     temperature_ : float
-        T, between 0.001 and 1000.
+        The temperature T, between 0.001 and 1000.
     standard_error_ : float
-        Of T, from how much images (groups) differ: the sandwich of the Hessian and the squared gradients of each, times
-        n / (n - 1). Infinite if n is 1. Of few images it is too small.
+        The standard error of T over images (groups): the sandwich estimate from the Hessian and the squared gradients
+        of each, times n / (n - 1). It is infinite if n is 1, and too small for few images.
     unbounded_ : bool
-        Whether the likelihood still rises at the end of that range: all pixels are right, or the wrong ones surest.
+        Whether the likelihood still rises at the end of that range: all pixels are right, or the model is most
+        confident where it is wrong.
     nll_ : float
         Mean negative log-likelihood of the drawn pixels, with T.
     nll_before_ : float
-        The same without.
+        The same without the map.
     n_images_ : int
         Number of images with labelled pixels.
     n_skipped_ : int
-        Number of images without.
-    n_classes_ : int
-        K.
+        Number of images that were left out because they have no labelled pixel.
+    n_classes_ : int The number of classes K.
 
     See Also
     --------
-    VectorScaler : A factor and a shift for each class.
-    conformask.ConformalRiskCalibrator : Its `transform` takes a scaler: logits are read once.
+    VectorScaler : Finds a factor and a shift for each class.
+    conformask.ConformalRiskCalibrator : Takes a scaler as `transform`, and reads logits once.
 
     Notes
     -----
     With :math:`s = 1/T` the mean loss :math:`f(s) = \sum_p w_p [\log \sum_k e^{s z_{pk}} - s z_{p y_p}]` is convex, and
-    :math:`f'(s) = \sum_p w_p (E_{p(s)}[z_p] - z_{p y_p})` is zero at its minimum, which Newton's
-    method finds in s, or a bracketing root finder where that fails.
+    :math:`f'(s) = \sum_p w_p (E_{p(s)}[z_p] - z_{p y_p})` is zero at its minimum. Newton's method finds it in s, or a
+    bracketing root finder if Newton's method fails.
 
-    A scaler makes probabilities better; it promises nothing of a new image.
+    A scaler improves probabilities; it gives no guarantee for a new image.
 
     References
     ----------
@@ -87,8 +88,8 @@ class TemperatureScaler(Scaler):
     >>> import conformask as cm
     >>> rng = np.random.default_rng(0)
     >>> logits = rng.normal(0, 2, (30, 3, 32, 32))
-    >>> y = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)  # as likely as softmax says
-    >>> scaler = cm.TemperatureScaler().fit(2.5 * logits, y)  # too sure
+    >>> y = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)  # labels drawn from the softmax
+    >>> scaler = cm.TemperatureScaler().fit(2.5 * logits, y)  # too confident
     >>> round(scaler.temperature_, 1)
     2.5
     >>> probabilities = scaler.transform(2.5 * logits)
@@ -150,7 +151,7 @@ class TemperatureScaler(Scaler):
 
     @property
     def temperature_(self) -> float:
-        """T."""
+        """The temperature T."""
         return float(self._told("temperature"))
 
     @property

@@ -31,41 +31,40 @@ class _Configuration(Configuration):
 class VectorScaler(Scaler):
     r"""Gives each class a factor and a shift: :math:`p = \mathrm{softmax}(w \odot u + b)`.
 
-    :math:`u = z - \log \sum_k e^{z_k}` are the logarithms of the softmax, which a constant that is added to all logits
-    of a pixel does not change; the map of raw logits, as in the papers, is ``center=False``. The most probable class
-    may become another: see what that does to accuracy and mean IoU.
+    Here :math:`u = z - \log \sum_k e^{z_k}` are the logarithms of the softmax, which do not change if a constant is
+    added to all logits of a pixel. The papers map raw logits, as ``center=False`` does. The most probable class may
+    change: check accuracy and mean IoU.
 
     Parameters
     ----------
     center : bool, default=True
-        Whether the map takes u, not the logits themselves.
+        Whether the map takes u (True) or the logits themselves.
     ridge : float of at least 0, default=0.001
-        The penalty ``ridge / n * (sum((w - 1)^2) + sum((b - mean(b))^2))``, n the number of images (groups), added to
-        the mean negative log-likelihood: a class that no calibration pixel has keeps finite numbers.
+        The penalty ``ridge / n * (sum((w - 1)^2) + sum((b - mean(b))^2))``, with n images (groups), added to the mean
+        negative log-likelihood. It keeps the parameters of a class finite that no calibration pixel has.
     inputs, ignore_index, n_pixels, random_state, volumes, progress
         As for :class:`TemperatureScaler`.
 
     Attributes
     ----------
     weight_ : float64 array (K,)
-        w.
+        The factors w.
     bias_ : float64 array (K,)
-        b, which sums to 0.
+        The shifts b, which sum to 0.
     nll_ : float
         Mean negative log-likelihood of the drawn pixels, with the map.
     nll_before_ : float
-        The same without.
+        The same without the map.
     n_images_ : int
         Number of images with labelled pixels.
     n_skipped_ : int
-        Number of images without.
-    n_classes_ : int
-        K.
+        Number of images that were left out because they have no labelled pixel.
+    n_classes_ : int The number of classes K.
 
     See Also
     --------
-    TemperatureScaler : One factor for all.
-    DirichletScaler : A matrix.
+    TemperatureScaler : Finds one factor for all classes.
+    DirichletScaler : Finds a matrix.
 
     References
     ----------
@@ -80,7 +79,7 @@ class VectorScaler(Scaler):
     >>> import conformask as cm
     >>> rng = np.random.default_rng(0)
     >>> logits = rng.normal(0, 2, (30, 3, 32, 32))
-    >>> y = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)  # as likely as softmax says
+    >>> y = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)  # labels drawn from the softmax
     >>> shift = np.array([0, 1, -1]).reshape(3, 1, 1)
     >>> scaler = cm.VectorScaler().fit(logits + shift, y)
     >>> (scaler.weight_.round(1) + 0).tolist(), scaler.bias_.round().tolist()
@@ -138,10 +137,10 @@ class VectorScaler(Scaler):
 
     @property
     def weight_(self) -> NDArray[np.float64]:
-        """W."""
+        """The factors w."""
         return self._current()[1].weight.copy()
 
     @property
     def bias_(self) -> NDArray[np.float64]:
-        """B."""
+        """The shifts b."""
         return self._current()[1].bias.copy()

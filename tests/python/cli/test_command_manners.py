@@ -394,9 +394,9 @@ def test_memory_that_is_not_there(root: Path, run: Run, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("message", "as_option"),
     [
-        ("say inputs='logits' or 'scores'", "say --inputs logits or 'scores'"),
+        ("pass inputs='logits' or 'scores'", "pass --inputs logits or 'scores'"),
         ("with on_infeasible='full'", "with --on-infeasible full"),
-        ("say class_axis=-1", "say --class-axis -1"),
+        ("pass class_axis=-1", "pass --class-axis -1"),
         ("Leave out groups=, or", "Leave out --groups, or"),
         ("ignore_index=255 is", "--ignore-index 255 is"),
         ("which need an ignore_index.", "which need an --ignore-index."),
@@ -419,13 +419,13 @@ def options_of_command(*command: str) -> set[str]:
 
 def test_options_that_another_command_has() -> None:
     known, calibrating = options_of_command("evaluate"), options_of_command("calibrate")
-    assert as_options("say inputs='logits', or", known, calibrating) == (
-        "say --inputs logits (when you calibrate), or"
+    assert as_options("pass inputs='logits', or", known, calibrating) == (
+        "pass --inputs logits (when you calibrate), or"
     )
     assert as_options("with class_axis=-1", known, calibrating) == "with --class-axis -1"
     of_nnunet = options_of_command("nnunet", "calibrate")
     assert as_options("say where, dataset=", of_nnunet) == "say where, --dataset-json"
-    assert as_options("say inputs='logits'", of_nnunet, of_nnunet) == "say inputs='logits'"
+    assert as_options("pass inputs='logits'", of_nnunet, of_nnunet) == "pass inputs='logits'"
 
 
 def test_a_command_names_its_own_options(calibrated: Path, run: Run) -> None:

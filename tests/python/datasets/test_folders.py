@@ -234,7 +234,7 @@ def test_classes_on_the_last_axis(root: Path, images: tuple[np.ndarray, np.ndarr
         np.save(root / "maps" / f"image_{i:02}.npy", each.transpose(1, 2, 0))
     assert (paired(root, class_axis=-1)[2][0] == images[0][2]).all()
     with pytest.raises(
-        ValueError, match=r"shape \(6, 8\), but its maps .* \(6, 8, 3\); .* say class_axis=-1"
+        ValueError, match=r"shape \(6, 8\), but its maps .* \(6, 8, 3\); .* pass class_axis=-1"
     ):
         paired(root)[2]
 

@@ -461,7 +461,7 @@ def test_measures_are_those_of_the_report() -> None:
         assert measure(Y[:3], X[:3]) == pooled
         assert measure(Y[:3], X[:3], per_image=True) == pytest.approx(images.mean(), abs=1e-15)
         np.testing.assert_array_equal(measure(Y[:3], X[:3], per_image=True, average=False), images)
-        with pytest.raises(ValueError, match="say per_image=True"):
+        with pytest.raises(ValueError, match="pass per_image=True"):
             measure(Y[:3], X[:3], average=False)
     curve = cm.metrics.reliability_curve(Y[:3], X[:3], 9)
     np.testing.assert_array_equal(curve.accuracy, report.curve.accuracy)
@@ -564,5 +564,5 @@ def test_bad_input_is_refused() -> None:
 
 
 def test_probabilities_that_are_said_to_be_logits_are_noticed() -> None:
-    with pytest.warns(UserWarning, match="say inputs='probabilities'"):
+    with pytest.warns(UserWarning, match="pass inputs='probabilities'"):
         calibration_report(Y[:3], X[:3], inputs="logits")

@@ -213,7 +213,7 @@ def test_what_does_not_fit(tmp_path: Path) -> None:
         fit(lambda X, images: np.full(30, 1.5))
     with pytest.raises(TypeError, match="adaptive must be None, a function"):
         fit(3)
-    with pytest.raises(ValueError, match="say profile='exact'"):
+    with pytest.raises(ValueError, match="pass profile='exact'"):
         fit(by_certainty, profile="binned")
     with pytest.raises(TypeError, match="has no image-adaptive lambdas: take one that a kernel sums"):
         fit(by_certainty, loss=lambda coverage: (1 - coverage) ** 2)

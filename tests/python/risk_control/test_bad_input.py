@@ -78,7 +78,7 @@ INPUT = [
         r"negative probability in image 7: class 1 is -0\.25 .*logits",
         X=with_score(-0.25),
     ),
-    Bad("logits", ValueError, r"image 0.*if these are logits, say inputs='logits'", X=np.log(GOOD.X)),
+    Bad("logits", ValueError, r"image 0.*if these are logits, pass inputs='logits'", X=np.log(GOOD.X)),
     Bad("positive logits", ValueError, r"image 0 sum to .* not to 1 within 0\.001", X=-np.log(GOOD.X)),
     Bad(
         "not normalised",

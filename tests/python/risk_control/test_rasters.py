@@ -99,7 +99,7 @@ def test_what_looks_wrong_is_said_once() -> None:
         lambda: list(rasters.predict(fitted, GOOD.X[0], rows=5)),
     ):
         for _ in range(2):
-            with pytest.warns(UserWarning, match="say inputs='probabilities'") as found:
+            with pytest.warns(UserWarning, match="pass inputs='probabilities'") as found:
                 work()
             assert len(found) == 1
 
@@ -190,14 +190,14 @@ BAD: list[tuple[Callable[[], object], type[Exception], str]] = [
     (
         lambda: rasters.fit(Calibrator(), [(np.where(VALID[0], GOOD.X[0], np.nan), GOOD.y[0])]),
         ValueError,
-        r"of scene 0: X is not finite .*; where X has no data, say nodata=np\.nan$",
+        r"of scene 0: X is not finite .*; where X has no data, pass nodata=np\.nan$",
     ),
     (
         lambda: list(
             rasters.predict(Calibrator().fit(GOOD.X, GOOD.y), np.where(VALID[0], GOOD.X[0], np.nan))
         ),
         ValueError,
-        r"in rows 0 to 36: X is not finite .*; where X has no data, say nodata=np\.nan$",
+        r"in rows 0 to 36: X is not finite .*; where X has no data, pass nodata=np\.nan$",
     ),
     (
         lambda: rasters.fit(Calibrator(), [(GOOD.X[0], GOOD.y[0].tolist())]),

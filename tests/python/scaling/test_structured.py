@@ -531,7 +531,7 @@ def test_images_that_do_not_differ_count_by_their_pixels() -> None:
 def test_a_decision_is_no_kind() -> None:
     for decision in ("free", "argmax", "order"):
         with pytest.raises(
-            ValueError, match=f"kind must be one of .*, got '{decision}': say decision='{decision}'"
+            ValueError, match=f"kind must be one of .*, got '{decision}': pass decision='{decision}'"
         ):
             cm.StructuredScaler(decision).fit(LOGITS, Y)
     with pytest.raises(ValueError, match=r"kind must be one of .*, got 'tensor'$"):

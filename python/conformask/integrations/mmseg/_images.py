@@ -1,4 +1,4 @@
-"""What the metrics share: images that are reduced one by one, and parts of a dataset."""
+"""What all metrics share: images that are reduced one by one, and parts of a dataset."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class ImageMetric(BaseMetric):
         Parameters
         ----------
         data_batch : dict
-            Not looked at.
+            Not used.
         data_samples : sequence of dict
             Predictions with ``seg_logits``, ``pred_sem_seg`` and ``gt_sem_seg``.
         """
@@ -154,7 +154,7 @@ class ImageMetric(BaseMetric):
         """Refuses images that calibrated."""
         if calibrator._origin is not None and not allow_seen:
             names, of = self._names(results)
-            calibrator._origin.refuse_seen(names, of=of, way_out="say allow_seen=True")
+            calibrator._origin.refuse_seen(names, of=of, way_out="pass allow_seen=True")
 
     def _names(self, results: list[Item[T]]) -> tuple[list[str], list[str]]:
         """The names of the images of the subset, and those of all."""

@@ -1,4 +1,4 @@
-"""Metrics of MMEngine for one class against the rest: they calibrate binary masks, and evaluate what was calibrated."""
+"""Metrics of MMEngine for one class against the rest: they calibrate binary masks, and evaluate them."""
 
 from __future__ import annotations
 
@@ -83,27 +83,27 @@ class _BinaryMetric(ImageMetric):
 
 @METRICS.register_module()
 class BinaryConformalCalibration(_BinaryMetric):
-    """Calibrates masks of one class while a model is tested: a lesion, a road, whatever stands against the rest.
+    """Calibrates binary masks of one class, such as lesion or road, while a model is tested.
 
     Parameters
     ----------
     foreground : int or str
-        The class: its index, or its name in the dataset. The others are the background. Of a binary model with one map
-        (``out_channels=1``) 1 is what the map speaks of.
+        The class: its index, or its name in the dataset. The other classes are the background. With a binary model of
+        one map (``out_channels=1``) 1 is the class of the map.
     calibrator : dict, calibrator or None, default=None
-        Which, and its parameters: ``dict(type="CRACalibrator", alpha=0.05)``, or an object, which is not changed. None
-        is ``dict(type="BinaryRiskCalibrator")``. ATCalibrator, COATCalibrator and AACRCCalibrator train their light
-        model of thresholds on a part of the images; a model of your own they cannot take here.
+        The calibrator with its parameters: ``dict(type="CRACalibrator", alpha=0.05)``, or an object, which is not
+        changed. None is ``dict(type="BinaryRiskCalibrator")``. ATCalibrator, COATCalibrator and AACRCCalibrator train
+        their light model of thresholds on a part of the images; they cannot take a model of your own here.
     inputs : {"logits", "probabilities", "scores"} or None, default=None
         What ``seg_logits`` are, as for :class:`ConformalProfile`.
     ignore_index : int, sequence of ints, or None, default=255
-        The label of void pixels, or several in the dataset. It takes the place of that of `calibrator`.
+        The label of void pixels in the dataset, or several. It replaces the `ignore_index` of `calibrator`.
     subset : dict(fraction, seed, part) or None, default=None
-        Which images count, as for :class:`ConformalProfile`.
+        The part of the images that is used, as for :class:`ConformalProfile`.
     group_key : str or None, default=None
-        The field of the images that says what each belongs to, as for :class:`ConformalProfile`.
+        The field of the images that holds their group, as for :class:`ConformalProfile`.
     out_file : path or None, default=None
-        The JSON file for the calibrator, which ``load`` of its class reads.
+        The JSON file for the calibrator; ``load`` of its class reads it.
     collect_device, prefix, collect_dir, output_dir, keep_results
         As for :class:`ConformalProfile`.
 
@@ -115,18 +115,19 @@ class BinaryConformalCalibration(_BinaryMetric):
     Raises
     ------
     TypeError, ValueError
-        If a setting is wrong, before the test; or an image has no such class, or labels that are none of the model's.
+        If a parameter is wrong (before the test); if the model has no such class, or a label is not a class of the
+        model.
 
     See Also
     --------
     BinaryConformalEvaluation : Evaluates the calibrator.
-    ConformalCalibration : For all classes.
+    ConformalCalibration : Calibrates sets of all classes.
 
     Notes
     -----
-    Calibrate on images that the model was not trained or chosen on. The file does not know which class it is about:
-    use it for the same one, of the same model. Gathered of an image are the probabilities of its foreground (of
-    ``risk="fpr"``: its background), 4 bytes a pixel (CRACalibrator, and models in float64: 8).
+    Calibrate on images that the model was not trained or chosen on. The file does not hold the name of the class: use
+    it for the same class of the same model. For each image the probabilities of its foreground (with ``risk="fpr"`` of
+    its background) are gathered, 4 bytes a pixel (8 with CRACalibrator and with models in float64).
 
     References
     ----------
@@ -219,8 +220,8 @@ class BinaryConformalCalibration(_BinaryMetric):
         Returns
         -------
         dict
-            The threshold (of CRACalibrator the mass, of calibrators that train the correction), the empirical
-            risk, what is controlled, and the number of images.
+            The threshold (with CRACalibrator the mass, with calibrators that train a model the correction), the
+            empirical risk, the corrected risk, and the number of images.
         """
         found = self.calibrator_ = clone(self._calibrator)._fit_images(*self._chosen(results))
         found._come_from(self._origin_of(results))
@@ -239,25 +240,25 @@ class BinaryConformalCalibration(_BinaryMetric):
 
 @METRICS.register_module()
 class BinaryConformalEvaluation(_BinaryMetric):
-    """Tells how the masks of a saved calibrator of one class fare on the images that a model is tested on.
+    """Evaluates the masks of a saved calibrator of one class on the images that a model is tested on.
 
     Parameters
     ----------
     foreground : int or str
-        The class, as for :class:`BinaryConformalCalibration`: that of calibration.
+        The class, as for :class:`BinaryConformalCalibration`. It must be that of calibration.
     calibrator : path, BinaryRiskCalibrator, ATCalibrator, COATCalibrator, AACRCCalibrator or CRACalibrator
         The JSON file that :class:`BinaryConformalCalibration` wrote, or a fitted calibrator.
     inputs : {"logits", "probabilities", "scores"} or None, default=None
         What ``seg_logits`` are, as for :class:`ConformalProfile`.
     ignore_index : int, sequence of ints, or None, default=255
-        The label of void pixels, or several in the dataset.
+        The label of void pixels in the dataset, or several.
     subset : dict(fraction, seed, part) or None, default=None
-        Which images count, as for :class:`ConformalProfile`; give the fraction and seed of the calibration, and
-        ``part="evaluation"``.
+        The part of the images that is used, as for :class:`ConformalProfile`: give the fraction and seed of the
+        calibration, and ``part="evaluation"``.
     group_key : str or None, default=None
-        As for :class:`ConformalProfile`. The images of a group then count once: give it where the calibration got it.
+        As for :class:`ConformalProfile`. The images of a group then count once: give it if the calibration had it.
     allow_seen : bool, default=False
-        Whether to evaluate even if images calibrated, by their names: say so where others have the same names.
+        Whether to evaluate even if calibration images had the same names: set it to True if they are other images.
     collect_device, prefix, collect_dir, output_dir, keep_results
         As for :class:`ConformalProfile`.
 
@@ -269,12 +270,12 @@ class BinaryConformalEvaluation(_BinaryMetric):
     Raises
     ------
     TypeError, ValueError
-        As :class:`BinaryConformalCalibration`; if the file holds no such calibrator; and after the test, if images
-        calibrated, by their names; of the same dataset also under another folder.
+        As for :class:`BinaryConformalCalibration`; if the file holds no such calibrator; and after the test, if images
+        have the names of calibration images (in the same dataset also those of another folder).
 
     See Also
     --------
-    BinaryConformalCalibration : Writes the calibrator.
+    BinaryConformalCalibration : Writes the file of the calibrator.
 
     Examples
     --------
@@ -354,8 +355,8 @@ class BinaryConformalEvaluation(_BinaryMetric):
         -------
         dict
             Empirical risk and its interval, coverage, coverage gap, share of the images whose risk is above alpha, mean
-            risk of the worst tenth, size of the masks, the number of images, and the alpha that was calibrated for. The
-            log shows the whole report.
+            risk of the worst tenth, size of the masks, the number of images, and the alpha of the calibration. The log
+            shows the whole report.
         """
         self._refuse_seen(self._calibrator, results, self.allow_seen)
         report = self.report_ = self._calibrator._report(*self._chosen(results), self._calibrator._current())

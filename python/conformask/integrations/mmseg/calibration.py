@@ -1,4 +1,4 @@
-"""A metric of MMEngine that tells how far the probabilities of a model can be trusted."""
+"""A metric of MMEngine that measures how well the probabilities of a model are calibrated."""
 
 from __future__ import annotations
 
@@ -36,13 +36,14 @@ class CalibrationError(ImageMetric):
     inputs : {"logits", "probabilities", "scores"} or None, default=None
         What ``seg_logits`` are, as for :class:`ConformalProfile`.
     scaler : path, fitted scaler such as TemperatureScaler, or None, default=None
-        What makes probabilities of ``seg_logits``, as for :class:`ConformalProfile`.
+        A scaler that turns ``seg_logits`` into probabilities, as for :class:`ConformalProfile`.
     ignore_index : int, sequence of ints, or None, default=255
         The label of void pixels, or several.
     class_threshold, boundary_width, boundary, object_classes
         As for :class:`conformask.metrics.CalibrationAccumulator`.
     subset : dict(fraction, seed, part) or None, default=None
-        Which images count, as for :class:`ConformalProfile`. Of a scaler that was fitted on a part, look at the other.
+        The part of the images that is used, as for :class:`ConformalProfile`. If a scaler was fitted to one part, use
+        the other.
     group_key : str or None, default=None
         As for :class:`ConformalProfile`: means and intervals are then those of groups.
     out_file : path or None, default=None
@@ -57,7 +58,7 @@ class CalibrationError(ImageMetric):
 
     See Also
     --------
-    conformask.metrics.calibration_report : The same of arrays.
+    conformask.metrics.calibration_report : The same for arrays.
 
     References
     ----------
@@ -129,7 +130,7 @@ class CalibrationError(ImageMetric):
         return buffer.getvalue()
 
     def compute_metrics(self, results: list[Item[bytes]]) -> dict[str, float]:
-        """Joins the images.
+        """Computes the report of all images.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""What a dataset of MMSegmentation gives, by its config: profiles, and measures of scalers."""
+"""Profiles of a dataset of MMSegmentation, and scalers measured on it, from a config."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def profile_dataset(
     checkpoint : path, URL or None
         The weights; None leaves them random.
     data_root : path or None, default=None
-        Where the dataset lies, if not where the config says.
+        The folder of the dataset; None is that of the config.
     cfg_options : mapping or None, default=None
         Other settings of the config to override, by dotted names.
     conformity_score, inputs, activation
@@ -78,7 +78,7 @@ def scale_dataset(
     seed: int = 0,
     work_dir: str | Path | None = None,
 ) -> dict[str, CalibrationReport]:
-    """Fits scalers to a part of the validation set of a config, and measures what they make of the others.
+    """Fits scalers to a part of the validation set of a config, and measures them on the other part.
 
     The network passes over the images twice, however many scalers there are.
 
@@ -87,13 +87,13 @@ def scale_dataset(
     config, checkpoint, data_root, cfg_options, work_dir
         As for :func:`profile_dataset`.
     scalers : dict of str to scaler, or to dict(type=...)
-        By name. None as a scaler stands for the softmax.
+        The scalers by name. None in place of a scaler is the softmax alone.
     inputs : {"logits", "probabilities"} or None, default=None
         As for :class:`ConformalProfile`.
     fraction : float in (0, 1), default=0.5
-        Share of the images that scalers are fitted to, ...
+        The share of the images that scalers are fitted to.
     seed : int >= 0, default=0
-        ... and the seed of which.
+        The seed with which these images are drawn.
 
     Returns
     -------
@@ -107,7 +107,7 @@ def scale_dataset(
 
     See Also
     --------
-    ScalerCalibration, CalibrationError : The metrics that do it.
+    ScalerCalibration, CalibrationError : The metrics that this function uses.
 
     Examples
     --------

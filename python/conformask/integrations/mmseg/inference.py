@@ -37,7 +37,7 @@ _SMALLEST_LETTERS = 0.3  # that can be read
 
 
 def attach(model: Any, calibrator: str | Path | ConformalRiskCalibrator, *, inputs: str | None = None) -> Any:
-    """Makes a segmentor attach its set to every prediction, wherever it is called from.
+    """Makes a segmentor add the set to each of its predictions.
 
     Predictions (``SegDataSample``) of ``inference_model``, ``MMSegInferencer`` and the loops of the runner then carry
 
@@ -52,7 +52,7 @@ def attach(model: Any, calibrator: str | Path | ConformalRiskCalibrator, *, inpu
     calibrator : path or ConformalRiskCalibrator
         The JSON file that :class:`ConformalCalibration` wrote, or a fitted calibrator.
     inputs : {"logits", "probabilities", "scores"} or None, default=None
-        What the model's ``seg_logits`` are; None takes them for what they were at calibration.
+        What the model's ``seg_logits`` are; None takes the value of calibration.
 
     Returns
     -------
@@ -72,7 +72,7 @@ def attach(model: Any, calibrator: str | Path | ConformalRiskCalibrator, *, inpu
     >>> from conformask.integrations.mmseg import attach
     >>> logits = torch.randn(9, 3, 4, 5, generator=torch.Generator().manual_seed(0))
     >>> calibrator = cm.ConformalRiskCalibrator(inputs="logits").fit(logits, logits.argmax(1))
-    >>> class Model(torch.nn.Module):  # as segmentors do it
+    >>> class Model(torch.nn.Module): # in place of a segmentor
     ...     def postprocess_result(self, seg_logits, data_samples=None):
     ...         return [SegDataSample(seg_logits=PixelData(data=each)) for each in seg_logits]
     >>> attach(Model(), calibrator).postprocess_result(logits)[0].pred_set.shape
@@ -124,7 +124,7 @@ class _WithSets:
 
 @HOOKS.register_module()
 class ConformalHook(Hook):
-    """Attaches sets to all predictions of a run, as :func:`attach` does; before validation and before the test.
+    """Adds sets to all predictions of a run, as :func:`attach` does, before validation and before the test.
 
     Parameters
     ----------
@@ -146,7 +146,7 @@ class ConformalHook(Hook):
         self.inputs = inputs
 
     def before_val(self, runner: Runner) -> None:
-        """Attaches before validation.
+        """Calls :func:`attach` before validation.
 
         Parameters
         ----------
@@ -156,7 +156,7 @@ class ConformalHook(Hook):
         attach(runner.model, self.calibrator, inputs=self.inputs)
 
     def before_test(self, runner: Runner) -> None:
-        """Attaches before the test.
+        """Calls :func:`attach` before the test.
 
         Parameters
         ----------
@@ -168,9 +168,9 @@ class ConformalHook(Hook):
 
 @VISUALIZERS.register_module()
 class ConformalLocalVisualizer(SegLocalVisualizer):
-    """Draws labels, prediction and the varisco heatmap: the sizes of the sets that :func:`attach` attached.
+    """Draws labels, prediction and the varisco heatmap: the sizes of the sets that :func:`attach` added.
 
-    It takes the parameters of ``SegLocalVisualizer``, and draws what that draws where a prediction has no set.
+    It takes the parameters of ``SegLocalVisualizer``. If a prediction has no set, it draws the same as that class.
     """
 
     @master_only

@@ -1,4 +1,4 @@
-"""Metrics of MMEngine that calibrate, and that evaluate what was calibrated."""
+"""Metrics of MMEngine that calibrate, and that evaluate a calibrator."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ __all__ = ["ConformalCalibration", "ConformalEvaluation", "ConformalProfile"]
 
 @METRICS.register_module()
 class ConformalProfile(ImageMetric):
-    """Profiles the images that a model is tested on, for all questions that profiles answer.
+    """Profiles the images that a model is tested on: profiles calibrate at any level, loss or method later.
 
     Parameters
     ----------
@@ -40,27 +40,27 @@ class ConformalProfile(ImageMetric):
         The score: its name, ``dict(type="RAPS", penalty=0.1)``, or an object.
     inputs : {"logits", "probabilities", "scores"} or None, default=None
         What ``seg_logits`` are. None takes them for logits, and refuses them if none is negative. Mask classifiers
-        (MaskFormer, Mask2Former) give "scores". The one map of a binary model (``out_channels=1``) is the probability
-        of class 1, whatever is said here.
+        (MaskFormer, Mask2Former) give "scores". The single map of a binary model (``out_channels=1``) is always the
+        probability of class 1, whatever `inputs` is.
     scaler : path, fitted scaler such as TemperatureScaler, or None, default=None
-        What makes probabilities of ``seg_logits``; a JSON file that its ``save`` wrote, or itself. It must have been
-        fitted to other images.
+        A scaler that turns ``seg_logits`` into probabilities: the JSON file that its ``save`` wrote, or the object. It
+        must have been fitted to other images.
     ignore_index : int, sequence of ints, or None, default=255
         The label of void pixels, or several.
     activation : bool, default=False
         Whether to count all classes' critical values too (:func:`conformask.profile`).
     collect : sequence of losses, or None, default=None
-        None keeps exact profiles, losses (as in `loss` of :class:`ConformalCalibration`) bins.
+        None keeps exact profiles. A sequence of losses (as in `loss` of :class:`ConformalCalibration`) keeps bins for
+        these losses.
     subset : dict(fraction, seed, part, scaling=0) or None, default=None
-        Which images count: of a random order of the dataset by `seed`, the first ``int(scaling * n)`` for the part
-        "scaling" (:class:`ScalerCalibration`), then ``int(fraction * n)`` for "calibration", the others for
-        "evaluation". The same in all metrics and on every rank, in whatever order images
-        are tested (they go by the names of their files). With `group_key` it is groups that are drawn, so that none is
-        parted.
+        The part of the images that is used. The images are put into a random order by `seed`. The first
+        ``int(scaling * n)`` are the part "scaling" (:class:`ScalerCalibration`), the next ``int(fraction * n)`` are
+        "calibration", and the others are "evaluation". The parts are the same in all metrics and on every rank,
+        whatever the order of the test (images are identified by the names of their files). With `group_key` whole
+        groups are drawn, so that no group is split.
     group_key : str or None, default=None
-        The field of the images that says what each belongs to (patient, sequence), an int or a str: a group counts
-        once. The dataset sets it in ``load_data_list``, and ``PackSegInputs(meta_keys=...)`` names it. Needs exact
-        profiles.
+        The field of the images that holds their group (patient, sequence), an int or a str: a group counts once. The
+        dataset sets it in ``load_data_list``, and ``PackSegInputs(meta_keys=...)`` names it. It needs exact profiles.
     out_file : path or None, default=None
         The ``.npz`` file for the profiles.
     collect_device, prefix, collect_dir
@@ -158,7 +158,7 @@ class ConformalProfile(ImageMetric):
         return buffer.getvalue()
 
     def compute_metrics(self, results: list[Item[bytes]]) -> dict[str, float]:
-        """Joins the images.
+        """Joins the profiles of the images.
 
         Parameters
         ----------
@@ -168,7 +168,7 @@ class ConformalProfile(ImageMetric):
         Returns
         -------
         dict
-            Their number.
+            The number of images.
         """
         images, groups = self._chosen(results)
         profiles = reduce(
@@ -188,7 +188,7 @@ class ConformalProfile(ImageMetric):
 
 @METRICS.register_module()
 class ConformalCalibration(ConformalProfile):
-    """Calibrates while a model is tested: lambda-hat comes with the other metrics, the calibrator goes to a file.
+    """Calibrates while a model is tested: lambda-hat appears among the metrics, the calibrator goes to a file.
 
     Parameters
     ----------
@@ -203,14 +203,14 @@ class ConformalCalibration(ConformalProfile):
     profile : {"binned", "exact"}, default="binned"
         How profiles are kept: see :class:`conformask.ConformalRiskCalibrator`.
     collect : sequence of losses, default=()
-        With bins: the losses besides `loss` for which ``recalibrate`` shall work.
+        With ``profile="binned"``: the other losses for which ``recalibrate`` is to work.
     conditional, simultaneous, on_rare, on_empty, on_infeasible
         As for :class:`conformask.ConformalRiskCalibrator`: with ``conditional="class"``, which needs
         ``profile="exact"``, each class has a lambda of its own.
     out_file : path or None, default=None
         The JSON file for the calibrator (:meth:`conformask.ConformalRiskCalibrator.load`).
     save_profiles : bool, default=False
-        Whether to write the profiles beside it, for ``recalibrate``.
+        Whether to write the profiles to the same folder, for ``recalibrate``.
     inputs, scaler, ignore_index, subset, group_key, collect_device, prefix, collect_dir, output_dir, keep_results
         As for :class:`ConformalProfile`.
 
@@ -219,7 +219,7 @@ class ConformalCalibration(ConformalProfile):
     calibrator_ : ConformalRiskCalibrator
         After evaluation, on the main rank.
     profiles_ : BinnedProfiles or ScoreProfiles
-        Likewise.
+        After evaluation, on the main rank.
 
     See Also
     --------
@@ -329,8 +329,8 @@ class ConformalCalibration(ConformalProfile):
         Returns
         -------
         dict
-            Lambda-hat, the empirical risk, what is controlled, and the number of images; of classes that have lambdas
-            of their own the largest of each, and the number of rare ones.
+            Lambda-hat, the empirical risk, the corrected risk, and the number of images. If classes have lambdas of
+            their own, the largest of each over the classes, and the number of rare classes.
         """
         super().compute_metrics(results)
         found = self.calibrator_
@@ -361,22 +361,22 @@ class ConformalCalibration(ConformalProfile):
 
 @METRICS.register_module()
 class ConformalEvaluation(ImageMetric):
-    """Tells how the sets of a saved calibrator fare on the images that a model is tested on.
+    """Evaluates the sets of a saved calibrator on the images that a model is tested on.
 
     Parameters
     ----------
     calibrator : path or ConformalRiskCalibrator
         The JSON file that :class:`ConformalCalibration` wrote.
     inputs : {"logits", "probabilities", "scores"} or None, default=None
-        What ``seg_logits`` are; None takes them for what they were at calibration.
+        What ``seg_logits`` are; None takes the value of calibration.
     subset : dict(fraction, seed, part) or None, default=None
-        Which images count, as for :class:`ConformalProfile`; give the fraction and seed of the calibration, and
-        ``part="evaluation"``. The calibrator's file knows which images calibrated, by their names.
+        The part of the images that is used, as for :class:`ConformalProfile`: give the fraction and seed of the
+        calibration, and ``part="evaluation"``. The file of the calibrator holds the names of the calibration images.
     group_key : str or None, default=None
         As for :class:`ConformalProfile`. The risk is then the mean over groups of the mean loss of their images: give
-        it where the calibration got it.
+        it if the calibration had it.
     allow_seen : bool, default=False
-        Whether to evaluate even if images calibrated, by their names: say so where others have the same names.
+        Whether to evaluate even if calibration images had the same names: set it to True if they are other images.
     collect_device, prefix, collect_dir, output_dir, keep_results
         As for :class:`ConformalProfile`.
 
@@ -388,11 +388,12 @@ class ConformalEvaluation(ImageMetric):
     Raises
     ------
     ValueError
-        After the test: if images calibrated, by their names; of the same dataset also under another folder.
+        After the test, if images have the names of calibration images (in the same dataset also those of another
+        folder).
 
     See Also
     --------
-    ConformalCalibration : Writes the calibrator.
+    ConformalCalibration : Writes the file of the calibrator.
 
     Examples
     --------
@@ -456,8 +457,8 @@ class ConformalEvaluation(ImageMetric):
         Returns
         -------
         dict
-            Empirical risk and its interval, activation ratio, coverage, the number of images, and the alpha that was
-            calibrated for. The log shows the whole report, with a row for each class.
+            Empirical risk and its interval, activation ratio, coverage, the number of images, and the alpha of the
+            calibration. The log shows the whole report, with a row for each class.
         """
         self._refuse_seen(self.calibrator, results, self.allow_seen)
         names = (self.dataset_meta or {}).get("classes") or ()

@@ -1,4 +1,4 @@
-"""What MMSegmentation says of an image: what is taken from it, and what is refused."""
+"""The predictions of MMSegmentation: the fields that are read, and those that are refused."""
 
 from __future__ import annotations
 

@@ -27,15 +27,15 @@ class ScalerCalibration(ImageMetric):
     Parameters
     ----------
     scaler : dict or scaler, default=dict(type="TemperatureScaler")
-        Which: ``dict(type="VectorScaler", ridge=0.01)``, or an object.
+        The scaler: ``dict(type="VectorScaler", ridge=0.01)``, or an object.
     inputs : {"logits", "probabilities"} or None, default=None
         What ``seg_logits`` are, as for :class:`ConformalProfile`.
     subset : dict(fraction, seed, part, scaling=0) or None, default=None
-        Which images count, as for :class:`ConformalProfile`: ``part="scaling"`` here.
+        The part of the images that is used, as for :class:`ConformalProfile`; here ``part="scaling"``.
     group_key : str or None, default=None
-        The field of the images that says what each belongs to, as for :class:`ConformalProfile`.
+        The field of the images that holds their group, as for :class:`ConformalProfile`.
     out_file : path or None, default=None
-        The JSON file for the scaler, which ``ConformalCalibration(scaler=)`` takes.
+        The JSON file for the scaler; ``ConformalCalibration(scaler=)`` takes it.
     collect_device, prefix, collect_dir, output_dir, keep_results
         As for :class:`ConformalProfile`.
 
@@ -46,11 +46,11 @@ class ScalerCalibration(ImageMetric):
 
     See Also
     --------
-    ConformalCalibration : Its `scaler` takes what this writes.
+    ConformalCalibration : Its parameter `scaler` takes the file that this metric writes.
 
     Notes
     -----
-    Of each image the pixels that the scaler draws are gathered: with 19 classes and 4096 pixels 0.3 MB.
+    For each image the pixels that the scaler draws are gathered: 0.3 MB with 19 classes and 4096 pixels.
 
     Examples
     --------
@@ -114,7 +114,7 @@ class ScalerCalibration(ImageMetric):
         Returns
         -------
         dict
-            The negative log-likelihood with the scaler and before, and the number of images.
+            The negative log-likelihood with and without the scaler, and the number of images.
         """
         samples, groups = self._chosen(results)
         if groups is not None:

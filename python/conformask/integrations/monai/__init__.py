@@ -1,15 +1,16 @@
 """MONAI: sets as transforms, and calibration while an evaluator runs.
 
-Needs MONAI 1.4, and PyTorch-Ignite for the handler (``pip install "conformask[monai]"``).
+It needs MONAI 1.4, and PyTorch-Ignite for the handler (``pip install "conformask[monai]"``).
 
-- :class:`ConformalSet` and :class:`ConformalSetd` are transforms of what a model says of an image: its multi-labeled
-  mask, set size or varisco heatmap, with the affine and the meta data of the image.
-- :class:`ConformalCalibrationHandler` calibrates during the run of a ``SupervisedEvaluator``, with the output that its
-  metrics see.
+- :class:`ConformalSet` and :class:`ConformalSetd` are transforms. They turn the prediction for an image into its
+  multi-labeled mask, set sizes or varisco heatmap, with the affine and the meta data of the image.
+- :class:`ConformalCalibrationHandler` calibrates during the run of a ``SupervisedEvaluator``, on the output that the
+  metrics of the evaluator get.
 
 Both take classes that exclude one another (softmax; :class:`~conformask.ConformalRiskCalibrator`), one channel
 (:class:`~conformask.BinaryRiskCalibrator` and others), or sigmoid channels that overlap
-(:class:`ChannelwiseCalibrator`), such as the tumour core, whole tumour and enhancing tumour of BraTS.
+(:class:`~conformask.adaptive.ChannelwiseCalibrator`), such as the tumour core, whole tumour and enhancing tumour of
+BraTS.
 
 Calibrate on images that the model was not trained or chosen on, with the inferer and the postprocessing that will be
 used; the unit is the image, or the patient (``group_transform=``), not the patch.

@@ -1,4 +1,4 @@
-"""What an engine puts out, as calibrators take it: batches of scores and labels without MONAI's channel axis."""
+"""The output of an engine in the form that calibrators take: scores and labels without MONAI's channel axis."""
 
 from __future__ import annotations
 

@@ -27,29 +27,29 @@ def _as_it_is(output: Any) -> Any:
 class ConformalCalibrationHandler:
     """Calibrates during the run of an Ignite engine, such as MONAI's ``SupervisedEvaluator``.
 
-    Each run starts anew: what an earlier one saw is forgotten, so that validation after each epoch of training
-    calibrates the model of that epoch.
+    Each run starts anew and forgets the images of earlier runs. Validation after each epoch of training thus calibrates
+    the model of that epoch.
 
     Parameters
     ----------
     calibrator : ConformalRiskCalibrator, ChannelwiseCalibrator, BinaryRiskCalibrator or CRACalibrator, or None
-        Which, with its parameters; it is not changed. None is ``ConformalRiskCalibrator()``. Calibrators that train a
-        model of thresholds on some of the images cannot add images batch by batch.
+        The calibrator with its parameters; it is not changed. None is ``ConformalRiskCalibrator()``. Calibrators that
+        train a model of thresholds on some of the images cannot add images batch by batch, and are refused.
     output_transform : callable, default=identity
-        Makes of ``engine.state.output`` a pair of predictions and labels, as for MONAI's metrics:
+        Turns ``engine.state.output`` into a pair of predictions and labels, as for MONAI's metrics:
         ``monai.handlers.from_engine(["pred", "label"])``. Each is a batch (B, C, H, W) or (B, C, D, H, W), or (after
         decollating) a list of (C, H, W) or (C, D, H, W) of any size.
     group_transform : callable or None, default=None
-        Makes of ``engine.state.batch`` a list with what each image belongs to, an int or a str:
+        Turns ``engine.state.batch`` into a list with the group of each image, an int or a str:
         ``from_engine("patient_id")``. The images of a patient then count once.
     save_path : path or None, default=None
         The JSON file for the calibrator, written at the end of each run, by the first rank alone.
     save_profiles : bool, default=False
-        Whether to write profiles beside it, for ``recalibrate``: of a ConformalRiskCalibrator alone.
+        Whether to write profiles to the same folder, for ``recalibrate``; for a ConformalRiskCalibrator only.
     name : str, default="conformal"
-        What its numbers are called in ``engine.state.metrics``: ``conformal_lambda_hat`` (of channels
+        The prefix of the numbers in ``engine.state.metrics``: ``conformal_lambda_hat`` (for channels
         ``conformal_threshold_0`` and so on), ``conformal_risk``, ``conformal_corrected_risk``, ``conformal_n_images``.
-        Of several lambdas or risks it is the largest, of several numbers of images the smallest.
+        Of several lambdas or risks the largest is shown, of several numbers of images the smallest.
 
     Attributes
     ----------
@@ -59,26 +59,26 @@ class ConformalCalibrationHandler:
     Raises
     ------
     TypeError, ValueError
-        If a parameter is wrong; during the run, if predictions and labels do not fit, with the iteration; at its end,
-        InfeasibleRiskError if there were too few images.
+        If a parameter is wrong. During the run, if predictions and labels do not fit together; the message names the
+        iteration. At the end of the run, InfeasibleRiskError if there were too few images.
     RuntimeError
         If there are several processes that do not communicate by torch.distributed.
 
     See Also
     --------
-    ConformalSetd : Makes sets with the calibrator.
+    ConformalSetd : Makes sets with this calibrator.
 
     Notes
     -----
-    The channel axis of labels (1, ...) is taken away, and whole numbers in floats (as ``LoadImaged`` gives them) are
-    taken for labels. One-hot labels (K, ...) as by ``AsDiscreted(to_onehot=K)`` are taken for classes, if exactly one
+    The channel axis of labels (1, ...) is removed, and whole numbers in floats (as ``LoadImaged`` gives them) are taken
+    as labels. One-hot labels (K, ...), as ``AsDiscreted(to_onehot=K)`` makes them, are taken as classes, if exactly one
     channel is 1 at each voxel; masks of channels that overlap need a ChannelwiseCalibrator. Predictions are scores:
-    they must not have gone through ``AsDiscreted(argmax=True)``. Say ``inputs="logits"`` to the calibrator if they went
-    through no softmax.
+    they must not have gone through ``AsDiscreted(argmax=True)``. If they did not go through a softmax, give the
+    calibrator ``inputs="logits"``.
 
     Several ranks are merged at the end: each sends what it kept of its images (``profile="binned"`` keeps a few MB).
-    ``DistributedSampler(even_divisible=False)`` of MONAI gives each image to one rank; by default an image may come
-    twice, to make ranks even, which a ``DuplicateImagesWarning`` tells.
+    ``DistributedSampler(even_divisible=False)`` of MONAI gives each image to one rank. By default an image may be given
+    to two ranks, so that all have equally many; a ``DuplicateImagesWarning`` then tells.
 
     References
     ----------
@@ -140,12 +140,12 @@ class ConformalCalibrationHandler:
         self.save_profiles, self.name = save_profiles, name
 
     def attach(self, engine: Any) -> None:
-        """Attaches the handler to an engine; ``val_handlers=[handler]`` of MONAI's evaluators does it.
+        """Attaches the handler to an engine; MONAI's evaluators do this for ``val_handlers=[handler]``.
 
         Parameters
         ----------
         engine : ignite.engine.Engine
-            The engine that puts out predictions and labels.
+            The engine whose output has predictions and labels.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Sets as transforms: of what a model says of one image, channels first."""
+"""Transforms that turn the prediction for one image (channels first) into its set."""
 
 from __future__ import annotations
 
@@ -29,30 +29,31 @@ class ConformalSet(Transform):
     Parameters
     ----------
     calibrator : path, ConformalRiskCalibrator, ChannelwiseCalibrator or a calibrator of binary masks
-        A fitted one, or the JSON file that its ``save`` wrote (in bundles: a string).
+        A fitted calibrator, or the JSON file that its ``save`` wrote (in bundles: a string).
     output : {"masks", "set_size", "varisco"}, default="masks"
-        What is made. "masks": whether each class is in the voxel's set, or the mask of each channel. "set_size": the
-        number of classes in the set. "varisco": its share of the classes, in [0, 1]. The last two are of a
-        ConformalRiskCalibrator alone.
+        The kind of result. "masks": whether each class is in the voxel's set, or the mask of each channel. "set_size":
+        the number of classes in the set. "varisco": the set size over the number of classes, in [0, 1]. The last two
+        need a ConformalRiskCalibrator.
 
     Raises
     ------
     sklearn.exceptions.NotFittedError
         If the calibrator is not fitted.
     TypeError, ValueError
-        If a parameter is none of these; FileNotFoundError if there is no such file.
+        If a parameter is not as described.
+    FileNotFoundError
+        If there is no such file.
 
     See Also
     --------
     ConformalSetd : The same for dictionaries.
-    ConformalCalibrationHandler : Calibrates.
+    ConformalCalibrationHandler : Calibrates during the run of an evaluator.
 
     Notes
     -----
-    Put it where the scores are that calibration saw: behind ``Activations(softmax=True)`` for
-    ``inputs="probabilities"``, before it for ``inputs="logits"``, and behind ``Invertd`` if calibration was on the grid
-    of the original images. A calibrator that was given in Python is used as it is: fitting it again changes what is
-    made.
+    Apply the transform to the same scores as in calibration: after ``Activations(softmax=True)`` for
+    ``inputs="probabilities"``, before it for ``inputs="logits"``, and after ``Invertd`` if calibration was on the grid
+    of the original images. A calibrator object is not copied: fitting it again changes the result of the transform.
 
     Examples
     --------
@@ -80,26 +81,26 @@ class ConformalSet(Transform):
         self.output = _check_output(output, self.calibrator)
 
     def __call__(self, img: Any, output: str | None = None) -> Any:
-        """What the calibrator makes of one image.
+        """The set, the set sizes or the heatmap of one image.
 
         Parameters
         ----------
         img : array or tensor (K, H, W) or (K, D, H, W)
-            What the model says of an image: of each class or channel what the calibrator was given in calibration.
+            The prediction for an image: the same numbers of each class or channel as in calibration.
         output : {"masks", "set_size", "varisco"} or None, default=None
-            As for the transform; None takes that.
+            The kind of result; None takes that of the transform.
 
         Returns
         -------
         bool, int16 or float32, like `img`
-            Masks (K, H, W) or (K, D, H, W), of a calibrator of one channel (1, ...); set sizes and heatmaps (1, ...). A
-            MetaTensor has the affine, the meta data and the applied operations of `img`; a tensor is on its device; of
-            NumPy arrays come NumPy arrays, whose set sizes are uint16.
+            Masks (K, H, W) or (K, D, H, W), with a calibrator of one channel (1, ...); set sizes and heatmaps (1, ...).
+            A MetaTensor has the affine, the meta data and the applied operations of `img`, and a tensor is on the
+            device of `img`. For NumPy arrays the result is a NumPy array, in which set sizes are uint16.
 
         Raises
         ------
         TypeError, ValueError
-            If `img` is no such image.
+            If `img` is not as described.
         """
         output = self.output if output is None else _check_output(output, self.calibrator)
         given = img.as_tensor() if isinstance(img, MetaTensor) else img
@@ -142,18 +143,18 @@ class ConformalSetd(MapTransform):
     Parameters
     ----------
     keys : str or sequence of str
-        Where the predictions are. Each is replaced: ``CopyItemsd`` keeps what was there under another name.
+        The keys of the predictions. Each prediction is replaced; ``CopyItemsd`` keeps a copy under another key.
     calibrator : path or fitted calibrator
         As for :class:`ConformalSet`.
     output : {"masks", "set_size", "varisco"} or a sequence of them, default="masks"
-        What is made of each key.
+        The kind of result, for all keys or for each key.
     allow_missing_keys : bool, default=False
         Whether keys may be missing.
 
     Raises
     ------
     sklearn.exceptions.NotFittedError, TypeError, ValueError
-        As :class:`ConformalSet`.
+        As for :class:`ConformalSet`.
 
     See Also
     --------
@@ -205,14 +206,14 @@ class ConformalSetd(MapTransform):
         Returns
         -------
         dict
-            A copy, with what was made in place of them.
+            A copy, with the results in place of the predictions.
 
         Raises
         ------
         KeyError
             If a key is missing, and `allow_missing_keys` is false.
         TypeError, ValueError
-            As :class:`ConformalSet`.
+            As for :class:`ConformalSet`.
         """
         found = dict(data)
         for key, output in self.key_iterator(found, self.output):

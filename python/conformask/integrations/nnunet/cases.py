@@ -29,16 +29,16 @@ _MOST_CLASSES = 2**15 - 1  # of 16 bits, which is what labels are kept in
 
 @dataclass(frozen=True)
 class VoxelCounts:
-    """How many voxels of a case lie where.
+    """Numbers of voxels of a case, inside and outside of the crop box.
 
     Parameters
     ----------
     total : int
         Voxels of the image.
     outside : int
-        Those outside of nnU-Net's crop box.
+        Voxels outside of nnU-Net's crop box.
     foreground_outside : int
-        Those of them whose label is neither background nor the ignore label; 0 without labels.
+        Voxels outside of the box whose label is neither background nor the ignore label; 0 without labels.
 
     Examples
     --------
@@ -60,13 +60,13 @@ class VoxelCounts:
 
 
 class Cases(Sequence[Any]):
-    """Scores that nnU-Net wrote, with labels or without: a sequence that reads a case when it is asked for.
+    """Scores that nnU-Net wrote, with labels or without: a sequence that reads one case at a time.
 
     With labels, each item is a pair of scores (C, z, y, x) and labels (z, y, x): what
     :meth:`conformask.ConformalRiskCalibrator.fit` and ``evaluate`` take in place of X and y. Without labels it is the
     scores alone, for ``predict(iter(cases))``, which yields the masks one by one. Flat images stay volumes of one
-    slice, (C, 1, y, x), as nnU-Net keeps them; so say ``volumes=True`` to calibrators, whatever the images are. Nothing
-    is kept of a case that was read, but `counts`.
+    slice, (C, 1, y, x), as nnU-Net keeps them; so always give calibrators ``volumes=True``. Of a case that was read,
+    only `counts` and `boxes` are kept.
 
     Parameters
     ----------
@@ -76,44 +76,45 @@ class Cases(Sequence[Any]):
     labels : path or None, default=None
         A folder of ``CASE.nii.gz`` (or ``.nii``, ``.png``) with labels, such as ``labelsTr``; it may hold other cases.
     dataset : Dataset, path or None, default=None
-        What ``dataset.json`` says, or where it is; None looks for it in `predictions` and the two folders above.
+        The content of ``dataset.json``, or its path; None looks for the file in `predictions` and the two folders
+        above.
     outside : {"void", "count"}, default="void"
-        What becomes of the voxels outside of nnU-Net's crop box (that of :func:`crop_box`, or the one which the file of
-        a case tells), of which the network has seen nothing. "void" makes their labels void: losses and guarantees
-        speak of the voxels within the box. "count" counts them: they are background, which is right nearly everywhere,
-        so that the risk of an image is diluted by as much as it is padded; and foreground there is a miss at any lambda
+        What to do with voxels outside of nnU-Net's crop box, which the network has not seen. The box is that of
+        :func:`crop_box`, or the one in the file of a case. "void" makes their labels void: losses and guarantees are
+        about the voxels within the box. "count" counts them: nnU-Net predicts background there, which is right nearly
+        everywhere, so that padding dilutes the risk of an image. Foreground outside of the box is missed at any lambda
         below the largest.
     region : str or None, default=None
-        A region (or a class) to look at alone, for :class:`conformask.BinaryRiskCalibrator`: items are its
-        probability (z, y, x) and labels that are 1 in it, 0 elsewhere and void. Datasets of region-based training need
-        it, since their channels overlap.
+        A single region (or class) to read, for :class:`conformask.BinaryRiskCalibrator`: items are its probability (z,
+        y, x) and labels that are 1 in the region, 0 elsewhere, or void. Datasets of region-based training need it,
+        since their channels overlap.
     ignore_index : int, default=255
-        What void voxels are labelled: that of calibrators. The dataset's own ignore label becomes it. It must not be a
-        label of the dataset.
+        The label that void voxels get; calibrators must have the same one. The dataset's own ignore label is replaced
+        by it. It must not be a label of the dataset.
 
     Attributes
     ----------
     names : tuple of str
         The cases, sorted.
     dataset : Dataset
-        Its labels. ``dataset.names`` are the ``class_names`` of ``evaluate``.
+        The labels of the dataset. ``dataset.names`` can be passed as ``class_names`` of ``evaluate``.
     counts : dict of str to VoxelCounts
-        Of the cases that were read so far: how many voxels lie outside of the crop box, and what foreground.
+        For each case that was read so far: the numbers of voxels, and of foreground voxels, outside of the crop box.
     boxes : dict of str to tuples of slices
-        Of the cases that were read so far: the crop box (z, y, x).
+        For each case that was read so far: the crop box (z, y, x).
 
     Raises
     ------
     FileNotFoundError
         If a folder is not there, holds no predictions, or lacks the labels of a case.
     ValueError
-        If `dataset` has regions and none is named; when a case is read, if a file is damaged, shapes differ, a label is
-        none of the dataset, or scores that are rounded to float16 do not tell the crop box (see the notes).
+        If `dataset` has regions and `region` is None. When a case is read: if a file is damaged, shapes differ, a label
+        is not in the dataset, or the scores are rounded to float16 and the file holds no crop box (see the notes).
 
     Warns
     -----
     UserWarning
-        At the first case with foreground outside of the box, with ``outside="void"``: the promise does not speak of it.
+        At the first case with foreground outside of the box, with ``outside="void"``: the guarantee excludes it.
 
     See Also
     --------
@@ -122,16 +123,16 @@ class Cases(Sequence[Any]):
     Notes
     -----
     A foreground voxel outside of the box is missed by nnU-Net's segmentation and by every set that is not full: the
-    image is zero there, and the network is never asked. "void" leaves such voxels out of what is promised, which then
-    reads: the expected loss *within the crop box* of a new case is at most alpha. `counts` tell how many there were;
-    where they matter, ``outside="count"`` with :class:`conformask.FalseNegativeLoss` promises the miss rate in the
-    whole image, since background does not dilute that loss. Both rules treat each case by itself, so that exchangeable
-    cases stay exchangeable. With "void", lambda-hat is exactly that of scores without padding, unless windows of
-    :class:`conformask.SACP` look beyond the box.
+    image is zero there, and the network does not see it. "void" leaves such voxels out of the guarantee, which then
+    reads: the expected loss *within the crop box* of a new case is at most alpha. `counts` holds their number. If they
+    matter, use ``outside="count"`` with :class:`conformask.FalseNegativeLoss`: this controls the miss rate in the whole
+    image, since background does not dilute that loss. Both rules treat each case by itself, so that exchangeable cases
+    stay exchangeable. With "void", lambda-hat is exactly that of scores without padding, unless windows of
+    :class:`conformask.SACP` reach beyond the box.
 
-    nnU-Net v1 keeps the `softmax` of the cropped image (float16). Where its shape is not that of the labels it is
-    refused: the crop stands in ``CASE.pkl``, and pickles, which can run any code, are never opened. If you trust
-    yours, pad the scores and keep the box beside them, once::
+    nnU-Net v1 keeps the `softmax` of the cropped image (float16). If its shape differs from that of the labels it is
+    refused: the crop is in ``CASE.pkl``, and pickles, which can run any code, are never opened. If you trust your
+    pickles, pad the scores and store the box with them, once::
 
         properties = pickle.loads(Path("CASE.pkl").read_bytes())
         whole = np.zeros((len(softmax), *properties["original_size_of_raw_data"]), softmax.dtype)
@@ -139,10 +140,10 @@ class Cases(Sequence[Any]):
         whole[(slice(None), *(slice(*side) for side in properties["crop_bbox"]))] = softmax
         np.savez_compressed("CASE.npz", probabilities=whole, crop_bbox=properties["crop_bbox"])
 
-    ``crop_bbox``, integers [[z0, z1], [y0, y1], [x0, x1]], is the crop box of any case whose file holds it. Of scores
-    that are rounded to float16 it is needed, whatever type they are stored in: voxels within the box may be rounded to
-    exactly what the padding says, so that the box found from them would be too small. With ``outside="count"`` it is
-    only told, in `counts` and `boxes`, and may be such a guess.
+    If a file holds ``crop_bbox``, integers [[z0, z1], [y0, y1], [x0, x1]], this is the crop box of the case. Scores
+    that are rounded to float16 need it, whatever dtype they are stored in: voxels within the box may be rounded to
+    exactly the values of the padding, and a box that is computed from the scores would be too small. With
+    ``outside="count"`` the box only appears in `counts` and `boxes`, and may be such an estimate.
 
     Examples
     --------
@@ -232,7 +233,7 @@ class Cases(Sequence[Any]):
     def save(
         self, name: str, values: NDArray[Any], path: str | Path, reference: str | Path | None = None
     ) -> None:
-        """Writes a map of a case as NIfTI, whose voxels lie where those of the case do, or of a flat image as PNG.
+        """Writes a map of a case as NIfTI in the space of the case, or a map of a flat image as PNG.
 
         Parameters
         ----------
@@ -241,17 +242,17 @@ class Cases(Sequence[Any]):
         values : array (z, y, x)
             Set sizes or one class of a mask, for example; bool is written as 0 and 1, in a PNG as 0 and 255.
         path : path
-            What to write, ``.nii.gz`` or ``.nii``; or ``.png``, of one slice.
+            The file to write, ``.nii.gz`` or ``.nii``; for one slice also ``.png``.
         reference : path or None, default=None
-            A folder of ``CASE.nii.gz`` or ``CASE_0000.nii.gz`` that lie in the same place; by default that of the
-            predictions, where nnU-Net writes its segmentations.
+            A folder of ``CASE.nii.gz`` or ``CASE_0000.nii.gz``, whose affine is copied. None is the folder of the
+            predictions, to which nnU-Net writes its segmentations.
 
         Raises
         ------
         FileNotFoundError
             If there is no file of the case in the folder.
         ValueError
-            If it has another shape, or more than one slice for a PNG.
+            If `values` has another shape than the case, or more than one slice for a PNG.
         """
         path, values = Path(path), np.asarray(values)
         if path.name.endswith(pictures.SUFFIXES):

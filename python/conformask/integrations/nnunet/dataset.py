@@ -1,4 +1,4 @@
-"""What nnU-Net's ``dataset.json`` says of labels."""
+"""The labels in nnU-Net's ``dataset.json``."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ class Dataset:
     Parameters
     ----------
     names : tuple of str
-        The channels of the network, in order: the classes, of which the first is the background; or, of region-based
+        The channels of the network, in order: the classes, of which the first is the background; or, with region-based
         training, the regions, without the background.
     labels : tuple of tuples of ints
-        Which labels each channel stands for: one, or of a region those that it holds.
+        The labels that each channel stands for: one for a class, one or more for a region.
     ignore_label : int or None
         The label of voxels that count nowhere, nnU-Net's highest plus 1.
     has_regions : bool
         Whether training was region-based: channels overlap, and each is a probability of its own (a sigmoid).
     file_ending : str
-        How the files of labels end.
+        The ending of the files of labels.
     reader : str or None
         The class by which nnU-Net reads images, if the file names one.
 
@@ -72,7 +72,7 @@ class Dataset:
         FileNotFoundError
             If there is no such file.
         ValueError
-            If it is no JSON, or its labels are none that nnU-Net takes.
+            If the file is not JSON, or its labels do not follow the rules of nnU-Net.
         """
         path = Path(path)
         document = _read(path)
@@ -83,12 +83,12 @@ class Dataset:
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Dataset:
-        """What the content of a ``dataset.json`` says.
+        """Reads the content of a ``dataset.json``.
 
         Parameters
         ----------
         document : mapping
-            With "labels", and perhaps "file_ending", "regions_class_order" and "overwrite_image_reader_writer".
+            It has "labels", and may have "file_ending", "regions_class_order" and "overwrite_image_reader_writer".
 
         Returns
         -------
@@ -97,7 +97,7 @@ class Dataset:
         Raises
         ------
         ValueError
-            If labels are missing, or none that nnU-Net takes.
+            If labels are missing, or do not follow the rules of nnU-Net.
         """
         found = document.get("labels")
         if not isinstance(found, Mapping) or not found:
@@ -151,9 +151,9 @@ class Dataset:
         Raises
         ------
         FileNotFoundError
-            If there is none.
+            If there is no such file.
         ValueError
-            As :meth:`from_json`.
+            As for :meth:`from_json`.
         """
         path = near(Path(folder), _FILE)
         if path is None:
@@ -183,7 +183,7 @@ class Dataset:
         Raises
         ------
         ValueError
-            If there is none of this name.
+            If no channel has this name.
         """
         if name not in self.names:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""What ``CASE.npz`` holds, and which part of it the network has seen."""
+"""The content of ``CASE.npz``, and the part of it that the network has seen."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def read_scores(path: str | Path) -> NDArray[np.floating[Any]]:
     Returns
     -------
     float array (C, z, y, x)
-        float32; float16 of v1, whose crop is not reverted. Flat images have z = 1.
+        Of dtype float32; with v1 float16, and of the cropped image. Flat images have z = 1.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ValueError
-        If the file is damaged, or none of predictions.
+        If the file is damaged, or holds no predictions.
 
     Examples
     --------
@@ -103,21 +103,22 @@ def _checked_box(given: NDArray[Any], space: tuple[int, ...], path: Path) -> Box
 def crop_box(scores: NDArray[np.floating[Any]], *, regions: bool = False) -> Box:
     """The part of an image that the network has seen.
 
-    nnU-Net crops images to the box of what is not zero, and puts its scores back into the whole image. Outside, every
-    voxel is background exactly, (1, 0, ..., 0); in region-based training (0, ..., 0). The box is here the smallest one
-    that holds all other voxels. Those within it count however sure the network is; a border of nnU-Net's box that says
-    exactly the same as the padding, which takes a difference of about 100 between logits, is taken for outside. The box
-    depends on the scores alone, whatever the labels, so that cases that are exchangeable stay so.
+    nnU-Net crops images to the box of voxels that are not zero, and puts its scores back into the whole image. Outside
+    of the box every voxel has exactly the scores of background, (1, 0, ..., 0), or (0, ..., 0) with region-based
+    training. This function returns the smallest box that holds all other voxels. Voxels within it count, however sure
+    the network is. A border of nnU-Net's box whose scores are exactly those of the padding is taken as outside; this
+    needs a difference of about 100 between logits. The box depends on the scores alone, not on the labels, so that
+    exchangeable cases stay exchangeable.
 
-    Numbers that were rounded to float16 say (1, 0, ..., 0) from a difference of about 17 on, also within the box, which
-    then cannot be told from them: they are refused, unless all of the image must be within.
+    Scores that were rounded to float16 are exactly (1, 0, ..., 0) if logits differ by about 17 or more, also within the
+    box, so that the box cannot be found. Such scores are refused, unless the box must be the whole image.
 
     Parameters
     ----------
     scores : float array (C, z, y, x)
-        Scores of a case, padded as by nnU-Net v2.
+        Scores of a case, padded as nnU-Net v2 does.
     regions : bool, default=False
-        Whether they are of region-based training.
+        Whether the scores come from region-based training.
 
     Returns
     -------
@@ -127,7 +128,7 @@ def crop_box(scores: NDArray[np.floating[Any]], *, regions: bool = False) -> Box
     Raises
     ------
     ValueError
-        If some voxels are like padding, and the numbers are float16 or were rounded to it.
+        If some voxels have the scores of padding, and the scores are float16 or were rounded to it.
 
     Examples
     --------
@@ -161,7 +162,7 @@ def box_of(prediction: Prediction, path: Path, *, regions: bool = False, guess: 
     if not guess and not _is_certain(scores, found):
         raise ValueError(
             f"{path}: its numbers {_UNCERTAIN}. Tell it in the file, numpy.savez_compressed(path, "
-            f"{_V2}=scores, {_BOX}=[[z0, z1], [y0, y1], [x0, x1]]), or say outside='count'"
+            f"{_V2}=scores, {_BOX}=[[z0, z1], [y0, y1], [x0, x1]]), or pass outside='count'"
         )
     return found or _whole(scores)
 

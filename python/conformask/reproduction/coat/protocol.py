@@ -129,7 +129,7 @@ def compare_adaptive(
     >>> import numpy as np
     >>> from conformask.reproduction.coat import BinaryMaps, compare_adaptive
     >>> rng = np.random.default_rng(0)
-    >>> hardness = rng.choice([1.0, 4.0], (200, 1, 1))  # of some images the object is hard to see
+    >>> hardness = rng.choice([1.0, 4.0], (200, 1, 1))  # in some images the object is hard to see
     >>> maps = BinaryMaps("two kinds", rng.beta(hardness, 1, (200, 12, 12)), np.ones((200, 12, 12), bool))
     >>> found = compare_adaptive(maps, alphas=(0.2,), n_splits=2)
     >>> found.mean("COAT", 0.2, "coverage_gap") < found.mean("CRC", 0.2, "coverage_gap")
