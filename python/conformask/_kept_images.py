@@ -193,7 +193,7 @@ class KeepingCalibrator(Calibrator[C, K, S], Generic[C, K, S]):
         return found, settled
 
     def recalibrate(self, alpha: float | None = None, method: Method | str | None = None) -> Self:
-        """A new fitted calibrator with another alpha or method, from what was kept: no maps needed, milliseconds.
+        """A new fitted calibrator with another alpha or method, without the maps, in milliseconds.
 
         Parameters
         ----------
@@ -207,9 +207,9 @@ class KeepingCalibrator(Calibrator[C, K, S], Generic[C, K, S]):
         Raises
         ------
         InfeasibleRiskError
-            If there are too few images, or too many that no masks are enough for.
+            If there are too few images, or too many on which no mask is large enough.
         ValueError
-            If a parameter is out of range, or nothing was kept because it was loaded from a file.
+            If a parameter is out of range, or the calibrator was loaded from a file, which holds no images.
 
         Notes
         -----
@@ -236,7 +236,7 @@ class KeepingCalibrator(Calibrator[C, K, S], Generic[C, K, S]):
 
     @property
     def corrected_risk_(self) -> float:
-        """``(n * risk_ + 1) / (n + 1)``, or by PAC and RCPS an upper confidence limit; at most alpha."""
+        """``(n * risk_ + 1) / (n + 1)``, or with PAC and RCPS an upper confidence limit; at most alpha."""
         return self._current()[1].corrected_risk
 
     @property
@@ -251,7 +251,7 @@ class KeepingCalibrator(Calibrator[C, K, S], Generic[C, K, S]):
 
     @property
     def n_eff_(self) -> float:
-        r"""The effective number of images, :math:`(\sum_i w_i)^2 / \sum_i w_i^2`; without weights that of images."""
+        r"""The effective number of images, :math:`(\sum_i w_i)^2 / \sum_i w_i^2`; without weights ``n_images_``."""
         return self._current()[1].n_eff
 
     @property

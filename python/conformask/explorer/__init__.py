@@ -1,6 +1,7 @@
-"""Images, their sets and the level of a calibrator, to be moved by sliders in Jupyter.
+"""An explorer for Jupyter: images, their sets, and sliders for the level of a calibrator.
 
-ipywidgets, ipyevents and Matplotlib are imported by the first call; ``pip install "conformask[explore]"`` brings them.
+ipywidgets, ipyevents and Matplotlib are imported by the first call; ``pip install "conformask[explore]"`` installs
+them.
 """
 
 from conformask.explorer._explore import explore

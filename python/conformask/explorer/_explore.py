@@ -22,37 +22,38 @@ def explore(
     class_names: Sequence[str] | None = None,
     palette: ArrayLike | None = None,
 ) -> Explorer:
-    r"""Look at the sets of images in Jupyter, and move the level by sliders.
+    r"""Look at the sets of images in Jupyter, and change the level with sliders.
 
-    The slider of alpha takes the lambda that calibration finds at that level, as ``recalibrate(alpha=)`` does. The
-    slider of lambda takes any lambda, and moves alpha to the smallest level that this lambda keeps (rounded up to the
-    step of its slider): what the method compares with alpha there, by :class:`~conformask.CRC`
+    The slider of alpha sets the lambda that calibration finds at that level, as ``recalibrate(alpha=)`` does. The
+    slider of lambda sets any lambda, and moves alpha to the smallest level that this lambda keeps (rounded up to the
+    step of its slider). This is the number that the method compares with alpha, with :class:`~conformask.CRC`
     :math:`(n \hat R(\lambda) + 1) / (n + 1)` for the mean loss :math:`\hat R` of n calibration images. Maps show the
-    image, its labels, the most probable class, the sizes of the sets, where one class may be and what the sets miss;
-    below are how often each size occurs and the risk curve of calibration. The set of a pixel is that under the
-    pointer; a click holds it, another lets it go. Without ipyevents, two sliders choose the pixel.
+    image, its labels, the most probable class, the sizes of the sets, where one class may be and what the sets miss.
+    Two plots below show how often each size occurs, and the risk curve of calibration. The set of the pixel under the
+    pointer is listed; a click keeps this pixel, another click releases it. Without ipyevents, two sliders choose the
+    pixel.
 
-    This is for looking. The guarantee speaks of a level that was fixed before these images and the labels of the
-    calibration images were looked at. For a level that was chosen here, no promise is made on these images: calibrate
-    and test at that level on others.
+    The explorer is for inspection only. The guarantee is about a level that was fixed before looking at these images
+    and at the labels of the calibration images. There is no guarantee on these images for a level that was chosen here:
+    calibrate and test at that level on other images.
 
     Parameters
     ----------
     calibrator : fitted ConformalRiskCalibrator
-        It is taken as it is now, and not changed. With ``conditional="class"`` the slider of lambda is that of the
-        class that is chosen, and the slider of alpha moves all.
+        The calibrator in its present state; it is not changed. With ``conditional="class"`` the slider of lambda moves
+        the lambda of the chosen class, and the slider of alpha moves those of all classes.
     X : array (n, K, H, W) or (n, K, D, H, W), a list of (K, H, W), a store, or another sequence
         As for ``predict``. One image is read at a time, when it is chosen, and kept while it is shown. Without `y`, the
         members of a sequence may be ``(scores, labels)`` pairs, as those of a
         :class:`~conformask.datasets.PairedFolder`.
     images : sequence of n arrays (H, W) or (H, W, 3), or (D, H, W) or (D, H, W, 3), or None
-        What the maps are drawn over, uint8 or floating in [0, 1].
+        The images below the maps, uint8 or floating in [0, 1].
     y : sequence of n integer arrays (H, W) or (D, H, W), or None
         Labels, `ignore_index` of the calibrator at void pixels.
     class_names : sequence of K strings, or None
-        What to call the classes.
+        The names of the classes.
     palette : array-like (K, 3), or None
-        Their colours, uint8 or floating in [0, 1].
+        The colours of the classes, uint8 or floating in [0, 1].
 
     Returns
     -------
@@ -68,8 +69,8 @@ def explore(
     ImportError
         If ipywidgets or Matplotlib is missing: ``pip install "conformask[explore]"``.
     TypeError
-        If the calibrator is of another family, whose sets other plots show (the message says which); if X gives no
-        image by its number.
+        If the calibrator is of another family, for which there are other plots (the message names them); if X cannot be
+        indexed by the number of an image.
     ValueError
         If lambdas are not shared by all images (`adaptive`, strata, weights above 1); if the profiles were not saved;
         if images, labels and scores do not fit.
@@ -78,8 +79,8 @@ def explore(
 
     See Also
     --------
-    conformask.plotting.plot_varisco, conformask.plotting.plot_risk_curve : Such maps and curves as figures.
-    ConformalRiskCalibrator.recalibrate : Another level, once it is chosen.
+    conformask.plotting.plot_varisco, conformask.plotting.plot_risk_curve : Draw such maps and curves as figures.
+    ConformalRiskCalibrator.recalibrate : Sets another level, once it is chosen.
 
     References
     ----------

@@ -1,7 +1,7 @@
-"""The zero-copy functions, one per Rust kernel: arrays in, arrays out.
+"""Low-level functions, one for each Rust kernel, which read arrays without a copy and return arrays.
 
 Scores `X` are softmax probabilities ``(n, K, H, W)`` or ``(n, K, D, H, W)``, float16, float32 or float64, with any
-strides: C order and channel-last views are read where they lie. Labels `y` are ``(n, H, W)`` or ``(n, D, H, W)`` of any
+strides: C order and channel-last views are read without a copy. Labels `y` are ``(n, H, W)`` or ``(n, D, H, W)`` of any
 integer type. All kernels release the GIL, use ``conformask.get_num_threads()`` threads, give the same bits for any
 number of them, and stop on Ctrl-C.
 """

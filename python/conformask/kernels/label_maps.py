@@ -44,8 +44,8 @@ def sample_masks(
 
     See Also
     --------
-    conformask.ConsignSet.sample : Label maps of a set of whole segmentations.
-    conformask.metrics.log10_volume : How many label maps the masks hold.
+    conformask.ConsignSet.sample : Draws label maps of a set of whole segmentations.
+    conformask.metrics.log10_volume : Computes how many label maps the masks hold.
 
     Examples
     --------
@@ -72,10 +72,10 @@ def sample_masks(
 
 
 def distinct_counts(samples: Any) -> tuple[int, int, int]:
-    """How many label maps are different, and how many of these occur just once and just twice.
+    """The number of different label maps, and how many of them occur just once and just twice.
 
-    Hashes put equal maps together, and maps of one hash are compared pixel by pixel: the counts are exact. Pixels at
-    which all maps agree make no difference.
+    Maps with equal hashes are compared pixel by pixel, so that the counts are exact. Pixels at which all maps agree
+    make no difference.
 
     Parameters
     ----------
@@ -85,16 +85,16 @@ def distinct_counts(samples: Any) -> tuple[int, int, int]:
     Returns
     -------
     (int, int, int)
-        The number of different label maps, and of those that occur once and twice.
+        The number of different label maps, of those that occur once, and of those that occur twice.
 
     Raises
     ------
     TypeError, ValueError
-        If `samples` does not hold integers, has another rank, or is empty.
+        If `samples` does not hold integers, has another number of axes, or is empty.
 
     See Also
     --------
-    conformask.metrics.chao1 : An estimate that starts from these counts.
+    conformask.metrics.chao1 : Estimates the size of a set from these counts.
 
     Examples
     --------
@@ -110,7 +110,7 @@ def distinct_counts(samples: Any) -> tuple[int, int, int]:
 def label_hits(
     y: ArrayLike, predictions: ArrayLike, ignore_index: int | tuple[int, ...] | None = 255
 ) -> tuple[NDArray[np.integer[Any]], NDArray[np.uint64], NDArray[np.uint64]]:
-    """How many pixels of each label of an image are right in each of some label maps.
+    """The number of correct pixels of each label of an image, for each of several label maps.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ def label_hits(
     totals : uint64 array (L,)
         Number of pixels of each.
     hits : uint64 array (m, L)
-        Number of those pixels that the label map has right.
+        Number of these pixels at which the label map is correct.
 
     Raises
     ------
@@ -137,8 +137,8 @@ def label_hits(
 
     See Also
     --------
-    conformask.metrics.label_accuracy : The mean of the shares that are right.
-    conformask.metrics.sample_coverage : How many images have a map that is accurate enough.
+    conformask.metrics.label_accuracy : Computes the mean share of correct pixels.
+    conformask.metrics.sample_coverage : Counts the images that have a map that is accurate enough.
 
     Examples
     --------

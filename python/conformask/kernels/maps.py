@@ -31,7 +31,7 @@ def threshold(
     Parameters
     ----------
     X : array (n, K, H, W) or (n, K, D, H, W), float16, float32 or float64
-        Softmax probabilities, or what `inputs` says.
+        Softmax probabilities, or numbers of the kind that `inputs` names.
     lam : float
         Lambda, at least 0. At the score's ``lambda_max`` and above, all sets are full.
     conformity_score : LAC, APS, RAPS, SACP, their names in lower case or a callable, default="lac"
@@ -48,14 +48,15 @@ def threshold(
     Raises
     ------
     TypeError
-        If `X` is no array of floats.
+        If `X` is not an array of floats.
     ValueError
-        If `X` has another rank, is empty, has one class, or a pixel's numbers are no probabilities.
+        If `X` has another number of axes, is empty, or has one class, or if the numbers of a pixel are not
+        probabilities.
 
     See Also
     --------
-    conformask.ConformalRiskCalibrator.predict : The sets at a calibrated lambda.
-    set_size : Their sizes alone.
+    conformask.ConformalRiskCalibrator.predict : Computes the sets at a calibrated lambda.
+    set_size : Computes only the sizes of the sets.
 
     References
     ----------
@@ -130,8 +131,8 @@ def set_size(
 
     See Also
     --------
-    threshold : The sets.
-    conformask.ConformalRiskCalibrator.set_size : The sizes at a calibrated lambda.
+    threshold : Computes the sets.
+    conformask.ConformalRiskCalibrator.set_size : Computes the sizes at a calibrated lambda.
 
     Examples
     --------
@@ -173,7 +174,7 @@ def true_label_scores(
     Returns
     -------
     float64 array like y
-        For LAC ``1.0 - float64(p)``, and 0 where the label is included as top-1; NaN at void pixels.
+        For LAC ``1.0 - float64(p)``, and 0 if the label is included as the most probable one; NaN at void pixels.
 
     Raises
     ------
@@ -183,8 +184,8 @@ def true_label_scores(
 
     See Also
     --------
-    conformask.profile : Keeps those that are above 0.
-    lambda_hat : A quantile of them.
+    conformask.profile : Keeps the critical values that are above 0.
+    lambda_hat : Computes a quantile of critical values.
 
     Examples
     --------
@@ -234,8 +235,8 @@ def losses(
 
     See Also
     --------
-    conformask.metrics.empirical_risk : The mean loss of masks.
-    conformask.ScoreProfiles.losses : The losses at many lambdas.
+    conformask.metrics.empirical_risk : Computes the mean loss of masks.
+    conformask.ScoreProfiles.losses : Computes the losses at many lambdas.
 
     Examples
     --------

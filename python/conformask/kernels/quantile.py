@@ -19,19 +19,19 @@ def lambda_hat(
 
     .. math:: \inf \Big\{ t \ge t_0 : \sum_i w_i \, 1[v_i > t] \le b \Big\}
 
-    Conformal risk control takes critical values :math:`v`, what each adds to the summed loss as :math:`w`, and the
-    budget :math:`b = \alpha (n + 1) - 1`.
+    Conformal risk control takes critical values :math:`v`, the contribution of each to the summed loss as :math:`w`,
+    and the budget :math:`b = \alpha (n + 1) - 1`.
 
     Parameters
     ----------
     values : array (m,), finite and >= least
         The values, taken as float64.
     weights : array (m,), finite and >= 0, or None
-        Their weights, exactly the float64 numbers given; None: all 1.
+        The weights of the values, exactly the given float64 numbers; None: all are 1.
     budget : float or fractions.Fraction
         The budget, taken as the decimal that prints.
     least : float, default=0.0
-        The least quantile :math:`t_0`: -1 for a correction to thresholds, which may lower them.
+        The smallest quantile :math:`t_0`: use -1 for a correction of thresholds, which may be negative.
 
     Returns
     -------
@@ -41,12 +41,12 @@ def lambda_hat(
     Raises
     ------
     ValueError
-        If the arrays are not of one length, or hold NaN, infinite or negative numbers (values: less than `least`).
+        If the arrays differ in length, or hold NaN, infinite or negative numbers (values: less than `least`).
 
     See Also
     --------
-    conformask.ScoreProfiles.lambda_hat : Lambda-hat of images, for any loss.
-    conformask.CRC : The budget.
+    conformask.ScoreProfiles.lambda_hat : Computes lambda-hat of images, for any loss.
+    conformask.CRC : Defines the budget.
 
     References
     ----------

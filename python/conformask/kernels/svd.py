@@ -19,21 +19,22 @@ def truncated_svd(A: Any, k: int) -> tuple[NDArray[np.float64], NDArray[np.float
 
     .. math:: A \approx U \operatorname{diag}(s) V^\top, \quad U^\top U = V^\top V = I, \quad s_1 \ge s_2 \ge \dots
 
-    The right singular vectors are those of a small square matrix, which LAPACK decomposes. In general it is the
-    triangular factor to which blocks of rows are reduced (TSQR; gesdd). Of a tall matrix (64 rows or more for each of
+    The right singular vectors are those of a small square matrix, which LAPACK decomposes. In general this is the
+    triangular factor to which blocks of rows are reduced (TSQR; gesdd). For a tall matrix (64 rows or more for each of
     at most 512 columns) it is the Gram matrix :math:`A^\top A` (syev), which is much quicker, if all k singular values
-    are at least ``s[0] / 32``: there that loses no digits that count. :math:`U = A V / s` is orthogonalised once
-    more. Errors of `s` are some rounding errors of ``s[0]``, whatever the condition: less than ``1e-13 * s[0]``.
-    Made for matrices with many rows and few columns, or the other way around: the work is m n times the smaller side,
-    and the cube of the smaller side, which runs on one thread and hears Ctrl-C only at its end.
+    are at least ``s[0] / 32``: the loss of digits does not matter there. :math:`U = A V / s` is orthogonalised once
+    more. Errors of `s` are a few rounding errors of ``s[0]``, whatever the condition number: less than
+    ``1e-13 * s[0]``. The function is made for matrices with many rows and few columns, or the other way around: the
+    work is m n times the smaller side, plus the cube of the smaller side. The cubic part runs on one thread and
+    responds to Ctrl-C only at its end.
 
     Parameters
     ----------
     A : array (m, n), float16, float32 or float64, any strides
-        The matrix; all computation is in float64. It is read in blocks: beside it and the result, memory grows with the
-        square of the smaller side only.
+        The matrix; all computation is in float64. It is read in blocks: additional memory grows only with the square of
+        the smaller side.
     k : int, 1 to min(m, n)
-        How many singular values are wanted.
+        The number of singular values.
 
     Returns
     -------
@@ -45,24 +46,24 @@ def truncated_svd(A: Any, k: int) -> tuple[NDArray[np.float64], NDArray[np.float
     Vt : float64 array (r, n)
         Right singular vectors, orthonormal, one per row.
 
-        r is k, or less where fewer singular values are above ``eps * s[0] * max(m, n)`` (`eps` of float64; the rule
-        of ``numpy.linalg.matrix_rank``). Below that is what rounding makes of 0; it has no direction of its own and is
-        left out. r is 0 for the zero matrix.
+        r is k, or less if fewer singular values are above ``eps * s[0] * max(m, n)`` (`eps` of float64; the rule of
+        ``numpy.linalg.matrix_rank``). Smaller singular values are 0 up to rounding, and are left out. r is 0 for the
+        zero matrix.
 
     Raises
     ------
     TypeError
-        If `A` does not hold floats, or `k` is no int.
+        If `A` does not hold floats, or `k` is not an int.
     ValueError
-        If `A` has not two axes, is empty, holds NaN or infinity (the message says where), or numbers so large that a
-        singular value overflows; if `k` is out of range.
+        If `A` does not have two axes, is empty, holds NaN or infinity (the message says where), or numbers so large
+        that a singular value overflows; if `k` is out of range.
     RuntimeError
         If LAPACK does not converge.
 
     See Also
     --------
-    numpy.linalg.svd : All singular values.
-    conformask.ConsignCalibrator : Decomposes samples of a model so.
+    numpy.linalg.svd : Computes all singular values.
+    conformask.ConsignCalibrator : Decomposes samples of a model in this way.
 
     References
     ----------

@@ -1,8 +1,9 @@
 """Metrics, in scikit-learn's argument order.
 
-Those of multi-labeled masks are means over images. Those of samples speak of label maps that were drawn from a set of
-whole segmentations, or that a model gives. Those of calibration take probabilities (or logits), and say how far these
-can be trusted. Others need no images: they say how many of them are enough, or what weighted ones are worth.
+Metrics of multi-labeled masks are means over images. Metrics of samples are about label maps that were drawn from a set
+of whole segmentations, or that a model gives. Metrics of calibration take probabilities (or logits), and measure how
+well these are calibrated. Two functions need no images: they tell how many images are enough, and how many images of
+equal weight weighted images are worth.
 """
 
 from conformask.metrics.accuracy import label_accuracy, sample_coverage

@@ -1,4 +1,4 @@
-"""How accurate label maps are: those of a model, and samples of a set of segmentations."""
+"""The accuracy of label maps: of a model, and of samples of a set of segmentations."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["label_accuracy", "sample_coverage"]
 def label_accuracy(
     y_true: Any, prediction: Any, *, ignore_index: int | tuple[int, ...] | None = 255, average: bool = True
 ) -> float | NDArray[np.float64]:
-    r"""The mean over images of the mean recall of the labels :math:`\Lambda` that an image has.
+    r"""The mean recall of the labels :math:`\Lambda` that occur in an image, averaged over images.
 
     .. math:: \frac{1}{|\Lambda|} \sum_{l \in \Lambda} \frac{|\{p : y_p = l, \hat y_p = l\}|}{|\{p : y_p = l\}|}
 
@@ -49,8 +49,8 @@ def label_accuracy(
 
     See Also
     --------
-    sample_coverage : How many images have a sample that is accurate enough.
-    conformask.LabelAccuracyLoss : The loss that demands this accuracy of a set.
+    sample_coverage : Counts the images with a sample that is accurate enough.
+    conformask.LabelAccuracyLoss : Is the loss that demands this accuracy of a set.
 
     References
     ----------
@@ -82,12 +82,12 @@ def sample_coverage(
     accuracy: str = "label",
     average: bool = True,
 ) -> float | NDArray[np.float64]:
-    r"""The share of images some sample of which is accurate enough.
+    r"""The share of images that have a sample that is accurate enough.
 
     .. math:: \frac{1}{n} \sum_i 1\Big[\max_{j \le m} \mathrm{acc}(\hat y_{ij}; y_i) \ge \beta\Big]
 
-    It says what random samples of a set show of its coverage; more samples show more. The set itself may cover an image
-    that none of its samples does.
+    This estimates the coverage of a set from random samples; it grows with the number of samples. The set itself may
+    cover an image that none of its samples covers.
 
     Parameters
     ----------
@@ -118,8 +118,8 @@ def sample_coverage(
 
     See Also
     --------
-    label_accuracy : The accuracy itself, of one label map for each image.
-    conformask.ConsignCalibrator.evaluate : The coverage of the sets themselves, certified by search.
+    label_accuracy : Computes the accuracy of one label map for each image.
+    conformask.ConsignCalibrator.evaluate : Computes the coverage of the sets themselves, certified by search.
 
     References
     ----------

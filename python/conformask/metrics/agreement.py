@@ -1,4 +1,4 @@
-"""How alike the samples of an image are: means over all pairs of label maps."""
+"""The similarity of the samples of an image: means over all pairs of label maps."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ __all__ = ["pairwise_agreement", "pairwise_correlation"]
 def pairwise_correlation(samples: Any, varying_only: bool = False) -> float:
     r"""The mean Pearson correlation of all pairs of label maps, their labels taken as numbers.
 
-    With :math:`v_i` the labels of map :math:`i` less their mean, divided by their norm,
+    With :math:`v_i` the labels of map :math:`i` minus their mean, divided by the norm,
 
     .. math:: \frac{1}{m (m - 1)} \sum_{i \ne j} v_i \cdot v_j
               = \frac{\lVert \sum_i v_i \rVert^2 - \sum_i \lVert v_i \rVert^2}{m (m - 1)},
 
-    one pass over the maps instead of one for each pair. The correlation with a map whose labels are all the same is not
-    defined and counts as 0, as in CONSIGN's experiments, whose mean also has the maps' correlations with themselves.
+    which needs one pass over the maps instead of one for each pair. The correlation with a map whose labels are all the
+    same is not defined and counts as 0, as in the experiments of CONSIGN. The mean of these experiments also includes
+    the correlation of each map with itself.
 
-    Pearson's correlation depends on how labels are numbered and on the pixels that never vary: leaving these out
+    Pearson's correlation depends on the numbering of the labels, and on the pixels that do not vary: leaving these out
     changes it.
 
     Parameters
@@ -32,7 +33,7 @@ def pairwise_correlation(samples: Any, varying_only: bool = False) -> float:
     samples : integer array (m, H, W) or (m, D, H, W), m >= 2
         Label maps of one image, as for :func:`chao1`.
     varying_only : bool, default=False
-        Whether only the pixels count at which not all maps agree.
+        Whether to use only the pixels at which the maps do not all agree.
 
     Returns
     -------
@@ -43,12 +44,12 @@ def pairwise_correlation(samples: Any, varying_only: bool = False) -> float:
     Raises
     ------
     TypeError, ValueError
-        If `samples` does not hold integers, has another rank, holds less than two maps, or labels so far apart that
-        their span times the number of pixels exceeds 2^53.
+        If `samples` does not hold integers, has another number of axes, or holds less than two maps; or if the span of
+        the labels times the number of pixels exceeds 2^53.
 
     See Also
     --------
-    pairwise_agreement : Does not depend on how labels are numbered.
+    pairwise_agreement : Does not depend on the numbering of the labels.
 
     References
     ----------
@@ -68,11 +69,11 @@ def pairwise_correlation(samples: Any, varying_only: bool = False) -> float:
 
 
 def pairwise_agreement(samples: Any) -> float:
-    r"""The mean over all pairs of label maps of the share of pixels with the same label.
+    r"""The share of pixels with the same label, averaged over all pairs of label maps.
 
     .. math:: \frac{1}{m (m - 1)} \sum_{i \ne j} \frac{|\{p : \hat y_{ip} = \hat y_{jp}\}|}{P}
 
-    It does not depend on how labels are numbered.
+    It does not depend on the numbering of the labels.
 
     Parameters
     ----------
@@ -91,7 +92,7 @@ def pairwise_agreement(samples: Any) -> float:
 
     See Also
     --------
-    pairwise_correlation : Takes labels as numbers, as CONSIGN's experiments do.
+    pairwise_correlation : Takes labels as numbers, as the experiments of CONSIGN do.
 
     Examples
     --------

@@ -30,7 +30,8 @@ def coverage_gap(
 
     .. math:: \frac{1}{n} \sum_i \Big| \frac{|M_i \cap Y_i|}{|Y_i|} - (1 - \alpha) \Big|
 
-    Masks that cover more than they should count as those that cover less: small gaps alone are no merit.
+    Masks that cover more than needed count as well as those that cover less. A small gap alone is not enough: look at
+    coverage and size, too.
 
     Parameters
     ----------
@@ -57,7 +58,7 @@ def coverage_gap(
 
     See Also
     --------
-    conformask.BinaryRiskCalibrator.evaluate : This and more of a calibrator.
+    conformask.BinaryRiskCalibrator.evaluate : Computes this and other measures for a calibrator.
 
     References
     ----------

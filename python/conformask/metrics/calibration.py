@@ -1,4 +1,4 @@
-"""How far probabilities can be trusted: measures of calibration, all from one pass over the maps."""
+"""Measures of the calibration of probabilities, all from one pass over the maps."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _COMMON = (
 
 
 class CalibrationAccumulator:
-    """Counts what calibration is measured by, batch by batch and worker by worker, and reports it.
+    """Accumulates the counts behind measures of calibration, over batches and workers, and reports the measures.
 
-    It keeps counts, 128 bytes for each image and bin, and about a MB besides, but no map. What is counted are whole
-    numbers: batches and merges in any order report the same bits.
+    It keeps counts, 128 bytes for each image and bin, and about 1 MB more, but no maps. All counts are whole numbers:
+    batches and merges in any order give the same report, bit for bit.
 
     Parameters
     ----------
@@ -36,16 +36,16 @@ class CalibrationAccumulator:
     inputs : {"probabilities", "logits", "scores"}, default="probabilities"
         What the numbers of X are: see :class:`~conformask.ConformalRiskCalibrator`.
     transform : fitted scaler or None, default=None
-        What makes probabilities of X, say a :class:`~conformask.TemperatureScaler`; `inputs` must be that of the
-        scaler.
+        A scaler that turns X into probabilities, such as a :class:`~conformask.TemperatureScaler`; `inputs` must be
+        that of the scaler.
     ignore_index : int, tuple of ints or None, default=255
         The label of void pixels, which do not count.
     class_threshold : float in [0, 1), default=0.001
-        The probability from which on a class is binned. With many classes nearly all probabilities are near 0, and
-        right there: without a threshold they hide what the others do. The mean over classes leaves out a class none of
-        whose probabilities is that large.
+        The smallest probability of a class that is binned. With many classes nearly all probabilities are near 0, and
+        correct there: without a threshold they would hide the errors of the others. The mean over classes leaves out a
+        class if none of its probabilities reaches the threshold.
     boundary_width : int or None, default=2
-        A pixel belongs to the boundary if another label is within so many pixels along each axis; None counts no
+        A pixel belongs to the boundary if another label is within this many pixels along each axis; None counts no
         regions.
     boundary : {"labels", "prediction"}, default="labels"
         Whether the boundaries are those of the labels, or those of the predicted classes of the labelled pixels, which
@@ -69,7 +69,7 @@ class CalibrationAccumulator:
 
     See Also
     --------
-    calibration_report : The same of images that are there at once.
+    calibration_report : Does the same for images in one call.
 
     Examples
     --------
@@ -131,9 +131,10 @@ class CalibrationAccumulator:
         y : integer array (n, H, W) or (n, D, H, W), or a list or iterable of arrays, one per image; or None
             Labels. With None, X is an iterable of ``(scores, labels)`` pairs.
         X : array (n, K, H, W) or (n, K, D, H, W), float16, float32 or float64; or a list or iterable of (K, H, W)
-            What `inputs` says.
+            The maps, of the kind that `inputs` names.
         groups : sequence of n ints or strings, or None
-            What each image belongs to (patient, sequence). Its images are alike: intervals are then those of groups.
+            The group of each image (patient, sequence). Images of a group may be alike: intervals are then computed
+            over groups.
 
         Returns
         -------
@@ -156,12 +157,12 @@ class CalibrationAccumulator:
         return self
 
     def merge(self, other: CalibrationAccumulator) -> Self:
-        """Adds what another has counted, say another worker.
+        """Adds the counts of another accumulator, for example of another worker.
 
         Parameters
         ----------
         other : CalibrationAccumulator
-            With the same parameters.
+            An accumulator with the same parameters.
 
         Returns
         -------
@@ -170,7 +171,7 @@ class CalibrationAccumulator:
         Raises
         ------
         TypeError, ValueError
-            If `other` is something else, or the same object, or its parameters or K differ.
+            If `other` is of another class or the same object, or its parameters or K differ.
 
         Examples
         --------
@@ -191,7 +192,7 @@ class CalibrationAccumulator:
         return self
 
     def report(self, class_names: Any = None) -> CalibrationReport:
-        """What the images say.
+        """The report of the images so far.
 
         Parameters
         ----------
@@ -254,11 +255,12 @@ def calibration_report(
     y : integer array (n, H, W) or (n, D, H, W), or a list or iterable of arrays, one per image; or None
         Labels. With None, X is an iterable of ``(scores, labels)`` pairs, one image each.
     X : array (n, K, H, W) or (n, K, D, H, W), float16, float32 or float64; or a list or iterable of (K, H, W)
-        Softmax probabilities, or what `inputs` says.
+        Softmax probabilities, or maps of the kind that `inputs` names.
     inputs, transform, ignore_index, n_bins, class_threshold, boundary_width, boundary, object_classes, volumes
         As for :class:`CalibrationAccumulator`.
     groups : sequence of n ints or strings, or None
-        What each image belongs to (patient, sequence). Its images are alike: intervals are then those of groups.
+        The group of each image (patient, sequence). Images of a group may be alike: intervals are then computed over
+        groups.
     class_names : sequence of K strings or None
         Names of the classes, for tables.
 
@@ -274,13 +276,13 @@ def calibration_report(
     Warns
     -----
     DroppedImagesWarning, UserWarning
-        If images have no labelled pixel; if numbers that shall be logits look like probabilities.
+        If images have no labelled pixel; if numbers that are given as logits look like probabilities.
 
     See Also
     --------
     CalibrationAccumulator : Counts batch by batch.
     conformask.plotting.plot_reliability : Draws the report.
-    expected_calibration_error, reliability_curve, negative_log_likelihood, brier_score, mean_iou : Single measures.
+    expected_calibration_error, reliability_curve, negative_log_likelihood, brier_score, mean_iou : Compute one measure.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""How multi-labeled masks fit labels: risk, coverage and the sizes of sets, as means over images."""
+"""Metrics of multi-labeled masks: risk, coverage and the sizes of sets, as means over images."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def empirical_risk(
 
     See Also
     --------
-    conformask.kernels.losses : The same from scores and lambda, without masks.
-    conformask.ConformalRiskCalibrator.evaluate : Risk, sizes and coverage of a calibrator.
+    conformask.kernels.losses : Computes the losses from scores and lambda, without masks.
+    conformask.ConformalRiskCalibrator.evaluate : Reports risk, sizes and coverage of a calibrator.
 
     References
     ----------
@@ -90,7 +90,7 @@ def empirical_risk(
 def activation_ratio(
     y_true: Any, masks: Any, *, ignore_index: int | tuple[int, ...] | None = 255, average: bool = True
 ) -> float | NDArray[np.float64]:
-    r"""The mean over images of the mean set size on the image's labelled pixels.
+    r"""The mean set size on the labelled pixels of an image, averaged over images.
 
     .. math:: \frac{1}{n} \sum_i \frac{1}{|V_i|} \sum_{p \in V_i} |C_\lambda(p)|
 
@@ -111,7 +111,7 @@ def activation_ratio(
 
     See Also
     --------
-    class_set_sizes : The same for each class.
+    class_set_sizes : Computes the mean set size for each class.
 
     References
     ----------
@@ -133,9 +133,9 @@ def activation_ratio(
 def marginal_coverage(
     y_true: Any, masks: Any, *, ignore_index: int | tuple[int, ...] | None = 255, average: bool = True
 ) -> float | NDArray[np.float64]:
-    r"""The mean over images of the share of labelled pixels whose set holds their label.
+    r"""The share of labelled pixels whose set holds their label, averaged over images.
 
-    ``average=False`` gives the image-wise coverages.
+    ``average=False`` gives the coverage of each image.
 
     .. math:: \frac{1}{n} \sum_i \frac{1}{|V_i|} \sum_{p \in V_i} 1[y_p \in C_\lambda(p)]
 
@@ -156,8 +156,8 @@ def marginal_coverage(
 
     See Also
     --------
-    size_stratified_coverage : Coverage by set size.
-    empirical_risk : With the default loss, one minus the marginal coverage.
+    size_stratified_coverage : Computes coverage by set size.
+    empirical_risk : Is, with the default loss, one minus the marginal coverage.
 
     Examples
     --------
@@ -180,13 +180,13 @@ class SizeStratifiedCoverage(NamedTuple):
     sizes : int64 array (S,)
         The set sizes that occur, ascending.
     coverages : float64 array (S,)
-        Share of the labelled pixels with a set of that size whose set holds their label.
+        Among the labelled pixels with a set of that size, the share whose set holds their label.
     n_pixels : int64 array (S,)
-        Number of those pixels.
+        Number of labelled pixels with a set of that size.
 
     See Also
     --------
-    size_stratified_coverage : The function that returns it.
+    size_stratified_coverage : Returns this object.
 
     Examples
     --------
@@ -207,7 +207,7 @@ def size_stratified_coverage(
 ) -> SizeStratifiedCoverage:
     """Coverage by set size, over the labelled pixels of all images.
 
-    Sets that adapt to the difficulty of a pixel cover alike whatever their size; the smallest coverage is the
+    If sets adapt to the difficulty of a pixel, the coverage is the same for all sizes. The smallest coverage is the
     size-stratified coverage metric.
 
     Parameters
@@ -227,7 +227,7 @@ def size_stratified_coverage(
 
     See Also
     --------
-    marginal_coverage : Coverage over all set sizes.
+    marginal_coverage : Computes coverage over all set sizes.
 
     References
     ----------
@@ -268,7 +268,7 @@ def class_set_sizes(
     Returns
     -------
     float64 array (K,), or (n, K)
-        NaN where no image (or the image) has the class.
+        NaN if no image (with ``average=False``: the image) does not hold the class.
 
     Raises
     ------
@@ -277,7 +277,7 @@ def class_set_sizes(
 
     See Also
     --------
-    activation_ratio : The mean over all pixels.
+    activation_ratio : Computes the mean over the pixels of all classes.
 
     Examples
     --------

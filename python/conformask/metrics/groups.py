@@ -1,4 +1,4 @@
-"""How the risk differs between groups of images, where there are too few groups to calibrate by."""
+"""How the risk differs between groups of images, for data with too few groups to calibrate with."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ class GroupRisks:
     risks : float64 array (G,)
         Mean loss of each group's images, in [0, 1]; NaN if none counts.
     lambda_hats : float64 array (G,)
-        Where the others cut the sets.
+        The lambda-hat of the images of the other groups.
     n_images : int64 array (G,)
         Number of the group's images that count.
 
     See Also
     --------
-    leave_one_group_out : Finds them.
+    leave_one_group_out : Computes these risks.
 
     Examples
     --------
@@ -96,18 +96,18 @@ def leave_one_group_out(
     method: Method | str = "crc",
     on_empty: OnEmpty = "skip",
 ) -> GroupRisks:
-    r"""The risk of each group of images where the images of all others calibrate, one by one.
+    r"""The risk of each group of images, after calibration on the images of all other groups.
 
-    A diagnosis, for data of too few groups (sequences, patients, hospitals) to calibrate with ``groups=``. Images of
-    one group are alike: calibrated as single images, they promise nothing about a new group. How far the risks of
-    groups lie from alpha shows what that would do. It is no guarantee.
+    This is a diagnosis, for data with too few groups (sequences, patients, hospitals) to calibrate with ``groups=``.
+    Images of one group are alike: a calibration on single images gives no guarantee for a new group. The distances of
+    the risks of groups from alpha show how far off it would be. The result is not a guarantee.
 
     Parameters
     ----------
     profiles : ScoreProfiles
         The images: :func:`~conformask.profile`, or ``profiles_`` of a calibrator.
     groups : sequence of n ints or strings, or None
-        What each image belongs to; None takes the groups of the profiles.
+        The group of each image; None takes the groups of the profiles.
     alpha : float in (0, 1), default=0.1
         The risk level.
     loss : MiscoverageLoss or another loss, "miscoverage", "binary" or a function, default="miscoverage"
@@ -115,7 +115,7 @@ def leave_one_group_out(
     method : CRC, PAC, RCPS, LTT or "crc", default="crc"
         How the risk is controlled.
     on_empty : {"skip", "raise", "zero_loss"}, default="skip"
-        What becomes of images on which the loss is undefined.
+        What to do with images on which the loss is undefined.
 
     Returns
     -------
@@ -124,14 +124,14 @@ def leave_one_group_out(
     Raises
     ------
     InfeasibleRiskError
-        If the images of the others are too few; the message names the group that is left out.
+        If the other groups have too few images; the message names the group that is left out.
     TypeError, ValueError
-        If profiles are binned, which know no single image, or have weights, which say how near images are to those to
-        come: a group that is left out is none of these. If there are fewer than two groups.
+        If the profiles are binned, and thus do not hold single images; if they have weights, which are about new images
+        and not about a group that is left out; or if there are fewer than two groups.
 
     See Also
     --------
-    conformask.ConformalRiskCalibrator.fit : With ``groups``, promises for a new group.
+    conformask.ConformalRiskCalibrator.fit : Gives, with ``groups``, a guarantee for a new group.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""How many calibration images a level needs, before there are any."""
+"""How many calibration images a risk level needs, before any are collected."""
 
 from __future__ import annotations
 
@@ -17,55 +17,56 @@ def required_images(
     *,
     method: Method | str | None = None,
 ) -> int:
-    r"""How many calibration images a risk level needs: to be met at all, or without much waste.
+    r"""How many calibration images a risk level needs: to be feasible, or to allow a given mean loss.
 
-    Without `expected_risk` it is the smallest n with which some lambda can meet alpha, where no image has any loss:
-    :math:`\lceil 1 / \alpha \rceil - 1` by conformal risk control, and the smallest n with
-    :math:`(1 - \alpha)^n \le \delta` with a confidence. So few images give large sets: the mean loss of the calibration
-    images must then be 0. The more there are, the closer to alpha it may be.
+    Without `expected_risk` it is the smallest n with which some lambda can meet alpha if no image has any loss:
+    :math:`\lceil 1 / \alpha \rceil - 1` with conformal risk control, and the smallest n with
+    :math:`(1 - \alpha)^n \le \delta` with a confidence. With so few images sets are large: the mean loss of the
+    calibration images must then be 0. With more images it may be closer to alpha.
 
-    With `expected_risk` it is the n from which on a mean loss of that size is within the budget of the method. By
+    With `expected_risk` it is the n from which on a mean loss of that size is within the budget of the method. With
     conformal risk control these are all n with
 
     .. math:: \alpha - \frac{1 - \alpha}{n} \ge r, \quad \text{that is} \quad n \ge \frac{1 - \alpha}{\alpha - r}.
 
-    With a confidence the gap to alpha shrinks as :math:`1 / \sqrt n`, no longer as :math:`1 / n`: half the gap takes
-    four times as many images. What :class:`~conformask.PAC` and RCPS allow goes up and down a little as n grows, since
-    binomial laws know whole numbers only; the number returned and *all larger* ones allow `expected_risk`, which single
-    smaller ones may do, too. So the number is safe where a few images turn out to have no labelled pixel. Fix n before
-    you look at the losses.
+    With a confidence the gap to alpha shrinks as :math:`1 / \sqrt n`, and not as :math:`1 / n`: half the gap takes four
+    times as many images. The mean loss that :class:`~conformask.PAC` and RCPS allow goes up and down a little as n
+    grows, because a binomial law counts whole numbers. The number returned and *all larger* ones allow `expected_risk`;
+    single smaller ones may do so, too. A calibration with more images than this number is therefore safe, even if a few
+    of them turn out to have no labelled pixel. Fix n before you look at the losses.
 
     Parameters
     ----------
     alpha : float in (0, 1)
         The risk level, taken as the decimal that prints.
     delta : float in (0, 1) or None, default=None
-        None is about conformal risk control, whose promise is an average over calibration images. A number is about
-        ``RCPS(delta)``, which promises with probability ``1 - delta`` over them. Not with `method`.
+        None is conformal risk control, whose guarantee is an average over calibration images. A number is
+        ``RCPS(delta)``, whose guarantee holds with probability ``1 - delta`` over calibration images. Do not give it
+        together with `method`.
     expected_risk : float in [0, alpha) or None, default=None
-        The mean loss on the calibration images that the method shall allow. None asks for feasibility alone, as 0 does.
+        The mean loss on the calibration images that the method must allow. None asks for feasibility alone, as 0 does.
     method : CRC, PAC, RCPS or "crc", or None, default=None
-        How the risk is controlled, with its delta. None goes by `delta`. Where losses are 0 or 1 (BinaryLoss,
+        How the risk is controlled, with its delta. None chooses by `delta`. For losses that are 0 or 1 (BinaryLoss,
         LabelAccuracyLoss, the sets of CONSIGN) ``PAC(delta)`` needs fewer images than RCPS.
 
     Returns
     -------
     int
-        Number of images, each with a defined loss; of groups where calibration is by groups. The indices behind it are
-        exact.
+        Number of images with a defined loss, or of groups if calibration uses groups. It is exact.
 
     Raises
     ------
     TypeError
-        If a level is no number.
+        If a level is not a number.
     ValueError
-        If a level is out of range, `delta` comes with `method`, `method` is none of those, or looks at more than the
-        mean loss while `expected_risk` is given; if a method with a confidence needs more than 10 million images.
+        If a level is out of range; if `delta` is given with `method`; if `method` is another one, or does not depend on
+        the mean loss alone while `expected_risk` is given; if a method with a confidence needs more than 10 million
+        images.
 
     See Also
     --------
-    conformask.plotting.plot_required_images : Draws what more images allow.
-    effective_sample_size : What weighted images are worth.
+    conformask.plotting.plot_required_images : Draws the mean loss that n images allow.
+    effective_sample_size : Computes how many images weighted images are worth.
 
     References
     ----------

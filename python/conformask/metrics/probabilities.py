@@ -1,4 +1,4 @@
-"""Single measures of probabilities: how calibrated they are, how good."""
+"""Single measures of probabilities: of their calibration and of their accuracy."""
 
 from __future__ import annotations
 
@@ -43,22 +43,22 @@ def expected_calibration_error(
     ignore_index: int | tuple[int, ...] | None = 255,
     volumes: Volumes = "auto",
 ) -> float | NDArray[np.float64]:
-    r"""The expected calibration error: how far the share of right pixels is from their confidence, bin by bin.
+    r"""The expected calibration error: the distance of accuracy and confidence, averaged over bins of confidence.
 
     .. math:: \mathrm{ECE} = \sum_{b=1}^{M} \frac{n_b}{n} |\mathrm{acc}_b - \mathrm{conf}_b|
 
     Bins are :math:`(0, 1/M], \ldots, (1 - 1/M, 1]`; the first holds 0, too. The mean of the errors of images and the
-    error of all their pixels together answer different questions, and are no estimates of each other. Where images have
-    few pixels a bin, chance alone makes that of an image large.
+    error of all their pixels together answer different questions, and do not estimate each other. If images have few
+    pixels in each bin, the error of an image is large by chance alone.
 
     Parameters
     ----------
     y, X
         Labels and maps, as for :func:`calibration_report`.
     n_bins : int from 1 to 1000, default=15
-        M.
+        The number of bins M, of equal width.
     per_image : bool, default=True
-        Whether each image has bins of its own, or all pixels have the same.
+        Whether each image has bins of its own (True), or the pixels of all images share the bins.
     average : bool, default=True
         Whether to return the mean over the images with labelled pixels, or the array of all.
     inputs, transform, ignore_index, volumes
@@ -81,8 +81,8 @@ def expected_calibration_error(
 
     See Also
     --------
-    calibration_report : With an interval, and what is not biased by chance.
-    reliability_curve : The bins.
+    calibration_report : Adds an interval, and estimates without the bias of chance.
+    reliability_curve : Returns the bins.
 
     References
     ----------
@@ -118,7 +118,7 @@ def negative_log_likelihood(
     ignore_index: int | tuple[int, ...] | None = 255,
     volumes: Volumes = "auto",
 ) -> float | NDArray[np.float64]:
-    r"""Mean over labelled pixels of :math:`-\ln p_y`, the log loss; probabilities below 1e-12 count as that.
+    r"""Mean over labelled pixels of :math:`-\ln p_y`, the log loss; probabilities are clipped at 1e-12.
 
     Parameters
     ----------
@@ -146,8 +146,8 @@ def negative_log_likelihood(
 
     See Also
     --------
-    brier_score : The squared error.
-    sklearn.metrics.log_loss : The same of samples in rows.
+    brier_score : Computes the squared error.
+    sklearn.metrics.log_loss : Computes the log loss of samples in rows.
 
     Examples
     --------
@@ -200,7 +200,7 @@ def brier_score(
 
     See Also
     --------
-    negative_log_likelihood : The log loss.
+    negative_log_likelihood : Computes the log loss.
 
     References
     ----------
@@ -234,7 +234,7 @@ def mean_iou(
 
     .. math:: \frac{\mathrm{TP}}{\mathrm{TP} + \mathrm{FP} + \mathrm{FN}}
 
-    The prediction of a pixel is its most probable class, the lowest of equals. Classes that are neither there nor
+    The prediction of a pixel is its most probable class, of equal ones the lowest. Classes that neither occur nor are
     predicted are left out. By default pixels of all images are counted together, as MMSegmentation does.
 
     Parameters
@@ -263,7 +263,7 @@ def mean_iou(
 
     See Also
     --------
-    label_accuracy : The mean recall of the labels, of label maps.
+    label_accuracy : Computes the mean recall of the labels of label maps.
 
     Examples
     --------
@@ -290,7 +290,7 @@ def reliability_curve(
     groups: ArrayLike | None = None,
     volumes: Volumes = "auto",
 ) -> ReliabilityCurve:
-    """How often the pixels of all images are right, by how confident the model is of them.
+    """The accuracy of the pixels of all images as a function of their confidence, in bins.
 
     Parameters
     ----------
@@ -301,7 +301,7 @@ def reliability_curve(
     inputs, transform, ignore_index, volumes
         As for :class:`CalibrationAccumulator`.
     groups : sequence of n ints or strings, or None
-        What each image belongs to. Intervals are then those of groups.
+        The group of each image. Intervals are then computed over groups.
 
     Returns
     -------
@@ -319,8 +319,8 @@ def reliability_curve(
 
     See Also
     --------
-    conformask.plotting.plot_reliability : Draws it.
-    expected_calibration_error : The mean distance of the curve from the diagonal.
+    conformask.plotting.plot_reliability : Draws the curve.
+    expected_calibration_error : Computes the mean distance of the curve from the diagonal.
 
     Examples
     --------

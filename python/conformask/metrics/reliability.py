@@ -1,4 +1,4 @@
-"""What is reported of the calibration of a model."""
+"""The reports of the calibration of a model."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ __all__ = ["CalibrationReport", "ClassCalibration", "RegionCalibration", "Reliab
 
 @dataclass(frozen=True, eq=False)
 class ReliabilityCurve:
-    r"""How often a model is right, by how confident it is.
+    r"""The accuracy of a model as a function of its confidence, in bins.
 
     Attributes
     ----------
     edges : float64 array (M + 1,)
-        The ends of the bins, from 0 to 1. A bin holds its upper end; the first holds 0, too.
+        The ends of the bins, from 0 to 1. A bin includes its upper end; the first includes 0, too.
     confidence : float64 array (M,)
-        Mean confidence of the pixels of each bin; NaN of an empty one.
+        Mean confidence of the pixels of each bin; NaN for an empty bin.
     accuracy : float64 array (M,)
-        Share of its pixels that are right; NaN of an empty one.
+        Share of correct pixels of each bin; NaN for an empty bin.
     interval : float64 array (M, 2)
-        A 95 % confidence interval of the accuracy, by Wilson's formula. Pixels of one image (group) are alike: in it,
-        the number of pixels is replaced by that of independent ones among which the accuracy would scatter as much.
+        A 95 % confidence interval of the accuracy, by Wilson's formula. Pixels of one image (group) are alike: in the
+        formula the number of pixels is replaced by the number of independent pixels whose accuracy would vary as much.
     n_pixels : int64 array (M,)
-        Number of labelled pixels.
+        Number of labelled pixels of each bin.
     n_images : int
         Number of images with labelled pixels.
     n_groups : int or None
-        Number of their groups, where given.
+        Number of their groups, if given.
 
     See Also
     --------
-    reliability_curve : Makes it.
-    conformask.plotting.plot_reliability : Draws it.
+    reliability_curve : Computes this curve.
+    conformask.plotting.plot_reliability : Draws this curve.
 
     References
     ----------
@@ -76,27 +76,27 @@ class ReliabilityCurve:
 
 @dataclass(frozen=True)
 class RegionCalibration:
-    """How calibrated a model is on some of the pixels of each image.
+    """The calibration of a model on a region: a part of the pixels of each image.
 
     Attributes
     ----------
     name : str
-        "boundary": the labelled pixels that have another label (or prediction) near them; "interior": the others; where
-        classes of objects were given, those of the others that lie in the box of an object, and "outside" the rest.
+        "boundary": the labelled pixels that have another label (or prediction) near them; "interior": the others. If
+        classes of objects were given, "interior" are only those in the box of an object, and "outside" are the rest.
     ece : float
         Mean over images of the expected calibration error of these pixels, in [0, 1].
     ece_interval : tuple of two floats
-        A 95 % confidence interval of it.
+        A 95 % confidence interval of `ece`.
     pooled_ece : float
-        The same of these pixels of all images together.
+        The expected calibration error of these pixels of all images together.
     accuracy, confidence : float
-        Share of these pixels of all images that are right, and their mean confidence.
+        Share of correct pixels among these pixels of all images, and their mean confidence.
     n_images, n_pixels : int
-        Number of images that have such pixels, and of the pixels.
+        Number of images that have such pixels, and number of the pixels.
 
     See Also
     --------
-    CalibrationReport : Holds one for each region.
+    CalibrationReport : Holds one such object for each region.
 
     Examples
     --------
@@ -117,27 +117,29 @@ class RegionCalibration:
 
 @dataclass(frozen=True)
 class ClassCalibration:
-    """How calibrated the probabilities of one class are, over the pixels of all images.
+    """The calibration of the probabilities of one class, over the pixels of all images.
 
     Attributes
     ----------
     label : int
         The class.
     name : str
-        Its name; the label where no names were given.
+        The name of the class; its label if no names were given.
     ece : float
-        Expected calibration error of its probability, of all pixels where that is at least the threshold: mean distance
-        of the probability and the share of pixels of the class, bin by bin.
+        Expected calibration error of the probability of the class, over all pixels at which it is at least the
+        threshold: the distance of the probability and the share of pixels of the class, averaged over bins.
     iou : float
-        Intersection over union of its pixels and those that it is predicted for, in [0, 1]; NaN if there are neither.
+        Intersection over union of the pixels of the class and the pixels predicted as the class, in [0, 1]; NaN if
+        there are neither.
     accuracy : float
-        Share of its pixels that it is predicted for, in [0, 1], its recall; NaN if it has none.
+        The recall: share of the pixels of the class that are predicted as the class, in [0, 1]; NaN if it has no
+        pixels.
     n_images, n_pixels : int
-        Number of images that hold the class, and of its labelled pixels.
+        Number of images that hold the class, and number of its labelled pixels.
 
     See Also
     --------
-    CalibrationReport : Holds one for each class.
+    CalibrationReport : Holds one such object for each class.
 
     Examples
     --------
@@ -157,88 +159,88 @@ class ClassCalibration:
 
 @dataclass(frozen=True, eq=False)
 class CalibrationReport(Report):
-    r"""How far the probabilities of a model can be trusted. Images (or groups of them) are the units of all intervals.
+    r"""The calibration of the probabilities of a model. Images (or groups) are the units of all intervals.
 
-    The confidence of a pixel is its largest probability, :math:`c = \max_k p_k`; it is right, :math:`a = 1`, where that
-    is the one of its label. Bins are of equal width, but for the adaptive error.
+    The confidence of a pixel is its largest probability, :math:`c = \max_k p_k`. The pixel is correct, :math:`a = 1`,
+    if this is the probability of its label. Bins are of equal width, except for the adaptive error.
 
     Attributes
     ----------
     ece : float
         Image-wise expected calibration error: mean over images of
-        :math:`\sum_b \frac{n_b}{n} |\mathrm{acc}_b - \mathrm{conf}_b|`, in [0, 1]. It is above 0 for a perfect model,
-        too, by what chance makes of the few pixels in each bin of an image; `debiased_squared_ece` is about 0 then.
+        :math:`\sum_b \frac{n_b}{n} |\mathrm{acc}_b - \mathrm{conf}_b|`, in [0, 1]. It is above 0 even for a perfect
+        model, by chance, because the bins of one image have few pixels; `debiased_squared_ece` is then about 0.
     ece_interval : tuple of two floats
-        A 95 % confidence interval of its expectation, for new images like these.
+        A 95 % confidence interval of the expectation of `ece`, for new images like these.
     interval_method : str
-        How intervals of means over images (groups) are made: Student's t, of so many of them.
+        The method of intervals of means over images (groups): Student's t, with their number.
     verdict : str
         Whether the model is too confident, or not confident enough, by more than chance explains.
     gap : float
-        Mean over images of mean confidence less accuracy; above 0 the model is too confident.
+        Mean over images of mean confidence minus accuracy; above 0 the model is too confident.
     gap_interval : tuple of two floats
-        A 95 % confidence interval of it.
+        A 95 % confidence interval of `gap`.
     pooled_ece, mce, rms_ce : float
         Expected, largest and root mean square calibration error of the bins of the pixels of all images.
     mce_pixels : int
-        Number of pixels of the bin of the largest error: that of few pixels is large by chance.
+        Number of pixels of the bin with the largest error. With few pixels this error is large by chance.
     adaptive_ece : float
-        Expected calibration error of bins of equally many pixels.
+        Expected calibration error of bins with equal numbers of pixels.
     class_wise_ece : float
         Mean over the classes that images hold of :attr:`ClassCalibration.ece`.
     debiased_squared_ece : float
         :math:`\sum_b \frac{n_b}{n} \big[(\mathrm{acc}_b - \mathrm{conf}_b)^2 - \frac{\mathrm{acc}_b (1 -
-        \mathrm{acc}_b)}{n_b - 1}\big]`, the square of `rms_ce` less what chance adds if pixels were drawn one by one;
-        bins of one pixel are left out. It may be negative.
+        \mathrm{acc}_b)}{n_b - 1}\big]`, the square of `rms_ce` minus its bias for independent pixels; bins of one pixel
+        are left out. It may be negative.
     jackknife_squared_ece : float
-        The square of `rms_ce` less what the choice of images (groups) adds, by the jackknife. It may be negative.
+        The square of `rms_ce` minus its bias over images (groups), estimated by the jackknife. It may be negative.
     squared_ece_standard_error : float
         The jackknife standard error of `debiased_squared_ece`, leaving out one image (group) at a time.
     nll, brier : float
         Mean over the pixels of all images of :math:`-\ln p_y` (p at least 1e-12) and of
         :math:`\sum_k (p_k - 1[y = k])^2`.
     nll_standard_error, brier_standard_error : float
-        Their standard errors.
+        The standard errors of `nll` and `brier`.
     reliability, resolution, uncertainty : float
         Murphy's parts of the Brier score of the confidence, the mean over pixels of :math:`(c - a)^2`:
         :math:`\sum_b \frac{n_b}{n} (\mathrm{conf}_b - \mathrm{acc}_b)^2`, the square of `rms_ce`;
-        :math:`\sum_b \frac{n_b}{n} (\mathrm{acc}_b - \mathrm{acc})^2`, the more the better; and
-        :math:`\mathrm{acc} (1 - \mathrm{acc})`. Reliability less resolution plus uncertainty is that score, were the
-        confidence of each pixel the mean of its bin. It is not quite the score of the confidences as they are: how they
-        scatter within bins is not counted (Stephenson et al.).
+        :math:`\sum_b \frac{n_b}{n} (\mathrm{acc}_b - \mathrm{acc})^2`, which should be large; and
+        :math:`\mathrm{acc} (1 - \mathrm{acc})`. Reliability minus resolution plus uncertainty is this score if each
+        pixel has the mean confidence of its bin. The score of the actual confidences differs a little, because their
+        variation within bins is not counted (Stephenson et al.).
     accuracy, confidence : float
-        Share of the pixels of all images that are right, and their mean confidence.
+        Share of correct pixels of all images, and mean confidence of all pixels.
     right_confidence, wrong_confidence : float
-        Mean confidence of the right and of the wrong pixels.
+        Mean confidence of the correct and of the wrong pixels.
     auroc : float
-        The chance that a right pixel is more confident than a wrong one; ties count half. Confidences are ranked by
-        4,096 fine bins, which lie even in the log-odds near 1.
+        The probability that a correct pixel is more confident than a wrong one; ties count half. Confidences are ranked
+        in 4,096 fine bins, which are uniform in the log-odds near 1.
     aurc, augrc : float
-        Area under the error rate of the most confident pixels, by their share, and under that rate times their share;
-        the less, the better.
+        Area under the error rate of the most confident pixels, as a function of their share, and area under this rate
+        times the share; smaller is better.
     mean_iou : float
-        Mean over classes of the intersection over union, counted over the pixels of all images; classes that are
-        neither there nor predicted are left out.
+        Mean over classes of the intersection over union, counted over the pixels of all images; classes that neither
+        occur nor are predicted are left out.
     regions : tuple of RegionCalibration
-        Near the boundaries of labels (or predictions), and inside; none if they were not asked for.
+        Calibration near the boundaries of labels (or predictions), and inside; empty if ``boundary_width=None``.
     classes : tuple of ClassCalibration
-        How each class fares, by label.
+        Calibration of each class, by label.
     curve : ReliabilityCurve
         The bins.
     n_images, n_skipped : int
         Number of images with labelled pixels, and without.
     n_groups : int or None
-        Number of groups, where given: means are then over groups, of the means over their images.
+        Number of groups, if given: means are then over groups, of the means over their images.
     n_pixels : int
         Number of labelled pixels.
     n_bins : int
         Number of bins.
     class_threshold : float
-        The probability from which on a class is binned.
+        The smallest probability of a class that is binned.
     boundary_width : int or None
-        How near another label is that makes a pixel one of the boundary.
+        The largest distance in pixels to another label for a pixel of the boundary.
     boundary : {"labels", "prediction"}
-        Whose boundaries the regions are told by.
+        Whether regions follow the boundaries of labels or of predictions.
     image_eces, image_accuracies, image_confidences, image_nlls, image_briers, image_ious : float64 arrays (n,)
         The values of each image; NaN without labelled pixels.
     interval_level : float
@@ -246,8 +248,8 @@ class CalibrationReport(Report):
 
     See Also
     --------
-    calibration_report : Makes it.
-    conformask.plotting.plot_reliability : Draws it.
+    calibration_report : Makes this report.
+    conformask.plotting.plot_reliability : Draws this report.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""How many label maps a set holds: counted for pixel-wise sets, estimated from samples of others."""
+"""The number of label maps in a set: exact for pixel-wise sets, estimated from samples for others."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def log10_volume(masks: Any, *, average: bool = True) -> float | NDArray[np.floa
     Returns
     -------
     float, or float64 array (n,)
-        0 for single label maps; minus infinity where a set is empty.
+        0 for single label maps; minus infinity if a pixel has an empty set.
 
     Raises
     ------
@@ -39,7 +39,7 @@ def log10_volume(masks: Any, *, average: bool = True) -> float | NDArray[np.floa
 
     See Also
     --------
-    chao1 : Estimates the number for sets that are known by samples only.
+    chao1 : Estimates the number for sets of which only samples are known.
     conformask.kernels.sample_masks : Draws label maps of the sets.
 
     Examples
@@ -66,7 +66,7 @@ def log10_volume(masks: Any, *, average: bool = True) -> float | NDArray[np.floa
 
 
 def chao1(samples: Any, bias_corrected: bool = True) -> float:
-    r"""Chao's estimate of how many label maps a set holds, from samples of it.
+    r"""Chao's estimate of the number of label maps in a set, from samples of the set.
 
     With :math:`S` different label maps among the samples, :math:`f_1` of them drawn once and :math:`f_2` twice,
 
@@ -74,37 +74,37 @@ def chao1(samples: Any, bias_corrected: bool = True) -> float:
               S + \frac{f_1^2}{2 f_2} \quad \text{(classic, the same as bias-corrected if } f_2 = 0).
 
     The bias-corrected form is a lower bound in expectation; the classic one need not be. Neither can exceed
-    :math:`m (m + 1) / 2`, which they reach where all m samples are different: then the set is too large for so few
-    samples, and such sets cannot be told apart.
+    :math:`m (m + 1) / 2`. They reach it if all m samples are different: the set is then too large for an estimate from
+    so few samples.
 
     Parameters
     ----------
     samples : integer array (m, H, W) or (m, D, H, W)
-        Label maps drawn for one image: those of several, (n, m, H, W), would be taken for volumes. Two maps are the
-        same if all their pixels are.
+        Label maps that were drawn for one image. Label maps of several images, (n, m, H, W), would be taken for
+        volumes. Two maps are the same if all their pixels are equal.
     bias_corrected : bool, default=True
         Whether to return the bias-corrected form, or the classic one.
 
     Returns
     -------
     float
-        At least 1.
+        The estimate, at least 1.
 
     Raises
     ------
     TypeError, ValueError
-        If `samples` does not hold integers, has another rank, or is empty.
+        If `samples` does not hold integers, has another number of axes, or is empty.
 
     Warns
     -----
     UserWarning
-        If all samples differ: the estimate is at its ceiling.
+        If all samples differ: the estimate then has its largest value.
 
     See Also
     --------
     log10_volume : Counts the label maps of pixel-wise sets exactly.
-    conformask.ConsignSet.log10_volume_upper : Bounds those of a set of whole segmentations.
-    conformask.kernels.distinct_counts : The counts behind the estimate.
+    conformask.ConsignSet.log10_volume_upper : Bounds the number for a set of whole segmentations.
+    conformask.kernels.distinct_counts : Computes the counts behind the estimate.
 
     References
     ----------

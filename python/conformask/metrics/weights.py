@@ -1,4 +1,4 @@
-"""How many images weighted ones are worth."""
+"""How many images of equal weight weighted images are worth."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ __all__ = ["effective_sample_size"]
 
 
 def effective_sample_size(weights: ArrayLike) -> float:
-    r"""How many images of equal weight have as precise a mean as these weighted ones.
+    r"""The number of images of equal weight whose mean is as precise as that of these weighted images.
 
     .. math:: n_\text{eff} = \frac{\big( \sum_i w_i \big)^2}{\sum_i w_i^2}
 
-    For uncorrelated losses of one variance the variance of the weighted mean is that variance divided by
-    :math:`n_\text{eff}`. It is n where all weights are equal, and near 1 where one image outweighs all others. Images
-    of weight 0 do not count. Under covariate shift look at it before you calibrate: where it is small, few images
-    stand for all that are to come. It says how much a weighted mean scatters, and guarantees nothing.
+    For uncorrelated losses with equal variance, the variance of the weighted mean is this variance divided by
+    :math:`n_\text{eff}`. It is n if all weights are equal, and near 1 if one image outweighs all others. Images of
+    weight 0 do not count. Under covariate shift look at it before you calibrate: if it is small, few images represent
+    all new ones. It tells how much a weighted mean varies, and guarantees nothing.
 
     Parameters
     ----------
@@ -35,19 +35,19 @@ def effective_sample_size(weights: ArrayLike) -> float:
     Returns
     -------
     float in [1, n]
-        Correctly rounded, for huge and tiny weights too. 0 where all weights are 0.
+        Correctly rounded, also for huge and tiny weights. 0 if all weights are 0.
 
     Raises
     ------
     TypeError
-        If the weights are no numbers.
+        If the weights are not numbers.
     ValueError
         If a weight is negative, infinite or NaN, if there is none, or if they have more than one axis.
 
     See Also
     --------
     conformask.ConformalRiskCalibrator.fit : Takes weights (``sample_weight``); its ``n_eff_`` is this number.
-    required_images : How many images of equal weight a level needs.
+    required_images : Computes how many images of equal weight a level needs.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""Streams: masks of video and drifting data, and alarms that tell of a drift."""
+"""Streams: risk control for video and drifting data, and alarms for a drift."""
 
 from conformask.online._critical import image_lambdas
 from conformask.online.alarm import DriftAlarm

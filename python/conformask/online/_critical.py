@@ -1,4 +1,4 @@
-"""One number of an image: the lambda from which on its loss is small enough."""
+"""The critical value of an image: the smallest lambda at which its loss is small enough."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ def image_lambdas(
 
     .. math:: \lambda_i^* = \inf \{ \lambda : L_i(\lambda) \le \text{limit} \}
 
-    For losses of 0 or 1 and the limit 0, lambda-hat of a calibrator is a quantile of them. They tell a drift before the
-    risk does: give them to :class:`~conformask.DriftAlarm`.
+    For losses of 0 or 1 and the limit 0, lambda-hat of a calibrator is a quantile of these values. They show a drift
+    earlier than the risk does: give them to :class:`~conformask.DriftAlarm`.
 
     Parameters
     ----------
     profiles : ScoreProfiles
-        What ``cm.profile(X, y)`` makes of labelled images, or ``profiles_`` of a calibrator.
+        The profiles of labelled images, by ``cm.profile(X, y)``, or ``profiles_`` of a calibrator.
     loss : MiscoverageLoss or another loss, "miscoverage", "binary" or a function, default="binary"
         The loss.
     limit : float in [0, 1), default=0
-        What the loss may be, taken as the decimal that prints.
+        The largest loss that is allowed, taken as the decimal that prints.
 
     Returns
     -------
@@ -46,14 +46,14 @@ def image_lambdas(
     Raises
     ------
     TypeError
-        If profiles are others, such as binned ones.
+        If `profiles` are not ScoreProfiles, but for example binned ones.
     ValueError
         If the limit is out of range.
 
     See Also
     --------
-    conformask.DriftAlarm : What watches them.
-    conformask.ScoreProfiles.losses : The losses at a lambda.
+    conformask.DriftAlarm : Watches these values.
+    conformask.ScoreProfiles.losses : Computes the losses at a lambda.
 
     Examples
     --------

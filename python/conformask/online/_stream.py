@@ -1,4 +1,4 @@
-"""What both objects for streams have in common: a state that goes on from one thing to the next, and files of it."""
+"""The common part of both objects for streams: a state that each update continues, and its files."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ V = TypeVar("V", bound=Ongoing)
 
 
 class Stream(Estimator[C, V]):
-    """Learns from one thing after another, in the order of time. It needs no fit: it starts with its parameters."""
+    """An object that is updated in the order of time. It needs no fit: it starts with its parameters."""
 
     def _start(self, configuration: C, known: V | None) -> V:
         """Where it starts, given what is known before anything came."""
@@ -78,7 +78,7 @@ class Stream(Estimator[C, V]):
         return self._update(lambda state: change(self._as_asked(state, configuration)))
 
     def reset(self) -> Self:
-        """Forgets all that came, and starts again.
+        """Forgets all updates, and starts again.
 
         Returns
         -------
@@ -96,12 +96,12 @@ class Stream(Estimator[C, V]):
         Parameters
         ----------
         path : path
-            The file. It holds what it held before or the new, whole, whatever happens meanwhile.
+            The file. A new file is written and then renamed, so that `path` never holds a part of it.
 
         Raises
         ------
         TypeError
-            If a parameter is a function, which no file can hold.
+            If a parameter is a function, which cannot be saved.
         """
         _, state = self._now()
         parameters = {name: each.written(getattr(self, name)) for name, each in self._PARAMETERS.items()}
@@ -121,7 +121,7 @@ class Stream(Estimator[C, V]):
         Returns
         -------
         object
-            As it was saved.
+            The object as it was saved.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Alarms that hold at any time: a drift is told as soon as the evidence is there."""
+"""Alarms that are valid at any time: they report a drift as soon as there is enough evidence."""
 
 from __future__ import annotations
 
@@ -234,22 +234,23 @@ def _number(value: Any) -> float:
 
 
 class DriftAlarm(Stream[Settings, Watch]):
-    r"""An alarm that looks at every image and is wrong with probability delta at most, however long it looks.
+    r"""An alarm that checks every image, and is false with probability delta at most, however long it runs.
 
-    It bets against the hypothesis that all is well. Its wealth M starts with 1, and alarms when it reaches
-    :math:`1 / \delta`. If the hypothesis is true, M is a martingale (or falls on average), and by Ville's inequality
-    the probability that it *ever* reaches :math:`1 / \delta` is at most :math:`\delta`: nobody must say beforehand how
-    often, or how long, to look. An alarm is evidence against the hypothesis; silence is no evidence for it.
+    It bets against the hypothesis that there is no drift. Its wealth M starts with 1, and there is an alarm when M
+    reaches :math:`1 / \delta`. If the hypothesis is true, M is a martingale (or falls on average), and by Ville's
+    inequality the probability that it *ever* reaches :math:`1 / \delta` is at most :math:`\delta`. The number of checks
+    need not be fixed beforehand. An alarm is evidence against the hypothesis; silence is no evidence for it.
 
     Two hypotheses can be watched:
 
-    - ``kind="exchangeability"``: the numbers of all images so far are exchangeable, as calibration needs it. Each image
+    - ``kind="exchangeability"``: the numbers of all images so far are exchangeable, as calibration requires. Each image
       gives one number, such as its loss at a fixed lambda or its critical value
       (:func:`conformask.online.image_lambdas`). Its smoothed conformal p-value is its rank from above among all numbers
-      up to it, ties broken at random; if they are exchangeable, these are independent and uniform (Vovk). Give the
-      numbers of the calibration images first, in random order, so that those of the stream are compared with them.
-      A drift to larger or smaller numbers is seen; the alarm does not say that the risk is above alpha.
-    - ``kind="risk"``: the mean loss of the next image, given all that came before, is never above alpha. Give the loss
+      so far, with ties broken at random. If the numbers are exchangeable, the p-values are independent and uniform
+      (Vovk). Give the numbers of the calibration images first, in random order, so that those of the stream are
+      compared with them. A drift to larger or smaller numbers is detected; this alarm does not mean that the risk is
+      above alpha.
+    - ``kind="risk"``: the expected loss of the next image, given all earlier ones, is never above alpha. Give the loss
       of each image:
 
       .. math:: M_T = \prod_{t=1}^T \big( 1 + \nu_t (L_t - \alpha) \big), \quad 0 \le \nu_t \le 1 / \alpha,
@@ -265,47 +266,47 @@ class DriftAlarm(Stream[Settings, Watch]):
     delta : float in (0, 1), default=0.05
         The probability of a false alarm, ever, is at most this.
     bet : None, "jumper", "power", "adaptive" or a number, default=None
-        How the wealth is put at stake; whatever it is, the promise holds. For exchangeability: "jumper" (default)
-        bets on a slope of p-values that may change sign, a mean over simple jumpers with several rates; "power" bets on
-        small p-values alone, numbers that rise, by the mixture of power martingales. For the risk: "adaptive" (default)
-        chooses :math:`\nu_t` by mean and variance of the last losses; a number is a constant :math:`\nu`, above 0 and
-        at most ``1 / alpha``.
+        The betting strategy; the guarantee holds for each. For exchangeability: "jumper" (default) bets on a slope of
+        the p-values that may change its sign, and is a mean over simple jumpers with several rates; "power" bets only
+        on small p-values, that is on rising numbers, by the mixture of power martingales. For the risk: "adaptive"
+        (default) chooses :math:`\nu_t` from mean and variance of the last losses; a number is a constant :math:`\nu`,
+        above 0 and at most ``1 / alpha``.
     random_state : int in [0, 2^128), default=0
-        The seed by which ties are broken. Number t is that of ``numpy.random.Philox(key=random_state, counter=t - 1)``.
+        The seed for breaking ties. Random number t is that of ``numpy.random.Philox(key=random_state, counter=t - 1)``.
     history : int at least 1 or None, default=10000
-        How many of the last values of the martingale are kept for `path_`; None keeps all. For exchangeability all
-        numbers are kept in any case, 16 bytes each, as p-values need them.
+        The number of last values of the martingale that are kept for `path_`; None keeps all. With exchangeability all
+        numbers are kept in any case, 16 bytes each, because p-values need them.
 
     Attributes
     ----------
     is_alarmed_ : bool
         Whether M has ever reached ``1 / delta`` since the start, or since :meth:`reset`.
     alarm_time_ : int or None
-        The update at which it did first, from 1 on.
+        The update at which M first reached it, counted from 1; None if it never did.
     log_martingale_ : float
-        The natural logarithm of M now. ``min(1, exp(-highest))`` of its highest value so far is a p-value at any time.
+        The natural logarithm of M now. ``min(1, exp(-highest))`` of its highest value so far is a p-value that is valid
+        at any time.
     path_ : float64 array (m,)
-        The logarithms after each of the last updates, oldest first.
+        The natural logarithms of M after each of the last updates, oldest first.
     n_updates_ : int
-        Number of values that came.
+        Number of values so far.
 
     See Also
     --------
     OnlineRiskController : Follows the drift instead.
-    PAC, RCPS : How to calibrate before an alarm of the risk.
+    PAC, RCPS : Calibration methods to use before an alarm of the risk.
     conformask.plotting.plot_alarm : Draws the martingale.
 
     Notes
     -----
-    Calibrate by :class:`~conformask.PAC` or :class:`~conformask.RCPS` before you watch the risk. Conformal risk control
-    keeps alpha on average over calibration sets, and given one of them the risk of new images may be above alpha
-    without any drift: an alarm would then be right, and of no use. By PAC or RCPS the risk given the calibration images
-    is at most alpha with confidence ``1 - delta'``, and a false alarm has probability ``delta + delta'`` at most, if
-    images are independent draws from one law.
+    Calibrate with :class:`~conformask.PAC` or :class:`~conformask.RCPS` before you watch the risk. Conformal risk
+    control keeps alpha on average over calibration sets. Given one calibration set, the risk of new images may be above
+    alpha without any drift: an alarm would then be correct, but useless. With PAC or RCPS the risk given the
+    calibration images is at most alpha with confidence ``1 - delta'``. A false alarm then has probability
+    ``delta + delta'`` at most, if images are independent draws from one distribution.
 
-    Numbers must come from a fixed rule: losses at a lambda that moves
-    (:class:`~conformask.OnlineRiskController`) are not exchangeable. After an alarm, :meth:`reset` starts again; then
-    each start may be wrong with probability delta.
+    Numbers must come from a fixed rule: losses at a lambda that moves (:class:`~conformask.OnlineRiskController`) are
+    not exchangeable. After an alarm, :meth:`reset` starts again; each start may then be wrong with probability delta.
 
     References
     ----------
@@ -354,20 +355,20 @@ class DriftAlarm(Stream[Settings, Watch]):
         self.history = history
 
     def update(self, values: Any) -> bool:
-        """Takes the numbers of the next images, and says whether there is an alarm.
+        """Takes the numbers of the next images, and returns whether there is an alarm.
 
-        An update that fails, or that Ctrl-C stops, leaves all as it was.
+        An update that fails, or that Ctrl-C stops, changes nothing.
 
         Parameters
         ----------
         values : float or sequence of n floats
-            For ``kind="risk"`` losses in [0, 1]; else any finite numbers, the larger the stranger. Several ones in the
-            order of time.
+            For ``kind="risk"`` losses in [0, 1]; else any finite numbers, larger ones for stranger images. Several
+            values are in the order of time.
 
         Returns
         -------
         bool
-            ``is_alarmed_``: whether the wealth has ever been ``1 / delta``, also within these numbers.
+            ``is_alarmed_``: whether the wealth has ever reached ``1 / delta``, also within these numbers.
 
         Raises
         ------
@@ -391,7 +392,7 @@ class DriftAlarm(Stream[Settings, Watch]):
 
     @property
     def alarm_time_(self) -> int | None:
-        """The update at which it did first, from 1 on; None if it never did."""
+        """The update at which the martingale first reached ``1 / delta``, counted from 1; None if it never did."""
         return self._now()[1].alarm_time
 
     @property
@@ -401,12 +402,12 @@ class DriftAlarm(Stream[Settings, Watch]):
 
     @property
     def path_(self) -> NDArray[np.float64]:
-        """The logarithms after each of the last updates, oldest first."""
+        """The natural logarithms of the martingale after each of the last updates, oldest first."""
         return self._now()[1].path.to_numpy()
 
     @property
     def n_updates_(self) -> int:
-        """Number of values that came."""
+        """Number of values so far."""
         return self._now()[1].n_updates
 
     # Inside

@@ -41,27 +41,26 @@ class OnlineRiskController(Stream[Settings, Track]):
 
     .. math:: \lambda_{t+1} = \lambda_t + \gamma_t \, (L_t - \alpha), \quad \gamma_t = \gamma \, t^{-p}.
 
-    It needs no exchangeable images, no model of the drift and no calibration images: whatever comes, and also if
-    somebody who knows lambda chooses the worst image next, the mean of the losses counted so far exceeds alpha by no
-    more than a bound that falls with their number T (``risk_bound_``). With a constant step and labels that come at
-    once, it is
+    It needs no exchangeable images, no model of the drift and no calibration images. For any sequence of images, even
+    an adversarial one, the mean of the losses so far exceeds alpha by no more than a bound that falls with their number
+    T (``risk_bound_``). With a constant step and labels that come at once, the bound is
 
     .. math:: \frac1T \sum_{t=1}^T L_t - \alpha \le \frac{\lambda_{\max} - \lambda_1 + \gamma (1 - \alpha)}{\gamma T}.
 
-    This is a promise about the mean over time, which many easy images may pay for a run of bad ones in. It is none
-    about the next image, nor about a class. It holds for losses that are 0 where sets are full.
+    This is a guarantee about the mean over time, in which many easy images may compensate a run of bad ones. It is not
+    a guarantee about the next image, or about a class. It holds for losses that are 0 where sets are full.
 
     Parameters
     ----------
     conformity_score : LAC, APS, RAPS, SACP, their names in lower case or a callable, default="lac"
-        How strange a label is at a pixel, as for :class:`~conformask.ConformalRiskCalibrator`.
+        The conformity score, as for :class:`~conformask.ConformalRiskCalibrator`.
     loss : MiscoverageLoss or another loss, "miscoverage", "binary" or a function, default="miscoverage"
-        What a mask misses, in [0, 1].
+        The loss of an image, in [0, 1]: how much its mask misses.
     alpha : float in (0, 1), default=0.1
         The level of the mean loss.
     step : float above 0, default=0.05
-        The first step :math:`\gamma`, in units of lambda. A large one follows drift quickly, and sets vary much from
-        image to image; a small one takes longer to reach alpha.
+        The first step :math:`\gamma`, in units of lambda. A large step follows drift quickly, but sets vary much from
+        image to image; a small step takes longer to reach alpha.
     decay : float in [0, 1), default=0
         The exponent p, by which steps get smaller. 0 keeps the step, for data that drift. With a decay above 1/2, such
         as 0.6, lambda settles where data do not drift.
@@ -69,71 +68,71 @@ class OnlineRiskController(Stream[Settings, Track]):
         The first lambda :math:`\lambda_1`. At 1 the sets of LAC and APS are full. :meth:`from_calibrator` starts where
         a calibrator ended.
     floor : float, None or "auto", default="auto"
-        The lowest that lambda may get. None: it is not held, as in the papers. "auto" is None with a constant step and
-        0 with a decay, where a bound needs it. Sets do not change below 0. While images are easy, lambda without a
-        floor sinks on (see ``drift_``), and so many losses above alpha follow before sets grow again; with
-        ``floor=0`` they grow at once, and the mean loss stays lower.
+        The lower limit of lambda. None is no limit, as in the papers. "auto" is None with a constant step, and 0 with a
+        decay, where the bound needs a limit. Sets do not change below 0. Without a limit lambda keeps falling while
+        images are easy (see ``drift_``), and sets grow again only after many losses above alpha. With ``floor=0`` they
+        grow at once, and the mean loss stays lower.
     inputs : {"probabilities", "logits", "scores"}, default="probabilities"
         What the scores are, as for :class:`~conformask.ConformalRiskCalibrator`.
     transform : fitted scaler such as TemperatureScaler, or None, default=None
-        What makes probabilities of the scores as they are read.
+        A scaler that turns the scores into probabilities.
     ignore_index : int, tuple of ints or None, default=255
         The label of void pixels, which count nowhere.
     on_empty : {"skip", "raise", "zero_loss"}, default="skip"
-        What becomes of images on which the loss is undefined (all void, or no pixel of the loss's classes). "skip"
-        leaves lambda where it is. "raise" refuses them. "zero_loss" counts a loss of 0.
+        What to do with images on which the loss is undefined (all void, or no pixel of the loss's classes). "skip" does
+        not change lambda. "raise" raises an error. "zero_loss" counts a loss of 0.
     history : int at least 1 or None, default=10000
-        How many of the last lambdas and losses are kept: for ``history_``, and for labels that come late. None keeps
-        all, 16 bytes each. Means, sums and the bound are those of all updates in any case.
+        The number of last lambdas and losses that are kept, for ``history_`` and for labels that come late. None keeps
+        all, 16 bytes each. Means, sums and the bound are about all updates in any case.
     volumes : bool or "auto", default="auto"
         Whether the images of a list or an iterable are volumes (K, D, H, W) or flat (K, H, W).
 
     Attributes
     ----------
     lambda_ : float
-        Lambda as it is now, which may lie below 0 or above the largest.
+        The current lambda, which may lie below 0 or above the largest.
     lambda_hat_ : float
-        The same within [0, lambda_max]: where sets are cut now.
+        The current lambda clipped to [0, lambda_max], at which sets are predicted.
     mean_loss_ : float
         The mean of all losses counted so far; NaN before the first.
     risk_bound_ : float
-        What `mean_loss_` is at most, whatever the images were: 1 or less.
+        The upper bound of `mean_loss_` for any images: 1 or less.
     drift_ : float
-        How far lambda has sunk below 0, where sets are the smallest: 0 or more.
+        How far lambda has fallen below 0, where sets are the smallest: 0 or more.
     n_updates_ : int
         Number T of losses counted: the time t.
     n_skipped_ : int
-        Number of images left out, on which the loss was undefined.
+        Number of images that were left out because the loss was undefined on them.
     history_ : History
         The last updates, oldest first: a named tuple of arrays (m,), `updates` (their numbers, from 1 on), `lambdas`
-        (after each), `losses`, `mean_losses` (of all up to each).
+        (after each update), `losses`, `mean_losses` (mean of all losses up to each update).
 
     See Also
     --------
-    ConformalRiskCalibrator : One lambda, for images that are exchangeable with those of calibration.
-    DriftAlarm : Tells when a calibrator must not be relied on any more.
+    ConformalRiskCalibrator : Finds one lambda, for images that are exchangeable with the calibration images.
+    DriftAlarm : Tells when a calibrator can no longer be relied on.
     conformask.plotting.plot_online : Draws lambda and the mean loss over time.
 
     Notes
     -----
-    *Labels that come late.* The loss of an image is that at the lambda which was in force when it was predicted. Keep
-    ``t = controller.n_updates_`` with each prediction, and hand it back with the labels: ``update(X, y, t=t)``. The
-    images of one call of :meth:`predict` or :meth:`update` have one lambda: all are predicted before any of their
+    *Labels that come late.* The loss of an image is computed at the lambda of its prediction. Keep
+    ``t = controller.n_updates_`` with each prediction, and pass it back with the labels: ``update(X, y, t=t)``. All
+    images of one call of :meth:`predict` or :meth:`update` have the same lambda: all are predicted before any of their
     labels is known. If at most d other losses were counted between a prediction and its own loss, the bound is
 
     .. math:: \frac{(U - \lambda_1) + (U - m) (T^p - 1)}{\gamma T}, \quad
         U = \lambda_{\max} + (d + 1) \, \gamma (1 - \alpha),
 
     where m is the lowest lambda so far. With a constant step (p = 0) m drops out; with a decay and a floor the bound
-    falls like :math:`T^{p-1}`. For, with :math:`\theta_k` the lambda after k updates and :math:`\gamma_k` their steps:
-    lambda rises at an update only if its image was predicted below :math:`\lambda_{\max}`, at most d + 1 moves before,
-    so that it never exceeds U; and :math:`L_k - \alpha \le (\theta_k - \theta_{k-1}) / \gamma_k`, whose sum, by parts,
-    is at most :math:`(U - m) / \gamma_T - (\lambda_1 - m) / \gamma_1`.
+    falls like :math:`T^{p-1}`. The proof: let :math:`\theta_k` be the lambda after k updates and :math:`\gamma_k` their
+    steps. Lambda rises at an update only if its image was predicted below :math:`\lambda_{\max}`, at most d + 1 moves
+    before, so that it never exceeds U; and :math:`L_k - \alpha \le (\theta_k - \theta_{k-1}) / \gamma_k`, whose sum, by
+    parts, is at most :math:`(U - m) / \gamma_T - (\lambda_1 - m) / \gamma_1`.
 
     The bound is one-sided. With the most probable class in all sets (the default of LAC), the loss may stay below
-    alpha for ever: lambda then sinks, without end if there is no floor.
+    alpha for ever: lambda then falls, without limit if there is no floor.
 
-    A `DriftAlarm` of exchangeability must not be fed with losses at lambdas that move.
+    Do not give a `DriftAlarm` of exchangeability losses at lambdas that move.
 
     References
     ----------
@@ -202,7 +201,7 @@ class OnlineRiskController(Stream[Settings, Track]):
         Parameters
         ----------
         calibrator : ConformalRiskCalibrator
-            A fitted calibrator, of one lambda for all images.
+            A fitted calibrator with one lambda for all images.
         step : float above 0, default=0.05
             The first step.
         **parameters
@@ -217,7 +216,7 @@ class OnlineRiskController(Stream[Settings, Track]):
         sklearn.exceptions.NotFittedError
             If the calibrator is not fitted.
         TypeError
-            If it has no single lambda.
+            If the calibrator does not have one lambda for all images.
         """
         if not all(hasattr(calibrator, name) for name in ("conformity_score", "loss", "alpha", "inputs")):
             raise TypeError(
@@ -247,7 +246,7 @@ class OnlineRiskController(Stream[Settings, Track]):
         Parameters
         ----------
         X : array (n, K, H, W) or (n, K, D, H, W), a list of (K, H, W), or an iterable of them
-            Scores as `inputs` says. All images of a call are predicted at one lambda, that of now.
+            Scores of the kind that `inputs` names. All images of a call are predicted at the current lambda.
 
         Returns
         -------
@@ -257,7 +256,7 @@ class OnlineRiskController(Stream[Settings, Track]):
         Raises
         ------
         TypeError, ValueError
-            If X is not as described, or K is another than before.
+            If X is not as described, or K differs from earlier images.
         """
         return self._mapped(X, _backend.masks)
 
@@ -281,7 +280,7 @@ class OnlineRiskController(Stream[Settings, Track]):
         return self._mapped(X, _backend.set_sizes)
 
     def lambda_at(self, t: int) -> float:
-        """Where sets were cut after t updates: what ``lambda_hat_`` was then.
+        """The value of ``lambda_hat_`` after t updates.
 
         Parameters
         ----------
@@ -306,17 +305,17 @@ class OnlineRiskController(Stream[Settings, Track]):
     def update(self, X: Any, y: Any = None, *, t: int | ArrayLike | None = None) -> Self:
         """Counts the losses of images whose labels have become known, and moves lambda.
 
-        An update that fails, or that Ctrl-C stops, leaves all as it was.
+        An update that fails, or that Ctrl-C stops, changes nothing.
 
         Parameters
         ----------
         X : float in [0, 1] or sequence (n,) of them; or with `y` an array (n, K, H, W), a list or an iterable
-            A loss that you have computed yourself, from masks of :meth:`predict`; several ones in the order of time.
-            Or, with labels, scores as for :meth:`predict`.
+            A loss that you have computed yourself, from masks of :meth:`predict`; several losses are in the order of
+            time. Or, with labels, scores as for :meth:`predict`.
         y : integer array (n, H, W) or (n, D, H, W), a list or iterable of arrays, or None
             Labels of the images X, in the order of time.
         t : int, sequence of n ints or None, default=None
-            When each image was predicted: ``n_updates_`` at that moment. None: now, all of X before any label of y.
+            The time of the prediction of each image: ``n_updates_`` at that moment. None: now, for all images of X.
 
         Returns
         -------
@@ -325,17 +324,17 @@ class OnlineRiskController(Stream[Settings, Track]):
         Raises
         ------
         TypeError, ValueError
-            If a loss does not lie in [0, 1], labels do not fit, K is another than before, or t lies in the future or
-            too far in the past.
+            If a loss does not lie in [0, 1], labels do not fit, K differs from earlier images, or t lies in the future
+            or too far in the past.
 
         Warns
         -----
         DroppedImagesWarning
-            If an image is the first on which the loss is undefined.
+            At the first image on which the loss is undefined.
         SuspiciousLabelsWarning
             Once, if the labels of the first images hardly belong to their scores.
         UserWarning
-            If a loss of your own is above 0 although sets were full: the bound does not hold for such.
+            If a loss of your own is above 0 although sets were full: the bound does not hold for such losses.
         """
         configuration, before = self._now()
         n_classes, counts = None, None
@@ -363,12 +362,12 @@ class OnlineRiskController(Stream[Settings, Track]):
 
     @property
     def lambda_(self) -> float:
-        """Lambda as it is now, which may lie below 0 or above the largest."""
+        """The current lambda, which may lie below 0 or above the largest."""
         return self._now()[1].lam
 
     @property
     def lambda_hat_(self) -> float:
-        """Lambda within [0, lambda_max]: where sets are cut now."""
+        """The current lambda clipped to [0, lambda_max], at which sets are predicted."""
         configuration, track = self._now()
         return configuration.clipped(track.lam, track.n_classes)
 
@@ -379,13 +378,13 @@ class OnlineRiskController(Stream[Settings, Track]):
 
     @property
     def risk_bound_(self) -> float:
-        """What ``mean_loss_`` is at most, whatever the images were."""
+        """The upper bound of ``mean_loss_`` for any images."""
         track = self._now()[1]
         return float(track.bound(np.array([float(track.n_updates)]))[0]) if track.n_updates else 1.0
 
     @property
     def drift_(self) -> float:
-        """How far lambda has sunk below 0: ``drift_ / (step * (1 - alpha))`` losses of 1 pass before sets grow."""
+        """How far lambda is below 0: sets grow again after ``drift_ / (step * (1 - alpha))`` losses of 1."""
         return max(0.0, -self._now()[1].lam)
 
     @property
@@ -395,12 +394,12 @@ class OnlineRiskController(Stream[Settings, Track]):
 
     @property
     def n_skipped_(self) -> int:
-        """Number of images left out, on which the loss was undefined."""
+        """Number of images that were left out because the loss was undefined on them."""
         return self._now()[1].n_skipped
 
     @property
     def history_(self) -> History:
-        """The last updates, oldest first: their numbers, lambda after each, losses, and means of all up to each."""
+        """The last updates, oldest first: numbers, lambdas after each, losses, and means of all losses up to each."""
         return history_of(self._now()[1])
 
     # Inside

@@ -1,7 +1,7 @@
-"""Pictures of what a calibrator says: where a model is unsure, which labels it holds, how risk falls.
+"""Plots of calibrators and their results: where a model is unsure, which labels sets hold, how risk falls.
 
-Matplotlib is imported when the first picture is drawn; ``pip install conformask[plot]`` brings it.
-Each function draws on given axes, or on new ones, and returns them; none shows or saves a figure.
+Matplotlib is imported when the first plot is drawn; ``pip install conformask[plot]`` installs it. Each function draws
+on given axes, or on new ones, and returns them. No function shows or saves a figure.
 
 Examples
 --------

@@ -1,4 +1,4 @@
-"""Binary masks: what a mask misses and holds, and how evenly images are covered."""
+"""Plots of binary masks: the pixels that a mask misses and holds, and the coverage of images."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def plot_binary(
     legend: bool = True,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw where a mask meets the object (white), misses it (red), and holds what is none (cyan).
+    """Draw where a mask meets the object (white), misses it (red), and holds background (cyan).
 
     Parameters
     ----------
@@ -58,15 +58,15 @@ def plot_binary(
     labels : bool or integer array (H, W)
         The object: true or 1; `ignore_index` where the truth is unknown.
     image : array (H, W) or (H, W, 3), uint8 or floating in [0, 1], optional
-        What to draw over, in grey; by default, black.
+        The image below, drawn in grey; by default black.
     ignore_index : int, tuple of ints or None, default=255
         The label of void pixels, which are grey.
     opacity : float in (0, 1], default=0.75
-        That of the colours, over an image.
+        The opacity of the colours over an image.
     legend : bool, default=True
         Whether to name the colours.
     ax : matplotlib Axes, optional
-        Where to draw; by default, on a new figure.
+        The axes to draw on; by default those of a new figure.
 
     Returns
     -------
@@ -78,13 +78,13 @@ def plot_binary(
     ValueError
         If shapes do not fit, or an argument is out of range.
     TypeError
-        If ``mask`` is no boolean array.
+        If ``mask`` is not a boolean array.
     ImportError
         If Matplotlib is missing.
 
     See Also
     --------
-    plot_coverage_histogram : All images at once.
+    plot_coverage_histogram : Shows all images at once.
 
     Examples
     --------
@@ -121,19 +121,19 @@ def plot_binary(
 def plot_coverage_histogram(
     reports: BinaryReport | Mapping[str, BinaryReport], *, n_bins: int = 20, ax: Axes | None = None
 ) -> Axes:
-    """Draw how much of its object each image's mask covers: one histogram for each report.
+    """Draw how much of the object the mask of each image covers: one histogram for each report.
 
-    The dashed line is 1 - alpha, which the mean coverage shall reach. Masks at one threshold leave some images far
-    below it and others needlessly full; thresholds of their own bring images together.
+    The dashed line is 1 - alpha, which the mean coverage should reach. With a single threshold some images are far
+    below this line, and others are covered more than needed. Thresholds for each image bring the images together.
 
     Parameters
     ----------
     reports : BinaryReport, or dict from name to BinaryReport
         What ``calibrator.evaluate(P, y)`` returns, at one alpha.
     n_bins : int, default=20
-        Bins over [0, 1].
+        The number of bins over [0, 1].
     ax : matplotlib Axes, optional
-        Where to draw; by default, on a new figure.
+        The axes to draw on; by default those of a new figure.
 
     Returns
     -------
@@ -145,14 +145,14 @@ def plot_coverage_histogram(
     ValueError
         If there is no report, alphas differ, or an argument is out of range.
     TypeError
-        If one is no BinaryReport.
+        If one of the reports is not a BinaryReport.
     ImportError
         If Matplotlib is missing.
 
     See Also
     --------
-    plot_binary : One image.
-    plot_gap : Several methods, over random splits.
+    plot_binary : Shows one image.
+    plot_gap : Compares several methods, over random splits.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""How far probabilities can be trusted: reliability, of bins and of images, and where in an image they go wrong."""
+"""Plots of calibration: reliability of bins and of images, and where in an image probabilities are wrong."""
 
 from __future__ import annotations
 
@@ -50,21 +50,21 @@ _REGIONS = {
 def plot_reliability(
     report_or_curve: CalibrationReport | ReliabilityCurve, *, ax: Axes | None = None
 ) -> Axes:
-    """Draw how often a model is right, by how confident it is.
+    """Draw the share of correct pixels against the confidence of the model.
 
-    A bar is the share of right pixels of a bin, with its interval, which takes images (groups) for the units. What is
-    hatched is the gap from there to the mean confidence, the dot: above the bar of a bin that is too confident, within
-    that of one that is not confident enough. Of a calibrated model bars end at the dots, which lie on the diagonal.
-    Bins without pixels have no bar. The small axes above show, in powers of ten, how many pixels each bin has: bins of
-    few pixels miss the diagonal by chance, and their intervals are thin and faint.
+    A bar is the share of correct pixels of a bin, with a confidence interval whose units are images (groups). The dot
+    is the mean confidence of the bin. The hatched part is the gap between bar and dot: it is above the bar if the bin
+    is too confident, and within the bar if it is not confident enough. For a calibrated model bars end at the dots,
+    which lie on the diagonal. Bins without pixels have no bar. The small axes above show the number of pixels of each
+    bin on a logarithmic scale. Bins of few pixels miss the diagonal by chance; their intervals are thin and faint.
 
     Parameters
     ----------
     report_or_curve : CalibrationReport or ReliabilityCurve
         What :func:`~conformask.metrics.calibration_report` or :func:`~conformask.metrics.reliability_curve` returns.
     ax : matplotlib Axes, optional
-        Where to draw; by default, on a new figure. In a figure without a layout engine they are made smaller, so that
-        title and legend have room.
+        The axes to draw on; by default those of a new figure. In a figure without a layout engine they are made
+        smaller, so that title and legend have room.
 
     Returns
     -------
@@ -74,13 +74,13 @@ def plot_reliability(
     Raises
     ------
     TypeError
-        If ``report_or_curve`` is neither.
+        If ``report_or_curve`` is of another type.
     ImportError
         If Matplotlib is missing.
 
     See Also
     --------
-    plot_image_reliability : The same of images, one by one.
+    plot_image_reliability : The same for single images.
 
     References
     ----------
@@ -197,16 +197,16 @@ def _with_legend(ax: Axes) -> None:
 
 
 def plot_image_reliability(report: CalibrationReport, *, axes: ArrayLike | None = None) -> NDArray[Any]:
-    """Draw mean confidence and accuracy of each image, and how many images have which calibration error.
+    """Draw mean confidence and accuracy of each image, and a histogram of the calibration errors of images.
 
-    A dot below the diagonal is an image of too much confidence. Images without labelled pixels are left out.
+    For an image below the diagonal the model is too confident. Images without labelled pixels are left out.
 
     Parameters
     ----------
     report : CalibrationReport
         What :func:`~conformask.metrics.calibration_report` returns.
     axes : array-like of matplotlib Axes, optional
-        Where to draw, two; by default, side by side on a new figure.
+        Two axes to draw on; by default side by side in a new figure.
 
     Returns
     -------
@@ -218,13 +218,13 @@ def plot_image_reliability(report: CalibrationReport, *, axes: ArrayLike | None 
     ValueError
         If there are fewer than two axes.
     TypeError
-        If ``report`` is no CalibrationReport.
+        If ``report`` is not a CalibrationReport.
     ImportError
         If Matplotlib is missing.
 
     See Also
     --------
-    plot_reliability : Confidence and accuracy of bins of pixels.
+    plot_reliability : Shows confidence and accuracy of bins of pixels.
 
     References
     ----------
@@ -340,18 +340,18 @@ def plot_ece_map(
 ) -> Axes:
     """Draw where in an image a model is too confident, and where it is not confident enough.
 
-    The colour of a pixel is mean confidence less the share of right pixels, over the labelled pixels in the square of
-    side ``2 * radius + 1`` around it: red is too much confidence, blue too little, white none. Its size is the
-    calibration error of that square taken for one bin.
+    The colour of a pixel shows mean confidence minus the share of correct pixels, over the labelled pixels in the
+    square of side ``2 * radius + 1`` around it: red is too much confidence, blue too little, white is no difference.
+    The absolute difference is the calibration error of the square, taken as one bin.
 
     Parameters
     ----------
     probabilities : array (K, H, W)
-        Softmax probabilities of one image; of logits take the softmax first, or a scaler's `transform`.
+        Softmax probabilities of one image. For logits apply the softmax first, or a scaler's `transform`.
     labels : integer array (H, W)
-        Its labels.
+        The labels of the image.
     radius : int, default=8
-        How far the pixels are that are averaged, at least 0.
+        The half width of the square in pixels, at least 0.
     ignore_index : int, tuple of ints or None, default=255
         The label of void pixels, which are grey.
     image : array (H, W) or (H, W, 3), optional
@@ -359,10 +359,10 @@ def plot_ece_map(
     opacity : float in (0, 1], default=0.85
         The opacity over the image.
     vmax : float in (0, 1], optional
-        Where the colours end, in both directions; by default at the largest difference. One number for several pictures
-        makes their colours mean the same. Larger differences have the colours of the ends.
+        The largest difference of the colour scale, in both directions; by default that of the image. Use one number for
+        several plots to compare them. Larger differences have the colours of the ends.
     ax : matplotlib Axes, optional
-        Where to draw; by default, on a new figure.
+        The axes to draw on; by default those of a new figure.
 
     Returns
     -------
@@ -378,7 +378,7 @@ def plot_ece_map(
 
     See Also
     --------
-    plot_regions : Which pixels are wrong, and near boundaries.
+    plot_regions : Shows which pixels are wrong, near boundaries and inside.
 
     Examples
     --------
@@ -432,14 +432,14 @@ def plot_regions(
     opacity: float = 0.85,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw which pixels are right and wrong, near the boundaries of labels and inside, with their mean confidence.
+    """Draw correct and wrong pixels, near the boundaries of labels and inside, with their mean confidence.
 
     Parameters
     ----------
     probabilities, labels, ignore_index, image, opacity, ax
         As for :func:`plot_ece_map`.
     boundary_width : int, default=2
-        A pixel belongs to the boundary if another label is within so many pixels along each axis.
+        A pixel belongs to the boundary if another label is within this many pixels along each axis.
 
     Returns
     -------
@@ -455,7 +455,7 @@ def plot_regions(
 
     See Also
     --------
-    plot_ece_map : Where the model is too confident.
+    plot_ece_map : Shows where the model is too confident.
     conformask.metrics.calibration_report : Measures boundary and interior.
 
     References

@@ -52,7 +52,7 @@ def plot_risk_curve(
     xscale: Literal["auto", "linear", "log"] = "auto",
     ax: Axes | None = None,
 ) -> Axes:
-    r"""Draw the empirical risk against lambda, and where conformal risk control cuts it.
+    r"""Draw the empirical risk against lambda, and the lambda-hat of conformal risk control.
 
     The curve is a falling step function. Lambda-hat is the smallest lambda at which it is at or
     below :math:`\alpha - (1 - \alpha) / n`, which makes the expected risk of a new image at most
@@ -69,11 +69,11 @@ def plot_risk_curve(
     n_images : int, optional
         Number of calibration images, for the limit; by default the calibrator's.
     xscale : {"auto", "linear", "log"}, default="auto"
-        "log" spreads the axis towards its right end, where a good model has all its action:
-        0, 0.9, 0.99 and 0.999 are then equally far apart, and the name of the axis says that it is
-        not linear. "auto" takes it if it helps.
+        "log" spreads the axis towards its right end, where the risk of a good model changes most:
+        0, 0.9, 0.99 and 0.999 are then equally far apart, and the axis label tells that it is not
+        linear. "auto" chooses "log" if it helps.
     ax : matplotlib Axes, optional
-        Where to draw; by default, on a new figure.
+        The axes to draw on; by default those of a new figure.
 
     Returns
     -------
@@ -83,16 +83,16 @@ def plot_risk_curve(
     Raises
     ------
     ValueError
-        If the curve is no pair of equally long arrays with ascending lambdas, or ``alpha`` or
+        If the curve is not a pair of equally long arrays with ascending lambdas, or ``alpha`` or
         ``n_images`` is out of range.
     TypeError
-        If ``calibrator_or_curve`` is neither.
+        If ``calibrator_or_curve`` is of another type.
     ImportError
         If Matplotlib is missing.
 
     See Also
     --------
-    conformask.ConformalRiskCalibrator.risk_curve : The curve.
+    conformask.ConformalRiskCalibrator.risk_curve : Computes the curve.
 
     References
     ----------

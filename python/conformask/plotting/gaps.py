@@ -1,4 +1,4 @@
-"""Methods of binary masks side by side: how unevenly each covers the objects, and whether it covers enough."""
+"""Methods of binary masks side by side: the coverage gap and the coverage of each."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ def plot_gap(
 ) -> NDArray[Any]:
     """Draw the coverage gap of methods, and their coverage beside it: a row for each, a point for each split.
 
-    To the left, a bar is the mean coverage gap: how far the coverage of an image is from 1 - alpha. To the right, the
-    diamond is the mean coverage, and the dashed line is 1 - alpha, which it shall reach. The small points are single
-    reports, such as those of random splits: they tell how much of a difference chance explains. Small gaps alone are no
-    merit: look at the size of the masks too.
+    On the left, a bar is the mean coverage gap: the mean distance of the coverage of an image from 1 - alpha. On the
+    right, the diamond is the mean coverage, and the dashed line is 1 - alpha, which the coverage should reach. The
+    small points are single reports, such as those of random splits: they show the random variation. A small gap alone
+    is not enough: look at the size of the masks too.
 
     Parameters
     ----------
     reports : dict from name to BinaryReport or sequence of BinaryReport; or one of these alone
         What ``calibrator.evaluate(P, y)`` returns, at one alpha: once, or for each of several splits.
     axes : array-like of matplotlib Axes, optional
-        Where to draw, two; by default, side by side on a new figure.
+        Two axes to draw on; by default side by side in a new figure.
 
     Returns
     -------
@@ -52,14 +52,14 @@ def plot_gap(
     ValueError
         If there is no report, alphas differ, or there are fewer than two axes.
     TypeError
-        If one is no BinaryReport.
+        If one of the reports is not a BinaryReport.
     ImportError
         If Matplotlib is missing.
 
     See Also
     --------
-    plot_coverage_histogram : The images that the gap is a mean of.
-    conformask.metrics.coverage_gap : The gap of masks.
+    plot_coverage_histogram : Shows the coverage of single images.
+    conformask.metrics.coverage_gap : Computes the gap of masks.
 
     References
     ----------

@@ -47,8 +47,8 @@ def plot_varisco(
 ) -> Axes:
     """Draw the varisco heatmap of one image: how many classes each pixel may have.
 
-    Pixels whose set holds one class are left transparent: the image shows there, in grey. The
-    brighter a pixel, the more classes its set holds.
+    Pixels whose set holds one class are transparent: the image shows there, in grey. The brighter a pixel, the more
+    classes its set holds.
 
     Parameters
     ----------
@@ -62,8 +62,8 @@ def plot_varisco(
         are drawn on a continuous scale, more opaque as they grow; leave it out for
         ``normalize="max"``.
     vmax : int, optional
-        End of the scale of counts, to share one among images; by default, the largest count of this one.
-        Larger counts are drawn as this one, and the tick reads "≥" unless it is ``n_classes``.
+        End of the scale of counts, which several images may share; by default the largest count of this image.
+        Larger counts have the same colour, and the tick reads "≥" unless it is ``n_classes``.
     labels : array-like of int, shape (H, W), optional
         True labels; pixels of ``ignore_index`` are drawn in flat grey.
     ignore_index : int, tuple of ints or None, default=255
@@ -75,11 +75,11 @@ def plot_varisco(
     colorbar : bool, default=True
         Whether to draw a colour bar to the right.
     legend : bool, default=True
-        Whether to name the grey of void pixels, below, where there are any.
+        Whether to explain the grey of void pixels below the plot, if there are any.
     calibrator : fitted calibrator, optional
-        What made the heatmap: its alpha and lambda-hat join the title.
+        The calibrator of the heatmap: its alpha and lambda-hat appear in the title.
     ax : matplotlib Axes, optional
-        Where to draw; by default, on a new figure.
+        The axes to draw on; by default those of a new figure.
 
     Returns
     -------
@@ -89,17 +89,17 @@ def plot_varisco(
     Raises
     ------
     ValueError
-        If an argument has a wrong shape or range, or the heatmap holds no multiples of
+        If an argument has a wrong shape or range, or the heatmap holds values that are not multiples of
         ``1 / n_classes``.
     TypeError
-        If ``calibrator`` is none.
+        If ``calibrator`` is not a fitted calibrator.
     ImportError
         If Matplotlib is missing.
 
     See Also
     --------
-    plot_masks : Which classes the sets hold.
-    conformask.ConformalRiskCalibrator.varisco : The heatmap.
+    plot_masks : Shows which classes the sets hold.
+    conformask.ConformalRiskCalibrator.varisco : Computes the heatmap.
 
     References
     ----------

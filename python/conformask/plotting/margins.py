@@ -54,30 +54,31 @@ def plot_margins(
 ) -> Axes:
     """Draw the contour of a mask, the margins outside (orange) and inside (blue) of it, and the true contour.
 
-    A true contour that stays in the colours is within its margins. Of a volume draw one slice of each.
+    A true contour that stays within the colours is within its margins. For a volume pass one slice of each array.
 
     Parameters
     ----------
     mask : bool array (H, W)
         The predicted mask of one image.
     outer, inner : bool array (H, W), optional
-        The outer and the inner mask, as ``calibrator.predict(masks)`` gives them for each image, one at least. With
+        The outer and the inner mask, or one of them, as ``calibrator.predict(masks)`` gives them for each image. With
         ``side="both"`` it gives a pair: ``inner, outer = calibrator.predict(masks)``.
     labels : bool or integer array (H, W), optional
         The object: true or 1; `ignore_index` where the truth is unknown. Its contour is dashed.
     image : array (H, W) or (H, W, 3), uint8 or floating in [0, 1], optional
-        What to draw over, in grey. By default black, and dark grey inside the margins. Other images are scaled first:
+        The image below, drawn in grey; by default black, and dark grey inside the margins. Scale other images first:
         ``np.clip((image - low) / (high - low), 0, 1)`` draws `low` black and `high` white.
     ignore_index : int, tuple of ints or None, default=255
         The label of void pixels, which are grey.
     opacity : float in (0, 1], default=0.6
-        That of the margins, over an image.
+        The opacity of the margins over an image.
     legend : bool, default=True
-        Whether to say what colours and lines mean.
+        Whether to explain colours and lines.
     calibrator : fitted MarginCalibrator, optional
-        What made the masks: its alpha and its margins join the title, in pixels or in the unit of the spacing.
+        The calibrator of the masks: its alpha and its margins appear in the title, in pixels or in the unit of the
+        spacing.
     ax : matplotlib Axes, optional
-        Where to draw; by default, on a new figure.
+        The axes to draw on; by default those of a new figure.
 
     Returns
     -------
@@ -89,14 +90,14 @@ def plot_margins(
     ValueError
         If shapes do not fit, no margin is given, one is on the wrong side, or an argument is out of range.
     TypeError
-        If a mask is no boolean array, or ``calibrator`` is none.
+        If a mask is not a boolean array, or ``calibrator`` is not a fitted calibrator.
     ImportError
         If Matplotlib is missing.
 
     See Also
     --------
-    conformask.MarginCalibrator : Makes them.
-    plot_binary : A mask beside its object, pixel by pixel.
+    conformask.MarginCalibrator : Computes the margins.
+    plot_binary : Compares a mask with the object, pixel by pixel.
 
     Examples
     --------

@@ -50,9 +50,9 @@ def plot_masks(
 
     A pixel with one class has the plain colour of the class. Diagonal stripes carry the colours of
     all classes in the set: pink and purple stripes read "sidewalk or road". Pixels with no class
-    stay bare. Where sets are large, `classes` picks what is asked about: all other classes together
-    are then one stripe through which the image shows, as the title and the legend say. The legend
-    counts the classes with the fewest pixels if it has no room for their names.
+    have no colour. If sets are large, choose some classes with `classes`: all other classes together
+    are then one stripe through which the image shows, as the title and the legend tell. If the legend
+    has no room for all names, it gives the number of the classes with the fewest pixels instead.
 
     Parameters
     ----------
@@ -78,9 +78,9 @@ def plot_masks(
     legend : bool, default=True
         Whether to name the classes that occur, and void, to the right.
     calibrator : fitted calibrator, optional
-        What made the mask: its alpha and lambda-hat join the title.
+        The calibrator of the mask: its alpha and lambda-hat appear in the title.
     ax : matplotlib Axes, optional
-        Where to draw; by default, on a new figure.
+        The axes to draw on; by default those of a new figure.
 
     Returns
     -------
@@ -92,15 +92,15 @@ def plot_masks(
     ValueError
         If an argument has a wrong shape, dtype or range.
     TypeError
-        If names are no strings, classes are neither indices nor names, or ``calibrator`` is none.
+        If names are no strings, classes are neither indices nor names, or ``calibrator`` is not a fitted calibrator.
     ImportError
         If Matplotlib is missing.
 
     See Also
     --------
-    plot_may_be : Where one class may be.
-    plot_mask_panels : One panel per class.
-    plot_varisco : How many classes the sets hold.
+    plot_may_be : Shows where one class may be.
+    plot_mask_panels : Shows one panel per class.
+    plot_varisco : Shows how many classes the sets hold.
 
     Examples
     --------
@@ -158,9 +158,9 @@ def plot_may_be(
 ) -> Axes:
     """Draw where one class may be: alone in the set, among others, not in the set.
 
-    Its full colour marks the pixels whose set holds this class alone; a light tint, those whose set
-    holds others as well. The image is bare where the set lacks the class. Even a set of one class may
-    be wrong: alpha limits the mean loss, not that of a pixel.
+    The full colour of the class marks the pixels whose set holds this class alone; a light tint marks those whose set
+    holds other classes as well. The image has no colour where the set lacks the class. Even a set of one class may be
+    wrong: alpha limits the mean loss, not the loss of a pixel.
 
     Parameters
     ----------
@@ -173,7 +173,7 @@ def plot_may_be(
     opacity : float, default=0.92
         Opacity of the colours over the image, in (0, 1]; without an image they are opaque.
     legend : bool, default=True
-        Whether to say what the colours mean, to the right.
+        Whether to explain the colours, to the right.
 
     Returns
     -------
@@ -185,14 +185,14 @@ def plot_may_be(
     ValueError
         If an argument has a wrong shape, dtype or range.
     TypeError
-        If names are no strings, ``label`` is neither index nor name, or ``calibrator`` is none.
+        If names are no strings, ``label`` is neither index nor name, or ``calibrator`` is not a fitted calibrator.
     ImportError
         If Matplotlib is missing.
 
     See Also
     --------
     plot_mask_panels : The same for several classes, side by side.
-    plot_masks : All classes in one map.
+    plot_masks : Shows all classes in one map.
 
     Examples
     --------
@@ -238,8 +238,8 @@ def plot_mask_panels(
 ) -> NDArray[Any]:
     """Draw a multi-labeled mask class by class: alone in the set, among others, not in the set.
 
-    Each panel is that of :func:`plot_may_be`: full colour where the set holds this class alone, a
-    light tint where it holds others as well. The title of a new figure says so.
+    Each panel is that of :func:`plot_may_be`: full colour where the set holds this class alone, a light tint where it
+    holds others as well. The title of a new figure explains this.
 
     Parameters
     ----------
@@ -254,9 +254,9 @@ def plot_mask_panels(
     n_columns : int, default=4
         Panels in a row of a new figure.
     calibrator : fitted calibrator, optional
-        What made the mask: its alpha and lambda-hat join the title of a new figure.
+        The calibrator of the mask: its alpha and lambda-hat appear in the title of a new figure.
     axes : array-like of matplotlib Axes, optional
-        Where to draw, at least one per class; by default, on a new figure.
+        The axes to draw on, at least one per class; by default those of a new figure.
 
     Returns
     -------
@@ -268,7 +268,7 @@ def plot_mask_panels(
     ValueError
         If an argument has a wrong shape, dtype or range.
     TypeError
-        If names are no strings, classes are neither indices nor names, or ``calibrator`` is none.
+        If names are no strings, classes are neither indices nor names, or ``calibrator`` is not a fitted calibrator.
     ImportError
         If Matplotlib is missing.
 

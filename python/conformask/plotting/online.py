@@ -1,4 +1,4 @@
-"""Streams over time: where lambda goes and what it costs, and the evidence for a drift."""
+"""Plots of streams over time: lambda and the mean loss, and the evidence for a drift."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ _NEAR, _FREE = 0.08, 0.3  # of the range of lambda: beyond its path, without and
 
 
 def plot_online(controller: OnlineRiskController, *, axes: ArrayLike | None = None) -> NDArray[Any]:
-    r"""Draw where online control has moved lambda, and the mean loss over time against its bound.
+    r"""Draw lambda of online control over time, and the mean loss with its bound.
 
-    Above is lambda after each update. Where it leaves the white, sets do not change any more: below 0 they are the
-    smallest, from the largest lambda on they are full. Below are the mean of all losses so far, which tends to alpha or
-    stays below it (dashed), the bound that it cannot exceed whatever comes, and the single losses as points; triangles
-    at the upper edge are losses beyond it. Of more than 500 losses there are the means of about 100 blocks instead, the
-    last of which may be shorter. Of a long stream all these are of the last updates, as many as the controller keeps
-    (`history`).
+    The upper plot shows lambda after each update. Outside of the white area the sets do not change: below 0 they are
+    the smallest, from the largest lambda on they are full. The lower plot shows the mean of all losses so far, which
+    tends to alpha (dashed) or stays below it, and the bound that this mean cannot exceed. Points are single losses;
+    triangles at the upper edge are losses beyond it. With more than 500 losses the points are the means of about 100
+    blocks, the last of which may be shorter. Of a long stream only the last updates are drawn, as many as the
+    controller keeps (`history`).
 
     Parameters
     ----------
     controller : OnlineRiskController
-        A controller. Without an update the picture says so.
+        The controller. If it has no update, the plot tells so.
     axes : array-like of matplotlib Axes, optional
-        Where to draw, two; by default, one above the other on a new figure.
+        Two axes to draw on; by default one above the other in a new figure.
 
     Returns
     -------
@@ -56,7 +56,7 @@ def plot_online(controller: OnlineRiskController, *, axes: ArrayLike | None = No
     Raises
     ------
     TypeError
-        If ``controller`` is no OnlineRiskController.
+        If ``controller`` is not an OnlineRiskController.
     ValueError
         If there are fewer than two axes.
     ImportError
@@ -64,8 +64,8 @@ def plot_online(controller: OnlineRiskController, *, axes: ArrayLike | None = No
 
     See Also
     --------
-    plot_alarm : The evidence for a drift.
-    conformask.OnlineRiskController.risk_bound_ : The bound.
+    plot_alarm : Shows the evidence for a drift.
+    conformask.OnlineRiskController.risk_bound_ : Holds the bound.
 
     References
     ----------
@@ -127,17 +127,17 @@ def plot_online(controller: OnlineRiskController, *, axes: ArrayLike | None = No
 
 
 def plot_alarm(alarm: DriftAlarm, *, ax: Axes | None = None) -> Axes:
-    r"""Draw the evidence of an alarm over time: its martingale, and the level at which it alarms.
+    r"""Draw the martingale of an alarm over time, and the level at which it alarms.
 
-    The martingale is the wealth of a bet against the hypothesis, on a logarithmic axis. As long as the hypothesis is
-    true, it reaches the dashed line, :math:`1 / \delta`, with probability :math:`\delta` at most, ever.
+    The martingale is the wealth of a bet against the hypothesis, on a logarithmic axis. If the hypothesis is true, the
+    probability that it ever reaches the dashed line, :math:`1 / \delta`, is at most :math:`\delta`.
 
     Parameters
     ----------
     alarm : DriftAlarm
-        An alarm. Without an update the picture says so.
+        The alarm. If it has no update, the plot tells so.
     ax : matplotlib Axes, optional
-        Where to draw; by default, on a new figure.
+        The axes to draw on; by default those of a new figure.
 
     Returns
     -------
@@ -147,13 +147,13 @@ def plot_alarm(alarm: DriftAlarm, *, ax: Axes | None = None) -> Axes:
     Raises
     ------
     TypeError
-        If ``alarm`` is no DriftAlarm.
+        If ``alarm`` is not a DriftAlarm.
     ImportError
         If Matplotlib is missing.
 
     See Also
     --------
-    plot_online : Lambda and losses of online control.
+    plot_online : Shows lambda and losses of online control.
 
     References
     ----------

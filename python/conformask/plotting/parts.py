@@ -1,4 +1,4 @@
-"""The risk of classes or strata that have lambdas of their own, against the level that each keeps."""
+"""The risk of classes or strata that have lambdas of their own, against the level of each."""
 
 from __future__ import annotations
 
@@ -37,22 +37,20 @@ def plot_part_risk(
 ) -> Axes:
     """Draw the risk of each class or stratum that has a lambda of its own, with its interval, against alpha.
 
-    The dashed line is alpha (alpha / K with ``simultaneous="bonferroni"``), at or below which the expected risk of
-    each lies, on average over calibration sets or with confidence; the risks of one test set scatter around their
-    expectations. A hollow point is a class (stratum) that had too few calibration images, whose promise is kept by
-    full sets or not at all. The columns to the right tell where the sets are cut, with as many decimals as differ,
-    and how many images calibrated.
+    The dashed line is alpha (alpha / K with ``simultaneous="bonferroni"``). The expected risk of each class (stratum)
+    is at most this level, on average over calibration sets or with confidence; the risks of one test set vary around
+    their expectations. A hollow point is a class (stratum) that had too few calibration images: its guarantee is kept
+    by full sets, or there is none. The columns on the right show the lambdas, with as many decimals as differ, and the
+    numbers of calibration images.
 
     Parameters
     ----------
     report : RiskReport
         What ``evaluate`` of a calibrator with ``conditional="class"`` or ``fit(strata=)`` returns.
     parts : sequence of int or str, optional
-        The classes or strata to draw, by index or name; by default all, or of more than 40 those with the largest
-        risks.
+        The classes or strata to draw, by index or name; by default all, or the 40 with the largest risks.
     order : {"risk", "given"}, default="risk"
-        Whether the largest risk comes first, or the order is that of the report. Those without a test image come last
-        by risk.
+        "risk" puts the largest risk first, and those without a test image last; "given" is the order of the report.
     ax : matplotlib Axes, optional
         Where to draw; by default, on a new figure that is as large as names and rows need. Among other axes they have
         room in a figure with ``layout="constrained"``.
@@ -67,13 +65,13 @@ def plot_part_risk(
     ValueError
         If the report has no such parts, or an argument is out of range.
     TypeError
-        If ``report`` is no RiskReport, or parts are neither indices nor names.
+        If ``report`` is not a RiskReport, or parts are neither indices nor names.
     ImportError
         If Matplotlib is missing.
 
     See Also
     --------
-    plot_class_risk : The miss rate of each class, whether it is controlled or not.
+    plot_class_risk : Shows the miss rate of each class, whether it is controlled or not.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What evaluation reports: the risk of each class, and risk and set size for each alpha."""
+"""Plots of reports: the risk of each class, and risk and set size for each alpha."""
 
 from __future__ import annotations
 
@@ -33,21 +33,20 @@ def plot_class_risk(
 ) -> Axes:
     """Draw which classes the sets miss: the miss rate of each, with its interval, and the mean size of its sets.
 
-    Alpha limits the mean loss, not each class's miss rate: rare and small classes may be missed far
-    more often. Rates and sizes of a class are means over the images that contain it, or over their
-    groups. The dashed line is the share of pixels that is missed, whatever their class, as the mean
-    over all images (groups). The columns to the right tell the mean number of classes in the sets of
-    the class's pixels, and how many images contain the class.
+    Alpha limits the mean loss, not the miss rate of each class: rare and small classes may be missed far more often.
+    Rates and sizes of a class are means over the images that contain it, or over their groups. The dashed line is the
+    mean share of missed pixels of all classes, over all images (groups). The columns on the right show the mean number
+    of classes in the sets of the class's pixels, and the number of images that contain the class.
 
     Parameters
     ----------
     report : RiskReport
         What ``calibrator.evaluate(X, y)`` returns.
     classes : sequence of int or str, optional
-        The classes to draw, by index or name; by default all, or of more than 40 those that are missed most.
+        The classes to draw, by index or name; by default all, or the 40 that are missed most.
     order : {"risk", "label"}, default="risk"
-        Whether the class that is missed most comes first, or the lowest label. Classes that no image
-        has come last by risk.
+        "risk" puts the class first that is missed most, and classes without an image last; "label" is the order of
+        labels.
     ax : matplotlib Axes, optional
         Where to draw; by default, on a new figure that is as large as names and rows need. Among other axes they have
         room in a figure with ``layout="constrained"``.
@@ -62,13 +61,13 @@ def plot_class_risk(
     ValueError
         If the report has no classes, or an argument is out of range.
     TypeError
-        If ``report`` is no RiskReport, or classes are neither indices nor names.
+        If ``report`` is not a RiskReport, or classes are neither indices nor names.
     ImportError
         If Matplotlib is missing.
 
     See Also
     --------
-    plot_alpha_sweep : Risk and set size for each alpha.
+    plot_alpha_sweep : Shows risk and set size for each alpha.
     conformask.FalseNegativeLoss : Controls the miss rate of chosen classes.
 
     Examples
@@ -116,19 +115,18 @@ def plot_class_risk(
 
 
 def plot_alpha_sweep(report: RiskReport, *, axes: ArrayLike | None = None) -> NDArray[Any]:
-    """Draw risk and set size for each alpha: the risk on the images evaluated, and the mean size of the sets.
+    """Draw risk and set size for each alpha: the risk on the evaluated images, and the mean size of the sets.
 
-    The dashed line is risk = alpha: the guarantee is that the expected risk lies on it or below. The
-    risk of one test set scatters around its expectation, as its interval tells. A hollow point is an
-    alpha that the calibration images were too few for: its sets are full, and miss nothing. Where no
-    image counts, the picture says so.
+    The dashed line is risk = alpha: the guarantee is that the expected risk lies on this line or below. The risk of one
+    test set varies around its expectation, as its interval shows. A hollow point is an alpha with too few calibration
+    images: its sets are full, and miss nothing. If no image counts, the plot tells so.
 
     Parameters
     ----------
     report : RiskReport
         What ``calibrator.evaluate(X, y, alphas=[...])`` returns.
     axes : array-like of matplotlib Axes, optional
-        Where to draw, two; by default, one above the other on a new figure.
+        Two axes to draw on; by default one above the other in a new figure.
 
     Returns
     -------
@@ -140,14 +138,14 @@ def plot_alpha_sweep(report: RiskReport, *, axes: ArrayLike | None = None) -> ND
     ValueError
         If the report has no sweep, or there are fewer than two axes.
     TypeError
-        If ``report`` is no RiskReport.
+        If ``report`` is not a RiskReport.
     ImportError
         If Matplotlib is missing.
 
     See Also
     --------
-    plot_risk_curve : The risk for every lambda.
-    plot_class_risk : The classes that are missed.
+    plot_risk_curve : Shows the risk for every lambda.
+    plot_class_risk : Shows the miss rate of each class.
 
     Examples
     --------

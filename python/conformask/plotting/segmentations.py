@@ -48,26 +48,26 @@ def plot_components(
 ) -> NDArray[Any]:
     """Draw the components of a set of segmentations: how the labels of an image may change together.
 
-    One row per component, one column per class. Where a panel is red, the class becomes more likely as the
-    coefficient of the component grows; where it is blue, less likely; where it is white, nothing changes. Each row
-    has a scale of its own, beside it: what a coefficient of 1 adds to the mean of the samples.
+    There is one row per component and one column per class. Where a panel is red, the class becomes more likely as the
+    coefficient of the component grows; where it is blue, it becomes less likely; where it is white, nothing changes.
+    Each row has a scale of its own beside it: the change of the scores for a coefficient of 1.
 
     Parameters
     ----------
     consign_set : ConsignSet
         The set of a two-dimensional image, as ``calibrator.predict(X)[i]``.
     classes : sequence of int or str, optional
-        The classes to draw, by index or name, in this order; by default the four that move most, ascending.
+        The classes to draw, by index or name, in this order; by default the four that change most, by ascending label.
     class_names : sequence of str, length K, optional
         Titles of the columns; by default "class 0", "class 1", ...
     n_components : int, optional
-        How many components to draw; by default all.
+        The number of components to draw; by default all.
     cmap : str or Colormap, default="RdBu_r"
         A diverging colour map.
     colorbar : bool, default=True
-        Whether to add a colour bar to each row, that says which colour is more likely.
+        Whether to add a colour bar to each row.
     axes : array-like of matplotlib Axes, optional
-        Where to draw, at least one per panel; by default, on a new figure.
+        The axes to draw on, at least one per panel; by default those of a new figure.
 
     Returns
     -------
@@ -77,15 +77,15 @@ def plot_components(
     Raises
     ------
     ValueError
-        If an argument is out of range, the image is a volume, or nothing moves in the set.
+        If an argument is out of range, the image is a volume, or the set has no components.
     TypeError
-        If ``consign_set`` is no ConsignSet, names are no strings, or classes are neither indices nor names.
+        If ``consign_set`` is not a ConsignSet, names are no strings, or classes are neither indices nor names.
     ImportError
         If Matplotlib is missing.
 
     See Also
     --------
-    plot_samples : The segmentations themselves.
+    plot_samples : Shows segmentations of the set.
 
     References
     ----------
@@ -171,7 +171,7 @@ def plot_samples(
     samples : array-like of int, shape (m, H, W)
         Label maps, as ``consign_set.sample(m)``.
     n_classes : int, optional
-        Number of classes K; by default that of `class_names` or `palette`, else what occurs.
+        Number of classes K; by default that of `class_names` or `palette`, else one more than the largest label.
     labels : array-like of int, shape (H, W), optional
         True labels: drawn first, with void in flat grey.
     image, class_names, palette, ignore_index, background, opacity
@@ -200,7 +200,7 @@ def plot_samples(
 
     See Also
     --------
-    plot_components : Why the samples differ as they do.
+    plot_components : Shows the components in which the samples differ.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What more calibration images buy: how close to alpha the methods of control let the mean loss come."""
+"""The benefit of more calibration images: how close to alpha the mean loss may come."""
 
 from __future__ import annotations
 
@@ -28,13 +28,14 @@ _N_POINTS = 160
 
 
 def plot_required_images(alpha: float = 0.1, delta: float = 0.1, *, ax: Axes | None = None) -> Axes:
-    r"""Draw which mean loss on calibration images is allowed, by how many of them there are.
+    r"""Draw the mean loss on calibration images that is allowed, against their number.
 
-    A curve for each method of control: with so many images, *or more*, the mean loss on them may be so high. The closer
-    to alpha, the smaller the sets. A curve begins with the fewest images that the method takes. For
-    :class:`~conformask.CRC` the gap to alpha shrinks as :math:`1 / n`, for those that promise with confidence
-    :math:`1 - \delta` as :math:`1 / \sqrt n`. PAC is for losses that are 0 or 1, and drawn in steps: it allows a whole
-    number of images with loss 1. Their curves are found at 160 losses.
+    There is a curve for each method of control: with this number of images, *or more*, the mean loss on them may be
+    this high. The closer it is to alpha, the smaller the sets. A curve begins with the smallest number of images that
+    the method needs. With :class:`~conformask.CRC` the gap to alpha shrinks as :math:`1 / n`, with the methods that
+    have the confidence :math:`1 - \delta` as :math:`1 / \sqrt n`. PAC is for losses that are 0 or 1, and is drawn in
+    steps, because it allows a whole number of images with loss 1. The curves of PAC and RCPS are computed at 160
+    losses.
 
     Parameters
     ----------
@@ -43,7 +44,7 @@ def plot_required_images(alpha: float = 0.1, delta: float = 0.1, *, ax: Axes | N
     delta : float in (0, 1), default=0.1
         One minus the confidence of PAC and RCPS.
     ax : matplotlib Axes, optional
-        Where to draw; by default, on a new figure.
+        The axes to draw on; by default those of a new figure.
 
     Returns
     -------
@@ -53,13 +54,13 @@ def plot_required_images(alpha: float = 0.1, delta: float = 0.1, *, ax: Axes | N
     Raises
     ------
     TypeError, ValueError
-        If a level is no number, or out of range.
+        If a level is not a number, or out of range.
     ImportError
         If Matplotlib is missing.
 
     See Also
     --------
-    conformask.metrics.required_images : The numbers that are drawn.
+    conformask.metrics.required_images : Computes these numbers.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Profiles: all that calibration needs to know of the images. They answer every loss, alpha and split without maps."""
+"""Profiles: all that calibration needs of the images. They calibrate for every loss, alpha and split without maps."""
 
 from conformask.profiles.base import Profiles
 from conformask.profiles.binned import BinnedProfiles

@@ -1,4 +1,4 @@
-"""What exact and binned profiles have in common: losses and alphas, merges, files."""
+"""The common part of exact and binned profiles: losses and alphas, merges, files."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _MOST_POINTS = 10**9  # of a curve
 
 
 class Profiles(ABC):
-    """What exact and binned profiles have in common: they answer for losses and alphas, and they merge."""
+    """The common part of exact and binned profiles: they calibrate for losses and alphas, and they can be merged."""
 
     conformity_score: ConformityScore
     exact: bool
@@ -51,7 +51,7 @@ class Profiles(ABC):
     @property
     @abstractmethod
     def n_classes(self) -> int:
-        """K."""
+        """The number of classes K."""
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -65,7 +65,7 @@ class Profiles(ABC):
         return html_table(type(self).__name__, rows + self._rows())
 
     def merge(self, other: Self) -> Self:
-        """The images of both, those of `other` last.
+        """The profiles of the images of both, those of `other` last.
 
         Parameters
         ----------
@@ -79,8 +79,8 @@ class Profiles(ABC):
         Raises
         ------
         TypeError, ValueError
-            If `other` is something else or the same object, or K, the scores, the losses, or the presence of groups or
-            weights differ.
+            If `other` is of another class or the same object; if K, the scores or the losses differ; or if only one has
+            groups or weights.
 
         Warns
         -----
@@ -115,12 +115,13 @@ class Profiles(ABC):
         on_empty: OnEmpty = "skip",
         test_weight: float | None = None,
     ) -> float:
-        r"""The smallest lambda that controls the risk: by default, whose corrected empirical risk is at most alpha.
+        r"""The smallest lambda that controls the risk: by default the smallest with a corrected risk of at most alpha.
 
         .. math:: \hat\lambda = \inf \Big\{ \lambda : \frac{\sum_i L_i(\lambda) + 1}{n + 1} \le \alpha \Big\}
 
-        Exact: no grid, no tolerance; binned profiles may give a little more (:class:`BinnedProfiles`). A few
-        milliseconds, from the profiles alone. ``RCPS(delta, bound="wsr")`` and LTT try the lambdas of a fixed grid.
+        It is exact, without a grid or a tolerance; with binned profiles it may be a little larger (see
+        :class:`BinnedProfiles`). It takes a few milliseconds, from the profiles alone. ``RCPS(delta, bound="wsr")`` and
+        LTT try the lambdas of a fixed grid.
 
         Parameters
         ----------
@@ -131,10 +132,11 @@ class Profiles(ABC):
         method : CRC, PAC, RCPS, LTT or "crc", default="crc"
             How the risk is controlled.
         on_empty : {"skip", "raise", "zero_loss"}, default="skip"
-            What becomes of images on which the loss is undefined.
+            What to do with images on which the loss is undefined.
         test_weight : float >= 0 or None, default=None
-            Under covariate shift: the weight of the new image, as ``sample_weight`` are those of the calibration images
-            (see :class:`~conformask.ConformalRiskCalibrator`). None is 1, where theirs are at most 1 (or all are).
+            Under covariate shift: the weight of the new image, from the same density ratio as the ``sample_weight`` of
+            the calibration images (see :class:`~conformask.ConformalRiskCalibrator`). None is 1; it is allowed if the
+            weights of the calibration images are at most 1 (or all equal).
 
         Returns
         -------
@@ -149,8 +151,8 @@ class Profiles(ABC):
 
         See Also
         --------
-        risk : The empirical risk at a lambda.
-        risk_curve : The empirical risk at all of them.
+        risk : Computes the empirical risk at a lambda.
+        risk_curve : Computes the empirical risk at all lambdas.
 
         References
         ----------
@@ -170,7 +172,7 @@ class Profiles(ABC):
         return lam
 
     def risk(self, loss: LossLike, lam: float, *, on_empty: OnEmpty = "skip") -> float:
-        """The empirical risk at lambda: the mean of the losses; binned profiles know it from above.
+        """The empirical risk at lambda: the mean of the losses; binned profiles give an upper bound.
 
         Parameters
         ----------
@@ -179,7 +181,7 @@ class Profiles(ABC):
         lam : float
             Lambda.
         on_empty : {"skip", "raise", "zero_loss"}, default="skip"
-            What becomes of images on which the loss is undefined.
+            What to do with images on which the loss is undefined.
 
         Returns
         -------

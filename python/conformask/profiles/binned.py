@@ -1,4 +1,4 @@
-"""Binned profiles: a few MB however many images, for losses that are named beforehand."""
+"""Binned profiles: a few MB, however many images there are, for losses that are named beforehand."""
 
 from __future__ import annotations
 
@@ -44,35 +44,36 @@ _Part: TypeAlias = "tuple[int, NDArray[Any] | None, NDArray[Any]]"
 class BinnedProfiles(Profiles):
     r"""Sums of the losses of many images on a grid of critical values, merged by addition.
 
-    Made by ``cm.profile(..., collect=[...])``, or found as ``profiles_`` of a
-    :class:`~conformask.ConformalRiskCalibrator` with ``profile="binned"``.
+    ``cm.profile(..., collect=[...])`` makes them, and ``profiles_`` of a :class:`~conformask.ConformalRiskCalibrator`
+    with ``profile="binned"`` holds them.
 
-    For a loss that is a miss rate (miscoverage, weighted or of some classes; false negatives) the critical values fall
-    into bins, 1024 for each halving of the distance to the largest lambda, and a bin holds the sum over images of what
-    its pixels add to the rate, rounded up to a multiple of :math:`2^{-44}`: an integer of 1 MB in all, the same in any
-    order of images, batches and merges. Lambda-hat is the end of a bin: never too small, and at most 0.1 % of its
-    distance to the largest lambda above the exact one of a budget that is smaller by what rounding added, less than
-    4e-9 for each image. For a loss that is 0 or 1 (binary, label accuracy) one critical value of each
-    image is kept (8 bytes), and lambda-hat is exact. A hash of each image (8 bytes) tells whether it comes again.
+    If the loss is a miss rate (miscoverage, weighted or of some classes; false negatives), the critical values fall
+    into bins, 1024 for each halving of the distance to the largest lambda. A bin holds the sum over images of the
+    contributions of its pixels to the rate, rounded up to a multiple of :math:`2^{-44}`. These are integers of 1 MB in
+    all, which do not depend on the order of images, batches and merges. Lambda-hat is the end of a bin. It is never too
+    small. It is at most 0.1 % of its distance to the largest lambda above the exact lambda-hat for a budget that is
+    smaller by the rounding, less than 4e-9 for each image. If the loss is 0 or 1 (binary, label accuracy), one critical
+    value of each image is kept (8 bytes), and lambda-hat is exact. A hash of each image (8 bytes) tells whether an
+    image comes again.
 
-    Risks are known from above: of the bin that a lambda falls into, all is taken to be missed.
+    Risks are upper bounds: all pixels of the bin that a lambda falls into count as missed.
 
-    Images are not known one by one: there are no losses of single images, no splits, no groups and no weights.
+    Single images are not kept: there are no losses of single images, no splits, no groups and no weights.
 
     Attributes
     ----------
     conformity_score : LAC, APS, RAPS or SACP
         The score.
     losses : tuple of losses
-        What was collected.
+        The losses that were collected.
     exact : bool
-        False: risks are known from above.
+        False: risks are upper bounds.
     n_classes : int
-        K.
+        The number of classes K.
 
     See Also
     --------
-    ScoreProfiles : Exact, for every loss and split; its size grows with the images.
+    ScoreProfiles : Exact profiles, for every loss and split; their size grows with the images.
     profile : Makes profiles of images.
 
     Examples
@@ -120,7 +121,7 @@ class BinnedProfiles(Profiles):
 
     @property
     def n_classes(self) -> int:
-        """K."""
+        """The number of classes K."""
         return self._core.n_classes
 
     @classmethod
@@ -151,18 +152,18 @@ class BinnedProfiles(Profiles):
     def risk_curve(
         self, loss: LossLike, *, at: float | None = None, on_empty: OnEmpty = "skip", n_points: int = 1000
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The empirical risk, from above, as a function of lambda.
+        """An upper bound of the empirical risk as a function of lambda.
 
         Parameters
         ----------
         loss : MiscoverageLoss or another loss, "miscoverage" or "binary"
             One of the losses that were collected.
         at : float or None, default=None
-            A lambda to be among the points.
+            A lambda that is included in the points.
         on_empty : {"skip", "raise", "zero_loss"}, default="skip"
-            What becomes of images on which the loss is undefined.
+            What to do with images on which the loss is undefined.
         n_points : int from 1 to 1e9, default=1000
-            About how many of the bins to return.
+            The approximate number of bins to return.
 
         Returns
         -------

@@ -109,38 +109,38 @@ def profile(
     Parameters
     ----------
     X : array (n, K, H, W) or (n, K, D, H, W), float16, float32 or float64; or a list of (K, H, W); or an iterable
-        Softmax probabilities, or what `inputs` says. Without `y`: an iterable of ``(scores, labels)`` pairs, one image
-        each.
+        Softmax probabilities, or numbers of the kind that `inputs` names. Without `y`: an iterable of
+        ``(scores, labels)`` pairs, one image each.
     y : integer array (n, H, W) or (n, D, H, W), or a list or iterable of arrays, one per image
         Labels.
     conformity_score : LAC, APS, RAPS, SACP, their names in lower case or a callable, default="lac"
         The score (a callable: see :class:`~conformask.ConformalRiskCalibrator`).
     inputs : {"probabilities", "logits", "scores"}, default="probabilities"
-        What the scores are: see :class:`~conformask.ConformalRiskCalibrator`.
+        What the numbers in X are: see :class:`~conformask.ConformalRiskCalibrator`.
     transform : fitted scaler or None, default=None
-        What makes probabilities of them, as for :class:`~conformask.ConformalRiskCalibrator`.
+        A scaler that turns X into probabilities, as for :class:`~conformask.ConformalRiskCalibrator`.
     ignore_index : int, tuple of ints or None, default=255
-        The label of void pixels, or several; an error if it is a class.
+        The label of void pixels, or several; it must not be a class.
     groups : sequence of n ints or strings, or None, default=None
-        What each image belongs to (patient, sequence): a group counts once, with the mean of its losses.
+        The group of each image (patient, sequence): a group counts once, with the mean of its losses.
     sample_weight : sequence of n floats >= 0, or None, default=None
         How much each image counts, fixed beforehand (see :class:`~conformask.ConformalRiskCalibrator`).
     activation : bool, default=False
-        Whether to count all classes' critical values in the same pass (40 kB per image, and about five times the time),
-        so that :meth:`ScoreProfiles.activation` works.
+        Whether to count the critical values of all classes in the same pass (40 kB per image, and about five times the
+        time), so that :meth:`ScoreProfiles.activation` works.
     grid : sequence of lambdas in [0, lambda_max], or None, default=None
         Lambdas at which to count, in the same pass, how many labelled pixels have each class in their set (8 K bytes
-        for each image and lambda), so that losses that may rise with lambda (:class:`~conformask.PrecisionLoss`) are
-        known at these. Tensors on a GPU are brought to the CPU for it.
+        for each image and lambda). Losses that may rise with lambda (:class:`~conformask.PrecisionLoss`) are then known
+        at these lambdas. Tensors on a GPU are copied to the CPU for this.
     collect : sequence of losses, or None, default=None
-        None keeps exact profiles. With losses, profiles are binned: a few MB however many images, for these losses
-        alone (see :class:`BinnedProfiles`).
+        None keeps exact profiles. With losses, profiles are binned: a few MB, however many images there are, for these
+        losses alone (see :class:`BinnedProfiles`).
     volumes : bool or "auto", default="auto"
         Whether the images of a list or an iterable are volumes (see :class:`~conformask.ConformalRiskCalibrator`).
     progress : bool or "auto", default="auto"
         Whether to show a progress bar over images.
     valid : bool array (n, H, W) or (n, D, H, W), a sequence or an iterable of n, or None, default=None
-        Where X holds data, as for :meth:`~conformask.ConformalRiskCalibrator.fit`: elsewhere pixels are void.
+        True where X holds data, as for :meth:`~conformask.ConformalRiskCalibrator.fit`: elsewhere pixels are void.
 
     Returns
     -------
@@ -155,12 +155,12 @@ def profile(
     Warns
     -----
     DuplicateImagesWarning, SuspiciousLabelsWarning, UserWarning
-        If the same image comes twice; if labels hardly belong to the scores; if numbers that shall be logits look like
-        probabilities.
+        If the same image comes twice; if labels hardly belong to the scores; if numbers that are given as logits look
+        like probabilities.
 
     See Also
     --------
-    ScoreProfiles, BinnedProfiles : What it returns.
+    ScoreProfiles, BinnedProfiles : The objects that this function returns.
     ConformalRiskCalibrator : Keeps the profiles of its images as ``profiles_``.
 
     Examples

@@ -1,4 +1,4 @@
-"""Exact profiles: every critical value above 0, for every loss, alpha and split."""
+"""Exact profiles: all critical values above 0, for every loss, alpha and split."""
 
 from __future__ import annotations
 
@@ -53,22 +53,22 @@ class Activation(NamedTuple):
 class ScoreProfiles(Profiles):
     """The critical values of the labelled pixels of many images.
 
-    Made by :func:`profile`, or found as ``profiles_`` of a fitted :class:`~conformask.ConformalRiskCalibrator`.
-    Indexing gives the profiles of some images (an array of indices, a boolean mask or a slice); images are shared, not
-    copied, so random splits cost nothing.
+    :func:`profile` makes them, and ``profiles_`` of a fitted :class:`~conformask.ConformalRiskCalibrator` holds them.
+    Indexing (with an array of indices, a boolean mask or a slice) gives the profiles of some images. Images are shared,
+    not copied, so that random splits cost nothing.
 
     Attributes
     ----------
     conformity_score : LAC, APS, RAPS or SACP, or a callable
         The score.
     n_classes : int
-        K.
+        The number of classes K.
     exact : bool
         True: losses, risks and lambda-hat are exact.
 
     See Also
     --------
-    BinnedProfiles : A few MB however many images, for losses that are named beforehand.
+    BinnedProfiles : Profiles of a few MB, however many images there are, for losses that are named beforehand.
     profile : Makes profiles of images.
 
     Examples
@@ -121,7 +121,7 @@ class ScoreProfiles(Profiles):
 
     @property
     def n_classes(self) -> int:
-        """K."""
+        """The number of classes K."""
         return self._core.n_classes
 
     def __getitem__(self, index: Any) -> ScoreProfiles:
@@ -241,7 +241,7 @@ class ScoreProfiles(Profiles):
         return losses.reshape((len(self), *lambdas.shape))
 
     def activation(self, lam: float) -> Activation:
-        """The activation ratio at lambda, to within a bracket, without the maps.
+        """Lower and upper bound of the activation ratio at lambda, without the maps.
 
         Parameters
         ----------
@@ -257,7 +257,7 @@ class ScoreProfiles(Profiles):
         Raises
         ------
         ValueError
-            If activations were not counted: ``cm.profile(..., activation=True)`` does.
+            If activations were not counted: ``cm.profile(..., activation=True)`` counts them.
         """
         bracket = self._core.activation(check_lambda(lam))
         if bracket is None:
@@ -276,11 +276,11 @@ class ScoreProfiles(Profiles):
         loss : MiscoverageLoss or another loss, "miscoverage", "binary" or a function
             The loss.
         at : float or None, default=None
-            A lambda to be among the points.
+            A lambda that is included in the points.
         on_empty : {"skip", "raise", "zero_loss"}, default="skip"
-            What becomes of images on which the loss is undefined.
+            What to do with images on which the loss is undefined.
         n_points : int from 1 to 1e9, default=1000
-            About how many of the jumps to return. Every point is exact.
+            The approximate number of jumps to return. Every point is exact.
 
         Returns
         -------
