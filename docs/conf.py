@@ -35,6 +35,7 @@ extensions = [
     "transparent_mocks",
     "api_pages",
     "notebook_pages",
+    "reference_links",
     "short_names",
 ]
 if os.environ.get("CONFORMASK_DOCS_ONLINE"):  # links into other documentation need their lists of names
@@ -128,7 +129,7 @@ html_css_files = ["conformask.css"]
 html_favicon = "_static/logo.svg"
 html_copy_source = False
 html_show_sourcelink = False
-html_sidebars = {"index": [], "start": [], "gallery/index": []}
+html_sidebars = {"index": [], "start": [], "gallery/index": [], "changelog": []}
 html_context = {"default_mode": "auto"}
 html_theme_options = {
     "logo": {"image_light": "_static/logo.svg", "image_dark": "_static/logo.svg", "text": "conformask"},

@@ -6,7 +6,8 @@ A small alpha costs two things: larger sets, and more calibration images.
 """
 
 # %%
-# What alpha costs in size. One ``fit`` answers all levels; ``evaluate(alphas=...)`` reports them in one pass.
+# First, what does alpha cost in size? One ``fit`` answers all levels; ``evaluate(alphas=...)`` reports them in one
+# pass.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -25,8 +26,8 @@ figure, axes = plt.subplots(2, sharex=True, figsize=(7, 5.6), layout="constraine
 plotting.plot_alpha_sweep(report, axes=axes)
 
 # %%
-# What more images buy. The mean risk of calibration must stay below alpha. With few images the allowed risk is far
-# below it, most of all where the promise holds with confidence.
+# Second, what do more images allow? The mean risk of calibration must stay below alpha. With few images the allowed
+# risk is far below alpha, most of all where the promise holds with confidence.
 
 figure, ax = plt.subplots(figsize=(7, 4.2), layout="constrained")
 plotting.plot_required_images(0.05, delta=0.05, ax=ax)
@@ -34,8 +35,8 @@ plotting.plot_required_images(0.05, delta=0.05, ax=ax)
 # %%
 # The risk on new images scatters from one calibration set to the next, around an expectation of at most alpha. With
 # more images the expectation comes closer to alpha, and the scatter shrinks. With 19 images only full sets keep the
-# promise, so nothing is missed, and nothing is said. Profiles answer such questions without the maps: each split takes
-# less than a millisecond.
+# promise: nothing is missed, but the sets say nothing. Profiles answer such questions without the maps: each split
+# takes less than a millisecond.
 
 profiles = cm.profile(X, y)
 rng = np.random.default_rng(0)

@@ -2,12 +2,12 @@
 A promise for every class
 =========================
 
-With one lambda for all classes, small classes pay for large ones: the mean risk is low because the road is easy. With
+With one lambda for all classes, small classes may be missed often: the mean risk is low because the road is easy. With
 ``conditional="class"`` each class has a lambda of its own, and keeps alpha by itself.
 """
 
 # %%
-# One lambda for all, and one for each class.
+# One calibrator has one lambda for all classes, the other has a lambda for each class.
 
 import matplotlib.pyplot as plt
 
@@ -40,7 +40,7 @@ plotting.plot_part_risk(after, ax=ax)
 # sphinx_gallery_thumbnail_number = 2
 
 # %%
-# The price is size.
+# The price is larger sets.
 
 print(
     f"classes in a set: {before.activation_ratio:.2f} with one lambda, {after.activation_ratio:.2f} with one each"

@@ -2,9 +2,9 @@
 Sets of whole segmentations
 ===========================
 
-An ensemble shows which pixels change *together*. CONSIGN turns its members into a set of whole segmentations: moves
-along a few directions, within a box. With probability at least 1 - alpha the set of a new image holds a segmentation
-that is accurate enough, or the calibrator abstains.
+An ensemble shows which pixels change *together*. CONSIGN turns its members into a set of whole segmentations: all that
+can be reached by moves along a few directions, within a box. With probability at least 1 - alpha the set of a new image
+holds a segmentation that is accurate enough, or the calibrator abstains.
 """
 
 # %%
@@ -34,21 +34,22 @@ for seed in range(8):
 X = np.stack(members, axis=1)  # (images, samples, classes, height, width)
 
 # %%
-# Sixty of the images calibrate. ``min_accuracy`` says how accurate a segmentation must be: the share of right pixels,
-# averaged over the labels of an image.
+# Sixty of the images are for calibration. ``min_accuracy`` says how accurate a segmentation must be: the share of right
+# pixels, averaged over the labels of an image.
 
 calibrator = cm.ConsignCalibrator(2, alpha=0.1, min_accuracy=0.8).fit(X[:60], y[:60])
 sets = calibrator.predict(X[60:])
 shown = 4
 
 # %%
-# The two directions of one image. Along a direction, red classes become more likely and blue ones less likely.
+# These are the two directions of one image. Along a direction, red classes become more likely and blue ones less
+# likely.
 
 figure, axes = plt.subplots(2, 4, figsize=(11, 4), layout="constrained")
 plotting.plot_components(sets[shown], class_names=names, axes=axes)
 
 # %%
-# Draws from the set of this image. Whole regions change, not single pixels.
+# These segmentations are drawn from the set of this image. Whole regions change, not single pixels.
 
 plotting.plot_samples(
     sets[shown].sample(5, random_state=1),
@@ -62,6 +63,6 @@ plotting.plot_samples(
 # sphinx_gallery_thumbnail_number = 2
 
 # %%
-# How many sets of the other images hold a segmentation that is accurate enough.
+# The report says how many sets of the other images hold a segmentation that is accurate enough.
 
 print(calibrator.evaluate(X[60:], y[60:]))

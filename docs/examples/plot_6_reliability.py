@@ -7,7 +7,7 @@ itself; a calibrator behind it does.
 """
 
 # %%
-# Logits of a small classifier, multiplied by 2.5: as over-confident as large networks can be.
+# The logits of a small classifier are multiplied by 2.5. That makes it as over-confident as large networks can be.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -29,7 +29,8 @@ scaler = cm.TemperatureScaler().fit(logits[fit], y[fit])
 print(f"temperature {scaler.temperature_:.2f}")
 
 # %%
-# A reliability diagram: of the pixels that get 90 %, nine of ten should be right. The dashed diagonal is that.
+# This is a reliability diagram. Where the model says 90 %, nine of ten pixels should be right; the dashed diagonal
+# shows this ideal.
 
 figure = plt.figure(figsize=(11, 5.6), layout="constrained")
 parts = zip(figure.subfigures(1, 2), (None, scaler), ("Before", "After temperature scaling"), strict=True)
@@ -39,7 +40,7 @@ for part, transform, title in parts:
     part.suptitle(title, fontweight="bold")
 
 # %%
-# Where in an image the model is too sure. Both panels have one scale.
+# The maps show where in an image the model is too sure. Both have the same scale.
 
 i = 71
 figure, axes = plt.subplots(1, 3, figsize=(13, 3.2), layout="constrained")

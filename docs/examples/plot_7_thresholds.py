@@ -2,14 +2,14 @@
 A threshold for each image
 ==========================
 
-A network says of each pixel how probable a car is. One threshold for all images keeps the miss rate at alpha on
-average: hard images miss far more, easy ones nothing. Thresholds of their own serve images more evenly, with the same
-guarantee.
+A network says for each pixel how probable a car is. One threshold for all images keeps the miss rate at alpha on
+average: hard images miss far more, and easy ones miss nothing. If each image has a threshold of its own, images are
+served more evenly, with the same guarantee.
 """
 
 # %%
-# Probabilities of "car" in 200 scenes that the classifier has not seen. Images without a car have no miss rate, and are
-# left out.
+# Here are probabilities of "car" in 200 scenes that the classifier has not seen. Images without a car have no miss
+# rate, and are left out.
 
 import warnings
 
@@ -36,9 +36,9 @@ with warnings.catch_warnings():
     }
 
 # %%
-# How much of the car each image's mask covers. The means are alike, but with CRA no image is missed as badly. It takes
-# the most probable pixels of an image up to a share of its summed probability, so the threshold falls where the model
-# is unsure.
+# The histogram shows how much of the car each image's mask covers. The means are alike, but with CRA no image is missed
+# as badly. It takes the most probable pixels of an image up to a share of its summed probability, so the threshold
+# falls where the model is unsure.
 
 figure, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 plotting.plot_coverage_histogram(reports, ax=ax)
@@ -46,7 +46,8 @@ plotting.plot_coverage_histogram(reports, ax=ax)
 # sphinx_gallery_thumbnail_number = 2
 
 # %%
-# Four images, from the hardest to the easiest for the one threshold.
+# Four images follow, from the hardest to the easiest for the one threshold. White pixels are car and in the mask, red
+# ones are missed, and blue ones are in the mask but no car.
 
 order = np.argsort(np.nan_to_num(reports["one threshold"].coverages, nan=2.0))
 known = int(np.isfinite(reports["one threshold"].coverages).sum())

@@ -2,12 +2,12 @@
 When the world changes: online control and a drift alarm
 ========================================================
 
-A car drives into the fog. Frames of a video are not exchangeable with calibration images, so a fixed
-lambda promises nothing there. An alarm tells when it must not be relied on any more. A controller moves lambda instead.
+A car drives into fog. Frames of a video are not exchangeable with calibration images, so a fixed lambda promises
+nothing there. An alarm tells when you must no longer rely on the fixed lambda. A controller moves lambda instead.
 """
 
 # %%
-# A classifier, and a film of 150 frames. After frame 70 fog comes up.
+# A classifier looks at a film of 150 frames. After frame 70 fog comes up.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -25,8 +25,8 @@ X, y = model.predict_proba(scenes.images[40:140]), scenes.labels[40:140]
 frames, truth = model.predict_proba(film), scenes.labels[140:]
 
 # %%
-# The alarm watches the losses at a fixed lambda. It may look at every frame: the probability that it is *ever* wrong is
-# at most delta. The lambda was calibrated with confidence, as the alarm asks for.
+# The alarm watches the losses at a fixed lambda. It may look at every frame: the probability of a false alarm, *ever*,
+# is at most delta. The lambda was calibrated with confidence, as the alarm needs.
 
 watched = cm.ConformalRiskCalibrator(alpha=0.1, method=cm.RCPS(0.1)).fit(X, y)
 alarm = cm.DriftAlarm("risk", alpha=0.1, delta=0.01)
@@ -52,7 +52,7 @@ plotting.plot_online(controller, axes=axes)
 # sphinx_gallery_thumbnail_number = 2
 
 # %%
-# What the camera sees meanwhile.
+# This is what the camera sees before the fog, when the fog comes up, and in the fog.
 
 figure, axes = plt.subplots(1, 3, figsize=(12, 2.8), layout="constrained")
 for ax, t in zip(axes, (18, 76, 140), strict=True):
