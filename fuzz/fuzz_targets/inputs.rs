@@ -16,8 +16,8 @@ use _core::num::real::Real;
 use _core::scale::apply::probabilities;
 use _core::threads::Cancel;
 use conformask_fuzz::arrays::Laid;
-use conformask_fuzz::losses::{ratio, tiny};
 use conformask_fuzz::maps::{Kind, Number, double, inputs_of, laid, shape};
+use conformask_fuzz::twins::{ratio, tiny};
 use conformask_fuzz::{Numbers, fuzz, on_any_threads, with_type};
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz(data, |u| {

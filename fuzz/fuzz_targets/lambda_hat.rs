@@ -19,9 +19,9 @@ use _core::sets::{threshold, true_label_scores};
 use _core::threads::Cancel;
 use conformask_fuzz::arrays::Laid;
 use conformask_fuzz::labels::Labels;
-use conformask_fuzz::losses::{self, Pixels, Twin, counts, ratio, risk, tiny};
 use conformask_fuzz::maps::{Kind, Number, inputs_of, laid};
-use conformask_fuzz::{fuzz, on_any_threads, scores, with_type};
+use conformask_fuzz::twins::{LossTwin, Pixels, counts, ratio, tiny};
+use conformask_fuzz::{fuzz, losses, on_any_threads, scores, with_type};
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz(data, |u| {
     let choice: u8 = u.arbitrary()?;
@@ -41,7 +41,7 @@ fn calibrate<E: Number>(u: &mut Unstructured<'_>) -> Result<()> {
     let inputs = if is_coarse { Inputs::CoarseProbabilities } else { inputs_of(kind, 0) };
     let spec = scores::any(u, inputs)?;
     let labels = Labels::any(u, &[shape[0], shape[2], shape[3]], n_classes, &[VOID], false)?;
-    let twin = Twin::any(u, n_classes)?;
+    let twin = losses::any(u, n_classes)?;
     let palette = [ratio(1, 1), ratio(1, 1), ratio(2, 3), ratio(0, 1), ratio(7, 1), ratio(1, 1 << 40)];
     let shares = (0..shape[0]).map(|_| Ok(u.choose(&palette)?.clone())).collect::<Result<Vec<_>>>()?;
     let (at, any_budget, budget_of_bins): (u16, u16, u16) = (u.arbitrary()?, u.arbitrary()?, u.arbitrary()?);
@@ -80,10 +80,10 @@ fn calibrate<E: Number>(u: &mut Unstructured<'_>) -> Result<()> {
     let loss = twin.loss();
 
     let all: Vec<f64> = images.iter().flatten().map(|(_, critical)| *critical).chain([0.0]).collect();
-    let met = risk(&twin, &images, n_classes, &shares, all[usize::from(at) % all.len()]);
+    let met = twin.risk(&images, &shares, all[usize::from(at) % all.len()]);
     let any = ratio(i64::from(any_budget), 7000);
     for budget in [&met - tiny(), met.clone(), met + tiny(), any] {
-        let expected = losses::lambda_hat(&twin, &images, n_classes, &shares, &budget);
+        let expected = twin.lambda_hat(&images, &shares, &budget);
         let found =
             on_any_threads(|| lambda_hat(&profile, &loss, Some(&shares), &budget, &cancel).expect("no stop"));
         assert_eq!(found, expected, "{twin:?} {shares:?} {budget}");
@@ -111,7 +111,7 @@ fn check_masks<R: _core::num::real::Real>(
     labels: &[i128],
     spec: Spec,
     lambda: f64,
-    twin: &Twin,
+    twin: &LossTwin,
     shares: &[BigRational],
     budget: &BigRational,
 ) {
@@ -140,7 +140,7 @@ fn check_masks<R: _core::num::real::Real>(
 }
 
 /// A binned profile errs upwards, and little.
-fn check_binned(profile: &ExactProfile, twin: &Twin, images: &[Pixels], n_classes: usize, budget: u16) {
+fn check_binned(profile: &ExactProfile, twin: &LossTwin, images: &[Pixels], n_classes: usize, budget: u16) {
     let (cancel, ones) = (Cancel::default(), vec![BigRational::one(); images.len()]);
     let budget = ratio(i64::from(budget), 20_000);
     let new = || BinnedProfile::new(profile.coding(), n_classes, vec![twin.loss()]).expect("as many classes");
@@ -150,11 +150,11 @@ fn check_binned(profile: &ExactProfile, twin: &Twin, images: &[Pixels], n_classe
         binned
     });
     let found = binned.lambda_hat(0, &budget, &cancel).expect("no stop").expect("not negative");
-    let exact = losses::lambda_hat(twin, images, n_classes, &ones, &budget).expect("not negative");
+    let exact = twin.lambda_hat(images, &ones, &budget).expect("not negative");
     assert!(found >= exact && found <= profile.coding().lambda_max(), "{found} {exact}");
-    assert!(risk(twin, images, n_classes, &ones, found) <= budget);
+    assert!(twin.risk(images, &ones, found) <= budget);
     for lambda in [0.0, exact, found] {
-        let true_sum = risk(twin, images, n_classes, &ones, lambda).to_f64().expect("a float");
+        let true_sum = twin.risk(images, &ones, lambda).to_f64().expect("a float");
         assert!(binned.loss_sum(0, lambda) >= true_sum * (1.0 - 1e-12), "no loss is understated at {lambda}");
     }
     // In two parts, merged.
@@ -172,7 +172,7 @@ fn check_binned(profile: &ExactProfile, twin: &Twin, images: &[Pixels], n_classe
 /// The curve is the correctly rounded sum of losses.
 fn check_curve(
     profile: &ExactProfile,
-    twin: &Twin,
+    twin: &LossTwin,
     images: &[Pixels],
     n_classes: usize,
     shares: &[BigRational],

@@ -12,8 +12,8 @@ use _core::risk::budget::jumps;
 use _core::risk::lambda_hat;
 use _core::score::{Coding, N_CELLS};
 use _core::threads::Cancel;
-use conformask_fuzz::losses::{self, Pixels, Twin, ratio};
-use conformask_fuzz::{Numbers, fuzz, on_any_threads};
+use conformask_fuzz::twins::{Pixels, ratio};
+use conformask_fuzz::{Numbers, fuzz, losses, on_any_threads};
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz(data, |u| {
     if u.ratio(3, 4)? { exact(u) } else { binned(u) }
@@ -174,7 +174,7 @@ fn exact(u: &mut Unstructured<'_>) -> Result<()> {
         assert!(first < second && hashes[first] == hashes[second]);
     }
 
-    let twin = Twin::any(u, n_classes)?;
+    let twin = losses::any(u, n_classes)?;
     let (loss, budget) = (twin.loss(), ratio(u.int_in_range(0..=400)?, 100));
     let found = on_any_threads(|| lambda_hat(&profile, &loss, None, &budget, &cancel).expect("no stop"));
     assert!(jumps(&profile, &loss, 7, &cancel).expect("no stop").len() <= 7);
@@ -186,7 +186,7 @@ fn exact(u: &mut Unstructured<'_>) -> Result<()> {
                 pixels.extend((n_missed..total).map(|_| (class, 0.0)));
             }
         }
-        let expected = losses::lambda_hat(&twin, &whole, n_classes, &vec![ratio(1, 1); n], &budget);
+        let expected = twin.lambda_hat(&whole, &vec![ratio(1, 1); n], &budget);
         assert_eq!(found, expected);
     }
     Ok(())
@@ -200,7 +200,7 @@ fn binned(u: &mut Unstructured<'_>) -> Result<()> {
     let mut parts = Vec::new();
     for _ in 0..u.int_in_range(0..=2)? {
         let n_of_loss = if u.ratio(1, 16)? { n_classes + 1 } else { n_classes };
-        let loss = Twin::any(u, n_of_loss)?.loss();
+        let loss = losses::any(u, n_of_loss)?.loss();
         let n_defined = *u.choose(&[n_images, 0, 1, 3, u64::MAX])?;
         let collected = if u.ratio(1, 8)? == loss.tolerance().is_some() {
             let mut bins = vec![0_u128; if u.ratio(1, 16)? { 7 } else { N_BINS }];

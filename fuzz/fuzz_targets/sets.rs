@@ -14,7 +14,7 @@ use _core::threads::Cancel;
 use conformask_fuzz::arrays::Laid;
 use conformask_fuzz::labels::{IGNORED, Labels};
 use conformask_fuzz::maps::{Kind, Number, double, inputs_of, laid, shape};
-use conformask_fuzz::{fuzz, on_any_threads, scores, with_type};
+use conformask_fuzz::{fuzz, on_any_threads, scores, twins, with_type};
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz(data, |u| {
     let choice: u8 = u.arbitrary()?;
@@ -144,7 +144,7 @@ fn check<E: Number>(scores: &ArrayD<E>, labels: &ArrayD<i128>, found: &Found, of
             let pixel_of = |class: usize| double(values[(image * n_classes + class) * n_pixels + pixel]);
             let numbers: Vec<f64> = (0..n_classes).map(pixel_of).collect();
             for class in 0..n_classes {
-                if let Some(critical) = scores::critical(&numbers, class, of.spec) {
+                if let Some(critical) = twins::critical(&numbers, class, of.spec) {
                     let expected = u8::from(critical <= lambda_of(image, class));
                     assert_eq!(masks[[image, class, pixel]], expected, "{numbers:?} {class} {critical}");
                 }

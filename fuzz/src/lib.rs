@@ -8,6 +8,8 @@ pub mod labels;
 pub mod losses;
 pub mod maps;
 pub mod scores;
+#[path = "../../tests/rust/twins.rs"]
+pub mod twins;
 
 use std::sync::OnceLock;
 

@@ -1,4 +1,4 @@
-//! Any score, with the parameters that the border lets through, and twins of those that look at each pixel alone.
+//! Any score, with the parameters that the border lets through.
 
 use arbitrary::{Result, Unstructured};
 
@@ -26,36 +26,4 @@ pub fn any(u: &mut Unstructured<'_>, inputs: Inputs) -> Result<Spec> {
         probabilities: kind & 0x20 != 0 && inputs != Inputs::CriticalValues,
     };
     Ok(Spec::Sacp(base, settings))
-}
-
-/// The lowest of the most probable classes.
-fn top1(probabilities: &[f64]) -> usize {
-    let largest = probabilities.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    probabilities.iter().position(|&p| p == largest).unwrap_or(0)
-}
-
-/// The lambda from which on the set of a pixel holds a class, by the definition; `None` of what has no twin.
-pub fn critical(probabilities: &[f64], class: usize, spec: Spec) -> Option<f64> {
-    let p = probabilities[class];
-    match spec {
-        Spec::Pixelwise(BaseSpec::Lac { include_top1 }) => {
-            let is_first = include_top1 && class == top1(probabilities);
-            Some(if is_first { 0.0 } else { (1.0 - p).max(0.0) })
-        }
-        Spec::Pixelwise(BaseSpec::Raps { penalty, k_reg }) => {
-            let n_classes = probabilities.len();
-            let before = |k: &usize| probabilities[*k] > p || (probabilities[*k] == p && *k < class);
-            let unit = 2_f64.powi(-53);
-            let (mut mass, mut rank) = (0_u64, 1);
-            for k in (0..n_classes).filter(before) {
-                mass += (probabilities[k] / unit).round_ties_even() as u64;
-                rank += 1;
-            }
-            let k_reg = k_reg.unwrap_or((n_classes / 2).max(1));
-            let excess = |rank: usize| penalty * rank.saturating_sub(k_reg) as f64;
-            Some(((mass as f64 * unit).min(1.0) + excess(rank)).min(1.0 + excess(n_classes)))
-        }
-        Spec::Pixelwise(BaseSpec::Given { .. }) => Some(p),
-        Spec::Sacp(..) => None,
-    }
 }

@@ -5,11 +5,12 @@ mod extensions;
 mod lambdas;
 mod random;
 mod rankings;
+mod twins;
 
 use std::fmt::Debug;
 
 use _core::error::Error;
-use _core::loss::{Loss, Weighting};
+use _core::loss::Weighting;
 use _core::maps::normalisation::TOLERANCE;
 use _core::maps::{BAND, Inputs, LabelMaps, ScoreMaps};
 use _core::metric::coverage::mask_coverage;
@@ -24,11 +25,12 @@ use _core::threads::Cancel;
 use half::f16;
 use ndarray::{Array2, Array3, Array4, Array5, ArrayView4, ArrayView5, Axis, Slice, s};
 use num_rational::BigRational;
-use num_traits::{One, Signed, ToPrimitive, Zero};
+use num_traits::{Signed, ToPrimitive, Zero};
 use proptest::prelude::*;
 use rayon::ThreadPoolBuilder;
 
 use self::random::Random;
+use self::twins::{LossTwin, ratio, tiny};
 
 /// The ignore index.
 const VOID: i16 = 255;
@@ -39,15 +41,6 @@ const FIRST_IMAGE: usize = 10;
 type Shape = (usize, usize, usize, usize, usize);
 
 // ---------------------------------------------------------------------------------------------------- random input
-
-fn ratio(numer: i64, denom: i64) -> BigRational {
-    BigRational::new(numer.into(), denom.into())
-}
-
-/// Smaller than any difference of sums that the tests draw on purpose.
-fn tiny() -> BigRational {
-    BigRational::new(1.into(), num_bigint::BigInt::from(10).pow(60))
-}
 
 trait Scores: Element + Debug {
     fn of(x: f64) -> Self;
@@ -253,35 +246,9 @@ fn quantile_twin(atoms: &[(f64, BigRational)], budget: &BigRational, least: f64)
     Some(least)
 }
 
-/// The lowest of the most probable classes.
-fn top1(probabilities: &[f64]) -> usize {
-    (0..probabilities.len()).rev().max_by(|&a, &b| probabilities[a].total_cmp(&probabilities[b])).unwrap()
-}
-
 /// The lambda from which on the set of a pixel holds `class`.
 fn critical(probabilities: &[f64], class: usize, spec: Spec) -> f64 {
-    let p = probabilities[class];
-    match spec {
-        Spec::Pixelwise(BaseSpec::Lac { include_top1 }) => {
-            let always = include_top1 && class == top1(probabilities);
-            if always { 0.0 } else { (1.0 - p).max(0.0) }
-        }
-        Spec::Pixelwise(BaseSpec::Raps { penalty, k_reg }) => {
-            let n_classes = probabilities.len();
-            let before = |k: &usize| probabilities[*k] > p || (probabilities[*k] == p && *k < class);
-            // In units of 2^-53: integers know no order of summation.
-            let unit = 2_f64.powi(-53);
-            let (mut mass, mut rank) = (0_u64, 1);
-            for k in (0..n_classes).filter(before) {
-                mass += (probabilities[k] / unit).round_ties_even() as u64;
-                rank += 1;
-            }
-            let k_reg = k_reg.unwrap_or((n_classes / 2).max(1));
-            let excess = |rank: usize| penalty * rank.saturating_sub(k_reg) as f64;
-            ((mass as f64 * unit).min(1.0) + excess(rank)).min(1.0 + excess(n_classes))
-        }
-        _ => panic!("no twin of {spec:?}"),
-    }
+    twins::critical(probabilities, class, spec).expect("a twin")
 }
 
 fn pixelwise() -> impl Strategy<Value = Spec> {
@@ -309,7 +276,7 @@ fn any_score() -> impl Strategy<Value = Spec> {
 }
 
 /// The classes and critical values of the labelled pixels, image by image.
-fn criticals<E: Scores>(images: &Images<E>, spec: Spec) -> Vec<Vec<(usize, f64)>> {
+fn criticals<E: Scores>(images: &Images<E>, spec: Spec) -> Vec<twins::Pixels> {
     let of_image = |pixels: Vec<(Vec<f64>, i16)>| {
         let labelled = pixels.into_iter().filter(|(_, label)| *label != VOID);
         labelled.map(|(p, label)| (label as usize, critical(&p, label as usize, spec))).collect()
@@ -317,79 +284,17 @@ fn criticals<E: Scores>(images: &Images<E>, spec: Spec) -> Vec<Vec<(usize, f64)>
     images.pixels().into_iter().map(of_image).collect()
 }
 
-/// A loss as its definition reads.
-#[derive(Debug, Clone)]
-struct LossTwin {
-    weighting: Weighting,
-    tolerance: Option<BigRational>,
-}
-
-impl LossTwin {
-    fn random(n_classes: usize, random: &mut Random) -> Self {
-        let weights =
-            [ratio(0, 1), ratio(1, 3), ratio(1, 10), ratio(2, 7), ratio(1, 1 << 62), ratio(1 << 40, 1)];
-        let weighting = match random.below(4) {
-            0 => Weighting::Pooled(vec![true; n_classes]),
-            1 => Weighting::Pooled((0..n_classes).map(|_| random.below(2) == 0).collect()),
-            2 => Weighting::PerClass(vec![ratio(1, 1); n_classes]),
-            _ => Weighting::PerClass((0..n_classes).map(|_| random.pick(&weights)).collect()),
-        };
-        let tolerances = [ratio(0, 1), ratio(1, 10), ratio(3, 10), ratio(1, 2), ratio(1, 1)];
-        let tolerance = (random.below(2) == 0).then(|| random.pick(&tolerances));
-        Self { weighting, tolerance }
-    }
-
-    fn loss(&self) -> Loss {
-        Loss::new(self.weighting.clone(), self.tolerance.clone())
-    }
-
-    /// The loss of an image at lambda; `None` where it is undefined.
-    fn at(&self, pixels: &[(usize, f64)], lambda: f64) -> Option<BigRational> {
-        let miss_rate = |of_class: &dyn Fn(usize) -> bool| {
-            let labelled = pixels.iter().filter(|(class, _)| of_class(*class));
-            let missed = labelled.clone().filter(|(_, critical)| *critical > lambda).count();
-            let total = labelled.count();
-            (total > 0).then(|| ratio(missed as i64, total as i64))
-        };
-        let rate = match &self.weighting {
-            Weighting::Pooled(flags) => miss_rate(&|class| flags[class])?,
-            Weighting::PerClass(weights) => {
-                let (mut sum, mut total) = (BigRational::zero(), BigRational::zero());
-                for (class, weight) in weights.iter().enumerate() {
-                    if let Some(rate) = miss_rate(&|other| other == class) {
-                        sum += weight * rate;
-                        total += weight;
-                    }
-                }
-                if total.is_zero() {
-                    return None;
-                }
-                sum / total
-            }
-        };
-        let Some(tolerance) = &self.tolerance else { return Some(rate) };
-        Some(if rate > *tolerance { BigRational::one() } else { BigRational::zero() })
-    }
-
-    fn risk(&self, images: &[Vec<(usize, f64)>], shares: &[BigRational], lambda: f64) -> BigRational {
-        let losses = images.iter().zip(shares).map(|(image, share)| Some(self.at(image, lambda)? * share));
-        losses.flatten().sum()
-    }
-
-    /// The infimum: the first of the places where the risk may jump at which it is within the budget.
-    fn lambda_hat(
-        &self,
-        images: &[Vec<(usize, f64)>],
-        shares: &[BigRational],
-        budget: &BigRational,
-    ) -> Option<f64> {
-        let mut jumps: Vec<f64> = images.iter().flatten().map(|(_, critical)| *critical).collect();
-        jumps.push(0.0);
-        jumps.sort_by(f64::total_cmp);
-        jumps.dedup();
-        let first = jumps.partition_point(|&lambda| self.risk(images, shares, lambda) > *budget);
-        jumps.get(first).copied()
-    }
+fn any_loss(n_classes: usize, random: &mut Random) -> LossTwin {
+    let weights = [ratio(0, 1), ratio(1, 3), ratio(1, 10), ratio(2, 7), ratio(1, 1 << 62), ratio(1 << 40, 1)];
+    let weighting = match random.below(4) {
+        0 => Weighting::Pooled(vec![true; n_classes]),
+        1 => Weighting::Pooled((0..n_classes).map(|_| random.below(2) == 0).collect()),
+        2 => Weighting::PerClass(vec![ratio(1, 1); n_classes]),
+        _ => Weighting::PerClass((0..n_classes).map(|_| random.pick(&weights)).collect()),
+    };
+    let tolerances = [ratio(0, 1), ratio(1, 10), ratio(3, 10), ratio(1, 2), ratio(1, 1)];
+    let tolerance = (random.below(2) == 0).then(|| random.pick(&tolerances));
+    LossTwin { weighting, tolerance }
 }
 
 // ------------------------------------------------------------------------------------------------------ quantiles
@@ -507,14 +412,13 @@ fn check_lambda_hat<E: Scores>(shape: Shape, seed: u64, spec: Spec) -> Result<()
     }
     let all: Vec<f64> = criticals.iter().flatten().map(|(_, critical)| *critical).chain([0.0, 1.0]).collect();
     for _ in 0..4 {
-        let twin = LossTwin::random(images.n_classes(), &mut random);
+        let twin = any_loss(images.n_classes(), &mut random);
         let palette = [ratio(1, 1), ratio(1, 1), ratio(2, 3), ratio(0, 1), ratio(7, 1)];
         let shares: Vec<BigRational> = criticals.iter().map(|_| random.pick(&palette)).collect();
         let met = twin.risk(&criticals, &shares, random.pick(&all));
         let any = ratio(random.below(1000) as i64, 700);
         for budget in [&met - tiny(), met.clone(), met + tiny(), any] {
-            let expected =
-                if budget.is_negative() { None } else { twin.lambda_hat(&criticals, &shares, &budget) };
+            let expected = twin.lambda_hat(&criticals, &shares, &budget);
             let found =
                 lambda_hat(&profile, &twin.loss(), Some(&shares), &budget, &Cancel::default()).unwrap();
             prop_assert_eq!(found, expected, "{:?} {:?} {}", twin, shares, budget);
@@ -526,7 +430,7 @@ fn check_lambda_hat<E: Scores>(shape: Shape, seed: u64, spec: Spec) -> Result<()
 fn check_invariance<E: Scores>(shape: Shape, seed: u64, spec: Spec) -> Result<(), TestCaseError> {
     let mut random = Random(seed);
     let images = Images::<E>::random(shape, &mut random);
-    let (twin, n) = (LossTwin::random(images.n_classes(), &mut random), shape.0);
+    let (twin, n) = (any_loss(images.n_classes(), &mut random), shape.0);
     let (shares, budget) = (vec![ratio(1, 1); n], ratio(random.below(100) as i64, 100));
     let profile = images.view().profile(spec).unwrap();
     let expected = lambda_hat(&profile, &twin.loss(), Some(&shares), &budget, &Cancel::default()).unwrap();
@@ -606,7 +510,7 @@ fn check_sets<E: Scores>(shape: Shape, seed: u64, spec: Spec) -> Result<(), Test
     }
     lambdas.sort_by(f64::total_cmp);
 
-    let twin = LossTwin::random(n_classes, &mut random);
+    let twin = any_loss(n_classes, &mut random);
     let profile = views.profile(spec).unwrap();
     let losses = profile.losses(&twin.loss(), &lambdas, &Cancel::default()).unwrap();
     let criticals = criticals(&images, spec);
