@@ -91,6 +91,7 @@ nb_execution_timeout = 300
 nb_execution_raise_on_error = True
 nb_execution_excludepatterns = ["*.md"]
 nb_merge_streams = True
+nb_render_markdown_format = "myst"  # outputs may be tables
 
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True

@@ -80,9 +80,13 @@ def _others(names: list[str]) -> str:
 
 
 def skip_routing(app: Any, what: str, name: str, value: Any, skip: bool, options: Any) -> bool | None:
-    """Requests for metadata are on every estimator of scikit-learn, `count` and `index` on every tuple."""
+    """Requests for metadata are on every estimator of scikit-learn, `count` and `index` on every tuple.
+
+    The fields of named tuples are in the list of attributes, and have no text of their own.
+    """
     routing = name == "get_metadata_routing" or (name.startswith("set_") and name.endswith("_request"))
-    return True if routing or name in ("count", "index") else None
+    field = (getattr(value, "__doc__", None) or "").startswith("Alias for field number")
+    return True if routing or field or name in ("count", "index") else None
 
 
 def setup(app: Any) -> dict[str, bool]:
