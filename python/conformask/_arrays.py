@@ -116,7 +116,7 @@ def refuse_members(value: object, name: str) -> None:
         raise TypeError(
             f"{name} must be an array, got {type(value).__name__}, the output of a model: pass "
             f"conformask.integrations.torch.as_scores({name}, size=y.shape[-2:]), which makes maps of the size of the "
-            "labels, and say what they are, such as inputs='logits'"
+            "labels, and name their kind, such as inputs='logits'"
         )
     shown_ones = ", ".join(map(repr, members[:_MEMBERS])) + (", ..." if len(members) > _MEMBERS else "")
     raise TypeError(
@@ -258,8 +258,9 @@ def warn_of_shares(maps: Any, inputs: str) -> None:
     elif some.size >= _FEW and spread >= _WIDE and _in_unit(some):
         warn_caller(
             "inputs='logits', but all numbers of X that were looked at are in [0, 1], and do not sum to 1 over the "
-            "classes: they look like outputs of a sigmoid, or other scores, of which softmax makes nearly equal "
-            "probabilities; pass what the network has before its sigmoid, or X / X.sum(axis=1, keepdims=True) with "
+            "classes: they look like outputs of a sigmoid, or other scores, from which softmax makes "
+            "nearly equal probabilities; pass the outputs of the network before its sigmoid, or X / "
+            "X.sum(axis=1, keepdims=True) with "
             "inputs='probabilities'",
             UserWarning,
         )

@@ -72,7 +72,8 @@ def check_alone(
     if not apart <= _TOLERANCE * most:
         raise ValueError(
             f"{must}, but what it says of image 0 depends on the other images of the array: it is {shown(alone)} alone "
-            f"and {shown(together[0])} among {len(maps)}. Normalise by numbers that were found on other images"
+            f"and {shown(together[0])} among {len(maps)}. Normalise with fixed numbers, which were found "
+            f"on other images"
         )
 
 

@@ -374,8 +374,8 @@ def _refuse_batches(maps: object, name: str) -> None:
         return
     batches = "batches" if size is None else f"batches of {plural(size, 'image')}"
     raise TypeError(
-        f"{name} yields {batches}, but must yield one image at a time: make the loader with batch_size=None, or hand "
-        "over each batch as an array, to partial_fit or predict"
+        f"{name} yields {batches}, but must yield one image at a time: make the loader with "
+        f"batch_size=None, or pass each batch as an array, to partial_fit or predict"
     )
 
 
@@ -391,7 +391,7 @@ def _check_image(image: Any, layout: Layout, index: int, volumes: Volumes) -> No
     if volumes == "auto" and n_space == 3 and lead and shape[0] == shape[len(layout.axes)]:
         raise ValueError(
             f"image {index} of {layout.name} has shape {shape}: it may be a volume ({lead}D, H, W) or a batch "
-            f"(B, {lead}H, W), and an iterable must yield one image at a time. Hand over batches as arrays, to "
+            f"(B, {lead}H, W), and an iterable must yield one image at a time. Pass batches as arrays, to "
             "partial_fit or predict; for volumes pass volumes=True"
         )
 
@@ -447,7 +447,7 @@ def check_labels(
     elif given == (*expected[:-2], expected[-1], expected[-2]):
         hint = f"; are H and W swapped? Pass {label_name}.swapaxes(-2, -1)"
     elif where and given[1:] == shape[1:2] + shape[-2:]:
-        hint = "; an iterable yields one image at a time: hand over batches as arrays, one by one"
+        hint = "; an iterable yields one image at a time: pass batches as arrays, one by one"
     raise ValueError(
         f"{label_name} must have shape {expected[first:]} to match {layout.name} {shape[first:]}{where}, "
         f"got {given[first:]}{hint}"
@@ -465,7 +465,7 @@ def axes_hint(shape: tuple[int, ...], n_classes: int, layout: Layout = SCORES) -
     if n_axes == 2 and shape[1] == n_classes:
         return "; are S and K swapped? The classes come after the samples"
     if len(shape) == n_axes + 4 and shape[n_axes + 1] == n_classes:
-        return "; an iterable yields one image at a time: hand over batches as arrays, one by one"
+        return "; an iterable yields one image at a time: pass batches as arrays, one by one"
     return ""
 
 

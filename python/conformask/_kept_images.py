@@ -179,7 +179,8 @@ class KeepingCalibrator(Calibrator[C, K, S], Generic[C, K, S]):
     def _kept_of(self, state: State[K, S]) -> K:
         if state.kept is None:
             raise ValueError(
-                "nothing was kept of the images: it was loaded from a file, or made of none; fit again"
+                "nothing was kept of the images: the calibrator was loaded from a file, or has seen none; "
+                "fit again"
             )
         return state.kept
 

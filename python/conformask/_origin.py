@@ -74,17 +74,18 @@ class Origin:
         ]
         if seen:
             raise ValueError(
-                f"{len(seen)} of {plural(len(names), 'image')} calibrated, {seen[0]} among them: the risk on them says "
-                f"nothing about new images. {self._what_to_do()}. If these are others of the same names, {way_out}"
+                f"{len(seen)} of {plural(len(names), 'image')} {'was' if len(seen) == 1 else 'were'} used "
+                f"for calibration, {seen[0]} among them: the risk on them tells nothing about new images. "
+                f"{self._what_to_do()}. If these are other images with the same names, {way_out}"
             )
 
     def _what_to_do(self) -> str:
         if self.split is None:
-            return "Test on images that did not calibrate"
+            return "Test on images that were not used for calibration"
         given = ", ".join(f"{name}={value!r}" for name, value in self.split.items() if name != "group_key")
         group_key = self.split.get("group_key")
         along = "" if group_key is None else f" and group_key={group_key!r}"
-        return f"Say subset=dict({given}, part='evaluation'){along}"
+        return f"Pass subset=dict({given}, part='evaluation'){along}"
 
     def to_json(self) -> dict[str, Any]:
         """What a file holds of it."""

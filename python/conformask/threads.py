@@ -72,8 +72,8 @@ def warn_of_environment() -> None:
     text = os.environ.get(_VARIABLE, "").strip()
     if text and _core.environment_threads() is None:
         warn_caller(
-            f"{_VARIABLE} must be {_range()}, got {shown(text)}: there are {get_num_threads()} threads as if it were "
-            "not set",
+            f"{_VARIABLE} must be {_range()}, got {shown(text)}: it is ignored, and there are "
+            f"{get_num_threads()} threads",
             RuntimeWarning,
         )
 

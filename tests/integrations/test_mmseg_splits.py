@@ -83,7 +83,7 @@ def test_the_other_part_is_taken(metrics: Any, file: Path) -> None:
 def test_images_that_calibrated_are_refused(metrics: Any, file: Path, subset: Any) -> None:
     with pytest.raises(
         ValueError,
-        match=r"calibrated, data/\d\d\.png among them: .* Say subset=dict\(fraction=0\.5, seed=1, part='evaluation'\)",
+        match=r"for calibration, data/\d\d\.png among them: .* Pass subset=dict\(fraction=0\.5, seed=1, part=.evalu",
     ):
         measured(metrics[1](file, subset=subset))
 
@@ -114,7 +114,7 @@ def test_other_datasets_are_taken(metrics: Any, file: Path) -> None:
 def test_all_images_calibrated(metrics: Any, tmp_path: Path, folder: str) -> None:
     path = tmp_path / "all.json"
     measured(metrics[0](out_file=path))
-    with pytest.raises(ValueError, match="Test on images that did not calibrate"):
+    with pytest.raises(ValueError, match="Test on images that were not used for calibration"):
         measured(metrics[1](path), folder=folder)
 
 

@@ -184,7 +184,7 @@ def test_batches_in_a_list() -> None:
     calibrator = new().fit(X, Y)
     for use in (calibrator.predict, calibrator.set_size):
         with pytest.raises(
-            ValueError, match="had K = 3; an iterable yields one image at a time: hand over batches"
+            ValueError, match="had K = 3; an iterable yields one image at a time: pass batches"
         ):
             use([X[:4], X[4:8]])
 
@@ -368,7 +368,7 @@ def test_masked_classes_and_labels_that_start_at_1() -> None:
         new(inputs="logits").fit(logits, Y)
     with pytest.raises(
         ValueError,
-        match=r"outside \[0, 3\); if the labels start at 1 .* - 1 and ignore_index=-1; if its pixels .*classes=",
+        match=r"outside \[0, 3\); if the labels start at 1 .* - 1 and ignore_index=-1; if pixels .*classes=",
     ):
         new(ignore_index=0).fit(X, Y + 1)
 

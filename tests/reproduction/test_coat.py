@@ -699,7 +699,7 @@ def test_files_that_cannot_be_read(own: Path) -> None:
     picture((255 * P).astype(np.uint8), png)
     assert len(read_folder(own)) == 3
     np.save(file, P)
-    with pytest.raises(ValueError, match=r"image_0\.npy and image_0\.png have one name"):
+    with pytest.raises(ValueError, match=r"image_0\.npy and image_0\.png have the same name"):
         read_folder(own)
     png.unlink()
     colours = np.zeros((4, 5, 3), np.uint8)

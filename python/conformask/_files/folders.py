@@ -62,7 +62,7 @@ def files_of(folder: Path, suffixes: Collection[str], ending: str = "") -> dict[
                     "; of nnU-Net's folders, which hold both, take conformask nnunet calibrate, evaluate and apply (in "
                     "Python conformask.integrations.nnunet.Cases)"
                 )
-            raise ValueError(f"{found[name]} and {file.name} have one name: keep one of them{hint}")
+            raise ValueError(f"{found[name]} and {file.name} have the same name: keep one of them{hint}")
         found[name] = file
     return found
 

@@ -475,7 +475,8 @@ def _check_lengths(P: Any, y: Any, photographs: Any) -> None:
             continue
         if count(value) is None or not hasattr(value, "__getitem__"):
             raise TypeError(
-                "a predictor that is to be trained needs P, y and images as arrays or lists, which are parted: "
+                "a predictor that is to be trained needs P, y and images as arrays or lists, which are "
+                "split: "
                 f"{name} is {type(value).__name__}. Or train it beforehand, and give it as a function"
             )
         if count(value) != n:
@@ -489,8 +490,8 @@ def _warn_of_training_images(state: State[Kept, Solution] | None, added: Kept) -
     pairs = _core.repeats_between(state.kept.trained_on, added.core.hashes())
     if pairs:
         warn_caller(
-            f"{plural(len(pairs), 'image')} of these trained the thresholds: they must not correct them, and the "
-            "guarantee does not hold. Give others",
+            f"{plural(len(pairs), 'image')} of these trained the thresholds: they must not correct the "
+            f"thresholds, too, and the guarantee does not hold. Give other images",
             DuplicateImagesWarning,
         )
 

@@ -481,8 +481,8 @@ def _warn_of_calibration_images(known: NDArray[np.float64], risks: NDArray[np.fl
     """Warns if images have the very losses of those of calibration, one by one, which are not all alike."""
     if np.array_equal(known, risks, equal_nan=True) and len(np.unique(known[(known > 0) & (known < 1)])) > 1:
         warn_caller(
-            "these images seem to be those of calibration: each misses the very share that one of those does. Evaluate "
-            "on others: the risk of these tells nothing about new images",
+            "these images seem to be those of calibration: each misses exactly the same share as one of "
+            "them. Evaluate on other images: the risk on these tells nothing about new images",
             UserWarning,
         )
 

@@ -102,7 +102,7 @@ class PerTest:
     def from_json(cls, document: dict[str, Any], n_features: int, alpha: Fraction, penalty: float) -> PerTest:
         """The inverse; refuses what is none of so many features."""
         if set(document) != {"features", "shares", "bins", "histograms"}:
-            raise ValueError("the predictor is none that was saved")
+            raise ValueError("the predictor was not saved by this version")
         features, shares = (np.array(document[name], np.float64) for name in ("features", "shares"))
         n = len(shares)
         if features.shape != (n, n_features) or not np.isfinite(features).all():
@@ -112,10 +112,10 @@ class PerTest:
         histograms = np.zeros((n, N_BINS))
         for row, bins, values in zip(histograms, document["bins"], document["histograms"], strict=True):
             if not all(type(i) is int and 0 <= i < N_BINS for i in bins):
-                raise ValueError("bins of the predictor are none")
+                raise ValueError("bins of the predictor are invalid")
             row[bins] = values
         if not ((histograms >= 0) & (histograms <= 1)).all() or (histograms.sum(axis=1) > 1 + 1e-9).any():
-            raise ValueError("histograms of the predictor are none")
+            raise ValueError("histograms of the predictor are invalid")
         return cls(features, histograms, shares, alpha, penalty)
 
 

@@ -16,7 +16,7 @@ __all__ = ["arrays_from_json"]
 def arrays_from_json(document: dict[str, Any], sizes: Mapping[str, int]) -> dict[str, NDArray[np.float64]]:
     """Arrays by name, each of so many numbers; refuses others."""
     if set(document) != set(sizes):
-        raise ValueError("the predictor is none that was saved")
+        raise ValueError("the predictor was not saved by this version")
     arrays = {name: np.array(document[name], np.float64) for name in sizes}
     for name, size in sizes.items():
         if arrays[name].shape != (size,) or not np.isfinite(arrays[name]).all():

@@ -582,8 +582,8 @@ def _channels_of(P: Any, y: Any = None) -> int:
         return int(shape[1])
     if not isinstance(P, Sequence) or not has_order(P):
         raise TypeError(
-            f"P must be an array (n, K, H, W) or a list of (K, H, W), got {type(P).__name__}: hand over an iterable "
-            "part by part, to partial_fit or predict"
+            f"P must be an array (n, K, H, W) or a list of (K, H, W), got {type(P).__name__}: pass an "
+            f"iterable part by part, to partial_fit or predict"
         )
     if not len(P):
         raise NoImagesError("P is empty: it holds no image")

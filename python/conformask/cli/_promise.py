@@ -62,7 +62,7 @@ def promise(calibrator: cm.ConformalRiskCalibrator) -> str:
         said += f" {few}: all sets are full, which is why it holds."
     if calibrator.rare_:
         rare = ", ".join(map(str, calibrator.rare_))
-        said += f" Too few {unit_word(calibrator)}s calibrated {rare}: --on-rare of calibrate says what then."
+        said += f" Too few {unit_word(calibrator)}s calibrated {rare}: --on-rare of calibrate decides then."
     return said
 
 

@@ -155,15 +155,17 @@ def _conclusion(report: cm.RiskReport, shares: NDArray[np.float64], n_classes: i
     """What the sizes of sets say, in a sentence."""
     one, many = float(shares[1]), _of_many(shares)
     if report.infeasible:
-        return "All sets are full: there were too few calibration images for this alpha. They tell nothing."
+        return "All sets are full, and tell nothing: there were too few calibration images for this alpha."
     if one >= 0.999:
         return (
-            "Nearly every pixel has one class: at this alpha the sets say what the most probable class says. A smaller "
+            "Nearly every pixel has one class: at this alpha the sets tell no more than the most probable "
+            "class. A smaller "
             "alpha would show where the model is unsure."
         )
     if n_classes > 3 and many >= 0.5:
         return (
-            "Most pixels have more than half of the classes: the sets keep their promise, but say little. A larger "
+            "Most pixels have more than half of the classes: the sets keep the guarantee, but tell "
+            "little. A larger "
             "alpha, another score or a better model would make them smaller."
         )
     if one >= 0.8:

@@ -60,11 +60,11 @@ _APPLY = """\
 For each case:
   CASE_setsize.nii.gz      how many classes each voxel may have
   CASE_may_be_NAME.nii.gz  1 where a voxel may be of this class, for each class but the background
-They lie where nnU-Net's own CASE.nii.gz lies, so that viewers show them as further segmentations of the scan. A voxel
-that none of the classes may be is background. Set size 1 means that the set holds one class, not that this is certain:
-what the sets miss is what the promise is about. Outside of nnU-Net's crop box the sets hold the background alone, and
-no promise speaks of it (unless --outside count). Of PNG images the files are .png, 255 where a pixel may be of the
-class."""
+They are in the space of nnU-Net's own CASE.nii.gz: viewers show them as further segmentations of the scan. A voxel
+that may be none of these classes is background. Set size 1 means that the set holds one class, not that it is right:
+the guarantee limits what the sets miss. Outside of nnU-Net's crop box the sets hold the background alone, and the
+guarantee does not include it (unless --outside count). For PNG images the files are .png, 255 where a pixel may be of
+the class."""
 
 _CALIBRATED = "conformask nnunet calibrate"
 _PARTS = 2  # of the path of predictions, in the names of cases
@@ -89,8 +89,9 @@ class _Model:
         known = calibrator._origin.notes.get(OF_NNUNET)
         if known is None:
             raise ValueError(
-                f"{path} was not calibrated by conformask nnunet: it promises nothing of nnU-Net's files, whose crop "
-                "box it does not know. Calibrate with conformask nnunet calibrate"
+                f"{path} was not calibrated by conformask nnunet: it gives no guarantee for nnU-Net's "
+                f"files, because it does not know their crop box. Calibrate with conformask nnunet "
+                f"calibrate"
             )
         with reading(path):
             names, outside, fold = known["class_names"], known["outside"], known["fold"]
@@ -290,8 +291,8 @@ def _fold(predictions: Path) -> str | None:
     fold = path.parent.name.removeprefix("fold_")
     if fold == "all":
         raise ValueError(
-            f"{predictions}: the model of fold_all was trained on its validation cases, which therefore calibrate "
-            "nothing; predict cases that it has not seen"
+            f"{predictions}: the model of fold_all was trained on its validation cases, which therefore "
+            f"cannot calibrate it; predict cases that it has not seen"
         )
     return fold
 
@@ -346,7 +347,7 @@ def _check(dataset: Dataset, model: _Model | None, args: argparse.Namespace) -> 
     if None not in (fold, model.fold) and fold != model.fold:
         raise ValueError(
             f"{args.calibrator} was calibrated for the model of fold {model.fold}, but {args.predictions} was "
-            f"predicted by that of fold {fold}, of which it promises nothing"
+            f"predicted by that of fold {fold}, for which it gives no guarantee"
         )
     # nnUNetv2_predict copies both files, nnUNetv2_ensemble the first alone.
     if (
@@ -356,7 +357,7 @@ def _check(dataset: Dataset, model: _Model | None, args: argparse.Namespace) -> 
     ):
         warnings.warn(
             f"{args.predictions} looks like what nnUNetv2_ensemble wrote, but {args.calibrator} was calibrated for the "
-            f"model of fold {model.fold} alone: it promises nothing of an ensemble",
+            f"model of fold {model.fold} alone: it gives no guarantee for an ensemble",
             stacklevel=2,
         )
 

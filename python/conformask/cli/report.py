@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
     refuse_seen(calibrator, folder, args)
     photographs = None if args.images is None else files_of(args.images, PHOTOGRAPHS)
     if photographs is not None and calibrator.volumes:
-        raise ValueError("--images goes with flat maps (K, H, W): of volumes slices are drawn")
+        raise ValueError("--images goes with flat maps (K, H, W) only: for volumes slices are drawn")
     if photographs is not None:  # now, not after the images
         for name, file in zip(folder.names, folder.maps.files, strict=True):
             partner(photographs, name, file, args.images)

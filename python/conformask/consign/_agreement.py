@@ -27,7 +27,10 @@ def agreements(
     """Of each sample (K, H, W) that is left out: how accurate are the mean of the others, and the best of all these."""
     n, n_classes, *space = samples.shape
     if n < 2:
-        raise ValueError(f"X has one sample in image {index}: samples are compared with one another")
+        raise ValueError(
+            f"X has one sample in image {index}: samples are compared with one another, so "
+            f"that at least two are needed"
+        )
     replace(settings, n_components=0).decompose(samples, index)  # refuses what calibration refuses
     n_left_out = min(n, _LEFT_OUT)
     maps = np.empty((n + n_left_out, *space), np.uint16)  # of the samples, then of the means

@@ -121,8 +121,8 @@ class Kind(NamedTuple):
         if self.n_samples is not None and len(samples) not in self.n_samples:
             raise ValueError(
                 f"X has S = {len(samples)} samples in image {index}, but {others} had S = "
-                f"{', '.join(map(str, self.n_samples))}: with weight='sigma' the size of the sets goes with S. Take as "
-                "many, or weight='relative'"
+                f"{', '.join(map(str, self.n_samples))}: with weight='sigma' the size of the sets depends "
+                f"on S. Pass as many samples, or weight='relative'"
             )
 
 

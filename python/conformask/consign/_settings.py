@@ -117,7 +117,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.min_accuracy == 1 and self.strict:
-            raise ValueError("no accuracy exceeds min_accuracy=1: pass strict=False, or take less")
+            raise ValueError(
+                "no accuracy exceeds min_accuracy=1: pass strict=False, or a smaller min_accuracy"
+            )
         check_by_budget(self.method, "the lambdas of CONSIGN's boxes are found by a search")
         self.method.check_loss(_LOSS)
 

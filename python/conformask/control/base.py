@@ -234,7 +234,8 @@ class WithConfidence(Method):
         object.__setattr__(self, "delta", as_plain(self.delta, "delta"))
         if delta > Fraction(1, 2):
             warn_caller(
-                f"delta={shown(self.delta)} is the doubt, not the confidence, which is {float(1 - delta):g}: did you "
+                f"delta={shown(self.delta)} is the probability that the guarantee fails, not the "
+                f"confidence, which is {float(1 - delta):g}: did you "
                 f"mean delta={float(1 - delta):g}?",
                 UserWarning,
             )

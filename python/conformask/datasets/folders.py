@@ -342,7 +342,7 @@ class PairedFolder(_Images["tuple[NDArray[np.floating[Any]], NDArray[np.integer[
         self._told.add(file)
         warn_caller(
             f"{file} says that {labels.nodata:g} means no data: pixels of class {shown_as_void} are void, and count "
-            "nowhere. If they are of that class, take nodata out of the files of labels: "
+            "nowhere. If they belong to that class, remove nodata from the files of labels: "
             f"gdal_edit.py -unsetnodata {file.name}, or in "
             "rasterio set nodata = None of a file that is open with mode 'r+'",
             UserWarning,

@@ -130,13 +130,14 @@ class LabelSets:
     def __init__(self, calibrator: ConformalRiskCalibrator) -> None:
         if calibrator.transform is not None:
             raise TypeError(
-                "a scaler (transform=) works on arrays: give what the model says to the calibrator's predict, or "
+                "a scaler (transform=) works on arrays: give the output of the model to the calibrator's "
+                "predict, or "
                 "calibrate without a scaler"
             )
         if calibrator.adaptive is not None:
             raise TypeError(
-                "the lambdas of a model (adaptive=) are found on arrays: give what the model says to the calibrator's "
-                "predict"
+                "the lambdas of a model (adaptive=) are computed on arrays: give the output of the model "
+                "to the calibrator's predict"
             )
         self.lambda_hat: Lambda = calibrator._lambda_for_modules()
         self.n_classes = calibrator.n_classes_
@@ -242,8 +243,8 @@ def _foreground_class(calibrator: BinaryCalibrator[Any], foreground: int | None)
         return 1 if foreground is None else foreground
     if len(classes) > 1:
         raise ValueError(
-            f"the calibrator is about the classes {', '.join(map(str, classes))} together, a module about one: give "
-            "what the model says to the calibrator's predict"
+            f"the calibrator is about the classes {', '.join(map(str, classes))} together, but a module "
+            f"is about one: give the output of the model to the calibrator's predict"
         )
     if foreground is not None and foreground != classes[0]:
         raise ValueError(

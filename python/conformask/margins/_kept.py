@@ -49,8 +49,9 @@ def _refuse_one_hot(case: Case) -> None:
     pair = (case.mask, case.foreground)
     if case.mask.ndim == 3 and len(case.mask) > 1 and all((each.sum(axis=0) == 1).all() for each in pair):
         raise ValueError(
-            "masks and y (n, D, H, W) have one slice of each column of pixels in the mask, as classes (n, K, H, W) "
-            "have: pass masks[:, k] of one of these, or masks.argmax(axis=1) and classes=. If they are volumes, pass "
+            "masks and y (n, D, H, W) have exactly one slice in the mask at each pixel, like classes (n, "
+            "K, H, W): pass masks[:, k] of one class, or masks.argmax(axis=1) and classes=. If they are "
+            "volumes, pass "
             "volumes=True"
         )
 

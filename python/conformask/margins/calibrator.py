@@ -581,7 +581,8 @@ def _warn_of_calibration_images(calibration: Kept | None, evaluated: Kept) -> No
     n_known = int(np.isin(compared, calibration.hashes).sum())
     if n_known:
         warn_caller(
-            f"these images seem to be those of calibration: {n_known} of {len(evaluated)} have the masks and labels of "
-            "one of those. Evaluate on others: the risk of these tells nothing about new images",
+            f"these images seem to be those of calibration: {n_known} of {len(evaluated)} have the masks "
+            f"and labels of one of them. Evaluate on other images: the risk on these tells nothing about "
+            f"new images",
             UserWarning,
         )

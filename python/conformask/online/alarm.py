@@ -73,7 +73,8 @@ class Settings:
         if self.kind != "risk" and self.alpha != Fraction(1, 10):
             raise ValueError(
                 f"alpha={float(self.alpha):g} is the level of a mean loss, for kind='risk': say DriftAlarm('risk', "
-                f"alpha={float(self.alpha):g}); how often kind={self.kind!r} is wrong is said by delta"
+                f"alpha={float(self.alpha):g}); delta sets the probability of a false alarm of "
+                f"kind={self.kind!r}"
             )
         named = _NAMED_BETS[self.kind]
         if isinstance(self.bet, Fraction):

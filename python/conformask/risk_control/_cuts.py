@@ -96,8 +96,8 @@ class Cuts:
                 )
         if self._n_full:
             warn_caller(
-                f"{self._n_full} of {plural(self._n_seen, 'image')} weigh too much beside those of calibration: their "
-                "sets hold every class",
+                f"{self._n_full} of {plural(self._n_seen, 'image')} have too large weights compared with "
+                f"the calibration images: their sets hold every class",
                 InfeasibleRiskWarning,
             )
 
@@ -141,7 +141,7 @@ def _known_strata(
             raise ValueError("strata= was given, but calibration had none: fit(X, y, strata=)")
         return None
     if strata is None:
-        raise ValueError("strata have lambdas of their own: give that of each image, strata=")
+        raise ValueError("strata have lambdas of their own: give the stratum of each image, strata=")
     known, names = {part.name for part in solution.parts}, check_groups(strata, n, "strata")
     assert names is not None
     unseen = list(dict.fromkeys(name for name in names if name not in known))

@@ -453,8 +453,8 @@ def _warn_of_calibration_images(counts: Sequence[Sequence[Counts]], state: State
     is_telling = len(shares) >= _LEAST_ALIKE and len(np.unique(known)) >= 0.9 * len(known)
     if is_telling and np.isin(shares, known).all():
         warn_caller(
-            "these images seem to be those of calibration: each misses the very share of pixels that one of them does. "
-            "Evaluate on others: the risk of these tells nothing about new images",
+            "these images seem to be those of calibration: each misses exactly the same share of pixels "
+            "as one of them. Evaluate on other images: the risk on these tells nothing about new images",
             UserWarning,
         )
 

@@ -57,7 +57,8 @@ class Results(Calibrator[Configuration, Profiles, Solution]):
         if solution.by == "stratum" or solution.needs_weights:
             what = "strata" if solution.by == "stratum" else "weights"
             raise TypeError(
-                f"the {what} of images are not known here: give what the model says to the calibrator's predict"
+                f"the {what} of images are not known here: give the output of the model to the "
+                f"calibrator's predict"
             )
         return tuple(solution.lambdas.tolist()) if solution.parts else self.lambda_hat_
 

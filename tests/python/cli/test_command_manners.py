@@ -157,11 +157,11 @@ NONSENSE: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "two of one name": (
         lambda: np.savez(f"{MAPS}.npz", UNIT),
-        r"calibration/maps/image_03\.npy and image_03\.npz have one name: keep one of them$",
+        r"calibration/maps/image_03\.npy and image_03\.npz have the same name: keep one of them$",
     ),
     "nnU-Net's folder": (
         lambda: [replace(f"{MAPS}.npz", lambda file: np.savez(file, UNIT)), Path(f"{MAPS}.nii.gz").touch()],
-        r"image_03\.nii\.gz and image_03\.npz have one name: .*take conformask nnunet calibrate, evaluate and apply",
+        r"image_03\.nii\.gz and image_03\.npz have the same name: .*conformask nnunet calibrate, evaluate and apply",
     ),
     "swapped folders": (
         lambda: swap(Path("calibration/maps"), Path("calibration/labels")),

@@ -278,7 +278,7 @@ def test_images_that_calibrated_are_refused(calibrated: Path, run: Run, command:
     assert run("calibrate", *data, "--no-profiles", "--out", "alone.json").status == 0
     done = run(command, "--calibrator", "alone.json", *data)
     assert done.status == 2
-    assert re.search(r"images calibrated, .* among them: .* add --allow-seen$", done.err)
+    assert re.search(r"images were used for calibration, .* among them: .* add --allow-seen$", done.err)
 
 
 def test_evaluate_by_groups(calibrated: Path, run: Run, images: Images) -> None:

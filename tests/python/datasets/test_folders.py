@@ -588,7 +588,7 @@ def test_missing_folders_and_partners(root: Path) -> None:
         paired(root)
     np.save(root / "maps" / "image_05.npz", 0)
     (root / "maps" / "image_05.npz.npy").rename(root / "maps" / "image_05.npz")
-    with pytest.raises(ValueError, match=r"image_05\.npy and image_05\.npz have one name"):
+    with pytest.raises(ValueError, match=r"image_05\.npy and image_05\.npz have the same name"):
         paired(root)
 
 

@@ -378,7 +378,9 @@ def test_files_hold_what_prediction_needs(side: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="spacing must be given"):
         loaded.predict(MASKS.astype(int))
     for ask in (lambda: loaded.scores_, lambda: loaded.recalibrate(alpha=0.3), lambda: fitted.merge(loaded)):
-        with pytest.raises(ValueError, match="nothing was kept of the images: it was loaded from a file"):
+        with pytest.raises(
+            ValueError, match="nothing was kept of the images: the calibrator was loaded from a file"
+        ):
             ask()
 
 

@@ -522,7 +522,7 @@ def test_a_box_in_the_file_is_the_box(dtype: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("box", "message"),
     [
-        ([[0, 2], [2, 7], [3, 10]], "crop_bbox leaves out voxels that say something else than padding"),
+        ([[0, 2], [2, 7], [3, 10]], "crop_bbox leaves out voxels whose scores are not those of padding"),
         ([[1, 4], [2, 9], [3, 10]], r"crop_bbox must be .* within \(5, 8, 10\), got \[\[1, 4\], \[2, 9\]"),
         ([[1, 4], [7, 2], [3, 10]], "crop_bbox must be"),
         ([[-4, 4], [2, 7], [3, 10]], "crop_bbox must be"),

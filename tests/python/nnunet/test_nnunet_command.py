@@ -305,7 +305,7 @@ def test_wrong_folders_and_files(model: Path, tmp_path: Path, run: Any) -> None:
     )
     (tmp_path / "alone").mkdir()
     refused(
-        calibrate("--predictions", tmp_path / "alone", "--labels", labels), "say where it is, --dataset-json"
+        calibrate("--predictions", tmp_path / "alone", "--labels", labels), "pass its path, --dataset-json"
     )
     (tmp_path / "groups.csv").write_text("case_00,a")
     refused(
@@ -409,7 +409,7 @@ def test_calibrators_of_other_commands_are_refused(
     general = ["--calibrator", str(tmp_path / "c.json")]
     assert main(["calibrate", *pairs, "--out", general[1]]) == 0
     capsys.readouterr()
-    says = "c.json was not calibrated by conformask nnunet: it promises nothing of nnU-Net's files"
+    says = "c.json was not calibrated by conformask nnunet: it gives no guarantee for nnU-Net's files"
     files = ("--predictions", model / "new/predictions", "--labels", model / "new/labels")
     refused(run("evaluate", *general, *files), says)
     refused(run("apply", *general, *files[:2], "--out", tmp_path / "sets"), says)
@@ -437,4 +437,4 @@ def test_help_shows_examples(capsys: pytest.CaptureFixture[str]) -> None:
 def test_cases_that_calibrated_are_no_test(model: Path, run: Any) -> None:
     files = ("--predictions", model / "fold_0" / "validation", "--labels", model / "labelsTr")
     said = run("evaluate", "--calibrator", model / "calibrator.json", *files)
-    refused(said, f"{N} of {N} images calibrated, fold_0/validation/case_00 among them")
+    refused(said, f"{N} of {N} images were used for calibration, fold_0/validation/case_00 among them")

@@ -207,7 +207,7 @@ INPUT = [
     Bad(
         "batches where images belong",
         ValueError,
-        r"got \(4, 4, 5\); an iterable yields one image at a time: hand over batches as arrays",
+        r"got \(4, 4, 5\); an iterable yields one image at a time: pass batches as arrays",
         X=[GOOD.X[:4], GOOD.X[4:8]],
         y=[GOOD.y[:4], GOOD.y[4:8]],
     ),

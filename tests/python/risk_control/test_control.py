@@ -265,6 +265,7 @@ def test_crc_has_a_mean_risk_of_alpha_at_most(n: int, alpha: float, n_pixels: in
 
 def test_a_doubt_above_one_half_is_told() -> None:
     with pytest.warns(
-        UserWarning, match=r"delta=0.95 is the doubt, not the confidence, which is 0.05: did you mean"
+        UserWarning,
+        match=r"delta=0.95 is the probability that the guarantee fails, not the confidence, which is 0.05: did",
     ):
         cm.RCPS(0.95)

@@ -116,7 +116,8 @@ def test_images_that_weigh_too_much_get_full_sets_and_a_word() -> None:
     calibrator = controlled().fit(X, y, sample_weight=[2.0] * 20)
     # At alpha = .1 up to 40 / 9.
     with pytest.warns(
-        cm.InfeasibleRiskWarning, match=r"2 of 3 images weigh too much beside those of calibration"
+        cm.InfeasibleRiskWarning,
+        match=r"2 of 3 images have too large weights compared with the calibration images",
     ):
         masks = calibrator.predict(X[:3], sample_weight=[4.44, 4.45, 100])
     assert masks[1:].all()

@@ -220,7 +220,7 @@ def test_strata_that_are_none(strata: Any, words: str) -> None:
 def test_what_is_missing_or_does_not_go_together() -> None:
     X, y, strata = images(8, 30)
     found = Calibrator(alpha=0.3).fit(X, y, strata=strata)
-    with pytest.raises(ValueError, match="strata have lambdas of their own: give that of each image"):
+    with pytest.raises(ValueError, match="strata have lambdas of their own: give the stratum of each image"):
         found.predict(X)
     with pytest.raises(ValueError, match=r"strata= was given, but calibration had none"):
         Calibrator(alpha=0.3).fit(X, y).predict(X, strata=strata)

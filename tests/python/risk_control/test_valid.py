@@ -95,7 +95,7 @@ def test_masks_that_do_not_fit() -> None:
             with pytest.raises(error, match=says):
                 method(X, valid=valid)
     with pytest.raises(
-        ValueError, match=r"is NaN at pixel .*; where X has no data, .* predict valid=~np\.isnan"
+        ValueError, match=r"is NaN at pixel .*; where X has no data, .* pass valid=~np\.isnan"
     ):
         fitted.predict(X)
     assert fitted.predict(X, valid=~np.isnan(X).any(axis=1)).shape == X.shape
@@ -117,7 +117,7 @@ def test_padding_of_labelled_images_is_void() -> None:
     fitted, expected = (Calibrator(alpha=0.3).fit(maps, y) for maps in (padded(GOOD.X), GOOD.X))
     assert fitted.lambda_hat_ == expected.lambda_hat_
     assert fitted.evaluate(padded(GOOD.X), y).empirical_risk == expected.risk_
-    with pytest.raises(ValueError, match=r"where X has no data, let y be void \(ignore_index\)"):
+    with pytest.raises(ValueError, match=r"where X has no data, make y void \(ignore_index\)"):
         Calibrator(alpha=0.3).fit(padded(GOOD.X), np.where(GOOD.y == 255, 0, GOOD.y))
     masks = cm.BinaryRiskCalibrator(alpha=0.3, ignore_index=255)
     P, foreground = padded(GOOD.X)[:, 1], np.where(VALID, (GOOD.y == 1).astype(int), 255)
@@ -196,9 +196,23 @@ def test_void_labels_alone_leave_what_the_model_said_in_padding(name: str) -> No
 def test_windows_over_padding_are_refused_with_the_way_out() -> None:
     y = np.where(VALID, GOOD.y, 255)
     for method in (Calibrator("sacp").fit, Calibrator("sacp").fit(GOOD.X, GOOD.y).evaluate):
-        with pytest.raises(ValueError, match=r"or give fit, evaluate and predict valid=~np\.isnan\(X\)"):
+        with pytest.raises(ValueError, match=r"or pass valid=~np\.isnan\(X\).* to fit, evaluate and predict"):
             method(padded(GOOD.X), y)
         method(padded(GOOD.X), y, valid=VALID)
+
+
+def test_a_scaler_takes_the_numbers_that_the_hint_names() -> None:
+    """Also if only one class of a pixel is NaN: its numbers are then equal, not a mixture."""
+    y, X = np.where(VALID, GOOD.y, 255), np.log(GOOD.X)
+    X[:, 0] = np.where(VALID, X[:, 0], np.nan)
+    with pytest.raises(ValueError, match=r"is NaN") as raised:
+        cm.LocalTemperatureScaler().fit(X, y)
+    hint = "np.where(valid[:, np.newaxis], X, 1 / K)"
+    assert f"write equal numbers there, {hint}" in str(raised.value)
+    given = {"np": np, "X": X, "K": X.shape[1], "valid": ~np.isnan(X).any(axis=1)}
+    filled = eval(hint, given)
+    assert (filled.max(axis=1) == filled.min(axis=1))[~VALID].all()
+    assert np.isfinite(cm.LocalTemperatureScaler().fit(filled, y).nll_)
 
 
 @pytest.mark.parametrize("wrap", [list, iter, lambda values: values])

@@ -126,7 +126,7 @@ class ImageMetric(BaseMetric):
         if self.inputs is None and self._inputs == "logits" and len(given) > 1 and bool((given >= 0).all()):
             raise ValueError(
                 f"no seg_logits of {path} are negative: they look like scores of a mask classifier or like "
-                "probabilities. Say inputs='scores' or 'probabilities'; or 'logits', if that is what they are"
+                "probabilities. Pass inputs='scores' or 'probabilities'; or 'logits', if they are logits"
             )
 
     def _chosen(self, results: list[Item[T]]) -> tuple[list[T], list[int | str] | None]:

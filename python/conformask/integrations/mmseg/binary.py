@@ -196,8 +196,8 @@ class BinaryConformalCalibration(_BinaryMetric):
             )
         if check_ignore_index(own.ignore_index) not in (_VOID, self.ignore_index):
             raise ValueError(
-                f"ignore_index of the calibrator is {own.ignore_index!r}: say that of the dataset to the metric, "
-                "ignore_index=..."
+                f"ignore_index of the calibrator is {own.ignore_index!r}: pass that of the dataset to the "
+                f"metric, ignore_index=..."
             )
         void = None if self.ignore_index is None else _VOID
         self._calibrator = clone(own).set_params(ignore_index=void)

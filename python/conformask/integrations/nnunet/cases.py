@@ -342,7 +342,8 @@ class Cases(Sequence[Any]):
         if self._outside == "void" and counts.foreground_outside and is_first:
             warn_caller(
                 f"case {name} has {plural(counts.foreground_outside, 'foreground voxel')} outside of nnU-Net's crop "
-                "box, where its segmentation is background: no promise speaks of them (outside='count' counts them)",
+                "box, where its segmentation is background: the guarantee does not include them "
+                "(outside='count' counts them)",
                 UserWarning,
             )
 

@@ -158,7 +158,7 @@ class Dataset:
         path = near(Path(folder), _FILE)
         if path is None:
             raise FileNotFoundError(
-                f"no {_FILE} in {folder} or in the two folders above: say where it is, dataset="
+                f"no {_FILE} in {folder} or in the two folders above: pass its path, dataset="
             )
         return cls.from_json(path)
 

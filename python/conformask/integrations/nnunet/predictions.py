@@ -19,8 +19,8 @@ _AXES = 4  # (C, z, y, x), also of flat images
 # So many different numbers between 0 and 1 are no accident where float16 holds all of them.
 _TELLING = 8
 _UNCERTAIN = (
-    "are rounded to float16, in which voxels within nnU-Net's crop box may say exactly what the padding says, so that "
-    "the box cannot be told from them"
+    "are rounded to float16, in which voxels within nnU-Net's crop box may have exactly the scores of the "
+    "padding, so that the box cannot be found"
 )
 
 
@@ -157,11 +157,11 @@ def box_of(prediction: Prediction, path: Path, *, regions: bool = False, guess: 
     found = _smallest_box(scores, regions=regions)
     if prediction.box is not None:
         if not _holds(prediction.box, found):
-            raise ValueError(f"{path}: {_BOX} leaves out voxels that say something else than padding")
+            raise ValueError(f"{path}: {_BOX} leaves out voxels whose scores are not those of padding")
         return prediction.box
     if not guess and not _is_certain(scores, found):
         raise ValueError(
-            f"{path}: its numbers {_UNCERTAIN}. Tell it in the file, numpy.savez_compressed(path, "
+            f"{path}: its numbers {_UNCERTAIN}. Write the box into the file, numpy.savez_compressed(path, "
             f"{_V2}=scores, {_BOX}=[[z0, z1], [y0, y1], [x0, x1]]), or pass outside='count'"
         )
     return found or _whole(scores)
