@@ -314,6 +314,9 @@ pub enum Error {
         /// The shape received.
         shape: Vec<usize>,
     },
+    /// One label map, where pairs are compared.
+    #[error("samples must hold at least two label maps, got 1")]
+    OneLabelMap,
     /// Labels too far apart to correlate exactly.
     #[error(
         "the labels of samples span {span}, too much to be correlated as numbers over {n_pixels} pixels: the product may be \

@@ -26,7 +26,13 @@ import joblib
 import numpy as np
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from numpy.typing import NDArray
 from sklearn.base import clone
 
@@ -180,7 +186,9 @@ COPIES: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def with_another_class(maps: NDArray[Any], labels: NDArray[Any], axis: int) -> tuple[NDArray[Any], NDArray[Any]]:
+def with_another_class(
+    maps: NDArray[Any], labels: NDArray[Any], axis: int
+) -> tuple[NDArray[Any], NDArray[Any]]:
     """Maps of one class more."""
     wide = np.concatenate([maps, np.take(maps, [0], axis)], axis)
     if labels.ndim == maps.ndim:
@@ -526,7 +534,9 @@ class Machine(CountedMachine):
         if name != "evaluate":
             return found
         # Of several channels each has a report.
-        return {k: each.to_dict() for k, each in found.items()} if isinstance(found, dict) else found.to_dict()
+        return (
+            {k: each.to_dict() for k, each in found.items()} if isinstance(found, dict) else found.to_dict()
+        )
 
     # Failures
 
