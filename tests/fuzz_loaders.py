@@ -3,8 +3,8 @@
 A loader takes what it is given or raises an error of a short list; whatever the bytes are, nothing is unpickled and
 memory stays bounded. What a loader takes must be sound: it can be shown, and saved and loaded again.
 
-Damage is of several kinds: of bytes; of the values in a JSON document; of the members of an npz, which get the checksums
-that fit them; of the numbers in a header, also within gzip.
+Damage is of several kinds: of bytes; of the values in a JSON document; of the members of an npz, which get the
+checksums that fit them; of the numbers in a header, also within gzip.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -117,10 +118,8 @@ def pictures_and_volumes(
         shape = loaded.values.shape
         space = shape if len(shape) == 2 or writer is nifti else shape[1:]
         sizes = np.ones(space[-3:] if writer is nifti else (1, *space[-2:]), np.uint8)
-        try:
+        with suppress(ValueError):  # a header that holds no place
             writer.write_like(path.with_name(f"like{path.name}"), sizes, source)
-        except ValueError:  # a header that holds no place
-            pass
 
     for suffix in (".nii", ".nii.gz"):
         affine = np.array([[-1.5, 0, 0, 20], [0, -1.25, 0, 7], [0, 0, 3, -40], [0, 0, 0, 1.0]])
