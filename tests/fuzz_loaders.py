@@ -24,6 +24,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -226,9 +227,9 @@ def damaged_json(content: bytes, rng: random.Random) -> bytes:
             case 3 if isinstance(holder[key], (int, float)) and not isinstance(holder[key], bool):
                 holder[key] = rng.choice([-holder[key], holder[key] + 1, holder[key] * 1e6, str(holder[key])])
             case 4:
-                holder[key] = DEEP if rng.random() < 0.1 else rng.choice(JUNK)
+                holder[key] = DEEP if rng.random() < 0.1 else deepcopy(rng.choice(JUNK))
             case _:
-                holder[key] = rng.choice(JUNK)
+                holder[key] = deepcopy(rng.choice(JUNK))
         if not document:
             break
     text = json.dumps(document)
