@@ -317,6 +317,9 @@ pub enum Error {
         /// The shape received.
         shape: Vec<usize>,
     },
+    /// One label map, where pairs are compared.
+    #[error("samples must hold at least two label maps, got 1")]
+    OneLabelMap,
     /// Labels too far apart to correlate exactly.
     #[error(
         "the labels of samples span {span}, which is too much for correlations over {n_pixels} pixels: span times pixels may \

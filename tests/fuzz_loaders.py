@@ -3,13 +3,14 @@
 A loader takes what it is given or raises an error of a short list; whatever the bytes are, nothing is unpickled and
 memory stays bounded. What a loader takes must be sound: it can be shown, and saved and loaded again.
 
-Damage is of three kinds: of bytes; of the values in a JSON document; of the members of an npz, which get the checksums
-that fit them.
+Damage is of several kinds: of bytes; of the values in a JSON document; of the members of an npz, which get the
+checksums that fit them; of the numbers in a header, also within gzip.
 """
 
 from __future__ import annotations
 
 import argparse
+import gzip
 import io
 import json
 import random
@@ -22,17 +23,25 @@ import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import nibabel
 import numpy as np
+import rasterio
+from numpy.typing import NDArray
 
 TESTS = Path(__file__).parent / "python"
 sys.path[:0] = [str(TESTS), str(TESTS / "contract"), str(TESTS / "consign")]
 
 import conformask as cm  # noqa: E402
+from conformask._files import geotiff, maps, nifti  # noqa: E402
 from conformask.datasets import load_predictions  # noqa: E402
+from conformask.integrations.nnunet import Cases  # noqa: E402
 from estimators import ESTIMATORS  # noqa: E402
+from nnunet_files import write_cases  # noqa: E402
 from problems import wide  # noqa: E402
 
 # What a loader may say. A parameter of another type is a TypeError where objects are made, never where files are read.
@@ -56,6 +65,7 @@ class Subject(NamedTuple):
     content: dict[str, bytes]  # by the names of files; the first is the one that is loaded
     load: Callable[[Path], Any]
     again: Callable[[Any, Path], Any] | None  # saves what was loaded, and loads that
+    allowed: tuple[type[Exception], ...] = ALLOWED
 
 
 def subjects(folder: Path) -> Iterator[Subject]:
@@ -87,11 +97,77 @@ def subjects(folder: Path) -> Iterator[Subject]:
         yield of_files(type(calibrator.profiles_).__name__, type(calibrator.profiles_).load, again, "one.npz")
     np.savez_compressed(folder / "one.npz", probs=problem.X[:2], labels=problem.y[:2], group=np.arange(2))
     yield of_files("predictions", load_predictions, None, "one.npz")
+    yield from pictures_and_volumes(folder, problem.X[0], problem.y[0], of_files)
     np.save(folder / "probs.npy", problem.X[:2])
     np.save(folder / "labels.npy", problem.y[:2])
     yield of_files(
         "arrays", lambda path: load_predictions([path, path.with_name("labels.npy")]), None, "probs.npy"
     )
+
+
+def pictures_and_volumes(
+    folder: Path, scores: NDArray[Any], labels: NDArray[Any], of_files: Callable[..., Subject]
+) -> Iterator[Subject]:
+    """A file of each kind that other tools write, and a folder of nnU-Net's."""
+
+    def written_like(loaded: Any, path: Path) -> None:
+        """What is made of a map lies where its file says."""
+        writer, source = (
+            (nifti, geotiff)[".tif" in path.name],
+            path.with_name(path.name.removeprefix("again")),
+        )
+        shape = loaded.values.shape
+        space = shape if len(shape) == 2 or writer is nifti else shape[1:]
+        sizes = np.ones(space[-3:] if writer is nifti else (1, *space[-2:]), np.uint8)
+        with suppress(ValueError):  # a header that holds no place
+            writer.write_like(path.with_name(f"like{path.name}"), sizes, source)
+
+    for suffix in (".nii", ".nii.gz"):
+        affine = np.array([[-1.5, 0, 0, 20], [0, -1.25, 0, 7], [0, 0, 3, -40], [0, 0, 0, 1.0]])
+        nibabel.save(
+            nibabel.Nifti1Image(labels[:5, :4, None].T.astype(np.int16), affine), folder / f"one{suffix}"
+        )
+        yield of_files(f"labels{suffix}", maps.read_labels, written_like, f"one{suffix}")
+        image = nibabel.Nifti1Image(scores[:, None, :5, :4].T, affine)
+        nibabel.save(image, folder / f"one{suffix}")
+        yield of_files(f"scores{suffix}", maps.read_scores, written_like, f"one{suffix}")
+    place = {"crs": "EPSG:32632", "transform": rasterio.Affine(2, 0, 100, 0, -2, 900), "driver": "GTiff"}
+    for name, values, more in (
+        ("labels", labels[None, :9, :8].astype(np.uint8), {"nodata": 255}),
+        ("scores", scores[:, :9, :8], {"compress": "deflate", "nodata": -1}),
+        (
+            "tiles",
+            scores[:, :32, :32],
+            {"compress": "lzw", "tiled": True, "blockxsize": 16, "blockysize": 16},
+        ),
+    ):
+        count, height, width = values.shape
+        size = {"count": count, "height": height, "width": width, "dtype": values.dtype.name}
+        with rasterio.open(folder / "one.tif", "w", **place, **size, **more) as raster:
+            raster.write(values)
+        read = maps.read_labels if name == "labels" else maps.read_scores
+        found = of_files(f"{name}.tif", read, written_like, "one.tif")
+        # A raster may be as large as its header says, and hold nothing: numbers that are not there are 0.
+        yield found._replace(allowed=(*ALLOWED, MemoryError))
+    write_cases(folder, 1)
+    for file in (folder / "predictions").iterdir():
+        if file.suffix != ".gz":
+            file.rename(folder / file.name)
+    (folder / "labels" / "case_00.nii.gz").rename(folder / "case_00.nii.gz")
+    for each in ("predictions", "labels"):
+        for file in (folder / each).iterdir():
+            file.unlink()
+        (folder / each).rmdir()
+    (folder / "plans.json").write_text(json.dumps({"image_reader_writer": "NibabelIOWithReorient"}))
+    for first in ("case_00.npz", "case_00.nii.gz", "dataset.json", "plans.json"):
+        content = {file.name: file.read_bytes() for file in folder.iterdir()}
+        first_of_all = {first: content.pop(first), **content}
+        # One file of the folder at a time.
+        yield Subject(
+            f"nnU-Net {first}", first_of_all, lambda path: list(Cases(path.parent, path.parent)), None
+        )
+    for file in folder.iterdir():
+        file.unlink()
 
 
 def damaged_bytes(content: bytes, rng: random.Random) -> bytes:
@@ -119,6 +195,21 @@ def damaged_bytes(content: bytes, rng: random.Random) -> bytes:
     return bytes(data)
 
 
+def damaged_header(content: bytes, rng: random.Random) -> bytes:
+    """Numbers of a header changed, within gzip or not; a little of the rest."""
+    is_packed = content[:2] == b"\x1f\x8b"
+    data = bytearray(gzip.decompress(content) if is_packed else content)
+    for _ in range(rng.choice([1, 1, 2, 4])):
+        size = rng.choice([1, 2, 2, 4, 8])
+        at = rng.randrange(0, min(len(data), 540), rng.choice([1, 2]))
+        number = rng.choice([*NUMBERS, 2**15 - 1, rng.randrange(2**16)]) % 2 ** (8 * size)
+        several = number.to_bytes(size, rng.choice(["little", "little", "big"])) * rng.choice([1, 1, 1, 3])
+        data[at : at + len(several)] = several
+    if rng.random() < 0.2:
+        data = bytearray(damaged_bytes(bytes(data), rng))
+    return gzip.compress(bytes(data), 1) if is_packed else bytes(data)
+
+
 def damaged_json(content: bytes, rng: random.Random) -> bytes:
     """Values of a document taken out, exchanged, or replaced by junk."""
     document = json.loads(content)
@@ -136,9 +227,9 @@ def damaged_json(content: bytes, rng: random.Random) -> bytes:
             case 3 if isinstance(holder[key], (int, float)) and not isinstance(holder[key], bool):
                 holder[key] = rng.choice([-holder[key], holder[key] + 1, holder[key] * 1e6, str(holder[key])])
             case 4:
-                holder[key] = DEEP if rng.random() < 0.1 else rng.choice(JUNK)
+                holder[key] = DEEP if rng.random() < 0.1 else deepcopy(rng.choice(JUNK))
             case _:
-                holder[key] = rng.choice(JUNK)
+                holder[key] = deepcopy(rng.choice(JUNK))
         if not document:
             break
     text = json.dumps(document)
@@ -240,14 +331,21 @@ def _with_header(data: bytes, rng: random.Random) -> bytes:
     return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + data[128:]
 
 
+DAMAGES: dict[str, Callable[[bytes, random.Random], bytes]] = {
+    ".json": damaged_json,
+    ".npz": damaged_archive,
+    **dict.fromkeys((".nii", ".nii.gz", ".tif"), damaged_header),
+}
+
+
 def attempt(subject: Subject, folder: Path, rng: random.Random) -> str:
     """Damages one of the files, loads, and says what came of it."""
     content = dict(subject.content)
-    name = rng.choice(list(content))
-    is_json, is_archive = name.endswith(".json"), name.endswith(".npz")
+    # Of a folder of nnU-Net's the first file alone: each is one of a subject.
+    name = next(iter(content)) if subject.name.startswith("nnU-Net") else rng.choice(list(content))
     damage = damaged_bytes
     if rng.random() < 0.7:
-        damage = damaged_json if is_json else damaged_archive if is_archive else damaged_bytes
+        damage = next((each for ending, each in DAMAGES.items() if name.endswith(ending)), damaged_bytes)
     content[name] = damage(content[name], rng)
     if rng.random() < 0.01:
         content[name] = rng.choice([b"", b"PK\x05\x06" + bytes(18), b"\x80\x04N.", b"null", b"\xff\xfe"])
@@ -256,13 +354,13 @@ def attempt(subject: Subject, folder: Path, rng: random.Random) -> str:
     path = folder / next(iter(content))
     try:
         loaded = subject.load(path)
-    except ALLOWED as error:
+    except subject.allowed as error:
         if not str(error):
             raise AssertionError("an error that says nothing") from error
         return type(error).__name__
     repr(loaded)
     if subject.again is not None:
-        subject.again(loaded, folder / f"again{path.suffix}")
+        subject.again(loaded, folder / f"again{path.name}")
     return "loaded"
 
 
@@ -271,16 +369,18 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", type=int, help="one attempt again, by its number")
+    parser.add_argument("--of", default="", help="only those whose name holds this")
     parser.add_argument("--keep", type=Path, help="a folder for the files of the first finding")
     options = parser.parse_args()
 
+    nibabel.imageglobals.logger.disabled = True  # which says of many numbers what it makes of them
     unpickled: list[str] = []
     sys.addaudithook(
         lambda event, args: unpickled.append(str(args)) if event == "pickle.find_class" else None
     )
     with tempfile.TemporaryDirectory() as made, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what damaged parameters mean
-        known = list(subjects(Path(made)))
+        known = [each for each in subjects(Path(made)) if options.of in each.name]
         in_use = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (in_use + MEMORY, in_use + MEMORY))
         unpickled.clear()

@@ -32,6 +32,9 @@ const COUNTERS: usize = 1 << 14;
 /// The sum over pairs is `|sum_i v_i|^2 - sum_i |v_i|^2` with `v_i` the labels of map `i` less their mean, over their norm.
 pub fn correlation<L: Label>(stack: &LabelStack<'_, L>, varying_only: bool, cancel: &Cancel) -> Result<f64> {
     let m = stack.len();
+    if m < 2 {
+        return Err(Error::OneLabelMap);
+    }
     let (least, span) = span(stack, cancel)?;
     if u128::from(span) * stack.n_pixels() as u128 > EXACT {
         return Err(Error::LabelSpan { span, n_pixels: stack.n_pixels() });
@@ -351,6 +354,16 @@ mod tests {
         assert_eq!(correlation_of(&array![[[5_u8, 5]], [[5, 5]]], false), 0.0);
         assert_eq!(correlation_of(&array![[[0_u8, 1]], [[0, 1]]], true), 0.0);
         assert!((correlation_of(&array![[[0_u8, 1]], [[0, 1]]], false) - 1.0).abs() < 1e-15);
+    }
+
+    #[test]
+    fn one_map_has_no_pair() {
+        let map = array![[[0_u8, 1, 2]]];
+        let stack = LabelStack::new(map.view().into_dyn(), "samples").unwrap();
+        for varying_only in [false, true] {
+            assert_eq!(correlation(&stack, varying_only, &Cancel::default()), Err(Error::OneLabelMap));
+        }
+        assert_eq!(agreement(&stack, &Cancel::default()), Ok(0));
     }
 
     #[test]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import math
 import zlib
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ __all__ = ["SUFFIXES", "read_labels", "write_like"]
 SUFFIXES = (".nii", ".nii.gz")
 
 _MOST_AXES = 3  # of one image; more hold times or channels
+_MOST_PACKED = 1032  # bytes that gzip makes of one, at most
 _LEVEL = 4  # of gzip: masks and sizes are nearly as small as at 9, and written twice as fast
 
 
@@ -40,17 +43,32 @@ def _open(path: Path) -> Any:
         raise ValueError(f"{path} is no NIfTI image: {_line(error)}") from error
     if not isinstance(image, nibabel.Nifti1Image):
         raise ValueError(f"{path} is no NIfTI image, but {type(image).__name__}")
+    # Room is made for as many numbers as the header says, before they are read.
+    n_bytes = math.prod(image.shape) * image.get_data_dtype().itemsize
+    if n_bytes > path.stat().st_size * (_MOST_PACKED if path.name.lower().endswith(".gz") else 1):
+        raise ValueError(f"{path} is cut off, or damaged: its shape {image.shape} is more than it can hold")
     return image
 
 
 def _damages(nibabel: Any) -> tuple[type[Exception], ...]:
     """What reading a file that is cut off or of another kind raises."""
-    header = nibabel.spatialimages.HeaderDataError
-    return (nibabel.filebasedimages.ImageFileError, header, OSError, EOFError, ValueError, zlib.error)
+    header, turn = nibabel.spatialimages.HeaderDataError, nibabel.orientations.OrientationError
+    own = nibabel.filebasedimages.ImageFileError, header, turn
+    return (*own, OSError, EOFError, OverflowError, ValueError, zlib.error)
 
 
 def _line(error: Exception) -> str:
     return " ".join(str(error).split())
+
+
+@contextmanager
+def _placed(source: Path) -> Iterator[None]:
+    """What goes wrong is the matter of an image whose place is damaged."""
+    try:
+        with np.errstate(all="ignore"):
+            yield
+    except _damages(_nibabel()) as error:
+        raise ValueError(f"{source} does not say where its voxels lie: {_line(error)}") from error
 
 
 def read_labels(path: Path, *, canonical: bool = False) -> NDArray[np.integer[Any]]:
@@ -71,6 +89,9 @@ def read_labels(path: Path, *, canonical: bool = False) -> NDArray[np.integer[An
         If the file is damaged, or holds something else than one image of whole numbers.
     """
     nibabel, image = _nibabel(), _open(path)
+    if canonical:
+        with _placed(path):
+            nibabel.aff2axcodes(image.affine)
     try:
         values = np.asanyarray((nibabel.as_closest_canonical(image) if canonical else image).dataobj)
     except _damages(nibabel) as error:
@@ -100,17 +121,18 @@ def write_like(path: Path, values: NDArray[Any], source: Path, *, canonical: boo
     Raises
     ------
     ValueError
-        If the source has another shape in space.
+        If the source has another shape in space, or does not say where its voxels lie.
     """
     nibabel, image = _nibabel(), _open(source)
     space = image.shape[:_MOST_AXES]
     values = (values.astype(np.uint8) if values.dtype == bool else values).T
     if canonical:  # back to the axes of the source
-        right_front_up = nibabel.orientations.axcodes2ornt("RAS")
-        orientation = nibabel.io_orientation(image.affine)
-        values = nibabel.apply_orientation(
-            values, nibabel.orientations.ornt_transform(right_front_up, orientation)
-        )
+        with _placed(source):
+            right_front_up = nibabel.orientations.axcodes2ornt("RAS")
+            orientation = nibabel.io_orientation(image.affine)
+            values = nibabel.apply_orientation(
+                values, nibabel.orientations.ornt_transform(right_front_up, orientation)
+            )
     while values.ndim > len(space) and values.shape[-1] == 1:
         values = values[..., 0]
     if values.shape[: len(space)] != space or values.ndim > len(space) + 1:
@@ -119,7 +141,8 @@ def write_like(path: Path, values: NDArray[Any], source: Path, *, canonical: boo
     header.set_data_dtype(values.dtype)
     # The window of the source says how bright its numbers are shown, and would hide small ones.
     header["cal_min"] = header["cal_max"] = 0
-    written = type(image)(values, image.affine, header)
+    with _placed(source):
+        written = type(image)(values, image.affine, header)
     with ExitStack() as stack:
         file: Any = stack.enter_context(write_whole(path))
         if path.name.endswith(".gz"):

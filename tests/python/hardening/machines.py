@@ -24,9 +24,16 @@ from typing import Any, ClassVar
 
 import joblib
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from numpy.typing import NDArray
 from sklearn.base import clone
 
@@ -180,7 +187,9 @@ COPIES: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def with_another_class(maps: NDArray[Any], labels: NDArray[Any], axis: int) -> tuple[NDArray[Any], NDArray[Any]]:
+def with_another_class(
+    maps: NDArray[Any], labels: NDArray[Any], axis: int
+) -> tuple[NDArray[Any], NDArray[Any]]:
     """Maps of one class more."""
     wide = np.concatenate([maps, np.take(maps, [0], axis)], axis)
     if labels.ndim == maps.ndim:
@@ -526,20 +535,18 @@ class Machine(CountedMachine):
         if name != "evaluate":
             return found
         # Of several channels each has a report.
-        return {k: each.to_dict() for k, each in found.items()} if isinstance(found, dict) else found.to_dict()
+        return (
+            {k: each.to_dict() for k, each in found.items()} if isinstance(found, dict) else found.to_dict()
+        )
 
     # Failures
 
     def refused(self, slot: int, call: Callable[[], Any]) -> None:
         """A call that must fail, and change nothing: no bit of either calibrator, nor of their files."""
         before = [self.bits(each) for each in self.calibrators]
-        try:
-            with quietly():
-                call()
-        except (ValueError, TypeError, Boom) as error:
-            assert isinstance(error, Boom) or str(error), "an error that says nothing"
-        else:
-            raise AssertionError("it should have been refused")
+        with quietly(), pytest.raises((ValueError, TypeError, Boom)) as caught:
+            call()
+        assert isinstance(caught.value, Boom) or str(caught.value), "an error that says nothing"
         assert [self.bits(each) for each in self.calibrators] == before
         self.check(slot)
 

@@ -26,7 +26,7 @@ def variant(units: str | None = None, **parameters: Any) -> Variant:
         {"n_components": 1, "alpha": 0.5, "min_accuracy": 0.8, "progress": False, **parameters},
         units,
         foreign={
-            **{"n_components": 2, "alpha": 0.3, "method": cm.PAC(0.2), "min_accuracy": 0.7, "strict": True},
+            **{"n_components": 3, "alpha": 0.3, "method": cm.PAC(0.2), "min_accuracy": 0.7, "strict": True},
             **{"weight": "none", "lambda_max": 50.0, "node_budget": 9, "on_empty": "raise"},
         },
         learned=("lambda_hat_", *bounds, "n_images_", "n_skipped_", "n_classes_"),

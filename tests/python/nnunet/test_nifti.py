@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import re
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,42 @@ def test_files_that_hold_no_labels(tmp_path: Path) -> None:
         refused("is no NIfTI image|cannot be read")
     with pytest.raises(FileNotFoundError, match=r"no file .*b\.nii"):
         read_labels(tmp_path / "b.nii")
+
+
+def damage(path: Path, at: int, number: bytes) -> None:
+    """Writes over a header, within gzip or not."""
+    data = path.read_bytes()
+    is_packed = path.name.endswith(".gz")
+    content = bytearray(gzip.decompress(data) if is_packed else data)
+    content[at : at + len(number)] = number
+    path.write_bytes(gzip.compress(bytes(content)) if is_packed else bytes(content))
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("side", [30_000, 700, -5])
+def test_a_header_that_promises_more_than_there_is(suffix: str, side: int, tmp_path: Path) -> None:
+    """It is refused before room is made for it."""
+    path = tmp_path / f"a{suffix}"
+    write_nifti(path, LABELS)
+    damage(path, 42, side.to_bytes(2, "little", signed=True) * 3)
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=re.escape(str(path))):
+        read_labels(path)
+    assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    tracemalloc.stop()
+
+
+def test_images_that_lie_nowhere(tmp_path: Path) -> None:
+    path = tmp_path / "a.nii.gz"
+    write_nifti(path, LABELS)
+    damage(path, 280, np.full(8, np.nan, "<f4").tobytes())
+    np.testing.assert_array_equal(read_labels(path), LABELS)
+    with pytest.raises(ValueError, match=r"a\.nii\.gz does not say where its voxels lie: "):
+        read_labels(path, canonical=True)
+    for canonical in (False, True):
+        with pytest.raises(ValueError, match=r"a\.nii\.gz does not say where its voxels lie: "):
+            write_like(tmp_path / "b.nii", LABELS, path, canonical=canonical)
+    assert not (tmp_path / "b.nii").exists()
 
 
 def test_a_map_of_another_shape_is_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,22 @@ def test_regions_are_in_the_order_of_the_file_without_the_background() -> None:
         ({"labels": {"background": 0, "liver": 1, "ignore": 3}}, "the highest + 1 = 2, got 3"),
         ({"labels": {"background": 0, "liver": 1, "ignore": [2, 3]}}, "must be one number, got [2, 3]"),
         ({"labels": {"background": 0, "liver": [1, 2]}}, "need 'regions_class_order'"),
-        ({"labels": {"background": 0, "liver": "first"}}, "the label of 'liver' must be a number"),
+        ({"labels": {"background": 0, "liver": "first"}}, "the label of 'liver' must be a whole number"),
+        ({"labels": {"background": 0, "liver": 1.5}}, "the label of 'liver' must be a whole number"),
+        ({"labels": {"background": 0, "liver": math.inf}}, "the label of 'liver' must be a whole number"),
+        (
+            {"labels": {"background": 0, "liver": [1, math.nan]}},
+            "the label of 'liver' must be a whole number",
+        ),
+        (
+            {"labels": {"background": 0, "liver": 1}, "file_ending": "/../x"},
+            "'file_ending' must be how names",
+        ),
+        (
+            {"labels": {"background": 0, "liver": 1}, "file_ending": "x" * 300},
+            "'file_ending' must be how names",
+        ),
+        ({"labels": {"background": 0, "liver": 1}, "file_ending": None}, "'file_ending' must be how names"),
         ({"labels": {"background": 0, "liver": -1}}, "the label of 'liver' must be at least 0, got -1"),
     ],
 )

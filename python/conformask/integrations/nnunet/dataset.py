@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from conformask._text import shown
+
 __all__ = ["Dataset", "is_reoriented", "near"]
 
 _FILE, _PLANS = "dataset.json", "plans.json"
+_LONGEST = 100  # characters: file systems know names of 255
 _DEPTH = 3  # predictions/, or fold_0/validation/ below the folder of the model
 
 
@@ -125,13 +128,18 @@ class Dataset:
             raise ValueError(
                 f"the label of 'ignore' must be the highest + 1 = {highest + 1}, got {ignored[0]}"
             )
+        ending = document.get("file_ending", ".nii.gz")
+        if not isinstance(ending, str) or len(ending) > _LONGEST or {*"/\\\0"} & {*ending}:
+            raise ValueError(
+                f"'file_ending' must be how names of files end, such as .nii.gz, got {shown(ending)}"
+            )
         reader = document.get("overwrite_image_reader_writer")
         return cls(
             names=tuple(labels),
             labels=tuple(labels.values()),
             ignore_label=None if ignored is None else ignored[0],
             has_regions=has_regions,
-            file_ending=str(document.get("file_ending", ".nii.gz")),
+            file_ending=ending,
             reader=None if reader in (None, "None") else str(reader),
         )
 
@@ -196,12 +204,15 @@ def _as_labels(name: object, value: object) -> tuple[int, ...]:
     values: Any = value if isinstance(value, list | tuple) else [value]
     try:
         labels = tuple(int(each) for each in values)  # of v1 they are strings
-    except (TypeError, ValueError):
+        is_whole = all(not isinstance(each, float) or each.is_integer() for each in values)
+    except (TypeError, ValueError, OverflowError):
+        is_whole = False
+    if not is_whole:
         raise ValueError(
-            f"the label of {name!r} must be a number or a list of numbers, got {value!r}"
-        ) from None
+            f"the label of {name!r} must be a whole number or a list of them, got {shown(value)}"
+        )
     if not labels or min(labels) < 0:
-        raise ValueError(f"the label of {name!r} must be at least 0, got {value!r}")
+        raise ValueError(f"the label of {name!r} must be at least 0, got {shown(value)}")
     return labels
 
 
