@@ -7,6 +7,7 @@ pub mod arrays;
 pub mod labels;
 pub mod losses;
 pub mod maps;
+pub mod matrices;
 pub mod scores;
 #[path = "../../tests/rust/twins.rs"]
 pub mod twins;

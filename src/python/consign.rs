@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use num_rational::BigRational;
+use num_traits::{One, Signed};
 use numpy::ndarray::{Array2, ArrayD, ArrayViewD, ArrayViewMut2, Axis, CowArray, Ix2, IxDyn};
 use numpy::{
     PyArray1, PyArrayDyn, PyArrayMethods, PyReadonlyArray1, PyReadonlyArrayDyn, PyUntypedArrayMethods,
@@ -330,10 +331,10 @@ impl ConsignSearch {
         lambda_max: f64,
         node_budget: usize,
     ) -> PyResult<Self> {
-        let one = BigRational::from_integer(1.into());
-        if min_accuracy < -&one || min_accuracy > one || !(lambda_max.is_finite() && lambda_max > 0.0) {
+        let is_share = !min_accuracy.is_negative() && min_accuracy <= BigRational::one();
+        if !is_share || !(lambda_max.is_finite() && lambda_max > 0.0) {
             return Err(PyValueError::new_err(
-                "min_accuracy must be at most 1, lambda_max finite and above 0",
+                "min_accuracy must be in [0, 1], lambda_max finite and above 0",
             ));
         }
         let question = Question { beta: min_accuracy, strict, pixelwise, lambda_max, node_budget };

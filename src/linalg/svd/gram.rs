@@ -68,7 +68,8 @@ impl Gram {
     }
 }
 
-/// Adds the products of each two columns of a block to the lanes of their sum.
+/// Adds the products of each two columns of a block to the lanes of their sum: those of the block first, since equal rows round
+/// the same way at each addition, and more so the longer the sum.
 #[apply(fused!)]
 fn add_products(tiles: &mut [Tile], n: usize, block: &[f64], stride: usize, cancel: &Cancel) -> Result<()> {
     let fused = target_cfg_f!(target_feature = "fma");
@@ -82,7 +83,7 @@ fn add_products(tiles: &mut [Tile], n: usize, block: &[f64], stride: usize, canc
         let xs = group(g);
         for (h, tile) in (g..n_groups).zip(&mut tiles) {
             let ys = group(h);
-            let mut sums = tile.0;
+            let mut sums = [[[0.0; LANES]; WIDTH]; WIDTH];
             for first in (0..stride).step_by(LANES) {
                 let ys = ys.map(|y| lanes(&y[first..]));
                 for (sums, x) in sums.iter_mut().zip(xs) {
@@ -92,7 +93,11 @@ fn add_products(tiles: &mut [Tile], n: usize, block: &[f64], stride: usize, canc
                     }
                 }
             }
-            tile.0 = sums;
+            for (total, sum) in tile.0.as_flattened_mut().iter_mut().zip(sums.as_flattened()) {
+                for lane in 0..LANES {
+                    total[lane] += sum[lane];
+                }
+            }
         }
     }
     Ok(())

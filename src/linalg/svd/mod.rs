@@ -191,6 +191,18 @@ mod tests {
     }
 
     #[test]
+    fn many_equal_rows_do_not_round_one_way() {
+        let m = 1 << 17;
+        for number in [0.3, 0.55, 0.7] {
+            let found = svd(&Array2::from_elem((m, 1), number), 1);
+            let share = found.values[0] / (number * f64::from(m as u32).sqrt());
+            assert!((share - 1.0).abs() <= 3e-14, "off by {:e}", share - 1.0);
+            let entry = found.left[[0, 0]] * f64::from(m as u32).sqrt();
+            assert!((entry - 1.0).abs() <= 3e-14, "off by {:e}", entry - 1.0);
+        }
+    }
+
+    #[test]
     fn three_samples_of_two_pixels() {
         // The centred samples of a worked example: singular values 0.2 and twice 0.
         let d = array![[0.1, 0.0, -0.1], [0.0, 0.0, 0.0], [-0.1, 0.0, 0.1], [0.0, 0.0, 0.0]];

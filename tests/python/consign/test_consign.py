@@ -802,6 +802,12 @@ def test_beta_of_one() -> None:
         Calibrator(strict=True, min_accuracy=1.0).fit([X], [y])
 
 
+@pytest.mark.parametrize("share", [Fraction(-1, 10**9), Fraction(-1), Fraction(1_000_000_001, 1_000_000_000)])
+def test_a_search_asks_for_a_share(share: Fraction) -> None:
+    with pytest.raises(ValueError, match=r"min_accuracy must be in \[0, 1\]"):
+        _core.ConsignSearch(share, False, False, 8.0, 100)
+
+
 def test_strict_needs_no_less() -> None:
     for seed in range(5):
         X, y = image(seed, 4, noise=0.1)
