@@ -50,7 +50,7 @@ def _opened(file: Path, mode: str = "r", **profile: Any) -> Iterator[Any]:
             raise ValueError(f"{file} cannot be {verb} as a raster: {error}") from error
 
 
-def read_bands(file: Path) -> Bands:
+def read_bands(file: Path, *, of_labels: bool = False) -> Bands:
     """The bands (K, H, W) of a raster, and where it has data (H, W): where some band holds another value than nodata.
 
     A mask inside the file counts too. A band of alpha is a class like any other: GDAL takes the fourth of four bands of
@@ -61,11 +61,13 @@ def read_bands(file: Path) -> Bands:
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is damaged, or no raster.
+        If it is damaged, or no raster; if it shall hold labels, and has several bands.
     ImportError
         If rasterio is missing.
     """
     with _opened(file) as raster:
+        if of_labels and raster.count != 1:  # before they are read
+            raise ValueError(f"{file} must hold labels in one band, got {raster.count}")
         kinds = _rasterio(file).enums.MaskFlags
         masks = [
             raster.read_masks(band) > 0

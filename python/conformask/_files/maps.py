@@ -151,9 +151,7 @@ def read_labels(file: Path, key: str | None = None) -> LabelMap:
     if suffix in nifti.SUFFIXES:
         return LabelMap(nifti.read_labels(file))
     if suffix in geotiff.SUFFIXES:
-        bands, valid, nodata = geotiff.read_bands(file)
-        if len(bands) != 1:
-            raise ValueError(f"{file} must hold labels in one band, got {len(bands)}")
+        bands, valid, nodata = geotiff.read_bands(file, of_labels=True)
         return LabelMap(integer_labels(file, bands[0]), valid, nodata)
     if suffix in arrays.SUFFIXES:
         return LabelMap(

@@ -568,6 +568,16 @@ def test_several_bands_are_no_labels(root: Path) -> None:
         paired(root)[0]
 
 
+def test_bands_of_labels_are_counted_before_they_are_read(root: Path) -> None:
+    """A damaged header may say that there are many, which takes minutes to read."""
+    file = root / "labels" / "image_00.tif"
+    (root / "labels" / "image_00.png").unlink()
+    save_raster(file, np.ones((5, *SIZE), np.uint8))
+    file.write_bytes(file.read_bytes()[:-9])
+    with pytest.raises(ValueError, match=r"image_00\.tif must hold labels in one band, got 5"):
+        paired(root)[0]
+
+
 def test_missing_folders_and_partners(root: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no folder .*nowhere"):
         PairedFolder(root / "nowhere", root / "labels")
