@@ -298,7 +298,7 @@ fn maps<E: Number>(u: &mut Unstructured<'_>) -> Result<()> {
         _ if choice & 1 == 0 => Features::Logits,
         _ => Features::LogSoftmax,
     };
-    if shape[1] < 2 {
+    if shape[1] < 2 || shape.contains(&0) {
         return Ok(());
     }
     let map = Map::any(u, &shape, features)?;

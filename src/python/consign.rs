@@ -332,7 +332,8 @@ impl ConsignSearch {
         node_budget: usize,
     ) -> PyResult<Self> {
         let is_share = !min_accuracy.is_negative() && min_accuracy <= BigRational::one();
-        if !is_share || !(lambda_max.is_finite() && lambda_max > 0.0) {
+        let is_good = is_share && lambda_max.is_finite() && lambda_max > 0.0;
+        if !is_good {
             return Err(PyValueError::new_err(
                 "min_accuracy must be in [0, 1], lambda_max finite and above 0",
             ));
