@@ -102,7 +102,7 @@ def test_images_of_a_moved_dataset_are_refused_too(metrics: Any, file: Path, sub
 
 def test_some_images_of_the_dataset_are_known_again(metrics: Any, file: Path) -> None:
     """Though of these alone the split is another."""
-    with pytest.raises(ValueError, match="images calibrated"):
+    with pytest.raises(ValueError, match="images were used for calibration"):
         measured(metrics[1](file), chosen=range(10))
 
 
@@ -124,7 +124,7 @@ def test_merged_calibrators_know_the_images_of_both(metrics: Any) -> None:
     for part in parts:
         measured(part)
     merged = parts[0].calibrator_.merge(parts[1].calibrator_)
-    with pytest.raises(ValueError, match="24 of 24 images calibrated"):
+    with pytest.raises(ValueError, match="24 of 24 images were used for calibration"):
         measured(metrics[1](merged))
 
 
@@ -146,7 +146,7 @@ def test_groups_are_a_split_of_their_own(metrics: Any, tmp_path: Path) -> None:
 def test_other_levels_know_the_images_too(file: Path, tmp_path: Path) -> None:
     metric = ConformalCalibration(alpha=0.4, subset=HALVES | {"part": "calibration"})
     measured(metric)
-    with pytest.raises(ValueError, match="images calibrated"):
+    with pytest.raises(ValueError, match="images were used for calibration"):
         measured(ConformalEvaluation(metric.calibrator_.recalibrate(alpha=0.3)))
 
 

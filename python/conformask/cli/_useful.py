@@ -155,7 +155,9 @@ def _conclusion(report: cm.RiskReport, shares: NDArray[np.float64], n_classes: i
     """What the sizes of sets say, in a sentence."""
     one, many = float(shares[1]), _of_many(shares)
     if report.infeasible:
-        return "All sets are full, and tell nothing: there were too few calibration images for this alpha."
+        return (
+            "All sets are full: there were too few calibration images for this alpha. Full sets tell nothing."
+        )
     if one >= 0.999:
         return (
             "Nearly every pixel has one class: at this alpha the sets tell no more than the most probable "

@@ -198,7 +198,7 @@ NONSENSE: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "no probabilities": (
         lambda: replace(f"{MAPS}.npy", save(255 * UNIT)),
-        r"the probabilities of image 3 sum to 255 .* or say --inputs logits.* \(image 3 is .*image_03\.npy\)$",
+        r"the probabilities of image 3 sum to 255 .* or pass --inputs logits.* \(image 3 is .*image_03\.npy\)$",
     ),
     "bytes": (
         lambda: replace(f"{MAPS}.npy", save((255 * UNIT).astype(np.uint8))),
@@ -212,7 +212,7 @@ NONSENSE: dict[str, tuple[Callable[[], object], str]] = {
         lambda: [
             np.save(file, np.moveaxis(np.load(file), 0, -1)) for file in Path("calibration/maps").iterdir()
         ],
-        r"if the classes of the maps are on the last axis, say --class-axis -1$",
+        r"if the classes of the maps are on the last axis, pass --class-axis -1$",
     ),
     "empty folder": (
         lambda: [file.unlink() for file in Path("calibration/maps").iterdir()],
@@ -248,7 +248,7 @@ def test_nonsense_is_one_line(root: Path, run: Run, name: str) -> None:
         (["--method", "pac"], "--delta is needed by this --method"),
         (["--delta", "0.1"], "--delta goes with --method pac, rcps or wsr"),
         (["--method", "pac", "--delta", "0.1"], "PAC"),
-        (["--by-class", "--profile", "binned"], "say --profile exact"),
+        (["--by-class", "--profile", "binned"], "pass --profile exact"),
         (["--ignore-index", "77"], "y holds label 255 in image 0, outside [0, 4) and not the ignore index (77)"),
         (["--ending", "_x"], "no .npy, .npz, .nii, .nii.gz, .tif or .tiff file named *_x in calibration/maps"),
         (["--ignore-index", "255", "3"], "name the other classes: --loss miscoverage:CLASSES"),
@@ -431,9 +431,9 @@ def test_options_that_another_command_has() -> None:
 def test_a_command_names_its_own_options(calibrated: Path, run: Run) -> None:
     np.save("test/maps/image_00.npy", np.log(np.load("test/maps/image_00.npy")))
     done = run("evaluate", *CALIBRATOR, *TEST)
-    assert "if these are logits, say --inputs logits (when you calibrate)" in done.error
+    assert "if these are logits, pass --inputs logits (when you calibrate)" in done.error
     done = run("calibrate", *TEST)
-    assert "if these are logits, say --inputs logits (image 0" in done.error
+    assert "if these are logits, pass --inputs logits (image 0" in done.error
 
 
 # --- Ctrl-C -----------------------------------------------------------------------------------

@@ -330,7 +330,7 @@ def test_the_report_of_volumes(root: Path, run: Run) -> None:
     done = run("report", "--calibrator", "calibrator.json", *data, "--allow-seen", "--images", "truth")
     assert (done.status, done.error) == (
         2,
-        "--images goes with flat maps (K, H, W): of volumes slices are drawn",
+        "--images goes with flat maps (K, H, W) only: for volumes slices are drawn",
     )
 
 

@@ -414,7 +414,7 @@ def test_classes_are_no_slices() -> None:
     masks = rng.random((20, 16, 16)) < 0.3
     one_hot = np.stack([masks, ~masks], axis=1)
     with pytest.raises(
-        ValueError, match=r"as classes \(n, K, H, W\) have: pass masks\[:, k\] .* volumes=True"
+        ValueError, match=r"like classes \(n, K, H, W\): pass masks\[:, k\] .* volumes=True"
     ):
         cm.MarginCalibrator(alpha=0.2).fit(one_hot, one_hot)
     assert cm.MarginCalibrator(alpha=0.2, volumes=True).fit(one_hot, one_hot).margin_ == 0
