@@ -334,7 +334,7 @@ def test_a_calibrator_that_knows_its_class(name: str) -> None:
     module = ConformalModule(net, calibrator).eval()
     np.testing.assert_array_equal(module(IMAGES).mask, calibrator.predict(X))
     together = fresh(name).fit(X, LABELS, classes=[0, 2])
-    with pytest.raises(ValueError, match="about the classes 0, 2 together, a module about one"):
+    with pytest.raises(ValueError, match="about the classes 0, 2 together, but a module is about one"):
         ConformalModule(net, together)
 
 

@@ -119,7 +119,7 @@ def table_2(timings: Sequence[Timing]) -> Table:
             each.method,
             "measured, simulated data",
             str(each.n_samples),
-            f"{each.offline:.3f}",
+            f"{each.offline:.3g}",
             f"{1000 * each.online:.1f}",
         )
         for each in timings
