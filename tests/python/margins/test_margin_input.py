@@ -413,9 +413,7 @@ def test_classes_are_no_slices() -> None:
     rng = np.random.default_rng(0)
     masks = rng.random((20, 16, 16)) < 0.3
     one_hot = np.stack([masks, ~masks], axis=1)
-    with pytest.raises(
-        ValueError, match=r"like classes \(n, K, H, W\): pass masks\[:, k\] .* volumes=True"
-    ):
+    with pytest.raises(ValueError, match=r"like classes \(n, K, H, W\): pass masks\[:, k\] .* volumes=True"):
         cm.MarginCalibrator(alpha=0.2).fit(one_hot, one_hot)
     assert cm.MarginCalibrator(alpha=0.2, volumes=True).fit(one_hot, one_hot).margin_ == 0
     with pytest.raises(ValueError, match=r"sample_weight must be in \[0, 1\], got 2\.0 for image 0"):
