@@ -1,7 +1,7 @@
 //! One thread pool of our own, rebuilt in a process that was forked, and the flag that stops long work.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
@@ -63,10 +63,18 @@ pub fn environment_threads() -> Option<usize> {
     (1..=most_threads()).contains(&n_threads).then_some(n_threads)
 }
 
-/// What affinity and cgroup allow when it is asked for first: to find out takes longer than many a kernel.
+/// What affinity and cgroup allow when a process asks for it first: to find out takes longer than many a kernel. A forked
+/// process asks anew, as its affinity may be its own.
 fn processors() -> usize {
-    static PROCESSORS: OnceLock<usize> = OnceLock::new();
-    *PROCESSORS.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
+    static KNOWN: AtomicU64 = AtomicU64::new(0);
+    let process = u64::from(std::process::id()) << 32;
+    let known = KNOWN.load(Ordering::Relaxed);
+    if known & !u64::from(u32::MAX) == process {
+        return (known & u64::from(u32::MAX)) as usize;
+    }
+    let found = std::thread::available_parallelism().map_or(1, usize::from);
+    KNOWN.store(process | found.min(u32::MAX as usize) as u64, Ordering::Relaxed);
+    found
 }
 
 /// The largest number of threads that may be set: four times the processors that affinity and cgroup allow.

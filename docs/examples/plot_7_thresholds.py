@@ -47,7 +47,7 @@ plotting.plot_coverage_histogram(reports, ax=ax)
 
 # %%
 # Four images follow, from the hardest to the easiest for the one threshold. White pixels are car and in the mask, red
-# ones are missed, and blue ones are in the mask but no car.
+# ones are missed, and cyan ones are in the mask but no car.
 
 order = np.argsort(np.nan_to_num(reports["one threshold"].coverages, nan=2.0))
 known = int(np.isfinite(reports["one threshold"].coverages).sum())

@@ -209,8 +209,8 @@ class SACP:
         Whether the label that the base score ranks first at the pixel is always in the set.
     mode : {"label_scores", "probabilities"}, default="label_scores"
         What is blended: the scores of the labels, or the probabilities, from which `base` then computes the scores.
-        With "probabilities" `base` decides whether the most probable label is always in the set; for LAC its
-        `include_top1` decides.
+        With "probabilities" `base` decides whether the most probable label is always in the set; for LAC the
+        `include_top1` of SACP decides.
 
     See Also
     --------

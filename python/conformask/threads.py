@@ -44,7 +44,8 @@ def set_num_threads(n_threads: int | None = None) -> None:
     Parameters
     ----------
     n_threads : int >= 1 or None, default=None
-        The number, at most 4 times the processors that affinity and cgroup allow; None restores the default.
+        The number, at most 4 times the processors that affinity and cgroup allow, as they were when a process first
+        used the kernels; None restores the default.
 
     Raises
     ------

@@ -54,8 +54,9 @@ class LabelValues:
             )
         for label in ignored:
             if 0 <= label < len(found):
+                void_ones = "" if label in found else f"void_values {label}, and "
                 raise ValueError(
-                    f"ignore_index {label} would be class {label} when label_values are read: say void_values {label}, "
+                    f"ignore_index {label} would be class {label} when label_values are read: pass {void_ones}"
                     f"and as ignore_index a number that is {len(found)} or more, such as {_free(len(found))}"
                 )
         return cls(found, empty, ignored)

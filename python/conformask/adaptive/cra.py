@@ -96,7 +96,7 @@ class CRACalibrator(BinaryCalibrator[_Configuration]):
     >>> import numpy as np
     >>> import conformask as cm
     >>> rng = np.random.default_rng(0)
-    >>> spread = rng.choice([0.3, 3.0], (120, 1, 1)) # the model is unsure of some images
+    >>> spread = rng.choice([0.3, 3.0], (120, 1, 1))  # the model is unsure of some images
     >>> P = rng.beta(spread, 3 * spread, (120, 16, 16))
     >>> y = rng.random(P.shape) < P  # labels drawn with probability P
     >>> calibrator = cm.CRACalibrator(alpha=0.2).fit(P[:60], y[:60])

@@ -55,7 +55,7 @@ class BinaryReport(Report):
     n_images : int
         Number of images on which the risk is defined.
     n_skipped : int
-        Number of images that were left out because it is undefined on them.
+        Number of images that were left out because the risk is undefined on them.
     n_groups : int or None
         Number of groups, if given.
     n_calibration : int

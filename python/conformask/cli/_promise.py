@@ -66,19 +66,14 @@ def promise(calibrator: cm.ConformalRiskCalibrator) -> str:
     return said
 
 
-def is_weighted(calibrator: cm.ConformalRiskCalibrator) -> bool:
-    """Whether images counted differently."""
-    solution = calibrator._current()[1]
-    return solution.needs_weights or solution.n_eff < solution.n_images * (1 - 1e-9)
-
-
 def condition(calibrator: cm.ConformalRiskCalibrator) -> str:
     """What this is conditional on."""
     units = f"{unit_word(calibrator)}s"
-    if is_weighted(calibrator):
+    if calibrator._current()[1].is_weighted:
         how = (
-            "the weights of the calibration images are the density ratio of new images to calibration images, up to a "
-            "factor, and the ratio was known or was found on other images"
+            "the weights of the calibration images are the density ratio of new images to calibration images, divided "
+            "by the largest that it can be (new images count 1 here), and the ratio was known or was found on other "
+            "images"
         )
     elif calibrator.confidence_ is None:
         how = f"calibration {units} and new ones are exchangeable (same sites, devices, seasons, labelling)"

@@ -1,4 +1,7 @@
-"""CONSIGN: sets of whole segmentations that hold the truth with probability 1 - alpha, unless it abstains."""
+"""CONSIGN: sets of whole segmentations.
+
+With probability 1 - alpha, a set holds the truth or the calibrator abstains.
+"""
 
 from conformask.consign.calibrator import ConsignCalibrator
 from conformask.consign.reference import ReferenceSearch

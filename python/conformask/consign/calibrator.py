@@ -130,7 +130,8 @@ class ConsignCalibrator(Calibrator[Settings, None, Solution]):
         Number of images (groups, if given) that count.
     n_skipped_ : int
         Number of images that were left out because they have no labelled pixel.
-    n_classes_ : int The number of classes K.
+    n_classes_ : int
+        The number of classes K.
 
     Notes
     -----

@@ -173,7 +173,7 @@ class Method(ABC):
         return self.risk_bound(0.0 if math.isnan(risk) else risk, units)
 
     def kept(self, profiles: Profiles, loss: Loss, lam: float, units: Units, risk: float) -> float:
-        """The smallest alpha whose lambda-hat is at most a lambda.
+        """The smallest alpha at which calibration reaches a lambda.
 
         Parameters
         ----------

@@ -19,7 +19,7 @@ __all__ = ["PAC"]
 
 @dataclass(frozen=True)
 class PAC(WithConfidence):
-    r"""PAC control of losses that are 0 or 1: with confidence ``1 - delta``, at most a share alpha has loss 1.
+    r"""PAC control of losses that are 0 or 1: with confidence ``1 - delta``, a share alpha of new images at most has 1.
 
     With probability at least :math:`1 - \delta` over the calibration images, a new image has loss 1 with probability
     at most alpha, *given* these images. Of n images at most m may have loss 1,

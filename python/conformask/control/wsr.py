@@ -99,11 +99,9 @@ def rejected(
 ) -> Iterator[NDArray[np.bool_]]:
     """Whether a risk above alpha is rejected (m,) at each of m lambdas, from their losses (m, n), block by block."""
     for losses in blocks:
-        # Lambdas between which no loss changes give the same answer.
-        is_new = np.ones(len(losses), bool)
-        is_new[1:] = (losses[1:] != losses[:-1]).any(axis=1)
-        found = is_enough(log_capitals(losses[is_new], alpha, delta), delta)
-        yield found[np.cumsum(is_new) - 1]
+        are_new = _are_new(losses)
+        found = is_enough(log_capitals(losses[are_new], alpha, delta), delta)
+        yield found[np.cumsum(are_new) - 1]
 
 
 def wsr_limit(losses: NDArray[np.float64], delta: float) -> float:
@@ -122,12 +120,23 @@ def wsr_limit_of_all(blocks: Iterator[NDArray[np.float64]], delta: float) -> flo
     """The smallest alpha at which a risk above it is rejected for all losses (m, n), which come block by block."""
     level = 0.0
     for losses in blocks:
-        while level < 1:  # what is rejected at a level is rejected at a higher one
-            found = is_enough(log_capitals(losses, level, delta), delta)
-            if found.all():
-                break
-            level = wsr_limit(losses[int(found.argmin())], delta)
+        doubtful = losses[_are_new(losses)]
+        while len(doubtful) and level < 1:
+            if level > 0:  # what is rejected at a level is rejected at a higher one
+                doubtful = doubtful[~is_enough(log_capitals(doubtful, level, delta), delta)]
+            if len(doubtful):  # losses rise as lambda falls: the last ones mostly have the largest limit
+                level = max(level, wsr_limit(doubtful[-1], delta))
+                doubtful = doubtful[:-1]
+        if level >= 1:
+            break
     return level
+
+
+def _are_new(losses: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which of the losses (m, n) at m lambdas are not those before them: between them the answer is the same."""
+    are_new = np.ones(len(losses), bool)
+    are_new[1:] = (losses[1:] != losses[:-1]).any(axis=1)
+    return are_new
 
 
 @cache

@@ -191,8 +191,8 @@ class PairedFolder(_Images["tuple[NDArray[np.floating[Any]], NDArray[np.integer[
         The label of void pixels, the same as that of the calibrator. Pixels without data, in maps or labels, get it.
         None refuses such pixels.
     key, label_key : str or None, default=None
-        The name of the array in ``.npz`` files. None takes the only one, or the one with a usual name (see
-        :class:`MapFolder`).
+        The name of the array in ``.npz`` files. None takes the only one, or the one with a usual name, such as
+        "probabilities" or "logits" for maps, "labels" or "mask" for labels.
     class_axis : int, default=0
         The axis of the classes in NumPy maps: -1 if it is the last.
     ending, label_ending : str, default=""

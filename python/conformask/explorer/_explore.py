@@ -27,7 +27,8 @@ def explore(
     The slider of alpha sets the lambda that calibration finds at that level, as ``recalibrate(alpha=)`` does. The
     slider of lambda sets any lambda, and moves alpha to the smallest level that this lambda keeps (rounded up to the
     step of its slider). This is the number that the method compares with alpha, with :class:`~conformask.CRC`
-    :math:`(n \hat R(\lambda) + 1) / (n + 1)` for the mean loss :math:`\hat R` of n calibration images. Maps show the
+    :math:`(n \hat R(\lambda) + 1) / (n + 1)` for the mean loss :math:`\hat R` of n calibration images; a method that
+    tests one lambda after the other compares the largest of these numbers. Maps show the
     image, its labels, the most probable class, the sizes of the sets, where one class may be and what the sets miss.
     Two plots below show how often each size occurs, and the risk curve of calibration. The set of the pixel under the
     pointer is listed; a click keeps this pixel, another click releases it. Without ipyevents, two sliders choose the

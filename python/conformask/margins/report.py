@@ -62,7 +62,7 @@ class MarginReport(Report):
     n_images : int
         Number of images on which the loss is defined.
     n_skipped : int
-        Number of images that were left out because it is undefined on them.
+        Number of images that were left out because the loss is undefined on them.
     n_groups : int or None
         Number of groups, if given.
     n_calibration : int

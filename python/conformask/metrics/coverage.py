@@ -268,7 +268,7 @@ def class_set_sizes(
     Returns
     -------
     float64 array (K,), or (n, K)
-        NaN if no image (with ``average=False``: the image) does not hold the class.
+        NaN if no image holds the class (with ``average=False``: if the image does not).
 
     Raises
     ------

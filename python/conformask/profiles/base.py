@@ -136,7 +136,7 @@ class Profiles(ABC):
         test_weight : float >= 0 or None, default=None
             Under covariate shift: the weight of the new image, from the same density ratio as the ``sample_weight`` of
             the calibration images (see :class:`~conformask.ConformalRiskCalibrator`). None is 1; it is allowed if the
-            weights of the calibration images are at most 1 (or all equal).
+            weights of the calibration images are at most 1.
 
         Returns
         -------

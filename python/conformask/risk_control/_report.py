@@ -120,8 +120,8 @@ def risk_report(
 
 def _calibrated_on(solution: Solution) -> str:
     """What calibrated, in words."""
-    weighted = solution.n_eff < solution.n_images * (1 - 1e-9)
-    return f"{solution.counted}{f' (as good as {solution.n_eff:.4g} by their weights)' if weighted else ''}"
+    as_good_as = f" (as good as {solution.n_eff:.4g} by their weights)" if solution.is_weighted else ""
+    return f"{solution.counted}{as_good_as}"
 
 
 def _verdict(said: list[str], solution: Solution, set_size: float, infeasible: bool) -> str:

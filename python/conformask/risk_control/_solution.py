@@ -233,6 +233,11 @@ class Solution:
         return np.array([part.lambda_hat for part in self.parts])
 
     @property
+    def is_weighted(self) -> bool:
+        """Whether images counted differently."""
+        return self.needs_weights or self.n_eff < self.n_images * (1 - 1e-9)
+
+    @property
     def rare(self) -> list[Part]:
         """The parts that too few images calibrated."""
         return [part for part in self.parts if part.is_rare]

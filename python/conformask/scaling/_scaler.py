@@ -306,7 +306,7 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
         return map_images(X, probabilities, configuration.progress, configuration.volumes)
 
     def fit_transform(self, X: Any, y: Any = None, *, groups: ArrayLike | None = None) -> Any:
-        """:meth:`fit`, then :meth:`transform` of the same images. New images get worse probabilities than these.
+        """:meth:`fit`, then :meth:`transform` of the same images. Those of new images are usually worse than these.
 
         Parameters
         ----------

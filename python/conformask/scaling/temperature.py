@@ -60,7 +60,8 @@ class TemperatureScaler(Scaler):
         Number of images with labelled pixels.
     n_skipped_ : int
         Number of images that were left out because they have no labelled pixel.
-    n_classes_ : int The number of classes K.
+    n_classes_ : int
+        The number of classes K.
 
     See Also
     --------

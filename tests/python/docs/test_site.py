@@ -34,6 +34,10 @@ def made_from(path: Path) -> Path:
     if parts[:1] == ("gallery",):
         name = re.sub(r"sphx_glr_(\w+)_\d{3}$", r"\1", path.stem)
         return DOCS / "examples" / ("GALLERY_HEADER.rst" if name == "index" else f"{name}.py")
+    if parts[:1] == ("api",) and path.suffix == ".rst":
+        sections = DOCS / "_ext" / "api_sections.py"
+        has_section = re.search(rf'Section\(\s*"{path.stem}"', sections.read_text(encoding="utf-8"))
+        return sections if has_section else path
     return path
 
 
@@ -54,6 +58,13 @@ def test_the_readme_is_short() -> None:
 @pytest.mark.parametrize("page", [README, *PAGES], ids=name_of)
 def test_links_lead_somewhere(page: Path) -> None:
     assert broken(page) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_no_line_is_taken_for_a_comment(page: Path) -> None:
+    """MyST leaves out lines that begin with a percent sign, in paragraphs too."""
+    outside = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert re.findall(r"^\s*%.*", outside, re.MULTILINE) == []
 
 
 def test_broken_links_are_found(tmp_path: Path) -> None:

@@ -147,10 +147,12 @@ def test_a_header_that_promises_more_than_there_is(suffix: str, side: int, tmp_p
     write_nifti(path, LABELS)
     damage(path, 42, side.to_bytes(2, "little", signed=True) * 3)
     tracemalloc.start()
-    with pytest.raises(ValueError, match=re.escape(str(path))):
-        read_labels(path)
-    assert tracemalloc.get_traced_memory()[1] < 10_000_000
-    tracemalloc.stop()
+    try:
+        with pytest.raises(ValueError, match=re.escape(str(path))):
+            read_labels(path)
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_images_that_lie_nowhere(tmp_path: Path) -> None:

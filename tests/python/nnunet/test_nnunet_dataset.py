@@ -57,6 +57,7 @@ def test_regions_are_in_the_order_of_the_file_without_the_background() -> None:
         ({"labels": {"background": 0, "liver": [1, 2]}}, "need 'regions_class_order'"),
         ({"labels": {"background": 0, "liver": "first"}}, "the label of 'liver' must be a whole number"),
         ({"labels": {"background": 0, "liver": 1.5}}, "the label of 'liver' must be a whole number"),
+        ({"labels": {"background": 0, "liver": True}}, "the label of 'liver' must be a whole number"),
         ({"labels": {"background": 0, "liver": math.inf}}, "the label of 'liver' must be a whole number"),
         (
             {"labels": {"background": 0, "liver": [1, math.nan]}},

@@ -72,7 +72,7 @@ def attach(model: Any, calibrator: str | Path | ConformalRiskCalibrator, *, inpu
     >>> from conformask.integrations.mmseg import attach
     >>> logits = torch.randn(9, 3, 4, 5, generator=torch.Generator().manual_seed(0))
     >>> calibrator = cm.ConformalRiskCalibrator(inputs="logits").fit(logits, logits.argmax(1))
-    >>> class Model(torch.nn.Module): # in place of a segmentor
+    >>> class Model(torch.nn.Module):  # in place of a segmentor
     ...     def postprocess_result(self, seg_logits, data_samples=None):
     ...         return [SegDataSample(seg_logits=PixelData(data=each)) for each in seg_logits]
     >>> attach(Model(), calibrator).postprocess_result(logits)[0].pred_set.shape

@@ -204,7 +204,9 @@ def _as_labels(name: object, value: object) -> tuple[int, ...]:
     values: Any = value if isinstance(value, list | tuple) else [value]
     try:
         labels = tuple(int(each) for each in values)  # of v1 they are strings
-        is_whole = all(not isinstance(each, float) or each.is_integer() for each in values)
+        is_whole = not any(
+            isinstance(each, bool) or (isinstance(each, float) and not each.is_integer()) for each in values
+        )
     except (TypeError, ValueError, OverflowError):
         is_whole = False
     if not is_whole:

@@ -152,11 +152,11 @@ def study(
     title, origin, samples_from, note : str
         As in :class:`Study`.
     samples, labels : sequences
-        As for :func:`compare` takes them.
+        As :func:`compare` takes them.
     pairs : sequence of (alpha, min_accuracy)
         Risk levels and label-wise accuracies.
     n_splits, n_calibration, progress
-        As for :func:`compare` takes them.
+        As :func:`compare` takes them.
 
     Returns
     -------
