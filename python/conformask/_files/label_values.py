@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conformask._sequences import listed
-from conformask._text import shown
+from conformask._text import plural, shown
 
 __all__ = ["LabelValues"]
 
@@ -35,7 +35,7 @@ class LabelValues:
         if classes is None:
             if void is not None:
                 raise ValueError(
-                    "void_values are read with label_values: say these too, or where the files hold the indices of "
+                    "void_values are read with label_values: pass these too, or where the files hold the indices of "
                     "classes ignore_index= alone"
                 )
             return None
@@ -50,16 +50,24 @@ class LabelValues:
             )
         if empty and not ignored:
             raise ValueError(
-                "void_values need a label that void pixels become: say ignore_index, such as 255"
+                "void_values need a label that void pixels become: pass ignore_index, such as 255"
             )
         for label in ignored:
             if 0 <= label < len(found):
                 void_ones = "" if label in found else f"void_values {label}, and "
                 raise ValueError(
                     f"ignore_index {label} would be class {label} when label_values are read: pass {void_ones}"
-                    f"and as ignore_index a number that is {len(found)} or more, such as {_free(len(found))}"
+                    f"as ignore_index a number that is {len(found)} or more, such as {_free(len(found))}"
                 )
         return cls(found, empty, ignored)
+
+    def check_number(self, n_classes: int, file: Path) -> None:
+        """Refuses more numbers than maps have classes."""
+        if len(self.classes) > n_classes:
+            raise ValueError(
+                f"label_values are {len(self.classes)} numbers, but the maps in {file} have "
+                f"{plural(n_classes, 'class')}"
+            )
 
     def indices(
         self, labels: NDArray[np.integer[Any]], file: Path, valid: NDArray[np.bool_] | None = None
@@ -92,7 +100,7 @@ class LabelValues:
             return label
         raise ValueError(
             f"{file} holds the label {label}, which is none of label_values "
-            f"({', '.join(map(str, self.classes))}); where it means that a pixel is void, say void_values {label}"
+            f"({', '.join(map(str, self.classes))}); where it means that a pixel is void, pass void_values {label}"
         )
 
 

@@ -63,6 +63,12 @@ _MOST_LABELS = 10  # in a message
 # Notes in the files of calibrators: what those of conformask nnunet know, and which numbers files of labels held.
 OF_NNUNET = "nnunet"
 _NUMBERS = "label_numbers"
+# What errors advise in Python, and options that do it.
+_OPTIONS = {
+    r"where X has no data, .*valid=~np\.isnan\(.*": "where there is no data, pass --nodata nan",
+    r"pass y\.astype\(int\) - 1 and ignore_index=-1": "pass --label-values 1 2 ... --void-values 0",
+    r"is X channel-last\?[^(]*(?=$| \()": "if the classes are on the last axis, pass --class-axis -1",
+}
 _KINDS = ".npy, .npz, .nii, .nii.gz, .tif"
 
 
@@ -144,7 +150,7 @@ def add_labels(group: Any) -> None:
         nargs="+",
         metavar="N",
         help="the numbers that stand for class 0, 1, ... in the files of labels, such as grey levels 0 127 254; "
-        "default: 0 1 ...",
+        "default: as calibrate was told, or 0 1 ...",
     )
     group.add_argument(
         "--void-values",
@@ -268,10 +274,21 @@ def notes_of(args: argparse.Namespace) -> dict[str, Any]:
 def paired_as_calibrated(args: argparse.Namespace, calibrator: cm.ConformalRiskCalibrator) -> PairedFolder:
     """Maps and labels, whose numbers stand for what they did at calibration, if nothing else is said."""
     numbers = {} if calibrator._origin is None else calibrator._origin.notes.get(_NUMBERS, {})
-    if args.label_values is None and args.void_values is None and isinstance(numbers, dict):
-        known = {name: numbers.get(name) for name in ("label_values", "void_values")}
-        args = argparse.Namespace(**{**vars(args), **known})
+    if not isinstance(numbers, dict):
+        raise ValueError(f"{args.calibrator} is damaged: {_NUMBERS} is {numbers!r}")
+    if args.label_values is None and numbers:
+        void = args.void_values or numbers.get("void_values")
+        args = argparse.Namespace(
+            **{**vars(args), "label_values": numbers.get("label_values"), "void_values": void}
+        )
+        if not args.quiet:
+            print(f"Labels are read as at calibration: {_options_of(args)}", file=sys.stderr)
     return paired(args, calibrator.ignore_index)
+
+
+def _options_of(args: argparse.Namespace) -> str:
+    given = {"--label-values": args.label_values, "--void-values": args.void_values}
+    return " ".join(f"{name} {' '.join(map(str, values))}" for name, values in given.items() if values)
 
 
 def paired(args: argparse.Namespace, ignore_index: int | Sequence[int] | None) -> PairedFolder:
@@ -356,17 +373,19 @@ def naming_files(seen: Pairs) -> Iterator[None]:
             values = ", ".join(map(str, labels[:_MOST_LABELS])) + (
                 ", ..." if len(labels) > _MOST_LABELS else ""
             )
+            said = re.sub(r"; if the labels start at 1.*", "", str(error))
             raise ValueError(
-                f"{error}; its labels are {values}: where other numbers stand for classes, say --label-values and the "
-                "number of class 0, 1, ..."
+                f"{said}; its labels are {values}: where other numbers stand for classes, pass --label-values and the "
+                "number of class 0, 1, ...; if classes begin at 1 and 0 is void, --label-values 1 2 ... --void-values 0"
             ) from error
 
 
 def _said(error: Exception) -> str:
-    """What an error says, with the option for maps of NaN in place of what Python takes."""
-    return re.sub(
-        r"where X has no data, .*valid=~np\.isnan\(.*", "where there is no data, say --nodata nan", str(error)
-    )
+    """What an error says, with options of commands in place of what Python takes."""
+    said = str(error)
+    for of_python, option in _OPTIONS.items():
+        said = re.sub(of_python, option, said)
+    return said
 
 
 class Pairs(Sequence[Any]):

@@ -12,7 +12,7 @@ from conformask._text import plural
 from conformask.cli._promise import needed, unit_word
 from conformask.losses import as_loss
 
-__all__ = ["evaluated", "smallest_alpha", "unreached_text"]
+__all__ = ["evaluated", "has_profiles", "smallest_alpha", "unreached_text"]
 
 _DIGITS = [
     float(f"{digits}e{power}") for power in range(-8, -2) for digits in range(100, 1000)
@@ -32,12 +32,25 @@ def _reaches(calibrator: cm.ConformalRiskCalibrator, alpha: float) -> bool:
     return not solution.corrected_risk > alpha
 
 
+def has_profiles(calibrator: cm.ConformalRiskCalibrator) -> bool:
+    """Whether the profiles of the calibration images are there."""
+    try:
+        return len(calibrator.profiles_) > 0
+    except ValueError:
+        return False
+
+
 def evaluated(
     calibrator: cm.ConformalRiskCalibrator, pairs: Any, alphas: Sequence[float] | None, **given: Any
 ) -> cm.RiskReport:
     """The report, and of other alphas those that are reached, or with full sets in their place."""
     if alphas is not None and not as_loss(calibrator.loss)._is_monotone:  # full sets may be worse
         alphas = [alpha for alpha in alphas if _reaches(calibrator, alpha)]
+    elif alphas is not None and not has_profiles(calibrator):
+        raise ValueError(
+            "--alphas needs the profiles of the calibration images: calibrate without --no-profiles (in Python "
+            "calibrator.save(path, profiles=True))"
+        )
     elif alphas is not None:
         calibrator.set_params(on_infeasible="full")
     with warnings.catch_warnings():

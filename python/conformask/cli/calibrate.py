@@ -86,7 +86,8 @@ def run(args: argparse.Namespace) -> int:
     said_of_zero = [_OF_ZERO] if np.ndim(calibrator.lambda_hat_) == 0 and calibrator.lambda_hat_ == 0 else []
     for said in (*said_of_zero, promise(calibrator), condition(calibrator)):
         print("", *textwrap.wrap(said, _LINE), sep="\n")
-    print(f"\nWritten to {args.out}{'' if args.no_profiles else ' and a file of profiles beside it'}.")
+    beside = "" if args.no_profiles else " and a file of profiles beside it (keep them together)"
+    print(f"\nWritten to {args.out}{beside}.")
     return 0
 
 

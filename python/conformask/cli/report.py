@@ -28,7 +28,7 @@ from conformask.cli._data import (
     warn_of,
 )
 from conformask.cli._examples import of_images
-from conformask.cli._levels import evaluated
+from conformask.cli._levels import evaluated, has_profiles
 from conformask.cli._options import add_allow_seen
 from conformask.cli._pictures import import_figure, share_text
 from conformask.cli._promise import condition, count_words, loss_words, promise
@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
         for name, file in zip(folder.names, folder.maps.files, strict=True):
             partner(photographs, name, file, args.images)
     watched = Watched(folder, calibrator, strata_of(args, folder.names))
-    alphas = sorted({*args.alphas, float(calibrator.alpha)}) if _has_profiles(calibrator) else None
+    alphas = sorted({*args.alphas, float(calibrator.alpha)}) if has_profiles(calibrator) else None
     with naming_files(watched):
         report = evaluated(
             calibrator,
@@ -123,13 +123,6 @@ def run(args: argparse.Namespace) -> int:
         f"{report.activation_ratio:.3f} classes a pixel on average."
     )
     return 0
-
-
-def _has_profiles(calibrator: cm.ConformalRiskCalibrator) -> bool:
-    try:
-        return len(calibrator.profiles_) > 0
-    except ValueError:
-        return False
 
 
 def _of_all(report: cm.RiskReport) -> str:
@@ -168,7 +161,7 @@ def _promises(calibrator: cm.ConformalRiskCalibrator, report: cm.RiskReport) -> 
 
 def _risk(calibrator: cm.ConformalRiskCalibrator, report: cm.RiskReport) -> list[str]:
     parts = [_page.table(names_and_values("", report._summary()))]
-    if not _has_profiles(calibrator):
+    if not has_profiles(calibrator):
         return [
             *parts,
             _page.paragraph(

@@ -321,6 +321,7 @@ class PairedFolder(_Images["tuple[NDArray[np.floating[Any]], NDArray[np.integer[
         self._look_at_nodata(file, given, len(scores))
         labels = given.values
         if self._label_values is not None:
+            self._label_values.check_number(len(scores), self.maps.files[place])
             labels = self._label_values.indices(labels, file, given.valid)
         labels = voided(labels, given.valid, self._void, file)
         if labels.shape != scores.shape[1:]:

@@ -137,7 +137,7 @@ def _verdict(said: list[str], solution: Solution, set_size: float, infeasible: b
     if set_size - 1 > (n_classes - 1) / 2:
         said.append(
             f"The sets tell little: they hold {set_size:.3g} of {n_classes} classes on average. Check that scores and "
-            "labels number the classes alike, and what inputs= says."
+            "labels number the classes alike, and that the scores are what `inputs` says."
         )
     return " ".join(said)
 

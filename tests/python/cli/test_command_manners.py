@@ -177,8 +177,9 @@ NONSENSE: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "grey levels": (
         lambda: replace(f"{LABELS}.png", grey),
-        r"y holds label 60 in image 3, .*; its labels are 0, 60, 120, 180, 255: .* say --label-values and the number "
-        r"of class 0, 1, \.\.\. \(image 3 is calibration/labels/image_03\.png\)$",
+        r"y holds label 60 in image 3, .*; its labels are 0, 60, 120, 180, 255: .* pass --label-values and the number "
+        r"of class 0, 1, \.\.\.; if classes begin at 1 and 0 is void, --label-values 1 2 \.\.\. --void-values 0 "
+        r"\(image 3 is calibration/labels/image_03\.png\)$",
     ),
     "names that end otherwise": (
         lambda: Path(f"{LABELS}.png").rename(f"{LABELS}_gt.png"),
@@ -257,7 +258,7 @@ def test_nonsense_is_one_line(root: Path, run: Run, name: str) -> None:
         (["--class-names", *"abc"], "--class-names must hold a string for each of K = 4 classes, got 3 names"),
         (["--label-values", "0", "1", "2"], "holds the label 3, which is none of --label-values (0, 1, 2)"),
         (["--label-values", "0", "1", "1"], "--label-values must differ"),
-        (["--label-values", *"1234", "--ignore-index", "0"], "say --void-values 0, and as --ignore-index a number"),
+        (["--label-values", *"1234", "--ignore-index", "0"], "pass --void-values 0, and as --ignore-index a number"),
         (["--void-values", "0"], "--void-values are read with --label-values"),
         (["--class-axis", "9"], "image_00.npy has shape (4, 12, 16): it has no --class-axis 9"),
     ],

@@ -57,7 +57,7 @@ def test_calibrate_is_fit(root: Path, run: Run, images: Images) -> None:
         done.out
     )
     assert "It holds if calibration images and new ones are exchangeable" in joined(done.out)
-    assert "Written to calibrator.json and a file of profiles beside it." in done.out
+    assert "Written to calibrator.json and a file of profiles beside it (keep them together)." in done.out
 
 
 OPTIONS: dict[str, tuple[list[str], dict[str, Any], str]] = {
@@ -209,6 +209,10 @@ def test_classes_that_begin_at_1(root: Path, run: Run, images: Images) -> None:
     for said in ([], values):  # the file of the calibrator remembers them
         done = run("evaluate", "--calibrator", "calibrator.json", *TEST, *said)
         assert f"{report.empirical_risk:.4f}" in done.out
+        assert ("Labels are read as at calibration: --label-values 1 2 " in done.err) == (said == [])
+    void = run("evaluate", "--calibrator", "calibrator.json", *TEST, "--void-values", 0, 9)
+    assert "--void-values 0 9" in void.err
+    assert f"{report.empirical_risk:.4f}" in void.out
     others = ["--label-values", *range(K)]
     assert "holds the label 4" in run("evaluate", "--calibrator", "calibrator.json", *TEST, *others).error
 
@@ -510,7 +514,7 @@ def test_padding_that_is_not_told_is_refused_with_the_option(
     ):
         assert done.status == 2
         assert "is NaN at pixel" in done.error
-        assert "; where there is no data, say --nodata nan" in done.error
+        assert "; where there is no data, pass --nodata nan" in done.error
         assert "valid=" not in done.error
 
 

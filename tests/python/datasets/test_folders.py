@@ -496,8 +496,15 @@ def test_numbers_that_stand_for_classes(root: Path, void: Any) -> None:
             ValueError, match=r"image_00\.png holds the label 255, which is none of label_values \(200"
         ):
             folder[0]
-    as_class = PairedFolder(root / "maps", root / "labels", label_values=[200, 9, 255, 130])
+    grey[grey == 130] = 9
+    Image.fromarray(grey).save(file)
+    as_class = PairedFolder(root / "maps", root / "labels", label_values=[200, 9, 255])
     assert (as_class[0][1][0] == 2).all()
+    too_many = PairedFolder(root / "maps", root / "labels", label_values=[200, 9, 255, 130])
+    with pytest.raises(
+        ValueError, match=r"label_values are 4 numbers, but the maps in .*image_00\.npy have 3 cl"
+    ):
+        too_many[0]
 
 
 @pytest.mark.parametrize(
@@ -693,7 +700,7 @@ def test_classes_that_begin_at_1(root: Path) -> None:
     ):
         np.testing.assert_array_equal([labels for _, labels in found], expected)
     with pytest.raises(
-        ValueError, match=r"holds the label 0, which is none of label_values .* say void_values 0"
+        ValueError, match=r"holds the label 0, which is none of label_values .* pass void_values 0"
     ):
         paired(root, label_values=classes)[0]
 
@@ -708,7 +715,7 @@ def test_classes_that_begin_at_1(root: Path) -> None:
         ),
         ({"label_values": [1, 2], "void_values": 0.5}, "void_values must be"),
         ({"label_values": [1, 2], "void_values": [0, 0]}, "void_values must differ"),
-        ({"label_values": [1, 2], "void_values": 0, "ignore_index": None}, "say ignore_index, such as 255"),
+        ({"label_values": [1, 2], "void_values": 0, "ignore_index": None}, "pass ignore_index, such as 255"),
     ],
 )
 def test_numbers_that_cannot_be_void(root: Path, options: dict[str, Any], says: str) -> None:
@@ -718,6 +725,6 @@ def test_numbers_that_cannot_be_void(root: Path, options: dict[str, Any], says: 
 
 def test_void_that_label_values_make_a_class(root: Path) -> None:
     with pytest.raises(
-        ValueError, match=r"ignore_index 0 would be class 0 .* say void_values 0, and as ignore_index"
+        ValueError, match=r"ignore_index 0 would be class 0 .* pass void_values 0, and as ignore_index"
     ):
         paired(root, label_values=(1, 2, 3), ignore_index=0)
