@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import conformask as cm
@@ -92,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
             partner(photographs, name, file, args.images)
     watched = Watched(folder, calibrator, strata_of(args, folder.names))
     alphas = sorted({*args.alphas, float(calibrator.alpha)}) if has_profiles(calibrator) else None
-    with naming_files(watched):
+    with naming_files(watched), _suspicions() as suspicions:
         report = evaluated(
             calibrator,
             watched,
@@ -110,7 +113,11 @@ def run(args: argparse.Namespace) -> int:
     parts = [
         _head(calibrator, report, watched),
         _page.section("What is promised", *map(_page.paragraph, _promises(calibrator, report))),
-        _page.section("Is it useful?", *usefulness(calibrator, report, watched, alphas or [])),
+        _page.section(
+            "Is it useful?",
+            *map(_page.paragraph, suspicions),
+            *usefulness(calibrator, report, watched, alphas or []),
+        ),
         _page.section("Risk", *_risk(calibrator, report)),
         _page.section("Classes", *_classes(report)),
         _page.section("Images, from hard to easy", *pictures),
@@ -123,6 +130,21 @@ def run(args: argparse.Namespace) -> int:
         f"{report.activation_ratio:.3f} classes a pixel on average."
     )
     return 0
+
+
+@contextmanager
+def _suspicions() -> Iterator[list[str]]:
+    """Labels that seem to belong to other scores: what is warned of belongs into the page, too."""
+    found: list[str] = []
+    caught: list[warnings.WarningMessage] = []
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            yield found
+    finally:
+        for each in caught:
+            warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
+            if issubclass(each.category, cm.SuspiciousLabelsWarning):
+                found.append(str(each.message))
 
 
 def _of_all(report: cm.RiskReport) -> str:

@@ -243,6 +243,19 @@ def test_the_report_of_groups(root: Path, run: Run, images: Images) -> None:
     assert "Which levels 20 calibration groups reach" in found.text
 
 
+def test_labels_that_belong_to_other_scores_are_told_in_the_page(
+    root: Path, run: Run, images: Images
+) -> None:
+    assert run("calibrate", *CALIBRATION).status == 0
+    assert "hardly belong together" not in page(run).text
+    for file in Path("test/labels").glob("*.png"):
+        labels = np.asarray(Image.open(file)).astype(int)
+        Image.fromarray(np.where(labels == 255, 255, (labels + 1) % K).astype(np.uint8)).save(file)
+    done = run("report", "--calibrator", "calibrator.json", *TEST)
+    assert "hardly belong together" in done.err
+    assert "hardly belong together" in Path("report.html").read_text(encoding="utf-8")
+
+
 def test_the_report_of_images_with_weights_speaks_of_them(root: Path, run: Run, images: Images) -> None:
     weights = np.linspace(0.2, 1, 40)
     calibrator = cm.ConformalRiskCalibrator()
