@@ -3,19 +3,11 @@
 use _core::loss::Weighting;
 use arbitrary::{Result, Unstructured};
 
-use crate::twins::{LossTwin, ratio};
+use crate::twins::{LossTwin, ratio, weights};
 
 /// Any loss of K classes.
 pub fn any(u: &mut Unstructured<'_>, n_classes: usize) -> Result<LossTwin> {
-    let weights = [
-        ratio(1, 1),
-        ratio(0, 1),
-        ratio(1, 3),
-        ratio(1, 10),
-        ratio(2, 7),
-        ratio(1, 1 << 62),
-        ratio(1 << 40, 1),
-    ];
+    let weights: Vec<_> = [ratio(1, 1)].into_iter().chain(weights()).collect();
     let kind: u8 = u.arbitrary()?;
     let weighting = match kind % 4 {
         0 => Weighting::Pooled(vec![true; n_classes]),

@@ -7,19 +7,29 @@ use std::ops::Range;
 /// Bytes of a cache line.
 const LINE: usize = 64;
 
-/// Asks for values that will soon be read, as far as there are any.
-pub fn prefetch<T>(values: &[T], range: Range<usize>) {
-    let ahead = values.get(range.start..range.end.min(values.len())).unwrap_or_default();
+/// Asks for the line of an address, whatever there is: into the first-level cache if it is read at once.
+#[inline(always)]
+fn request<const AT_ONCE: bool>(address: *const i8) {
     #[cfg(target_arch = "x86_64")]
-    for value in ahead.iter().step_by((LINE / size_of::<T>()).max(1)) {
-        // SAFETY: a hint to the cache, which reads nothing as far as the program can tell, at an address that is ours.
-        #[allow(unsafe_code)]
-        unsafe {
-            _mm_prefetch::<_MM_HINT_T1>(std::ptr::from_ref(value).cast());
+    // SAFETY: a hint to the cache, which reads nothing as far as the program can tell and fails at no address.
+    #[allow(unsafe_code)]
+    unsafe {
+        if AT_ONCE {
+            _mm_prefetch::<_MM_HINT_T0>(address);
+        } else {
+            _mm_prefetch::<_MM_HINT_T1>(address);
         }
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = ahead;
+    let _ = address;
+}
+
+/// Asks for values that will soon be read, as far as there are any.
+pub fn prefetch<T>(values: &[T], range: Range<usize>) {
+    let ahead = values.get(range.start..range.end.min(values.len())).unwrap_or_default();
+    for value in ahead.iter().step_by((LINE / size_of::<T>()).max(1)) {
+        request::<false>(std::ptr::from_ref(value).cast());
+    }
 }
 
 /// Bytes by which [`ahead`] runs before what is read. Half of it and twice as much are nearly as good.
@@ -28,17 +38,9 @@ const DISTANCE: usize = 1 << 10;
 /// Asks for the lines of some numbers that lie [`DISTANCE`] behind them, whatever there is.
 #[inline(always)]
 pub(crate) fn ahead<T, const N: usize>(numbers: &[T; N]) {
-    #[cfg(target_arch = "x86_64")]
     for line in 0..size_of::<[T; N]>().div_ceil(LINE) {
-        let address = numbers.as_ptr().cast::<i8>().wrapping_add(DISTANCE + line * LINE);
-        // SAFETY: a hint to the cache, which reads nothing as far as the program can tell and fails at no address.
-        #[allow(unsafe_code)]
-        unsafe {
-            _mm_prefetch::<_MM_HINT_T0>(address);
-        }
+        request::<true>(numbers.as_ptr().cast::<i8>().wrapping_add(DISTANCE + line * LINE));
     }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = numbers;
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ use proptest::prelude::*;
 use rayon::ThreadPoolBuilder;
 
 use self::random::Random;
-use self::twins::{LossTwin, ratio, tiny};
+use self::twins::{LossTwin, ratio, tiny, weights};
 
 /// The ignore index.
 const VOID: i16 = 255;
@@ -301,18 +301,6 @@ fn any_loss(n_classes: usize, random: &mut Random) -> LossTwin {
 
 const SPECIAL: [f64; 9] = [0.0, 5e-324, 1e-300, 0.1, 0.100_000_000_000_000_02, 0.25, 1.0, 1e300, f64::MAX];
 const LEAST: [f64; 7] = [0.0, -0.0, -1.0, -0.1, -5e-324, -f64::MAX, 0.1];
-
-fn weights() -> [BigRational; 7] {
-    [
-        ratio(0, 1),
-        ratio(1, 3),
-        ratio(1, 10),
-        ratio(2, 7),
-        ratio(1, 1 << 62),
-        ratio(1 << 40, 1),
-        ratio(1_000_000_007, 1_000_000_009),
-    ]
-}
 
 /// Some of the numbers with the other sign.
 fn signed(value: f64, random: &mut Random) -> f64 {

@@ -16,6 +16,19 @@ pub fn tiny() -> BigRational {
     BigRational::new(BigInt::one(), BigInt::from(10).pow(60))
 }
 
+/// Weights that floats cannot hold, and others that lie far apart.
+pub fn weights() -> [BigRational; 7] {
+    [
+        ratio(0, 1),
+        ratio(1, 3),
+        ratio(1, 10),
+        ratio(2, 7),
+        ratio(1, 1 << 62),
+        ratio(1 << 40, 1),
+        ratio(1_000_000_007, 1_000_000_009),
+    ]
+}
+
 /// The lowest of the most probable classes.
 fn top1(probabilities: &[f64]) -> usize {
     let largest = probabilities.iter().copied().fold(f64::NEG_INFINITY, f64::max);

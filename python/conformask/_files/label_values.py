@@ -39,11 +39,13 @@ class LabelValues:
                     "classes ignore_index= alone"
                 )
             return None
-        found = _whole_numbers(classes, "label_values", "of class 0, 1, ...")
+        found = _whole_numbers(classes, "label_values", "whole numbers, of class 0, 1, ...")
         if void is None:
             empty: tuple[int, ...] = ()
         else:
-            empty = _whole_numbers([void] if isinstance(void, int | np.integer) else void, "void_values", "")
+            empty = _whole_numbers(
+                [void] if isinstance(void, int | np.integer) else void, "void_values", "whole numbers"
+            )
         if both := [number for number in empty if number in found]:
             raise ValueError(
                 f"void_values holds {both[0]}, which label_values gives to class {found.index(both[0])}"
@@ -57,7 +59,7 @@ class LabelValues:
                 void_ones = "" if label in found else f"void_values {label}, and "
                 raise ValueError(
                     f"ignore_index {label} would be class {label} when label_values are read: pass {void_ones}"
-                    f"as ignore_index a number that is {len(found)} or more, such as {_free(len(found))}"
+                    f"as ignore_index a number that is {len(found)} or more, such as {max(255, len(found))}"
                 )
         return cls(found, empty, ignored)
 
@@ -104,16 +106,12 @@ class LabelValues:
         )
 
 
-def _whole_numbers(values: Sequence[int], name: str, of_what: str) -> tuple[int, ...]:
+def _whole_numbers(values: Sequence[int], name: str, what: str) -> tuple[int, ...]:
     found = listed(values, name)
     if not found or not all(
         isinstance(each, int | np.integer) and not isinstance(each, bool) for each in found
     ):
-        raise ValueError(f"{name} must be whole numbers{', ' * bool(of_what)}{of_what}, got {shown(values)}")
+        raise ValueError(f"{name} must be {what}, got {shown(values)}")
     if len(set(found)) < len(found):
         raise ValueError(f"{name} must differ, got {shown(values)}")
     return tuple(map(int, found))
-
-
-def _free(n_classes: int) -> int:
-    return 255 if n_classes <= 255 else n_classes

@@ -265,34 +265,40 @@ def full_names(folder: PairedFolder) -> list[str]:
     return [str(file.resolve()) for file in folder.maps.files]
 
 
+def _numbers_of(args: argparse.Namespace) -> dict[str, Any]:
+    """Which numbers stand for what in files of labels."""
+    return {"label_values": args.label_values, "void_values": args.void_values}
+
+
 def notes_of(args: argparse.Namespace) -> dict[str, Any]:
-    """What the calibrator's file is to know of the labels: which numbers stand for what."""
-    numbers = {"label_values": args.label_values, "void_values": args.void_values}
-    return {} if args.label_values is None else {_NUMBERS: numbers}
+    """What the calibrator's file is to know of the labels."""
+    return {} if args.label_values is None else {_NUMBERS: _numbers_of(args)}
 
 
 def paired_as_calibrated(args: argparse.Namespace, calibrator: cm.ConformalRiskCalibrator) -> PairedFolder:
     """Maps and labels, whose numbers stand for what they did at calibration, if nothing else is said."""
-    numbers = {} if calibrator._origin is None else calibrator._origin.notes.get(_NUMBERS, {})
-    if not isinstance(numbers, dict):
-        raise ValueError(f"{args.calibrator} is damaged: {_NUMBERS} is {numbers!r}")
-    if args.label_values is None and numbers:
-        void = args.void_values or numbers.get("void_values")
-        args = argparse.Namespace(
-            **{**vars(args), "label_values": numbers.get("label_values"), "void_values": void}
-        )
+    known = {} if calibrator._origin is None else calibrator._origin.notes.get(_NUMBERS, {})
+    if not isinstance(known, dict):
+        raise ValueError(f"{args.calibrator} is damaged: {_NUMBERS} is {known!r}")
+    numbers = _numbers_of(args)
+    if args.label_values is None and known:
+        numbers = {name: given or known.get(name) for name, given in numbers.items()}
         if not args.quiet:
-            print(f"Labels are read as at calibration: {_options_of(args)}", file=sys.stderr)
-    return paired(args, calibrator.ignore_index)
+            print(f"Labels are read as at calibration: {_as_options(numbers)}", file=sys.stderr)
+    return paired(args, calibrator.ignore_index, numbers)
 
 
-def _options_of(args: argparse.Namespace) -> str:
-    given = {"--label-values": args.label_values, "--void-values": args.void_values}
-    return " ".join(f"{name} {' '.join(map(str, values))}" for name, values in given.items() if values)
+def _as_options(numbers: dict[str, Any]) -> str:
+    given = ((f"--{name.replace('_', '-')}", values) for name, values in numbers.items() if values)
+    return " ".join(f"{name} {' '.join(map(str, values))}" for name, values in given)
 
 
-def paired(args: argparse.Namespace, ignore_index: int | Sequence[int] | None) -> PairedFolder:
-    """Maps and labels."""
+def paired(
+    args: argparse.Namespace,
+    ignore_index: int | Sequence[int] | None,
+    numbers: dict[str, Any] | None = None,
+) -> PairedFolder:
+    """Maps and labels, whose numbers may stand for something else than the arguments say."""
     return PairedFolder(
         args.maps,
         args.labels,
@@ -302,8 +308,7 @@ def paired(args: argparse.Namespace, ignore_index: int | Sequence[int] | None) -
         class_axis=args.class_axis,
         ending=args.ending,
         label_ending=args.label_ending,
-        label_values=args.label_values,
-        void_values=args.void_values,
+        **(_numbers_of(args) if numbers is None else numbers),
         names=_names(args),
         groups=args.groups,
         nodata=args.nodata,

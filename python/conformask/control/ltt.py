@@ -171,12 +171,9 @@ class LTT(WithConfidence):
     def kept(self, profiles: Profiles, loss: Loss, lam: float, units: Units, risk: float) -> float:
         if self.correction == "bonferroni" or lam not in self.grid:
             return super().kept(profiles, loss, lam, units, risk)
-        # A test comes to pass only after all before it.
-        tested = self.grid[: self.grid.index(lam)]
-        before = (
-            self.limit(profiles, loss, each, units, profiles._risk(loss, each, units)) for each in tested
-        )
-        return max([super().kept(profiles, loss, lam, units, risk), *before])
+        # A test comes to pass only after all before it, and its limit rises with the risk.
+        before = (profiles._risk(loss, each, units) for each in self.grid[: self.grid.index(lam)])
+        return super().kept(profiles, loss, lam, units, max([risk, *before]))
 
     def is_feasible(self, profiles: Profiles, loss: Loss, alpha: Fraction, units: Units) -> bool:
         return self.lambda_hat(profiles, loss, alpha, units) is not None
