@@ -33,8 +33,8 @@ BIN     := $(abspath $(VENV))/bin
 # PyTorch and MMSegmentation, pinned, have an environment of their own; the package in it is the one that is built here.
 # Threads of OpenMP that spin while they wait take minutes of tests where the machine is shared.
 TORCH   := OMP_WAIT_POLICY=PASSIVE PYTHONPATH=$(abspath python) $(abspath $(TORCH_VENV))/bin/python
-# A warning of Sphinx is an error, also a link that leads nowhere.
-SPHINX  := $(BIN)/python -m sphinx -W --keep-going -n -q -d target/docs-doctrees
+# A warning of Sphinx is an error, also a link that leads nowhere.  Notebooks that need PyTorch run in its environment, if it is there.
+SPHINX  := TORCH_VENV=$(abspath $(TORCH_VENV)) $(BIN)/python -m sphinx -W --keep-going -n -q -d target/docs-doctrees
 # Most tests use one core: whole files of them are shared out to some processes.
 PYTEST  := -m pytest -n $(TEST_JOBS) --dist loadfile
 # maturin finds patchelf on the PATH, and calls pip

@@ -371,9 +371,14 @@ class Calibrator(Estimator[C, "State[K, S]"], Generic[C, K, S]):
         Raises
         ------
         FileNotFoundError
-            If there is no such file, or not the one beside it that it names.
+            If there is no such file; if the file of profiles beside it is lost, and weights above 1 need it.
         ValueError
             If the file is damaged, foreign, or of a newer version.
+
+        Warns
+        -----
+        UserWarning
+            If the file of profiles beside it is lost: the calibrator predicts without them.
         """
         path = Path(path)
         with locked(path.parent, shared=True):
@@ -383,7 +388,9 @@ class Calibrator(Estimator[C, "State[K, S]"], Generic[C, K, S]):
                 calibrator, solution = cls._from_content(document)
                 sibling = named_sibling(document["profiles"]) if cls._HAS_SIBLING else None
                 origin = Origin.from_json(document["origin"]) if "origin" in document else None
-            kept = None if sibling is None else calibrator._read_kept(open_sibling(path, *sibling), solution)
+            is_needed = cls._needs_kept(solution)
+            beside = None if sibling is None else open_sibling(path, *sibling, is_needed=is_needed)
+            kept = None if beside is None else calibrator._read_kept(beside, solution)
         calibrator._update(lambda _: State(kept, solution, origin))
         return calibrator
 
@@ -391,6 +398,11 @@ class Calibrator(Estimator[C, "State[K, S]"], Generic[C, K, S]):
     def _solution_from_json(cls, document: dict[str, Any], configuration: C) -> S:
         """Results of a file; refuses what no calibration gives."""
         raise NotImplementedError
+
+    @classmethod
+    def _needs_kept(cls, solution: S) -> bool:
+        """Whether nothing can be predicted without what was kept."""
+        return False
 
     def _read_kept(self, path: Path, solution: S) -> K:
         """What lies beside a file; refuses what does not give the solution that was saved with it."""

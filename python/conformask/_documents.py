@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 
 from conformask import _core
 from conformask._exact import number_to_json
+from conformask._warnings import warn_caller
 
 __all__ = [
     "document_text",
@@ -174,16 +175,26 @@ def named_sibling(found: Any) -> tuple[str, str | None] | None:
     return Path(name).name, digest
 
 
-def open_sibling(path: Path, name: str, digest: str | None) -> Path:
-    """The sibling of the document at `path`; refuses one that is not what was saved."""
+def open_sibling(path: Path, name: str, digest: str | None, *, is_needed: bool) -> Path | None:
+    """The sibling of the document at `path`; refuses one that is not what was saved.
+
+    If it is lost: None after a warning, or an error where nothing can be done without it.
+    """
     sibling = path.with_name(name)
     try:
         found = _sha256(sibling)
     except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f"{name}, the profiles of {path}, is not beside it; to do without them, "
-            'set "profiles" to null in the JSON file'
-        ) from error
+        lost = f"{name}, the profiles of {path}, is not beside it"
+        if is_needed:
+            raise FileNotFoundError(
+                f"{lost}, and new images have lambdas that are found from them"
+            ) from error
+        warn_caller(
+            f"{lost}: the calibrator predicts without them, but it cannot recalibrate, take more images or draw its "
+            "risk curve. Keep both files together",
+            UserWarning,
+        )
+        return None
     if digest is not None and found != digest:
         raise ValueError(f"{name} is damaged, or not the file that was saved: its SHA-256 differs")
     return sibling

@@ -125,7 +125,7 @@ def _other(scaler: object) -> str:
         name = scaler.__name__
         return f"the class {name}: make an object and fit it, {name}().fit(X, y)"
     if isinstance(scaler, str | os.PathLike):
-        return f"{shown(scaler)}: load the file first, by load of the class that saved it, say TemperatureScaler.load"
+        return f"{shown(scaler)}: load it first by the class that saved it, as by TemperatureScaler.load"
     name = type(scaler).__name__
     if hasattr(scaler, "transform"):
         return (

@@ -51,6 +51,10 @@ class InfeasibleRiskError(ValueError):
         with new calibration images only. With the same images there is no guarantee.
     without : str
         What is missing in the images that were left out.
+    smallest_alpha : float or None
+        The smallest risk level of three digits for which there are enough images; None where it is not known. It
+        depends on their number alone. Where `n_needed` tells when there can be a lambda, not that there is one, as with
+        LTT and RCPS(bound="wsr"), a level above it can still fail.
     """
 
     def __init__(
@@ -64,6 +68,7 @@ class InfeasibleRiskError(ValueError):
         n_infeasible: int = 0,
         feasible_min_accuracy: float | None = None,
         without: str = "a labelled pixel that counts",
+        smallest_alpha: float | None = None,
     ) -> None:
         self.n_images = n_images
         self.alpha = alpha
@@ -74,9 +79,19 @@ class InfeasibleRiskError(ValueError):
         self.n_infeasible = n_infeasible
         self.feasible_min_accuracy = feasible_min_accuracy
         self.without = without
-        super().__init__(
-            n_images, alpha, n_needed, unit, n_skipped, reason, n_infeasible, feasible_min_accuracy, without
+        self.smallest_alpha = smallest_alpha
+        told = (
+            n_images,
+            alpha,
+            n_needed,
+            unit,
+            n_skipped,
+            reason,
+            n_infeasible,
+            feasible_min_accuracy,
+            without,
         )
+        super().__init__(*told, smallest_alpha)
 
     @property
     def finding(self) -> str:
@@ -99,6 +114,12 @@ class InfeasibleRiskError(ValueError):
         return f"alpha={self.alpha} needs {needs}{f' ({left_out})' if self.n_skipped else ''}"
 
     @property
+    def way_out(self) -> str:
+        """Which alpha would do."""
+        least = "" if self.smallest_alpha is None else f" ({self.smallest_alpha:g} or more)"
+        return f"take a larger alpha{least}"
+
+    @property
     def _by_weight(self) -> bool:
         return self.unit.startswith("summed weight")
 
@@ -108,8 +129,8 @@ class InfeasibleRiskError(ValueError):
         by_groups = self.unit.startswith("groups")
         void = "check that ignore_index is the label of void pixels alone, " if self.n_skipped else ""
         advice = (
-            f"{self.finding}. Add {'groups' if by_groups else 'images'}, {void}take a larger alpha, or accept full "
-            "sets with on_infeasible='full'"
+            f"{self.finding}. Add {'groups' if by_groups else 'images'}, {void}{self.way_out}, or accept full sets "
+            "with on_infeasible='full'"
         )
         diagnosis = (
             ". conformask.metrics.leave_one_group_out shows how much groups differ, but promises nothing"

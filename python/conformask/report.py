@@ -325,6 +325,15 @@ class RiskReport(Report):
         """Whether the calibration images are too few for alpha, of every class or stratum where each has its own."""
         return self.infeasible or (bool(self.parts) and all(part.is_rare for part in self.parts))
 
+    def _figures(self) -> tuple[str, ...]:
+        """What was measured, for a row of a table."""
+        return (
+            f"{self.empirical_risk:.4f}",
+            interval_text(self.interval),
+            f"{self.activation_ratio:.3f}",
+            f"{self.coverage:.4f}",
+        )
+
     def _lambda_text(self) -> str:
         """Lambda-hat; words where there are many."""
         is_one = self.lambda_hat == self.lambda_hat
@@ -385,10 +394,9 @@ class RiskReport(Report):
         rows = [
             (
                 f"{each.alpha:g}",
-                f"{each.empirical_risk:.4f}",
-                interval_text(each.interval),
-                f"{each.activation_ratio:.3f}",
-                f"{each.coverage:.4f}",
+                *(
+                    "-" if each._is_unreached else text for text in each._figures()
+                ),  # those of full sets tell nothing
                 "not reached" if each._is_unreached else each._lambda_text(),
             )
             for each in self.sweep

@@ -228,7 +228,7 @@ def test_whether_there_is_no_object() -> None:
     assert classes.shape[2] == K + 1
     plain = SimpleNamespace(logits=classes, pred_masks=masks)
     for unknown in (plain, {"logits": classes, "pred_masks": masks}):
-        with pytest.raises(ValueError, match=r"say semantic_scores\(output, no_object=True\)"):
+        with pytest.raises(ValueError, match=r"call semantic_scores\(output, no_object=True\)"):
             as_scores(unknown)
         assert torch.equal(semantic_scores(unknown, no_object=True), semantic_scores(output))
         assert semantic_scores(unknown, no_object=False).shape[1] == K + 1

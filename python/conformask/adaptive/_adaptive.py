@@ -510,8 +510,8 @@ def _with_advice(
     needed = math.ceil(error.n_needed / (1 - configuration.train_fraction))
     reason = (
         f"{error.finding}: {plural(n_trained_on, 'image')} trained the thresholds, the others correct them. Give at "
-        f"least {needed} {'groups' if error.unit.startswith('groups') else 'images'} in all, a smaller train_fraction "
-        "or a larger alpha, or accept full masks with on_infeasible='full'"
+        f"least {needed} {'groups' if error.unit.startswith('groups') else 'images'} in all, give a smaller "
+        f"train_fraction, {error.way_out}, or accept full masks with on_infeasible='full'"
     )
     return InfeasibleRiskError(
         error.n_images,
@@ -521,4 +521,5 @@ def _with_advice(
         error.n_skipped,
         reason=reason,
         without=error.without,
+        smallest_alpha=error.smallest_alpha,
     )

@@ -106,6 +106,9 @@ class ChannelwiseCalibrator(Estimator[None, "tuple[BinaryCalibrator[Any], ...]"]
     whole tumour. The union (``masks[:, 1] |= masks[:, 0]``) only makes masks larger. This keeps the guarantee for
     missed pixels, but not the one of ``risk="fpr"``.
 
+    As with the meta-estimators of scikit-learn, a parameter of `calibrator` that is set after :meth:`fit` is that of
+    the next fit. :meth:`recalibrate` gives the thresholds at another alpha.
+
     References
     ----------
     Angelopoulos, Bates, Fisch, Lei, Schuster, "Conformal Risk Control", ICLR 2024, arXiv:2208.02814.
@@ -562,7 +565,8 @@ def _naming(name: Any) -> Iterator[None]:
             yield
     except InfeasibleRiskError as error:
         told = (error.n_images, error.alpha, error.n_needed, error.unit, error.n_skipped)
-        raise InfeasibleRiskError(*told, reason=f"channel {name}: {error}") from error
+        reason = f"channel {name}: {error}"
+        raise InfeasibleRiskError(*told, reason=reason, smallest_alpha=error.smallest_alpha) from error
     except (TypeError, ValueError) as error:
         if type(error) not in (TypeError, ValueError):
             raise

@@ -35,6 +35,7 @@ __all__ = [
     "add_labels",
     "add_maps",
     "add_quiet",
+    "as_calibrated",
     "full_names",
     "loaded",
     "maps_of",
@@ -43,7 +44,6 @@ __all__ = [
     "naming_images",
     "notes_of",
     "paired",
-    "paired_as_calibrated",
     "refuse_same_folder",
     "refuse_seen",
     "strata_of",
@@ -60,9 +60,10 @@ EXIT_STATUS = (
     "  141  nobody reads what is printed, as before | head"
 )
 _MOST_LABELS = 10  # in a message
-# Notes in the files of calibrators: what those of conformask nnunet know, and which numbers files of labels held.
+# Notes in the files of calibrators: what those of conformask nnunet know, and how files were read.
 OF_NNUNET = "nnunet"
-_NUMBERS = "label_numbers"
+_READ_AS = "read_as"
+_OF_MAPS, _OF_LABELS = ("class_axis", "nodata"), ("label_values", "void_values")
 # What errors advise in Python, and options that do it.
 _OPTIONS = {
     r"where X has no data, .*valid=~np\.isnan\(.*": "where there is no data, pass --nodata nan",
@@ -101,9 +102,8 @@ def add_maps(parser: argparse.ArgumentParser) -> Any:
     group.add_argument(
         "--class-axis",
         type=int,
-        default=0,
         metavar="N",
-        help="axis of the classes in .npy and .npz maps: -1 if it is the last; default: %(default)s",
+        help="axis of the classes in .npy and .npz maps: -1 if it is the last; default: as calibrate was told, or 0",
     )
     group.add_argument(
         "--nodata",
@@ -111,7 +111,7 @@ def add_maps(parser: argparse.ArgumentParser) -> Any:
         metavar="NUMBER",
         help="number that marks pixels without data, such as padding, in the maps of all classes; or nan (in any "
         "class). Such pixels are void where there are labels, and get full sets in new images. The nodata of GeoTIFF "
-        "files is used, too",
+        "files is used, too; default: as calibrate was told",
     )
     group.add_argument(
         "--strata",
@@ -245,7 +245,7 @@ def maps_of(args: argparse.Namespace) -> MapFolder:
     return MapFolder(
         args.maps,
         key=args.key,
-        class_axis=args.class_axis,
+        class_axis=_class_axis(args),
         ending=args.ending,
         names=_names(args),
         nodata=args.nodata,
@@ -265,54 +265,57 @@ def full_names(folder: PairedFolder) -> list[str]:
     return [str(file.resolve()) for file in folder.maps.files]
 
 
-def _numbers_of(args: argparse.Namespace) -> dict[str, Any]:
-    """Which numbers stand for what in files of labels."""
-    return {"label_values": args.label_values, "void_values": args.void_values}
-
-
 def notes_of(args: argparse.Namespace) -> dict[str, Any]:
-    """What the calibrator's file is to know of the labels."""
-    return {} if args.label_values is None else {_NUMBERS: _numbers_of(args)}
+    """What the calibrator's file is to know of the files that were read."""
+    read_as = {name: getattr(args, name) for name in (*_OF_MAPS, *_OF_LABELS)}
+    if args.nodata is not None:  # JSON has no NaN
+        read_as["nodata"] = str(args.nodata)
+    told = {name: value for name, value in read_as.items() if value is not None}
+    return {_READ_AS: told} if told else {}
 
 
-def paired_as_calibrated(args: argparse.Namespace, calibrator: cm.ConformalRiskCalibrator) -> PairedFolder:
-    """Maps and labels, whose numbers stand for what they did at calibration, if nothing else is said."""
-    known = {} if calibrator._origin is None else calibrator._origin.notes.get(_NUMBERS, {})
-    if not isinstance(known, dict):
-        raise ValueError(f"{args.calibrator} is damaged: {_NUMBERS} is {known!r}")
-    numbers = _numbers_of(args)
-    if args.label_values is None and known:
-        numbers = {name: given or known.get(name) for name, given in numbers.items()}
-        if not args.quiet:
-            print(f"Labels are read as at calibration: {_as_options(numbers)}", file=sys.stderr)
-    return paired(args, calibrator.ignore_index, numbers)
+def as_calibrated(args: argparse.Namespace, calibrator: cm.ConformalRiskCalibrator) -> None:
+    """Sets the options that say how files are read, and were not given, to what they were at calibration."""
+    known = {} if calibrator._origin is None else calibrator._origin.notes.get(_READ_AS, {})
+    if not isinstance(known, dict) or not isinstance(known.get("class_axis", 0), int):
+        raise ValueError(f"{args.calibrator} is damaged: {_READ_AS} is {known!r}")
+    taken = {name: known[name] for name in _OF_MAPS if name in known and getattr(args, name) is None}
+    if "labels" in args and args.label_values is None:
+        taken |= {name: known[name] for name in _OF_LABELS if name in known and getattr(args, name) is None}
+    for name, value in taken.items():
+        setattr(args, name, float(value) if name == "nodata" else value)
+    if taken and not args.quiet:
+        print(f"Files are read as at calibration: {_as_options(taken)}", file=sys.stderr)
 
 
-def _as_options(numbers: dict[str, Any]) -> str:
-    given = ((f"--{name.replace('_', '-')}", values) for name, values in numbers.items() if values)
-    return " ".join(f"{name} {' '.join(map(str, values))}" for name, values in given)
+def _as_options(given: dict[str, Any]) -> str:
+    def words(value: Any) -> str:
+        return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+    return " ".join(f"--{name.replace('_', '-')} {words(value)}" for name, value in given.items())
 
 
-def paired(
-    args: argparse.Namespace,
-    ignore_index: int | Sequence[int] | None,
-    numbers: dict[str, Any] | None = None,
-) -> PairedFolder:
-    """Maps and labels, whose numbers may stand for something else than the arguments say."""
+def paired(args: argparse.Namespace, ignore_index: int | Sequence[int] | None) -> PairedFolder:
+    """Maps and labels."""
     return PairedFolder(
         args.maps,
         args.labels,
         ignore_index=ignore_index,
         key=args.key,
         label_key=args.label_key,
-        class_axis=args.class_axis,
+        class_axis=_class_axis(args),
         ending=args.ending,
         label_ending=args.label_ending,
-        **(_numbers_of(args) if numbers is None else numbers),
+        label_values=args.label_values,
+        void_values=args.void_values,
         names=_names(args),
         groups=args.groups,
         nodata=args.nodata,
     )
+
+
+def _class_axis(args: argparse.Namespace) -> int:
+    return 0 if args.class_axis is None else args.class_axis
 
 
 def strata_of(args: argparse.Namespace, names: Iterable[str]) -> list[str] | None:
@@ -451,7 +454,7 @@ class Seen(Pairs):
         if void is None or self._missing(n_classes) != list(range(1, n_classes)):
             return []
         return [
-            f"the labels hold 0 and {void} alone, and {void} is void, which counts nowhere; if it is a class, say "
+            f"the labels hold 0 and {void} alone, and {void} is void, which counts nowhere; if it is a class, pass "
             f"--label-values 0 {void}, or write the indices of classes: 0, 1, ..."
         ]
 

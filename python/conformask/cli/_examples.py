@@ -32,23 +32,24 @@ def of_images(
     order = np.lexsort(
         (np.nan_to_num(report.losses), report.activation_ratios)
     )  # where sizes are equal, by loss
-    order = order[~np.isnan(report.activation_ratios[order])][::-1]  # the hardest first
+    order = order[~np.isnan(report.activation_ratios[order])][::-1]  # the largest sets first
     if not len(order):
         return [_page.paragraph("No image has a labelled pixel.")]
     n = len(order)
     wished = {
-        0: "hardest",
-        1: "hardest",
-        n // 2: "typical",
-        (n - 1) // 2: "typical",
-        n - 2: "easiest",
-        n - 1: "easiest",
+        0: "largest sets",
+        1: "largest sets",
+        n // 2: "typical sets",
+        (n - 1) // 2: "typical sets",
+        n - 2: "smallest sets",
+        n - 1: "smallest sets",
     }
     kinds = {rank: kind for rank, kind in wished.items() if rank >= 0}
     parts = [
         _page.paragraph(
-            "The hardest images are those whose sets hold the most classes on average. The brighter a pixel in the "
-            "heatmap, the more classes its set holds; where it is dark or grey, it holds one."
+            "Images are ordered by the number of classes in a set, on average over their pixels. The brighter a pixel "
+            "in the heatmap, the more classes its set holds. Where its set holds one, the heatmap is dark, or shows "
+            "the photograph in grey. Void pixels are flat grey in all panels."
         )
     ]
     largest, rows, ignore_index = 2, {}, check_ignore_index(watched.calibrator.ignore_index)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -10,13 +9,10 @@ from typing import Any
 import conformask as cm
 from conformask._text import plural
 from conformask.cli._promise import needed, unit_word
+from conformask.control.base import smallest_level
 from conformask.losses import as_loss
 
 __all__ = ["evaluated", "has_profiles", "smallest_alpha", "unreached_text"]
-
-_DIGITS = [
-    float(f"{digits}e{power}") for power in range(-8, -2) for digits in range(100, 1000)
-]  # 1e-6 to 0.999
 
 
 def _reaches(calibrator: cm.ConformalRiskCalibrator, alpha: float) -> bool:
@@ -75,9 +71,7 @@ def smallest_alpha(
     unreached = _unreached(report, asked)
     if not unreached or not as_loss(calibrator.loss)._is_monotone:
         return None
-    between = [alpha for alpha in _DIGITS if alpha > max(unreached)]
-    place = bisect.bisect_left(between, True, key=lambda alpha: _reaches(calibrator, alpha))
-    return between[place] if place < len(between) else None
+    return smallest_level(max(unreached), lambda alpha: _reaches(calibrator, alpha))
 
 
 def unreached_text(

@@ -70,7 +70,7 @@ def _named_loss(loss: Any, names: Sequence[str] | None) -> Any:
         return loss
     if names is None:
         raise ValueError(
-            f"--loss {loss} names classes, but no names are known: say --class-names NAME NAME ..., class 0 first, or "
+            f"--loss {loss} names classes, but no names are known: pass --class-names NAME NAME ..., class 0 first, or "
             "give the numbers of the classes"
         )
     try:

@@ -195,8 +195,11 @@ def _reachable(calibrator: cm.ConformalRiskCalibrator, report: cm.RiskReport) ->
             f"{each.alpha:g}",
             f"{needed(calibrator, each.part_alpha or each.alpha)}",
             _reached(each),
-            f"{each.empirical_risk:.4f}",
-            f"{each.activation_ratio:.3f}",
+            *(
+                ("-", "-")
+                if each._is_unreached
+                else (f"{each.empirical_risk:.4f}", f"{each.activation_ratio:.3f}")
+            ),
         )
         for each in report.sweep
     ]

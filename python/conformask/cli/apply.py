@@ -17,6 +17,7 @@ from conformask.cli._data import (
     add_calibrator_file,
     add_folder_out,
     add_maps,
+    as_calibrated,
     loaded,
     maps_of,
     naming_file,
@@ -65,7 +66,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs the command, and returns the exit status."""
     refuse_same_folder(args.out, args.maps)
-    calibrator, maps = loaded(args), maps_of(args)
+    calibrator = loaded(args)
+    as_calibrated(args, calibrator)
+    maps = maps_of(args)
     if args.heatmaps:
         import_figure()
     adapt(calibrator, maps, args)

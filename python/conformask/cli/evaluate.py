@@ -16,9 +16,10 @@ from conformask.cli._data import (
     add_json,
     add_labels,
     add_maps,
+    as_calibrated,
     loaded,
     naming_files,
-    paired_as_calibrated,
+    paired,
     refuse_seen,
     strata_of,
     void_of,
@@ -70,7 +71,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs the command, and returns the exit status."""
     calibrator = loaded(args)
-    folder = paired_as_calibrated(args, calibrator)
+    as_calibrated(args, calibrator)
+    folder = paired(args, calibrator.ignore_index)
     adapt(calibrator, folder.maps, args)
     refuse_seen(calibrator, folder, args)
     pairs = Seen(folder)

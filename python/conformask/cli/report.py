@@ -22,9 +22,10 @@ from conformask.cli._data import (
     add_calibrator_file,
     add_labels,
     add_maps,
+    as_calibrated,
     loaded,
     naming_files,
-    paired_as_calibrated,
+    paired,
     refuse_seen,
     strata_of,
     void_of,
@@ -84,7 +85,8 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command, and returns the exit status."""
     import_figure()
     calibrator = loaded(args)
-    folder = paired_as_calibrated(args, calibrator)
+    as_calibrated(args, calibrator)
+    folder = paired(args, calibrator.ignore_index)
     adapt(calibrator, folder.maps, args)
     refuse_seen(calibrator, folder, args)
     photographs = None if args.images is None else files_of(args.images, PHOTOGRAPHS)
@@ -120,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
         ),
         _page.section("Risk", *_risk(calibrator, report)),
         _page.section("Classes", *_classes(report)),
-        _page.section("Images, from hard to easy", *pictures),
+        _page.section("Images, from the largest sets to the smallest", *pictures),
     ]
     foot = f"Written by conformask {cm.__version__}."
     write_text(args.out, _page.page(args.title, lead, parts, foot))
@@ -186,9 +188,7 @@ def _risk(calibrator: cm.ConformalRiskCalibrator, report: cm.RiskReport) -> list
     if not has_profiles(calibrator):
         return [
             *parts,
-            _page.paragraph(
-                "The calibrator was saved without profiles: it has neither a risk curve nor other alphas."
-            ),
+            _page.paragraph("The calibrator has no profiles: it has neither a risk curve nor other alphas."),
         ]
     if not math.isnan(report.lambda_hat):
         parts.append(

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -20,7 +22,11 @@ if TYPE_CHECKING:
     from conformask.losses import Loss
     from conformask.profiles import Profiles
 
-__all__ = ["Method", "WithConfidence", "check_by_budget"]
+__all__ = ["Method", "WithConfidence", "check_by_budget", "smallest_level"]
+
+_LEVELS = [
+    float(f"{digits}e{power}") for power in range(-8, -2) for digits in range(100, 1000)
+]  # of three digits, 1e-6 to 0.999
 
 
 class Method(ABC):
@@ -217,8 +223,20 @@ class Method(ABC):
         """
         size = units.n if units.total == units.n else float(units.total)
         return InfeasibleRiskError(
-            size, float(alpha), self.n_needed(alpha), units.name, units.n_skipped, without=units.without
+            size,
+            float(alpha),
+            self.n_needed(alpha),
+            units.name,
+            units.n_skipped,
+            without=units.without,
+            smallest_alpha=self._smallest_alpha(units, float(alpha)),
         )
+
+    def _smallest_alpha(self, units: Units, above: float) -> float | None:
+        """The smallest level for which there are enough units, rounded up to three digits; None if there is none."""
+        if units.new != 1:  # what is needed depends on the weight of the new image
+            return None
+        return smallest_level(above, lambda alpha: self.n_needed(as_fraction(alpha, "alpha")) <= units.total)
 
 
 @dataclass(frozen=True)
@@ -257,6 +275,13 @@ class WithConfidence(Method):
 
     def _delta(self) -> Fraction:
         return as_fraction(self.delta, "delta")
+
+
+def smallest_level(above: float, is_reached: Callable[[float], bool]) -> float | None:
+    """The smallest level of three digits above another that is reached, where larger ones are too; None if none is."""
+    levels = [alpha for alpha in _LEVELS if alpha > above]
+    place = bisect.bisect_left(levels, True, key=is_reached)
+    return levels[place] if place < len(levels) else None
 
 
 def check_by_budget(method: Method, what: str) -> None:

@@ -250,7 +250,7 @@ def _of_queries(
         )
     if no_object is None:
         raise ValueError(
-            f"{type(output).__name__} does not tell whether the last class of its queries is 'no object': say "
+            f"{type(output).__name__} does not tell whether the last class of its queries is 'no object': call "
             "semantic_scores(output, no_object=True) or False, if the probabilities of its classes are a softmax"
         )
     if _value(output, "patch_offsets"):

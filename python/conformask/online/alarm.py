@@ -72,7 +72,7 @@ class Settings:
     def __post_init__(self) -> None:
         if self.kind != "risk" and self.alpha != Fraction(1, 10):
             raise ValueError(
-                f"alpha={float(self.alpha):g} is the level of a mean loss, for kind='risk': say DriftAlarm('risk', "
+                f"alpha={float(self.alpha):g} is the level of a mean loss, for kind='risk': write DriftAlarm('risk', "
                 f"alpha={float(self.alpha):g}); delta sets the probability of a false alarm of "
                 f"kind={self.kind!r}"
             )

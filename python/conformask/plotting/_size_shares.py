@@ -31,7 +31,8 @@ def draw_size_shares(ax: Axes, shares: NDArray[np.float64], ylabel: str) -> Axes
     ax.set_xticks(np.arange(len(heights)), names)
     beside = max(0.0, (5 - len(heights)) / 2)  # few bars stay narrow, in the middle
     ax.set_xlim(-0.6 - beside, len(heights) - 0.4 + beside)
-    ax.set_ylim(0, 112)
+    ax.set_ylim(0, 112)  # room for the number above a full bar
+    ax.set_yticks(range(0, 101, 20))
     ax.set_xlabel("classes in the set of a pixel")
     ax.set_ylabel(ylabel)
     ax.spines[["top", "right"]].set_visible(False)

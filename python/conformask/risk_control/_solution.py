@@ -111,7 +111,7 @@ class Configuration:
             if self.on_empty == "zero_loss" and self.simultaneous != "max":
                 raise ValueError(
                     "on_empty='zero_loss' would count images without a class as if nothing of it was missed: "
-                    "conditional='class' promises for images that hold it, say 'skip'"
+                    "conditional='class' promises for images that hold it, pass on_empty='skip'"
                 )
         self.method.check_loss(self.loss)
         if self.conditional is None and self.simultaneous:
@@ -128,12 +128,12 @@ class Configuration:
         if not self.loss._is_monotone and self.on_infeasible != "raise":
             raise ValueError(
                 f"on_infeasible={self.on_infeasible!r} takes full sets, but the loss {self.loss} may rise with lambda, "
-                "and be large for these: say 'raise'"
+                "and be large for these: pass on_infeasible='raise'"
             )
         if not self.loss._is_monotone and self.on_unseen != "raise":
             raise ValueError(
                 f"on_unseen={self.on_unseen!r} takes full sets, but the loss {self.loss} may rise with lambda, and be "
-                "large for these: say 'raise'"
+                "large for these: pass on_unseen='raise'"
             )
         if self.adaptive is not None:
             check_by_budget(self.method, "adaptive= gives each image its own")
@@ -343,8 +343,8 @@ _RESULTS = (
 
 
 WITHOUT_PROFILES = (
-    "this calibrator was saved without its profiles: fit again, or load a file that was saved with "
-    "profiles=True"
+    "this calibrator has no profiles: fit again, or load a file that was saved with profiles=True, with the .npz "
+    "file beside it"
 )
 
 

@@ -266,7 +266,7 @@ def _rare_error(
     needs = f"needs more {what}" if are_few else "is kept by no lambda"
     # Where none of them has enough, full sets for all must be asked for.
     way_out = (
-        f", or say what becomes of a rare {noun}: on_rare='full' (full sets) or 'pooled' (one lambda for all of these, "
+        f", or choose for a rare {noun} on_rare='full' (full sets) or 'pooled' (one lambda for all of these, "
         "which promises nothing for each)"
         if configuration.on_rare == "raise"
         else ", or accept full sets with on_infeasible='full'"

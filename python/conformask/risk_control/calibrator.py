@@ -526,7 +526,7 @@ class ConformalRiskCalibrator(Predictor):
         A new file is written and then renamed: if this is interrupted, `path` holds the old content or the new one,
         but never a part.
         """
-        if not profiles and self._current()[1].needs_weights:
+        if not profiles and self._needs_kept(self._current()[1]):
             raise ValueError(
                 "new images have lambdas by their weights, which are found from the profiles: save(path, profiles=True)"
             )
@@ -535,6 +535,10 @@ class ConformalRiskCalibrator(Predictor):
     @classmethod
     def _solution_from_json(cls, document: dict[str, Any], configuration: Configuration) -> Solution:
         return solution_from_json(document, configuration)
+
+    @classmethod
+    def _needs_kept(cls, solution: Solution) -> bool:
+        return solution.needs_weights
 
     def _read_kept(self, path: Path, solution: Solution) -> Profiles:
         profiles = load_profiles(path)

@@ -455,7 +455,8 @@ def test_too_few_images_for_the_parts() -> None:
     ):
         cm.ATCalibrator(0.05).fit(P, Y)
     with pytest.raises(
-        cm.InfeasibleRiskError, match=r"Give at least 95 images in all, a smaller train_fraction"
+        cm.InfeasibleRiskError,
+        match=r"Give at least 95 images in all, give a smaller train_fraction, take a larger alpha \(0\.\d+ or more\)",
     ):
         cm.COATCalibrator(0.05, train_fraction=0.8).fit(P, Y)
     with pytest.raises(ValueError, match=r"1 image with a foreground cannot train thresholds: of 3 images 1"):

@@ -12,6 +12,7 @@ from PIL import Image
 K, SIZE, N = 4, (12, 16), 60
 CALIBRATION = ("--maps", "calibration/maps", "--labels", "calibration/labels")
 TEST = ("--maps", "test/maps", "--labels", "test/labels")
+CALIBRATOR = ("--calibrator", "calibrator.json")
 Images = tuple[np.ndarray, np.ndarray]
 
 

@@ -19,13 +19,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from command_folders import CALIBRATION, TEST, Run
+from command_folders import CALIBRATION, CALIBRATOR, TEST, Run
 from conformask.__main__ import main
 from conformask._arguments import as_options
 from conformask.datasets import MapFolder, PairedFolder
 
 COMMANDS = ("calibrate", "evaluate", "apply", "report")
-CALIBRATOR = ("--calibrator", "calibrator.json")
 
 
 def help_of(*command: str) -> str:
@@ -253,7 +252,7 @@ def test_nonsense_is_one_line(root: Path, run: Run, name: str) -> None:
         (["--ignore-index", "77"], "y holds label 255 in image 0, outside [0, 4) and not the ignore index (77)"),
         (["--ending", "_x"], "no .npy, .npz, .nii, .nii.gz, .tif or .tiff file named *_x in calibration/maps"),
         (["--ignore-index", "255", "3"], "name the other classes: --loss miscoverage:CLASSES"),
-        (["--loss", "fnr:car"], "--loss fnr:car names classes, but no names are known: say --class-names NAME NAME"),
+        (["--loss", "fnr:car"], "--loss fnr:car names classes, but no names are known: pass --class-names NAME NAME"),
         (["--loss", "fnr:car", "--class-names", *"abcd"], "'fnr:car' is no loss: no class 'car': there are a, b, c, d"),
         (["--class-names", *"abc"], "--class-names must hold a string for each of K = 4 classes, got 3 names"),
         (["--label-values", "0", "1", "2"], "holds the label 3, which is none of --label-values (0, 1, 2)"),
@@ -303,11 +302,23 @@ def test_calibrators_that_are_none(calibrated: Path, run: Run) -> None:
         done = run(*command, "--calibrator", "text.json")
         assert done.status == 2
         assert done.error.startswith("text.json is damaged or holds no calibrator")
+
+
+def test_a_lost_file_of_profiles(calibrated: Path, run: Run) -> None:
+    known = {command: run(command, *CALIBRATOR, *TEST).out for command in ("evaluate", "report")}
     [beside] = Path().glob("calibrator.json.*.npz")
     beside.unlink()
-    done = run("evaluate", *CALIBRATOR, *TEST)
+    lost = f"warning: {beside.name}, the profiles of calibrator.json, is not beside it: "
+    for command, out in known.items():
+        done = run(command, *CALIBRATOR, *TEST)
+        assert (done.status, done.out) == (0, out)
+        assert lost in done.err
+    done = run("apply", *CALIBRATOR, "--maps", "test/maps", "--out", "sets")
+    assert done.status == 0
+    assert lost in done.err
+    done = run("evaluate", *CALIBRATOR, *TEST, "--alphas", "0.2")
     assert done.status == 2
-    assert f"{beside.name}, the profiles of calibrator.json, is not beside it" in done.error
+    assert "--alphas needs the profiles of the calibration images" in done.error
 
 
 def test_maps_of_another_model(calibrated: Path, run: Run) -> None:

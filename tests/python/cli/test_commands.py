@@ -16,7 +16,7 @@ from matplotlib.image import imread
 from PIL import Image
 
 import conformask as cm
-from command_folders import CALIBRATION, SIZE, TEST, Images, K, Run, fill
+from command_folders import CALIBRATION, CALIBRATOR, SIZE, TEST, Images, K, Run, fill
 from conformask.cli._levels import evaluated, smallest_alpha
 from conformask.metrics import required_images
 
@@ -209,12 +209,39 @@ def test_classes_that_begin_at_1(root: Path, run: Run, images: Images) -> None:
     for said in ([], values):  # the file of the calibrator remembers them
         done = run("evaluate", "--calibrator", "calibrator.json", *TEST, *said)
         assert f"{report.empirical_risk:.4f}" in done.out
-        assert ("Labels are read as at calibration: --label-values 1 2 " in done.err) == (said == [])
+        assert ("Files are read as at calibration: --label-values 1 2 " in done.err) == (said == [])
     void = run("evaluate", "--calibrator", "calibrator.json", *TEST, "--void-values", 0, 9)
-    assert "--void-values 0 9" in void.err
+    assert "Files are read as at calibration: --label-values 1 2 3 4\n" in void.err
     assert f"{report.empirical_risk:.4f}" in void.out
     others = ["--label-values", *range(K)]
     assert "holds the label 4" in run("evaluate", "--calibrator", "calibrator.json", *TEST, *others).error
+
+
+@pytest.mark.parametrize("command", ["evaluate", "report", "apply"])
+def test_how_maps_were_read_is_remembered(root: Path, run: Run, images: Images, command: str) -> None:
+    X, y = images
+    X = X.copy()
+    X[:, :, :, -3:] = np.nan
+    fill(root / "calibration", np.moveaxis(X[:40], 1, -1), y[:40])
+    fill(root / "test", np.moveaxis(X[40:], 1, -1), y[40:])
+    assert run("calibrate", *CALIBRATION, "--class-axis", -1, "--nodata", "nan").status == 0
+    folders = ("--maps", "test/maps", "--out", "sets") if command == "apply" else TEST
+    done = run(command, *CALIBRATOR, *folders)
+    assert done.status == 0
+    assert "Files are read as at calibration: --class-axis -1 --nodata nan\n" in done.err
+    again = run(command, *CALIBRATOR, *folders, "--class-axis", -1, "--nodata", "nan")
+    assert again.status == 0
+    assert "Files are read" not in again.err
+    assert again.out == done.out
+    other = run(command, *CALIBRATOR, *folders, "--class-axis", 0, "--quiet")
+    assert other.status == 2
+    assert "--class-axis -1" in other.error
+    Path("calibrator.json").write_text(
+        Path("calibrator.json").read_text().replace('"class_axis": -1', '"class_axis": "last"')
+    )
+    assert run(command, *CALIBRATOR, *folders, "--quiet").error.startswith(
+        "calibrator.json is damaged: read_as is"
+    )
 
 
 def test_another_label_of_void(root: Path, run: Run, images: Images) -> None:
@@ -228,7 +255,10 @@ def test_another_label_of_void(root: Path, run: Run, images: Images) -> None:
 def test_too_few_images(root: Path, run: Run) -> None:
     done = run("calibrate", *CALIBRATION, "--alpha", "0.01")
     assert done.status == 3
-    assert done.error.startswith("alpha=0.01 needs at least 99 calibration images, there are 40.")
+    assert done.error.startswith(
+        "alpha=0.01 needs at least 99 calibration images, there are 40. Add images, take a larger alpha "
+        "(0.0244 or more), or accept full sets"
+    )
     assert "--on-infeasible full" in done.error
     assert not Path("calibrator.json").exists()
     done = run("calibrate", *CALIBRATION, "--alpha", "0.01", "--on-infeasible", "full")
@@ -245,7 +275,7 @@ def test_labels_that_look_wrong(root: Path, run: Run, images: Images) -> None:
     for command in ("evaluate", "report"):
         folders = ("--maps", "binary/maps", "--labels", "binary/labels")
         told = run(command, "--calibrator", "calibrator.json", *folders, "--allow-seen", "--quiet")
-        assert "255 is void, which counts nowhere; if it is a class, say --label-values 0 255" in told.err
+        assert "255 is void, which counts nowhere; if it is a class, pass --label-values 0 255" in told.err
     for i, labels in enumerate(y[:40]):
         np.save(
             root / "binary" / "labels" / f"image_{i:02}.npy", np.where(labels == 3, 0, labels).astype(int)

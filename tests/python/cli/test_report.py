@@ -183,13 +183,13 @@ def test_one_file_without_scripts_or_links(plain: Page, folder: Path) -> None:
         assert pixels[..., :3].std() > 0.05, "not a blank sheet"
 
 
-def test_images_from_hard_to_easy(plain: Page, images: Images) -> None:
+def test_images_from_the_largest_sets_to_the_smallest(plain: Page, images: Images) -> None:
     found, ratios = plain, expected(images).activation_ratios
     captions = re.findall(
-        r"image_(\d\d): (\w+)\. ([\d.]+) classes in a set on average, loss ([\d.]+)\.", found.text
+        r"image_(\d\d): (\w+) sets\. ([\d.]+) classes in a set on average, loss ([\d.]+)\.", found.text
     )
     order = np.argsort(-ratios, kind="stable")
-    assert [kind for _, kind, _, _ in captions] == ["hardest"] * 2 + ["typical"] * 2 + ["easiest"] * 2
+    assert [kind for _, kind, _, _ in captions] == ["largest"] * 2 + ["typical"] * 2 + ["smallest"] * 2
     shown = [ratios[int(place)] for place, *_ in captions]
     assert shown == [ratios[order[rank]] for rank in (0, 1, 9, 10, 18, 19)]
     for place, _, ratio, loss in captions:
@@ -290,7 +290,7 @@ def test_the_report_without_profiles(root: Path, run: Run, images: Images) -> No
     run("calibrate", *CALIBRATION, "--no-profiles")
     found = page(run)
     assert found.value("empirical risk") == f"{expected(images).empirical_risk:.4f}"
-    assert "saved without profiles" in found.text
+    assert "The calibrator has no profiles" in found.text
     assert len(found.pictures) == 2 + 6
 
 
@@ -339,7 +339,7 @@ def test_the_report_of_volumes(root: Path, run: Run) -> None:
     done = run("report", "--calibrator", "calibrator.json", *data, "--allow-seen")
     assert done.status == 0
     assert "seem to be those of calibration" not in done.out
-    assert re.search(r"case\d, slice [1-5] of 5: hardest\.", Page(Path("report.html").read_text()).text)
+    assert re.search(r"case\d, slice [1-5] of 5: largest sets\.", Page(Path("report.html").read_text()).text)
     done = run("report", "--calibrator", "calibrator.json", *data, "--allow-seen", "--images", "truth")
     assert (done.status, done.error) == (
         2,

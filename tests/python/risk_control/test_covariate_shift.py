@@ -183,12 +183,18 @@ def test_files_need_the_profiles(tmp_path: Any) -> None:
     same = Calibrator.load(tmp_path / "one.json")
     new = [0.5, 1, 2]
     assert (same.predict(X[:3], sample_weight=new) == calibrator.predict(X[:3], sample_weight=new)).all()
+    [beside] = tmp_path.glob("*.npz")
+    beside.rename(tmp_path / "elsewhere")
+    with pytest.raises(
+        FileNotFoundError, match="is not beside it, and new images have lambdas that are found"
+    ):
+        Calibrator.load(tmp_path / "one.json")
     with pytest.raises(ValueError, match=r"found from the profiles: save\(path, profiles=True\)"):
         calibrator.save(tmp_path / "two.json")
     assert not (tmp_path / "two.json").exists()
     at_most_one = controlled().fit(X, y, sample_weight=rng.uniform(0.5, 1, 30))
     at_most_one.save(tmp_path / "two.json")
-    with pytest.raises(ValueError, match="saved without its profiles"):
+    with pytest.raises(ValueError, match="has no profiles"):
         Calibrator.load(tmp_path / "two.json").predict(X[:3], sample_weight=new)
     report = calibrator.evaluate(X, y, sample_weight=[1.0] * 30)
     assert calibrator.score(X, y, sample_weight=[1.0] * 30) == 1 - report.empirical_risk

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,10 +35,45 @@ def test_one_image_decides(loss: str, alpha: float, n_needed: int) -> None:
 
 def test_the_error_is_a_value_error_that_travels() -> None:
     """To another process, as workers send it."""
-    error = cm.InfeasibleRiskError(5, 0.1, 9)
+    error = cm.InfeasibleRiskError(5, 0.1, 9, smallest_alpha=0.167)
     for twin in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
         assert isinstance(twin, ValueError)
-        assert (twin.n_images, twin.alpha, twin.n_needed, str(twin)) == (5, 0.1, 9, str(error))
+        assert (twin.n_images, twin.alpha, twin.n_needed, twin.smallest_alpha) == (5, 0.1, 9, 0.167)
+        assert str(twin) == str(error)
+
+
+@pytest.mark.parametrize("n", [5, 9, 37])
+@pytest.mark.parametrize(
+    "method",
+    [
+        cm.CRC(),
+        cm.PAC(0.1),
+        cm.RCPS(0.05),
+        cm.RCPS(0.05, bound="wsr"),
+        cm.LTT(0.1, grid=[0.2, 0.8]),
+        cm.LTT(0.1, grid=[0.8], correction="fixed_sequence"),
+    ],
+    ids=repr,
+)
+def test_the_smallest_level_that_the_images_reach_is_named(method: Any, n: int) -> None:
+    with pytest.raises(cm.InfeasibleRiskError, match=r"take a larger alpha \(0\.\d+ or more\)") as caught:
+        Calibrator(loss="binary", alpha=0.001, method=method).fit(PROBLEM.X[:n], PROBLEM.y[:n])
+    smallest = caught.value.smallest_alpha
+    assert smallest is not None
+    assert f"({smallest:g} or more)" in str(caught.value)
+    digit = 10.0 ** (np.floor(np.log10(smallest)) - 2)
+    assert (
+        cm.metrics.required_images(smallest, method=method)
+        <= n
+        < cm.metrics.required_images(round(smallest - digit, 8), method=method)
+    )
+
+
+def test_no_level_is_named_where_none_is_known() -> None:
+    void = np.full_like(PROBLEM.y, 255)
+    with pytest.raises(cm.InfeasibleRiskError, match="take a larger alpha, or accept") as caught:
+        Calibrator(alpha=0.1).fit(PROBLEM.X, void)
+    assert caught.value.smallest_alpha is None
 
 
 def test_what_was_collected_is_kept() -> None:

@@ -145,7 +145,7 @@ def test_without_profiles_there_is_nothing_to_recalibrate(tmp_path: Path) -> Non
     ):
         with pytest.raises(
             ValueError,
-            match=r"saved without its profiles: fit again, or load a file that was saved with profiles=True",
+            match=r"has no profiles: fit again, or load a file that was saved with profiles=True",
         ):
             ask()
     loaded.save(tmp_path / "again.json")
@@ -156,7 +156,7 @@ def test_partial_fit_needs_the_profiles_too(tmp_path: Path) -> None:
     """Else the images of before would be forgotten without a word."""
     Calibrator().fit(PROBLEM.X, PROBLEM.y).save(tmp_path / "c.json")
     loaded = Calibrator.load(tmp_path / "c.json")
-    with pytest.raises(ValueError, match="without its profiles"):
+    with pytest.raises(ValueError, match="has no profiles"):
         loaded.partial_fit(PROBLEM.X, PROBLEM.y)
 
 
@@ -289,11 +289,17 @@ def test_a_newer_version_says_so(saved: Path) -> None:
 def test_no_file(tmp_path: Path, saved: Path) -> None:
     with pytest.raises(FileNotFoundError):
         Calibrator.load(tmp_path / "nothing.json")
+
+
+def test_without_the_file_of_profiles(saved: Path) -> None:
+    known = Calibrator.load(saved)
     sibling_of(saved).unlink()
-    with pytest.raises(
-        FileNotFoundError, match=r"c\.json\..*\.npz, the profiles of .*c\.json, is not beside it"
-    ):
-        Calibrator.load(saved)
+    with pytest.warns(UserWarning, match=r"^c\.json\..*\.npz, the profiles of .*c\.json, is not beside it: "):
+        loaded = Calibrator.load(saved)
+    assert results(loaded) == results(known)
+    assert (loaded.predict(PROBLEM.X) == known.predict(PROBLEM.X)).all()
+    with pytest.raises(ValueError, match=r"has no profiles: .* with the \.npz file beside it"):
+        loaded.recalibrate(alpha=0.5)
 
 
 def test_the_profiles_lie_beside_the_document(saved: Path) -> None:
@@ -302,8 +308,8 @@ def test_the_profiles_lie_beside_the_document(saved: Path) -> None:
     elsewhere.mkdir()
     sibling_of(saved).rename(elsewhere / "c.npz")
     change(saved, "profiles", "file", value="elsewhere/c.npz")
-    with pytest.raises(FileNotFoundError):
-        Calibrator.load(saved)
+    with pytest.warns(UserWarning, match="c.npz, the profiles of .*, is not beside it"):
+        assert Calibrator.load(saved)._fitted().kept is None
 
 
 # Profiles

@@ -157,7 +157,7 @@ def test_what_cannot_stand_in_front() -> None:
     with pytest.raises(TypeError, match="transform must be a fitted scaler such as TemperatureScaler"):
         in_front("temperature").fit(*OTHERS)
     for wrong, says in {
-        "scaler.json": "got 'scaler.json': load the file first, .* say TemperatureScaler.load",
+        "scaler.json": "got 'scaler.json': load it first .* as by TemperatureScaler.load",
         cm.TemperatureScaler: r"got the class TemperatureScaler: .* fit it, TemperatureScaler\(\)\.fit\(X, y\)",
         cm.EnsembleAverager(): "got EnsembleAverager: apply it first, .* with inputs='probabilities'",
         3: "got int$",
