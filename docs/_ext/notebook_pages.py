@@ -41,20 +41,22 @@ def _in_torch_environment(python: Path) -> set[str]:
     return {*found} if "ipykernel" in found else set()
 
 
-def _add_kernel(python: Path, folder: Path) -> None:
+def _add_kernel(python: Path, repository: Path) -> None:
     """Makes the environment known to Jupyter, for this build."""
+    folder = repository / "target/docs-jupyter"
     kernel = folder / "kernels" / _KERNEL
+    # A notebook finds the stand-in for what mmcv compiles where the tests have it.
+    paths = [str(repository / "python"), str(repository / "tests/integrations")]
     kernel.mkdir(parents=True, exist_ok=True)
     specification = {
-        "argv": [str(python), "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+        "argv": [str(python), "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=ERROR"],
         "display_name": "Python 3 with PyTorch",
         "language": "python",
-        "env": {"OMP_WAIT_POLICY": "PASSIVE"},  # threads that spin while they wait would slow the others down
+        # Threads that spin while they wait would slow the others down.
+        "env": {"OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": os.pathsep.join(paths)},
     }
     (kernel / "kernel.json").write_text(json.dumps(specification), encoding="utf-8")
-    os.environ["JUPYTER_PATH"] = os.pathsep.join(
-        filter(None, [str(folder), os.environ.get("JUPYTER_PATH")])
-    )
+    os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [str(folder), os.environ.get("JUPYTER_PATH")]))
 
 
 def copy_notebooks(app: Any, config: Any) -> None:
@@ -62,7 +64,7 @@ def copy_notebooks(app: Any, config: Any) -> None:
     python = Path(os.environ.get("TORCH_VENV", repository / ".venv-torch"), "bin/python").absolute()
     there = _in_torch_environment(python)
     if there:
-        _add_kernel(python, repository / "target/docs-jupyter")
+        _add_kernel(python, repository)
     for source in sorted((repository / "notebooks").glob("*.ipynb")):
         notebook = json.loads(source.read_text(encoding="utf-8"))
         name, imported = source.name, _imported(notebook)
