@@ -394,9 +394,8 @@ class RiskReport(Report):
         rows = [
             (
                 f"{each.alpha:g}",
-                *(
-                    "-" if each._is_unreached else text for text in each._figures()
-                ),  # those of full sets tell nothing
+                # Those of full sets tell nothing.
+                *("-" if each._is_unreached else text for text in each._figures()),
                 "not reached" if each._is_unreached else each._lambda_text(),
             )
             for each in self.sweep

@@ -328,8 +328,8 @@ def test_levels_that_are_not_reached(calibrated: Path, run: Run, images: Images)
     alphas = ("--alphas", "0.01", "0.02", "0.2")
     done = run("evaluate", "--calibrator", calibrated, *TEST, *alphas, "--json", "report.json")
     assert (done.status, done.err) == (0, "")
-    assert re.search(r"^0\.01 .* not reached$", done.out, re.MULTILINE)
-    assert re.search(r"^0\.2 .* 0$", done.out, re.MULTILINE)
+    assert re.search(r"^0\.01 +- +- +- +- +not reached$", done.out, re.MULTILINE)
+    assert re.search(r"^0\.2 +0\.\d{4} .* 0$", done.out, re.MULTILINE)
     assert (required_images(0.01), required_images(0.02), required_images(0.0244)) == (99, 49, 40)
     assert done.out.endswith(
         "\n\nNot reached by 40 calibration images: alpha 0.01 (needs 99), 0.02 (needs 49). The smallest alpha that "

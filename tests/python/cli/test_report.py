@@ -213,6 +213,13 @@ def test_names_in_the_report_are_escaped(calibrated: Path, run: Run) -> None:
     assert [row[0] for row in found.rows].count(name) == 1
 
 
+def test_levels_that_are_not_reached_have_no_figures(plain: Page) -> None:
+    reached = {row[0]: row[2:] for row in plain.rows if row[1:3] in (["99", "no"], ["9", "yes"])}
+    assert reached.keys() == {"0.01", "0.1"}
+    assert reached["0.01"] == ["no", "-", "-"]
+    assert float(reached["0.1"][1]) <= 0.1
+
+
 def test_the_report_on_photographs(calibrated: Path, run: Run, plain: Page) -> None:
     Path("photos").mkdir()
     for i in range(20):
