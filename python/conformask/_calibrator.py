@@ -120,17 +120,17 @@ class Solved(Protocol):
 
     @property
     def configuration(self) -> Any:
-        """What it was found for."""
+        """The configuration for which it was found."""
 
     @property
     def headline(self) -> dict[str, str]:
-        """What is shown of it beside the parameters: names and values."""
+        """Names and values that are shown beside the parameters."""
 
     def to_json(self) -> dict[str, Any]:
-        """What a file holds of it."""
+        """The content for a file."""
 
     def rows(self) -> list[tuple[str, str]]:
-        """Names and values for people."""
+        """Names and values to display."""
 
 
 # The most characters that are shown of a parameter's value.
@@ -230,7 +230,7 @@ class Estimator(BaseEstimator, Generic[C, V]):
         return {name: text for name, text in texts.items() if name == "alpha" or text != _brief(given[name])}
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
-        """What Jupyter asks for first."""
+        """The representations that Jupyter asks for first."""
         return {"text/plain": repr(self), "text/html": self._repr_html_()}
 
 
@@ -292,7 +292,7 @@ class Calibrator(Estimator[C, "State[K, S]"], Generic[C, K, S]):
         raise NotImplementedError
 
     def _warn(self, kept: K, solution: S) -> None:
-        """Says of a solution what its user must know."""
+        """Warns of what the user of a solution must know."""
 
     def _settled(self) -> tuple[C, State[K, S]]:
         """The parameters, and a state with what calibration finds for them."""
@@ -390,7 +390,7 @@ class Calibrator(Estimator[C, "State[K, S]"], Generic[C, K, S]):
 
     @classmethod
     def _solution_from_json(cls, document: dict[str, Any], configuration: C) -> S:
-        """Results of a file; refuses what no calibration gives."""
+        """Results from a file; refuses results that no calibration gives."""
         raise NotImplementedError
 
     def _read_kept(self, path: Path, solution: S) -> K:
@@ -407,7 +407,7 @@ class Calibrator(Estimator[C, "State[K, S]"], Generic[C, K, S]):
         return f"{type(self).__name__}({', '.join(f'{name}={text}' for name, text in texts.items())})"
 
     def _repr_html_(self) -> str:
-        """A table for notebooks: what was set, and what was found."""
+        """A table for notebooks: the parameters that were set, and the results."""
         rows, state = self._set(), self._known
         if state is None:
             rows["state"] = "has seen no images"

@@ -35,7 +35,7 @@ class _Kept(Protocol):
         """The images of both."""
 
     def units(self, on_empty: OnEmpty) -> Units:
-        """Who counts."""
+        """The units that count."""
 
     def warn_of_repeats(self, n_before: int = 0) -> None:
         """Warns of images that came twice; with `n_before`, of later images that are among the first so many."""
@@ -49,11 +49,11 @@ class _Solution(Protocol):
 
     @property
     def configuration(self) -> Any:
-        """What it was found for."""
+        """The configuration for which it was found."""
 
     @property
     def headline(self) -> dict[str, str]:
-        """What is shown of it beside the parameters."""
+        """Names and values that are shown beside the parameters."""
 
     @property
     def risk(self) -> float:
@@ -76,10 +76,10 @@ class _Solution(Protocol):
         """Their effective number."""
 
     def to_json(self) -> dict[str, Any]:
-        """What a file holds of it."""
+        """The content for a file."""
 
     def rows(self) -> list[tuple[str, str]]:
-        """Names and values for people."""
+        """Names and values to display."""
 
 
 C = TypeVar("C")

@@ -88,7 +88,7 @@ class Origin:
         return f"Pass subset=dict({given}, part='evaluation'){along}"
 
     def to_json(self) -> dict[str, Any]:
-        """What a file holds of it."""
+        """The content for a file."""
         return {
             "images": _to_text(self.images),
             "alone": _to_text(self.alone),

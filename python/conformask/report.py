@@ -155,7 +155,7 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-@dataclass(frozen=True, eq=False)  # arrays do not compare to one truth value
+@dataclass(frozen=True, eq=False)  # comparing arrays gives no single truth value
 class RiskReport(Report):
     r"""Evaluation of the calibrated masks on labelled images. Means are over images, or over groups if given.
 

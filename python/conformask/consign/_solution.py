@@ -65,7 +65,7 @@ class Solution:
     kind: Kind
     units: KnownUnits
     groups: list[int | str] | None  # of the images that count
-    configuration: Settings  # it was found for
+    configuration: Settings  # for which it was found
     failure: dict[str, Any] | None = None
 
     @classmethod
@@ -102,16 +102,16 @@ class Solution:
 
     @property
     def grouped(self) -> bool:
-        """Whether groups of several images counted once."""
+        """Whether groups of several images counted once each."""
         return self.units.joins_images
 
     @property
     def counted(self) -> str:
-        """What calibrated: "100 images"."""
+        """The number of calibration units, as text: "100 images"."""
         return plural(self.units.n, "group" if self.grouped else "image")
 
     def rows(self) -> list[tuple[str, str]]:
-        """Names and values for people."""
+        """Names and values to display."""
         skipped = f" ({self.units.n_skipped} skipped)" if self.units.n_skipped else ""
         names, counts = np.unique(self.statuses, return_counts=True)
         statuses = ", ".join(f"{count} {name}" for name, count in zip(names, counts, strict=True))
@@ -126,7 +126,7 @@ class Solution:
         ]
 
     def to_json(self) -> dict[str, Any]:
-        """What a file holds of it."""
+        """The content for a file."""
         return {
             "lambda_hat": self.controlled,
             "image_lambdas": [finite_or_text(value) for value in self.lambdas],
@@ -141,7 +141,7 @@ class Solution:
 
     @classmethod
     def from_json(cls, document: dict[str, Any], settings: Settings) -> Solution:
-        """Results of a file; refuses what no calibration gives."""
+        """Results from a file; refuses results that no calibration gives."""
         results = document["results"]
         lambdas, lower_bounds = (
             np.array([float(value) for value in results[name]])

@@ -57,7 +57,7 @@ class _Images(Sequence[T]):
     def __iter__(self) -> Iterator[T]:  # that of sequences ends at any IndexError, also at one of a library
         return (self._read(place) for place in range(len(self)))
 
-    def __contains__(self, value: object) -> bool:  # arrays do not compare to one truth value
+    def __contains__(self, value: object) -> bool:  # comparing arrays gives no single truth value
         raise TypeError("images cannot be searched for: names tells which there are")
 
 

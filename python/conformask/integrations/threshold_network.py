@@ -559,7 +559,7 @@ class NetworkPredictor(BaseEstimator):
         return html_table(type(self).__name__, list(rows.items()))
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
-        """What Jupyter asks for first."""
+        """The representations that Jupyter asks for first."""
         return {"text/plain": repr(self), "text/html": self._repr_html_()}
 
 

@@ -93,7 +93,7 @@ class Kept:
         return len(self.scores)
 
     def merge(self, other: Kept) -> Kept:
-        """The images of both; refuses those that count in another way."""
+        """The images of both; refuses images that count in another way."""
         groups, weights = joined_units([(each.groups, each.sample_weight) for each in (self, other)])
         return replace(
             self,
@@ -111,7 +111,7 @@ class Kept:
         """Pixels of the foreground of all images."""
         return int(self.totals[:, 1].sum())
 
-    # Who counts
+    # Units that count
 
     def units(self, on_empty: OnEmpty) -> KnownUnits:
         """Who counts: images that have what the loss looks at, or all."""
@@ -135,7 +135,7 @@ class Kept:
         warn_of_masks(self.totals, self.said, "masks", "masks")
 
     def warn_of_repeats(self, n_before: int = 0) -> None:
-        """Warns of images that come twice, or of those that are among the first so many."""
+        """Warns of images that come twice; with `n_before`, of later images that are among the first so many."""
         (compared,) = np.nonzero(self.hashes)
         before = compared < n_before
         if n_before:

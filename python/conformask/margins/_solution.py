@@ -43,11 +43,11 @@ class Solution:
     n_eff: float
     grouped: bool  # whether groups of several images counted once
     infeasible: bool  # whether no finite margin keeps alpha
-    configuration: Configuration  # it was found for
+    configuration: Configuration  # for which it was found
 
     @property
     def counted(self) -> str:
-        """What calibrated: "100 images"."""
+        """The number of calibration units, as text: "100 images"."""
         return plural(self.n_images, "group" if self.grouped else "image")
 
     def margin(self, side: str) -> float | None:
@@ -63,12 +63,12 @@ class Solution:
         return {name: f"{margin:.6g}" for name, margin in zip(names, self.margins, strict=True)}
 
     def rows(self) -> list[tuple[str, str]]:
-        """Names and values for people."""
+        """Names and values to display."""
         unit = self.configuration.unit
         return solution_rows(self, ((name, f"{text} {unit}") for name, text in self.headline.items()))
 
     def to_json(self) -> dict[str, Any]:
-        """What a file holds of it."""
+        """The content for a file."""
         found: dict[str, Any] = {}
         for side in ("outer", "inner"):
             margin = self.margin(side)
@@ -113,7 +113,7 @@ def solve(kept: Kept, configuration: Configuration) -> Solution:
     losses = np.asarray(fails.any(axis=1), np.float64)
     risks = [units.mean(column.astype(np.float64)) for column in fails.T]
     corrected = math.fsum(method.risk_bound(0.0 if math.isnan(risk) else risk, units) for risk in risks)
-    # The exact number is at most alpha, as was decided exactly; rounding must not lift it above.
+    # The exact number is at most alpha, which was decided exactly; rounding must not lift it above.
     bound = 1.0 if None in found else float(configuration.alpha)
     return Solution(
         margins=margins,
@@ -155,7 +155,7 @@ def why_not(kept: Kept, units: KnownUnits, configuration: Configuration) -> Infe
 
 
 def warn(kept: Kept, solution: Solution) -> None:
-    """Says of a solution what its user must know."""
+    """Warns of what the user of a solution must know."""
     configuration = solution.configuration
     units = kept.units(configuration.on_empty)
     if solution.infeasible:
@@ -170,7 +170,7 @@ def warn(kept: Kept, solution: Solution) -> None:
 
 
 def solution_from_json(document: dict[str, Any], configuration: Configuration) -> Solution:
-    """Results of a file; refuses what no calibration gives."""
+    """Results from a file; refuses results that no calibration gives."""
     results = document["results"]
     if set(results) != {*_RESULTS, "outer_margin", "inner_margin", "classes", "is_spaced"}:
         raise ValueError(f"the results are {sorted(results)}")
@@ -183,7 +183,7 @@ def solution_from_json(document: dict[str, Any], configuration: Configuration) -
     numbers = {name: float(results[name]) for name in ("risk", "corrected_risk", "n_eff")}
     if not 0 <= numbers["n_eff"] <= results["n_images"] * (1 + 1e-9):
         raise ValueError(f"n_eff is {results['n_eff']!r}")
-    for name in ("risk", "corrected_risk"):  # NaN, the risk of no image, is not beyond either
+    for name in ("risk", "corrected_risk"):  # NaN, the risk of no image, passes both tests
         if numbers[name] < 0 or numbers[name] > 1:
             raise ValueError(f"{name} is {results[name]!r}")
     margins = []

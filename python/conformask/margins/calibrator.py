@@ -511,7 +511,7 @@ class MarginCalibrator(KeepingCalibrator[Configuration, Kept, Solution]):
         groups = check_groups(groups, count(masks))
         spacings = self._spacings(spacing, configuration)
         kept = Kept.of(cases(masks, y, spacings, configuration), groups, sample_weight, configuration)
-        # Refuses now what it would refuse later.
+        # Refuse now what would be refused later.
         configuration.method.check_units(kept.units(configuration.on_empty))
         if len(kept) > 1:
             refuse_void_foreground(

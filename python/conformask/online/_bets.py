@@ -27,7 +27,7 @@ class Bet(Protocol):
         """The bet after one more number: a p-value, or a loss."""
 
     def to_json(self) -> dict[str, Any]:
-        """What a file holds of it."""
+        """The content for a file."""
 
 
 # Of an hour of video and of a few images.

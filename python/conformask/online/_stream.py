@@ -34,11 +34,11 @@ class Ongoing(Protocol):
         """Whether nothing has come yet, so that parameters may still be set."""
 
     def to_json(self) -> dict[str, Any]:
-        """What a file holds of it."""
+        """The content for a file."""
 
     @property
     def headline(self) -> dict[str, str]:
-        """What is shown of it beside the parameters: names and values."""
+        """Names and values that are shown beside the parameters."""
 
 
 C = TypeVar("C")
@@ -155,7 +155,7 @@ class Stream(Estimator[C, V]):
         return html_table(type(self).__name__, list(rows.items()))
 
     def _rows(self, state: V) -> dict[str, str]:
-        """Names and values for people."""
+        """Names and values to display."""
         return state.headline
 
     def _found(self, look: Callable[[V], dict[str, str]]) -> dict[str, str]:

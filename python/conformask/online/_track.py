@@ -312,7 +312,7 @@ class Track:
         return {"lambda_": lambda_text(self.lam), "n_updates_": f"{self.n_updates}"}
 
     def to_json(self) -> dict[str, Any]:
-        """What a file holds of it."""
+        """The content for a file."""
         # The history may have been made shorter since.
         lambdas, losses = (each.at_most(self.configuration.history) for each in (self.lambdas, self.losses))
         return {

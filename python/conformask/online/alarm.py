@@ -172,7 +172,7 @@ class Watch:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """What a file holds of it."""
+        """The content for a file."""
         path = self.path.at_most(self.configuration.history).to_numpy().tolist()
         return {
             "n_updates": self.n_updates,

@@ -58,7 +58,7 @@ class Profiles(ABC):
 
     @abstractmethod
     def _rows(self) -> list[tuple[str, str]]:
-        """Names and values for people, besides those that both have."""
+        """Names and values to display, besides those that both have."""
 
     def _repr_html_(self) -> str:
         rows = [("images", f"{len(self)}"), ("K", f"{self.n_classes}"), ("score", f"{self.conformity_score}")]

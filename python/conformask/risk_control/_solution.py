@@ -219,7 +219,7 @@ class Solution:
     n_images: int
     n_skipped: int
     n_classes: int
-    configuration: Configuration  # it was found for
+    configuration: Configuration  # for which it was found
     n_eff: float
     correction: float | None = None  # of the lambdas that images have of their own; lambda_hat is then NaN
     grouped: bool | None = None  # whether groups of several images counted once; None: a file does not tell
@@ -273,7 +273,7 @@ class Solution:
 
     @property
     def counted(self) -> str:
-        """What calibrated: "100 images"."""
+        """The number of calibration units, as text: "100 images"."""
         return plural(self.n_images, "group" if self.grouped else "image")
 
     @property
@@ -287,7 +287,7 @@ class Solution:
         return {"lambda_hat_": lambda_text(self.lambda_hat)}
 
     def to_json(self) -> dict[str, Any]:
-        """What a file holds of it."""
+        """The content for a file."""
 
         def texts(values: dict[str, Any]) -> dict[str, Any]:
             return {
@@ -300,7 +300,7 @@ class Solution:
         return {**found, "by": self.by, "parts": parts, "needs_weights": self.needs_weights}
 
     def rows(self) -> list[tuple[str, str]]:
-        """Names and values for people."""
+        """Names and values to display."""
         skipped = f" ({self.n_skipped} skipped)" if self.n_skipped else ""
         asked = self.configuration
         return [
@@ -356,7 +356,7 @@ def profiles_of(state: State[Profiles, Solution]) -> Profiles:
 
 
 def solution_from_json(document: dict[str, Any], configuration: Configuration) -> Solution:
-    """Results of a file; refuses what no calibration gives."""
+    """Results from a file; refuses results that no calibration gives."""
     results = dict(document["results"])
     if document["format_version"] == 1:
         results["corrected_risk"] = results["risk_bound"]
@@ -396,7 +396,7 @@ def solution_from_json(document: dict[str, Any], configuration: Configuration) -
         if not 0 <= lam <= largest:
             raise ValueError(f"lambda_hat is {lam!r}")
     for each in (solution, *solution.parts):
-        for name in ("risk", "corrected_risk"):  # NaN, the risk of no image, is not beyond either
+        for name in ("risk", "corrected_risk"):  # NaN, the risk of no image, passes both tests
             if getattr(each, name) < 0 or getattr(each, name) > 1:
                 raise ValueError(f"{name} is {getattr(each, name)!r}")
     return solution

@@ -300,7 +300,7 @@ def is_same(one: Solution, other: Solution) -> bool:
 
 
 def warn(profiles: Profiles, solution: Solution) -> None:
-    """Says of a solution what its user must know."""
+    """Warns of what the user of a solution must know."""
     configuration = solution.configuration
     units = configuration.units(profiles)
     if solution.rare:

@@ -457,7 +457,7 @@ class ConformalRiskCalibrator(Predictor):
         for name in self._stale("images", read, configuration):
             there = shown_value(getattr(read, name))
             raise ValueError(f"{name} differs: {getattr(self, name)} here, {there} there")
-        # Refuses now what it would refuse later.
+        # Refuse now what would be refused later.
         self._add(theirs, configuration, lambda merged: check(merged, configuration), state.origin)
         return self
 

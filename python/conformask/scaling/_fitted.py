@@ -68,7 +68,7 @@ class Fitted:
     n_images: int
     n_skipped: int
     n_classes: int
-    configuration: Any  # it was found for
+    configuration: Any  # for which it was found
     more: Mapping[str, Any] = field(default_factory=dict)  # what one kind of scaler tells besides
     hashes: frozenset[int] = frozenset()  # of the labels of its images
 
@@ -79,7 +79,7 @@ class Fitted:
         return learnt | {"nll_": f"{self.nll:.4g}"}
 
     def rows(self) -> list[tuple[str, str]]:
-        """Names and values for people."""
+        """Names and values to display."""
         more = [
             (f"{name}_", str(value) if is_flag(value) else f"{value:.6g}")
             for name, value in self.more.items()
@@ -93,7 +93,7 @@ class Fitted:
         ]
 
     def to_json(self) -> dict[str, Any]:
-        """What a file holds of it."""
+        """The content for a file."""
         numbers = {name: getattr(self, name) for name in _NUMBERS}
         more = {name: finite_or_text(value) for name, value in self.more.items()}
         hashes = [f"{each:016x}" for each in sorted(self.hashes)]
