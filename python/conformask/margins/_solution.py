@@ -1,4 +1,4 @@
-"""What calibration of margins finds: the margins, and risks."""
+"""The solution of the calibration of margins: the margins, and risks."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Solution:
         return plural(self.n_images, "group" if self.grouped else "image")
 
     def margin(self, side: str) -> float | None:
-        """That of a side; None if it was not asked for."""
+        """The margin of a side; None if it was not asked for."""
         sides = self.configuration.sides
         return self.margins[sides.index(side)] if side in sides else None
 
@@ -83,9 +83,9 @@ class Solution:
 def smallest_margin(
     scores: NDArray[np.float64], shares: Sequence[Fraction], budget: Fraction
 ) -> float | None:
-    """The smallest m of at least 0 at which the shares of scores above it sum to at most the budget.
+    """The smallest m >= 0 at which the shares of the scores above m sum to at most the budget.
 
-    None if the budget is negative. NaN is above nothing.
+    It is None if the budget is negative. NaN counts as not above any m.
     """
     if budget < 0:
         return None
@@ -129,7 +129,7 @@ def solve(kept: Kept, configuration: Configuration) -> Solution:
 
 
 def why_not(kept: Kept, units: KnownUnits, configuration: Configuration) -> InfeasibleRiskError:
-    """What to say where there is no finite margin: too few images, or masks from which no margin reaches the truth."""
+    """The error if there is no finite margin: too few images, or masks from which no margin reaches the truth."""
     alpha = configuration.alpha_of_each
     method = configuration.method_of_each
     error = method.infeasible(units, alpha)
