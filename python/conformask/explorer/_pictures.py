@@ -1,4 +1,4 @@
-"""Pictures of the explorer: maps without frames, so that the pixel under a pointer is known, and the two plots below."""
+"""Pictures of the explorer: maps without frames, so that a pointer finds its pixel, and the two plots below."""
 
 from __future__ import annotations
 
