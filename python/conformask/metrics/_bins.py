@@ -124,7 +124,7 @@ class BrierParts(NamedTuple):
 
 
 def brier_parts(bins: Bins) -> BrierParts:
-    """Parts of the mean over pixels of ``(r - c) ** 2``: r is 1 if the pixel is right, else 0; c the bin's confidence."""
+    """Parts of the mean over pixels of ``(r - c) ** 2``: r is 1 for a right pixel, else 0, and c its bin's mean."""
     share = float(share_of(bins.right.sum(), bins.total))
     spread = np.nan_to_num(bins.n * (bins.accuracy - share) ** 2)
     resolution = float(share_of(spread.sum(), bins.total))

@@ -123,7 +123,7 @@ class Power:
 
 @dataclass(frozen=True)
 class Fixed:
-    r"""A bet with a fixed stake :math:`\nu` on losses above alpha: a loss multiplies by :math:`1 + \nu (L - \alpha)`."""
+    r"""A bet with a fixed stake :math:`\nu` on losses above alpha: wealth grows by :math:`1 + \nu (L - \alpha)`."""
 
     alpha: float
     part: float
