@@ -1,8 +1,8 @@
-"""Binary masks beside NumPy (and MAPIE, where it and torch are installed), on one machine, in one run.
+"""Compares binary masks with NumPy (and MAPIE, if it and torch are installed), on one machine, in one run.
 
-Every repeat runs every contestant of a table once, in turn; medians are shown. What reads maps is measured by
-`np.max(P)` of the same memory, on one thread as NumPy is, and by two threads that take the largest number of a half
-each. What trains, or finds a threshold for each new image, is measured in seconds and milliseconds.
+Every repeat runs every contestant of a table once, in turn; medians are shown. Work that reads maps is compared with
+`np.max(P)` of the same memory, on one thread like NumPy, and with two threads that take the maximum of one half each.
+Training, and finding a threshold for each new image, are measured in seconds and milliseconds.
 
     python benches/adaptive.py --images 64 --threads 2 --repeats 7
 """
@@ -42,7 +42,7 @@ READ, BOTH = "np.max(P)", "np.max(P), two threads"
 NUMPY_THRESHOLD, NUMPY_MASKS = "exact threshold in NumPy", "masks in NumPy, P >= t"
 NUMPY_BY_MASS = "CRA's masks in NumPy"
 
-# What must hold: at most so many times the time of another, seconds, milliseconds of an image.
+# The limits: at most so many times the time of another contestant, seconds, milliseconds for an image.
 BOUNDS = {"fit": [(1.5, READ)], "predict": [(2.0, NUMPY_MASKS)]}
 TRAINING_SECONDS, PER_IMAGE_MS = 10, 50
 BESIDE = {"fit": NUMPY_THRESHOLD, "CRA predict": NUMPY_BY_MASS}
@@ -54,7 +54,7 @@ class Maps(NamedTuple):
 
 
 def maps(n: int, side: int, foreground: float, seed: int = 0) -> Maps:
-    """Objects with smooth borders on a share of the pixels; of some images a model is sure, of others not."""
+    """Objects with smooth borders on a share of the pixels. The model is sure on some images, and unsure on others."""
     rng = np.random.default_rng(seed)
     P, y = np.empty((n, side, side), np.float32), np.empty((n, side, side), np.uint8)
     for image, labels in zip(P, y, strict=True):
@@ -71,7 +71,7 @@ def maps(n: int, side: int, foreground: float, seed: int = 0) -> Maps:
 
 
 def numpy_threshold(P: NDArray[Any], y: NDArray[Any]) -> float:
-    """The threshold of plain conformal risk control, exact but for rounding."""
+    """The threshold of plain conformal risk control, exact up to rounding."""
     is_object = y == 1
     sizes = is_object.sum(axis=(1, 2), keepdims=True)
     weights = np.broadcast_to(1 / sizes, y.shape)[is_object]
@@ -82,7 +82,7 @@ def numpy_threshold(P: NDArray[Any], y: NDArray[Any]) -> float:
 
 
 def numpy_masks_by_mass(P: NDArray[Any], threshold: float) -> NDArray[np.bool_]:
-    """Those of CRA: pixels are out as long as all that are no more probable have too small a share of the sum."""
+    """The masks of CRA: a pixel is out if all pixels that are at most as probable have too small a share of the sum."""
     masks = np.empty(P.shape, bool)
     for p, mask in zip(P, masks, strict=True):
         rising = np.sort(p, axis=None)
@@ -99,7 +99,7 @@ def reading(name: str, work: Maps, pool: ThreadPoolExecutor) -> Iterator[Contest
     t, mass = np.float32(one.threshold_), float(by_mass.threshold_)
     assert abs(numpy_threshold(P, y) - one.threshold_) < 1e-6
     assert np.array_equal(one.predict(P[:4]), P[:4] >= t)
-    # Sums in another order may put a pixel at the edge on the other side.
+    # Sums in another order may move a pixel at the edge to the other side.
     assert np.mean(by_mass.predict(P[:4]) != numpy_masks_by_mass(P[:4], mass)) < 1e-4
     calls: dict[str, Callable[[], object]] = {
         READ: lambda: np.max(P),
@@ -144,7 +144,7 @@ def reading_lines(images: int, repeats: int) -> Iterator[str]:
 
 
 def seconds_of(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Medians; a first round warms up."""
+    """Medians; a first round is for warming up."""
     found = race([Contestant(Key("", name), call) for name, call in calls.items()], repeats)
     return {key.name: statistics.median(times) for key, times in found.items()}
 
@@ -178,7 +178,7 @@ def per_image_lines(images: int, repeats: int) -> Iterator[str]:
 
 
 def mapie_lines(repeats: int) -> Iterator[str]:
-    """MAPIE's AA-CRC, whose tables of losses are 100 times the maps: on few and small images."""
+    """MAPIE's AA-CRC, on few and small images, because its tables of losses are 100 times as large as the maps."""
     if torch is None:
         yield "MAPIE's AA-CRC is left out: it needs mapie and torch."
         return

@@ -1,4 +1,4 @@
-"""What measures of calibration take beside the largest number of the maps, NumPy, torchmetrics and netcal.
+"""Compares the time of measures of calibration with a maximum over the maps, NumPy, torchmetrics and netcal.
 
 Rounds are interleaved; ratios of medians are printed. Libraries that are not installed are left out.
 

@@ -1,4 +1,4 @@
-"""How long CONSIGN's search for lambda takes, image by image, and beside the paper's search.
+"""How long CONSIGN's search for lambda takes, image by image, compared with the paper's search.
 
 Images are smooth Gaussian random fields: a base, four random modes, ten samples and one more draw as the truth. Medians
 over images; what is timed is the search alone, after the decomposition, which has its own column. The paper's search
@@ -147,7 +147,7 @@ def measure(images: list, settings: Settings, n_reference: int, n_draws: int) ->
             lam = 0.01 * n_steps
             succeeds = image.succeeds(lam, np.random.default_rng(n_steps))
         seconds = time.perf_counter() - start
-        # The same question: a point at that lambda, and no certificate.
+        # To answer the same question, look for a point at that lambda, without a certificate.
         same_start = time.perf_counter()
         search = settings.new_search()
         search.add(decomposition, labels)

@@ -1,5 +1,5 @@
-//! Every kernel alone, on maps like those of a street scene: K = 19, labels that agree with the argmax on 85 % of the pixels,
-//! 5 % void. Sizes are in the ids, data are made outside the timer, seeds are fixed.
+//! Times every kernel alone, on maps like those of a street scene: K = 19, labels that agree with the argmax on 85 % of the
+//! pixels, 5 % void. Sizes are in the ids, data are made outside the timer, seeds are fixed.
 
 #[path = "../tests/rust/random.rs"]
 mod random;
@@ -97,7 +97,7 @@ fn kernels(criterion: &mut Criterion) {
         group.finish();
 
         let profile = pool.install(|| build(&maps(), &labels(), &LAC, false, None, &cancel)).unwrap();
-        // What conformal risk control allows at alpha = 1/5, where that is something.
+        // The budget of conformal risk control at alpha = 1/5, if it is positive.
         let (numer, denom) = if n > 4 { (n - 4, 5) } else { (1, 20) };
         let budget = BigRational::new(numer.into(), denom.into());
         let pooled = || Weighting::Pooled(vec![true; k]);

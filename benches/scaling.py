@@ -1,7 +1,8 @@
-"""Fitting scalers beside fiducio and probmetrics, where they are installed, on one machine, in one run.
+"""Compares the fits of scalers with fiducio and probmetrics, if they are installed, on one machine, in one run.
 
-All are fitted to the same pixels, 4096 of each map, drawn already; ours also to the maps, from which they draw as many
-themselves. Every repeat runs every contestant once, in turn; medians are shown, and ratios of them.
+All are fitted to the same pixels, 4096 of each map, which are drawn before. Ours are also fitted to the maps, from
+which they draw as many themselves. Every repeat runs every contestant once, in turn. Medians and their ratios are
+shown.
 
     python benches/scaling.py --images 64 --threads 2 --repeats 3
 """
@@ -46,7 +47,7 @@ class Contestant(NamedTuple):
 
 
 def maps(n: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """Logits that are too sure, and say some classes too often."""
+    """Logits that are overconfident, and favour some classes."""
     rng = np.random.default_rng(0)
     logits = np.empty((n, K, *SHAPE), np.float32)
     y = np.empty((n, *SHAPE), np.uint8)
@@ -90,7 +91,7 @@ def contestants(n: int) -> Iterator[Contestant]:
 
 
 def race(n: int, repeats: int) -> dict[str, float]:
-    """Median seconds; the first round warms up, on few pixels where it can."""
+    """Median seconds; the first round is for warming up, on few pixels if possible."""
     for each in contestants(2):
         timed(each)
     entries = list(contestants(n))

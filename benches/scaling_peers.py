@@ -1,4 +1,4 @@
-"""The peers of scalers, by their public interfaces: each takes pixels (N, K) and labels, and gives what predicts."""
+"""Other packages' scalers, by their public interfaces: each takes pixels (N, K) and labels, and returns a predictor."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Predict: TypeAlias = Callable[[NDArray[Any]], NDArray[Any]]
 
 
 def fiducio_map(name: str, **options: Any) -> Callable[[NDArray[Any], NDArray[Any]], Predict]:
-    """One of fiducio's, which take logits."""
+    """A scaler of fiducio, which takes logits."""
 
     def fit(logits: NDArray[Any], labels: NDArray[Any]) -> Predict:
         calibrator = getattr(fiducio, name)(**options).fit(logits, labels)
@@ -43,7 +43,7 @@ _PROBMETRICS = {
 
 
 def probmetrics_map(name: str, **options: Any) -> Callable[[NDArray[Any], NDArray[Any]], Predict]:
-    """One of probmetrics', which take probabilities."""
+    """A scaler of probmetrics, which takes probabilities."""
 
     def probabilities(logits: NDArray[Any]) -> NDArray[np.float64]:
         return special.softmax(logits.astype(np.float64), axis=1)

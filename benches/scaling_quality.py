@@ -1,8 +1,9 @@
-"""How good the probabilities of scalers are, beside those of fiducio and probmetrics where they are installed.
+"""How good the probabilities of scalers are, compared with fiducio and probmetrics, if they are installed.
 
-All are fitted to the same pixels and judged on the same pixels of other images, over splits by group. The first are
-stored predictions (CONFORMASK_DATA, by default ../shared/data); the second are made here: a small network whose classes
-had equal weight, so that rare ones are predicted too often, and a map that may change the prediction gains much.
+All are fitted to the same pixels and judged on the same pixels of other images, over splits by group. The first data
+are stored predictions (CONFORMASK_DATA, by default ../shared/data). The second are made here, by a small network that
+was trained with equal weights of classes: it predicts rare classes too often, so that a map that may change the
+prediction gains much.
 
     python benches/scaling_quality.py --splits 10 --markdown
 """
@@ -76,7 +77,7 @@ def stored(n_pixels: int) -> Predictions | None:
 
 
 def class_weighted(n_pixels: int, n_images: int, seed: int) -> Predictions:
-    """A network that saw each class equally often, however rare it is."""
+    """A network that was trained with equally many pixels of each class, however rare the class is."""
     training = make_scenes(60, size=(64, 96), random_state=seed)
     rng = np.random.default_rng(seed)
     labels = training.labels.copy()
@@ -101,7 +102,7 @@ def ours(scaler: Any) -> Callable[[Predictions], Map]:
 
 
 def of_pixels(fit_pixels: Callable[..., Any]) -> Callable[[Predictions], Map]:
-    """Of a peer, which knows no images."""
+    """The scaler of another package, which does not distinguish images."""
 
     def fit(given: Predictions) -> Map:
         predict = fit_pixels(*given.flat())
@@ -166,7 +167,7 @@ class Row(NamedTuple):
     nll: list[float]
     ece: list[float]
     accuracy: list[float]
-    kept: list[float]  # share of pixels whose prediction stays
+    kept: list[float]  # share of pixels whose prediction does not change
     seconds: list[float]
 
 
@@ -189,7 +190,7 @@ def compare(data: Predictions, n: int, first: int, names: Iterable[tuple[str, An
 
 
 def table(rows: list[Row], markdown: bool) -> Iterator[str]:
-    """Means over splits; the error of the loss is that of its difference to the least, split by split."""
+    """Means over splits. The error of a loss is that of its difference from the least loss, split by split."""
     best = min(rows, key=lambda row: float(np.mean(row.nll)))
     header = [
         "scaler",

@@ -1,7 +1,7 @@
-"""conformask beside NumPy (and MAPIE) on one machine, in one run.
+"""Compares conformask with NumPy (and MAPIE) on one machine, in one run.
 
-Every repeat runs every contestant once, in turn, so that all meet the same weather; the table shows medians. Ratios are
-to `np.max(X)` over the same memory: what it costs to read the maps once. The first round only warms up.
+Every repeat runs every contestant once, in turn, so that all run under the same conditions; the table shows medians.
+Ratios are to `np.max(X)` over the same memory, the cost of reading the maps once. The first round is for warming up.
 
     python benches/side_by_side.py --images 64 --threads 2 --repeats 7 --markdown
 """
@@ -30,7 +30,7 @@ import conformask as cm
 
 try:
     import torch
-except ImportError:  # NumPy then stands for it
+except ImportError:  # NumPy takes its place
     torch = None
 
 VOID = 255
@@ -99,7 +99,7 @@ def channel_last(X: Scores) -> Scores:
     return np.moveaxis(memory, -1, 1)
 
 
-# What must hold
+# Limits
 
 
 class Key(NamedTuple):
@@ -112,7 +112,7 @@ Medians: TypeAlias = dict[Key, float]
 
 @dataclass(frozen=True)
 class AtMost:
-    """At most so many times the time of another."""
+    """A limit: at most so many times the time of another contestant."""
 
     times: float
     of: Key
@@ -125,7 +125,7 @@ class AtMost:
 
 @dataclass(frozen=True)
 class Faster:
-    """So many times as fast as another, at least."""
+    """A limit: at least so many times as fast as another contestant."""
 
     times: float
     of: Key
@@ -150,7 +150,7 @@ class Contestant:
 
 
 def level(n: int, share: float) -> float:
-    """The alpha at which n images may keep about a share of the loss that they have at lambda = 0."""
+    """The alpha at which n images keep about a given share of their loss at lambda = 0."""
     return round((1 + share * (1 - AGREEMENT) * n) / (n + 1), 4)
 
 
@@ -165,7 +165,7 @@ def lambda_hats(profiles: cm.ScoreProfiles, halves: Sequence[NDArray[np.intp]]) 
 
 
 def ours(work: Workload) -> Iterator[Contestant]:
-    """Everything a user calls, and the pass over the memory that it is measured by."""
+    """Everything a user calls, and the pass over the memory that it is compared with."""
     X, y, n = work.X, work.y, len(work.X)
     fitted = cm.ConformalRiskCalibrator(alpha=work.alpha).fit(X, y)
     by_class = cm.ConformalRiskCalibrator(alpha=work.alpha, conditional="class").fit(X, y)
@@ -195,7 +195,7 @@ def ours(work: Workload) -> Iterator[Contestant]:
 
 MAIN = "float32"
 TWO_THREADS = ThreadPoolExecutor(2)
-# What two threads need to read X once is the least that they need for anything.
+# The time that two threads need to read X once is a lower bound for any work.
 OF_TWO = {"fit": 1.4, "set_size": 1.2, PREDICT_INTO: 1.6}
 MULTIPLES = {"fit": 2.0, "predict": 2.5, "set_size": 2.0, "varisco": 2.0}
 RELATIVE_TO_MAIN = {"float16": 1.0, "channel-last": 2.0}
@@ -218,7 +218,7 @@ def bounds_of(work: str) -> dict[str, tuple[AtMost | Faster, ...]]:
 
 
 def numpy_lambda_hat(X: Scores, y: Labels, alpha: float) -> float:
-    """Lambda-hat for the miscoverage loss, exact but for rounding."""
+    """Lambda-hat for the miscoverage loss, exact up to rounding."""
     valid = y != VOID
     labels = np.where(valid, y, 0)
     scores = 1 - np.take_along_axis(X, labels[:, np.newaxis], axis=1)[:, 0].astype(np.float64)
@@ -240,7 +240,7 @@ def numpy_masks(X: Scores, lam: float) -> NDArray[np.bool_]:
 
 
 def numpy_contestants(work: Workload) -> Iterator[Contestant]:
-    """What one would write without us, once it is certain that it finds the same."""
+    """What one would write without conformask; first checks that it gives the same results."""
     fitted = cm.ConformalRiskCalibrator(alpha=work.alpha).fit(work.X, work.y)
     lam = fitted.lambda_hat_
     theirs = numpy_lambda_hat(work.X, work.y, work.alpha)
@@ -345,7 +345,7 @@ def weighted_lambda_hat(scores: Scores, work: Workload) -> float:
 
 
 def sorted_aps(work: Workload) -> float:
-    """Sort the classes of every pixel, cumulate, look up the true label: in torch if it is there, else in NumPy."""
+    """Sort the classes of every pixel, cumulate, and look up the true label: in torch if installed, else in NumPy."""
     labels = np.where(work.y == VOID, 0, work.y)[:, np.newaxis]
     if torch is None:
         order = np.argsort(-work.X, axis=1, kind="stable")
@@ -372,7 +372,7 @@ def filtered_sacp(work: Workload) -> float:
 
 
 def slow_ways(work: Workload) -> Iterator[Contestant]:
-    """What one would write without us, on few images, once it is certain that it finds nearly the same."""
+    """What one would write without conformask, on few images; first checks that it gives nearly the same results."""
     yield Contestant(Key(work.name, READ), lambda: np.max(work.X))
     for ours, theirs, call, times in [
         ("fit with APS", SORTED_APS, sorted_aps, 50),
@@ -395,7 +395,7 @@ def race_of_scores(images: int, repeats: int) -> list[list[str]]:
 
 
 def make_block(seed: int, images: int) -> tuple[Scores, Labels]:
-    """Logits and labels, made where they are used."""
+    """Logits and labels, made by the worker that uses them."""
     rng = np.random.default_rng(seed)
     logits = rng.standard_normal((images, 19, 256, 512), np.float32)
     logits *= 3
@@ -472,7 +472,7 @@ def milliseconds(seconds: float) -> str:
 
 
 def race_of_one_size(images: int, repeats: int) -> list[list[str]]:
-    """The main workload, its other layouts, and NumPy: together, for they are compared with each other."""
+    """The main workload, its other layouts, and NumPy, together, because they are compared with each other."""
     main = workload(MAIN, (images, 19, 256, 512))
     half = Workload("float16", main.X.astype(np.float16), main.y, main.alpha)
     last = Workload("channel-last", channel_last(main.X), main.y, main.alpha)
@@ -503,7 +503,7 @@ def resident(field: str) -> int:
 
 
 def growth_by_fit(images: int, agreement: float, threads: int) -> Growth:
-    """Growth of the peak by one fit. To be called in a process of its own."""
+    """Growth of the peak by one fit. It must be called in a new process."""
     cm.set_num_threads(threads)
     warnings.simplefilter("ignore", cm.SuspiciousLabelsWarning)
     rng = np.random.default_rng(2)
@@ -548,7 +548,7 @@ def memory_lines(images: int, threads: int) -> Iterator[str]:
 
 
 def mapie_lines(images: int) -> Iterator[str]:
-    """MAPIE on crops, for it holds every map at every threshold in memory; the rest is extrapolated."""
+    """MAPIE on crops, because it holds every map at every threshold in memory; the rest is extrapolated."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -590,7 +590,7 @@ SMALL, MOST_MICROSECONDS = 200_000, 2.0
 
 
 def small_image_lines(repeats: int) -> Iterator[str]:
-    """What each of many small images costs beyond its pixels: those of as many pixels in few images."""
+    """The cost of each of many small images beyond that of its pixels: the same number of pixels in few images."""
     work = workload("small", (SMALL, 4, 8, 8))
     n_large = SMALL // 4000
     X = work.X.reshape(n_large, 4000, 4, 64).transpose(0, 2, 1, 3).reshape(n_large, 4, 400, 640)
@@ -687,7 +687,7 @@ def main() -> None:
     chosen = arguments()
     images, repeats = chosen.images, chosen.repeats
     cm.set_num_threads(chosen.threads)
-    # What is timed is fitted and evaluated on the same images, and labels are made up.
+    # Timed work fits and evaluates on the same images, and labels are made up: warnings of that are not shown.
     warnings.filterwarnings("ignore", message="these images seem to be those of calibration")
     warnings.simplefilter("ignore", cm.SuspiciousLabelsWarning)
     show(machine_lines(images, repeats))

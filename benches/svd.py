@@ -1,7 +1,7 @@
-"""The truncated SVD beside NumPy's, on one machine, in one run.
+"""Compares the truncated SVD with NumPy's, on one machine, in one run.
 
-Every repeat runs every contestant once, in turn, so that all meet the same weather; the table shows medians. NumPy
-gives all singular vectors, conformask the first k. The first round only warms up.
+Every repeat runs every contestant once, in turn, so that all run under the same conditions; the table shows medians.
+NumPy gives all singular vectors, conformask the first k. The first round is for warming up.
 
     python benches/svd.py --threads 2 --repeats 15
 """
@@ -22,7 +22,7 @@ import conformask as cm
 
 NUMPY = "numpy.linalg.svd"
 OURS = "truncated_svd"
-REST = 0.2  # seconds: OpenBLAS's threads turn for a while after their work, on the cores of who comes next
+REST = 0.2  # seconds: OpenBLAS's threads spin for a while after their work, and slow down the next contestant
 
 
 class Case(NamedTuple):

@@ -7,7 +7,7 @@ use crate::place::{Axes, Count, Pixel, Six};
 /// A result whose error is [`enum@Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What to do where a label is one of the usual marks of void pixels, or the last of classes that are counted from 1.
+/// Advice if a label is one of the usual marks of void pixels, or the last of classes that are counted from 1.
 fn label_hint(name: &str, label: i128, n_classes: usize) -> String {
     let if_void = format!("if it marks void pixels, pass ignore_index={label}");
     if label == n_classes as i128 {
@@ -19,17 +19,17 @@ fn label_hint(name: &str, label: i128, n_classes: usize) -> String {
     }
 }
 
-/// What to do where the shape is that of one image.
+/// Advice if the shape is that of one image.
 fn rank_hint(shape: &[usize]) -> &'static str {
     if shape.len() == 3 { "; one image is X[None]" } else { "" }
 }
 
-/// What to do where a class was masked that cannot be.
+/// Advice if a class was masked in a way that is not allowed.
 pub const MASKED_HINT: &str = ". If it masks a class, or is the logarithm of 0, write a finite number such as -1e4 instead. \
      Minus infinity is only taken as a logit, beside a finite one of the pixel, and neither to fit scalers nor by scalers that \
      mix or order classes";
 
-/// What to do where there are no data.
+/// Advice on pixels without data.
 pub const MISSING_HINT: &str = "; where X has no data, make y void (ignore_index), or pass \
      valid=~np.isnan(X).any(axis=1), which is True where X has data, to fit, evaluate and predict; for a scaler by itself \
      write equal numbers there, np.where(valid[:, np.newaxis], X, 1 / K)";
@@ -54,7 +54,7 @@ fn no_probability_hint(value: f64) -> &'static str {
     }
 }
 
-/// What to do where 0 is void and the classes are counted from 1, or where the pixels of a class shall not count.
+/// Advice if 0 is void and the classes are counted from 1, or if the pixels of a class must not count.
 fn void_hint(ignore_index: i64) -> String {
     let from_one = if ignore_index == 0 {
         "; if the labels start at 1 and 0 marks void pixels, pass y.astype(int) - 1 and ignore_index=-1"
@@ -64,7 +64,7 @@ fn void_hint(ignore_index: i64) -> String {
     format!("{from_one}{OTHERS_HINT}")
 }
 
-/// What to do where the pixels of a class shall not count.
+/// Advice if the pixels of a class must not count.
 pub const OTHERS_HINT: &str =
     "; if pixels of this class shall not count, name the other classes: loss=MiscoverageLoss(classes=[...])";
 
@@ -122,7 +122,7 @@ pub enum Error {
         actual: usize,
         /// Number of images or classes.
         expected: usize,
-        /// Which of the two, one of them.
+        /// The word for one of them: image or class.
         unit: &'static str,
     },
     /// Labels or masks that do not fit the scores.
@@ -190,7 +190,7 @@ pub enum Error {
         /// The value.
         value: f64,
     },
-    /// Samples whose differences, or the squares of these, no float64 can be.
+    /// Samples whose differences, or their squares, are too large for a float64.
     #[error(
         "X holds too large numbers in image {image}: the differences of its samples overflow float64; scale the samples down"
     )]
@@ -208,7 +208,7 @@ pub enum Error {
         /// The value.
         value: f64,
     },
-    /// A singular value that no float64 can be.
+    /// A singular value that is too large for a float64.
     #[error("A holds too large numbers: a singular value overflows float64")]
     MatrixTooLarge,
     /// A matrix without a Cholesky factor.
@@ -241,7 +241,7 @@ pub enum Error {
         /// The value.
         value: f64,
     },
-    /// What is no probability of a class.
+    /// A number that is no probability of one class.
     #[error(
         "P holds {} in image {image} at pixel {pixel}: probabilities are in [0, 1]{}",
         Six(*value),
@@ -255,7 +255,7 @@ pub enum Error {
         /// The value.
         value: f64,
     },
-    /// A score that is not ours gave what is no critical value.
+    /// A score of the caller's gave a number that is no critical value.
     #[error(
         "the conformity score gives {} to class {class} at pixel {pixel} of image {image}: critical values must be in \
          [0, {}]; set the score's attribute lambda_max if they may be larger",
@@ -336,9 +336,9 @@ pub enum Error {
     ClassCount {
         /// Number of the earlier images.
         image: usize,
-        /// K of what is there.
+        /// K of the earlier images.
         expected: usize,
-        /// K of what came.
+        /// K of the new images.
         actual: usize,
     },
     /// Critical values of different scores cannot be joined.
@@ -382,7 +382,7 @@ pub enum Error {
     /// Arrays that are no profile.
     #[error("not a profile: {0}")]
     Profile(String),
-    /// Memory that the system does not give.
+    /// The system has not enough memory.
     #[error("cannot allocate {bytes} bytes for {what}")]
     Memory {
         /// What it was for.

@@ -10,7 +10,7 @@
 //!
 //! Modules import to the left only. [`maps`] checks arrays once and hands out tiles; [`score`] says what a critical value
 //! is; [`profile`] keeps those of the true labels; [`loss`] weighs them; [`risk`] finds lambda-hat; [`sets`] thresholds
-//! the maps with it. Python is a feature (`python`), not a premise.
+//! the maps with it. Python is an optional feature (`python`).
 
 pub mod adapt;
 pub mod consign;

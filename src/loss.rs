@@ -11,16 +11,16 @@ use crate::error::{Error, Result};
 use crate::num::exact::{Weight, exact_sum};
 use crate::threads::Cancel;
 
-/// Which pixels weigh how much in the miss rate.
+/// The weights of pixels in the miss rate.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Weighting {
-    /// All pixels of the chosen classes alike: COSE eq. 15. One flag per class.
+    /// All pixels of the chosen classes count equally: COSE eq. 15. One flag per class.
     Pooled(Vec<bool>),
     /// A weighted mean of the miss rates of the classes that the image has: COSE eq. 16. One weight per class.
     PerClass(Vec<BigRational>),
 }
 
-/// What a missed pixel adds to the miss rate of an image.
+/// The contribution of a missed pixel to the miss rate of an image.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PixelWeights {
     /// The weights there are.
@@ -57,7 +57,7 @@ impl Loss {
     /// The miss rate itself, or with a tolerance whether it exceeds that.
     pub fn new(weighting: Weighting, tolerance: Option<BigRational>) -> Self {
         let weighting = match weighting {
-            // Relative to the largest, weights of any size are floats.
+            // Weights of any size become floats as shares of the largest one.
             Weighting::PerClass(weights) => {
                 let largest = weights.iter().max().filter(|max| !max.is_zero()).cloned();
                 let largest = largest.unwrap_or_else(BigRational::one);
@@ -78,12 +78,12 @@ impl Loss {
         self.tolerance.as_ref()
     }
 
-    /// Whether a missed pixel loses the same, of whatever class it is.
+    /// Whether missed pixels of all classes count equally.
     pub fn looks_at_all_alike(&self) -> bool {
         matches!(&self.weighting, Weighting::Pooled(flags) if flags.iter().all(|&flag| flag))
     }
 
-    /// Fails unless the loss speaks of `n_classes` classes.
+    /// Fails unless the loss is one of `n_classes` classes.
     pub fn check_classes(&self, n_classes: usize) -> Result<()> {
         let actual = match &self.weighting {
             Weighting::Pooled(flags) => flags.len(),
@@ -92,7 +92,7 @@ impl Loss {
         if actual == n_classes { Ok(()) } else { Err(Error::LossClasses { name: "loss", actual, n_classes }) }
     }
 
-    /// What missed pixels add to the miss rate of an image with these class totals; `None` if the rate is undefined because
+    /// The contributions of missed pixels in an image with these class totals; `None` if the miss rate is undefined because
     /// no pixel counts.
     pub fn pixel_weights(&self, totals: &[u64]) -> Option<PixelWeights> {
         match &self.weighting {
@@ -155,7 +155,7 @@ impl Loss {
                 if sum.is_normal() {
                     return Some(rate / sum);
                 }
-                // Weights so far apart that floats lose those of the classes at hand.
+                // Weights are so far apart that floats lose those of the classes in the image.
                 let weights = self.pixel_weights(totals)?;
                 let sum = exact_sum(&weights.weights, &weights.counts(missed), &Cancel::default());
                 let (numer, denom) = sum.expect("nobody stops it");

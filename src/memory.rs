@@ -1,5 +1,5 @@
-//! Memory that may not be there. What grows with the input is asked for here: where it cannot be had, an error says so, and
-//! the process lives on.
+//! Allocations that may fail. Memory that grows with the input is allocated here: if there is not enough, an error says so,
+//! and the process goes on.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash};
@@ -10,10 +10,10 @@ use rayon::prelude::*;
 use crate::error::{Error, Result};
 use crate::threads::Cancel;
 
-/// What must be left for buffers whose size is bounded, before a piece of work begins.
+/// Bytes that must be free, before a piece of work begins, for buffers of bounded size.
 const HEADROOM: usize = 64 << 20;
 
-/// Elements that are written between two looks at whether to go on.
+/// Elements that are written between two checks for cancellation.
 const TOUCHED: usize = 1 << 20;
 
 /// Makes room for more elements.
@@ -28,7 +28,7 @@ pub fn with_room<T>(len: usize, what: &'static str) -> Result<Vec<T>> {
     Ok(vec)
 }
 
-/// Makes a vector as long as `len`; what is new is `value`.
+/// Extends a vector to `len` elements; new ones are `value`.
 pub fn resize<T: Clone>(vec: &mut Vec<T>, len: usize, value: T, what: &'static str) -> Result<()> {
     reserve(vec, len.saturating_sub(vec.len()), what)?;
     vec.resize(len, value);
@@ -62,7 +62,7 @@ pub fn copied<T: Copy>(array: &ArrayView1<'_, T>, what: &'static str, cancel: &C
     Ok(vec)
 }
 
-/// What tasks give, in their order.
+/// The results of tasks, in order.
 pub fn gathered<T: Send>(
     tasks: impl IndexedParallelIterator<Item = T>,
     what: &'static str,
@@ -96,7 +96,7 @@ pub fn push<T>(vec: &mut Vec<T>, item: T, what: &'static str) -> Result<()> {
     Ok(())
 }
 
-/// Fails unless so many elements could be had now: for those who ask for memory in a way that cannot fail.
+/// Fails unless there is memory for so many elements now: for code whose allocations cannot report an error.
 pub fn probe<T>(len: usize, what: &'static str) -> Result<()> {
     with_room::<T>(len, what).map(drop)
 }

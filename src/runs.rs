@@ -1,4 +1,4 @@
-//! Values in a range: how many there are, and where. Of runs of 64 a word tells with a bit each which are looked at.
+//! The number and the places of values in a range. The bits of a word mark the selected values in a run of 64.
 
 use crate::num::real::Real;
 use crate::simd::{apply, vectorised};
@@ -25,7 +25,7 @@ pub fn places(mut bits: u64) -> impl Iterator<Item = usize> {
 /// Adds how many values are at or above each cutoff.
 #[apply(vectorised!)]
 pub fn count_from<R: Real>(values: &[R], cutoffs: &[R], counts: &mut [u64]) {
-    // All cutoffs, while a part is in a first-level cache. In 32 bits as many lanes fit as of float32.
+    // All cutoffs are compared while a part is in a first-level cache. 32-bit counters have as many lanes as float32.
     for part in values.chunks(1 << 12) {
         for (count, &cutoff) in counts.iter_mut().zip(cutoffs) {
             *count += u64::from(part.iter().fold(0_u32, |n, &p| n + u32::from(p >= cutoff)));

@@ -18,7 +18,7 @@ struct Sets {
 }
 
 /// Draws from boolean masks `(n, K, ...)`, 1 where a class is in; `out` is `(n, m, pixels)`. Element `t` of `out`, in row-major
-/// order, is decided by the `t`-th random number: floor of its share of 2^64 times the size of the set.
+/// order, is decided by the `t`-th random number: it takes the class at floor(number / 2^64 * set size).
 pub fn sample_masks<T: Copy + Send + Sync + TryFrom<u16>>(
     masks: &ScoreMaps<'_, f32>,
     generator: Philox,

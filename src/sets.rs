@@ -127,7 +127,7 @@ pub struct Coverage {
 }
 
 impl Coverage {
-    /// Adds what was found at other pixels of the image.
+    /// Adds the counts of other pixels of the image.
     pub fn add(&mut self, other: Self) {
         self.missed.iter_mut().zip(other.missed).for_each(|(l, r)| *l += r);
         self.totals.iter_mut().zip(other.totals).for_each(|(l, r)| *l += r);
@@ -170,7 +170,7 @@ pub fn coverage<R: Real>(
     fold_images(maps, cancel, cover, add)
 }
 
-/// Of so many classes each is counted by a pass of its own, without branches.
+/// Up to so many classes, each class is counted by a pass of its own, without branches.
 const FEW_CLASSES: usize = 6;
 
 /// The pixels of a class, and the sum of their sizes.
@@ -187,10 +187,10 @@ fn sum_of_class(codes: &[i32], sizes: &[i32], class: i32) -> (u32, u32) {
 /// Counts the labelled pixels of each class, and sums the sizes of their sets.
 #[derive(Debug, Clone)]
 pub struct SizeCounter {
-    /// Of each class, the void ones first: pixels in the low half, sizes in the high one, so that a pixel writes once.
-    /// Four of them, because neighbouring pixels share their class and a sum that was just written is slow to read.
+    /// For each class (void first): pixels in the low half, sizes in the high one, so that a pixel causes one write. There are
+    /// four of each, because neighbouring pixels share their class, and a sum that was just written is slow to read.
     packed: Vec<[u64; 4]>,
-    /// What the sizes in a packed sum may be by now.
+    /// A bound of the sizes in a packed sum.
     largest: u64,
     totals: Vec<u64>,
     sizes: Vec<u64>,

@@ -8,13 +8,13 @@ use crate::threads::Cancel;
 
 /// Elements that are sorted at once, in some tens of milliseconds.
 const SHORT: usize = 1 << 17;
-/// Comparisons between two looks at whether to go on.
+/// Comparisons between two checks for cancellation.
 const COMPARISONS: u32 = 1 << 16;
 
 /// Leaves a sort.
 struct Stopped;
 
-/// Sorts; equal elements are in no order. If it is stopped, all elements are there, in no order.
+/// Sorts; equal elements are in any order. If the sort is stopped, all elements are still there, in any order.
 pub fn sort_unstable_by<T>(
     items: &mut [T],
     compare: impl Fn(&T, &T) -> Ordering,
@@ -25,7 +25,7 @@ pub fn sort_unstable_by<T>(
         items.sort_unstable_by(compare);
         return Ok(());
     }
-    // Between two comparisons is the only place at which a sort of the standard library can be left: it keeps all elements.
+    // A sort of the standard library can be left only from within a comparison; it then keeps all elements.
     let mut left = COMPARISONS;
     let sorted = catch_unwind(AssertUnwindSafe(|| {
         items.sort_unstable_by(|a, b| {

@@ -45,26 +45,26 @@ pub fn pool() -> Result<Arc<ThreadPool>> {
     if let Some(stale) = slot.replace(fresh)
         && stale.process != process
     {
-        // Its threads are the parent's: there is nothing to stop, and stopping would wake whoever is not there.
+        // The pool's threads are the parent's: there is nothing to stop here, and stopping would signal missing threads.
         std::mem::forget(stale);
     }
     Ok(pool)
 }
 
-/// The number of threads: as set, else as the environment says, else what affinity and cgroup allow.
+/// The number of threads: the one that was set, else that of the environment, else what affinity and cgroup allow.
 pub fn num_threads() -> usize {
     let requested = *REQUESTED.lock().unwrap_or_else(PoisonError::into_inner);
     requested.or_else(environment_threads).unwrap_or_else(processors)
 }
 
-/// What the environment says, if that is a number of threads that may be.
+/// The number of threads in the environment, if it is an allowed one.
 pub fn environment_threads() -> Option<usize> {
     let n_threads = std::env::var(THREADS_VARIABLE).ok()?.trim().parse().ok()?;
     (1..=most_threads()).contains(&n_threads).then_some(n_threads)
 }
 
-/// What affinity and cgroup allow when a process asks for it first: to find out takes longer than many a kernel. A forked
-/// process asks anew, as its affinity may be its own.
+/// The number that affinity and cgroup allow, determined at the first use, because this takes longer than many a kernel. A
+/// forked process determines it again, as its affinity may differ.
 fn processors() -> usize {
     static KNOWN: AtomicU64 = AtomicU64::new(0);
     let process = u64::from(std::process::id()) << 32;
@@ -87,7 +87,7 @@ pub fn set_num_threads(n_threads: Option<usize>) {
     *REQUESTED.lock().unwrap_or_else(PoisonError::into_inner) = n_threads;
 }
 
-/// A flag that long work looks at between tasks.
+/// A flag that long work checks between tasks.
 #[derive(Default)]
 pub struct Cancel(AtomicBool);
 

@@ -1,5 +1,5 @@
-//! Any samples and fields: components are those of the differences from the mean, label maps those of the argmax, and what is
-//! said of a box of coefficients, or of all of them, holds of those that are drawn.
+//! Any samples and fields: components are those of the differences from the mean, label maps are those of the argmax, and
+//! statements about a box of coefficients, or about all coefficients, hold for those that are drawn.
 
 #![no_main]
 
@@ -77,7 +77,7 @@ fn samples<E: Number>(u: &mut Unstructured<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The mean of each column, and the differences from it that are not roundings alone.
+/// The mean of each column, and the differences from it that are more than rounding errors.
 fn differences(a: &Array2<f64>) -> (Vec<f64>, Array2<f64>) {
     let (mut mean, mut differences) = (Vec::new(), a.clone());
     for mut column in differences.columns_mut() {
@@ -141,7 +141,7 @@ fn check(a: &Array2<f64>, found: &Decomposition, request: &Request) {
     }
 }
 
-/// An image of few numbers, so that there are ties, or of any.
+/// An image with few different numbers, so that there are ties, or with any numbers.
 fn image(u: &mut Unstructured<'_>) -> Result<Image> {
     let (n_labels, n_pixels) = (u.int_in_range(1..=4)?, u.int_in_range(1..=20)?);
     let n_components = *u.choose(&[1, 2, 2, 3, 0, 7])?;
@@ -182,7 +182,7 @@ fn fields(u: &mut Unstructured<'_>) -> Result<()> {
     Ok(())
 }
 
-/// What a box leaves open, and what is drawn from it.
+/// Checks the possible labels in a box, and the labels that are drawn from it.
 fn check_box(image: &Image, reach: f64, draw: &mut Numbers<'_, '_>) {
     let (field, n, cancel) = (&image.field, image.centre.len(), Cancel::default());
     let end = |sign: f64| (0..n).map(|k| image.centre[k] + sign * reach * image.half[k]).collect();

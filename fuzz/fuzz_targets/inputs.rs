@@ -1,4 +1,5 @@
-//! Any logits and weights: probabilities are near those of float64, and the same however maps lie. Binary masks of any map.
+//! Any logits and weights: probabilities are near those in float64, and the same in any memory layout. Also binary masks of any
+//! map.
 
 #![no_main]
 
@@ -133,7 +134,7 @@ fn binary<E: Number>(u: &mut Unstructured<'_>) -> Result<()> {
     let Ok((found, held, lost, _, mass, mass_cut, images)) = found else { return Ok(()) };
     let mass = mass.mapv(f64::from_bits);
 
-    // By the definition, pixel by pixel.
+    // Computed by the definition, pixel by pixel.
     let ps: Vec<f64> = plain.iter().map(|&p| double(p)).collect();
     let ys: Vec<i64> = plain_codes.iter().copied().collect();
     let is_of = |j: usize| ys[j] == i64::from(side == Side::Foreground);

@@ -1,4 +1,4 @@
-//! From maps to lambda-hat: the infimum, in rational numbers, and the risk that the masks then have.
+//! From maps to lambda-hat: it is the infimum in rational numbers, and the masks then have the risk that was promised.
 
 #![no_main]
 
@@ -28,7 +28,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz(data, |u| {
     with_type!(choice, calibrate(u))
 }));
 
-/// The mark of void pixels: a class of no map here, in all types of labels.
+/// The mark of void pixels: it is no class of any map here, and fits all types of labels.
 const VOID: i64 = 100;
 
 fn calibrate<E: Number>(u: &mut Unstructured<'_>) -> Result<()> {
@@ -36,7 +36,7 @@ fn calibrate<E: Number>(u: &mut Unstructured<'_>) -> Result<()> {
         *u.choose(&[Kind::Probabilities, Kind::Probabilities, Kind::Logits, Kind::Weights, Kind::Unit])?;
     let n_classes = u.int_in_range(2..=6)?;
     let shape = [u.int_in_range(1..=4)?, n_classes, u.int_in_range(1..=6)?, u.int_in_range(1..=9)?];
-    // Where half the bits are lost, sums are farther from 1.
+    // With half of the bits, sums are farther from 1.
     let is_coarse = kind == Kind::Probabilities && size_of::<E>() == 2;
     let inputs = if is_coarse { Inputs::CoarseProbabilities } else { inputs_of(kind, 0) };
     let spec = scores::any(u, inputs)?;
@@ -90,7 +90,7 @@ fn calibrate<E: Number>(u: &mut Unstructured<'_>) -> Result<()> {
         let Some(lambda) = found else { continue };
         check_masks(maps, plain, spec, lambda, &twin, &shares, &budget);
 
-        // One number for all images: the same with no offset.
+        // One number for all images, without offsets: the result is the same.
         let zeros = vec![0.0; shape[0]];
         let shifted = correction(&profile, &loss, &zeros, Some(&shares), &budget, &cancel).expect("no stop");
         let shifted = shifted.expect("a budget that is not negative");
@@ -139,7 +139,7 @@ fn check_masks<R: _core::num::real::Real>(
     assert!(sum <= *budget, "masks lose {sum} of {budget}");
 }
 
-/// A binned profile errs upwards, and little.
+/// A binned profile errs upwards, and only a little.
 fn check_binned(profile: &ExactProfile, twin: &LossTwin, images: &[Pixels], n_classes: usize, budget: u16) {
     let (cancel, ones) = (Cancel::default(), vec![BigRational::one(); images.len()]);
     let budget = ratio(i64::from(budget), 20_000);
@@ -157,7 +157,7 @@ fn check_binned(profile: &ExactProfile, twin: &LossTwin, images: &[Pixels], n_cl
         let true_sum = twin.risk(images, &ones, lambda).to_f64().expect("a float");
         assert!(binned.loss_sum(0, lambda) >= true_sum * (1.0 - 1e-12), "no loss is understated at {lambda}");
     }
-    // In two parts, merged.
+    // The same in two parts, merged.
     let half = images.len() / 2;
     let [first, second] = [0..half, half..images.len()].map(|range| {
         let mut part = new();

@@ -1,4 +1,4 @@
-//! Any label maps: metrics are what counting pixel by pixel gives.
+//! Any label maps: metrics agree with counting pixel by pixel.
 
 #![no_main]
 
@@ -123,7 +123,7 @@ fn mean_correlation(maps: &[&[i128]], counted: &[usize]) -> f64 {
     sum / n_pairs
 }
 
-/// The counts that calibration is measured by.
+/// The counts by which calibration is measured.
 fn calibration<E: Number>(u: &mut Unstructured<'_>) -> Result<()> {
     let kind = *u.choose(&[Kind::Probabilities, Kind::Logits, Kind::Any])?;
     let (choice, shape) = (u.arbitrary()?, shape(u)?);
@@ -174,7 +174,7 @@ fn calibration<E: Number>(u: &mut Unstructured<'_>) -> Result<()> {
         predicted[j] = first;
         expected[label as usize * n_classes + first] += 1;
     }
-    // Softmax may make equals of two logits; maps as they are have no such doubt.
+    // Softmax may make two different logits equal; maps without a transform are unambiguous.
     if kind == Kind::Probabilities {
         assert_eq!(confusion, expected);
     }

@@ -24,7 +24,7 @@ fn any_coding(u: &mut Unstructured<'_>) -> Result<Coding> {
     Ok(if u.arbitrary()? { Coding::Complement } else { Coding::Direct { max } })
 }
 
-/// Counts that fit each other, and with some faults.
+/// Counts that fit each other, with some faults.
 fn any_flat(u: &mut Unstructured<'_>, coding: Coding, n_faults: u8) -> Result<Flat> {
     let (n, n_classes) = (u.int_in_range(0..=4)?, u.int_in_range(2..=5)?);
     let (is_single, has_activations, has_grid): (bool, bool, bool) =
@@ -142,7 +142,7 @@ fn exact(u: &mut Unstructured<'_>) -> Result<()> {
             pixels
         })
         .collect();
-    // Pixels that are in from the start are only counted: those of images with many are too many for the twin.
+    // Pixels that are in from the start are only counted: an image may have too many of them for the twin.
     let mut lambdas: Vec<f64> = images.iter().flatten().map(|(_, critical)| *critical).collect();
     lambdas.extend([0.0, coding.lambda_max()]);
     lambdas.sort_by(f64::total_cmp);

@@ -1,5 +1,5 @@
-//! What scalers are fitted by and what they make: losses, gradients and curvatures are those of the definition, drawn pixels
-//! those of the maps, and calibrated probabilities sum to 1 in the order that is promised.
+//! Fits and results of scalers: losses, gradients and curvatures agree with the definition, drawn pixels are those of the
+//! maps, and calibrated probabilities sum to 1 and have the order that is promised.
 
 #![no_main]
 
@@ -23,7 +23,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz(data, |u| {
     if choice & 0x80 == 0 { objectives(u) } else { with_type!(choice, maps(u)) }
 }));
 
-/// Pixels that a fit is made of.
+/// The pixels of a fit.
 struct Data {
     features: Array2<f64>,
     labels: Vec<u16>,
@@ -136,7 +136,7 @@ fn objectives(u: &mut Unstructured<'_>) -> Result<()> {
     let size = n_pixels as f64 * most * n as f64;
     let found = on_any_threads(|| at(0.0));
     assert_near(&found.view(), &slow(&data, &weight, &bias).view(), 1e-13 * size * most, "the gradient");
-    // A run is a fit of its own.
+    // Each run is a separate fit.
     for (run, found) in data.runs().zip(found.rows()) {
         let alone = Pixels {
             features: data.features.slice(s![.., run.clone()]),
@@ -149,7 +149,7 @@ fn objectives(u: &mut Unstructured<'_>) -> Result<()> {
     let (before, after) = (at(-step), at(step));
     let slope = (&after - &before) / (2.0 * step);
     let by_gradient = found.slice(s![.., 1..]).dot(&ndarray::aview1(&along));
-    // What the third derivative, and rounding, leave.
+    // The error by the third derivative and by rounding.
     let slack = size * most * (1e-9 + 1e-10 * most * most);
     assert_near(
         &slope.slice(s![.., ..1]),
@@ -219,7 +219,7 @@ struct Map {
     top: Top,
 }
 
-/// What stands on it.
+/// The maps that may build on it.
 #[derive(Debug)]
 enum Top {
     Nothing,
@@ -337,7 +337,7 @@ fn check<E: Number>(given: &ArrayD<E>, found: &Array3<u64>, map: &Map) {
         if is_temperature || map.kept.is_some() {
             assert_eq!(top(&p), top(&given), "{given:?} {p:?} {map:?}");
         }
-        // Temperatures may round two classes to one number, and lower that which comes before the first by a last bit.
+        // Temperatures may round two classes to the same number, and then lower the one before the first by the last bit.
         let is_plain = is_temperature && !matches!(map.top, Top::Blended(..));
         let is_exact = map.kept == Some(Kept::Order) && matches!(map.top, Top::Nothing);
         let more = if is_exact { 1.0 } else { 1.0 + 4.0 * epsilon };

@@ -21,7 +21,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz(data, |u| {
     with_type!(choice, sets(u))
 }));
 
-/// What the kernels say of some maps, with NaN by its bits.
+/// The results of the kernels for some maps, with NaN compared by its bits.
 #[derive(Debug, PartialEq)]
 struct Found {
     masks: std::result::Result<Array3<u8>, String>,
@@ -139,7 +139,7 @@ fn check<E: Number>(scores: &ArrayD<E>, labels: &ArrayD<i128>, found: &Found, of
             expected += u16::from(is_in);
         }
         assert_eq!(size, expected, "the size of a set");
-        // Transformed maps have no twin here: what is made of them is fuzzed by itself.
+        // Transformed maps have no twin here: transforms have a fuzz target of their own.
         if of.inputs == Inputs::Probabilities || of.inputs == Inputs::CriticalValues {
             let pixel_of = |class: usize| double(values[(image * n_classes + class) * n_pixels + pixel]);
             let numbers: Vec<f64> = (0..n_classes).map(pixel_of).collect();
@@ -155,7 +155,7 @@ fn check<E: Number>(scores: &ArrayD<E>, labels: &ArrayD<i128>, found: &Found, of
         assert!(found.criticals.is_err() && found.coverage.is_err(), "labels are good or bad for all");
         return;
     };
-    // What calibration reads of a label and what prediction does with it are the same.
+    // Calibration and prediction agree on whether a label is in the set.
     for ((image, pixel), &critical) in criticals.indexed_iter() {
         let (label, critical) = (labels[image * n_pixels + pixel], f64::from_bits(critical));
         assert_eq!(critical.is_nan(), is_void(label), "{label}");

@@ -1,5 +1,5 @@
-//! Any matrix: singular values are those of Jacobi's rotations, vectors are orthonormal and belong to them, or an error says
-//! which number is none.
+//! Any matrix: singular values agree with those of Jacobi's rotations, vectors are orthonormal and belong to them, or an error
+//! says which number is not finite.
 
 #![no_main]
 
@@ -14,7 +14,7 @@ use conformask_fuzz::maps::{Number, double};
 use conformask_fuzz::matrices::{numbers, products, scale_of, singular_values, skew};
 use conformask_fuzz::{fuzz, on_any_threads, with_type};
 
-/// What errors of values and vectors may be, as a share of the largest singular value.
+/// The allowed error of values and vectors, as a share of the largest singular value.
 const SLACK: f64 = 1e-13;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz(data, |u| {
@@ -22,7 +22,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz(data, |u| {
     with_type!(choice, decomposition(u))
 }));
 
-/// Square and wide matrices, tall ones, and now and then one of more numbers than a task takes.
+/// Square and wide matrices, tall ones, and sometimes one with more numbers than a task processes.
 fn shape(u: &mut Unstructured<'_>) -> Result<[usize; 2]> {
     let kind: u8 = u.arbitrary()?;
     let [m, n] = match kind {
@@ -72,7 +72,7 @@ fn check(a: &ArrayView2<'_, f64>, svd: &Svd, scale: f64, k: usize, expected: &[f
     assert_eq!((svd.left.dim(), svd.right.dim()), ((rank, a.nrows()), (rank, a.ncols())));
     assert!(rank <= k.min(expected.len()) && svd.values.is_sorted_by(|a, b| a >= b));
     let limit = f64::EPSILON * a.nrows().max(a.ncols()) as f64 * largest;
-    // Of numbers below the least normal one there are few.
+    // There are few numbers below the least normal one.
     let slack = SLACK * largest + scale * f64::from_bits(4);
     let values: Vec<f64> = svd.values.iter().map(|value| value * scale).collect();
     for (value, expected) in values.iter().zip(expected) {

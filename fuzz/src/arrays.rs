@@ -13,7 +13,7 @@ pub struct Laid<T> {
 }
 
 impl<T: Copy> Laid<T> {
-    /// Lays numbers out somehow, with `filler` in the gaps. Axes that are broadcast take the numbers of their first place.
+    /// Puts numbers in some memory layout, with `filler` in the gaps. Broadcast axes take the numbers of their first place.
     pub fn new(u: &mut Unstructured<'_>, numbers: &ArrayD<T>, filler: T) -> Result<Self> {
         let (ndim, shape) = (numbers.ndim(), numbers.shape().to_vec());
         let (kind, is_plain): (u8, bool) = (u.arbitrary()?, u.ratio(1, 4)?);

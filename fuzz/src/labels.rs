@@ -42,7 +42,7 @@ macro_rules! with_labels {
 pub const IGNORED: [i64; 8] = [255, -1, 254, 0, 1, i64::MAX, i64::MIN, 1000];
 
 impl Labels {
-    /// Labels of K classes; a few are void or, if they may be, no class.
+    /// Labels of K classes; a few are void or, if this is allowed, no class.
     pub fn any(
         u: &mut Unstructured<'_>,
         shape: &[usize],
@@ -70,7 +70,7 @@ impl Labels {
         let mut order = Unstructured::new(&order);
         macro_rules! laid {
             ($variant:path, $int:ty) => {
-                // What a type cannot hold wraps, and may be no class then: an ignored label must fit to be met.
+                // A label that does not fit the type wraps, and may then be no class. An ignored label can only occur if it fits.
                 $variant(Laid::new(&mut order, &values.mapv(|value| value as $int), <$int>::MAX)?)
             };
         }

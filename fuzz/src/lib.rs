@@ -1,7 +1,7 @@
-//! What the targets share: arrays however they lie in memory, scores, losses, and slow exact twins of what they are held to.
+//! The common part of the targets: arrays in any memory layout, scores, losses, and slow exact twins to compare with.
 //!
-//! A target asserts laws: an error instead of a panic, the same bits in any layout and on any number of threads, and what the
-//! definition says.
+//! A target asserts laws: an error instead of a panic, the same bits in any layout and on any number of threads, and agreement
+//! with the definition.
 
 pub mod arrays;
 pub mod labels;
@@ -27,7 +27,7 @@ pub fn on_any_threads<T: Send + PartialEq + std::fmt::Debug>(work: impl Fn() -> 
     found
 }
 
-/// Runs a function on the bytes of a target: what they do not suffice for is passed over.
+/// Runs a function on the bytes of a target; if there are too few bytes, nothing is tested.
 pub fn fuzz(data: &[u8], target: impl FnOnce(&mut Unstructured<'_>) -> Result<()>) {
     let _ = target(&mut Unstructured::new(data));
 }
@@ -45,7 +45,7 @@ impl<'u, 'd> Numbers<'u, 'd> {
         Ok(Self { bytes, state })
     }
 
-    /// One byte, of the data while there are any.
+    /// One byte, from the data while there are any.
     pub fn byte(&mut self) -> u8 {
         if self.bytes.is_empty() { self.word() as u8 } else { self.bytes.arbitrary().unwrap_or_default() }
     }

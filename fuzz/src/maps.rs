@@ -10,7 +10,7 @@ use _core::num::real::Element;
 use crate::Numbers;
 use crate::arrays::Laid;
 
-/// What arrays may hold.
+/// The types of numbers in arrays.
 pub trait Number: Element + PartialEq + std::fmt::Debug {
     /// The nearest number of the type.
     fn of(x: f64) -> Self;
@@ -84,7 +84,7 @@ pub fn shape(u: &mut Unstructured<'_>) -> Result<Vec<usize>> {
     Ok(shape)
 }
 
-/// What a pixel's numbers are.
+/// The kinds of a pixel's numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Probabilities with many ties and extremes: they sum to 1.
@@ -155,7 +155,7 @@ pub fn laid<E: Number>(u: &mut Unstructured<'_>, shape: &[usize], kind: Kind) ->
     Laid::new(&mut Unstructured::new(&layout), &numbers, E::of(f64::NAN))
 }
 
-/// What numbers of a kind are handed over as.
+/// As what the numbers of a kind are passed.
 pub fn inputs_of(kind: Kind, choice: u8) -> Inputs {
     match kind {
         Kind::Probabilities => Inputs::Probabilities,

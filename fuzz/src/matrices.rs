@@ -30,7 +30,7 @@ pub fn numbers<E: Number>(u: &mut Unstructured<'_>, shape: [usize; 2]) -> Result
         let keep = |row: &ArrayView1<'_, f64>| row[0] > 0.5;
         a.rows_mut().into_iter().filter(|row| !keep(&row.view())).for_each(|mut row| row.assign(&first));
     }
-    // In two steps: a power of two that is below all numbers, times one that is above 1, may be a number.
+    // In two steps: the product of a power of two below all floats and one above 1 may be a float.
     let scale = |x: f64| x * 2_f64.powi(exponent / 2) * 2_f64.powi(exponent - exponent / 2);
     let mut made = a.mapv(|x| E::of(scale(x))).into_dyn();
     if kind & 0x60 == 0x60 {
@@ -48,7 +48,7 @@ pub fn scale_of(a: &Array2<f64>) -> f64 {
     2_f64.powi(-(largest.log2().floor().clamp(-1000.0, 1000.0) as i32))
 }
 
-/// All singular values, largest first: pairs of columns are turned until no two are aslant.
+/// All singular values, largest first: pairs of columns are rotated until all are orthogonal.
 pub fn singular_values(a: &Array2<f64>) -> Vec<f64> {
     let tall = if a.nrows() < a.ncols() { a.t() } else { a.view() };
     let mut columns: Vec<Vec<f64>> = tall.columns().into_iter().map(|column| column.to_vec()).collect();
@@ -89,7 +89,7 @@ fn dot(x: &[f64], y: &[f64]) -> f64 {
     dot(first, others) + dot(second, rest)
 }
 
-/// The products of each two rows.
+/// The scalar products of rows with other rows.
 pub fn products(rows: &ArrayView2<'_, f64>, others: &ArrayView2<'_, f64>) -> Array2<f64> {
     let (rows, others) = (rows.as_standard_layout(), others.as_standard_layout());
     Array2::from_shape_fn((rows.nrows(), others.nrows()), |(i, j)| {

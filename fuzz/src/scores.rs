@@ -1,11 +1,11 @@
-//! Any score, with the parameters that the border lets through.
+//! Any score, with the parameters that the Python package allows.
 
 use arbitrary::{Result, Unstructured};
 
 use _core::maps::Inputs;
 use _core::score::{BaseSpec, Settings, Spec};
 
-/// Any score of maps that are handed over so.
+/// Any score for maps of such inputs.
 pub fn any(u: &mut Unstructured<'_>, inputs: Inputs) -> Result<Spec> {
     let kind: u8 = u.arbitrary()?;
     let base = if inputs == Inputs::CriticalValues {

@@ -131,7 +131,7 @@ __all__ = [
     "set_num_threads",
 ]
 
-_LAZY = {"datasets", "plotting"}  # what they import (Matplotlib, SciPy) is not everyone's
+_LAZY = {"datasets", "plotting"}  # they import Matplotlib or SciPy, which not every user needs
 _LAZY_FUNCTIONS = {"explore": "explorer"}
 
 

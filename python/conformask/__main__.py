@@ -103,7 +103,7 @@ def _run(argv: Sequence[str] | None) -> int:
         )
 
     def say(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-        """A warning as one line: whoever calls a command does not know our files."""
+        """A warning as one line, without the place in our files, which says nothing to the user of a command."""
         print(f"warning: {line(message)}", file=sys.stderr)
 
     with warnings.catch_warnings():

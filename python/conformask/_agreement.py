@@ -1,4 +1,4 @@
-"""Whether labels and scores belong together at all, from counts that a pass over the images gives anyway."""
+"""Checks whether labels and scores belong together at all, by counts that are known after any pass over the images."""
 
 from __future__ import annotations
 
@@ -27,21 +27,23 @@ __all__ = [
     "warn_of_unrelated",
 ]
 
-# Labelled pixels of each class (K,), those that no set holds at lambda = 0, and the number of images with any.
+# Labelled pixels of each class (K,), those of them that no set holds at lambda = 0, and the number of images with
+# labelled pixels.
 Start: TypeAlias = "tuple[NDArray[np.uint64], NDArray[np.uint64], int]"
 
-# Fewer say too little: pixels of an image are alike, and so are small images.
+# With fewer images or pixels nothing can be concluded: the pixels of an image are alike.
 _LEAST_IMAGES, _LEAST_PIXELS = 5, 2000
-# Of a stream: neighbours in time are alike. Wrong labels stay wrong, so that it is no loss to wait.
+# A stream needs more images, because neighbours in time are alike. Waiting does no harm: wrong labels stay wrong.
 _LEAST_OF_STREAM = 10
-# Of the way from guessing to being always right, on the mean over the classes.
+# How far, from guessing (0) to being always right (1), the mean over the classes may be and still be suspicious.
 _MOST_GAINED = 0.25
-# Smaller sets are empty at many pixels; larger shares of the classes hold most labels by chance.
+# Sets that are smaller on average are empty at many pixels; sets that hold more of the classes hold most labels by
+# chance.
 _SMALLEST, _LARGEST_SHARE = 0.5, 0.5
-# Of two classes: by how much the odds that a pixel is in the mask may be larger in the object than beside it.
+# For two classes: the largest suspicious ratio of the odds that a pixel is in the mask, in the object and outside it.
 _MOST_ODDS = 3
-# Masks tell nothing that hold or leave out far fewer pixels than the rarer class has; nor those that hold most of it
-# because they are large, unless the odds are clearly those of the opposite.
+# Nothing can be concluded from masks that hold, or leave out, far fewer pixels than the rarer class has. Nor from masks
+# that hold most of that class because they are large, unless the odds clearly point to the opposite class.
 _LEAST_SHARE, _MOST_FOUND, _OPPOSITE_ODDS = 0.25, 0.5, 0.25
 
 _ARE_UNRELATED = "Labels and scores hardly belong together, or the model has learnt nothing"
@@ -60,11 +62,12 @@ def holds_top1(score: ConformityScore) -> bool:
 def look_unrelated(
     totals: NDArray[np.uint64], held: NDArray[np.uint64], n_images: int, size: float = 1.0
 ) -> bool:
-    """Whether sets, or most probable classes, that hold so many labelled pixels (K,) may be those of other images.
+    """Whether sets, or most probable classes, that hold so many labelled pixels (K,) may belong to other images.
 
-    The most frequent classes, as many as the mean `size` of the sets, taken at every pixel, would hold as many. And of
-    the mean class they hold hardly more than by chance: without that, models of rare classes would be suspected, whose
-    few false alarms outnumber what they find.
+    Two conditions must hold. First, a guess that takes the most frequent classes at every pixel, as many as the mean
+    `size` of the sets, would hold as many labels. Second, averaged over the classes, the sets hold hardly more of a
+    class than by chance. Without the second, models of rare classes would be suspected, whose few false alarms
+    outnumber what they find.
     """
     n_pixels, there = int(totals.sum()), totals > 0
     n_classes = int(there.sum())
@@ -81,19 +84,19 @@ def look_unrelated(
 
 
 def _can_tell(size: float, n_classes: int) -> bool:
-    """Whether sets of so many classes on average, of those that occur, are neither empty nor full too often."""
+    """Whether sets of this mean size, out of so many classes that occur, are neither empty nor full too often."""
     return _SMALLEST <= size <= max(1.0, _LARGEST_SHARE * n_classes)
 
 
 def _have_odds(totals: NDArray[np.uint64], held: NDArray[np.uint64], most: float) -> bool:
-    """Whether the odds that one of two classes is said are at most so many times as large where it is as elsewhere."""
-    # Their ratio does not depend on how rare a class is, nor, of logistic scores, on where they are cut.
+    """Whether the odds of predicting one of two classes are at most `most` times as large where it is as elsewhere."""
+    # This odds ratio does not depend on how rare a class is nor, for logistic scores, on where they are cut.
     (right, other_right), (wrong, other_wrong) = held.tolist(), (totals - held).tolist()
     return bool(right * other_right <= most * wrong * other_wrong)
 
 
 def _share_of_guess(totals: NDArray[np.uint64], size: float) -> float:
-    """The share of pixels whose label is among the most frequent classes, of which there may be a fraction."""
+    """The share of pixels whose label is among the `size` most frequent classes; a fraction takes part of the last."""
     shares = np.sort(totals / totals.sum())[::-1]
     whole = int(size)
     return float(shares[:whole].sum() + (size - whole) * (shares[whole] if whole < len(shares) else 0.0))
@@ -102,7 +105,7 @@ def _share_of_guess(totals: NDArray[np.uint64], size: float) -> float:
 def warn_of_unrelated(
     totals: NDArray[np.uint64], held: NDArray[np.uint64], n_images: int, size: float | None = None
 ) -> None:
-    """Warns if `look_unrelated`: most probable classes, or sets if their mean size is given."""
+    """Warns if `look_unrelated` holds for the most probable classes, or for sets if their mean size is given."""
     if not look_unrelated(totals, held, n_images, 1.0 if size is None else size):
         return
     n_pixels, most = int(totals.sum()), int(totals.argmax())
@@ -121,7 +124,7 @@ def warn_of_unrelated(
 
 
 def joined(starts: Iterable[Start | None]) -> Start | None:
-    """What is known of the images of several parts at lambda = 0; None if of none."""
+    """The counts at lambda = 0 of the images of several parts; None if no part has them."""
     known = [start for start in starts if start is not None]
     if not known:
         return None
@@ -130,16 +133,17 @@ def joined(starts: Iterable[Start | None]) -> Start | None:
 
 
 def warn_of_start(start: Start | None, score: ConformityScore) -> None:
-    """The same of profiles: what no set holds at lambda = 0 is mispredicted, if the score holds the first class."""
+    """The same for profiles: if sets always hold the top class, pixels missed at lambda = 0 are mispredicted."""
     if start is not None and holds_top1(score):
         totals, missed, n_images = start
         warn_of_unrelated(totals, totals - missed, n_images)
 
 
 def warn_of_masks(totals: NDArray[np.uint64], said: NDArray[np.uint64], name: str, what: str) -> None:
-    """The same of masks of one class: labelled pixels (n, 2) of background and foreground, and those in the mask.
+    """The same for masks of one class: labelled pixels (n, 2) of background and foreground, and those in the mask.
 
-    The masks may be cut anywhere, and objects may be rare. `name` is that of what made them, which `what` names.
+    The masks may be cut anywhere, and objects may be rare. `what` is what errors call the masks, and `name` the
+    argument that they were made from.
     """
     n_images = int((totals > 0).all(axis=1).sum())
     (n_background, n_foreground), (false, found) = totals.sum(axis=0).tolist(), said.sum(axis=0).tolist()
@@ -162,7 +166,7 @@ def warn_of_masks(totals: NDArray[np.uint64], said: NDArray[np.uint64], name: st
 
 
 def warn_of_sets(totals: NDArray[np.uint64], missed: NDArray[np.uint64], sizes: NDArray[np.uint64]) -> None:
-    """The same of labelled pixels (n, K), of those that sets miss, and of the summed sizes of these sets."""
+    """The same for sets: labelled pixels (n, K), those that the sets miss, and the summed sizes of the sets."""
     sums, n_images = totals.sum(axis=0), int((totals.sum(axis=1) > 0).sum())
     size = int(sizes.sum()) / max(1, int(sums.sum()))
     warn_of_unrelated(sums, sums - missed.sum(axis=0), n_images, size)
@@ -170,18 +174,18 @@ def warn_of_sets(totals: NDArray[np.uint64], missed: NDArray[np.uint64], sizes: 
 
 @dataclass(frozen=True)
 class FirstImages:
-    """The first images of a stream whose sets tell anything, until they are enough, and are judged once."""
+    """The first images of a stream whose sets say anything. When they are enough, they are judged, once."""
 
     totals: NDArray[np.uint64] | None = None  # labelled pixels of each class (K,)
-    missed: NDArray[np.uint64] | None = None  # by sets
-    size: int = 0  # of all sets
+    missed: NDArray[np.uint64] | None = None  # labelled pixels of each class that the sets miss (K,)
+    size: int = 0  # summed sizes of all sets
     n_images: int = 0
     is_over: bool = False  # whether they were judged
 
     def and_then(
         self, totals: NDArray[np.uint64], missed: NDArray[np.uint64], sizes: NDArray[np.uint64]
     ) -> FirstImages:
-        """With more images, counts of which are (n, K); warns as `warn_of_sets`."""
+        """The same with more images, whose counts are (n, K); warns like `warn_of_sets`."""
         if self.is_over:
             return self
         n_pixels, n_classes = totals.sum(axis=1), totals.shape[1]

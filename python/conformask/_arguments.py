@@ -1,4 +1,4 @@
-"""Types of arguments of commands: each says what it wants, before any work is done."""
+"""Types of arguments of commands. Each refuses bad values, and says what it wants, before any work is done."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def options_of(parser: argparse.ArgumentParser) -> frozenset[str]:
     return frozenset(re.findall(r"--[\w-]+", parser.format_usage()))
 
 
-# Parameters of Python that messages speak of and commands have options for: words without an underscore only where an
-# equals sign is behind them.
+# Python parameters that messages mention and that are options of commands. Names without an underscore are recognised
+# only before an equals sign.
 _PARAMETERS = (
     *(
         "class_axis",
@@ -87,7 +87,7 @@ _PARAMETERS = (
     ),
     *("reference", "strata"),
 )
-_CALLED = {"dataset": "dataset-json"}  # where the option has another name
+_CALLED = {"dataset": "dataset-json"}  # parameters whose option has another name
 _OTHER_CLASSES = ("loss=MiscoverageLoss(classes=[...])", "--loss miscoverage:CLASSES")
 _IN_MESSAGES = re.compile(
     rf"(?<![\w./\\-])(?:({'|'.join(_PARAMETERS)})=(?:'([\w-]+)'|(-?\w+))?"
@@ -97,9 +97,9 @@ _IN_MESSAGES = re.compile(
 
 
 def as_options(message: str, options: Collection[str], calibrating: Collection[str] = ()) -> str:
-    """A message in which parameters of Python are options of commands.
+    """A message in which options of a command replace parameters of Python.
 
-    `options` are those of the command; of others, options of `calibrating` are said to be those of calibration.
+    `options` are those of the command. Options that only `calibrating` has are marked as options of calibration.
     """
 
     def option(found: re.Match[str]) -> str:

@@ -1,4 +1,4 @@
-"""What callers hand over, as arrays that the kernels take. Nothing is copied that does not have to be."""
+"""The arguments of callers as arrays that the kernels take. Nothing is copied unless it must be."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ R = TypeVar("R", bound=np.generic)
 
 _MOST_CLASSES = 2**16 - 1  # a set size fits 16 bits
 _LOOKED_AT = 32  # pixels along each axis
-# Logits may all be in [0, 1] by chance: fewer numbers, or less different ones, say nothing.
+# Logits may all be in [0, 1] by chance. So nothing is concluded from fewer numbers, or from numbers in a smaller range.
 _FEW, _WIDE = 48, 0.5
 
-_MEMBERS = 8  # that are named
-_FIELDS = ("logits", "out", "class_queries_logits", "pred_masks", "semantic_seg")  # of outputs of models
+_MEMBERS = 8  # the most members that a message names
+_FIELDS = ("logits", "out", "class_queries_logits", "pred_masks", "semantic_seg")  # of models' outputs
 
-LARGEST_LABEL = 2.0**63  # below which a whole number of a float fits an integer
+LARGEST_LABEL = 2.0**63  # whole floats below it fit a 64-bit integer
 
 INPUTS = ("probabilities", "logits", "scores")
 

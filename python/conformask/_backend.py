@@ -1,8 +1,8 @@
-"""One door to the devices that compute: the Rust core for arrays, PyTorch for tensors that stay where they lie.
+"""Chooses where to compute: in the Rust core for arrays, in PyTorch for tensors that stay on their device.
 
 Maps come as ``_images.walk`` gives them: arrays, or tensors of floats that NumPy cannot look at (``lives_elsewhere``).
-Of these, bfloat16 in memory is read by its bits, and maps that the code for tensors does not know go to the CPU.
-PyTorch is imported only when a tensor comes.
+Among these, bfloat16 in memory is read by its bits, and maps that the code for tensors does not support are copied to
+the CPU. PyTorch is imported only when a tensor comes.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Counts", "coverage", "masks", "profile", "set_sizes"]
 
-# Of each class and image: missed pixels, labelled ones, summed sizes of the latter's sets; and for some losses labelled
-# pixels whose set holds the class.
+# For each image and class: missed pixels, labelled pixels, and the summed sizes of the labelled pixels' sets. For some
+# losses also the number of labelled pixels whose set holds the class.
 Counts: TypeAlias = "tuple[NDArray[np.uint64], ...]"
 
 
@@ -39,7 +39,7 @@ def profile(
     first: int,
     grid: NDArray[np.float64] | None = None,
 ) -> _core.ExactProfile:
-    """Profiles of images (n, K, ...), the first of which has the number `first`; with counts of classes at a grid."""
+    """Profiles of images (n, K, ...), the first of which is number `first`; with class counts at a grid, if any."""
     by_planes = isinstance(score, LAC) or (isinstance(score, APS | RAPS) and not activation)
     if by_planes and grid is None and _stays(maps, inputs):
         from conformask._torch_profile import profile_tensor
@@ -96,7 +96,7 @@ def coverage(
     ignore_index: int | tuple[int, ...] | None,
     first: int,
 ) -> list[Counts]:
-    """For each lambda (n, K) each: missed and labelled pixels of a class, and the summed sizes of the latter's sets."""
+    """For each lambda, arrays (n, K): missed and labelled pixels of a class, and the summed set sizes of the latter."""
     if _stays(maps, inputs) and _knows_tensors(score):
         from conformask._torch_sets import coverage
 
@@ -108,9 +108,10 @@ def coverage(
 
 
 def _stays(maps: Any, inputs: Inputs) -> bool:
-    """Whether tensors stay where they lie: not those that a scaler takes.
+    """Whether maps are tensors that are worked on where they are.
 
-    The kernels refuse wrong shapes; Apple's devices have no float64.
+    Tensors for a scaler are not. Nor are those of wrong shapes, which the kernels refuse, and those on Apple's devices,
+    which have no float64.
     """
     return (
         is_tensor(maps)

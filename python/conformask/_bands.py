@@ -1,4 +1,4 @@
-"""Parts of a large image. One call of NumPy does not hear Ctrl-C, so that none should work for long."""
+"""Parts of a large image. Ctrl-C cannot interrupt a call of NumPy, so no call should take long."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Iterator
 
 __all__ = ["MOST_NUMBERS", "bands"]
 
-# Of one call: 10 ms of the slowest one, an argmax over classes.
+# Numbers that one call looks at: the slowest call, an argmax over classes, then takes 10 ms.
 MOST_NUMBERS = 2**20
 
 
 def bands(shape: tuple[int, ...], most: int) -> Iterator[tuple[int | slice, ...]]:
-    """Indices of parts of an array, each of at most so many entries, or of one."""
+    """Indices of parts of an array, each of at most `most` entries (at least one entry)."""
     length, *others = shape
     n_others = math.prod(others)
     if others and n_others > most:

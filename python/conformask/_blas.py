@@ -1,4 +1,4 @@
-"""One thread of BLAS while a map is found: the bits of a product may depend on how many there are."""
+"""Limits BLAS to one thread while a map is fitted: the bits of a product may depend on the number of threads."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["one_blas_thread"]
 
 
 class _Users:
-    """Who needs it now: the number of threads is one for the whole process."""
+    """The number of users of the limit: the number of BLAS threads belongs to the whole process."""
 
     lock: ClassVar[Any] = threading.Lock()
     n: ClassVar[int] = 0
@@ -31,7 +31,7 @@ if hasattr(os, "register_at_fork"):
 
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """Holds BLAS to one thread until all who asked for it are done."""
+    """Limits BLAS to one thread until all users of the limit are done."""
     with _Users.lock:
         if not _Users.n:
             _Users.limits = threadpool_limits(limits=1, user_api="blas")

@@ -52,18 +52,19 @@ __all__ = [
 
 
 class Parameter(NamedTuple):
-    """A parameter of an estimator: what it may be, what is stale when it is set after calibration, how it is saved.
+    """A parameter of an estimator: which values it may have, how it is saved, and what is stale once it is changed.
 
-    One rule holds for all families. "nothing" may change at any time: it says how data are read or how work is shown.
-    "result" changes what was found: it is found again, from what was kept of the images. "images" needs the images
-    again: results are refused until then.
+    One rule for `stale` holds for all families. A "nothing" parameter may change at any time: it says how data are
+    read or how work is shown. A change of a "result" parameter changes the results: they are computed again, from what
+    was kept of the images. After a change of an "images" parameter the images are needed again: until then, results
+    are refused.
     """
 
     resolve: Callable[[Any], Any]
     stale: str = "nothing"
-    to_json: Callable[[Any], Any] | None = None  # of the value as it was given; None: what it resolves to
-    from_json: Callable[[Any], Any] | None = None  # None: as it is
-    since: int = 1  # the version of files that holds it first; older ones mean the default
+    to_json: Callable[[Any], Any] | None = None  # takes the value as given; None: saves the resolved one
+    from_json: Callable[[Any], Any] | None = None  # None: takes the saved value as it is
+    since: int = 1  # the first version of files that holds it; older files mean the default
 
     def written(self, value: Any) -> Any:
         """The value for a file."""
@@ -78,9 +79,9 @@ def one_of(name: str, *choices: Any, stale: str = "nothing", since: int = 1) -> 
     """A parameter that is one of a few values."""
 
     def resolve(value: Any) -> Any:
-        if not isinstance(value, Hashable) or value not in choices:  # arrays compare to arrays
+        if not isinstance(value, Hashable) or value not in choices:  # an array's == gives an array
             raise ValueError(f"{name} must be one of {list(choices)}, got {value!r}")
-        return choices[choices.index(value)]  # True for NumPy's
+        return choices[choices.index(value)]  # True for NumPy's True
 
     return Parameter(resolve, stale, since=since)
 
@@ -100,7 +101,7 @@ def whole(name: str, least: int, most: int, stale: str, hint: str = "") -> Param
 
 
 def number(name: str, check: Callable[[Any], Any], stale: str) -> Parameter:
-    """A parameter that means the decimal which it prints as."""
+    """A number, which means the decimal that it prints as."""
     return Parameter(check, stale, partial(as_plain, name=name), number_from_json)
 
 
@@ -119,20 +120,20 @@ class Solved(Protocol):
 
     @property
     def configuration(self) -> Any:
-        """What it was found for."""
+        """The configuration for which it was found."""
 
     @property
     def headline(self) -> dict[str, str]:
-        """What is shown of it beside the parameters: names and values."""
+        """Names and values that are shown beside the parameters."""
 
     def to_json(self) -> dict[str, Any]:
-        """What a file holds of it."""
+        """The content for a file."""
 
     def rows(self) -> list[tuple[str, str]]:
-        """Names and values for people."""
+        """Names and values to display."""
 
 
-# Of what is shown of a parameter, in characters.
+# The most characters that are shown of a parameter's value.
 _LONGEST = 120
 
 C = TypeVar("C")
@@ -145,21 +146,21 @@ V = TypeVar("V")
 class State(Generic[K, S]):
     """What a calibrator knows."""
 
-    kept: K | None  # of the images; None if it was not saved, or nothing is kept
+    kept: K | None  # what is kept of the images; None if it was not saved, or nothing is kept
     solution: S | None = None
-    origin: Origin | None = None  # what files the images were, if anybody said so
+    origin: Origin | None = None  # the files of the images, if they are known
     read: Any = None  # the configuration with which images were read; None: that of the solution
 
     @property
     def read_with(self) -> Any:
-        """The configuration with which the images were read; None if nobody said it."""
+        """The configuration with which the images were read; None if it is not known."""
         if self.read is not None:
             return self.read
         return None if self.solution is None else self.solution.configuration
 
 
 class _Updates:
-    """The lock under which states are replaced. A forked child has one of its own: the parent's may be taken."""
+    """The lock under which states are replaced. A forked child gets a new one: the parent's may be held."""
 
     lock = threading.RLock()
 
@@ -192,7 +193,7 @@ class Estimator(BaseEstimator, Generic[C, V]):
 
     @classmethod
     def _stale(cls, kind: str, then: C, now: C) -> list[str]:
-        """The parameters of a kind that are other than they were."""
+        """The parameters of a kind whose values have changed."""
         names = [name for name, each in cls._PARAMETERS.items() if each.stale == kind]
         return [name for name in names if not are_same(getattr(then, name), getattr(now, name))]
 
@@ -213,7 +214,7 @@ class Estimator(BaseEstimator, Generic[C, V]):
     _KIND: ClassVar[str] = "calibrator"  # what people call it
 
     def _refuse_to_merge(self, other: Any, kind: type | None = None) -> None:
-        """Refuses what is not of a class, by default that of this, and itself."""
+        """Refuses the object itself, and one that is not of `kind`, by default the class of this one."""
         kind = kind or type(self)
         if not isinstance(other, kind):
             raise TypeError(f"other must be a {kind.__name__}, got {type(other).__name__}")
@@ -223,24 +224,24 @@ class Estimator(BaseEstimator, Generic[C, V]):
     # Looks
 
     def _set(self) -> dict[str, str]:
-        """The parameters that are not as by default, and alpha: nobody should have to know what it is by default."""
+        """The parameters that differ from their defaults, and always alpha: nobody should need to know its default."""
         given = type(self)().get_params(deep=False)
         texts = {name: _brief(value) for name, value in self.get_params(deep=False).items()}
         return {name: text for name, text in texts.items() if name == "alpha" or text != _brief(given[name])}
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
-        """What Jupyter asks for first."""
+        """The representations that Jupyter asks for first."""
         return {"text/plain": repr(self), "text/html": self._repr_html_()}
 
 
 class Calibrator(Estimator[C, "State[K, S]"], Generic[C, K, S]):
     """A calibrator with configurations of type C, which keeps K of the images, and finds S."""
 
-    _HAS_SIBLING: ClassVar[bool] = False  # whether what is kept can lie in a file beside
+    _HAS_SIBLING: ClassVar[bool] = False  # whether what is kept can be saved in a second file
     _NOTHING_KEPT: ClassVar[str] = "nothing was kept of the images: set it back, or fit again"
 
     def _check_images(self, then: C | None, now: C) -> None:
-        """Refuses parameters that the calibration images would have to be looked at again for; None knows of none."""
+        """Refuses a change of parameters that needs the calibration images again; None means that none were read."""
         if then is None:
             return
         for name in self._stale("images", then, now):
@@ -253,16 +254,16 @@ class Calibrator(Estimator[C, "State[K, S]"], Generic[C, K, S]):
 
     @property
     def _origin(self) -> Origin | None:
-        """What files the images were that calibrated, if anybody said so."""
+        """The files of the calibration images, if they are known."""
         return self._fitted().origin
 
     def _origin_with(self, state: State[K, S] | None, other: Origin | None = None) -> Origin | None:
-        """What files the images of a state were, and others that join them."""
+        """The files of a state's images, and of others that are added."""
         known = None if state is None else state.origin
         return other if known is None else known.joined(other)
 
     def _come_from(self, origin: Origin | None) -> None:
-        """Says what files the images were that calibrated."""
+        """Stores the files of the calibration images."""
         with _Updates.lock:
             self._state = replace(self._fitted(), origin=origin)
 
@@ -287,23 +288,23 @@ class Calibrator(Estimator[C, "State[K, S]"], Generic[C, K, S]):
     # Solution
 
     def _solve(self, kept: K, configuration: C) -> S:
-        """What is found for other parameters, where some make results stale."""
+        """The solution for other parameters, some of which make results stale."""
         raise NotImplementedError
 
     def _warn(self, kept: K, solution: S) -> None:
-        """Says of a solution what its user must know."""
+        """Warns of what the user of a solution must know."""
 
     def _settled(self) -> tuple[C, State[K, S]]:
         """The parameters, and a state with what calibration finds for them."""
         state, configuration = self._fitted(), self._configuration()
         stale: list[str] = []
-        # Also before anything was found: what is kept was read with parameters that may have been set since.
+        # This is checked even if there is no solution yet: parameters may have been set since the images were read.
         self._check_images(state.read_with, configuration)
         if state.solution is not None:
             stale = self._stale("result", state.solution.configuration, configuration)
             if not stale:
                 return configuration, state
-        # Not asked before, or by set_params for something else since.
+        # There is no solution yet, or set_params has made it stale.
         if state.kept is None:
             raise ValueError(f"{', '.join(stale)} was set after calibration, but {self._NOTHING_KEPT}")
         solution = self._solve(state.kept, configuration)
@@ -396,7 +397,7 @@ class Calibrator(Estimator[C, "State[K, S]"], Generic[C, K, S]):
 
     @classmethod
     def _solution_from_json(cls, document: dict[str, Any], configuration: C) -> S:
-        """Results of a file; refuses what no calibration gives."""
+        """Results from a file; refuses results that no calibration gives."""
         raise NotImplementedError
 
     @classmethod
@@ -418,7 +419,7 @@ class Calibrator(Estimator[C, "State[K, S]"], Generic[C, K, S]):
         return f"{type(self).__name__}({', '.join(f'{name}={text}' for name, text in texts.items())})"
 
     def _repr_html_(self) -> str:
-        """A table for notebooks: what was set, and what was found."""
+        """A table for notebooks: the parameters that were set, and the results."""
         rows, state = self._set(), self._known
         if state is None:
             rows["state"] = "has seen no images"

@@ -1,6 +1,7 @@
-"""Files of calibrators and profiles: written beside and renamed, so that a path always holds the old or the new whole.
+"""Files of calibrators and profiles. A new file is written and then renamed: a path holds the old file or the new one.
 
-A calibrator is a JSON file. What is too large for it lies in a sibling, whose name the JSON file gives with its hash.
+A calibrator is a JSON file. Data that are too large for it are in a second file, its sibling; the JSON file holds the
+name and the hash of the sibling.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class _OtherFile(ValueError):
 
 @contextmanager
 def reading(path: str | Path) -> Iterator[None]:
-    """Whatever is wrong with what a file holds becomes a ValueError that names the file."""
+    """Turns any error about the content of a file into a ValueError that names the file."""
     try:
         yield
     except _OtherFile as error:
@@ -86,9 +87,9 @@ def read_document(content: bytes, name: str, newest: int) -> dict[str, Any]:
 
 @contextmanager
 def replaced(path: Path) -> Iterator[Path]:
-    """A path beside, whose file takes the place of `path` at the end, or never was if writing fails.
+    """A temporary path. Its file replaces `path` at the end; if writing fails, it is deleted.
 
-    It ends as `path` does: some libraries go by the end of a name.
+    Its name ends like that of `path`: some libraries choose the format by the suffix.
     """
     beside = path.with_name(f".{secrets.token_hex(8)}.{path.name}")
     if not path.parent.exists():
@@ -112,7 +113,7 @@ def write_whole(path: Path) -> Iterator[BinaryIO]:
 @contextmanager
 def locked(folder: Path, *, shared: bool = False) -> Iterator[None]:
     """Keeps other processes that save to a folder, or that load from it, from seeing one file without the other."""
-    if sys.platform == "win32":  # which locks no folders
+    if sys.platform == "win32":  # it cannot lock folders
         yield
         return
     import fcntl
@@ -133,9 +134,9 @@ def locked(folder: Path, *, shared: bool = False) -> Iterator[None]:
 def save_document(
     path: Path, text: Callable[[dict[str, str] | None], str], sibling: Callable[[BinaryIO], None] | None
 ) -> None:
-    """Writes a document, and first its sibling, of which `text` is told the name and the hash.
+    """Writes the sibling, if there is one, then the document, whose `text` gets the sibling's name and hash.
 
-    The sibling that the document had before goes at last.
+    The document's earlier sibling is deleted last.
     """
     with locked(path.parent):
         before, found = _sibling_of(path), None
@@ -144,7 +145,7 @@ def save_document(
             with write_whole(beside) as file:
                 sibling(file)
             digest = _sha256(beside)
-            # All of the name of the document, and a part that no two contents share.
+            # The full name of the document, and a part that differs between contents.
             found = {"file": f"{path.name}.{digest[:16]}.npz", "sha256": digest}
             beside.replace(path.with_name(found["file"]))
         with write_whole(path) as file:

@@ -37,7 +37,7 @@ _FRACTION = re.compile(rf"-?\d{{1,{_MOST_DIGITS}}}(/0*[1-9]\d{{0,{_MOST_DIGITS -
 
 _SMALLEST_EXPONENT = 1074  # floats are whole multiples of 2^-1074
 
-# An accuracy that is so little below the minimum reaches it.
+# An accuracy that is below the minimum by no more than this counts as reaching it.
 _TOLERANCE = Fraction(1, 10**12)
 
 
@@ -96,7 +96,7 @@ def exact_means(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def exact_sum(losses: NDArray[np.float64], shares: Sequence[Fraction] | None) -> Fraction:
     """``sum(share * loss)``, exactly; a share of 1 each by default."""
-    # Few shares differ. Sums of floats are exact as whole numbers of the smallest float.
+    # There are few different shares. For each of them, floats are summed exactly, as multiples of the smallest float.
     sums: dict[Fraction, int] = {}
     for share, loss in zip(
         [Fraction(1)] * len(losses) if shares is None else shares, losses.tolist(), strict=True
@@ -112,14 +112,14 @@ def effective_size(weights: Sequence[float]) -> float:
     """``(sum w)^2 / sum w^2`` of finite weights of at least 0, correctly rounded; 0 where all are 0."""
     ratios = [weight.as_integer_ratio() for weight in weights]
     most = max((denominator.bit_length() for _, denominator in ratios), default=1)
-    # Whole multiples of one power of two: nothing overflows, and nothing is lost below the largest weight.
+    # As whole multiples of one power of two: nothing overflows, and small weights lose nothing beside large ones.
     wholes = [numerator << most - denominator.bit_length() for numerator, denominator in ratios]
     squares = sum(whole * whole for whole in wholes)
     return sum(wholes) ** 2 / squares if squares else 0.0
 
 
 def number_to_json(number: object) -> dict[str, str]:
-    """A fraction for JSON, which knows none."""
+    """A fraction as JSON, which has no fractions."""
     if not isinstance(number, Fraction):
         raise TypeError(f"{number!r} cannot be saved")
     text = str(number)
@@ -135,7 +135,7 @@ def number_from_json(value: Any) -> Any:
     if not (isinstance(value, dict) and value.keys() == {"fraction"}):
         return value
     text = value["fraction"]
-    # Not what Fraction takes besides: 1e-30000000 is a short text and a number without end.
+    # Fraction would take other texts too: 1e-30000000 is short, but means a huge number of digits.
     if not isinstance(text, str) or not _FRACTION.fullmatch(text):
         raise ValueError(f"{str(text)[:40]!r} is no fraction such as 9/10")
     return Fraction(text)

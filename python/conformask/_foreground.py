@@ -1,4 +1,4 @@
-"""One class, or some, against the rest: probability and masks of a foreground of several classes' maps and labels."""
+"""One or several classes as the foreground: its probability and its masks, from maps and labels of all classes."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ __all__ = [
     "void_of",
 ]
 
-_VOID = 255  # in the masks that are made here, where the ignore index cannot be
-_SLACK = 1e-3  # by which sums of probabilities may differ from 1
+_VOID = 255  # marks void in the masks that are made here, if the ignore index cannot
+_SLACK = 1e-3  # sums of probabilities may exceed 1 by so much
 
 
 def check_foreground_classes(
@@ -77,9 +77,9 @@ def void_of(ignore_index: int | tuple[int, ...] | None) -> int:
 def foreground_probability(
     P: Any, classes: tuple[int, ...], n_classes: int | None, first: int
 ) -> NDArray[Any]:
-    """The summed probability (n, ...) of some classes of maps (n, K, ...), whose first has a number; of one a view.
+    """The summed probability (n, ...) of some classes of maps (n, K, ...); of one class, a view of its maps.
 
-    `n_classes` is K of the images before.
+    `n_classes` is K of the images before, and `first` the number of the first image.
     """
     names = named(classes)
     if P.ndim not in (4, 5):
@@ -111,7 +111,7 @@ def foreground_probability(
 
 
 def _check_shares(p: NDArray[Any], name: str) -> None:
-    """Refuses logits; the kernels refuse what else is no probability."""
+    """Refuses logits. The kernels refuse other numbers that are no probabilities."""
     least, most = float(p.min(initial=0)), float(p.max(initial=0))
     if least < 0 or most > 1 + _SLACK:
         raise ValueError(
@@ -127,7 +127,7 @@ def foreground_mask(
     ignore_index: int | tuple[int, ...] | None,
     first: int,
 ) -> NDArray[Any]:
-    """1 for pixels of some classes, 0 for the others, what `void_of` says where nobody knows; refuses other labels."""
+    """1 for pixels of some classes, 0 for the others, and the label of `void_of` where void; refuses other labels."""
     for label in ignored_labels(ignore_index):
         if 0 <= label < n_classes:
             raise ValueError(f"ignore_index={label} is one of the K = {n_classes} classes")

@@ -1,4 +1,4 @@
-"""Models of the caller's that say a number of each image, and the images that they look at besides."""
+"""The caller's models, which give a number for each image, and the further images that such a model takes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Images", "Offsets", "are_same", "check_alone", "ended", "is_model", 
 
 
 def is_model(value: Any) -> bool:
-    """Whether it may be asked: an object with ``predict``, or a function."""
+    """Whether a value is such a model: an object with ``predict``, or a function."""
     has_predict = callable(getattr(value, "predict", None))
     return not isinstance(value, type) and (has_predict or callable(value))
 
@@ -27,9 +27,9 @@ def is_model(value: Any) -> bool:
 def numbers_of(
     model: Any, maps: Any, images: Any, first: int, must: str, noun: str, most: float
 ) -> NDArray[np.float64]:
-    """What a model says of images, the first of which has the number `first`; refuses numbers outside [0, most].
+    """The numbers that a model gives for images, the first of which is number `first`; refuses any outside [0, most].
 
-    It is an object with ``predict(maps, images=)``, or a function of maps and images.
+    The model is an object with ``predict(maps, images=)``, or a function of maps and images.
     """
 
     def ask(maps: Any, images: Any) -> NDArray[Any]:
@@ -52,7 +52,7 @@ def numbers_of(
     return numbers
 
 
-# Of what a model may say, relative to its largest number: sums are rounded differently in arrays of another length.
+# Allowed difference relative to the largest allowed number: sums are rounded differently in arrays of other lengths.
 _TOLERANCE = 1e-4
 
 
@@ -64,7 +64,7 @@ def check_alone(
     must: str,
     most: float,
 ) -> None:
-    """Refuses a model that says something else of the first image when it sees it alone: nothing is promised then."""
+    """Refuses a model that gives the first image another number when it sees it alone: there would be no guarantee."""
     if len(maps) < 2:
         return
     alone = ask(maps[:1], None if images is None else images[:1]).astype(np.float64)[0]
@@ -78,7 +78,7 @@ def check_alone(
 
 
 def are_same(one: Any, other: Any) -> bool:
-    """Whether two models say the same, as far as one can know: methods of equal objects do."""
+    """Whether two models are the same, as far as one can know: methods of equal objects are."""
     if one is other:
         return True
     if isinstance(one, MethodType) and isinstance(other, MethodType):
@@ -91,22 +91,22 @@ def are_same(one: Any, other: Any) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Offsets:
-    """What a model says of many images, which calibration then corrects."""
+    """The numbers that a model gives for many images, which calibration then corrects."""
 
     values: NDArray[np.float64]  # (n,)
     model: Any
 
     def take(self, indices: Sequence[int]) -> Offsets:
-        """Those of some images."""
+        """The numbers of some images."""
         return Offsets(self.values[list(indices)], self.model)
 
     def is_of(self, model: Any) -> bool:
-        """Whether it was this model, as far as one can know."""
+        """Whether this model gave the numbers, as far as one can know."""
         return are_same(self.model, model)
 
     @classmethod
     def joined(cls, parts: Sequence[Offsets | None]) -> Offsets | None:
-        """Those of the images of several parts; refuses parts of different models."""
+        """The numbers of the images of several parts; refuses parts of different models."""
         known = [part for part in parts if part is not None]
         if not known:
             return None
@@ -121,7 +121,7 @@ def plain_array(given: Any) -> NDArray[Any]:
 
 
 def ended(found: Any, check_end: Callable[[], None]) -> Any:
-    """What was made of all maps, after a check that they have come to their end: of a generator when it is there."""
+    """Returns `found`, what was made of all maps, after `check_end`; for a generator the check runs at its end."""
     if isinstance(found, Generator):
         return _to_the_end(found, check_end)
     check_end()
@@ -136,7 +136,7 @@ def _to_the_end(
 
 
 class Images:
-    """What belongs to maps, such as photographs, handed out in the order in which those come; errors name the maps."""
+    """Images that belong to maps, such as photographs, handed out in the order of the maps; errors name the maps."""
 
     def __init__(self, images: Any, name: str = "P", own_name: str = "images") -> None:
         self._images, self._name, self._own_name = images, name, own_name
@@ -145,7 +145,7 @@ class Images:
         self._n = 0
 
     def next(self, n: int) -> Any:
-        """Those of the next n maps; None without images."""
+        """The images of the next n maps; None if there are no images."""
         if self._images is None:
             return None
         first, self._n = self._n, self._n + n
@@ -157,11 +157,11 @@ class Images:
         return found
 
     def all_used_by(self, found: Any) -> Any:
-        """What was made of all maps; refuses images that are left, of a generator when it is at its end."""
+        """Returns `found`; refuses images that are left over, in the case of a generator at its end."""
         return ended(found, self.check_end)
 
     def check_end(self) -> None:
-        """Refuses images that are left."""
+        """Refuses images that are left over."""
         if self._images is None:
             return
         is_left = (

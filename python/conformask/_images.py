@@ -1,4 +1,4 @@
-"""Images as callers hand them over: arrays, lists, iterables, stores that are read image by image. One walk for all."""
+"""One loop over images, whatever holds them: arrays, lists, iterables, or stores that are read image by image."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _END = object()
 
 
 class NoImagesError(ValueError):
-    """There is no image in what was handed over."""
+    """The argument holds no image."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,10 @@ class Layout:
 
     name: str  # of the argument
     axes: tuple[str, ...]
-    noun: str  # what an iterable yields
-    convert: Callable[[Any, str, str], Any]  # value, name of the argument, words behind it
+    noun: str  # what errors call an element of an iterable
+    convert: Callable[
+        [Any, str, str], Any
+    ]  # takes the value, the argument's name, and words that follow it in errors
 
     def shapes(self, first: str = "") -> str:
         """The shapes that fit, as text."""
@@ -83,7 +85,7 @@ SAMPLED_MAPS = Layout("samples", ("m",), "label maps", label_array)
 
 
 def check_volumes(volumes: object) -> None:
-    """Refuses what says nothing about volumes."""
+    """Refuses any other value of `volumes`."""
     if volumes not in (True, False, "auto"):
         raise ValueError(f"volumes must be True, False or 'auto', got {volumes!r}")
 
@@ -100,7 +102,7 @@ def is_store(value: object) -> bool:
 
 
 def _all_of(value: Any) -> Any:
-    """What a store holds, read by a slice: one image of a list of stores."""
+    """All data of a store, such as one image in a list of stores; other values as they are."""
     return value[...] if is_store(value) else value
 
 
@@ -122,9 +124,10 @@ def walk(
 ) -> Iterator[Batch]:
     """All images as batches of maps and labels.
 
-    An array is one batch, or one for every `at_once` images; a store, and an array beside labels in a store, is read
-    `at_once` images at a time, or one; of lists and iterables every image is a batch. Nothing comes of no image.
-    Without labels all batches have None; with labels, an iterable that comes without `y` yields pairs.
+    An array is one batch, or one for every `at_once` images. A store is read `at_once` images at a time (by default
+    one), and so is an array whose labels are in a store. In lists and iterables every image is a batch. Without images
+    there are no batches. If `labelled` is false, the labels of all batches are None; if it is true and `y` is None, the
+    iterable must yield pairs.
     """
 
     def batch(found: Any, labels: Any, image: int | None = None, first: int = 0) -> tuple[Any, Any]:
@@ -168,18 +171,18 @@ def walk(
 
 
 def _holds_no_image(maps: Any, layout: Layout) -> bool:
-    """Whether an array of the right rank has images of some size, but none of them."""
+    """Whether an array has the right rank and images of some size, but n = 0."""
     n, *image = maps.shape or (1,)
     return n == 0 and 0 not in image and len(image) - len(layout.axes) in (2, 3)
 
 
 def not_empty(batches: Iterator[Batch], name: str) -> Iterator[Batch]:
-    """The batches, of which there must be one."""
+    """The batches; fails if there are none."""
     is_empty = True
     for batch in batches:
         is_empty = False
         yield batch
-        del batch  # maps are large: none is held while the next is read
+        del batch  # maps are large: they are released before the next ones are read
     if is_empty:
         raise NoImagesError(f"{name} is empty: it holds no image")
 
@@ -187,7 +190,7 @@ def not_empty(batches: Iterator[Batch], name: str) -> Iterator[Batch]:
 def _converted(
     images: Iterator[tuple[int, Any, Any]], batch: Callable[[Any, Any, int], tuple[Any, Any]]
 ) -> Iterator[Batch]:
-    """Each image as a batch. Images are large: here and below none is held while the next is read."""
+    """Each image as a batch. Images are large: here and below, each is released before the next is read."""
     for index, image, labels in images:
         found = batch(image, labels, index)
         del image, labels
@@ -196,7 +199,7 @@ def _converted(
 
 
 def each_of(batches: Iterator[Batch], work: Callable[[Any, Any, int], T]) -> Generator[T, None, None]:
-    """What is made of batches, of which none is held while the next is read."""
+    """The result of `work` for each batch, which is released before the next is read."""
     for maps, labels, first in batches:
         found = work(maps, labels, first)
         del maps, labels
@@ -213,7 +216,7 @@ def _slices(
     at_once: int,
     label_name: str | None,
 ) -> Iterator[Batch]:
-    """Some images at a time of what has a shape; without a name for labels there are none."""
+    """Batches of a few images, from an array or a store; there are labels only if `label_name` is given."""
     n, n_axes = maps.shape[0] if len(maps.shape) else 0, len(maps.shape)
     if n_axes - 1 - len(layout.axes) not in (2, 3):
         raise ValueError(f"{layout.name} must have shape {layout.shapes('n')}, got {tuple(maps.shape)}")
@@ -267,7 +270,7 @@ def _one_by_one(
 
 
 def _numbered(images: Iterable[T]) -> Iterator[tuple[int, T]]:
-    """As enumerate, which would hold what it gave while the next comes."""
+    """Like enumerate, which would keep an item alive while the next is read."""
     iterator, index = iter(images), 0
     while (image := next(iterator, _END)) is not _END:
         yield index, image  # type: ignore[misc]  # the end is none of them
@@ -319,7 +322,7 @@ def _zipped(images: Iterable[Any], y: Any, name: str, label_name: str) -> Iterat
 
 
 def _kind_of(value: Any) -> str:
-    """What an array or a tensor holds, as NumPy's letter, of whole numbers "i"; nothing of other values."""
+    """NumPy's letter for the kind of an array's or a tensor's numbers, "i" for all integers; "" for other values."""
     if is_tensor(value):
         return "f" if value.is_floating_point() else "b" if str(value.dtype) == "torch.bool" else "i"
     kind = getattr(getattr(value, "dtype", None), "kind", "")
@@ -327,7 +330,7 @@ def _kind_of(value: Any) -> str:
 
 
 def _refuse_swapped(maps: Any, labels: Any, layout: Layout, where: str, label_name: str) -> None:
-    """Refuses labels in the place of maps where maps are in that of labels."""
+    """Refuses maps and labels that seem to be swapped."""
     are_swapped = layout.name == "X" and _kind_of(maps) in ("i", "b") and _kind_of(labels) == "f"
     if are_swapped and len(labels.shape) > len(maps.shape):
         raise TypeError(
@@ -351,7 +354,7 @@ def _refuse_bools(maps: Any, labels: Any, layout: Layout, where: str, label_name
 
 
 def _check_axes(maps: Any, labels: Any) -> None:
-    """Refuses an array of scores that is no images of K classes."""
+    """Refuses an array of scores whose axes are not those of images of K classes."""
     shape = tuple(maps.shape)
     if len(shape) in (4, 5):
         return
@@ -368,7 +371,7 @@ def _check_axes(maps: Any, labels: Any) -> None:
 
 
 def _refuse_batches(maps: object, name: str) -> None:
-    """Refuses a loader that says itself that it yields batches."""
+    """Refuses a loader whose attributes say that it yields batches."""
     size = getattr(maps, "batch_size", None)
     if size is None and getattr(maps, "batch_sampler", None) is None:
         return
@@ -405,9 +408,9 @@ def check_labels(
     *,
     is_stored: bool = False,
 ) -> None:
-    """Refuses labels that do not fit maps (n, ...); maps of another rank are the kernels' to refuse.
+    """Refuses labels that do not fit maps (n, ...); the kernels refuse maps of another rank.
 
-    `is_stored` says that maps are those of some images of a store, of which NumPy's functions would read all.
+    `is_stored` says that the maps are some images of a store. NumPy's functions would read all of the store.
     """
     shape, given, n_axes = tuple(maps.shape), tuple(labels.shape), len(layout.axes)
     expected = shape[:1] + shape[1 + n_axes :]
@@ -478,9 +481,10 @@ def map_images(
     out: NDArray[R] | None = None,
     at_once: int | None = None,
 ) -> NDArray[R] | list[NDArray[R]] | Generator[NDArray[R], None, None]:
-    """`kernel(maps, first_image)` of an array or a store; of images a list for a list, a generator for a generator.
+    """`kernel(maps, first_image)` of an array or a store; for a list a list of results, for a generator a generator.
 
-    Of an array or a store `out` may be what the kernel writes to, all of it, and `at_once` so many images of an array.
+    For an array or a store, `out` may be the array that the kernel writes to, and `at_once` the number of images of an
+    array for each call.
     """
     batches = not_empty(
         walk(X, None, layout, progress, labelled=False, at_once=at_once, volumes=volumes), layout.name
@@ -498,7 +502,7 @@ def map_images(
 def _gathered(
     batches: Iterator[Batch], kernel: Callable[[Any, int], NDArray[R]], n: int, out: NDArray[R] | None
 ) -> NDArray[R]:
-    """One array of what a kernel makes of batches; `out`, if it writes to that."""
+    """The results of a kernel for all batches as one array; `out`, if the kernel writes to it."""
     is_written = out is not None
     for maps, _, first in batches:
         part = kernel(maps, first)
@@ -536,7 +540,7 @@ def track(images: Iterable[T], progress: bool | str, total: int | None, unit: st
 
 
 def _tracked(images: Iterable[T], bar: Any) -> Iterator[T]:
-    with bar:  # which would hold what it gave, if it walked over them
+    with bar:  # it does not iterate over the images itself: it would keep each one alive
         for image in images:
             yield image
             del image

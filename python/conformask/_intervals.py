@@ -1,4 +1,4 @@
-"""How far means over images scatter: confidence intervals, and what may be concluded from them."""
+"""How much means over images vary: confidence intervals, and what may be concluded from them."""
 
 from __future__ import annotations
 
@@ -46,23 +46,23 @@ class Interval(NamedTuple):
 
 
 def mean_interval(values: NDArray[np.float64], units: str) -> Interval:
-    """A two-sided interval for the mean of what is not NaN of numbers in [0, 1], which `units` gave independently.
+    """A two-sided interval for the mean of independent numbers in [0, 1], one for each unit; NaN is left out.
 
-    With one number more, 1 for the upper limit and 0 for the lower one, and weights from Dirichlet(1, ..., 1), the
+    Add one number, 1 for the upper limit and 0 for the lower one, and take weights from Dirichlet(1, ..., 1). The
     quantiles of the weighted mean are limits whose coverage is conjectured to hold for every distribution on [0, 1]
-    (Gaffke 2005; Learned-Miller, Thomas 2019, arXiv:1905.06208). Taken here are the quantiles of the beta distribution
-    with the mean and the variance of that weighted mean. For numbers that are 0 or 1 it is the weighted mean's own
-    distribution, and the interval that of Clopper and Pearson (1934). Of no number both limits are NaN.
+    (Gaffke 2005; Learned-Miller, Thomas 2019, arXiv:1905.06208). Here the quantiles are those of the beta distribution
+    with the mean and the variance of that weighted mean. For numbers that are 0 or 1, the weighted mean has exactly
+    this distribution, and the interval is that of Clopper and Pearson (1934). Without numbers both limits are NaN.
     """
     [interval] = mean_intervals(values[:, np.newaxis], units)
     return interval
 
 
 def mean_intervals(values: NDArray[np.float64], units: str, level: float = LEVEL) -> list[Interval]:
-    """Those of each of K columns (n, K)."""
+    """The intervals for each of K columns (n, K)."""
     known, mean = ~np.isnan(values), exact_means(values)
     n, is_binary = known.sum(axis=0), _is_binary(values)
-    # Class by class in memory: the sum of a column must not depend on what is beside it.
+    # Each column is contiguous, so that its sum does not depend on the other columns.
     squares = np.ascontiguousarray(np.where(known, (values - mean) ** 2, 0.0).T).sum(axis=1)
     low, high = _limits(mean, squares, n, level)
     found = zip(*(each.tolist() for each in (mean, low, high, n, is_binary)), strict=True)
@@ -80,11 +80,11 @@ def mean_intervals(values: NDArray[np.float64], units: str, level: float = LEVEL
 def _limits(
     mean: NDArray[np.float64], squares: NDArray[np.float64], n: NDArray[np.int64], level: float
 ) -> NDArray[np.float64]:
-    """Of n numbers with a mean and a sum of squared deviations from it, with 0 and with 1 for one more, (2, K)."""
+    """Both limits (2, K) for n numbers of known mean and sum of squared deviations; the added number is 0, or 1."""
     extreme = np.array([[0.0], [1.0]])
     middle = (mean * n + extreme) / (n + 1)
     variance = (squares + n * (mean - middle) ** 2 + (extreme - middle) ** 2) / ((n + 1) * (n + 2))
-    is_known = variance > 0  # else no float tells all numbers from the extreme
+    is_known = variance > 0  # else all numbers are the extreme, or floats cannot tell them from it
     size = np.divide(middle * (1 - middle), variance, out=np.ones_like(middle), where=is_known) - 1
     a, b = (np.where(is_known, share * size, 1.0) for share in (middle, 1 - middle))
     limit = special.betaincinv(a, b, (1 - level) / 2 + level * extreme)
@@ -92,27 +92,27 @@ def _limits(
 
 
 def _is_binary(values: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Whether what is not NaN is 0 or 1, and something is."""
+    """Whether each column holds only 0, 1 and NaN, and not only NaN."""
     is_binary: NDArray[np.bool_] = ((values == 0) | (values == 1) | np.isnan(values)).all(axis=0)
     return is_binary & ~np.isnan(values).all(axis=0)
 
 
 def of_full_sets(mean: float) -> Interval:
-    """Of sets that hold every class: nothing is left to chance."""
+    """The interval for sets that hold every class: their risk does not depend on chance."""
     return Interval(mean, mean, mean, "the sets hold every class")
 
 
 class Finding(NamedTuple):
-    """A mean over test units beside the level that calibration promised. Beyond means worse."""
+    """A mean over test units, compared with the level that calibration promised. "Beyond" means worse."""
 
     what: str  # "risk"
     beyond: str  # "above"
     within: str  # "below"
     level: str  # "alpha"
-    excess: float  # of the mean over the level
-    margin: float  # by which the interval reaches back towards the level
-    margin_ahead: float  # and beyond
-    deviation: float  # of one unit
+    excess: float  # how far the mean is beyond the level
+    margin: float  # how far the interval reaches from the mean towards the better side
+    margin_ahead: float  # how far it reaches towards the worse side
+    deviation: float  # standard deviation of one unit
     units: str
     n_calibration: float  # effective number of units
     of_calibration: str  # "100 images"
@@ -138,7 +138,7 @@ def risk_finding(
     of_calibration: str,
     level: float = LEVEL,
 ) -> Finding:
-    """The mean risk of units, NaN where undefined, beside the alpha that a method of control keeps."""
+    """The mean risk of units (NaN where undefined), compared with the alpha that a control method keeps."""
     known = of_units[~np.isnan(of_units)]
     delta = getattr(method, "delta", None)
     return Finding(
@@ -184,7 +184,7 @@ def conclusion(found: Finding) -> str:
     if found.delta is not None:
         often = f"at most {100 * found.delta:g} % of calibration sets"
         return f"{head} Where the assumptions of the method hold, this happens for {often}. {unlike}"
-    # By how much the expected loss of calibrations scatters, if their images are as alike as these.
+    # How much the expected loss varies between calibrations, if their images vary as these do.
     scatter = (
         found.two_sided * found.deviation / math.sqrt(found.n_calibration) if found.n_calibration else 0.0
     )

@@ -1,4 +1,4 @@
-"""What calibrators have in common that keep a few numbers of each image: another alpha or method needs no maps."""
+"""The common part of calibrators that keep a few numbers of each image: another alpha or method needs no maps."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class _Kept(Protocol):
         """The images of both."""
 
     def units(self, on_empty: OnEmpty) -> Units:
-        """Who counts."""
+        """The units that count."""
 
     def warn_of_repeats(self, n_before: int = 0) -> None:
-        """Says which images came twice, or are among the first so many."""
+        """Warns of images that came twice; with `n_before`, of later images that are among the first so many."""
 
     def warn_of_labels(self) -> None:
         """Says whether labels hardly belong to predictions."""
@@ -49,11 +49,11 @@ class _Solution(Protocol):
 
     @property
     def configuration(self) -> Any:
-        """What it was found for."""
+        """The configuration for which it was found."""
 
     @property
     def headline(self) -> dict[str, str]:
-        """What is shown of it beside the parameters."""
+        """Names and values that are shown beside the parameters."""
 
     @property
     def risk(self) -> float:
@@ -76,10 +76,10 @@ class _Solution(Protocol):
         """Their effective number."""
 
     def to_json(self) -> dict[str, Any]:
-        """What a file holds of it."""
+        """The content for a file."""
 
     def rows(self) -> list[tuple[str, str]]:
-        """Names and values for people."""
+        """Names and values to display."""
 
 
 C = TypeVar("C")
@@ -106,21 +106,21 @@ def solution_rows(solution: Any, headline: Iterable[tuple[str, str]]) -> list[tu
 class KeepingCalibrator(Calibrator[C, K, S], Generic[C, K, S]):
     """A calibrator that keeps what it needs of its images, of one class against the rest."""
 
-    # Of calibrators that are merged: the parameters with which images were looked at.
+    # The parameters with which images are read: those of merged calibrators must agree.
     _ALIKE: ClassVar[tuple[str, ...]]
 
     @staticmethod
     @abstractmethod
     def _as_told(configuration: Any, known: Any) -> Any:
-        """A configuration with what `fit` was told beside the parameters, which must go with them."""
+        """A configuration with the further arguments of `fit` that belong to it, taken from a known one."""
 
     def _fit_kept(self, kept: K, configuration: C, *, told_of_repeats: bool = False) -> Self:
-        """Calibrates on images, which are kept too if there are too few."""
+        """Calibrates on images. They are kept even if there are too few of them."""
         try:
             solution = self._solve(kept, configuration)
         except InfeasibleRiskError:
             self._update(lambda _: State(kept))
-            kept.warn_of_labels()  # wrong ones may be the reason
+            kept.warn_of_labels()  # wrong labels may be the reason
             raise
         self._update(lambda _: State(kept, solution))
         if not told_of_repeats:
@@ -129,7 +129,7 @@ class KeepingCalibrator(Calibrator[C, K, S], Generic[C, K, S]):
         return self
 
     def _configuration_before(self, configuration: C, classes: Any) -> Any:
-        """The configuration of the images before, or None; refuses classes, if they are told again, that are others."""
+        """The configuration of the earlier images, or None; refuses `classes` that differ from the earlier ones."""
         if not self.__sklearn_is_fitted__():
             return None
         before = self._kept_of(self._fitted()).configuration
@@ -157,7 +157,7 @@ class KeepingCalibrator(Calibrator[C, K, S], Generic[C, K, S]):
             raise ValueError(f"classes differ: {named(here)} here, {named(there)} there")
 
     def _add(self, added: K, configuration: C, origin: Origin | None = None) -> None:
-        """Adds images, if all of them can be counted. What was found is found again when it is asked for."""
+        """Adds images, if all of them can be counted. Results are computed again when they are asked for."""
         asked: Any = configuration
 
         def add(state: State[K, S] | None) -> State[K, S]:

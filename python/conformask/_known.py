@@ -1,4 +1,4 @@
-"""Which pixels of images hold data. The others get full sets, and count nowhere."""
+"""Which pixels of images hold data. The other pixels get full sets, and are not counted anywhere."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ __all__ = ["Known", "holds_data"]
 
 
 def holds_data(scores: NDArray[Any], nodata: float) -> NDArray[np.bool_]:
-    """Where some class of an image (K, ...) has another number than `nodata`; if that is NaN, where none has it."""
+    """Where at least one class of an image (K, ...) differs from `nodata`; if that is NaN, where no class is NaN."""
     if np.isnan(nodata):
         return np.asarray(~np.isnan(scores).any(axis=0), bool)
     return np.asarray((scores != nodata).any(axis=0), bool)
 
 
 class Known:
-    """Where images that come in their order hold data: everywhere, if nothing is said.
+    """Where images hold data, for images that come in order; everywhere, if `valid` is None.
 
-    Calibration, evaluation and prediction all see what :meth:`fill` makes of maps and `valid`. So what stands at a
-    labelled pixel is the same function of its image in all of them, also where a score looks around it.
+    Calibration, evaluation and prediction all use the maps that :meth:`fill` returns. So the score of a labelled pixel
+    is the same function of its image in all of them, even if it depends on the pixels around.
 
     Parameters
     ----------
     valid : bool array (n, ...), a sequence or an iterable of n, or None
-        What the caller says.
+        True where there are data, as the caller says.
     ignore_index : int, tuple of ints or None
-        Of labelled images: what void pixels are labelled.
+        The label of void pixels, if the images have labels.
     labelled : bool
-        Whether the images have labels, which need such a label.
+        Whether the images have labels; then `valid` needs an ignore index.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Known:
             raise ValueError("valid= makes pixels void, which needs an ignore_index")
 
     def fill(self, scores: Any, first: int) -> tuple[Any, NDArray[np.bool_] | None]:
-        """Scores (n, K, ...) that are equal for all classes where there are no data, and where that is (n, ...)."""
+        """Scores (n, K, ...), made equal over the classes where there are no data, and the mask (n, ...) of that."""
         if self._images is None:
             return scores, None
         given = [plain_array(image) for image in self._images.next(len(scores))]
@@ -64,7 +64,7 @@ class Known:
         void = ~clean_bools(np.stack(given))
         if not void.any():
             return scores, void
-        # Of logits, too: folders of files fill in the same number, and do not know what numbers are.
+        # The same number for logits too: folders of files also fill it in, and do not know what their numbers are.
         equal = 1 / scores.shape[1]
         if is_tensor(scores):
             torch: Any = sys.modules["torch"]
@@ -82,10 +82,10 @@ class Known:
         return filled, with_void(label_array(labels), void, self._mark)
 
     def all_used_by(self, found: Any) -> Any:
-        """What was made of all maps; refuses what is left, of a generator when it is at its end."""
+        """Returns `found`; refuses elements of `valid` that are left over, in the case of a generator at its end."""
         return found if self._images is None else self._images.all_used_by(found)
 
     def check_end(self) -> None:
-        """Refuses what is left when all maps have come."""
+        """Refuses elements of `valid` that are left over."""
         if self._images is not None:
             self._images.check_end()

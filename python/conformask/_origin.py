@@ -1,4 +1,4 @@
-"""Which files calibrated, so that who tests on the same data set takes the others."""
+"""Which files were used for calibration, so that a test on the same data set takes other files."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from conformask._text import plural
 
 __all__ = ["Origin"]
 
-_BYTES = 8  # of the digest of a name
+_BYTES = 8  # length of the digest of a name
 
 
 @dataclass(frozen=True)
 class Origin:
-    """The images that calibrated, by their names, and how they were chosen."""
+    """The calibration images, by their names, and how they were chosen."""
 
-    images: frozenset[bytes]  # digests of the names of those that calibrated
-    # The same without folders, and digests of the names of all files of their data sets: for data sets that have moved.
+    images: frozenset[bytes]  # digests of the images' names
+    # For data sets that have moved: digests of the names without folders, and one digest of all names of a data set.
     alone: frozenset[bytes] = frozenset()
     data_sets: frozenset[bytes] = frozenset()
-    split: Mapping[str, Any] | None = None  # what chose the images among those of a data set
-    notes: Mapping[str, Any] = field(default_factory=dict)  # what else a program wants to know again
+    split: Mapping[str, Any] | None = None  # how the images were chosen among those of a data set
+    notes: Mapping[str, Any] = field(default_factory=dict)  # other data that a program stores for itself
 
     @classmethod
     def of(
@@ -36,7 +36,7 @@ class Origin:
         split: Mapping[str, Any] | None = None,
         notes: Mapping[str, Any] | None = None,
     ) -> Origin | None:
-        """That of images with names, perhaps among those `of` a data set; None if one has no name."""
+        """The origin of images with names, perhaps out of all names `of` a data set; None if a name is empty."""
         if not all(names) or not all(of or ()):
             return None
         if of is None:
@@ -46,7 +46,7 @@ class Origin:
         )
 
     def joined(self, other: Origin | None) -> Origin:
-        """That of the images of both."""
+        """The origin of the images of both."""
         if other is None:
             return self
         return Origin(
@@ -58,13 +58,13 @@ class Origin:
         )
 
     def refuse_seen(self, names: Sequence[str], *, of: Sequence[str] | None = None, way_out: str) -> None:
-        """Refuses images that calibrated: of a data set `of` files also under other folders.
+        """Refuses calibration images. In a data set `of` known files they are recognised in other folders, too.
 
         Raises
         ------
         ValueError
-            If the risk on the images would be no estimate of that of new ones; `way_out` says what to do where they are
-            others after all.
+            If calibration images are among them: the risk on them would be no estimate of the risk on new images.
+            `way_out` says what to do if they are other images of the same name.
         """
         has_moved = of is not None and all(of) and _of_all(of) in self.data_sets
         seen = [
@@ -88,7 +88,7 @@ class Origin:
         return f"Pass subset=dict({given}, part='evaluation'){along}"
 
     def to_json(self) -> dict[str, Any]:
-        """What a file holds of it."""
+        """The content for a file."""
         return {
             "images": _to_text(self.images),
             "alone": _to_text(self.alone),

@@ -108,7 +108,7 @@ class Report(ABC):
 
 
 def counts_rows(n_images: int, n_skipped: int, n_groups: int | None) -> list[tuple[str, str]]:
-    """Who counts."""
+    """The units that count."""
     images = f"{n_images}{f' ({n_skipped} skipped)' if n_skipped else ''}"
     return [("images", images), *([] if n_groups is None else [("groups", f"{n_groups}")])]
 

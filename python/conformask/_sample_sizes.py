@@ -1,4 +1,4 @@
-"""From how many images on a method of control allows a given mean loss: found by floats, settled exactly."""
+"""The number of images from which on a control method allows a mean loss. Floats find it, exact numbers decide."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
 
 __all__ = ["MOST_IMAGES", "allowed_risk", "images_allowing"]
 
-MOST_IMAGES = 10**7  # nobody labels more; and floats tell binomial probabilities apart up to there
-_NEAR = 1e-6  # closer to the limit, relatively, floats are not trusted
-_RUNS = 4096  # looked at together
+MOST_IMAGES = 10**7  # nobody labels more, and up to there floats are exact enough for binomial probabilities
+_NEAR = 1e-6  # relative distance to the limit below which floats are not trusted
+_RUNS = 4096  # runs that are computed together
 _PRECISE = Context(prec=50)
 
 
 def allowed_risk(method: Method, n: int, alpha: Fraction) -> Fraction:
-    """What the mean loss of n images may be, n above 0; negative if they are too few."""
+    """The largest mean loss that n > 0 images may have; negative if n is too small."""
     return method.budget(Units(Fraction(n), n, 0), alpha) / n
 
 
 def images_allowing(method: Method, alpha: Fraction, risk: Fraction) -> int:
-    """The smallest n from which on n images or more may have the mean loss `risk`, at least 0 and below alpha.
+    """The smallest n such that all numbers of images from n on allow the mean loss `risk`, at least 0 and below alpha.
 
-    What a binomial law allows is a whole number: the mean loss allowed goes up and down as n grows, and a few images
-    fewer may do, too. More than MOST_IMAGES are refused, except for CRC.
+    A binomial law allows a whole number of losses. So the allowed mean loss goes up and down as n grows, and some
+    smaller numbers of images may allow `risk`, too. More than MOST_IMAGES are refused, except for CRC.
     """
     if not risk:
         return method.n_needed(alpha)
@@ -63,7 +63,8 @@ def images_allowing(method: Method, alpha: Fraction, risk: Fraction) -> int:
 def _last_refused(method: Method, alpha: Fraction, risk: Fraction, limit: float, end: int) -> int:
     """The largest n below `end` with ``P(Bin(n, alpha) <= ceil(n risk)) > limit``: the method refuses the risk there.
 
-    All n with one ``j = ceil(n risk)`` are a run. In a run the probability falls: what is refused is its beginning.
+    All n with the same ``j = ceil(n risk)`` form a run. The probability falls along a run, so the first n of the run
+    are refused, or none.
     """
     end = min(end, _surely_allowed(alpha, risk, limit, end))
     last = math.ceil(risk * (end - 1))
@@ -75,11 +76,11 @@ def _last_refused(method: Method, alpha: Fraction, risk: Fraction, limit: float,
             start, stop = int(starts[place]), min(math.floor(runs[place] / risk), end - 1)
             if _is_refused(method, start, alpha, risk, limit):
                 return _last_of_run(method, start, stop, alpha, risk, limit)
-    return 0  # no image at all is too few
+    return 0  # no n is refused
 
 
 def _last_of_run(method: Method, low: int, high: int, alpha: Fraction, risk: Fraction, limit: float) -> int:
-    """The largest n from `low`, which is refused, to `high` that is."""
+    """The largest refused n from `low`, which is refused, to `high`."""
     while low < high:
         middle = (low + high + 1) // 2
         if _is_refused(method, middle, alpha, risk, limit):
@@ -97,7 +98,7 @@ def _is_refused(method: Method, n: int, alpha: Fraction, risk: Fraction, limit: 
 
 
 def _probabilities(n: NDArray[np.int64], m: NDArray[np.int64], p: Fraction) -> NDArray[np.float64]:
-    """``P(Bin(n, p) <= m)``, of each."""
+    """``P(Bin(n, p) <= m)`` for each n and m."""
     found = np.ones(len(n))
     inside = m < n
     found[inside] = special.betainc(n[inside] - m[inside], m[inside] + 1.0, float(1 - p))
@@ -105,10 +106,11 @@ def _probabilities(n: NDArray[np.int64], m: NDArray[np.int64], p: Fraction) -> N
 
 
 def _surely_allowed(alpha: Fraction, risk: Fraction, limit: float, end: int) -> int:
-    """A number of images from which on ``P(Bin(n, alpha) <= ceil(n risk)) <= limit``, at most `end`.
+    """A number of images, at most `end`, from which on ``P(Bin(n, alpha) <= ceil(n risk)) <= limit``.
 
-    By the bound of Zubkov and Serov (2013, doi:10.1137/S0040585X97986138) for m = ceil(n risk), which is
-    Phi(sgn(x - alpha) sqrt(2 n h(x, alpha))) with x = (m + 1) / n. At x = risk + 2 / n, no less, it falls as n grows.
+    It follows from the bound of Zubkov and Serov (2013, doi:10.1137/S0040585X97986138) for m = ceil(n risk), which is
+    Phi(sgn(x - alpha) sqrt(2 n h(x, alpha))) with x = (m + 1) / n. At x = risk + 2 / n, which is at least as large, the
+    bound falls as n grows.
     """
     p, r = float(alpha), float(risk)
 
@@ -116,7 +118,7 @@ def _surely_allowed(alpha: Fraction, risk: Fraction, limit: float, end: int) -> 
         x = r + 2 / n
         if x >= 1:
             return False
-        # At x = p it is 0, and rounding may give less.
+        # h is 0 at x = p, where rounding may make it negative.
         h = special.rel_entr(x, p) + special.rel_entr(1 - x, 1 - p)
         return bool(special.ndtr(math.copysign(math.sqrt(max(0.0, 2 * n * h)), x - p)) <= limit * (1 - _NEAR))
 

@@ -1,4 +1,4 @@
-"""Parameters that hold several values: in the order that the caller means, or refused."""
+"""Parameters that hold several values. Containers without the caller's order are refused."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["check_class_names", "check_ordered", "has_order", "listed", "listed_
 
 
 def has_order(values: object) -> bool:
-    """Whether a loop over the values means what the caller meant: not over a set, nor over the keys of a mapping."""
+    """Whether a loop over `values` gives what the caller meant: not for a set, nor for a mapping, which gives keys."""
     return not isinstance(values, Mapping | Set)
 
 

@@ -19,7 +19,7 @@ __all__ = [
 
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
 _INTEGERS = tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
-_OTHERS = ("bool", "complex64", "complex128")  # which are refused by those who want others, or taken
+_OTHERS = ("bool", "complex64", "complex128")  # left for later checks to accept or refuse
 
 
 def is_tensor(value: object) -> bool:
@@ -29,7 +29,7 @@ def is_tensor(value: object) -> bool:
 
 
 def check_tensor(value: Any, name: str, where: str = "") -> None:
-    """Refuses tensors that are no plain array of numbers."""
+    """Refuses tensors that are not plain arrays of numbers."""
     if not is_tensor(value):
         return
     torch: Any = sys.modules["torch"]
@@ -55,7 +55,7 @@ def is_coarse(value: Any) -> bool:
 
 
 def lives_elsewhere(value: Any) -> bool:
-    """Whether `value` is a tensor of floats that NumPy cannot look at where it lies: on a GPU, or in bfloat16."""
+    """Whether `value` is a tensor of floats that NumPy cannot read without a copy: on a GPU, or in bfloat16."""
     if not is_tensor(value) or not value.is_floating_point() or value.is_meta:
         return False
     torch: Any = sys.modules["torch"]
@@ -63,7 +63,7 @@ def lives_elsewhere(value: Any) -> bool:
 
 
 def is_brain_float(value: Any) -> bool:
-    """Whether `value` is a tensor of bfloat16 in memory that NumPy can look at, though not at its numbers."""
+    """Whether `value` is a tensor of bfloat16 on the CPU: NumPy can read its bits, but has no such numbers."""
     return is_tensor(value) and value.device.type == "cpu" and value.dtype == sys.modules["torch"].bfloat16
 
 
@@ -74,7 +74,7 @@ def bits_of(tensor: Any) -> Any:
 
 
 def to_array(value: Any, name: str, where: str = "") -> Any:
-    """What is no tensor as it is; a tensor as an array, copied only if it lives elsewhere; tensors in a list, too."""
+    """A tensor, or the tensors in a list, as arrays, copied only if NumPy cannot read them; other values unchanged."""
     if isinstance(value, list | tuple) and any(map(is_tensor, value)):
         return [to_array(each, name, where) for each in value]
     if not is_tensor(value):
@@ -85,5 +85,5 @@ def to_array(value: Any, name: str, where: str = "") -> Any:
     tensor = value.detach()
     tensor = tensor.cpu()
     if lives_elsewhere(tensor):
-        tensor = tensor.float()  # bfloat16, which NumPy does not know
+        tensor = tensor.float()  # it is bfloat16, which NumPy does not have
     return np.asarray(tensor.resolve_conj().resolve_neg())

@@ -31,7 +31,7 @@ def shown(value: Any) -> str:
 
 
 def lambda_text(lam: float) -> str:
-    """Lambda with six digits, or its distance from 1 where they would read 1; NaN where images have their own."""
+    """Lambda with six digits, or its distance from 1 if they would read 1; NaN means that images have their own."""
     if math.isnan(lam):
         return "of their own"
     return f"1 - {1 - lam:.1e}" if lam < 1 and f"{lam:.6g}" == "1" else f"{lam:.6g}"

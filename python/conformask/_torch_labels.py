@@ -15,7 +15,7 @@ __all__ = ["labels_beside", "whole_labels"]
 
 def labels_beside(X: Tensor, y: Any, first_image: int = 0) -> Tensor:
     """Labels of a batch on the device of its maps, as integers."""
-    if isinstance(y, np.ndarray):  # which torch takes writable and without negative strides only
+    if isinstance(y, np.ndarray):  # torch takes only writable arrays without negative strides
         y = np.array(y) if not y.flags.writeable or min(y.strides, default=0) < 0 else y
     labels = torch.as_tensor(y, device=X.device)
     if labels.dtype == torch.bool:  # true may be written as any byte but 0
@@ -26,7 +26,7 @@ def labels_beside(X: Tensor, y: Any, first_image: int = 0) -> Tensor:
 
 
 def whole_labels(labels: Tensor, name: str, where: str = "", first: int = 0) -> Tensor:
-    """Labels as integers: what `conformask._arrays.label_array` makes of floats, of a tensor on any device."""
+    """Labels as integers, like `conformask._arrays.label_array`, but for a tensor on any device."""
     if not labels.is_floating_point():
         return labels
     wrong = ~((labels == labels.round()) & (labels.abs() < LARGEST_LABEL))  # NaN is

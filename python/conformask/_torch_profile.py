@@ -1,12 +1,13 @@
-"""Profiles of tensors, made on the device where they lie: only what mispredicted pixels say leaves it.
+"""Profiles of tensors, computed on their device: only the values of mispredicted pixels leave it.
 
-The kernels of the Rust core in PyTorch's operations, class by class: beside the maps, memory for some planes (H, W) is
-needed, however many classes there are.
+These are the kernels of the Rust core in PyTorch's operations, class by class. Besides the maps they need memory for a
+few planes (H, W), however many classes there are.
 
-Of probabilities all bits are those of the core, but for bfloat16. A softmax differs by some units in the last place
-from device to device, and lambda-hat is a critical value: what is equal at calibration must not fall out of the sets
-elsewhere. So critical values are here the largest of any device: probabilities count as smaller by the slack of
-``_torch_softmax``, and classes that may be before a label as before it. Sets take the smallest (``_torch_sets``).
+For probabilities all bits agree with the core, except for bfloat16. A softmax differs by some units in the last place
+from device to device, and lambda-hat is a critical value: a label whose critical value equals lambda-hat at calibration
+must not fall out of the sets on another device. So the critical values here are the largest that any device may find:
+probabilities count as smaller by the slack of ``_torch_softmax``, and classes that may come before a label count as
+before it. Sets take the smallest critical values (``_torch_sets``).
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ from conformask.scores import APS, LAC, RAPS, ConformityScore, lambda_max, rank_
 
 __all__ = ["profile_tensor"]
 
-_BANDS = 8  # parts that an image is looked at in: what is computed of one must not be large
-ROUNDING = 4 * float(np.finfo(np.float64).eps)  # of a mass and the penalty of a rank
+_BANDS = 8  # parts into which an image is cut, so that intermediate tensors are small
+ROUNDING = 4 * float(np.finfo(np.float64).eps)  # error of the sum of a mass and a rank's penalty
 
 
 @dataclass(frozen=True)
 class _Task:
-    """What to make of each image."""
+    """How to profile each image."""
 
     score: LAC | APS | RAPS
     inputs: str
@@ -65,7 +66,7 @@ def profile_tensor(
     activation: bool,
     first_image: int,
 ) -> _core.ExactProfile:
-    """What ``_core.ExactProfile.build`` makes of arrays; activations by LAC alone."""
+    """Like ``_core.ExactProfile.build`` for arrays; activations only for LAC."""
     task, labels = (
         _Task(score, inputs, ignore_index, activation, X.shape[1]),
         labels_beside(X, y, first_image),
@@ -85,7 +86,7 @@ def profile_tensor(
 
 
 def bands_of(planes: Tensor, labels: Tensor, n_bands: int) -> Iterator[tuple[Tensor, Tensor, int]]:
-    """An image in about so many parts, in the order of its pixels, as views; and the first pixel of each."""
+    """An image in about `n_bands` parts, as views in the order of its pixels, with the index of each first pixel."""
 
     def cut(planes: Tensor, labels: Tensor, first: int) -> Iterator[tuple[Tensor, Tensor, int]]:
         if labels.numel() <= most or labels.ndim == 0:
@@ -103,7 +104,7 @@ def bands_of(planes: Tensor, labels: Tensor, n_bands: int) -> Iterator[tuple[Ten
 
 
 def _profile_image(planes: Tensor, labels: Tensor, task: _Task, image: int) -> _Found:
-    """An image, part by part, for the sake of memory."""
+    """The profile of an image, part by part to save memory."""
     bands = [
         _profile_band(part, labels_of, task, image, first, labels.shape)
         for part, labels_of, first in bands_of(planes, labels, _BANDS)
@@ -128,10 +129,10 @@ def _profile_band(
     top1_is_in = not isinstance(task.score, LAC) or task.score.include_top1
     missed = valid & (top != y) if top1_is_in else valid
     margin = slack(planes.dtype, task.inputs, task.n_classes)
-    if margin and top1_is_in:  # where another class may be the first elsewhere, nothing is in from the start
+    if margin and top1_is_in:  # if another device may rank another class first, no class is certain to be in
         missed = missed | (valid & _has_rival(planes, largest, task.inputs, margin))
 
-    # From here on only the pixels that count, which are few where the model is good.
+    # From here on only the pixels that count are used. If the model is good, there are few.
     at = (valid if task.activation else missed).nonzero().squeeze(1)
     own = planes.gather(0, y.reshape(1, *planes.shape[1:])).reshape(-1)[at]
     y, missed = y[at], missed[at]
@@ -153,7 +154,7 @@ def _profile_band(
 
 
 def _has_rival(planes: Tensor, largest: Tensor, inputs: str, margin: float) -> Tensor:
-    """Where some class is hardly less probable than the first; or equal, unless all devices take the lowest then."""
+    """Where another class may be first on another device: it is hardly less probable, or equal in bfloat16."""
     largest = widened(largest)
     least = largest - margin if inputs == "logits" else largest * (1 - margin)
     close, equal = (torch.zeros_like(largest, dtype=torch.int32) for _ in range(2))
@@ -165,7 +166,7 @@ def _has_rival(planes: Tensor, largest: Tensor, inputs: str, margin: float) -> T
 
 
 class _Odds:
-    """Probabilities of some pixels, one class at a time: of logits their softmax, of scores their share."""
+    """Probabilities of some pixels, one class at a time: the softmax of logits, or scores divided by their sum."""
 
     def __init__(self, planes: Tensor, at: Tensor, largest: Tensor, inputs: str) -> None:
         self.planes, self.at, self.inputs = planes, at, inputs
@@ -178,16 +179,16 @@ class _Odds:
             self.total = total
 
     def given(self, k: int) -> Tensor:
-        """What the model gave for a class."""
+        """The model's numbers for a class."""
         return self.planes[k].reshape(-1)[self.at]
 
     def odds(self, given: Tensor) -> Tensor:
-        """What probabilities are proportional to."""
+        """Numbers that the probabilities are proportional to."""
         given = widened(given)
         return given if self.total is None else odds_of(given, self.largest, self.inputs)
 
     def share(self, odds: Tensor) -> Tensor:
-        """The probabilities behind odds."""
+        """The probabilities that belong to odds."""
         return odds if self.total is None else (odds / self.total).to(odds.dtype)
 
     def of_class(self, k: int) -> Tensor:
@@ -202,12 +203,12 @@ class _Odds:
 def _raps(odds: _Odds, own: Tensor, y: Tensor, task: _Task, margin: float) -> Tensor:
     """The critical values of labels: the mass before each, and the penalty of its rank (src/score/aps.rs, raps.rs).
 
-    With a margin the largest of any device: of the classes that may be before the label. `own` is what the model gave
-    for the label.
+    With a margin they are the largest of any device: all classes that may come before the label are counted. `own` is
+    the model's number for the label.
     """
     own_odds = odds.odds(own)
     least = odds.share(own_odds) * (1 - margin)
-    # Below `tiny` floats lose digits, and some devices take them for 0.
+    # Floats below `tiny` lose digits, and some devices treat them as 0.
     least = least - torch.finfo(least.dtype).tiny if margin else least
     ties_are_known = not (margin and odds.inputs == "probabilities")
     mass = torch.zeros_like(least, dtype=torch.float64)
@@ -230,7 +231,7 @@ def _raps(odds: _Odds, own: Tensor, y: Tensor, task: _Task, margin: float) -> Te
 
 
 def penalised(mass: Tensor, count: Tensor, score: ConformityScore, n_classes: int) -> Tensor:
-    """Critical values from the mass, which is overwritten, and the number of the classes before."""
+    """Critical values from the mass, which is overwritten, and the number of classes before the label."""
     mass, penalties = mass.clamp_(max=1.0), rank_penalties(score, n_classes)
     if not any(penalties):
         return mass
@@ -245,7 +246,7 @@ def grain(p: Tensor) -> Tensor:
 
 
 def _count_cells(odds: _Odds, n_classes: int, top1_is_in: bool) -> Tensor:
-    """All labels by their critical value of LAC, those that are always in first (src/score/activation.rs)."""
+    """Counts of all labels by LAC's critical value; the first count is of those always in (src/score/activation.rs)."""
     device = odds.largest.device
     counts = torch.zeros(_core.ACTIVATION_CELLS + 1, dtype=torch.int64, device=device)
     for k in range(n_classes):
@@ -266,7 +267,7 @@ def _places(p: Tensor) -> Tensor:
 def check_labels(
     labels: Tensor, ignore_index: int | tuple[int, ...] | None, n_classes: int, image: int
 ) -> tuple[Tensor, Tensor]:
-    """Labels of the pixels of an image, 0 where void, and where they are not."""
+    """Labels of the pixels of an image, 0 where void, and the mask of the pixels that are not void."""
     given = labels.reshape(-1).long()
     valid = torch.ones_like(given, dtype=torch.bool)
     for index in ignored_labels(ignore_index):
@@ -276,8 +277,8 @@ def check_labels(
                 f"[0, {n_classes}){_core.OTHERS_HINT}"
             )
         valid &= given != index
-    y = given.where(valid, 0)  # a copy: another thread may write to what was given
-    bad = (y < 0) | (y >= n_classes)  # which would end the process on a GPU
+    y = given.where(valid, 0)  # a copy: another thread may write to `given`
+    bad = (y < 0) | (y >= n_classes)  # such an index would end the process on a GPU
     if bad.any():
         label = int(y[bad][0])
         is_void = f"if it marks void pixels, pass ignore_index={label}"
@@ -301,7 +302,7 @@ def check_scores(
     shape: torch.Size | None = None,
     name: str = "X",
 ) -> None:
-    """Refuses what the kernels refuse, at labelled pixels of a part of an image of a shape; without one, of all."""
+    """Refuses what the kernels refuse, at labelled pixels of a part of an image; `shape` is that of the whole image."""
     smallest = planes.amin(dim=0).reshape(-1)
 
     def refuse(bad: Tensor, words: str) -> None:

@@ -1,7 +1,7 @@
-"""Prediction sets of tensors, on the device where they lie: what the kernels give, in PyTorch's operations.
+"""Prediction sets of tensors, computed on their device: the results of the kernels, in PyTorch's operations.
 
-Of logits and scores the sets hold what those of any device hold: critical values are the smallest that they can be
-elsewhere (``_torch_softmax``).
+For logits and scores, the sets hold every class that is in the set on any other device: critical values are the
+smallest that any device may find (``_torch_softmax``).
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from conformask.scores import APS, LAC, RAPS, SACP, CallableScore, ConformitySco
 
 __all__ = ["check_maps", "check_score", "coverage", "masks_of", "prediction_sets"]
 
-Lambda: TypeAlias = "float | tuple[float, ...]"  # one for all, or one a class
+Lambda: TypeAlias = "float | tuple[float, ...]"  # one for all, or one for each class
 
-_BANDS = 16  # parts of an image, all classes of which are looked at at once
-_ULPS = 64  # for the means of blended values, besides the sums
+_BANDS = 16  # parts into which an image is cut; all classes of a part are in memory together
+_ULPS = 64  # covers the means of blended values, besides their sums
 
 
 def check_score(score: ConformityScore) -> None:
-    """Refuses a function, which knows only arrays."""
+    """Refuses a function, which takes only arrays."""
     base = score.base if isinstance(score, SACP) else score
     if isinstance(base, CallableScore):
         raise TypeError(
@@ -57,7 +57,7 @@ def prediction_sets(shares: Shares, score: ConformityScore, lam: Lambda) -> Tens
 
 
 def _sets(shares: Shares, score: ConformityScore, lam: Lambda) -> Tensor:
-    """The same, but for classes that are in all sets."""
+    """The same, before classes that are in all sets are added."""
     if isinstance(score, SACP):
         # The kernels' means are those of float32 sums, down the columns and along the rows of a window.
         rounding = (_ULPS + score.window) * torch.finfo(shares.dtype).eps
@@ -80,7 +80,10 @@ def _sets(shares: Shares, score: ConformityScore, lam: Lambda) -> Tensor:
 
 
 def _limits(lam: Lambda, margin: float, rounding: float, criticals: Tensor) -> Any:
-    """The largest critical values that may be lambda elsewhere: less a margin, and a share of themselves."""
+    """Lambda, raised to the largest critical value that another device may find to be at most lambda.
+
+    A critical value may be smaller there by a margin, and by a share of itself.
+    """
     lambdas = lam if isinstance(lam, tuple) else (lam,)
     if margin:
         lambdas = tuple(math.nextafter((each + margin) / (1 - rounding), math.inf) for each in lambdas)
@@ -88,7 +91,7 @@ def _limits(lam: Lambda, margin: float, rounding: float, criticals: Tensor) -> A
 
 
 def _beside(values: Sequence[Any], maps: Tensor, dtype: torch.dtype) -> Any:
-    """One number, or a number for each class beside maps (B, K, ...)."""
+    """One number, or one for each class, in a shape that broadcasts with maps (B, K, ...)."""
     if len(values) == 1:
         return values[0]
     return torch.tensor(values, dtype=dtype, device=maps.device).reshape(-1, *[1] * (maps.ndim - 2))
@@ -104,7 +107,7 @@ def check_maps(scores: Tensor, inputs: str, first_image: int = 0, name: str = "X
 
 @torch.no_grad()
 def masks_of(X: Tensor, score: ConformityScore, lam: Lambda, inputs: str, first_image: int) -> Tensor:
-    """What ``kernels.threshold`` makes of arrays."""
+    """Like ``kernels.threshold`` for arrays."""
     check_maps(X, inputs, first_image)
     return prediction_sets(shares_of(X, inputs), score, lam)
 
@@ -119,9 +122,9 @@ def coverage(
     ignore_index: int | tuple[int, ...] | None,
     first_image: int,
 ) -> list[tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint64]]]:
-    """What ``_core.coverage`` counts of arrays."""
+    """Like ``_core.coverage`` for arrays."""
     n_classes = X.shape[1]
-    n_bands = 1 if isinstance(score, SACP) else _BANDS  # windows cross the borders of parts
+    n_bands = 1 if isinstance(score, SACP) else _BANDS  # windows would cross the borders of parts
     counts = []
     for i, (image, labels) in enumerate(zip(X, labels_beside(X, y, first_image), strict=True)):
         parts = []
@@ -139,7 +142,7 @@ def coverage(
 
 
 def _counts(sets: Tensor, targets: Tensor, valid: Tensor) -> Tensor:
-    """Missed and labelled pixels of each class, and classes in the sets of the latter, (3, K)."""
+    """Missed pixels, labelled pixels, and summed set sizes of the latter, of each class: (3, K)."""
     missed = valid & ~sets.gather(0, targets.reshape(1, *sets.shape[1:])).reshape(-1)
     n_classes, of_valid = len(sets), targets[valid]
     sizes = torch.zeros(n_classes, dtype=torch.int64, device=sets.device)
@@ -153,9 +156,9 @@ def _counts(sets: Tensor, targets: Tensor, valid: Tensor) -> Tensor:
 
 
 def _critical_values(shares: Shares, score: ConformityScore) -> Tensor:
-    """The lambda at which each class enters, float64, but for a top-1 that is always in.
+    """The lambda at which each class enters, float64, without the rule that the top-1 is always in.
 
-    With a margin, of APS and RAPS the smallest of any device: only classes that are surely before another count.
+    With a margin, those of APS and RAPS are the smallest of any device: only classes that surely come before count.
     """
     if isinstance(score, SACP):
         return _blended(_critical_values(shares, score.base), score)
@@ -170,7 +173,7 @@ def _critical_values(shares: Shares, score: ConformityScore) -> Tensor:
     if shares.margin:
         close = ranked[:, :-1] <= (ranked[:, 1:] * (1 + shares.margin)).add_(shares.tiny)
         unsure = close.logical_and_(ranked[:, :-1] > 0).any(dim=1)
-        # An exported module looks at no number before it computes: it takes all pixels for unsure.
+        # An exported module cannot choose pixels by their numbers: it treats all of them as unsure.
         exported = torch.compiler.is_compiling()
 
         def pixels(values: Tensor) -> Tensor:  # (N, K)
@@ -188,7 +191,10 @@ def _critical_values(shares: Shares, score: ConformityScore) -> Tensor:
 
 
 def _least_critical_values(p: Tensor, keys: Tensor | None, shares: Shares, score: APS | RAPS) -> Tensor:
-    """Those of pixels (N, K) whose classes are ranked: of the classes that are surely before each, or surely equal."""
+    """The smallest critical values of pixels (N, K) whose classes are ranked.
+
+    Only classes count that surely come before a class, or are surely equal to it and have a lower index.
+    """
     same = p[:, 1:] == 0 if keys is None else (p[:, 1:] == 0) | (keys[:, 1:] == keys[:, :-1])
     equal = same & (p[:, 1:] == p[:, :-1])
     position = torch.arange(p.shape[1], device=p.device)
@@ -201,7 +207,7 @@ def _least_critical_values(p: Tensor, keys: Tensor | None, shares: Shares, score
 
 
 def _blended(values: Tensor, score: SACP) -> Tensor:
-    """With their mean in the window (of the slice), borders mirrored, the border pixel first."""
+    """The blend of values and their mean in the window (of the slice). Borders are mirrored, the border pixel first."""
     shape = values.shape
     flat = values.reshape(-1, 1, *shape[-2:])
     for dim in (-2, -1):

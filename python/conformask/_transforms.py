@@ -1,4 +1,4 @@
-"""What may stand between the numbers of a model and a score: a scaler that was fitted."""
+"""Fitted scalers, which may stand between the numbers of a model and a score."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ __all__ = [
 
 
 class ScoreTransform(ABC):
-    """A fitted map from what a model gives to probabilities, which does not change any more.
+    """A fitted map from a model's numbers to probabilities. It is immutable.
 
     Two are equal if they make the same probabilities.
     """
 
-    inputs: str  # what it makes probabilities of: "logits" or "probabilities"
+    inputs: str  # what it takes: "logits" or "probabilities"
 
     @abstractmethod
     def kernel(self, maps: Any, first: int) -> _core.ScalerMap:
-        """What kernels take in place of a name of numbers, for maps (n, K, ...), the first of which has a number."""
+        """The map that kernels take instead of `inputs`, for maps (n, K, ...), the first of which is number `first`."""
 
     @abstractmethod
     def probabilities(self, maps: Any, first: int) -> Any:
@@ -55,13 +55,13 @@ class ScoreTransform(ABC):
 
     @abstractmethod
     def to_json(self) -> dict[str, Any]:
-        """A document of it."""
+        """The transform as a document."""
 
     @abstractmethod
     def hashes(
         self, maps: Any, labels: Any, ignore_index: int | tuple[int, ...] | None, first: int
     ) -> Iterable[int]:
-        """What tells images from others by their labels; 0 of those that look like many."""
+        """Hashes of images, by their labels; 0 for images that look like many others."""
 
     @property
     @abstractmethod
@@ -73,7 +73,7 @@ Inputs: TypeAlias = "str | ScoreTransform"
 
 
 class Transformer(ABC):
-    """An estimator that makes a transform when it is fitted. Files of the package's own are those of their names."""
+    """An estimator whose fit makes a transform. Files name the package's own classes by their class names."""
 
     _KINDS: ClassVar[dict[str, type[Transformer]]] = {}
 
@@ -81,7 +81,7 @@ class Transformer(ABC):
 
     def __init_subclass__(cls, **named: Any) -> None:
         super().__init_subclass__(**named)
-        # Those that have files of their own; a user's class takes nobody's place.
+        # Only the package's classes with their own files: a user's class must not replace one of the same name.
         is_ours = cls.__module__.partition(".")[0] == __name__.partition(".")[0]
         if is_ours and "_FORMAT" in vars(cls):
             Transformer._KINDS[cls.__name__] = cls
@@ -89,20 +89,20 @@ class Transformer(ABC):
     @classmethod
     @abstractmethod
     def load(cls, path: str | Path) -> Self:
-        """What was saved."""
+        """The object that was saved."""
 
     @abstractmethod
     def _transform(self) -> ScoreTransform:
-        """What was found."""
+        """The fitted map."""
 
     @classmethod
     @abstractmethod
     def _from_document(cls, document: dict[str, Any]) -> Transformer:
-        """What a document holds."""
+        """The object in a document."""
 
 
 def seen_by_scores(inputs: Inputs, maps: Any, first: int) -> Any:
-    """Maps (n, K, ...) as a score sees them: what a scaler makes of them, or as they were given."""
+    """Maps (n, K, ...) as a score sees them: a scaler's probabilities, or the maps as they were given."""
     return inputs.probabilities(maps, first) if isinstance(inputs, ScoreTransform) else maps
 
 
@@ -120,7 +120,7 @@ def transform_of(scaler: object) -> ScoreTransform | None:
 
 
 def _other(scaler: object) -> str:
-    """What is no fitted scaler, and what to do with it."""
+    """A description of an object that is no fitted scaler, with advice, for a message."""
     if isinstance(scaler, type):
         name = scaler.__name__
         return f"the class {name}: make an object and fit it, {name}().fit(X, y)"
@@ -168,7 +168,7 @@ def name_of(inputs: Inputs) -> str:
 
 
 def checked_inputs(inputs: str, transform: ScoreTransform | None) -> Inputs:
-    """What makes probabilities of numbers: a name that kernels know, or a transform of what the name says."""
+    """How probabilities are made: the name of the numbers, as kernels take it, or a transform of such numbers."""
     if transform is None:
         return inputs
     if transform.inputs != inputs:
@@ -180,7 +180,7 @@ def checked_inputs(inputs: str, transform: ScoreTransform | None) -> Inputs:
 
 
 def refuse_coarse(maps: Any, inputs: str) -> None:
-    """Refuses probabilities in bfloat16 where they shall be scaled: they hardly sum to 1."""
+    """Refuses to scale probabilities in bfloat16: their sums are too far from 1."""
     if inputs == "probabilities" and is_coarse(maps):
         raise TypeError(
             "X holds probabilities in bfloat16, whose sums are off by up to a hundredth: pass logits, with "
@@ -189,7 +189,7 @@ def refuse_coarse(maps: Any, inputs: str) -> None:
 
 
 def warn_of_shared(n_shared: int, n_images: int) -> None:
-    """Says that images calibrate which the transform was fitted to."""
+    """Warns that some calibration images were also used to fit the transform."""
     if n_shared:
         are = "has" if n_shared == 1 else "have"
         warn_caller(

@@ -1,4 +1,4 @@
-"""Who counts, and how much: images, groups of them, weights. Control methods and calibrators need no more of them."""
+"""Which units count, and how much: images, groups of images, weights. Control methods need to know no more of them."""
 
 from __future__ import annotations
 
@@ -48,22 +48,22 @@ WEIGHTS = "summed weight of calibration images"
 
 @dataclass(frozen=True)
 class Units:
-    """Who counts: the images, or groups of them, whose losses are averaged."""
+    """The units whose losses are averaged: images, or groups of images."""
 
     total: Fraction
     n: int
     n_skipped: int
     name: str = "calibration images"
     n_eff: float = math.nan  # effective number of images
-    without: str = "a labelled pixel that counts"  # what images lack that are left out
-    new: Fraction | None = Fraction(1)  # how much the new image counts; None: that must be said first
+    without: str = "a labelled pixel that counts"  # what the images lack that are left out
+    new: Fraction | None = Fraction(1)  # how much a new image counts; None: the caller must say so
 
     def __post_init__(self) -> None:
         if math.isnan(self.n_eff):
             object.__setattr__(self, "n_eff", float(self.n))
 
     def beside(self, weight: object, name: str) -> Self:
-        """The same, where the new image counts so much."""
+        """The same units, with the weight of a new image."""
         new = as_fraction(weight, name)
         if new < 0:
             raise ValueError(f"{name} must be at least 0 and finite, got {shown(weight)}")
@@ -87,11 +87,11 @@ class Units:
 
 @dataclass(frozen=True)
 class KnownUnits(Units):
-    """And how much each of them counts, where the images are known one by one."""
+    """Units of images that are known one by one, and how much each image counts."""
 
     counted: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
-    shares: list[Fraction] | None = None  # of each image; None: 1 each
-    groups: Sequence[int | str] | None = None  # of each image
+    shares: list[Fraction] | None = None  # how much each image counts; None: 1 each
+    groups: Sequence[int | str] | None = None  # the group of each image
 
     @property
     def whole(self) -> bool:
@@ -105,9 +105,10 @@ class KnownUnits(Units):
         return float(exact_sum(losses, self.shares) / self.total) if self.total else math.nan
 
     def of_units(self, losses: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The losses (m, L) of units, a group's being the mean of its images, from those of n images (n, L).
+        """The losses (m, L) of units, from those of images (n, L). The loss of a group is the mean over its images.
 
-        In the order in which the images came, a group at its first that counts. Undefined losses that count are 0.
+        Units are in the order of the images; a group has the place of its first image that counts. Undefined losses
+        that count are 0.
         """
         counted = np.nan_to_num(losses[self.counted], nan=0.0)
         if self.groups is None:
@@ -133,7 +134,7 @@ def known_units(
     groups: Sequence[int | str] | None,
     sample_weight: Sequence[float] | None,
 ) -> KnownUnits:
-    """Who counts of images that are known one by one, alone, by groups or by weights."""
+    """The units of images that are known one by one: single images, groups, or weighted images."""
     n, n_skipped = int(counted.sum()), int((~counted).sum())
     if groups is not None:
         sizes: dict[int | str, int] = {}
@@ -154,7 +155,7 @@ def known_units(
         n_eff = effective_size(
             [float(weight) for weight, counts in zip(sample_weight, counted, strict=True) if counts]
         )
-        # A new image whose weight nobody knows counts as much as the largest weight there may be.
+        # Without a known weight, a new image counts as much as the largest possible weight.
         new = Fraction(1) if max(sample_weight, default=0) <= 1 else None
         return KnownUnits(total, n, n_skipped, WEIGHTS, n_eff, new=new, counted=counted, shares=shares)
     return KnownUnits(Fraction(n), n, n_skipped, counted=counted)
@@ -171,7 +172,7 @@ def joined_units(
 
 
 def joined_names(parts: Sequence[list[int | str] | None], name: str) -> list[int | str] | None:
-    """What the images of several parts belong to, in order; refuses ints beside strings, and parts without."""
+    """The groups of all images of several parts, in order; refuses ints beside strings, and parts without groups."""
     if len({each is None for each in parts}) > 1:
         raise ValueError(f"{name} must be given for all images or for none")
     found = _concatenated(parts)
@@ -181,7 +182,7 @@ def joined_names(parts: Sequence[list[int | str] | None], name: str) -> list[int
 
 
 def _concatenated(parts: Sequence[list[T] | None]) -> list[T] | None:
-    """All of them as one, if they are there: all are, or none is."""
+    """All parts as one list; None if there are none (all parts are None, or none is)."""
     return None if parts[0] is None else [each for part in parts if part is not None for each in part]
 
 
@@ -195,7 +196,7 @@ def count_twice(
 
 
 def check_on_empty(on_empty: object) -> None:
-    """Refuses what is no policy."""
+    """Refuses an unknown policy."""
     if on_empty not in ("skip", "raise", "zero_loss"):
         raise ValueError(f"on_empty must be 'skip', 'raise' or 'zero_loss', got {on_empty!r}")
 
@@ -211,7 +212,7 @@ def counted_images(losses: NDArray[np.float64], on_empty: OnEmpty) -> NDArray[np
 
 
 def unit_means(values: NDArray[np.float64], groups: Sequence[int | str] | None) -> NDArray[np.float64]:
-    """What each unit counts with, by the first axis: an image by its value, a group by the mean of those not NaN."""
+    """The value of each unit, along the first axis: an image's own, or the mean of what is not NaN in a group."""
     if groups is None:
         return values
     members: dict[int | str, list[int]] = {}
@@ -223,14 +224,14 @@ def unit_means(values: NDArray[np.float64], groups: Sequence[int | str] | None) 
 
 
 def check_groups(groups: Any, n: int | None, name: str = "groups") -> list[int | str] | None:
-    """What each of n images belongs to, as ints or as strings; n is None where nobody knows it yet.
+    """The group of each of n images, as ints or as strings; n is None if it is not known yet.
 
-    An iterable is read here, once: whoever checks again checks the list.
+    An iterable is read here, once. Later checks get the list.
     """
     if groups is None:
         return None
     check_ordered(groups, name)
-    # Not as an array of strings: NumPy takes "a" and "a\0" for one.
+    # Strings are kept out of NumPy arrays, which take "a" and "a\0" for the same.
     values = groups.tolist() if hasattr(groups, "tolist") else groups
     if isinstance(values, str | bytes) or not np.iterable(values):
         raise ValueError(f"{name} must hold an int or string for {_each_of(n)}, got {shown(values)}")
@@ -249,9 +250,9 @@ def check_groups(groups: Any, n: int | None, name: str = "groups") -> list[int |
 
 
 def warn_of_groups(grouped: bool | None, groups: Sequence[int | str] | None) -> None:
-    """Warns where calibration counted groups of several images and evaluation counts images, or the reverse.
+    """Warns if calibration counted groups of several images and evaluation counts images, or the reverse.
 
-    `grouped` tells what calibration did; None where nobody knows.
+    `grouped` says whether calibration counted such groups; None if it is not known.
     """
     several = groups is not None and len(set(groups)) < len(groups)
     if grouped and groups is None:

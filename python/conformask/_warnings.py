@@ -1,4 +1,4 @@
-"""Warnings that point at the line of the user."""
+"""Warnings that point at the line of the user's code."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def warn_caller(message: str, category: type[Warning]) -> None:
 
 @contextmanager
 def naming(what: str) -> Iterator[None]:
-    """Warnings say what they are about, say a channel of several."""
+    """Makes warnings name what they are about, for example one of several channels."""
     token = _NAMES.set(f"{what}: ")
     try:
         yield
@@ -41,7 +41,7 @@ def naming(what: str) -> Iterator[None]:
 
 @contextmanager
 def saying_once(said: set[str]) -> Iterator[None]:
-    """Leaves out warnings that were said before, and adds those that are: parts of a whole are looked at one by one."""
+    """Leaves out warnings that are in `said`, and adds new ones to it: parts of a whole are processed one by one."""
     token = _SAID.set(said)
     try:
         yield

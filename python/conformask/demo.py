@@ -49,7 +49,7 @@ LOSSES: tuple[tuple[str, cm.MiscoverageLoss | cm.BinaryLoss, float | None], ...]
 
 @dataclass(frozen=True)
 class _Part:
-    """Some images: scores, true labels, and what else is known of them."""
+    """Some images: scores, true labels, and perhaps pictures and groups."""
 
     probs: NDArray[Any]
     labels: NDArray[Any]
@@ -65,7 +65,7 @@ class _Part:
 
 @dataclass(frozen=True)
 class _Job:
-    """What to calibrate on, what to test on, and how to speak of it."""
+    """The images to calibrate on and to test on, and the texts about them."""
 
     calibration: _Part
     test: _Part
@@ -215,7 +215,7 @@ def _stored(args: argparse.Namespace) -> _Job:
 
 
 def _split_groups(group: NDArray[Any], rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Return which images calibrate: those of a random half of the groups."""
+    """Return the mask of the calibration images: those of a random half of the groups."""
     groups = rng.permutation(np.unique(group))
     return np.isin(group, groups[: len(groups) // 2])
 
@@ -224,11 +224,11 @@ def _split_groups(group: NDArray[Any], rng: np.random.Generator) -> NDArray[np.b
 
 
 def _fit(part: _Part, alpha: float) -> cm.ConformalRiskCalibrator:
-    """Fit once; every other loss and alpha is a question to the profiles that this leaves."""
+    """Fit once. All other losses and alphas are computed from the profiles of this fit."""
     calibrator = cm.ConformalRiskCalibrator(
         "lac", loss=cm.MiscoverageLoss(), alpha=alpha, ignore_index=IGNORE
     )
-    # An alpha that needs more images keeps what was collected, and the table says what is missing.
+    # If alpha needs more images, the profiles are kept, and the table says how many are missing.
     with contextlib.suppress(cm.InfeasibleRiskError):
         groups = None if part.group is None else part.group.tolist()
         calibrator.fit(part.probs, part.labels, groups=groups)
@@ -238,7 +238,7 @@ def _fit(part: _Part, alpha: float) -> cm.ConformalRiskCalibrator:
 def _print_table(
     job: _Job, calibrator: cm.ConformalRiskCalibrator, alphas: Sequence[float], fitting: float
 ) -> None:
-    """Print risk and activation ratio for each loss and alpha; `fitting` is what the fit took, in s."""
+    """Print risk and activation ratio for each loss and alpha; `fitting` is the time of the fit in s."""
     unit = "groups" if job.test.group is not None else "images"
     print("loss           alpha    lambda-hat   test risk   activation ratio")
     recalibrations = 0
@@ -301,7 +301,7 @@ def _percent(share: float) -> str:
 
 
 def _telling_alpha(alphas: Sequence[float], argmax_risk: float) -> float:
-    """Return a level well below the argmax's risk: above it, no pixel needs a second class."""
+    """Return a level well below the argmax's risk: above that risk, no pixel needs a second class."""
     telling = [alpha for alpha in alphas if alpha <= 0.6 * argmax_risk]
     return max(telling, default=min(alphas))
 
@@ -332,7 +332,7 @@ def _write_pictures(
 def _figures(
     new: Callable[..., Any], job: _Job, calibrator: cm.ConformalRiskCalibrator, alphas: Sequence[float]
 ) -> Iterator[tuple[str, Any]]:
-    """Yield file names and figures; made without pyplot, they leave its state alone."""
+    """Yield file names and figures. These are made without pyplot, and leave its state alone."""
     test = job.test
     order = np.argsort(calibrator.set_size(test.probs).mean((1, 2)), kind="stable")
     chosen = order[[int(q * (len(order) - 1)) for q in (0.2, 0.6, 0.95)]]

@@ -235,7 +235,7 @@ def predict(
 
 
 def _refuse_windows(configuration: Configuration) -> None:
-    """Refuses what looks at more than a pixel, or at a whole image."""
+    """Refuses scores, scalers and models that look at more than one pixel."""
     score, scaler = configuration.conformity_score, configuration.transform
     base = getattr(scaler, "scaler", scaler)
     if isinstance(score, SACP) or function_of(score) is not None:
@@ -257,7 +257,7 @@ def _checked_rows(rows: object) -> int:
 
 
 def _checked_nodata(nodata: object) -> float | None:
-    """A number of Python's, which NumPy compares with scores in their own type."""
+    """A Python number, which NumPy compares with scores in the scores' own type."""
     is_number = isinstance(nodata, int | float | np.integer | np.floating) and not isinstance(nodata, bool)
     if nodata is not None and not is_number:
         raise TypeError(f"nodata must be a number, such as -9999 or np.nan, or None, got {shown(nodata)}")
@@ -266,7 +266,7 @@ def _checked_nodata(nodata: object) -> float | None:
 
 @dataclass(frozen=True)
 class _Dataset:
-    """An open dataset of rasterio, as a store (count, H, W); of labels (H, W)."""
+    """An open dataset of rasterio as a store (count, H, W), or (H, W) for labels."""
 
     dataset: Any
     labels: bool
@@ -285,7 +285,7 @@ class _Dataset:
 
 
 def _opened(values: Any, labels: bool = False) -> Any:
-    """A dataset of rasterio as a store, by what it can do; others as they are."""
+    """A dataset of rasterio, recognised by its methods, as a store; other values as they are."""
     is_dataset = callable(getattr(values, "read", None)) and hasattr(values, "count")
     return _Dataset(values, labels) if is_dataset and hasattr(values, "height") else values
 
@@ -318,7 +318,7 @@ def _read(values: Any, name: str) -> NDArray[Any]:
 
 @contextmanager
 def _named(band: slice, index: int | None = None) -> Iterator[None]:
-    """Errors with the rows, and the scene."""
+    """Adds the rows, and the scene, to errors."""
     try:
         yield
     except (TypeError, ValueError) as error:

@@ -105,7 +105,7 @@ class PartRisk:
 
 
 def _calibrated(part: PartRisk) -> str:
-    """What calibrated a part, in a table."""
+    """The calibration data of a part, for a table."""
     if not part.is_rare:
         return f"{part.n_calibration}"
     few = "" if part.n_needed is None else f" of {part.n_needed}"
@@ -155,7 +155,7 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-@dataclass(frozen=True, eq=False)  # arrays do not compare to one truth value
+@dataclass(frozen=True, eq=False)  # comparing arrays gives no single truth value
 class RiskReport(Report):
     r"""Evaluation of the calibrated masks on labelled images. Means are over images, or over groups if given.
 
@@ -312,17 +312,17 @@ class RiskReport(Report):
 
     @property
     def _units(self) -> str:
-        """What means are over."""
+        """The units over which means are taken."""
         return "images" if self.n_groups is None else "groups"
 
     @property
     def _limits_mean(self) -> bool:
-        """Whether alpha limits the mean loss, and not the loss of each class."""
+        """Whether alpha limits the mean loss, rather than the loss of each class."""
         return self.by != "class" or self.part_alpha != self.alpha
 
     @property
     def _is_unreached(self) -> bool:
-        """Whether the calibration images are too few for alpha, of every class or stratum where each has its own."""
+        """Whether there are too few calibration images for alpha; with parts, for every class or stratum."""
         return self.infeasible or (bool(self.parts) and all(part.is_rare for part in self.parts))
 
     def _figures(self) -> tuple[str, ...]:
@@ -335,7 +335,7 @@ class RiskReport(Report):
         )
 
     def _lambda_text(self) -> str:
-        """Lambda-hat; words where there are many."""
+        """Lambda-hat, or words if there are several."""
         is_one = self.lambda_hat == self.lambda_hat
         return lambda_text(self.lambda_hat) if is_one else f"one for each {self.by or 'image'}"
 

@@ -25,8 +25,8 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-_LARGEST_PENALTY = 1_000_000  # a label costs at most 1 without it
-_LARGEST_WINDOW = 1023  # float32 sums of more are no longer good means
+_LARGEST_PENALTY = 1_000_000  # without a penalty, critical values are at most 1
+_LARGEST_WINDOW = 1023  # float32 means over larger windows are not accurate
 
 
 @dataclass(frozen=True)
@@ -305,7 +305,7 @@ def scored(conformity_score: ConformityScore, X: Any, inputs: Inputs, first_imag
     if function is None:
         if not isinstance(inputs, str):
             return Scored(maps, kernel, inputs.kernel(X, first_image))
-        is_rounded = inputs == "probabilities" and is_coarse(X)  # which the array does not know any more
+        is_rounded = inputs == "probabilities" and is_coarse(X)  # the array does not tell any more
         return Scored(maps, kernel, "bfloat16 probabilities" if is_rounded else inputs)
     if not isinstance(inputs, str):
         maps = inputs.probabilities(X, first_image)
@@ -331,9 +331,9 @@ def check_each_alone(function: CallableScore, first: object, second: object) -> 
 
 
 def _criticals(score: CallableScore, maps: Scores) -> Scores:
-    """What a function makes of maps, an array like them."""
+    """The result of a function for maps, an array of the same shape."""
     given = maps.view()
-    given.flags.writeable = False  # it is the caller's own
+    given.flags.writeable = False  # it may be the caller's array
     criticals = score_array(score.function(given), name=f"what the conformity score {score} returns")
     if criticals.shape != maps.shape:
         raise ValueError(

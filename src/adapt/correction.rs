@@ -84,7 +84,7 @@ fn cutoffs<R: Real>(cuts: &[Cut]) -> Vec<R> {
     cuts.iter().map(Cut::cutoff).collect()
 }
 
-/// The t from which on each pixel is right, weighing what it adds to the summed loss.
+/// As atoms: for each pixel the t from which on it is right, with its contribution to the summed loss as the weight.
 struct Corrections<'a> {
     values: &'a Values,
     offsets: &'a [f64],
@@ -95,7 +95,7 @@ struct Corrections<'a> {
 }
 
 impl Corrections<'_> {
-    /// The t behind a key and the image's cut there, for an image that counts.
+    /// The cut of an image that counts, at the t that belongs to a key.
     fn cut_at(&self, image: usize, key: u64) -> Cut {
         Cut::new(self.values.side, self.offsets[image], self.places.value(key))
     }
@@ -161,7 +161,7 @@ impl Atoms for Corrections<'_> {
         (0..limits.len()).map(of_limit).collect()
     }
 
-    /// Around the quantile of some values of each image.
+    /// Guesses around the quantile, from some values of each image.
     fn guesses(&self, budget: &BigRational, cancel: &Cancel) -> Result<Vec<u64>> {
         if self.values.n_values() < FEW_TIMES * SAMPLE {
             return Ok(Vec::new());

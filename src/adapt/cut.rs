@@ -18,7 +18,7 @@ pub(super) struct Cut {
 }
 
 impl Cut {
-    /// That of a threshold `offset` which is corrected by t.
+    /// The cut of a threshold `offset` that is corrected by t.
     pub(super) fn new(side: Side, offset: f64, t: f64) -> Self {
         let is_in = |p: f64| match side {
             Side::Foreground => side.is_always_right(p) || side.critical(offset, p) <= t,
@@ -32,7 +32,7 @@ impl Cut {
         R::at_least(self.cutoff)
     }
 
-    /// Whether all pixels of the side are wrong but those that are always right.
+    /// Whether all pixels of the side are wrong, except those that are always right.
     pub(super) fn has_all_wrong(&self) -> bool {
         match self.side {
             Side::Foreground => self.cutoff >= 1.0,
@@ -46,8 +46,8 @@ impl Cut {
     }
 }
 
-/// The smallest probability that is in an image's mask, as float64: those of any width are in from there on. Beyond 1 for
-/// masks that hold nothing.
+/// The smallest probability that is in an image's mask, as float64, for probabilities of any width. It is above 1 for masks
+/// that hold nothing.
 pub fn cutoffs(side: Side, offsets: &[f64], t: f64) -> Vec<f64> {
     offsets.iter().map(|&offset| Cut::new(side, offset, t).cutoff).collect()
 }
@@ -122,7 +122,7 @@ fn add<R: Real>(plane: &[R], codes: &[i8], cutoff: R, counts: &mut Counts) {
 mod tests {
     use super::*;
 
-    /// What the definition says of neighbouring floats.
+    /// The definition, for neighbouring floats.
     fn is_in(side: Side, offset: f64, t: f64, p: f64) -> bool {
         match side {
             Side::Foreground => p >= 1.0 || offset - p <= t,

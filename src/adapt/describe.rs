@@ -1,6 +1,6 @@
-//! What a map of probabilities looks like, in a few numbers: what a model of thresholds goes by.
+//! Features of a map of probabilities: a few numbers that a model of thresholds uses.
 //!
-//! All pixels count, void or not: nobody knows what is void where masks are made.
+//! All pixels count, void or not, because it is not known which pixels are void when masks are made.
 
 use std::ops::Range;
 
@@ -14,18 +14,18 @@ use crate::memory;
 use crate::num::real::Real;
 use crate::threads::Cancel;
 
-/// A mask that begins where the most probable pixels make up such a share of the summed probability holds as much of the
+/// Shares of the summed probability. A mask of the most probable pixels with such a share holds the same share of the
 /// foreground, if probabilities are right.
 const LEVELS: [f64; 7] = [0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99];
 
-/// Numbers of a description.
+/// The number of features.
 const N_NUMBERS: usize = LEVELS.len() + 2;
 
-/// Probabilities are counted in bins, 256 for each halving: as float32 without so many bits.
+/// Probabilities are counted in bins, 256 for each halving: a bin is a float32 without so many of its last bits.
 const DROPPED: u32 = 15;
 const N_BINS: usize = (0x3f80_0000 >> DROPPED) + 1;
 
-/// Log-odds are told within these ends: of about 0.0001 and 0.9999.
+/// Log-odds are cut at these ends, those of about 0.0001 and 0.9999.
 const ENDS: Range<f64> = -9.2..9.2;
 
 /// A description of each image, `(n, N_NUMBERS)`: the log-odds at which masks begin that hold 50, 70, 80, 90, 95, 98 and 99 %

@@ -1,4 +1,4 @@
-//! Probabilities as shares of the mass of an image: what a pixel and all that are at most as probable sum to.
+//! Probabilities as shares of the mass of an image: the sum over a pixel and all pixels that are at most as probable.
 
 use std::cmp::Ordering;
 
@@ -20,8 +20,8 @@ struct Work<R> {
     pixels: Vec<(R, usize)>,
 }
 
-/// Writes the summed probability of the pixels that are at most as probable as each pixel, as a share of that of the image;
-/// equals have equal shares, and all are 0 where the sum is. `out` is `(n, pixels)`. Sums run upwards, in float64.
+/// Writes, for each pixel, the summed probability of the pixels that are at most as probable, as a share of the image's sum.
+/// Equal pixels have equal shares, and all shares are 0 if the sum is. `out` is `(n, pixels)`. Sums run upwards, in float64.
 pub fn mass_shares<R: Real>(
     maps: &ScoreMaps<'_, R>,
     mut out: ArrayViewMut2<'_, f64>,
@@ -93,7 +93,7 @@ struct Buffers<R> {
     values: Vec<R>,
 }
 
-/// Each value of an ascending run, and what all up to it sum to.
+/// Each value of an ascending run, with the sum of all values up to it.
 fn cumulative<R: Real>(values: &[R]) -> impl Iterator<Item = (f64, f64)> + '_ {
     values.chunk_by(|a, b| a == b).scan(0.0, |sum, equals| {
         let p: f64 = equals[0].into();

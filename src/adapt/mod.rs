@@ -1,14 +1,15 @@
 //! A threshold for each image, of masks of one class against the rest.
 //!
-//! A mask holds the pixels of probability p at or above a threshold. What it misses of the foreground falls as thresholds
-//! do. An image may have a threshold of its own, an *offset*, from any model of what images need; calibration corrects all of
-//! them by one number t, so that the offset of image i less t is its threshold. A pixel is then in the mask from
+//! A mask holds the pixels of probability p at or above a threshold. The lower the threshold, the less of the foreground it
+//! misses. An image may have a threshold of its own, an *offset*, from any model. Calibration corrects all offsets by one
+//! number t: the threshold of image i is its offset minus t. A pixel is then in the mask from
 //!
 //! ```text
 //! t >= fl64(offset_i - p)
 //! ```
 //!
-//! on, this very float64 expression in calibration and prediction. So t is the weighted quantile of [`crate::risk::quantile`].
+//! on; calibration and prediction evaluate this same float64 expression. So t is the weighted quantile of
+//! [`crate::risk::quantile`].
 //! Without offsets it is the negative of one threshold for all.
 //!
 //! Of the background the same holds with signs reversed: an *inner* mask leaves out its pixels from
@@ -32,9 +33,9 @@ pub use values::{ImageValues, Values, build};
 /// Whose pixels a loss looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
-    /// Those of the object: it asks which of them the mask misses.
+    /// The pixels of the object: the loss counts those that the mask misses.
     Foreground,
-    /// The others: it asks which of them the mask holds.
+    /// The other pixels: the loss counts those that the mask holds.
     Background,
 }
 

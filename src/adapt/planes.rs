@@ -42,7 +42,7 @@ impl<R: Real> Planes<R> {
         Ok(())
     }
 
-    /// The same of a whole image, whatever its labels are.
+    /// The same for a whole image, whatever its labels are.
     pub(super) fn of_image(
         &mut self,
         maps: &ScoreMaps<'_, R>,
@@ -58,7 +58,7 @@ impl<R: Real> Planes<R> {
     }
 }
 
-/// Fails at the first number that is no probability, void or not: nobody knows what is void where masks are made.
+/// Fails at the first number that is no probability, void or not: when masks are made, void pixels are not known.
 fn check<R: Real>(tile: &Tile<'_, R>, place: &Place) -> Result<()> {
     let plane = tile.plane(0);
     // Only -0 is a probability with more bits than 1.
@@ -75,7 +75,7 @@ fn check<R: Real>(tile: &Tile<'_, R>, place: &Place) -> Result<()> {
 
 #[inline(always)]
 pub(super) fn is_probability<R: Real>(p: R) -> bool {
-    // Of NaN neither holds.
+    // Neither holds for NaN.
     (p >= R::zero()) & (p <= R::one())
 }
 

@@ -1,5 +1,5 @@
-//! What images lose at thresholds, smoothly, from histograms of the probabilities of their foregrounds: what models of
-//! thresholds are trained on.
+//! Smooth losses of images at thresholds, from histograms of the probabilities of their foregrounds. Models of thresholds
+//! are trained on them.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ pub fn histograms(values: &Values, n_bins: usize, cancel: &Cancel) -> Result<Arr
             }
         }
         let total = image.total(values.side);
-        // Those that are right for any threshold are not kept.
+        // Pixels that are right at any threshold are not kept.
         let n_others = (total - image.n_values() as u64) as f64;
         let end = if values.side == super::Side::Foreground { n_bins - 1 } else { 0 };
         row[end] += n_others;
@@ -48,8 +48,8 @@ fn count<R: Real>(values: &[R], row: &mut [f64]) {
     }
 }
 
-/// Of each image (a row of a histogram) the true positive rate at its threshold u, the mean of `1 / (1 + exp((u - p) / T))`,
-/// which is smooth, and its derivative by u, `(n, 2)`.
+/// For each image (a row of histograms): the smooth true positive rate at its threshold u, which is the mean of
+/// `1 / (1 + exp((u - p) / T))`, and its derivative by u, `(n, 2)`.
 pub fn smooth_rates(
     histograms: &ArrayView2<'_, f64>,
     thresholds: &[f64],
@@ -64,7 +64,7 @@ pub fn smooth_rates(
         let width = 1.0 / row.len() as f64;
         for (bin, &share) in row.iter().enumerate().filter(|(_, share)| **share > 0.0) {
             let above = (bin as f64 + 0.5) * width - u;
-            // Of the two forms that which cannot overflow.
+            // The one of two forms that cannot overflow.
             let e = (-above.abs() / temperature).exp();
             let held = if above >= 0.0 { 1.0 / (1.0 + e) } else { e / (1.0 + e) };
             out[0] += share * held;

@@ -15,28 +15,28 @@ use crate::runs::{RUN, bits, count_from, places};
 use crate::simd::{apply, vectorised};
 use crate::threads::Cancel;
 
-/// Probabilities of an image, at most, by which it is told from others.
+/// The most probabilities of an image that are used to tell it from others.
 const TELLING: usize = 1 << 12;
 
 /// What errors call kept probabilities.
 const WHAT: &str = "the probabilities of pixels";
 
-/// Of one image.
+/// The values of one image.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ImageValues {
     /// Labelled pixels of the background and of the foreground.
     pub totals: [u64; 2],
     /// Void pixels.
     pub n_void: u64,
-    /// Labelled pixels of the background and of the foreground whose probability is at least 1/2.
+    /// Labelled pixels, of the background and of the foreground, with a probability of at least 1/2.
     pub said: [u64; 2],
     /// The probabilities of the pixels of one side that are not right for any threshold, in runs as they were read.
     pub blocks: Vec<Stored>,
-    /// The same for images that are the same; see `hash_of_image`.
+    /// A hash, which is equal for equal images; see `hash_of_image`.
     pub hash: u64,
 }
 
-/// Of many images.
+/// The values of many images.
 #[derive(Debug, Clone)]
 pub struct Values {
     /// Whose pixels they are.
@@ -73,7 +73,7 @@ impl ImageValues {
     }
 }
 
-/// Calls `visit` with every so many-th of the values in blocks, however they were cut.
+/// Calls `visit` with every `step`-th value, however the values are cut into blocks.
 fn spread(blocks: &[Stored], step: usize, mut visit: impl FnMut(f64)) {
     let mut first = 0; // counted from the beginning of a block
     for block in blocks {
@@ -161,7 +161,7 @@ fn read_band<R: Real>(
     if !may_be_kept(values, side) {
         return Err(Error::Changed { name: "P" });
     }
-    // What is not kept of the foreground has the probability 1, of the background 0.
+    // Foreground pixels that are not kept have the probability 1, background pixels 0.
     let n_always = if side == Side::Foreground { found.totals[1] - values.len() as u64 } else { 0 };
     let of_side = said(values) + n_always;
     let code = side.code() as usize;
@@ -178,7 +178,7 @@ fn said<R: Real>(values: &[R]) -> u64 {
     counts[0]
 }
 
-/// The same of void pixels.
+/// The same for void pixels.
 #[apply(vectorised!)]
 fn said_where_void<R: Real>(plane: &[R], codes: &[i8]) -> u64 {
     let half = R::one() / (R::one() + R::one());
@@ -220,7 +220,7 @@ fn take<R: Real>(plane: &[R], codes: &[i8], side: Side, values: &mut Vec<R>) -> 
 
 #[inline(always)]
 fn count(codes: &[i8], wanted: i8) -> u64 {
-    // Parts are short enough to be counted in 16 bits, of which more lanes fit.
+    // Parts are short enough for 16-bit counters, of which more lanes fit.
     let of_part = |part: &[i8]| part.iter().fold(0_u16, |n, &code| n + u16::from(code == wanted));
     codes.chunks(1 << 10).map(|part| u64::from(of_part(part))).sum()
 }

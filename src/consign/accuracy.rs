@@ -14,7 +14,7 @@ use crate::threads::Cancel;
 /// Bits of a fixed-point accuracy.
 const BITS: u32 = 62;
 
-/// What accuracy is asked for.
+/// The accuracy that is asked for.
 #[derive(Debug, Clone)]
 pub struct Accuracy {
     /// What one pixel of a group adds, in units of `2^-BITS`, rounded down.
@@ -26,7 +26,7 @@ pub struct Accuracy {
     /// Beta in units, rounded down and up.
     floor: u64,
     ceil: u64,
-    /// No sum of units is too small by as much.
+    /// The rounding error of any sum of units is below this.
     error: u64,
 }
 
@@ -64,7 +64,7 @@ impl Accuracy {
         self.units.iter().zip(right).map(|(unit, &count)| unit * u64::from(count)).sum()
     }
 
-    /// Whether it is enough. The sum decides, but for those within rounding of beta.
+    /// Whether the accuracy is enough. The sum decides, unless it is within rounding of beta.
     pub fn is_met(&self, sum: u64, right: &[u32]) -> bool {
         if self.strict {
             if sum > self.floor {
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn equality_is_exact_where_fixed_point_is_not() {
-        // Thirds, sevenths and tenths have no end in binary.
+        // Thirds, sevenths and tenths have no finite binary expansion.
         for (sizes, right, beta) in [
             (vec![3], vec![1], (1, 3)),
             (vec![7, 3], vec![7, 3], (1, 1)),

@@ -1,4 +1,4 @@
-//! What a box of `z` allows: pixels that are surely right, surely wrong, or undecided.
+//! The pixels that are surely right, surely wrong, or undecided in a box of `z`.
 //!
 //! A pixel with label `y` is right at `z` if it beats each competitor `l`: `d + g . z >= 0` (`> 0` if `l < y`), where `d` is
 //! the lead of `y` at `z = 0` and `g` how it moves. Over a box with centre `c` and radii `r` the lead ranges in
@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::memory;
 use crate::threads::Cancel;
 
-/// Pixels between two looks at whether to go on.
+/// Pixels between two checks for cancellation.
 pub const CHECKED: usize = 1 << 6;
 
 /// What errors call pixels.
@@ -74,7 +74,7 @@ impl<const K: usize> Region<K> {
         std::array::from_fn(|k| 0.5 * (self.high[k] - self.low[k]))
     }
 
-    /// The point next to 0.
+    /// The point nearest to 0.
     pub fn nearest(&self) -> [f64; K] {
         // `+ 0.0` makes a negative zero positive.
         std::array::from_fn(|k| 0.0_f64.clamp(self.low[k], self.high[k]) + 0.0)
@@ -97,7 +97,7 @@ impl<const K: usize> Region<K> {
         Some(self)
     }
 
-    /// Cuts across a dimension, at 0 if it is inside, else in the middle; `None` if floats leave no room.
+    /// Cuts a dimension, at 0 if it is inside, else in the middle; `None` if there is no float in between.
     pub fn split(&self, k: usize) -> Option<[Self; 2]> {
         let (low, high) = (self.low[k], self.high[k]);
         let at = if low < 0.0 && high > 0.0 { 0.0 } else { 0.5 * (low + high) };
@@ -115,12 +115,12 @@ impl<const K: usize> Region<K> {
 pub struct Slack<const K: usize> {
     /// At `z = 0`.
     pub at_zero: f64,
-    /// More of it per unit of `|z_k|`.
+    /// What is added for each unit of `|z_k|`.
     pub per_unit: [f64; K],
 }
 
 impl<const K: usize> Slack<K> {
-    /// Roundings of a score and of a lead, and of what they are made of, with room to spare.
+    /// A generous bound of the roundings of a score, of a lead, and of the numbers that they are made of.
     pub const ROUNDINGS: f64 = 8.0 * (K as f64 + 4.0) * (f64::EPSILON / 2.0);
 
     /// The slack within a box.
@@ -147,18 +147,18 @@ pub struct Undecided {
     pub rows: Vec<u32>,
 }
 
-/// Pixels to ask about.
+/// Pixels to judge.
 #[derive(Debug, Clone, Copy)]
 pub struct Pixels<'a, const K: usize> {
     /// The rows that indices refer to.
     pub rows: &'a [Row<K>],
-    /// Those that may be right or wrong.
+    /// The pixels that may be right or wrong.
     pub undecided: &'a Undecided,
-    /// Number of those of each group that are right anyway.
+    /// The number of pixels of each group that are right anyway.
     pub right: &'a [u32],
 }
 
-/// What a box says about pixels.
+/// The result for pixels in a box.
 #[derive(Debug, Clone)]
 pub struct Verdict<const K: usize> {
     /// Pixels of each group that are surely right.
@@ -177,7 +177,7 @@ pub struct Verdict<const K: usize> {
     pub kept: Vec<u32>,
 }
 
-/// Asks a box about pixels. `keep` asks for `kept`.
+/// Judges pixels in a box. `keep` asks for `kept`.
 pub fn judge<const K: usize>(
     asked: Pixels<'_, K>,
     region: &Region<K>,

@@ -1,7 +1,7 @@
 //! Samples of an image as a mean and a few components, and the ranges of their coefficients.
 //!
-//! The SVD is that of the samples less their mean. It reads them in blocks, and what is subtracted is computed in each block
-//! anew: there is no copy of all samples.
+//! The SVD is that of the samples minus their mean. It reads them in blocks, and computes the mean of each block again, so
+//! that all samples are never copied.
 
 use std::sync::Arc;
 
@@ -17,15 +17,15 @@ use crate::num::real::Element;
 use crate::place::Place;
 use crate::threads::Cancel;
 
-/// Components whose share of the largest singular value is no more are noise.
+/// Components whose singular value is at most this share of the largest one are noise.
 const RELATIVE_RANK: f64 = 1e-6;
-/// Relative differences that are not more than so many roundings of float64 are none.
+/// Relative differences of at most so many roundings of float64 count as none.
 const ROUNDINGS: f64 = 4.0;
 /// Entries of a parallel task.
 const CHUNK: usize = 1 << 14;
 /// Entries that are read together.
 const BLOCK: usize = 256;
-/// Entries that are centred together. Blocks, and those of the SVD, are multiples of it.
+/// Entries that are centred together. The sizes of blocks, here and in the SVD, are multiples of it.
 const RUN: usize = 16;
 
 /// What scales the box besides lambda.
@@ -33,9 +33,9 @@ const RUN: usize = 16;
 pub enum Weight {
     /// The singular values.
     Sigma,
-    /// Their shares of the largest.
+    /// The singular values as shares of the largest.
     Relative,
-    /// Nothing.
+    /// No scaling.
     None,
 }
 
@@ -107,7 +107,7 @@ pub fn decompose<E: Element>(
     }
     let mut components = svd.left.slice_move(s![..rank, ..]);
     for mut component in components.rows_mut() {
-        // What does not vary is in no component, not even by rounding.
+        // An entry that does not vary is exactly 0 in all components.
         let entries = component.as_slice_mut().expect("rows are contiguous");
         for (entries, still) in entries.chunks_mut(CHUNK).zip(still.chunks(CHUNK)) {
             cancel.check()?;
@@ -128,7 +128,7 @@ struct Centre {
     still: Vec<bool>,
 }
 
-/// Where a sample, or a difference of two, is not finite, the mean is not.
+/// If a sample, or the difference of two, is not finite, the mean is not.
 fn centre_of<E: Element>(entries: &ArrayView2<'_, E>, cancel: &Cancel) -> Result<Centre> {
     let (n_entries, n_samples) = entries.dim();
     let mut mean = memory::filled(0.0, n_entries, "the mean of samples", cancel)?;
@@ -156,7 +156,7 @@ fn centre_of<E: Element>(entries: &ArrayView2<'_, E>, cancel: &Cancel) -> Result
     Ok(Centre { mean, still })
 }
 
-/// Copies rows, column by column, so many numbers apart.
+/// Copies rows, column by column; `stride` is the distance between columns.
 fn copy<E: Element>(rows: &ArrayView2<'_, E>, columns: &mut [f64], stride: usize) {
     for (column, values) in columns.chunks_exact_mut(stride).zip(rows.columns()) {
         column.iter_mut().zip(values).for_each(|(number, value)| *number = value.widen().into());
@@ -169,11 +169,11 @@ struct Run {
     still: [bool; RUN],
 }
 
-/// Subtracts their mean from each of some rows; those that vary by roundings alone become 0. The columns lie one after the
-/// other, so many numbers apart. What is found goes to `visit`, some rows at a time.
+/// Subtracts from each of some rows its mean; a row that varies only by roundings becomes 0. The columns lie `stride`
+/// numbers apart. The results go to `visit`, some rows at a time.
 ///
-/// Differences from the first sample are exact where samples are equal, so that their mean is, too. And the size of a class
-/// that is masked by -1e30 makes nothing else noise.
+/// The mean is that of the differences from the first sample. These are exactly 0 where samples are equal, and so is their
+/// mean. A class that is masked by -1e30 does not drown the other entries in rounding errors.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
 fn centre<F: FnMut(&Run)>(columns: &mut [f64], stride: usize, mut visit: F) {
     let n_samples = (columns.len() / stride) as f64;
@@ -223,7 +223,7 @@ fn decompose_differences<E: Element>(entries: &ArrayView2<'_, E>, k: usize, canc
         return truncated_svd_of(entries, |rows, stride| centre(rows, stride, |_| ()), k, cancel)?
             .ok_or(Error::MatrixTooLarge);
     }
-    // Fewer entries than samples: a copy is nothing.
+    // There are fewer entries than samples: copying them costs nothing.
     let stride = n_entries.next_multiple_of(RUN);
     let mut columns = memory::filled(0.0, n_samples * stride, "the samples", cancel)?;
     copy(entries, &mut columns, stride);
@@ -232,7 +232,7 @@ fn decompose_differences<E: Element>(entries: &ArrayView2<'_, E>, k: usize, canc
     truncated_svd(&columns.slice(s![.., ..n_entries]).t(), k, cancel)
 }
 
-/// The norm of the mean where it is not still, without overflow.
+/// The norm of the mean over the entries that vary, without overflow.
 fn norm_of_moving(mean: &[f64], still: &[bool]) -> f64 {
     let moving = || mean.iter().zip(still).filter(|(_, is_still)| !**is_still).map(|(mean, _)| mean.abs());
     let largest = moving().fold(0.0, f64::max);

@@ -6,7 +6,7 @@ use crate::threads::Cancel;
 
 /// Pixels whose scores are computed together.
 const TILE: usize = 256;
-/// Pixels between two looks at whether to go on.
+/// Pixels between two checks for cancellation.
 const RUN: usize = 1 << 16;
 /// What errors call the planes.
 const PLANES: &str = "the mean and the components of pixels";

@@ -1,5 +1,5 @@
-//! Exact search on a ray: along `t v`, `t >= 0`, each pixel is right in an interval; sorted, their ends give the accuracy
-//! at every point of the ray.
+//! Exact search on a ray: along `t v`, `t >= 0`, each pixel is right in an interval. The sorted ends of the intervals give
+//! the accuracy at every point of the ray.
 
 use super::accuracy::Accuracy;
 use super::bounds::{CHECKED, Pixels, dot};
@@ -25,7 +25,7 @@ pub struct Piece {
     pub to: f64,
 }
 
-/// What a ray offers.
+/// The best accuracy on a ray.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Deepest {
     /// The best accuracy on the ray, in units, up to ties.
@@ -34,7 +34,7 @@ pub struct Deepest {
     pub piece: Piece,
 }
 
-/// Scratch of sweeps.
+/// Buffers of sweeps along rays.
 #[derive(Debug, Clone, Default)]
 pub struct Sweep {
     events: Vec<Event>,
@@ -43,7 +43,7 @@ pub struct Sweep {
 
 impl Sweep {
     /// Walks along `t v` from 0 to `limit` and calls `try_piece` with each piece on which the accuracy is met, nearest first,
-    /// until it returns true. Ends of pieces are ties: whether the argmax agrees there is for `try_piece` to see.
+    /// until it returns true. Ends of pieces are ties: `try_piece` must check whether the argmax agrees there.
     pub fn along<const K: usize>(
         &mut self,
         pixels: Pixels<'_, K>,
@@ -70,7 +70,7 @@ impl Sweep {
                 let row = &rows[competitor as usize];
                 let slope = dot(&row.gains, direction);
                 if row.lead < 0.0 {
-                    // Behind, and perhaps catching up.
+                    // The label is behind, and may catch up.
                     from = if slope > 0.0 { from.max(-row.lead / slope) } else { f64::INFINITY };
                     if from > limit {
                         break;
@@ -91,7 +91,7 @@ impl Sweep {
                 self.events.push(Event { at: to, leaves: true, group: pixel.group });
             }
         }
-        // Intervals are closed: at one place, who enters comes before who leaves.
+        // Intervals are closed: at the same place, pixels that become right come before those that cease to be.
         let order = |a: &Event, b: &Event| a.at.total_cmp(&b.at).then(a.leaves.cmp(&b.leaves));
         sort_unstable_by(&mut self.events, order, cancel)?;
         let mut sum = accuracy.sum(&self.right);

@@ -9,10 +9,10 @@
 //!
 //! agrees with it well enough: the mean over its labels of the share of their pixels that are right is at least beta. The
 //! score of a labelled image is therefore `lambda* = min |z|_inf` over the `z` that are accurate enough. [`search`] brackets
-//! it by branch and bound: [`bounds`] says what no point of a box can reach, [`mod@line`] finds good points, [`field`] verifies
-//! each of them by the argmax itself, in float64, and [`accuracy`] compares with beta without rounding. [`sample`] draws,
-//! [`possible`] says what else could be drawn, [`decomposition`] makes mean, components and ranges of samples
-//! by the SVD of [`crate::linalg`].
+//! it by branch and bound: [`bounds`] bounds the accuracy in a box, [`mod@line`] finds good points, [`field`] verifies each of
+//! them by the argmax itself, in float64, and [`accuracy`] compares with beta without rounding. [`sample`] draws segmentations,
+//! [`possible`] bounds how many could be drawn, and [`decomposition`] computes mean, components and ranges from samples, by
+//! the SVD of [`crate::linalg`].
 
 pub mod accuracy;
 pub mod bounds;

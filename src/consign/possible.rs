@@ -1,9 +1,8 @@
-//! What a box of coefficients leaves open: the labels that a pixel may have somewhere in it, and the hyperplanes at which they
-//! change.
+//! The labels that a pixel may have somewhere in a box of coefficients, and the hyperplanes at which they change.
 //!
-//! With `k` coefficients that move, `M` hyperplanes cut the box in at most `sum_{i <= k} C(M, i)` cells, and the label map is
-//! the same throughout a cell; points of a hyperplane belong to the side of the lower label. Nor can there be more label maps
-//! than products of the pixels' labels. So both bound the number of label maps from above.
+//! With `k` coefficients that move, `M` hyperplanes cut the box into at most `sum_{i <= k} C(M, i)` cells, and the label map
+//! is constant in a cell; points of a hyperplane belong to the side of the lower label. Another upper bound of the number of
+//! label maps is the product of the pixels' numbers of labels.
 
 use rayon::prelude::*;
 
@@ -40,7 +39,7 @@ impl Coefficients {
         &self.centre
     }
 
-    /// The labels that the leader, the one in the middle, is not ahead of everywhere.
+    /// The labels that may win against `leader`, the label at the centre, somewhere in the box.
     pub fn rivals(&self, field: &Field, pixel: usize, leader: usize) -> impl Iterator<Item = usize> {
         (0..field.n_labels())
             .filter(move |&l| l != leader && self.compare(field, pixel, leader, l) != Lead::Always)
@@ -61,7 +60,7 @@ impl Coefficients {
             moves |= own != 0.0 || others != 0.0;
         }
         let slack = scale * Slack::<MAX_COMPONENTS>::ROUNDINGS;
-        // What does not move is its mean, without a rounding, and of equals the lower label is ahead.
+        // Without a component that moves, the scores are the means, without rounding; of equal ones the lower label is ahead.
         let is_ahead =
             if moves { lead - spread > slack } else { lead > 0.0 || (lead == 0.0 && label < other) };
         let is_behind = if moves { lead + spread < -slack } else { !is_ahead };
@@ -80,11 +79,11 @@ enum Lead {
     Always,
     /// Nowhere.
     Never,
-    /// In a part of it, or floats cannot tell.
+    /// In a part of the box, or floats cannot tell.
     Depends,
 }
 
-/// What is left open at all pixels.
+/// The numbers of possible labels, over all pixels.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Open {
     /// The number of pixels with each number of possible labels, from 0 on.

@@ -1,4 +1,4 @@
-//! Segmentations drawn from a set: coefficients uniform in the box, then the argmax, at those pixels alone that may change.
+//! Segmentations drawn from a set: coefficients uniform in the box, then the argmax, only at pixels that may change.
 
 use ndarray::{ArrayViewMut2, Axis};
 use rayon::prelude::*;
@@ -45,7 +45,7 @@ pub fn sample<T: Copy + Send + Sync + TryFrom<u16>>(
     })
 }
 
-/// The pixels whose label may be another than that in the middle.
+/// The pixels whose label may differ from the one at the centre.
 fn may_change(
     field: &Field,
     coefficients: &Coefficients,

@@ -1,8 +1,7 @@
-//! OpenBLAS runs on one thread while we call it: parallelism is rayon's, a second pool would fight for the same cores, and
-//! the bits of a sum depend on how many threads share it.
+//! OpenBLAS runs on one thread while we call it. Rayon does the parallel work; a second pool would compete for the same cores,
+//! and the bits of a sum depend on the number of threads that share it.
 //!
-//! The library may be one that others in the process are linked to (a system's), so that their number of threads comes back
-//! when we are done.
+//! Other code in the process may use the same library (a system's). So its number of threads is restored afterwards.
 #![allow(unsafe_code)] // C functions that take and return an int or a function; no memory is shared.
 
 use std::ffi::c_int;
@@ -16,25 +15,25 @@ unsafe extern "C" {
     fn openblas_get_num_threads() -> c_int;
 }
 
-/// Who counts callers: the id of the process, 0 for nobody. Not a mutex, which a fork may copy while it is taken by a thread
-/// that the child does not have.
+/// A lock: the id of the process whose thread is counting callers, 0 if none is. It is no mutex, because a fork might copy a
+/// mutex while a thread holds it that the child does not have.
 static COUNTING: AtomicU32 = AtomicU32::new(0);
 /// The process that the callers are in.
 static PROCESS: AtomicU32 = AtomicU32::new(0);
 static CALLERS: AtomicUsize = AtomicUsize::new(0);
-/// The number of threads to come back, 0 for none. It stands before one thread is set, and until the number is back: a child
-/// that was forked at any moment finds it here.
+/// The number of threads to restore, 0 for none. It is stored before one thread is set, and until the number is restored, so
+/// that a child that is forked at any moment finds it here.
 static BEFORE: AtomicI32 = AtomicI32::new(0);
 
-/// OpenBLAS on one thread, as long as any caller has such a value.
+/// OpenBLAS runs on one thread as long as any caller holds such a value.
 pub struct OneThread(());
 
 impl OneThread {
-    /// Sets one thread, if no other caller has.
+    /// Sets one thread, unless another caller has done so.
     pub fn enter() -> Self {
         count(|process| {
             if PROCESS.swap(process, Ordering::Relaxed) != process {
-                // Forked: the callers that were are not here. What they set is.
+                // The process was forked: the earlier callers are not in it, but the number that they set is.
                 CALLERS.store(0, Ordering::Relaxed);
                 let before = BEFORE.swap(0, Ordering::Relaxed);
                 if before != 0 {
@@ -58,7 +57,7 @@ impl Drop for OneThread {
         count(|_| {
             if CALLERS.fetch_sub(1, Ordering::Relaxed) == 1 {
                 let before = BEFORE.load(Ordering::Relaxed);
-                // Whoever has set another number meanwhile wants that one.
+                // Another number that was set meanwhile is kept.
                 if before != 1 && num_threads() == 1 {
                     set_num_threads(before);
                 }
@@ -68,7 +67,7 @@ impl Drop for OneThread {
     }
 }
 
-/// Does some steps as one, given the id of the process. No fork of the process comes between them.
+/// Does some steps as one, given the id of the process. The process does not fork in between.
 fn count(steps: impl FnOnce(u32)) {
     make_forks_wait();
     let process = std::process::id();
@@ -82,7 +81,7 @@ fn take(process: u32) {
     loop {
         let held = COUNTING.compare_exchange(0, process, Ordering::Acquire, Ordering::Relaxed);
         let Err(holder) = held else { break };
-        // A holder of another process is one that was forked away while it counted.
+        // A holder in another process means that this one was forked while its parent was counting.
         let is_gone = holder != process
             && COUNTING.compare_exchange(holder, process, Ordering::Acquire, Ordering::Relaxed).is_ok();
         if is_gone {
@@ -98,8 +97,8 @@ fn release() {
 
 pub use forks::make_forks_wait;
 
-/// OpenBLAS sets a number of threads under a lock of its own. A child that is forked meanwhile would find it taken for ever:
-/// forks wait until nobody of ours is at it.
+/// OpenBLAS sets its number of threads under a lock of its own. A child that is forked meanwhile would find the lock taken for
+/// ever. So forks wait until none of our threads is doing this.
 #[cfg(unix)]
 mod forks {
     use std::ffi::c_int;
@@ -119,13 +118,13 @@ mod forks {
         super::release();
     }
 
-    /// From now on forks wait while numbers of threads are set. A fork that has begun before the first number is set knows
-    /// nothing of it: call this while no other thread is at work yet, or it is called then.
+    /// From now on, forks wait while numbers of threads are set. A fork that begins before the first call does not wait. So call
+    /// this before other threads work; otherwise the first use calls it.
     pub fn make_forks_wait() {
         static ASKED: AtomicBool = AtomicBool::new(false);
         if !ASKED.swap(true, Ordering::Relaxed) {
-            // SAFETY: POSIX has this function with just this signature; the handlers are never gone, and touch one number.
-            // Without memory for them it fails, and forks are as they were.
+            // SAFETY: POSIX has this function with this signature; the handlers live for ever, and touch only one number.
+            // If there is no memory for the handlers, the call fails, and forks do not wait.
             unsafe { pthread_atfork(Some(before), Some(after), Some(after)) };
         }
     }
@@ -133,7 +132,7 @@ mod forks {
 
 #[cfg(not(unix))]
 mod forks {
-    /// Nothing forks here.
+    /// There are no forks on this system.
     pub fn make_forks_wait() {}
 }
 

@@ -15,7 +15,7 @@ use crate::memory;
 /// values are some rounding errors of the largest.
 pub fn svd_of_square(matrix: &ArrayView2<'_, f64>) -> Result<(Vec<f64>, Array2<f64>)> {
     let _one_thread = OneThread::enter();
-    // The matrix, both kinds of vectors, and what LAPACK works with.
+    // The matrix, both kinds of vectors, and LAPACK's workspace.
     room(matrix, 8)?;
     let (_, values, right) = copy(matrix).svddc_into(JobSvd::Some).map_err(failure("gesdd"))?;
     Ok((values.to_vec(), right.expect("asked for")))
@@ -50,12 +50,12 @@ pub fn inverse_of_lower(factor: &ArrayView2<'_, f64>) -> Result<Array2<f64>> {
     copy(factor).solve_triangular_into(UPLO::Lower, Diag::NonUnit, one).map_err(failure("trtrs"))
 }
 
-/// Fails unless so many matrices of this size can be had: LAPACK's are asked for in a way that cannot fail.
+/// Fails unless there is memory for so many matrices of this size: the allocation for LAPACK cannot report an error.
 fn room(matrix: &ArrayView2<'_, f64>, n_matrices: usize) -> Result<()> {
     memory::probe::<f64>(n_matrices.saturating_mul(matrix.len()), "the decomposition of a square matrix")
 }
 
-/// What a routine may write on. `ndarray-linalg` refuses strides such as those of a part with one element.
+/// A copy that a routine may overwrite. `ndarray-linalg` refuses strides such as those of a part with one element.
 fn copy(matrix: &ArrayView2<'_, f64>) -> Array2<f64> {
     replicate(matrix)
 }

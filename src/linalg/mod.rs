@@ -1,5 +1,5 @@
-//! Linear algebra, for whoever needs it: LAPACK for small matrices ([`dense`]), and the singular values of one that is too tall
-//! for it ([`truncated_svd`]).
+//! Linear algebra: LAPACK for small matrices ([`dense`]), and the singular values of matrices that are too tall for it
+//! ([`truncated_svd`]).
 
 pub mod blas;
 pub mod dense;

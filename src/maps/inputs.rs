@@ -4,23 +4,23 @@ use super::Transform;
 use super::softmax::{Normalise, Softmax};
 use crate::num::real::Real;
 
-/// What a model hands over.
+/// The kinds of numbers that a model gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Inputs {
     /// Softmax probabilities, taken as they are.
     Probabilities,
-    /// The same, rounded to bfloat16 before: their sums are farther from 1.
+    /// Softmax probabilities that were rounded to bfloat16: their sums are farther from 1.
     CoarseProbabilities,
     /// Logits, of which softmax makes probabilities.
     Logits,
     /// Scores of any sum, normalised by it.
     Scores,
-    /// The critical values of all labels, by a score that is not ours.
+    /// The critical values of all labels, by a score of the caller's.
     CriticalValues,
 }
 
 impl Inputs {
-    /// What makes probabilities of them; `None` where they are taken as they are.
+    /// The transform that makes probabilities of them; `None` if they are taken as they are.
     pub(super) fn transform<R: Real>(self) -> Option<Box<dyn Transform<R>>> {
         match self {
             Self::Probabilities | Self::CoarseProbabilities | Self::CriticalValues => None,

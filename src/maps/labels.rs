@@ -13,11 +13,11 @@ use crate::simd::{apply, vectorised};
 /// The code of a void pixel where labels are class codes.
 pub const VOID: i32 = -1;
 
-/// What class codes are stored in.
+/// A type for class codes.
 pub trait Code: Copy + Send + Sync + 'static {
     /// The code of a void pixel.
     const VOID: Self;
-    /// The largest K that it can tell.
+    /// The largest K that fits the type.
     const MAX_CLASSES: usize;
 }
 
@@ -26,7 +26,7 @@ impl Code for i32 {
     const MAX_CLASSES: usize = i32::MAX as usize;
 }
 
-/// For masks: where few classes are to be told, a byte is read and compared faster.
+/// For masks: if there are few classes, bytes are read and compared faster.
 impl Code for i8 {
     const VOID: Self = -1;
     const MAX_CLASSES: usize = i8::MAX as usize;
@@ -46,7 +46,7 @@ pub trait Label:
     + AsPrimitive<i8>
     + 'static
 {
-    /// The value sign-extended to 64 bits: a class in `[0, K)` is a small number, anything else is not.
+    /// The value sign-extended to 64 bits: a class in `[0, K)` is a small number, all other labels are large ones.
     fn extended(self) -> u64;
 
     /// The value, if it fits.
@@ -87,7 +87,7 @@ pub struct LabelSpace {
 pub struct Ignored(Vec<i64>);
 
 impl Ignored {
-    /// Those that a type of labels can hold: no other pixel is void.
+    /// The ignored labels that a type can hold. The others cannot occur.
     pub fn of_type<L: Label>(&self) -> Vec<L> {
         self.0.iter().filter_map(|&label| L::from_i64(label)).collect()
     }
@@ -238,7 +238,7 @@ fn encode<L: Label + AsPrimitive<C>, C: Code>(
     if !any_bad {
         return Ok(());
     }
-    // Another thread may have written a good label there since.
+    // Another thread may have replaced the bad label meanwhile.
     let bad = values.iter().find(|&&value| is_no_class(value, last) && !void.contains(&value));
     Err(bad.map(|&value| value.into()))
 }
@@ -345,7 +345,7 @@ mod tests {
         assert_eq!(codes_of::<u8, i8>(&[0, 1, 255, 1], 2, Some(255)), Ok(vec![0, 1, -1, 1]));
         assert_eq!(codes_of::<i64, i8>(&[0, 1, 255, 1], 2, Some(255)), Ok(vec![0, 1, -1, 1]));
         assert_eq!(codes_of::<i16, i32>(&[0, -1, 299], 300, Some(-1)), Ok(vec![0, VOID, 299]));
-        // More classes than the type can tell: each of its numbers is one of them, but those below 0.
+        // There are more classes than the type has numbers: each number from 0 on is a class.
         assert_eq!(codes_of::<u8, i32>(&[0, 255], 300, None), Ok(vec![0, 255]));
         assert_eq!(codes_of::<i8, i32>(&[0, 127], 300, None), Ok(vec![0, 127]));
         assert_eq!(codes_of::<i8, i32>(&[127, -128, -1], 300, None), Err(-128));

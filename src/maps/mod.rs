@@ -1,4 +1,4 @@
-//! Score maps and label maps: checked once here, trusted everywhere after.
+//! Score maps and label maps. They are checked here, once, and trusted everywhere else.
 //!
 //! Kernels never see an array: they see a [`Tile`], some hundreds of pixels with all their classes, one run per class.
 //! Contiguous float32 and float64 maps are borrowed as they lie in memory; anything else (float16, channel-last,
@@ -87,7 +87,7 @@ impl<'a, R: Real> ScoreMaps<'a, R> {
         Ok(Self { source, shape, is_volume, inputs, transform: None, first_image })
     }
 
-    /// The same with probabilities made by a transform of the caller's.
+    /// The same, with probabilities made by a transform of the caller's.
     #[must_use]
     pub fn with_transform(self, transform: impl Transform<R> + 'a) -> Self {
         Self { transform: Some(Box::new(transform)), ..self }
@@ -186,8 +186,8 @@ fn with_depth<T>(view: ArrayViewD<'_, T>) -> Result<ArrayView5<'_, T>> {
     Ok(view.into_dimensionality::<Ix5>().expect("rank 5 by construction"))
 }
 
-/// Does a task for every band in parallel: with the buffers of its thread, the band and its input (see [`bands_mut`]). What
-/// they give goes to `take`, in the order of the bands, and so does the error, if several tasks fail.
+/// Does a task for every band in parallel: with the buffers of its thread, the band and its input (see [`bands_mut`]). The
+/// results go to `take` in the order of the bands. If several tasks fail, the error is that of the first band.
 fn for_each_band<R: Real, W: Default, I: Send, O: Send>(
     maps: &ScoreMaps<'_, R>,
     inputs: impl IntoIterator<Item = I>,
@@ -196,7 +196,7 @@ fn for_each_band<R: Real, W: Default, I: Send, O: Send>(
     mut take: impl FnMut(&Band, O) -> Result<()>,
 ) -> Result<()> {
     let (n_bands, mut inputs) = (maps.n_bands(), inputs.into_iter());
-    // There may be more bands than memory for what is known of all of them.
+    // There may be too little memory for the results of all bands.
     for first in (0..n_bands).step_by(BATCH) {
         if first > 0 {
             memory::headroom()?;
@@ -230,8 +230,8 @@ pub fn visit_bands<R: Real, W: Default, I: Send>(
     for_each_band(maps, inputs, cancel, task, |_, ()| Ok(()))
 }
 
-/// Does a task for every band in parallel, and joins what the bands of each image gave: `add` takes them up into that of the
-/// first, in their order.
+/// Does a task for every band in parallel, and joins the results of each image's bands: `add` adds each of them, in order, to
+/// that of the first.
 pub fn fold_images<R: Real, W: Default, O: Send>(
     maps: &ScoreMaps<'_, R>,
     cancel: &Cancel,
@@ -305,7 +305,7 @@ fn pieces<A, D: Dimension>(
     })
 }
 
-/// The place in `[0, len)` that a mirror at both borders shows at `index`.
+/// The place in `[0, len)` that `index` has if both borders are mirrors.
 pub(crate) fn mirrored(index: isize, len: usize) -> usize {
     let period = 2 * len as isize;
     let index = index.rem_euclid(period);

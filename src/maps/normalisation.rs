@@ -1,4 +1,4 @@
-//! Are these softmax probabilities? Checked while the maps stream by, at the cost of two operations per value.
+//! Checks whether numbers are softmax probabilities, while the maps are read, at the cost of two operations per value.
 //!
 //! A kernel collects, per pixel, the float sum of its probabilities, and over a tile the union of their sign bits.
 //! That is a filter: it may raise a false alarm, never miss a fault. An alarm sends the tile to the exact check.
@@ -12,10 +12,11 @@ use crate::simd::{apply, vectorised};
 /// How far a pixel's sum may be from 1. Nothing is ever renormalised.
 pub const TOLERANCE: f64 = 1e-3;
 
-/// The same of numbers that were rounded to bfloat16.
+/// The same for numbers that were rounded to bfloat16.
 pub const COARSE_TOLERANCE: f64 = 1e-2;
 
-/// What rounding may take a sum beyond that, on either side; what is refused differs from the tolerance in its first six digits.
+/// How far rounding may take a sum beyond that, on either side. A refused sum differs from the tolerance in its first six
+/// digits.
 pub const SLACK: f64 = 5e-6;
 
 /// The union of the bits of all lanes. The compiler keeps a vector of them in the loop before it.
@@ -32,8 +33,8 @@ fn tolerance_of(inputs: Inputs) -> f64 {
     if inputs == Inputs::CoarseProbabilities { COARSE_TOLERANCE } else { TOLERANCE }
 }
 
-/// Fails at the first labelled pixel that is no probability vector. `codes`, if any, tells the void pixels: nobody
-/// knows what a model says there, and padding is often zero.
+/// Fails at the first labelled pixel that is no probability vector. `codes`, if given, tells which pixels are void: these may
+/// hold anything, and padding is often zero.
 pub fn check<R: Real>(
     tile: &Tile<'_, R>,
     sums: &[R],
@@ -44,7 +45,7 @@ pub fn check<R: Real>(
     if tile.is_trusted() {
         return Ok(());
     }
-    // Twice what summing K numbers one by one may be off.
+    // Twice the rounding error of summing K numbers one by one.
     let rounding = 2.0 * tile.n_classes() as f64 * R::epsilon().into();
     let tolerance = R::round_from(tolerance_of(tile.inputs()) + SLACK - rounding);
     let alarm = R::sign_bit(signs)
@@ -59,7 +60,7 @@ pub fn check<R: Real>(
 fn any_off<R: Real>(sums: &[R], tolerance: R) -> bool {
     let mut off = false;
     for &sum in sums {
-        // Written so that NaN is off.
+        // In this form NaN counts as off.
         off |= !((sum - R::one()).abs() <= tolerance);
     }
     off
@@ -82,7 +83,7 @@ fn check_exactly<R: Real>(tile: &Tile<'_, R>, codes: Option<&[i32]>, place: &Pla
         let pixel = place.pixel(j);
         let made: f64 = (0..tile.n_classes()).map(|class| tile.plane(class)[j].into()).sum();
         let given = |class: usize| -> f64 { tile.given(class, j).into() };
-        // Classes may be masked, if probabilities come of it.
+        // Masked classes are allowed if the result holds probabilities.
         let is_masked = |value: f64| value == f64::NEG_INFINITY && tile.inputs() == Inputs::Logits;
         let wrong = || (0..tile.n_classes()).filter(|&class| !given(class).is_finite());
         let culprit = wrong().find(|&class| !is_masked(given(class)));
@@ -104,7 +105,7 @@ fn check_exactly<R: Real>(tile: &Tile<'_, R>, codes: Option<&[i32]>, place: &Pla
             Inputs::Scores if sum == 0.0 => return Err(Error::NoScore { image, pixel }),
             _ => {}
         }
-        // What was made of good numbers must be good; if not, say so rather than go on.
+        // Good numbers must give good probabilities; otherwise report it rather than go on.
         if is_off(made) {
             return Err(Error::NotNormalised { image, pixel, sum: made, tolerance });
         }

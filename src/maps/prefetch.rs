@@ -7,7 +7,7 @@ use std::ops::Range;
 /// Bytes of a cache line.
 const LINE: usize = 64;
 
-/// Asks for the line of an address, whatever there is: into the first-level cache if it is read at once.
+/// Asks for the cache line of an address, which need not be valid: into the first-level cache if it is read at once.
 #[inline(always)]
 fn request<const AT_ONCE: bool>(address: *const i8) {
     #[cfg(target_arch = "x86_64")]
@@ -24,7 +24,7 @@ fn request<const AT_ONCE: bool>(address: *const i8) {
     let _ = address;
 }
 
-/// Asks for values that will soon be read, as far as there are any.
+/// Asks for values that will be read soon; the range may go beyond the end.
 pub fn prefetch<T>(values: &[T], range: Range<usize>) {
     let ahead = values.get(range.start..range.end.min(values.len())).unwrap_or_default();
     for value in ahead.iter().step_by((LINE / size_of::<T>()).max(1)) {
@@ -32,10 +32,10 @@ pub fn prefetch<T>(values: &[T], range: Range<usize>) {
     }
 }
 
-/// Bytes by which [`ahead`] runs before what is read. Half of it and twice as much are nearly as good.
+/// How many bytes [`ahead`] is before the reader. Half and twice as much are nearly as good.
 const DISTANCE: usize = 1 << 10;
 
-/// Asks for the lines of some numbers that lie [`DISTANCE`] behind them, whatever there is.
+/// Asks for the cache lines that lie [`DISTANCE`] bytes after some numbers, whether they are valid or not.
 #[inline(always)]
 pub(crate) fn ahead<T, const N: usize>(numbers: &[T; N]) {
     for line in 0..size_of::<[T; N]>().div_ceil(LINE) {

@@ -36,7 +36,7 @@ impl<R: Real> Transform<R> for Normalise {
         buffers: &mut PixelBuffers<R>,
         out: &mut PlanesMut<'_, R>,
     ) {
-        // The largest is at least 0: where no score is above that, there is nothing to divide by.
+        // The largest number is at least 0 here. If no score is above 0, there is nothing to divide by.
         shares(given, R::zero(), ratios, buffers, out);
     }
 }
@@ -96,7 +96,7 @@ fn ratios<R: Real>(plane: &[R], largest: &[R], sums: &mut [R], lost: &mut [R], o
     }
 }
 
-/// A sum and what rounding has taken from it, after one more number.
+/// A sum and its rounding error, after one more number.
 #[inline(always)]
 fn compensated<R: Real>(sum: R, lost: R, x: R) -> (R, R) {
     let x = x - lost;
@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn softmax_is_within_a_millionth() {
-        // Equal ones, and a sum of which a plain float32 sum would lose everything but the first term.
+        // Equal logits, and a sum in which a plain float32 sum would lose all but the first term.
         let mut long = vec![0.0_f32; 150];
         long[1..].fill(-16.7);
         for logits in [vec![2.0, 1.0, 0.0, -3.0], vec![0.3; 150], vec![-1e4, 1e4, 88.0], long] {

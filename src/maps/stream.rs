@@ -40,8 +40,8 @@ pub(crate) const STRIP: usize = 16;
 /// The loop of such a kernel over its pixels, each with its lane, which is its place in a strip. It goes strip by strip, as
 /// arrays, so that no bound is checked in between, and asks for each plane's numbers some way ahead.
 ///
-/// A processor looks far ahead of the memory that it waits for only as long as what waits takes little room in it. A loop
-/// of one operation a value reads memory as fast as can be without help, one of eight takes a third longer.
+/// A processor runs far ahead of the memory that it waits for only if few operations wait. A loop with one operation for each
+/// value reads memory at full speed without help; one with eight operations takes a third longer.
 macro_rules! strips {
     ($len:ident, $planes:ident, [$($read:ident),*], [$($written:ident),*], |$j:ident, $lane:ident| $body:block) => {{
         let n_whole = $len / $crate::maps::STRIP;
@@ -67,8 +67,8 @@ macro_rules! strips {
 }
 pub(crate) use strips;
 
-/// The whole strips of planes. Loops over indices, as in [`strip`]: closures of iterators are not always inlined into
-/// functions for certain processors, and what is not hides that all are as long.
+/// The whole strips of planes. It loops over indices, like [`strip`]: closures of iterators are not always inlined into
+/// functions for certain processors, and then the compiler does not know that all strips have the same length.
 #[inline(always)]
 #[allow(clippy::needless_range_loop)]
 pub(crate) fn in_strips<'a, R, const N: usize>(
@@ -82,7 +82,7 @@ pub(crate) fn in_strips<'a, R, const N: usize>(
     strips
 }
 
-/// A strip of each plane, when what lies some way ahead has been asked for.
+/// A strip of each plane; asks for the numbers some way ahead first.
 #[inline(always)]
 #[allow(clippy::needless_range_loop)]
 pub(crate) fn strip<'a, R, const N: usize>(

@@ -36,12 +36,12 @@ impl<'a, R> Tile<'a, R> {
         Self { data, stride, len, n_classes, given, is_trusted: false }
     }
 
-    /// The same, with what its numbers are.
+    /// The same, with the kind of its numbers.
     fn of(self, inputs: Inputs) -> Self {
         Self { given: Given { inputs, ..self.given }, ..self }
     }
 
-    /// The same, with what the caller gave in its place.
+    /// The same, with the caller's numbers from which it was made.
     fn made_of(self, given: &Self, inputs: Inputs) -> Self {
         Self { given: Given { inputs, data: given.data, stride: given.stride }, ..self }
     }
@@ -57,7 +57,7 @@ impl<'a, R> Tile<'a, R> {
         self.is_trusted
     }
 
-    /// What the numbers were that the caller gave.
+    /// The kind of the caller's numbers.
     pub fn inputs(&self) -> Inputs {
         self.given.inputs
     }
@@ -173,13 +173,13 @@ impl<'m, R: Real> TileReader<'m, R> {
     }
 }
 
-/// What a tile should fit in: a part of a second-level cache.
+/// The size that a tile should not exceed: a part of a second-level cache.
 const TILE_BYTES: usize = 512 << 10;
 
-/// Pixels of a tile that is borrowed: long runs please the prefetcher.
+/// Pixels of a tile that is borrowed: long runs suit the prefetcher.
 const BORROWED: usize = 4096;
 
-/// The same of one class alone: all of a band, which a second-level cache holds.
+/// The same for maps of one class: a whole band, which fits a second-level cache.
 const BORROWED_ALONE: usize = BAND;
 
 /// Pixels of a tile that is gathered: it is read again at once, from a first-level cache.

@@ -1,16 +1,16 @@
-//! What stands between the array and a score: a model's numbers to probabilities, tile by tile.
+//! Transforms between the array and a score: from a model's numbers to probabilities, tile by tile.
 
 use super::tile::padded;
 use super::{Band, Tile};
 use crate::num::real::Real;
 
-/// From what a model gave to probabilities. Softmax and normalisation are such, and so is a scaler that was fitted: it
-/// needs no array of its own, for its probabilities are made as the maps are read.
+/// A map from a model's numbers to probabilities: softmax, normalisation, or a fitted scaler. It needs no array of its own,
+/// because probabilities are made as the maps are read.
 pub trait Transform<R: Real>: Send + Sync {
     /// Writes the probabilities of the pixels `at`, for which the model gave `given`.
     ///
-    /// A pixel with a number that it cannot take must become NaN in some class: checks then look at what was given, and name
-    /// it.
+    /// A pixel with an invalid number must become NaN in some class: the checks then look at the given numbers, and name
+    /// the bad one.
     fn apply(
         &self,
         given: &Tile<'_, R>,
@@ -37,7 +37,7 @@ impl<R: Copy> PixelBuffers<R> {
     }
 }
 
-/// Values of all classes of some pixels, to be written.
+/// Values of all classes of some pixels, to be written to.
 pub struct PlanesMut<'a, T> {
     data: &'a mut [T],
     stride: usize,

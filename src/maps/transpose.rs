@@ -14,7 +14,7 @@ pub fn by_columns<R: Copy>(values: &[R], n_classes: usize, stride: usize, out: &
 pub fn by_blocks(values: &[f32], n_classes: usize, stride: usize, out: &mut [f32]) {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2") {
-        // SAFETY: the processor has what the function is compiled for. It is safe apart from that.
+        // SAFETY: the processor has the features that the function is compiled for. Otherwise the function is safe.
         #[allow(unsafe_code)]
         return unsafe { blocks::transpose(values, n_classes, stride, out) };
     }
@@ -42,7 +42,7 @@ mod blocks {
         let n_rows = (values.len() + n_classes).saturating_sub(first_class_of_last + SIDE) / n_classes;
         let n_whole = n_rows / SIDE * SIDE;
         for class in (0..n_classes).step_by(SIDE) {
-            // The last block overlaps with the one before.
+            // The last block overlaps the one before.
             let class = class.min(first_class_of_last);
             let mut runs: [&mut [[f32; SIDE]]; SIDE] = Default::default();
             for (run, plane) in runs.iter_mut().zip(out.chunks_mut(stride).skip(class)) {

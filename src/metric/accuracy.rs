@@ -1,4 +1,4 @@
-//! How many pixels of each label given label maps get right.
+//! How many pixels of each label are right in given label maps.
 
 use std::collections::HashMap;
 
@@ -17,7 +17,7 @@ const PIXELS: &str = "the labels of pixels";
 const HITS: &str = "the hits of maps";
 /// Labels below this are looked up in a table.
 const TABLE: usize = 1 << 8;
-/// Pixels between two looks at whether to go on.
+/// Pixels between two checks for cancellation.
 const RUN: usize = 1 << 16;
 
 /// The true labels of an image, numbered.
@@ -76,7 +76,7 @@ impl Truth {
             return Err(Error::Shape { name: "predictions", expected, actual });
         }
         let n_labels = self.labels.len();
-        // A label that is not of the predictions' type is never right: its pixels are counted with the ignored ones.
+        // A label that does not fit the predictions' type is never right: its pixels are counted with the ignored ones.
         let values: Vec<Option<L>> = self.labels.iter().map(|&label| L::try_from(label).ok()).collect();
         let code_of =
             |code: u32| values.get(code as usize).and_then(|value| value.map(|value| (code, value)));

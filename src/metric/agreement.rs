@@ -21,15 +21,16 @@ const BAND: usize = 1 << 10;
 const GROUP: usize = 16;
 /// What float64 holds exactly.
 const EXACT: u128 = 1 << 53;
-/// Squares up to that of this sum to 64 bits, over any number of pixels that there can be.
+/// Squares of numbers up to this have a sum that fits 64 bits, for any possible number of pixels.
 const NARROW: u64 = 1 << 16;
 /// Counters of a task where labels are counted.
 const COUNTERS: usize = 1 << 14;
 
-/// Mean Pearson correlation of all pairs of maps, those whose correlation is undefined counting 0: maps that are the same
-/// everywhere. With `varying_only` over the pixels at which some maps differ.
+/// Mean Pearson correlation of all pairs of maps. Pairs with undefined correlation, because a map is constant, count 0. With
+/// `varying_only`, over the pixels at which some maps differ.
 ///
-/// The sum over pairs is `|sum_i v_i|^2 - sum_i |v_i|^2` with `v_i` the labels of map `i` less their mean, over their norm.
+/// The sum over pairs is `|sum_i v_i|^2 - sum_i |v_i|^2`, where `v_i` are the labels of map `i` minus their mean, divided by
+/// their norm.
 pub fn correlation<L: Label>(stack: &LabelStack<'_, L>, varying_only: bool, cancel: &Cancel) -> Result<f64> {
     let m = stack.len();
     if m < 2 {
@@ -249,7 +250,7 @@ impl Compensated {
     }
 }
 
-/// How many of the pairs of maps, times pixels, agree; ordered pairs of different maps.
+/// In how many cases two maps agree at a pixel, over all ordered pairs of different maps and all pixels.
 pub fn agreement<L: Label>(stack: &LabelStack<'_, L>, cancel: &Cancel) -> Result<u128> {
     let (least, span) = span(stack, cancel)?;
     // One counter for each label that there can be, if these are few.
@@ -285,7 +286,7 @@ fn counted<L: Label>(
         }
         let labels = stack.read(map, pixels.clone(), scratch);
         for (counters, &label) in counters.chunks_exact_mut(n_counters).zip(labels) {
-            // None: it was within the span when that was found.
+            // Another thread has changed the label, which was within the span before.
             let counter = counters.get_mut(offset(label, least) as usize);
             *counter.ok_or(Error::Changed { name: "samples" })? += 1;
         }
@@ -384,7 +385,7 @@ mod tests {
     fn agreement_counts_ordered_pairs() {
         let maps = array![[[0_u8, 1, 2]], [[0, 1, 3]], [[0, 2, 4]]];
         assert_eq!(agreement_of(&maps), 6 + 2);
-        // The same with labels too many to count.
+        // The same, with too many labels to count them.
         assert_eq!(agreement_of(&maps.mapv(|label| i32::from(label) * 100_000)), 6 + 2);
     }
 }

@@ -5,10 +5,10 @@
 
 use crate::num::real::Real;
 
-/// Numbers from 0 to below this have the same distance to the next float64 once it is added: the unit of sums.
+/// Adding this to a number from 0 to below it rounds the number to a multiple of the unit of sums.
 const SHIFT: f64 = 256.0;
 
-/// What a sum is a whole number of.
+/// The unit of sums.
 pub const UNIT: f64 = SHIFT * f64::EPSILON;
 
 /// See [`whole`].
@@ -20,7 +20,7 @@ pub fn fixed(x: f64) -> u64 {
     shifted(x).wrapping_sub(SHIFT.to_bits())
 }
 
-/// The same with a constant on top.
+/// The same, plus a constant.
 #[inline(always)]
 pub fn shifted(x: f64) -> u64 {
     (x + SHIFT).to_bits()
@@ -38,13 +38,14 @@ pub const N_RANKS: usize = 4096;
 /// Equal bins of confidences below 1/2.
 const LOW: i32 = 1024;
 
-/// Bits of a float32 that are behind the first seven of its mantissa.
+/// The bits of a float32 after the first seven of its mantissa.
 const REST: u32 = f32::MANTISSA_DIGITS - 1 - 7;
 
 /// The same of the float32 `2^-25`, at which the last octave begins.
 const LEAST: i32 = (f32::MAX_EXP - 1 - 25) << 7;
 
-/// The equal-width bin `(b / n, (b + 1) / n]` that holds a confidence, the first closed; what is above 1 is in the last.
+/// The equal-width bin `(b / n, (b + 1) / n]` that holds a confidence. The first bin is closed, and the last also holds numbers
+/// above 1.
 ///
 /// The product is rounded as the type of the maps says, so that 0.2 is the end of the third of 15 bins, whatever its type.
 #[inline(always)]
@@ -56,7 +57,8 @@ pub fn bin<R: Real>(confidence: R, n_bins: R) -> i32 {
     whole(place.into())
 }
 
-/// A whole number from 0 to below 2^31 as an integer, in one instruction for several: a cast looks whether it fits.
+/// A whole number from 0 to below 2^31 as an integer. It compiles to one instruction for several numbers; a cast would check
+/// the range.
 #[inline(always)]
 fn whole(x: f64) -> i32 {
     // The distance of float64 numbers from here on is 1: the number is the last bits.
@@ -75,7 +77,7 @@ pub fn rank(confidence: f64) -> i32 {
     if confidence < 0.5 { low } else { high }
 }
 
-/// Pixels, how many of them are right, and the sum of their confidences, of few pixels: two numbers are written for each.
+/// The counts of few pixels: pixels, right ones, and the sum of confidences. Only two numbers are written for each pixel.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Cell {
     /// Pixels in the low half, right ones in the high one.
@@ -108,7 +110,7 @@ impl Cell {
     }
 }
 
-/// The same of any number of pixels.
+/// The same for any number of pixels.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Sums {
     /// Pixels.
@@ -120,14 +122,14 @@ pub struct Sums {
 }
 
 impl Sums {
-    /// Takes up other pixels.
+    /// Adds other pixels.
     pub fn add(&mut self, other: Self) {
         self.n += other.n;
         self.right += other.right;
         self.sum += other.sum;
     }
 
-    /// Takes up a cell, which is empty then.
+    /// Adds the counts of a cell, and empties it.
     pub fn drain(&mut self, cell: &mut Cell) {
         let Cell { counts, sum } = std::mem::take(cell);
         self.add(Self { n: counts & u64::from(u32::MAX), right: counts >> 32, sum: sum.into() });

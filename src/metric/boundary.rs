@@ -1,12 +1,11 @@
 //! Pixels near another label, and pixels of objects.
 //!
 //! A labelled pixel lies at a boundary if the square (the cube, in a volume) of side `2 r + 1` around it holds another label.
-//! That is so if the smallest and the largest label in it differ, and these are found axis by axis: of windows of length
-//! `2^i` by doubling, then of any length as that of two that overlap. Instead of labels these may be the predictions of
-//! labelled pixels.
+//! That is so if the smallest and the largest label in it differ. These are found axis by axis: for windows of length `2^i` by
+//! doubling, for other lengths from two windows that overlap. The predictions of labelled pixels may take the place of labels.
 //!
-//! Of the others, those inside may be told from those outside the bounding boxes of objects: for labels know no more of an
-//! object than its class, its box is that of all pixels of the class.
+//! Other pixels may be divided into those inside and outside the bounding boxes of objects. Labels do not separate the objects
+//! of a class, so there is one box around all pixels of the class.
 
 use std::ops::Range;
 
@@ -30,15 +29,15 @@ const RUN: usize = 1 << 15;
 /// Numbers of a slab, which stays in cache.
 const SLAB: usize = 1 << 15;
 
-/// What a pixel is that has no other label near it.
+/// The mark of a pixel without another label near it.
 pub const INTERIOR: u8 = 0;
-/// What a labelled pixel is that has one.
+/// The mark of a labelled pixel with another label near it.
 pub const BOUNDARY: u8 = 1;
-/// What a pixel is that has none, and lies in no box.
+/// The mark of a pixel without another label near it that lies in no box.
 pub const OUTSIDE: u8 = 2;
 
-/// Tells the pixels of all images, one after another, by whether they have another label within `radius`, and, where the
-/// classes of objects are marked, whether they lie in a box. With `of_prediction`, by whether they have another prediction.
+/// Marks the pixels of all images, one after another, by whether there is another label within `radius` and, if classes of
+/// objects are given, whether they lie in a box. With `of_prediction`, predictions are compared instead of labels.
 pub fn mark<R: Real>(
     maps: &ScoreMaps<'_, R>,
     labels: &LabelMaps<'_>,
@@ -243,7 +242,7 @@ struct Slab {
     spare: Vec<u16>,
 }
 
-/// A number that changes nothing, and the smaller or the larger of each two.
+/// A neutral number, and the function that takes the smaller, or the larger, of each two numbers.
 type Extreme = (u16, fn(&[u16], &[u16], &mut [u16]));
 
 impl Axis {
@@ -339,7 +338,7 @@ fn larger(first: &[u16], second: &[u16], out: &mut [u16]) {
 #[apply(vectorised!)]
 fn differ(lows: &[u16], highs: &[u16], valid: &[bool], marks: &mut [u8]) {
     for (((mark, &low), &high), &valid) in marks.iter_mut().zip(lows).zip(highs).zip(valid) {
-        // The neighbourhood of a labelled pixel holds a label: its own.
+        // The neighbourhood of a labelled pixel always holds a label: its own.
         *mark = if valid & (high > low.saturating_add(1)) { BOUNDARY } else { INTERIOR };
     }
 }
@@ -461,7 +460,7 @@ mod tests {
         }
     }
 
-    /// Wider than what is widened at once, along each axis, and longer than what is read at once.
+    /// Images that are larger than a slab along each axis, and longer than what is read at once.
     #[test]
     fn large_images_are_marked_slab_by_slab() {
         let shapes = [[1, 1, 600, 150], [1, 1, 150, 600], [1, 3, 110, 121]];
@@ -489,13 +488,13 @@ mod tests {
         assert_eq!(found, [INTERIOR, BOUNDARY, BOUNDARY, INTERIOR, INTERIOR]);
     }
 
-    /// Of more than a band, with equal scores, and numbers that are none where void.
+    /// Images of more than a band, with equal scores, and with NaN where void.
     #[test]
     fn predictions_of_labelled_pixels_are_marked_like_labels() {
         for (seed, shape) in (0..).zip([[2, 1, 9, 13], [2, 3, 5, 7], [1, 1, 250, 150]]) {
             let (labels, predicted) = (labels(shape, 1, seed), labels(shape, 4, seed + 50));
             let (n, d, h, w) = labels.dim();
-            // Where a label is void anyhow, that of `predicted` may be.
+            // Where a label is void, the one of `predicted` may be void, too.
             let labels = ndarray::Zip::from(&labels)
                 .and(&predicted)
                 .map_collect(|&label, &other| if other == IGNORED { IGNORED } else { label });

@@ -1,9 +1,9 @@
-//! How well probabilities are calibrated: all that its measures are made of, counted in one pass over the maps.
+//! Counts for measures of the calibration of probabilities, from one pass over the maps.
 //!
-//! Of each image are kept the equal-width bins of the confidence (the largest probability) of its labelled pixels, apart for
-//! those near another label; the log loss, the Brier score and the confidence of its right pixels; and the pixels of each
-//! class. Of all images together: confidences by [`rank`], bins of the probabilities of each class, and the confusion
-//! matrix. All of it are whole numbers (see [`super::bins`]): what is merged in any order gives the same bits.
+//! For each image, it keeps: the equal-width bins of the confidence (the largest probability) of its labelled pixels, separately
+//! for those near another label; the log loss, the Brier score and the confidence of its right pixels; and the pixels of each
+//! class. For all images together: confidences by [`rank`], bins of the probabilities of each class, and the confusion
+//! matrix. All of these are whole numbers (see [`super::bins`]), so that merging in any order gives the same bits.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -19,7 +19,7 @@ use crate::threads::Cancel;
 
 const WHAT: &str = "the counts of calibration";
 
-/// A probability below this has the log loss of it.
+/// A smaller probability has the log loss of this one.
 const LEAST: f64 = 1e-12;
 
 /// Kinds of labelled pixels: see [`boundary`].
@@ -39,11 +39,11 @@ const GROUP: usize = u64::BITS as usize;
 pub struct Settings {
     /// Equal-width bins.
     pub n_bins: usize,
-    /// How far a pixel's label is compared with others; `None` takes all pixels as away from them.
+    /// How far from a pixel labels are compared with its own; `None` treats no pixel as near another label.
     pub radius: Option<usize>,
     /// Whether predictions are compared instead.
     pub of_prediction: bool,
-    /// Which classes are those of objects, whose boxes are told from the rest of the image.
+    /// Which classes are those of objects, whose boxes are counted separately.
     pub objects: Option<Vec<bool>>,
     /// The probability from which on a class is binned; `None` bins no class.
     pub threshold: Option<f64>,
@@ -62,7 +62,7 @@ pub struct Image {
     pub totals: Vec<u64>,
     /// Labelled pixels that each class is predicted for.
     pub predicted: Vec<u64>,
-    /// Those of them that have that label.
+    /// The pixels among them that have this label.
     pub hits: Vec<u64>,
 }
 
@@ -103,7 +103,7 @@ pub fn count<R: Real>(
     let mark = |radius| boundary::mark(maps, labels, radius, of_prediction, objects, cancel);
     let kinds = settings.radius.map(mark).transpose()?;
     let kinds = kinds.as_deref();
-    // One for each thread that works. Whose pixels are in which does not matter to their sum.
+    // One for each thread that works. The sum does not depend on which thread counts a pixel.
     let shelf: Mutex<Vec<Counters>> = Mutex::default();
     let take = || shelf.lock().unwrap_or_else(PoisonError::into_inner).pop();
     let task = |work: &mut Work<R>, band: &Band| {
@@ -149,7 +149,7 @@ where
     }
 }
 
-/// Where the pixels of a tile are counted, and as what.
+/// The counters of the pixels of a tile, and what to add.
 #[derive(Default)]
 struct Places {
     bins: Vec<i32>,
@@ -171,8 +171,8 @@ impl Places {
     }
 }
 
-/// A cell for pixels of even places, and one for those of odd ones. Neighbours are mostly counted in the same bin, and to
-/// write to a cell twice in a row takes as long as the first write.
+/// A cell for pixels at even places, and one for those at odd places. Neighbours are mostly counted in the same bin, and a
+/// second write to a cell would have to wait for the first.
 type Pair = [Cell; 2];
 
 /// What is counted of the pixels of some bands.
@@ -184,14 +184,14 @@ struct Counters {
     /// Pixels in cells since they were drained.
     n_fresh: usize,
     pooled: Pooled,
-    /// With one more for void pixels.
+    /// The last one is for void pixels.
     ranks: Vec<Cell>,
-    /// Of each class, and one more before for void pixels.
+    /// For each class; the first one is for void pixels.
     label_bins: Vec<u32>,
     classes: Vec<Pair>,
-    /// Of one band; void pixels come after all kinds.
+    /// The bins of one band; void pixels come after all kinds.
     bins: Vec<Pair>,
-    /// Of one band. Void pixels come before all labels.
+    /// The confusion matrix of one band; void pixels come before all labels.
     confusion: Vec<u32>,
 }
 
@@ -219,7 +219,7 @@ impl Counters {
         })
     }
 
-    /// Counts the pixels of a band, and tells what they are to their image.
+    /// Counts the pixels of a band, and returns their contribution to the image.
     fn count<R: Real>(
         &mut self,
         maps: &ScoreMaps<'_, R>,
@@ -293,7 +293,7 @@ impl Counters {
         }
     }
 
-    /// What a band is to its image; its counters are empty then.
+    /// The contribution of a band to its image; empties the counters.
     fn tell(&mut self, sums: [u128; 3]) -> Result<Image> {
         let (n_bins, n_classes) = (self.n_bins, self.n_classes);
         let mut bins = memory::filled(Sums::default(), KINDS * n_bins, WHAT, &Cancel::default())?;
@@ -320,7 +320,7 @@ impl Counters {
         Ok(Image { bins, sums, totals, predicted, hits })
     }
 
-    /// Moves what is in cells to where there is room for any number of pixels.
+    /// Moves the counts of cells to sums for any number of pixels.
     fn drain(&mut self) {
         self.n_fresh = 0;
         self.pooled.ranks.iter_mut().zip(&mut self.ranks).for_each(|(sums, cell)| sums.drain(cell));
@@ -486,9 +486,9 @@ fn tell_right<R: Real>(
     right
 }
 
-/// Counts the probabilities of a class that are at least the least, which is NaN where void: nothing is at least that.
+/// Counts the probabilities of a class that are at least `least`. This is NaN where void, so that no probability is.
 ///
-/// All are taken for ones of the first bin, as nearly all are, and those beyond it are moved.
+/// First, all are counted in the first bin, where nearly all belong; then those beyond it are moved.
 fn count_class<R: Real>(plane: &[R], least: &[R], limits: &Limits<R>, pairs: &mut [Pair]) {
     let (n, sum) = kept(plane, least);
     pairs[0][0].add(n, sum);
@@ -503,7 +503,7 @@ fn count_class<R: Real>(plane: &[R], least: &[R], limits: &Limits<R>, pairs: &mu
     pairs[0][0].remove(moved.0, moved.1);
 }
 
-/// Number and [`fixed`] sum of the probabilities that are at least the least.
+/// Number and [`fixed`] sum of the probabilities that are at least `least`.
 #[apply(vectorised!)]
 fn kept<R: Real>(plane: &[R], least: &[R]) -> (u64, u64) {
     let (mut n, mut sum) = (0_u32, 0_u64);
@@ -516,7 +516,7 @@ fn kept<R: Real>(plane: &[R], least: &[R]) -> (u64, u64) {
     (n.into(), unshifted(sum, plane.len()))
 }
 
-/// Counts those beyond the first bin in their own: how many they are, and their sum.
+/// Counts the probabilities beyond the first bin in their own bins; returns their number and sum.
 #[apply(vectorised!)]
 fn move_groups<R: Real>(
     groups: &[[R; GROUP]],
@@ -553,7 +553,7 @@ fn bits(flags: &[u8; GROUP]) -> u64 {
     bytes.rev().fold(0, |bits, byte| bits << 8 | byte)
 }
 
-/// Counts the probability of pixel `j` in its bin; `moved` is what the first one must lose.
+/// Counts the probability of pixel `j` in its bin; `moved` is what to subtract from the first bin.
 #[inline(always)]
 fn add_beyond<R: Real>(p: R, j: usize, limits: &Limits<R>, pairs: &mut [Pair], moved: &mut (u64, u64)) {
     let own = fixed(p.into());
@@ -680,7 +680,7 @@ mod tests {
         let mut ranks = vec![Sums::default(); N_RANKS];
         let mut classes = vec![Sums::default(); k * n_bins];
         let mut confusion = vec![0; k * k];
-        // The product is that of float32 for all but float64.
+        // The product is rounded to float32, except for float64.
         let bin_of =
             |p: f64| if size_of::<E>() == 8 { bin(p, n_bins as f64) } else { bin(p as f32, n_bins as f32) };
         let one = |p: f64, is_right: bool| Sums { n: 1, right: is_right.into(), sum: fixed(p).into() };
@@ -760,7 +760,7 @@ mod tests {
             assert!(pooled.ranks == pooled_again.ranks && pooled.classes == pooled_again.classes);
             assert_eq!(pooled.confusion, pooled_again.confusion);
         }
-        // Images one by one add up to all.
+        // The counts of single images add up to those of all.
         let mut together = Image::clone(&images[0]);
         let mut classes = vec![Sums::default(); pooled.classes.len()];
         for (i, image) in images.iter().enumerate() {
@@ -809,7 +809,7 @@ mod tests {
         assert!(pooled.ranks.iter().all(|cell| *cell == Sums::default()));
     }
 
-    /// Of some times as many pixels as a cell may hold, on one thread: their sum would not fit.
+    /// There are several times as many pixels as a cell may hold, on one thread: their sum would not fit.
     #[test]
     fn cells_are_drained_before_they_are_full() {
         let side = 3 * Cell::MOST.isqrt();

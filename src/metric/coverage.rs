@@ -41,7 +41,7 @@ struct Work {
     sizes: Vec<i32>,
 }
 
-/// How many pixels of a tile that are of a class hold it. Adds one to the sizes of those whose set holds it.
+/// The number of a class's pixels in a tile whose set holds the class. Adds 1 to the sizes of all sets that hold it.
 #[apply(vectorised!)]
 fn tally(plane: &[f32], codes: &[i32], class: i32, sizes: &mut [i32]) -> u32 {
     let mut hits = 0;

@@ -1,4 +1,4 @@
-//! Metrics of masks and of label maps that are there already, whoever made them.
+//! Metrics of given masks and label maps, from any source.
 
 pub mod accuracy;
 pub mod agreement;

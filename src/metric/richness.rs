@@ -1,8 +1,7 @@
-//! How many different label maps there are among samples, and how many were drawn once or twice: what estimates of the number
-//! never drawn start from.
+//! The number of different label maps among samples, and how many were drawn once or twice. Estimates of the number of maps
+//! that were never drawn use these counts.
 //!
-//! Two label maps differ where one of the pixels that vary at all does, so that whole maps may be compared. Hashes put equal
-//! maps together; maps of one hash are then compared pixel by pixel: the counts are exact.
+//! Maps are grouped by a hash, and maps with the same hash are compared pixel by pixel: the counts are exact.
 //!
 //! Chao, "Nonparametric estimation of the number of classes in a population", Scandinavian Journal of Statistics 11, 1984.
 

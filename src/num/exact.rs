@@ -10,9 +10,9 @@ use crate::error::Result;
 use crate::memory;
 use crate::threads::Cancel;
 
-/// Weights between two looks at whether to go on.
+/// Weights between two checks for cancellation.
 const RUN: usize = 1 << 10;
-/// So many weights are first summed in fixed point, with that many binary digits.
+/// From `MANY` weights on, sums are first formed in fixed point, with `DIGITS` binary digits.
 const MANY: usize = 64;
 const DIGITS: u32 = 512;
 
@@ -41,7 +41,7 @@ impl Weight for BigRational {
 
     fn sum_fits(weights: &[Self], counts: &[u64], limit: &BigRational, cancel: &Cancel) -> Result<bool> {
         if weights.len() > MANY {
-            // Of many weights the common denominator is long: most often this many digits are enough.
+            // The common denominator of many weights is long. Mostly so many digits are enough.
             let scaled = |x: &BigRational| (x.numer() << DIGITS) / x.denom();
             let (mut sum, mut n_atoms) = (BigInt::zero(), 0_u128);
             for (weights, counts) in weights.chunks(RUN).zip(counts.chunks(RUN)) {
@@ -60,12 +60,12 @@ impl Weight for BigRational {
             }
         }
         let (numer, denom) = exact_sum(weights, counts, cancel)?;
-        // No reduction to lowest terms on the way: with many images the terms are long.
+        // Fractions are not reduced on the way, because with many images their terms are long.
         Ok(numer * limit.denom() <= limit.numer() * denom)
     }
 }
 
-/// Bits of a mantissa behind the point.
+/// Bits of a mantissa after the point.
 const MANTISSA: u32 = f64::MANTISSA_DIGITS - 1;
 /// Floats are whole multiples of 2 to minus this.
 pub const SMALLEST: u32 = 1074;

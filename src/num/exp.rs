@@ -1,5 +1,5 @@
-//! The exponential of numbers that are at most 0, written so that the compiler turns it into vectors: the same bits on any
-//! processor, for there is no fused multiply-add, but for [`odds`].
+//! The exponential of numbers of at most 0, written so that the compiler vectorises it. Without fused multiply-adds (except in
+//! [`odds`]), the bits are the same on any processor.
 //!
 //! `e^x = 2^n e^r` with `n` the whole number nearest to `x / ln 2`, and `|r| <= ln 2 / 2`; `e^r` is a Taylor polynomial whose
 //! remainder is below the rounding of the type.
@@ -23,7 +23,7 @@ macro_rules! impl_exp {
         pub fn $name(x: $real) -> $real {
             const MANTISSA: u32 = <$real>::MANTISSA_DIGITS - 1;
             const BIAS: $bits = (<$real>::MAX_EXP - 1) as $bits;
-            // Adding it rounds to whole numbers, which are then the last bits.
+            // Adding it rounds to whole numbers, which are then in the last bits.
             const SHIFTER: $real = 1.5 / <$real>::EPSILON;
             // The natural logarithm of 2 in two parts: products of the first with n are exact.
             const LN2: ($real, $real) = $ln2;
@@ -82,7 +82,7 @@ pub fn odds(fused: bool, x: f64) -> f64 {
     let shifted = add_product(fused, SHIFTER, x, std::f64::consts::LOG2_E);
     let n = shifted - SHIFTER;
     let r = add_product(fused, add_product(fused, x, n, -LN2_DOUBLE.0), n, -LN2_DOUBLE.1);
-    // Four terms at a time, and these in pairs: few sums wait for each other.
+    // Four terms at a time, in pairs, so that few sums wait for each other.
     let (square, mut sum) = (r * r, 0.0);
     let fourth = square * square;
     for k in (0..COEFFICIENTS.len()).step_by(4).rev() {

@@ -20,7 +20,7 @@ impl Aligned {
     pub fn zeros(len: usize) -> Result<Self> {
         let mut numbers = Vec::new();
         memory::resize(&mut numbers, len + LANES, 0.0, "a block of the matrix")?;
-        // An offset that cannot be told is no more than slow.
+        // If the offset is not known, reading is only slower.
         let start = numbers.as_ptr().align_offset(size_of::<Lanes>()).min(LANES);
         Ok(Self { numbers, start })
     }
@@ -41,7 +41,7 @@ impl DerefMut for Aligned {
     }
 }
 
-/// What one vector of the processor holds, or some of them. Written by value, or the compiler gathers across lanes.
+/// The numbers of one or a few vectors of the processor. They are passed by value; else the compiler gathers across lanes.
 pub type Lanes = [f64; LANES];
 
 /// The first numbers of some.
@@ -50,8 +50,8 @@ pub fn lanes(numbers: &[f64]) -> Lanes {
     *numbers.first_chunk().expect("whole lanes")
 }
 
-/// `sum + x y`, by one instruction and one rounding if `fused`. Where a function is compiled without that instruction it would
-/// be a call, and so it would in a closure that is not inlined.
+/// `sum + x y`, by one instruction with one rounding if `fused`. In a function that is compiled without this instruction, or in
+/// a closure that is not inlined, it would be a slow call.
 #[inline(always)]
 pub fn add_product(fused: bool, mut sum: Lanes, x: Lanes, y: Lanes) -> Lanes {
     for lane in 0..LANES {
@@ -65,7 +65,7 @@ pub fn add_product(fused: bool, mut sum: Lanes, x: Lanes, y: Lanes) -> Lanes {
 #[repr(align(64))]
 pub struct Lines<T>(pub T);
 
-/// The sums of all lanes. The compiler must not see them together with the loop: it would cut vectors in pairs for them.
+/// The sums of all lanes. It is not inlined: together with the loop, the compiler would cut vectors in pairs.
 #[inline(always)]
 pub fn totals<const N: usize, const M: usize>(sums: [[Lanes; N]; M]) -> [[f64; N]; M] {
     black_box(Lines(sums))

@@ -51,8 +51,8 @@ pub fn below(random: u64, n: u64) -> u64 {
     wide(random, n).1
 }
 
-/// Calls `draw` with the place in `0..len` and a random number for those places that `wanted` says, the numbers being those
-/// from the `first`-th on. Numbers that nobody wants are not computed.
+/// Calls `draw` with each place in `0..len` that is `wanted`, and its random number, counted from the `first`-th on. Numbers
+/// of other places are not computed.
 #[inline]
 pub fn draw_each(
     generator: Philox,

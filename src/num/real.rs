@@ -32,7 +32,7 @@ pub trait Real:
     /// The nearest value to `x`.
     fn round_from(x: f64) -> Self;
 
-    /// The smallest value that is at least `x`, which is no NaN.
+    /// The smallest value that is at least `x`, which must not be NaN.
     fn at_least(x: f64) -> Self;
 
     /// Channel-last to class by class: see `transpose::by_columns`.
@@ -254,12 +254,12 @@ fn widen_bits(values: &[u16], out: &mut [f32]) {
     }
 }
 
-/// Half to single precision, by the processor's own instruction where it has one. The conversions of `half` ask at each
-/// eight values what the processor can do.
+/// Half to single precision, by the processor's instruction if there is one. The conversions of the crate `half` would check
+/// the processor again for every eight values.
 fn widen_halves(values: &[u16], out: &mut [f32]) {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("f16c") {
-        // SAFETY: the processor has what the function is compiled for. It is safe apart from that.
+        // SAFETY: the processor has the features that the function is compiled for. Otherwise the function is safe.
         #[allow(unsafe_code)]
         return unsafe { half_instruction::widen(values, out) };
     }

@@ -20,7 +20,7 @@ use crate::score::{Activations, Buffers, Coding, Held, Score, for_each_tile};
 use crate::sort::sort_unstable_by;
 use crate::threads::Cancel;
 
-/// So many times as many numbers as pixels are worth not to sort these.
+/// Pixels are counted in a table, instead of sorted, if it has at most so many times as many numbers as there are pixels.
 const DENSE: usize = 8;
 
 /// What errors call critical values.
@@ -54,7 +54,7 @@ impl Block {
 pub struct ImageProfile {
     /// Labelled pixels of each class.
     pub totals: Box<[u64]>,
-    /// Those of them that no set holds at lambda = 0: one critical value each.
+    /// The labelled pixels of each class that no set holds at lambda = 0: one critical value each.
     pub missed: Box<[u64]>,
     /// Counts of all labels by critical value, if they were asked for.
     pub activations: Option<Activations>,
@@ -62,7 +62,7 @@ pub struct ImageProfile {
     pub held: Option<Box<[u64]>>,
     /// Runs of pixels as they were read. They stay apart: joining them would need their memory twice.
     pub blocks: Vec<Block>,
-    /// The same for images that are the same, however they were cut; 0 for those that hold too little to be told apart.
+    /// A hash: equal for equal images, however they were cut; 0 for images with too few values to be told apart.
     pub hash: u64,
 }
 
@@ -111,8 +111,8 @@ impl ImageProfile {
         Ok(())
     }
 
-    /// Calls `visit(stored value, label)` for every `step`-th critical value above 0 from the `next` one on, which is counted
-    /// on from image to image.
+    /// Calls `visit(stored value, label)` for every `step`-th critical value above 0, from the `next` one on. `next` continues
+    /// from image to image.
     pub fn for_every(&self, step: usize, next: &mut usize, mut visit: impl FnMut(f64, u16)) {
         for Block { values, labels, .. } in &self.blocks {
             while *next < labels.len() {
@@ -212,8 +212,8 @@ impl ImageProfile {
         Ok(())
     }
 
-    /// Calls `step(lambdas, loss)` with runs of lambdas, which do not descend, between which no pixel comes in, the last run
-    /// first; with nothing where the loss is undefined.
+    /// Calls `step(lambdas, loss)` with runs of the non-descending lambdas within which no pixel comes in, the last run first.
+    /// It is not called if the loss is undefined.
     pub fn for_each_step(
         &self,
         coding: Coding,
@@ -231,7 +231,7 @@ impl ImageProfile {
         if let [lambda] = lambdas {
             let beyond = coding.keys_above(*lambda);
             if loss.looks_at_all_alike() {
-                // Of which class a missed pixel is does not matter.
+                // The class of a missed pixel does not matter.
                 missed[0] = self.counts_within(coding, &[beyond], cancel)?[0];
             } else {
                 self.for_each_within(coding, &beyond, cancel, |_, label| missed[usize::from(label)] += 1)?;
@@ -246,14 +246,14 @@ impl ImageProfile {
             }
             cancel.check()
         };
-        // How many lambdas miss a pixel, which are the first ones.
+        // The number of lambdas that miss a pixel: the first ones do.
         let n_missing = |stored| {
             let critical = coding.decode(stored);
             lambdas.partition_point(|&lambda| lambda < critical)
         };
         let n_values = self.n_values();
         if (lambdas.len() + 1).saturating_mul(n_classes) <= DENSE * n_values.max(DENSE * n_classes) {
-            // How many pixels of each class are missed by the first j lambdas and no more.
+            // The number of pixels of each class that exactly the first j lambdas miss.
             let mut ending = memory::filled(0_u64, (lambdas.len() + 1) * n_classes, WHAT, cancel)?;
             self.for_each(cancel, |stored, label| {
                 ending[n_missing(stored) * n_classes + usize::from(label)] += 1;
@@ -285,7 +285,7 @@ pub struct ExactProfile {
     coding: Coding,
     n_classes: usize,
     images: Vec<Arc<ImageProfile>>,
-    /// The lambdas at which images know how many pixels hold each class.
+    /// The lambdas at which the pixels whose set holds each class were counted.
     grid: Option<Arc<[f64]>>,
 }
 
@@ -295,7 +295,7 @@ impl ExactProfile {
         Self { coding, n_classes, images, grid: None }
     }
 
-    /// The same images, of which classes were counted at lambdas.
+    /// The same images, whose classes were counted at the lambdas of a grid.
     #[must_use]
     pub fn with_grid(self, grid: Option<Arc<[f64]>>) -> Self {
         Self { grid, ..self }
@@ -372,7 +372,7 @@ impl ExactProfile {
         Ok(Self { images, grid, ..*first })
     }
 
-    /// The pixels of all images as those of one, which was read in parts.
+    /// The pixels of all images as those of one image that was read in parts.
     pub fn joined(&self, cancel: &Cancel) -> Result<Self> {
         let [totals, _] = self.start();
         let (mut activations, mut blocks) = (None::<Activations>, Vec::new());
@@ -446,8 +446,8 @@ impl ExactProfile {
         Ok(Array2::from_shape_vec(shape, cells).expect("L cells each"))
     }
 
-    /// At least and at most so many labels are in the mean set of each image at `lambda`; NaN where no pixel is labelled. `None`
-    /// if activations were not counted.
+    /// Bounds, from below and above, of the mean set size of each image at `lambda`; NaN where no pixel is labelled. `None` if
+    /// activations were not counted.
     pub fn activation(&self, lambda: f64, cancel: &Cancel) -> Result<Option<Vec<(f64, f64)>>> {
         let per_pixel = |image: &Arc<ImageProfile>| {
             cancel.check()?;

@@ -14,7 +14,7 @@ use crate::threads::Cancel;
 
 /// Values of one block.
 const BLOCK: usize = 1 << 18;
-/// Images between two looks at the memory that is left.
+/// Images between two checks of the free memory.
 const BATCH: usize = 1 << 10;
 /// What errors call the arrays.
 const ARRAYS: &str = "the arrays of a profile";
@@ -29,7 +29,7 @@ pub struct Flat {
     pub totals: Array2<u64>,
     /// Stored values of each image.
     pub lengths: Vec<u64>,
-    /// The stored values of all images; in float64 if any image has such.
+    /// The stored values of all images; in float64 if those of any image are.
     pub values: Stored,
     /// Their labels.
     pub labels: Vec<u16>,
@@ -104,7 +104,7 @@ impl ExactProfile {
         Ok(Some(Array2::from_shape_vec((n_images, n_columns), cells).expect("as many cells each")))
     }
 
-    /// The profile of the arrays, if they are one.
+    /// The profile in the arrays; fails if they are none.
     pub fn from_flat(coding: Coding, flat: Flat, cancel: &Cancel) -> Result<Self> {
         let Flat { totals, lengths, values, labels, activations, grid, held } = flat;
         let (n, n_classes) = totals.dim();
@@ -154,7 +154,7 @@ impl ExactProfile {
             }
             let end = start + length as usize;
             let mut blocks = Vec::new();
-            // One at least, which knows how wide values are where there are none.
+            // At least one block, so that the width of values is known even if there are none.
             while start < end || blocks.is_empty() {
                 cancel.check()?;
                 let run = start..end.min(start + BLOCK);
@@ -189,8 +189,8 @@ impl ExactProfile {
 }
 
 impl ImageProfile {
-    /// Whether so many pixels `(K, L)` may hold each class at lambdas: more and more, at least those of the class that are
-    /// covered, at most all.
+    /// Whether these numbers of pixels `(K, L)` that hold each class are possible: they do not fall along the lambdas, and lie
+    /// between the covered pixels of the class and all pixels.
     fn may_hold(
         &self,
         coding: Coding,

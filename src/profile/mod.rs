@@ -1,4 +1,4 @@
-//! Profiles: all that calibration needs to know of an image.
+//! Profiles: all that calibration needs to know about an image.
 //!
 //! The loss of an image is a step function of lambda that jumps at the critical values of its labelled pixels. Those
 //! values, each with its label, are the image's profile: losses, alphas and splits are answered from it, not from maps.

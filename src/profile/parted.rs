@@ -1,4 +1,4 @@
-//! A profile in parts, each of the pixels of some classes: the images as if only these were labelled.
+//! A profile in parts, one for the pixels of some classes each: the images as if only these pixels were labelled.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::threads::Cancel;
 const PARTS: &str = "the profiles of classes";
 
 impl ExactProfile {
-    /// As many profiles of the same images as there are parts: `part_of` says of each class to which one it belongs, if to any.
+    /// A profile of the same images for each part. `part_of` gives the part of each class, if it has one.
     pub fn parted(&self, part_of: &[Option<usize>], n_parts: usize, cancel: &Cancel) -> Result<Vec<Self>> {
         let part = |image: &Arc<ImageProfile>| parts_of(image, part_of, n_parts, cancel);
         let found = memory::gathered(self.images().par_iter().map(part), PARTS)?;

@@ -1,4 +1,4 @@
-//! Images that come twice, found by a hash of what a profile holds of each: labels, critical values and totals.
+//! Images that come twice, found by a hash of their data in a profile: labels, critical values and totals.
 //!
 //! The hash of an image is a sum over its pixels (a multiset hash: Clarke, Devadas, van Dijk, Gassend, Suh, "Incremental
 //! Multiset Hash Functions and Their Application to Memory Integrity Checking", ASIACRYPT 2003). It is the same however
@@ -13,13 +13,13 @@ use crate::simd::{apply, vectorised};
 use crate::sort::sort_unstable_by;
 use crate::threads::Cancel;
 
-/// What stands for an image that holds too little to be told from others.
+/// The hash of an image with too few values to be told from others.
 pub const NO_HASH: u64 = 0;
 
-/// So many different critical values tell an image from all others. With fewer it may agree with another one by chance, or
-/// because the model is right, or sure of one value, everywhere. Eight values that are known to one byte each (a softmax
-/// that was stored as bytes) are one of 4e14 sets: of a million images two agree by chance once in a thousand times. Of
-/// float32 they never do, and that two hashes agree has a probability of 3e-8.
+/// So many different critical values distinguish an image from all others. With fewer, it may agree with another one by
+/// chance, or because the model is right everywhere, or always equally sure. Eight values that are known to one byte each (a
+/// softmax that was stored as bytes) are one of 4e14 sets: among a million images, two agree by chance with probability 1e-3.
+/// With float32 values they never do, and the probability that two hashes agree is 3e-8.
 const LEAST_VALUES: usize = 8;
 
 /// The golden ratio, as odd steps through all 64 bits.
@@ -41,8 +41,8 @@ fn sum_of_hashes<F: Copy + Into<f64>>(values: &[F], labels: &[u16]) -> u64 {
 
 #[inline(always)]
 fn hash_of_pixel(value: f64, label: u16) -> u64 {
-    // No label is 0 here: value 0 of class 0 would add nothing. An odd step changes bits that a float32 leaves 0; of 32 bits
-    // it is fast.
+    // Labels are shifted so that none is 0: value 0 of class 0 would add nothing. The product with an odd step also changes
+    // bits that are 0 in a float32. A step of 32 bits is fast.
     mixed(value.to_bits().wrapping_add((u64::from(label) + 1) * (STEP >> 32)))
 }
 
@@ -78,7 +78,7 @@ fn mixed(mut bits: u64) -> u64 {
     bits ^ (bits >> 31)
 }
 
-/// Images that came before: each with the first that has its hash, in order.
+/// Images that repeat earlier ones, in order, each with the first image that has its hash.
 pub fn repeats_within(hashes: &ArrayView1<'_, u64>, cancel: &Cancel) -> Result<Vec<(usize, usize)>> {
     let sorted = sorted(hashes, cancel)?;
     let runs = sorted.chunk_by(|left, right| left.0 == right.0);
@@ -93,7 +93,7 @@ pub fn repeats_between(
 ) -> Result<Vec<(usize, usize)>> {
     let later = sorted(later, cancel)?;
     let mut first = memory::filled(None, later.len(), WHAT, cancel)?; // of each run, at its beginning
-    // Others may be many, and later ones few: they are not sorted.
+    // There may be many others and few later images, so the others are not sorted.
     for (i, &hash) in others.iter().enumerate() {
         if i % RUN == 0 {
             cancel.check()?;
@@ -113,7 +113,7 @@ pub fn repeats_between(
     in_order(repeats, cancel)
 }
 
-/// Images between two looks at whether to go on.
+/// Images between two checks for cancellation.
 const RUN: usize = 1 << 10;
 
 /// What errors call the pairs.

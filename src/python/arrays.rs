@@ -43,7 +43,7 @@ impl<'py> Scores<'py> {
 }
 
 impl Scores<'_> {
-    /// What its length along each axis is.
+    /// The shape of the array.
     pub fn shape(&self) -> &[usize] {
         match self {
             Self::Half(array) => array.shape(),
@@ -91,7 +91,7 @@ macro_rules! with_maps {
 }
 pub(super) use with_maps;
 
-/// What the numbers of X are, by name.
+/// The kind of the numbers of X, by name.
 pub fn inputs_of(name: &str) -> PyResult<Inputs> {
     match name {
         "probabilities" => Ok(Inputs::Probabilities),
@@ -172,8 +172,7 @@ impl<'py> Labels<'py> {
     }
 }
 
-/// Borrows an array for reading. An array whose elements are not where their type may be is refused: NumPy allows it,
-/// Rust does not.
+/// Borrows an array for reading. An array with misaligned elements is refused: NumPy allows it, Rust does not.
 pub fn borrow<'py, T: Element>(array: &Bound<'py, PyArrayDyn<T>>) -> PyResult<PyReadonlyArrayDyn<'py, T>> {
     let aligned = array.data().is_aligned()
         && array.strides().iter().all(|stride| stride % size_of::<T>() as isize == 0);

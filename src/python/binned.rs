@@ -53,7 +53,7 @@ impl BinnedProfile {
         let Some((first, rest)) = profiles.split_first() else {
             return Err(PyValueError::new_err("nothing to concatenate"));
         };
-        // A clone cannot fail: what it needs is asked for before.
+        // A clone cannot report an error, so its memory is checked before.
         memory::probe::<u64>(first.borrow().0.n_numbers(), "a binned profile")?;
         let mut joined = first.borrow().0.clone();
         rest.iter().try_for_each(|other| joined.merge(&other.borrow().0))?;

@@ -1,4 +1,4 @@
-//! What calibration is measured by.
+//! The counts by which calibration is measured.
 
 use numpy::ndarray::{Array2, Array3, Array4};
 use numpy::{PyArray2, PyArray3, PyArray4};
@@ -12,7 +12,7 @@ use crate::memory;
 use crate::metric::bins::Sums;
 use crate::metric::calibration::{self, Image, Pooled, Settings};
 
-/// Of each image: bins `(n, 3, n_bins, 4)`, sums `(n, 3, 2)` and pixels of classes `(n, 3, K)`. Of all: ranks `(4096, 4)`,
+/// For each image: bins `(n, 3, n_bins, 4)`, sums `(n, 3, 2)` and pixels of classes `(n, 3, K)`. For all: ranks `(4096, 4)`,
 /// confusion `(K, K)`, bins of classes `(K, n_bins, 4)`.
 type Counts<'py> = (
     Bound<'py, PyArray4<u64>>,

@@ -34,7 +34,7 @@ pub struct ConsignDecomposition {
     shape: Vec<usize>,
 }
 
-/// What a decomposition is made of: its copies are made of that.
+/// The data of a decomposition, from which copies are made.
 type Parts<'py> = (
     Bound<'py, PyArrayDyn<f64>>,
     Bound<'py, PyArrayDyn<f64>>,
@@ -71,8 +71,8 @@ impl ConsignDecomposition {
         Ok(Self { found, shape })
     }
 
-    /// Decomposes samples `(S, K, ...)`; `image` is what errors call the image. Where classes and pixels do not lie evenly in
-    /// memory the samples are copied, as they are.
+    /// Decomposes samples `(S, K, ...)`; `image` is what errors call the image. If classes and pixels are not evenly spaced in
+    /// memory, the samples are copied.
     #[staticmethod]
     fn of_samples(
         x: &Bound<'_, PyAny>,
@@ -122,7 +122,7 @@ impl ConsignDecomposition {
         Ok(Self { found, shape: shape.to_vec() })
     }
 
-    /// What `copy` and `pickle` make another one of.
+    /// The data from which `copy` and `pickle` make another one.
     fn __getnewargs__<'py>(&self, py: Python<'py>) -> PyResult<Parts<'py>> {
         let (mean, components) = (self.mean(py)?, self.components(py)?);
         Ok((mean, components, self.singular_values(py), self.centre(py), self.half(py)))
@@ -277,7 +277,7 @@ impl ConsignDecomposition {
     }
 }
 
-/// The samples as rows `(S, entries)`: a view, or a copy where they do not lie evenly in memory.
+/// The samples as rows `(S, entries)`: a view, or a copy if they are not evenly spaced in memory.
 fn as_rows<'a, T: Copy>(
     samples: &ArrayViewD<'a, T>,
     n_samples: usize,

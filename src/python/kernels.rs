@@ -226,7 +226,7 @@ pub fn weighted_quantile(
     budget: BigRational,
     least: f64,
 ) -> PyResult<Option<f64>> {
-    // Copied before they are looked at: another thread may write to them.
+    // Copied before they are checked, because another thread may write to them.
     let view = values.as_array();
     let values = run(py, |cancel| memory::copied(&view, "values", cancel))?;
     check_least("values", &values, least)?;
@@ -344,7 +344,7 @@ pub fn smallest_probability(lam: f64, double: bool) -> f64 {
     if double { coding.cutoff::<f64>(lam) } else { coding.cutoff::<f32>(lam).into() }
 }
 
-/// Where a kernel finds the first element of X: proof that nothing was copied.
+/// The address of the first element of X as kernels see it, to prove that nothing was copied.
 #[pyfunction]
 pub fn data_pointer(x: &Bound<'_, PyAny>) -> PyResult<usize> {
     Ok(match Scores::new(x)? {

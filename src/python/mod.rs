@@ -1,4 +1,4 @@
-//! The Python binding, and the only place that knows PyO3: view the arrays, release the GIL, call the kernel, return.
+//! The Python binding, the only module that uses PyO3. A function views the arrays, releases the GIL and calls a kernel.
 //!
 //! There is no public API here. `python/conformask` wraps these functions and documents them for users.
 
@@ -35,8 +35,8 @@ impl From<Error> for PyErr {
 }
 
 /// The kernels of conformask. Private: use `conformask.kernels`.
-// No function here needs the GIL to be safe: what threads share is frozen, atomic, or under a lock of its own. What changes
-// in place (`BinnedProfile`, `ConsignSearch`) is borrowed by one thread at a time, and a second one gets an error.
+// No function here needs the GIL to be safe: shared data are frozen, atomic, or under a lock of their own. Objects that change
+// in place (`BinnedProfile`, `ConsignSearch`) are borrowed by one thread at a time, and a second one gets an error.
 #[pymodule(gil_used = false)]
 mod _core {
     #[pymodule_export]
@@ -76,9 +76,9 @@ mod _core {
         // NumPy's C API is looked up at its first use, under a lock. Use it now: a process forked while another thread
         // looks it up would find that lock taken for ever.
         drop(PyArray1::<f32>::zeros(module.py(), 1, false).readonly());
-        // For the same reason: no thread of ours can be in OpenBLAS before.
+        // For the same reason: before this point, none of our threads can be in OpenBLAS.
         crate::linalg::blas::make_forks_wait();
-        // What makes profiles where no kernel of ours can go must agree with those that do.
+        // The code that makes profiles on other devices must agree with the kernels.
         module.add("ACTIVATION_CELLS", crate::score::N_CELLS)?;
         module.add("ACTIVATION_CELL_BITS", crate::score::CELL_BITS)?;
         module.add("CALIBRATION_UNIT", crate::metric::bins::UNIT)?;

@@ -93,7 +93,7 @@ pub fn lambdas_of(lam: &Bound<'_, PyAny>) -> PyResult<score::Lambdas> {
     }
 }
 
-/// Images between two looks at signals.
+/// Images between two checks for signals.
 const IMAGES: usize = 1 << 10;
 
 /// A loss over K classes: a miss rate, pooled over the pixels of chosen classes or a weighted mean over classes; with a

@@ -246,7 +246,7 @@ impl ExactProfile {
         Ok(PyArray1::from_vec(py, jumps))
     }
 
-    /// At least and at most so many labels are in the mean set of each image at `lam`, both `(n,)`; `None` if not counted.
+    /// Bounds, from below and above, of the mean set size of each image at `lam`, both `(n,)`; `None` if not counted.
     fn activation<'py>(&self, py: Python<'py>, lam: f64) -> PyResult<Option<Bracket<'py>>> {
         let Some(found) = run(py, |cancel| self.0.activation(lam, cancel))? else { return Ok(None) };
         let ends = |end: fn(&(f64, f64)) -> f64| memory::collected(found.iter().map(end), "set sizes");
@@ -349,7 +349,7 @@ pub fn shares_of(shares: &Bound<'_, PyAny>, n: usize) -> PyResult<Vec<BigRationa
     Ok(found)
 }
 
-/// Shares between two looks at signals.
+/// Shares between two checks for signals.
 const SHARES: usize = 1 << 10;
 
 /// What errors call lambdas.

@@ -14,8 +14,8 @@ use crate::threads::{self, Cancel};
 /// How often a running kernel lets Python look for signals.
 const POLL: Duration = Duration::from_millis(50);
 
-/// Runs a job on the pool without the GIL. The calling thread waits and looks for signals meanwhile; on Ctrl-C it asks the
-/// job to stop and raises. A panic, which is a fault of ours, becomes a `RuntimeError`.
+/// Runs a job on the pool without the GIL. Meanwhile the calling thread waits and checks for signals; on Ctrl-C it asks the
+/// job to stop, and raises. A panic, which is a bug of ours, becomes a `RuntimeError`.
 pub fn run<T: Send>(py: Python<'_>, job: impl FnOnce(&Cancel) -> Result<T> + Send) -> PyResult<T> {
     // With the GIL held, as `threads::pool` asks.
     let pool = threads::pool()?;
@@ -26,7 +26,7 @@ pub fn run<T: Send>(py: Python<'_>, job: impl FnOnce(&Cancel) -> Result<T> + Sen
             let cancel = &cancel;
             scope.spawn(move |_| {
                 let result = catch_unwind(AssertUnwindSafe(|| job(cancel)));
-                // The receiver may have left on a signal: then nobody wants the result.
+                // The receiver may have left on a signal; then the result is not needed.
                 let _ = sender.send(result);
             });
             loop {
@@ -49,10 +49,10 @@ pub fn run<T: Send>(py: Python<'_>, job: impl FnOnce(&Cancel) -> Result<T> + Sen
     })
 }
 
-/// Elements with which work is done before one could look at signals.
+/// With so few elements, work is done before signals would be checked.
 const SHORT: usize = 1 << 18;
 
-/// Runs a job on so many elements: at once if they are few, for threads take longer to come to it.
+/// Runs a job on so many elements; in the calling thread if they are few, because starting it on the pool takes longer.
 pub fn run_if_long<T: Send>(
     py: Python<'_>,
     n_elements: usize,

@@ -1,4 +1,4 @@
-//! What scalers are fitted to, and the loss that they minimise.
+//! The data that scalers are fitted to, and the loss that they minimise.
 
 use numpy::ndarray::Array2;
 use numpy::{
@@ -87,7 +87,7 @@ impl PixelNumbers {
         Ok(Self { values, shape })
     }
 
-    /// Whether they are those of the images.
+    /// Whether the numbers fit the images.
     fn fits<R: Real>(&self, maps: &ScoreMaps<'_, R>) -> bool {
         let [n, d, h, w] = maps.label_space().shape;
         self.shape == if maps.grid().is_volume { vec![n, d, h, w] } else { vec![n, h, w] }
@@ -102,8 +102,8 @@ const WHAT: &str = "a number for each pixel";
 
 #[pymethods]
 impl ScalerMap {
-    /// Softmax of `W u + b`. `weight` holds 1, K or K * K numbers (row by row), `bias` K or none. Of probabilities it takes the
-    /// logarithms, of logits those of their softmax if it is centred.
+    /// Softmax of `W u + b`. `weight` holds 1, K or K * K numbers (row by row), `bias` K or none. Probabilities are replaced by
+    /// their logarithms, and logits, if the map is centred, by the logarithms of their softmax.
     #[staticmethod]
     fn affine(
         weight: PyReadonlyArray1<'_, f64>,
@@ -120,15 +120,15 @@ impl ScalerMap {
         Self(Kind::Affine { weight, bias, features })
     }
 
-    /// Softmax of what softmax is taken of in `base`, times `factors` (n, ...) of the pixels of a batch. The most probable
-    /// class stays what it is.
+    /// Softmax of the logits of `base` times `factors` (n, ...) of the pixels of a batch. The most probable class does not
+    /// change.
     #[staticmethod]
     fn tempered(base: Bound<'_, Self>, factors: PyReadonlyArrayDyn<'_, f32>) -> PyResult<Self> {
         let factors = PixelNumbers::copied(base.py(), &factors)?;
         Ok(Self(Kind::Tempered { base: base.unbind(), factors }))
     }
 
-    /// The blend of two temperatures: `shares` (n, ...) of the softmax with the first factor, the rest with the second.
+    /// The blend of two temperatures: `shares` (n, ...) times the softmax with the first factor, plus the rest times the second.
     #[staticmethod]
     fn blended(
         base: Bound<'_, Self>,
@@ -139,8 +139,8 @@ impl ScalerMap {
         Ok(Self(Kind::Blended { base: base.unbind(), factors, shares }))
     }
 
-    /// Softmax of what becomes of margins to the most probable class, which has K * K weights and K biases, or of the K - 1
-    /// gaps between ranks. `weight` holds those of K experts (row by row), `bias` too; no number is negative.
+    /// Softmax after a map of the margins to the most probable class (K * K weights and K biases), or of the K - 1 gaps between
+    /// ranks. `weight` and `bias` hold the numbers of K experts (row by row); no number is negative.
     #[staticmethod]
     fn ordered(
         weight: PyReadonlyArray1<'_, f64>,
@@ -159,7 +159,7 @@ impl ScalerMap {
 }
 
 impl ScalerMap {
-    /// What it makes probabilities of.
+    /// The kind of numbers that it takes.
     fn takes(&self) -> Inputs {
         match &self.0 {
             Kind::Affine { features: Features::Logarithms, .. }
@@ -209,7 +209,7 @@ impl ScalerMap {
         })
     }
 
-    /// What gives logits to another map.
+    /// The map as one that gives logits to another.
     fn base<'a, R: Real>(&'a self, n_classes: usize) -> Box<dyn Base<R> + 'a> {
         match &self.0 {
             Kind::Ordered { weight, bias, kept, features } => {
@@ -228,7 +228,7 @@ impl ScalerMap {
     }
 }
 
-/// Checked maps of what the numbers are: a name, or the map that makes probabilities of them.
+/// Checked maps, given the kind of their numbers: a name, or the map that makes probabilities of them.
 pub fn maps_of<'a>(
     scores: &'a Scores<'_>,
     inputs: &'a Bound<'_, PyAny>,
@@ -244,7 +244,7 @@ pub fn maps_of<'a>(
     })
 }
 
-/// Writes the probabilities that are made of maps into `out`, like X, of float32 or, for float64, of float64.
+/// Writes the probabilities of maps into `out`, which has the shape of X, as float32, or as float64 for float64 maps.
 #[pyfunction]
 pub fn probabilities<'py>(
     x: &Bound<'py, PyAny>,
@@ -418,7 +418,7 @@ pub fn tempered_sums<'py>(
     Ok(PyArray2::from_owned_array(py, sums))
 }
 
-/// Makes of logits `(K, N)` the logarithms of their softmax, in place.
+/// Replaces logits `(K, N)` by the logarithms of their softmax, in place.
 #[pyfunction]
 pub fn centre_logits(py: Python<'_>, mut logits: PyReadwriteArray2<'_, f64>) -> PyResult<()> {
     if logits.len() == 0 || !logits.is_c_contiguous() {

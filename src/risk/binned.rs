@@ -1,10 +1,11 @@
 //! The binned profile: as large for a million images as for one, and merged by addition.
 //!
 //! Critical values fall into bins on a grid of float bits: 1024 for each halving of the distance to the largest one. For a
-//! loss that is a miss rate, a bin holds the sum over images of the rate that its pixels add, rounded up for each image to
-//! a multiple of 2^-44: an integer, so that sums are the same in any order, and no loss is understated. Lambda-hat is then
-//! the end of a bin: never too small, and at most 1/1024 of its distance to the largest lambda above the exact one of a budget
-//! that is smaller by what rounding added, less than 4e-9 for each image. For a loss that is 0 or 1 the lambda of each image from which on it is 0 is kept as it is: lambda-hat is exact.
+//! loss that is a miss rate, a bin holds the sum over images of the rate that its pixels add, rounded up for each image to a
+//! multiple of 2^-44. These are integers, so that sums are the same in any order, and no loss is understated. Lambda-hat is
+//! then the end of a bin. It is never too small. It is at most 1/1024 of its distance to the largest lambda above the exact
+//! lambda-hat for a budget that is smaller by the rounding, less than 4e-9 for each image. For a loss that is 0 or 1, the
+//! lambda from which on the loss is 0 is kept for each image: lambda-hat is exact.
 
 use std::sync::Arc;
 
@@ -27,7 +28,7 @@ use crate::threads::Cancel;
 /// Bits of a mantissa that tell bins apart.
 const MANTISSA_BITS: u32 = 10;
 
-/// Halvings of the distance to the largest critical value; what is nearer shares the last bin.
+/// Halvings of the distance to the largest critical value; nearer values share the last bin.
 const HALVINGS: usize = 64;
 
 /// Number of bins.
@@ -39,21 +40,21 @@ const RUN: usize = 64;
 /// A rate of 1, as an integer.
 const UNIT_BITS: u32 = 44;
 
-/// The bits that pixel weights have more than that, before they are summed and rounded.
+/// The additional bits of pixel weights before they are summed and rounded.
 const SPARE_BITS: u32 = 16;
 
 /// Images whose rates, rounded up, sum to less than 2^64.
 const MOST_IMAGES: usize = 1 << 19;
 
-/// Images that can be known: more could not be counted together in 64 bits, with those of other profiles.
+/// The most images of a profile, so that the number of images of merged profiles fits 64 bits.
 const MOST_KNOWN: u64 = 1 << 48;
 
 /// What is kept for one loss.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Collected {
-    /// Of a miss rate: what the pixels of each bin add to it, over all images, in units of `2^-44`.
+    /// For a miss rate: the contributions of the pixels of each bin, over all images, in units of `2^-44`.
     Rate(Vec<u128>),
-    /// Of a loss that is 0 or 1: the lambda from which on it is 0, for each image on which it is defined.
+    /// For a loss that is 0 or 1: the lambda from which on it is 0, for each image on which it is defined.
     Steps(Vec<f64>),
 }
 
@@ -63,7 +64,7 @@ pub struct BinnedProfile {
     coding: Coding,
     n_classes: usize,
     n_images: u64,
-    /// Of the images, in order; fewer where those of some are not known.
+    /// The hashes of the images, in order; there are fewer if some are not known.
     hashes: Vec<u64>,
     parts: Vec<Part>,
 }
@@ -119,7 +120,7 @@ impl BinnedProfile {
             loss.check_classes(n_classes)?;
             let fits = match collected {
                 Collected::Rate(bins) => {
-                    // What is rounded up is less than a unit in each bin of each image.
+                    // Rounding up adds less than a unit in each bin of each image.
                     let most = u128::from(*n_defined) * ((1 << UNIT_BITS) + N_BINS as u128);
                     let sum = bins.iter().try_fold(0_u128, |sum, &bin| sum.checked_add(bin));
                     bins.len() == N_BINS && sum.is_some_and(|sum| sum <= most)
@@ -231,8 +232,8 @@ impl BinnedProfile {
         Ok(())
     }
 
-    /// A lambda at which the losses, known from above, sum to at most the budget: of a binned rate the smallest end of a bin
-    /// (or 0), of a loss that is 0 or 1 the smallest of all. `None` if the budget is negative.
+    /// A lambda at which the upper bounds of the losses sum to at most the budget: for a binned rate the smallest end of a bin
+    /// (or 0), for a loss that is 0 or 1 the smallest lambda of all. `None` if the budget is negative.
     pub fn lambda_hat(&self, part: usize, budget: &BigRational, cancel: &Cancel) -> Result<Option<f64>> {
         match &self.parts[part].collected {
             Collected::Steps(steps) => {
@@ -257,8 +258,8 @@ impl BinnedProfile {
         }
     }
 
-    /// The sum of the losses at lambda, at most: of a binned rate as if all of a bin were at its end. For a loss that is 0 or 1
-    /// it is exact.
+    /// An upper bound of the summed losses at lambda: for a binned rate, as if all values of a bin were at its end. For a loss
+    /// that is 0 or 1 it is exact.
     pub fn loss_sum(&self, part: usize, lambda: f64) -> f64 {
         match &self.parts[part].collected {
             Collected::Steps(steps) => steps.iter().filter(|&&step| step > lambda).count() as f64,
@@ -296,7 +297,7 @@ impl BinnedProfile {
     }
 }
 
-/// What is called so that cannot be had.
+/// What errors call memory for images.
 const IMAGES: &str = "what is kept of each image";
 
 /// What some images add to a part.
@@ -314,7 +315,7 @@ impl Addition {
             let share = images.len().div_ceil(rayon::current_num_threads());
             images
                 .par_iter()
-                // Tables for each thread, not for each image: they are large.
+                // Tables are large, so there is one for each thread, not for each image.
                 .with_min_len(share)
                 .try_fold(Rates::default, |mut rates, image| {
                     rates.add(image, profile.coding(), loss, cancel)?;
@@ -331,7 +332,7 @@ impl Addition {
 struct Rates {
     n_defined: u64,
     bins: Vec<u64>,
-    /// Of one image, not yet rounded; all 0 between images.
+    /// The contributions in one image, not yet rounded; all 0 between images.
     table: Vec<u64>,
 }
 
@@ -347,7 +348,7 @@ impl Rates {
         let Some(weights) = loss.pixel_weights(&image.totals) else { return Ok(()) };
         self.n_defined += 1;
         let scale = BigRational::from_integer(BigInt::one() << (UNIT_BITS + SPARE_BITS));
-        // All of them together weigh at most 1, and rounding adds less than one unit to each: the sum fits 64 bits.
+        // All contributions together are at most 1, and rounding adds less than one unit to each: the sum fits 64 bits.
         let up = |w: &BigRational| (w * &scale).ceil().to_integer().to_u64().expect("at most 1");
         let weights_up: Vec<u64> = weights.weights.iter().map(up).collect();
         let of_label: Vec<u64> =
@@ -355,7 +356,7 @@ impl Rates {
         let table: &mut [u64; N_BINS] = self.table.as_mut_slice().try_into().expect("one for each bin");
         let add = |stored, label| table[bin_of(coding, stored)] += of_label[usize::from(label)];
         image.for_each(cancel, add)?;
-        // Most bins hold nothing of one image: runs of them are passed over at once.
+        // Most bins are empty for one image: whole runs of them are skipped.
         for (bins, sums) in self.bins.chunks_mut(RUN).zip(self.table.chunks_mut(RUN)) {
             if sums.iter().fold(0, |any, sum| any | sum) == 0 {
                 continue;
@@ -374,7 +375,7 @@ impl Rates {
     }
 }
 
-/// The bin of a stored value: by what is missing to the largest critical value, as a share of it. Larger critical values
+/// The bin of a stored value, by its distance to the largest critical value as a share of the latter. Larger critical values
 /// never have a smaller bin.
 #[inline(always)]
 fn bin_of(coding: Coding, stored: f64) -> usize {

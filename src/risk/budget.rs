@@ -1,7 +1,7 @@
 //! The smallest lambda whose summed loss is within a budget.
 //!
-//! How the risk is controlled is said by the budget alone: conformal risk control allows `alpha (n + 1) - 1`, other methods
-//! less. The sum of losses that do not increase in lambda is a step function whose jumps are critical values, so
+//! Methods of risk control differ only in the budget: conformal risk control allows `alpha (n + 1) - 1`, other methods less.
+//! The sum of losses that do not increase in lambda is a step function that jumps at critical values, so
 //!
 //! ```text
 //! lambda_hat = inf { lambda : sum_i share_i L_i(lambda) <= budget }
@@ -49,7 +49,7 @@ pub fn lambda_hat(
 /// What errors call counts.
 const WHAT: &str = "the number of values of each weight";
 
-/// What errors call these.
+/// What errors call critical values.
 pub(super) const CRITICALS: &str = "the critical values of images";
 
 /// For a loss that is 0 or 1: the lambda of each image from which on it is 0; `None` where it is undefined.
@@ -124,7 +124,7 @@ impl<'a> PixelAtoms<'a> {
         Ok(Self { profile, weights, index })
     }
 
-    /// Of the weights that an image's values have, how many of these lie in each of some ranges of keys.
+    /// For each weight of an image's values, the number of values in each of some ranges of keys.
     fn counts_of(
         &self,
         part: usize,
@@ -214,7 +214,7 @@ impl Atoms for PixelAtoms<'_> {
         Ok(counts)
     }
 
-    /// Around the quantile of some values of each image.
+    /// Guesses around the quantile, from some values of each image.
     fn guesses(&self, budget: &BigRational, cancel: &Cancel) -> Result<Vec<u64>> {
         let n_values = self.profile.n_values();
         if n_values < FEW_TIMES * SAMPLE {
@@ -314,7 +314,7 @@ fn push_weights(
     index.extend(of_image.of_class.iter().map(|of| of.map_or(UNUSED, |of| (first + of) as u32)));
 }
 
-/// Calls `visit(key of the stored value, index of its weight)` for the values of an image that weigh something.
+/// Calls `visit(key of the stored value, index of its weight)` for the values of an image that have a weight.
 pub(super) fn visit_image(
     image: &ImageProfile,
     key: impl Fn(f64) -> u64,

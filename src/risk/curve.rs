@@ -1,4 +1,5 @@
-//! The summed loss as a function of lambda, in time that grows with the jumps of the losses, not with images times lambdas.
+//! The summed loss as a function of lambda. The time grows with the number of jumps of the losses, not with the number of
+//! images times lambdas.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -19,16 +20,17 @@ use crate::threads::Cancel;
 /// What errors call the numbers.
 const WHAT: &str = "the points of a risk curve";
 
-/// Losses of at least `2^-(DIGITS - 53)` are whole multiples of `2^-DIGITS`; as many as there may be images sum to 128 bits.
+/// Losses of at least `2^-(DIGITS - 53)` are whole multiples of `2^-DIGITS`. The sum over the largest number of images fits 128
+/// bits.
 const DIGITS: u32 = 96;
 const LEAST: f64 = 1.0 / (1_u64 << (DIGITS - f64::MANTISSA_DIGITS)) as f64;
 const MOST_IMAGES: usize = 1 << 30;
 
-/// By how much a sum of losses changes at each of some lambdas, from the last to the first: exactly.
+/// The exact changes of a sum of losses at each of some lambdas, from the last to the first.
 struct Changes {
     /// In units of `2^-DIGITS`.
     wholes: Vec<i128>,
-    /// Of losses below [`LEAST`], in units of `2^-SMALLEST`.
+    /// The changes from losses below [`LEAST`], in units of `2^-SMALLEST`.
     tiny: Vec<(usize, BigInt)>,
 }
 
@@ -129,7 +131,7 @@ fn changes(
 ) -> Result<Changes> {
     let found = images
         .par_iter()
-        // One for each thread, more or less: they may be large.
+        // About one for each thread, because they may be large.
         .with_min_len(images.len().div_ceil(2 * rayon::current_num_threads()).max(1))
         .try_fold(
             || None,

@@ -6,11 +6,11 @@
 //! inf { t >= least : the weight of the atoms above t is at most the budget }
 //! ```
 //!
-//! where `least` is 0 for lambda, and less for what may be negative.
+//! where `least` is 0 for lambda, and less for numbers that may be negative.
 //!
-//! Weights are rounded down to fixed point, so that sums are integers: the same bits in any order, and too small by less
-//! than one unit per atom. A radix selection over those sums narrows the values down to the few that rounding cannot tell
-//! apart, most often none or one. Those are decided in exact rational arithmetic.
+//! Weights are rounded down to fixed point. So sums are integers, with the same bits in any order, and too small by less than
+//! one unit per atom. A radix selection over those sums narrows the values down to the few that rounding leaves open, mostly
+//! none or one. These are decided in exact rational arithmetic.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -30,13 +30,13 @@ use crate::threads::Cancel;
 const DIGIT_BITS: u32 = 13;
 const DIGITS: usize = 1 << DIGIT_BITS;
 
-/// Below so many atoms, and where this share of all is left, a sort is as good.
+/// If at most so many atoms are left, or at most one of so many (`SMALL_SHARE`), a sort is as fast.
 const FEW: u64 = 4096;
 const SMALL_SHARE: u64 = 64;
-/// More are not sorted at once.
+/// More atoms are not sorted at once.
 const MANY: u64 = 1 << 20;
 
-/// Weights between two looks at whether to go on.
+/// Weights between two checks for cancellation.
 const RUN: usize = 1 << 10;
 
 /// Bits of a fixed-point sum.
@@ -60,12 +60,12 @@ pub trait Atoms: Sync {
     /// A range that holds all keys.
     fn keys(&self) -> RangeInclusive<u64>;
 
-    /// A part of it in which to expect most of them: there the first round of a selection looks closely.
+    /// A part of that range which is likely to hold most keys. The first round of a selection divides it finely.
     fn usual_keys(&self) -> RangeInclusive<u64> {
         self.keys()
     }
 
-    /// Keys, ascending, between which the quantile probably is: where [`Atoms::counts_above`] is quick, they save rounds.
+    /// Ascending keys between which the quantile probably lies. If [`Atoms::counts_above`] is fast, they save rounds.
     fn guesses(&self, _budget: &BigRational, _cancel: &Cancel) -> Result<Vec<u64>> {
         Ok(Vec::new())
     }
@@ -115,8 +115,8 @@ pub trait Atoms: Sync {
     }
 }
 
-/// Folds `add(key, index of its weight)` over all atoms, or those in a range of keys, in a few tallies at a time: they are
-/// large.
+/// Folds `add(key, index of its weight)` over all atoms, or those in a range of keys. There are only a few tallies at a time,
+/// because they are large.
 fn fold<A: Atoms + ?Sized, T: Send>(
     atoms: &A,
     keys: Option<&RangeInclusive<u64>>,
@@ -180,7 +180,7 @@ pub fn weighted_quantile<A: Atoms>(atoms: &A, budget: &BigRational, cancel: &Can
 struct FixedPoint {
     weights: Vec<u64>,
     budget: u64,
-    /// No sum is too small by as much.
+    /// The rounding error of any sum is below this.
     error: u64,
 }
 
@@ -194,7 +194,7 @@ impl FixedPoint {
         }
         // One bit of slack covers the rounding of `total`.
         let shift = SUM_BITS - (total.log2().ceil().clamp(-1e3, 2e3) as i64).max(0) - 1;
-        // What exceeds any sum need not be told apart.
+        // Budgets beyond any sum need not be distinguished.
         let budget = budget.scaled(shift).min(1 << 63);
         let mut scaled = memory::with_room(weights.len(), "the weights of values")?;
         for weights in weights.chunks(RUN) {
@@ -235,7 +235,7 @@ struct Cluster {
     above: u64,
 }
 
-/// The search for the smallest value of an atom that fits the budget, when the least `t` does not.
+/// The search for the smallest value of an atom that fits the budget, if the least `t` does not.
 struct Selection<'a, A> {
     atoms: &'a A,
     budget: &'a BigRational,
@@ -258,7 +258,7 @@ impl<A: Atoms> Selection<'_, A> {
         Ok(self.atoms.value(*cluster.keys.start()))
     }
 
-    /// The cluster between two guesses that holds the quantile: all there are without guesses.
+    /// The cluster between two guesses that holds the quantile; without guesses, the cluster of all atoms.
     fn between_guesses(&self) -> Result<Cluster> {
         let mut cluster = Cluster { keys: self.atoms.keys(), n_atoms: self.fixed.error, above: 0 };
         let mut guesses = self.atoms.guesses(self.budget, self.cancel)?;
@@ -283,7 +283,7 @@ impl<A: Atoms> Selection<'_, A> {
         Ok(cluster)
     }
 
-    /// The last of the clusters, which descend, whose largest value fits the budget: the quantile is in there.
+    /// The last of the descending clusters whose largest value fits the budget: it holds the quantile.
     fn last_fitting(&self, mut clusters: Vec<Cluster>) -> Result<Cluster> {
         // From the top: surely within the budget, then too close to tell, then surely beyond it.
         let first_unsure = clusters.partition_point(|c| self.fixed.fits(c.above) == Some(true));
@@ -298,7 +298,7 @@ impl<A: Atoms> Selection<'_, A> {
         Ok(clusters.swap_remove(low - 1))
     }
 
-    /// Splits a cluster by the next digit of its keys on a scale; what is off the scale has its first or last digit.
+    /// Splits a cluster by the next digit of its keys on a scale; keys off the scale get its first or last digit.
     fn digits(&self, cluster: &Cluster, scale: &RangeInclusive<u64>) -> Result<Vec<Cluster>> {
         let (start, end) = (*scale.start(), *scale.end());
         let shift = (u64::BITS - (end - start).leading_zeros()).saturating_sub(DIGIT_BITS);
@@ -369,16 +369,16 @@ impl<A: Atoms> Selection<'_, A> {
     }
 }
 
-/// Values by which to guess; of fewer than some times as many all are looked at.
+/// Values from which to guess. If there are fewer than a few times as many, all are used instead.
 pub const SAMPLE: usize = 1 << 13;
-/// How many times.
+/// See [`SAMPLE`].
 pub const FEW_TIMES: usize = 8;
 
 /// How far guesses lie from the middle one, in standard deviations of a rank among as many values, descending.
 const FAR: [f64; 6] = [3.0, 1.5, 0.5, -0.5, -1.5, -3.0];
 
-/// Keys, ascending, around the quantile of a sample of all atoms, for [`Atoms::guesses`]: of each its key and how much weight
-/// it stands for. None where all of the sample is within the budget.
+/// Ascending keys around the quantile of a sample of all atoms, for [`Atoms::guesses`]. A sample is a key, and the weight that
+/// it represents. There are no guesses if the whole sample is within the budget.
 pub fn around_quantile(mut sample: Vec<(u64, f64)>, budget: &BigRational) -> Vec<u64> {
     sample.sort_unstable_by_key(|&(key, _)| Reverse(key));
     let (budget, mut above) = (budget.to_float(), 0.0);
@@ -412,7 +412,7 @@ impl Places {
         Self { least: place(least) }
     }
 
-    /// The key of a value; 0 of what is not above the least: it is never above any t.
+    /// The key of a value. It is 0 if the value is not above the least, and so never above any t.
     #[inline(always)]
     pub fn key(&self, value: f64) -> u64 {
         let place = place(value);

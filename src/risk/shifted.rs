@@ -1,13 +1,13 @@
-//! The number that corrects the lambdas of images, each of which has one of its own.
+//! The number that corrects the lambdas of images, if each image has its own.
 //!
-//! An image has an *offset* from any model of what images need; calibration adds one number t to all of them. A label enters
-//! the sets of image i from
+//! An image has an *offset* from any model; calibration adds one number t to all offsets. A label is in the sets of image i
+//! from
 //!
 //! ```text
 //! t >= fl64(critical value - offset_i)
 //! ```
 //!
-//! on, this very float64 expression in calibration and prediction. What is in the sets at lambda = 0 always is.
+//! on; calibration and prediction evaluate this same float64 expression. Labels that are in the sets at lambda = 0 always are.
 
 use std::ops::RangeInclusive;
 
@@ -41,7 +41,7 @@ pub fn correction(
     }
     let (one, found) = (BigRational::one(), image_critical_values(profile, loss, cancel)?);
     let mut values = memory::with_room(found.len(), CRITICALS)?;
-    // What is in from the start is so for any t.
+    // Labels that are in from the start are in for any t.
     let shifted = |(critical, &offset): (&Option<f64>, &f64)| {
         critical.map(|critical| if critical > 0.0 { critical - offset } else { -largest })
     };
@@ -52,7 +52,7 @@ pub fn correction(
     weighted_quantile(&values, budget, cancel)
 }
 
-/// The lambdas of images with offsets that t corrects: the largest whose critical values are in, or 0.
+/// The lambdas of images whose offsets are corrected by t: the largest critical value that is in, or 0.
 pub fn corrected(offsets: &[f64], t: f64, largest: f64) -> Vec<f64> {
     let lambda = |&offset: &f64| {
         if 0.0 - offset > t { 0.0 } else { f64::largest(|lambda| lambda - offset <= t).min(largest) }
@@ -60,7 +60,7 @@ pub fn corrected(offsets: &[f64], t: f64, largest: f64) -> Vec<f64> {
     offsets.iter().map(lambda).collect()
 }
 
-/// The critical values of all images less the offsets of these.
+/// The critical values of all images minus the images' offsets.
 struct Shifted<'a> {
     pixels: PixelAtoms<'a>,
     offsets: &'a [f64],

@@ -13,17 +13,17 @@ use crate::num::real::Real;
 use crate::simd::{apply, vectorised};
 use crate::threads::Cancel;
 
-/// A probability below it has its logarithm.
+/// A smaller probability gets the logarithm of this one.
 const LEAST: f64 = 1e-12;
 
-/// What a map takes for `u`.
+/// The features `u` of a map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Features {
     /// The logits.
     Logits,
     /// The logarithms of their softmax.
     LogSoftmax,
-    /// The logarithms of probabilities, which are given.
+    /// The logarithms of the given probabilities.
     Logarithms,
 }
 
@@ -39,7 +39,7 @@ impl Features {
             planes.chunks_exact_mut(len).for_each(|plane| logarithms(plane, sums));
         }
         if self == Self::LogSoftmax {
-            // From the logits: the logarithm of a probability that is 0 would not tell what they do.
+            // Computed from the logits: the logarithm of a probability of 0 would lose their information.
             take_largest(&mut planes, len, buffers);
             let [sums] = buffers.fill(len, [R::zero()]);
             planes.chunks_exact(len).for_each(|plane| add_exponentials(plane, sums));
@@ -52,8 +52,8 @@ impl Features {
     }
 }
 
-/// Takes the largest number of each pixel off its numbers: what is done to them next then rounds as they differ, not as they
-/// are large.
+/// Subtracts the largest number of each pixel: later rounding errors then depend on the differences of the numbers, not on
+/// their size.
 fn take_largest<R: Real>(planes: &mut [R], len: usize, buffers: &mut PixelBuffers<R>) {
     let [largest] = buffers.fill(len, [R::neg_infinity()]);
     planes.chunks_exact(len).for_each(|plane| raise(plane, largest));
@@ -75,12 +75,12 @@ impl<R: Real> Affine<R> {
         Self { weight: rounded(weight), bias: rounded(bias), features }
     }
 
-    /// Whether a constant that is added to all classes of a pixel changes nothing.
+    /// Whether adding a constant to all classes of a pixel changes nothing.
     fn is_scalar(&self) -> bool {
         self.weight.len() == 1 && self.bias.is_empty()
     }
 
-    /// Whether classes are ranked as in what is given.
+    /// Whether classes are ranked as in the given numbers.
     pub(super) fn keeps_order(&self) -> bool {
         self.is_scalar() && self.weight[0] > R::zero()
     }
@@ -123,7 +123,7 @@ impl<R: Real> Transform<R> for Affine<R> {
         let tile = Tile::new(&planes, given.len(), given.len(), given.n_classes());
         Softmax.apply(&tile, at, buffers, out);
         if self.keeps_order() {
-            keep_top(&top_of(given), out); // where rounding makes probabilities equal
+            keep_top(&top_of(given), out); // rounding may make probabilities equal
         }
     }
 }
@@ -177,7 +177,7 @@ fn accumulate<R: Real>(plane: &[R], sums: &mut [R]) {
     }
 }
 
-/// Of what is no probability, NaN.
+/// Numbers that are no probabilities become NaN.
 fn logarithms<R: Real>(plane: &mut [R], sums: &[R]) {
     let (least, tolerance) = (R::round_from(LEAST), R::round_from(TOLERANCE + SLACK));
     for (p, &sum) in plane.iter_mut().zip(sums) {

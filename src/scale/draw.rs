@@ -1,8 +1,8 @@
 //! Pixels drawn from images: the data of a fit.
 //!
-//! The labelled pixels of an image, in their order, are cut into as many runs as pixels are wanted, and one is drawn from
-//! each, so that every pixel has the same chance and no part of the image is left out. The random numbers are those of the
-//! seed and the image's labels: an image gives the same pixels whoever reads it, beside whatever others.
+//! The labelled pixels of an image, in order, are cut into as many runs as pixels are wanted, and one pixel is drawn from each
+//! run. So every pixel has the same probability, and no part of the image is left out. The random numbers depend on the seed
+//! and the image's labels: an image always gives the same pixels, whatever other images are read.
 
 use crate::error::{Error, Result};
 use crate::maps::{Band, LabelMaps, ScoreMaps, Scratch, VOID, fold_images};
@@ -11,10 +11,10 @@ use crate::num::philox::{Philox, below};
 use crate::num::real::Real;
 use crate::threads::Cancel;
 
-/// What takes the room.
+/// What errors call the memory.
 pub const WHAT: &str = "the pixels drawn from images";
 
-/// What was drawn from an image.
+/// The pixels drawn from an image.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Drawn<R> {
     /// For each class the numbers of the drawn pixels, in the order of the image.
@@ -25,7 +25,7 @@ pub struct Drawn<R> {
     pub positions: Vec<u64>,
     /// Labelled pixels of the image.
     pub n_valid: u64,
-    /// The same for images of the same labels; 0 if all labels of the image are one.
+    /// A hash of the labels; 0 if all labels of the image are the same.
     pub hash: u64,
 }
 
@@ -59,7 +59,7 @@ pub fn draw<R: Real>(
     fold_images(maps, cancel, gather, add)
 }
 
-/// The labelled pixels of a band, and a hash of where which labels are.
+/// The number of labelled pixels of a band, and a hash of its labels and their places.
 struct Counted {
     n_valid: u64,
     hash: u64,
@@ -166,7 +166,7 @@ fn gather<R: Real>(
         }
         let tile = reader.read(pixels.clone());
         let first = found.positions.len();
-        // Where each labelled pixel lies among them; nothing to look up if all are.
+        // The place of each labelled pixel; not needed if all pixels are labelled.
         let labelled: Option<Vec<u32>> = (end - rank < codes.len() as u64)
             .then(|| (0..).zip(codes).filter(|&(_, &code)| code != VOID).map(|(j, _)| j).collect());
         while let Some(place) = wanted.next_if(|&place| place < end) {
@@ -178,7 +178,7 @@ fn gather<R: Real>(
         rank = end;
         let drawn = &found.positions[first..];
         let within = |position: u64| position as usize - pixels.start;
-        // Class by class, so that one pixel need not wait for the memory of another.
+        // Class by class, so that pixels need not wait for each other's memory.
         for (class, numbers) in found.planes.iter_mut().enumerate() {
             let plane = tile.plane(class);
             memory::reserve(numbers, drawn.len(), WHAT)?;

@@ -1,13 +1,15 @@
-//! What can be seen of a pixel: how sure the model is there, and how its surroundings look.
+//! Features of a pixel: how sure the model is there, and what its surroundings look like.
 //!
-//! Of a pixel alone: the entropy of its probabilities (natural logarithm, 0 of a probability that is 0), the margin between
-//! the two largest, and the five largest, in descending order. Of its surroundings, within the slice of a volume: the share
-//! of pixels in a window of the same most probable class, the distance to the nearest pixel of another one, and the mean
-//! entropy in the window. Beyond the border the image is mirrored, the border pixel first (SciPy's `"reflect"`).
+//! Features of a pixel alone: the entropy of its probabilities (natural logarithm; a probability of 0 adds 0), the margin
+//! between the two largest, and the five largest, in descending order. Features of its surroundings, within the slice of a
+//! volume: the share of pixels in a window with the same most probable class, the distance to the nearest pixel of another
+//! class, and the mean entropy in the window. Beyond the border the image is mirrored, the border pixel first (SciPy's
+//! `"reflect"`).
 //!
-//! The distance is that of a king on a chessboard, over the largest that is told. One row at a time: a pixel is at the
-//! *edge* if one of its eight neighbours is of another class. The nearest pixel of another class is one step beyond the
-//! nearest edge, for a way there that stays in the class ends at an edge; and that is found along rows, then down columns.
+//! The distance is the chessboard distance, clipped at the largest one and divided by it. A pixel is at the *edge* if one of
+//! its eight neighbours is of another class. The nearest pixel of another class is one step beyond the nearest edge, because a
+//! path to it that stays in the class ends at an edge. The nearest edge is found along rows, then down columns, one row at a
+//! time.
 
 use std::ops::Range;
 
@@ -22,7 +24,7 @@ use crate::score::Scan;
 use crate::simd::{apply, vectorised};
 use crate::threads::Cancel;
 
-/// Probabilities that are told, in descending order.
+/// The number of largest probabilities among the features.
 pub const N_LARGEST: usize = 5;
 
 /// Features of a pixel alone: entropy, margin, the largest probabilities.
@@ -34,7 +36,7 @@ pub const N_AROUND: usize = 3;
 /// The width of the window.
 pub const WINDOW: usize = 5;
 
-/// Distances above it are not told apart.
+/// Larger distances count as this one.
 pub const FARTHEST: usize = 8;
 
 const HALF: usize = WINDOW / 2;
@@ -113,7 +115,7 @@ fn look<R: Real>(
             let mut row = out.slice_mut(s![feature, at.clone()]);
             row.iter_mut().enumerate().for_each(|(j, out)| *out = single(value(j)));
         };
-        told(0, &|j| entropies[j].max(R::zero())); // a probability of 1 may be above it by rounding
+        told(0, &|j| entropies[j].max(R::zero())); // by rounding, a probability of 1 may be above 1
         told(1, &|j| largest[0][j] - largest[1][j]);
         for (rank, largest) in largest.iter().enumerate() {
             told(2 + rank, &|j| largest[j]);
@@ -135,7 +137,7 @@ fn add_entropies<R: Real>(plane: &[R], sums: &mut [R]) {
     }
 }
 
-/// Takes up one more number of each pixel among the largest.
+/// Inserts one more number of each pixel into the largest.
 #[apply(vectorised!)]
 fn sort_in<R: Real>(plane: &[R], largest: &mut [Vec<R>; N_LARGEST]) {
     let len = plane.len();
@@ -150,7 +152,7 @@ fn sort_in<R: Real>(plane: &[R], largest: &mut [Vec<R>; N_LARGEST]) {
     }
 }
 
-/// What windows look at in one image.
+/// The data of one image for windows.
 struct Image<'a> {
     classes: &'a [u16],
     entropies: &'a [f32],
@@ -324,7 +326,7 @@ fn average(entropies: &[Vec<f32>; WINDOW], out: &mut [f32]) {
     }
 }
 
-/// Takes up the edges of a row `rows` away.
+/// Updates distances by the edges of a row that is `rows` rows away.
 #[apply(vectorised!)]
 fn approach(steps: &[u8], rows: u8, distance: &mut [u8]) {
     for (&steps, distance) in steps.iter().zip(distance) {

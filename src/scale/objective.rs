@@ -19,7 +19,7 @@ use crate::num::lanes::{LANES, add_product, totals};
 use crate::simd::{apply, fused, vectorised};
 use crate::threads::Cancel;
 
-/// Numbers of a block of pixels that stay in the second cache: long runs of each class, which memory gives faster.
+/// Numbers of a block of pixels, which fits the second-level cache: memory is read faster in long runs of each class.
 pub(super) const CACHED: usize = 1 << 14;
 
 /// `z = W u + b`.
@@ -59,7 +59,7 @@ impl Linear<'_> {
         }
     }
 
-    /// Adds what `r` (K, m) sums to, by parameter.
+    /// Adds the sums of `r` (K, m) for each parameter.
     fn add_back(&self, r: &ArrayView2<'_, f64>, features: &ArrayView2<'_, f64>, sums: &mut [f64]) {
         let n_classes = features.nrows();
         let (weight, bias) = sums.split_at_mut(self.weight.len());
@@ -233,7 +233,7 @@ impl Work {
         map.apply(&block.features, &mut self.z.view_mut(), &mut self.largest);
     }
 
-    /// Makes `e^(z - max z)` of them, and for each pixel its weight over their sum; gives `sum_j w_j log sum_k e^(z_kj)`.
+    /// Turns them into `e^(z - max z)`, and computes each pixel's weight over their sum; returns `sum_j w_j log sum_k e^(z_kj)`.
     fn odds(&mut self, block: &Pixels<'_>) -> f64 {
         self.totals.fill(0.0);
         let planes = self.z.as_slice_mut().expect("row by row");
@@ -248,7 +248,7 @@ impl Work {
         sum
     }
 
-    /// Makes weighted probabilities of them.
+    /// Turns them into weighted probabilities.
     fn scale(&mut self) {
         let planes = self.z.as_slice_mut().expect("row by row");
         planes.chunks_exact_mut(self.totals.len()).for_each(|plane| multiply(plane, &self.totals));
@@ -286,7 +286,7 @@ pub(super) fn fold_runs<W>(
     Ok(Array2::from_shape_vec((ends.len(), width), cells).expect("as many cells"))
 }
 
-/// Makes `w (p z' - p <p, z'>)` of `w p`.
+/// Turns `w p` into `w (p z' - p <p, z'>)`.
 fn curve(z: &mut Array2<f64>, slopes: &Array2<f64>, block: &Pixels<'_>, means: &mut [f64]) {
     let n_pixels = block.labels.len();
     means.fill(0.0);
@@ -294,7 +294,7 @@ fn curve(z: &mut Array2<f64>, slopes: &Array2<f64>, block: &Pixels<'_>, means: &
     for (plane, slopes) in planes.chunks_exact(n_pixels).zip(slopes.chunks_exact(n_pixels)) {
         add_products(plane, slopes, means);
     }
-    // Of weighted sums the mean; a pixel of no weight has none, and counts for nothing.
+    // The mean from weighted sums. A pixel without weight has no mean, and does not count.
     for (mean, &weight) in means.iter_mut().zip(block.weights) {
         *mean = if weight > 0.0 { *mean / weight } else { 0.0 };
     }

@@ -1,17 +1,18 @@
-//! Maps that cannot change the prediction: of margins to the most probable class, or of gaps between ranks.
+//! Maps that cannot change the prediction: maps of margins to the most probable class, or of gaps between ranks.
 //!
 //! Each class has an expert, which takes the pixels whose most probable class it is. With `u` the logits and `c` that class,
 //! the margins `u_c - u_j >= 0` become `B_c m + mu_c`; or the gaps of the sorted logits `u_(r) - u_(r+1) >= 0` become
-//! `B_c d + mu_c`, and add up. No number of `B` and `mu` is negative, so neither are the new margins and gaps, in floats as
-//! on paper: sums and products of such numbers round to such numbers. What rounding may still do, make equal what was not
-//! or turn exponentials that are a last bit apart, is put right in the probabilities. Ties go to the lowest class.
+//! `B_c d + mu_c`, and add up. No number of `B` and `mu` is negative, so neither are the new margins and gaps, also in floats:
+//! sums and products of non-negative numbers round to non-negative numbers. Rounding may still make different probabilities
+//! equal, or swap exponentials that differ in the last bit; this is corrected in the probabilities. Ties go to the lowest
+//! class.
 
 use super::apply::Features;
 use crate::maps::{Band, PixelBuffers, PlanesMut, Softmax, Tile, Transform};
 use crate::num::real::Real;
 use crate::simd::{apply, vectorised};
 
-/// Logits that are further apart are so far apart: products with them are finite.
+/// Larger distances between logits count as this one, so that products with them are finite.
 const FURTHEST: f64 = 1e30;
 
 /// What a map keeps.
@@ -33,7 +34,7 @@ impl Kept {
     }
 }
 
-/// Softmax of what becomes of margins or gaps.
+/// Softmax of mapped margins or gaps.
 #[derive(Debug, Clone)]
 pub struct Ordered<R> {
     /// `B_c` of each expert, column by column.
@@ -78,7 +79,7 @@ impl<R: Real> Transform<R> for Ordered<R> {
 }
 
 impl<R: Real> Ordered<R> {
-    /// How many of its classes are known of a pixel, from the most probable down.
+    /// The number of a pixel's classes, from the most probable down, whose ranks are needed.
     fn n_ranks(&self, n_classes: usize) -> usize {
         if self.kept == Kept::Order { n_classes } else { 1 }
     }
@@ -97,7 +98,7 @@ impl<R: Real> Ordered<R> {
                 is_finite &= x.is_finite();
             }
             if is_finite {
-                // By what was given: its logarithms may be equal where it is not.
+                // Ranked by the given numbers: logarithms may be equal where these are not.
                 let value = |class: u16| given.plane(usize::from(class))[j];
                 match self.kept {
                     Kept::Argmax => ranks[0] = largest(n_classes, value),
@@ -122,7 +123,7 @@ impl<R: Real> Ordered<R> {
         (planes, top)
     }
 
-    /// Makes new logits, at most 0, of those of a pixel, which are used up.
+    /// Computes a pixel's new logits, at most 0, from the old ones, which are overwritten.
     fn map(&self, ranks: &[u16], pixel: &mut [R], mapped: &mut [R]) {
         let furthest = R::round_from(FURTHEST);
         let apart = |high: R, low: R| (high - low).max(R::zero()).min(furthest);
@@ -181,12 +182,12 @@ fn multiply<R: Real>(weight: &[R], bias: &[R], x: &[R], out: &mut [R]) {
     }
 }
 
-/// What is less than a probability that is the largest of its pixel.
+/// The next smaller number than a probability that is the largest of its pixel.
 fn below<R: Real>(p: R) -> R {
     p * (R::one() - R::epsilon())
 }
 
-/// Leaves the class `top` the first of the largest.
+/// Makes the class `top` the first of the largest.
 fn keep_largest<R: Real>(runs: &mut [&mut [R]], j: usize, top: u16) {
     let top = usize::from(top);
     let p = runs[top][j];
@@ -199,7 +200,7 @@ fn keep_largest<R: Real>(runs: &mut [&mut [R]], j: usize, top: u16) {
     }
 }
 
-/// Leaves probabilities falling by rank, and the first class the first of the largest.
+/// Makes probabilities fall by rank, and the first class the first of the largest.
 fn keep_order<R: Real>(runs: &mut [&mut [R]], j: usize, ranks: &[u16]) {
     let p = runs[usize::from(ranks[0])][j];
     let mut most = p;

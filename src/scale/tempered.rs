@@ -1,8 +1,8 @@
-//! A temperature for each pixel: `softmax(s u)`, where `u` are logits, or what another map makes of them, and `s` is a number
-//! of the pixel, one over its temperature. With `s = 0` all classes are as probable.
+//! A temperature for each pixel: `softmax(s u)`, where `u` are logits, or the result of another map for them, and `s` is a
+//! number of the pixel, one over its temperature. With `s = 0` all classes are equally probable.
 //!
-//! The most probable class stays that of `u` whatever `s` is. Where rounding makes the probability of a class that comes
-//! before it as large, that probability becomes the next smaller number.
+//! The most probable class stays that of `u`, whatever `s` is. If rounding makes the probability of a class with a lower index
+//! equally large, it is replaced by the next smaller number.
 
 use multiversion::target::target_cfg_f;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, s};
@@ -19,7 +19,7 @@ use crate::num::real::Real;
 use crate::simd::{apply, fused, vectorised};
 use crate::threads::Cancel;
 
-/// What softmax is taken of, for some pixels.
+/// The logits of some pixels, of which softmax is taken.
 pub struct Logits<R> {
     /// Plane after plane.
     planes: Vec<R>,
@@ -49,7 +49,7 @@ pub(super) fn top_of<R: Real>(ranked: &Tile<'_, R>) -> Vec<u16> {
     top
 }
 
-/// A map that gives logits: another may stand on it.
+/// A map that gives logits, on which another map may build.
 pub trait Base<R: Real>: Send + Sync {
     /// The logits of the pixels `at`, for which the model gave `given`.
     fn logits(&self, given: &Tile<'_, R>, at: &Band, buffers: &mut PixelBuffers<R>) -> Logits<R>;
@@ -83,9 +83,9 @@ impl<R: Real> Base<R> for Ordered<R> {
 /// Numbers of the pixels of a batch, `(n, pixels)`.
 #[derive(Clone, Copy)]
 pub struct Field<'a> {
-    /// Image after image.
+    /// The numbers of one image after another.
     pub values: &'a [f32],
-    /// Of one image.
+    /// The number of pixels of one image.
     pub n_pixels: usize,
 }
 
@@ -189,7 +189,7 @@ impl<R: Real, B: Base<R>> Transform<R> for Blended<'_, B> {
     }
 }
 
-/// No class becomes more probable than that which is to stay the most probable one, or as probable and before it.
+/// Makes sure that no class is more probable than the class in `top`, or equally probable with a lower index.
 pub(super) fn keep_top<R: Real>(top: &[u16], out: &mut PlanesMut<'_, R>) {
     let mut largest = vec![R::zero(); top.len()];
     for (class, run) in out.runs().enumerate() {
@@ -279,7 +279,7 @@ pub fn sums(pixels: &Pixels<'_>, ends: &[usize], factor: f64, cancel: &Cancel) -
     })
 }
 
-/// Makes of logits `(K, N)` the logarithms of their softmax, in place.
+/// Replaces logits `(K, N)` by the logarithms of their softmax, in place.
 pub fn centre(logits: &mut ArrayViewMut2<'_, f64>, cancel: &Cancel) -> Result<()> {
     let len = (CACHED / logits.nrows()).max(16);
     let blocks: Vec<_> = logits.axis_chunks_iter_mut(Axis(1), len).collect();

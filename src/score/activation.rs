@@ -6,7 +6,7 @@
 
 use super::Coding;
 
-/// Keys of one cell: 2^45, so that 7 bits of a probability's mantissa tell cells apart.
+/// Keys of one cell: 2^45, so that 7 bits of a probability's mantissa distinguish cells.
 pub const CELL_BITS: u32 = 45;
 
 /// Probabilities below 2^-40 share the last cell.
@@ -53,7 +53,7 @@ impl Activations {
         self.cells.iter_mut().zip(&other.cells).for_each(|(l, r)| *l += r);
     }
 
-    /// At least and at most so many labels are in the sets at `lambda`.
+    /// Bounds, from below and above, of the number of labels in the sets at `lambda`.
     pub fn bracket(&self, coding: Coding, lambda: f64) -> (u64, u64) {
         let sum = |cells: &[u64]| cells.iter().sum::<u64>();
         if lambda >= coding.lambda_max() {
@@ -66,7 +66,7 @@ impl Activations {
     }
 }
 
-/// The cell of a stored value: by what is missing to the largest critical value, as a share of it.
+/// The cell of a stored value, by its distance to the largest critical value as a share of the latter.
 #[inline(always)]
 fn cell(coding: Coding, stored: f64) -> usize {
     ((Coding::Complement.key(coding.missing(stored)) >> CELL_BITS) as usize).min(N_CELLS - 1)

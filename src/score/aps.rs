@@ -6,8 +6,8 @@
 //!
 //! The score must not depend on the order in which a kernel happens to add. So each probability counts as the nearest
 //! multiple of 2^-53 (which changes nothing above 2^-29 in float32): float64 sums up to 1 of such numbers are exact, hence the
-//! same in any order, and ordered as the labels are; a sum beyond 1 counts as 1. So the labels before another may be found by a
-//! sort, or by comparison, where there are few. The sets at one lambda need not even these: see [`super::ranked`].
+//! same in any order, and ordered as the labels are; a sum beyond 1 counts as 1. So the labels before another one may be found
+//! by a sort or, if there are few, by comparison. The sets at one lambda need neither: see [`super::ranked`].
 //!
 //! Romano, Sesia, Candès, "Classification with Valid and Adaptive Coverage", NeurIPS 2020, without randomisation.
 
@@ -16,7 +16,7 @@ use crate::maps::{PlanesMut, Tile};
 use crate::num::real::Real;
 use crate::simd::{apply, vectorised};
 
-/// A probability as a multiple of 2^-53, which one of at least 1/2 is anyway.
+/// A probability as a multiple of 2^-53. Probabilities of at least 1/2 are multiples anyway.
 #[inline(always)]
 pub fn grain(p: f64) -> f64 {
     let rounded = (p + 0.5) - 0.5;
@@ -30,7 +30,7 @@ pub struct Before {
     pub count: f64,
 }
 
-/// What is before some labels of a tile, one at a pixel.
+/// Mass and number of the labels before some labels of a tile, one for each pixel.
 #[derive(Default)]
 pub struct BeforeSome<R> {
     values: Vec<R>,
@@ -54,7 +54,7 @@ impl<R: Real> BeforeSome<R> {
         }
     }
 
-    /// What is before each.
+    /// Mass and number of the labels before each.
     pub fn iter(&self) -> impl Iterator<Item = Before> + '_ {
         self.masses.iter().zip(&self.counts).map(|(&mass, &count)| Before { mass, count })
     }
@@ -81,7 +81,7 @@ fn add_before<R: Real>(
     }
 }
 
-/// `x` or 0. Bits, for a compiler that sees a choice may make it a branch.
+/// `x` or 0, by bits: the compiler might turn a choice into a branch.
 #[inline(always)]
 fn only_if(condition: bool, x: f64) -> f64 {
     f64::from_bits(x.to_bits() & u64::from(condition).wrapping_neg())
@@ -96,7 +96,7 @@ const SORTED: usize = 96;
 /// A number for each of some pixels.
 type Lanes = [f64; LANES];
 
-/// What is before all labels of some pixels.
+/// Mass and number of the labels before each label of some pixels.
 #[derive(Default)]
 pub struct BeforeAll {
     probabilities: Vec<Lanes>,
@@ -105,7 +105,7 @@ pub struct BeforeAll {
 }
 
 impl BeforeAll {
-    /// Writes `score` of what is before each label of a tile.
+    /// Writes `score` of the mass and number of the labels before each label of a tile.
     pub fn compute<R: Real>(
         &mut self,
         tile: &Tile<'_, R>,
@@ -148,7 +148,7 @@ impl BeforeAll {
 }
 
 impl BeforeAll {
-    /// The same, pixel by pixel, by a sort: for many classes faster than to compare each two.
+    /// The same, pixel by pixel, by a sort. For many classes this is faster than comparing each two.
     fn compute_sorted<R: Real>(
         &mut self,
         tile: &Tile<'_, R>,
@@ -172,7 +172,7 @@ impl BeforeAll {
     }
 }
 
-/// Compares a label with every other: for some tens of classes faster than a sort, as all pixels do the same.
+/// Compares a label with every other. For some tens of classes this is faster than a sort, because all pixels do the same.
 #[apply(vectorised!)]
 fn sum_before(class: usize, probabilities: &[Lanes], grains: &[Lanes]) -> (Lanes, Lanes) {
     let own = probabilities[class];

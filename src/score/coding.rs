@@ -34,7 +34,7 @@ impl Coding {
         }
     }
 
-    /// Whether the value is one that stands for a positive critical value.
+    /// Whether the value is a stored value of a positive critical value.
     pub fn holds(self, stored: f64) -> bool {
         match self {
             Self::Complement => (0.0..1.0).contains(&stored),
@@ -42,8 +42,8 @@ impl Coding {
         }
     }
 
-    /// A whole number that orders stored values by their critical values, and as finely as they are stored: near lambda = 1
-    /// critical values crowd, the probabilities behind them do not.
+    /// A whole number that orders stored values by their critical values, as finely as they are stored. (Near lambda = 1 critical
+    /// values crowd, but the stored probabilities do not.)
     #[inline(always)]
     pub fn key(self, stored: f64) -> u64 {
         // Non-negative floats are ordered as their bit patterns; adding 0 turns -0 into 0.
@@ -94,7 +94,7 @@ impl Coding {
         [f64::from_bits(first), f64::from_bits(last).next_up()].map(R::at_least)
     }
 
-    /// What is missing to the largest critical value, as a share of it: never more for a larger critical value.
+    /// The distance to the largest critical value, as a share of the latter. It does not rise with the critical value.
     #[inline(always)]
     pub fn missing(self, stored: f64) -> f64 {
         match self {
@@ -112,8 +112,7 @@ impl Coding {
         }
     }
 
-    /// The last stored value that is in at `lambda`: of probabilities the smallest of the type `R`, of critical values the
-    /// largest.
+    /// The last stored value that is in at `lambda`: the smallest probability of the type `R`, or the largest critical value.
     pub fn cutoff<R: Real>(self, lambda: f64) -> R {
         match self {
             Self::Complement => R::smallest(|p| self.decode(p) <= lambda),

@@ -1,4 +1,4 @@
-//! What every score has to do in the end: compare stored values of all labels with lambda.
+//! The last step of every score: stored values of all labels are compared with lambda.
 
 use ndarray::ArrayViewMut2;
 
@@ -14,7 +14,7 @@ pub fn true_labels<V: Real>(tile: &Tile<'_, V>, coding: Coding, codes: &[i32], m
     values.resize(codes.len(), 0.0);
     let mut n = 0;
     for (j, &code) in codes.iter().enumerate() {
-        // Without a branch: what is not noted is written over.
+        // Without a branch: an entry that is not kept is overwritten.
         let value = tile.plane(code.max(0) as usize)[j].into();
         (at[n], values[n]) = (j as u32, value);
         n += usize::from((code != VOID) & (coding.decode(value) > 0.0));
@@ -50,7 +50,7 @@ pub fn count_held<V: Real>(tile: &Tile<'_, V>, coding: Coding, codes: &[i32], he
     }
 }
 
-/// [`super::Score::masks`] for stored values of all labels; `cutoff` says which of a class is the last that is in.
+/// [`super::Score::masks`] for stored values of all labels; `cutoff` gives the last value of a class that is in.
 pub fn masks<V: Real>(
     tile: &Tile<'_, V>,
     coding: Coding,

@@ -1,4 +1,4 @@
-//! Critical values as they are handed over, by a score that is not ours.
+//! Critical values that the caller has computed by a score of their own.
 
 use super::{Coding, Score, Spot, ValueBuffers, Values};
 use crate::error::{Error, Result};

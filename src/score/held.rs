@@ -1,7 +1,7 @@
 //! How many labelled pixels of an image have a class in their set, class by class, at lambdas that were fixed beforehand.
 //!
-//! What a set holds too much decides over losses that may rise with lambda, such as precision: the critical values of true
-//! labels do not tell it. So the critical values of all labels are sorted between the lambdas as the maps stream by.
+//! Losses that may rise with lambda, such as precision, depend on the superfluous classes of sets, which do not follow from
+//! the critical values of true labels. So the critical values of all labels are sorted between the lambdas as maps are read.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ const COUNTS: &str = "the counts of classes at lambdas";
 #[derive(Debug, Clone)]
 pub struct Held {
     lambdas: Arc<[f64]>,
-    /// Of each class: the labels that each lambda is the first to hold, and those that none holds.
+    /// For each class: the number of labels that enter at each lambda, and of those that no lambda holds.
     entering: Vec<u64>,
 }
 

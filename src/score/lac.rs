@@ -100,11 +100,11 @@ impl<R: Real> Score<R> for Lac {
                 }
                 return Ok(());
             }
-            restart(sizes, tile.len(), 0); // how many are equal to the best
+            restart(sizes, tile.len(), 0); // number of labels that are equal to the best
             for (k, row) in rows.enumerate() {
                 include_or_best(tile.plane(k), cutoffs.own(k), &scan.best_values, row, sizes);
             }
-            // Of equals only the lowest is in for being the best.
+            // Of equal labels only the lowest is in as the best.
             for j in (0..tile.len()).filter(|&j| sizes[j] > 1) {
                 let equals = (0..tile.n_classes()).filter(|&k| tile.plane(k)[j] == scan.best_values[j]);
                 let lower = equals.skip(1).filter(|&k| tile.plane(k)[j] < cutoffs.own(k));
@@ -125,7 +125,7 @@ impl<R: Real> Score<R> for Lac {
         for (k, row) in rows.enumerate() {
             include_each(tile.plane(k), thresholds, row, sizes);
         }
-        // Its equals came in too: only the lowest stays.
+        // Equal labels came in, too: only the lowest stays.
         for j in (0..tile.len()).filter(|&j| thresholds[j] < cutoff && sizes[j] > 1) {
             let equals = (0..tile.n_classes()).filter(|&k| tile.plane(k)[j] == thresholds[j]);
             equals.skip(1).for_each(|k| out[[k, j]] = 0);
@@ -139,7 +139,7 @@ impl<R: Real> Score<R> for Lac {
             scan.first(tile, spot.codes, &spot.place)?;
             compare::sizes(tile, Coding::Complement, |k| cutoffs.own(k), sizes);
             if self.include_top1 {
-                // A void pixel may have no label at all that is the most probable one.
+                // A void pixel may have no most probable label.
                 let best = scan.best.iter().map(|&best| best.max(0) as usize);
                 for ((size, best), &value) in sizes.iter_mut().zip(best).zip(&scan.best_values) {
                     *size += i32::from(value < cutoffs.own(best));

@@ -52,8 +52,8 @@ macro_rules! with_values {
         }
     };
 }
-/// A conformity score, as kernels over tiles. Only [`Score::values`] must be there; what else there is goes by it, and a score
-/// that knows a faster way to the same result may take that. Tiles come as [`Score::stream`] makes them.
+/// A conformity score, as kernels over tiles. Only [`Score::values`] is required. The other methods use it; a score may
+/// override them with a faster way to the same result. Tiles come as [`Score::stream`] makes them.
 pub trait Score<R: Real>: Send + Sync {
     /// The stored values of all labels of a tile that was checked.
     fn values<'t>(&self, tile: &Tile<'t, R>, buffers: &'t mut ValueBuffers) -> Values<'t, R>;
@@ -68,7 +68,7 @@ pub trait Score<R: Real>: Send + Sync {
         true
     }
 
-    /// Calls `visit` with tiles that cover the band. Those of a score that looks at each pixel alone are the maps as they are.
+    /// Calls `visit` with tiles that cover the band. For a score of single pixels, these are the maps as they are.
     fn stream(
         &self,
         reader: &mut TileReader<'_, R>,
@@ -130,7 +130,7 @@ pub trait Score<R: Real>: Send + Sync {
         sizes_of_values(self, spot, cutoffs)
     }
 
-    /// Writes the stored values of all labels, and which label ranks first: what a window can be laid over.
+    /// Writes the stored values of all labels, and the label that ranks first, as input for windows.
     fn load(&self, spot: &mut Spot<'_, R>, out: &mut Loaded<'_, R>) -> Result<()> {
         self.check(spot)?;
         let values = self.values(&spot.tile, &mut spot.work.values);
@@ -192,7 +192,7 @@ pub enum Values<'t, R> {
 }
 
 impl<R: Real> Values<'_, R> {
-    /// The nearest that the maps' type has.
+    /// The nearest values of the maps' type.
     fn copy_to(&self, out: &mut PlanesMut<'_, R>) {
         for (k, run) in out.runs().enumerate() {
             match self {
@@ -230,12 +230,12 @@ pub struct Spot<'s, R> {
     pub place: Place,
     /// Classes of its labels, [`VOID`](crate::maps::VOID) where there is none, if labels are given.
     pub codes: Option<&'s [i32]>,
-    /// What a score finds in it, and buffers.
+    /// The results of a score for the tile, and its buffers.
     pub work: &'s mut Work<R>,
 }
 
 impl<'s, R> Spot<'s, R> {
-    /// The classes of its labels: of no pixel without labels.
+    /// The classes of its labels; empty without labels.
     pub fn labels(&self) -> &'s [i32] {
         self.codes.unwrap_or_default()
     }
@@ -282,7 +282,7 @@ impl<R: Real> Default for Buffers<R> {
     }
 }
 
-/// What a score finds in a tile, and buffers on the way there.
+/// The results of a score for a tile, and its buffers.
 #[derive(Default)]
 pub struct Work<R> {
     /// From [`Score::true_labels`].
@@ -308,13 +308,13 @@ pub struct Missed {
 }
 
 impl Missed {
-    /// Notes the pixels whose flag is set. Their values are still to come.
+    /// Notes the pixels whose flag is set. Their values are added later.
     fn note(&mut self, flags: &[u8]) {
         let Self { at, values } = self;
         at.resize(flags.len(), 0);
         let mut n = 0;
         for (j, &flag) in flags.iter().enumerate() {
-            // Without a branch, which nobody could predict: what is not noted is written over.
+            // Without a branch, which would be unpredictable: an entry that is not kept is overwritten.
             at[n] = j as u32;
             n += usize::from(flag);
         }

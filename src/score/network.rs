@@ -1,5 +1,5 @@
-//! A sorting network: the same numbers are compared and exchanged whatever they are, so that many pixels are sorted at once,
-//! each in a lane of its own.
+//! A sorting network: which numbers are compared and exchanged does not depend on them. So many pixels are sorted at once, each
+//! in a lane of its own.
 //!
 //! Batcher's merge exchange, for any count: Knuth, "The Art of Computer Programming", volume 3, 5.2.2, algorithm M.
 
@@ -16,7 +16,7 @@ pub type Row<R> = Lines<[R; LANES]>;
 /// So many rows are sorted in registers.
 const FEW: usize = 32;
 
-/// How many rows to sort for so many numbers: more of them than numbers must be no larger than any number.
+/// How many rows to sort for so many numbers. The additional rows must hold numbers that are no larger than any other.
 pub fn n_rows(n: usize) -> usize {
     if n <= FEW { n.next_multiple_of(4) } else { n }
 }
@@ -40,12 +40,12 @@ fn ordered<R: Real>(a: R, b: R) -> (R, R) {
     (if a > b { a } else { b }, if b < a { b } else { a })
 }
 
-/// Exchanges what lies `distance` apart, from the places on that have the bit `width`, or have it not.
+/// Exchanges numbers that lie `distance` apart, from the places on that have the bit `width`, or do not have it.
 macro_rules! exchange {
     ($v:ident, $distance:literal apart, $width:literal $is:tt 0) => {
         exchange!($v, $distance, $width, $is; 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30)
     };
-    // Spelt out, for a compiler that is left to unroll loops may not, and then keeps nothing in registers.
+    // Spelt out: if the compiler did not unroll the loops, nothing would stay in registers.
     ($v:ident, $distance:literal, $width:literal, $is:tt; $($i:literal)*) => { $(
         if ($i & $width) $is 0 && $i + $distance < N {
             ($v[$i], $v[$i + $distance]) = ordered($v[$i], $v[$i + $distance]);
@@ -53,7 +53,7 @@ macro_rules! exchange {
     )* };
 }
 
-/// Sorts so few rows that a lane of all of them is in registers.
+/// Sorts so few rows that a lane of all of them fits in registers.
 #[apply(vectorised!)]
 fn few<R: Real, const N: usize>(rows: &mut [Row<R>; N]) {
     for lane in 0..LANES {
@@ -100,7 +100,7 @@ fn many<R: Real>(rows: &mut [Row<R>]) {
                     for lane in 0..LANES {
                         (larger[lane], smaller[lane]) = ordered(a[lane], b[lane]);
                     }
-                    // By value, or the compiler stores lane by lane.
+                    // By value; else the compiler stores lane by lane.
                     (upper[i].0, lower[i].0) = (larger, smaller);
                 }
             }

@@ -1,8 +1,8 @@
 //! The sets of pixels at one lambda, for scores by which a set is the first labels of a pixel's ranking.
 //!
-//! Where labels are ranked by their probabilities, a set is known by its size and its smallest probability: what is larger
-//! is in, and so are the lowest classes of those that are equal to it. Both follow from the sorted probabilities, which are
-//! added up until the first label is out; no label has its own critical value computed.
+//! If labels are ranked by their probabilities, a set is determined by its size and its smallest probability: labels with
+//! larger probabilities are in, and so are the lowest classes of those with an equal one. Both follow from the sorted
+//! probabilities, which are added up until the first label is out. No critical value of a single label is computed.
 
 use ndarray::ArrayViewMut2;
 
@@ -26,8 +26,8 @@ pub struct Ranked<R> {
 }
 
 impl<R: Real> Ranked<R> {
-    /// Finds the labels whose critical value is at most `lambda`, and how many they are. `critical` makes it of what is before a
-    /// label: the more mass or labels, the larger.
+    /// Finds the labels whose critical value is at most `lambda`, and their number. `critical` computes the critical value from
+    /// the mass and the number of the labels before, and must not fall with either.
     pub fn cut(
         &mut self,
         tile: &Tile<'_, R>,
@@ -68,7 +68,7 @@ impl<R: Real> Ranked<R> {
         if n_least == sizes {
             return;
         }
-        // Somewhere lambda parts labels that are equally probable: the highest classes are out.
+        // Somewhere lambda separates equally probable labels: the highest classes are out.
         for (k, row) in out.outer_iter_mut().enumerate().rev() {
             let row = row.into_slice().expect(CONTIGUOUS);
             exclude_equals(tile.plane(k), smallest, sizes, row, n_least);
@@ -78,7 +78,7 @@ impl<R: Real> Ranked<R> {
 
 const CONTIGUOUS: &str = "the pixels of a class are contiguous";
 
-/// The largest mass before a label of each rank at which the label is in, of one score.
+/// For one score and each rank: the largest mass before a label of this rank at which the label is in.
 #[derive(Default)]
 struct Limits {
     lambda: Option<f64>,
@@ -86,14 +86,14 @@ struct Limits {
 }
 
 impl Limits {
-    /// Those at a lambda, which are kept until another lambda comes.
+    /// The limits at a lambda, which are kept until another lambda comes.
     fn at(&mut self, lambda: f64, n_classes: usize, critical: impl Fn(Before) -> f64) -> &[f64] {
         if self.lambda != Some(lambda) || self.of_ranks.len() != n_classes {
             let mut limit = f64::MAX;
             self.of_ranks.clear();
             self.of_ranks.extend((0..n_classes).map(|rank| {
                 let is_in = |mass| critical(Before { mass, count: rank as f64 }) <= lambda;
-                // It falls along the ranking, and mostly stays where it is.
+                // The limit does not rise along the ranking, and mostly does not change.
                 if !is_in(limit) {
                     limit = f64::largest(is_in);
                 }
@@ -105,7 +105,7 @@ impl Limits {
     }
 }
 
-/// The smallest probability of each lane that is in, and how many are.
+/// For each lane, the smallest probability that is in, and the number of those that are.
 #[apply(vectorised!)]
 fn count<R: Real>(sorted: &[Row<R>], limits: &[f64]) -> ([R; LANES], [i32; LANES]) {
     let (mut masses, mut sizes, mut smallest) = ([0.0; LANES], [0; LANES], [R::zero(); LANES]);
@@ -125,7 +125,7 @@ fn count<R: Real>(sorted: &[Row<R>], limits: &[f64]) -> ([R; LANES], [i32; LANES
     (smallest, sizes)
 }
 
-/// Takes a label out of the sets whose smallest probability it has, where too many have it.
+/// Removes a label from the sets whose smallest probability it has, if too many labels have it.
 #[apply(vectorised!)]
 fn exclude_equals<R: Real>(plane: &[R], smallest: &[R], sizes: &[i32], mask: &mut [u8], n_in: &mut [i32]) {
     let len = plane.len();
@@ -167,7 +167,7 @@ mod tests {
         let by_mass = |before: Before| before.mass;
         assert_eq!(sets(&[0.25; 4], by_mass, 0.25), (2, vec![1, 1, 0, 0]));
         assert_eq!(sets(&[0.125, 0.25, 0.25, 0.25, 0.125], by_mass, 0.3), (2, vec![0, 1, 1, 0, 0]));
-        // Zeros of both signs are equal, and a score may part them by their ranks.
+        // Zeros of both signs are equal, and a score may separate them by their ranks.
         let by_count = |before: Before| before.count;
         assert_eq!(sets(&[0.0, 1.0, -0.0, 0.0], by_count, 2.0), (3, vec![1, 1, 1, 0]));
         assert_eq!(sets(&[-0.0, 1.0, 0.0, -0.0], by_count, 1.5), (2, vec![1, 1, 0, 0]));

@@ -1,8 +1,9 @@
 //! RAPS, regularised adaptive prediction sets: APS and a penalty for labels far down the ranking.
 //!
 //! `s_k = min(m_k + penalty * max(0, r_k - k_reg), lambda_max)`, where `r_k` is the rank of the label (1 for the most
-//! probable), `m_k` the mass of the labels before it ([`super::aps`]), at most 1, and `lambda_max = 1 + penalty * max(0, K - k_reg)`. The
-//! most probable label has score 0 and is in every set; at `lambda_max` sets are full, whatever rounding did to the sums.
+//! probable), `m_k` the mass of the labels before it ([`super::aps`]), at most 1, and
+//! `lambda_max = 1 + penalty * max(0, K - k_reg)`. The most probable label has score 0 and is in every set; at `lambda_max`
+//! sets are full, whatever the rounding of the sums.
 //!
 //! Angelopoulos, Bates, Malik, Jordan, "Uncertainty Sets for Image Classifiers using Conformal Prediction", ICLR 2021,
 //! without randomisation.
@@ -33,7 +34,7 @@ impl Raps {
         Self { penalty, k_reg: k_reg as f64, lambda_max }
     }
 
-    /// What a label costs that has so many labels before it.
+    /// The penalty of a label with so many labels before it.
     #[inline(always)]
     pub fn rank_penalty(self, count: f64) -> f64 {
         self.penalty * (count + 1.0 - self.k_reg).max(0.0)
@@ -57,7 +58,7 @@ impl<R: Real> Score<R> for Raps {
         Coding::Direct { max: self.lambda_max }
     }
 
-    /// Only labels that are not the most probable ones have anything before them.
+    /// Only labels that are not the most probable ones have labels before them.
     fn true_labels(&self, spot: &mut Spot<'_, R>) -> Result<()> {
         let (codes, Work { scan, missed, before, .. }) = (spot.labels(), &mut *spot.work);
         scan.truth(&spot.tile, codes, &spot.place)?;

@@ -5,11 +5,11 @@
 //! With `include_top1` the label that the base score ranks first is in every set. Optionally the probabilities are blended
 //! instead, and the base score is applied to those.
 //!
-//! Some rows at a time: a ring holds the base scores of the rows that their windows reach; their sum down the columns, then
-//! along the row, costs two times the window's width, not its area. Both sums start afresh at each pixel and add in one order, so
-//! that the score of a pixel does not depend on the band that it was computed in.
+//! Some rows are computed at a time. A ring holds the base scores of the rows that their windows reach. The sum down the
+//! columns, then along the row, costs two times the window's width, not its area. Both sums start again at each pixel and add
+//! in a fixed order, so that the score of a pixel does not depend on the band in which it is computed.
 //!
-//! Where the base score is LAC, `1 - p'` with blended probabilities `p'` is the same and keeps small probabilities apart.
+//! If the base score is LAC, `1 - p'` with blended probabilities `p'` is the same, and distinguishes small probabilities.
 //!
 //! Liu, Zhou, Luo et al., "Spatial-Aware Conformal Prediction for Trustworthy Hyperspectral Image Classification", 2024; for
 //! segmentation: Viti, Karabelas, Holler, "CONSIGN", ICLR 2026.
@@ -31,9 +31,9 @@ use crate::threads::Cancel;
 
 /// The score.
 pub struct Sacp<R> {
-    /// Its values are blended.
+    /// The score whose values are blended.
     base: Box<dyn Score<R>>,
-    /// The score of what is blended.
+    /// The score of the blended values.
     blended: Box<dyn Score<R>>,
     settings: Settings,
 }
@@ -209,7 +209,7 @@ impl<R: Real> Rows<R> {
         memory::resize(&mut self.blended, n_classes * padded(BLOCK * width), R::zero(), WINDOW)
     }
 
-    /// From one class to the next in the ring.
+    /// The distance from one class to the next in the ring.
     fn ring_stride(&self) -> usize {
         padded(self.ring_len * self.width)
     }
@@ -289,7 +289,7 @@ struct Blend<R> {
     mean: R,
     window: usize,
     limit: R,
-    /// What the label ranked first gets instead.
+    /// The value of the label ranked first, if it differs.
     first: Option<R>,
 }
 
@@ -306,10 +306,10 @@ impl<R: Real> Blend<R> {
     }
 }
 
-/// Not a label.
+/// Marks that there is no label.
 const NONE: i32 = -1;
 
-/// Not one of the windows for which loops are unrolled.
+/// Marks a window for which loops are not unrolled.
 const ANY: usize = 0;
 
 /// Pixels whose sums are in registers at once.
@@ -353,7 +353,7 @@ struct Line<'a, R> {
 fn mix<R: Real, const W: usize>(line: &Line<'_, R>, blend: &Blend<R>, out: &mut [R]) {
     let window = if W == ANY { blend.window } else { W };
     let Line { own, sums: line, first, class } = *line;
-    // No label is ranked first where that makes no difference.
+    // If it makes no difference, no label is marked as ranked first.
     let class = if blend.first.is_some() { class } else { NONE };
     let of_first = blend.first.unwrap_or_default();
     let mixed = |own: R, sum: R, first: i32| {

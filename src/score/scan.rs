@@ -66,8 +66,8 @@ impl<R: Real> Scan<R> {
     }
 }
 
-/// Passes over `N` planes at once: sum, running argmax (the first of equals stays) and the true label's probability, which
-/// is blended in as its plane streams by. A gather would wait for memory at every pixel.
+/// Goes through `N` planes at once: sum, running argmax (the first of equals stays) and the true label's probability, which
+/// is selected when its plane is read. A gather would wait for memory at every pixel.
 #[apply(vectorised!)]
 fn scan<R: Real, const N: usize>(
     planes: [&[R]; N],

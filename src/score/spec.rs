@@ -29,7 +29,7 @@ pub enum BaseSpec {
 /// Any score.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Spec {
-    /// One that looks at each pixel alone.
+    /// A score of single pixels.
     Pixelwise(BaseSpec),
     /// [`Sacp`] over one of those.
     Sacp(BaseSpec, Settings),

@@ -504,7 +504,7 @@ def test_pairs_and_sizes_of_consign(tmp_path: Path, capsys: pytest.CaptureFixtur
     ("values", "message"),
     [
         (np.zeros((2, 4, 5), np.float32), r"samples \(S, K, H, W\).* got float32 of shape \(2, 4, 5\)"),
-        (np.zeros((1, 2, 4, 5), np.float32), "two or more of two or more classes"),
+        (np.zeros((1, 2, 4, 5), np.float32), "at least two samples of at least two classes"),
         (np.zeros((6, 2, 4, 5), np.uint8), "floating samples"),
         (np.zeros((6, 2, 5, 4), np.float32), r"has shape \(4, 5\), but .*\(6, 2, 5, 4\)"),
     ],

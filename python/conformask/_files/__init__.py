@@ -1,1 +1,1 @@
-"""What files hold of images: score maps, labels, masks. A file for each kind; who needs it imports its library."""
+"""Reading and writing score maps, labels and masks. Each format has a module, which imports its library when needed."""

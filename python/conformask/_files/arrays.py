@@ -16,7 +16,7 @@ from numpy.lib import format as npy
 from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
-# What reading a damaged file raises, or one that NumPy did not write: of archives also encryption and rare compression.
+# The errors of reading a file that is damaged or was not written by NumPy, such as encrypted or rarely packed archives.
 DAMAGES = (
     *(ValueError, OSError, OverflowError, EOFError, KeyError, SyntaxError, tokenize.TokenError),
     *(NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error),
@@ -35,7 +35,7 @@ def only_member(names: list[str]) -> str:
 
 
 def open_arrays(stream: BinaryIO) -> NDArray[Any] | NpzFile:
-    """What ``np.load`` gives of a file: an array that is as long as its header says, or an archive."""
+    """The result of ``np.load``: an array, checked to be as long as its header says, or an archive."""
     if stream.read(len(npy.MAGIC_PREFIX)) == npy.MAGIC_PREFIX:
         n_bytes = stream.seek(0, os.SEEK_END)
         stream.seek(0)
@@ -46,7 +46,7 @@ def open_arrays(stream: BinaryIO) -> NDArray[Any] | NpzFile:
 
 
 def read_member(archive: NpzFile, name: str) -> NDArray[Any]:
-    """An array of an archive that is as long as its header says."""
+    """An array of an archive, checked to be as long as its header says."""
     file = archive.zip
     if file is None or name + ".npy" not in file.namelist():
         raise ValueError(f"{name} is no array")
@@ -57,7 +57,7 @@ def read_member(archive: NpzFile, name: str) -> NDArray[Any]:
 
 
 def _check_header(stream: IO[bytes], n_bytes: int) -> None:
-    """Refuses a header that promises more numbers than there are: NumPy would make room for them first."""
+    """Refuses a header that promises more numbers than the file holds: NumPy would allocate them first."""
     version = npy.read_magic(stream)
     read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
     if read is None:

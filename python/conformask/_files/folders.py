@@ -1,4 +1,4 @@
-"""Folders with a file for each image: files of one name, but for the suffix, belong together."""
+"""Folders with a file for each image. Files whose names differ only in the suffix belong together."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["files_of", "needed_files", "partner", "read_groups", "read_names", "
 _OF_NNUNET = [
     {".npz", suffix} for suffix in (".nii.gz", ".png", ".tif")
 ]  # scores, and the segmentation beside them
-_DOUBLE = ".gz"  # follows the suffix that says what a file is
+_DOUBLE = ".gz"  # follows the suffix of the format
 
 
 def split_name(file: Path) -> tuple[str, str]:
@@ -70,7 +70,7 @@ def files_of(folder: Path, suffixes: Collection[str], ending: str = "") -> dict[
 def needed_files(
     folder: Path, suffixes: Collection[str], ending: str = "", others: Mapping[str, str] | None = None
 ) -> dict[str, Path]:
-    """The files of a folder, of which there must be one; of `others`, by suffix, it is said what they are."""
+    """The files of a folder; fails if there are none. The error explains files of `others`, by their suffixes."""
     found = files_of(folder, suffixes, ending)
     if not found:
         named = f" named *{ending}" if ending else ""
@@ -84,7 +84,7 @@ def needed_files(
 
 
 def partner(files: Mapping[str, Path], name: str, of: Path, folder: Path, said_by: str = "") -> Path:
-    """The file of a name, which belongs to another file; `said_by` are the parameters that say how names end."""
+    """The file of a name, which belongs to the file `of`; `said_by` names the parameters for the endings of names."""
     if name not in files:
         alike = next((each for each in files if each.startswith(name) or name.startswith(each)), None)
         hint = "" if alike is None else f"; is {files[alike].name} meant, whose name ends otherwise?"
@@ -94,14 +94,14 @@ def partner(files: Mapping[str, Path], name: str, of: Path, folder: Path, said_b
 
 
 def read_groups(file: Path, names: Iterable[str]) -> list[str]:
-    """What each image belongs to, by a CSV of two columns without a head: name and group. Other names may be in it.
+    """The group of each image, from a CSV of two columns without a header: name and group. It may hold other names.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is no such table, gives a name two groups, or an image none.
+        If it is no such table, gives a name two groups, or lacks an image.
     """
     if not file.is_file():
         raise FileNotFoundError(f"no file {file}")
@@ -126,14 +126,14 @@ def read_groups(file: Path, names: Iterable[str]) -> list[str]:
 
 
 def read_names(file: Path) -> list[str]:
-    """The names of a text file, one a line; empty lines say nothing.
+    """The names in a text file, one a line; empty lines are skipped.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it holds none, one twice, or something else than text.
+        If it holds no name, a name twice, or something else than text.
     """
     if not file.is_file():
         raise FileNotFoundError(f"no file {file}")

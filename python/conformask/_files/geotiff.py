@@ -1,4 +1,4 @@
-"""GeoTIFF, by rasterio: bands (K, H, W), where there is no data, and where pixels lie on the ground."""
+"""GeoTIFF, by rasterio: bands (K, H, W), the pixels without data, and the place of the pixels on the ground."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _rasterio(file: Path) -> Any:
 
 @contextmanager
 def _opened(file: Path, mode: str = "r", **profile: Any) -> Iterator[Any]:
-    """A file, open. That a raster lies nowhere on the ground is nothing to warn of: what is made of it does neither."""
+    """An open file. There is no warning if a raster has no place on the ground: files made from it have none either."""
     rasterio = _rasterio(file)
     if mode == "r" and not file.is_file():
         raise FileNotFoundError(f"no file {file}")
@@ -53,20 +53,20 @@ def _opened(file: Path, mode: str = "r", **profile: Any) -> Iterator[Any]:
 def read_bands(file: Path, *, of_labels: bool = False) -> Bands:
     """The bands (K, H, W) of a raster, and where it has data (H, W): where some band holds another value than nodata.
 
-    A mask inside the file counts too. A band of alpha is a class like any other: GDAL takes the fourth of four bands of
-    bytes for one.
+    A mask inside the file counts too. An alpha band is a class like any other: GDAL takes the fourth of four bands of
+    bytes for alpha.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is damaged, or no raster; if it shall hold labels, and has several bands.
+        If it is damaged, or no raster; if labels are wanted, and it has several bands.
     ImportError
         If rasterio is missing.
     """
     with _opened(file) as raster:
-        if of_labels and raster.count != 1:  # before they are read
+        if of_labels and raster.count != 1:  # checked before the bands are read
             raise ValueError(f"{file} must hold labels in one band, got {raster.count}")
         kinds = _rasterio(file).enums.MaskFlags
         masks = [

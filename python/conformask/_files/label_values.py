@@ -20,9 +20,9 @@ __all__ = ["LabelValues"]
 class LabelValues:
     """The numbers that files of labels hold, and what each of them means."""
 
-    classes: tuple[int, ...]  # the numbers that stand for class 0, 1, and so on
-    void: tuple[int, ...]  # those that stand for void pixels, which become the first label of `ignored`
-    ignored: tuple[int, ...]  # labels of void pixels that stay what they are, if they are neither
+    classes: tuple[int, ...]  # the numbers of class 0, 1, and so on
+    void: tuple[int, ...]  # the numbers of void pixels, which become the first label of `ignored`
+    ignored: tuple[int, ...]  # other labels of void pixels, which are kept
 
     @classmethod
     def of(
@@ -31,7 +31,7 @@ class LabelValues:
         void: int | Sequence[int] | None,
         ignored: tuple[int, ...],
     ) -> LabelValues | None:
-        """What a user says; None if the numbers are the indices of classes."""
+        """The meaning of numbers as a user gives it; None if the numbers are the indices of classes."""
         if classes is None:
             if void is not None:
                 raise ValueError(
@@ -64,7 +64,7 @@ class LabelValues:
         return cls(found, empty, ignored)
 
     def check_number(self, n_classes: int, file: Path) -> None:
-        """Refuses more numbers than maps have classes."""
+        """Refuses more numbers than the maps have classes."""
         if len(self.classes) > n_classes:
             raise ValueError(
                 f"label_values are {len(self.classes)} numbers, but the maps in {file} have "

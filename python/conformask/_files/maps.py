@@ -1,4 +1,4 @@
-"""One image's score maps or labels, of whatever kind its file is."""
+"""One image's score maps or labels, from a file of any format."""
 
 from __future__ import annotations
 
@@ -46,21 +46,21 @@ class ScoreMaps(NamedTuple):
 
 
 class LabelMap(NamedTuple):
-    """The labels (H, W) or (D, H, W) of an image, where they hold data, and what number says that they do not."""
+    """The labels (H, W) or (D, H, W) of an image, where they hold data, and the number that means no data."""
 
     values: NDArray[np.integer[Any]]
     valid: NDArray[np.bool_] | None = None
     nodata: float | None = None
 
     def class_shown_as_void(self, values: Sequence[int]) -> int | None:
-        """The class whose number, among `values`, also says of some pixels that they hold no data."""
+        """The class whose number, among `values`, also marks pixels without data."""
         if self.valid is None or self.nodata is None or self.nodata not in values:
             return None
         return values.index(int(self.nodata)) if (self.values[~self.valid] == self.nodata).any() else None
 
 
 def _member(parameter: str, given: str | None, known: Sequence[str], names: list[str]) -> str:
-    """The member of an archive that is asked for, whose name says what it is, or that is alone."""
+    """The member of an archive: the one that is asked for, the one with a usual name, or the only one."""
     if given is not None:
         if given not in names:
             raise ValueError(f"it holds no array {given!r} of {parameter}=, but {names}")
@@ -163,7 +163,7 @@ def read_labels(file: Path, key: str | None = None) -> LabelMap:
 def voided(
     labels: NDArray[Any], valid: NDArray[np.bool_] | None, void: int | None, file: Path
 ) -> NDArray[np.integer[Any]]:
-    """Labels that are void where a file has no data."""
+    """Labels, made void where the file has no data."""
     if valid is None or valid.all():
         return labels
     if void is None:

@@ -1,4 +1,4 @@
-"""NIfTI images, by nibabel: arrays (z, y, x), as nnU-Net and ITK hold them, and where they lie in space."""
+"""NIfTI images, by nibabel: arrays (z, y, x), as nnU-Net and ITK hold them, and their place in space."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ __all__ = ["SUFFIXES", "read_labels", "write_like"]
 
 SUFFIXES = (".nii", ".nii.gz")
 
-_MOST_AXES = 3  # of one image; more hold times or channels
-_MOST_PACKED = 1032  # bytes that gzip makes of one, at most
+_MOST_AXES = 3  # axes of one image; further ones are times or channels
+_MOST_PACKED = 1032  # the largest compression ratio of gzip
 _LEVEL = 4  # of gzip: masks and sizes are nearly as small as at 9, and written twice as fast
 
 
@@ -43,7 +43,7 @@ def _open(path: Path) -> Any:
         raise ValueError(f"{path} is no NIfTI image: {_line(error)}") from error
     if not isinstance(image, nibabel.Nifti1Image):
         raise ValueError(f"{path} is no NIfTI image, but {type(image).__name__}")
-    # Room is made for as many numbers as the header says, before they are read.
+    # The header's number of voxels is allocated before they are read: check it first.
     n_bytes = math.prod(image.shape) * image.get_data_dtype().itemsize
     if n_bytes > path.stat().st_size * (_MOST_PACKED if path.name.lower().endswith(".gz") else 1):
         raise ValueError(f"{path} is cut off, or damaged: its shape {image.shape} is more than it can hold")
@@ -51,7 +51,7 @@ def _open(path: Path) -> Any:
 
 
 def _damages(nibabel: Any) -> tuple[type[Exception], ...]:
-    """What reading a file that is cut off or of another kind raises."""
+    """The errors of reading a file that is cut off, or of another format."""
     header, turn = nibabel.spatialimages.HeaderDataError, nibabel.orientations.OrientationError
     own = nibabel.filebasedimages.ImageFileError, header, turn
     return (*own, OSError, EOFError, OverflowError, ValueError, zlib.error)
@@ -63,7 +63,7 @@ def _line(error: Exception) -> str:
 
 @contextmanager
 def _placed(source: Path) -> Iterator[None]:
-    """What goes wrong is the matter of an image whose place is damaged."""
+    """Reports errors as those of an image whose place in space is damaged."""
     try:
         with np.errstate(all="ignore"):
             yield
@@ -104,17 +104,17 @@ def read_labels(path: Path, *, canonical: bool = False) -> NDArray[np.integer[An
 
 
 def write_like(path: Path, values: NDArray[Any], source: Path, *, canonical: bool = False) -> None:
-    """Writes an array (z, y, x) or (K, z, y, x), whose voxels lie where those of another file do.
+    """Writes an array (z, y, x) or (K, z, y, x) whose voxels have the same place in space as those of another file.
 
     Parameters
     ----------
     path : Path
-        What to write, ``.nii`` or ``.nii.gz``; whole, or not at all.
+        The file to write, ``.nii`` or ``.nii.gz``. It is written whole, or not at all.
     values : ndarray
-        Of the shape of the source in space, or with axes of length 1 in front; bool is written as uint8. Of
-        (K, z, y, x) the file has the axis of K behind the others, as it has those of times and channels.
+        Has the shape of the source in space, or also axes of length 1 in front; bool is written as uint8. For
+        (K, z, y, x), the axis K is the last one of the file, like those of times and channels.
     source : Path
-        The image that lies in the same place. It may have more axes than those of space.
+        The image at the same place. It may have further axes besides those of space.
     canonical : bool, default=False
         Whether the axes of `values` run to the right, to the front and up (RAS+), whatever those of the source do.
 
@@ -126,7 +126,7 @@ def write_like(path: Path, values: NDArray[Any], source: Path, *, canonical: boo
     nibabel, image = _nibabel(), _open(source)
     space = image.shape[:_MOST_AXES]
     values = (values.astype(np.uint8) if values.dtype == bool else values).T
-    if canonical:  # back to the axes of the source
+    if canonical:  # return to the axes of the source
         with _placed(source):
             right_front_up = nibabel.orientations.axcodes2ornt("RAS")
             orientation = nibabel.io_orientation(image.affine)
@@ -139,7 +139,7 @@ def write_like(path: Path, values: NDArray[Any], source: Path, *, canonical: boo
         raise ValueError(f"{source} has shape {space[::-1]} (z, y, x), its map {values.shape[::-1]}")
     header = image.header.copy()
     header.set_data_dtype(values.dtype)
-    # The window of the source says how bright its numbers are shown, and would hide small ones.
+    # The source's display window belongs to its own numbers; it would hide small ones.
     header["cal_min"] = header["cal_max"] = 0
     with _placed(source):
         written = type(image)(values, image.affine, header)

@@ -30,7 +30,7 @@ def read_scores(path: Path) -> NDArray[Any]:
         values: NDArray[Any] = np.asanyarray(image.dataobj).T
     except _damages(_nibabel()) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
-    if values.ndim == 5 and values.shape[1] == 1:  # a vector of each voxel: the axis of time comes before
+    if values.ndim == 5 and values.shape[1] == 1:  # vectors: the axis of time comes before theirs
         values = values[:, 0]
     if values.ndim != 4:
         raise ValueError(

@@ -35,7 +35,7 @@ def _image(file: Path) -> Any:
 
 
 def read_picture(file: Path, picture: Callable[[Any], NDArray[Any]]) -> NDArray[Any]:
-    """What a function makes of Pillow's image of a file.
+    """The result of a function for Pillow's image of a file.
 
     Raises
     ------
@@ -57,7 +57,7 @@ def read_picture(file: Path, picture: Callable[[Any], NDArray[Any]]) -> NDArray[
 
 
 def indices(picture: Any) -> NDArray[Any]:
-    """The numbers of a picture: of colours that are greys, one of the three; bool where it is black and white."""
+    """The numbers of a picture; one channel if its colours are all grey; bool if it is black and white."""
     if picture.mode == "1":
         return np.asarray(picture.convert("L")) > 0
     array = np.asarray(picture)
@@ -77,12 +77,12 @@ def read_photograph(file: Path) -> NDArray[np.uint8]:
 
 
 def save_greys(file: Path, values: NDArray[Any]) -> None:
-    """Writes whole numbers (H, W) as a grey PNG of 8 bits, or of 16 where they need it; whole, or not at all."""
+    """Writes whole numbers (H, W) as a grey PNG of 8 bits, or of 16 if they need it; whole, or not at all."""
     picture = _image(file).fromarray(smallest_unsigned(values))
     with write_whole(file) as opened:
         picture.save(opened, "PNG")
 
 
 def smallest_unsigned(values: NDArray[Any]) -> NDArray[np.unsignedinteger[Any]]:
-    """Whole numbers in 8 bits, or in 16 where they need them."""
+    """Whole numbers in 8 bits, or in 16 if they need them."""
     return values.astype(np.uint8 if values.max(initial=0) < 256 else np.uint16)

@@ -1,4 +1,4 @@
-"""Set sizes and masks of an image as files of the kind of its score maps, which lie in the same place."""
+"""Writes set sizes and masks of an image in the format of its score maps, with the same place in space."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from conformask._files.folders import split_name
 
 __all__ = ["NO_ANSWER", "NO_CLASS", "write_masks", "write_sizes"]
 
-NO_CLASS, NO_ANSWER = 0, 255  # where a raster holds no data: of set sizes, of masks
+NO_CLASS, NO_ANSWER = 0, 255  # where a raster holds no data: in set sizes, in masks
 
 
 def write_sizes(
@@ -25,20 +25,20 @@ def write_sizes(
     *,
     png: bool = False,
 ) -> Path:
-    """Writes set sizes (H, W) or (D, H, W), and returns where.
+    """Writes set sizes (H, W) or (D, H, W), and returns the path.
 
     Parameters
     ----------
     stem : Path
         The file without its suffix.
     sizes : unsigned array
-        8 bits are written where they do. 0 is nodata of GeoTIFF.
+        Written in 8 bits if they fit. In a GeoTIFF, 0 is nodata.
     source : Path
         The file of score maps.
     valid : bool array or None
-        Where there is data: of GeoTIFF set sizes are 0 elsewhere.
+        Where there is data. In a GeoTIFF, set sizes are 0 elsewhere.
     png : bool
-        Whether sizes (H, W) that lie in no space become a grey picture, not ``.npy``.
+        Whether sizes (H, W) without a place in space become a grey picture, not ``.npy``.
     """
     sizes, kind = pictures.smallest_unsigned(sizes), split_name(source)[1]
     if kind in geotiff.SUFFIXES:
@@ -54,7 +54,7 @@ def write_sizes(
 
 
 def write_masks(stem: Path, masks: NDArray[np.bool_], source: Path, valid: NDArray[np.bool_] | None) -> Path:
-    """Writes masks (K, H, W) or (K, D, H, W), and returns where; of GeoTIFF 255 is nodata, where nothing is valid."""
+    """Writes masks (K, H, W) or (K, D, H, W), and returns the path. In a GeoTIFF, 255 marks pixels without data."""
     kind = split_name(source)[1]
     if kind in geotiff.SUFFIXES:
         bands = masks if valid is None else np.where(valid, masks, NO_ANSWER)

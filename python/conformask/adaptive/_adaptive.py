@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ADAPTIVE", "AdaptiveCalibrator", "AdaptiveConfiguration"]
 
-# Images that a model is trained on, at least.
+# The least number of images that a model is trained on.
 _FEWEST = 2
 
 
@@ -80,7 +80,7 @@ class AdaptiveConfiguration(Configuration):
 
     @property
     def is_adaptive(self) -> bool:
-        """They have."""
+        """True: images have thresholds of their own."""
         return True
 
     @property
@@ -93,7 +93,7 @@ class AdaptiveConfiguration(Configuration):
         return self.predictor is None or can_fit(self.predictor)
 
     def model_from_json(self, document: dict[str, Any]) -> FeatureModel:
-        """The inverse of the light model's ``to_json``; refuses what is none."""
+        """The inverse of the light model's ``to_json``; refuses anything else."""
         return Network.from_json(document, N_FEATURES)
 
 
@@ -109,7 +109,7 @@ class AdaptiveCalibrator(BinaryCalibrator[A]):
 
     @abstractmethod
     def _train(self, kept: Kept, features: NDArray[np.float64], configuration: A) -> FeatureModel:
-        """The light model, of images that have a foreground."""
+        """Trains the light model on images that have a foreground."""
 
     # Calibration
 
@@ -177,7 +177,7 @@ class AdaptiveCalibrator(BinaryCalibrator[A]):
         return self._fit_kept(kept, configuration)
 
     def _fit_seen(self, kept: Kept, features: NDArray[np.float64], configuration: A) -> Self:
-        """With the light model, which needs no more than features."""
+        """Fits with the light model, which needs only features."""
         trained_on, others, telling = _parts(kept, configuration)
         model = self._train(kept.take(telling), features[telling], configuration)
         predictor = LightPredictor(model, configuration.scale, configuration.embedding)
@@ -187,7 +187,7 @@ class AdaptiveCalibrator(BinaryCalibrator[A]):
     def _fit_own(
         self, P: Any, y: Any, photographs: Any, configuration: A, groups: Any, sample_weight: Any
     ) -> Self:
-        """With a model of the caller's own, a copy of which is trained."""
+        """Fits with the caller's own model, a copy of which is trained."""
         _check_lengths(P, y, photographs)
         kept, _ = self._collect(
             P, y, configuration, groups, sample_weight, lambda maps, first: np.zeros((len(maps), 0))
@@ -230,14 +230,14 @@ class AdaptiveCalibrator(BinaryCalibrator[A]):
         return features_of(configuration.embedding, maps, images.next(len(maps)), first)
 
     def _foreground(self, P: Any, y: Any, configuration: A) -> tuple[Any, Any]:
-        """Probabilities and masks of the foreground, arrays of arrays, lists of lists."""
+        """Probabilities and masks of the foreground: arrays for an array, lists for a list."""
         found = [(given, masks) for given, masks, *_ in self._batches(P, y, configuration)]
         if len(found) == 1 and is_whole(P):
             return found[0]
         return [given[0] for given, _ in found], [masks[0] for _, masks in found]
 
     def _offsets_of(self, P: Any, photographs: Any, predictor: Any, configuration: A) -> NDArray[np.float64]:
-        """What a model says of images."""
+        """The thresholds that a model gives for images."""
         images = Images(photographs)
         batches = walk(P, None, PROBABILITIES, labelled=False, volumes=configuration.volumes)
         found = [self._offsets(given, predictor, images, first, configuration) for given, _, first in batches]
@@ -438,7 +438,7 @@ class AdaptiveCalibrator(BinaryCalibrator[A]):
 
 
 def _parts(kept: Kept, configuration: AdaptiveConfiguration) -> tuple[list[int], list[int], list[int]]:
-    """Which images train, which correct, and which of the former have a foreground; refuses too few of these."""
+    """The images that train, those that correct, and the former with a foreground; refuses too few of the last."""
     check_foreground(kept, configuration)
     n = len(kept)
     kept.warn_of_repeats()
@@ -457,7 +457,7 @@ def _parts(kept: Kept, configuration: AdaptiveConfiguration) -> tuple[list[int],
 def _split(
     groups: Sequence[int | str] | None, n: int, configuration: AdaptiveConfiguration
 ) -> tuple[list[int], list[int]]:
-    """Which images train, and which correct, by groups where there are any."""
+    """The images that train, and those that correct; whole groups, if there are groups."""
     names: Sequence[int | str] = range(n) if groups is None else groups
     units = list(dict.fromkeys(names))
     order = np.random.default_rng(configuration.random_state).permutation(len(units))
@@ -468,7 +468,7 @@ def _split(
 
 
 def _check_lengths(P: Any, y: Any, photographs: Any) -> None:
-    """Refuses what cannot be parted."""
+    """Refuses arguments that cannot be split, or that differ in length."""
     n = count(P)
     for name, value in {"P": P, "y": y, "images": photographs}.items():
         if value is None and name == "images":
@@ -484,7 +484,7 @@ def _check_lengths(P: Any, y: Any, photographs: Any) -> None:
 
 
 def _warn_of_training_images(state: State[Kept, Solution] | None, added: Kept) -> None:
-    """Says that images which trained the model shall correct it."""
+    """Warns if images that trained the model are to correct it."""
     if state is None or state.kept is None or state.kept.trained_on is None:
         return
     pairs = _core.repeats_between(state.kept.trained_on, added.core.hashes())

@@ -40,7 +40,7 @@ __all__ = ["OTHER_MODEL", "PROBABILITIES", "BinaryCalibrator", "check_foreground
 
 PROBABILITIES = Layout("P", (), "probabilities", lambda value, name, where: score_array(value, where, name))
 
-# Probabilities of all classes, of which some are the foreground.
+# Probabilities of all classes, some of which are the foreground.
 _OF_CLASSES = replace(SCORES, name="P", noun="probabilities of all classes")
 
 OTHER_MODEL = "the models of thresholds differ: correct one model on all workers"
@@ -112,7 +112,7 @@ class BinaryCalibrator(KeepingCalibrator[C, Kept, Solution]):
         return replace(configuration, classes=found)
 
     def _configured_again(self, classes: Any) -> C:
-        """The same for images that are added: those that were told first."""
+        """The same for images that are added: the classes are those of the first images."""
         configuration = self._configured(classes)
         before = self._configuration_before(configuration, classes)
         return configuration if before is None else self._as_told(configuration, before)
@@ -126,7 +126,7 @@ class BinaryCalibrator(KeepingCalibrator[C, Kept, Solution]):
         sample_weight: Any = None,
         photographs: Any = None,
     ) -> tuple[Kept, NDArray[np.float64]]:
-        """What is kept of images, and what they look like: all that calibration without a model of one's own needs."""
+        """What is kept of images, and their features: calibration needs no more without a model of the caller's."""
         images = Images(photographs)
 
         def look(maps: Any, first: int) -> NDArray[np.float64]:
@@ -137,14 +137,14 @@ class BinaryCalibrator(KeepingCalibrator[C, Kept, Solution]):
         return found
 
     def _fit_seen(self, kept: Kept, features: NDArray[np.float64], configuration: C) -> Self:
-        """Calibrates on images of which no more is known than what was seen."""
+        """Calibrates on images of which only the results of :meth:`_see` are known."""
         check_foreground(kept, configuration)
         return self._fit_kept(kept, configuration)
 
     def _fit_images(
         self, seen: Sequence[tuple[Kept, NDArray[np.float64]]], groups: list[int] | list[str] | None
     ) -> Self:
-        """The same of images that were seen one by one, maybe elsewhere, in their order."""
+        """The same for images that were read one by one, perhaps in another process, in their order."""
         configuration = self._configuration()
         kept = Kept.of([each.core for each, _ in seen], groups, None, configuration)
         return self._fit_seen(kept, np.concatenate([each for _, each in seen]), configuration)
@@ -308,9 +308,9 @@ class BinaryCalibrator(KeepingCalibrator[C, Kept, Solution]):
     # Inside
 
     def _without_images(self) -> Self:
-        """A copy that cuts as this does now, whatever becomes of this, and holds no more of images than it needs.
+        """A copy with the present thresholds, which later changes of this object do not affect, and without the images.
 
-        It takes the probability of the foreground, also where this takes those of all classes.
+        The copy takes the probability of the foreground, even if this object takes those of all classes.
         """
         origin, (_, solution) = self._origin, self._current()
         one = replace(solution.configuration, classes=None, n_classes=None)
@@ -320,17 +320,17 @@ class BinaryCalibrator(KeepingCalibrator[C, Kept, Solution]):
         return found
 
     def _maps(self, given: Any, first: int) -> Any:
-        """What calibration compares with thresholds, of the probabilities of images."""
+        """The numbers that calibration compares with thresholds, from the probabilities of images."""
         return given
 
     def _describe(self, maps: Any, images: Images, first: int, configuration: C) -> NDArray[np.float64]:
-        """What images look like (n, ...), by which thresholds of their own are trained; nothing, where none are."""
+        """Features of images (n, F), on which a model of thresholds is trained; F = 0 if there is none."""
         return np.zeros((len(maps), 0))
 
     def _offsets(
         self, maps: Any, predictor: Any, images: Images, first: int, configuration: C
     ) -> NDArray[np.float64]:
-        """Thresholds of images (n,) before they are corrected, on the scale of this; of 0 for all one is found."""
+        """Thresholds of images (n,) before they are corrected, on this object's scale; 0 for all if they share one."""
         return np.zeros(len(maps))
 
     def _cutoffs(self, given: Any, images: Images, solution: Solution, first: int) -> NDArray[np.float64]:
@@ -341,13 +341,13 @@ class BinaryCalibrator(KeepingCalibrator[C, Kept, Solution]):
     def _batches(
         self, P: Any, y: Any, configuration: C, *, labelled: bool = True
     ) -> Iterator[tuple[Any, Any, int, int | None]]:
-        """Probabilities, masks, index of the first image, and K of the maps (if `classes` was told) of each batch."""
+        """Probabilities, masks, index of the first image, and K of the maps (with `classes`) of each batch."""
         classes, layout = configuration.classes, _layout_of(configuration)
         found = walk(P, y, layout, configuration.progress, labelled=labelled, volumes=configuration.volumes)
         for given, labels, first in not_empty(found, layout.name):
             masks, p = label_array(labels) if labelled else None, _foreground_of(given, configuration, first)
             if classes is not None:
-                # K of the first images is that of all.
+                # All images must have the K of the first ones.
                 configuration = replace(configuration, n_classes=given.shape[1])
                 if masks is not None:
                     masks = foreground_mask(masks, classes, given.shape[1], configuration.ignore_index, first)
@@ -362,7 +362,7 @@ class BinaryCalibrator(KeepingCalibrator[C, Kept, Solution]):
         sample_weight: Any,
         look: Callable[[Any, int], NDArray[np.float64]],
     ) -> tuple[Kept, NDArray[np.float64]]:
-        """What is kept of images, before they have thresholds, and what else is seen of each (n, ...)."""
+        """What is kept of images before they have thresholds, and the result of `look` for each (n, ...)."""
         groups = check_groups(groups, count(P))
         parts, seen = [], []
         for given, labels, first, n_classes in self._batches(P, y, configuration):
@@ -372,7 +372,7 @@ class BinaryCalibrator(KeepingCalibrator[C, Kept, Solution]):
             parts.append(configuration.numbers.of_values(core))
             seen.append(look(maps, first))
         kept = Kept.of(parts, groups, sample_weight, configuration)
-        # Refuses now what it would refuse later.
+        # Refuse now what would be refused later.
         configuration.method.check_units(kept.units(configuration.on_empty))
         return kept, np.concatenate(seen)
 
@@ -434,7 +434,7 @@ class BinaryCalibrator(KeepingCalibrator[C, Kept, Solution]):
     def _counted(
         self, P: Any, y: Any, photographs: Any, known: tuple[C, Solution]
     ) -> list[tuple[NDArray[np.uint64], NDArray[np.float64], int]]:
-        """Of each batch what its masks hold (n, 4), where they begin (n,), and the number of pixels."""
+        """For each batch: counts of pixels in its masks (n, 4), thresholds (n,), and the number of pixels."""
         (configuration, solution), images, found = known, Images(photographs), []
         for given, labels, first, _ in self._batches(P, y, configuration):
             cutoffs = self._cutoffs(given, images, solution, first)
@@ -449,7 +449,7 @@ class BinaryCalibrator(KeepingCalibrator[C, Kept, Solution]):
         groups: Any,
         known: tuple[C, Solution],
     ) -> BinaryReport:
-        """What the counts of all images say."""
+        """The report from the counts of all images."""
         configuration, solution = known
         warn_of_groups(solution.grouped, groups)
         counts, thresholds, n_pixels = zip(*counted, strict=True)
@@ -467,7 +467,7 @@ class BinaryCalibrator(KeepingCalibrator[C, Kept, Solution]):
         return replace(configuration, classes=known.classes, n_classes=known.n_classes)
 
     def _solve(self, kept: Kept, configuration: C) -> Solution:
-        # What `fit` was told is no parameter.
+        # The classes are an argument of `fit`, not a parameter.
         return self._find(kept, self._as_told(configuration, kept.configuration))
 
     def _find(self, kept: Kept, configuration: C) -> Solution:
@@ -478,7 +478,7 @@ class BinaryCalibrator(KeepingCalibrator[C, Kept, Solution]):
 
 
 def _warn_of_calibration_images(known: NDArray[np.float64], risks: NDArray[np.float64]) -> None:
-    """Warns if images have the very losses of those of calibration, one by one, which are not all alike."""
+    """Warns if images have exactly the losses of the calibration images, one by one, and these are not all alike."""
     if np.array_equal(known, risks, equal_nan=True) and len(np.unique(known[(known > 0) & (known < 1)])) > 1:
         warn_caller(
             "these images seem to be those of calibration: each misses exactly the same share as one of "
@@ -494,7 +494,7 @@ def check_foreground(kept: Kept, configuration: Configuration) -> None:
 
 
 def _layout_of(configuration: Configuration) -> Layout:
-    """How maps lie."""
+    """The layout of maps."""
     return PROBABILITIES if configuration.classes is None else _OF_CLASSES
 
 

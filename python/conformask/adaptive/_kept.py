@@ -39,9 +39,9 @@ class Kept:
     groups: list[int | str] | None
     sample_weight: list[float] | None
     configuration: Any  # with which they were read
-    predictor: Any = None  # which gave the thresholds
-    features: NDArray[np.float64] | None = None  # (n, F), where thresholds are found anew for each new image
-    trained_on: NDArray[np.uint64] | None = None  # hashes of the images that it was trained on here
+    predictor: Any = None  # the model that gave the thresholds
+    features: NDArray[np.float64] | None = None  # (n, F), if thresholds are computed anew for each new image
+    trained_on: NDArray[np.uint64] | None = None  # hashes of the images on which `predictor` was trained
 
     @classmethod
     def of(
@@ -66,7 +66,7 @@ class Kept:
         return _rebuilt, (arrays, self.offsets, *others, self.features, self.trained_on)
 
     def merge(self, other: Kept) -> Kept:
-        """The images of both; refuses those that count in another way."""
+        """The images of both; refuses images that count in another way."""
         groups, weights = joined_units([(each.groups, each.sample_weight) for each in (self, other)])
         return replace(
             self,
@@ -88,20 +88,20 @@ class Kept:
             sample_weight=None if self.sample_weight is None else [self.sample_weight[i] for i in indices],
         )
 
-    # Who counts
+    # Units that count
 
     @property
     def side(self) -> str:
-        """Whose pixels they are."""
+        """The kind of pixels that are kept: "foreground" or "background"."""
         side: str = self.configuration.side
         return side
 
     def pixels(self) -> NDArray[np.uint64]:
-        """How many pixels of each image (n,) the risk looks at."""
+        """The number of pixels of each image (n,) that count in the risk."""
         return self.core.totals()[:, int(self.side == "foreground")]
 
     def units(self, on_empty: OnEmpty) -> KnownUnits:
-        """Who counts."""
+        """The units that count."""
         is_empty = self.pixels() == 0
         if on_empty == "raise" and is_empty.any():
             raise ValueError(
@@ -114,7 +114,7 @@ class Kept:
     # What they lose
 
     def correction(self, budget: Fraction, units: KnownUnits) -> float | None:
-        """The smallest t at which the losses sum to at most the budget; None if it is negative."""
+        """The smallest t at which the losses sum to at most the budget; None if the budget is negative."""
         shares = units.shares or [Fraction(int(counts)) for counts in units.counted]
         return self.core.correction(self.offsets, shares, budget)
 
@@ -129,7 +129,7 @@ class Kept:
         warn_of_masks(self.core.totals()[:, :2], self.core.said(), "P", self.configuration.half)
 
     def warn_of_repeats(self, n_before: int = 0) -> None:
-        """Warns of images that come twice, or of those that are among the first so many."""
+        """Warns of images that come twice; with `n_before`, of later images that are among the first so many."""
         hashes = self.core.hashes()
         if n_before:
             found = _core.repeats_between(hashes[:n_before], hashes[n_before:])

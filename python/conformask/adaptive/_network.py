@@ -1,4 +1,4 @@
-"""A small network from what a map of probabilities looks like to a threshold, trained by SciPy."""
+"""A small network from features of a map of probabilities to a threshold, trained by SciPy."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Network", "TrainingLoss", "train"]
 
-# Losses of thresholds (m,) of the images with given numbers, and their derivatives by the thresholds, both (m,).
+# A function of thresholds (m,) and the indices of their images: losses, and their derivatives by the thresholds.
 TrainingLoss: TypeAlias = "Callable[[Array, NDArray[np.intp]], tuple[Array, Array]]"
 
 _HIDDEN = 16
 _MOST_STEPS = 300
-_LOOKED_AT = 0.2  # the share of the images by which it stops early
-_FEW = 10  # of fewer images all are trained on
-_FARTHEST = 5.0  # standard deviations: what is farther counts as that far
-_END = 0.001  # thresholds start within these ends
+_LOOKED_AT = 0.2  # share of the images that are held out, to choose the best step
+_FEW = 10  # fewer images are all trained on
+_FARTHEST = 5.0  # features are clipped at so many standard deviations
+_END = 0.001  # the first threshold has at least this distance from 0 and 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,17 +43,17 @@ class Network:
         return _forward(self.weights, self.standardised(features), _product)[1]
 
     def standardised(self, features: Array) -> Array:
-        """What the layers take."""
+        """Standardised features, clipped."""
         z: Array = np.clip((features - self.mean) / self.scale, -_FARTHEST, _FARTHEST)
         return z
 
     def to_json(self) -> dict[str, list[float]]:
-        """All of it."""
+        """The content for a file."""
         return {name: getattr(self, name).tolist() for name in ("mean", "scale", "weights")}
 
     @classmethod
     def from_json(cls, document: dict[str, Any], n_features: int) -> Network:
-        """Refuses what is no network of so many features."""
+        """The inverse; refuses anything but a network of so many features."""
         sizes = {"mean": n_features, "scale": n_features, "weights": _n_weights(n_features)}
         arrays = arrays_from_json(document, sizes)
         if not (arrays["scale"] > 0).all():
@@ -69,14 +69,13 @@ def train(
     seed: int,
     groups: Sequence[int | str] | None = None,
 ) -> Network:
-    """The network of the least mean loss, from one threshold `start` for all images.
+    """The network of the least mean loss. Training starts with one threshold, `start`, for all images.
 
-    Of the steps of L-BFGS that is taken whose loss on a fifth of the images (groups), which are not trained on, is the
-    least.
+    A fifth of the images (groups) is held out. The result is the step of L-BFGS with the least loss on these.
     """
     n, n_features = features.shape
     rng = np.random.default_rng(seed)
-    # Groups by their first images: those of one image are drawn as images are.
+    # Groups are numbered by their first images, so that groups of one image each are drawn like images.
     number = {name: i for i, name in enumerate(dict.fromkeys(range(n) if groups is None else groups))}
     units = np.array([number[name] for name in (range(n) if groups is None else groups)])
     order = rng.permutation(len(number))
@@ -128,7 +127,7 @@ def _layers(weights: Array, n_features: int) -> tuple[Array, Array, Array, Array
 
 
 def _is_weight(n_features: int) -> NDArray[np.bool_]:
-    """Which are no biases."""
+    """Which numbers are weights, and not biases."""
     marks = np.ones(_n_weights(n_features))
     _, bias, _, end = _layers(marks, n_features)
     bias[:] = end[:] = 0
@@ -145,7 +144,7 @@ def _forward(
 
 
 def _product(rows: Array, matrix: Array) -> Array:
-    """``rows @ matrix`` in one order of sums: BLAS gives one row other bits than the same row among others."""
+    """``rows @ matrix`` with one order of sums. BLAS may give a row other bits alone than among other rows."""
     product = np.zeros((len(rows), matrix.shape[1]))
     for column, weights in zip(rows.T, matrix, strict=True):
         product += column[:, np.newaxis] * weights

@@ -1,4 +1,4 @@
-"""Thresholds that are computed anew for each new image, which takes part in the regression with the worst loss."""
+"""Thresholds that are computed for each new image, which joins the regression with the worst possible loss."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["PerTest"]
 
-# Thresholds that come this near above the beginning of a bin, in bins, begin there: the solver is no more exact.
+# A threshold above the beginning of a bin by less than this share of a bin counts as the beginning: the solver is no
+# more exact.
 _CLOSE = 1e-6
 
 
@@ -33,17 +34,17 @@ class PerTest:
     .. math:: \sum_i s_i \int_0^{\varphi_i^\top \theta} (L_i(u) - \alpha) du + (1 - \alpha) \varphi(x)^\top \theta
         + \Lambda \|\theta_{1:}\|_1 :
 
-    as if its loss were 1 whatever its threshold. All losses are of probabilities cut down to the beginnings of 1,024
-    bins, those of new images too, so that nothing is lost by it.
+    as if the loss of the new image were 1 at every threshold. All losses are those of probabilities that are rounded
+    down to the beginnings of 1,024 bins. This is done for new images too, so that the guarantee is unaffected.
     """
 
     features: Array  # (n, F)
     histograms: Array  # (n, B), shares of the foreground
-    shares: Array  # (n,) what each image counts
+    shares: Array  # (n,) how much each image counts
     alpha: Fraction
     penalty: float
     weighted: Array = field(init=False)  # histograms times shares
-    start: Array = field(init=False)  # (n,) thresholds of calibration images beside an average one
+    start: Array = field(init=False)  # (n,) thresholds of calibration images if the new image is average
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "weighted", self.histograms * self.shares[:, np.newaxis])
@@ -55,17 +56,17 @@ class PerTest:
         average = np.zeros(design.shape[1])
         average[0] = 1
         theta = self._theta(design, average, None)
-        # Without a least value for the average image none has one: everything is then in all masks.
+        # If the objective has no least value for the average image, it has none for any: all masks are then full.
         object.__setattr__(self, "start", np.zeros(len(design)) if theta is None else design @ theta)
 
     def _theta(self, design: Array, new: Array, start: Array | None) -> Array | None:
-        """The solution beside a new row of features."""
+        """The solution together with a new row of features."""
         n = float(self.shares.sum()) + 1
         right = float(self.alpha) * (self.shares @ design + new) - new
         return regress(design, self.weighted, right, self.penalty * n, start)
 
     def own_thresholds(self) -> Array:
-        """Those of the calibration images (n,) beside an average one."""
+        """Thresholds of the calibration images (n,) if the new image is average."""
         return _at_bins(self.start)
 
     def predict(
@@ -79,7 +80,7 @@ class PerTest:
             return 0.0
         check_width(new[np.newaxis], self.features.shape[1])
         rows = np.concatenate([self.features, new[np.newaxis]])
-        # The new image counts as those of calibration do: nothing is known of it that is not of them.
+        # Standardisation treats the new image like the calibration images, to keep them exchangeable.
         design = Standard.of(rows, np.append(self.shares, 1.0)).design(rows)
         theta = self._theta(design[:-1], design[-1], self.start)
         return 0.0 if theta is None else float(design[-1] @ theta)
@@ -87,7 +88,7 @@ class PerTest:
     # Files
 
     def to_json(self) -> dict[str, Any]:
-        """What a file holds of it."""
+        """The content for a file."""
         found: dict[str, Any] = {
             "features": self.features.tolist(),
             "shares": self.shares.tolist(),
@@ -100,7 +101,7 @@ class PerTest:
 
     @classmethod
     def from_json(cls, document: dict[str, Any], n_features: int, alpha: Fraction, penalty: float) -> PerTest:
-        """The inverse; refuses what is none of so many features."""
+        """The inverse; refuses anything but a model of so many features."""
         if set(document) != {"features", "shares", "bins", "histograms"}:
             raise ValueError("the predictor was not saved by this version")
         features, shares = (np.array(document[name], np.float64) for name in ("features", "shares"))
@@ -120,6 +121,6 @@ class PerTest:
 
 
 def _at_bins(thresholds: Array) -> Array:
-    """Where the first bin at or above each threshold begins."""
+    """The beginning of the first bin at or above each threshold."""
     found: Array = np.ceil(np.clip(thresholds, 0, 1) * N_BINS - _CLOSE) / N_BINS
     return np.maximum(found, 0)

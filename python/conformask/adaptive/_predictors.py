@@ -28,18 +28,18 @@ __all__ = [
     "thresholds_of",
 ]
 
-# Numbers of a description.
+# The number of features.
 N_FEATURES = 9
 
 
 class FeatureModel(Protocol):
-    """What gives thresholds of features."""
+    """A model from features to thresholds."""
 
     def predict(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
         """Thresholds (n,) in [0, 1] of features (n, F); those of an image do not depend on the other images."""
 
     def to_json(self) -> dict[str, Any]:
-        """What a file holds of it."""
+        """The content for a file."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,11 +72,11 @@ class LightPredictor:
         return SCALES[self.scale].cutoffs(self.on_scale(score_array(P, "", "P"), images, 0))
 
     def on_scale(self, P: Any, images: Any, first: int) -> NDArray[np.float64]:
-        """Where they lie on the scale that they were trained on; the first image has the number `first`."""
+        """Thresholds on the scale of training; the first image is number `first`."""
         return self.model.predict(features_of(self.embedding, P, images, first))
 
     def to_json(self) -> dict[str, Any]:
-        """What a file holds of it."""
+        """The content for a file."""
         return self.model.to_json()
 
     def __eq__(self, other: object) -> bool:
@@ -89,12 +89,12 @@ class LightPredictor:
 
 
 def can_fit(predictor: object) -> bool:
-    """Whether a model is one that is trained here."""
+    """Whether a model is to be trained by the calibrator."""
     return hasattr(predictor, "fit")
 
 
 def check_predictor(predictor: Any) -> Any:
-    """Refuses what gives no thresholds."""
+    """Refuses objects that cannot give thresholds."""
     if predictor is not None and not is_model(predictor):
         raise TypeError(
             "predictor must be None, an object with fit(P, y, alpha=, images=) and predict(P, images=), or a function "
@@ -112,7 +112,7 @@ def check_predictor(predictor: Any) -> Any:
 
 
 def check_embedding(embedding: Any) -> Any:
-    """Refuses what gives no features."""
+    """Refuses objects that cannot give features."""
     if embedding is not None and (isinstance(embedding, type) or not callable(embedding)):
         raise TypeError(
             "embedding must be None or a function f(P, images) that gives features (n, F), trained on other images, "
@@ -122,7 +122,7 @@ def check_embedding(embedding: Any) -> Any:
 
 
 def features_of(embedding: Any, P: Any, images: Any, first: int) -> NDArray[np.float64]:
-    """What describes images (n, F), the first of which has the number `first`; refuses what are no features."""
+    """Features of images (n, F), the first of which is number `first`; refuses results that are no features."""
     if embedding is None:
         return _core.binary_descriptions(P, first)
 
@@ -148,5 +148,5 @@ def features_of(embedding: Any, P: Any, images: Any, first: int) -> NDArray[np.f
 
 
 def thresholds_of(predictor: Any, P: Any, images: Any, first: int) -> NDArray[np.float64]:
-    """What a model of the caller's own says of images, whose first has the number `first`; refuses no thresholds."""
+    """Thresholds by the caller's own model, for images whose first is number `first`; refuses other results."""
     return numbers_of(predictor, P, images, first, "predictor must give", "threshold", 1.0)

@@ -1,15 +1,15 @@
 r"""Linear quantile regression of the foreground's probabilities, by linear programming.
 
-Thresholds :math:`u_i = \varphi_i^\top \theta` are sought of which images miss the share alpha on average, in every
-direction of the features :math:`\varphi`. As the integral of what image i misses below a threshold u is the mean of
-:math:`(u - p)_+` over its foreground, they minimise
+The thresholds :math:`u_i = \varphi_i^\top \theta` are such that images miss the share alpha on average, weighted by any
+of the features :math:`\varphi`. The integral of the share that image i misses, up to a threshold u, is the mean of
+:math:`(u - p)_+` over its foreground. So the thresholds minimise
 
 .. math:: \sum_i s_i \big( \textstyle\sum_b h_{ib} (u_i - v_b)_+ \big) - r^\top \theta + \Lambda \|\theta_{1:}\|_1
 
-where h are shares of the foreground by bins that begin at v, and :math:`r = \alpha \sum_i s_i \varphi_i` to which a new
-image adds (see :class:`conformask.adaptive._per_test.PerTest`). The dual has a bounded variable for each bin of an
-image and one equation for each feature; its multipliers are theta. Bins far from the threshold of their image are known
-to be full or empty and are left out; that they are so is checked of the solution, which therefore is that of all bins.
+where h are shares of the foreground by bins that begin at v, and :math:`r = \alpha \sum_i s_i \varphi_i` plus a term of
+the new image (see :class:`conformask.adaptive._per_test.PerTest`). The dual has a bounded variable for each bin of an
+image, and one equation for each feature; its multipliers are theta. Bins far from the threshold of their image are
+taken to be full or empty, and are left out. The solution is checked for this, so it is the solution with all bins.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ if TYPE_CHECKING:
 
 __all__ = ["N_BINS", "Linear", "Standard", "check_width", "regress"]
 
-N_BINS = 1024  # of equal width over [0, 1]
+N_BINS = 1024  # bins of equal width over [0, 1]
 
-_COARSE = (16, 128)  # bins of the problems that tell where the next one has to look
-_NEAR = 8  # bins on each side of a threshold that are looked at first
-_WIDER = 2  # times as many if they do not do
-_FARTHEST = 5.0  # standard deviations: what is farther counts as that far
-_INFEASIBLE = 2  # what SciPy calls it
+_COARSE = (16, 128)  # numbers of bins of coarser problems, whose solutions show which bins matter
+_NEAR = 8  # bins on each side of a threshold that are variables at first
+_WIDER = 2  # factor by which their number grows if they are not enough
+_FARTHEST = 5.0  # features are clipped at so many standard deviations
+_INFEASIBLE = 2  # SciPy's status of an infeasible problem
 
 
 def check_width(features: Array, known: int) -> None:
-    """Refuses features (n, F) of new images of which there were others in calibration."""
+    """Refuses features (n, F) of new images if their number differs from calibration."""
     if features.shape[1] != known:
         raise ValueError(f"embedding gives {features.shape[1]} features, but gave {known} in calibration")
 
@@ -51,11 +51,11 @@ class Standard:
     """Features in standard deviations from their mean."""
 
     mean: Array  # (F,)
-    inverse: Array  # (F,) of the standard deviation; 0 of what is the same everywhere, and tells nothing
+    inverse: Array  # (F,) 1 over the standard deviation; 0 for a feature that is constant, and says nothing
 
     @classmethod
     def of(cls, features: Array, shares: Array) -> Standard:
-        """That of features (n, F), each row counting as often as its share (n,)."""
+        """The standardisation of features (n, F), whose rows count by their shares (n,)."""
         mean = shares @ features / shares.sum()
         scale = np.sqrt(shares @ (features - mean) ** 2 / shares.sum())
         varies = scale > 1e-9 * (1 + abs(mean))
@@ -77,7 +77,7 @@ class Linear:
 
     @classmethod
     def fit(cls, features: Array, histograms: Array, alpha: float, penalty: float) -> Linear:
-        """Of images (n,) with features (n, F) and shares of their foregrounds by bins (n, B)."""
+        """Fits to images with features (n, F) and shares of their foregrounds by bins (n, B)."""
         ones = np.ones(len(features))
         standard = Standard.of(features, ones)
         design = standard.design(features)
@@ -89,14 +89,14 @@ class Linear:
         return cls(standard, theta)
 
     def predict(self, features: Array) -> Array:
-        """Thresholds (n,) of features (n, F); in one order of sums, whatever the other rows are."""
+        """Thresholds (n,) for features (n, F). The order of sums does not depend on the other rows."""
         thresholds = np.zeros(len(features))
         for column, weight in zip(self.standard.design(features).T, self.theta, strict=True):
             thresholds += column * weight
         return np.clip(thresholds, 0, 1)
 
     def to_json(self) -> dict[str, list[float]]:
-        """All of it."""
+        """The content for a file."""
         return {
             "mean": self.standard.mean.tolist(),
             "inverse": self.standard.inverse.tolist(),
@@ -105,7 +105,7 @@ class Linear:
 
     @classmethod
     def from_json(cls, document: dict[str, Any], n_features: int) -> Linear:
-        """Refuses what is none of so many features."""
+        """The inverse; refuses anything but a model of so many features."""
         sizes = {"mean": n_features, "inverse": n_features, "theta": 1 + n_features}
         arrays = arrays_from_json(document, sizes)
         if not (arrays["inverse"] >= 0).all():
@@ -116,14 +116,14 @@ class Linear:
 def regress(
     design: Array, histograms: Array, right: Array, penalty: float, start: Array | None = None
 ) -> Array | None:
-    """The theta (1 + F,) of least loss; None if the loss has no least value: thresholds may fall for ever.
+    """The theta (1 + F,) of least loss; None if the loss has no least value, because it falls as thresholds do.
 
     Parameters
     ----------
     design : float64 array (n, 1 + F)
         A column of ones, and features.
     histograms : float64 array (n, B)
-        What each image counts, times the share of its foreground in each bin.
+        How much each image counts, times the share of its foreground in each bin.
     right : float64 array (1 + F,)
         r.
     penalty : float
@@ -172,13 +172,13 @@ def _regress(
 
 
 def _merged(histograms: Array, n_bins: int) -> Array:
-    """Coarser ones: a bin begins where the first of those that it joins does."""
+    """Coarser histograms: a bin begins where the first of the bins that it joins begins."""
     merged: Array = histograms.reshape(len(histograms), n_bins, -1).sum(axis=2)
     return merged
 
 
 def _has_least_value(design: Array, histograms: Array, right: Array, penalty: float) -> bool:
-    """Whether thresholds may not fall for ever; where bins begin does not matter for this."""
+    """Whether the loss has a least value. This does not depend on where bins begin."""
     n = len(histograms)
     one_bin = np.zeros(n, np.intp), np.ones(n, np.intp)
     return _restricted(design, _merged(histograms, 1), right, penalty, *one_bin) is not None
@@ -205,7 +205,7 @@ def _restricted(
     images, of_image = np.nonzero(~is_full & (bins < end[:, np.newaxis]) & (histograms > 0))
     most = histograms[images, of_image]
     n_features = design.shape[1] - 1
-    # What a feature's penalty leaves unbalanced is a variable, too.
+    # The penalty of each feature adds a bounded variable to its equation.
     slack = np.eye(1 + n_features)[:, 1:]
     found = optimize.linprog(
         np.concatenate([of_image / n_bins, np.zeros(n_features)]),
@@ -215,7 +215,7 @@ def _restricted(
             [np.column_stack([np.zeros(len(most)), most]), np.tile([-penalty, penalty], (n_features, 1))]
         ),
         method="highs",
-        options={"presolve": False},  # these programs have a dozen rows: it takes longer than it saves
+        options={"presolve": False},  # for a dozen rows, presolving takes longer than it saves
     )
     if found.status == _INFEASIBLE:
         return None

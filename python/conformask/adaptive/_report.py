@@ -1,4 +1,4 @@
-"""What the counts of images say of binary masks."""
+"""The report on binary masks, from the counts of images."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["binary_report", "tail_mean"]
 
-_WORST = 0.1  # of the images are the tail
+_WORST = 0.1  # the share of the images in the tail
 
 
 def binary_report(
@@ -30,11 +30,11 @@ def binary_report(
     solution: Solution,
     groups: Sequence[int | str] | None,
 ) -> BinaryReport:
-    """The report of images: background and foreground pixels, and those of them that are in the mask, (n, 4)."""
+    """The report from counts (n, 4): background and foreground pixels, and the pixels of each that are in the mask."""
     configuration = solution.configuration
     background, foreground, held_outside, held_inside = counts.T
     coverages, false_rates = share_of(held_inside, foreground), share_of(held_outside, background)
-    missed = share_of(foreground - held_inside, foreground)  # one less the coverage, rounded once
+    missed = share_of(foreground - held_inside, foreground)  # 1 minus the coverage, rounded only once
     risks = missed if configuration.risk == "fnr" else false_rates.copy()
     risks[np.isnan(risks) & counted_images(risks, configuration.on_empty)] = 0.0
     sizes = share_of(held_outside + held_inside, background + foreground)
@@ -42,7 +42,7 @@ def binary_report(
     alpha = float(configuration.alpha)
     of_units = unit_means(risks, groups)
     interval = mean_interval(of_units, units)
-    if solution.infeasible:  # nothing is left to chance
+    if solution.infeasible:  # full masks do not depend on chance
         interval = of_full_sets(interval.mean)
     finding = risk_finding(
         interval,
@@ -86,13 +86,13 @@ def binary_report(
 
 
 def tail_mean(values: NDArray[np.float64]) -> float:
-    """The mean of the largest tenth, of one at least; NaN of nothing."""
+    """The mean of the largest tenth of the numbers, at least of one; NaN without numbers."""
     n = math.ceil(_WORST * len(values) - 1e-9)
     return exact_mean(np.sort(values)[len(values) - n :])
 
 
 def _verdict(finding: Finding, solution: Solution) -> str:
-    """What the risk says of alpha."""
+    """A sentence on the risk and alpha."""
     if solution.infeasible:
         masks = (
             "every mask holds all pixels" if solution.configuration.risk == "fnr" else "every mask is empty"

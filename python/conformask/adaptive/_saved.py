@@ -1,4 +1,4 @@
-"""Arrays of models of thresholds, as files hold them."""
+"""Arrays of models of thresholds, as they are saved in files."""
 
 from __future__ import annotations
 

@@ -18,19 +18,19 @@ __all__ = ["SCALES", "Scale"]
 
 
 class Scale(ABC):
-    """A number in [0, 1] for each probability, which never falls as the probability rises."""
+    """A non-decreasing map of probabilities to numbers in [0, 1]."""
 
     @abstractmethod
     def of_thresholds(self, thresholds: Array) -> Array:
-        """Where thresholds (n,) of probability lie on the scale."""
+        """Thresholds (n,) of probability as numbers of the scale."""
 
     @abstractmethod
     def of_values(self, core: _core.BinaryValues) -> _core.BinaryValues:
-        """What was kept of images, with numbers of the scale in place of probabilities below 1."""
+        """The kept values of images, with numbers of the scale instead of probabilities below 1."""
 
     @abstractmethod
     def cutoffs(self, cutoffs: Array) -> Array:
-        """The smallest probabilities (n,) whose numbers are at or above some; 1 if only probabilities of 1 are in."""
+        """The smallest probabilities (n,) whose numbers are at or above cutoffs; 1 if only probability 1 is."""
 
 
 class _Probability(Scale):
@@ -54,12 +54,12 @@ _BELOW_1 = np.nextafter(np.float32(1), np.float32(0))
 class _LogOdds(Scale):
     """Logarithms of odds, from 2^-16 to 2^16.
 
-    Between powers of two the logarithm is interpolated linearly, that of p and that of 1 - p: so it takes no rounded
-    function, and never falls.
+    The logarithms of p and of 1 - p are interpolated linearly between powers of two. So no library's rounded logarithm
+    is needed, and the scale never falls.
     """
 
     def numbers(self, p: NDArray[Any]) -> NDArray[np.float32]:
-        """Those of probabilities; below 1."""
+        """The numbers of probabilities, all below 1."""
         q = np.clip(p.astype(np.float64), *_ENDS)
         found: NDArray[np.float32] = ((_log2(q) - _log2(1 - q)) / (2 * _BITS) + 0.5).astype(np.float32)
         return np.clip(found, 0, _BELOW_1, out=found)
@@ -73,7 +73,7 @@ class _LogOdds(Scale):
         return _core.BinaryValues.from_arrays("foreground", totals, said, lengths, self.numbers(values))
 
     def cutoffs(self, cutoffs: Array) -> Array:
-        # Floats from 0 up are ordered as their bits: the smallest that is in is found exactly.
+        # Non-negative floats are ordered like their bits, so a bisection on bits finds the smallest float exactly.
         low, high = np.zeros(len(cutoffs), np.int64), np.full(len(cutoffs), _bits(np.ones(1))[0])
         while (low < high).any():
             middle = (low + high) // 2
@@ -87,7 +87,7 @@ def _bits(p: Array) -> NDArray[np.int64]:
 
 
 def _log2(p: Array) -> Array:
-    """The binary logarithm, interpolated between powers of two: a float's exponent and digits are just that."""
+    """The binary logarithm, interpolated between powers of two, read from a float's exponent and mantissa."""
     found: Array = _bits(p).astype(np.float64) * 2.0**-52 - 1023
     return found
 

@@ -1,4 +1,4 @@
-"""What a calibrator of binary masks asks: its parameters, resolved."""
+"""The parameters of a calibrator of binary masks, resolved."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PARAMETERS", "SIDES", "Configuration"]
 
-# Whose pixels a risk looks at.
+# The pixels that count in a risk.
 SIDES: Mapping[str, str] = {"fnr": "foreground", "fpr": "background"}
 
 PARAMETERS: Mapping[str, Parameter] = {
@@ -47,7 +47,7 @@ class Configuration:
     volumes: Volumes
     progress: bool | str
     risk: str = "fnr"
-    # Told to `fit`: the classes that are the foreground, of maps of so many; None where the maps are of one class.
+    # Arguments of `fit`: the classes that are the foreground, and K; None if the maps are of one class.
     classes: tuple[int, ...] | None = None
     n_classes: int | None = None
 
@@ -72,7 +72,7 @@ class Configuration:
 
     @property
     def half(self) -> str:
-        """What masks are called of the pixels whose number, which calibration compares, is at least 1/2."""
+        """What messages call the masks of the pixels whose numbers, as calibration compares them, are at least 1/2."""
         return "masks of probability 1/2"
 
     @property
@@ -87,5 +87,5 @@ class Configuration:
 
     @property
     def side(self) -> str:
-        """Whose pixels the risk looks at."""
+        """The pixels that count in the risk: "foreground" or "background"."""
         return SIDES[self.risk]

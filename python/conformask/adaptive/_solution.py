@@ -1,4 +1,4 @@
-"""What calibration of binary masks finds: the correction of thresholds, and risks."""
+"""The solution of the calibration of binary masks: the correction of thresholds, and risks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Solution", "solution_at", "solution_from_json", "solve", "warn"]
 
-# At which every mask of a foreground is full, and of a background empty.
+# The correction at which every mask for a foreground risk is full, and every mask for a background risk is empty.
 _LARGEST = 1.0
 
 
@@ -45,12 +45,12 @@ class Solution:
     n_eff: float
     grouped: bool  # whether groups of several images counted once
     infeasible: bool  # whether there were too few images
-    configuration: Configuration  # it was found for
+    configuration: Configuration  # for which it was found
     predictor: Any = None  # of thresholds, which are then corrected
 
     @property
     def counted(self) -> str:
-        """What calibrated: "100 images"."""
+        """The number of calibration units, as text: "100 images"."""
         return plural(self.n_images, "group" if self.grouped else "image")
 
     def cutoffs(self, offsets: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -60,7 +60,7 @@ class Solution:
 
     @property
     def threshold(self) -> np.float64:
-        """The one of all images, where they have none of their own; with all its bits also beside narrower floats."""
+        """The threshold that all images share. It is exact: comparing it with narrower floats loses no bits."""
         found: np.float64 = self.cutoffs(np.zeros(1))[0]
         return found
 
@@ -74,11 +74,11 @@ class Solution:
         return {"threshold_": f"{self.threshold:.6g}"}
 
     def rows(self) -> list[tuple[str, str]]:
-        """Names and values for people."""
+        """Names and values to display."""
         return solution_rows(self, self.headline.items())
 
     def to_json(self) -> dict[str, Any]:
-        """What a file holds of it."""
+        """The content for a file."""
         found: dict[str, Any] = {name: finite_or_text(getattr(self, name)) for name in _RESULTS}
         classes = self.configuration.classes
         found["classes"] = None if classes is None else list(classes)
@@ -103,7 +103,7 @@ def solve(kept: Kept, configuration: Configuration) -> Solution:
 
 
 def solution_at(t: float | None, kept: Kept, units: KnownUnits, configuration: Configuration) -> Solution:
-    """What a correction comes to, of thresholds that are kept; None where there are too few images."""
+    """The solution for a correction t of the kept thresholds; t is None if there are too few images."""
     alpha, bound, infeasible = configuration.alpha, float(configuration.alpha), t is None
     if t is None:
         if configuration.on_infeasible != "full":
@@ -111,7 +111,7 @@ def solution_at(t: float | None, kept: Kept, units: KnownUnits, configuration: C
         t, bound = _LARGEST, math.inf
     risk = units.mean(kept.losses(t))
     corrected = configuration.method.risk_bound(0.0 if math.isnan(risk) else risk, units)
-    # The exact number is at most alpha, as was decided exactly; rounding must not lift it above.
+    # The exact number is at most alpha, which was decided exactly; rounding must not lift it above.
     return Solution(
         correction=t,
         risk=risk,
@@ -127,7 +127,7 @@ def solution_at(t: float | None, kept: Kept, units: KnownUnits, configuration: C
 
 
 def warn(kept: Kept, solution: Solution) -> None:
-    """Says of a solution what its user must know."""
+    """Warns of what the user of a solution must know."""
     configuration = solution.configuration
     units = kept.units(configuration.on_empty)
     if solution.infeasible:
@@ -160,7 +160,7 @@ def solution_from_json(
         raise ValueError(f"correction is {results['correction']!r}")
     if not 0 <= numbers["n_eff"] <= results["n_images"] * (1 + 1e-9):
         raise ValueError(f"n_eff is {results['n_eff']!r}")
-    for name in ("risk", "corrected_risk"):  # NaN, the risk of no image, is not beyond either
+    for name in ("risk", "corrected_risk"):  # NaN, the risk of no image, passes both tests
         if numbers[name] < 0 or numbers[name] > 1:
             raise ValueError(f"{name} is {results[name]!r}")
     classes = check_foreground_classes(results["classes"], configuration.ignore_index)

@@ -1,4 +1,4 @@
-"""What models of thresholds are trained for, image by image: losses of a threshold and their derivatives."""
+"""The training losses of models of thresholds: functions of one image's threshold, with their derivatives."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["own_thresholds", "soft_rate_loss", "squared_error"]
 
 
 def own_thresholds(core: _core.BinaryValues, alpha: Fraction) -> Array:
-    """The largest threshold (n,) at which each image by itself misses at most the share alpha of its foreground."""
+    """For each image (n,), the largest threshold at which it misses at most the share alpha of its foreground."""
     zero, one = np.zeros(1), [Fraction(1)]
     found = (core.take([i]).correction(zero, one, alpha) for i in range(len(core)))
     return np.array([-t for t in found if t is not None])

@@ -271,7 +271,7 @@ class AACRCCalibrator(AdaptiveCalibrator[_Configuration]):
 
     @staticmethod
     def _full(kept: Kept, configuration: _Configuration) -> Kept:
-        """With a model that gives full masks, where there are too few images for another."""
+        """The kept images with a model that gives full masks, because there are too few images for another."""
         assert kept.features is not None
         model = PerTest(
             kept.features[:0], np.zeros((0, N_BINS)), np.zeros(0), configuration.alpha, configuration.penalty
@@ -286,6 +286,6 @@ class AACRCCalibrator(AdaptiveCalibrator[_Configuration]):
         if not isinstance(model, PerTest):
             return super()._offsets(maps, predictor, images, first, configuration)
         features = features_of(predictor.embedding, maps, images.next(len(maps)), first)
-        # Images that come one by one have a bar already.
+        # Images that come one by one have a progress bar already.
         progress = self.progress if len(maps) > 1 else False
         return model.predict(features, partial(track, progress=progress, total=len(maps)))

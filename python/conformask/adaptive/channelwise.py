@@ -40,7 +40,7 @@ __all__ = ["ChannelwiseCalibrator"]
 
 @dataclass(frozen=True)
 class _Channel:
-    """One channel of maps (n, K, ...) that are read by slices: no more than is asked for is read."""
+    """One channel of maps (n, K, ...) that are read by slices: it reads only what is asked for."""
 
     maps: Any
     index: int
@@ -486,7 +486,7 @@ class ChannelwiseCalibrator(Estimator[None, "tuple[BinaryCalibrator[Any], ...]"]
     # Inside
 
     def _template(self) -> BinaryCalibrator[Any]:
-        """What is fitted to each channel."""
+        """The calibrator that is fitted to each channel."""
         if self.calibrator is None:
             return BinaryRiskCalibrator()
         if not isinstance(self.calibrator, BinaryCalibrator):
@@ -494,7 +494,7 @@ class ChannelwiseCalibrator(Estimator[None, "tuple[BinaryCalibrator[Any], ...]"]
         return self.calibrator
 
     def _names(self, n_channels: int) -> list[Any]:
-        """What channels are called."""
+        """The names of the channels."""
         if self.names is None:
             return list(range(n_channels))
         names = listed(self.names, "names")
@@ -524,7 +524,7 @@ class ChannelwiseCalibrator(Estimator[None, "tuple[BinaryCalibrator[Any], ...]"]
         template = self._template()
 
         def add(before: tuple[BinaryCalibrator[Any], ...] | None) -> tuple[BinaryCalibrator[Any], ...]:
-            if before is None:  # the parameters are those of this one, whatever the other has
+            if before is None:  # this object's parameters are used, whatever those of the other are
                 before = tuple(clone(template) for _ in parts)
             if len(before) != len(parts):
                 raise ValueError(f"K differs: {len(before)} here, {len(parts)} there")
@@ -559,7 +559,7 @@ class ChannelwiseCalibrator(Estimator[None, "tuple[BinaryCalibrator[Any], ...]"]
 
 @contextmanager
 def _naming(name: Any) -> Iterator[None]:
-    """What goes wrong, or looks wrong, names the channel."""
+    """Adds the channel to errors and warnings."""
     try:
         with naming(f"channel {name}"):
             yield
@@ -623,7 +623,7 @@ def _check_masks(shape: tuple[int, ...], y: Any, where: str = "", first: int = 1
 
 
 def _labelled(P: Any, y: Any) -> int:
-    """K of maps that need masks."""
+    """K of maps, which must come with masks."""
     if y is None:
         raise TypeError("y is missing: give a mask of each channel, of the shape of P")
     return _channels_of(P, y)

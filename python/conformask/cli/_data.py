@@ -60,11 +60,11 @@ EXIT_STATUS = (
     "  141  nobody reads what is printed, as before | head"
 )
 _MOST_LABELS = 10  # in a message
-# Notes in the files of calibrators: what those of conformask nnunet know, and how files were read.
+# Keys of notes in files of calibrators: those of conformask nnunet, and how files were read.
 OF_NNUNET = "nnunet"
 _READ_AS = "read_as"
 _OF_MAPS, _OF_LABELS = ("class_axis", "nodata"), ("label_values", "void_values")
-# What errors advise in Python, and options that do it.
+# Advice of errors for Python, and the options that do the same.
 _OPTIONS = {
     r"where X has no data, .*valid=~np\.isnan\(.*": "where there is no data, pass --nodata nan",
     r"pass y\.astype\(int\) - 1 and ignore_index=-1": "pass --label-values 1 2 ... --void-values 0",
@@ -129,7 +129,7 @@ def add_quiet(group: Any) -> None:
 
 
 def add_labels(group: Any) -> None:
-    """Adds the folder of labels, and what belongs together."""
+    """Adds the folder of labels, and the options that belong to it."""
     group.add_argument(
         "--labels",
         type=Path,
@@ -216,7 +216,7 @@ def add_json(group: Any, image: str = "image") -> None:
 
 
 def refuse_same_folder(out: Path, folder: Path) -> None:
-    """Refuses to write sets among the maps, which would be taken for maps the next time."""
+    """Refuses to write sets among the maps: next time they would be taken for maps."""
     if out.resolve() == folder.resolve():
         raise ValueError(
             f"--out must be another folder than {folder}, where the written files would be taken for maps"
@@ -261,12 +261,12 @@ def refuse_seen(
 
 
 def full_names(folder: PairedFolder) -> list[str]:
-    """What the score maps of a folder are called, all the way."""
+    """The absolute paths of the score maps of a folder."""
     return [str(file.resolve()) for file in folder.maps.files]
 
 
 def notes_of(args: argparse.Namespace) -> dict[str, Any]:
-    """What the calibrator's file is to know of the files that were read."""
+    """How files were read, for the calibrator's file."""
     read_as = {name: getattr(args, name) for name in (*_OF_MAPS, *_OF_LABELS)}
     if args.nodata is not None:  # JSON has no NaN
         read_as["nodata"] = str(args.nodata)
@@ -324,13 +324,13 @@ def strata_of(args: argparse.Namespace, names: Iterable[str]) -> list[str] | Non
 
 
 def adapt(calibrator: cm.ConformalRiskCalibrator, maps: MapFolder, args: argparse.Namespace) -> None:
-    """Says to a calibrator what its folder is like: a file is one image, never a batch."""
+    """Tells a calibrator that each file of the folder is one image, never a batch."""
     calibrator.set_params(volumes=maps[0].ndim == 4, progress=False if args.quiet else "auto")
 
 
 @contextmanager
 def naming_file(file: Path) -> Iterator[None]:
-    """Errors about the only image that there is say which file it is."""
+    """Adds the file's name to errors about the only image."""
     try:
         yield
     except (ValueError, TypeError) as error:
@@ -342,9 +342,9 @@ def naming_file(file: Path) -> Iterator[None]:
 def naming_images(
     named: Callable[[bool], Sequence[object]], last: Callable[[], int | None] = lambda: None
 ) -> Iterator[None]:
-    """Errors that count images, or that are about the one which was read last, say which it is.
+    """Adds the name of the image to errors that give its number, or that are about the image which was read last.
 
-    `named` gives what images are called, where the error is about labels, or about scores.
+    `named` returns the names of the images, in errors about labels (if its argument is true) or about scores.
     """
     try:
         yield
@@ -364,7 +364,7 @@ def naming_images(
 
 @contextmanager
 def naming_files(seen: Pairs) -> Iterator[None]:
-    """The same of files of a folder; of labels that are no classes also which labels there are."""
+    """The same for files of a folder. Errors about wrong labels also list the labels that occur."""
     folder = seen.folder
 
     def of(labels: bool) -> list[Path]:
@@ -389,7 +389,7 @@ def naming_files(seen: Pairs) -> Iterator[None]:
 
 
 def _said(error: Exception) -> str:
-    """What an error says, with options of commands in place of what Python takes."""
+    """The text of an error, with options of commands instead of Python's parameters."""
     said = str(error)
     for of_python, option in _OPTIONS.items():
         said = re.sub(of_python, option, said)
@@ -397,7 +397,7 @@ def _said(error: Exception) -> str:
 
 
 class Pairs(Sequence[Any]):
-    """The pairs of a folder, and which of them is being worked on."""
+    """The pairs of a folder; it knows which of them is being processed."""
 
     def __init__(self, folder: PairedFolder) -> None:
         self.folder = folder
@@ -414,15 +414,15 @@ class Pairs(Sequence[Any]):
             self.place = place
             pair = self.folder[place]
             yield pair
-            self.look(place, *pair)  # after it was checked by who asked for it
+            self.look(place, *pair)  # after the consumer of the pair has checked it
         self.place = None
 
     def look(self, place: int, scores: NDArray[Any], labels: NDArray[Any]) -> None:
-        """Looks at a pair on the way."""
+        """Called with each pair, for subclasses."""
 
 
 class Seen(Pairs):
-    """The pairs of a folder, and how many pixels of each label were among them."""
+    """The pairs of a folder, and the number of pixels with each label in them."""
 
     def __init__(self, folder: PairedFolder) -> None:
         super().__init__(folder)
@@ -438,7 +438,7 @@ class Seen(Pairs):
         self.pixels.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
 
     def doubts(self, n_classes: int, ignored: Collection[int]) -> list[str]:
-        """What looks wrong with the labels."""
+        """Sentences on what looks wrong with the labels."""
         missing = self._missing(n_classes)
         if said := self.void_doubts(n_classes, ignored):
             return said
@@ -463,7 +463,7 @@ class Seen(Pairs):
 
 
 def warn_of(doubts: Iterable[str]) -> None:
-    """Says what looks wrong."""
+    """Warns of what looks wrong."""
     for doubt in doubts:
         print(f"warning: {doubt}", file=sys.stderr)
 

@@ -31,7 +31,7 @@ def of_images(
     """Pictures of images, by the mean size of their sets."""
     order = np.lexsort(
         (np.nan_to_num(report.losses), report.activation_ratios)
-    )  # where sizes are equal, by loss
+    )  # by size; of equal sizes, by loss
     order = order[~np.isnan(report.activation_ratios[order])][::-1]  # the largest sets first
     if not len(order):
         return [_page.paragraph("No image has a labelled pixel.")]

@@ -16,7 +16,7 @@ __all__ = ["evaluated", "has_profiles", "smallest_alpha", "unreached_text"]
 
 
 def _reaches(calibrator: cm.ConformalRiskCalibrator, alpha: float) -> bool:
-    """Whether the calibration images are enough for a level, of some class or stratum at least."""
+    """Whether the calibration images are enough for a level, at least for some class or stratum."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         try:
@@ -29,7 +29,7 @@ def _reaches(calibrator: cm.ConformalRiskCalibrator, alpha: float) -> bool:
 
 
 def has_profiles(calibrator: cm.ConformalRiskCalibrator) -> bool:
-    """Whether the profiles of the calibration images are there."""
+    """Whether the calibrator has the profiles of the calibration images."""
     try:
         return len(calibrator.profiles_) > 0
     except ValueError:
@@ -39,7 +39,7 @@ def has_profiles(calibrator: cm.ConformalRiskCalibrator) -> bool:
 def evaluated(
     calibrator: cm.ConformalRiskCalibrator, pairs: Any, alphas: Sequence[float] | None, **given: Any
 ) -> cm.RiskReport:
-    """The report, and of other alphas those that are reached, or with full sets in their place."""
+    """The report. Alphas that the images do not reach get full sets, or are left out if full sets may be worse."""
     if alphas is not None and not as_loss(calibrator.loss)._is_monotone:  # full sets may be worse
         alphas = [alpha for alpha in alphas if _reaches(calibrator, alpha)]
     elif alphas is not None and not has_profiles(calibrator):
@@ -50,7 +50,7 @@ def evaluated(
     elif alphas is not None:
         calibrator.set_params(on_infeasible="full")
     with warnings.catch_warnings():
-        # What is printed says at which levels sets are full.
+        # The printed text says at which levels sets are full.
         warnings.simplefilter("ignore", cm.InfeasibleRiskWarning)
         return calibrator.evaluate(pairs, alphas=alphas, **given)
 
@@ -63,10 +63,10 @@ def _unreached(report: cm.RiskReport, asked: Sequence[float]) -> list[float]:
 def smallest_alpha(
     calibrator: cm.ConformalRiskCalibrator, report: cm.RiskReport, asked: Sequence[float]
 ) -> float | None:
-    """The smallest level that is reached, of three digits; None if all that were asked for are, or none is.
+    """The smallest level of three digits that is reached; None if all levels that were asked for are, or none is.
 
-    None too for a loss that may rise with lambda, where the labels of calibration tell what is reached: a level that is
-    read off them has no guarantee. For others the number of images alone tells.
+    It is also None for a loss that may rise with lambda. For such a loss the calibration labels decide which levels are
+    reached, and a level that is chosen by them has no guarantee. For other losses only the number of images decides.
     """
     unreached = _unreached(report, asked)
     if not unreached or not as_loss(calibrator.loss)._is_monotone:
@@ -77,7 +77,7 @@ def smallest_alpha(
 def unreached_text(
     calibrator: cm.ConformalRiskCalibrator, report: cm.RiskReport, asked: Sequence[float]
 ) -> str:
-    """Which of the levels that were asked for are not reached, and which is the smallest that is."""
+    """Which of the levels that were asked for are not reached, and which is the smallest level that is reached."""
     unit, parts = unit_word(calibrator), calibrator._current()[1].parts
     n = max((part.n_images for part in parts), default=calibrator.n_images_)
     named = []

@@ -22,9 +22,9 @@ _IGNORE = 255
 
 
 def loss_of(text: str, names: Sequence[str] | None = None) -> Any:
-    """The loss of a word, and of what stands behind a colon: ``miscoverage:1,2``, ``binary:0.9``, ``fnr:car``.
+    """The loss for a word, and for arguments after a colon: ``miscoverage:1,2``, ``binary:0.9``, ``fnr:car``.
 
-    Without `names` of the classes, a loss that names some stays a text.
+    Without the `names` of the classes, a loss with names of classes is returned as text.
     """
     name, _, given = text.partition(":")
     try:
@@ -56,7 +56,7 @@ def _is_number(word: str) -> bool:
 
 
 def _class_of(word: str, names: Sequence[str]) -> int:
-    """The class that has a name, or a number."""
+    """The class of a name, or of a number."""
     if word.strip() in names:
         return list(names).index(word.strip())
     if _is_number(word):
@@ -80,7 +80,7 @@ def _named_loss(loss: Any, names: Sequence[str] | None) -> Any:
 
 
 def add_calibrator_options(parser: argparse.ArgumentParser, *, inputs: str | None = None) -> None:
-    """Adds what :func:`calibrator_of` reads; no option for `inputs` where they are known."""
+    """Adds the options that :func:`calibrator_of` reads; none for `inputs` if these are known."""
     group = parser.add_argument_group("guarantee")
     group.add_argument(
         "--alpha", type=level, default=0.1, metavar="A", help="risk level, in (0, 1); default: %(default)s"
@@ -146,7 +146,7 @@ def add_calibrator_options(parser: argparse.ArgumentParser, *, inputs: str | Non
 
 
 def add_ignore_option(parser: argparse.ArgumentParser) -> None:
-    """Adds the labels of void pixels, for commands whose data do not tell it."""
+    """Adds the labels of void pixels, for commands whose data do not define them."""
     parser.add_argument(
         "--ignore-index",
         type=whole(-(2**31)),
@@ -158,7 +158,7 @@ def add_ignore_option(parser: argparse.ArgumentParser) -> None:
 
 
 def add_allow_seen(parser: argparse.ArgumentParser) -> None:
-    """Adds the option for other images that have the names of calibration images."""
+    """Adds the option to allow other images with the names of calibration images."""
     parser.add_argument(
         "--allow-seen",
         action="store_true",

@@ -1,4 +1,4 @@
-"""One HTML file that needs nothing else: pictures are inside, there is no script and no link."""
+"""One HTML file that needs no others: it contains its pictures, and has no script and no link."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def paragraph(text: str) -> str:
 
 
 def cards(shown: Sequence[tuple[str, str, str]]) -> str:
-    """Numbers that come first: name, value and note of each."""
+    """The main numbers, each with name, value and note."""
     inside = "\n".join(
         f'<div class="card"><div class="name">{escape(name)}</div><div class="value">{escape(value)}</div>'
         f'<div class="note">{escape(note)}</div></div>'
@@ -80,7 +80,7 @@ def cards(shown: Sequence[tuple[str, str, str]]) -> str:
 
 
 def table(shown: Table) -> str:
-    """A table under its caption, folded if it is long; without a header, names and texts."""
+    """A table under its caption, folded if it is long; without a header it is a list of names and texts."""
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in shown.header)
     rows = "\n".join(
         f'<tr><th scope="row">{escape(first)}</th>'

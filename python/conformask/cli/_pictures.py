@@ -1,4 +1,4 @@
-"""Pictures that commands write: figures of their own, which leave pyplot's state alone, and PNG of them."""
+"""Pictures that commands write, as PNG. Their figures are made without pyplot, and leave its state alone."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ __all__ = [
 ]
 
 _DPI = 150
-_MOST_COLOURS = 6  # of set sizes in a heatmap: larger sets are seldom, and share the last
+_MOST_COLOURS = 6  # colours of set sizes in a heatmap: larger sets are rare, and share the last one
 _WIDTH = 7.5  # inches
-CSS_PIXELS = 94  # of a page, an inch
+CSS_PIXELS = 94  # pixels of a page for an inch of a figure
 CSS_WIDTH = round(_WIDTH * CSS_PIXELS)
 
 
@@ -57,7 +57,7 @@ def telling_slice(sizes: NDArray[Any]) -> int:
 def heatmap(
     sizes: NDArray[Any], valid: NDArray[np.bool_] | None, calibrator: cm.ConformalRiskCalibrator
 ) -> Any:
-    """The set sizes of an image; of a volume those of the slice where they are largest."""
+    """The set sizes of an image; for a volume, those of the slice where they are largest."""
     where = ""
     if sizes.ndim == 3:
         most = telling_slice(sizes)
@@ -112,7 +112,7 @@ def alpha_sweep(report: cm.RiskReport) -> Any:
 
 
 def size_shares(shares: NDArray[np.float64]) -> Any:
-    """How many pixels have sets of each size, from shares (K + 1,); of many sizes the last bar joins the largest."""
+    """How many pixels have sets of each size, from shares (K + 1,). Of many sizes, the last bar joins the largest."""
     figure = import_figure()(figsize=(_WIDTH, 3.0), layout="constrained")
     draw_size_shares(figure.subplots(), shares, "% of the labelled pixels")
     return figure

@@ -1,4 +1,4 @@
-"""What a calibrator promises, on what condition, in words."""
+"""What a calibrator promises and on what condition, in words."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def loss_words(loss: Loss) -> str:
 
 
 def unit_word(calibrator: cm.ConformalRiskCalibrator) -> str:
-    """What counted once: an image, or a group."""
+    """The unit that counts once: an image, or a group."""
     return "group" if calibrator._current()[1].grouped else "image"
 
 
@@ -67,7 +67,7 @@ def promise(calibrator: cm.ConformalRiskCalibrator) -> str:
 
 
 def condition(calibrator: cm.ConformalRiskCalibrator) -> str:
-    """What this is conditional on."""
+    """What the promise is conditional on."""
     units = f"{unit_word(calibrator)}s"
     if calibrator._current()[1].is_weighted:
         how = (
@@ -94,12 +94,12 @@ def condition(calibrator: cm.ConformalRiskCalibrator) -> str:
 
 
 def needed(calibrator: cm.ConformalRiskCalibrator, alpha: float) -> int:
-    """So many calibration images (groups) a level needs at least."""
+    """The least number of calibration images (groups) that a level needs."""
     return cm.metrics.required_images(alpha, method=as_method(calibrator.method))
 
 
 def count_words(calibrator: cm.ConformalRiskCalibrator) -> str:
-    """How many calibrated."""
+    """The number of calibration images (groups), in words."""
     skipped = calibrator.n_skipped_
     left_out = f" ({plural(skipped, 'image')} left out: nothing that counts is labelled)" if skipped else ""
     return f"{plural(calibrator.n_images_, unit_word(calibrator))}{left_out}"

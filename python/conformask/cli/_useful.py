@@ -1,4 +1,4 @@
-"""Whether the sets are of use: how many classes they hold, who is right, and which levels are reached."""
+"""Whether the sets are of use: how many classes they hold, how often they are right, and which levels are reached."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _SMALL, _MOST_SMALL = (
 
 
 class Watched(Seen):
-    """The pairs of a folder, which are looked at while they are evaluated: sizes of sets, and who is right."""
+    """The pairs of a folder. During evaluation it collects set sizes, and where the most probable class is right."""
 
     def __init__(
         self, folder: PairedFolder, calibrator: cm.ConformalRiskCalibrator, strata: list[str] | None
@@ -55,7 +55,7 @@ class Watched(Seen):
         return sizes
 
     def guess(self, place: int, scores: NDArray[Any]) -> NDArray[np.intp]:
-        """The most probable class of each pixel of an image, by the probabilities that its sets are made of."""
+        """The most probable class of each pixel of an image, by the probabilities from which its sets are made."""
         given = self.calibrator._configuration().given
         guess: NDArray[np.intp] = seen_by_scores(given, scores[np.newaxis], place)[0].argmax(axis=0)
         return guess
@@ -77,7 +77,7 @@ class Watched(Seen):
         self.wrong_of_classes.append(share_of(n_wrong, n_pixels))
 
     def mean(self, values: Any) -> NDArray[np.float64]:
-        """The mean over images, or over groups of the means over theirs, as evaluation takes it."""
+        """The mean over images, or over groups of the means over their images, as in evaluation."""
         units = unit_means(np.asarray(values, np.float64).reshape(len(self), -1), self.folder.groups)
         known: NDArray[np.float64] = units[~np.isnan(units).any(axis=1)]
         return known.mean(axis=0) if len(known) else np.full(units.shape[1], np.nan)
@@ -86,7 +86,7 @@ class Watched(Seen):
 def usefulness(
     calibrator: cm.ConformalRiskCalibrator, report: cm.RiskReport, watched: Watched, alphas: Sequence[float]
 ) -> list[str]:
-    """What the sizes of sets say: in words, in numbers, drawn, and for other levels."""
+    """What the sizes of sets show, as a sentence, a table, a figure, and a table for other levels."""
     shares, n_classes = watched.mean(watched.shares), calibrator.n_classes_
     if np.isnan(shares).any():
         return [_page.paragraph("No image has a labelled pixel.")]
@@ -126,7 +126,7 @@ def usefulness(
 
 
 def _small_classes(report: cm.RiskReport, watched: Watched) -> list[str]:
-    """How those classes fare that few pixels have: means over all pixels hardly tell of them."""
+    """The results of classes that few pixels have: means over all pixels hardly depend on them."""
     there = sorted((row for row in report.classes if row.n_pixels), key=lambda row: row.n_pixels)
     total = sum(row.n_pixels for row in there)
     small = [row for row in there if row.n_pixels < total * _SMALL / len(there)][:_MOST_SMALL]
@@ -152,7 +152,7 @@ def _of_many(shares: NDArray[np.float64]) -> float:
 
 
 def _conclusion(report: cm.RiskReport, shares: NDArray[np.float64], n_classes: int, watched: Watched) -> str:
-    """What the sizes of sets say, in a sentence."""
+    """What the sizes of sets show, in a sentence."""
     one, many = float(shares[1]), _of_many(shares)
     if report.infeasible:
         return (
@@ -188,7 +188,7 @@ def _conclusion(report: cm.RiskReport, shares: NDArray[np.float64], n_classes: i
 
 
 def _reachable(calibrator: cm.ConformalRiskCalibrator, report: cm.RiskReport) -> Table:
-    """Which levels the calibration images are enough for, and what they cost."""
+    """A table of the levels that the calibration images reach, and of the set sizes there."""
     n = calibrator.n_images_
     rows = [
         (

@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     if args.heatmaps:
         import_figure()
     adapt(calibrator, maps, args)
-    calibrator.set_params(progress=False)  # of one image at a time
+    calibrator.set_params(progress=False)  # images are predicted one at a time
     strata = strata_of(args, maps.names)
     args.out.mkdir(parents=True, exist_ok=True)
     n_written = 0

@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command, and returns the exit status."""
     calibrator = calibrator_of(args, args.class_names, ignore_index=args.ignore_index)
     folder = paired(args, args.ignore_index)
-    class_names = check_class_names(args.class_names, len(folder.maps[0]))  # now, not after all images
+    class_names = check_class_names(args.class_names, len(folder.maps[0]))  # before all images are read
     adapt(calibrator, folder.maps, args)
     seen = Seen(folder)
     with naming_files(seen):

@@ -67,7 +67,7 @@ guarantee does not include it (unless --outside count). For PNG images the files
 the class."""
 
 _CALIBRATED = "conformask nnunet calibrate"
-_PARTS = 2  # of the path of predictions, in the names of cases
+_PARTS = 2  # the last folders in the path of predictions, which become part of the names of cases
 _VALIDATION = ("validation", "validation_raw")
 _VOID, _LARGE_VOID = 255, 2**15 - 1
 _STRANGE = re.compile(r"[^\w.-]+")
@@ -75,7 +75,7 @@ _STRANGE = re.compile(r"[^\w.-]+")
 
 @dataclass(frozen=True)
 class _Model:
-    """What model was calibrated, and how."""
+    """The model that was calibrated, and how."""
 
     class_names: tuple[str, ...]
     outside: str
@@ -83,7 +83,7 @@ class _Model:
 
     @classmethod
     def of(cls, calibrator: cm.ConformalRiskCalibrator, path: Path) -> _Model | None:
-        """What a calibrator knows of it; None if Python fitted it. Those of other commands are refused."""
+        """The model that a calibrator's file names; None if it was fitted in Python. Refuses other commands' files."""
         if calibrator._origin is None:
             return None
         known = calibrator._origin.notes.get(OF_NNUNET)
@@ -239,12 +239,12 @@ def _apply(args: argparse.Namespace) -> int:
     calibrator, model = _loaded(args)
     dataset, outside = _dataset(args), _outside_of(args, model)
     _check(dataset, model, args)
-    calibrator.set_params(progress=False)  # of one case at a time
+    calibrator.set_params(progress=False)  # cases are predicted one at a time
     cases = Cases(args.predictions, None, dataset, outside=outside)
     chosen = dataset.names[1:] if args.classes is None else args.classes
     channels = {name: dataset.channel(name) for name in chosen}
     endings = _endings(channels)
-    suffix = ".png" if dataset.file_ending == ".png" else ".nii.gz"  # no other tells where voxels lie
+    suffix = ".png" if dataset.file_ending == ".png" else ".nii.gz"  # NIfTI keeps the place of voxels
     args.out.mkdir(parents=True, exist_ok=True)
     written = 0
     for name in track(cases.names, _progress(args), len(cases), "case"):
@@ -266,7 +266,7 @@ def _apply(args: argparse.Namespace) -> int:
 def _masks(
     calibrator: cm.ConformalRiskCalibrator, cases: Cases, name: str, outside: str
 ) -> NDArray[np.bool_]:
-    """The sets of a case; outside of the crop box the background alone, unless voxels there count."""
+    """The sets of a case. Outside the crop box they hold only the background, unless voxels there count."""
     scores = cases[cases.names.index(name)]
     try:
         masks: NDArray[np.bool_] = calibrator.predict(scores[np.newaxis])[0]
@@ -284,7 +284,7 @@ def _masks(
 
 
 def _fold(predictions: Path) -> str | None:
-    """The fold whose validation cases these are; refuses that of which all cases trained the model."""
+    """The fold whose validation cases these are; refuses the fold "all", all of whose cases trained the model."""
     path = predictions.absolute()
     if path.name not in _VALIDATION or not path.parent.name.startswith("fold_"):
         return None
@@ -320,7 +320,7 @@ def _loaded(args: argparse.Namespace) -> tuple[cm.ConformalRiskCalibrator, _Mode
 
 
 def _outside_of(args: argparse.Namespace, model: _Model | None) -> str:
-    """What becomes of voxels outside: what calibration did with them."""
+    """What to do with voxels outside the crop box: the same as at calibration."""
     if model is None:
         outside = str(args.outside or "void")
         warnings.warn(
@@ -349,7 +349,7 @@ def _check(dataset: Dataset, model: _Model | None, args: argparse.Namespace) -> 
             f"{args.calibrator} was calibrated for the model of fold {model.fold}, but {args.predictions} was "
             f"predicted by that of fold {fold}, for which it gives no guarantee"
         )
-    # nnUNetv2_predict copies both files, nnUNetv2_ensemble the first alone.
+    # nnUNetv2_predict copies both files, nnUNetv2_ensemble only the first.
     if (
         model.fold
         and (args.predictions / "dataset.json").exists()
@@ -367,7 +367,7 @@ def _groups(args: argparse.Namespace, cases: Cases) -> list[str] | None:
 
 
 def _full_names(predictions: Path, cases: Cases) -> list[str]:
-    """Names of cases that other data sets do not have: with fold_0/validation in front."""
+    """Names of cases with fold_0/validation in front, so that other data sets have other names."""
     parts = predictions.absolute().parts[-_PARTS:]
     return ["/".join((*parts, name)) for name in cases.names]
 
@@ -377,7 +377,7 @@ def _progress(args: argparse.Namespace) -> bool | str:
 
 
 def _endings(classes: Sequence[str] | dict[str, int]) -> dict[str, str]:
-    """What files of classes are called, which may have names that no file can have."""
+    """Endings of the files of classes, without characters that a file's name cannot have."""
     plain = {name: f"may_be_{_STRANGE.sub('_', name)}" for name in classes}
     if len({each.lower() for each in plain.values()}) == len(plain):
         return plain
@@ -410,7 +410,7 @@ def _found(calibrator: cm.ConformalRiskCalibrator, cases: Cases, fold: str | Non
 
 
 def _outside(cases: Cases, outside: str) -> list[tuple[str, str]]:
-    """How many voxels lie outside of the crop box."""
+    """How many voxels lie outside the crop box."""
     total = sum(cases.counts.values(), VoxelCounts(0, 0, 0))
     share = 100 * total.outside / max(total.total, 1)
     said = "void" if outside == "void" else "counted, which makes risks look smaller"
@@ -424,7 +424,7 @@ def _outside(cases: Cases, outside: str) -> list[tuple[str, str]]:
 
 
 def _of_what(cases_outside: str, fold: str | None) -> str:
-    """Which losses and which model the promise is about."""
+    """Sentences on the loss and the model that the promise is about."""
     where = "The loss is that within the crop box. " if cases_outside == "void" else ""
     model = (
         f"the model of fold {fold}, not about an ensemble"

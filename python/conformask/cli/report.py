@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
     photographs = None if args.images is None else files_of(args.images, PHOTOGRAPHS)
     if photographs is not None and calibrator.volumes:
         raise ValueError("--images goes with flat maps (K, H, W) only: for volumes slices are drawn")
-    if photographs is not None:  # now, not after the images
+    if photographs is not None:  # checked before the images are read
         for name, file in zip(folder.names, folder.maps.files, strict=True):
             partner(photographs, name, file, args.images)
     watched = Watched(folder, calibrator, strata_of(args, folder.names))
@@ -136,7 +136,7 @@ def run(args: argparse.Namespace) -> int:
 
 @contextmanager
 def _suspicions() -> Iterator[list[str]]:
-    """Labels that seem to belong to other scores: what is warned of belongs into the page, too."""
+    """Collects the warnings of labels that seem to belong to other scores: the page shows them, too."""
     found: list[str] = []
     caught: list[warnings.WarningMessage] = []
     try:
@@ -150,12 +150,12 @@ def _suspicions() -> Iterator[list[str]]:
 
 
 def _of_all(report: cm.RiskReport) -> str:
-    """Words behind a risk that alpha does not limit."""
+    """Words after a risk that alpha does not limit."""
     return "" if report._limits_mean else " over all classes"
 
 
 def _of_each(report: cm.RiskReport) -> str:
-    """Words behind an alpha that limits another risk."""
+    """Words after an alpha that limits another risk."""
     return "" if report._limits_mean else " of each class"
 
 
@@ -229,7 +229,7 @@ def _classes(report: cm.RiskReport) -> list[str]:
                 _pictures.CSS_WIDTH,
             )
         )
-    if report.by != "class":  # else it would show nearly the same again
+    if report.by != "class":  # for classes it would show nearly the same again
         parts.append(
             _page.figure(
                 _pictures.png_of(_pictures.class_risks(report)),

@@ -1,4 +1,4 @@
-"""How accurate samples of a model are of one another: what accuracy can be asked for, before any label is seen."""
+"""How accurate the samples of a model are of one another. It shows, without labels, what accuracy is within reach."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
 
 __all__ = ["agreements"]
 
-_LEFT_OUT = 8  # samples of an image: all pairs of many would take long
+_LEFT_OUT = 8  # samples of an image that are left out in turn, at most: more would take long
 
 
 def agreements(
     samples: NDArray[np.floating[Any]], settings: Settings, index: int
 ) -> Iterator[tuple[float, float]]:
-    """Of each sample (K, H, W) that is left out: how accurate are the mean of the others, and the best of all these."""
+    """For each left-out sample (K, H, W): the accuracy of the mean of the others, and the best of all accuracies."""
     n, n_classes, *space = samples.shape
     if n < 2:
         raise ValueError(
             f"X has one sample in image {index}: samples are compared with one another, so "
             f"that at least two are needed"
         )
-    replace(settings, n_components=0).decompose(samples, index)  # refuses what calibration refuses
+    replace(settings, n_components=0).decompose(samples, index)  # refuses as calibration does
     n_left_out = min(n, _LEFT_OUT)
-    maps = np.empty((n + n_left_out, *space), np.uint16)  # of the samples, then of the means
+    maps = np.empty((n + n_left_out, *space), np.uint16)  # label maps of the samples, then of the means
     for band in bands(tuple(space), MOST_NUMBERS // n_classes):
         total = np.zeros((), np.float64)
         for place in range(n):

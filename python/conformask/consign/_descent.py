@@ -1,4 +1,4 @@
-"""The search of the CONSIGN paper: on a grid of lambda, gradient descent from random points. It needs PyTorch."""
+"""The search of the CONSIGN paper: gradient descent from random points, for lambdas on a grid. It needs PyTorch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["solve"]
 
-# Scores of several points that are held at once.
+# The most memory for the scores of several points.
 _CHUNK_BYTES = 2**27
 
 
@@ -31,10 +31,10 @@ def solve(
     search: ReferenceSearch,
     settings: Settings,
 ) -> list[float]:
-    """The lambda at which each image is done: NaN if enough were done before, infinite if `lambda_max` came first.
+    """The lambda at which each image is done: NaN if enough others were done before, infinite beyond `lambda_max`.
 
-    None stands for an image that is done from the beginning. `is_enough` is asked of lambdas that are NaN where an
-    image is not done.
+    A problem of None is an image that is done from the beginning. `is_enough` gets the lambdas found so far, NaN for an
+    image that is not done.
     """
     torch, seed = _torch(), check_key(settings.random_state)
     lambdas = [0.0 if problem is None else math.nan for problem in problems]
@@ -68,7 +68,7 @@ def _torch() -> Any:
 
 
 class _Image:
-    """The search at one lambda after the other."""
+    """The search for one image, at one lambda after another."""
 
     def __init__(
         self,
@@ -99,7 +99,7 @@ class _Image:
         torch, search, centre, half = self.torch, self.search, self.centre, self.half
         if len(centre) == 0:
             return self.is_accurate(centre)
-        # The box in float64: what float32 rounds out of it is put back before it counts.
+        # The box is in float64. A point that float32 has rounded out of it is clipped before it counts.
         low, high = centre - lam * half, centre + lam * half
         points = low + (high - low) * qmc.LatinHypercube(len(low), rng=rng).random(search.n_points)
         starts = torch.as_tensor(points, dtype=torch.float32)
@@ -124,7 +124,7 @@ class _Image:
         return 1 - ((sums + search.smoothing) / (sizes + search.smoothing)).mean(dim=1)
 
     def descend(self, starts: Any, low: NDArray[np.float64], high: NDArray[np.float64]) -> Any:
-        """Where Adam ends: runs do not know of each other, they only share the loop."""
+        """The points at which Adam ends. The runs are independent of each other, and only share a loop."""
         torch, search = self.torch, self.search
         low, high = (torch.as_tensor(corner, dtype=torch.float32) for corner in (low, high))
         c = starts.clone().requires_grad_()

@@ -1,4 +1,4 @@
-"""Samples of a model, image by image, and their labels: what CONSIGN's callers hand over."""
+"""Samples of a model and labels, image by image, as CONSIGN's callers pass them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["VOID", "Kind", "Problem", "Problems", "images", "label_codes", "units_of"]
 
-# What the kernels call a pixel that does not count.
+# The kernels' label of a pixel that does not count.
 VOID = -1
 _MAX_CLASSES = 2**16
 _SWAPPED = "are S and K swapped? Each image is (S, K, H, W)"
@@ -36,7 +36,7 @@ def label_codes(
     ignore_index: int | tuple[int, ...] | None,
     index: int | None = None,
 ) -> NDArray[np.int32]:
-    """Classes of the pixels of an image (of a set, if it has no index), -1 where void."""
+    """Classes of the pixels of an image, -1 where void. Without an index, messages are about a set."""
     shape = tuple(decomposition.shape)
     if y.shape != shape[1:]:
         hint = (
@@ -71,13 +71,13 @@ def images(
 
 
 def _may_be_swapped(samples: NDArray[np.floating[Any]]) -> bool:
-    """Whether the samples, at each pixel and class, look like the probabilities of classes, and these do not."""
+    """Whether the numbers sum to 1 over the samples, and not over the classes."""
     n_space = samples.ndim - 2
     return look_like_shares(samples, 0, n_space) and not look_like_shares(samples, 1, n_space)
 
 
 def _checked(samples: NDArray[np.floating[Any]], index: int) -> NDArray[np.floating[Any]]:
-    """Samples of one image, of a shape that makes sense."""
+    """Samples of one image; refuses wrong shapes."""
     if samples.ndim not in (4, 5):
         raise ValueError(
             f"each image of X must have shape (S, K, H, W) or (S, K, D, H, W); image {index} has {samples.shape}"
@@ -99,8 +99,8 @@ class Kind(NamedTuple):
     """What all images have in common."""
 
     n_classes: int
-    n_axes: int  # of space
-    n_samples: tuple[int, ...] | None = None  # that were seen; None: they do not matter
+    n_axes: int  # the number of axes of space
+    n_samples: tuple[int, ...] | None = None  # the numbers of samples that are allowed; None: any
 
     @classmethod
     def of(cls, samples: NDArray[Any]) -> Kind:
@@ -127,7 +127,7 @@ class Kind(NamedTuple):
 
 
 def units_of(n: int, groups: list[int | str] | None, n_skipped: int) -> KnownUnits:
-    """Who counts, of n images that do, where others were left out."""
+    """The units of n images that count, when `n_skipped` others were left out."""
     return replace(known_units(np.ones(n, bool), groups, None), n_skipped=n_skipped)
 
 
@@ -149,14 +149,14 @@ class Problem(NamedTuple):
 
 
 class Problems:
-    """What images ask of a search, one by one; None is one without labelled pixels that counts."""
+    """The problems of images for a search, one by one; None for an image without labelled pixels that counts."""
 
     kind: Kind
 
     def __init__(
         self, X: Any, y: Any, settings: Settings, kind: Kind | None = None, groups: ArrayLike | None = None
     ) -> None:
-        groups = check_groups(groups, count(X))  # now, not after the images
+        groups = check_groups(groups, count(X))  # checked before the images are read
         self._images = images(X, y, settings.progress, volumes=settings.volumes)
         self._settings, self._known, self._groups = settings, kind, groups
         self._counted: list[bool] = []
@@ -164,7 +164,7 @@ class Problems:
         self._totals: list[NDArray[np.int64]] = []
         self._right: list[NDArray[np.int64]] = []
         self._places: dict[bytes, int] = {}
-        self.repeats: list[tuple[int, int]] = []  # of images that came before
+        self.repeats: list[tuple[int, int]] = []  # pairs of an earlier image and its repeat
 
     def __iter__(self) -> Iterator[Problem | None]:
         kind, others = self._known, "calibration" if self._known else "earlier images"
@@ -192,9 +192,9 @@ class Problems:
         self.kind = kind._replace(n_samples=tuple(sorted(self._n_samples)) if matters else None)
 
     def _compare(self, problem: Problem, index: int) -> None:
-        """Looks whether an image came before, with the same labels and samples."""
+        """Checks whether an image came before, with the same labels and samples."""
         found, place = problem.decomposition, hashlib.blake2b(digest_size=16)
-        if not len(found.singular_values):  # samples that are alike tell little
+        if not len(found.singular_values):  # images with equal samples may be alike by chance
             return
         for part in (problem.labels, found.mean, found.singular_values, found.centre, found.half):
             place.update(part.tobytes())
@@ -203,7 +203,7 @@ class Problems:
             self.repeats.append((first, index))
 
     def warn_of_repeats(self) -> None:
-        """Warns of images that come twice; in one group they count once, whatever it holds."""
+        """Warns of images that come twice, unless they are in the same group, which counts once."""
         groups = check_groups(self._groups, len(self._counted))
         pairs = [pair for pair in self.repeats if groups is None or groups[pair[0]] != groups[pair[1]]]
         warn_of_repeats(pairs, len(self._counted))
@@ -225,14 +225,14 @@ class Problems:
         return np.stack(self._totals)
 
     def groups(self) -> list[int | str] | None:
-        """What the images that count belong to."""
+        """The groups of the images that count."""
         groups = check_groups(self._groups, len(self._counted))
         if groups is None:
             return None
         return [group for group, counts in zip(groups, self._counted, strict=True) if counts]
 
     def units(self) -> KnownUnits:
-        """Who counts, of the images that do."""
+        """The units of the images that count."""
         return units_of(self._counted.count(True), self.groups(), self.n_skipped)
 
     def _problem(

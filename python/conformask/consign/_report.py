@@ -1,4 +1,4 @@
-"""What the sets of segmentations of images say of coverage."""
+"""The report on the coverage of sets of segmentations."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _left_open(coverage: float, bound: float) -> str:
 def coverage_report(
     found: Found, problems: Problems, settings: Settings, solution: Solution, class_names: list[str]
 ) -> CoverageReport:
-    """The report of images whose lambdas were searched for, as far as that decides."""
+    """The report of images whose lambdas were searched for, with bounds where the search is undecided."""
     lam, alpha, groups = solution.controlled, float(settings.alpha), problems.groups()
     contained = np.array(found.lambdas) <= lam
     certified = contained | (np.array(found.lower_bounds) > lam)
@@ -86,7 +86,7 @@ def coverage_report(
 def _classes(
     contained: NDArray[np.bool_], totals: NDArray[np.int64], groups: list[int | str] | None, names: list[str]
 ) -> tuple[ClassCoverage, ...]:
-    """How the images that hold each class are covered."""
+    """For each class, the coverage of the images that hold it."""
     holds = totals > 0
     coverages = mean_intervals(unit_means(np.where(holds, contained[:, np.newaxis], np.nan), groups), "")
     n_images, n_pixels = holds.sum(axis=0).tolist(), totals.sum(axis=0).tolist()

@@ -1,4 +1,4 @@
-"""What a calibrator of CONSIGN asks: its parameters, resolved."""
+"""The parameters of a calibrator of CONSIGN, resolved."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PARAMETERS", "Settings"]
 
-# An image is missed or not, whatever accuracy is asked for.
+# The loss is 0 or 1 for any required accuracy: an image is covered, or missed.
 _LOSS = LabelAccuracyLoss(1.0)
 
 
@@ -63,7 +63,7 @@ def _random_state_to_json(value: Any) -> int | None:
     return None if value is None else int(value)
 
 
-# The images are not kept: what changes the search needs them again.
+# The images are not kept: a change of the search needs them again.
 PARAMETERS: Mapping[str, Parameter] = {
     "n_components": whole("n_components", 1, 64, stale="images"),
     "alpha": number("alpha", check_alpha, stale="images"),
@@ -124,22 +124,22 @@ class Settings:
         self.method.check_loss(_LOSS)
 
     def budget(self, units: Units) -> Fraction:
-        """How many images (or groups, by the share of their images) may be missed."""
+        """The number of images that may be missed (or of groups, which count by the share of their images)."""
         self.method.check_units(units)
         return self.method.budget(units, self.alpha)
 
     @property
     def pixelwise(self) -> bool:
-        """Whether accuracy is the share of right pixels."""
+        """Whether accuracy is the share of correct pixels."""
         return self.accuracy == "pixel"
 
     @property
     def least_accuracy(self) -> Fraction:
-        """What must be reached, or exceeded."""
+        """The accuracy that must be reached, or exceeded."""
         return self.min_accuracy if self.strict else tolerated(self.min_accuracy)
 
     def new_search(self) -> _core.ConsignSearch:
-        """A search of no images."""
+        """A search without images yet."""
         return _core.ConsignSearch(
             self.least_accuracy, self.strict, self.pixelwise, self.lambda_max, self.node_budget
         )

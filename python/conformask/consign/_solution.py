@@ -1,4 +1,4 @@
-"""What calibration finds: image by image, lambda-hat, or why there is none."""
+"""The results of calibration: the lambda of each image, and lambda-hat, or the reason why there is none."""
 
 from __future__ import annotations
 
@@ -65,12 +65,12 @@ class Solution:
     kind: Kind
     units: KnownUnits
     groups: list[int | str] | None  # of the images that count
-    configuration: Settings  # it was found for
+    configuration: Settings  # for which it was found
     failure: dict[str, Any] | None = None
 
     @classmethod
     def of(cls, found: Found, problems: Problems, settings: Settings) -> Solution:
-        """The order statistic of what was found."""
+        """The solution from the lambdas of images: an order statistic."""
         lambdas, units = np.array(found.lambdas, np.float64), problems.units()
         lambda_hat = least_controlled(lambdas, units, settings.budget(units))
         is_found = math.isfinite(lambda_hat)
@@ -90,7 +90,7 @@ class Solution:
     def controlled(self) -> float:
         """Lambda-hat, or an error that says why there is none."""
         if self.failure is not None:
-            # A new one each time: an exception that is kept keeps what it passed through.
+            # A new exception each time: a stored one would keep its traceback, with all that this refers to.
             raise InfeasibleRiskError(**self.failure)
         assert self.lambda_hat is not None
         return self.lambda_hat
@@ -102,16 +102,16 @@ class Solution:
 
     @property
     def grouped(self) -> bool:
-        """Whether groups of several images counted once."""
+        """Whether groups of several images counted once each."""
         return self.units.joins_images
 
     @property
     def counted(self) -> str:
-        """What calibrated: "100 images"."""
+        """The number of calibration units, as text: "100 images"."""
         return plural(self.units.n, "group" if self.grouped else "image")
 
     def rows(self) -> list[tuple[str, str]]:
-        """Names and values for people."""
+        """Names and values to display."""
         skipped = f" ({self.units.n_skipped} skipped)" if self.units.n_skipped else ""
         names, counts = np.unique(self.statuses, return_counts=True)
         statuses = ", ".join(f"{count} {name}" for name, count in zip(names, counts, strict=True))
@@ -126,7 +126,7 @@ class Solution:
         ]
 
     def to_json(self) -> dict[str, Any]:
-        """What a file holds of it."""
+        """The content for a file."""
         return {
             "lambda_hat": self.controlled,
             "image_lambdas": [finite_or_text(value) for value in self.lambdas],
@@ -141,7 +141,7 @@ class Solution:
 
     @classmethod
     def from_json(cls, document: dict[str, Any], settings: Settings) -> Solution:
-        """Results of a file; refuses what no calibration gives."""
+        """Results from a file; refuses results that no calibration gives."""
         results = document["results"]
         lambdas, lower_bounds = (
             np.array([float(value) for value in results[name]])
@@ -183,7 +183,7 @@ def least_controlled(lambdas: ArrayLike, units: KnownUnits, budget: Fraction) ->
 
 
 def _failure(found: Found, units: KnownUnits, settings: Settings) -> dict[str, Any]:
-    """What an InfeasibleRiskError says."""
+    """The reason for an InfeasibleRiskError."""
     alpha, n, n_needed = float(settings.alpha), units.n, settings.method.n_needed(settings.alpha)
     left_out = f" ({units.n_skipped} images without a labelled pixel are left out)" if units.n_skipped else ""
     no_lambda = f"no lambda controls the risk at alpha={alpha} with {n} {units.name}{left_out}"
@@ -213,7 +213,7 @@ def _failure(found: Found, units: KnownUnits, settings: Settings) -> dict[str, A
     if units.shares is not None:
         allowed = f"at most {float(budget):.3g} groups may be missed in all, each by the share of its images"
     feasible = _round_down(_feasible_accuracy(found, units, budget), settings.strict)
-    # A level that is read off these labels keeps no promise on them.
+    # A level that is chosen by these labels has no guarantee.
     seen = (
         f" min_accuracy={feasible:g} would have been feasible here: use it on new calibration images only."
         if feasible
@@ -238,7 +238,7 @@ def _images(n: int, verb: str, verb_of_many: str, which: str = "") -> str:
 
 
 def _feasible_accuracy(found: Found, units: KnownUnits, budget: Fraction) -> Fraction:
-    """The largest accuracy that no more images miss than the budget allows."""
+    """The largest accuracy at which the number of missed images is within the budget."""
     missed = Fraction(0)
     shares = units.shares or [Fraction(1)] * len(found.achieved)
     for accuracy, share in sorted(zip(found.achieved, shares, strict=True)):
@@ -249,6 +249,6 @@ def _feasible_accuracy(found: Found, units: KnownUnits, budget: Fraction) -> Fra
 
 
 def _round_down(accuracy: Fraction, strict: bool) -> float:
-    """To four decimals; strictly below if the accuracy must be exceeded."""
+    """The accuracy, rounded down to four decimals; strictly below it if it must be exceeded."""
     units = math.floor(accuracy * 10_000)
     return (units - (strict and accuracy * 10_000 == units)) / 10_000

@@ -74,4 +74,4 @@ class ReferenceSearch:
                 plain = float(as_plain(value, each.name))
             if not plain > 0:
                 raise ValueError(f"{each.name} must be above 0, got {shown(value)}")
-            object.__setattr__(self, each.name, plain)  # what a file can hold
+            object.__setattr__(self, each.name, plain)  # a type that can be saved

@@ -116,7 +116,7 @@ class ConsignSet:
         self._settings = settings
         self.lambda_hat = lambda_hat
         self.singular_values = decomposition.singular_values
-        # As the search computes coefficients, so that those at lambda-hat are not outside by a rounding.
+        # Computed as in the search, so that rounding puts no coefficients at lambda-hat outside.
         self.lower = decomposition.centre - decomposition.half * lambda_hat
         self.upper = decomposition.centre + decomposition.half * lambda_hat
 

@@ -55,7 +55,7 @@ class CRC(Method):
 
 
 def _of_new_image(units: Units) -> Fraction:
-    """How much a new image counts."""
+    """The weight of a new image."""
     if units.new is None:
         raise ValueError(
             "weights above 1 are relative to that of a new image, which must be known: give predict(sample_weight=), "

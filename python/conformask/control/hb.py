@@ -11,18 +11,18 @@ from scipy import special
 
 __all__ = ["as_decimal", "binomial_limit", "hb_budget", "hb_limit", "images_of_no_loss", "last_binomial"]
 
-# Decimals of 50 digits: what a million of them sum up to is right to more than 30.
+# Decimals have 50 digits: the sum of a million of them is right to more than 30.
 _PRECISE = Context(prec=50, Emax=MAX_EMAX, Emin=MIN_EMIN)
 _NEAR = Decimal("1e-30")
 _GRID = 2**40
 
 
-@lru_cache(maxsize=1024)  # a few milliseconds; splits, levels and classes ask again and again
+@lru_cache(maxsize=1024)  # a call takes some milliseconds, and is repeated for splits, levels and classes
 def hb_budget(n: int, alpha: Fraction, delta: Fraction) -> Fraction:
     """The largest sum of n losses whose Hoeffding-Bentkus p-value is at most delta; negative if there is none."""
     if n < images_of_no_loss(alpha, delta):
         return Fraction(-1)
-    # One of the two p-values must be small enough.
+    # It is enough that one of the two p-values is small.
     bentkus = last_binomial(n, alpha, delta, times_e=True)
     return max(Fraction(bentkus), _last_hoeffding(n, alpha, delta))
 
@@ -31,7 +31,7 @@ def hb_limit(risk: float, n: int, delta: float) -> float:
     """The smallest alpha at which a mean of n losses has a Hoeffding-Bentkus p-value of at most delta."""
     if not n:
         return 1.0
-    # A sum of floats that is a whole number but for rounding is taken for it.
+    # A sum that exceeds a whole number by rounding only counts as this number.
     bentkus = binomial_limit(math.ceil(risk * n * (1 - 1e-12)), n, delta / math.e)
     return min(bentkus, _hoeffding_limit(risk, n, delta))
 
@@ -62,7 +62,7 @@ def last_binomial(n: int, p: Fraction, limit: Fraction, times_e: bool = False) -
             below += term
             if below > level * (1 + _NEAR):
                 return m - 1
-            # So close are only equals. No rational number is e times another: there this is never reached.
+            # Only equal numbers are this close. With the factor e, which is irrational, they never are.
             if below > level * (1 - _NEAR) and not (not times_e and _binomial(n, p, m) <= limit):
                 return m - 1
             term *= odds * (n - m) / (m + 1)
@@ -77,7 +77,7 @@ def _binomial(n: int, p: Fraction, m: int) -> Fraction:
 
 
 def _last_hoeffding(n: int, p: Fraction, limit: Fraction) -> Fraction:
-    """The largest s with ``exp(-n h(s / n, p)) <= limit``, rounded down to the grid, where 0 is known to be one."""
+    """The largest s with ``exp(-n h(s / n, p)) <= limit``, rounded down to the grid. The caller knows that 0 is one."""
     mean = n * p
     with localcontext(_PRECISE):
         needed = n * _NEAR - as_decimal(limit).ln()
@@ -86,7 +86,7 @@ def _last_hoeffding(n: int, p: Fraction, limit: Fraction) -> Fraction:
             hit, miss = as_decimal(s), as_decimal(n - s)
             return hit * (hit / as_decimal(mean)).ln() + miss * (miss / as_decimal(n - mean)).ln() >= needed
 
-        low, high = 0, math.floor(mean * _GRID) + 1  # above the mean there is no evidence
+        low, high = 0, math.floor(mean * _GRID) + 1  # sums above the mean are no evidence
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (middle, high) if passes(Fraction(middle, _GRID)) else (low, middle)

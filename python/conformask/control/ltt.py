@@ -125,7 +125,7 @@ class LTT(WithConfidence):
         return self._delta() / (len(self.grid) if self.correction == "bonferroni" else 1)
 
     def check_loss(self, loss: Loss) -> None:
-        return  # every loss in [0, 1] will do
+        return  # any loss in [0, 1] is allowed
 
     def n_needed(self, alpha: Fraction) -> int:
         return images_of_no_loss(check_alpha(alpha), self.level)
@@ -171,7 +171,7 @@ class LTT(WithConfidence):
     def kept(self, profiles: Profiles, loss: Loss, lam: float, units: Units, risk: float) -> float:
         if self.correction == "bonferroni" or lam not in self.grid:
             return super().kept(profiles, loss, lam, units, risk)
-        # A test comes to pass only after all before it, and its limit rises with the risk.
+        # A lambda is tested only if all before it have passed, and the confidence limit rises with the risk.
         before = (profiles._risk(loss, each, units) for each in self.grid[: self.grid.index(lam)])
         return super().kept(profiles, loss, lam, units, max([risk, *before]))
 
@@ -208,7 +208,7 @@ class LTT(WithConfidence):
 
 
 def _checked_grid(grid: object) -> tuple[float, ...]:
-    """A grid as floats; refuses what is no order of testing."""
+    """A grid as floats; refuses values that give no order of testing."""
     values = grid.tolist() if isinstance(grid, np.ndarray) else listed(grid, "grid")
     if not isinstance(values, list) or any(isinstance(value, list) for value in values):
         raise ValueError(f"grid must be a sequence of lambdas, got an array of shape {np.shape(values)}")
@@ -225,4 +225,4 @@ def _checked_grid(grid: object) -> tuple[float, ...]:
             "grid must be in order, ascending or descending, with the lambda first that is expected to be safest, got "
             f"{shown(lambdas)}"
         )
-    return tuple(lambda_ + 0.0 for lambda_ in lambdas)  # 0 for -0
+    return tuple(lambda_ + 0.0 for lambda_ in lambdas)  # + 0.0 turns -0 into 0

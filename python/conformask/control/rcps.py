@@ -146,11 +146,11 @@ class RCPS(WithConfidence):
         if units.n < self.n_needed(alpha):
             return None
         # The capital is no monotone function of lambda: it may be enough at a lambda, and not enough at a larger one.
-        # A bisection, or a walk over some of the jumps that these images have, might step over lambdas that are not
-        # rejected, and stop at one that was rejected by luck: nothing would bound how often. Here the lambdas that are
-        # tried are fixed, and tried from the largest down to the first that is not rejected. Of those whose risk is
-        # above alpha, the largest comes first, whatever the images are: lambda-hat can be among them only if that one
-        # test errs, with probability delta at most.
+        # A bisection, or a walk over some of the jumps of these images, might step over lambdas that are not rejected,
+        # and stop at one that is rejected by chance; nothing would bound the probability of that. Here the lambdas are
+        # fixed, and are tried from the largest down to the first that is not rejected. Among those whose risk is above
+        # alpha, the largest is tried first, whatever the images are. So lambda-hat can be among them only if this one
+        # test errs, which has probability delta at most.
         lambdas = wsr_lambdas(lambda_max(profiles.conformity_score, profiles.n_classes))
         blocks = self._losses(profiles, loss, lambdas, units)
         passed = 0
@@ -171,7 +171,7 @@ class RCPS(WithConfidence):
         if self.by_budget:
             return super().kept(profiles, loss, lam, units, risk)
         lambdas = wsr_lambdas(lambda_max(profiles.conformity_score, profiles.n_classes))
-        n_tested = int((lambdas > lam).sum()) + 1  # lambda-hat is one of those that are tried
+        n_tested = int((lambdas > lam).sum()) + 1  # lambda-hat is one of the lambdas that are tried
         return wsr_limit_of_all(self._losses(profiles, loss, lambdas[:n_tested], units), float(self._delta()))
 
     def is_feasible(self, profiles: Profiles, loss: Loss, alpha: Fraction, units: Units) -> bool:
@@ -182,7 +182,7 @@ class RCPS(WithConfidence):
     def _losses(
         self, profiles: Profiles, loss: Loss, lambdas: NDArray[np.float64], units: Units
     ) -> Iterator[NDArray[np.float64]]:
-        """Those of each unit at lambdas that do not ascend, (m, n), some lambdas at a time."""
+        """The losses (m, n) of units at lambdas that do not ascend, in blocks of lambdas."""
         at_once = max(_BLOCK, _MOST_NUMBERS // max(1, len(profiles)))
         for first in range(0, len(lambdas), at_once):
             some = np.ascontiguousarray(lambdas[first : first + at_once][::-1])
@@ -193,5 +193,5 @@ class RCPS(WithConfidence):
 
 _BOUNDS = {"hb": "Hoeffding-Bentkus", "wsr": "betting by Waudby-Smith and Ramdas"}
 
-_MOST_NUMBERS = 1 << 22  # losses that are asked for at once
+_MOST_NUMBERS = 1 << 22  # losses that are computed at once
 _BLOCK = 128  # lambdas that are tried together

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 __all__ = ["log_capitals", "rejected", "wsr_images_needed", "wsr_lambdas", "wsr_limit", "wsr_limit_of_all"]
 
-# The lambdas that are tried, by their distance to the largest as a share of it: so many in each of these halvings.
+# The lambdas that are tried: so many in each halving of the distance to the largest lambda, for so many halvings.
 _FINE, _N_FINE = 512, 12
 _COARSE, _N_COARSE = 16, 28
 
-# Capitals are floats: one must be above its goal by what rounding may have added to its logarithm.
+# Capitals are floats: the logarithm of one must exceed its goal by the largest rounding error.
 _ROUNDING = 1e-9
 
 _MOST_KNOWN = 1 << 20  # images for which the capital of losses of 0 is computed
@@ -83,7 +83,7 @@ def _stakes(losses: NDArray[np.float64], delta: float) -> NDArray[np.float64]:
     i = np.arange(1, n + 1)
     means = (0.5 + np.cumsum(losses, axis=-1)) / (1 + i)
     spread = np.cumsum((losses - means) ** 2, axis=-1)
-    before = np.full_like(spread, 0.25)  # of the first image nothing is known before
+    before = np.full_like(spread, 0.25)  # the value for the first image, before which nothing is known
     before[..., 1:] += spread[..., :-1]
     variances = before / i
     return np.asarray(np.minimum(1.0, np.sqrt(2 * -math.log(delta) / (n * variances))))
@@ -122,7 +122,7 @@ def wsr_limit_of_all(blocks: Iterator[NDArray[np.float64]], delta: float) -> flo
     for losses in blocks:
         doubtful = losses[_are_new(losses)]
         while len(doubtful) and level < 1:
-            if level > 0:  # what is rejected at a level is rejected at a higher one
+            if level > 0:  # losses that are rejected at a level are rejected at a higher one
                 doubtful = doubtful[~is_enough(log_capitals(doubtful, level, delta), delta)]
             if len(doubtful):  # losses rise as lambda falls: the last ones mostly have the largest limit
                 level = max(level, wsr_limit(doubtful[-1], delta))
@@ -133,7 +133,7 @@ def wsr_limit_of_all(blocks: Iterator[NDArray[np.float64]], delta: float) -> flo
 
 
 def _are_new(losses: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which of the losses (m, n) at m lambdas are not those before them: between them the answer is the same."""
+    """Which rows of the losses (m, n) at m lambdas differ from the row before: equal rows have equal answers."""
     are_new = np.ones(len(losses), bool)
     are_new[1:] = (losses[1:] != losses[:-1]).any(axis=1)
     return are_new

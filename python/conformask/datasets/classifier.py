@@ -129,7 +129,7 @@ class PixelClassifier(BaseEstimator):
         self.model_ = make_pipeline(StandardScaler(), perceptron)
         self.n_classes_ = int(labels.flat[labelled].max()) + 1
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # to stop early is the intention
+            warnings.simplefilter("ignore", ConvergenceWarning)  # stopping early is intended
             self.model_.fit(features, labels.flat[drawn])
         return self
 

@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 
 class _Images(Sequence[T]):
-    """What is read of images one at a time; a slice, or a list of places, is a part that reads them as late."""
+    """A sequence that reads its elements when they are asked for; so do its parts, by a slice or a list of indices."""
 
     names: list[str]
 
@@ -54,10 +54,10 @@ class _Images(Sequence[T]):
         places = np.arange(len(self))[index if isinstance(index, slice) else np.asarray(index)]
         return self._read(int(places)) if places.ndim == 0 else self._part(places.tolist())
 
-    def __iter__(self) -> Iterator[T]:  # that of sequences ends at any IndexError, also at one of a library
+    def __iter__(self) -> Iterator[T]:  # Sequence's own would end at any IndexError, even one from a library
         return (self._read(place) for place in range(len(self)))
 
-    def __contains__(self, value: object) -> bool:  # arrays do not compare to one truth value
+    def __contains__(self, value: object) -> bool:  # comparing arrays gives no single truth value
         raise TypeError("images cannot be searched for: names tells which there are")
 
 
@@ -306,12 +306,12 @@ class PairedFolder(_Images["tuple[NDArray[np.floating[Any]], NDArray[np.integer[
                 f"{truth[others[0]].name}",
                 UserWarning,
             )
-        # What pixels without data become: the first, if there are several.
+        # The first label of void pixels is given to pixels without data.
         self._ignored = ignored_labels(check_ignore_index(ignore_index))
         self._void = next(iter(self._ignored), None)
         self._label_key = label_key
         self._label_values = LabelValues.of(label_values, void_values, self._ignored)
-        self._told: set[Path] = set()  # files that were warned of, here or in a part
+        self._told: set[Path] = set()  # files for which a warning was given, here or by a part
         self.groups = _groups(groups, self.names)
 
     def _read(self, place: int) -> tuple[NDArray[np.floating[Any]], NDArray[np.integer[Any]]]:
@@ -332,7 +332,7 @@ class PairedFolder(_Images["tuple[NDArray[np.floating[Any]], NDArray[np.integer[
         return scores, voided(labels, valid, self._void, self.maps.files[place])
 
     def _look_at_nodata(self, file: Path, labels: LabelMap, n_classes: int) -> None:
-        """Says once that pixels of a class are void, because a GeoTIFF says that its number means no data."""
+        """Warns, once, that pixels of a class are void because a GeoTIFF uses its number for pixels without data."""
         numbers = range(n_classes) if self._label_values is None else self._label_values.classes
         is_void = labels.nodata == self._void and (self._label_values is None or self._void not in numbers)
         if self._told or is_void:

@@ -123,7 +123,7 @@ def _only(
     where: str,
     fits: Callable[[NDArray[Any]], bool],
 ) -> NDArray[Any]:
-    """The only array that fits."""
+    """The array that fits; fails unless there is exactly one."""
     names = [name for name, array in arrays.items() if fits(array)]
     if len(names) == 1:
         return arrays[names[0]]
@@ -137,7 +137,7 @@ def _only(
 
 
 def _files(path: Path) -> list[Path]:
-    """The files that a path stands for."""
+    """The files at a path: the path itself, or the files of a folder."""
     if not path.is_dir():
         if not path.exists():
             raise FileNotFoundError(f"no file or folder {path}")
@@ -148,7 +148,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def _read(file: Path) -> dict[str, NDArray[Any]]:
-    """The arrays of a file by name, but those of text such as file names, which are of no use here."""
+    """The arrays of a file, by name, except arrays of text such as file names."""
     try:
         if file.suffix == ".npy":
             return {file.stem: np.lib.format.open_memmap(file, mode="r")}
@@ -168,7 +168,7 @@ def _read(file: Path) -> dict[str, NDArray[Any]]:
 
 
 def _numbers(archive: Any, name: str) -> NDArray[Any] | None:
-    """A member that holds numbers; None if it is one of objects, or no array."""
+    """A member that holds numbers; None if it holds objects, or is no array."""
     if name + ".npy" not in archive.zip.namelist():
         return None
     try:

@@ -15,7 +15,7 @@ from conformask.datasets._street import COATS, row_of_houses, street_furniture, 
 
 __all__ = ["Scenes", "make_scenes"]
 
-# Any two differ by at least 12 (CIEDE2000), and from the grey of void, in normal, deuteranope and protanope vision.
+# Any two colours, and the grey of void, differ by at least 12 (CIEDE2000) in normal, deuteranope and protanope vision.
 _PALETTE = (
     (113, 89, 124),  # road
     (217, 109, 187),  # sidewalk
@@ -163,7 +163,7 @@ def _paint_ground(c: Canvas, rng: np.random.Generator, road: float, walk: float)
     on_walk = np.abs(x) < road + walk
     c.paint(at, on_walk, stone * grain, Label.SIDEWALK, z)
     on_road = np.abs(x) < road
-    # Far away the joints would only alias.
+    # Joints far away would only cause aliasing.
     joint = on_walk & (z < 18) & (((z % 1.6) < 0.09) | ((np.abs(x) - road) % 0.8 < 0.05))
     c.tint(at, np.where(joint, 0.8, 1))
     c.paint(at, on_road, asphalt * grain, Label.ROAD, z)
@@ -178,7 +178,7 @@ def _paint_ground(c: Canvas, rng: np.random.Generator, road: float, walk: float)
 
 
 def _cast_shadow(c: Canvas, rng: np.random.Generator, at: Window, x: Field, z: Field, kerb: float) -> None:
-    """Let the houses of one side darken the ground: light differs within one class."""
+    """Let the houses of one side darken the ground, so that the light differs within a class."""
     side = rng.choice([-1, 1])
     reach = rng.uniform(-0.2, 1.1) * kerb + 0.8 * np.sin(z / rng.uniform(3, 7)) + 0.12 * c.noise[at]
     c.tint(at, np.where(side * x > kerb - reach, rng.uniform(0.5, 0.8), 1))

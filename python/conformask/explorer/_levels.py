@@ -1,4 +1,4 @@
-"""What levels mean for a calibrator: the lambda of an alpha, the risk of a lambda, and which alpha that keeps."""
+"""The levels of a calibrator: the lambda for an alpha, the risk at a lambda, and the alpha that a lambda keeps."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _MOST_ALPHA = (
     0.5  # of the slider, unless the calibrator has a larger one: nobody wants every second pixel missed
 )
 
-# Calibrators of other families, and what shows what they find.
+# Calibrators of other families, and the plots that show their results.
 _INSTEAD: list[tuple[type, str]] = [
     (
         ConsignCalibrator,
@@ -84,20 +84,20 @@ class Curve:
 
 @dataclass(frozen=True)
 class _Controlled:
-    """What one lambda is found for: some profiles, how a loss of theirs is controlled, and what alpha means there."""
+    """The data behind one lambda: profiles, the loss that is controlled and how, and the meaning of alpha there."""
 
     profiles: Profiles
     loss: Loss
     method: Method
     units: Units
     on_empty: Any
-    shares: int  # among how many alpha is divided
+    shares: int  # the number of classes among which alpha is divided
 
 
 class Levels:
-    """A fitted calibrator as it is now; later changes of it are not seen here, and nothing here changes it.
+    """A fitted calibrator in its present state. Later changes of it have no effect here, and it is not changed.
 
-    With ``conditional="class"`` there are K lambdas, and what is asked of a lambda is asked of that of a class.
+    With ``conditional="class"`` there are K lambdas, and methods about a lambda take the class that it belongs to.
     """
 
     def __init__(self, calibrator: object) -> None:
@@ -123,14 +123,14 @@ class Levels:
 
     @property
     def lambdas(self) -> NDArray[np.float64]:
-        """Those that were calibrated: one, or one of each class."""
+        """The calibrated lambdas: one, or one for each class."""
         return self._lambdas_of(self.solution)
 
     def _lambdas_of(self, solution: Solution) -> NDArray[np.float64]:
         return solution.lambdas.copy() if self.by_class else np.array([solution.lambda_hat])
 
     def lambdas_at(self, alpha: float) -> NDArray[np.float64]:
-        """Those that calibration finds at a level, as ``recalibrate(alpha=alpha)`` does.
+        """The lambdas that calibration finds at a level, like ``recalibrate(alpha=alpha)``.
 
         Raises
         ------
@@ -141,7 +141,7 @@ class Levels:
         return self._lambdas_of(solve(self.profiles, asked))
 
     def snapped(self, lam: float) -> float:
-        """The lambda nearest to one at which the risk is known: losses that may rise are counted on a grid alone."""
+        """The lambda nearest to `lam` at which the risk is known: losses that may rise are only known on a grid."""
         grid = self.configuration.grid
         lam = min(max(lam, 0.0), self.largest)
         return lam if grid is None else float(grid[np.abs(grid - lam).argmin()])
@@ -170,7 +170,7 @@ class Levels:
         return self._of(label).units.n
 
     def _of(self, label: int | None) -> _Controlled:
-        """What the lambda of a class is found for; of None, the one lambda of all."""
+        """The data behind the lambda of a class; for None, behind the one lambda that all share."""
         if label not in self._known:
             self._known[label] = self._controlled(label)
         return self._known[label]
@@ -196,7 +196,7 @@ class Levels:
     # The ends of the slider of alpha
 
     def _ends(self) -> tuple[float, float, float]:
-        """The least alpha that some lambda keeps, the largest that makes a difference, and the step between two."""
+        """The least alpha that some lambda keeps, the largest that makes a difference, and the step of the slider."""
         labels: Sequence[int | None] = range(self.n_classes) if self.by_class else [None]
         step = 0.001 if self._reaches(Fraction(1, 1000), labels) is False else 0.0001
         least = self._least(labels, step)
@@ -210,20 +210,20 @@ class Levels:
     def _least(self, labels: Sequence[int | None], step: float) -> float:
         """The smallest multiple of a step that some lambda keeps; 1 - step if none is."""
         n = round(1 / step)
-        low, high = 0, n - 1  # what is not reached, and what is
+        low, high = 0, n - 1  # a level that is not reached, and one that is
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (low, middle) if self._reaches(Fraction(middle, n), labels) else (middle, high)
         return round(high * step, 4)
 
     def _reaches(self, alpha: Fraction, labels: Sequence[int | None]) -> bool:
-        """Whether some lambda keeps alpha, if only that of one class."""
+        """Whether some lambda keeps alpha, at least for one class."""
         each = (self._of(label) for label in labels)
         return any(of.method.is_feasible(of.profiles, of.loss, alpha / of.shares, of.units) for of in each)
 
 
 def _check(configuration: Configuration, solution: Solution) -> None:
-    """Refuses calibrators of which no lambda can be moved."""
+    """Refuses calibrators without a lambda that can be moved."""
     draw = "draw its sets by plotting.plot_varisco(sizes[i], n_classes=K), with sizes ="
     if configuration.adaptive is not None:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""What there is to see of one image: its sets at some lambdas, what they hold, and what they miss."""
+"""What is shown of one image: its sets at some lambdas, their classes, and what they miss."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Sets:
 
     @cached_property
     def sizes(self) -> NDArray[np.int64]:
-        """How many classes they hold (H, W) or (D, H, W)."""
+        """The number of classes in each set, (H, W) or (D, H, W)."""
         sizes: NDArray[np.int64] = self.masks.sum(axis=0)
         return sizes
 
@@ -58,7 +58,7 @@ class Sets:
 
     @property
     def activation(self) -> float:
-        """The mean size of the sets of labelled pixels, without labels of all; NaN if there are none."""
+        """The mean size of the sets of labelled pixels, or of all pixels without labels; NaN if there are none."""
         sizes = self.sizes[self._image.seen]
         return float(sizes.mean()) if sizes.size else math.nan
 
@@ -72,7 +72,7 @@ class Sets:
 
     @property
     def shares(self) -> NDArray[np.float64]:
-        """Of the sizes 0 to K, how many of the pixels that :attr:`activation` looks at."""
+        """For each of the sizes 0 to K, its share of the pixels that count in :attr:`activation`."""
         sizes = self.sizes[self._image.seen]
         return np.bincount(sizes, minlength=len(self.masks) + 1) / max(1, sizes.size)
 
@@ -91,11 +91,11 @@ class LookedAt:
 
     @property
     def seen(self) -> NDArray[np.bool_]:
-        """The pixels that numbers are about: those that are not void."""
+        """The pixels that count in numbers: those that are not void."""
         return ~self.void
 
     def sets(self, lambdas: NDArray[np.float64]) -> Sets:
-        """Those at one lambda, or at one for each class; the last ones are not made again."""
+        """The sets at one lambda, or at one for each class; the last result is kept."""
         key = tuple(lambdas.tolist())
         if self._known is None or self._known[0] != key:
             asked = self._asked
@@ -115,7 +115,7 @@ class LookedAt:
         return np.asarray(self._numbers.argmax(axis=0), np.int64)
 
     def pixel(self, at: tuple[int, ...], sets: Sets) -> Pixel:
-        """What the set of a pixel holds, and how probable each class is there."""
+        """The set of a pixel, and the probability of each class there."""
         there: Any = (slice(None), *at)
         numbers = np.asarray(self._numbers[there], np.float64)
         if self._asked.given == "logits":
@@ -127,7 +127,7 @@ class LookedAt:
 
     @cached_property
     def _numbers(self) -> NDArray[Any]:
-        """Of each class and pixel (K, ...): probabilities, or what ranks as they do."""
+        """For each class and pixel (K, ...): probabilities, or numbers with the same ranking."""
         maps = seen_by_scores(self._asked.given, self._maps, self._place)[0]
         return np.asarray(maps.float().cpu().numpy() if is_tensor(maps) else maps)
 

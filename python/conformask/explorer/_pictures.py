@@ -1,4 +1,4 @@
-"""Pictures of the explorer: maps without frames, whose pixels a pointer can be told, and the two plots below them."""
+"""Pictures of the explorer: maps without frames, so that a pointer finds its pixel, and the two plots below."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _LONGEST = 720  # pixels of a picture; smaller maps are enlarged by whole number
 _DPI = 100
 _OPACITY = 0.85
 _PLOT, _PLOT_DPI = (5.3, 3.7), 150  # inches; twice the pixels that a notebook shows it in
-_FAST = {"compress_level": 1}  # pictures follow a slider: time counts for more than bytes
+_FAST = {"compress_level": 1}  # pictures follow a slider: speed matters more than size
 _NO_NAME: dict[str, Any] = {"Software": None}
 _SHOWN = LINES[1]
 
@@ -43,7 +43,7 @@ class Maps:
     ) -> None:
         self._picture, self._void, self._colours = picture, void, colours
         self._ground = np.repeat(grey_ground(picture, void.shape)[..., np.newaxis], 3, axis=2)
-        self._labels = np.where(void, 255, 0)  # what the plots ask for where void is
+        self._labels = np.where(void, 255, 0)  # tells the plots where void is
 
     def image(self) -> bytes:
         """The picture itself, in its colours."""
@@ -52,7 +52,7 @@ class Maps:
         return self._png(self._picture / 255 if self._picture.dtype == np.uint8 else self._picture)
 
     def classes(self, of: NDArray[np.integer[Any]], *, with_void: bool) -> bytes:
-        """A class in each pixel; void ones may hold any label."""
+        """One class in each pixel; void pixels may hold any label."""
         colours = self._colours[np.where(self._void & with_void, 0, of)]
         opacity = 1.0 if self._picture is None else _OPACITY
         painted = self._ground + opacity * (colours - self._ground)
@@ -97,7 +97,7 @@ class Maps:
         )
 
     def _plotted(self, draw: Callable[[Axes], object]) -> bytes:
-        """What a plot draws of the map, from edge to edge, without what is around it."""
+        """The map as a plot draws it, from edge to edge, without anything around it."""
         height, width = (min(n, _LONGEST) for n in self._void.shape)
         figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI)
         canvas = _canvas_of(figure)
@@ -110,7 +110,7 @@ class Maps:
         return self._png(np.asarray(canvas.buffer_rgba())[..., :3])
 
     def _png(self, colours: NDArray[Any]) -> bytes:
-        """Colours (h, w, 3), each enlarged by a whole number, or some of them where a screen does not show all."""
+        """A PNG of colours (h, w, 3), enlarged by a whole number, or thinned out if it is too large for a screen."""
         height, width = self._void.shape
         scale = _LONGEST / max(height, width)
         scale = int(scale) if scale >= 1 else scale
@@ -128,13 +128,13 @@ def size_picture(shares: NDArray[np.float64], labelled: bool) -> bytes:
     """How many pixels have sets of each size."""
     figure = Figure(figsize=_PLOT, dpi=_PLOT_DPI)
     ax = draw_size_shares(figure.subplots(), shares, f"% of the {'labelled ' if labelled else ''}pixels")
-    ax.set_title("Set sizes on this image", y=1.02)  # one that has to find its place takes twice the time
-    figure.subplots_adjust(0.12, 0.15, 0.98, 0.9)  # a layout engine takes twice the time
+    ax.set_title("Set sizes on this image", y=1.02)  # finding a place for it would double the time
+    figure.subplots_adjust(0.12, 0.15, 0.98, 0.9)  # a layout engine would double the time
     return _png_of(figure, _PLOT_DPI)
 
 
 class CurvePicture:
-    """The risk curve of a calibrator, drawn once, and on it the lambda that is shown."""
+    """The risk curve of a calibrator, drawn once, with the lambda that is shown."""
 
     def __init__(self, curve: Curve, name: str | None) -> None:
         figure = Figure(figsize=_PLOT, dpi=_PLOT_DPI, layout="constrained")

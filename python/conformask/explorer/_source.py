@@ -20,7 +20,7 @@ __all__ = ["Read", "Source"]
 
 @dataclass(frozen=True)
 class Read:
-    """What was read of an image."""
+    """The data of an image."""
 
     maps: Any  # (1, K, H, W) or (1, K, D, H, W), as kernels take them
     labels: NDArray[np.integer[Any]] | None  # (H, W) or (D, H, W)
@@ -33,7 +33,7 @@ class Read:
 
 
 class Source:
-    """Score maps, and what may come with them, by the numbers of images."""
+    """Score maps, with labels and pictures if there are any, by the index of the image."""
 
     def __init__(self, X: Any, images: Any, y: Any, n_classes: int, volumes: Volumes) -> None:
         self.n = _length(X, "X")
@@ -62,7 +62,7 @@ class Source:
         return Read(maps, labels, picture)
 
     def _scores(self, place: int) -> tuple[Any, Any]:
-        """Score maps (1, K, ...) and labels, converted and checked as fit does it."""
+        """Score maps (1, K, ...) and labels, converted and checked as in fit."""
         if is_whole(self._X):
             X, one = self._X[place : place + 1], slice(place, place + 1)
             y = None if self._y is None else self._y[one] if is_whole(self._y) else [self._y[place]]
@@ -74,13 +74,13 @@ class Source:
         try:
             [(maps, labels, _)] = walk(X, y, SCORES, labelled=y is not None, volumes=self._volumes, at_once=1)
         except (TypeError, ValueError) as error:
-            # The walk sees one image, and calls it the first.
+            # `walk` gets one image, and its errors call it image 0.
             raise type(error)(str(error).replace("image 0", f"image {place}")) from error
         return maps, None if labels is None else np.asarray(labels[0])
 
 
 def _length(values: Any, name: str) -> int:
-    """How many images there are; refuses what cannot tell, or does not give one by its number."""
+    """The number of images; refuses containers without a length, or without access by index."""
     refuse_path(values, name)
     refuse_members(values, name)
     n = count(values)

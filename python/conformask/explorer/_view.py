@@ -1,4 +1,4 @@
-"""The widget: controls, maps, plots and words, and what each control changes."""
+"""The widget: controls, maps, plots and texts, and the effect of each control."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Explorer"]
 
-_MOST_COLOURS = 6  # of set sizes: larger sets are seldom, and share the last
-_MOST_NAMES = 12  # of classes in the legend; of more, those that occur
+_MOST_COLOURS = 6  # colours of set sizes: larger sets are rare, and share the last one
+_MOST_NAMES = 12  # names in the legend: if there are more classes, it has those that occur
 _WAIT = 40  # milliseconds between two looks at the pointer
 _WIDE = "300px"
-_N_STEPS = 100_000  # of the slider of lambda: with a good model, all its action is near the end
+_N_STEPS = 100_000  # steps of the slider of lambda: with a good model, all changes are near its end
 
 
 class Explorer(widgets.VBox):
@@ -53,7 +53,7 @@ class Explorer(widgets.VBox):
         self._names, self._colours = names_and_colours(n_classes, class_names, palette)
         self._source = Source(X, images, y, n_classes, self._levels.configuration.volumes)
         self._lambdas, self._quiet, self._follows = self._levels.lambdas, False, True
-        self._looked_at = self._read(0)  # what cannot be read is refused now
+        self._looked_at = self._read(0)  # refuses unreadable images now
         self._curves: dict[int | None, CurvePicture] = {}
         self._make_controls()
         self._make_panels()
@@ -102,7 +102,7 @@ class Explorer(widgets.VBox):
 
     @property
     def numbers(self) -> dict[str, str]:
-        """What is written of the level and the image."""
+        """The numbers on the level and the image, as text."""
         return dict(self._said)
 
     @property
@@ -116,7 +116,7 @@ class Explorer(widgets.VBox):
 
     @property
     def _chosen(self) -> int | None:
-        """The class whose lambda the slider moves; None where all share one."""
+        """The class whose lambda the slider moves; None if all classes share one."""
         return self.label.value if self._levels.by_class else None
 
     @property
@@ -137,7 +137,7 @@ class Explorer(widgets.VBox):
         places = {"value": 0, "min": 0, "max": 1}
         self.image = _control(widgets.IntSlider, "image", value=0, min=0, max=max(last, 1))
         self.image.disabled = last == 0
-        self.image.continuous_update = False  # those passed by are not read
+        self.image.continuous_update = False  # images on the way of the slider are not read
         self.depth = _control(widgets.IntSlider, "slice", **places)
         self.alpha = _control(
             widgets.FloatSlider,
@@ -177,7 +177,7 @@ class Explorer(widgets.VBox):
         self._events = [self._events_of(picture) for picture in self._pictures.values()]
 
     def _events_of(self, picture: Any) -> Any:
-        """What tells of the pointer over a picture; None without ipyevents."""
+        """The events of the pointer over a picture; None without ipyevents."""
         try:
             from ipyevents import Event
         except ImportError:
@@ -256,14 +256,14 @@ class Explorer(widgets.VBox):
             self._show_pixel()
 
     def _put(self, **values: float) -> None:
-        """Moves sliders of the level to numbers that may lie between two of their steps."""
+        """Moves the sliders of the level to numbers that may lie between two steps."""
         self._known.update(values)
         with self._quietly():
             for name, value in values.items():
                 getattr(self, name).value = value
 
     def _is_rounded(self, control: Any) -> bool:
-        """Whether a slider says the step nearest to what it was moved to: browsers that show it do."""
+        """Whether a slider reports the step nearest to the value that it was moved to, as browsers do."""
         name = next((name for name in self._known if getattr(self, name) is control), None)
         if name is None:
             return False
@@ -274,7 +274,7 @@ class Explorer(widgets.VBox):
 
     @contextmanager
     def _quietly(self) -> Iterator[None]:
-        """Sliders that are moved here say nothing."""
+        """Moves sliders without calling their observers."""
         before, self._quiet = self._quiet, True
         try:
             yield
@@ -313,7 +313,7 @@ class Explorer(widgets.VBox):
         self._show_sets()
 
     def _follow_lambda(self) -> None:
-        """Moves the slider of alpha to the smallest level that lambda keeps."""
+        """Moves the slider of alpha to the smallest level that the lambda keeps."""
         step = self.alpha.step
         kept = math.ceil(self._levels.kept(self._lam, self._chosen) / step - 1e-9) * step
         self._put(alpha=min(max(round(kept, 10), self.alpha.min), self.alpha.max))
@@ -326,7 +326,7 @@ class Explorer(widgets.VBox):
         self._show_label()
 
     def _go_back(self) -> None:
-        """To what was calibrated."""
+        """Goes back to the calibrated level."""
         self._lambdas = self._levels.lambdas
         self._say("")
         self._put(alpha=min(self._levels.alpha, self.alpha.max), lam=self._lam)
@@ -339,7 +339,7 @@ class Explorer(widgets.VBox):
         elif not self._follows:
             return
         height, width = self._looked_at.shape[-2:]
-        # The browser says whole pixels of the screen: their middle is meant.
+        # The browser reports whole pixels of the screen: take their middle.
         row = int((event["relativeY"] + 0.5) / max(1, event["boundingRectHeight"]) * height)
         column = int((event["relativeX"] + 0.5) / max(1, event["boundingRectWidth"]) * width)
         with self._quietly():
@@ -356,7 +356,7 @@ class Explorer(widgets.VBox):
         self._note.value = _words.note(text)
 
     def _show_image(self) -> None:
-        """All of another image, which may have another size."""
+        """Shows another image, which may have another size."""
         *depth, height, width = self._looked_at.shape
         with self._quietly():
             for slider, length in (
@@ -372,7 +372,7 @@ class Explorer(widgets.VBox):
         self._show_slice()
 
     def _show_slice(self) -> None:
-        """What does not change with lambda, then what does."""
+        """Shows a slice: first what does not depend on lambda, then what does."""
         here, at = self._looked_at, self._slice
         picture = None if here.picture is None else here.picture[at]
         self._maps = Maps(picture, here.void[at], self._colours)
@@ -391,7 +391,7 @@ class Explorer(widgets.VBox):
         self._show_sets()
 
     def _show_sets(self) -> None:
-        """All that lambda changes."""
+        """Shows all that depends on lambda."""
         found, at, k = self._found, self._slice, len(self._names)
         vmax = min(k, _MOST_COLOURS)
         sizes = found.sizes[at]
@@ -418,7 +418,7 @@ class Explorer(widgets.VBox):
         self._keys["may_be"].value = _words.chips([f"only {name}", "or another class"], shades, void=False)
 
     def _show_level(self) -> None:
-        """Lambda, its risk, and the numbers of the image."""
+        """Shows lambda, its risk, and the numbers of the image."""
         label, lam = self._chosen, self._lam
         risk = self._levels.risk(lam, label)
         if label not in self._curves:
@@ -451,7 +451,7 @@ class Explorer(widgets.VBox):
 
     @property
     def _slice(self) -> tuple[int, ...]:
-        """What picks the flat image that is shown."""
+        """The index of the flat image that is shown."""
         return () if len(self._looked_at.shape) == 2 else (self.depth.value,)
 
 

@@ -1,4 +1,4 @@
-"""What the explorer says, as HTML that follows the colours of the notebook."""
+"""The texts of the explorer, as HTML that follows the colours of the notebook."""
 
 from __future__ import annotations
 
@@ -86,12 +86,12 @@ def cards(values: Iterable[tuple[str, str]]) -> str:
 
 
 def caption(title: str, more: str = "") -> str:
-    """What is above a map."""
+    """The text above a map."""
     return f'<div class="cm-caption">{escape(title)} <i>{escape(more)}</i></div>'
 
 
 def note(text: str) -> str:
-    """What went wrong; nothing of no text."""
+    """An error message; nothing for an empty text."""
     return f'<div class="cm-note">{escape(text)}</div>' if text else ""
 
 

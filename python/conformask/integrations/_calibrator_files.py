@@ -1,4 +1,4 @@
-"""Calibrators of masks from their files, whatever their class."""
+"""Loads calibrators of masks from files, whatever their class."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ KINDS: Mapping[str, Any] = {
 
 
 def load_calibrator(calibrator: Any, kinds: Mapping[str, Any] = KINDS) -> Any:
-    """The calibrator itself, or that of a file, which names its class: one of some."""
+    """The calibrator that is given, or the one in a file, which names its class."""
     if isinstance(calibrator, tuple(kinds.values())):
         return calibrator
     if not isinstance(calibrator, str | Path):
         raise TypeError(f"calibrator must be a path or one of {list(kinds)}, got {shown(calibrator)}")
     with reading(calibrator):
         name = str(json.loads(Path(calibrator).read_bytes())["format"]).rpartition(".")[2]
-    # What holds none of them is for the first to refuse.
+    # A file without any of them is left to the first class to refuse.
     return kinds.get(name, next(iter(kinds.values()))).load(calibrator)

@@ -1,4 +1,4 @@
-"""What a network of thresholds sees: photographs and maps of probabilities as callers hand them over, resized."""
+"""The inputs of a network of thresholds: the caller's photographs and maps of probabilities, resized."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ if TYPE_CHECKING:
 
 __all__ = ["WHOSE", "Seen", "read_labelled", "read_maps", "standardised"]
 
-# Of the images on which the public weights of these networks were trained, by channel.
+# By channel, of the images on which the public weights of these networks were trained.
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _TYPES = "images must be uint8, or floating and standardised"
-WHOSE = "of those handed to the predictor"  # a calibrator hands over some of its images
+WHOSE = "of those handed to the predictor"  # a calibrator passes only some of its images
 
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """What a network sees of images, all of one size."""
+    """The inputs of a network for images, all of one size."""
 
     maps: Tensor  # (n, h, w)
     images: Tensor | None  # (n, 3, h, w)
 
     @classmethod
     def stacked(cls, pairs: list[tuple[Tensor, Tensor | None]]) -> Seen:
-        """Of a map and a photograph, or None, for each image."""
+        """The inputs from a map and a photograph (or None) for each image."""
         photographs = [photograph for _, photograph in pairs if photograph is not None]
         return cls(
             torch.stack([map_ for map_, _ in pairs]), torch.stack(photographs) if photographs else None
         )
 
     def thresholds(self, network: nn.Module, indices: Tensor | slice = slice(None)) -> Tensor:
-        """What a network says of some of them, on its device."""
+        """The network's thresholds for some of the images, on its device."""
         device = next(network.parameters()).device
         found: Tensor = network(
             None if self.images is None else self.images[indices].to(device), self.maps[indices].to(device)
@@ -56,7 +56,7 @@ class Seen:
 def read_labelled(
     P: Any, y: Any, images: Any, size: tuple[int, int], ignore_index: int | tuple[int, ...] | None
 ) -> tuple[Seen, _core.BinaryValues]:
-    """What a network sees of images that have a foreground, and the probabilities there."""
+    """The inputs of a network for images with a foreground, and the probabilities of the foreground."""
     pairs, parts, photographs = [], [], Images(images)
     for maps, labels, first in not_empty(walk(P, y, PROBABILITIES, at_once=1, volumes=False), "P"):
         _check_map(maps)
@@ -72,7 +72,7 @@ def read_labelled(
 
 
 def read_maps(P: Any, images: Any, size: tuple[int, int]) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """What a network sees of each image."""
+    """The inputs of a network for each image."""
     photographs = Images(images)
     for maps, _, first in not_empty(
         walk(P, None, PROBABILITIES, labelled=False, at_once=1, volumes=False), "P"
@@ -97,7 +97,7 @@ def _check_map(maps: NDArray[np.floating[Any]]) -> None:
 def _pair(
     probabilities: NDArray[np.floating[Any]], photographs: Any, size: tuple[int, int], index: int
 ) -> tuple[Tensor, Tensor | None]:
-    """A map and its photograph, if there is one, of the size of the network."""
+    """A map and its photograph, if there is one, resized for the network."""
     tensor = torch.from_numpy(np.array(probabilities, np.float32))
     map_ = _resized(tensor[None], size)[0].clamp(0, 1)
     if photographs is None:
@@ -112,7 +112,7 @@ def _pair(
 
 
 def _photograph(value: Any, index: int) -> Tensor:
-    """A photograph (1 or 3, H, W), as it is; refuses what is none."""
+    """A photograph (1 or 3, H, W), not resized; refuses other arrays."""
     where, is_array = f"image {index} {WHOSE}", not is_tensor(value)
     if is_array:
         array = np.asarray(value)  # or a picture of Pillow
@@ -141,7 +141,7 @@ def _photograph(value: Any, index: int) -> Tensor:
 
 
 def _hint(shape: tuple[int, ...], is_array: bool) -> str:
-    """What to do with a photograph of another shape."""
+    """Advice on a photograph of a wrong shape."""
     if len(shape) != 3:
         return ""
     channels, others = (shape[-1], shape[0]) if is_array else (shape[0], shape[-1])

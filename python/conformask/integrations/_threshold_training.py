@@ -1,4 +1,4 @@
-"""How a network learns thresholds: losses of single images, batches, when to stop."""
+"""Training of a network of thresholds: losses of single images, batches, and when to stop."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ __all__ = [
     "train",
 ]
 
-# Losses (b,) of thresholds (b,) of the images with given numbers (b,).
+# A function of thresholds (b,) and the indices (b,) of their images, which gives losses (b,).
 Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 EPOCHS = {"coat": 60, "at": 30}
-FEWEST = 2  # images in a batch: their channels are normalised by what they have in common
-_FEW = 10  # of fewer images all are trained on
+FEWEST = 2  # the least images of a batch, which batch normalisation needs
+_FEW = 10  # fewer images are all trained on
 _N_BINS = 1024
-_MOMENTUM = 0.1  # PyTorch's
+_MOMENTUM = 0.1  # PyTorch's default
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,7 @@ class TrainingSettings:
 
 @dataclass(eq=False)
 class History:
-    """What happened in training."""
+    """The course of training."""
 
     losses: list[float] = field(default_factory=list)
     validation_losses: list[float] = field(default_factory=list)
@@ -73,7 +73,7 @@ class History:
 
 
 def soft_rates(histograms: Tensor, thresholds: Tensor, temperature: float) -> Tensor:
-    """The true positive rate that a sigmoid makes smooth, (b,), of rows of histograms (b, bins) of probabilities."""
+    """True positive rates (b,), smoothed by a sigmoid, for rows of histograms (b, bins) of probabilities."""
     n_bins = histograms.shape[1]
     middles = (torch.arange(n_bins, dtype=histograms.dtype, device=histograms.device) + 0.5) / n_bins
     return (histograms * torch.sigmoid((middles - thresholds[:, None]) / temperature)).sum(dim=1)
@@ -86,7 +86,7 @@ def loss_of(
     settings: TrainingSettings,
     device: torch.device,
 ) -> Loss:
-    """What is trained for; `own` are the images' own thresholds (n,)."""
+    """The training loss; `own` are the thresholds (n,) that are best for each image alone."""
 
     def tensor(values: NDArray[np.float64]) -> Tensor:
         return torch.tensor(values, dtype=torch.float32, device=device)
@@ -104,14 +104,14 @@ def loss_of(
 
 
 def split(n: int, settings: TrainingSettings) -> tuple[list[int], list[int]]:
-    """Which images are trained on, and which tell when to stop."""
+    """The images that are trained on, and those that decide when to stop."""
     order = np.random.default_rng([settings.random_state, 0]).permutation(n)
     n_looked_at = math.floor(settings.validation_fraction * n) if n >= _FEW else 0
     return sorted(order[n_looked_at:].tolist()), sorted(order[:n_looked_at].tolist())
 
 
 def batches(indices: NDArray[np.intp], batch_size: int) -> list[Tensor]:
-    """Parts of nearly equal size, none of a single image."""
+    """Batches of nearly equal size, none with a single image."""
     n_batches = min(math.ceil(len(indices) / batch_size), len(indices) // FEWEST)
     return [torch.from_numpy(part) for part in np.array_split(indices, n_batches)]
 
@@ -127,9 +127,9 @@ def train(
     trained_on: list[int],
     looked_at: list[int],
 ) -> History:
-    """Trains a network, whose head has the first threshold of all images as its bias; leaves it as it was at its best.
+    """Trains a network, and leaves it with the weights of its best epoch. The bias of its head is the first threshold.
 
-    If no epoch was better than the first threshold, on the images that are looked at, the network stays at that.
+    If no epoch beats the first threshold on the images `looked_at`, the network gives this threshold for all images.
     """
     history, start = History(), network.resnet.fc.bias.detach().clone()
     rng, indices = np.random.default_rng([settings.random_state, 1]), np.array(trained_on, np.intp)
@@ -169,7 +169,7 @@ def train(
 
 
 def _pass(network: nn.Module, seen: Seen, loss: Loss, parts: list[Tensor], steps: Any) -> float:
-    """The mean loss of images in batches, and a step after each, if there is an optimiser."""
+    """The mean loss of images in batches. With an optimiser, each batch is followed by a step."""
     total, n = 0.0, 0
     for part in parts:
         thresholds = seen.thresholds(network, part)
@@ -185,7 +185,7 @@ def _pass(network: nn.Module, seen: Seen, loss: Loss, parts: list[Tensor], steps
 
 
 def _reach_over_an_epoch(network: nn.Module, n_batches: int) -> None:
-    """Lets running means of batch normalisation reach over an epoch at least: of few batches they would lag behind."""
+    """Raises the momentum of batch normalisation if there are few batches, so that running means do not lag behind."""
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = max(_MOMENTUM, 1 / n_batches)
@@ -193,11 +193,11 @@ def _reach_over_an_epoch(network: nn.Module, n_batches: int) -> None:
 
 @contextmanager
 def _interruptible(network: nn.Module) -> Iterator[None]:
-    """Lets Ctrl-C through between the layers of a backward pass: it is one call, and may take a minute on a CPU."""
+    """Lets Ctrl-C stop a backward pass between two layers: it is one call, and may take a minute on a CPU."""
 
     def listen(module: nn.Module, given: Any, output: Tensor) -> None:
         if output.requires_grad:
-            output.register_hook(lambda gradient: None)  # Python hears signals where it runs
+            output.register_hook(lambda gradient: None)  # Python handles signals when its own code runs
 
     hooks = [each.register_forward_hook(listen) for each in network.modules() if isinstance(each, nn.Conv2d)]
     try:

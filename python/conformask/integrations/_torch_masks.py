@@ -20,7 +20,7 @@ from conformask.scores import as_score
 
 __all__ = ["BinaryMasks", "BinaryOutput", "ConformalOutput", "LabelSets", "foreground_of", "strategy_of"]
 
-_PUBLIC = "conformask.integrations.torch"  # where the names of exported modules lie, whatever file holds them
+_PUBLIC = "conformask.integrations.torch"  # the module under which exported modules know these classes
 
 
 class ConformalOutput(NamedTuple):
@@ -87,7 +87,7 @@ class BinaryOutput(NamedTuple):
         return html_table("BinaryOutput", _shapes(self))
 
 
-# So that exported modules can be saved, the names of the fields with them.
+# This allows exported modules to be saved, with the names of the fields.
 for _output in (ConformalOutput, BinaryOutput):
     _pytree._register_namedtuple(_output, serialized_type_name=f"{_PUBLIC}.{_output.__name__}")
 
@@ -102,7 +102,7 @@ def _shapes_text(output: Any) -> str:
 
 
 def foreground_of(scores: Tensor, inputs: str, foreground: Any) -> Tensor:
-    """The probability (B, ...) of one class of scores (B, K, ...), which holds no memory of the others."""
+    """The probability (B, ...) of one class of scores (B, K, ...), which does not keep the others in memory."""
     n_classes = scores.shape[1]
     index = _class_index(foreground)
     if index >= n_classes:
@@ -125,7 +125,7 @@ def _class_index(foreground: Any) -> int:
 
 
 class LabelSets:
-    """The sets of a :class:`ConformalRiskCalibrator`, whose score, lambda-hat and K are taken over."""
+    """The sets of a :class:`ConformalRiskCalibrator`, whose score, lambda-hat and K are copied."""
 
     def __init__(self, calibrator: ConformalRiskCalibrator) -> None:
         if calibrator.transform is not None:
@@ -151,7 +151,7 @@ class LabelSets:
             raise ValueError(
                 f"the model gives K = {scores.shape[1]} classes, but calibration had K = {self.n_classes}"
             )
-        if not torch.compiler.is_compiling():  # an exported module looks at no number before it computes
+        if not torch.compiler.is_compiling():  # an exported module cannot branch on numbers
             check_maps(scores, inputs, name="the output")
         shares = shares_of(scores, inputs)
         masks = prediction_sets(shares, self.conformity_score, self.lambda_hat)
@@ -164,14 +164,14 @@ class LabelSets:
 
 
 class BinaryMasks:
-    """The masks of a calibrator of one class, as it was when this was made."""
+    """The masks of a calibrator of one class, in the state that it had when this object was made."""
 
-    inputs = "logits"  # of a model, if nothing is said
+    inputs = "logits"  # the default for the outputs of a model
 
     def __init__(self, calibrator: BinaryCalibrator[Any], foreground: int) -> None:
         self.calibrator = calibrator._without_images()
         self.foreground = _class_index(foreground)
-        # One threshold for all images needs no look at them: it is known in each type of probabilities.
+        # One threshold for all images does not depend on them: it is computed here for each type of probabilities.
         self.threshold = (
             float(calibrator.threshold_) if isinstance(calibrator, BinaryRiskCalibrator) else None
         )
@@ -209,19 +209,19 @@ class BinaryMasks:
         return f"{self.calibrator}, foreground={self.foreground}"
 
 
-# PyTorch 2.6 knows only the wider question.
+# PyTorch 2.6 has only the more general check.
 _is_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
 
 
 def _smallest_from(cutoffs: Tensor, dtype: torch.dtype) -> Tensor:
-    """The smallest numbers of a type that are at least float64 cutoffs: the same pixels are at or above them."""
+    """The smallest numbers of a type that are at least the float64 cutoffs: the same pixels are at or above both."""
     rounded = cutoffs.to(dtype)
     above = torch.nextafter(rounded, torch.full_like(rounded, torch.inf))
     return torch.where(rounded.double() < cutoffs, above, rounded)
 
 
 def _check_probability(p: Tensor, inputs: str, foreground: int) -> None:
-    """Refuses what is no probability, at all pixels."""
+    """Refuses numbers that are no probabilities, at all pixels."""
     is_outside = ~((p >= 0) & (p <= 1))  # NaN is
     if not is_outside.any():
         return
@@ -237,7 +237,7 @@ def _check_probability(p: Tensor, inputs: str, foreground: int) -> None:
 
 
 def _foreground_class(calibrator: BinaryCalibrator[Any], foreground: int | None) -> int:
-    """The class that a calibrator is about: what is said, its own, or that of a binary model's one map."""
+    """The class of the foreground: the one that is given, the calibrator's, or the one of a binary model's map."""
     classes = calibrator.classes_
     if classes is None:
         return 1 if foreground is None else foreground
@@ -254,7 +254,7 @@ def _foreground_class(calibrator: BinaryCalibrator[Any], foreground: int | None)
 
 
 def strategy_of(calibrator: Any, foreground: int | None) -> LabelSets | BinaryMasks:
-    """What a calibrator makes of scores; refuses those that make neither sets nor masks."""
+    """How a calibrator makes sets or masks of scores; refuses calibrators that make neither."""
     if isinstance(calibrator, BinaryCalibrator):
         return BinaryMasks(calibrator, _foreground_class(calibrator, foreground))
     if not isinstance(calibrator, ConformalRiskCalibrator):

@@ -42,7 +42,7 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-_FAN_IN = 8  # profiles that are merged at once
+_FAN_IN = 8  # profiles that one task merges
 
 
 def fit(
@@ -192,12 +192,12 @@ def profile(
     found: Profiles = merged
     if isinstance(merged, ScoreProfiles):
         found = merged._counting(groups, sample_weight)
-    found._warn_of_repeats()  # here: nobody sees what workers say
+    found._warn_of_repeats()  # here, because warnings of workers are not shown
     return found
 
 
 def _blocks(X: Any, y: Any) -> list[tuple[Any, int | None]]:
-    """Delayed pairs of scores and labels, and where known the index of their first image."""
+    """Delayed pairs of scores and labels, with the index of their first image, if it is known."""
     if not isinstance(X, da.Array):
         if y is not None:
             raise TypeError(f"y goes with a dask array X; X is {type(X).__name__}: let its blocks be pairs")
@@ -211,7 +211,7 @@ def _blocks(X: Any, y: Any) -> list[tuple[Any, int | None]]:
     expected = X.shape[:1] + X.shape[2:]
     if X.ndim not in (4, 5) or not _fit(y.shape, expected):
         raise ValueError(f"y must have shape {expected} to match X {X.shape}, got {y.shape}")
-    # Whole images: blocks along n only.
+    # Blocks must hold whole images: they are cut along n only.
     X = X.rechunk(dict.fromkeys(range(1, X.ndim), -1))
     y = y.rechunk({0: X.chunks[0], **dict.fromkeys(range(1, y.ndim), -1)})
     firsts = np.cumsum([0, *X.chunks[0][:-1]])
@@ -229,7 +229,7 @@ def _fit(shape: tuple[float, ...], expected: tuple[float, ...]) -> bool:
 
 
 def _profile_block(block: Any, index: int, first: int | None, options: dict[str, Any]) -> Profiles | None:
-    """Profiles of a block; None of one without images, as filters leave them."""
+    """Profiles of a block; None for a block without images, which filters may leave."""
     if not isinstance(block, tuple | list) or len(block) != 2:
         raise TypeError(f"block {index} must be a (scores, labels) pair, got {type(block).__name__}")
     try:

@@ -29,15 +29,15 @@ def __dir__() -> list[str]:
 
 _WIDTH, _DILATION = 5, 2
 _MARGIN = _DILATION * (_WIDTH // 2)
-# Of what a leaf gives before training, as a share of the logits it sees.
+# The spread of a leaf's output before training, as a share of the logits.
 _SPREAD = 0.01
 _SEED = whole("random_state", 0, 2**64 - 1, stale="nothing")
-# A label that PyTorch leaves out.
+# A label that PyTorch's loss leaves out.
 _VOID = -100
 
 
 def _convolution(n_channels: int, generator: torch.Generator | None = None) -> nn.Conv2d:
-    """One number for each pixel, before training 0, or near 0 with a generator of random weights."""
+    """A convolution to one number for each pixel. Before training it gives 0, or with a generator numbers near 0."""
     found = nn.Conv2d(n_channels, 1, _WIDTH, padding=_MARGIN, dilation=_DILATION, padding_mode="reflect")
     if generator is None:
         nn.init.zeros_(found.weight)
@@ -255,8 +255,8 @@ def fit_local_temperature(
 
 
 def _targets(labels: Tensor, ignored: int | tuple[int, ...] | None, n_classes: int) -> Tensor:
-    """The labels as PyTorch takes them; refuses those that are no class."""
-    codes = whole_labels(labels, "labels").long()  # before they are compared: a small type has other numbers
+    """The labels as PyTorch takes them; refuses labels that are no class."""
+    codes = whole_labels(labels, "labels").long()  # before comparing: small types would wrap around
     void = torch.zeros_like(codes, dtype=torch.bool)
     for label in ignored_labels(ignored):
         void |= codes == label

@@ -51,9 +51,9 @@ def __dir__() -> list[str]:
 
 
 _BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
-# Of the weights of the last layer before training, as a share of what is usual: all thresholds are near the first one.
+# The scale of the last layer's weights before training, as a share of the usual one: all thresholds are near the first.
 _SPREAD = 0.1
-_END = 0.001  # thresholds start within these ends
+_END = 0.001  # the first threshold has at least this distance from 0 and 1
 _SEED = whole("random_state", 0, 2**63 - 1, stale="nothing")
 
 
@@ -181,7 +181,7 @@ def _maker_of(backbone: str) -> Callable[..., Any]:
 
 
 def _load(resnet: Any, weights: Any, backbone: str) -> None:
-    """Takes weights over, but for the last layer; refuses those of another network."""
+    """Copies weights, except those of the last layer; refuses the weights of another network."""
     wanted = f"weights must be the state dict of torchvision's {backbone}, or None"
     if not isinstance(weights, Mapping):
         raise TypeError(f"{wanted}, got {type(weights).__name__}")
@@ -205,7 +205,7 @@ def _load(resnet: Any, weights: Any, backbone: str) -> None:
 
 
 def _first_layer(first: nn.Conv2d, image_channels: int) -> nn.Conv2d:
-    """One for the photograph, if there is one, and for the map, which gets the mean of the three kernels."""
+    """A first layer for the photograph (if there is one) and the map, which gets the mean of the three kernels."""
     kernels = first.weight.detach()
     mean = kernels.mean(dim=1, keepdim=True)
     found = nn.Conv2d(
@@ -216,7 +216,7 @@ def _first_layer(first: nn.Conv2d, image_channels: int) -> nn.Conv2d:
 
 
 def _check_presence(images: Any, image_channels: int) -> None:
-    """Refuses photographs for a network that sees none, and the other way round."""
+    """Refuses photographs for a network that takes none, and missing photographs for one that does."""
     if (images is None) != (image_channels == 0):
         problem = (
             "lack, though the network sees"
@@ -448,7 +448,7 @@ class NetworkPredictor(BaseEstimator):
             )
         own = own_thresholds(core, exact)
         start = float(np.mean(own[trained_on]))
-        # Whoever makes P may have switched gradients off around this.
+        # The code that makes P may have switched gradients off around this call.
         with torch.inference_mode(False), torch.enable_grad():
             network = ThresholdNetwork(
                 self.backbone,
@@ -460,7 +460,7 @@ class NetworkPredictor(BaseEstimator):
             loss = loss_of(core, own, exact, settings, device)
             history = train(network, seen, loss, settings, trained_on, looked_at)
         self.network_: ThresholdNetwork = network
-        self._size = settings.size  # also if another one is set later
+        self._size = settings.size  # kept, even if the parameter changes later
         self.losses_, self.validation_losses_ = history.losses, history.validation_losses
         self.best_epoch_ = history.best_epoch
         return self
@@ -488,7 +488,7 @@ class NetworkPredictor(BaseEstimator):
             raise NotFittedError("this NetworkPredictor has seen no images yet: call fit first")
         _check_presence(images, self.network_.image_channels)
         device = _device_of(self.device)
-        # Of images that go through it one by one no bit depends on the others.
+        # Images go through the network one by one, so that no bit depends on the others.
         at_once = 1 if device.type == "cpu" else _PARAMETERS["batch_size"].resolve(self.batch_size)
         network, read, found = self.network_.to(device).eval(), read_maps(P, images, self._size), []
         with torch.inference_mode():
@@ -514,7 +514,7 @@ class NetworkPredictor(BaseEstimator):
     # Looks and equality
 
     def _told(self) -> dict[str, Any]:
-        """The parameters but for weights."""
+        """The parameters, except the weights."""
         return {name: value for name, value in self.get_params(deep=False).items() if name != "weights"}
 
     def __eq__(self, other: object) -> bool:
@@ -552,18 +552,18 @@ class NetworkPredictor(BaseEstimator):
         )
 
     def _repr_html_(self) -> str:
-        """A table for notebooks: what was set, and how training went."""
+        """A table for notebooks: the parameters that were set, and the course of training."""
         rows = self._set()
         if self.__sklearn_is_fitted__():
             rows |= {"epochs trained": str(len(self.losses_)), "best epoch": str(self.best_epoch_)}
         return html_table(type(self).__name__, list(rows.items()))
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
-        """What Jupyter asks for first."""
+        """The representations that Jupyter asks for first."""
         return {"text/plain": repr(self), "text/html": self._repr_html_()}
 
 
-# What equal predictors may differ in: it changes no threshold.
+# Parameters in which equal predictors may differ, because they change no threshold.
 _OUTWARD = ("device", "progress")
 
 
@@ -577,7 +577,7 @@ def _are_equal(one: Any, other: Any) -> bool:
 
 
 def _device_of(device: Any) -> torch.device:
-    """Where to compute."""
+    """The device to compute on."""
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(device)

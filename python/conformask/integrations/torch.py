@@ -243,7 +243,7 @@ def as_foreground(
 
 
 def _of_strategy(name: str, doc: str) -> Any:
-    """An attribute of a module that its strategy has; where that does not know it, the module has none either."""
+    """A property of a module that is an attribute of its strategy; it is missing if the strategy has none."""
 
     def read(module: Any) -> Any:
         return getattr(module._strategy, name)
@@ -421,13 +421,13 @@ def inputs_of(output: Any, inputs: str, binary: str | None) -> str:
 
 
 def _own_inputs(output: Any) -> str | None:
-    """What the numbers of an output are that tells it itself."""
+    """What the numbers of an output are, if its type says so."""
     known = None if isinstance(output, Tensor) else transformers.inputs_of(output)
     return None if known == "logits" else known
 
 
 def _combined(output: Any, size: Any, binary: str | None) -> Tensor:
-    """Scores of an output whose maps must be made first."""
+    """Scores of an output whose maps must first be computed from queries."""
     known = _own_inputs(output)
     if known == "probabilities" and binary == "probability":
         raise ValueError("binary is 'probability', but semantic_seg holds logits")
@@ -441,7 +441,7 @@ def _combined(output: Any, size: Any, binary: str | None) -> Tensor:
 
 
 def _tensor_of(output: Any) -> Tensor:
-    """The tensor of scores in what a model returns."""
+    """The tensor of scores in a model's output."""
     if isinstance(output, Tensor):
         return output
     transformers.refuse_multimasks(output)

@@ -37,10 +37,10 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-# To what size the processor of a model brings masks before their sigmoid, whatever the size of the image is.
+# The size to which a model's processor resizes masks before the sigmoid, whatever the size of the image.
 _MASK_SIZES = {"Mask2FormerForUniversalSegmentationOutput": (384, 384)}
 
-# Whether the last class of each query is "no object": where the fields do not tell.
+# Whether the last class of each query is "no object", for outputs whose fields do not tell.
 _HAS_NO_OBJECT = {"DetrSegmentationOutput": True, "ConditionalDetrSegmentationOutput": False}
 
 _QUERIES, _DETR = ("class_queries_logits", "masks_queries_logits"), ("logits", "pred_masks")
@@ -187,7 +187,7 @@ def refuse_multimasks(output: Any) -> None:
     """Refuses masks of prompts, also in the tuples of SAM's own code, whose masks look like scores of classes."""
     if isinstance(output, tuple | list):
         shapes = [tuple(each.shape) if isinstance(each, Tensor) else () for each in output[:3]]
-        # (masks, predicted IoU, masks at low resolution) of its predictor; (scores, masks) of transformers' tuples.
+        # SAM's predictor gives (masks, predicted IoU, low-resolution masks), transformers the tuple (scores, masks).
         is_predictor = len(shapes) == 3 and len(shapes[0]) == len(shapes[2]) == 4
         if is_predictor and shapes[0][:2] == shapes[1] == shapes[2][:2]:
             raise TypeError(f"the output is (masks, predicted IoU, masks) as SAM gives them, {_MULTIMASK}")
@@ -206,13 +206,13 @@ def _value(output: Any, name: str) -> Any:
 
 
 def _field(output: Any, name: str) -> Tensor | None:
-    """A tensor of an output; None if it has none of that name."""
+    """The tensor of this name in an output; None if there is none."""
     value = _value(output, name)
     return value if isinstance(value, Tensor) else None
 
 
 def _query_fields(output: Any) -> tuple[str, str] | None:
-    """The names of classes and masks of queries, if it holds such."""
+    """The names of the fields of queries' classes and masks, if the output has them."""
     if all(_field(output, name) is not None for name in _QUERIES):
         return _QUERIES
     classes, masks = (_field(output, name) for name in _DETR)
@@ -220,7 +220,7 @@ def _query_fields(output: Any) -> tuple[str, str] | None:
 
 
 def _checked(maps: Tensor, name: str, ndim: int) -> Tensor:
-    """A tensor of floats of a rank, without gradients."""
+    """A tensor of floats, detached from gradients; refuses other types and ranks."""
     check_tensor(maps, name)
     if not maps.is_floating_point():
         raise TypeError(f"{name} must hold floating numbers, got {maps.dtype}")

@@ -75,7 +75,7 @@ def threshold(
 
 
 Lambda: TypeAlias = (
-    "float | tuple[float, ...] | _core.Lambdas"  # one for all, one a class, or as kernels take them
+    "float | tuple[float, ...] | _core.Lambdas"  # one for all, one for each class, or as kernels take them
 )
 
 

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["CountedLoss", "CountsLoss", "JaccardLoss", "PrecisionLoss", "loss_values"]
 
-_MOST_COUNTS = 1 << 22  # that are looked at together
+_MOST_COUNTS = 1 << 22  # counts that are processed together
 
-# Sums of floats are nearer than this to those of the numbers that they stand for, for each image.
+# A bound, for each image, of the error of a sum of float losses.
 _NEAR = 1e-12
 
 _NOT_COUNTED = (
@@ -45,13 +45,14 @@ class CountedLoss(Loss):
     def _of_counts(
         self, covered: NDArray[np.uint64], totals: NDArray[np.uint64], held: NDArray[np.uint64]
     ) -> NDArray[np.float64]:
-        """Losses (m,) of images with labelled pixels, from counts (m, K).
+        """Losses (m,) of images with labelled pixels, from counts (m, K) for each class.
 
-        Pixels of each class whose set holds it, all of them, and labelled pixels whose set holds the class.
+        `covered` counts the pixels of the class whose set holds it, `totals` all pixels of the class, and `held` all
+        labelled pixels whose set holds the class.
         """
 
     def _exactly(self, covered: list[int], totals: list[int], held: list[int]) -> Fraction | None:
-        """The same of one image, as a fraction; None where the floats are the losses."""
+        """The loss of one image as a fraction; None if the float is the loss by definition."""
         return None
 
     def _kernel(self, n_classes: int) -> _core.Loss:
@@ -119,7 +120,7 @@ class CountedLoss(Loss):
         budget: Fraction,
         shares: list[Fraction] | None,
     ) -> NDArray[np.bool_]:
-        """At which lambdas (L,), which ascend, ``sum(share * loss)`` is at most the budget: decided exactly."""
+        """At which of the ascending lambdas (L,) ``sum(share * loss)`` is at most the budget, decided exactly."""
         losses, found = np.nan_to_num(self._of_profile(profile, lambdas), nan=0.0), []
         for lam, column in zip(lambdas, losses.T, strict=True):
             total = exact_sum(column, shares)

@@ -75,7 +75,7 @@ class Loss(ABC):
         return profile.loss_sums(self._kernel(profile.n_classes), lambdas, shares, total)
 
     def _jumps(self, profile: _core.ExactProfile, limit: int) -> NDArray[np.float64]:
-        """At most so many of the lambdas at which the risk jumps."""
+        """At most `limit` of the lambdas at which the risk jumps."""
         return profile.jumps(self._kernel(profile.n_classes), limit)
 
     def _lambda_hat(
@@ -354,7 +354,8 @@ class ImageLoss(Loss):
         if budget < 0:
             return None
         at_once = max(2, min(_LAMBDAS_AT_ONCE, _MOST_NUMBERS // max(1, len(profile))))
-        # Floats from 0 up are ordered as their bits: the smallest that fits is found exactly. The last one does.
+        # Non-negative floats are ordered like their bits, so a search over bits finds the smallest that fits exactly.
+        # The largest lambda always fits.
         low, high = 0, _bits(lambda_max)
         while low < high:
             bits = range(low, high, max(1, -(-(high - low) // at_once)))
@@ -415,7 +416,7 @@ class CallableLoss(ImageLoss):
         return _core.Loss.pooled([True] * n_classes)
 
     def _of_coverage(self, coverages: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The losses of coverages, NaN of NaN; refused unless they lie in [0, 1] and do not rise with the coverage."""
+        """The losses for coverages, NaN for NaN; refuses losses outside [0, 1], or that rise with the coverage."""
         known = np.unique(coverages[~np.isnan(coverages)])
         losses = np.asarray(self.function(known.copy()))
         if losses.shape != known.shape or losses.dtype.kind not in "biuf":
@@ -448,8 +449,8 @@ class CallableLoss(ImageLoss):
 
 
 _N_TRIED = 1001  # coverages at which a function is tried first
-_MOST_NUMBERS = 1 << 20  # losses that are held at once, where lambdas are many
-_LAMBDAS_AT_ONCE = 256  # at which they are asked for: a pass over the values tells of many
+_MOST_NUMBERS = 1 << 20  # losses that are in memory at once, if there are many lambdas
+_LAMBDAS_AT_ONCE = 256  # lambdas for one pass over the values
 
 
 def _bits(value: float) -> int:

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["WorstClassLoss", "check_of_any_class", "losses_by_class", "parted"]
 
 _BY_NAME: dict[str, type[Loss]] = {"miscoverage": MiscoverageLoss, "binary": BinaryLoss}
-_MOST_TOTALS = 1 << 22  # numbers of labelled pixels that are held at once
-_MOST_VALUES = 1 << 24  # critical values that are, where classes have as many
+_MOST_TOTALS = 1 << 22  # numbers of labelled pixels that are in memory at once
+_MOST_VALUES = 1 << 24  # critical values that are in memory at once, if classes have equally many
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class WorstClassLoss(ImageLoss):
         return self.loss
 
     def _kernel(self, n_classes: int) -> _core.Loss:
-        """Where it jumps, miscoverage does."""
+        """The kernel of miscoverage, which jumps wherever this loss does."""
         return _core.Loss.pooled([True] * n_classes)
 
     def _values(self, missed: NDArray[np.uint64], totals: NDArray[np.uint64]) -> NDArray[np.float64]:
@@ -116,7 +116,7 @@ class WorstClassLoss(ImageLoss):
         shares: list[Fraction] | None,
     ) -> bool:
         known = [Fraction(1)] * len(profile) if shares is None else shares
-        near = max(known) * Fraction(len(profile) + 1, 2**51)  # what rounding may add up to, with room
+        near = max(known) * Fraction(len(profile) + 1, 2**51)  # a generous bound of the rounding error
         total = exact_sum(losses, shares)
         if isinstance(self.of_class, MiscoverageLoss) and abs(total - budget) <= near:
             worst = _shares_missed(profile, lam)
@@ -125,7 +125,7 @@ class WorstClassLoss(ImageLoss):
 
 
 def _shares_missed(profile: _core.ExactProfile, lam: float) -> list[Fraction]:
-    """Of each image the largest share of a class's pixels that is missed, as a fraction; 0 where it has none."""
+    """For each image, the largest missed share of a class's pixels, as a fraction; 0 without labelled pixels."""
     worst = [Fraction(0)] * len(profile)
     for part in parted(profile):
         missed, totals = part.missed(np.array([lam]))[:, 0].tolist(), part.totals().sum(axis=1).tolist()
@@ -136,7 +136,7 @@ def _shares_missed(profile: _core.ExactProfile, lam: float) -> list[Fraction]:
 
 
 def check_of_any_class(loss: Loss, what: str) -> None:
-    """Refuses a loss that speaks of several classes, where it shall be that of one class after the other."""
+    """Refuses a loss about several classes where the loss of one class at a time is needed."""
     plain = isinstance(loss, MiscoverageLoss) and loss == MiscoverageLoss()
     if not (plain or isinstance(loss, BinaryLoss | CallableLoss)):
         raise ValueError(
@@ -148,11 +148,11 @@ def check_of_any_class(loss: Loss, what: str) -> None:
 def parted(
     profile: _core.ExactProfile, parts: Sequence[Sequence[int]] | None = None
 ) -> Iterator[_core.ExactProfile]:
-    """The same images as if only the pixels of some classes were labelled: of each of disjoint parts, or each class."""
+    """The images as if only the pixels of some classes were labelled: for each of disjoint parts, or for each class."""
     known = (
         [[label] for label in range(profile.n_classes)] if parts is None else [list(part) for part in parts]
     )
-    # Each of them holds its values once more, and the totals of all images: a few at a time take little memory.
+    # Each profile copies its values, and has the totals of all images. Making a few at a time saves memory.
     by_totals = _MOST_TOTALS // max(1, len(profile) * profile.n_classes)
     by_values = profile.n_classes * _MOST_VALUES // max(1, profile.n_values)
     at_once = max(1, min(by_totals, by_values))
@@ -163,9 +163,9 @@ def parted(
 def losses_by_class(
     loss: Loss, missed: NDArray[np.uint64], totals: NDArray[np.uint64]
 ) -> Iterator[NDArray[np.float64]]:
-    """Of each class the losses (n,) of the images as if only its pixels were labelled; NaN where there are none."""
+    """For each class, the losses (n,) of images as if only its pixels were labelled; NaN where there are none."""
     for label in range(totals.shape[1]):
-        # By its first two classes: there is no loss of one class.
+        # The class is put first of two, because there is no loss with a single class.
         of_class = [np.zeros_like(each[:, :2]) for each in (missed, totals)]
         for own, each in zip(of_class, (missed, totals), strict=True):
             own[:, 0] = each[:, label]

@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 __all__ = ["METRICS", "grown", "inner_need", "outer_need", "shrunk", "signed_distances"]
 
-# What SciPy calls the metrics of its chamfer transform, which is exact for these two.
+# SciPy's names of the metrics for its chamfer transform, which is exact for the last two.
 METRICS: Mapping[str, str] = {"euclidean": "", "cityblock": "taxicab", "chessboard": "chessboard"}
 
 Box: TypeAlias = tuple[slice, ...]
 
 
 def distances_to(there: NDArray[np.bool_], metric: str, spacing: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How far the centre of each pixel is from the nearest where something is; infinite if it is nowhere.
+    """The distance of each pixel's centre from the nearest pixel of `there`; infinite if `there` is empty.
 
-    The border of the image is no boundary. SciPy measures the distance from a place beside the image where there is
-    nothing.
+    The border of the image is no boundary. (If `there` is empty, SciPy would measure the distance from a place outside
+    the image.)
     """
     if not there.any():
         return np.full(there.shape, math.inf)
@@ -37,7 +37,7 @@ def distances_to(there: NDArray[np.bool_], metric: str, spacing: NDArray[np.floa
 
 
 def _box(there: NDArray[np.bool_], pads: NDArray[np.float64] | int = 0) -> Box:
-    """The smallest box around what is there, and so many pixels more along each axis; it is somewhere."""
+    """The smallest box around `there`, which is not empty, with so many more pixels along each axis."""
     (box,) = ndimage.find_objects(there.view(np.uint8))
     wide = np.broadcast_to(np.minimum(pads, max(there.shape)), there.ndim).astype(int).tolist()
     return tuple(
@@ -54,16 +54,16 @@ def _need(
     spacing: NDArray[np.float64],
     box: Box | None = None,
 ) -> float:
-    """The smallest m such that at least a share of the target is within m of the source; NaN of no target.
+    """The smallest m such that at least a share of the target is within m of the source; NaN for an empty target.
 
-    A box holds what is missing, and the pixels of the source that are nearest to it.
+    The box must hold the missing part of the target, and the pixels of the source that are nearest to it.
     """
     total = int(np.count_nonzero(target))
     if not total:
         return math.nan
     missing = target & ~source
     n_missing = int(np.count_nonzero(missing))
-    place = math.ceil(share * total) - (total - n_missing)  # among the distances of what is missing, from 1
+    place = math.ceil(share * total) - (total - n_missing)  # a rank among the distances, from 1
     if place <= 0:
         return 0.0
     if not source.any():
@@ -96,7 +96,7 @@ def inner_need(
 
 
 def _around(mask: NDArray[np.bool_]) -> Box:
-    """A box that holds, of each pixel of a mask, the nearest one outside: none is nearer than at its edge."""
+    """A box that holds the nearest outside pixel of each pixel of a mask: one at the edge of the mask."""
     return _box(mask, 1)
 
 
@@ -126,5 +126,5 @@ def shrunk(
 def signed_distances(
     mask: NDArray[np.bool_], metric: str, spacing: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """How far pixels are from a mask, and, below 0, those of the mask from what is outside."""
+    """The distances of pixels from a mask; for pixels of the mask, minus their distances from the outside."""
     return np.where(mask, -distances_to(~mask, metric, spacing), distances_to(mask, metric, spacing))

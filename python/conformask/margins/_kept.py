@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Kept", "needs"]
 
-# Fewer wrong pixels may well be the same in two images.
+# Two images may well agree by chance in fewer wrong pixels.
 _FEWEST_COMPARED = 8
 
 
@@ -45,7 +45,7 @@ def needs(case: Case, configuration: Configuration) -> list[float]:
 
 
 def _refuse_one_hot(case: Case) -> None:
-    """Refuses masks of several classes, of which each pixel has one, that pass for the slices of a volume."""
+    """Refuses one-hot masks of several classes, which would be taken for the slices of a volume."""
     pair = (case.mask, case.foreground)
     if case.mask.ndim == 3 and len(case.mask) > 1 and all((each.sum(axis=0) == 1).all() for each in pair):
         raise ValueError(
@@ -58,13 +58,13 @@ def _refuse_one_hot(case: Case) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Kept:
-    """The margins that many images need, one at least."""
+    """The margins that images need, for at least one image."""
 
     scores: NDArray[np.float64]  # (n, sides)
-    hashes: NDArray[np.uint64]  # (n,) of the masks; 0 where they may be alike by chance
+    hashes: NDArray[np.uint64]  # (n,) hashes of the masks; 0 if these may agree by chance
     totals: NDArray[np.uint64]  # (n, 2) pixels of background and foreground
     said: NDArray[np.uint64]  # (n, 2) those in the mask
-    n_void: int  # pixels of all images
+    n_void: int  # void pixels of all images
     groups: list[int | str] | None
     sample_weight: list[float] | None
     configuration: Configuration  # with which they were read
@@ -93,7 +93,7 @@ class Kept:
         return len(self.scores)
 
     def merge(self, other: Kept) -> Kept:
-        """The images of both; refuses those that count in another way."""
+        """The images of both; refuses images that count in another way."""
         groups, weights = joined_units([(each.groups, each.sample_weight) for each in (self, other)])
         return replace(
             self,
@@ -108,13 +108,13 @@ class Kept:
 
     @property
     def n_foreground(self) -> int:
-        """Pixels of the foreground of all images."""
+        """Number of foreground pixels in all images."""
         return int(self.totals[:, 1].sum())
 
-    # Who counts
+    # Units that count
 
     def units(self, on_empty: OnEmpty) -> KnownUnits:
-        """Who counts: images that have what the loss looks at, or all."""
+        """The units that count: images on which the loss is defined, or all, by `on_empty`."""
         is_empty: NDArray[np.bool_] = np.asarray(np.isnan(self.scores).any(axis=1))
         if on_empty == "raise" and is_empty.any():
             raise ValueError(
@@ -125,7 +125,7 @@ class Kept:
         return replace(known, without=f"a pixel of {self.configuration.lacks}")
 
     def fails(self, margins: tuple[float, ...]) -> NDArray[np.bool_]:
-        """Which margins are too narrow for which images (n, sides); an undefined one never is."""
+        """Which margins are too narrow for which images (n, sides). Where the loss is undefined, none is."""
         return self.scores > np.array(margins)
 
     # Wrong data
@@ -135,7 +135,7 @@ class Kept:
         warn_of_masks(self.totals, self.said, "masks", "masks")
 
     def warn_of_repeats(self, n_before: int = 0) -> None:
-        """Warns of images that come twice, or of those that are among the first so many."""
+        """Warns of images that come twice; with `n_before`, of later images that are among the first so many."""
         (compared,) = np.nonzero(self.hashes)
         before = compared < n_before
         if n_before:
@@ -150,7 +150,7 @@ class Kept:
 
 
 def _hash(case: Case) -> int:
-    """That of an image's masks; 0 where hardly a pixel is wrong: images of a good model may be alike there."""
+    """A hash of an image's masks; 0 if hardly a pixel is wrong, because such images of a good model may be alike."""
     wrong = (case.mask & case.background) | (~case.mask & case.foreground)
     if np.count_nonzero(wrong) < _FEWEST_COMPARED:
         return 0

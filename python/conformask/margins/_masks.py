@@ -1,4 +1,4 @@
-"""Hard masks as callers hand them over: predicted ones, true ones, spacings, image by image."""
+"""Hard masks, predicted and true, and spacings, image by image, as callers pass them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ MASKS = Layout("masks", (), "masks", _labels)
 
 
 class Case(NamedTuple):
-    """One image: what was predicted, what is true, and how far its pixels lie apart."""
+    """One image: the predicted mask, the truth, and the spacing of its pixels."""
 
     mask: NDArray[np.bool_]
     foreground: NDArray[np.bool_]
@@ -49,7 +49,7 @@ class Case(NamedTuple):
 
     @property
     def n_void(self) -> int:
-        """Number of pixels of which nobody knows what they are."""
+        """Number of void pixels."""
         return self.mask.size - int(np.count_nonzero(self.foreground | self.background))
 
 
@@ -66,7 +66,7 @@ def cases(masks: Any, y: Any, spacings: Spacings, configuration: Configuration) 
 
 
 def predicted(given: Any, configuration: Configuration, first: int) -> NDArray[np.bool_]:
-    """Predicted masks (n, ...) of masks, or of label maps."""
+    """Predicted masks (n, ...), from masks or from label maps."""
     if given.ndim not in (3, 4):
         hint = "; one image is masks[None]" if given.ndim == 2 else ""
         if given.ndim == 5:
@@ -90,7 +90,7 @@ def predicted(given: Any, configuration: Configuration, first: int) -> NDArray[n
 def _truth(
     labels: NDArray[Any], configuration: Configuration, image: int
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Where the foreground and the background of an image are."""
+    """The foreground and the background of an image, as masks."""
     void, labels = configuration.ignore_index, labels[np.newaxis]
     ignored = is_void(labels, void)
     if configuration.classes is None:
@@ -116,7 +116,7 @@ def _of_classes(
 
 
 def _refuse_others(labels: NDArray[Any], name: str, void: int | tuple[int, ...] | None, first: int) -> None:
-    """Refuses what is no mask of 0 and 1."""
+    """Refuses masks with other numbers than 0 and 1."""
     if labels.min() >= 0 and labels.max() <= 1:
         return
     is_wrong = (labels != 0) & (labels != 1) & ~is_void(labels, void)

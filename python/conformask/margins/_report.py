@@ -1,4 +1,4 @@
-"""What images say of margins around their masks."""
+"""The report on margins around masks."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 __all__ = ["margin_report", "pixel_counts"]
 
-# Of an image: what there is, and what its masks hold.
+# The counts of an image: its pixels, and those in its masks.
 _COUNTS = ("foreground", "background", "predicted", "outer", "inner", "held", "false", "band")
 
 
 def pixel_counts(case: Case, solution: Solution) -> list[int]:
-    """Numbers of labelled pixels, as `_COUNTS` names them; where no margin was asked for, that of the mask."""
+    """Numbers of labelled pixels, as named by `_COUNTS`; for a side without a margin, those of the mask itself."""
     metric = solution.configuration.metric
     outer_margin, inner_margin = solution.margin("outer"), solution.margin("inner")
     outer = case.mask if outer_margin is None else grown(case.mask, outer_margin, metric, case.spacing)
@@ -45,7 +45,7 @@ def pixel_counts(case: Case, solution: Solution) -> list[int]:
 def margin_report(
     kept: Kept, counts: Sequence[Sequence[int]], solution: Solution, groups: Sequence[int | str] | None
 ) -> MarginReport:
-    """The report of images, given the margins that they need and their pixels."""
+    """The report, from the margins that images need and from their pixel counts."""
     configuration = solution.configuration
     number = dict(zip(_COUNTS, np.array(counts, np.float64).T, strict=True))
     defined = kept.units(configuration.on_empty).counted
@@ -55,7 +55,7 @@ def margin_report(
     alpha, nothing = float(configuration.alpha), np.full(len(losses), math.nan)
     of_units = unit_means(losses, groups)
     interval = mean_interval(of_units, units)
-    if solution.infeasible and len(configuration.sides) == 1:  # nothing is left to chance
+    if solution.infeasible and len(configuration.sides) == 1:  # full sets do not depend on chance
         interval = of_full_sets(interval.mean)
     finding = risk_finding(
         interval,
@@ -120,7 +120,7 @@ def margin_report(
 
 
 def _verdict(finding: Finding, solution: Solution) -> str:
-    """What the risk says of alpha."""
+    """A sentence on the risk and alpha."""
     if solution.infeasible:
         return (
             f"There is no finite margin that keeps alpha with the {solution.counted} of calibration, so outer masks "

@@ -1,4 +1,4 @@
-"""What a calibrator of margins asks: its parameters, resolved."""
+"""The parameters of a calibrator of margins, resolved."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SIDES: Mapping[str, tuple[str, ...]] = {"outer": ("outer",), "inner": ("inner",
 
 
 def _check_background(share: object) -> Fraction:
-    """The share of the background that may be held, below 1: at 1 nothing is asked."""
+    """The share of the background that may be in the mask. It must be below 1, which would require nothing."""
     fraction = as_fraction(share, "max_background")
     if not 0 <= fraction < 1:
         raise ValueError(f"max_background must be in [0, 1), got {shown(share)}")
@@ -62,7 +62,7 @@ class Configuration:
     on_infeasible: str
     volumes: Volumes
     progress: bool | str
-    # Told to `fit`: the classes that are the foreground of label maps, and whether images have a spacing.
+    # Arguments of `fit`: the classes that are the foreground of label maps, and whether images have a spacing.
     classes: tuple[int, ...] | None = None
     is_spaced: bool = False
 
@@ -77,23 +77,23 @@ class Configuration:
 
     @property
     def shares(self) -> tuple[Fraction, ...]:
-        """What share of its pixels each margin must bring to the right side."""
+        """The share of its pixels that each margin must bring to the right side."""
         of = {"outer": self.min_coverage, "inner": 1 - self.max_background}
         return tuple(of[side] for side in self.sides)
 
     @property
     def alpha_of_each(self) -> Fraction:
-        """The level of each margin. Of two, each may fail half as often, so that both hold together (Bonferroni)."""
+        """The level of each margin. With two margins each gets alpha / 2, so that both hold together (Bonferroni)."""
         return self.alpha / len(self.sides)
 
     @property
     def method_of_each(self) -> Method:
-        """The method of each margin: with confidence, each may mislead half as often too."""
+        """The method of each margin. With two margins and a method with confidence, each gets delta / 2 too."""
         return self.method.divided(len(self.sides))
 
     @property
     def lacks(self) -> str:
-        """What an image lacks on which the loss is undefined, after "a pixel of"."""
+        """What an image on which the loss is undefined lacks: the words after "a pixel of"."""
         of = {
             "outer": "the foreground",
             "inner": "the background",
@@ -103,5 +103,5 @@ class Configuration:
 
     @property
     def unit(self) -> str:
-        """In what margins are measured."""
+        """The unit of margins."""
         return "units of spacing" if self.is_spaced else "pixels"

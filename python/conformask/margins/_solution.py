@@ -1,4 +1,4 @@
-"""What calibration of margins finds: the margins, and risks."""
+"""The solution of the calibration of margins: the margins, and risks."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ class Solution:
     n_eff: float
     grouped: bool  # whether groups of several images counted once
     infeasible: bool  # whether no finite margin keeps alpha
-    configuration: Configuration  # it was found for
+    configuration: Configuration  # for which it was found
 
     @property
     def counted(self) -> str:
-        """What calibrated: "100 images"."""
+        """The number of calibration units, as text: "100 images"."""
         return plural(self.n_images, "group" if self.grouped else "image")
 
     def margin(self, side: str) -> float | None:
-        """That of a side; None if it was not asked for."""
+        """The margin of a side; None if it was not asked for."""
         sides = self.configuration.sides
         return self.margins[sides.index(side)] if side in sides else None
 
@@ -63,12 +63,12 @@ class Solution:
         return {name: f"{margin:.6g}" for name, margin in zip(names, self.margins, strict=True)}
 
     def rows(self) -> list[tuple[str, str]]:
-        """Names and values for people."""
+        """Names and values to display."""
         unit = self.configuration.unit
         return solution_rows(self, ((name, f"{text} {unit}") for name, text in self.headline.items()))
 
     def to_json(self) -> dict[str, Any]:
-        """What a file holds of it."""
+        """The content for a file."""
         found: dict[str, Any] = {}
         for side in ("outer", "inner"):
             margin = self.margin(side)
@@ -83,9 +83,9 @@ class Solution:
 def smallest_margin(
     scores: NDArray[np.float64], shares: Sequence[Fraction], budget: Fraction
 ) -> float | None:
-    """The smallest m of at least 0 at which the shares of scores above it sum to at most the budget.
+    """The smallest m >= 0 at which the shares of the scores above m sum to at most the budget.
 
-    None if the budget is negative. NaN is above nothing.
+    It is None if the budget is negative. NaN counts as not above any m.
     """
     if budget < 0:
         return None
@@ -113,7 +113,7 @@ def solve(kept: Kept, configuration: Configuration) -> Solution:
     losses = np.asarray(fails.any(axis=1), np.float64)
     risks = [units.mean(column.astype(np.float64)) for column in fails.T]
     corrected = math.fsum(method.risk_bound(0.0 if math.isnan(risk) else risk, units) for risk in risks)
-    # The exact number is at most alpha, as was decided exactly; rounding must not lift it above.
+    # The exact number is at most alpha, which was decided exactly; rounding must not lift it above.
     bound = 1.0 if None in found else float(configuration.alpha)
     return Solution(
         margins=margins,
@@ -129,7 +129,7 @@ def solve(kept: Kept, configuration: Configuration) -> Solution:
 
 
 def why_not(kept: Kept, units: KnownUnits, configuration: Configuration) -> InfeasibleRiskError:
-    """What to say where there is no finite margin: too few images, or masks from which no margin reaches the truth."""
+    """The error if there is no finite margin: too few images, or masks from which no margin reaches the truth."""
     alpha = configuration.alpha_of_each
     method = configuration.method_of_each
     error = method.infeasible(units, alpha)
@@ -155,7 +155,7 @@ def why_not(kept: Kept, units: KnownUnits, configuration: Configuration) -> Infe
 
 
 def warn(kept: Kept, solution: Solution) -> None:
-    """Says of a solution what its user must know."""
+    """Warns of what the user of a solution must know."""
     configuration = solution.configuration
     units = kept.units(configuration.on_empty)
     if solution.infeasible:
@@ -170,7 +170,7 @@ def warn(kept: Kept, solution: Solution) -> None:
 
 
 def solution_from_json(document: dict[str, Any], configuration: Configuration) -> Solution:
-    """Results of a file; refuses what no calibration gives."""
+    """Results from a file; refuses results that no calibration gives."""
     results = document["results"]
     if set(results) != {*_RESULTS, "outer_margin", "inner_margin", "classes", "is_spaced"}:
         raise ValueError(f"the results are {sorted(results)}")
@@ -183,7 +183,7 @@ def solution_from_json(document: dict[str, Any], configuration: Configuration) -
     numbers = {name: float(results[name]) for name in ("risk", "corrected_risk", "n_eff")}
     if not 0 <= numbers["n_eff"] <= results["n_images"] * (1 + 1e-9):
         raise ValueError(f"n_eff is {results['n_eff']!r}")
-    for name in ("risk", "corrected_risk"):  # NaN, the risk of no image, is not beyond either
+    for name in ("risk", "corrected_risk"):  # NaN, the risk of no image, passes both tests
         if numbers[name] < 0 or numbers[name] > 1:
             raise ValueError(f"{name} is {results[name]!r}")
     margins = []

@@ -1,4 +1,4 @@
-"""How far the pixels of images lie apart, as callers say it: once for all images, or image by image."""
+"""The spacing of pixels, as callers give it: once for all images, or image by image."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Spacings:
     """The spacing of each image, handed out in the order in which masks come."""
 
     def __init__(self, spacing: Any, *, isotropic: bool) -> None:
-        """Of masks whose metric may need the same spacing along all axes."""
+        """Spacings for masks whose metric may need the same spacing along all axes."""
         self._isotropic = isotropic
-        self._all: list[float] | float | None = None  # of all images; None: 1
-        self._rest: Iterator[Any] | None = None  # image by image
+        self._all: list[float] | float | None = None  # the spacing of all images; None: 1
+        self._rest: Iterator[Any] | None = None  # the spacings of the remaining images
         self._n = 0
         self.is_given = spacing is not None
         if spacing is None:
@@ -52,7 +52,7 @@ class Spacings:
             self._rest = iter(spacing)
 
     def next(self, n: int, n_axes: int) -> NDArray[np.float64]:
-        """Those of the next n images, (n, axes of space)."""
+        """The spacings of the next n images, (n, axes of space)."""
         first, self._n = self._n, self._n + n
         if self._rest is None:
             return np.repeat(self._row(self._all, n_axes, "")[np.newaxis], n, axis=0)
@@ -66,7 +66,7 @@ class Spacings:
         return np.array(rows)
 
     def check_end(self) -> None:
-        """Refuses spacings that are left."""
+        """Refuses spacings that are left over."""
         if self._rest is not None and next(self._rest, self) is not self:
             raise ValueError(f"masks has {plural(self._n, 'image')}, spacing has more")
 
@@ -94,7 +94,7 @@ def _is_number(value: object) -> bool:
 
 
 def _listed(given: Any, where: str) -> list[float] | float:
-    """The numbers of one image."""
+    """The spacing of one image, as a list of numbers."""
     if hasattr(given, "detach"):
         given = given.detach().cpu()
     if hasattr(given, "__array__"):

@@ -491,7 +491,7 @@ class MarginCalibrator(KeepingCalibrator[Configuration, Kept, Solution]):
     # Inside
 
     def _told(self, classes: Any, spacing: Any) -> Configuration:
-        """The parameters, and what `fit` is told beside them."""
+        """The parameters, and the arguments of `fit` that belong to them."""
         configuration = self._configuration()
         return replace(
             configuration,
@@ -511,7 +511,7 @@ class MarginCalibrator(KeepingCalibrator[Configuration, Kept, Solution]):
         groups = check_groups(groups, count(masks))
         spacings = self._spacings(spacing, configuration)
         kept = Kept.of(cases(masks, y, spacings, configuration), groups, sample_weight, configuration)
-        # Refuses now what it would refuse later.
+        # Refuse now what would be refused later.
         configuration.method.check_units(kept.units(configuration.on_empty))
         if len(kept) > 1:
             refuse_void_foreground(
@@ -553,7 +553,7 @@ class MarginCalibrator(KeepingCalibrator[Configuration, Kept, Solution]):
         kernel: Callable[[NDArray[np.bool_], NDArray[np.float64]], NDArray[Any]],
         configuration: Configuration,
     ) -> Any:
-        """What a kernel makes of each mask and its spacing; refuses spacings that are left, at the end."""
+        """The results of a kernel for each mask and its spacing; refuses spacings that are left over at the end."""
         spacings = self._spacings(spacing, configuration)
 
         def of_batch(given: Any, first: int) -> NDArray[Any]:
@@ -566,7 +566,7 @@ class MarginCalibrator(KeepingCalibrator[Configuration, Kept, Solution]):
 
 
 def _each(found: Any, masks: Any, of_array: Callable[[Any], Any], of_image: Callable[[Any], Any]) -> Any:
-    """What is made of all images, or of each."""
+    """The result for all images together, or for each."""
     if is_whole(masks):
         return of_array(found)
     images = (of_image(each) for each in found)
@@ -574,7 +574,7 @@ def _each(found: Any, masks: Any, of_array: Callable[[Any], Any], of_image: Call
 
 
 def _warn_of_calibration_images(calibration: Kept | None, evaluated: Kept) -> None:
-    """Warns if images have the very masks of some of those of calibration."""
+    """Warns if images have exactly the masks of some calibration images."""
     if calibration is None:
         return
     compared = evaluated.hashes[evaluated.hashes > 0]

@@ -22,7 +22,7 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-@dataclass(frozen=True, eq=False)  # arrays do not compare to one truth value
+@dataclass(frozen=True, eq=False)  # comparing arrays gives no single truth value
 class MarginReport(Report):
     """Evaluation of margins around masks on labelled images. Means are over images, or over groups if given.
 

@@ -1,4 +1,4 @@
-"""What bins of confidences say. All that is counted are whole numbers: sums are exact in any order.
+"""Measures from bins of confidences. All counts are whole numbers, so that sums are exact in any order.
 
 Bins come as uint64 arrays ``(..., M, 4)``: pixels, how many of them are right, and the sum of their confidences in two
 parts, whole multiples of ``2^32`` units and of one.
@@ -34,8 +34,8 @@ __all__ = [
     "squared_error",
 ]
 
-_HALF = 32  # binary digits of the lower part
-_FEW = 64  # pixels, up to which harmonic numbers are summed
+_HALF = 32  # bits of the lower part
+_FEW = 64  # harmonic numbers up to this one are summed directly
 
 
 class Bins(NamedTuple):
@@ -52,17 +52,17 @@ class Bins(NamedTuple):
 
     @property
     def accuracy(self) -> NDArray[np.float64]:
-        """Of each bin; NaN of an empty one."""
+        """The accuracy in each bin; NaN in an empty one."""
         return share_of(self.right, self.n)
 
     @property
     def confidence(self) -> NDArray[np.float64]:
-        """The mean of each bin; NaN of an empty one."""
+        """The mean confidence in each bin; NaN in an empty one."""
         return share_of(self.sums, self.n)
 
     @property
     def gaps(self) -> NDArray[np.float64]:
-        """Of each bin, its share of the pixels times the distance of accuracy and confidence."""
+        """For each bin, its share of the pixels times the distance between accuracy and confidence."""
         return share_of(abs(self.right - self.sums), self.total[..., np.newaxis])
 
 
@@ -83,12 +83,12 @@ def pooled(counts: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def expected_error(bins: Bins) -> NDArray[np.float64]:
-    """Mean over pixels of the distance of accuracy and confidence of their bin; NaN of no pixel."""
+    """Mean over pixels of the distance between accuracy and confidence in their bin; NaN without pixels."""
     return np.asarray(bins.gaps.sum(axis=-1))
 
 
 def largest_error(bins: Bins) -> tuple[float, int]:
-    """The largest distance of accuracy and confidence of one bin, and the number of its pixels."""
+    """The largest distance between accuracy and confidence in a bin, and the number of pixels there."""
     if not bins.n.any():
         return math.nan, 0
     gaps = share_of(abs(bins.right - bins.sums), bins.n)
@@ -97,7 +97,7 @@ def largest_error(bins: Bins) -> tuple[float, int]:
 
 
 def squared_error(bins: Bins) -> NDArray[np.float64]:
-    """Mean over pixels of the squared distance of accuracy and confidence of their bin; NaN of no pixel."""
+    """Mean over pixels of the squared distance between accuracy and confidence in their bin; NaN without pixels."""
     squares = np.nan_to_num(share_of((bins.right - bins.sums) ** 2, bins.n))
     return share_of(squares.sum(axis=-1), bins.total)
 
@@ -108,7 +108,7 @@ def root_mean_square_error(bins: Bins) -> float:
 
 
 def debiased_squared_error(bins: Bins) -> NDArray[np.float64]:
-    """:func:`squared_error` less what chance adds where pixels are drawn one by one; bins of one pixel are left out."""
+    """:func:`squared_error` minus its bias for independently drawn pixels; bins of one pixel are left out."""
     accuracy, several = bins.accuracy, bins.n >= 2
     chance = share_of(accuracy * (1 - accuracy), bins.n - 1)
     terms = np.where(several, bins.n * ((accuracy - bins.confidence) ** 2 - chance), 0.0)
@@ -116,7 +116,7 @@ def debiased_squared_error(bins: Bins) -> NDArray[np.float64]:
 
 
 class BrierParts(NamedTuple):
-    """Murphy's: reliability less resolution plus uncertainty is the Brier score of the mean confidences of bins."""
+    """Murphy's parts: reliability - resolution + uncertainty is the Brier score of the bins' mean confidences."""
 
     reliability: float
     resolution: float
@@ -124,7 +124,7 @@ class BrierParts(NamedTuple):
 
 
 def brier_parts(bins: Bins) -> BrierParts:
-    """Parts of the mean over pixels of the squared distance of 1, or 0 of wrong ones, and their bin's confidence."""
+    """Parts of the mean over pixels of ``(r - c) ** 2``: r is 1 for a right pixel, else 0, and c its bin's mean."""
     share = float(share_of(bins.right.sum(), bins.total))
     spread = np.nan_to_num(bins.n * (bins.accuracy - share) ** 2)
     resolution = float(share_of(spread.sum(), bins.total))
@@ -132,14 +132,14 @@ def brier_parts(bins: Bins) -> BrierParts:
 
 
 class Jackknife(NamedTuple):
-    """A number without the bias that the choice of units gives it, and its standard error."""
+    """A statistic with the bias from the sampling of units removed, and its standard error."""
 
     estimate: float
     standard_error: float
 
 
 def jackknife(counts: NDArray[np.uint64], statistic: Any) -> Jackknife:
-    """Of a statistic of the pooled bins, leaving out one unit of counts (n, M, 4) at a time."""
+    """The jackknife for a statistic of pooled bins: it leaves out one unit of counts (n, M, 4) at a time."""
     counts = counts[counts[..., 0].any(axis=-1)]
     n = len(counts)
     if n < 2:
@@ -153,7 +153,7 @@ def jackknife(counts: NDArray[np.uint64], statistic: Any) -> Jackknife:
 
 
 def adaptive_bins(ranks: NDArray[np.uint64], n_bins: int) -> NDArray[np.uint64]:
-    """Bins (M, 4) of equal numbers of pixels, as nearly as the fine bins (R, 4) can be joined to such."""
+    """Bins (M, 4) with about equal numbers of pixels, joined from fine bins (R, 4)."""
     n = ranks[:, 0].astype(np.int64)
     ends = n.cumsum()
     # A fine bin goes where its middle pixel goes.
@@ -164,7 +164,7 @@ def adaptive_bins(ranks: NDArray[np.uint64], n_bins: int) -> NDArray[np.uint64]:
 
 
 def area_under_roc(ranks: NDArray[np.uint64]) -> float:
-    """The chance that a right pixel is more confident than a wrong one; fine bins (R, 4) are ties, which count half."""
+    """The probability that a right pixel is more confident than a wrong one. Pairs in a fine bin (R, 4) count half."""
     right = ranks[:, 1].astype(np.float64)
     wrong = ranks[:, 0].astype(np.float64) - right
     before = wrong.cumsum() - wrong
@@ -172,7 +172,7 @@ def area_under_roc(ranks: NDArray[np.uint64]) -> float:
 
 
 def risk_coverage_areas(ranks: NDArray[np.uint64]) -> tuple[float, float]:
-    """The areas under the error rate of the pixels that are kept, and under their share of all times that rate.
+    """The areas under the error rate of the kept pixels, and under this rate times the share of pixels that are kept.
 
     The most confident pixels are kept first. In a fine bin the wrong pixels are spread evenly.
     """
@@ -193,7 +193,7 @@ def _harmonic_steps(before: NDArray[np.float64], n: NDArray[np.float64]) -> NDAr
     first = np.concatenate([[0.0], (1 / np.arange(1, _FEW + 1)).cumsum()])
     low, high = np.minimum(before, _FEW), np.minimum(before + n, _FEW)
     few = first[high.astype(np.intp)] - first[low.astype(np.intp)]
-    # Of more, the difference of the logarithms, corrected (Euler, Maclaurin).
+    # Beyond that: the difference of logarithms, with the corrections of Euler and Maclaurin.
     a, b = np.maximum(before, _FEW), np.maximum(before + n, _FEW)
     tail = np.log1p((b - a) / a)
     for power, factor in ((1, 1 / 2), (2, -1 / 12), (4, 1 / 120)):

@@ -1,4 +1,4 @@
-"""What calibration is measured by, counted of images: state that adds up exactly, whoever counted it."""
+"""Counts by which calibration is measured. Counts of different images or processes add up exactly."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Asked:
         return [label in self.object_classes for label in range(n_classes)]
 
     def numbers(self, maps: Any, first: int) -> str | _core.ScalerMap:
-        """What the kernel is told about the numbers of maps, the first of which has a number."""
+        """How the kernel reads the numbers of maps, the first of which is number `first`."""
         if self.transform is not None:
             kernel: _core.ScalerMap = self.transform.kernel(maps, first)
             return kernel
@@ -103,7 +103,7 @@ def _whole(value: object, name: str, least: int, most: int) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Counted:
-    """Counts of n images: of each, and of all together."""
+    """Counts for n images: for each, and for all together."""
 
     bins: NDArray[np.uint64]  # (n, 3, M, 4): away from other labels, near them, outside the boxes of objects
     sums: NDArray[np.uint64]  # (n, 3, 2): log loss, Brier score, confidence of the right pixels
@@ -112,7 +112,7 @@ class Counted:
     class_images: NDArray[np.uint64]  # (K,) images that hold a class
     ranks: NDArray[np.uint64]  # (R, 4)
     confusion: NDArray[np.uint64]  # (K, K)
-    classes: NDArray[np.uint64]  # (K, M, 4), or of no class
+    classes: NDArray[np.uint64]  # (K, M, 4), or (0, M, 4)
 
     @property
     def n_classes(self) -> int:
@@ -125,7 +125,7 @@ class Counted:
         return np.asarray(self.bins[..., 0].sum(axis=(1, 2)))
 
     def warn_of_void(self) -> None:
-        """Says that images have no labelled pixel: they are left out."""
+        """Warns of images without a labelled pixel, which are left out."""
         valid = self.n_pixels > 0
         units = known_units(valid, self.groups, None)
         hint = "" if valid.any() else "; check ignore_index"
@@ -156,7 +156,7 @@ class Counted:
 def count(
     y: Any, X: Any, asked: Asked, groups: Any = None, first_image: int = 0, before: Counted | None = None
 ) -> Counted:
-    """Counts images, the first of which has the number `first_image`, to be added to those counted before."""
+    """Counts for images, the first of which is number `first_image`, to be added to earlier counts."""
     if X is None:
         raise TypeError(
             "X is missing: give labels and scores, (y, X), or None and as X an iterable of (scores, labels) pairs"
@@ -204,7 +204,7 @@ def count(
 
 
 def paired(parts: list[Counted]) -> list[Counted]:
-    """The same images in parts of which each has more images than the next: few are joined often."""
+    """Merges parts until each has more images than the next, so that few counts are added often."""
     while len(parts) > 1 and len(parts[-2].bins) <= len(parts[-1].bins):
         *parts, first, second = parts
         parts = [*parts, first.plus(second)]
@@ -212,7 +212,7 @@ def paired(parts: list[Counted]) -> list[Counted]:
 
 
 def joined(parts: Iterable[Counted]) -> Counted:
-    """All images of parts, of which there is one."""
+    """The images of all parts; there is at least one part."""
     few: list[Counted] = []
     for part in parts:
         if few:
@@ -224,14 +224,14 @@ def joined(parts: Iterable[Counted]) -> Counted:
 def iou_of(
     totals: NDArray[np.uint64], predicted: NDArray[np.uint64], hits: NDArray[np.uint64]
 ) -> NDArray[np.float64]:
-    """The mean over the classes that are there or predicted of their intersection over union, by the last axis."""
+    """The mean intersection over union, along the last axis, of the classes that occur in the labels or predictions."""
     ious = share_of(hits, totals + predicted - hits)
     known = ~np.isnan(ious)
     return share_of(np.where(known, ious, 0.0).sum(axis=-1), known.sum(axis=-1))
 
 
 def clusters(values: NDArray[Any], groups: Sequence[int | str] | None) -> NDArray[Any]:
-    """Whole numbers of each unit, by the first axis: of an image, or of the images of a group together."""
+    """Counts of each unit, along the first axis: of an image, or summed over the images of a group."""
     if groups is None:
         return values
     names = {group: place for place, group in enumerate(dict.fromkeys(groups))}

@@ -49,17 +49,17 @@ def image_eces(counted: Counted) -> NDArray[np.float64]:
 
 
 def pooled_ece(counted: Counted) -> float:
-    """That of the pixels of all images together."""
+    """The expected calibration error of the pixels of all images together."""
     return float(expected_error(bins_of(pooled(counted.bins.sum(axis=1)))))
 
 
 def image_means(counted: Counted, which: int) -> NDArray[np.float64]:
-    """A sum of each image by its labelled pixels."""
+    """The sum of each image, divided by its number of labelled pixels."""
     return share_of(real(counted.sums[:, which]), counted.n_pixels)
 
 
 def pooled_mean(counted: Counted, which: int) -> float:
-    """A sum of all images by their labelled pixels."""
+    """The sum of all images, divided by the number of their labelled pixels."""
     return float(share_of(real(pooled(counted.sums[:, which])), counted.n_pixels.sum()))
 
 
@@ -81,7 +81,7 @@ def curve_of(counted: Counted) -> ReliabilityCurve:
 
 
 def report_of(counted: Counted, asked: Asked, class_names: Any) -> CalibrationReport:
-    """All that is reported."""
+    """The report of all measures."""
     names = check_class_names(class_names, counted.n_classes)
     counts = counted.bins.sum(axis=1)
     images, units = bins_of(counts), clusters(counts, counted.groups)
@@ -170,7 +170,7 @@ def _confidence(counts: NDArray[np.uint64]) -> NDArray[np.float64]:
 def _mean(
     values: NDArray[np.float64], counted: Counted, least: float = 0.0
 ) -> tuple[float, tuple[float, float]]:
-    """The mean over units and its interval."""
+    """The mean over units, with its interval."""
     of_units = unit_means(values, counted.groups)
     return exact_mean(of_units), mean_ends(of_units, least, 1.0)
 

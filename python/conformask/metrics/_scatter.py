@@ -1,4 +1,4 @@
-"""How far measures scatter between the units, images or groups of them. The units may come in any order."""
+"""How much measures vary between units (images, or groups of images). The order of the units does not matter."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NORMAL = float(special.ndtri((1 + LEVEL) / 2))
 
 
 def mean_ends(values: NDArray[np.float64], least: float, most: float) -> tuple[float, float]:
-    """Student's confidence interval of the mean of what is not NaN, within limits; NaN of less than two numbers."""
+    """Student's confidence interval for the mean of what is not NaN, cut at limits; NaN for fewer than two numbers."""
     known = values[~np.isnan(values)]
     n = len(known)
     if n < 2:
@@ -32,7 +32,7 @@ def mean_ends(values: NDArray[np.float64], least: float, most: float) -> tuple[f
 
 
 def ratio_error(sums: NDArray[np.float64], n: NDArray[np.float64]) -> float:
-    """The standard error of ``sum(sums) / sum(n)``, of pixels that come by units; NaN of less than two units."""
+    """The standard error of ``sum(sums) / sum(n)`` for pixels in units; NaN for fewer than two units."""
     known = n > 0
     sums, n = sums[known], n[known]
     if len(n) < 2:
@@ -43,10 +43,10 @@ def ratio_error(sums: NDArray[np.float64], n: NDArray[np.float64]) -> float:
 
 
 def wilson_ends(right: NDArray[np.float64], n: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Wilson's confidence intervals (M, 2) of the shares of pixels that are right, which come by units (G, M).
+    """Wilson's confidence intervals (M, 2) for the share of right pixels, from counts of units (G, M).
 
-    Pixels of a unit are alike: the number of pixels is replaced by that of independent ones among which the share would
-    scatter as much. Where all or none are right that is the number of units.
+    The pixels of a unit are alike. So the number of pixels is replaced by the number of independent pixels whose share
+    would vary as much. If all or none of the pixels are right, this is the number of units.
     """
     total = n.sum(axis=0)
     share = share_of(right.sum(axis=0), total)
@@ -54,7 +54,7 @@ def wilson_ends(right: NDArray[np.float64], n: NDArray[np.float64]) -> NDArray[n
     units = (n > 0).sum(axis=0)
     independent = share_of(share * (1 - share), errors**2)
     independent = np.where(np.isnan(independent), units, np.clip(independent, 1.0, np.maximum(total, 1.0)))
-    with np.errstate(divide="ignore", invalid="ignore"):  # of no unit
+    with np.errstate(divide="ignore", invalid="ignore"):  # for bins without units
         shrink = 1 + _NORMAL**2 / independent
         centre = (share + _NORMAL**2 / (2 * independent)) / shrink
         half = (

@@ -159,9 +159,9 @@ def sample_coverage(
 def _label_hits(
     y_true: Any, maps: Any, ignore_index: int | tuple[int, ...] | None, layout: Layout
 ) -> Iterator[tuple[NDArray[np.uint64], NDArray[np.uint64]]]:
-    """Image by image, the numbers of pixels (L,) of its labels and how many of them each of its maps has right (m, L).
+    """For each image: the numbers of pixels (L,) of its labels, and how many of them each map gets right (m, L).
 
-    A prediction is one map, so that it has no axis m.
+    A prediction is one map, without the axis m.
     """
     batches = walk(maps, y_true, layout, label_name="y_true", at_once=1)
     for found, labels, _ in not_empty(batches, layout.name):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CalibrationAccumulator", "calibration_report"]
 
-# What counts must have in common to be added.
+# The settings that counts must share to be added.
 _COMMON = (
     *("n_bins", "inputs", "transform", "ignore_index"),
     *("class_threshold", "boundary_width", "boundary", "object_classes"),

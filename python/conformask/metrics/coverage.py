@@ -317,7 +317,7 @@ def _of_images(
 def _counted_losses(
     y_true: Any, masks: Any, ignore_index: int | tuple[int, ...] | None, loss: CountedLoss
 ) -> NDArray[np.float64]:
-    """A loss that also looks at what sets hold too much, image by image."""
+    """A loss that also depends on the superfluous classes of sets, image by image."""
     index, found = check_ignore_index(ignore_index), []
     for batch, labels, first in _mask_batches(y_true, masks):
         missed, totals, _ = _core.mask_coverage(batch, labels, index, first)
@@ -334,7 +334,7 @@ def _labelled(
     """The set sizes, labels and masks (K, pixels) of the labelled pixels, band by band of each image."""
     index = check_ignore_index(ignore_index)
     for batch, labels, first in _mask_batches(y_true, masks):
-        own = np.empty(labels.shape, labels.dtype)  # which no other thread writes to
+        own = np.empty(labels.shape, labels.dtype)  # a copy that no other thread writes to
         for band in bands(labels.shape, MOST_NUMBERS):
             own[band] = labels[band]
         _core.mask_coverage(batch, own, index, first)  # refuses wrong ones

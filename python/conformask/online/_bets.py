@@ -1,6 +1,6 @@
-"""Bets against a hypothesis, whose wealth is a martingale under it, or falls on average: all begin with 1, in logs.
+"""Bets against a hypothesis, under which the wealth is a martingale or a supermartingale. It starts at 1, in logs.
 
-Each is a value that does not change: after another number there is another.
+Bets are immutable: another number gives another bet.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ __all__ = ["Adaptive", "Bet", "Fixed", "Jumper", "Power"]
 
 
 class Bet(Protocol):
-    """A bet that goes on."""
+    """A bet in progress."""
 
     @property
     def log_wealth(self) -> float:
-        """What there is now."""
+        """The logarithm of the wealth."""
 
     def after(self, value: float) -> Bet:
         """The bet after one more number: a p-value, or a loss."""
 
     def to_json(self) -> dict[str, Any]:
-        """What a file holds of it."""
+        """The content for a file."""
 
 
-# Of an hour of video and of a few images.
+# Rates that suit an hour of video, and a few images.
 _RATES = (1e-4, 1e-3, 1e-2, 1e-1)
 
 
@@ -69,7 +69,7 @@ class Jumper:
 
     @classmethod
     def from_json(cls, found: dict[str, Any]) -> Jumper:
-        """What a file holds; refuses what is no wealth."""
+        """The bet in a file; refuses shares that are no wealth."""
         logs = tuple(map(_number, found["logs"]))
         shares = tuple((_number(down), _number(flat), _number(up)) for down, flat, up in found["shares"])
         if not len(logs) == len(shares) == len(_RATES):
@@ -89,15 +89,15 @@ class Power:
     """
 
     n: int = 0
-    log_sum: float = 0.0  # of p-values: 0 or less
+    log_sum: float = 0.0  # the sum of the logarithms of p-values, at most 0
 
     @property
     def log_wealth(self) -> float:
         s, a = self.n + 1, -self.log_sum
-        if a >= s:  # the regularised function is about a half or more
+        if a >= s:  # here the regularised function is about a half or more
             log_gamma = float(special.gammaln(s)) + math.log(float(special.gammainc(s, a)))
             return a - s * math.log(a) + log_gamma
-        # The series a^k / (s (s + 1) ... (s + k)), whose terms fall: the function itself may be too small for a float.
+        # The function may be too small for a float. So sum the series a^k / (s (s + 1) ... (s + k)), whose terms fall.
         term = total = 1 / s
         k = 0
         while term > 1e-17 * total:
@@ -114,7 +114,7 @@ class Power:
 
     @classmethod
     def from_json(cls, found: dict[str, Any]) -> Power:
-        """What a file holds; refuses what is no sum."""
+        """The bet in a file; refuses an invalid sum."""
         n, log_sum = found["n"], _number(found["log_sum"])
         if type(n) is not int or n < 0 or log_sum > 0 or (n == 0 and log_sum):
             raise ValueError(f"the sum of a bet is {log_sum!r} after {n!r} p-values")
@@ -123,7 +123,7 @@ class Power:
 
 @dataclass(frozen=True)
 class Fixed:
-    r"""The part :math:`\nu` of what may be lost is always put on losses above alpha: :math:`1 + \nu (L - \alpha)`."""
+    r"""A bet with a fixed stake :math:`\nu` on losses above alpha: wealth grows by :math:`1 + \nu (L - \alpha)`."""
 
     alpha: float
     part: float
@@ -139,23 +139,23 @@ class Fixed:
 
     @classmethod
     def from_json(cls, found: dict[str, Any], alpha: float, part: float) -> Fixed:
-        """What a file holds."""
+        """The bet in a file."""
         return cls(alpha, part, found["n"], _wealth(found["log_wealth"]))
 
 
-# Losses that the adaptive bet remembers, and the part of what may be put at stake that it puts at most.
+# The number of losses that the adaptive bet remembers, and the largest share of the possible stake that it bets.
 _MEMORY = 100
 _BOLDNESS = 0.5
 
 
 @dataclass(frozen=True)
 class Adaptive:
-    r"""The part grows with the losses of the past: about the one that makes wealth grow most.
+    r"""A bet whose stake follows the past losses: it is about the stake with the fastest growth of wealth.
 
     .. math:: \nu = \min \Big( \frac{(\hat\mu - \alpha)_+}{\hat\sigma^2 + (\hat\mu - \alpha)^2},
         \frac{1}{2 \alpha} \Big)
 
-    Mean and variance are those of the losses before, of which old ones are forgotten. At first they are alpha and
+    Mean and variance are those of the earlier losses, of which old ones count less. At first they are alpha and
     :math:`\alpha (1 - \alpha)`.
     """
 
@@ -167,12 +167,12 @@ class Adaptive:
 
     @classmethod
     def start(cls, alpha: float) -> Adaptive:
-        """Before any loss."""
+        """The bet before any loss."""
         return cls(alpha, 0, alpha, alpha * (1 - alpha))
 
     @property
     def part(self) -> float:
-        """The part for the next loss, which is known before it."""
+        """The stake for the next loss. It depends only on earlier losses."""
         excess = self.mean - self.alpha
         if excess <= 0:
             return 0.0
@@ -195,7 +195,7 @@ class Adaptive:
 
     @classmethod
     def from_json(cls, found: dict[str, Any], alpha: float) -> Adaptive:
-        """What a file holds; refuses what no losses lead to."""
+        """The bet in a file; refuses states that no losses lead to."""
         n, mean, variance = found["n"], _number(found["mean"]), _number(found["variance"])
         if type(n) is not int or n < 0 or not (0 <= mean <= 1 and 0 <= variance <= 1):
             raise ValueError(f"a bet has mean {mean!r} and variance {variance!r} after {n!r} losses")
@@ -203,7 +203,7 @@ class Adaptive:
 
 
 def _log_growth(part: float, loss: float, alpha: float) -> float:
-    # By rounding, what is lost may be a little more than all.
+    # With rounding, slightly more than the whole wealth may be lost.
     growth = part * (loss - alpha)
     return math.log1p(growth) if growth > -1 else -math.inf
 
@@ -215,5 +215,5 @@ def _number(value: Any) -> float:
 
 
 def _wealth(value: Any) -> float:
-    """A logarithm that may be that of 0."""
+    """A logarithm, or that of 0, as a file holds it."""
     return -math.inf if value == "-inf" else _number(value)

@@ -15,8 +15,8 @@ __all__ = ["Seen", "tie_breaks"]
 class Seen:
     """Numbers in the order in which they came, and sorted.
 
-    It does not change: adding gives another, which shares the memory of this one. Only the newest grows in place. From
-    any other, such as that of a copy, or of an update that was stopped, adding begins with a copy.
+    It is immutable: adding a number gives another object, which shares the memory of this one. Only the newest object
+    grows in place. Adding to any other, such as a copy, or the state before an interrupted update, copies the memory.
     """
 
     __slots__ = ("_arrived", "_n", "_sorted")
@@ -29,7 +29,7 @@ class Seen:
         return self._n
 
     def rank(self, value: float, u: float) -> tuple[float, Seen]:
-        """The smoothed p-value of the next number, by a u in (0, 1] that breaks ties, and all with it."""
+        """The smoothed p-value of the next number, with u in (0, 1] to break ties, and the numbers including it."""
         seen = self if len(self._arrived) == len(self._sorted) == self._n else Seen(self._arrived[: self._n])
         below, above = bisect_left(seen._sorted, value), bisect_right(seen._sorted, value)
         n = seen._n + 1
@@ -46,11 +46,11 @@ class Seen:
 
 
 def tie_breaks(key: int, first: int, n: int) -> NDArray[np.float64]:
-    """Uniform numbers in (0, 1], those of the places first, first + 1, ... of a sequence that the key tells.
+    """The uniform numbers in (0, 1] at the places first, first + 1, ... of the sequence of a key.
 
-    Number i is made of the first 64 bits that ``numpy.random.Philox(key=key, counter=i)`` gives, of which the upper 53
-    count: the same, however many are asked for at once.
+    Number i comes from the upper 53 of the first 64 bits of ``numpy.random.Philox(key=key, counter=i)``. So it does not
+    depend on how many numbers are asked for at once.
     """
-    # A block of the generator has four numbers, and each place has a block of its own.
+    # A block of the generator has four numbers, and each place uses a block of its own.
     bits = np.random.Philox(key=key, counter=first).random_raw(4 * n)[::4]
     return np.asarray((bits >> np.uint64(11)) + np.uint64(1), np.float64) * 2.0**-53

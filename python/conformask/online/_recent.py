@@ -12,10 +12,10 @@ __all__ = ["Recent"]
 
 
 class Recent:
-    """The last numbers of a sequence, at most so many; None: all.
+    """The last numbers of a sequence, at most `most` of them; None keeps all.
 
-    It does not change: adding a number gives another, which shares the memory of this one. Only the newest may grow in
-    place. From any other, such as that of a copy, or of an update that failed, adding begins with a copy.
+    It is immutable: adding a number gives another object, which shares the memory of this one. Only the newest object
+    grows in place. Adding to any other, such as a copy, or the state before a failed update, copies the memory.
     """
 
     __slots__ = ("_most", "_stop", "_values")
@@ -28,7 +28,7 @@ class Recent:
         return self._stop if self._most is None else min(self._stop, self._most)
 
     def __getitem__(self, index: int) -> float:
-        """The number at a place from 0, the oldest."""
+        """The number at an index; index 0 is the oldest."""
         if not 0 <= index < len(self):
             raise IndexError(index)
         return self._values[self._stop - len(self) + index]
@@ -36,7 +36,7 @@ class Recent:
     def add(self, value: float) -> Recent:
         """The same with a number at the end."""
         values = self._values
-        # What is too old goes when it is as much as the rest: a number costs the same on average, however many stay.
+        # Old numbers are dropped when they are as many as those kept. So the mean cost of adding one is constant.
         is_full = self._most is not None and self._stop >= 2 * self._most
         if len(values) != self._stop or is_full:
             values = self._kept()

@@ -23,22 +23,22 @@ __all__ = ["Stream", "as_numbers"]
 
 
 class Ongoing(Protocol):
-    """Where a stream is."""
+    """The state of a stream."""
 
     @property
     def configuration(self) -> Any:
-        """What it goes on with."""
+        """The configuration with which it continues."""
 
     @property
     def is_fresh(self) -> bool:
         """Whether nothing has come yet, so that parameters may still be set."""
 
     def to_json(self) -> dict[str, Any]:
-        """What a file holds of it."""
+        """The content for a file."""
 
     @property
     def headline(self) -> dict[str, str]:
-        """What is shown of it beside the parameters: names and values."""
+        """Names and values that are shown beside the parameters."""
 
 
 C = TypeVar("C")
@@ -49,20 +49,20 @@ class Stream(Estimator[C, V]):
     """An object that is updated in the order of time. It needs no fit: it starts with its parameters."""
 
     def _start(self, configuration: C, known: V | None) -> V:
-        """Where it starts, given what is known before anything came."""
+        """The first state, given what is known before the first update."""
         raise NotImplementedError
 
     def _state_from_json(self, found: dict[str, Any], configuration: C) -> V:
-        """Where a file says that it was; refuses what no stream comes to."""
+        """The state in a file; refuses states that no stream reaches."""
         raise NotImplementedError
 
     def _now(self) -> tuple[C, V]:
-        """The parameters, and where it is."""
+        """The parameters, and the state."""
         configuration = self._configuration()
         return configuration, self._as_asked(self._known, configuration)
 
     def _as_asked(self, state: V | None, configuration: C) -> V:
-        """The state, or the first one; refuses parameters that were others before."""
+        """The state, or the first one; refuses parameters that have changed since."""
         if state is None or state.is_fresh:
             return self._start(configuration, state)
         for name in self._stale("images", state.configuration, configuration):
@@ -150,16 +150,16 @@ class Stream(Estimator[C, V]):
         return f"{type(self).__name__}({', '.join(f'{name}={text}' for name, text in texts.items())})"
 
     def _repr_html_(self) -> str:
-        """A table for notebooks: what was set, and where it is."""
+        """A table for notebooks: the parameters that were set, and the state."""
         rows = self._set() | self._found(self._rows)
         return html_table(type(self).__name__, list(rows.items()))
 
     def _rows(self, state: V) -> dict[str, str]:
-        """Names and values for people."""
+        """Names and values to display."""
         return state.headline
 
     def _found(self, look: Callable[[V], dict[str, str]]) -> dict[str, str]:
-        """What is known, once something came; nothing where a parameter is wrong."""
+        """The values to show: none before the first update, and a note if the parameters no longer fit the state."""
         if self._known is None or self._known.is_fresh:
             return {}
         try:

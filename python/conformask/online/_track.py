@@ -1,4 +1,4 @@
-r"""The path of lambda: what is asked, the rule from one loss to the next, and the bound of the mean loss.
+r"""The path of lambda: the parameters, the rule from one loss to the next, and the bound of the mean loss.
 
 Let :math:`\theta_0 \le B` be the first lambda, B the smallest at which sets are full, :math:`\gamma_k = \gamma k^{-p}`
 the steps and f the floor, if there is one. The k-th loss that is counted moves lambda by
@@ -17,8 +17,8 @@ Its image was predicted at ``theta_{t_k}``, with a delay ``d_k = k - 1 - t_k`` o
        sum_{k<=T} (L_k - alpha) <= (theta_T - m) / gamma_T - (theta_0 - m) / gamma_1
                                 <= [(U - theta_0) + (U - m) (T^p - 1)] / gamma.
 
-Divided by T this is the bound. With a constant step, p = 0, m drops out. With p > 0 it tends to 0 if m is bounded, as
-with a floor. Without a floor it need not: alpha is kept by T losses of 0, in which lambda falls by about
+Divided by T this is the bound. With a constant step, p = 0, m drops out. With p > 0 the bound tends to 0 if m is
+bounded, as with a floor. Without a floor it need not: during T losses of 0, lambda falls by about
 ``alpha gamma T^(1-p) / (1 - p)``, and smaller steps take longer to make up for it. Losses of 1 until then make the mean
 loss ``1 - (1 - alpha)^(1 / (1 - p))``.
 """
@@ -158,7 +158,7 @@ class Settings:
 
     @property
     def given(self) -> Inputs:
-        """What makes probabilities of what the model gives."""
+        """How probabilities are made of the model's numbers."""
         return checked_inputs(self.inputs, self.transform)
 
     @property
@@ -189,14 +189,14 @@ class Settings:
         return few
 
     def clipped(self, lam: float, n_classes: int | None) -> float:
-        """Lambda as sets are cut."""
+        """Lambda, limited to the range in which it changes sets."""
         return min(max(lam, 0.0), self.largest(n_classes))
 
 
 def mean_loss_bound(
     updates: NDArray[np.float64], settings: Settings, largest: float, lowest: float, delay: int
 ) -> NDArray[np.float64]:
-    """What the mean of so many losses is at most, whatever they are; `lowest` is that of the lambdas."""
+    """A bound of the mean of so many losses, whatever they are; `lowest` is the lowest lambda."""
     alpha, step, initial = float(settings.alpha), float(settings.step), float(settings.initial)
     top = max(initial, largest + (delay + 1) * step * (1 - alpha))
     growth = updates ** float(settings.decay) - 1 if settings.decay else 0.0
@@ -206,7 +206,7 @@ def mean_loss_bound(
 
 @dataclass(frozen=True)
 class Track:
-    """Where lambda is, and what is known of the way there."""
+    """Lambda, and what is kept of its path."""
 
     configuration: Settings
     lam: float
@@ -222,12 +222,12 @@ class Track:
 
     @classmethod
     def start(cls, settings: Settings, n_classes: int | None = None) -> Track:
-        """Before any update."""
+        """The state before any update."""
         initial, none = float(settings.initial), Recent(settings.history)
         return cls(settings, initial, 0, 0, Fraction(), initial, 0, n_classes, none, none)
 
     def counting(self, settings: Settings, losses: Iterable[float], times: Iterable[int]) -> Track:
-        """After some losses of images, each with the number of updates before its prediction; NaN is skipped."""
+        """The state after some losses, each with the number of updates before its prediction; NaN is skipped."""
         lam, n, n_skipped, lowest = self.lam, self.n_updates, self.n_skipped, self.lowest
         added, delay = Fraction(), self.longest_delay
         lambdas, kept = self.lambdas.at_most(settings.history), self.losses.at_most(settings.history)
@@ -257,7 +257,7 @@ class Track:
     def seeing(
         self, totals: NDArray[np.uint64], missed: NDArray[np.uint64], sizes: NDArray[np.uint64]
     ) -> Track:
-        """After counts of labelled images; warns if their labels hardly belong to the sets."""
+        """The state after counts of labelled images; warns if their labels hardly belong to the sets."""
         return replace(self, first=self.first.and_then(totals, missed, sizes))
 
     def with_classes(self, n_classes: int | None) -> Track:
@@ -285,14 +285,14 @@ class Track:
 
     @property
     def full_from(self) -> float | None:
-        """The smallest lambda at which all sets are full; None if K is needed for it, and not known."""
+        """The smallest lambda at which all sets are full; None if it depends on K, which is not known."""
         try:
             return self.configuration.largest(self.n_classes)
         except ValueError:
             return None
 
     def bound(self, updates: NDArray[np.float64]) -> NDArray[np.float64]:
-        """What the mean loss was at most after each of some numbers of updates, all above 0."""
+        """The bounds of the mean loss after some numbers of updates, all above 0."""
         largest = self.configuration.largest(self.n_classes)
         return mean_loss_bound(updates, self.configuration, largest, self.lowest, self.longest_delay)
 
@@ -312,7 +312,7 @@ class Track:
         return {"lambda_": lambda_text(self.lam), "n_updates_": f"{self.n_updates}"}
 
     def to_json(self) -> dict[str, Any]:
-        """What a file holds of it."""
+        """The content for a file."""
         # The history may have been made shorter since.
         lambdas, losses = (each.at_most(self.configuration.history) for each in (self.lambdas, self.losses))
         return {
@@ -338,7 +338,7 @@ class History(NamedTuple):
 
 
 def history_of(track: Track) -> History:
-    """What is kept of the way."""
+    """The part of the path that is kept."""
     losses = track.losses.to_numpy()
     updates = np.arange(track.n_updates - len(losses) + 1, track.n_updates + 1, dtype=np.int64)
     before = float(track.loss_sum - sum(map(Fraction, losses.tolist()), Fraction()))
@@ -346,7 +346,7 @@ def history_of(track: Track) -> History:
 
 
 def track_from_json(found: dict[str, Any], settings: Settings) -> Track:
-    """What a file holds; refuses what no losses lead to."""
+    """The state in a file; refuses states that no losses lead to."""
     counts = {"n_updates": 0, "n_skipped": 0, "longest_delay": 0, "n_classes": 2}
     for name, least in counts.items():
         is_unknown = name == "n_classes" and found[name] is None
@@ -380,7 +380,7 @@ def track_from_json(found: dict[str, Any], settings: Settings) -> Track:
         raise ValueError(f"loss_sum is {float(loss_sum):g}")
     if not lowest <= min([lam, initial, *lambdas]) or track.longest_delay > n:
         raise ValueError(f"lowest is {lowest!r} and longest_delay {track.longest_delay}")
-    # Lambda moves by its rule from each update that is kept to the next, and in all by the sum, if nothing holds it.
+    # From each kept update to the next, lambda moves by its rule; in all it moves by the sum, unless a floor holds it.
     path = [*([initial] if n == len(losses) else []), *lambdas]
     moves = zip(
         path[:-1],

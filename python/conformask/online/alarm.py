@@ -123,9 +123,9 @@ class Watch:
     n_updates: int
     bet: Bet
     alarm_time: int | None
-    highest: float  # logarithm so far
-    path: Recent  # logarithms after each of the last numbers
-    seen: Seen | None  # for p-values
+    highest: float  # the highest logarithm so far
+    path: Recent  # the logarithms after each of the last numbers
+    seen: Seen | None  # the numbers so far, for p-values
 
     @classmethod
     def start(cls, settings: Settings) -> Watch:
@@ -172,7 +172,7 @@ class Watch:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """What a file holds of it."""
+        """The content for a file."""
         path = self.path.at_most(self.configuration.history).to_numpy().tolist()
         return {
             "n_updates": self.n_updates,
@@ -185,7 +185,7 @@ class Watch:
 
 
 def _watch_from_json(found: dict[str, Any], settings: Settings) -> Watch:
-    """What a file holds; refuses what no numbers lead to."""
+    """The state in a file; refuses states that no numbers lead to."""
     n, alarm_time, path = found["n_updates"], found["alarm_time"], found["path"]
     if type(n) is not int or n < 0:
         raise ValueError(f"n_updates is {n!r}")
@@ -420,7 +420,7 @@ class DriftAlarm(Stream[Settings, Watch]):
         return _watch_from_json(found, configuration)
 
     def _set(self) -> dict[str, str]:
-        """The parameters that are not as by default, and delta; alpha where it counts."""
+        """The parameters that differ from their defaults, and delta; and alpha, if it is used."""
         texts = {"delta": repr(self.delta)} | super()._set()
         if self.kind != "risk":
             texts.pop("alpha")

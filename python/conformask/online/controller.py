@@ -411,7 +411,7 @@ class OnlineRiskController(Stream[Settings, Track]):
         return track_from_json(found, configuration)
 
     def _mapped(self, X: Any, kernel: Callable[..., NDArray[Any]]) -> Any:
-        """What a kernel makes of the sets of images, at the lambda of now."""
+        """The results of a kernel for images, at the present lambda."""
         configuration, track = self._now()
 
         def sets(scores: Any, first: int) -> NDArray[Any]:
@@ -428,7 +428,7 @@ class OnlineRiskController(Stream[Settings, Track]):
     def _losses(
         self, X: Any, y: Any, t: Any, configuration: Settings, track: Track
     ) -> tuple[NDArray[np.float64], list[int], int, list[NDArray[np.uint64]]]:
-        """The losses of images at the lambdas of their times, these, K, and what their sets hold and miss."""
+        """The losses of images at the lambdas of their times, the times, K, and counts for the sets."""
         n_classes, losses, times, counts = track.n_classes, [], [], []
         batches = not_empty(walk(X, y, SCORES, False, volumes=configuration.volumes), "X")
         for scores, labels, first in batches:
@@ -474,7 +474,7 @@ class OnlineRiskController(Stream[Settings, Track]):
         return fresh
 
 
-# What a calibrator does not know, or means otherwise.
+# Parameters that a calibrator does not have, or that mean something else there.
 _OF_STREAMS = ("step", "decay", "initial", "floor", "history")
 
 
@@ -491,7 +491,7 @@ def _check_losses(values: Any) -> NDArray[np.float64]:
 
 
 def _warn_of_full(losses: NDArray[np.float64], times: list[int], track: Track) -> None:
-    """Warns of losses where sets were full, as far as that is known: without the bound's only condition."""
+    """Warns of losses above 0 with full sets, as far as that is known: they violate the bound's only condition."""
     lost = {time for time, loss in zip(times, losses.tolist(), strict=True) if loss > 0}
     largest = track.full_from
     if largest is not None and any(track.knows(time) and track.lambda_at(time) >= largest for time in lost):
@@ -522,7 +522,7 @@ def _times(t: Any, n: int, now: int) -> list[int]:
 
 
 def _times_from(t: Any, first: int, n: int, now: int) -> list[int]:
-    """The times of n images from one on; too few of them are told by the whole."""
+    """The times of n images from one on; the error of too few names their number in all."""
     if t is None or not np.ndim(t):
         return _times(t, n, now)
     some = np.asarray(t)[first : first + n]
@@ -530,13 +530,13 @@ def _times_from(t: Any, first: int, n: int, now: int) -> list[int]:
 
 
 def _runs(times: Sequence[int]) -> list[slice]:
-    """Runs of images that were predicted at one time."""
+    """Runs of images that were predicted at the same time."""
     starts = [i for i, time in enumerate(times) if not i or time != times[i - 1]]
     return [slice(one, other) for one, other in zip(starts, [*starts[1:], len(times)], strict=True)]
 
 
 def _check_classes(scores: Any, track: Track) -> int | None:
-    """K of maps; refuses another than before. Maps of another rank are the kernels' to refuse."""
+    """K of maps; refuses a K that differs from before. The kernels refuse maps of another rank."""
     if scores.ndim not in (4, 5):
         return None
     n_classes = int(scores.shape[1])

@@ -1,4 +1,4 @@
-"""What callers give to plots, checked."""
+"""Checks of the arguments of plots."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 
-_BARE = 0.03  # the ground without an image: dark, so that the darkest colour of a class still stands out
+_BARE = 0.03  # grey of the ground without an image: dark, but the darkest colour of a class still stands out
 
 
 class Calibrated(Protocol):
@@ -43,12 +43,12 @@ class Calibrated(Protocol):
 
 
 def at_level(title: str, calibrator: Calibrated | None) -> str:
-    """A title, with alpha and lambda-hat in a second line where the calibrator is known."""
+    """A title, with alpha and lambda-hat in a second line if the calibrator is known."""
     if calibrator is None:
         return title
     try:
         alpha, lam = calibrator.alpha, calibrator.lambda_hat_
-    except NotFittedError:  # an AttributeError, too
+    except NotFittedError:  # it is also an AttributeError
         raise
     except AttributeError:
         if hasattr(calibrator, "predict_lambdas"):  # lambdas differ between images
@@ -60,7 +60,7 @@ def at_level(title: str, calibrator: Calibrated | None) -> str:
 
 
 def level_text(alpha: float, lam: float) -> str:
-    """Alpha and lambda-hat, for titles; alpha alone where there are several lambdas."""
+    """Alpha and lambda-hat, for titles; alpha alone if there are several lambdas."""
     if math.isnan(lam):
         return alpha_text(alpha)
     return rf"{alpha_text(alpha)}, $\hat\lambda$ = {lambda_text(lam)}"
@@ -133,7 +133,7 @@ def grey_ground(image: ArrayLike | None, shape: tuple[int, ...]) -> NDArray[np.f
 
 
 def _range_text(array: NDArray[Any]) -> str:
-    """From where to where the numbers of an array go, as far as it holds finite ones."""
+    """The range of the finite numbers of an array, as text."""
     if array.dtype.kind not in "biuf" or not array.size:
         return "values"
     if not np.isfinite(array).all():
@@ -142,7 +142,7 @@ def _range_text(array: NDArray[Any]) -> str:
 
 
 def opacity_over(image: ArrayLike | None, opacity: float) -> float:
-    """The opacity given, in (0, 1], over an image; without one there is nothing to show through."""
+    """The opacity given, in (0, 1], over an image; 1 without an image, as nothing can show through."""
     if not 0 < opacity <= 1:
         raise ValueError(f"opacity must lie in (0, 1], got {opacity}")
     return 1.0 if image is None else opacity

@@ -1,4 +1,4 @@
-"""Where plots are drawn. Matplotlib is imported here, when the first one is."""
+"""The axes of plots. Matplotlib is imported here, when the first plot is drawn."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def new_axes(ax: Axes | None, shape: tuple[int, int] | None = None) -> Axes:
 
 
 def _hang(ax: Axes) -> None:
-    """Keep an image at the top of its place: a layout makes room for a title above the place, not above the image."""
+    """Keep an image at the top of its axes' place: a layout leaves room for a title above this place."""
     ax.set_anchor("N")
 
 
@@ -72,7 +72,7 @@ def flat_axes(axes: ArrayLike) -> NDArray[Any]:
 
 
 def _refuse_others(ax: object, must: str, instead: str) -> None:
-    """Refuses what cannot be drawn on."""
+    """Refuses objects that are no axes."""
     from matplotlib.axes import Axes
 
     if not isinstance(ax, Axes):
@@ -118,7 +118,7 @@ def panel_axes(
 
 
 def fit_figure(ax: Axes) -> None:
-    """Make the figure of axes, a new one, as large as what it holds: no title is cut, no margin empty."""
+    """Fit the size of a new figure to its content, so that no title is cut and no margin is empty."""
     from matplotlib.figure import Figure
 
     figure = ax.get_figure()
@@ -129,7 +129,7 @@ def fit_figure(ax: Axes) -> None:
 
 
 def vertical_room(ax: Axes) -> tuple[float, float]:
-    """The pixels from where to where axes may reach: to the ends of the figure, or to what is below and above."""
+    """The vertical range in pixels in which axes have room: up to the ends of the figure, or to the next axes."""
     figure, spec = ax.get_figure(), ax.get_subplotspec()
     assert figure is not None
     points, box = figure.dpi / 72, ax.get_window_extent()
@@ -142,7 +142,7 @@ def vertical_room(ax: Axes) -> tuple[float, float]:
 
 
 def horizontal_room(ax: Axes) -> tuple[float, float]:
-    """The pixels from where to where axes may reach: to the ends of the figure, or of the gap before them."""
+    """The horizontal range in pixels in which axes have room: up to an end of the figure, or of the gap before them."""
     figure: Any = ax.get_figure()
     spec = ax.get_subplotspec()
     box, edge = ax.get_window_extent(), figure.dpi / 24  # three points
@@ -152,7 +152,7 @@ def horizontal_room(ax: Axes) -> tuple[float, float]:
         column = spec.colspan.start
         left = box.x0 - (starts[column] - ends[column - 1]) * figure.bbox.width + edge
     if spec is not None and not spec.is_last_col():
-        right = box.x1  # the gap is for the numbers of what is beside
+        right = box.x1  # the gap is for the tick labels of the next axes
     return left, right
 
 
@@ -179,7 +179,7 @@ def one_colour(where: NDArray[np.bool_], colour: ArrayLike, opacity: float = 1.0
 
 
 def colour_bar(ax: Axes, drawn: Any, ticks: Sequence[int] | None, ground: float = 1.0) -> Axes:
-    """The axes of a new colour bar, to the right; a transparent end shows a grey."""
+    """The axes of a new colour bar, to the right. A transparent end of the scale shows `behind`."""
     bar = ax.inset_axes((1.02, 0, 0.035, 1))
     bar.set_facecolor(f"{ground}")
     figure = ax.get_figure()

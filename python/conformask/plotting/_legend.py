@@ -113,7 +113,7 @@ def legend_beside(
 
 
 def key_to_panels(*, image: bool, void: bool) -> str:
-    """What colours mean in the panels of classes: they have one title, and no room for a legend each."""
+    """One legend for the panels of classes, which have no room for a legend each."""
     words = ["full colour: this class alone in the set", "light: among others"]
     words += [f"{'bare' if image else 'black'}: not in it", *(["flat grey: void"] if void else [])]
     return "; ".join(words)
@@ -136,9 +136,9 @@ def legend_below(ax: Axes, handles: Sequence[Artist], n_columns: int | None = No
 
 
 def legend_under(figure: Figure, classes: list[Patch], last: list[Patch], pixels: NDArray[np.int64]) -> int:
-    """Draw a legend under all axes of a figure, in so many lines as are returned, at most three.
+    """Draw a legend under all axes of a figure, in at most three lines; returns their number.
 
-    What they do not hold is counted: the classes with the fewest pixels. The layout must be a constrained one.
+    Classes that do not fit, those with the fewest pixels, are only counted. The layout must be a constrained one.
     """
     from matplotlib import rcParams
     from matplotlib.patches import Patch
@@ -171,7 +171,7 @@ def legend_under(figure: Figure, classes: list[Patch], last: list[Patch], pixels
 def _beside(ax: Axes, classes: list[Patch], last: list[Patch], pixels: NDArray[np.int64]) -> None:
     """Draw a legend to the right of the axes, in columns about as high as they are.
 
-    What most of their width does not hold is counted: the classes with the fewest pixels.
+    It may use most of the width of the axes. Classes that do not fit, those with the fewest pixels, are only counted.
     """
     from matplotlib import rcParams
     from matplotlib.patches import Patch
@@ -199,7 +199,7 @@ def _beside(ax: Axes, classes: list[Patch], last: list[Patch], pixels: NDArray[n
             break
         more.set_label(f"... and {hidden} more")
         handles = [*(classes[k] for k in np.sort(by_pixels[:-hidden])), more, *last]
-    # A long legend hangs from the top, into the room that the picture leaves below; a tall picture makes room.
+    # A long legend begins at the top and may use the room below the picture; a tall picture makes room for it.
     taken = (_columns_width(handles, widths, lines) + 2) / width
     across = min(0.5, max(0.0, 1 - taken / free)) if is_tall else 0.5
     hangs = ax.get_anchor() == "N" or len(handles) > 0.6 * lines
@@ -208,7 +208,7 @@ def _beside(ax: Axes, classes: list[Patch], last: list[Patch], pixels: NDArray[n
 
 
 def shortened(name: str, longest: int) -> str:
-    """A name without its middle if it is too long: names often differ at the end."""
+    """A name, without its middle if it is too long (names often differ at the end)."""
     end = longest // 3
     return (
         name if len(name) <= longest else f"{name[: longest - end - 1]}\N{HORIZONTAL ELLIPSIS}{name[-end:]}"

@@ -1,4 +1,4 @@
-"""Images in a row each: what they show, their labels, what the model says, and where it is unsure."""
+"""A row for each image: the image, its labels, the most probable classes, and the set sizes."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from conformask.plotting.segmentations import plot_samples
 
 __all__ = ["OverviewRow", "overview"]
 
-_MOST_NAMES = 12  # of classes in a legend; of more, those that occur
+_MOST_NAMES = 12  # names in a legend: if there are more classes, it has those that occur
 
 
 class OverviewRow(NamedTuple):
-    """What a row shows of an image; all rows have one shape."""
+    """The arrays of an image for its row; all rows have the same shape."""
 
     image: NDArray[Any] | None  # (H, W) or (H, W, 3); in all rows or in none
     labels: NDArray[np.integer[Any]]  # (H, W)
     guess: NDArray[np.integer[Any]]  # the most probable class
-    sizes: NDArray[np.integer[Any]]  # of the sets
+    sizes: NDArray[np.integer[Any]]  # set sizes
 
 
 def overview(
@@ -40,7 +40,7 @@ def overview(
     ignore_index: int | tuple[int, ...] | None = 255,
     calibrator: Calibrated | None = None,
 ) -> Any:
-    """A figure of its own, without pyplot, whose panels are so many inches wide.
+    """A new figure, made without pyplot, whose panels have a given width in inches.
 
     The scale of set sizes ends at `largest`; by default at the largest set of a labelled pixel.
     """
@@ -50,7 +50,7 @@ def overview(
     sizes = [np.where(unknown, 1, row.sizes) for row, unknown in zip(rows, void, strict=True)]
     largest = max(2, *(int(each.max()) for each in sizes)) if largest is None else max(2, largest)
     height = width * rows[0].labels.shape[0] / rows[0].labels.shape[1]
-    around = 0.95 if calibrator is not None else 0.75  # the titles, in two lines or in one, and the legend
+    around = 0.95 if calibrator is not None else 0.75  # inches for titles (of two lines or one) and legend
     figure = Figure(figsize=(4 * width + 0.9, (height + 0.06) * len(rows) + around), layout="constrained")
     grid = figure.subplots(len(rows), 4, squeeze=False)
     for i, (axes, row) in enumerate(zip(grid, rows, strict=True)):
@@ -72,7 +72,7 @@ def overview(
         plot_varisco(
             sizes[i],
             row.image,
-            n_classes=largest,  # the scale of all rows ends there
+            n_classes=largest,  # the end of the scale of all rows
             vmax=largest,
             labels=row.labels,
             ignore_index=ignore_index,
@@ -81,12 +81,12 @@ def overview(
             ax=axes[3],
         )
         for ax in axes[1:]:
-            ax.set_anchor("C")  # rows fit their images: words beside a flat one reach above it and below
+            ax.set_anchor("C")  # texts beside a flat image reach above and below it
             if i > 0:
                 ax.set_title("")
     grid[0, 0].set_title("image")
     grid[0, 2].set_title("most probable class")
-    if rows[0].image is None:  # no black column
+    if rows[0].image is None:  # leave out what would be a black column
         for ax in grid[:, 0]:
             ax.remove()
         grid[0, 1].get_gridspec().set_width_ratios([0.01, 1, 1, 1])

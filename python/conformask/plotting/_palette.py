@@ -1,4 +1,4 @@
-"""Colours of classes whose caller brings none."""
+"""Colours of classes, if the caller gives none."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from conformask.plotting._axes import import_pyplot
 __all__ = ["LINES", "RED", "VOID_GREY", "default_palette"]
 
 VOID_GREY = 0.62
-# Methods that are compared, and the limit or target of them all.
+# Colours of the methods that are compared, and of their common limit or target.
 LINES = (
     *("#1f4e79", "#d27604", "#7a379b", "#4d9f68", "#875f48"),
     *("#3fa9d1", "#b41e69", "#00564e", "#b3a93c", "#8d7fa0"),
 )
 RED = "#c0392b"
 
-# Any two of the first twelve differ by at least 12 (CIEDE2000), and from void, in normal, deuteranope and protanope
-# vision. The others were added one by one, each as far as possible from all before.
+# Any two of the first twelve, and void, differ by at least 12 (CIEDE2000) in normal, deuteranope and protanope vision.
+# The others were added one by one, each as far as possible from those before.
 _COLOURS = [
     *("#377cda", "#cd000a", "#ffde30", "#3fd2f1", "#15295d", "#ffb8b0"),
     *("#00564e", "#d27604", "#7a379b", "#c5bc63", "#4d9f68", "#875f48"),

@@ -20,24 +20,24 @@ if TYPE_CHECKING:
 
 __all__ = ["drawn_rows", "lambda_column", "left_out_text", "row_axes", "row_legend", "write_column"]
 
-_MOST_ROWS = 40  # of a new picture whose rows nobody chose
+_MOST_ROWS = 40  # rows of a new picture, unless the caller chooses them
 _ROW, _ABOVE_AND_BELOW, _BARS = 0.24, 2.1, 2.9  # inches
-_LONGEST = 60  # characters of a name
-_LEAST_SHARE = 0.2  # of the width of axes that names and columns leave at least
+_LONGEST = 60  # the most characters of a name
+_LEAST_SHARE = 0.2  # the least share of the axes' width that names and columns leave
 _GREY = "#777777"
 
 
 def drawn_rows(
     asked: Sequence[int | str] | None, names: list[str], risks: ArrayLike, argument: str, *, by_risk: bool
 ) -> list[int]:
-    """Which rows are drawn, in their order: those that are asked for, or those of the largest risk."""
+    """The rows to draw, in order: those that are asked for, or those with the largest risks."""
     worst = np.argsort(-np.asarray(risks, np.float64), kind="stable").tolist()  # NaN last
     chosen = {*chosen_classes(asked, names, argument)} if asked is not None else {*worst[:_MOST_ROWS]}
     return [k for k in worst if k in chosen] if by_risk else sorted(chosen)
 
 
 def left_out_text(n_drawn: int, n: int, asked: object, words: str) -> str:
-    """A line for the title, where rows are left out that nobody left out."""
+    """A line for the title, if rows are left out that the caller did not leave out."""
     return f"\nthe {n_drawn} of {n} {words}" if asked is None and n_drawn < n else ""
 
 
@@ -60,7 +60,7 @@ def row_axes(ax: Axes | None, names: Sequence[str], beside: float) -> Axes:
     ax.set_axisbelow(True)
     ax.tick_params(axis="y", length=0, pad=7)  # a dot at 0 touches no name
     ax.spines[["top", "right", "left"]].set_visible(False)
-    # A blank keeps the names of what is beside away from the last column.
+    # A blank text keeps the row names of the next axes away from the last column.
     far = (beside + 1.2) * ax.xaxis.label.get_fontproperties().get_size_in_points()
     ax.annotate(" ", (1, 0), (far, 0), xycoords="axes fraction", textcoords="offset points", ha="right")
     return ax

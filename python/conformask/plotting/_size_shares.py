@@ -29,7 +29,7 @@ def draw_size_shares(ax: Axes, shares: NDArray[np.float64], ylabel: str) -> Axes
     bars = ax.bar(np.arange(len(heights)), 100 * heights, width=0.7, color=LINES[0])
     ax.bar_label(bars, [share_text(height) for height in heights], padding=2, fontsize="small")
     ax.set_xticks(np.arange(len(heights)), names)
-    beside = max(0.0, (5 - len(heights)) / 2)  # few bars stay narrow, in the middle
+    beside = max(0.0, (5 - len(heights)) / 2)  # if there are few bars, they are narrow and in the middle
     ax.set_xlim(-0.6 - beside, len(heights) - 0.4 + beside)
     ax.set_ylim(0, 112)  # room for the number above a full bar
     ax.set_yticks(range(0, 101, 20))

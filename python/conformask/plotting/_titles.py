@@ -1,4 +1,4 @@
-"""Titles of axes, which leave those of their neighbours alone."""
+"""Titles of axes that do not overlap the titles of their neighbours."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _SMALLEST = 8.0  # points
 
 
 def write_title(ax: Axes, text: str, room: float | None = None, **look: Any) -> None:
-    """Write a title in letters, and if these were too small in lines, that do not reach over the column of the axes.
+    """Write a title no wider than the column of the axes: in smaller letters or, if these are too small, in lines.
 
-    `room` is its width in inches, where it is known.
+    `room` is the width of the column in inches, if it is known.
     """
     from matplotlib import rcParams
     from matplotlib.font_manager import FontProperties
@@ -36,7 +36,7 @@ def write_title(ax: Axes, text: str, room: float | None = None, **look: Any) -> 
 
 
 def _column_width(ax: Axes) -> float:
-    """How wide the column of axes is, in points: before a layout, what it will make of it."""
+    """The width of the column of the axes in points; before a layout, an estimate of what it will be."""
     figure: Any = ax.get_figure()
     width, spec = float(72 * figure.bbox.width / figure.dpi), ax.get_subplotspec()
     if spec is None or figure.get_layout_engine() is None:
@@ -50,7 +50,7 @@ def _column_width(ax: Axes) -> float:
 
 
 def _broken(line: str, room: float) -> list[str]:
-    """A line in parts that are no wider than there is room, in sizes of its font, if its words are not."""
+    """A line, broken so that no part is wider than the room (in font sizes), unless a single word is."""
     parts: list[str] = []
     for word in re.findall(r"(?:\$[^$]*\$|\S)+", line):  # a formula may hold spaces
         longer = f"{parts[-1]} {word}" if parts else word

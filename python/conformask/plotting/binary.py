@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["plot_binary", "plot_coverage_histogram"]
 
-# Right, missed, and too much: as in the figures of COAT.
+# Colours of right, missed and superfluous pixels, as in the figures of COAT.
 _COLOURS = {
     "in mask and object": np.array([1.0, 1.0, 1.0]),
     "missed": np.array([0.84, 0.15, 0.16]),
@@ -36,7 +36,7 @@ _COLOURS = {
 }
 
 
-_MOST_FILLED = 3  # of more histograms over one another the colours mix
+_MOST_FILLED = 3  # the colours of more filled histograms over one another would mix
 
 
 def plot_binary(
@@ -114,7 +114,7 @@ def plot_binary(
         drawn = ax.get_legend()
         assert drawn is not None
         for patch in drawn.get_patches():
-            patch.set_edgecolor("0.6")  # white is seen on white by its edge
+            patch.set_edgecolor("0.6")  # an edge makes white visible on white
     return frameless(ax)
 
 

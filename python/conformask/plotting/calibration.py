@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 __all__ = ["plot_ece_map", "plot_image_reliability", "plot_regions", "plot_reliability"]
 
 _BLUE, _RED, _GREY, _DARK = "#1f4e79", "#c0392b", "#777777", "#222222"
-_LIGHT_BLUE, _LIGHT = "#7fb2e5", "#dddddd"  # of dark styles
-# A bin that has that share of the pixels has a full whisker; of fewer, a thinner and fainter one.
+_LIGHT_BLUE, _LIGHT = "#7fb2e5", "#dddddd"  # for dark styles
+# A bin with this share of the pixels has a full whisker; bins with fewer pixels have thinner and fainter ones.
 _MANY_PIXELS = 0.02
 _FAINTEST, _THINNEST, _THICKEST = 0.25, 0.6, 1.6
-# How much of their length the axes of images share, at least: the diagonal runs there.
+# The least share of their length that both axes of images have in common, so that the diagonal is seen.
 _SHARED = 0.5
 
-# Of right and wrong pixels, inside and near boundaries: blue is right, red is wrong, and all differ in grey, too.
+# Colours of right and wrong pixels, inside and near boundaries: blue is right, red is wrong; all differ in grey, too.
 _REGIONS = {
     "interior, right": (0.80, 0.89, 0.97),
     "interior, wrong": (0.96, 0.60, 0.42),
@@ -132,7 +132,7 @@ def plot_reliability(
         left, accuracy, width, align="edge", color=blue, alpha=0.55, ec="white", lw=0.8, label="right pixels"
     )
     over = confidence > accuracy
-    # What the model is not confident enough by lies within the bar of right pixels, which shows below the hatching.
+    # Where the model is not confident enough, the gap lies within the bar of right pixels, seen below its hatching.
     for where, colour, hatch, ground, label in (
         (over, _RED, "////", (1, 1, 1, 0.65), "too confident by"),
         (~over & (confidence < accuracy), dark, r"\\\\", "none", "not confident enough by"),
@@ -148,7 +148,7 @@ def plot_reliability(
     shades = [to_rgba(blue, _FAINTEST + (1 - _FAINTEST) * each) for each in weight]
     thick = _THINNEST + (_THICKEST - _THINNEST) * weight
     ax.vlines(middle[known], low[known], high[known], color=shades, lw=thick, zorder=3)
-    ax.plot([], [], color=blue, lw=_THICKEST, label=label)  # for the legend: the first whisker may be faint
+    ax.plot([], [], color=blue, lw=_THICKEST, label=label)  # for the legend: a first whisker may be faint
     ax.plot(
         confidence,
         confidence,
@@ -164,7 +164,7 @@ def plot_reliability(
     above.bar(left, n_pixels, width, align="edge", color=_GREY, ec="white", lw=0.8)
     above.tick_params(axis="x", labelbottom=False, length=0)
     above.set_yscale("log")
-    above.set_ylim(0.5, 2 * n_pixels.max())  # a single pixel has a bar
+    above.set_ylim(0.5, 2 * n_pixels.max())  # so that a single pixel has a visible bar
     above.set_yticks(sorted({1, 10 ** int(np.log10(n_pixels.max()))}))
     above.minorticks_off()
     above.yaxis.tick_right()
@@ -178,7 +178,7 @@ def plot_reliability(
 
 
 def _with_legend(ax: Axes) -> None:
-    """Draw the legend; where no layout engine makes room for it and the title, shrink the axes."""
+    """Draw the legend; without a layout engine, shrink the axes to make room for it and the title."""
     legend_below(ax, ax.get_legend_handles_labels()[0])
     figure = ax.get_figure()
     assert figure is not None
@@ -302,7 +302,7 @@ def plot_image_reliability(report: CalibrationReport, *, axes: ArrayLike | None 
 def _windows(
     confidences: NDArray[np.float64], accuracies: NDArray[np.float64]
 ) -> tuple[tuple[float, float], tuple[float, float]]:
-    """What both axes show, as much of one as of the other: the images, and a part of the diagonal."""
+    """The ranges of both axes, which are equally long: they hold the images, and a part of the diagonal."""
     (x0, x1), (y0, y1) = ((values.min(), values.max()) for values in (confidences, accuracies))
     apart = max(x1 - y0, y1 - x0)  # the axes would have it in common if they were the same
     length = max(x1 - x0, y1 - y0, apart / (2 - _SHARED))
@@ -310,18 +310,18 @@ def _windows(
     length = min(1.0, length + 2 * margin)
 
     def starts(low: float, high: float) -> tuple[float, float]:
-        """Where an axis may begin that holds some values, within [0, 1]."""
+        """Where an axis within [0, 1] that holds some values may begin."""
         first, last = max(0.0, high + margin - length), min(low - margin, 1 - length)
         return (first, max(first, last)) if first + length <= 1 else (1 - length, 1 - length)
 
     (a0, a1), (b0, b1) = starts(x0, x1), starts(y0, y1)
-    # As near to each other as they may be.
+    # The beginnings are as close to each other as possible.
     a, b = (a0, b1) if a0 > b1 else (a1, b0) if b0 > a1 else ((max(a0, b0) + min(a1, b1)) / 2,) * 2
     return (a, a + length), (b, b + length)
 
 
 def _blue(ax: Axes) -> str:
-    """The blue that can be seen on the ground of axes."""
+    """A blue that is visible on the ground of the axes."""
     from matplotlib.colors import to_rgb
 
     return _BLUE if np.mean(to_rgb(ax.get_facecolor())) > 0.5 else _LIGHT_BLUE
@@ -399,7 +399,7 @@ def plot_ece_map(
         raise ValueError(f"vmax must be in (0, 1], got {vmax!r}")
     confidence, right, valid = _pixels(probabilities, labels, ignore_index)
     opacity = opacity_over(image, opacity)
-    # Of a window beyond the border, and of void pixels, nothing counts.
+    # Pixels beyond the border, and void ones, do not count in a window.
     sums = [
         uniform_filter(np.where(valid, each, 0.0), 2 * radius + 1, mode="constant")
         for each in (confidence - right, np.ones(valid.shape))
@@ -536,7 +536,7 @@ def _holds(values: ArrayLike, kinds: str) -> bool:
 
 
 def _refuse_others(maps: NDArray[Any], valid: NDArray[np.bool_]) -> None:
-    """Refuses maps that are no probabilities at labelled pixels."""
+    """Refuses maps that do not hold probabilities at labelled pixels."""
     sums, least = maps.sum(axis=0, dtype=np.float64), maps.min(axis=0)
     wrong = valid & ~((abs(sums - 1) <= _core.SUM_TOLERANCE + _core.SUM_SLACK) & (least >= 0))
     if wrong.any():

@@ -141,7 +141,7 @@ def plot_risk_curve(
         ax.axvline(lam, color="#444444", lw=1, ls=":")
         full = " (full sets)" if limit is not None and limit < 0 else ""
         text = rf"$\hat\lambda$ = {lambda_text(lam)}{full}, risk {risk:.4g}"
-        # Not clipped: lambda-hat may lie at an end of the axis.
+        # The point is not clipped, because lambda-hat may lie at an end of the axis.
         ax.plot([lam], [risk], "o", color="#444444", ms=6, label=text, clip_on=False, zorder=3)
     _scale_lambda(ax, lambdas, risks, xscale)
     ax.set_ylim(0, 1.08 * max(float(risks.max()), alpha or 0, 1e-3))
@@ -150,9 +150,9 @@ def plot_risk_curve(
 
 
 def _limit(calibrator: _Fitted, alpha: float) -> tuple[int, float | None, str, str]:
-    """Return n, the limit for the calibration risk, what to call it, and n with what it counts."""
+    """Return n, the limit of the calibration risk, the limit's name, and n in words."""
     n, units, method = calibrator.n_images_, calibrator._units(), as_method(calibrator.method)
-    if method.needs_single_images:  # it goes by no mean
+    if method.needs_single_images:  # it does not use a mean
         return n, None, "", ""
     limit = calibrator.risk_limit(alpha)
     count = f"{n} groups" if units is not None and units.grouped else f"{n} images"
@@ -198,7 +198,7 @@ def _scale_lambda(ax: Axes, lambdas: NDArray[np.float64], risks: NDArray[np.floa
     if xscale == "linear" or (xscale == "auto" and halfway < 0.75 * end):
         ax.set_xlim(min(0.0, float(lambdas[0])), end)
         return
-    # As close to the end as the curve still has a fiftieth of its height to fall, at most to 1e-6.
+    # The scale ends where the curve still has to fall by a fiftieth of its height, at the latest at 1e-6.
     high = lambdas[(risks > 0.02 * risks.max()) & (lambdas < end)]
     decades = int(np.clip(math.ceil(-math.log10(end - high[-1])), 2, 6)) if high.size else 2
     floor = 10.0**-decades
@@ -219,7 +219,7 @@ def _scale_lambda(ax: Axes, lambdas: NDArray[np.float64], risks: NDArray[np.floa
 
 
 def _apart(ax: Axes, wished: list[tuple[float, float, str]]) -> dict[float, str]:
-    """Return the ticks whose texts do not touch those before, given values, places and texts."""
+    """Return the ticks whose texts do not touch those before them, given values, places and texts."""
     figure = ax.get_figure()
     assert figure is not None
     size = ax.xaxis.get_ticklabels()[0].get_fontproperties().get_size_in_points()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["plot_gap"]
 
-_SPREAD = 0.26  # of a row, to either side, is where the points of splits lie
+_SPREAD = 0.26  # the points of splits are spread by this share of a row to either side
 
 
 def plot_gap(
@@ -152,13 +152,13 @@ def _listed(reports: Any) -> list[Any]:
 
 
 def _mean(values: NDArray[np.float64]) -> float:
-    """The mean of what is defined."""
+    """The mean of the values that are defined."""
     known = values[np.isfinite(values)]
     return float(known.mean()) if known.size else np.nan
 
 
 def _tell(ax: Axes, y: int, value: float) -> None:
-    """Write a number to the right of its row."""
+    """Write a number to the right of a row."""
     text = "" if np.isnan(value) else f"{value:.3f}"
     ax.annotate(
         text, (1, y), (5, 0), xycoords=("axes fraction", "data"), textcoords="offset points", va="center"

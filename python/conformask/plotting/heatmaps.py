@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EMPTY", "count_shades", "plot_varisco"]
 
-EMPTY = (0.35, 0.85, 0.9, 1.0)  # no sequential map holds cyan: an empty set is no small set
+EMPTY = (0.35, 0.85, 0.9, 1.0)  # cyan, which is in no sequential map: an empty set is not just a small set
 
 
 def plot_varisco(
@@ -126,7 +126,7 @@ def plot_varisco(
     )
     ax = new_axes(ax, heatmap.shape)
     ax.imshow(backdrop, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    seen = ~void if not void.all() else void  # what lies under void must not stretch the scale
+    seen = ~void if not void.all() else void  # void pixels must not stretch the scale
     if counts is None:
         _draw_continuous(
             ax, heatmap, (float(heatmap[seen].min()), float(heatmap[seen].max())), cmap, opacity, behind
@@ -154,7 +154,7 @@ def _counts(heatmap: NDArray[Any], n_classes: int | None) -> NDArray[np.int64] |
                 f"heatmap of set sizes must lie in [0, n_classes], got {counts.min()} to {counts.max()}"
             )
         return counts
-    if not (heatmap.min() >= 0 and heatmap.max() <= 1):  # so written, it also refuses NaN
+    if not (heatmap.min() >= 0 and heatmap.max() <= 1):  # in this form it also refuses NaN
         raise ValueError(f"heatmap must lie in [0, 1], got {heatmap.min()} to {heatmap.max()}")
     if n_classes is None:
         return None
@@ -188,7 +188,7 @@ def _draw_counts(
     opacity: float,
     behind: float | None,
 ) -> None:
-    """Draw counts on a scale that ends at `ends`; `more` says that the last colour stands for larger ones, too."""
+    """Draw counts on a scale between `ends`; `more` says that the last colour also stands for larger counts."""
     from matplotlib.colors import BoundaryNorm, ListedColormap
 
     first, top = min(1, ends[0]), ends[1]

@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 
 __all__ = ["plot_margins"]
 
-# Orange and blue differ in any vision; contours are light, with a dark edge that parts them from both.
+# Orange and blue differ in any colour vision. Contours are light, with a dark edge to set them off from both.
 _FILLS = {"outer margin": np.array([0.82, 0.46, 0.02]), "inner margin": np.array([0.25, 0.66, 0.82])}
 _CONTOURS: dict[str, tuple[str, Any]] = {
     "predicted contour": ("white", "solid"),
     "true contour": ("#ffde30", "dashed"),
 }
 _EDGE = "0.1"
-_INSIDE = 0.3  # the grey of what is left of the mask, where no image shows it
+_INSIDE = 0.3  # the grey of the rest of the mask, without an image
 _WIDTH, _EDGE_WIDTH = 1.4, 3.0  # points
 
 
@@ -195,7 +195,7 @@ def _draw_contour(ax: Axes, mask: NDArray[np.bool_], name: str) -> None:
 
 
 def _line(name: str) -> Any:
-    """The line of a contour for the legend, with its dark edge: light lines are seen on light grounds by it."""
+    """The line of a contour for the legend, with a dark edge that makes it visible on a light ground."""
     from matplotlib.lines import Line2D
     from matplotlib.patheffects import Normal, Stroke
 

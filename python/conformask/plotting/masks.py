@@ -310,7 +310,7 @@ def _draw_may_be(
     opacity: float,
     void: NDArray[np.bool_],
 ) -> None:
-    """Draw one class over the image: in its colour, or in a tint where the set holds others as well."""
+    """Draw one class over the image: in its colour, or in a tint if the set also holds other classes."""
     picture = np.repeat(ground[..., None], 3, axis=2)
     alone = mask.sum(0) == 1
     for where, shade in ((mask[k] & alone, colour), (mask[k] & ~alone, _tint(colour))):
@@ -334,12 +334,12 @@ def _classes(
 
 
 def _striped(mask: NDArray[np.bool_], enlarge: int) -> NDArray[np.int64]:
-    """Return one held class per enlarged pixel, or -1 for none.
+    """Return one class of the set for each pixel of an enlarged image, or -1 for none.
 
     The classes of a pixel take turns along the diagonal.
     """
     size = mask.sum(0)
-    held = np.argsort(~mask, axis=0, kind="stable")  # the classes held, ascending, then the others
+    held = np.argsort(~mask, axis=0, kind="stable")  # the classes of the set, ascending, then the others
     height, width = size.shape
     rows, cols = np.arange(height * enlarge)[:, None], np.arange(width * enlarge)[None, :]
     stripe = (rows + cols) // max(1, max(height, width) * enlarge // 120)

@@ -23,12 +23,12 @@ __all__ = ["plot_alarm", "plot_online"]
 
 _BLUE, _GREY, _DOTS = LINES[0], "#777777", "#5f5f5f"
 _DASHED = (0, (5, 3))
-_LOWEST = -12.0  # decades of the evidence that a picture shows at most below 1
-_MOST_POINTS = 500  # single losses that can be told apart
-_N_BLOCKS = 100  # of losses that are drawn as their means, about
-_MOST_ABOVE = 3  # times the curves: so high the picture may be for the sake of single losses
+_LOWEST = -12.0  # the lowest power of ten of the evidence that a picture shows
+_MOST_POINTS = 500  # up to so many losses are drawn one by one
+_N_BLOCKS = 100  # more losses are drawn as the means of about so many blocks
+_MOST_ABOVE = 3  # single losses may make the picture so many times as high as the curves
 _BOUND = LINES[2]
-_NEAR, _FREE = 0.08, 0.3  # of the range of lambda: beyond its path, without and with words
+_NEAR, _FREE = 0.08, 0.3  # margins beyond lambda's path, as shares of its range, without and with a text
 
 
 def plot_online(controller: OnlineRiskController, *, axes: ArrayLike | None = None) -> NDArray[Any]:
@@ -112,7 +112,7 @@ def plot_online(controller: OnlineRiskController, *, axes: ArrayLike | None = No
     above.step(np.arange(last - len(path) + 1, last + 1), path, where="post", color=_BLUE, lw=1.4)
     _shade(above, path, settings.largest(track.n_classes))
     bounds = track.bound(updates.astype(np.float64))
-    # The first means and bounds, of a few losses, would flatten the rest.
+    # The first means and bounds are over few losses, and would flatten the rest.
     settled = len(updates) // 10
     highest = max(float(controller.alpha), float(means[settled:].max()), float(bounds[-1]))
     _draw_losses(below, updates, losses, highest)
@@ -241,7 +241,7 @@ def _count_updates(ax: Axes) -> None:
 
 
 def _draw_losses(ax: Axes, updates: NDArray[np.int64], losses: NDArray[np.float64], highest: float) -> None:
-    """Draw losses, or means of blocks of them, and choose an upper edge for them and for curves that are so high."""
+    """Draw losses, or means of blocks of them, and choose an upper edge for them and for curves of a given height."""
     size = 1 if len(losses) <= _MOST_POINTS else math.ceil(len(losses) / _N_BLOCKS)
     starts = np.arange(0, len(losses), size)
     ends = np.append(starts[1:], len(losses))
@@ -250,7 +250,7 @@ def _draw_losses(ax: Axes, updates: NDArray[np.int64], losses: NDArray[np.float6
     most = float(heights.max())
     top = min(1.02, max(1.15 * highest, 1.05 * most if most <= _MOST_ABOVE * highest else 0.0))
     beyond = heights > top
-    # Few points are large and dark; many leave room for the curves.
+    # Few points are drawn large and dark, many points small and faint, so that the curves are seen.
     size_of_dot, opacity = (
         (5.5, 0.9) if len(heights) <= 60 else (4.0, 0.8) if len(heights) <= 200 else (3.0, 0.5)
     )
@@ -265,10 +265,10 @@ def _draw_losses(ax: Axes, updates: NDArray[np.int64], losses: NDArray[np.float6
 
 
 def _shade(ax: Axes, path: NDArray[np.float64], largest: float) -> None:
-    """Shade where sets do not change, if lambda comes near, and say why."""
+    """Shade the lambdas beyond which sets do not change, if lambda comes near, and say why."""
     low, high = float(path.min()), float(path.max())
     span = max(high - low, 0.02)
-    # Words have room beyond the path.
+    # Leave room for the text beyond the path.
     low -= (_FREE if low < _NEAR * span else _NEAR) * span
     high += (_FREE if high > largest - _NEAR * span else _NEAR) * span
     ax.set_ylim(low, high)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["plot_part_risk"]
 
-_REACH = 12.4  # of the columns, in widths of an m
+_REACH = 12.4  # width of the columns, in widths of an m
 
 
 def plot_part_risk(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["BLUE", "RED", "asked_of", "plot_alpha_sweep", "plot_class_risk"]
 
 BLUE, RED = "#1f4e79", "#c0392b"
-_REACH = 8.8  # of the columns, in widths of an m
+_REACH = 8.8  # width of the columns, in widths of an m
 
 
 def plot_class_risk(
@@ -182,7 +182,7 @@ def plot_alpha_sweep(report: RiskReport, *, axes: ArrayLike | None = None) -> ND
             say_empty(ax, "no images that count")
         return flat[:2]
     full = np.array([point.infeasible for point in points])
-    # Dense: the line is curved on a logarithmic axis.
+    # Many points, because the line is curved on a logarithmic axis.
     first, last = (alphas[0], alphas[-1]) if alphas[0] < alphas[-1] else (0.5 * alphas[0], 1.5 * alphas[0])
     limit = np.geomspace(first, last, 200)
     above.plot(limit, limit, color=RED, lw=1.2, ls=(0, (5, 3)), marker="none", label=r"risk = $\alpha$")
@@ -225,7 +225,7 @@ def _scale_alpha(ax: Axes, ratio: float) -> None:
         ax.xaxis.set_major_locator(MaxNLocator(min(6, max(2, room // 2)), steps=[1, 2, 2.5, 5, 10]))
     else:
         ax.set_xscale("log")
-        share = room / np.log10(ratio)  # labels that a decade holds
+        share = room / np.log10(ratio)  # how many labels have room in a decade
         subs = (1.0, 2.0, 5.0) if share > 4.5 else (1.0, 3.0) if share > 2.8 else (1.0,)
         ax.xaxis.set_major_locator(LogLocator(subs=subs))
         ax.xaxis.set_major_formatter(FuncFormatter(lambda alpha, _: f"{alpha:g}"))

@@ -28,7 +28,7 @@ __all__ = ["plot_components", "plot_samples"]
 
 
 class _Components(Protocol):
-    """What a picture of components needs of a set."""
+    """The attributes of a set that a picture of components needs."""
 
     @property
     def components(self) -> NDArray[np.float64]: ...
@@ -120,7 +120,7 @@ def plot_components(
         raise ValueError(f"n_components must be from 1 to {len(components)}, got {n}")
     components = components[:n]
     if classes is None:
-        # Ties to the lower class.
+        # Ties go to the lower class.
         classes = sorted(np.argsort(-np.square(components).sum((0, 2, 3)), kind="stable")[:4].tolist())
     names = names_of(k, class_names)
     chosen = chosen_classes(classes, names)
@@ -219,7 +219,7 @@ def plot_samples(
     titles = [f"sample {i + 1}" for i in range(len(maps))]
     void = void_pixels(labels, ignore_index, maps.shape[1:])
     if labels is not None:
-        truth = np.where(void, maps.flat[0], np.asarray(labels))  # void is drawn over
+        truth = np.where(void, maps.flat[0], np.asarray(labels))  # void is drawn over any class
         maps, titles = np.concatenate([truth[None], maps]), ["truth", *titles]
     for given in (class_names, palette):
         if n_classes is None and given is not None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["plot_required_images"]
 
 _LEAST_ALPHA = Fraction(1, 10**5)
-_LAST = 1000  # times 1 / alpha: there CRC wastes a thousandth of alpha
+_LAST = 1000  # the axis ends at 1000 / alpha images, where CRC loses a thousandth of alpha
 _N_POINTS = 160
 
 
@@ -83,7 +83,7 @@ def plot_required_images(alpha: float = 0.1, delta: float = 0.1, *, ax: Axes | N
         sizes, risks = _curve(method, level, end)
         label = f"{name}: from {method.n_needed(level):,} on"
         ax.step(sizes, risks, where="post", color=colour, lw=1.8, label=label)
-        # PAC and RCPS begin at one point: a ring around a dot.
+        # PAC and RCPS begin at the same point, which is drawn as a ring around a dot.
         look = {"mfc": "none", "mew": 1.8, "ms": 10.0} if isinstance(method, PAC) else {"ms": 5.0}
         ax.plot(sizes[:1], risks[:1], "o", color=colour, clip_on=False, zorder=3, **look)
     ax.set_xscale("log")
@@ -102,10 +102,10 @@ def plot_required_images(alpha: float = 0.1, delta: float = 0.1, *, ax: Axes | N
 
 def _curve(method: Method, alpha: Fraction, end: int) -> tuple[list[int], list[float]]:
     """Numbers of images up to `end`, and which mean loss they allow from there on."""
-    if isinstance(method, CRC):  # which allows more with every image
+    if isinstance(method, CRC):  # it allows more with every image
         sizes = np.unique(np.geomspace(method.n_needed(alpha), end, _N_POINTS).astype(int)).tolist()
         return sizes, [float(allowed_risk(method, n, alpha)) for n in sizes]
-    # With little confidence even more than alpha is allowed: nobody's question.
+    # With little confidence more than alpha may be allowed, which is of no interest.
     most = min(allowed_risk(method, end, alpha), alpha * Fraction(_LAST - 1, _LAST))
     if most < 0:
         return [], []

@@ -13,18 +13,18 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 __all__ = ["Archive", "write_arrays"]
 
 _SUFFIX = ".npy"
-_PART = 1 << 18  # bytes, which take 10 ms to compress
+_PART = 1 << 18  # bytes that are compressed at once, in 10 ms
 
 
 class _Header(NamedTuple):
-    """What a member says of its array."""
+    """The header of a member, on its array."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
 
     @property
     def n_bytes(self) -> int:
-        """Of its numbers."""
+        """The number of bytes of the array."""
         n = self.dtype.itemsize
         for length in self.shape:
             n *= length
@@ -114,7 +114,7 @@ class Archive:
 
 
 class _InParts:
-    """Writes to a member in parts: zlib does not hear Ctrl-C, and NumPy hands it 16 MiB at once."""
+    """Writes to a member in parts: Ctrl-C cannot interrupt zlib, and NumPy gives it 16 MiB at once."""
 
     def __init__(self, member: IO[bytes]) -> None:
         self._member = member

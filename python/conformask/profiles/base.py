@@ -34,12 +34,12 @@ __all__ = ["Profiles", "read_archive"]
 
 T = TypeVar("T")
 
-# 1: names of groups as an array of strings, which forgets NUL at their ends; 2: no counts of classes at lambdas, no
-# strata, weights up to 1
+# Version 1 has names of groups as an array of strings, which loses NUL at their ends. Version 2 has no counts of
+# classes at lambdas, no strata, and weights up to 1.
 FORMAT_VERSION = 3
 MOST_CLASSES = 2**16 - 1
 
-_MOST_POINTS = 10**9  # of a curve
+_MOST_POINTS = 10**9  # points of a curve
 
 
 class Profiles(ABC):
@@ -58,7 +58,7 @@ class Profiles(ABC):
 
     @abstractmethod
     def _rows(self) -> list[tuple[str, str]]:
-        """Names and values for people, besides those that both have."""
+        """Names and values to display, besides those that both have."""
 
     def _repr_html_(self) -> str:
         rows = [("images", f"{len(self)}"), ("K", f"{self.n_classes}"), ("score", f"{self.conformity_score}")]
@@ -237,51 +237,51 @@ class Profiles(ABC):
 
     @abstractmethod
     def _to_arrays(self) -> dict[str, Any]:
-        """All of it."""
+        """The arrays that are saved."""
 
     @classmethod
     @abstractmethod
     def _from_archive(cls, archive: Archive) -> Self:
-        """The inverse, of a file; whatever it raises says that the arrays are none of ours."""
+        """The inverse, from a file. Any error means that the file holds no such profiles."""
 
     @abstractmethod
     def _units(self, loss: Loss, on_empty: OnEmpty) -> Units:
-        """Who counts under a loss."""
+        """The units that count for a loss."""
 
     @abstractmethod
     def _lambda_hat(self, loss: Loss, budget: Fraction, units: Units) -> float | None:
-        """The smallest lambda whose summed loss is within the budget; None if that is negative."""
+        """The smallest lambda whose summed loss is within the budget; None if the budget is negative."""
 
     def _passed(
         self, loss: Loss, lambdas: NDArray[np.float64], budget: Fraction, units: Units
     ) -> NDArray[np.bool_]:
         """At which lambdas (m,) the summed loss is within the budget."""
-        # Of a loss that does not rise it is from its exact lambda-hat on.
+        # A loss that does not rise is within the budget from its exact lambda-hat on.
         least = self._lambda_hat(loss, budget, units) if budget >= 0 else None
         return np.asarray(lambdas >= (np.inf if least is None else least))
 
     @abstractmethod
     def _unit_losses(self, loss: Loss, lambdas: NDArray[np.float64], units: Units) -> NDArray[np.float64]:
-        """The losses (m, L) of units in the order in which they came, where images are known one by one."""
+        """The losses (m, L) of units in the order in which they came, if images are known one by one."""
 
     @abstractmethod
     def _risk(self, loss: Loss, lam: float, units: Units) -> float: ...
 
     @abstractmethod
     def _start(self) -> Start | None:
-        """What is known of the images at lambda = 0; None if that is nothing."""
+        """The counts of the images at lambda = 0; None if they are not known."""
 
     @abstractmethod
     def _hashes(self) -> NDArray[np.uint64]:
-        """The same number for images that are the same, 0 for those that hold too little to tell; in order.
+        """Hashes of the images, in order: equal for equal images, 0 for images with too few values to be told apart.
 
-        There are fewer where those of some images are not known.
+        There are fewer hashes than images if some are not known.
         """
 
     @classmethod
     @abstractmethod
     def _joined(cls, parts: Sequence[Self]) -> Self:
-        """The images of all, in order; no word about those that come twice."""
+        """The images of all parts, in order; without warnings of images that come twice."""
 
     def _check_merge(self, other: object) -> None:
         if type(other) is not type(self):
@@ -296,7 +296,7 @@ class Profiles(ABC):
 
 
 def read_archive(path: str | Path | BinaryIO, make: Callable[[Archive], T]) -> T:
-    """What `make` makes of the arrays in a file of profiles."""
+    """The result of `make` for the arrays in a file of profiles."""
     try:
         with Path(path).open("rb") if isinstance(path, str | Path) else nullcontext(path) as file:
             archive = Archive(file)

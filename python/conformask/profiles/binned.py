@@ -35,9 +35,10 @@ if TYPE_CHECKING:
 
 __all__ = ["BinnedProfiles", "check_collect", "check_single_images"]
 
-_MOST_IMAGES = 2**48  # that can be counted
+_MOST_IMAGES = 2**48  # the most images that can be counted
 
-# Of a loss: the number of images on which it is defined; which bins hold anything and what; or no bins, and the steps.
+# For a loss: the number of images on which it is defined, and the bins that are not empty with their contents; or None,
+# and the critical value of each image.
 _Part: TypeAlias = "tuple[int, NDArray[Any] | None, NDArray[Any]]"
 
 
@@ -243,7 +244,7 @@ class BinnedProfiles(Profiles):
         n_images = archive.whole("n_images", 0, _MOST_IMAGES)
         losses = [loss_from_json(json.dumps(loss)) for loss in json.loads(archive.text("losses"))]
         archive.check("n_defined", np.uint64, (len(losses),))
-        # Files had none at first, and need none: such images are not recognised when they come again.
+        # The first files had no hashes. Images without one are not recognised when they come again.
         if "hashes" in archive:
             (n_hashes,) = archive.shape("hashes", 1)
             archive.check("hashes", np.uint64, (min(n_hashes, n_images),))
@@ -269,7 +270,7 @@ class BinnedProfiles(Profiles):
         return _rebuild, (self._known_start, *parts)
 
     def _parts(self) -> list[_Part]:
-        """What is kept for each loss; of bins those that hold anything."""
+        """What is kept for each loss; only bins that are not empty."""
         return [_sparse(*self._core.part(i)) for i in range(len(self.losses))]
 
 
@@ -281,7 +282,7 @@ def _sparse(n_defined: int, array: NDArray[Any]) -> _Part:
 
 
 def _ascending(places: NDArray[Any] | None) -> NDArray[Any] | None:
-    """The numbers of bins; refuses what are none, or some twice."""
+    """The indices of bins; refuses others, and repeats."""
     if (
         places is not None
         and len(places)

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 __all__ = ["checked_grid", "load_profiles", "profile", "profiled"]
 
 
-_IMAGES_AT_ONCE = 16  # that are profiled exactly before they go into bins
+_IMAGES_AT_ONCE = 16  # images that are profiled exactly before they go into bins
 
 
 @overload
@@ -226,7 +226,7 @@ def profiled(
     def exact_parts(at_once: int | None) -> Iterator[_core.ExactProfile]:
         nonlocal n_shared
         n_classes, function = None, function_of(score)
-        waiting: list[Any] = []  # an image, for another to be looked at in one array with it
+        waiting: list[Any] = []  # an image that waits to be checked in one array with another
         batches = walk(X, y, SCORES, progress, at_once=at_once, volumes=volumes)
         for scores, labels, place in not_empty(batches, "X"):
             first = first_image + place

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Activation", "ScoreProfiles"]
 
-_MOST_NAME = 1 << 16  # bytes of the names of groups in a file, for each image
+_MOST_NAME = 1 << 16  # the most bytes for each image that the names of groups may take in a file
 
 
 class Activation(NamedTuple):
@@ -101,7 +101,7 @@ class ScoreProfiles(Profiles):
         self.conformity_score = conformity_score
         self._groups = None if groups is None else list(groups)
         self._sample_weight = None if sample_weight is None else list(sample_weight)
-        self._offsets = offsets  # lambdas that images have of their own, which are then corrected
+        self._offsets = offsets  # each image's own lambda before it is corrected
         self._strata = None if strata is None else list(strata)
 
     def __len__(self) -> int:
@@ -129,7 +129,7 @@ class ScoreProfiles(Profiles):
         everything = np.arange(len(self))
         if isinstance(index, np.ndarray) and index.dtype == bool:
             index = clean_bools(index)
-        # An empty list is an array of floats, which is no index.
+        # NumPy makes an empty list an array of floats, which is no index.
         chosen = everything[index] if isinstance(index, slice) or np.size(index) else everything[:0]
         indices = [int(i) for i in np.atleast_1d(chosen)]
         return ScoreProfiles(
@@ -180,13 +180,13 @@ class ScoreProfiles(Profiles):
             yield ScoreProfiles(core, self.conformity_score, self._groups, self._sample_weight)
 
     def _correction(self, loss: Loss, budget: Fraction, units: Units) -> float | None:
-        """What is added to the lambdas of images; None if the budget is negative."""
+        """The number to add to the lambdas of images; None if the budget is negative."""
         assert isinstance(units, KnownUnits)
         assert self._offsets is not None
         return loss._correction(self._core, budget, self._offsets.values, units.shares)
 
     def _risk_at(self, loss: Loss, lambdas: NDArray[np.float64], units: Units) -> float:
-        """The empirical risk where each image has a lambda (n,)."""
+        """The empirical risk if each image has its own lambda (n,)."""
         assert isinstance(units, KnownUnits)
         each = [loss._of_profile(self._core.take([i]), lambdas[i : i + 1])[0, 0] for i in range(len(self))]
         return units.mean(np.array(each))
@@ -326,7 +326,7 @@ class ScoreProfiles(Profiles):
             found |= {"grid": grid, "held": held}
         for name, names in {"groups": self._groups, "strata": self._strata}.items():
             if names is not None:
-                # As JSON: an array of strings forgets NUL at their ends.
+                # As JSON, because an array of strings loses NUL at their ends.
                 is_text = not _are_ints(names)
                 found[name] = np.str_(json.dumps(names)) if is_text else np.array(names, np.int64)
         if self._sample_weight is not None:

@@ -1,12 +1,13 @@
 """The tables of the papers, run again.
 
-:mod:`~conformask.reproduction.cose` is the protocol of COSE's Tables 1 and 2, :mod:`~conformask.reproduction.paper`
-what the paper printed, :mod:`~conformask.reproduction.sources` where profiles come from (simulated, stored, or a
-network of MMSegmentation), :mod:`~conformask.reproduction.tables` writes Markdown, CSV and LaTeX.
-:mod:`~conformask.reproduction.consign` compares CONSIGN with pixel-wise sets (its Tables 1 to 5),
-:mod:`~conformask.reproduction.selective` scalers, and :mod:`~conformask.reproduction.coat` calibrators of binary masks
-(Tables 1 and 2 of each). ``python -m conformask.reproduction`` runs one paper or all of them, on simulated data, on
-stored predictions, or on a folder of one's own; it needs the extra ``conformask[reproduction]``.
+:mod:`~conformask.reproduction.cose` runs the protocol of COSE's Tables 1 and 2, and
+:mod:`~conformask.reproduction.paper` holds the figures that the paper printed.
+:mod:`~conformask.reproduction.sources` makes the profiles (simulated, stored, or from a network of MMSegmentation), and
+:mod:`~conformask.reproduction.tables` writes Markdown, CSV and LaTeX. :mod:`~conformask.reproduction.consign` compares
+CONSIGN with pixel-wise sets (its Tables 1 to 5), :mod:`~conformask.reproduction.selective` compares scalers, and
+:mod:`~conformask.reproduction.coat` compares calibrators of binary masks (Tables 1 and 2 of each paper).
+``python -m conformask.reproduction`` runs one paper or all of them, on simulated data, on stored predictions, or on a
+folder of your own. It needs the extra ``conformask[reproduction]``.
 """
 
 from conformask.reproduction.consign import Comparison, Outcome, compare

@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(given)
     if args.paper != _ALL:
         return _make(args)
-    # Papers do not wait for each other: an error of one leaves the others to be written.
+    # An error in one paper does not stop the others.
     options = given[given.index(_ALL) + 1 :]
     return max(_make(parser.parse_args([paper, *options]), brief=True) for paper in _PAPERS)
 
@@ -42,8 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m conformask.reproduction",
-        description="The tables of four papers, run again: on simulated data, on usgra-seg where it is (--data), and "
-        "on data of your own. Every row says which. Each paper has options of its own: see its --help.",
+        description="The tables of four papers, run again: on simulated data, on usgra-seg if --data names its folder, "
+        "and on your own data. Every row names its source. Each paper has its own options: see its --help.",
     )
     papers = parser.add_subparsers(dest="paper", required=True, metavar="paper")
     for name, paper in _PAPERS.items():
@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _make(args: argparse.Namespace, *, brief: bool = False) -> int:
-    """Write the tables of a paper and show them; of all papers only where they are."""
+    """Write the tables of a paper and print them; with `brief`, print only the names of the files."""
     paper = _PAPERS[args.paper]
     if brief:
         print(f"{paper.TITLE} ...", file=sys.stderr, flush=True)

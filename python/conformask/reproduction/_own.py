@@ -1,7 +1,7 @@
-"""Score maps and masks that somebody keeps in a folder: what all papers' tables read alike.
+"""Score maps and masks in a user's folder, which the commands of all papers read in the same way.
 
-DIR holds a folder of predictions, ``masks``, and perhaps ``groups.csv``; files of one name, but for the suffix, belong
-together.
+DIR holds a folder of predictions, a folder ``masks``, and perhaps ``groups.csv``. Files whose names differ only in the
+suffix belong together.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ def paired(folder: str | Path, *kinds: str) -> tuple[PairedFolder, str]:
     Parameters
     ----------
     folder : path
-        DIR. It holds one folder called as one of `kinds`, and ``masks``: see :class:`conformask.datasets.PairedFolder`.
+        DIR. It holds one folder whose name is one of `kinds`, and ``masks``: see
+        :class:`conformask.datasets.PairedFolder`.
     *kinds : str
-        What score maps may be, such as "logits".
+        The kinds of score maps that are allowed, such as "logits".
 
     Returns
     -------
@@ -33,7 +34,7 @@ def paired(folder: str | Path, *kinds: str) -> tuple[PairedFolder, str]:
     Raises
     ------
     FileNotFoundError
-        If a folder is missing or empty, or the mask of an image.
+        If a folder is missing or empty, or an image has no mask.
     ValueError
         If there are folders of several kinds, or an image has no group.
     """
@@ -51,5 +52,5 @@ def paired(folder: str | Path, *kinds: str) -> tuple[PairedFolder, str]:
 
 
 def origin_of(folder: str | Path) -> str:
-    """What tables call the data of a folder: nobody knows here whether they are real, but whose they are."""
+    """How tables describe the data of a folder. Nobody checks here whether they are real; only the folder is known."""
     return f"real, as given (folder {Path(folder).resolve().name})"

@@ -11,14 +11,14 @@ __all__ = ["random_split", "some_of", "units_of"]
 
 
 def some_of(values: Any, indices: NDArray[np.intp]) -> Any:
-    """Those of an array, of a list, or of a sequence that gives parts itself; None of None."""
+    """The elements at `indices` of an array, a list, or a sequence that takes index arrays; None for None."""
     if values is None:
         return None
     return [values[i] for i in indices] if isinstance(values, list | tuple) else values[indices]
 
 
 def units_of(n_images: int, groups: Any) -> list[NDArray[np.intp]]:
-    """The images, by index, that a split does not part: each alone, or those of each group."""
+    """The indices of images that a split keeps together: each image alone, or the images of each group."""
     if groups is None:
         return [np.array([i]) for i in range(n_images)]
     _, group = np.unique(groups, return_inverse=True)

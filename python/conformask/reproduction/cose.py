@@ -1,9 +1,9 @@
 """The protocol of COSE's Tables 1 and 2, run on profiles.
 
-The images are split at random, once for each of ten seeds; one part calibrates lambda by conformal risk control, the
-other measures risk and activation ratio. The authors' scripts search lambda on a mesh that they refine, and every step
-sends all calibration images through the network again. A profile answers the same questions from one pass, exactly:
-here every image is seen once, for all seeds, risk levels and minimum coverages together.
+The images are split at random, once for each of ten seeds. One part calibrates lambda by conformal risk control; on the
+other part, risk and activation ratio are measured. The authors' scripts search lambda on a mesh that they refine, and
+every step sends all calibration images through the network again. A profile gives the exact answer after one pass: here
+every image is read once, for all seeds, risk levels and minimum coverages together.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Setting:
     ratio : float
         The share of the images that calibrates.
     tolerance : float
-        Where the authors' search would stop.
+        Width of the bracket of lambda at which the authors' search would stop.
     published : Published or None
         What the paper printed, if it printed this row.
 
@@ -93,14 +93,14 @@ class Setting:
 
 @dataclass(frozen=True)
 class Source:
-    """Profiles of one model on one data set, and the rows that are wanted of them.
+    """Profiles of one model on one data set, and the rows to compute from them.
 
     Attributes
     ----------
     dataset : str
         Its name, as printed.
     origin : str
-        "simulated", or "real" with what and whose it is.
+        "simulated", or "real" with where the data come from.
     profiles : ScoreProfiles
         With activations counted; with groups, if the images were profiled with them.
     settings : tuple of Setting
@@ -183,10 +183,10 @@ class Row:
     def standard_error(self) -> float:
         """The standard error of the mean risk.
 
-        From the splits; but ten that happen to agree say little where losses are rare, so for a binary loss on images
-        it is at least what the exact law gives. The number of m test images that fail at lambda-hat is the number of
-        their critical values above the r-th largest of n others, ``r = n + 1 - k``: beta-binomial with parameters m, r
-        and n + 1 - r.
+        It is computed from the splits. Where losses are rare, ten splits may agree by chance; so for a binary loss on
+        images it is at least the value that the exact law gives. The number of the m test images that fail at
+        lambda-hat is the number of their critical values above the r-th largest of n others, ``r = n + 1 - k``. It is
+        beta-binomial with parameters m, r and n + 1 - r.
         """
         observed = self.risk_sd
         if self.setting.tau is not None and self.unit == "image":
@@ -207,12 +207,12 @@ class Row:
 
     @property
     def activation_error(self) -> float:
-        """How far the activation ratio of a split can be from what is reported, at most."""
+        """The largest possible error of a split's activation ratio: half the width of the widest bracket."""
         return max((upper - lower) / 2 for lower, upper in self.activations)
 
     @property
     def argmax_splits(self) -> int:
-        """In how many splits the argmax alone met the risk: lambda-hat was 0."""
+        """The number of splits in which the argmax alone met the risk: lambda-hat was 0."""
         return sum(lam == 0 for lam in self.lambdas)
 
     @property
@@ -222,12 +222,12 @@ class Row:
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """Where the mean risk must lie: where theory says that its expectation lies, and three standard errors more.
+        """The range in which the mean risk must lie: that of its expectation, widened by three standard errors.
 
-        A binary loss on images has the expected risk ``1 - k / (n + 1)`` with ``k = ceil((n + 1) (1 - alpha))``, for
-        lambda-hat is then the k-th smallest of n critical values, which are exchangeable with that of a test image and
-        differ from it. Otherwise it lies between ``alpha - 2 / (n + 1)`` and alpha. Where lambda-hat is 0 it cannot
-        fall any further, and only the upper bound is left.
+        A binary loss on images has the expected risk ``1 - k / (n + 1)`` with ``k = ceil((n + 1) (1 - alpha))``. The
+        reason: lambda-hat is then the k-th smallest of n critical values, which are exchangeable with that of a test
+        image and differ from it. Otherwise the expectation lies between ``alpha - 2 / (n + 1)`` and alpha. Where
+        lambda-hat is 0 it cannot fall any further, and only the upper bound is left.
         """
         alpha, n, margin = Fraction(repr(self.setting.alpha)), self.n_calibration, 3 * self.standard_error
         if self.argmax_splits:
@@ -255,7 +255,7 @@ def paper_settings(dataset: str) -> tuple[Setting, ...]:
 
     See Also
     --------
-    generic_settings : Rows for a data set that the paper does not know.
+    generic_settings : Rows for a data set that is not in the paper.
 
     References
     ----------
@@ -283,7 +283,7 @@ def paper_settings(dataset: str) -> tuple[Setting, ...]:
 
 
 def generic_settings(n_images: int) -> tuple[Setting, ...]:
-    """Rows for a data set that the paper does not know: those for which half the images are enough.
+    """Rows for a data set that is not in the paper: those for which half the images are enough.
 
     Parameters
     ----------
@@ -390,11 +390,11 @@ def mesh_search(
     n_mesh: int = 10,
     n_rounds: int = 30,
 ) -> tuple[float, int]:
-    """Search lambda as the authors' scripts do, and count how often that looks at all calibration images.
+    """Search lambda as the authors' scripts do, and count the passes over all calibration images.
 
-    First lambda = 0 is tried. Then the bracket, at first [0, 1], is cut into `n_mesh` parts, the risk is measured at
-    all their ends in one look, and the part where it crosses the bound is the next bracket, until that is narrower than
-    `tolerance`. Each look sends the images through the network again.
+    First lambda = 0 is tried. Then the bracket, at first [0, 1], is cut into `n_mesh` parts, and the risk is measured
+    at all their ends in one pass. The part in which the risk crosses the bound is the next bracket. The search stops
+    when the bracket is narrower than `tolerance`. Each pass sends the images through the network again.
 
     Parameters
     ----------
@@ -405,16 +405,16 @@ def mesh_search(
     alpha : float
         The risk level.
     tolerance : float
-        When to stop.
+        Width of the bracket at which to stop.
     n_mesh, n_rounds : int
-        The parts of a bracket, and after how many brackets to stop in any case.
+        The number of parts of a bracket, and the largest number of brackets.
 
     Returns
     -------
     lam : float
         The upper end of the last bracket: at least lambda-hat, by no more than `tolerance`.
     looks : int
-        The number of looks at all images.
+        The number of passes over all images.
 
     See Also
     --------
@@ -447,10 +447,10 @@ def mesh_search(
 
 
 def violations(rows: Iterable[Row]) -> list[str]:
-    """Say what does not hold though it must.
+    """List what must hold, but does not.
 
-    Each mean risk must lie within :attr:`Row.bounds`; and of rows of one source the activation ratio must rise as alpha
-    falls and as tau rises, unless the argmax suffices for both.
+    Each mean risk must lie within :attr:`Row.bounds`. Among the rows of one source, the activation ratio must rise as
+    alpha falls and as tau rises, unless the argmax suffices for both rows.
 
     Parameters
     ----------

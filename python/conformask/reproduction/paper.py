@@ -1,4 +1,4 @@
-"""The figures that COSE printed, and what it printed them for.
+"""The figures that COSE printed, with their data sets, models and levels.
 
 Mossina, Dalmau, Andéol, "Conformal Semantic Image Segmentation: Post-hoc Quantification of Predictive Uncertainty",
 CVPR Workshops 2024: Tables 1 and 2. Configurations, seeds and shares of calibration images are those of the authors'
@@ -30,7 +30,7 @@ SEEDS = tuple(range(101, 111))
 """One random split each."""
 
 ALPHAS = (0.2, 0.1, 0.05, 0.01, 0.005)
-"""The risk levels that the scripts know; the tables print some of them."""
+"""The risk levels in the authors' scripts; the tables print some of them."""
 
 
 @dataclass(frozen=True)
@@ -147,12 +147,12 @@ LOW_NOTE = (
 
 
 def calibration_ratio(dataset: str, tau: float | None) -> float:
-    """The share of the images that calibrates.
+    """The share of the images that are used for calibration.
 
     Parameters
     ----------
     dataset : str
-        A key of :data:`DATASETS`; any other has the common share.
+        A key of :data:`DATASETS`; any other name has the usual share, 0.5.
     tau : float or None
         The minimum coverage of the binary loss; None for miscoverage.
 

@@ -1,17 +1,18 @@
-"""Predictions drawn from a model of what segmentation networks give, in the shape of the papers' data sets.
+"""Simulated predictions of segmentation networks, in the shape of the paper's data sets.
 
-One image at a time. The plane is cut into the cells of random points, the objects. Each has a class; some are void, and
-a few are misread: the network sees another class, and nothing hints at the true one. A field of scores prefers, in each
-pixel, the class of its object, less and less towards the border with the next object, whose class gains what the first
-loses. Noise goes on top, and classes that no object has are implausible, each to a degree of its own. How strong the
-preference is, is drawn per image: most images are easy, some are hard.
+Images are made one at a time. The plane is cut into the cells around random points; these cells are the objects. Each
+object has a class. Some objects are void, and a few are misread: the network sees another class, and nothing hints at
+the true one. A field of scores prefers, in each pixel, the class of its object. The preference falls towards the border
+with the next object, whose class gains what the first loses. Noise is added. Classes that no object has are less
+plausible, each by an amount of its own. The strength of the preference is drawn for each image: most images are easy,
+some are hard.
 
-The label of a pixel is drawn from the softmax of that field with the true classes. The prediction is the softmax of the
-field with the classes that are read, times an overconfidence that is drawn per image too, so that low risks need large
-sets. Because of the noise no two critical values are the same, but for the precision of float32.
+The label of a pixel is drawn from the softmax of the field of the true classes. The prediction is the softmax of the
+field of the classes that the network sees, times a factor of overconfidence, which is drawn for each image too; so low
+risks need large sets. Because of the noise no two critical values are equal, up to the precision of float32.
 
-The settings are chosen by hand so that the mean error of the argmax is near what the paper's tables imply. Nothing else
-of the data sets is imitated, and the rest of the numbers is no estimate of what a network would give.
+The settings were chosen by hand, so that the mean error of the argmax is near what the paper's tables imply. Nothing
+else of the data sets is imitated: the other numbers do not estimate what a network would give.
 """
 
 from __future__ import annotations
@@ -46,18 +47,18 @@ class Simulation:
     void_share : float
         The mean share of void pixels. A plausible value, not a measured one.
     argmax_error : float
-        The mean error of the argmax to come near to: printed in the paper (Cityscapes, ADE20K: the rows marked †), or
-        implied by its rows (LoveDA: a risk of 0.199 needs sets).
+        The mean error of the argmax that is aimed at. The paper prints it (Cityscapes, ADE20K: the rows marked †), or
+        its rows imply it (LoveDA: a risk of 0.199 needs sets).
     preference : float
         The strongest preference for the class of the object.
     ease, hardness : float
-        Each image has its own share of that, drawn from Beta(ease, hardness).
+        The preference in an image is a share of the strongest, drawn from Beta(ease, hardness).
     overconfidence : tuple of float
-        Least and largest factor between the field that labels are drawn from and the one that predicts.
+        Smallest and largest factor between the field that labels are drawn from and the one that predicts.
     misread : float
-        The chance that an object is taken for another class.
+        The probability that an object is taken for another class.
     implausibility : float
-        The mean of what the score of a class loses that no object has.
+        The mean amount that is subtracted from the score of a class that no object has.
 
     See Also
     --------
@@ -223,7 +224,7 @@ def _image(
 def _objects(
     rng: np.random.Generator, n: int, height: int, width: int
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
-    """The nearest and the second object of each pixel, and how deep inside the nearest it lies, from 0 on."""
+    """The nearest and the second object of each pixel, and how deep inside the nearest it lies, in [0, 1]."""
     y, x = rng.uniform(0, height, n), rng.uniform(0, width, n)
     away = np.hypot(
         np.arange(height)[:, np.newaxis, np.newaxis] + 0.5 - y, np.arange(width)[:, np.newaxis] + 0.5 - x

@@ -26,8 +26,8 @@ SIMULATED = "simulated"
 STORED = "usgra-seg"
 """The folder of stored predictions, and the name of the data set."""
 
-# The argmax errs on 5.7 % of the pixels, and on more than 5 % of them in half of the images: levels that need sets, and
-# one that does not.
+# The argmax errs on 5.7 % of the pixels, and in half of the images on more than 5 %. So some of these levels need sets,
+# and one does not.
 _STORED_SETTINGS = (
     *(Setting(alpha, tau) for alpha in (0.1, 0.05) for tau in (0.95, 0.99)),
     *map(Setting, (0.1, 0.05, 0.02)),
@@ -65,15 +65,15 @@ def simulated(dataset: str, *, progress: bool | str = "auto") -> Source:
 def stored(folder: str | Path | None, *, by_group: bool = False) -> Source:
     """Real ultrasound images with out-of-sample predictions of a small network (usgra-seg).
 
-    Split by image, calibration and test images are exchangeable draws from this collection, and the guarantee speaks of
-    it; split by group of look-alikes it speaks of a new group, which is nearer to a new patient.
+    Split by image, calibration and test images are exchangeable draws from this collection, and the guarantee is about
+    the collection. Split by group of look-alikes, it is about a new group, which is nearer to a new patient.
 
     Parameters
     ----------
     folder : path or None
         The folder that holds ``usgra-seg``.
     by_group : bool, default=False
-        Whether groups of look-alike images are split, not images.
+        Whether to split groups of look-alike images, instead of images.
 
     Returns
     -------
@@ -118,7 +118,7 @@ def from_mmseg(
     config: str | Path | None = None,
     data_root: str | Path | None = None,
 ) -> Source:
-    """Real images and a network of MMSegmentation: each image goes through it once.
+    """Real images and a network of MMSegmentation, which sees each image once.
 
     Parameters
     ----------
@@ -166,14 +166,14 @@ def from_mmseg(
 
 
 def from_folder(folder: str | Path, *, dataset: str | None = None, progress: bool | str = "auto") -> Source:
-    """One's own probabilities and masks, a file for each image.
+    """Your own probabilities and masks, a file for each image.
 
     Parameters
     ----------
     folder : path
-        DIR, which holds ``probabilities``, floating (K, H, W), and ``masks``, class indices with 255 where void, as
-        :class:`~conformask.datasets.PairedFolder` reads them; and ``groups.csv``, NAME,group, if images belong
-        together: then whole groups are split.
+        DIR. It holds ``probabilities``, floating (K, H, W), and ``masks``, class indices with 255 where void, as
+        :class:`~conformask.datasets.PairedFolder` reads them. If images belong together, it also holds ``groups.csv``
+        (NAME,group), and whole groups are split.
     dataset : {"cityscapes", "ade20k", "loveda"} or None, default=None
         One of the paper's data sets, for its rows; None for rows that suit any data set.
     progress : bool or "auto", default="auto"
@@ -222,7 +222,7 @@ def choose(
     config: str | Path | None = None,
     data_root: str | Path | None = None,
 ) -> dict[str, Callable[[], Source]]:
-    """The sources that the options of the tests and of the command line ask for.
+    """The sources that the options of the command line, or of the tests, ask for.
 
     Parameters
     ----------
@@ -231,9 +231,9 @@ def choose(
     data : path or None, default=None
         The folder that holds ``usgra-seg``.
     folder : path or None, default=None
-        One's own probabilities and masks instead, for one data set of the paper or any other: see :func:`from_folder`.
+        Your own probabilities and masks instead, for one data set of the paper or another one: see :func:`from_folder`.
     checkpoint, config, data_root : path or None, default=None
-        A network of MMSegmentation instead, for one data set of the paper or any other: see :func:`from_mmseg`.
+        A network of MMSegmentation instead, for one data set of the paper or another one: see :func:`from_mmseg`.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Rows as tables: Markdown to read, LaTeX to print, CSV to go on with."""
+"""Rows as tables: Markdown to read, LaTeX to print, CSV for further work."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def to_latex(rows: Sequence[Row], table: int) -> str:
     >>> print(to_latex(rows, 1).splitlines()[2])
     \caption{Binary loss with minimum coverage $\tau$}
     """
-    # tabulate escapes what is special to LaTeX; what is beyond ASCII is left to us.
+    # tabulate escapes LaTeX's special characters; `_symbols` replaces those beyond ASCII.
     text = tabulate(_cells(rows, table), headers="keys", tablefmt="latex_booktabs", disable_numparse=True)
     notes = "\\\\\n".join(_escaped(note) for note in _notes(rows, table))
     return (
@@ -119,7 +119,7 @@ def to_latex(rows: Sequence[Row], table: int) -> str:
 
 
 def to_csv(rows: Sequence[Row]) -> str:
-    """All rows as CSV, in full precision; what does not apply is empty.
+    """All rows as CSV, in full precision; a cell that does not apply is empty.
 
     Parameters
     ----------
@@ -153,7 +153,7 @@ def to_csv(rows: Sequence[Row]) -> str:
 
 
 def cost(rows: Sequence[Row]) -> str:
-    """How many forward passes the rows took, and how many the authors' search would have needed.
+    """The number of forward passes that the rows took, and the number that the authors' search would have needed.
 
     Parameters
     ----------
@@ -203,9 +203,9 @@ def write_tables(rows: Sequence[Row], folder: str | Path, *, seeds: Sequence[int
     rows : sequence of Row
         The rows of all sources.
     folder : path
-        Where to; it is made if it is missing.
+        The folder to write to; it is made if it is missing.
     seeds : sequence of int, default=101 to 110
-        Those of the splits, which the introduction names.
+        The seeds of the splits, which the introduction names.
 
     Returns
     -------
@@ -234,8 +234,8 @@ def write_tables(rows: Sequence[Row], folder: str | Path, *, seeds: Sequence[int
     intro = (
         f"# COSE, Tables 1 and 2\n\nRisk and activation ratio (AR) over {len(seeds)} random splits (seeds {seeds[0]} "
         f"to {seeds[-1]}), beside the figures of Mossina, Dalmau and Andéol, CVPR Workshops 2024, arXiv:2405.05145. "
-        "The column source says of every row what it was computed from. Standard deviations in brackets are those "
-        "over splits of the same images."
+        "The column source says what each row was computed from. The numbers in brackets are standard deviations over "
+        "splits of the same images."
     )
     counted = "\n".join(f"- {line}" for line in cost(rows).splitlines())
     parts = [intro, *(to_markdown(rows, table) for table in tables), f"## Forward passes\n\n{counted}\n"]
@@ -289,12 +289,14 @@ def _activation(activation: float, dagger: bool) -> str:
 def _notes(rows: Sequence[Row], table: int) -> list[str]:
     rows = [row for row in rows if row.setting.table == table]
     notes = [
-        'Risk: mean (standard deviation) over the splits. The mean "must lie in" what theory says of its expectation, '
-        "three standard errors wider (of the splits; of the exact law of the binary loss, if that is more)."
+        'Risk: mean (standard deviation) over the splits. "Must lie in": the range that theory gives for the expected '
+        "risk, widened by three standard errors of the mean (from the splits, or from the exact law of the binary "
+        "loss, whichever is larger)."
     ]
     error = max(row.activation_error for row in rows)
     notes.append(
-        f"AR is counted on a fine grid of probabilities: the middle of a bracket, at most {error:.4f} from the truth."
+        "AR is counted on a fine grid of probabilities. The table shows the middle of a bracket, which is at most "
+        f"{error:.4f} from the truth."
     )
     if any(row.dagger or (row.setting.published and row.setting.published.dagger) for row in rows):
         notes.append("†: the argmax alone meets the risk, in all splits.")
@@ -312,8 +314,8 @@ def _notes(rows: Sequence[Row], table: int) -> list[str]:
     if any(row.dataset.startswith(STORED) for row in rows):
         notes.append(
             "usgra-seg: 244 ultrasound images, 3 classes (tmkand, https://github.com/tmkand/usgra-seg, CC BY 4.0), "
-            "with out-of-sample predictions of a small network; not in the paper. Split by image, the guarantee speaks "
-            "of this collection; by group of look-alikes, of a new group."
+            "with out-of-sample predictions of a small network; they are not in the paper. Split by image, the "
+            "guarantee is about this collection; split by group of look-alikes, it is about a new group."
         )
     if table == 1 and any(row.setting.published in PUBLISHED[:2] for row in rows):
         notes.append(SWAPPED_NOTE)

@@ -1,4 +1,4 @@
-"""Lambdas that differ from image to image: a model's, corrected by one number."""
+"""Lambdas that differ from image to image: those of a model, corrected by one number."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["check_adaptive", "offsets_of", "refuse_images"]
 
 
 def check_adaptive(model: Any) -> Any:
-    """Refuses what gives no lambdas."""
+    """Refuses objects that cannot give lambdas."""
     if model is not None and not is_model(model):
         raise TypeError(
             "adaptive must be None, a function f(X, images) or an object with predict(X, images=), which is trained "
@@ -25,7 +25,7 @@ def check_adaptive(model: Any) -> Any:
 
 
 def refuse_images(images: Any, model: Any) -> None:
-    """Refuses photographs that no model looks at."""
+    """Refuses photographs if there is no model that takes them."""
     if images is not None and model is None:
         raise ValueError("images= are for the model of adaptive=, which is None")
 

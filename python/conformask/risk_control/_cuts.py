@@ -1,4 +1,4 @@
-"""Where the sets of images are cut: at one lambda, or at lambdas of classes, of strata, of weights or of a model."""
+"""The lambdas of images: one for all, or lambdas by class, by stratum, by weight or by a model."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["Cuts"]
 
 
 class Cuts:
-    """The lambdas of images that come in their order, by each of some solutions."""
+    """The lambdas of images that come in order, by one or several solutions."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class Cuts:
         self._n_seen, self._n_full = 0, 0
 
     def lambdas(self, maps: Any, first: int) -> list[NDArray[np.float64]]:
-        """The lambdas (n,) of the next images, the first of which has the number `first`; by class (n, K)."""
+        """The lambdas (n,) of the next images, the first of which is number `first`; (n, K) if they differ by class."""
         n, solutions = len(maps), [solution for _, solution in self._asked]
         self._n_seen = first + n
         if self._weights is not None:
@@ -70,9 +70,9 @@ class Cuts:
         return [np.full(n, solution.lambda_hat) for solution in solutions]
 
     def of(self, maps: Any, first: int) -> tuple[Any, list[Any]]:
-        """Maps, and where the kernels cut their sets, by each solution."""
+        """The maps, and the lambdas as kernels take them, by each solution."""
         if self._differ_by_image:
-            # They are compared on the CPU.
+            # Lambdas that differ by image are compared on the CPU.
             found = [_core.Lambdas.per_image(lambdas) for lambdas in self.lambdas(maps, first)]
             return score_array(maps, ""), found
         by_class = self._asked[0][1].by == "class"
@@ -87,7 +87,7 @@ class Cuts:
         return self._weights is not None or of_stratum or self.configuration.adaptive is not None
 
     def check_end(self) -> None:
-        """Refuses what is left when all maps have come; says how many sets are full for their weights."""
+        """Refuses arguments that are left over after the last map; warns of full sets because of large weights."""
         self._images.check_end()
         for name, values in {"strata": self.strata, "sample_weight": self._weights}.items():
             if values is not None and len(values) > self._n_seen:
@@ -102,12 +102,12 @@ class Cuts:
             )
 
     def all_used_by(self, found: Any) -> Any:
-        """What was made of all maps; of a generator when it is at its end."""
+        """Returns `found` after :meth:`check_end`, which runs at the end of a generator."""
         return ended(found, self.check_end)
 
 
 class _OfWeights:
-    """The lambda of an image by its weight: the calibration losses may sum to less beside a heavier one."""
+    """The lambda of an image by its weight: the heavier it is, the less the calibration losses may sum to."""
 
     def __init__(self, configuration: Configuration, profiles: Profiles | None) -> None:
         if profiles is None:
@@ -117,7 +117,7 @@ class _OfWeights:
         self._known: dict[float, float] = {}
 
     def lambdas(self, weights: Sequence[float]) -> NDArray[np.float64]:
-        """Those of images; infinite where no lambda keeps alpha."""
+        """The lambdas of images; infinite where no lambda keeps alpha."""
         for weight in weights:
             if weight not in self._known:
                 self._known[weight] = self._found(weight)
@@ -135,7 +135,7 @@ class _OfWeights:
 def _known_strata(
     strata: Any, n: int | None, solution: Solution, configuration: Configuration
 ) -> list[int | str] | None:
-    """The stratum of each new image; refuses those that calibration did not see."""
+    """The stratum of each new image; refuses strata that calibration did not have."""
     if solution.by != "stratum":
         if strata is not None:
             raise ValueError("strata= was given, but calibration had none: fit(X, y, strata=)")
@@ -182,7 +182,7 @@ def _known_weights(
 
 
 def _some(values: Sequence[Any], first: int, n: int, name: str) -> Sequence[Any]:
-    """Those of n images from the one of a number on."""
+    """The values of n images, from number `first` on."""
     if len(values) < first + n:
         raise ValueError(f"{name} has {len(values)} entries, but X has more images")
     return values[first : first + n]

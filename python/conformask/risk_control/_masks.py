@@ -1,4 +1,4 @@
-"""Where the masks of new images go: arrays of their own, or an array or a store of the caller's; in bytes or bits."""
+"""Where the masks of new images are written: new arrays, or an array or store of the caller; as bytes or bits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["MaskBuffer"]
 
 
 class MaskBuffer:
-    """What `out` and `packed` say of the masks of X."""
+    """The destination of the masks of X, by `out` and `packed`."""
 
     def __init__(self, X: Any, out: Any, packed: Any) -> None:
         if packed not in (True, False):
@@ -46,7 +46,7 @@ class MaskBuffer:
             raise ValueError("out must be C-contiguous and writeable")
 
     def part(self, shape: tuple[int, ...], first: int) -> NDArray[Any] | None:
-        """Where masks of maps of a shape go, of which the first has a number; None if they make room themselves."""
+        """The part of the destination for maps of a shape, of which the first is number `first`; None: a new array."""
         if self.whole is None:
             return None
         expected = (self._n, *(packed_shape(shape) if self.packed else shape)[1:])
@@ -68,7 +68,7 @@ class MaskBuffer:
             masks |= void[:, np.newaxis]
 
     def store(self, masks: NDArray[Any], first: int) -> None:
-        """Writes masks to the caller's store, if that is where they go."""
+        """Writes masks to the caller's store, if there is one."""
         if self._store is not None:
             self._store[first : first + len(masks)] = masks
 
@@ -79,5 +79,5 @@ class MaskBuffer:
 
     @property
     def at_once(self) -> int | None:
-        """How many images of an array are masked at once: those of a store one by one, None for all."""
+        """How many images of an array are processed at once: one if masks go to a store, else None for all."""
         return None if self._store is None else 1

@@ -1,4 +1,4 @@
-"""How classes or strata that have lambdas of their own fare on labelled images."""
+"""The risks of classes or strata that have their own lambdas, on labelled images."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def part_risks(
     strata: Sequence[int | str] | None,
     class_names: Sequence[str],
 ) -> list[tuple[PartRisk, Finding]]:
-    """The risk of each part, and how it lies beside alpha; losses (n,) are those of the images."""
+    """The risk of each part, and its comparison with alpha; `losses` (n,) are those of the images."""
     if solution.by == "class":
         columns = list(losses_by_class(configuration.loss, missed, totals))
         names = list(class_names)
@@ -44,7 +44,7 @@ def part_risks(
         columns = [np.where(of_image == part.name, losses, np.nan) for part in solution.parts]
         names = [str(part.name) for part in solution.parts]
     values, units = unit_means(np.column_stack(columns), groups), "images" if groups is None else "groups"
-    # What is said of one of many intervals must hold for all of them at once.
+    # A statement on one of many intervals must hold for all of them together (Bonferroni).
     together, alpha = 1 - (1 - LEVEL) / len(names), float(configuration.alpha_of_parts(solution.n_classes))
     intervals = zip(mean_intervals(values, units), mean_intervals(values, units, together), strict=True)
     found = []
@@ -53,7 +53,7 @@ def part_risks(
     ):
         is_full = part.is_rare and part.lambda_hat >= solution.largest
         if is_full:
-            interval = joint = of_full_sets(interval.mean)  # nothing is left to chance
+            interval = joint = of_full_sets(interval.mean)  # full sets do not depend on chance
         risk = PartRisk(
             name,
             interval.mean,
@@ -81,7 +81,7 @@ def part_risks(
 def verdict_of_parts(
     found: Sequence[tuple[PartRisk, Finding]], configuration: Configuration, solution: Solution
 ) -> Iterator[str]:
-    """What the risks of parts say of alpha, in sentences."""
+    """Sentences on the risks of parts and alpha."""
     noun, many = ("class", "classes") if solution.by == "class" else ("stratum", "strata")
     alpha, percent = float(configuration.alpha_of_parts(solution.n_classes)), f"{LEVEL * 100:g} %"
     level = f"alpha / K = {alpha:.3g}" if configuration.controls_worst_class else "alpha"

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Predictor"]
 
-# So many images that agree with calibration are no accident.
+# If so many images agree with calibration images, this is no coincidence.
 _LEAST_ALIKE = 10
 
 
@@ -305,7 +305,7 @@ class Predictor(Results):
         names = check_class_names(class_names, state.solution.n_classes)
         n = count(X)
         groups = check_groups(groups, n)
-        warn_of_groups(state.solution.grouped, groups)  # now, not after the images
+        warn_of_groups(state.solution.grouped, groups)  # before the images are read
         asked = [(configuration, state.solution), *others]
         cuts = Cuts(asked, n, images=images, strata=strata, sample_weight=sample_weight, profiles=state.kept)
         solutions = [solution for _, solution in asked]
@@ -410,7 +410,7 @@ class Predictor(Results):
     def _cuts(
         self, X: Any, images: Any, strata: Any, sample_weight: Any
     ) -> tuple[Configuration, Solution, Cuts]:
-        """What calibration found, and where the sets of these images are cut by it."""
+        """The parameters, the solution, and the lambdas of these images."""
         configuration, state = self._settled()
         assert state.solution is not None
         cuts = Cuts(
@@ -424,7 +424,7 @@ class Predictor(Results):
         return configuration, state.solution, cuts
 
     def _counts_of(self, scores: Any, labels: Any, inputs: str, first: int = 0) -> Counts:
-        """Of each class and image (n, K): missed and labelled pixels, and classes in the sets of the latter."""
+        """For each image and class (n, K): missed pixels, labelled pixels, and summed set sizes of the latter."""
         configuration, solution = self._current()
         cuts = Cuts([(replace(configuration, inputs=inputs), solution)], None)
         return _counts(scores, labels, [solution], cuts, first, Known(None))[0]
@@ -432,7 +432,7 @@ class Predictor(Results):
     def _report(
         self, counts: Sequence[Counts], groups: ArrayLike | None = None, class_names: Any = None
     ) -> RiskReport:
-        """What the counts of images say."""
+        """The report from the counts of images."""
         configuration, solution = self._current()
         names, known = check_class_names(class_names, solution.n_classes), check_groups(groups, len(counts))
         warn_of_groups(solution.grouped, known)
@@ -440,7 +440,7 @@ class Predictor(Results):
 
 
 def _warn_of_calibration_images(counts: Sequence[Sequence[Counts]], state: State[Profiles, Solution]) -> None:
-    """Of images as many as those of calibration, with their risk: warns if each misses just what one of those does."""
+    """Warns if each image misses exactly the same share of pixels as one of the calibration images."""
     assert state.solution is not None
     if not isinstance(state.kept, ScoreProfiles) or math.isnan(state.solution.lambda_hat):
         return
@@ -449,7 +449,7 @@ def _warn_of_calibration_images(counts: Sequence[Sequence[Counts]], state: State
         [share_of(missed.sum(axis=1), totals.sum(axis=1)) for (missed, totals, *_), *_ in counts]
     )
     known, shares = (each[(each > 0) & (each < 1)] for each in (known, shares))
-    # Where images of calibration hardly ever agree, new ones do not all agree with them by chance.
+    # If calibration images hardly ever agree with each other, new images do not all agree with them by chance.
     is_telling = len(shares) >= _LEAST_ALIKE and len(np.unique(known)) >= 0.9 * len(known)
     if is_telling and np.isin(shares, known).all():
         warn_caller(
@@ -462,7 +462,7 @@ def _warn_of_calibration_images(counts: Sequence[Sequence[Counts]], state: State
 def _at_alphas(
     alphas: Iterable[float] | None, configuration: Configuration, state: State[Profiles, Solution]
 ) -> list[tuple[Configuration, Solution]]:
-    """What calibration finds at other levels."""
+    """The solutions at other levels."""
     if alphas is None:
         return []
     profiles = profiles_of(state)
@@ -475,7 +475,7 @@ def _at_alphas(
 
 
 def _checked(scores: Any, solution: Solution) -> Any:
-    """Maps of as many classes as at calibration."""
+    """The maps; refuses another K than at calibration."""
     if scores.ndim in (4, 5) and scores.shape[1] != solution.n_classes:
         hint = axes_hint(tuple(scores.shape), solution.n_classes)
         raise ValueError(
@@ -499,7 +499,7 @@ def _mapped(
 def _sizes(
     scores: Any, solution: Solution, cuts: Cuts, known: Known, first: int
 ) -> tuple[NDArray[np.uint16], NDArray[np.bool_] | None]:
-    """Sizes of the sets, and where there are no data."""
+    """Sizes of the sets, and the mask of pixels without data."""
     configuration = cuts.configuration
     filled, void = known.fill(_checked(scores, solution), first)
     checked, (lam,) = cuts.of(filled, first)
@@ -511,15 +511,15 @@ def _sizes(
 def _counts(
     scores: Any, labels: Any, solutions: Sequence[Solution], cuts: Cuts, first: int, known: Known
 ) -> list[Counts]:
-    """By each solution what the sets hold of the labelled pixels."""
+    """For each solution, the counts of the sets at labelled pixels."""
     configuration = cuts.configuration
     score, inputs, index = configuration.conformity_score, configuration.given, configuration.ignore_index
     filled, labels = known.fill_labelled(_checked(scores, solutions[0]), labels, first)
     checked, lams = cuts.of(filled, first)
     found = _backend.coverage(checked, labels, lams, score, inputs, index, first)
     if not configuration.loss._is_monotone:
-        # What sets hold of each class is counted by another pass, which few evaluations need. It counts what they miss
-        # too: devices differ by rounding, and no more may be covered than held.
+        # A second pass, which few evaluations need, counts the pixels whose sets hold each class. It counts missed
+        # pixels again: devices differ by rounding, and the covered pixels must be among those held.
         of_images = np.stack(cuts.lambdas(checked, first))
         grid, places = np.unique(of_images, return_inverse=True)
         profile = _backend.profile(checked, labels, score, inputs, index, False, first, grid)
@@ -535,6 +535,6 @@ def _counts(
 
 
 def _look_at(scores: Any, configuration: Configuration, first: int) -> None:
-    """Of the first image: are the numbers what they are said to be?"""
+    """Checks, on the first image, whether the numbers are what they are said to be."""
     if first == 0 and len(scores):
         warn_of_shares(scores[0], configuration.inputs)

@@ -1,4 +1,4 @@
-"""What the counts of images say of risk, sizes and classes."""
+"""The report on risk, set sizes and classes, from the counts of images."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def image_losses(counts: Sequence[Counts], configuration: Configuration) -> NDAr
 
 
 def _controlled(configuration: Configuration) -> Loss:
-    """The loss of images that is controlled."""
+    """The loss that is controlled."""
     return WorstClassLoss(configuration.loss) if configuration.controls_worst_class else configuration.loss
 
 
@@ -59,7 +59,7 @@ def risk_report(
     ).tolist()
     alpha = float(configuration.alpha)
     infeasible = solution.corrected_risk > alpha
-    # Where the largest loss of all classes is controlled, the classes share one lambda and one promise.
+    # If the largest loss of all classes is controlled, the classes share one lambda and one promise.
     has_parts = bool(solution.parts) and math.isnan(solution.lambda_hat)
     if infeasible:  # nothing is missed, whatever the images are
         interval, *of_classes = (of_full_sets(each.mean) for each in [interval, *of_classes])
@@ -119,13 +119,13 @@ def risk_report(
 
 
 def _calibrated_on(solution: Solution) -> str:
-    """What calibrated, in words."""
+    """The calibration images, in words."""
     as_good_as = f" (as good as {solution.n_eff:.4g} by their weights)" if solution.is_weighted else ""
     return f"{solution.counted}{as_good_as}"
 
 
 def _verdict(said: list[str], solution: Solution, set_size: float, infeasible: bool) -> str:
-    """What the risk says of alpha, and what sets of no use or without a choice say."""
+    """Sentences on the risk and alpha, and on sets that are of no use or hold only one class."""
     if infeasible:
         return (
             f"alpha needs more than the {solution.counted} of calibration, so every set holds all classes. The result "
@@ -145,7 +145,7 @@ def _verdict(said: list[str], solution: Solution, set_size: float, infeasible: b
 def _classes(
     names: list[str], miss_rates: list[Interval], set_sizes: list[float], totals: NDArray[np.uint64]
 ) -> tuple[ClassRisk, ...]:
-    """How each class fares: rates and sizes are those of the images that hold it."""
+    """The results of each class: rates and sizes are over the images that hold it."""
     n_images, n_pixels = (totals > 0).sum(axis=0).tolist(), totals.sum(axis=0).tolist()
     found = zip(names, miss_rates, set_sizes, n_images, n_pixels, strict=True)
     return tuple(

@@ -52,7 +52,7 @@ class Results(Calibrator[Configuration, Profiles, Solution]):
         return found
 
     def _lambda_for_modules(self) -> float | tuple[float, ...]:
-        """Lambda-hat, or those of classes, for what knows nothing of images but their scores."""
+        """Lambda-hat, or the lambdas of classes, for modules that know only the scores of images."""
         solution = self._current()[1]
         if solution.by == "stratum" or solution.needs_weights:
             what = "strata" if solution.by == "stratum" else "weights"
@@ -89,7 +89,7 @@ class Results(Calibrator[Configuration, Profiles, Solution]):
         return self._of_parts("corrected_risk")
 
     def _of_parts(self, name: str) -> Any:
-        """A number that calibration found, or one of each part where there is none of all."""
+        """A number that calibration found, or one for each part if there is none for all."""
         solution = self._current()[1]
         if solution.parts and math.isnan(solution.lambda_hat):
             return np.array([getattr(part, name) for part in solution.parts])
@@ -209,7 +209,7 @@ class Results(Calibrator[Configuration, Profiles, Solution]):
         return float(configuration.method.budget(units, level) / units.total) if units.total else -math.inf
 
     def _units(self) -> Units | None:
-        """Who counts; None if the profiles were not saved."""
+        """The units that count; None if the profiles were not saved."""
         configuration, state = self._configuration(), self._fitted()
         self._check_images(state.read_with, configuration)
         return None if state.kept is None else configuration.units(state.kept)

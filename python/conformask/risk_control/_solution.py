@@ -1,4 +1,4 @@
-"""What calibration by risk control asks and finds: parameters, lambda-hat, risks."""
+"""Parameters and solution of calibration by risk control: lambda-hat and risks."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ class Configuration:
 
     @property
     def controls_worst_class(self) -> bool:
-        """Whether alpha is about the largest loss of the classes of an image: the sum of their risks limits it, too."""
+        """Whether alpha limits the largest loss among an image's classes, which the sum of their risks bounds, too."""
         by_sum = self.simultaneous == "bonferroni" and self.method.confidence is None
         return self.simultaneous == "max" or by_sum
 
@@ -157,11 +157,11 @@ class Configuration:
 
     @property
     def given(self) -> Inputs:
-        """What makes probabilities of what the model gives."""
+        """How probabilities are made of the model's numbers."""
         return checked_inputs(self.inputs, self.transform)
 
     def units(self, profiles: Profiles) -> Units:
-        """Who counts; refuses profiles by another score."""
+        """The units that count; refuses profiles by another score."""
         known = profiles.conformity_score
         if known != self.conformity_score:
             raise ValueError(
@@ -179,32 +179,32 @@ class Configuration:
 
     @property
     def grid(self) -> NDArray[np.float64] | None:
-        """The lambdas at which classes are counted, ascending; None where the loss asks for no counts."""
+        """The lambdas at which classes are counted, ascending; None if the loss needs no counts."""
         if self.loss._is_monotone or not isinstance(self.method, LTT):
             return None
         return np.array(sorted(self.method.grid))
 
     def collected(self) -> list[Loss] | None:
-        """The losses that bins collect; None where profiles are exact."""
+        """The losses that bins collect; None if profiles are exact."""
         return [self.loss, *self.collect] if self.profile == "binned" else None
 
 
 @dataclass(frozen=True)
 class Part:
-    """What calibration found for one class, or for the images of one stratum."""
+    """The solution for one class, or for the images of one stratum."""
 
     name: int | str
     lambda_hat: float
-    risk: float  # NaN where nothing calibrated
+    risk: float  # NaN if there were no calibration images
     corrected_risk: float
     n_images: int
-    is_rare: bool = False  # whether no lambda of its own keeps alpha: what becomes of it is said by `on_rare`
+    is_rare: bool = False  # whether no lambda of its own keeps alpha; `on_rare` says what to do then
     n_needed: int | None = (
         None  # so many where its images are too few; None where they are not, and no test passes
     )
 
     def told(self, name: str) -> str:
-        """A rare one by a name, and why it is."""
+        """The name of a rare part, with the reason."""
         why = "no lambda passes" if self.n_needed is None else f"{self.n_images} of {self.n_needed}"
         return f"{name} ({why})"
 
@@ -219,7 +219,7 @@ class Solution:
     n_images: int
     n_skipped: int
     n_classes: int
-    configuration: Configuration  # it was found for
+    configuration: Configuration  # for which it was found
     n_eff: float
     correction: float | None = None  # of the lambdas that images have of their own; lambda_hat is then NaN
     grouped: bool | None = None  # whether groups of several images counted once; None: a file does not tell
@@ -229,7 +229,7 @@ class Solution:
 
     @cached_property
     def lambdas(self) -> NDArray[np.float64]:
-        """Those of the parts."""
+        """The lambdas of the parts."""
         return np.array([part.lambda_hat for part in self.parts])
 
     @property
@@ -239,16 +239,16 @@ class Solution:
 
     @property
     def rare(self) -> list[Part]:
-        """The parts that too few images calibrated."""
+        """The parts without a lambda of their own that keeps alpha."""
         return [part for part in self.parts if part.is_rare]
 
     @property
     def rare_text(self) -> str:
-        """Which parts are rare, and what becomes of them."""
+        """A sentence on which parts are rare, and what is done with them."""
         return self.rare_text_of({part.name: str(part.name) for part in self.rare})
 
     def rare_text_of(self, names: Mapping[int | str, str]) -> str:
-        """The same by names of the parts."""
+        """The same with given names of the parts."""
         noun, rare = _NOUNS[self.by], self.rare
         named = ", ".join(part.told(names[part.name]) for part in rare[:MOST_NAMED])
         more = f" and {len(rare) - MOST_NAMED} more" if len(rare) > MOST_NAMED else ""
@@ -273,7 +273,7 @@ class Solution:
 
     @property
     def counted(self) -> str:
-        """What calibrated: "100 images"."""
+        """The number of calibration units, as text: "100 images"."""
         return plural(self.n_images, "group" if self.grouped else "image")
 
     @property
@@ -287,7 +287,7 @@ class Solution:
         return {"lambda_hat_": lambda_text(self.lambda_hat)}
 
     def to_json(self) -> dict[str, Any]:
-        """What a file holds of it."""
+        """The content for a file."""
 
         def texts(values: dict[str, Any]) -> dict[str, Any]:
             return {
@@ -300,7 +300,7 @@ class Solution:
         return {**found, "by": self.by, "parts": parts, "needs_weights": self.needs_weights}
 
     def rows(self) -> list[tuple[str, str]]:
-        """Names and values for people."""
+        """Names and values to display."""
         skipped = f" ({self.n_skipped} skipped)" if self.n_skipped else ""
         asked = self.configuration
         return [
@@ -319,12 +319,12 @@ class Solution:
 
     @property
     def risk_bound(self) -> float | None:
-        """An upper confidence limit of the risk at lambda-hat; None by methods that give none."""
+        """An upper confidence limit of the risk at lambda-hat; None for methods without one."""
         return None if self.confidence is None or math.isnan(self.corrected_risk) else self.corrected_risk
 
     @property
     def confidence(self) -> float | None:
-        """With what probability over calibration images the promise holds; None if it is about their average."""
+        """The probability over calibration images with which the promise holds; None if it is about their average."""
         return self.configuration.method.confidence
 
     def _confident_rows(self) -> list[tuple[str, str]]:
@@ -349,14 +349,14 @@ WITHOUT_PROFILES = (
 
 
 def profiles_of(state: State[Profiles, Solution]) -> Profiles:
-    """What was kept of the images."""
+    """The profiles that were kept of the images."""
     if state.kept is None:
         raise ValueError(WITHOUT_PROFILES)
     return state.kept
 
 
 def solution_from_json(document: dict[str, Any], configuration: Configuration) -> Solution:
-    """Results of a file; refuses what no calibration gives."""
+    """Results from a file; refuses results that no calibration gives."""
     results = dict(document["results"])
     if document["format_version"] == 1:
         results["corrected_risk"] = results["risk_bound"]
@@ -396,14 +396,14 @@ def solution_from_json(document: dict[str, Any], configuration: Configuration) -
         if not 0 <= lam <= largest:
             raise ValueError(f"lambda_hat is {lam!r}")
     for each in (solution, *solution.parts):
-        for name in ("risk", "corrected_risk"):  # NaN, the risk of no image, is not beyond either
+        for name in ("risk", "corrected_risk"):  # NaN, the risk of no image, passes both tests
             if getattr(each, name) < 0 or getattr(each, name) > 1:
                 raise ValueError(f"{name} is {getattr(each, name)!r}")
     return solution
 
 
 def _parts_from_json(found: Any, by: str | None, n_classes: int) -> tuple[Part, ...]:
-    """The classes or strata of a file."""
+    """The classes or strata in a file."""
     parts = []
     for each in found:
         name, n_images, n_needed = each["name"], each["n_images"], each["n_needed"]

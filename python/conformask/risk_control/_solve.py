@@ -1,4 +1,4 @@
-"""Calibration by risk control: the smallest lambda, or one a class, a stratum or an image."""
+"""Calibration by risk control: the smallest lambda, or one for each class, stratum or image."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = ["check", "is_same", "solve", "warn"]
 
 @dataclass(frozen=True)
 class Level:
-    """The smallest lambda that controls one loss of some images, and what is known of it."""
+    """The smallest lambda that controls a loss on some images, with its risks."""
 
     lambda_hat: float
     risk: float
@@ -47,19 +47,19 @@ def level_of(profiles: Profiles, loss: Loss, configuration: Configuration, on_in
         if on_infeasible != "full":
             raise
         lam, bound = largest, math.inf
-    # What was decided exactly is at most alpha: rounding must not lift it above.
+    # The exact number is at most alpha, which was decided exactly; rounding must not lift it above.
     risk = profiles._risk(loss, lam, units)
     limit = min(method.limit(profiles, loss, lam, units, risk), bound)
     return Level(lam, risk, limit, units)
 
 
 def _corrected(risk: float, units: Units, method: Method, bound: float) -> float:
-    """What is compared with alpha; as was decided exactly at most `bound`, above which rounding must not lift it."""
+    """The number that is compared with alpha. Exactly it is at most `bound`, and rounding must not lift it above."""
     return min(method.risk_bound(0.0 if math.isnan(risk) else risk, units), bound)
 
 
 def solve(profiles: Profiles, configuration: Configuration) -> Solution:
-    """The smallest lambda that controls the risk: one for all, or one a class, a stratum or an image."""
+    """The smallest lambda that controls the risk: one for all, or one for each class, stratum or image."""
     units, correction = configuration.units(profiles), None
     configuration.method.check_units(units)
     by = _kind_of_parts(profiles, configuration, units)
@@ -93,7 +93,7 @@ def solve(profiles: Profiles, configuration: Configuration) -> Solution:
 
 
 def _kind_of_parts(profiles: Profiles, configuration: Configuration, units: Units) -> str | None:
-    """Whether classes or strata have lambdas of their own; refuses what cannot be combined."""
+    """Whether classes or strata have their own lambdas; refuses combinations that are not supported."""
     with_strata = isinstance(profiles, ScoreProfiles) and profiles._strata is not None
     asked = {
         "conditional='class'": configuration.conditional is not None,
@@ -107,7 +107,7 @@ def _kind_of_parts(profiles: Profiles, configuration: Configuration, units: Unit
 
 
 def _shifted(profiles: Profiles, configuration: Configuration, units: Units) -> tuple[Level, float]:
-    """Of images that have lambdas of their own: the risk, and the smallest number that corrects them."""
+    """For images with their own lambdas: the risk, and the smallest correction of the lambdas that controls it."""
     known, offsets = _with_offsets(profiles, configuration)
     largest, bound = (
         lambda_max(configuration.conformity_score, profiles.n_classes),
@@ -125,7 +125,7 @@ def _shifted(profiles: Profiles, configuration: Configuration, units: Units) -> 
 
 
 def _with_offsets(profiles: Profiles, configuration: Configuration) -> tuple[ScoreProfiles, Offsets]:
-    """Exact profiles of images that have lambdas of their own, and these."""
+    """Exact profiles of images with their own lambdas, and these lambdas."""
     offsets = profiles._offsets if isinstance(profiles, ScoreProfiles) else None
     if (
         not isinstance(profiles, ScoreProfiles)
@@ -152,7 +152,7 @@ def _by_class(
     """A lambda for each class, controlled on the images that hold it."""
     assert isinstance(profiles, ScoreProfiles)
     n_classes, largest = profiles.n_classes, configuration.simultaneous == "max"
-    # A class that an image lacks is no reason to refuse the image.
+    # An image without some class is not refused.
     asked = replace(configuration, on_empty="skip")
     classes = [[label] for label in range(n_classes)]
     if largest:
@@ -189,18 +189,18 @@ def _by_stratum(profiles: Profiles, configuration: Configuration) -> tuple[Part,
 
 
 def _one_of(k: int, configuration: Configuration) -> Configuration:
-    """What each of k classes must keep so that all promises hold together, by Bonferroni."""
-    # The expected largest loss is at most the sum of those expected.
+    """The level and method for each of k classes so that all promises hold together, by Bonferroni."""
+    # The expected largest loss is at most the sum of the expected losses.
     alpha, method = configuration.alpha_of_parts(k), configuration.method.divided(k)
     return replace(configuration, alpha=alpha, method=method)
 
 
 def _level_or_need(profiles: ScoreProfiles, configuration: Configuration) -> Level | InfeasibleRiskError:
-    """A level, or why there is none."""
+    """A level, or the error that says why there is none."""
     try:
         return level_of(profiles, configuration.loss, configuration, "raise")
     except InfeasibleRiskError as error:
-        return error.with_traceback(None)  # which would keep the profiles
+        return error.with_traceback(None)  # a traceback would keep the profiles in memory
 
 
 def _with_rare(
@@ -210,7 +210,7 @@ def _with_rare(
     n_classes: int,
     configuration: Configuration,
 ) -> tuple[Part, ...]:
-    """All parts; those that have too few images get what `on_rare` says. `of` gives the profiles of some, joined."""
+    """All parts; rare ones are treated as `on_rare` says. `of` returns the joined profiles of some parts."""
     rare = [i for i, level in enumerate(found) if isinstance(level, InfeasibleRiskError)]
     noun = "class" if configuration.conditional == "class" else "stratum"
     is_pooling, is_monotone = configuration.on_rare == "pooled", configuration.loss._is_monotone
@@ -222,7 +222,7 @@ def _with_rare(
     is_raising = configuration.on_rare == "raise" or (
         len(rare) == len(found) and configuration.on_infeasible == "raise"
     )
-    # Full sets are no way out for a loss that may be large for them.
+    # Full sets do not help if their loss may be large.
     if rare and (is_raising or math.isnan(shared)):
         raise _rare_error([(names[i], found[i]) for i in rare], noun, len(found), configuration)
     return tuple(
@@ -240,7 +240,7 @@ def _at(
     configuration: Configuration,
     rare: InfeasibleRiskError | None = None,
 ) -> Part:
-    """A part whose lambda was found by more than its own images; why it has none of its own."""
+    """A part with a lambda that was not found by its own images alone; `rare` is why it has none of its own."""
     units = profiles._units(configuration.loss, configuration.on_empty)
     risk = profiles._risk(configuration.loss, lam, units)
     limit = configuration.method.limit(profiles, configuration.loss, lam, units, risk)
@@ -264,7 +264,7 @@ def _rare_error(
     what = "calibration images whose weights sum to" if first._by_weight else first.unit
     are_few = all(error.n_images < error.n_needed for _, error in rare)
     needs = f"needs more {what}" if are_few else "is kept by no lambda"
-    # Where none of them has enough, full sets for all must be asked for.
+    # If no part has enough images, the caller must ask for full sets for all.
     way_out = (
         f", or choose for a rare {noun} on_rare='full' (full sets) or 'pooled' (one lambda for all of these, "
         "which promises nothing for each)"
@@ -282,7 +282,7 @@ def _rare_error(
 
 
 def check(profiles: Profiles, configuration: Configuration) -> None:
-    """Refuses images that the method or the parameters can make nothing of, however many they are."""
+    """Refuses images that do not suit the method or the parameters, however many there are."""
     units = configuration.units(profiles)
     _kind_of_parts(profiles, configuration, units)
     configuration.method.check_units(units)
@@ -300,7 +300,7 @@ def is_same(one: Solution, other: Solution) -> bool:
 
 
 def warn(profiles: Profiles, solution: Solution) -> None:
-    """Says of a solution what its user must know."""
+    """Warns of what the user of a solution must know."""
     configuration = solution.configuration
     units = configuration.units(profiles)
     if solution.rare:

@@ -391,7 +391,7 @@ class ConformalRiskCalibrator(Predictor):
         """
         configuration = self._configuration()
         known = self.profiles_ if self.__sklearn_is_fitted__() else None
-        # As what is kept: `profile` may have been set otherwise since.
+        # The kind of profiles that are kept: `profile` may have been changed since.
         collect, grid = configuration.collected(), configuration.grid
         if known is not None:
             collect = list(known.losses) if isinstance(known, BinnedProfiles) else None
@@ -411,7 +411,7 @@ class ConformalRiskCalibrator(Predictor):
         check: Callable[[Profiles], object] = len,
         origin: Origin | None = None,
     ) -> None:
-        """Adds images, if all of them pass a check. What was found is found again when it is asked for."""
+        """Adds images, if all of them pass a check. Results are computed again when they are asked for."""
 
         def add(state: State[Profiles, Solution] | None) -> State[Profiles, Solution]:
             merged = profiles
@@ -457,7 +457,7 @@ class ConformalRiskCalibrator(Predictor):
         for name in self._stale("images", read, configuration):
             there = shown_value(getattr(read, name))
             raise ValueError(f"{name} differs: {getattr(self, name)} here, {there} there")
-        # Refuses now what it would refuse later.
+        # Refuse now what would be refused later.
         self._add(theirs, configuration, lambda merged: check(merged, configuration), state.origin)
         return self
 
@@ -599,7 +599,7 @@ class ConformalRiskCalibrator(Predictor):
             assert isinstance(profiles, ScoreProfiles)
             pictures.check_end()
             profiles = profiles._with_offsets(Offsets(np.concatenate(offsets), configuration.adaptive))
-        check(profiles, configuration)  # refuses now what it would refuse later
+        check(profiles, configuration)  # refuse now what would be refused later
         return profiles
 
     def __sklearn_clone__(self) -> Self:

@@ -1,4 +1,4 @@
-"""The scaler that another one stands on: what it may be, where it is fitted, how it is saved."""
+"""The scaler that another one builds on: which values are allowed, how it is fitted, and how it is saved."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _COMMON = ("inputs", "ignore_index", "n_pixels", "random_state")
 
 @dataclass(frozen=True)
 class Base:
-    """A scaler to stand on; equal to another of the same parameters and results."""
+    """A scaler to build on; equal to another with the same parameters and results."""
 
     scaler: Scaler = field(compare=False)
     text: str
@@ -52,7 +52,7 @@ class Base:
 
 
 def check_base(base: Any) -> Base | str | None:
-    """Refuses what is no scaler, no name of one, and not None."""
+    """Refuses values that are not a scaler, the name of one, or None."""
     if isinstance(base, Scaler):
         return Base(base, json.dumps(base_document(base), default=number_to_json))
     if base is None or (isinstance(base, str) and base in _NAMES):
@@ -61,12 +61,12 @@ def check_base(base: Any) -> Base | str | None:
 
 
 def looks_around(base: Base | str | None) -> bool:
-    """Whether a base asks for the surroundings of pixels."""
+    """Whether a base needs the surroundings of pixels."""
     return isinstance(base, Base) and base.scaler._looks_around(base.scaler._configuration())
 
 
 def knows_classes(base: Base | str | None) -> bool:
-    """Whether a base finds numbers for each class in this fit: one that was fitted before has told its own images."""
+    """Whether a base finds numbers for each class in this fit. A base that was fitted before does not."""
     if base is None:
         return False
     scaler = _NAMES[base]() if isinstance(base, str) else base.scaler
@@ -81,7 +81,7 @@ def keeps_prediction(base: Base | str | None) -> bool:
 
 
 def fitted_base(base: Base | str | None, kept: PixelSample, configuration: Any) -> Scaler | None:
-    """A copy of the base, which is fitted to the drawn pixels unless it has been before."""
+    """A copy of the base, fitted to the drawn pixels unless it has been fitted before."""
     if base is None:
         return None
     common = {name: getattr(configuration, name) for name in _COMMON}
@@ -102,7 +102,7 @@ def fitted_base(base: Base | str | None, kept: PixelSample, configuration: Any) 
 
 
 def base_document(base: Any) -> Any:
-    """A base, fitted or not, for a file."""
+    """The content for a file of a base, fitted or not."""
     if not isinstance(base, Scaler):
         return base
     if base._known is not None:
@@ -113,7 +113,7 @@ def base_document(base: Any) -> Any:
 
 
 def base_from_document(document: Any) -> Any:
-    """The base that a file holds."""
+    """The base in a file."""
     if not isinstance(document, dict):
         return document
     if "results" in document:

@@ -22,21 +22,21 @@ _TOLERANCES = {"ftol": 1e-13, "gtol": 1e-9, "maxiter": 1000, "maxcor": 20}
 
 
 class Ridge(NamedTuple):
-    """What the squares of deviations weigh, in the mean loss."""
+    """The weights of squared deviations, relative to the mean loss."""
 
     intercept: float
     diagonal: float
     off_diagonal: float
 
     def weights(self, width: int) -> NDArray[np.float64]:
-        """For each number of B (row by row) and mu."""
+        """The weight for each number of B (row by row) and mu."""
         eye = np.eye(width)
         matrix = self.diagonal * eye + self.off_diagonal * (1 - eye)
         return np.append(matrix, np.full(width, self.intercept))
 
 
 class _Pixels(NamedTuple):
-    """Those of one expert."""
+    """The pixels of one expert."""
 
     features: NDArray[np.float64]  # (K, N)
     labels: NDArray[np.uint16]
@@ -53,7 +53,7 @@ class Experts:
 
     def __init__(self, pixels: Pixels) -> None:
         self.n_classes = len(pixels.features)
-        top = pixels.features.argmax(axis=0)  # the lowest class of equal ones
+        top = pixels.features.argmax(axis=0)  # of equal classes the lowest
         self._pixels = []
         for expert in range(self.n_classes):
             own = np.flatnonzero(top == expert)
@@ -64,28 +64,28 @@ class Experts:
     @property
     @abstractmethod
     def width(self) -> int:
-        """Rows and columns of B."""
+        """The number of rows, and of columns, of B."""
 
     @abstractmethod
     def _rearranged(
         self, features: NDArray[np.float64], labels: NDArray[np.uint16], expert: int
     ) -> tuple[NDArray[np.float64], NDArray[np.integer]]:
-        """What the linear map takes, and where labels then are."""
+        """The features that the linear map takes, and the labels among them."""
 
     @abstractmethod
     def _linear(
         self, matrix: NDArray[np.float64], shift: NDArray[np.float64], expert: int
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """W and b of B and mu."""
+        """W and b for B and mu."""
 
     @abstractmethod
     def _back(
         self, weight: NDArray[np.float64], bias: NDArray[np.float64], expert: int
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The gradient by B and mu of that by W and b: the transpose of :meth:`_linear`."""
+        """The gradient by B and mu, from the gradient by W and b: the transpose of :meth:`_linear`."""
 
     def _loss(self, parameters: NDArray[np.float64], experts: range) -> tuple[float, NDArray[np.float64]]:
-        """The part of some experts, all with the same map, and its gradient."""
+        """The contribution of some experts to the loss, all with the same map, and its gradient."""
         k, cut = self.n_classes, self.width**2
         loss, slopes = 0.0, np.zeros(len(parameters))
         matrix = parameters[:cut].reshape(self.width, self.width)
@@ -115,15 +115,15 @@ class Experts:
 
     @abstractmethod
     def _moved(self, p: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The probability that each row of B moves."""
+        """The probability that changes with each row of B."""
 
     def fit(
         self, factor: float, ridge: Ridge, *, tied: bool
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
         """B (K, w, w) and mu (K, w) of all experts, and the loss.
 
-        First the map that is the best for all pixels, with a ridge towards the identity times `factor`; then that of
-        each expert, with a ridge towards the first. If `tied`, all have the off-diagonal of the first.
+        First, one map is fitted to all pixels, with a ridge towards the identity times `factor`. Then each expert's map
+        is fitted, with a ridge towards the first. If `tied`, all have the off-diagonal of the first.
         """
         width, experts = self.width, range(self.n_classes)
         weights = ridge.weights(width)
@@ -150,8 +150,8 @@ class Experts:
         curvature: NDArray[np.float64],
         free: NDArray[np.bool_],
     ) -> NDArray[np.float64]:
-        """The map of the least penalised loss of some experts; numbers that are not free are the centre's."""
-        # Numbers that change the loss alike.
+        """The map with the least penalised loss for some experts; numbers that are not free are those of the centre."""
+        # The numbers are scaled so that all of them change the loss alike.
         bends = (curvature + 2 * weights)[free]
         scale = 1 / np.sqrt(np.maximum(bends, np.finfo(float).tiny + 1e-12 * bends.max()))
 
@@ -179,11 +179,11 @@ class Experts:
 
 
 class Margins(Experts):
-    """Of the most probable class over each other."""
+    """Margins of the most probable class over each other class."""
 
     @property
     def width(self) -> int:
-        """A row for each class; those of the expert's own class stay as they are."""
+        """K: there is a row for each class; the row and column of the expert's own class are not used."""
         return self.n_classes
 
     def _rearranged(
@@ -209,7 +209,7 @@ class Margins(Experts):
     def fit(
         self, factor: float, ridge: Ridge, *, tied: bool
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
-        """As of all experts; what stands for an expert's own class, whose margin is 0, is 0."""
+        """As for all experts; the numbers for an expert's own class, whose margin is 0, are set to 0."""
         matrices, shifts, loss = super().fit(factor, ridge, tied=tied)
         own = np.arange(self.n_classes)
         matrices[own, own, :] = matrices[own, :, own] = shifts[own, own] = 0
@@ -217,7 +217,7 @@ class Margins(Experts):
 
 
 class Gaps(Experts):
-    """Between a rank and the next."""
+    """Gaps between a rank and the next."""
 
     @property
     def width(self) -> int:
@@ -243,7 +243,7 @@ class Gaps(Experts):
     def _back(
         self, weight: NDArray[np.float64], bias: NDArray[np.float64], expert: int
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        # What is added to a gap is added to all ranks behind it.
+        # A change of a gap shifts all ranks after it.
         return -np.cumsum(weight[:0:-1, :-1], axis=0)[::-1], -np.cumsum(bias[:0:-1])[::-1]
 
     def _moved(self, p: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""What can be seen of a pixel and of its surroundings: planes of numbers that say how sure a model is there."""
+"""Features of a pixel and of its surroundings: planes of numbers that say how sure a model is there."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ AGREEMENT, DISTANCE, MEAN_ENTROPY = 7, 8, 9
 
 
 def pixel_features(scores: NDArray[Any], inputs: str, first: int, *, around: bool) -> NDArray[np.float32]:
-    """Features (n, F, ...) of the pixels of images (n, K, ...): those of a pixel alone, or also of its surroundings."""
+    """Features (n, F, ...) of the pixels of images (n, K, ...): of the pixel alone, or of its surroundings, too."""
     n_features = len(NAMES) if around else _N_ALONE
     out = np.empty((len(scores), n_features, *scores.shape[2:]), np.float32)
     _core.pixel_features(scores, inputs, out, first)
@@ -44,5 +44,5 @@ def pixel_features(scores: NDArray[Any], inputs: str, first: int, *, around: boo
 
 
 def as_image(values: NDArray[Any]) -> NDArray[Any]:
-    """Pixels (N, K) as an image (1, K, 1, N): a kernel finds the bits for them that it finds where they were drawn."""
+    """Pixels (N, K) as an image (1, K, 1, N), for which a kernel gives the same bits as where they were drawn."""
     return values.T[np.newaxis, :, np.newaxis]

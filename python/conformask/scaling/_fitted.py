@@ -1,4 +1,4 @@
-"""What a scaler found, and what a file may say of it."""
+"""The results of a scaler, and the checks of results from a file."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ __all__ = [
     "read_fitted",
 ]
 
-# Of a loss, by rounding.
+# The rounding error of a loss.
 _LEAST_LOSS = -1e-9
-# Of weight and bias.
+# The shapes of weight and bias.
 Shapes: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]]
-# What one kind of scaler tells besides: whether a value is one that it can tell.
+# Further results of a kind of scaler, each with a function that says whether a value is valid.
 Told: TypeAlias = Mapping[str, Callable[[Any], bool]]
 
 
@@ -48,18 +48,18 @@ def is_positive(value: Any) -> bool:
 
 
 def at_least_0(value: Any) -> bool:
-    """It may be infinite."""
+    """At least 0; it may be infinite."""
     return type(value) is float and value >= 0
 
 
 def is_share(value: Any) -> bool:
-    """From 0 to 1, to within the rounding of a sum; NaN is a share of nothing."""
+    """From 0 to 1, up to the rounding of a sum; NaN is the share of an empty set."""
     return type(value) is float and (math.isnan(value) or 0 <= value <= 1 + 1e-9)
 
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """The map that was found: softmax of ``W u + b``."""
+    """The fitted map: softmax of ``W u + b``."""
 
     weight: NDArray[np.float64]  # 1, K or K * K numbers
     bias: NDArray[np.float64]  # K numbers, or none
@@ -68,9 +68,9 @@ class Fitted:
     n_images: int
     n_skipped: int
     n_classes: int
-    configuration: Any  # it was found for
-    more: Mapping[str, Any] = field(default_factory=dict)  # what one kind of scaler tells besides
-    hashes: frozenset[int] = frozenset()  # of the labels of its images
+    configuration: Any  # for which it was found
+    more: Mapping[str, Any] = field(default_factory=dict)  # further results of a kind of scaler
+    hashes: frozenset[int] = frozenset()  # hashes of the labels of its images
 
     @property
     def headline(self) -> dict[str, str]:
@@ -79,7 +79,7 @@ class Fitted:
         return learnt | {"nll_": f"{self.nll:.4g}"}
 
     def rows(self) -> list[tuple[str, str]]:
-        """Names and values for people."""
+        """Names and values to display."""
         more = [
             (f"{name}_", str(value) if is_flag(value) else f"{value:.6g}")
             for name, value in self.more.items()
@@ -93,7 +93,7 @@ class Fitted:
         ]
 
     def to_json(self) -> dict[str, Any]:
-        """What a file holds of it."""
+        """The content for a file."""
         numbers = {name: getattr(self, name) for name in _NUMBERS}
         more = {name: finite_or_text(value) for name, value in self.more.items()}
         hashes = [f"{each:016x}" for each in sorted(self.hashes)]
@@ -106,7 +106,7 @@ class Fitted:
         }
 
 
-_SHOWN = ("temperature", "T1", "T2")  # they tell two scalers of a kind apart
+_SHOWN = ("temperature", "T1", "T2")  # results that distinguish two scalers of a kind
 _NUMBERS = ("nll", "nll_before", "n_images", "n_skipped", "n_classes")
 
 
@@ -117,12 +117,12 @@ def fitted(
     penalty: Penalty,
     configuration: Any,
 ) -> Fitted:
-    """The map of the least penalised loss, the identity being that of no penalty."""
+    """The map with the least penalised loss; the identity has no penalty."""
     parameters = minimise(likelihood, identity, penalty)
     weight, bias = np.split(parameters, [len(identity) - kept.n_classes])
     return Fitted(
         weight=weight,
-        bias=bias - bias.mean(),  # of which softmax does not know
+        bias=bias - bias.mean(),  # softmax does not depend on the mean
         nll=likelihood.gradient(parameters)[0],
         nll_before=likelihood.before(identity),
         n_images=len(kept.images),
@@ -135,7 +135,7 @@ def fitted(
 def read_fitted(
     results: dict[str, Any], shapes: Callable[[int], Shapes], told: Told, configuration: Any
 ) -> Fitted:
-    """The results of a file; refuses what no fit gives."""
+    """The results from a file; refuses results that no fit gives."""
     for name, least in {"n_images": 1, "n_skipped": 0, "n_classes": 2}.items():
         if type(results[name]) is not int or results[name] < least:
             raise ValueError(f"{name} is {results[name]!r}")

@@ -17,30 +17,30 @@ if TYPE_CHECKING:
 
 __all__ = ["Likelihood", "Penalty", "minimise", "parts_of", "standard_errors"]
 
-# Numbers of a part, at least: sums of parts are formed apart, by any number of threads, and joined in order.
+# The least numbers of a part. Parts are summed separately, by any number of threads, and joined in order.
 _PART = 1 << 15
 _MOST_PARTS = 64
-# Numbers of the Hessians of all parts.
+# The most numbers in the Hessians of all parts.
 _MOST_CELLS = 1 << 22
 _MOST_STEPS = 200
-# How much larger slopes may be where the map is found on fewer pixels first.
+# The factor by which slopes may be larger in a first fit on fewer pixels.
 _ROUGH = 1e6
-# Slopes, in coordinates in which that Hessian is the identity, below which it is formed once more.
+# Once slopes are below this, in coordinates in which that fit's Hessian is the identity, the Hessian is computed again.
 _NEAR = 5e-3
-# Steps from there by the Hessian that was found there.
+# The most steps with one Hessian.
 _MOST_NEAR_STEPS = 30
 
 
 def parts_of(features: NDArray[np.float64], most: int = _MOST_PARTS) -> NDArray[np.uintp]:
-    """Where the parts of pixels (K, N) end."""
+    """The ends of the parts of pixels (K, N)."""
     n_parts = max(1, min(features.size // _PART, _MOST_PARTS, most))
     return np.linspace(0, features.shape[1], n_parts + 1)[1:].astype(np.uintp)
 
 
 def standard_errors(gradients: NDArray[np.float64], hessian: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of P parameters, from what n images (groups) add to the gradient (P, n): the sandwich, times n / (n - 1).
+    """Standard errors of P parameters from the gradients of n images or groups (P, n): the sandwich, times n / (n - 1).
 
-    Infinite if there are no more images than parameters: nobody knows then how much they differ.
+    They are infinite if there are no more images than parameters, because their variance is then unknown.
     """
     n_parameters, n = gradients.shape
     if n <= n_parameters:
@@ -57,7 +57,7 @@ class Likelihood:
     def __init__(self, pixels: Pixels, n_weights: int) -> None:
         self.pixels, self._n_weights = pixels, n_weights
         self._parts = parts_of(pixels.features)
-        # The last parameters and what was found: solvers end where they have just been, and start there.
+        # The last parameters with the result: a solver starts at the point where another one has just ended.
         self._last: tuple[bytes, tuple[float, NDArray[np.float64]]] | None = None
         self._last_hessian: tuple[bytes, NDArray[np.float64]] | None = None
 
@@ -68,7 +68,7 @@ class Likelihood:
 
     @cached_property
     def thinned(self) -> Likelihood | None:
-        """That of fewer pixels; None if these are too few."""
+        """The likelihood of fewer pixels; None if these are too few."""
         fewer = self.pixels.fewer
         return None if fewer is None else Likelihood(fewer, self._n_weights)
 
@@ -91,11 +91,11 @@ class Likelihood:
         return loss, slopes.copy()
 
     def before(self, identity: NDArray[np.float64]) -> float:
-        """The loss of the parameters that leave probabilities as they are."""
+        """The loss of the parameters that do not change probabilities."""
         return self.pixels.own_loss() if self.pixels.is_centred else self.gradient(identity)[0]
 
     def gradients_of_units(self, parameters: NDArray[np.float64]) -> NDArray[np.float64]:
-        """What each image (group) adds to the gradient, (n, P)."""
+        """The contribution of each image (group) to the gradient, (n, P)."""
         return self._sums(parameters, self.pixels.ends)[:, 1:]
 
     def hessian(self, parameters: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -149,7 +149,7 @@ def minimise(
     if fewer is not None:
         start = minimise(fewer, start, penalty, _ROUGH * tolerance)
         if likelihood.is_diagonal:
-            # The Hessian is formed anew where it has nearly ceased to change.
+            # The Hessian is computed again once it hardly changes any more.
             for near in (_NEAR, tolerance):
                 found = _minimum_near(start, likelihood, fewer, penalty, near)
                 if found is None:
@@ -187,7 +187,7 @@ def _minimum_near(
     """The minimum by gradients alone, in coordinates in which the Hessian of fewer pixels is the identity."""
     try:
         root = linalg.cholesky(fewer.hessian(start) + np.diag(2 * penalty.weights), lower=True)
-    except linalg.LinAlgError:  # no penalty, and a direction in which nothing changes
+    except linalg.LinAlgError:  # without a penalty, there may be a direction in which nothing changes
         return None
 
     def moved(steps: NDArray[np.float64]) -> NDArray[np.float64]:

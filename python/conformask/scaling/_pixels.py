@@ -1,4 +1,4 @@
-"""Pixels drawn from images: what a scaler is fitted to."""
+"""Pixels drawn from images, to which a scaler is fitted."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ if TYPE_CHECKING:
 
 __all__ = ["LEAST", "Drawn", "PixelSample", "Pixels", "draw"]
 
-# Probabilities below it have its logarithm.
+# Smaller probabilities get the logarithm of this one.
 LEAST = 1e-12
-# Images of fewer different numbers, in so many pixels, are not compared.
+# Images with fewer different numbers in so many pixels are not compared.
 _FEWEST, _LOOKED_AT = 8, 128
 _HARM = "the map leans to them, and standard errors are too small"
 
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """What was drawn from one image."""
+    """The pixels drawn from one image."""
 
     values: NDArray[Any]  # (m, K)
     labels: NDArray[np.uint16]
     n_valid: int
-    hash: int  # of all its labels; 0 if they are one
+    hash: int  # hash of all labels of the image; 0 if they are all the same
     group: int | str | None
-    features: NDArray[np.float32] | None = None  # (m, F), where the surroundings of pixels are looked at
+    features: NDArray[np.float32] | None = None  # (m, F), if the surroundings of pixels are used
 
     @cached_property
     def digest(self) -> bytes:
-        """The same for what is the same."""
+        """A hash of all data: equal for equal data."""
         digest = hashlib.blake2b(self.values.tobytes(), digest_size=16)
         digest.update(self.labels.tobytes())
         if self.features is not None:
@@ -53,19 +53,19 @@ class Drawn:
 
     @property
     def key(self) -> tuple[int, int]:
-        """What images that are the same have in common, and few others; it costs nothing."""
+        """A key that is equal for equal images, and for few others. It costs nothing to compute."""
         return self.hash, self.n_valid
 
     @cached_property
     def is_compared(self) -> bool:
-        """Whether it has so many different numbers that no other image has them by chance."""
+        """Whether the image has so many different numbers that no other image has them by chance."""
         few = self.values[:: -(-len(self.values) // _LOOKED_AT)]
         return len(np.unique(few)) >= _FEWEST
 
 
 _COMPARED = 1024  # pixels of an image whose most probable class is compared with the label
 
-# A map is found on one of so many pixels first, if these are enough of them: from there few steps are left.
+# A map is first fitted to every so many-th pixel, if that gives enough pixels. Few steps are left from there.
 _THINNED, _ENOUGH = 16, 8192
 
 
@@ -75,7 +75,7 @@ class Pixels:
 
     features: NDArray[np.float64]  # (K, N)
     labels: NDArray[np.uint16]  # (N,)
-    weights: NDArray[np.float64]  # (N,), which sum to 1: a labelled pixel counts as any other
+    weights: NDArray[np.float64]  # (N,), with sum 1, such that all labelled pixels count equally
     ends: NDArray[np.uintp]  # where the pixels of each image (group) end
     is_centred: bool  # whether features are logarithms of probabilities
 
@@ -84,7 +84,7 @@ class Pixels:
         return np.searchsorted(self.ends, np.arange(len(self.labels)), side="right")
 
     def only(self, chosen: NDArray[np.bool_]) -> Pixels:
-        """Some of them, of which there must be one; images (groups) without are left out."""
+        """Some of the pixels, at least one; images (groups) without chosen pixels are left out."""
         weights = self.weights[chosen]
         counts = np.bincount(self.units()[chosen], minlength=len(self.ends))
         return Pixels(
@@ -97,7 +97,7 @@ class Pixels:
 
     @cached_property
     def fewer(self) -> Pixels | None:
-        """Every so many-th; None if these are too few."""
+        """Every so many-th pixel; None if these are too few."""
         if len(self.labels) < _THINNED * _ENOUGH:
             return None
         weights = np.ascontiguousarray(self.weights[::_THINNED])
@@ -136,9 +136,9 @@ class PixelSample:
         return PixelSample([*self.images, *other.images], self.n_classes, self.n_skipped + other.n_skipped)
 
     def warn_of_repeats(self, n_before: int = 0, *, looked_at: bool = False) -> None:
-        """Warns of images that come twice, those of the first `n_before` alone left out: they have been told.
+        """Warns of images that come twice, except repeats among the first `n_before`, which were reported before.
 
-        If the later ones were `looked_at`, too, what is told is which of them were there before.
+        If the later images were `looked_at`, too, it only reports those that repeat one of the first.
         """
         later = {image.key for image in self.images[n_before:]}
         found: dict[bytes, int] = {}
@@ -174,8 +174,8 @@ class PixelSample:
         return found
 
     def units(self) -> list[list[Drawn]]:
-        """The images that count, by group if they have any, in an order that is theirs."""
-        # By labels, which a model's numbers do not change; by those only where all labels are the same.
+        """The images that count, by group if there are groups, in an order that depends only on the images."""
+        # They are sorted by labels, which do not depend on the model; by the model's numbers only if labels are equal.
         same: dict[Any, list[Drawn]] = {}
         for image in self.images:
             same.setdefault((*image.key, image.labels.tobytes()), []).append(image)
@@ -187,7 +187,7 @@ class PixelSample:
         return list(members.values())
 
     def values(self) -> NDArray[Any]:
-        """What the model gave for each pixel, (N, K), image after image of :meth:`units`."""
+        """The model's numbers for each pixel, (N, K), in the order of images in :meth:`units`."""
         return np.concatenate([image.values for unit in self.units() for image in unit])
 
     def features(self) -> NDArray[np.float32]:
@@ -199,7 +199,7 @@ class PixelSample:
         """Logits of all pixels, or the logarithms of their softmax."""
         units = self.units()
         images = [image for unit in units for image in unit]
-        # Class by class: sums over classes are then sums of rows.
+        # In the order of classes, so that sums over classes are sums of rows.
         sizes = np.array([len(image.labels) for image in images])
         values = np.empty((self.n_classes, sizes.sum()))
         for image, end in zip(images, np.cumsum(sizes), strict=True):
@@ -233,7 +233,7 @@ def draw(
     progress: bool | str,
     around: bool = False,
 ) -> PixelSample:
-    """At most so many labelled pixels of each image; with `around`, their features and those of their surroundings."""
+    """Draws at most `n_pixels` labelled pixels of each image; with `around`, also features of their surroundings."""
     found: list[Any] = []
     features: list[NDArray[np.float32] | None] = []
     n_classes = 0
@@ -266,7 +266,7 @@ def draw(
 def _check_shares(
     values: NDArray[Any], positions: NDArray[np.uint64], shape: tuple[int, ...], index: int
 ) -> None:
-    """Refuses pixels (m, K) of an image that are no probabilities."""
+    """Refuses pixels (m, K) of an image that do not hold probabilities."""
     sums = values.sum(axis=1, dtype=np.float64)
     off = abs(sums - 1) > _core.SUM_TOLERANCE + _core.SUM_SLACK
     bad = off | (values < 0).any(axis=1)

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PARAMETERS", "Configuration", "Scaler", "penalty_weight"]
 
-# Of many classes, those that a warning names.
+# The most classes that a warning names.
 _MOST_NAMED = 5
 
 PARAMETERS: Mapping[str, Parameter] = {
@@ -90,7 +90,7 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
 
     _KIND = "scaler"
     _IS_CENTRED = False  # whether the map takes the logarithms of the softmax, not logits
-    _TOLD: ClassVar[Told] = {}  # what `Fitted.more` holds
+    _TOLD: ClassVar[Told] = {}  # the results in `Fitted.more`
     _NOTHING_KEPT = "a scaler that was loaded has no pixels: fit again"
 
     # Fit
@@ -216,11 +216,11 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
         )
 
     def _looks_around(self, configuration: Any) -> bool:
-        """Whether a fit takes features of the surroundings of pixels."""
+        """Whether a fit uses features of the surroundings of pixels."""
         return False
 
     def _knows_classes(self, configuration: Any) -> bool:
-        """Whether a fit finds numbers for each class, which labels of that class hold back."""
+        """Whether a fit finds numbers for each class, which need labels of that class."""
         return False
 
     def _add(self, sample: PixelSample, configuration: Any, *, looked_at: bool = False) -> Self:
@@ -251,14 +251,14 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
 
     @abstractmethod
     def _find(self, kept: PixelSample, configuration: Any) -> Fitted:
-        """The map of the least loss."""
+        """The map with the least loss."""
 
     def _warn(self, kept: PixelSample, solution: Fitted) -> None:
         n_seen = len(kept.images) + kept.n_skipped
         counted = np.arange(n_seen) < len(kept.images)
         warn_skipped(kept.n_skipped, n_seen, known_units(counted, None, None), "{} have no labelled pixel")
         kept.warn_of_unrelated()
-        base = getattr(solution, "base", None)  # that it stands on
+        base = getattr(solution, "base", None)  # the scaler that it builds on
         for which, found in {"": solution, " of its base": base and base._current()[1]}.items():
             if found is not None and found.more.get("unbounded"):
                 warn_unbounded(found.more["temperature"], which)
@@ -364,14 +364,14 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
     def _kernel(
         self, configuration: Any, fitted: Fitted, scores: NDArray[Any], first: int
     ) -> _core.ScalerMap:
-        """The map for a batch (n, K, ...), whose first image errors call `first`."""
+        """The map for a batch (n, K, ...); errors call its first image `first`."""
         centred = getattr(configuration, "center", self._IS_CENTRED)
         return _core.ScalerMap.affine(
             fitted.weight, fitted.bias, centred, configuration.inputs == "probabilities"
         )
 
     def _logits(self, kept: PixelSample, configuration: Any, fitted: Fitted) -> NDArray[np.float64]:
-        """What softmax is taken of at the pixels that were drawn, up to a constant of each, (K, N)."""
+        """The logits (K, N) of the drawn pixels, up to a constant for each pixel."""
         image = as_image(kept.values().astype(np.float64))
         out = np.empty(image.shape)
         _core.probabilities(image, self._kernel(configuration, fitted, image, 0), out, 0)
@@ -379,7 +379,7 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
 
     @property
     def _keeps_prediction(self) -> bool:
-        """Whether the most probable class of each pixel stays what it is."""
+        """Whether the most probable class of each pixel does not change."""
         return True
 
     # Results
@@ -444,7 +444,7 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
 
     @classmethod
     def _check(cls, found: Fitted) -> None:
-        """Refuses numbers of a file that do not belong together."""
+        """Refuses numbers from a file that do not belong together."""
 
     # In front of a score
 
@@ -462,7 +462,7 @@ class Scaler(Calibrator[Any, PixelSample, Fitted], Transformer):
 
 
 def _warn_of_absent(classes: list[int]) -> None:
-    """Says which classes labels do not have, and what the map makes of them."""
+    """Warns of classes without labels, and says what the map does to them."""
     if not classes:
         return
     named = ", ".join(map(str, classes[:_MOST_NAMED]))
@@ -478,7 +478,7 @@ def _warn_of_absent(classes: list[int]) -> None:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class _FittedScaler(ScoreTransform):
-    """A scaler that nobody else has."""
+    """A fitted scaler as an immutable copy."""
 
     scaler: Scaler
     configuration: Any
@@ -491,7 +491,7 @@ class _FittedScaler(ScoreTransform):
 
     @property
     def known(self) -> frozenset[int]:
-        base = getattr(self.fitted, "base", None)  # that it stands on
+        base = getattr(self.fitted, "base", None)  # the scaler that it builds on
         return self.fitted.hashes | (frozenset() if base is None else base._transform().known)
 
     def kernel(self, maps: Any, first: int) -> _core.ScalerMap:
@@ -532,7 +532,7 @@ class _FittedScaler(ScoreTransform):
 
 
 def check_classes(maps: Any, n_classes: int) -> None:
-    """Refuses maps of other classes than those of the fit."""
+    """Refuses maps with another K than in the fit."""
     if maps.ndim in (4, 5) and maps.shape[1] != n_classes:
         hint = axes_hint(tuple(maps.shape), n_classes)
         raise ValueError(

@@ -1,4 +1,4 @@
-"""A classifier that says of a pixel whether its most probable class is right, as plain arrays."""
+"""A classifier, as plain arrays, that says whether the most probable class of a pixel is right."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 __all__ = ["layer_shapes", "probabilities_of_right", "train"]
 
 _MOST_STEPS = 200
-# A classifier of few numbers needs no more pixels.
+# A small classifier needs no more pixels.
 _MOST_PIXELS = 1 << 17
-# Pixels whose numbers stay in cache.
+# So many pixels fit in the cache.
 _BLOCK = 1 << 13
 
 
@@ -49,7 +49,7 @@ def train(
     spread = np.where(spread > 1e-9 * (1 + abs(mean)), spread, 1.0)
     standardised = (given - mean) / spread
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # the steps are as many as we want
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the number of steps is fixed on purpose
         if hidden:
             model = MLPClassifier(
                 tuple(hidden), solver="lbfgs", max_iter=_MOST_STEPS, random_state=seed % 2**32
@@ -72,7 +72,7 @@ def train(
 def probabilities_of_right(
     arrays: Mapping[str, NDArray[np.float64]], features: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """What the classifier says of pixels by their features (F, ...)."""
+    """The classifier's probabilities for pixels with features (F, ...)."""
     flat = features.reshape(len(features), -1)
     out = np.empty(flat.shape[1], np.float32)
     for first in range(0, len(out), _BLOCK):
@@ -89,7 +89,7 @@ def probabilities_of_right(
 def _layer(
     weights: NDArray[np.float64], bias: NDArray[np.float64], values: list[NDArray[np.float64]]
 ) -> list[NDArray[np.float64]]:
-    """One product after the other: the bits of a library's matrix product depend on how many pixels there are."""
+    """Adds one product after another. The bits of a library's matrix product would depend on the number of pixels."""
     found = []
     for row, shift in zip(weights, bias, strict=True):
         total = np.full(values[0].shape, shift)

@@ -1,4 +1,4 @@
-"""The temperature of the highest likelihood."""
+"""The temperature with the highest likelihood."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 __all__ = ["MOST", "Temperature", "best_temperature", "tempered_losses", "warn_unbounded"]
 
-# Temperatures are looked for between its inverse and it.
+# Temperatures are searched between the inverse of this and this.
 MOST = 1e3
-# How exact, as a share of it, that of fewer pixels is.
+# The relative accuracy of the temperature for fewer pixels.
 _NEAR = 0.005
-# Newton's method is for a first step that is smaller, as a share.
+# Newton's method is used if its first step is relatively smaller than this.
 _STEP = 0.2
 
 
@@ -37,7 +37,7 @@ class _Losses:
         self._known: dict[float, NDArray[np.float64]] = {}
 
     def of_units(self, factor: float) -> NDArray[np.float64]:
-        """What each adds, (n, 3)."""
+        """The contribution of each image (group), (n, 3)."""
         if factor not in self._known:
             pixels = self.pixels
             sums = _core.tempered_sums(pixels.features, pixels.labels, pixels.weights, pixels.ends, factor)
@@ -45,14 +45,14 @@ class _Losses:
         return self._known[factor]
 
     def at(self, factor: float) -> tuple[float, float, float]:
-        """Those of all."""
+        """The sums over all."""
         loss, slope, bend = self.of_units(float(factor)).sum(axis=0).tolist()
         return loss, slope, bend
 
 
 @dataclass(frozen=True, eq=False)
 class Temperature:
-    """What was found."""
+    """The temperature that was found."""
 
     inverse: float
     unbounded: bool  # whether the likelihood still rises at the end of the range
@@ -60,7 +60,7 @@ class Temperature:
 
     @property
     def loss(self) -> float:
-        """With it."""
+        """The loss with the temperature."""
         return self._losses.at(self.inverse)[0]
 
     @property
@@ -71,7 +71,7 @@ class Temperature:
 
     @property
     def standard_error(self) -> float:
-        """Of the temperature, by how much the slopes of images (groups) differ."""
+        """The standard error of the temperature, from the variation of the slopes between images (groups)."""
         bend = self._losses.at(self.inverse)[2]
         if bend <= 0 or self.unbounded:
             return math.inf
@@ -85,7 +85,7 @@ def tempered_losses(pixels: Pixels, factors: NDArray[np.float64]) -> NDArray[np.
 
 
 def warn_unbounded(temperature: float, which: str = "") -> None:
-    """Says that a temperature is at the end of its range, and what that means."""
+    """Warns that a temperature is at the end of its range, and says what that means."""
     why = (
         "every drawn pixel that it was fitted to is right, or logits are very small; probabilities will be 0 and 1. "
         "Use more images"
@@ -99,7 +99,7 @@ def warn_unbounded(temperature: float, which: str = "") -> None:
 
 
 def best_temperature(pixels: Pixels, tolerance: float = 1e-10) -> Temperature:
-    """That of pixels, whose mean loss is convex in its inverse; that is as exact as `tolerance`, as a share of it."""
+    """The best temperature for pixels, to the relative accuracy `tolerance`. The mean loss is convex in its inverse."""
     losses = _Losses(pixels)
     at = losses.at
 

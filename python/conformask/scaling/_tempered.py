@@ -1,4 +1,4 @@
-"""What scalers have in common whose temperature differs from pixel to pixel."""
+"""The common part of scalers whose temperature differs from pixel to pixel."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["Tempered", "TemperedScaler", "identity_map", "tempered_solution", "t
 
 @dataclass(frozen=True, eq=False)
 class Tempered(Fitted):
-    """What gives a pixel its temperature."""
+    """The results that give a pixel its temperature."""
 
     arrays: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
@@ -42,7 +42,7 @@ def _listed(array: NDArray[np.float64]) -> list[Any]:
 def tempered_solution(
     kept: PixelSample, configuration: Any, nll: float, nll_before: float, **found: Any
 ) -> Tempered:
-    """A solution that stands on the logits themselves."""
+    """A solution that builds on the logits themselves."""
     return Tempered(
         weight=np.ones(1),
         bias=np.empty(0),
@@ -62,7 +62,7 @@ def identity_map(configuration: Any) -> _core.ScalerMap:
 
 
 def two_parts(pixels: Pixels, share: float, seed: int, who: str) -> NDArray[np.bool_]:
-    """Which pixels are in the first of two parts; an image (group) is in one of them with all of its pixels."""
+    """Which pixels are in the first of two parts; all pixels of an image (group) are in the same part."""
     n = len(pixels.ends)
     if n < 2:
         raise ValueError(f"{who} needs at least 2 images (groups) with labelled pixels, got {n}")
@@ -74,7 +74,7 @@ def two_parts(pixels: Pixels, share: float, seed: int, who: str) -> NDArray[np.b
 class TemperedScaler(Scaler):
     """A scaler that gives each pixel a temperature."""
 
-    _INFINITE: ClassVar[frozenset[str]] = frozenset()  # names of arrays of errors, at least 0
+    _INFINITE: ClassVar[frozenset[str]] = frozenset()  # names of arrays that may be infinite, at least 0
 
     @classmethod
     def _shapes(cls, configuration: Any, n_classes: int) -> Mapping[str, tuple[int, ...]]:
@@ -103,7 +103,7 @@ class TemperedScaler(Scaler):
         """One over the temperatures of pixels, by their features (F, ...)."""
 
     def _seen(self, configuration: Any, image: NDArray[Any], index: int) -> NDArray[np.float32]:
-        """What is looked at of an image (1, K, ...): features (1, F, ...)."""
+        """The features (1, F, ...) of an image (1, K, ...)."""
         around = self._looks_around(configuration)
         return pixel_features(image, configuration.inputs, index, around=around)
 

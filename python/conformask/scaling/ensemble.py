@@ -173,7 +173,7 @@ class EnsembleAverager(BaseEstimator):
             index += 1
 
     def _mean(self, arrays: list[NDArray[Any]], shares: list[float], index: int) -> NDArray[np.floating[Any]]:
-        """Of an image (1, K, ...) of each member."""
+        """The mean over members of their maps (1, K, ...) of an image."""
         total = np.zeros(arrays[0].shape)
         for m, (array, share) in enumerate(zip(arrays, shares, strict=True)):
             if array.shape != total.shape:
@@ -193,7 +193,7 @@ class EnsembleAverager(BaseEstimator):
 
 
 def _members(X: Any) -> list[Any]:
-    """What each member gives."""
+    """The maps of each member."""
     if is_whole(X):
         if len(X.shape) not in (5, 6):
             raise ValueError(
@@ -208,7 +208,7 @@ def _members(X: Any) -> list[Any]:
 
 
 def _shares(weights: Any, n: int) -> list[float]:
-    """How much each member counts, of 1 in all."""
+    """The weight of each member; they sum to 1."""
     if weights is None:
         return [1 / n] * n
     values = np.asarray(listed(weights, "weights"))

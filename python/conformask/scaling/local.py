@@ -206,13 +206,13 @@ class LocalTemperatureScaler(TemperedScaler):
 
 
 def _seen(features: NDArray[np.float32], n_classes: int) -> list[NDArray[np.float64]]:
-    """The numbers that the temperature of a pixel follows from, the constant left out."""
+    """The features that determine the temperature of a pixel, without the constant."""
     units = {each: math.log(n_classes) for each in _ENTROPIES}
     return [features[each].astype(np.float64) / units.get(each, 1.0) for each in _FEATURES]
 
 
 def _exponents(theta: NDArray[np.float64], seen: list[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """The logarithms of temperatures. One product after the other: a library's would depend on how many there are."""
+    """The logarithms of temperatures, one product after another: a library's bits would depend on their number."""
     total = np.full(seen[0].shape, theta[0])
     for weight, each in zip(theta[1:], seen, strict=True):
         total += weight * each
@@ -238,11 +238,11 @@ class _Objective:
         return weighted
 
     def loss(self, theta: NDArray[np.float64]) -> float:
-        """Without the penalty."""
+        """The loss without the penalty."""
         return float(self._derivatives(theta)[0].sum())
 
     def value(self, theta: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        """With it, and the gradient."""
+        """The loss with the penalty, and its gradient."""
         losses, slopes, _ = self._derivatives(theta)
         gradient = (self._rows * slopes).sum(axis=1) + 2 * self._penalty * theta
         return float(losses.sum() + (self._penalty * theta**2).sum()), gradient
@@ -254,7 +254,7 @@ class _Objective:
         return products + np.diag(2 * self._penalty)
 
     def standard_errors(self, theta: NDArray[np.float64]) -> NDArray[np.float64]:
-        """From what images (groups) add to the gradient."""
+        """Standard errors from the contributions of images (groups) to the gradient."""
         starts = np.append(0, self._pixels.ends[:-1].astype(np.intp))
         added = np.add.reduceat(self._rows * self._derivatives(theta)[1], starts, axis=1)
         return standard_errors(added, self.hessian(theta))

@@ -229,7 +229,7 @@ def _high_factor(configuration: _Configuration) -> float:
 def _by_miscoverage(
     entropies: NDArray[np.float64], right: NDArray[np.bool_], weights: NDArray[np.float64], alpha: Fraction
 ) -> float:
-    """The smallest threshold above which are at most a share of the pixels that are right."""
+    """The smallest threshold such that at most a given share of the right pixels is above it."""
     if not right.any():
         raise ValueError("the model gets none of the drawn pixels of half the images right: check X and y")
     budget = alpha * Fraction(float(weights[right].sum()) * (1 + _ROUNDING))
@@ -241,7 +241,7 @@ def _by_miscoverage(
 def _by_accuracy(
     entropies: NDArray[np.float64], right: NDArray[np.bool_], weights: NDArray[np.float64], alpha: Fraction
 ) -> float:
-    """The largest threshold of which the pixels that are not above it are right often enough."""
+    """The largest threshold such that the pixels at or below it are right often enough."""
     levels, index = np.unique(entropies, return_inverse=True)
     total, hits = (np.cumsum(np.bincount(index, each, len(levels))) for each in (weights, weights * right))
     enough = np.flatnonzero(hits >= float(1 - alpha) * total * (1 - _ROUNDING))
@@ -253,5 +253,5 @@ def _by_accuracy(
     return float(levels[enough[-1]])
 
 
-_ROUNDING = 1e-12  # of summed weights: a share that is met is met
+_ROUNDING = 1e-12  # rounding error of summed weights: a share that is met exactly must count as met
 _THRESHOLDS = {"miscoverage": _by_miscoverage, "accuracy": _by_accuracy}

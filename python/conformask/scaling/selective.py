@@ -46,12 +46,12 @@ if TYPE_CHECKING:
 
 __all__ = ["SelectiveScaler"]
 
-# Of the images, those that train the classifier; the others choose the temperatures.
+# The share of the images that trains the classifier; the others choose the temperatures.
 _SHARE = 2 / 3
-# Temperatures to choose from; of equals the first.
+# Temperatures to choose from; of equally good ones, the first is taken.
 _HIGH = (1.0, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 1e2, 1e4)
 _LOW = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
-# What the last of them mean.
+# The meaning of the last of them.
 _AT_THE_END = {
     "T1": "Pixels that are taken for wrong get almost the same probability for all classes",
     "T2": "The model may be less sure of the others than it should be by even more",
@@ -101,7 +101,7 @@ class _Configuration(Configuration):
 
 @dataclass(frozen=True, eq=False)
 class _Selective(Tempered):
-    """And the scaler that it stands on."""
+    """The results, with the scaler that they build on."""
 
     base: Scaler | None = None
 
@@ -307,7 +307,7 @@ class SelectiveScaler(TemperedScaler):
     def _warn(self, kept: PixelSample, solution: Any) -> None:
         super()._warn(kept, solution)
         if solution.base is not None and solution.base._current()[1].more.get("unbounded"):
-            return  # that was told: what stands on it has no end, either
+            return  # the base has already warned: here no temperature is the best, either
         found = solution.configuration
         ends = [
             (name, choices[-1])
@@ -399,7 +399,7 @@ class SelectiveScaler(TemperedScaler):
 
 
 def _warn_of_ends(ends: list[tuple[str, float]], *, has_base: bool) -> None:
-    """Says which temperatures are the last of those that are chosen from."""
+    """Warns of temperatures at the end of those that are chosen from."""
     found = " and ".join(f"{name}_ = {temperature:g}" for name, temperature in ends)
     what = "; ".join(_AT_THE_END[name] for name, _ in ends)
     names = " and ".join(name for name, _ in ends)
@@ -428,7 +428,7 @@ def _log_probabilities(scores: NDArray[Any], inputs: str, first: int) -> NDArray
 
 
 class _Choice(NamedTuple):
-    """Temperatures, and the loss with them."""
+    """Temperatures, and their loss."""
 
     T1: float
     T2: float
@@ -436,11 +436,11 @@ class _Choice(NamedTuple):
 
 
 def _choose(pixels: Pixels, shares: NDArray[np.float32], configuration: _Configuration) -> _Choice:
-    """The temperatures of the least objective among those that are allowed."""
+    """The temperatures with the least objective among those that are allowed."""
     T1s = _HIGH if isinstance(configuration.T1, str) else (configuration.T1,)
     T2s = _LOW if isinstance(configuration.T2, str) else (configuration.T2,)
     below = pixels.features - pixels.features.max(axis=0)
-    # Of each temperature: what the label gets, and what the most probable class does.
+    # For each temperature: the probability of the label, and that of the most probable class.
     own = {T: np.exp(-tempered_losses(pixels, np.full(len(shares), 1 / T))[:, 0]) for T in {*T1s, *T2s}}
     surest = {T: 1 / np.exp(below / T).sum(axis=0) for T in {*T1s, *T2s}}
     share = shares.astype(np.float64) if configuration.blend else shares >= configuration.threshold

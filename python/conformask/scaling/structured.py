@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["StructuredScaler"]
 
-# Directions that bend the loss less than that share of the most are no directions.
+# Directions in which the loss curves less than this share of the largest curvature are left out.
 _STRAIGHT = 1e-10
-# How exact the temperature is, as a share of it: where penalties are 0.
+# The relative accuracy of the temperature, at which penalties are 0.
 _TOLERANCE = 1e-8
 
 
@@ -75,7 +75,7 @@ def effective_number(likelihood: Likelihood, inverse: float) -> float:
     n_classes, n_pixels = likelihood.pixels.features.shape
     n_units = len(likelihood.pixels.ends)
     if n_units == 1:
-        return 1.0  # nobody knows how much images differ
+        return 1.0  # the variation between images is unknown
     parameters = np.repeat([inverse, 0.0], n_classes)
     scores = likelihood.gradients_of_units(parameters)
     scores -= scores.mean(axis=0)
@@ -84,7 +84,7 @@ def effective_number(likelihood: Likelihood, inverse: float) -> float:
     if not bent.any():
         return float(n_units)
     scatter = n_units / (n_units - 1) * ((scores @ vectors[:, bent]) ** 2 / values[bent]).sum()
-    if scatter * n_pixels <= bent.sum():  # images that hardly differ, or not at all
+    if scatter * n_pixels <= bent.sum():  # images hardly differ, or not at all
         return float(n_pixels)
     return max(float(bent.sum() / scatter), float(n_units))
 
@@ -244,7 +244,7 @@ class StructuredScaler(Scaler):
             n_eff = effective_number(diagonal, found.inverse)
         else:
             n_eff = configuration.n_eff
-        # Deviations are times T what those of the folded numbers are.
+        # Deviations are T times those of the folded numbers.
         squared = found.inverse**-2
         ridge = Ridge(
             configuration.intercept * k / n_eff,
@@ -282,7 +282,7 @@ class StructuredScaler(Scaler):
         )
 
     def _knows_classes(self, configuration: Any) -> bool:
-        return True  # of those that keep the prediction, each expert
+        return True  # maps that keep the prediction have numbers for each expert, which belongs to a class
 
     @property
     def _keeps_prediction(self) -> bool:
@@ -331,7 +331,7 @@ class StructuredScaler(Scaler):
 def _affine(
     likelihood: Likelihood, factor: float, ridge: Ridge
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
-    """Weight and bias of the map that is not bound to anything, and its loss."""
+    """Weight and bias of the unconstrained map, and its loss."""
     k = len(likelihood.pixels.features)
     if likelihood.is_diagonal:
         weights, matrix = np.repeat([ridge.diagonal, ridge.intercept], k), np.full(k, factor)

@@ -10,12 +10,12 @@ use crate::error::{Error, Result};
 use crate::memory;
 use crate::threads::Cancel;
 
-/// Space is searched shell by shell, each as much larger than what is inside; at the beginning, what is inside is the
-/// largest ball, by halvings of the limit, that can be excluded at once.
+/// Space is searched in shells, each of which is larger than its inside by this factor. The first inside is the largest ball
+/// that can be excluded at once; it is found by halving the limit.
 const SHELL: f64 = 2.0;
 const MAX_HALVINGS: i32 = 40;
 
-/// A box that waits.
+/// A box in the queue.
 struct Node<const K: usize> {
     region: Region<K>,
     /// Its distance to 0.
@@ -62,7 +62,7 @@ impl<const K: usize> Problem<K> {
         let asked = Pixels { rows: &[], undecided: &undecided, right: &right };
         // Boxes that floats cannot split.
         let mut stuck = f64::INFINITY;
-        // The heap holds what is nearer than this, shell by shell.
+        // The heap holds the boxes that are nearer than this, shell by shell.
         let mut inner = self.start(asked, &mut heap, cancel)?;
         loop {
             cancel.check()?;
@@ -90,7 +90,7 @@ impl<const K: usize> Problem<K> {
         }
     }
 
-    /// How the search ends, if it does: `lower` is its bound, of which `waiting` can still be raised.
+    /// How the search ends, if it does: `lower` is the bound, and `waiting` its part from boxes that can still be split.
     fn ending(&self, lower: f64, waiting: f64, stop: Stop) -> Option<Status> {
         let is_narrow = self.best - lower.min(self.best) <= self.tolerance();
         let is_over = waiting >= self.best;
@@ -105,7 +105,7 @@ impl<const K: usize> Problem<K> {
         }
     }
 
-    /// A radius within which nothing is accurate enough, as large as one look at the ball can tell.
+    /// A radius within which nothing is accurate enough, the largest that follows from judging single balls.
     fn start(
         &mut self,
         asked: Pixels<'_, K>,
@@ -113,7 +113,7 @@ impl<const K: usize> Problem<K> {
         cancel: &Cancel,
     ) -> Result<f64> {
         let radius = |halvings: i32| self.limit() * 2.0_f64.powi(-halvings);
-        // Fewer halvings than `low` are too few, `high` are enough.
+        // Fewer halvings than `low` are not enough, `high` halvings are.
         let (mut low, mut high) = (0, MAX_HALVINGS + 1);
         while low < high {
             let middle = i32::midpoint(low, high);
@@ -161,7 +161,7 @@ impl<const K: usize> Problem<K> {
         Ok(())
     }
 
-    /// Judges a box: tries its points, and lets it wait unless nothing in it can be accurate enough.
+    /// Judges a box: tries its points, and queues it unless nothing in it can be accurate enough.
     fn visit(
         &mut self,
         region: Region<K>,
@@ -187,7 +187,7 @@ impl<const K: usize> Problem<K> {
         }
         let distance = norm(&region.nearest());
         if region.low == region.high {
-            // A point: the argmax itself has the last word.
+            // The box is a point: the argmax itself decides.
             return self.try_point(&region.nearest(), cancel).map(|_| ());
         }
         if distance >= self.best {

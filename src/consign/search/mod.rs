@@ -1,10 +1,9 @@
 //! `lambda* = min |z|_inf` over the `z` that are accurate enough: rays first, then branch and bound.
 //!
-//! Boxes wait in a heap, the nearest to 0 first (of equals, the one that may be most accurate). A box in which even the
-//! pixels that are not surely wrong are too few is dropped; a point at which enough are right, verified by the argmax, is
-//! the new best. The nearest box that waits is a lower bound, the best point an upper bound. A search sees one image alone
-//! and uses fixed random numbers: its result is a function of the image, whatever else is searched, on any number of
-//! threads.
+//! Boxes wait in a heap, the nearest to 0 first (of equals, the one that may be most accurate). A box is dropped if even all
+//! its pixels that are not surely wrong are too few. A point at which enough pixels are right, verified by the argmax, is the
+//! new best. The nearest box in the heap is a lower bound, the best point an upper bound. A search sees only one image and
+//! uses fixed random numbers: its result is a function of the image, whatever else is searched, on any number of threads.
 
 mod branch;
 mod problem;
@@ -29,7 +28,7 @@ pub struct Question {
     pub beta: BigRational,
     /// Whether it must be exceeded.
     pub strict: bool,
-    /// Whether all pixels weigh alike, not all labels.
+    /// Whether all pixels count equally, instead of all labels.
     pub pixelwise: bool,
     /// The largest lambda.
     pub lambda_max: f64,
@@ -44,7 +43,7 @@ pub enum Status {
     Open,
     /// Its ends are within the tolerance.
     Exact,
-    /// The budget was spent: the upper end is valid, but perhaps too large.
+    /// The budget of boxes was spent: the upper end is valid, but may be too large.
     UpperBound,
     /// No point up to `lambda_max` is accurate enough.
     Infeasible,
@@ -72,7 +71,7 @@ pub struct Bracket {
 pub enum Stop {
     /// Once `lambda*` is surely beyond a bound.
     Beyond(f64),
-    /// Once it is known on which side of a number `lambda*` lies: a narrow bracket is not enough.
+    /// Once it is known on which side of a number `lambda*` lies, even if the bracket is narrow before.
     Decided(f64),
 }
 
@@ -103,7 +102,7 @@ pub trait Search: Send + Sync {
     /// The best accuracy that was seen.
     fn achieved(&self) -> BigRational;
 
-    /// Bytes that are kept, more or less.
+    /// The approximate number of bytes that are kept.
     fn n_bytes(&self) -> usize;
 }
 

@@ -1,4 +1,4 @@
-//! What the search of an image knows: the pixels that are still undecided, the best point, the bracket.
+//! The state of the search of an image: the pixels that are still undecided, the best point, the bracket.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::memory;
 use crate::threads::Cancel;
 
-/// What errors call what a search knows.
+/// What errors call the data of a search.
 const PIXELS: &str = "the pixels of a search";
 /// A search ends where the bracket is as narrow as this, absolutely or relatively to its upper end.
 const TOLERANCE: f64 = 1e-6;
@@ -88,9 +88,9 @@ impl<const K: usize> Problem<K> {
         Ok(Some(problem))
     }
 
-    /// The leads over competitors that may ever be ahead or behind, and the slack of the largest of them. What is far ahead
-    /// or behind throughout, such as a class that is masked by a very low score, is sure by its own slack, and makes the
-    /// others no less sure.
+    /// The leads over competitors that may be ahead or behind, and the slack of the largest of them. A competitor that is far
+    /// ahead or behind everywhere, such as a class that is masked by a very low score, is decided by its own slack, and does
+    /// not increase the slack of the others.
     fn make_rows(&mut self, cancel: &Cancel) -> Result<()> {
         let field = &self.field;
         let lambda_max = self.question.lambda_max;
@@ -163,7 +163,7 @@ impl<const K: usize> Problem<K> {
         let take = |of: &[u16]| memory::collected(kept.iter().map(|&pixel| of[pixel as usize]), PIXELS);
         let (labels, groups) = (take(&self.labels)?, take(&self.groups)?);
         let field = Arc::new(self.field.select(&kept, cancel)?);
-        // Only now, so that a search that was stopped knows what it knew.
+        // Stored only now, so that a search that is stopped keeps its earlier state.
         (self.reduced_to, self.right) = (self.limit(), verdict.sure);
         (self.rows, self.undecided) = (rows, undecided);
         (self.labels, self.groups, self.field) = (labels, groups, field);
@@ -203,7 +203,7 @@ impl<const K: usize> Problem<K> {
         Ok(is_met)
     }
 
-    /// Searches no farther than a number, where few pixels are undecided. What it does not find is searched for all the same.
+    /// Searches only up to a number, where few pixels are undecided. If this finds nothing, the full search follows.
     fn scout(&mut self, at: f64, cancel: &Cancel) -> Result<()> {
         let question = Question { lambda_max: at, ..self.question.clone() };
         memory::probe::<u8>(self.n_bytes(), "a search")?;
@@ -216,7 +216,7 @@ impl<const K: usize> Problem<K> {
         Ok(())
     }
 
-    /// Whether nothing more is to be found out.
+    /// Whether the search is finished.
     pub(super) fn is_decided(&self, stop: Stop) -> bool {
         self.best == 0.0 || matches!(stop, Stop::Decided(at) if self.best <= at)
     }

@@ -14,7 +14,7 @@ use crate::threads::Cancel;
 
 /// The key of the random directions: the same for all images.
 const KEY: u128 = 0x434f_4e53_4947_4e00;
-/// Random rays, times the square of the number of dimensions: in few, branch and bound is as quick.
+/// The number of random rays is this times the square of the number of dimensions: in few, branch and bound is as fast.
 const RAYS: usize = 2;
 /// Then half as many around the best one, at each of these distances.
 const DISTANCES: [f64; 6] = [0.5, 0.25, 0.12, 0.06, 0.03, 0.01];
@@ -24,7 +24,7 @@ const NUDGES: [f64; 3] = [0.0, 1e-12, 1e-9];
 /// Pieces of a ray that are tried.
 const PIECES: usize = 6;
 
-/// Where accuracy is reached next to 0; before it is reached, where it is best.
+/// The ray on which the accuracy is reached nearest to 0; if it is not reached yet, the ray with the best accuracy.
 struct BestRay<const K: usize> {
     direction: [f64; K],
     sum: u64,
@@ -77,7 +77,7 @@ impl<const K: usize> Problem<K> {
         }
         let direction = direction.map(|x| x / length);
         let mut sweep = std::mem::take(&mut self.sweep);
-        // What a sweep reads is moved out while points are tried; it is a few pointers.
+        // The data of a sweep, a few pointers, are moved out while points are tried.
         let (rows, undecided) = (std::mem::take(&mut self.rows), std::mem::take(&mut self.undecided));
         let (right, accuracy) = (self.right.clone(), Arc::clone(&self.accuracy));
         let pixels = Pixels { rows: &rows, undecided: &undecided, right: &right };
@@ -113,7 +113,7 @@ impl<const K: usize> Problem<K> {
             }
         } else if self.witness.is_none() && deepest.sum > best.sum {
             *best = BestRay { direction: *direction, sum: deepest.sum };
-            // Seen, not only computed.
+            // Verified by the argmax, not only computed.
             let middle = 0.5 * (deepest.piece.from + deepest.piece.to) / norm(direction);
             self.try_point(&direction.map(|x| x * middle), cancel)?;
         }

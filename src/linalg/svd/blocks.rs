@@ -1,4 +1,4 @@
-//! A tall matrix in chunks of rows, and these in blocks.
+//! A tall matrix, cut into chunks of rows, and these into blocks.
 
 use std::ops::Range;
 
@@ -12,17 +12,17 @@ use crate::num::real::Element;
 
 /// Numbers of a parallel task.
 const CHUNK: usize = 1 << 17;
-/// Numbers of a block: what the caches nearest to a core hold.
+/// Numbers of a block: it fits in the caches of a core.
 const BLOCK: usize = 1 << 13;
 /// Columns are padded with zeros to a multiple of it.
 pub const STRIP: usize = 2 * LANES;
 /// Columns that are worked on at once.
 pub const WIDTH: usize = 4;
 
-/// Changes some rows, whose columns lie one after the other, so many numbers apart.
+/// Changes some rows. The arguments are the rows, column after column, and the distance between columns.
 pub type Change = fn(&mut [f64], usize);
 
-/// A matrix with at least as many rows as columns, what becomes of its rows, and what that is multiplied by.
+/// A matrix with at least as many rows as columns, the change of its rows, and the scale of the result.
 pub struct Tall<'a, E> {
     pub a: ArrayView2<'a, E>,
     pub change: Option<Change>,
@@ -66,7 +66,7 @@ impl<E: Element> Tall<'_, E> {
         let (rows, n, stride) = (self.a.slice(s![rows, ..]), self.a.ncols(), self.block_rows());
         let len = rows.nrows();
         let is_row_major = rows.row(0).as_slice().is_some();
-        // Those that are transposed.
+        // The rows that are transposed.
         let whole = if is_row_major { len / LANES * LANES } else { 0 };
         if let Some(values) = rows.slice(s![..whole, ..]).as_slice() {
             widen(values, &mut block.rows[..whole * n]);
@@ -98,8 +98,8 @@ impl<E: Element> Tall<'_, E> {
     }
 }
 
-/// Some rows of a matrix, column by column, and room for them row by row. They are copied before they are transposed: a copy
-/// of much at once reads memory twice as fast.
+/// Some rows of a matrix, column by column, and room for them row by row. They are copied before they are transposed, because
+/// a large copy reads memory twice as fast.
 pub struct Block {
     pub columns: Aligned,
     rows: Aligned,

@@ -1,4 +1,4 @@
-//! Gram matrices, and the decomposition of a matrix by its own where that costs no digits that count.
+//! Gram matrices, and the decomposition of a matrix by its Gram matrix, if that loses no digits that matter.
 
 use crate::simd::{apply, fused};
 use multiversion::target::target_cfg_f;
@@ -14,30 +14,30 @@ use crate::num::lanes::{LANES, Lanes, Lines, add_product, lanes, totals};
 use crate::num::real::Element;
 use crate::threads::Cancel;
 
-/// Rows for each column that a matrix must have. Where there are fewer, most of the time goes into the small matrix, and a
-/// matrix that is refused has two of them.
+/// The least ratio of rows to columns. With fewer rows, most time goes into the decomposition of the small matrix, which a
+/// matrix that is refused needs twice.
 const TALL: usize = 64;
 /// Columns that a matrix may have. The sums of more would leave the caches.
 const MOST_COLUMNS: usize = 512;
 /// No singular value below this share of the largest one is taken from the Gram matrix.
 ///
-/// Rounding changes that matrix by some `e = eps s_1^2`, and so does LAPACK in effect: a small eigenvalue is as
-/// far off as a large one. This moves a singular value `s` by `e / 2s`, and `A' u` away from `s v` by `e / s`: by 32 `eps s_1`
-/// at most, where R has a few. Vectors lose five bits of 53 at most.
+/// Rounding changes that matrix by a few `e = eps s_1^2`, and in effect so does LAPACK: a small eigenvalue has the same error
+/// as a large one. This changes a singular value `s` by `e / 2s`, and moves `A' u` away from `s v` by `e / s`. That is at most
+/// 32 `eps s_1`, compared with a few for R. Vectors lose at most five of 53 bits.
 const SHARE: f64 = 1.0 / 32.0;
 
-/// Lanes of the products of each two of two times [`WIDTH`] columns.
+/// Lanes of the products of each of [`WIDTH`] columns with each of [`WIDTH`] columns.
 type Tile = Lines<[[Lanes; WIDTH]; WIDTH]>;
 
 /// The sums of the products of each two columns.
 pub struct Gram {
     n: usize,
-    /// Of a group of columns with itself and those after it, then of the next.
+    /// The tiles of a group of columns with itself and the groups after it, then those of the next group.
     tiles: Vec<Tile>,
 }
 
 impl Gram {
-    /// Of no rows.
+    /// The Gram matrix of no rows.
     pub fn zeros(n: usize) -> Result<Self> {
         let n_groups = n.div_ceil(WIDTH);
         let tiles = (0..n_groups * (n_groups + 1) / 2).into_par_iter().map(|_| Lines(Default::default()));
@@ -68,12 +68,12 @@ impl Gram {
     }
 }
 
-/// Adds the products of each two columns of a block to the lanes of their sum: those of the block first, since equal rows round
-/// the same way at each addition, and more so the longer the sum.
+/// Adds the products of each two columns of a block to the lanes of their sum. The products are first summed over the block:
+/// equal rows round the same way at each addition, and the error grows with the length of the sum.
 #[apply(fused!)]
 fn add_products(tiles: &mut [Tile], n: usize, block: &[f64], stride: usize, cancel: &Cancel) -> Result<()> {
     let fused = target_cfg_f!(target_feature = "fma");
-    // Where there are no more columns the last one stands in.
+    // The last column stands in for missing columns.
     let column = |c: usize| &block[c.min(n - 1) * stride..][..stride];
     let group = |g: usize| -> [&[f64]; WIDTH] { std::array::from_fn(|i| column(g * WIDTH + i)) };
     let n_groups = n.div_ceil(WIDTH);
@@ -116,7 +116,7 @@ pub fn sum(matrices: Vec<Result<Vec<f64>>>) -> Result<Vec<f64>> {
 
 impl<E: Element> Tall<'_, E> {
     /// The singular values, largest first, and the right singular vectors, one per row; `None` if the `k` largest cannot be
-    /// had in this way, be it that some number is not finite.
+    /// found in this way, also because some number is not finite.
     pub fn decompose_gram(&self, k: usize, cancel: &Cancel) -> Result<Option<(Vec<f64>, Array2<f64>)>> {
         let (m, n) = self.a.dim();
         if m < TALL * n || n > MOST_COLUMNS {
@@ -131,7 +131,7 @@ impl<E: Element> Tall<'_, E> {
         let (mut values, mut right) = eigh(&gram)?;
         clear_zero_columns(&gram, &mut right);
         for value in &mut values {
-            // What rounding makes of 0 may be negative.
+            // Rounding may make a 0 negative.
             *value = value.max(0.0).sqrt();
         }
         let harmless = values.iter().take(k).all(|&value| value >= SHARE * values[0]);

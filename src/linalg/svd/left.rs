@@ -14,12 +14,12 @@ use crate::num::lanes::{Aligned, LANES, add_product, lanes};
 use crate::num::real::Element;
 use crate::threads::Cancel;
 
-/// The left vector of a singular value of a tiny matrix that is nearly 0 may point anywhere. It counts if this share of its
-/// square is left without what it has of the vectors before it.
+/// The left vector of a singular value that is nearly 0 may point anywhere. It counts if at least this share of its square is
+/// left after the components along the vectors before it are removed.
 const DISTINCT: f64 = 0.1;
 
 impl<E: Element> Tall<'_, E> {
-    /// `A v / s` for the rows `v` of `right`, one per row, and the Gram matrix of these.
+    /// `A v / s` for the rows `v` of `right`, one per row, and the Gram matrix of the results.
     pub fn times(
         &self,
         right: &ArrayView2<'_, f64>,
@@ -151,14 +151,14 @@ fn combine_rows<const N: usize>(
     }
 }
 
-/// The largest entry of the lower triangle of a matrix less 1.
+/// The largest entry in the lower triangle of a matrix minus the identity.
 pub fn distance_from_one(gram: &Array2<f64>) -> f64 {
     let entries = gram.indexed_iter().filter(|((t, u), _)| u <= t);
     entries.map(|((t, u), &entry)| if t == u { (entry - 1.0).abs() } else { entry.abs() }).fold(0.0, f64::max)
 }
 
-/// What makes vectors of this Gram matrix orthonormal, as many of the first ones as are distinct: the inverse of its lower
-/// Cholesky factor.
+/// The matrix that makes vectors with this Gram matrix orthonormal, as many of the first ones as are distinct: the inverse of
+/// its lower Cholesky factor.
 pub fn orthonormaliser(gram: &Array2<f64>) -> Result<Array2<f64>> {
     let mut rank = gram.nrows();
     let factor = loop {

@@ -1,17 +1,18 @@
 //! Truncated singular value decomposition of a tall matrix, without a copy of it.
 //!
 //! Rows come in blocks that stay in cache. The right singular vectors are those of a small square matrix, which LAPACK
-//! decomposes. It is the Gram matrix `A' A` where the singular values that are wanted are of one order of
-//! magnitude: there it costs no digits that count, and nothing is quicker. Where they are not, it would lose up to half of
-//! the digits. Then Householder reflections work each block into the triangular factor of its chunk, and the factors of the
-//! chunks into one, R, pair by pair (TSQR): several times the work of the Gram matrix, which has been in vain.
+//! decomposes. If the wanted singular values are of one order of magnitude, this is the Gram matrix `A' A`: it loses no digits
+//! that matter, and nothing is faster. Otherwise it would lose up to half of the digits. Then Householder reflections work
+//! each block into the triangular factor of its chunk, and the factors of the chunks into one, R, pair by pair (TSQR). This is
+//! several times the work of the Gram matrix, which is then wasted.
 //!
-//! The left singular vectors are `A v / s`. Where singular values are far apart these are orthogonal to few digits only, so
-//! they are made so once more by the Cholesky factor of their Gram matrix, which is near 1: in order, the vectors of large
-//! singular values first, so that each loses only what rounding gave it.
+//! The left singular vectors are `A v / s`. If singular values are far apart, these are orthogonal to a few digits only. They
+//! are then made orthonormal by the Cholesky factor of their Gram matrix, which is near the identity. This goes in order, the
+//! vectors of large singular values first, so that each vector loses only its rounding errors.
 //!
-//! Blocks and chunks depend on the shape alone, and sums run in eight interleaved parts: the same bits for any number of
-//! threads and any memory layout. The last bits depend on the processor: some add a product in one instruction, and OpenBLAS has kernels for each.
+//! Blocks and chunks depend only on the shape, and sums run in eight interleaved parts. So the bits are the same for any
+//! number of threads and any memory layout. The last bits depend on the processor: some processors add a product in one
+//! instruction, and OpenBLAS has kernels for each kind.
 //!
 //! Demmel, Grigori, Hoemmen, Langou, "Communication-optimal parallel and sequential QR and LU factorizations", SIAM J. Sci.
 //! Comput. 34(1), 2012.
@@ -33,16 +34,16 @@ use crate::linalg::dense::svd_of_square;
 use crate::num::real::Element;
 use crate::threads::Cancel;
 
-/// If the largest number, or a sum of squares, is between 2 to this and its reciprocal, no square that matters overflows or
-/// vanishes.
+/// If the largest number, or a sum of squares, lies between 2 to this power and its reciprocal, no square that matters
+/// overflows or vanishes.
 const SAFE_EXPONENT: i32 = 300;
 const SAFE: f64 = f64::from_bits((1023 + SAFE_EXPONENT as u64) << 52);
-/// Columns and rows whose square is below this (2^-900) count as 0. Repeated rows leave such: every block makes the rest of the
-/// one before it smaller by the rounding unit, until reciprocals overflow.
+/// Columns and rows whose square is below this (2^-900) count as 0. Repeated rows leave such remainders: every block reduces
+/// the remainder of the block before by the rounding unit, until reciprocals overflow.
 const NOTHING: f64 = f64::from_bits((1023 - 900) << 52);
-/// Numbers between two looks at whether to go on.
+/// Numbers between two checks for cancellation.
 const RUN: usize = 1 << 16;
-/// What errors call what grows with the square of the smaller side.
+/// What errors call the memory that grows with the square of the smaller side.
 const SQUARE: &str = "the square of the smaller side of the matrix";
 /// Left vectors whose Gram matrix is this near to 1 stay as they are.
 const ORTHOGONAL: f64 = 1e-14;
@@ -58,8 +59,8 @@ pub struct Svd {
     pub right: Array2<f64>,
 }
 
-/// The `k` largest singular values of a matrix `(m, n)` and their vectors. Fewer if fewer are above `eps * s_1 * max(m, n)`:
-/// what is not is what rounding makes of 0.
+/// The `k` largest singular values of a matrix `(m, n)` and their vectors. There are fewer if fewer are above
+/// `eps * s_1 * max(m, n)`: smaller ones cannot be distinguished from 0.
 pub fn truncated_svd<E: Element>(a: &ArrayView2<'_, E>, k: usize, cancel: &Cancel) -> Result<Svd> {
     let is_wide = a.nrows() < a.ncols();
     let tall = if is_wide { a.t() } else { a.view() };
@@ -73,8 +74,8 @@ pub fn truncated_svd<E: Element>(a: &ArrayView2<'_, E>, k: usize, cancel: &Cance
     Ok(svd)
 }
 
-/// The same of a matrix with at least as many rows as columns that is made of `a` block by block: `change` says what becomes of
-/// some rows, and leaves rows of zeros what they are. `None` if not all is finite.
+/// The same for a matrix with at least as many rows as columns that is made from `a` block by block: `change` changes some
+/// rows, and must leave rows of zeros as they are. `None` if not all numbers are finite.
 pub fn truncated_svd_of<E: Element>(
     a: &ArrayView2<'_, E>,
     change: Change,
@@ -143,8 +144,8 @@ fn decompose<E: Element>(mut tall: Tall<'_, E>, k: usize, cancel: &Cancel) -> Re
     Ok(Some(Svd { left, values, right: right.slice_move(s![..rank, ..]) }))
 }
 
-/// Right singular vectors are 0 where a column of the matrix is, and so is the one of the small matrix. Rounding leaves `eps`
-/// there.
+/// Clears the entries of right singular vectors at columns of zeros (of the matrix, hence of the small matrix). Rounding
+/// leaves `eps` there.
 fn clear_zero_columns(square: &ArrayView2<'_, f64>, right: &mut Array2<f64>) {
     for (column, mut entries) in square.columns().into_iter().zip(right.columns_mut()) {
         if column.iter().all(|&number| number == 0.0) {
@@ -153,7 +154,7 @@ fn clear_zero_columns(square: &ArrayView2<'_, f64>, right: &mut Array2<f64>) {
     }
 }
 
-/// Turns the pairs of vectors so that the largest entry of the left one is positive.
+/// Chooses the signs of the pairs of vectors so that the largest entry of the left one is positive.
 fn fix_signs(svd: &mut Svd) {
     let pairs = svd.left.axis_iter_mut(Axis(0)).into_par_iter().zip(svd.right.axis_iter_mut(Axis(0)));
     pairs.for_each(|(mut left, mut right)| {

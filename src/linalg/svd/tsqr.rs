@@ -13,8 +13,8 @@ use crate::num::real::Element;
 use crate::threads::Cancel;
 
 impl<E: Element> Tall<'_, E> {
-    /// R of the QR decomposition, row by row, and the largest magnitude: not finite if some number is not, and then there is
-    /// no R.
+    /// R of the QR decomposition, row by row, and the largest magnitude. If some number is not finite, neither is this, and
+    /// there is no R.
     pub fn triangle(&self, cancel: &Cancel) -> Result<(Vec<f64>, f64)> {
         let (n, stride) = (self.a.ncols(), self.block_rows());
         let chunks: Vec<Result<(Vec<f64>, u64)>> = self
@@ -57,10 +57,11 @@ pub fn largest_magnitude(numbers: &[f64]) -> u64 {
     numbers.iter().map(|number| number.to_bits() & !(1 << 63)).fold(0, u64::max)
 }
 
-/// Joins rows to a triangular factor: R becomes the one of R over the block. Column `c` of a triangular block ends with
-/// element `c`.
+/// Joins rows to a triangular factor: R becomes the factor of R stacked on the block. Column `c` of a triangular block ends
+/// with element `c`.
 ///
-/// Some columns at a time become reflections, which then go over the rest together: what they read is read once.
+/// Some columns at a time become reflections, which are then applied to the other columns together, so that these are read
+/// only once.
 #[apply(fused!)]
 fn absorb(
     r: &mut [f64],
@@ -88,7 +89,7 @@ fn absorb(
                 reflections.apply_one(i, x, entry, &mut column[..len]);
             }
         }
-        // Those that are not there reflect nothing.
+        // Missing reflections change nothing.
         let xs = std::array::from_fn(|i| &head[(first + i.min(width - 1)) * stride..][..len]);
         let rows = &mut r[first * n..end * n];
         let mut pairs = rest.chunks_exact_mut(2 * stride);
@@ -105,8 +106,9 @@ fn absorb(
     Ok(())
 }
 
-/// Householder reflections, one after the other. The one of a column x of the block and the entry `alpha` of R above it is by
-/// `(v, x)` and takes `(alpha, x)` to `(-norm, 0)`, with `v = alpha + norm` and the norm of both, of the sign of alpha.
+/// Householder reflections, one after another. The reflection for a column x of the block and the entry `alpha` of R above it
+/// has the vector `(v, x)` with `v = alpha + norm`, and takes `(alpha, x)` to `(-norm, 0)`. Here `norm` is the norm of
+/// `(alpha, x)`, with the sign of alpha.
 #[derive(Default)]
 struct Reflections {
     fused: bool,
@@ -146,8 +148,8 @@ impl Reflections {
         }
     }
 
-    /// Reflects N columns, whose entries in R are those from `c` on in the rows, by all reflections. What a later one sees of
-    /// an earlier one follows from their scalar product.
+    /// Applies all reflections to N columns, whose entries in R are those from `c` on in the rows. The effect of an earlier
+    /// reflection on a later one follows from their scalar product.
     #[inline(always)]
     fn apply<const N: usize>(
         &self,

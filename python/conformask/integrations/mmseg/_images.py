@@ -63,7 +63,7 @@ class ImageMetric(BaseMetric):
         """
         for sample in data_samples:
             scores, labels, inputs = self._read(sample)
-            # One item for each image, so that gathering over ranks drops those that padded a batch.
+            # One item for each image, so that images which only pad a batch are dropped when ranks are gathered.
             item = self._reduce(scores[None], labels[None], inputs)
             self.results.append((str(sample.get("img_path", "")), self._group_of(sample), item))
             self._n_seen += 1
@@ -72,7 +72,7 @@ class ImageMetric(BaseMetric):
         raise NotImplementedError
 
     def _group_of(self, sample: Mapping[str, Any]) -> int | str | None:
-        """What an image belongs to."""
+        """The group of an image."""
         if self.group_key is None:
             return None
         group = sample.get(self.group_key)
@@ -111,11 +111,11 @@ class ImageMetric(BaseMetric):
 
     @property
     def _inputs(self) -> str:
-        """What the numbers are."""
+        """What the numbers of the maps are."""
         return self.inputs or "logits"
 
     def _look_at(self, given: Tensor, path: str) -> None:
-        """Of the first image: are the numbers what they are said to be?"""
+        """Checks, on the first image, whether the numbers are what they are said to be."""
         if given.element_size() < 4:
             warnings.warn(
                 f"seg_logits are {given.dtype}: scores are computed in float32, but of rounded logits; for a finer "
@@ -136,7 +136,7 @@ class ImageMetric(BaseMetric):
         return [item for _, _, item in chosen], groups or None
 
     def _origin_of(self, results: list[Item[T]]) -> Origin | None:
-        """Which files those of the subset are, and how they were chosen, but for the part."""
+        """The files of the subset, and how they were chosen, without the name of the part."""
         names, of = self._names(results)
         split: dict[str, Any] | None = None
         if self.subset is not None:
@@ -151,7 +151,7 @@ class ImageMetric(BaseMetric):
     def _refuse_seen(
         self, calibrator: Calibrator[Any, Any, Any], results: list[Item[T]], allow_seen: bool
     ) -> None:
-        """Refuses images that calibrated."""
+        """Refuses calibration images."""
         if calibrator._origin is not None and not allow_seen:
             names, of = self._names(results)
             calibrator._origin.refuse_seen(names, of=of, way_out="pass allow_seen=True")
@@ -162,7 +162,7 @@ class ImageMetric(BaseMetric):
         return [names[i] for i in self._indices(results)], names
 
     def _indices(self, results: list[Item[T]]) -> list[int]:
-        """Where the images of the subset are."""
+        """The indices of the images of the subset."""
         if self.subset is None:
             chosen = list(range(len(results)))
         else:
@@ -178,7 +178,7 @@ class ImageMetric(BaseMetric):
         return chosen
 
     def _units(self, results: list[Item[T]]) -> list[list[int]]:
-        """What a split must not part: images, or the images of a group. By name: a loader may shuffle."""
+        """The units of a split: images, or the images of a group. They are sorted by name, as a loader may shuffle."""
         if self.group_key is None:
             return [[i] for i in sorted(range(len(results)), key=lambda i: results[i][0])]
         members: dict[Any, list[int]] = {}
@@ -190,7 +190,7 @@ class ImageMetric(BaseMetric):
 def _check_subset(
     fraction: float, seed: int, part: str, scaling: float = 0
 ) -> tuple[tuple[Fraction, Fraction], int, str]:
-    """Shares of the images for a scaler and for calibration, the seed of their order, and which part."""
+    """Shares of the images for a scaler and for calibration, the seed of the order, and the part that is meant."""
     share, before = as_fraction(fraction, "fraction"), as_fraction(scaling, "scaling")
     if not 0 < share < 1:
         raise ValueError(f"fraction must be in (0, 1), got {fraction!r}")

@@ -31,8 +31,8 @@ __all__ = ["BinaryConformalCalibration", "BinaryConformalEvaluation"]
 Seen: TypeAlias = tuple[Kept, NDArray[np.float64]]
 Counted: TypeAlias = tuple[NDArray[np.uint64], NDArray[np.float64], int]
 
-_VOID = 255  # what marks void pixels in masks, whatever the dataset has
-_FOUND = ("correction_", "mass_", "threshold_")  # the first that a calibrator has is what it found
+_VOID = 255  # marks void pixels in masks, whatever the dataset uses
+_FOUND = ("correction_", "mass_", "threshold_")  # the first of these that a calibrator has is reported
 
 
 class _BinaryMetric(ImageMetric):
@@ -201,7 +201,7 @@ class BinaryConformalCalibration(_BinaryMetric):
             )
         void = None if self.ignore_index is None else _VOID
         self._calibrator = clone(own).set_params(ignore_index=void)
-        # Checked before the test, not after. An image is told to have no foreground when its number is known.
+        # Parameters are checked before the test, not after. Images without a foreground are refused later, by number.
         self._seeing = replace(self._calibrator._configuration(), on_empty="skip")
         self.out_file = None if out_file is None else Path(out_file)
 
@@ -329,7 +329,7 @@ class BinaryConformalEvaluation(_BinaryMetric):
             keep_results,
         )
         self.allow_seen = allow_seen
-        # Not fitted is said now, not after the first image; and it may learn more meanwhile.
+        # An unfitted calibrator is refused now, not after the first image. It may get more images meanwhile.
         known = load_calibrator(calibrator, BINARY)
         if known.classes_ is not None and isinstance(foreground, int) and known.classes_ != (foreground,):
             raise ValueError(

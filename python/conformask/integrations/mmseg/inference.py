@@ -30,10 +30,10 @@ from conformask.scores import as_score, scored
 
 __all__ = ["ConformalHook", "ConformalLocalVisualizer", "attach"]
 
-# White letters over black ones, a pixel around: thicker letters are wider in some versions of OpenCV.
+# White letters over black ones at a distance of one pixel: thick letters are wider in some versions of OpenCV.
 _OUTLINE = ((-1, -1), (0, -1), (1, -1), (-1, 0), (1, 0), (-1, 1), (0, 1), (1, 1), (0, 0))
 _FAINTEST = 60  # colour of the smallest sets of more than one class: the darkest of the map are not seen
-_SMALLEST_LETTERS = 0.3  # that can be read
+_SMALLEST_LETTERS = 0.3  # the smallest that can be read
 
 
 def attach(model: Any, calibrator: str | Path | ConformalRiskCalibrator, *, inputs: str | None = None) -> Any:
@@ -89,7 +89,7 @@ def attach(model: Any, calibrator: str | Path | ConformalRiskCalibrator, *, inpu
 
 
 class _WithSets:
-    """What stands in the place of ``postprocess_result`` of a model."""
+    """Replaces ``postprocess_result`` of a model."""
 
     def __init__(self, model: Any, calibrator: ConformalRiskCalibrator, inputs: str | None) -> None:
         self.model = model
@@ -221,7 +221,7 @@ class ConformalLocalVisualizer(SegLocalVisualizer):
 
 
 def _heatmap(image: NDArray[np.uint8], sizes: Tensor, n_classes: int) -> NDArray[np.uint8]:
-    """Set sizes over an image: from 1, as the image is, to the largest."""
+    """Set sizes over an image, which shows through where the size is 1; the scale ends at the largest size."""
     sizes_here = sizes.cpu().numpy().astype(np.float32)
     largest = int(sizes_here.max())
     share = ((sizes_here - 1) / max(1, largest - 1)).clip(0, 1)

@@ -137,7 +137,7 @@ class ConformalProfile(ImageMetric):
 
     @property
     def _grid(self) -> NDArray[np.float64] | None:
-        """Lambdas at which classes are counted, if the loss asks for it."""
+        """Lambdas at which classes are counted, if the loss needs it."""
         return None
 
     def _reduce(self, scores: Tensor, labels: Tensor, inputs: str) -> bytes:
@@ -436,7 +436,7 @@ class ConformalEvaluation(ImageMetric):
         )
         self.allow_seen = allow_seen
         self.calibrator = loaded(calibrator)
-        self.calibrator._lambda_for_modules()  # not fitted is said now, not after the first image
+        self.calibrator._lambda_for_modules()  # refuses an unfitted one now, not after the first image
 
     @property
     def _inputs(self) -> str:

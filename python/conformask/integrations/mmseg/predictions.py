@@ -40,9 +40,9 @@ def refuse_merged(scores: Tensor, prediction: Tensor, path: str) -> None:
     prediction = prediction.reshape(1, *scores.shape[1:])
     if len(scores) > 1:
         differ = scores.gather(0, prediction.long())[0] != scores.amax(dim=0)
-        # What is not a number differs from itself: that is for others to say.
+        # NaN differs from itself: later checks report it.
         agree = not differ.any() or not bool((differ & scores.isfinite().all(dim=0)).any())
-    else:  # some threshold tells one from the other
+    else:  # some threshold separates the two
         finite = scores.isfinite()
         above, below = scores[(prediction > 0) & finite], scores[~(prediction > 0) & finite]
         agree = not (len(above) and len(below)) or bool(above.min() >= below.max())

@@ -94,7 +94,7 @@ class ScalerCalibration(ImageMetric):
         given = built({"type": "TemperatureScaler"} if scaler is None else scaler)
         if not isinstance(given, Scaler):
             raise TypeError(f"scaler must be a scaler or dict(type=...), got {scaler!r}")
-        self.scaler = copy.copy(given)  # whose inputs are set: the caller's stays as it is
+        self.scaler = copy.copy(given)  # its inputs are set below; the caller's scaler stays as it is
         self.scaler._configuration()  # before the test, not after
         self.out_file = None if out_file is None else Path(out_file)
 

@@ -18,7 +18,7 @@ __all__ = ["batches"]
 
 
 def batches(output: Any, calibrator: Any) -> Iterator[tuple[Tensor, Tensor]]:
-    """Scores and labels, as `calibrator` takes them: all at once if they are of one shape, else image by image."""
+    """Scores and labels, as `calibrator` takes them: all together if they have one shape, else image by image."""
     if not isinstance(output, tuple | list) or len(output) != 2:
         raise TypeError(
             "output_transform must give a pair of predictions and labels, such as "
@@ -66,9 +66,7 @@ def _plain(value: Any) -> Tensor:
     """A tensor without meta data and gradients."""
     if isinstance(value, MetaTensor):
         value = value.as_tensor()
-    elif isinstance(
-        value, np.ndarray
-    ):  # PyTorch takes neither negative strides nor what cannot be written to
+    elif isinstance(value, np.ndarray):  # PyTorch takes neither negative strides nor read-only arrays
         value = np.require(value, requirements=["C", "W"])
     return torch.as_tensor(value).detach()
 

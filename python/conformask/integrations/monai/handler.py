@@ -128,7 +128,7 @@ class ConformalCalibrationHandler:
                 f"{type(inner).__name__} trains a model of thresholds on some of the images, and cannot add them "
                 "batch by batch: fit it on predictions that you keep"
             )
-        inner._configuration()  # wrong parameters are told before the run
+        inner._configuration()  # refuses wrong parameters before the run
         for argument, value in (("output_transform", output_transform), ("group_transform", group_transform)):
             if not callable(value) and not (argument == "group_transform" and value is None):
                 raise TypeError(f"{argument} must be callable, got {shown(value)}")
@@ -180,7 +180,7 @@ class ConformalCalibrationHandler:
                 self._has_seen = True
 
     def _groups(self, batch: Any, n_images: int) -> list[Any] | None:
-        """What each image belongs to."""
+        """The group of each image."""
         if self.group_transform is None:
             return None
         given = self.group_transform(batch)
@@ -207,7 +207,7 @@ class ConformalCalibrationHandler:
 
 @contextmanager
 def _naming(iteration: int) -> Iterator[None]:
-    """What goes wrong names the iteration; images are counted within it."""
+    """Adds the iteration to errors, which count images within it."""
     try:
         yield
     except (TypeError, ValueError) as error:
@@ -217,7 +217,7 @@ def _naming(iteration: int) -> Iterator[None]:
 
 
 def _merged(seeing: Any, n_ranks: int, backend: str | None) -> Any:
-    """The calibrator of all images; None where this rank has seen none."""
+    """The calibrator of the images of all ranks; a rank that has seen no images passes None."""
     parts = [seeing]
     if n_ranks > 1:
         if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
@@ -236,7 +236,7 @@ def _merged(seeing: Any, n_ranks: int, backend: str | None) -> Any:
 
 
 def _numbers(calibrator: Any) -> dict[str, float]:
-    """What is logged."""
+    """The numbers to log."""
     if isinstance(calibrator, ChannelwiseCalibrator):
         names = calibrator._names(calibrator.n_channels_)
         levels = {

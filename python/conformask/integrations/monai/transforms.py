@@ -118,7 +118,7 @@ class ConformalSet(Transform):
         return convert_to_dst_type(tensor, img, dtype=tensor.dtype)[0]
 
     def _made(self, given: Any, output: str) -> NDArray[Any]:
-        """What is made of one image, channels first."""
+        """The result for one image, channels first."""
         calibrator: Any = self.calibrator
         if output != "masks":
             how = calibrator.set_size if output == "set_size" else calibrator.varisco

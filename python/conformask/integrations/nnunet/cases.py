@@ -23,8 +23,8 @@ __all__ = ["Cases", "VoxelCounts"]
 _OUTSIDE = ("void", "count")
 _BACKGROUND = 0
 _SPACE, _WHITE = 3, 255
-_NAMED = 3  # cases in a message
-_MOST_CLASSES = 2**15 - 1  # of 16 bits, which is what labels are kept in
+_NAMED = 3  # the most cases that a message names
+_MOST_CLASSES = 2**15 - 1  # labels are kept in 16 bits
 
 
 @dataclass(frozen=True)
@@ -225,7 +225,7 @@ class Cases(Sequence[Any]):
 
     def __iter__(self) -> Iterator[Any]:
         for name in self.names:
-            yield self._read(name)  # kept by no name here while the next is read
+            yield self._read(name)  # without a variable, which would keep it while the next one is read
 
     def __repr__(self) -> str:
         return f"Cases({str(self._folder)!r}, {plural(len(self), 'case')} of {', '.join(self.dataset.names)})"
@@ -281,7 +281,7 @@ class Cases(Sequence[Any]):
         given = (
             None if self._labels is None else self._read_labels(name, scores.shape[1:], prediction.is_padded)
         )
-        # Where voxels outside count, the box is told and no more: a guess will do.
+        # If voxels outside count, the box is only reported, and a guess will do.
         self.boxes[name] = box_of(
             prediction, path, regions=self.dataset.has_regions, guess=self._outside == "count"
         )
@@ -289,7 +289,7 @@ class Cases(Sequence[Any]):
         outside = np.ones(scores.shape[1:], bool)
         outside[self.boxes[name]] = False
         if self._channel is not None:
-            scores = scores[self._channel].copy()  # lets the other channels go
+            scores = scores[self._channel].copy()  # a copy frees the other channels
         n_outside = int(np.count_nonzero(outside))
         if given is None:
             self.counts[name] = VoxelCounts(outside.size, n_outside, 0)
@@ -306,7 +306,7 @@ class Cases(Sequence[Any]):
         return scores, labels
 
     def _read_labels(self, name: str, space: tuple[int, ...], is_padded: bool) -> NDArray[np.integer[Any]]:
-        """The labels of a case as its file has them, (z, y, x); refuses those of other shapes and classes."""
+        """The labels of a case as in its file, (z, y, x); refuses other shapes and classes."""
         assert self._labels is not None
         path = self._labels[name]
         if path.name.endswith(pictures.SUFFIXES):
@@ -329,7 +329,7 @@ class Cases(Sequence[Any]):
             )
         known = self.dataset.known_labels
         ends = {int(labels.min(initial=0)), int(labels.max(initial=0))}
-        # Labels without gaps need no look at each.
+        # Labels without gaps are checked by their range.
         found = ends if known == {*range(len(known))} else {*np.unique(labels).tolist()}
         if not found <= known:
             said = ", ".join(map(str, sorted(known)))
@@ -356,7 +356,7 @@ def _save_picture(path: Path, values: NDArray[Any]) -> None:
 
 
 def _label_files(folder: Path, names: Sequence[str], dataset: Dataset) -> dict[str, Path]:
-    """The file of labels of each case; refuses a folder that lacks some."""
+    """The label file of each case; refuses a folder that lacks some."""
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder {folder}")
     endings = [dataset.file_ending, *nifti.SUFFIXES]

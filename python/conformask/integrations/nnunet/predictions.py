@@ -16,7 +16,7 @@ Box: TypeAlias = "tuple[slice, slice, slice]"  # (z, y, x)
 
 _V2, _V1, _BOX = "probabilities", "softmax", "crop_bbox"
 _AXES = 4  # (C, z, y, x), also of flat images
-# So many different numbers between 0 and 1 are no accident where float16 holds all of them.
+# If float16 holds so many different numbers between 0 and 1, this is no coincidence.
 _TELLING = 8
 _UNCERTAIN = (
     "are rounded to float16, in which voxels within nnU-Net's crop box may have exactly the scores of the "
@@ -25,11 +25,11 @@ _UNCERTAIN = (
 
 
 class Prediction(NamedTuple):
-    """What a file holds of a case."""
+    """The content of a case's file."""
 
     scores: NDArray[np.floating[Any]]  # (C, z, y, x)
-    is_padded: bool  # where nnU-Net had cropped the image
-    box: Box | None  # that of the crop, if the file tells it
+    is_padded: bool  # whether the part that nnU-Net had cropped away is padded
+    box: Box | None  # the crop box, if it is in the file
 
 
 def read_scores(path: str | Path) -> NDArray[np.floating[Any]]:
@@ -70,7 +70,7 @@ def read_prediction(path: Path) -> Prediction:
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}")
     try:
-        with path.open("rb") as file:  # which numpy.load leaves open where an archive is damaged
+        with path.open("rb") as file:  # numpy.load leaves a damaged archive open
             archive = open_arrays(file)
             if isinstance(archive, np.ndarray):
                 raise ValueError("it holds one array, no members")
@@ -152,7 +152,7 @@ def box_of(prediction: Prediction, path: Path, *, regions: bool = False, guess: 
     Scores that are rounded to float16 tell it only as a guess, which may be too small; by default they are refused.
     """
     scores = prediction.scores
-    if not prediction.is_padded:  # of v1 there is no padding, and float16 rounds what is nearly sure
+    if not prediction.is_padded:  # v1 does not pad, and float16 rounds scores that are nearly certain
         return _whole(scores)
     found = _smallest_box(scores, regions=regions)
     if prediction.box is not None:
@@ -180,12 +180,12 @@ def _holds(box: Box, part: Box | None) -> bool:
 
 
 def _is_certain(scores: NDArray[np.floating[Any]], found: Box | None) -> bool:
-    """Whether the smallest box is that of the crop: unless numbers are rounded to float16, and it leaves some out."""
+    """Whether the smallest box surely is the crop box: not if numbers are rounded to float16 and it leaves some out."""
     return found == _whole(scores) or not _is_rounded(scores)
 
 
 def _is_rounded(scores: NDArray[np.floating[Any]]) -> bool:
-    """Whether numbers are float16, or all fit it although they are stored in more."""
+    """Whether numbers are float16, or are stored in a wider type but all fit float16."""
     if scores.dtype == np.float16:
         return True
     different: set[float] = set()
@@ -200,7 +200,7 @@ def _is_rounded(scores: NDArray[np.floating[Any]]) -> bool:
 
 
 def _smallest_box(scores: NDArray[np.floating[Any]], *, regions: bool = False) -> Box | None:
-    """The smallest box that holds all voxels which are not like padding; None if there is none."""
+    """The smallest box that holds all voxels which do not look like padding; None if there is none."""
     inside = scores[0] != (0 if regions else 1)
     for channel in scores[1:]:
         inside |= channel != 0

@@ -1,6 +1,6 @@
-"""What the commands share: options, how a missing data set is told, how a document is written."""
+"""What the commands share: options, the note on a missing data set, and writing a document."""
 
-# ruff: noqa: T201 -- they speak to the user
+# ruff: noqa: T201 -- commands print to the user
 from __future__ import annotations
 
 import argparse
@@ -25,7 +25,7 @@ __all__ = [
 
 
 class Written(NamedTuple):
-    """What a command wrote, the text first, and sentences that tell what does not hold though it must."""
+    """The files that a command wrote, the text first, and sentences about what must hold but does not."""
 
     files: list[Path]
     broken: list[str]
@@ -40,7 +40,7 @@ def add_common(parser: argparse.ArgumentParser, n_splits: str) -> None:
         "--data",
         type=Path,
         default=os.environ.get("CONFORMASK_DATA"),
-        help=f"folder that holds {STORED} (default: CONFORMASK_DATA); without it its rows are left out",
+        help=f"folder that holds {STORED} (default: CONFORMASK_DATA); without it, the rows of {STORED} are left out",
     )
     parser.add_argument(
         "--splits", type=int, metavar="N", help=f"random splits, 2 or more (default: {n_splits})"
@@ -48,25 +48,28 @@ def add_common(parser: argparse.ArgumentParser, n_splits: str) -> None:
 
 
 def add_folder(parser: argparse.ArgumentParser, what: str) -> None:
-    """The option for data of one's own; `what` says what lies in the folder besides masks."""
+    """The option for the user's own data; `what` names the files in the folder besides the masks."""
     parser.add_argument(
         "--folder",
         type=Path,
         metavar="DIR",
-        help=f"your own data, in place of the others: {what} and DIR/masks/NAME.png (or .npy, .npz), paired by name; "
-        "DIR/groups.csv (NAME,group) if images belong together",
+        help=f"your own data, instead of the others: {what} and DIR/masks/NAME.png (or .npy, .npz), paired by name; "
+        "also DIR/groups.csv (NAME,group) if images belong together",
     )
 
 
 def add_calibrate(group: Any) -> None:
     """The option for the number of calibration images."""
     group.add_argument(
-        "--calibrate", type=int, metavar="N", help="images (groups) that calibrate (default: half of them)"
+        "--calibrate",
+        type=int,
+        metavar="N",
+        help="number of calibration images or groups (default: half of all)",
     )
 
 
 def check_calibrate(n: int | None, n_all: int, said_by: str = "--calibrate") -> int | None:
-    """The number of calibration images, which leaves some to test."""
+    """The number of calibration images; refuses one that leaves none to test."""
     if n is not None and not 1 <= n < n_all:
         hint = "" if said_by == "--calibrate" else ": say --calibrate"
         raise ValueError(f"{said_by} must be in [1, {n_all - 1}], got {n}{hint}")
@@ -83,7 +86,7 @@ def n_splits(args: argparse.Namespace, default: int) -> int:
 
 
 def alone(args: argparse.Namespace, option: str, *others: str) -> None:
-    """Refuse an option beside others."""
+    """Refuse an option that is given together with one of `others`."""
     if getattr(args, option) is not None:
         given = [name for name in others if getattr(args, name)]
         if given:
@@ -91,7 +94,7 @@ def alone(args: argparse.Namespace, option: str, *others: str) -> None:
 
 
 def left_out(name: str, error: FileNotFoundError) -> None:
-    """Tell that a data set is not there."""
+    """Say that a data set is missing."""
     print(f"{name} is left out: {error}", file=sys.stderr)
 
 

@@ -29,10 +29,10 @@ Without --folder: cars and people of rendered scenes, nerves and vessels of usgr
 examples:
   python -m conformask.reproduction coat --splits 5
   python -m conformask.reproduction coat --folder DIR
-      DIR/probabilities/NAME.npy  floating (H, W) in [0, 1], or .npz, or .png whose white is 1;
+      DIR/probabilities/NAME.npy  floating (H, W) in [0, 1], or .npz, or .png in which white means 1;
       DIR/masks/NAME.png  0 and 255, or 0, 1 and 255 where void
   python -m conformask.reproduction coat --folder polyps --paper-row "Polyp, SINet"
-      the paper's figures of that row beside yours
+      shows the paper's figures of that row beside yours
 """
 
 
@@ -43,7 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--paper-row",
         choices=[*TABLE_1],
         metavar="NAME",
-        help=f"what the folder is in the paper, to see its figures beside yours: {'; '.join(TABLE_1)}",
+        help="the row of the paper that the folder belongs to; its figures are shown beside yours: "
+        f"{'; '.join(TABLE_1)}",
     )
 
 

@@ -35,18 +35,18 @@ examples:
   python -m conformask.reproduction consign --folder DIR --pair 0.1 0.9 --pair 0.2 0.8
       DIR/samples/NAME.npy  floating (S, K, H, W), or .npz; DIR/masks/NAME.png  class indices, 255 void
   python -m conformask.reproduction consign --folder lidc --paper-row LIDC
-      the paper's pair and number of calibration images for that data set
+      takes the paper's pair and number of calibration images for that data set
 """
 
 _PAIRS = [(each.alpha, each.min_accuracy) for each in TABLE_1.values()]
-# Stricter ones besides: for the looser pairs of the paper the mean of the samples suffices on simulated images.
+# Two stricter pairs are added: on simulated images, the mean of the samples suffices for the paper's looser pairs.
 _SIMULATED_PAIRS = [*_PAIRS[:2], (0.05, 0.9), (0.1, 0.95), *_PAIRS[2:]]
-# usgra-seg: a network whose label-wise accuracy is below 0.7 on a quarter of the 40 images.
+# On a quarter of the 40 images of usgra-seg the network's label-wise accuracy is below 0.7.
 _STORED_PAIRS = [(0.2, 0.7), *_PAIRS[2:]]
 _STORED_CALIBRATION = 26
 _STORED_NOTE = (
-    f"{STORED}: the pairs (0.1, 0.9) and (0.05, 0.8) are left out. Too few of its 40 images hold a segmentation of "
-    "that accuracy, so that CONSIGN abstains on nearly all folds, after a long search."
+    f"{STORED}: the pairs (0.1, 0.9) and (0.05, 0.8) are left out. For too few of the 40 images is there a "
+    "segmentation of that accuracy, so that CONSIGN abstains on nearly all folds, after a long search."
 )
 
 
@@ -60,15 +60,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         action="append",
         metavar=("ALPHA", "BETA"),
-        help="risk level and label-wise accuracy; more than once for more pairs (default: the five of the paper). "
-        "Segmentations are drawn for the first",
+        help="risk level and label-wise accuracy; repeat the option for more pairs (default: the five of the paper). "
+        "Segmentations are drawn for the first pair only",
     )
     add_calibrate(own)
     own.add_argument(
         "--paper-row",
         choices=[*TABLE_1],
         metavar="NAME",
-        help=f"what the folder is in the paper, for its pair and number of calibration images: {', '.join(TABLE_1)}",
+        help="the data set of the paper that the folder holds; its pair and number of calibration images are used: "
+        f"{', '.join(TABLE_1)}",
     )
 
 

@@ -34,7 +34,7 @@ examples:
       DIR/probabilities/NAME.npy  floating (K, H, W), or .npz, .nii.gz, .tif;
       DIR/masks/NAME.png  class indices, 255 void
   python -m conformask.reproduction cose --folder DIR --dataset ade20k
-      the rows of the paper for that data set, its figures beside yours
+      computes the rows of the paper for that data set, and shows its figures beside yours
 """
 
 
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"which data sets: {', '.join([*DATASETS, STORED])} (default: all)",
     )
     add_folder(parser, "DIR/probabilities/NAME.npy")
-    real = parser.add_argument_group("a network of MMSegmentation in place of the simulation")
+    real = parser.add_argument_group("a network of MMSegmentation instead of the simulation")
     real.add_argument("--checkpoint", help="its weights, by path or URL")
     real.add_argument("--data-root", type=Path, help="folder of the images and labels")
     real.add_argument("--config", help="configuration, by path or name (default: the paper's)")
@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> Written:
     )
     rows: list[Row] = []
     for name, make in chosen.items():
-        # The profiles of one source are in memory at a time.
+        # Only one source's profiles are in memory at a time.
         try:
             source = make()
         except FileNotFoundError as error:

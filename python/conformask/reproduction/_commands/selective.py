@@ -25,18 +25,18 @@ __all__ = ["MORE", "N_SPLITS", "SUMMARY", "TITLE", "add_arguments", "run"]
 
 TITLE = "SELECTIVE, Tables 1 and 2"
 SUMMARY = "calibration errors of scalers, as in SELECTIVE's Tables 1 and 2: selective.md"
-N_SPLITS = "5; 3 of scenes of another domain"
+N_SPLITS = "5; 3 for scenes of another domain"
 MORE = """\
-Without --folder and --checkpoint: rendered scenes, also in the dark, with noise and of half the size, and usgra-seg.
+Without --folder and --checkpoint: usgra-seg, and rendered scenes: as they are, dark, noisy, and of half the size.
 
 examples:
   python -m conformask.reproduction selective --folder DIR
       DIR/logits/NAME.npy  floating (K, H, W), or .npz, .nii.gz, .tif; DIR/masks/NAME.png  class indices, 255 void;
-      DIR/probabilities in place of DIR/logits: a softmax, such as nnU-Net's NAME.npz
+      DIR/probabilities instead of DIR/logits: a softmax, such as nnU-Net's NAME.npz
   python -m conformask.reproduction selective --folder ade20k --calibrate 200 --paper-row "ADE20K, SegFormer-B5"
-      the paper's figures of that row beside yours
+      shows the paper's figures of that row beside yours
   python -m conformask.reproduction selective --folder bdd --shifted-to cityscapes
-      calibrated on images of one folder, tested on those of another
+      calibrates on the images of one folder, and tests on those of another
   python -m conformask.reproduction selective --config segformer.py --checkpoint segformer.pth --data-root data/ade
 """
 
@@ -46,10 +46,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_folder(parser, "DIR/logits/NAME.npy (or DIR/probabilities)")
     own = parser.add_argument_group("with --folder")
     own.add_argument(
-        "--shifted-to", type=Path, metavar="DIR", help="a folder of another domain, whose images test"
+        "--shifted-to",
+        type=Path,
+        metavar="DIR",
+        help="a folder of another domain, whose images are tested on",
     )
     add_calibrate(own)
-    real = parser.add_argument_group("a network of MMSegmentation in place of the rendered scenes")
+    real = parser.add_argument_group("a network of MMSegmentation instead of the rendered scenes")
     real.add_argument("--checkpoint", help="its weights, by path or URL")
     real.add_argument("--config", help="its configuration, by path or name")
     real.add_argument("--data-root", type=Path, help="folder of the images and labels")
@@ -57,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--paper-row",
         choices=[*TABLE_1, *TABLE_2],
         metavar="NAME",
-        help="what the folder or the network is in the paper, to see its figures beside yours: "
+        help="the row of the paper that the folder or the network belongs to; its figures are shown beside yours: "
         f"{'; '.join([*TABLE_1, *TABLE_2])}",
     )
 
@@ -71,7 +74,7 @@ def run(args: argparse.Namespace) -> Written:
     if args.paper_row and not (args.folder or network):
         raise ValueError("--paper-row goes with --folder or a network")
     if (args.paper_row in TABLE_2) != bool(args.shifted_to) and args.paper_row:
-        raise ValueError("--paper-row of Table 2 goes with --shifted-to, of Table 1 without")
+        raise ValueError("--paper-row of Table 2 goes with --shifted-to, but --paper-row of Table 1 does not")
     if network:
         alike, shifted = _of_network(args)
     else:
@@ -96,7 +99,7 @@ def _of_network(args: argparse.Namespace) -> _Comparisons:
 
 def _of_folder(args: argparse.Namespace, splits: int) -> _Comparisons:
     source = selective.read_logits(args.folder)
-    # With images of another domain to test, all of the source may calibrate.
+    # All images of the source may calibrate if those of another domain are tested on.
     n_most = len(source.units()) + (args.shifted_to is not None)
     n_calibration = check_calibrate(args.calibrate, n_most)
     if args.shifted_to is None:

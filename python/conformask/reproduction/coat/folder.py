@@ -1,4 +1,4 @@
-"""Probabilities and masks that somebody keeps in a folder, a file for each image."""
+"""Probabilities and masks in a user's folder, a file for each image."""
 
 from __future__ import annotations
 
@@ -20,23 +20,24 @@ from conformask.reproduction.coat.maps import BinaryMaps
 __all__ = ["read_folder"]
 
 _SUFFIXES = (*arrays.SUFFIXES, *pictures.SUFFIXES)
-_WHITE = {"L": 255, "I;16": 65535, "I": 65535}  # of Pillow's modes of grey: what stands for probability 1
+_WHITE = {"L": 255, "I;16": 65535, "I": 65535}  # the number that means probability 1, for Pillow's grey modes
 _VOID = 255
 
 
 def read_folder(folder: str | Path, *, images: bool = False) -> BinaryMaps:
-    """Read one's own probabilities and masks.
+    """Read your own probabilities and masks.
 
-    The folder holds ``probabilities`` and ``masks``, with a file for each image; files of one name, but for the suffix,
-    belong together::
+    The folder holds ``probabilities`` and ``masks``, with a file for each image. Files whose names differ only in the
+    suffix belong together::
 
         DIR/probabilities/0001.npy   float (H, W) in [0, 1]; or .npz with one array; or .png, grey of 8 or 16 bits
         DIR/masks/0001.png           grey, palette or black and white; or .npy, .npz: bool or integer (H, W)
         DIR/images/0001.jpg          (or .png, .npy, .npz: if a model of thresholds looks at photographs)
-        DIR/groups.csv               (two columns without a head: name without suffix, group such as a patient)
+        DIR/groups.csv               (two columns without a header: name without suffix, group such as a patient)
 
-    Masks hold 0 and 255 for background and foreground; or, if any mask of the folder holds a 1, 0 and 1, and 255 where
-    nobody knows. White of a picture of probabilities is 1. NumPy files are read without pickles.
+    Masks hold 0 for the background and 255 for the foreground. If any mask of the folder holds a 1, then 0 is the
+    background, 1 the foreground, and 255 void in all of them. In a picture of probabilities, white means 1. NumPy files
+    are read without pickles.
 
     Parameters
     ----------
@@ -53,7 +54,7 @@ def read_folder(folder: str | Path, *, images: bool = False) -> BinaryMaps:
     Raises
     ------
     FileNotFoundError
-        If a folder, or the file that belongs to another, is missing.
+        If a folder is missing, or the file that belongs to another one.
     ValueError
         If a file cannot be read, or holds something else.
     ImportError
@@ -111,7 +112,7 @@ def read_folder(folder: str | Path, *, images: bool = False) -> BinaryMaps:
 
 
 def _read(file: Path, picture: Callable[[Any], NDArray[Any]]) -> NDArray[Any]:
-    """The array of a file, that of a picture by Pillow."""
+    """The array in a file; `picture` makes it from Pillow's image if the file is a picture."""
     is_array = split_name(file)[1] in arrays.SUFFIXES
     return arrays.read_array(file) if is_array else pictures.read_picture(file, picture)
 
@@ -135,7 +136,7 @@ def _share_of_white(picture: Any) -> NDArray[np.float32]:
 
 
 def _masks(files: list[Path]) -> list[NDArray[Any]]:
-    """Booleans, or 0, 1 and 255 where nobody knows."""
+    """Booleans; or the numbers 0, 1 and 255, which is void."""
     found = [_mask(file) for file in files]
     whole = [mask for mask in found if mask.dtype != bool]
     if any((mask == 1).any() for mask in whole):

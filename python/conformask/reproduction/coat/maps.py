@@ -16,7 +16,7 @@ __all__ = ["BinaryMaps"]
 
 @dataclass(frozen=True, eq=False)
 class BinaryMaps:
-    """What a model says of one object against the rest, and what is true.
+    """A model's probabilities of one kind of object against the rest, and the true masks.
 
     Attributes
     ----------
@@ -25,13 +25,13 @@ class BinaryMaps:
     probabilities : float array (n, H, W), or list of arrays (H, W)
         Probability of the foreground, in [0, 1].
     masks : bool or integer array (n, H, W), or list of arrays (H, W)
-        True or 1 for the foreground, false or 0 for the background, 255 where nobody knows.
+        True or 1 for the foreground, false or 0 for the background, 255 where void.
     groups : sequence of n ints or strings, or None
         What each image belongs to, such as a patient.
     images : sequence of n, or None
-        What a model of thresholds of one's own looks at besides, such as photographs.
+        Further inputs of your own model of thresholds, such as photographs.
     origin : str
-        "simulated", or "real" with what and whose it is.
+        "simulated", or "real" with where the data come from.
 
     See Also
     --------
@@ -63,7 +63,7 @@ class BinaryMaps:
         return len(self.probabilities)
 
     def units(self) -> list[NDArray[np.intp]]:
-        """The images that a split does not part.
+        """The images that a split keeps together.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""What methods gave over random splits, and whether it is what they promise."""
+"""The results of methods over random splits, and whether they keep what they promise."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MEASURES = {
     "false_positive_rate": "false positive rate",
     "size": "size",
 }
-_SMALLEST_FIRST = ("COAT", "AT", "CRC")  # the gaps of the paper, where they are legible
+_SMALLEST_FIRST = ("COAT", "AT", "CRC")  # the order of the paper's gaps, where they are legible
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +47,7 @@ class AdaptiveOutcome:
     scatter : float
         The standard deviation of the coverage of test images (groups).
     report : BinaryReport
-        How its masks fare on the test half.
+        The measures of its masks on the test half.
 
     See Also
     --------
@@ -74,10 +74,10 @@ class AdaptiveOutcome:
 
     @property
     def expected_variance(self) -> float:
-        r"""How much the mean coverage of such splits varies, as far as the scatter of images tells.
+        r"""An estimate of the variance of the mean coverage over such splits, from the scatter of images.
 
-        The difference of the means of two random parts of n and m images varies by
-        :math:`s^2 (1 / n + 1 / m)`; calibration holds the one at its level.
+        The difference of the means of two random parts of n and m images has the variance
+        :math:`s^2 (1 / n + 1 / m)`; calibration keeps the mean of the first part at its level.
         """
         return self.scatter**2 * (1 / self.report.n_calibration + 1 / self.n_test)
 
@@ -89,7 +89,7 @@ class AdaptiveComparison:
     Attributes
     ----------
     title : str
-        What was measured on.
+        The data.
     outcomes : tuple of AdaptiveOutcome
         Alpha by alpha, method by method, split by split.
     unit : {"image", "group"}
@@ -97,7 +97,7 @@ class AdaptiveComparison:
     n_empty : int
         Images that were left out because they have no foreground.
     origin : str
-        "simulated", or "real" with what and whose it is.
+        "simulated", or "real" with where the data come from.
 
     See Also
     --------
@@ -209,7 +209,7 @@ class AdaptiveComparison:
         return f"{mean:.3f}" + ("" if math.isnan(sd) else f" ({sd:.3f})")
 
     def full_masks(self, method: str, alpha: float) -> float:
-        """The share of masks that hold the whole image: no merit, though they miss nothing.
+        """The share of masks that hold the whole image. They miss nothing, but are of no use.
 
         Parameters
         ----------
@@ -230,11 +230,11 @@ class AdaptiveComparison:
         return float(np.mean(sizes == 1))
 
     def violations(self) -> list[str]:
-        """What does not hold that must: a mean coverage of 1 - alpha, less two of its standard errors.
+        """List what must hold, but does not: a mean coverage of 1 - alpha, less two of its standard errors.
 
-        The standard error is that of the mean over splits: from their standard deviation, but a few that happen to
-        agree say little, so it is at least what the scatter of images makes of it. Given the images, splits are
-        independent draws, and the guarantee holds for their mean. They are splits of the same images, though: as
+        The standard error is that of the mean over splits. It is computed from their standard deviation. A few splits
+        may agree by chance, so it is at least the value that follows from the scatter of images. Given the images,
+        splits are independent draws, and the guarantee holds for their mean. But they are splits of the same images: as
         evidence about other images they are not independent, and twenty of them are far less than twenty data sets.
 
         Returns
@@ -254,7 +254,7 @@ class AdaptiveComparison:
         return found
 
     def gap_order(self, alpha: float) -> str:
-        """Which method's mean coverage gap is smaller, and whether that is the paper's order: told, no requirement.
+        """The order of the methods by mean coverage gap, and whether it is the paper's. It is reported, not required.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""The figures that COAT printed, and what it printed them for.
+"""The figures that COAT printed, with their data sets, models and levels.
 
 "Enhancing Image-Conditional Coverage in Segmentation: Adaptive Thresholding via Differentiable Miscoverage Loss", under
 review in 2026: Tables 1 and 2, means over 20 random splits.
@@ -16,10 +16,10 @@ def __dir__() -> list[str]:
 
 
 ALPHAS = (0.1, 0.2)
-"""The risk levels of Table 1; Table 2 has the first."""
+"""The risk levels of Table 1; Table 2 has only the first."""
 
 N_SPLITS = 20
-"""Random splits."""
+"""The number of random splits."""
 
 METHODS = ("CRC", "AA-CRC", "AT", "COAT")
 """The methods of Table 1."""
@@ -29,7 +29,7 @@ TEMPERATURES = (100, 10, 1, 0.1, 0.05, 0.01, 0.001)
 
 _ILLEGIBLE = math.nan
 
-# Data set and model; for each of METHODS marginal coverage and coverage gap at alpha 0.1, then at 0.2.
+# By data set and model: for each of METHODS, marginal coverage and coverage gap at alpha 0.1, then at 0.2.
 TABLE_1 = {
     "Polyp, DeepLabv3+": (
         *(0.907, 0.145, 0.796, 0.232, 0.900, 0.122, 0.797, 0.167),
@@ -104,7 +104,7 @@ def published(data: str, method: str, alpha: float) -> tuple[float, float]:
     Returns
     -------
     tuple of float
-        NaN where it is not legible.
+        NaN where the figure is not legible.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The protocol: random halves, the same for all methods, which train on a part of their half if they need to."""
+"""The protocol: random halves, the same for all methods. Methods that train do so on a part of the calibration half."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def methods_to_compare() -> dict[str, Any]:
     Returns
     -------
     dict of str to calibrator
-        Not fitted. What is trained is so on half of the images that it gets.
+        Not fitted. Methods that train use half of the images that they get for it.
 
     See Also
     --------
@@ -83,14 +83,14 @@ def compare_adaptive(
 ) -> AdaptiveComparison:
     """Calibrate binary masks on random halves of images, and measure how they cover the objects of the others.
 
-    Images without a foreground are left out before the split: coverage is undefined there, and what the methods promise
-    is a promise about images that have one. Plain CRC and CRA use the whole calibration half; AA-CRC, AT and COAT use a
-    part of it to train (`train_fraction`), the same part, and correct on the rest.
+    Images without a foreground are left out before the split: coverage is undefined there, and the methods promise
+    something only about images that have one. Plain CRC and CRA use the whole calibration half. AA-CRC, AT and COAT
+    train on a part of it (`train_fraction`), the same for all three, and correct on the rest.
 
     Parameters
     ----------
     source : BinaryMaps
-        Images to split; by their groups, if they have any, which then count once each.
+        Images to split. If they have groups, whole groups are split, and each group counts once.
     methods : dict of str to calibrator, or None
         Calibrators of binary masks, by name; None for :func:`methods_to_compare`. Their alpha and `random_state` are
         set here.
@@ -100,7 +100,7 @@ def compare_adaptive(
         How many splits.
     random_state : int >= 0, default=0
         Split s is ``default_rng([random_state, s]).permutation`` of the images (groups), of which the first half,
-        rounded down, calibrates. What a method draws itself follows from both numbers, too.
+        rounded down, calibrates. The random numbers that a method draws itself follow from both numbers, too.
     progress : bool or "auto", default="auto"
         Whether to show a progress bar over splits, risk levels and methods.
 
@@ -180,7 +180,7 @@ def _outcomes(
 
 
 def _besides(maps: BinaryMaps, method: Any) -> dict[str, Any]:
-    """What a method takes of images besides probabilities and masks."""
+    """The arguments that a method takes besides probabilities and masks."""
     found = {"groups": maps.groups}
     if maps.images is not None and "predictor" in method.get_params():
         found["images"] = maps.images

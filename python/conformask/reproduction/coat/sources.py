@@ -22,7 +22,7 @@ _STRUCTURES = {"nerve": 1, "vessel": 2}  # the labels of usgra-seg
 def rendered(
     n_images: int = 400, *, size: tuple[int, int] = (64, 64), random_state: int = 0
 ) -> list[BinaryMaps]:
-    """Scenes whose weather, light and noise differ, and what a small classifier says of their cars and people.
+    """Scenes whose weather, light and noise differ, and a small classifier's probabilities of cars and people.
 
     Parameters
     ----------
@@ -36,8 +36,8 @@ def rendered(
     Returns
     -------
     list of BinaryMaps
-        Cars against the rest, which are often large, and people, who are small; of the same scenes. Not all scenes have
-        some.
+        First cars against the rest, then people against the rest, in the same scenes. Cars are often large, people are
+        small, and not every scene has some.
 
     See Also
     --------
@@ -105,5 +105,5 @@ def stored(folder: str | Path | None) -> list[BinaryMaps]:
 
 
 def _masks(labels: NDArray[Any], k: int) -> NDArray[np.uint8]:
-    """Those of class k against the rest."""
+    """Masks of class k against the rest."""
     return np.where(labels == _VOID, _VOID, labels == k).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""The paper's tables, ours above."""
+"""The paper's tables: our rows first, then the printed ones."""
 
 from __future__ import annotations
 
@@ -29,10 +29,11 @@ def document(
         "Binary masks with one threshold for all images (CRC) and with thresholds of their own, over random splits, "
         'beside the figures of "Enhancing Image-Conditional Coverage in Segmentation: Adaptive Thresholding via '
         'Differentiable Miscoverage Loss" (under review in 2026). The coverage of an image is the share of its object '
-        "that the mask holds, its gap the distance of that from 1 - alpha. The column source says of every row whether "
-        "it was printed in the paper, or found here on simulated or on real data. The paper's images and networks are "
-        "others than ours, unless a table below says that they are the same: its rows show what order of size to "
-        "expect, not what ours should be. Splits follow from random_state 0, and are the same for all methods.",
+        "that the mask holds; its gap is the distance of the coverage from 1 - alpha. The column source says whether a "
+        "row was printed in the paper, or computed here on simulated or on real data. The paper used other images and "
+        "networks, unless a table below says that they are the same. So its rows show what order of magnitude to "
+        "expect, not the values that ours should have. Splits follow from random_state 0, and are the same for all "
+        "methods.",
         *([beside(comparisons[0], row).markdown()] if row else []),
         *(table_1(comparisons, alpha).markdown() for alpha in alphas),
         "\n".join(f"- {note}" for note in _NOTES_1),
@@ -48,18 +49,19 @@ def document(
 
 _NOTES_1 = (
     "The guarantee: for a random new image that has an object (of a random new group, where there are groups), and "
-    "over random calibration sets, the mean coverage is at least 1 - alpha. It says nothing of single images, nor of "
-    "images of another kind.",
+    "over random calibration sets, the mean coverage is at least 1 - alpha. It says nothing about single images, nor "
+    "about images of another kind.",
     "Standard deviations are over splits of the same images. Given the images, splits are independent; as evidence "
     "about other images they are not.",
-    "A small gap alone is no merit: look below at the size, the false positive rate and the full masks. One number is "
-    "subtracted from all thresholds of a trained model; an image whose threshold is smaller than that number has a "
-    "mask that holds everything.",
-    "-: not legible, or not there.",
+    "A small gap alone proves little: look below at the size, the false positive rate and the full masks. One number "
+    "is subtracted from all thresholds of a trained model. If an image's threshold is smaller than that number, its "
+    "mask holds everything.",
+    "-: not legible, or not available.",
 )
 _NOTES_2 = (
     "The coverage of the paper's rows is 0.896 to 0.901 throughout.",
-    "Ours trains a small network on nine numbers that describe the probabilities; the paper's sees the image.",
+    "Our COAT trains a small network on nine numbers that describe the probabilities; the paper's network sees the "
+    "image.",
 )
 
 
@@ -96,14 +98,12 @@ def table_2(comparisons: Sequence[AdaptiveComparison]) -> Table:
         for each in comparisons
     ]
     rows += [(data, _PAPER, *(f"{gap:.3f}" for gap in gaps)) for data, gaps in TABLE_2.items()]
-    caption = (
-        f"Table 2, COAT by temperature, alpha = {ALPHAS[0]:g}: coverage / coverage gap; of the paper the gap"
-    )
+    caption = f"Table 2, COAT by temperature, alpha = {ALPHAS[0]:g}: coverage / coverage gap (the paper: only the gap)"
     return Table(caption, ("data", "source", *names), rows)
 
 
 def beside(found: AdaptiveComparison, row: str) -> Table:
-    """Ours and the paper's for one row of its Table 1, method by method."""
+    """Our figures and the paper's for one row of its Table 1, method by method."""
     cells = []
     for alpha in found.alphas:
         for name in found.methods:

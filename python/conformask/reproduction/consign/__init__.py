@@ -1,10 +1,10 @@
-"""CONSIGN beside pixel-wise sets: the same guarantee, the same images, one set of draws for all metrics.
+"""CONSIGN compared with pixel-wise sets: the same guarantee, the same images, one set of draws for all metrics.
 
 Viti, Karabelas, Holler, "CONSIGN: Conformal Segmentation Informed by Spatial Groupings via Decomposition", ICLR 2026,
-compare their sets of whole segmentations with RAPS and SACP on the mean softmax: all promise that with probability
-``1 - alpha`` the set holds a segmentation of label-wise accuracy ``min_accuracy`` or more. Here one draw of label maps
-of each image serves all metrics, correlations leave out the maps' own, and coverage is that of the sets themselves, not
-of samples: CONSIGN's certified by search, that of pixel-wise sets exact.
+compare their sets of whole segmentations with RAPS and SACP on the mean softmax. All of them promise that with
+probability at least ``1 - alpha`` the set holds a segmentation of label-wise accuracy ``min_accuracy`` or more. Here
+the label maps drawn for an image serve all metrics, and correlations do not pair a map with itself. Coverage is that of
+the sets themselves, not of samples: a search certifies it for CONSIGN, and it is exact for pixel-wise sets.
 """
 
 from conformask.reproduction.consign.folder import SampleFolder

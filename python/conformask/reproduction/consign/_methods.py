@@ -23,7 +23,7 @@ class Images:
 
     def __init__(self, samples: Any, labels: Any, ignore_index: int | None) -> None:
         self.samples, self.labels, self.ignore_index = samples, labels, ignore_index
-        # Where each image that has labelled pixels is among all.
+        # The indices of the images that have labelled pixels.
         self.places: Indices = np.array(
             [
                 i
@@ -58,13 +58,13 @@ class Method(Protocol):
         """Lambda-hat."""
 
     def statuses(self) -> dict[str, float]:
-        """Shares of the calibration images, also of those on which calibration failed."""
+        """Shares of the calibration images by how their search ended, also if calibration failed."""
 
     def coverage(self, chosen: Indices) -> tuple[float, float]:
-        """Least and largest."""
+        """A lower and an upper bound."""
 
     def draw(self, i: int, m: int, key: int) -> tuple[NDArray[np.integer[Any]], float]:
-        """Label maps (m, H, W), and the logarithm of how many there are."""
+        """Label maps (m, H, W), and the decimal logarithm of the number of label maps in the set."""
 
 
 class Consign:
@@ -91,7 +91,7 @@ class Consign:
 
 
 class PixelWise:
-    """Sets of the mean softmax. The profiles of all images answer every split, with the bits of a calibrator."""
+    """Sets of the mean softmax. The profiles of all images serve every split; results are exactly a calibrator's."""
 
     def __init__(self, images: Images, score: Any, alpha: float, min_accuracy: float) -> None:
         self.images, self.score, self.alpha = images, score, alpha

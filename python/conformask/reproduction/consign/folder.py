@@ -1,4 +1,4 @@
-"""Samples and masks that somebody keeps in a folder, a file for each image."""
+"""Samples and masks in a user's folder, a file for each image."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _VOID = 255  # as ConsignCalibrator has it
 class SampleFolder(Sequence["NDArray[np.floating[Any]]"]):
     """Samples of a model, read one image at a time, and the masks that belong to them.
 
-    The folder holds ``samples`` and ``masks``; files of one name, but for the suffix, belong together::
+    The folder holds ``samples`` and ``masks``. Files whose names differ only in the suffix belong together::
 
         DIR/samples/0001.npy  floating (S, K, H, W), S samples of the probabilities of K classes; or .npz with one array
         DIR/masks/0001.png    class indices (H, W), 255 where void; or .npy, .npz, .nii, .nii.gz, .tif
@@ -44,7 +44,7 @@ class SampleFolder(Sequence["NDArray[np.floating[Any]]"]):
     Raises
     ------
     FileNotFoundError
-        If a folder is missing or empty, or the mask of an image.
+        If a folder is missing or empty, or an image has no mask.
     ValueError
         If a file cannot be read or holds something else, or there is a ``groups.csv``: the comparison splits images.
 
@@ -75,7 +75,7 @@ class SampleFolder(Sequence["NDArray[np.floating[Any]]"]):
         if (root / "groups.csv").exists():
             raise ValueError(
                 f"{root} holds groups.csv, but the comparison of CONSIGN splits images: keep one image of each group, "
-                "and take the file away"
+                "and remove the file"
             )
         files = needed_files(root / "samples", arrays.SUFFIXES)
         truth = needed_files(root / "masks", LABELS)
@@ -98,7 +98,7 @@ class SampleFolder(Sequence["NDArray[np.floating[Any]]"]):
         values = arrays.read_array(file, mapped=True)
         if values.ndim != 4 or values.dtype.kind != "f" or values.shape[0] < 2 or values.shape[1] < 2:
             raise ValueError(
-                f"{file} must hold floating samples (S, K, H, W), two or more of two or more classes, got "
+                f"{file} must hold floating samples (S, K, H, W), at least two samples of at least two classes, got "
                 f"{values.dtype} of shape {values.shape}"
             )
         return values

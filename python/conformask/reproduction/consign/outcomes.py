@@ -1,4 +1,4 @@
-"""What the methods gave, and whether it is what they promise."""
+"""The results of the methods, and whether they keep what they promise."""
 
 from __future__ import annotations
 
@@ -37,21 +37,21 @@ class Outcome:
     reason : str
         Why it abstains.
     coverage, coverage_bound : float
-        Share of the test images whose set holds a segmentation that is accurate enough: it is at least the one and at
-        most the other. They are the same but where a search of CONSIGN was left undecided.
+        Bounds, from below and from above, of the share of the test images whose set holds a segmentation that is
+        accurate enough. They are equal unless a search of CONSIGN was left undecided.
     log10_volume : float
-        Logarithm of the number of label maps that a set can draw, mean over test images: exact for pixel-wise sets
+        Decimal logarithm of the number of label maps in a set, mean over test images: exact for pixel-wise sets
         (:func:`~conformask.metrics.log10_volume`), an upper bound for CONSIGN
         (:meth:`~conformask.ConsignSet.log10_volume_upper`).
     statuses : dict of str to float
         Shares of the calibration images by how their search ended (``ConsignCalibrator.image_status_``); empty for
         pixel-wise sets.
     chao1 : tuple of float
-        Chao's estimate, bias-corrected, of the first m draws, for each m: the median over test images. An estimate
-        cannot exceed ``m (m + 1) / 2``, and images with large sets stand at that ceiling however large they are. A mean
-        would mix them in; the median does not feel them until they are half of the images.
+        Chao's bias-corrected estimate from the first m draws, for each m: the median over test images. An estimate
+        cannot exceed ``m (m + 1) / 2``, and every large set reaches that ceiling, however large it is. Such images
+        would distort a mean; they do not change the median until they are half of the images.
     sample_coverage : tuple of float
-        Share of the test images one of whose first m draws is accurate enough.
+        Share of the test images for which at least one of the first m draws is accurate enough.
     correlation, varying_correlation : tuple of float
         Mean pairwise correlation of the first m draws, over all pixels and over those at which not all of them agree,
         mean over test images; images without such pixels are left out of the second. NaN for ``m = 1``.
@@ -179,10 +179,10 @@ class Comparison:
     def violations(self) -> list[str]:
         """Say which methods cover less than they must.
 
-        With the images given, splits are random, and the guarantee speaks of them: the mean coverage of a method over
-        its splits has an expectation of at least ``1 - alpha``, where abstaining counts as covering. It must not fall
-        below by more than three standard errors. Those follow from the law of a split: how many of m test images
-        are among the k smallest of n others is beta-binomial.
+        Given the images, the splits are random, and the guarantee holds for them: the expectation of a method's mean
+        coverage over splits is at least ``1 - alpha``, where abstaining counts as covering. The mean coverage must not
+        be below ``1 - alpha`` by more than three standard errors. These follow from the law of a split: the number of
+        the m test images that lie below the k-th smallest of n others is beta-binomial.
 
         Returns
         -------
@@ -280,7 +280,7 @@ class Comparison:
 
 
 def mean_and_sd(values: Iterable[float]) -> tuple[float, float]:
-    """Of what is defined; the standard deviation of samples, NaN for less than two."""
+    """The mean and the sample standard deviation of what is not NaN; NaN of no value, the latter also of one."""
     defined = [float(value) for value in values if not math.isnan(value)]
     return (
         math.fsum(defined) / len(defined) if defined else math.nan,
@@ -289,7 +289,7 @@ def mean_and_sd(values: Iterable[float]) -> tuple[float, float]:
 
 
 def _variance(outcome: Outcome, alpha: Fraction) -> float:
-    """That of the coverage of a split, by the beta-binomial law."""
+    """The variance of the coverage of a split, by the beta-binomial law."""
     n, m = outcome.n_calibration, outcome.n_test
     p = math.ceil((n + 1) * (1 - alpha)) / (n + 1)
     return p * (1 - p) * (n + 1 + m) / (m * (n + 2))

@@ -1,8 +1,8 @@
-"""The figures that CONSIGN printed, and what it printed them for.
+"""The figures that CONSIGN printed, with their data sets and levels.
 
 Viti, Karabelas, Holler, "CONSIGN: Conformal Segmentation Informed by Spatial Groupings via Decomposition", ICLR 2026,
-arXiv:2505.14113: Table 1, and of Tables 3 to 5 the ranges of the calibrated lambdas. The figures of Table 2 are not at
-hand; the main results are printed as curves. Levels and accuracies are those of the authors' configuration files.
+arXiv:2505.14113: Table 1, and the ranges of the calibrated lambdas in Tables 3 to 5. We do not have the figures of
+Table 2, and the main results are printed as curves. Levels and accuracies are from the authors' configuration files.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def __dir__() -> list[str]:
 
 
 N_SPLITS = 5
-"""Random splits."""
+"""The number of random splits."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class PaperData:
     n_classes : int
         L, the number of labels.
     samples : str
-        Where samples come from.
+        The source of the samples.
     alpha, min_accuracy : float
         The risk level and the label-wise accuracy beta.
 
@@ -62,4 +62,4 @@ LAMBDAS = (
     ("LIDC, all pairs", "0.01 to 0.06", "0.01 to 0.06", "-"),
     ("all data sets, all pairs", "-", "-", "0.58 to 0.96"),
 )
-"""Calibrated lambdas of Tables 3 to 5, least to largest: rows, CONSIGN with k = 2 and 5, pixel-wise RAPS and SACP."""
+"""Ranges of the calibrated lambdas of Tables 3 to 5: data, CONSIGN with k = 2, with k = 5, pixel-wise RAPS and SACP."""

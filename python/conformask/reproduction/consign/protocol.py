@@ -53,7 +53,7 @@ def compare(
     baselines : dict of str to conformity score, or None
         Scores of pixel-wise sets of the mean over the samples, by name; None for ``{"RAPS": RAPS(), "SACP": SACP()}``.
     n_samples : sequence of int, ascending
-        Numbers of draws m. As many as the last are drawn of each image; the first m of them serve the others.
+        Numbers of draws m. The last number of label maps is drawn for each image; the first m of them serve each m.
     n_splits : int, default=5
         How many random splits.
     n_calibration : int or None, default=None
@@ -72,7 +72,7 @@ def compare(
     Raises
     ------
     TypeError, ValueError
-        If the arguments do not fit. A split on which no lambda controls the risk is no error, but an outcome.
+        If the arguments do not fit. A split on which no lambda controls the risk is an outcome, not an error.
 
     See Also
     --------
@@ -83,8 +83,8 @@ def compare(
     -----
     Split s is ``default_rng(SeedSequence(random_state, spawn_key=(s,))).permutation`` of the images with labelled
     pixels, of which the first calibrate. The key of the draws of image i is the little-endian number of
-    ``SeedSequence(random_state, spawn_key=(s, i)).generate_state(2, np.uint64)``, whatever the method: nothing that
-    calibration saw of the image goes into its draws.
+    ``SeedSequence(random_state, spawn_key=(s, i)).generate_state(2, np.uint64)``, the same for every method: the random
+    numbers do not depend on anything that calibration computed.
 
     References
     ----------
@@ -182,7 +182,7 @@ def _metrics(
     covered = 0.0
     for before, m in pairwise((0, *ms)):
         first = maps[:m]
-        # What is covered stays covered: only the draws that are new are looked at.
+        # An image that is covered stays covered, so only the new draws are compared.
         new = cm.metrics.sample_coverage([label], [maps[before:m]], min_accuracy, ignore_index=ignore_index)
         covered = max(covered, float(new))
         varying = bool((first != first[0]).any())

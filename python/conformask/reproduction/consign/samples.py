@@ -15,17 +15,17 @@ __all__ = ["moving_edges", "stored_samples"]
 def moving_edges(
     n_images: int, *, n_samples: int = 6, size: int = 16, random_state: int = 0
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """Make samples of images whose one doubt is where an object begins.
+    """Make samples of images in which only the place of an object's edge is uncertain.
 
-    The edge of an image is at a random place, and its samples and its truth scatter around that place alike. So truth
-    and samples are exchangeable, and neighbouring pixels change together.
+    The edge of an image is at a random place, and the edges of its samples and of its truth scatter around that place
+    in the same way. So truth and samples are exchangeable, and neighbouring pixels change together.
 
     Parameters
     ----------
     n_images : int
         How many images.
     n_samples : int, default=6
-        Samples of each.
+        Number of samples of each image.
     size : int, default=16
         Height and width in pixels.
     random_state : int, default=0

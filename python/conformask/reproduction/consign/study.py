@@ -1,4 +1,4 @@
-"""All that is compared on one data set: a pair (alpha, accuracy) with draws, and the lambdas of more pairs."""
+"""The comparisons on one data set: one pair (alpha, accuracy) with draws, and the lambdas of more pairs."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from conformask.reproduction.consign.protocol import DRAWS, compare
 
 __all__ = ["Shape", "Study", "shapes", "study"]
 
-_ERRORS = 2  # standard errors by which a difference must go the paper's way
-# Metrics, what they are called, and whether CONSIGN's is larger (1) or smaller (-1) than that of pixel-wise sets.
+_ERRORS = 2  # standard errors by which a difference must have the paper's sign
+# Metrics, their names in tables, and whether in the paper CONSIGN's is larger (1) or smaller (-1) than that of others.
 _SHAPES = {
     "chao1": ("Chao", -1),
     "sample_coverage": ("SEC", 1),
@@ -35,10 +35,10 @@ class Shape:
     consign, baseline : str
         The methods.
     difference, error : float
-        CONSIGN's metric less the other's: the mean over splits on which neither abstains, and its standard error; NaN
-        where there are less than two.
+        CONSIGN's metric minus the other's: the mean over splits on which neither abstains, and its standard error,
+        which is NaN for fewer than two such splits.
     sign : {-1, 1}
-        The paper's: -1 where CONSIGN's is smaller.
+        The sign of the difference in the paper: -1 if CONSIGN's metric is smaller.
 
     See Also
     --------
@@ -77,19 +77,19 @@ class Study:
     title : str
         Its name.
     origin : str
-        "simulated", or "real" with what and whose it is.
+        "simulated", or "real" with where the data come from.
     samples_from : str
-        Where samples come from.
+        The source of the samples.
     size : str
         Samples, classes, height and width.
     n_classes : int
         L.
     main : Comparison
-        The pair whose sets were drawn from.
+        The comparison for the pair with draws.
     pairs : tuple of Comparison
-        All pairs, `main` among them; of the others the lambdas and the coverages count.
+        The comparisons for all pairs, `main` included. For the others, tables show only lambdas and coverages.
     note : str
-        What is to be said of the lambdas besides.
+        A further note on the lambdas.
 
     See Also
     --------
@@ -107,11 +107,11 @@ class Study:
 
     @property
     def simulated(self) -> bool:
-        """Whether the data are made up, so that what must come out is known."""
+        """Whether the data are made up, so that the result is known beforehand."""
         return self.origin == "simulated"
 
     def violations(self) -> list[str]:
-        """What does not hold though it must: coverage, and on simulated data the shapes of the paper's figures.
+        """List what must hold, but does not: coverage, and on simulated data the shapes of the paper's figures.
 
         Returns
         -------
@@ -195,7 +195,7 @@ def study(
 
 
 def shapes(found: Comparison) -> list[Shape]:
-    """How CONSIGN differs from the pixel-wise methods in what the paper's figures show.
+    """How CONSIGN differs from the pixel-wise methods in the metrics of the paper's figures.
 
     Parameters
     ----------
@@ -213,7 +213,7 @@ def shapes(found: Comparison) -> list[Shape]:
 
     Notes
     -----
-    Splits are of the same images: their standard errors speak of these, not of other images.
+    All splits are of the same images: the standard errors are about these, not about other images.
     """
     m = found.n_samples[-1]
     ours = [method for method in found.methods if method.startswith("CONSIGN")]

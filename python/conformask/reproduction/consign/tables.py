@@ -1,4 +1,4 @@
-"""CONSIGN's tables as Markdown: what the paper says, and what was found here."""
+"""CONSIGN's tables as Markdown: the printed rows and ours."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from conformask.reproduction.consign.timings import Timing, machine
 
 __all__ = ["document", "lambdas_of", "shapes_of", "table_1", "table_2"]
 
-_FOLDS = 5  # as many have a column each
+_FOLDS = 5  # up to so many folds have a column each
 _PAPER = "the paper"
 
 
@@ -22,11 +22,11 @@ def document(studies: Sequence[Study], timings: Sequence[Timing] = ()) -> str:
     n_splits = len(studies[0].main.of(studies[0].main.methods[0]))
     parts = [
         "# CONSIGN, Tables 1 to 5",
-        'Sets of whole segmentations beside pixel-wise sets, as in Viti, Karabelas, Holler, "CONSIGN", ICLR 2026, '
-        "arXiv:2505.14113. The column source says of every row whether it was printed in the paper, or found here on "
-        "simulated or on real data. The paper's data sets and networks are others than these: nothing below reproduces "
-        f"its numbers. {n_splits} random splits (folds; random_state 0), the same for all methods; standard "
-        "deviations in brackets are over splits of the same images.",
+        "Sets of whole segmentations compared with pixel-wise sets, as in Viti, Karabelas, Holler, "
+        '"CONSIGN", ICLR 2026, arXiv:2505.14113. The column source says whether a row was printed in the paper, or '
+        "computed here on simulated or on real data. The paper used other data sets and networks: nothing below "
+        f"reproduces its numbers. There are {n_splits} random splits (folds; random_state 0), the same for all "
+        "methods. The numbers in brackets are standard deviations over splits of the same images.",
         "## Table 1. Data",
         table_1(studies).markdown(),
         "k: components of CONSIGN. beta: the label-wise accuracy that a segmentation of the set must have.",
@@ -35,18 +35,21 @@ def document(studies: Sequence[Study], timings: Sequence[Timing] = ()) -> str:
         parts += [
             "## Table 2. Time",
             table_2(timings).markdown(),
-            f"The least of three measurements on {machine()}, on simulated images of two classes that vary in one "
-            "place: they say what grows with what, no more. The paper's figures are not at hand.",
+            f"The smallest of three measurements on {machine()}, on simulated images of two classes in which only one "
+            "edge varies. They only show how time grows with the number of samples. We do not have the paper's "
+            "figures.",
         ]
     parts += [
         "## Tables 3 to 5. Calibrated lambdas",
         paper_lambdas().markdown(),
-        "Which pair stands in which row of the paper is not at hand. Lambdas of CONSIGN have the scale of the samples' "
-        "singular values: they grow as images and samples get fewer, and compare only within one data set.",
+        "We do not know which row of the paper belongs to which pair. Lambdas of CONSIGN have the scale of the "
+        "samples' singular values: they grow as images and samples get fewer, and can be compared only within one data "
+        "set.",
         *(lambdas_of(each).markdown() for each in studies),
-        "0: the mean of the samples is accurate enough on enough images, whatever lambda. abstains: no lambda "
-        "controls the risk, as too many calibration images hold no segmentation of that accuracy. coverage: share of "
-        "the test images whose set holds one; 1 - alpha is due on average, where abstaining covers.",
+        "0: the mean of the samples is accurate enough on enough images, so that no larger lambda is needed. "
+        "abstains: no lambda controls the risk, because for too many calibration images there is no segmentation of "
+        "that accuracy. coverage: share of the test images whose set holds such a segmentation. It must be at least "
+        "1 - alpha on average, where abstaining counts as covering.",
         *(each.note for each in studies if each.note),
         "## What the paper's figures show",
     ]
@@ -63,14 +66,15 @@ def document(studies: Sequence[Study], timings: Sequence[Timing] = ()) -> str:
 
 
 _NOTES = (
-    "as in the paper: by more than two standard errors over splits. On simulated data, whose samples are drawn like "
-    "the truth, it must be so, and the command fails where it is not; on real data it is told.",
-    "Chao's estimate of m draws cannot exceed m (m + 1) / 2. Where both methods stand at that ceiling it does not tell "
-    "them apart; the logarithms of the numbers of segmentations, log10 vol., do.",
-    "SEC: share of test images of whose draws one is accurate enough. It stays below the coverage of the sets, as it "
-    "needs luck besides.",
-    "The paper's mean correlation takes each draw with itself, too. Of m draws of mean correlation r that is ((m - 1) "
-    "r + 1) / m, which falls as m grows even if r does not. Here it is r.",
+    "as in the paper: the difference has the paper's sign, by more than two standard errors over splits. This must be "
+    "so on simulated data, whose samples are drawn like the truth; if it is not, the command fails. On real data it is "
+    "only reported.",
+    "Chao's estimate from m draws cannot exceed m (m + 1) / 2. If both methods reach that ceiling, it does not "
+    "distinguish them; the logarithms of the numbers of segmentations, log10 vol., do.",
+    "SEC: share of the test images for which at least one of the draws is accurate enough. It cannot exceed the "
+    "coverage of the sets, because an accurate segmentation in a set is not always drawn.",
+    "The paper's mean correlation also pairs each draw with itself. For m draws of mean correlation r that gives "
+    "((m - 1) r + 1) / m, which falls as m grows even if r does not. Here it is r.",
 )
 
 
@@ -113,7 +117,7 @@ def table_1(studies: Sequence[Study]) -> Table:
 
 
 def table_2(timings: Sequence[Timing]) -> Table:
-    """Seconds, for growing numbers of samples."""
+    """Times, for growing numbers of samples."""
     rows = [
         (
             each.method,
@@ -171,7 +175,7 @@ def lambdas_of(found: Study) -> Table:
 
 
 def shapes_of(found: Study) -> Table:
-    """CONSIGN less each pixel-wise method."""
+    """The difference of CONSIGN and each pixel-wise method."""
     rows = []
     for shape in shapes(found.main):
         known = not math.isnan(shape.error)
@@ -189,15 +193,15 @@ def shapes_of(found: Study) -> Table:
 
 
 def _reached(found: Comparison) -> str:
-    """The draws that each method needs."""
+    """The number of draws that each method needs."""
     said = []
     for method in found.methods:
         m = reaches(found, method)
-        said.append(f"{method}: {'not' if m is None else f'at {m}'}")
+        said.append(f"{method}: {'none' if m is None else m}")
     listed = ", ".join(map(str, found.n_samples))
     return (
-        f"SEC reaches 1 - alpha = {1 - found.alpha:g}, looked at {listed} draws: {'; '.join(said)}. The paper's "
-        "baselines need more draws than CONSIGN, or do not get there."
+        f"The number of draws at which SEC reaches 1 - alpha = {1 - found.alpha:g}, among {listed}: "
+        f"{'; '.join(said)}. The paper's baselines need more draws than CONSIGN, or do not reach it."
     )
 
 

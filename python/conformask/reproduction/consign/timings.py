@@ -1,4 +1,4 @@
-"""How long calibration and sampling take, as in CONSIGN's Table 2: measured here, and never asserted."""
+"""How long calibration and sampling take, as in CONSIGN's Table 2. Times are measured, and no test asserts them."""
 
 from __future__ import annotations
 
@@ -48,18 +48,18 @@ class Timing:
 def time_methods(
     n_samples: Sequence[int] = (5, 10, 20), *, n_images: int = 60, size: int = 64, n_draws: int = 100
 ) -> list[Timing]:
-    """Time CONSIGN and pixel-wise RAPS for growing numbers of samples, on simulated images: the least of three times.
+    """Time CONSIGN and pixel-wise RAPS on simulated images, for growing numbers of samples: the best of three times.
 
     Parameters
     ----------
     n_samples : sequence of int, default=(5, 10, 20)
         Samples of the model for each image.
     n_images : int, default=60
-        Images that calibrate; a sixth as many are new.
+        Number of calibration images; a sixth as many new images are added.
     size : int, default=64
         Height and width in pixels.
     n_draws : int, default=100
-        Label maps that are drawn of each new image.
+        Label maps that are drawn for each new image.
 
     Returns
     -------
@@ -67,7 +67,7 @@ def time_methods(
 
     See Also
     --------
-    machine : What they were measured on.
+    machine : The machine on which they were measured.
 
     Examples
     --------

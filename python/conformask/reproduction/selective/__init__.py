@@ -2,8 +2,8 @@
 
 Wang, Gong, Wang, "On Calibrating Semantic Segmentation Models: Analyses and An Algorithm", CVPR 2023, compare scalers
 by the expected calibration error of single images: on images like those that they were fitted to (Table 1), and on
-images of another domain (Table 2). :func:`compare_scalers` does that with any logits, :func:`rendered` and
-:func:`stored` have some: scenes whose light, noise and size change, and predictions for real images.
+images of another domain (Table 2). :func:`compare_scalers` does that with any logits. :func:`rendered` and
+:func:`stored` give some: scenes whose light, noise and size change, and predictions for real images.
 """
 
 from conformask.reproduction.selective.outcomes import ScalerComparison, ScalerOutcome

@@ -1,4 +1,4 @@
-"""What scalers made of test images."""
+"""The results of scalers on test images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ UNCALIBRATED = "Uncal"
 
 @dataclass(frozen=True)
 class ScalerOutcome:
-    """What one scaler made of the test images of one split.
+    """The result of one scaler on the test images of one split.
 
     Attributes
     ----------
@@ -24,9 +24,9 @@ class ScalerOutcome:
     split : int
         The split, from 0.
     n_calibration : int or None
-        Images that it was fitted to; None where nobody counted.
+        Number of images that it was fitted to; None if they were not counted.
     n_test : int
-        Images that test it.
+        Number of test images.
     ece : float
         Mean over test images of their expected calibration errors, in [0, 1].
     nll : float
@@ -34,11 +34,11 @@ class ScalerOutcome:
     mean_iou : float
         Mean intersection over union of the classes, in [0, 1].
     accuracy : float
-        Share of right pixels.
+        Share of correctly predicted pixels.
     seconds : float
         How long the fit took.
     keeps_prediction : bool
-        Whether the method promises that the most probable class of each pixel stays.
+        Whether the method promises not to change the most probable class of any pixel.
 
     See Also
     --------
@@ -70,11 +70,11 @@ class ScalerComparison:
     Attributes
     ----------
     title : str
-        What was measured on.
+        The data.
     outcomes : tuple of ScalerOutcome
         Method by method, split by split.
     origin : str
-        "simulated", or "real" with what and whose it is.
+        "simulated", or "real" with where the data come from.
 
     See Also
     --------
@@ -119,7 +119,7 @@ class ScalerComparison:
         return statistics.fmean(values)
 
     def text(self, method: str, measure: str, digits: int = 4) -> str:
-        """Mean (sd over splits), as tables print it; of a single split without the sd.
+        """Mean (sd over splits), as tables print it; for a single split without the sd.
 
         Parameters
         ----------
@@ -128,7 +128,7 @@ class ScalerComparison:
         measure : str
             A numeric attribute of :class:`ScalerOutcome`.
         digits : int, default=4
-            Digits behind the point.
+            Number of decimals.
 
         Returns
         -------
@@ -139,7 +139,7 @@ class ScalerComparison:
         return f"{self.mean(method, measure):.{digits}f}{sd}"
 
     def violations(self) -> list[str]:
-        """What does not hold that must: a method that keeps the prediction keeps the accuracy.
+        """List what must hold, but does not: a method that keeps the prediction keeps the accuracy.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""The figures that SELECTIVE printed, and what it printed them for.
+"""The figures that SELECTIVE printed, with their data sets and models.
 
 Wang, Gong, Wang, "On Calibrating Semantic Segmentation Models: Analyses and An Algorithm", CVPR 2023, arXiv:2212.12053:
 Tables 1 and 2, the expected calibration error of images (10 bins), means of 3 runs. No standard deviations are printed.
@@ -16,7 +16,7 @@ def __dir__() -> list[str]:
 METHODS = ("Uncal", "TempS", "LogS", "DirS", "Meta-Cal*", "LTS", "Ens", "Selective")
 """The methods of Table 1."""
 
-# Data set and model; mean IoU in percent, then the ECE of each of METHODS.
+# By data set and model: mean IoU in percent, then the ECE of each of METHODS.
 TABLE_1 = {
     "ADE20K, SegFormer-B5": (49.13, 0.111, 0.109, 0.110, 0.110, 0.103, 0.105, 0.109, 0.086),
     "ADE20K, Segmenter-L": (51.65, 0.087, 0.086, 0.086, 0.087, 0.081, 0.094, 0.086, 0.069),
@@ -35,7 +35,7 @@ TABLE_1 = {
     "BDD100K, ConvNeXt-L": (67.26, 0.064, 0.054, 0.053, 0.056, 0.049, 0.065, 0.063, 0.038),
 }
 
-# Data set of calibration and of test, and model, of which some rows: uncalibrated and selective.
+# Some rows, by the data sets of calibration and test, and the model: the ECE of Uncal and of Selective.
 TABLE_2 = {
     "ADE20K to COCO-164K, SegFormer-B5": (0.467, 0.331),
     "BDD100K to Cityscapes, Segmenter-L": (0.062, 0.048),
@@ -54,7 +54,7 @@ def published(row: str) -> dict[str, float]:
     Returns
     -------
     dict of str to float
-        Of Table 2 the two that are at hand.
+        For a row of Table 2, only the two methods whose figures we have.
 
     Examples
     --------

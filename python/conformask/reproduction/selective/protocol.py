@@ -23,12 +23,12 @@ _BINS = 10  # as in the paper's code
 
 
 def scalers_to_compare() -> dict[str, Any]:
-    """Our scalers: those of SELECTIVE's Table 1, and structured scaling, which was published since.
+    """Our scalers: those of SELECTIVE's Table 1, and structured scaling, which was published later.
 
     Returns
     -------
     dict of str to scaler
-        Not fitted; by the names of the paper where they are the paper's. LogS, logistic scaling, is vector scaling. Its
+        Not fitted. The paper's scalers have the paper's names. LogS, logistic scaling, is vector scaling. The paper's
         LTS is a network; "LTS (light)" is :class:`~conformask.LocalTemperatureScaler`.
 
     See Also
@@ -65,17 +65,17 @@ def compare_scalers(
     random_state: int = 0,
     progress: bool | str = "auto",
 ) -> ScalerComparison:
-    """Fit scalers to random halves of images, and measure what they make of the others.
+    """Fit scalers to random halves of images, and measure the calibration on the others.
 
     Parameters
     ----------
     source : Logits
-        Images to split; by their groups, if they have any.
+        Images to split. If they have groups, whole groups are split.
     scalers : dict of str to scaler, or None
-        By name; None for :func:`scalers_to_compare`. The softmax, "Uncal", is compared always, the mean of several
-        models, "Ens", where `source` has their logits.
+        By name; None for :func:`scalers_to_compare`. The softmax, "Uncal", is always compared too, and so is the mean
+        of several models, "Ens", if `source` has their logits.
     test : Logits or None, default=None
-        Images of another domain: all of them test, and none of `source` does.
+        Images of another domain. All of them are test images, and none of `source` is.
     n_splits : int, default=10
         How many splits.
     n_calibration : int or None, default=None
@@ -136,7 +136,7 @@ def compare_scalers(
 def compare_on_network(
     config: str, checkpoint: str, data_root: Path | None, chosen: Mapping[str, Any] | None = None
 ) -> ScalerComparison:
-    """Compare scalers on a network of MMSegmentation: fitted to half of its validation set, measured on the other."""
+    """Compare scalers on a network of MMSegmentation: fitted to one half of its validation set, tested on the other."""
     from conformask.integrations.mmseg import scale_dataset
 
     scalers = {UNCALIBRATED: None, **(scalers_to_compare() if chosen is None else chosen)}

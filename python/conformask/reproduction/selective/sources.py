@@ -1,4 +1,4 @@
-"""Logits to compare scalers on: rendered scenes, whose domain shifts, and stored predictions."""
+"""Logits to compare scalers on: rendered scenes of several domains, and stored predictions."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from conformask.reproduction._splits import some_of, units_of
 
 __all__ = ["Logits", "read_logits", "rendered", "stored"]
 
-# Below it a probability has its logarithm.
+# A smaller probability gets the logarithm of this one.
 _LEAST = 1e-12
 _N_MODELS = 3  # of the ensemble, as in the paper
 
 
 @dataclass(frozen=True, eq=False)
 class Logits:
-    """What a model says of labelled images.
+    """A model's logits for labelled images.
 
     Attributes
     ----------
     name : str
         What the images are.
     logits : array (n, K, H, W), or sequence of arrays (K, H, W)
-        What the model gives.
+        The logits.
     labels : integer array (n, H, W), or list of arrays (H, W)
         Labels, 255 where void.
     groups : sequence of n, or None
@@ -38,7 +38,7 @@ class Logits:
     members : array (M, n, K, H, W) or None
         Logits of the M models of an ensemble.
     origin : str
-        "simulated", or "real" with what and whose it is.
+        "simulated", or "real" with where the data come from.
 
     See Also
     --------
@@ -60,7 +60,7 @@ class Logits:
     origin: str = "not said"
 
     def units(self) -> list[NDArray[np.intp]]:
-        """The images that a split does not part.
+        """The images that a split keeps together.
 
         Returns
         -------
@@ -94,12 +94,12 @@ class Logits:
 def rendered(
     n_images: int = 60, *, size: tuple[int, int] = (96, 160), random_state: int = 0
 ) -> tuple[Logits, list[Logits]]:
-    """Scenes and what a small classifier says of them, and of scenes that it was not made for.
+    """Scenes with the logits of a small classifier, and scenes of domains that it was not trained for.
 
     Parameters
     ----------
     n_images : int, default=60
-        Number of scenes to split, and of each other domain.
+        Number of scenes to split, and number of scenes of each other domain.
     size : tuple of int, default=(96, 160)
         Height and width.
     random_state : int, default=0
@@ -180,15 +180,15 @@ def stored(folder: str | Path | None) -> Logits:
 
 
 def read_logits(folder: str | Path) -> Logits:
-    """One's own logits, or probabilities, and masks: a file for each image.
+    """Your own logits, or probabilities, and masks: a file for each image.
 
-    The folder holds ``logits`` or ``probabilities``, and ``masks``; files of one name, but for the suffix, belong
-    together, and are read as :class:`~conformask.datasets.PairedFolder` reads them::
+    The folder holds ``logits`` or ``probabilities``, and ``masks``. Files whose names differ only in the suffix belong
+    together. They are read as by :class:`~conformask.datasets.PairedFolder`::
 
         DIR/logits/0001.npy          floating (K, H, W) or (K, D, H, W); or .npz, .nii.gz, .tif
-        DIR/probabilities/0001.npz   in its place: the softmax, such as nnU-Net's; its logarithms serve as logits
+        DIR/probabilities/0001.npz   instead: the softmax, such as nnU-Net's; its logarithms serve as logits
         DIR/masks/0001.png           class indices, 255 where void; or .npy, .npz, .nii.gz, .tif
-        DIR/groups.csv               (two columns without a head: name without suffix, group such as a patient)
+        DIR/groups.csv               (two columns without a header: name without suffix, group such as a patient)
 
     Parameters
     ----------
@@ -198,13 +198,13 @@ def read_logits(folder: str | Path) -> Logits:
     Returns
     -------
     Logits
-        In the order of the names. Images may differ in size. Maps are read each time that they are needed: ``.npy``,
-        which is mapped, is fastest.
+        In the order of the names. Images may differ in size. Maps are read each time that they are needed; ``.npy`` is
+        fastest, because it is memory-mapped.
 
     Raises
     ------
     FileNotFoundError
-        If a folder is missing or empty, or the mask of an image.
+        If a folder is missing or empty, or an image has no mask.
     ValueError
         If a file cannot be read, or holds something else.
 

@@ -18,13 +18,13 @@ _CAPTIONS = (
     "Table 2. Images of another domain: mean IoU in percent, ECE of images",
 )
 _NOTES = (
-    "ECE of images: the expected calibration error of each image (10 bins), mean over the test images; ours with the "
-    "standard deviation over splits, the paper's as printed, without.",
-    "Uncal is the softmax. LogS, logistic scaling, is vector scaling. The paper's LTS is a network, LTS (light) here "
-    "is a small one on local statistics. Meta-Cal* is the paper's variant. Ens: the mean of three models. SVS and SMS, "
-    "structured scaling, were published later.",
-    "-: not printed, not at hand, or not there. Of the paper's Table 2 three rows are at hand, and of these two "
-    "methods.",
+    "ECE of images: the expected calibration error of each image (10 bins), mean over the test images. Ours are "
+    "followed by the standard deviation over splits; the paper prints none.",
+    "Uncal is the softmax. LogS, logistic scaling, is vector scaling. The paper's LTS is a network; LTS (light) here "
+    "is a small model of local statistics. Meta-Cal* is the paper's variant. Ens: the mean of three models. SVS and "
+    "SMS, structured scaling, were published later.",
+    "-: not printed, not known to us, or not available. We have only three rows of the paper's Table 2, with two "
+    "methods each.",
 )
 
 
@@ -35,10 +35,9 @@ def document(
     parts = [
         "# SELECTIVE, Tables 1 and 2",
         'Scalers by the calibration error of single images, as in Wang, Gong, Wang, "On Calibrating Semantic '
-        'Segmentation Models: Analyses and An Algorithm", CVPR 2023, arXiv:2212.12053. The column source says of '
-        "every row whether it "
-        "was printed in the paper, or found here on simulated or on real data. Images and models of the paper's rows "
-        "are others than ours, unless a table below says that they are the same: its rows show what order of size to "
+        'Segmentation Models: Analyses and An Algorithm", CVPR 2023, arXiv:2212.12053. The column source says whether '
+        "a row was printed in the paper, or computed here on simulated or on real data. The paper used other images "
+        "and models, unless a table below says that they are the same. So its rows show what order of magnitude to "
         "expect. Splits follow from random_state 0, and are the same for all methods.",
     ]
     if row is not None:
@@ -54,7 +53,7 @@ def document(
 
 
 def order(comparisons: Sequence[ScalerComparison]) -> str:
-    """In how many rows selective scaling has the smallest error of the paper's methods: told, no requirement."""
+    """In how many rows selective scaling has the smallest error of the paper's methods. Reported, not required."""
     first = []
     for each in comparisons:
         errors = {name: each.mean(name, "ece") for name in METHODS if name in each.methods}
@@ -87,7 +86,7 @@ def table_of(caption: str, comparisons: Sequence[ScalerComparison], rows: Iterab
 
 
 def beside(found: ScalerComparison, row: str) -> Table:
-    """Ours and the paper's for one row of its tables, method by method."""
+    """Our figures and the paper's for one row of its tables, method by method."""
     errors = published(row)
     cells = []
     for name in dict.fromkeys([*errors, *found.methods]):
