@@ -51,6 +51,7 @@ source_suffix = {".rst": "restructuredtext", ".md": "myst-nb", ".ipynb": "myst-n
 exclude_patterns = ["_build", "examples", "gallery/*.ipynb", "gallery/*.py", "**.ipynb_checkpoints"]
 templates_path = ["_templates"]
 default_role = "code"  # names of parameters stand between single backticks
+smartquotes = False  # types of parameters hold quotes, and are no prose
 nitpicky = True  # a link that leads nowhere is a warning, and a warning ends the build
 nitpick_ignore_regex = [
     (r"py:mod", r"conformask\..*"),  # modules that the reference describes in the text of a section
@@ -71,6 +72,7 @@ nitpick_ignore_regex = [
 autosummary_generate = True
 autosummary_ignore_module_all = False
 autodoc_typehints = "none"  # docstrings say what goes in, with shapes and units
+autodoc_preserve_defaults = True
 autodoc_mock_imports = [
     name
     for name in ("torch", "torchvision", "monai", "ignite", "mmseg", "mmengine", "mmcv", "cv2")

@@ -34,7 +34,8 @@ class PerTest:
     .. math:: \sum_i s_i \int_0^{\varphi_i^\top \theta} (L_i(u) - \alpha) du + (1 - \alpha) \varphi(x)^\top \theta
         + \Lambda \|\theta_{1:}\|_1 :
 
-    as if the loss of the new image were 1 at every threshold. All losses are those of probabilities that are rounded
+    as if the loss of the new image were 1 at every threshold. :math:`\Lambda` is `penalty` times the total weight of
+    the images, in which the new one counts 1. All losses are those of probabilities that are rounded
     down to the beginnings of 1,024 bins. This is done for new images too, so that the guarantee is unaffected.
     """
 

@@ -48,7 +48,21 @@ class LightPredictor:
 
     The features are the thresholds, as log-odds, of the masks that hold 50, 70, 80, 90, 95, 98 and 99 % of the summed
     probability, the mean entropy and the logarithm of the summed probability. An embedding of your own may replace
-    them.
+    them. Calibrators that train thresholds make it: their attribute ``predictor_`` holds it.
+
+    Attributes
+    ----------
+    model : object
+        The model from features (n, F) to thresholds (n,), on the scale of training.
+    scale : {"probability", "log_odds"}
+        The scale of the thresholds that the model was trained on.
+    embedding : callable or None
+        The function that gives the features in place of the nine.
+
+    See Also
+    --------
+    conformask.ATCalibrator : Trains one by default.
+    conformask.integrations.threshold_network.NetworkPredictor : Gives thresholds by a network of PyTorch.
     """
 
     model: FeatureModel
@@ -72,7 +86,7 @@ class LightPredictor:
         return SCALES[self.scale].cutoffs(self.on_scale(score_array(P, "", "P"), images, 0))
 
     def on_scale(self, P: Any, images: Any, first: int) -> NDArray[np.float64]:
-        """Thresholds on the scale of training; the first image is number `first`."""
+        """Thresholds (n,) of probabilities P (n, ...) on the scale of training; the first image is number `first`."""
         return self.model.predict(features_of(self.embedding, P, images, first))
 
     def to_json(self) -> dict[str, Any]:

@@ -37,7 +37,7 @@ class LTT(WithConfidence):
     risk is above alpha is tested by the Hoeffding-Bentkus p-value of the mean loss :math:`\hat R` of n images,
 
     .. math:: p = \min \big( e^{-n h(\min(\hat R, \alpha), \alpha)},
-        e \, P(\mathrm{Bin}(n, \alpha) \le \lceil n \hat R \rceil) \big), \quad
+        e \, P(\mathrm{Bin}(n, \alpha) \le \lceil n \hat R \rceil) \big), \\
         h(a, b) = a \ln \frac ab + (1 - a) \ln \frac{1 - a}{1 - b}.
 
     With probability at least :math:`1 - \delta` over the calibration images, no lambda passes whose expected loss on a

@@ -35,14 +35,14 @@ class RCPS(WithConfidence):
     Hoeffding-Bentkus p-value of a risk above alpha is at most :math:`\delta`:
 
     .. math:: \min \big( e^{-n h(\min(\hat R, \alpha), \alpha)},
-        e \, P(\mathrm{Bin}(n, \alpha) \le \lceil n \hat R \rceil) \big) \le \delta, \quad
+        e \, P(\mathrm{Bin}(n, \alpha) \le \lceil n \hat R \rceil) \big) \le \delta, \\
         h(a, b) = a \ln \frac ab + (1 - a) \ln \frac{1 - a}{1 - b}.
 
     With ``bound="wsr"`` it is small enough if a bet against a risk of alpha or more has turned a capital of 1 into
     :math:`1 / \delta` after some image i. With :math:`\hat\mu_i = (1/2 + \sum_{j \le i} L_j) / (1 + i)` and
     :math:`\hat\sigma_i^2 = (1/4 + \sum_{j \le i} (L_j - \hat\mu_j)^2) / (1 + i)`,
 
-    .. math:: \max_i \prod_{j \le i} \big( 1 - \nu_j (L_j - \alpha) \big) \ge \frac 1 \delta, \quad
+    .. math:: \max_i \prod_{j \le i} \big( 1 - \nu_j (L_j - \alpha) \big) \ge \frac 1 \delta, \\
         \nu_j = \min \Big( 1, \sqrt{\frac{2 \ln(1 / \delta)}{n \hat\sigma_{j-1}^2}} \Big).
 
     This bound gives smaller sets if losses vary little from image to image. It depends on the order in which the images

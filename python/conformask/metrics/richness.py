@@ -70,8 +70,8 @@ def chao1(samples: Any, bias_corrected: bool = True) -> float:
 
     With :math:`S` different label maps among the samples, :math:`f_1` of them drawn once and :math:`f_2` twice,
 
-    .. math:: S + \frac{f_1 (f_1 - 1)}{2 (f_2 + 1)} \quad \text{(bias-corrected)}, \qquad
-              S + \frac{f_1^2}{2 f_2} \quad \text{(classic, the same as bias-corrected if } f_2 = 0).
+    .. math:: S + \frac{f_1 (f_1 - 1)}{2 (f_2 + 1)} \quad \text{(bias-corrected)}, \\
+        S + \frac{f_1^2}{2 f_2} \quad \text{(classic, the same as bias-corrected if } f_2 = 0).
 
     The bias-corrected form is a lower bound in expectation; the classic one need not be. Neither can exceed
     :math:`m (m + 1) / 2`. They reach it if all m samples are different: the set is then too large for an estimate from

@@ -134,6 +134,7 @@ def plot_gap(
         ax.set_yticks(range(len(rows)), list(rows))
         ax.tick_params(axis="y", length=0)
         ax.grid(axis="x", color="0.9", lw=0.8)
+        ax.locator_params(axis="x", nbins=4)  # more numbers would touch
         ax.set_axisbelow(True)
     right.tick_params(axis="y", labelleft=False)
     return flat[:2]

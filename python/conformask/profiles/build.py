@@ -308,7 +308,44 @@ def checked_grid(grid: object) -> NDArray[np.float64] | None:
 
 
 def load_profiles(path: Path | BinaryIO) -> Profiles:
-    """Profiles of either kind."""
+    """Reads the profiles that ``save`` wrote, exact or binned. Nothing in the file is executed.
+
+    Parameters
+    ----------
+    path : path or binary file
+        The ``.npz`` file, or an open file that can seek.
+
+    Returns
+    -------
+    ScoreProfiles or BinnedProfiles
+        As they were saved.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the file is damaged, foreign, or of a newer version.
+
+    See Also
+    --------
+    conformask.profile : Makes profiles of images.
+    conformask.ConformalRiskCalibrator.load : Reads a calibrator, with the profiles beside it.
+
+    Examples
+    --------
+    >>> import io
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.dirichlet(np.ones(4), size=(30, 8, 8)).transpose(0, 3, 1, 2)
+    >>> profiles = cm.profile(X, X.argmax(axis=1))
+    >>> file = io.BytesIO()
+    >>> profiles.save(file)
+    >>> _ = file.seek(0)
+    >>> len(cm.profiles.load_profiles(file))
+    30
+    """
 
     def make(archive: Archive) -> Profiles:
         kind = BinnedProfiles if "kind" in archive else ScoreProfiles

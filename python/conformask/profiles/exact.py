@@ -44,7 +44,17 @@ _MOST_NAME = 1 << 16  # the most bytes for each image that the names of groups m
 
 
 class Activation(NamedTuple):
-    """An activation ratio that is known to lie between two numbers."""
+    """An activation ratio that is known to lie between two numbers.
+
+    Attributes
+    ----------
+    lower, upper : float in [0, K]
+        The two numbers. They are equal where the ratio is known exactly.
+
+    See Also
+    --------
+    ScoreProfiles.activation_ratio : Gives it.
+    """
 
     lower: float
     upper: float

@@ -228,6 +228,9 @@ class Row:
         reason: lambda-hat is then the k-th smallest of n critical values, which are exchangeable with that of a test
         image and differ from it. Otherwise the expectation lies between ``alpha - 2 / (n + 1)`` and alpha. Where
         lambda-hat is 0 it cannot fall any further, and only the upper bound is left.
+
+        The lower bounds assume that the losses of images do not jump at the same lambdas: that critical values have no
+        ties. Probabilities in floating point hardly have any.
         """
         alpha, n, margin = Fraction(repr(self.setting.alpha)), self.n_calibration, 3 * self.standard_error
         if self.argmax_splits:

@@ -89,8 +89,9 @@ class ConformalRiskCalibrator(Predictor):
         ``predict(X, images=)``, trained on other images; lambdas lie between 0 and the score's largest, 1 for LAC. The
         model gets X as it is given here. Calibration corrects all lambdas by one number t, ``correction_``: the sets of
         image i hold what :math:`\lambda_i + t` holds, exactly the labels of critical value s with
-        :math:`\mathrm{fl}(s - \lambda_i) \le t`, and those of :math:`\lambda = 0`. The guarantee is the same, whatever
-        the model; how evenly the losses spread over images depends on the model. There is no ``lambda_hat_`` then.
+        :math:`\mathrm{fl}(s - \lambda_i) \le t`, where fl rounds to float64, and those of :math:`\lambda = 0`. The
+        guarantee is the same, whatever the model; how evenly the losses spread over images depends on the model. There
+        is no ``lambda_hat_`` then.
     ignore_index : int, tuple of ints or None, default=255
         The label of void pixels, which count nowhere, or several such labels. It must not be a class. To leave out the
         pixels of a class, name the other classes: ``MiscoverageLoss(classes=...)``.
@@ -173,6 +174,12 @@ class ConformalRiskCalibrator(Predictor):
     n_classes_ : int
         The number of classes K.
 
+    See Also
+    --------
+    BinaryRiskCalibrator : Calibrates masks of one class.
+    ConsignCalibrator : Calibrates sets of whole segmentations, from samples of a model.
+    profile : Makes the profiles alone, for questions about many losses, levels and splits.
+
     Notes
     -----
     With ``groups``, the images of a group count once, by the mean of their losses, and n is the number of groups. Give
@@ -209,10 +216,11 @@ class ConformalRiskCalibrator(Predictor):
     References
     ----------
     Mossina, Dalmau, Andéol, "Conformal Semantic Image Segmentation: Post-hoc Quantification of Predictive Uncertainty",
-    CVPR Workshops 2024. Angelopoulos, Bates, Fisch, Lei, Schuster, "Conformal Risk Control", ICLR 2024. For weights:
-    Tibshirani, Barber, Candès, Ramdas, "Conformal Prediction Under Covariate Shift", NeurIPS 2019, arXiv:1904.06019;
-    Farinhas, Zerva, Ulmer, Martins, "Non-Exchangeable Conformal Risk Control", ICLR 2024. For strata: Vovk,
-    "Conditional Validity of Inductive Conformal Predictors", ACML 2012, arXiv:1209.2673.
+    CVPR Workshops 2024, arXiv:2405.05145. Angelopoulos, Bates, Fisch, Lei, Schuster, "Conformal Risk Control", ICLR
+    2024, arXiv:2208.02814. For weights: Tibshirani, Barber, Candès, Ramdas, "Conformal Prediction Under Covariate
+    Shift", NeurIPS 2019, arXiv:1904.06019; Farinhas, Zerva, Ulmer, Martins, "Non-Exchangeable Conformal Risk Control",
+    ICLR 2024, arXiv:2310.01262. For strata: Vovk, "Conditional Validity of Inductive Conformal Predictors", ACML 2012,
+    arXiv:1209.2673.
 
     Examples
     --------

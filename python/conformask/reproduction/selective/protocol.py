@@ -119,8 +119,9 @@ def compare_scalers(
     chosen = scalers_to_compare() if scalers is None else dict(scalers)
     units = source.units()
     n_calibration = len(units) // 2 if n_calibration is None else n_calibration
-    if not 1 <= n_calibration < len(units) + (test is not None):
-        raise ValueError(f"n_calibration must be in [1, {len(units) - 1}], got {n_calibration}")
+    most = len(units) - (test is None)  # one at least is left to test on
+    if not 1 <= n_calibration <= most:
+        raise ValueError(f"n_calibration must be in [1, {most}], got {n_calibration}")
     names = [UNCALIBRATED, *chosen, *([_ENSEMBLE] if source.members is not None else [])]
     jobs = [(split, name) for split in range(n_splits) for name in names]
     outcomes = []
