@@ -120,6 +120,13 @@ class ThresholdOfEach(Machine):
                 estimator.partial_fit(*positional, **more)
         return estimator.set_params(**parameters)
 
+    def is_well(self, known: Known, estimator: Any) -> bool:
+        """Not if ``fit`` is to refuse an image without a foreground that trains: the correction never sees it."""
+        is_fit = self.trains and known.images == known.trained_on
+        without = {i for i, labels in enumerate(self.POOL.labels) if not (labels == 1).any()}
+        is_refused = is_fit and estimator.on_empty == "raise" and not without.isdisjoint(known.images)
+        return not is_refused and super().is_well(known, estimator)
+
     def reasons(self, ours: Known, theirs: Known) -> list[str]:
         differ = ["the models of thresholds differ"] if ours.trained_on != theirs.trained_on else []
         return super().reasons(ours, theirs) + (differ if self.trains else [])
