@@ -53,7 +53,7 @@ class Activation(NamedTuple):
 
     See Also
     --------
-    ScoreProfiles.activation_ratio : Gives it.
+    ScoreProfiles.activation : Gives it.
     """
 
     lower: float
