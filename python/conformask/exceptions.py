@@ -55,6 +55,17 @@ class InfeasibleRiskError(ValueError):
         The smallest risk level of three digits for which there are enough images; None where it is not known. It
         depends on their number alone. Where `n_needed` tells when there can be a lambda, not that there is one, as with
         LTT and RCPS(bound="wsr"), a level above it can still fail.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> X = np.random.default_rng(0).dirichlet(np.ones(3), size=(40, 8, 8)).transpose(0, 3, 1, 2)
+    >>> try:
+    ...     cm.ConformalRiskCalibrator(alpha=0.01).fit(X, X.argmax(axis=1))
+    ... except cm.InfeasibleRiskError as error:
+    ...     print(error.n_images, error.n_needed, error.smallest_alpha)
+    40 99 0.0244
     """
 
     def __init__(

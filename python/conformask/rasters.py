@@ -212,6 +212,23 @@ def predict(
     ------
     sklearn.exceptions.NotFittedError, TypeError, ValueError
         As for :meth:`conformask.ConformalRiskCalibrator.predict`; the message names the rows.
+
+    See Also
+    --------
+    fit : Calibrates on scenes that are read in bands.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.dirichlet(np.ones(3), size=(20, 40, 30)).transpose(0, 3, 1, 2)
+    >>> calibrator = cm.ConformalRiskCalibrator().fit(X, X.argmax(axis=1))
+    >>> sizes = np.empty((40, 30), np.uint16)  # or a file
+    >>> for band, found in cm.rasters.predict(calibrator, X[0], rows=16, what="set_size"):
+    ...     sizes[band] = found
+    >>> (sizes == calibrator.set_size(X[:1])[0]).all()
+    np.True_
     """
     configuration, _ = calibrator._current()
     _refuse_windows(configuration)

@@ -37,6 +37,17 @@ class CRC(Method):
     ----------
     Angelopoulos, Bates, Fisch, Lei, Schuster, "Conformal Risk Control", ICLR 2024, arXiv:2208.02814,
     theorem 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import conformask as cm
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.dirichlet(np.ones(4), size=(50, 16, 16)).transpose(0, 3, 1, 2)
+    >>> y = (X.cumsum(axis=1) < rng.random((50, 1, 16, 16))).sum(axis=1)  # labels drawn from the probabilities
+    >>> calibrator = cm.ConformalRiskCalibrator(alpha=0.1, method=cm.CRC()).fit(X, y)
+    >>> (50 * calibrator.risk_ + 1) / 51 <= 0.1  # the losses, and 1 for the new image
+    True
     """
 
     def __str__(self) -> str:

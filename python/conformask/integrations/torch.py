@@ -162,7 +162,7 @@ def as_probabilities(
 
     Returns
     -------
-    float32 tensor (float64 of float64) (B, K, H, W) or (B, K, D, H, W)
+    float32 tensor (float64 if the output is) (B, K, H, W) or (B, K, D, H, W)
         On the device of the output, without gradients.
 
     Raises
@@ -212,7 +212,7 @@ def as_foreground(
 
     Returns
     -------
-    float32 tensor (float64 of float64) (B, H, W) or (B, D, H, W)
+    float32 tensor (float64 if the output is) (B, H, W) or (B, D, H, W)
         On the device of the output, without gradients.
 
     Raises
