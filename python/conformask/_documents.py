@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 
 from conformask import _core
 from conformask._exact import number_to_json
+from conformask._text import shown
 from conformask._warnings import warn_caller
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
 ]
 
 _PACKAGE = "conformask."
+_LONGEST_NAME = 255  # bytes that file systems let a name have
 
 
 def document_text(name: str, version: int, content: dict[str, Any]) -> str:
@@ -171,8 +173,8 @@ def named_sibling(found: Any) -> tuple[str, str | None] | None:
         raise TypeError(f"profiles is {found!r}")
     if name is None:
         return None
-    if Path(name).name in ("", "..") or "\0" in name:
-        raise ValueError(f"profiles is {found!r}")
+    if Path(name).name in ("", "..") or "\0" in name or len(name.encode("utf-8", "replace")) > _LONGEST_NAME:
+        raise ValueError(f"profiles is {shown(found)}")
     return Path(name).name, digest
 
 

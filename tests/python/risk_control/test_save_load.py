@@ -302,6 +302,14 @@ def test_without_the_file_of_profiles(saved: Path) -> None:
         loaded.recalibrate(alpha=0.5)
 
 
+@pytest.mark.parametrize("name", ["", "..", "a\0b", 3000 * "a"])
+def test_names_that_no_file_of_profiles_has(saved: Path, name: str) -> None:
+    change(saved, "profiles", "file", value=name)
+    with pytest.raises(ValueError, match="damaged or holds no calibrator") as caught:
+        Calibrator.load(saved)
+    assert len(str(caught.value)) < 1000
+
+
 def test_the_profiles_lie_beside_the_document(saved: Path) -> None:
     """A document cannot point elsewhere."""
     elsewhere = saved.parent / "elsewhere"
