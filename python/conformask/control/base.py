@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Method", "WithConfidence", "check_by_budget", "smallest_level"]
 
-_LEVELS = [
-    float(f"{digits}e{power}") for power in range(-8, -2) for digits in range(100, 1000)
-]  # of three digits, 1e-6 to 0.999
+_N_LEVELS = 6 * 900  # levels of three digits, from 1e-6 to 0.999
 
 
 class Method(ABC):
@@ -279,9 +277,16 @@ class WithConfidence(Method):
 
 def smallest_level(above: float, is_reached: Callable[[float], bool]) -> float | None:
     """The smallest level of three digits above another that is reached, where larger ones are too; None if none is."""
-    levels = [alpha for alpha in _LEVELS if alpha > above]
-    place = bisect.bisect_left(levels, True, key=is_reached)
-    return levels[place] if place < len(levels) else None
+
+    def level(place: int) -> float:
+        power, digits = divmod(place, 900)
+        return float(f"{100 + digits}e{power - 8}")
+
+    def is_enough(place: int) -> bool:
+        return level(place) > above and is_reached(level(place))
+
+    place = bisect.bisect_left(range(_N_LEVELS), True, key=is_enough)
+    return level(place) if place < _N_LEVELS else None
 
 
 def check_by_budget(method: Method, what: str) -> None:
