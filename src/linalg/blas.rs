@@ -6,6 +6,7 @@
 
 use std::ffi::c_int;
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering};
+use std::time::Duration;
 
 // Named so that the linker keeps it: `ndarray-linalg` calls LAPACK through it.
 use openblas_src as _;
@@ -15,9 +16,11 @@ unsafe extern "C" {
     fn openblas_get_num_threads() -> c_int;
 }
 
-/// A lock: the id of the process whose thread is counting callers, 0 if none is. It is no mutex, because a fork might copy a
+/// A lock: the id of the process whose thread is counting callers or forks, 0 if none is. It is no mutex, because a fork might copy a
 /// mutex while a thread holds it that the child does not have.
 static COUNTING: AtomicU32 = AtomicU32::new(0);
+/// The process in which a thread waits to fork, 0 if none does. New callers wait meanwhile.
+static FORKING: AtomicU32 = AtomicU32::new(0);
 /// The process that the callers are in.
 static PROCESS: AtomicU32 = AtomicU32::new(0);
 static CALLERS: AtomicUsize = AtomicUsize::new(0);
@@ -29,8 +32,12 @@ static BEFORE: AtomicI32 = AtomicI32::new(0);
 pub struct OneThread(());
 
 impl OneThread {
-    /// Sets one thread, unless another caller has done so.
+    /// Sets one thread, unless another caller has done so. A thread holds at most one such value: while a fork waits for the
+    /// first, the second would wait for the fork.
     pub fn enter() -> Self {
+        while FORKING.load(Ordering::Relaxed) == std::process::id() {
+            pause();
+        }
         count(|process| {
             if PROCESS.swap(process, Ordering::Relaxed) != process {
                 // The process was forked: the earlier callers are not in it, but the number that they set is.
@@ -95,14 +102,22 @@ fn release() {
     COUNTING.store(0, Ordering::Release);
 }
 
+/// As long as a decomposition of a small matrix, about. Threads that only yield would take most of the time of those they wait for.
+fn pause() {
+    std::thread::sleep(Duration::from_micros(50));
+}
+
 pub use forks::make_forks_wait;
 
-/// OpenBLAS sets its number of threads under a lock of its own. A child that is forked meanwhile would find the lock taken for
-/// ever. So forks wait until none of our threads is doing this.
+/// OpenBLAS has locks of its own: one for its number of threads, one for the memory of every call. A child that is forked while
+/// one of our threads holds such a lock would find it taken for ever. So forks wait until none of our threads is in OpenBLAS.
+/// The threads of OpenBLAS hold no lock either: its own handler ends them before a fork, after ours.
 #[cfg(unix)]
 mod forks {
     use std::ffi::c_int;
     use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::{CALLERS, FORKING, PROCESS, pause, release, take};
 
     type Handler = Option<extern "C" fn()>;
 
@@ -111,19 +126,30 @@ mod forks {
     }
 
     extern "C" fn before() {
-        super::take(std::process::id());
+        let process = std::process::id();
+        loop {
+            // Again in each round, because another fork may have come first and ended.
+            FORKING.store(process, Ordering::Relaxed);
+            take(process);
+            if PROCESS.load(Ordering::Relaxed) != process || CALLERS.load(Ordering::Relaxed) == 0 {
+                break;
+            }
+            release();
+            pause();
+        }
     }
 
     extern "C" fn after() {
-        super::release();
+        FORKING.store(0, Ordering::Relaxed);
+        release();
     }
 
-    /// From now on, forks wait while numbers of threads are set. A fork that begins before the first call does not wait. So call
+    /// From now on, forks wait while OpenBLAS works for us. A fork that begins before the first call does not wait. So call
     /// this before other threads work; otherwise the first use calls it.
     pub fn make_forks_wait() {
         static ASKED: AtomicBool = AtomicBool::new(false);
         if !ASKED.swap(true, Ordering::Relaxed) {
-            // SAFETY: POSIX has this function with this signature; the handlers live for ever, and touch only one number.
+            // SAFETY: POSIX has this function with this signature; the handlers live for ever, and touch only a few numbers.
             // If there is no memory for the handlers, the call fails, and forks do not wait.
             unsafe { pthread_atfork(Some(before), Some(after), Some(after)) };
         }
@@ -146,4 +172,58 @@ pub fn num_threads() -> c_int {
 pub fn set_num_threads(n_threads: c_int) {
     // SAFETY: as above.
     unsafe { openblas_set_num_threads(n_threads) }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::sync::Barrier;
+    use std::time::Instant;
+
+    use super::*;
+
+    unsafe extern "C" {
+        fn fork() -> c_int;
+        fn _exit(code: c_int) -> !;
+        fn waitpid(process: c_int, status: *mut c_int, options: c_int) -> c_int;
+    }
+
+    /// Forks, and waits for the child, which exits with the code that is computed in it.
+    fn status_of_child(code: impl FnOnce() -> c_int) -> c_int {
+        // SAFETY: the child calls nothing that needs a thread of its parent, and ends without unwinding.
+        unsafe {
+            let child = fork();
+            if child == 0 {
+                _exit(code());
+            }
+            let mut status = -1;
+            assert_eq!(waitpid(child, &raw mut status, 0), child);
+            status
+        }
+    }
+
+    #[test]
+    fn forks_wait_for_callers_and_their_children_do_not() {
+        make_forks_wait();
+        let time = Duration::from_millis(200);
+        let inside = Barrier::new(2);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let _one_thread = OneThread::enter();
+                inside.wait();
+                std::thread::sleep(time);
+            });
+            inside.wait();
+            let start = Instant::now();
+            let n_callers_of_child = || CALLERS.load(Ordering::Relaxed) as c_int;
+            assert_eq!(status_of_child(n_callers_of_child), 0);
+            assert!(start.elapsed() >= time / 2, "the fork waited only {:?}", start.elapsed());
+        });
+        // Nobody waits for a fork that is over, in the parent and in the child.
+        drop(OneThread::enter());
+        let entered = || {
+            drop(OneThread::enter());
+            0
+        };
+        assert_eq!(status_of_child(entered), 0);
+    }
 }
