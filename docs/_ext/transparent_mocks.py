@@ -32,8 +32,7 @@ def _own_signature(
     parameters = [
         each.replace(annotation=each.empty) for name, each in found.parameters.items() if name != "self"
     ]
-    text = inspect.Signature(parameters)
-    return str(text), returned
+    return str(inspect.Signature(parameters)), returned
 
 
 def setup(app: Any) -> dict[str, bool]:

@@ -104,6 +104,12 @@ class InfeasibleRiskError(ValueError):
         )
         super().__init__(*told, smallest_alpha)
 
+    def _because(self, reason: str) -> InfeasibleRiskError:
+        """The same error with another message."""
+        told = list(self.args)
+        told[5] = reason
+        return InfeasibleRiskError(*told)
+
     @property
     def finding(self) -> str:
         """What was found, without what to do about it."""

@@ -508,18 +508,8 @@ def _with_advice(
 ) -> InfeasibleRiskError:
     """The error, with how many images are needed in all."""
     needed = math.ceil(error.n_needed / (1 - configuration.train_fraction))
-    reason = (
+    return error._because(
         f"{error.finding}: {plural(n_trained_on, 'image')} trained the thresholds, the others correct them. Give at "
         f"least {needed} {'groups' if error.unit.startswith('groups') else 'images'} in all, give a smaller "
         f"train_fraction, {error.way_out}, or accept full masks with on_infeasible='full'"
-    )
-    return InfeasibleRiskError(
-        error.n_images,
-        error.alpha,
-        error.n_needed,
-        error.unit,
-        error.n_skipped,
-        reason=reason,
-        without=error.without,
-        smallest_alpha=error.smallest_alpha,
     )

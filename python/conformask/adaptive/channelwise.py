@@ -564,9 +564,7 @@ def _naming(name: Any) -> Iterator[None]:
         with naming(f"channel {name}"):
             yield
     except InfeasibleRiskError as error:
-        told = (error.n_images, error.alpha, error.n_needed, error.unit, error.n_skipped)
-        reason = f"channel {name}: {error}"
-        raise InfeasibleRiskError(*told, reason=reason, smallest_alpha=error.smallest_alpha) from error
+        raise error._because(f"channel {name}: {error}") from error
     except (TypeError, ValueError) as error:
         if type(error) not in (TypeError, ValueError):
             raise
