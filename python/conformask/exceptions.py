@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from decimal import Decimal
+from typing import Any
 
 from conformask._text import plural
 
@@ -104,11 +106,10 @@ class InfeasibleRiskError(ValueError):
         )
         super().__init__(*told, smallest_alpha)
 
-    def _because(self, reason: str) -> InfeasibleRiskError:
-        """The same error with another message."""
-        told = list(self.args)
-        told[5] = reason
-        return InfeasibleRiskError(*told)
+    def _but(self, **changes: Any) -> InfeasibleRiskError:
+        """The same error, except for some parameters."""
+        told = {name: getattr(self, name) for name in inspect.signature(InfeasibleRiskError).parameters}
+        return InfeasibleRiskError(**{**told, **changes})
 
     @property
     def finding(self) -> str:

@@ -508,8 +508,9 @@ def _with_advice(
 ) -> InfeasibleRiskError:
     """The error, with how many images are needed in all."""
     needed = math.ceil(error.n_needed / (1 - configuration.train_fraction))
-    return error._because(
+    reason = (
         f"{error.finding}: {plural(n_trained_on, 'image')} trained the thresholds, the others correct them. Give at "
         f"least {needed} {'groups' if error.unit.startswith('groups') else 'images'} in all, give a smaller "
         f"train_fraction, {error.way_out}, or accept full masks with on_infeasible='full'"
     )
+    return error._but(reason=reason)

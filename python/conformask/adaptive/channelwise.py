@@ -564,7 +564,7 @@ def _naming(name: Any) -> Iterator[None]:
         with naming(f"channel {name}"):
             yield
     except InfeasibleRiskError as error:
-        raise error._because(f"channel {name}: {error}") from error
+        raise error._but(reason=f"channel {name}: {error}") from error
     except (TypeError, ValueError) as error:
         if type(error) not in (TypeError, ValueError):
             raise

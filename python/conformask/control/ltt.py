@@ -181,7 +181,7 @@ class LTT(WithConfidence):
     def infeasible(self, units: Units, alpha: Fraction) -> InfeasibleRiskError:
         if units.n < (n_needed := self.n_needed(alpha)):
             few = super().infeasible(units, alpha)
-            return few._because(f"{few.finding}. Add images, or {few.way_out}")
+            return few._but(reason=f"{few.finding}. Add images, or {few.way_out}")
         tested = (
             f"the first that is tested, {self.grid[0]:g}, does not pass. A grid begins with the lambda that is "
             "expected to be safest"

@@ -142,15 +142,9 @@ def why_not(kept: Kept, units: KnownUnits, configuration: Configuration) -> Infe
             f"need an infinite one, image {int(beyond.argmax())} first. There the predicted mask is empty beside an "
             "object, or full beside a background. Take a larger alpha, or accept full sets with on_infeasible='full'"
         )
-    return InfeasibleRiskError(
-        error.n_images,
-        float(configuration.alpha),
-        error.n_needed,
-        error.unit,
-        error.n_skipped,
-        reason=reason,
-        n_infeasible=n_beyond,
-        without=error.without,
+    # The smallest level was that of each side.
+    return error._but(
+        alpha=float(configuration.alpha), reason=reason, n_infeasible=n_beyond, smallest_alpha=None
     )
 
 

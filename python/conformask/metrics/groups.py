@@ -170,7 +170,7 @@ def leave_one_group_out(
             lam = images[~own].lambda_hat(asked, float(level), method=controlled, on_empty=on_empty)
         except InfeasibleRiskError as error:
             advice = "Take a larger alpha, or more images of the other groups"
-            raise error._because(f"without group {group!r}, {error.finding}. {advice}") from None
+            raise error._but(reason=f"without group {group!r}, {error.finding}. {advice}") from None
         tested = images[own]
         units = tested._units(asked, on_empty)
         lams.append(lam)

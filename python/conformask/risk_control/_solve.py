@@ -259,7 +259,7 @@ def _rare_error(
     """Which parts have too few images, and how many they would need."""
     named = ", ".join(_told(name, error) for name, error in rare[:MOST_NAMED])
     named += f" and {len(rare) - MOST_NAMED} more" if len(rare) > MOST_NAMED else ""
-    first = max((error for _, error in rare), key=lambda error: error.n_images)
+    first: InfeasibleRiskError = max((error for _, error in rare), key=lambda error: error.n_images)
     who = f"{plural(len(rare), noun)} of {n_parts}"
     what = "calibration images whose weights sum to" if first._by_weight else first.unit
     are_few = all(error.n_images < error.n_needed for _, error in rare)
@@ -276,9 +276,8 @@ def _rare_error(
         f"alpha={float(configuration.alpha)} {needs} for {who}: {named}. Add {added}, take a larger alpha"
         f"{way_out if configuration.loss._is_monotone else ''}"
     )
-    return InfeasibleRiskError(
-        first.n_images, float(configuration.alpha), first.n_needed, first.unit, first.n_skipped, reason=reason
-    )
+    # The smallest level was that of one part.
+    return first._but(alpha=float(configuration.alpha), reason=reason, smallest_alpha=None)
 
 
 def check(profiles: Profiles, configuration: Configuration) -> None:

@@ -42,9 +42,9 @@ def test_the_error_is_a_value_error_that_travels() -> None:
         assert str(twin) == str(error)
 
 
-def test_another_message_keeps_what_is_known() -> None:
+def test_an_error_that_is_changed_keeps_the_rest() -> None:
     error = cm.InfeasibleRiskError(5, 0.1, 9, "groups", 2, "why", 3, 0.4, "a pixel", 0.167)
-    told = error._because("more")
+    told = error._but(reason="more")
     assert str(told) == "more"
     assert {**vars(told), "reason": "why"} == vars(error)
 
